@@ -1,0 +1,226 @@
+"""The one byte form of a value that is signed or digested (RFC 8785, JSON Canonicalization Scheme).
+
+Two profiles share this module:
+
+* :func:`encode` and :func:`decode` for tokens and arguments: all of JSON, numbers included;
+* :func:`encode_record` and :func:`decode_record` for records: objects, arrays, strings and booleans
+  only. Integers travel as decimal strings and unknown facts are left out, so that no store can change
+  the meaning of a record by changing the type of a number.
+
+Both are bounded in depth and refuse what has no single meaning: duplicate keys, NaN and infinities,
+keys that are not strings, and (for tokens and records) lone surrogates. Decoding accepts only the
+canonical form: bytes that decode re-encode to themselves.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final, NoReturn, TypeAlias, cast
+
+import orjson
+
+__all__ = ["JSON", "MAX_DEPTH", "RecordValue", "decode", "decode_record", "encode", "encode_record"]
+
+JSON: TypeAlias = "None | bool | int | float | str | Sequence[JSON] | Mapping[str, JSON]"
+"""A value of JSON. Sequences are lists or tuples."""
+
+RecordValue: TypeAlias = "bool | str | Sequence[RecordValue] | Mapping[str, RecordValue]"
+"""A value inside a record: no numbers and no null."""
+
+MAX_DEPTH: Final = 64
+"""Containers may be nested this deep."""
+
+_MAX_DEPTH_MESSAGE: Final = f"expected at most {MAX_DEPTH} nested containers; flatten the value"
+_QUOTE: Final = json.encoder.encode_basestring  # Escapes exactly what RFC 8785 §3.2.2.2 wants escaped.
+
+
+def encode(value: JSON, *, surrogates: bool = False) -> bytes:
+    """Return the canonical bytes of a JSON value (RFC 8785).
+
+    Integers of any size are written in full. RFC 8785 knows only IEEE doubles, with which this agrees
+    for every integer that a double holds exactly below 10^21.
+
+    Args:
+        value: The value; containers may be nested :data:`MAX_DEPTH` deep.
+        surrogates: Write lone surrogates as their three bytes (WTF-8) instead of refusing them. For
+            digests only: such bytes are not UTF-8 and must not be signed or sent.
+
+    Raises:
+        ValueError: The value is nested too deeply, refers to itself, or holds NaN, an infinity, a key
+            that is no string, an unsupported type or (unless allowed) a lone surrogate.
+    """
+    parts: list[str] = []
+    _write(value, parts, 0)
+    try:
+        return "".join(parts).encode("utf-8", "surrogatepass" if surrogates else "strict")
+    except UnicodeEncodeError:
+        raise ValueError("expected Unicode text, got a lone surrogate; repair the text first") from None
+
+
+def _write(value: JSON, parts: list[str], depth: int) -> None:
+    kind = type(value)
+    if kind is str:
+        parts.append(_QUOTE(cast("str", value)))
+    elif kind is bool:
+        parts.append("true" if value else "false")
+    elif value is None:
+        parts.append("null")
+    elif kind is int:
+        parts.append(_integer(cast("int", value)))
+    elif kind is float:
+        parts.append(_number(cast("float", value)))
+    elif depth >= MAX_DEPTH:
+        raise ValueError(_MAX_DEPTH_MESSAGE)
+    elif kind is list or kind is tuple:
+        _write_array(cast("Sequence[JSON]", value), parts, depth + 1)
+    elif isinstance(value, Mapping):
+        _write_object(value, parts, depth + 1)
+    else:
+        raise ValueError(f"expected a JSON value, got {kind.__name__}")
+
+
+def _write_array(values: Sequence[JSON], parts: list[str], depth: int) -> None:
+    parts.append("[")
+    for index, item in enumerate(values):
+        if index:
+            parts.append(",")
+        _write(item, parts, depth)
+    parts.append("]")
+
+
+def _write_object(value: Mapping[str, JSON], parts: list[str], depth: int) -> None:
+    for key in value:
+        if type(key) is not str:
+            raise ValueError(f"expected string keys in an object, got a key of type {type(key).__name__}")
+    parts.append("{")
+    for index, key in enumerate(sorted(value, key=_utf16)):
+        if index:
+            parts.append(",")
+        parts.append(_QUOTE(key))
+        parts.append(":")
+        _write(value[key], parts, depth)
+    parts.append("}")
+
+
+def _utf16(key: str) -> bytes:
+    # RFC 8785 §3.2.3 sorts by UTF-16 code units, which differs from code points beyond the BMP.
+    return key.encode("utf-16-be", "surrogatepass")
+
+
+def _integer(value: int) -> str:
+    # The interpreter refuses to print integers of more than 4,300 digits, with a ValueError as well.
+    return str(value)
+
+
+def _number(value: float) -> str:
+    """Write a double as ECMAScript does (RFC 8785 §3.2.2.3)."""
+    if not math.isfinite(value):
+        raise ValueError("expected a finite number, got NaN or an infinity")
+    if value == 0:
+        return "0"
+    sign, digits, point = _shortest(value)
+    count = len(digits)
+    if count <= point <= 21:
+        text = digits + "0" * (point - count)
+    elif 0 < point <= 21:
+        text = f"{digits[:point]}.{digits[point:]}"
+    elif -6 < point <= 0:
+        text = f"0.{'0' * -point}{digits}"
+    else:
+        exponent = point - 1
+        mantissa = digits if count == 1 else f"{digits[0]}.{digits[1:]}"
+        text = f"{mantissa}e{'+' if exponent > 0 else '-'}{abs(exponent)}"
+    return sign + text
+
+
+def _shortest(value: float) -> tuple[str, str, int]:
+    """Return sign, shortest round-trip digits and the position of the decimal point before them."""
+    mantissa, _, exponent = repr(abs(value)).partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    digits = (whole + fraction).lstrip("0")
+    point = len(whole) if whole != "0" else len(digits) - len(fraction)
+    digits = digits.rstrip("0")
+    return ("-" if value < 0 else "", digits, point + int(exponent or 0))
+
+
+def decode(data: bytes) -> JSON:
+    """Return the value of canonical JSON bytes.
+
+    Raises:
+        ValueError: The bytes are not JSON, or not in the one canonical form.
+    """
+    try:
+        value = cast(
+            "JSON",
+            json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant),
+        )
+    except RecursionError:
+        raise ValueError(_MAX_DEPTH_MESSAGE) from None
+    if encode(value) != data:
+        raise ValueError("expected canonical JSON (RFC 8785), got another spelling of the same value")
+    return value
+
+
+def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("expected unique keys in an object, got a duplicate")
+    return value
+
+
+def _refuse_constant(_: str) -> NoReturn:
+    raise ValueError("expected a finite number, got NaN or an infinity")
+
+
+def encode_record(record: Mapping[str, RecordValue]) -> bytes:
+    """Return the canonical bytes of a record; keys must be ASCII.
+
+    Raises:
+        ValueError: The record holds a number, a null, another type, a key that is not ASCII, a lone
+            surrogate, or is nested too deeply.
+    """
+    _check_record(record, 0)
+    try:
+        # Under the restrictions just checked, orjson's sorted form is RFC 8785 (property-tested).
+        return orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
+    except (TypeError, ValueError):
+        raise ValueError("expected Unicode text in a record, got a lone surrogate") from None
+
+
+def _check_record(value: object, depth: int) -> None:
+    kind = type(value)
+    if kind is str or kind is bool:
+        return
+    if depth >= MAX_DEPTH:
+        raise ValueError(_MAX_DEPTH_MESSAGE)
+    if kind is dict:
+        for key, item in cast("dict[object, object]", value).items():
+            if type(key) is not str or not key.isascii():
+                raise ValueError("expected ASCII string keys in a record")
+            _check_record(item, depth + 1)
+    elif kind is list or kind is tuple:
+        for item in cast("Sequence[object]", value):
+            _check_record(item, depth + 1)
+    else:
+        raise ValueError(f"expected strings, booleans, arrays and objects in a record, got {kind.__name__}")
+
+
+def decode_record(data: bytes) -> dict[str, RecordValue]:
+    """Return the record of its canonical bytes.
+
+    Duplicate keys, white space, other spellings of a string and other orders of keys do not re-encode
+    to the same bytes and are refused with the rest.
+
+    Raises:
+        ValueError: The bytes are not the canonical form of a record.
+    """
+    try:
+        value: object = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise ValueError("expected a record in JSON, got something else") from None
+    if type(value) is not dict:
+        raise ValueError("expected a record (a JSON object)")
+    record = cast("dict[str, RecordValue]", value)
+    if encode_record(record) != data:
+        raise ValueError("expected the canonical form of the record, got another spelling")
+    return record

@@ -1,0 +1,170 @@
+"""Every exception of the library.
+
+An *answer* that refuses (:class:`Denied` and its kinds) is no malfunction and therefore carries no
+``Error`` in its name. Everything else ends in ``Error``. Each class has a stable ``code`` that equals
+the reason code in the records; codes never change their meaning.
+
+A message is one line: what was expected, what was got, the way out. It may name arguments, tools and
+rules. It never holds an argument value, a key or a token, because tracing back ends copy messages.
+"""
+
+from typing import Any, ClassVar
+
+__all__ = [
+    "AgentIdentityError",
+    "AttenuationError",
+    "ConfigurationError",
+    "ContentBlocked",
+    "Denied",
+    "EvidenceError",
+    "GrantExpired",
+    "LimitExceeded",
+    "NoTask",
+    "OutOfScope",
+    "PolicyBlocked",
+    "PolicyFormatError",
+    "Routed",
+    "TokenError",
+    "VerificationError",
+]
+
+
+class AgentIdentityError(Exception):
+    """Base of every exception raised by this library.
+
+    Attributes:
+        code: Stable slug; the default of the class, or the more precise one given by the raiser.
+    """
+
+    default_code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code or self.default_code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with every attribute, so that errors cross process pools unharmed."""
+        return (_restore, (type(self), self.args, self.__dict__.copy()))
+
+
+def _restore(kind: type[Exception], args: tuple[object, ...], state: dict[str, object]) -> Exception:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class Denied(AgentIdentityError):
+    """The enforcement point refused the call; the guarded body did not run.
+
+    Attributes:
+        decision: The :class:`~agent_identity.policy.Decision` behind the refusal, if one was reached.
+        reference: The id of the record that keeps the refusal, for support requests.
+    """
+
+    default_code = "denied"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, decision: object = None, reference: str | None = None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.decision = decision
+        self.reference = reference
+
+
+class NoTask(Denied):
+    """No task is open here (``no_task``), or the one that was has ended (``task_ended``)."""
+
+    default_code = "no_task"
+
+
+class GrantExpired(Denied):
+    """The lifetime of the task's grant is over, by the wall clock or by the monotonic one."""
+
+    default_code = "grant_expired"
+
+
+class OutOfScope(Denied):
+    """The grant does not cover the tool or one of the arguments."""
+
+    default_code = "out_of_scope"
+
+
+class LimitExceeded(Denied):
+    """A limit on uses or sums of the task is exhausted."""
+
+    default_code = "limit_exceeded"
+
+
+class PolicyBlocked(Denied):
+    """A policy rule blocked the call, or the named policy could not decide."""
+
+    default_code = "policy_blocked"
+
+
+class ContentBlocked(Denied):
+    """The policy blocked what an inspector found in the content."""
+
+    default_code = "content_blocked"
+
+
+class Routed(Denied):
+    """The policy routes the call elsewhere, and this call cannot be handed over in place."""
+
+    default_code = "routed"
+
+
+class AttenuationError(AgentIdentityError, ValueError):
+    """A child grant asks for more than its parent holds."""
+
+    default_code = "not_attenuated"
+
+
+class TokenError(AgentIdentityError, ValueError):
+    """A grant, a chain or a key is malformed, expired, wrongly signed or not trusted."""
+
+    default_code = "bad_token"
+
+
+class VerificationError(AgentIdentityError):
+    """Evidence did not verify.
+
+    Attributes:
+        report: The :class:`~agent_identity.audit.Report` with every finding, if one was made.
+    """
+
+    default_code = "not_verified"
+
+    def __init__(self, message: str, *, code: str | None = None, report: object = None) -> None:
+        super().__init__(message, code=code)
+        self.report = report
+
+
+class EvidenceError(AgentIdentityError):
+    """The action could not be recorded and therefore did not happen."""
+
+    default_code = "evidence_unavailable"
+
+
+class PolicyFormatError(AgentIdentityError, ValueError):
+    """A policy file or a rule is malformed; nothing of it was loaded.
+
+    Attributes:
+        line: 1-based line of the problem, or ``None`` where there is no file.
+        column: 1-based column of the problem, or ``None``.
+    """
+
+    default_code = "bad_policy"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, line: int | None = None, column: int | None = None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.line = line
+        self.column = column
+
+
+class ConfigurationError(AgentIdentityError):
+    """The library is set up wrongly; the message says what to change."""
+
+    default_code = "bad_configuration"

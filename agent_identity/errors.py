@@ -99,7 +99,7 @@ class LimitExceeded(Denied):
 class PolicyBlocked(Denied):
     """A policy rule blocked the call, or the named policy could not decide."""
 
-    default_code = "policy_blocked"
+    default_code = "policy_blocks"
 
 
 class ContentBlocked(Denied):

@@ -1,0 +1,53 @@
+"""Who: principals and agents, their keys, whom to trust, and the sources of time and identifiers."""
+
+from agent_identity.identity.clock import Clock, SystemClock
+from agent_identity.identity.encoding import b64url_decode, b64url_encode
+from agent_identity.identity.ids import Ids, RandomIds, uuid7
+from agent_identity.identity.keys import PublicKey, Signer, SigningKey
+from agent_identity.identity.principals import (
+    Agent,
+    Human,
+    Principal,
+    Provenance,
+    Service,
+    agent_from_claim,
+    check_id,
+    principal_from_claim,
+)
+from agent_identity.identity.private_files import (
+    create_private_file,
+    create_public_file,
+    read_private_file,
+    read_public_file,
+    replace_public_file,
+)
+from agent_identity.identity.trust import Purpose, TrustedKey, TrustStore
+
+__all__ = [
+    "Agent",
+    "Clock",
+    "Human",
+    "Ids",
+    "Principal",
+    "Provenance",
+    "PublicKey",
+    "Purpose",
+    "RandomIds",
+    "Service",
+    "Signer",
+    "SigningKey",
+    "SystemClock",
+    "TrustStore",
+    "TrustedKey",
+    "agent_from_claim",
+    "b64url_decode",
+    "b64url_encode",
+    "check_id",
+    "create_private_file",
+    "create_public_file",
+    "principal_from_claim",
+    "read_private_file",
+    "read_public_file",
+    "replace_public_file",
+    "uuid7",
+]

@@ -1,0 +1,48 @@
+"""Private keys in PEM files (PKCS #8, RFC 8410). Loaded only when a key file is read or written."""
+
+import os
+from typing import Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+
+from agent_identity.errors import ConfigurationError
+from agent_identity.identity.private_files import PathLike, create_private_file, read_private_file
+
+__all__ = ["read_key", "write_key"]
+
+_MAX_BYTES: Final = 4096
+_FIRST_LINE: Final = b"-----BEGIN PRIVATE KEY-----"
+_LAST_LINE: Final = b"-----END PRIVATE KEY-----"
+
+
+def read_key(path: PathLike) -> Ed25519PrivateKey:
+    """Return the key of a PEM file that only its owner can reach.
+
+    Raises:
+        ConfigurationError: The file is not private, not whole, or holds another kind of key.
+    """
+    data = read_private_file(path, limit=_MAX_BYTES)
+    shown = repr(os.fspath(path))
+    # The parser would skip what stands around a key, and take the first of several.
+    if not data.startswith(_FIRST_LINE) or not data.rstrip().endswith(_LAST_LINE) or data.count(_FIRST_LINE) != 1:
+        raise ConfigurationError(
+            f"expected {shown} to hold one block 'BEGIN PRIVATE KEY' (plain PKCS #8) and nothing else; restore it"
+        )
+    try:
+        key = load_pem_private_key(data, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ConfigurationError(f"expected a whole Ed25519 key in {shown}, got a damaged one; restore it") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigurationError(f"expected an Ed25519 key in {shown}, got another kind; name the right file")
+    return key
+
+
+def write_key(path: PathLike, key: Ed25519PrivateKey) -> None:
+    """Write the key to a new file of mode 0600.
+
+    Raises:
+        ConfigurationError: Something is at the path, or the file cannot be created.
+    """
+    create_private_file(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))

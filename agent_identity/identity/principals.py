@@ -1,0 +1,268 @@
+"""Who acts, and on whose behalf.
+
+A principal is a human or a service; an agent acts for it and has an owner. The kind is part of the
+identity: ``Human("x")`` and ``Service("x")`` are two parties. Every identity says how it is known: it is
+``asserted`` by the program that names it, or ``verified`` by an issuer.
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Final, Literal, TypeAlias, cast, final
+
+from agent_identity.canonical import RecordValue
+from agent_identity.errors import TokenError
+
+__all__ = [
+    "Agent",
+    "Human",
+    "Principal",
+    "Provenance",
+    "Service",
+    "agent_from_claim",
+    "check_id",
+    "principal_from_claim",
+]
+
+Provenance: TypeAlias = Literal["asserted", "verified"]
+"""How an identity is known: named by the calling program, or proved by an issuer."""
+
+_MAX_ID: Final = 256
+_MAX_SPIFFE: Final = 2048
+_MAX_ROLES: Final = 64
+_REFUSED: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode categories: controls, invisible format and bidi controls, surrogates, line and paragraph ends."""
+
+_SEGMENT: Final = r"(?!\.{1,2}(?:/|\Z))[a-zA-Z0-9._-]+"
+_SPIFFE: Final = re.compile(rf"spiffe://[a-z0-9._-]{{1,255}}(?:/{_SEGMENT})*")
+
+
+def check_id(value: str, what: str) -> str:
+    """Return the identifier if it is one that cannot be mistaken for another.
+
+    An identifier has 1 to 256 characters, no control, bidi or other invisible character, no lone
+    surrogate and no space at its ends. What starts with ``spiffe:`` must be a SPIFFE ID of at most 2,048
+    bytes: lower-case trust domain, then path segments, without port, query, fragment or percent-encoding.
+
+    Args:
+        value: The identifier.
+        what: Its name for the error message, for example ``"owner"``.
+
+    Raises:
+        TypeError: The value is no ``str``.
+        ValueError: It breaks a rule.
+    """
+    if type(value) is not str:
+        raise TypeError(f"expected {what} to be a str, got {type(value).__name__}")
+    if value[:7].lower() == "spiffe:":
+        if len(value) > _MAX_SPIFFE or not _SPIFFE.fullmatch(value):
+            raise ValueError(f"expected {what} to be a SPIFFE ID like spiffe://example.org/agent, got a malformed one")
+        return value
+    if not 1 <= len(value) <= _MAX_ID:
+        raise ValueError(f"expected {what} to have 1 to {_MAX_ID} characters, got {len(value)}")
+    if value != value.strip():
+        raise ValueError(f"expected {what} without spaces at its ends; strip it")
+    if not (value.isascii() and value.isprintable()) and not _REFUSED.isdisjoint(map(unicodedata.category, value)):
+        raise ValueError(f"expected {what} in visible characters, got a control, invisible or surrogate one")
+    return value
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Human:
+    """A person on whose behalf an agent acts.
+
+    Args:
+        id: Who it is, unique at the issuer; see :func:`check_id`.
+        issuer: Who says so, for example the URL of an identity provider.
+        roles: At most 64 roles, for policies to look at.
+
+    Attributes:
+        provenance: ``"asserted"``, unless the identity came out of something an issuer signed.
+
+    Raises:
+        TypeError: A field has the wrong type.
+        ValueError: A field breaks the rules of :func:`check_id`, or there are too many roles.
+    """
+
+    id: str
+    issuer: str | None = field(default=None, kw_only=True)
+    roles: tuple[str, ...] = field(default=(), kw_only=True)
+    provenance: Provenance = field(default="asserted", init=False)
+    kind: ClassVar[Literal["human"]] = "human"
+
+    def __post_init__(self) -> None:
+        _check_principal(self)
+
+    def to_claim(self) -> dict[str, RecordValue]:
+        """Return the principal as it stands in grants and records; unknown facts are left out."""
+        return _principal_claim(self)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service account or workload on whose behalf an agent acts; no human is behind the task.
+
+    Args:
+        id: Which one it is, unique at the issuer; see :func:`check_id`.
+        issuer: Who says so, for example a SPIFFE trust domain.
+        roles: At most 64 roles, for policies to look at.
+
+    Attributes:
+        provenance: ``"asserted"``, unless the identity came out of something an issuer signed.
+
+    Raises:
+        TypeError: A field has the wrong type.
+        ValueError: A field breaks the rules of :func:`check_id`, or there are too many roles.
+    """
+
+    id: str
+    issuer: str | None = field(default=None, kw_only=True)
+    roles: tuple[str, ...] = field(default=(), kw_only=True)
+    provenance: Provenance = field(default="asserted", init=False)
+    kind: ClassVar[Literal["service"]] = "service"
+
+    def __post_init__(self) -> None:
+        _check_principal(self)
+
+    def to_claim(self) -> dict[str, RecordValue]:
+        """Return the principal as it stands in grants and records; unknown facts are left out."""
+        return _principal_claim(self)
+
+
+Principal: TypeAlias = Human | Service
+"""The party on whose behalf an agent acts."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """An acting identity that is no human, and whoever is accountable for it.
+
+    Args:
+        id: Which agent it is; see :func:`check_id`.
+        owner: The accountable human or team, for example ``"finance-ops@example.com"``.
+        version: Which build or configuration of the agent acts.
+
+    Attributes:
+        provenance: ``"asserted"``: the program that runs the agent names it.
+
+    Raises:
+        TypeError: A field has the wrong type.
+        ValueError: A field breaks the rules of :func:`check_id`.
+    """
+
+    id: str
+    owner: str = field(kw_only=True)
+    version: str | None = field(default=None, kw_only=True)
+    provenance: Provenance = field(default="asserted", init=False)
+    kind: ClassVar[Literal["agent"]] = "agent"
+
+    def __post_init__(self) -> None:
+        check_id(self.id, "id")
+        check_id(self.owner, "owner")
+        if self.version is not None:
+            check_id(self.version, "version")
+
+    def to_claim(self) -> dict[str, RecordValue]:
+        """Return the agent as it stands in grants and records; an unknown version is left out."""
+        claim: dict[str, RecordValue] = {"id": self.id, "owner": self.owner}
+        if self.version is not None:
+            claim["version"] = self.version
+        return claim
+
+
+def principal_from_claim(claim: object) -> Principal:
+    """Return the principal of a claim whose signature the caller has checked.
+
+    The provenance is taken from the claim: whoever signed it vouches for it. This and nothing else in the
+    room makes a ``verified`` principal.
+
+    Raises:
+        TokenError: With code ``bad_principal`` if a member is missing, unknown or malformed.
+    """
+    try:
+        members = _members(claim, required={"id", "kind", "provenance"}, optional={"issuer", "roles"})
+        return _fill(_principal_class(members["kind"]), members)
+    except (TypeError, ValueError) as error:
+        raise TokenError(f"bad principal: {error}", code="bad_principal") from None
+
+
+def agent_from_claim(claim: object) -> Agent:
+    """Return the agent of a claim whose signature the caller has checked.
+
+    Raises:
+        TokenError: With code ``bad_agent`` if a member is missing, unknown or malformed.
+    """
+    try:
+        members = _members(claim, required={"id", "owner"}, optional={"version"})
+        version = check_id(cast("str", members["version"]), "version") if "version" in members else None
+        return Agent(cast("str", members["id"]), owner=cast("str", members["owner"]), version=version)
+    except (TypeError, ValueError) as error:
+        raise TokenError(f"bad agent: {error}", code="bad_agent") from None
+
+
+def _check_principal(principal: Human | Service) -> None:
+    check_id(principal.id, "id")
+    if principal.issuer is not None:
+        check_id(principal.issuer, "issuer")
+    if type(principal.roles) is not tuple:
+        raise TypeError(f"expected roles to be a tuple, got {type(principal.roles).__name__}; write roles=(…,)")
+    if len(principal.roles) > _MAX_ROLES:
+        raise ValueError(f"expected at most {_MAX_ROLES} roles, got {len(principal.roles)}")
+    for role in principal.roles:
+        check_id(role, "each role")
+
+
+def _principal_claim(principal: Human | Service) -> dict[str, RecordValue]:
+    claim: dict[str, RecordValue] = {
+        "id": principal.id,
+        "kind": principal.kind,
+        "provenance": principal.provenance,
+    }
+    if principal.issuer is not None:
+        claim["issuer"] = principal.issuer
+    if principal.roles:
+        claim["roles"] = principal.roles
+    return claim
+
+
+def _members(claim: object, *, required: set[str], optional: set[str]) -> Mapping[str, object]:
+    if not isinstance(claim, Mapping):
+        raise TypeError("expected an object")
+    members = cast("Mapping[str, object]", claim)
+    if not required <= members.keys() <= required | optional:
+        raise ValueError(
+            f"expected the members {', '.join(sorted(required))}, at most also {', '.join(sorted(optional))}"
+        )
+    return members
+
+
+def _principal_class(kind: object) -> type[Human] | type[Service]:
+    if kind == "human":
+        return Human
+    if kind == "service":
+        return Service
+    raise ValueError("expected the kind human or service")
+
+
+def _fill(kind: type[Human] | type[Service], claim: Mapping[str, object]) -> Principal:
+    issuer = check_id(cast("str", claim["issuer"]), "issuer") if "issuer" in claim else None
+    principal = kind(cast("str", claim["id"]), issuer=issuer, roles=_roles(claim))
+    provenance = claim["provenance"]
+    if provenance not in ("asserted", "verified"):
+        raise ValueError("expected the provenance asserted or verified")
+    object.__setattr__(principal, "provenance", provenance)
+    return principal
+
+
+def _roles(claim: Mapping[str, object]) -> tuple[str, ...]:
+    if "roles" not in claim:
+        return ()
+    roles = claim["roles"]
+    # An empty array and an absent member would be two spellings of one principal.
+    if not isinstance(roles, list | tuple) or not roles:
+        raise ValueError("expected roles to be an array with at least one role")
+    return tuple(cast("list[str]", roles))

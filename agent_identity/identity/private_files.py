@@ -1,0 +1,193 @@
+"""Files that hold keys or say whom to trust: created whole or not at all, read with suspicion."""
+
+import errno
+import os
+import stat
+import tempfile
+from typing import Final, NoReturn, TypeAlias
+
+from agent_identity.errors import ConfigurationError
+
+__all__ = [
+    "PathLike",
+    "create_private_file",
+    "create_public_file",
+    "read_private_file",
+    "read_public_file",
+    "replace_public_file",
+]
+
+PathLike: TypeAlias = str | os.PathLike[str]
+"""A path in the file system."""
+
+_NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
+_READ: Final = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)  # A pipe must not hang us.
+
+
+def create_private_file(path: PathLike, data: bytes) -> None:
+    """Create a file of mode 0600 that holds the data; the whole file appears at once or not at all.
+
+    An existing file, or a symbolic link, is never replaced.
+
+    Raises:
+        ConfigurationError: With code ``already_exists`` if something is at the path; otherwise the
+            folder cannot be written, or the platform cannot keep the file private.
+    """
+    _create(path, data, 0o600)
+
+
+def create_public_file(path: PathLike, data: bytes) -> None:
+    """Create a file of mode 0644 that holds the data; the whole file appears at once or not at all.
+
+    Raises:
+        ConfigurationError: As for :func:`create_private_file`.
+    """
+    _create(path, data, 0o644)
+
+
+def replace_public_file(path: PathLike, data: bytes) -> None:
+    """Write a file of mode 0644 in one step: readers see the old content or the new, never a part.
+
+    Raises:
+        ConfigurationError: The folder cannot be written, or the platform knows no file modes.
+    """
+    _require_modes()
+    try:
+        temporary = _write_beside(path, data, 0o644)
+        try:
+            os.replace(temporary, path)  # noqa: PTH105  The os calls of one protocol stay together.
+        except BaseException:
+            os.unlink(temporary)  # noqa: PTH108
+            raise
+        _sync_folder(path)
+    except OSError as error:
+        _refuse(path, "to write the file", error)
+
+
+def read_private_file(path: PathLike, *, limit: int) -> bytes:
+    """Return the content of a file that only its owner can reach.
+
+    Args:
+        path: The file itself; a symbolic link is refused.
+        limit: Most bytes accepted.
+
+    Raises:
+        ConfigurationError: The file is missing, no regular file, open to group or others, owned by
+            another user than this process or root, larger than ``limit``, or the platform knows no modes.
+    """
+    _require_modes()
+    return _read(path, limit, private=True)
+
+
+def read_public_file(path: PathLike, *, limit: int) -> bytes:
+    """Return the content of a regular file of at most ``limit`` bytes; symbolic links are followed.
+
+    Raises:
+        ConfigurationError: The file is missing, unreadable, no regular file, or larger than ``limit``.
+    """
+    return _read(path, limit, private=False)
+
+
+def _require_modes() -> None:
+    if not hasattr(os, "geteuid"):
+        raise ConfigurationError(
+            "expected a platform with POSIX file modes, which keep key files private, got none; "
+            "use Linux or macOS, or a signer whose key lives elsewhere"
+        )
+
+
+def _create(path: PathLike, data: bytes, mode: int) -> None:
+    _require_modes()
+    try:
+        temporary = _write_beside(path, data, mode)
+        try:
+            os.link(temporary, path)  # Unlike a rename, a link fails where something is.
+        finally:
+            os.unlink(temporary)  # noqa: PTH108  The os calls of one protocol stay together.
+        _sync_folder(path)
+    except FileExistsError:
+        raise ConfigurationError(
+            f"expected no file at {_shown(path)}, got one; it is never overwritten, so move it or name another path",
+            code="already_exists",
+        ) from None
+    except OSError as error:
+        _refuse(path, "to create the file", error)
+
+
+def _write_beside(path: PathLike, data: bytes, mode: int) -> str:
+    """Write a synced temporary file in the folder of the path and return its name."""
+    # mkstemp opens with O_EXCL, O_NOFOLLOW and mode 0600, under a name nobody can guess.
+    descriptor, temporary = tempfile.mkstemp(prefix=".agent-identity-", suffix=".tmp", dir=_folder(path))
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)  # The umask may have taken more than it should.
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        os.unlink(temporary)  # noqa: PTH108
+        raise
+    return temporary
+
+
+def _sync_folder(path: PathLike) -> None:
+    descriptor = os.open(_folder(path), os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _folder(path: PathLike) -> str:
+    return os.path.dirname(os.path.abspath(os.fspath(path)))  # noqa: PTH100, PTH120  No links are resolved.
+
+
+def _read(path: PathLike, limit: int, *, private: bool) -> bytes:
+    try:
+        descriptor = os.open(path, _READ | _NO_FOLLOW if private else _READ)
+        try:
+            status = os.fstat(descriptor)  # Of what was opened, so that nobody can exchange it in between.
+            _check_regular(path, status)
+            if private:
+                _check_private(path, status)
+            with open(descriptor, "rb", closefd=False) as file:
+                data = file.read(limit + 1)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        _refuse(path, "to read the file", error)
+    if len(data) > limit:
+        raise ConfigurationError(f"expected at most {limit} bytes in {_shown(path)}, got more; is it the right file?")
+    return data
+
+
+def _check_regular(path: PathLike, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigurationError(f"expected a regular file at {_shown(path)}, got something else; name the file itself")
+
+
+def _check_private(path: PathLike, status: os.stat_result) -> None:
+    if status.st_uid not in {os.geteuid(), 0}:
+        raise ConfigurationError(
+            f"expected {_shown(path)} to belong to the user of this process or to root, got another owner; chown it"
+        )
+    if status.st_mode & 0o077:
+        raise ConfigurationError(
+            f"expected {_shown(path)} to be closed to group and others, "
+            f"got mode {stat.S_IMODE(status.st_mode):04o}; run chmod 600 on it, and replace the key if others saw it"
+        )
+
+
+def _refuse(path: PathLike, purpose: str, error: OSError) -> NoReturn:
+    if error.errno == errno.ELOOP:
+        raise ConfigurationError(
+            f"expected a regular file at {_shown(path)}, got a symbolic link; name the file itself"
+        ) from None
+    reason = error.strerror or "an unknown failure"
+    raise ConfigurationError(
+        f"expected {purpose} {_shown(path)}, got '{reason}'; check the path, its folder and their modes"
+    ) from error
+
+
+def _shown(path: PathLike) -> str:
+    return repr(os.fspath(path))

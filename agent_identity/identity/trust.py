@@ -1,0 +1,242 @@
+"""Whose signatures count, for what, and when."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, Literal, Self, TypeAlias, cast, final, get_args
+
+from agent_identity.errors import ConfigurationError, TokenError
+from agent_identity.identity.keys import PublicKey
+from agent_identity.identity.principals import check_id
+from agent_identity.identity.private_files import PathLike, create_public_file, read_public_file, replace_public_file
+
+__all__ = ["Purpose", "TrustStore", "TrustedKey"]
+
+Purpose: TypeAlias = Literal["issuer", "recorder"]
+"""What a key may sign: root grants, or records and checkpoints."""
+
+_PURPOSES: Final = frozenset(get_args(Purpose))
+_MAX_TRUST_FILE: Final = 1 << 20
+_MAX_TIME: Final = (1 << 53) - 1  # Every reader of JSON keeps integers up to here.
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class TrustedKey:
+    """A public key, what it may sign, and in which time.
+
+    Args:
+        key: The key.
+        purpose: ``"issuer"`` for root grants, ``"recorder"`` for records and checkpoints.
+        not_before: First second, since the Unix epoch, in which its signatures count; ``None`` for ever.
+        not_after: Last second in which they count; ``None`` for ever.
+
+    Raises:
+        TypeError: A field has the wrong type.
+        ValueError: The purpose is unknown, or the times are out of range or out of order.
+    """
+
+    key: PublicKey
+    purpose: Purpose
+    not_before: int | None = field(default=None, kw_only=True)
+    not_after: int | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if type(self.key) is not PublicKey:
+            raise TypeError(f"expected a PublicKey, got {type(self.key).__name__}")
+        if self.purpose not in _PURPOSES:
+            raise ValueError("expected the purpose issuer or recorder")
+        _check_time(self.not_before, "not_before")
+        _check_time(self.not_after, "not_after")
+        if self.not_before is not None and self.not_after is not None and self.not_before > self.not_after:
+            raise ValueError("expected not_before to be at most not_after; exchange them")
+
+
+def _check_time(value: int | None, what: str) -> None:
+    if value is None:
+        return
+    if type(value) is not int:
+        raise TypeError(f"expected {what} in whole seconds (int), got {type(value).__name__}")
+    if not 0 <= value <= _MAX_TIME:
+        raise ValueError(f"expected {what} in seconds since 1970, from 0 to 2^53 - 1")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class TrustStore:
+    """The keys that a verifier accepts, and the names that it expects.
+
+    Args:
+        keys: The trusted keys; one key has each purpose at most once.
+        issuer: The issuer that root grants must name; ``None`` accepts any that a trusted key signed.
+        origin: The log that checkpoints must come from; ``None`` accepts any that a trusted key signed.
+
+    Raises:
+        TypeError: A field has the wrong type.
+        ValueError: A key has the same purpose twice, or a name breaks the rules of
+            :func:`~agent_identity.identity.check_id`. An origin also has neither spaces nor ``+``, since
+            it names the key of a signed note (C2SP signed-note).
+    """
+
+    keys: tuple[TrustedKey, ...] = ()
+    issuer: str | None = field(default=None, kw_only=True)
+    origin: str | None = field(default=None, kw_only=True)
+    _index: Mapping[tuple[str, str], TrustedKey] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if type(self.keys) is not tuple:
+            raise TypeError(f"expected keys to be a tuple, got {type(self.keys).__name__}")
+        index: dict[tuple[str, str], TrustedKey] = {}
+        for trusted in self.keys:
+            if type(trusted) is not TrustedKey:
+                raise TypeError(f"expected each key to be a TrustedKey, got {type(trusted).__name__}")
+            name = (trusted.key.thumbprint, trusted.purpose)
+            if name in index:
+                raise ValueError(f"expected each key once per purpose, got one twice as {trusted.purpose}; drop one")
+            index[name] = trusted
+        if self.issuer is not None:
+            check_id(self.issuer, "issuer")
+        if self.origin is not None and ("+" in check_id(self.origin, "origin") or len(self.origin.split()) != 1):
+            raise ValueError("expected an origin without spaces and plus signs")
+        object.__setattr__(self, "_index", MappingProxyType(index))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_restore, (self.keys, self.issuer, self.origin))
+
+    def get(self, thumbprint: str, purpose: Purpose) -> TrustedKey | None:
+        """Return the entry of a key for a purpose, whatever the time, or ``None``."""
+        return self._index.get((thumbprint, purpose))
+
+    def find(self, thumbprint: str, purpose: Purpose, *, at: int) -> PublicKey:
+        """Return the key whose signature counts for the purpose at the time.
+
+        Args:
+            thumbprint: The name of the key (RFC 7638), as the signed object gives it.
+            purpose: What the key is to have signed.
+            at: When it signed, in seconds since the Unix epoch.
+
+        Raises:
+            TokenError: With code ``unknown_key`` if the store does not hold the key for this purpose, and
+                ``key_not_valid_then`` if it does, but not for this time.
+        """
+        trusted = self._index.get((thumbprint, purpose))
+        if trusted is None:
+            raise TokenError(
+                f"expected a key that is trusted as {purpose}, got another; add it to the trust file if it should be",
+                code="unknown_key",
+            )
+        if (trusted.not_before is not None and at < trusted.not_before) or (
+            trusted.not_after is not None and at > trusted.not_after
+        ):
+            raise TokenError(
+                f"expected a signature from the time in which the {purpose} key is valid, got one from outside it",
+                code="key_not_valid_then",
+            )
+        return trusted.key
+
+    def with_key(
+        self, key: PublicKey, purpose: Purpose, *, not_before: int | None = None, not_after: int | None = None
+    ) -> Self:
+        """Return a store that trusts one more key; this one stays as it is.
+
+        Raises:
+            ValueError: The key has this purpose already, or a time is wrong.
+        """
+        added = TrustedKey(key, purpose, not_before=not_before, not_after=not_after)
+        return type(self)((*self.keys, added), issuer=self.issuer, origin=self.origin)
+
+    @classmethod
+    def load(cls, source: PathLike | Mapping[str, object] | bytes) -> Self:
+        """Return the store that a trust file describes.
+
+        Args:
+            source: The path of the file, its bytes, or its content already parsed.
+
+        Raises:
+            ConfigurationError: The file cannot be read, is larger than 1 MiB, is no JSON, or holds anything
+                but the members of the format: unknown or duplicate members, a private key, a ``kid`` that
+                is not the key's thumbprint, a key twice for one purpose.
+        """
+        from agent_identity.identity.trust_file import parse_trust  # noqa: PLC0415  Loads pydantic.
+
+        content = parse_trust(_document(source))
+        try:
+            keys = tuple(
+                TrustedKey(
+                    PublicKey.from_jwk({"kty": entry.kty, "crv": entry.crv, "x": entry.x}),
+                    entry.purpose,
+                    not_before=entry.not_before,
+                    not_after=entry.not_after,
+                )
+                for entry in content.keys
+            )
+            for number, (trusted, entry) in enumerate(zip(keys, content.keys, strict=True)):
+                _check_kid(trusted, entry.kid, number)
+            return cls(keys, issuer=content.issuer, origin=content.origin)
+        except ValueError as error:
+            raise ConfigurationError(f"bad trust file: {error}") from None
+
+    def to_json(self) -> bytes:
+        """Return the content of the trust file: the same bytes for equal stores."""
+        names = {"issuer": self.issuer, "origin": self.origin}
+        document = {
+            "version": "1",
+            **{name: value for name, value in names.items() if value is not None},
+            "keys": [_entry(trusted) for trusted in self.keys],
+        }
+        return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+
+    def create(self, path: PathLike) -> None:
+        """Write a new trust file in one step, mode 0644.
+
+        Raises:
+            ConfigurationError: With code ``already_exists`` if something is at the path, which is left as it
+                is; otherwise the file cannot be created.
+        """
+        create_public_file(path, self.to_json())
+
+    def save(self, path: PathLike) -> None:
+        """Write the trust file in one step, mode 0644, replacing an older one.
+
+        Raises:
+            ConfigurationError: The file cannot be written.
+        """
+        replace_public_file(path, self.to_json())
+
+
+def _restore(keys: tuple[TrustedKey, ...], issuer: str | None, origin: str | None) -> TrustStore:
+    return TrustStore(keys, issuer=issuer, origin=origin)
+
+
+def _document(source: PathLike | Mapping[str, object] | bytes) -> bytes:
+    """Bring every kind of source to bytes, so that one parser with one set of rules reads them."""
+    if isinstance(source, bytes):
+        document = source
+    elif isinstance(source, str | os.PathLike):
+        return read_public_file(source, limit=_MAX_TRUST_FILE)
+    else:
+        try:
+            document = json.dumps(dict(source)).encode()
+        except (TypeError, ValueError, RecursionError):
+            raise ConfigurationError("expected a trust file of JSON values, got something else") from None
+    if len(document) > _MAX_TRUST_FILE:
+        raise ConfigurationError(f"expected a trust file of at most {_MAX_TRUST_FILE} bytes, got {len(document)}")
+    return document
+
+
+def _check_kid(trusted: TrustedKey, kid: str, number: int) -> None:
+    if trusted.key.thumbprint != kid:
+        raise ValueError(f"expected keys.{number}.kid to be the thumbprint of the key (RFC 7638), got another")
+
+
+def _entry(trusted: TrustedKey) -> dict[str, str | int]:
+    times = {"not_before": trusted.not_before, "not_after": trusted.not_after}
+    return {
+        **cast("dict[str, str | int]", trusted.key.to_jwk()),
+        "kid": trusted.key.thumbprint,
+        "alg": "EdDSA",
+        "purpose": trusted.purpose,
+        **{name: value for name, value in times.items() if value is not None},
+    }

@@ -1,0 +1,79 @@
+"""The schema of the trust file, read strictly. Imports pydantic, therefore loaded only when a file is read."""
+
+import json
+from typing import Annotated, Literal, NoReturn
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from agent_identity.errors import ConfigurationError
+
+__all__ = ["KeyEntry", "TrustFile", "parse_trust"]
+
+_Time = Annotated[int, Field(ge=0, le=(1 << 53) - 1)]
+
+
+class KeyEntry(BaseModel):
+    """One key of the file: a public JWK (RFC 8037 §2) with its purpose and the seconds in which it counts."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    kty: Literal["OKP"]
+    crv: Literal["Ed25519"]
+    x: str
+    kid: str
+    alg: Literal["EdDSA"]
+    purpose: Literal["issuer", "recorder"]
+    not_before: _Time | None = None
+    not_after: _Time | None = None
+
+
+class TrustFile(BaseModel):
+    """The whole file."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    version: Literal["1"]
+    issuer: str | None = None
+    origin: str | None = None
+    keys: list[KeyEntry]
+
+
+def parse_trust(document: bytes) -> TrustFile:
+    """Return the content of a trust file; every member is known, of the right type and there once.
+
+    Raises:
+        ConfigurationError: The document is no JSON or does not follow the schema. The message names the
+            place and never repeats a value.
+    """
+    try:
+        content: object = json.loads(
+            document.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
+        )
+    except (ValueError, RecursionError):
+        raise ConfigurationError("expected a trust file in JSON, with every member once, got something else") from None
+    try:
+        return TrustFile.model_validate(content)
+    except ValidationError as error:
+        raise _explained(error) from None
+
+
+def _explained(error: ValidationError) -> ConfigurationError:
+    # The values stay out: a file that was mistaken for a trust file may hold anything.
+    mistakes = error.errors(include_url=False, include_context=False, include_input=False)
+    if any(mistake["loc"][-1:] == ("d",) for mistake in mistakes):
+        return ConfigurationError(
+            "expected public keys in the trust file, got a private one (member d); replace that key, others saw it"
+        )
+    place = ".".join(str(part) for part in mistakes[0]["loc"])[:100] or "its top"
+    return ConfigurationError(f"bad trust file at {place!a}: {mistakes[0]['msg']}")
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError
+    return members
+
+
+def _refuse_constant(_: str) -> NoReturn:
+    raise ValueError

@@ -1,0 +1,64 @@
+"""Doubles for tests: a clock that stands still until moved, and ids that count.
+
+Nothing of the library imports this module.
+"""
+
+import threading
+from typing import Final, final
+
+from agent_identity.identity import uuid7
+
+__all__ = ["FixedClock", "SequentialIds"]
+
+_START_NS: Final = 1_764_000_000_000_000_000
+
+
+@final
+class FixedClock:
+    """A clock that moves only when told to.
+
+    Args:
+        wall_ns: Nanoseconds since the Unix epoch at the start.
+    """
+
+    def __init__(self, wall_ns: int = _START_NS) -> None:
+        self._wall = wall_ns
+        self._monotonic = 0
+
+    def wall_ns(self) -> int:
+        """Return nanoseconds since the Unix epoch."""
+        return self._wall
+
+    def monotonic_ns(self) -> int:
+        """Return nanoseconds since the clock was made."""
+        return self._monotonic
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, on both clocks.
+
+        Args:
+            seconds: How much; not negative.
+        """
+        if seconds < 0:
+            raise ValueError("expected seconds not to be negative; only set_wall() goes back")
+        self._wall += int(seconds * 1e9)
+        self._monotonic += int(seconds * 1e9)
+
+    def set_wall(self, wall_ns: int) -> None:
+        """Set the wall clock alone, as an administrator or an attacker does; it may go back."""
+        self._wall = wall_ns
+
+
+@final
+class SequentialIds:
+    """Ids that are UUIDs of version 7 with a counter in place of randomness."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def new(self, now_ns: int) -> str:
+        """Return the next id."""
+        with self._lock:
+            self._count += 1
+            return uuid7(now_ns, self._count.to_bytes(8, "big"))

@@ -1,0 +1,218 @@
+"""Constraints with three answers: true, false, or undecidable because the value is of another type.
+
+A constraint alone answers ``False`` to a value of the wrong type. That is right for a grant, but in a
+rule that blocks everything over 100 it would let ``"150"`` pass.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, TypeVar, cast, final
+
+from agent_identity.authority.constraints import Constraint, Wildcard
+from agent_identity.canonical import JSON
+from agent_identity.policy.attributes import ANY_JSON, LIST, MISSING, TEXT, UNREADABLE, Types
+from agent_identity.policy.places import READABLE
+
+__all__ = ["Check", "Combination", "Leaf", "Presence", "Spec", "Verdict", "combined", "is_json"]
+
+Verdict: TypeAlias = "bool | None"
+"""True, false, or ``None``: undecidable."""
+
+Check: TypeAlias = Callable[[object], Verdict]
+
+_T = TypeVar("_T")
+
+_NUMBER: Final[Types] = frozenset({int, float})
+_NULL: Final[Types] = frozenset({type(None)})
+_HASHED: Final[Types] = frozenset({str, int, float})
+"""Constants of these types can be looked up in a set; ``True`` would be found as 1."""
+
+_PLAIN: Final = 2**63
+_seen: Final = Wildcard().permits
+
+_EQUALITY: Final[Mapping[str, str]] = {"exact": "value", "one_of": "values", "not_one_of": "excluded"}
+"""The constraints that compare for equality, and the member of their claims with what they compare to."""
+
+_TYPES: Final[Mapping[str, Types]] = {
+    "contains": LIST,
+    "email_domain": TEXT,
+    "path_within": TEXT,
+    "prefix": TEXT,
+    "range": _NUMBER,
+    "subset": LIST,
+    "url_within": TEXT,
+    "wildcard": ANY_JSON,
+}
+"""The types that the other constraints can decide about."""
+
+
+def _always(_: object) -> bool:
+    return True
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Whether there is an attribute at all; ``null`` is a value like others.
+
+    Attributes:
+        expected: Whether there has to be one.
+    """
+
+    expected: bool
+
+    @property
+    def types(self) -> Types:
+        """The types of values that this can decide about."""
+        return ANY_JSON
+
+    def constants(self) -> Iterable[object]:
+        """Return the values that are compared for equality."""
+        return ()
+
+    def describe(self) -> JSON:
+        """Return the canonical description for the digest."""
+        return {"exists": self.expected}
+
+    def compile(self) -> Check:
+        """Return the check as one function."""
+        expected = self.expected
+
+        def present(value: object) -> Verdict:
+            return None if value is UNREADABLE else (value is not MISSING) is expected
+
+        return present
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One constraint.
+
+    Attributes:
+        constraint: The constraint; not made of others.
+    """
+
+    constraint: Constraint
+
+    @property
+    def types(self) -> Types:
+        """The types of values that this can decide about."""
+        kind = self.constraint.kind
+        if kind not in _EQUALITY:
+            return _TYPES[kind]
+        # A value of another type than expected may be another spelling of the same thing, "100" for 100.
+        # Null has no other spelling, and therefore everything is decidable for a rule that asks for null.
+        constants = self.constants()
+        types = [_alike(type(item)) for item in constants if item is not None]
+        if not types:
+            return ANY_JSON
+        return frozenset[type]().union(*types, _NULL if None in constants else ())
+
+    def constants(self) -> tuple[object, ...]:
+        """Return the values that are compared for equality."""
+        kind = self.constraint.kind
+        if kind not in _EQUALITY:
+            return ()
+        found = self.constraint.to_claim()[_EQUALITY[kind]]
+        return (found,) if kind == "exact" else tuple(cast("Sequence[object]", found))
+
+    def describe(self) -> JSON:
+        """Return the canonical description for the digest."""
+        return self.constraint.to_claim()
+
+    def compile(self) -> Check:
+        """Return the check as one function."""
+        types = self.types
+        constants = self.constants()
+        if constants and all(type(item) in _HASHED for item in constants):
+            return _membership(types, frozenset(constants), self.constraint.kind != "not_one_of")
+        permits = self.constraint.permits
+        readable = READABLE.get(self.constraint.kind, _always)
+
+        def check(value: object) -> Verdict:
+            if type(value) not in types or not is_json(value):
+                return None
+            return True if permits(value) else (False if readable(value) else None)
+
+        return check
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """Several checks of one value.
+
+    Attributes:
+        word: Whether all or any must be true.
+        parts: The checks; at least one.
+    """
+
+    word: Literal["all", "any"]
+    parts: "tuple[Spec, ...]"
+
+    @property
+    def types(self) -> Types:
+        """The types of values that this can decide about."""
+        return frozenset[type]().union(*(part.types for part in self.parts))
+
+    def constants(self) -> Iterable[object]:
+        """Return the values that are compared for equality."""
+        return (item for part in self.parts for item in part.constants())
+
+    def describe(self) -> JSON:
+        """Return the canonical description for the digest."""
+        return {self.word: [part.describe() for part in self.parts]}
+
+    def compile(self) -> Check:
+        """Return the check as one function."""
+        return combined(self.word, [part.compile() for part in self.parts])
+
+
+Spec: TypeAlias = Presence | Leaf | Combination
+"""What a rule asks about one attribute."""
+
+
+def combined(word: Literal["all", "any"], parts: Sequence[Callable[[_T], Verdict]]) -> Callable[[_T], Verdict]:
+    """Return one function for all or any of several, by Kleene's strong logic.
+
+    One false part makes ``all`` false whatever the undecidable ones are, and one true part makes ``any``
+    true. The answer therefore does not depend on the order of the parts.
+    """
+    settling = word == "any"
+    if len(parts) == 1:
+        return parts[0]
+    tests = tuple(parts)
+
+    def combination(subject: _T) -> Verdict:
+        verdict: Verdict = not settling
+        for test in tests:
+            answer = test(subject)
+            if answer is settling:
+                return settling
+            if answer is None:
+                verdict = None
+        return verdict
+
+    return combination
+
+
+def _membership(types: Types, constants: frozenset[object], inside: bool) -> Check:  # noqa: FBT001
+    # The same answers as the constraint gives, in a fraction of the time.
+    def check(value: object) -> Verdict:
+        return (value in constants) is inside if type(value) in types and is_json(value) else None
+
+    return check
+
+
+def is_json(value: object) -> bool:
+    """Return whether constraints can see the value: it is JSON through and through, and within bounds."""
+    if type(value) is str and value.isascii():
+        return True
+    if type(value) is int and -_PLAIN <= value <= _PLAIN:
+        return True
+    return _seen(value)
+
+
+def _alike(kind: type) -> Types:
+    return next((types for types in (_NUMBER, LIST) if kind in types), frozenset({kind}))

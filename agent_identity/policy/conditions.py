@@ -1,0 +1,296 @@
+"""Conditions as data, compiled to one function with three answers.
+
+``{"args.amount": Range(max=100), "any": [{"principal.kind": "human"}, {"not": {…}}]}``: the members of a
+mapping must all be true. A missing attribute or a value of the wrong type is undecidable, and only
+``exists`` can tell that an attribute is missing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Literal, TypeAlias, cast, final
+
+from agent_identity.authority.constraints import (
+    AllOf,
+    AnyOf,
+    Constraint,
+    Contains,
+    EmailDomain,
+    Exact,
+    NotOneOf,
+    OneOf,
+    PathWithin,
+    Prefix,
+    Range,
+    Subset,
+    UrlWithin,
+    Wildcard,
+)
+from agent_identity.canonical import JSON
+from agent_identity.policy.attributes import LIST, Attribute, attribute
+from agent_identity.policy.checks import Combination, Leaf, Presence, Spec, Verdict, combined
+from agent_identity.policy.request import Request
+from agent_identity.policy.source import MAX_DEPTH, Path, Problem, quoted, words
+
+__all__ = ["Condition", "Group", "Negation", "Predicate", "Question", "parse_condition"]
+
+Predicate: TypeAlias = Callable[[Request], Verdict]
+"""A compiled condition."""
+
+_Word: TypeAlias = Literal["all", "any"]
+_GROUPS: Final[Mapping[str, _Word]] = {"all": "all", "any": "any"}
+_LISTS: Final[Mapping[str, Callable[..., Constraint]]] = {
+    "contains": Contains,
+    "email_domain": EmailDomain,
+    "not_one_of": NotOneOf,
+    "one_of": OneOf,
+    "subset": Subset,
+}
+_TEXTS: Final[Mapping[str, Callable[[str], Constraint]]] = {
+    "path_within": PathWithin,
+    "prefix": Prefix,
+    "url_within": UrlWithin,
+}
+_WORDS: Final = frozenset({*_LISTS, *_TEXTS, "all", "any", "exact", "exists", "range", "wildcard"})
+_ATOMS: Final = (
+    Contains,
+    EmailDomain,
+    Exact,
+    NotOneOf,
+    OneOf,
+    PathWithin,
+    Prefix,
+    Range,
+    Subset,
+    UrlWithin,
+    Wildcard,
+)
+_BOUNDS: Final = ("max", "max_inclusive", "min", "min_inclusive")
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a rule asks about one attribute.
+
+    Attributes:
+        name: The attribute.
+        spec: What is asked.
+    """
+
+    name: str
+    spec: Spec
+
+    def describe(self) -> JSON:
+        """Return the canonical description for the digest."""
+        return {self.name: self.spec.describe()}
+
+    def compile(self) -> Predicate:
+        """Return the condition as one function."""
+        found = attribute(self.name, ())
+        check = self.spec.compile()
+        read = found.read
+
+        def answer(request: Request) -> Verdict:
+            return check(read(request))
+
+        return answer
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Negation:
+    """A condition that must be false.
+
+    Attributes:
+        part: The condition.
+    """
+
+    part: "Condition"
+
+    def describe(self) -> JSON:
+        """Return the canonical description for the digest."""
+        return {"not": self.part.describe()}
+
+    def compile(self) -> Predicate:
+        """Return the condition as one function."""
+        test = self.part.compile()
+
+        def answer(request: Request) -> Verdict:
+            verdict = test(request)
+            return None if verdict is None else not verdict
+
+        return answer
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Conditions of which all or any must be true.
+
+    Attributes:
+        word: Whether all or any.
+        parts: The conditions; at least one.
+    """
+
+    word: _Word
+    parts: "tuple[Condition, ...]"
+
+    def describe(self) -> JSON:
+        """Return the canonical description for the digest."""
+        return {self.word: [part.describe() for part in self.parts]}
+
+    def compile(self) -> Predicate:
+        """Return the condition as one function."""
+        return combined(self.word, [part.compile() for part in self.parts])
+
+
+Condition: TypeAlias = Question | Negation | Group
+"""What makes a rule match."""
+
+
+def parse_condition(value: object, path: Path) -> Condition:
+    """Return the condition that plain data spells.
+
+    Args:
+        value: A mapping of ``all``, ``any``, ``not`` or attributes; or a condition.
+        path: The way to the value, for complaints.
+
+    Raises:
+        Problem: It is no condition.
+    """
+    if isinstance(value, Question | Negation | Group):
+        return value
+    parts = [_part(word, item, (*path, word)) for word, item in _members(value, path, "a condition").items()]
+    if not parts:
+        raise Problem("expected at least one condition; leave `when` out for a rule that always matches", path)
+    return parts[0] if len(parts) == 1 else Group("all", tuple(parts))
+
+
+def _part(word: str, value: object, path: Path) -> Condition:
+    group = _GROUPS.get(word)
+    if group is not None:
+        return Group(group, tuple(parse_condition(item, way) for item, way in _items(value, path)))
+    if word == "not":
+        return Negation(parse_condition(value, path))
+    found = attribute(word, path)
+    spec = parse_spec(value, path)
+    _check_fit(word, found, spec, path)
+    return Question(word, spec)
+
+
+def _check_fit(name: str, found: Attribute, spec: Spec, path: Path) -> None:
+    """Refuse what could never be decided: a typing error, not a rule."""
+    if spec.types.isdisjoint(found.types):
+        way_out = "use contains or subset" if found.types == LIST else "use a constraint on such values"
+        kinds = words({kind.__name__ for kind in found.types})
+        raise Problem(f"{name} is always of type {kinds}, which this constraint cannot decide about; {way_out}", path)
+    for constant in spec.constants() if found.values else ():
+        if constant not in found.values:
+            raise Problem(f"{name} is always one of {words(found.values)}; got another value", path)
+
+
+def parse_spec(value: object, path: Path) -> Spec:
+    """Return what plain data asks about one attribute.
+
+    Args:
+        value: A scalar, which must be equal; a constraint; or a mapping of one constraint's name to it.
+        path: The way to the value, for complaints.
+
+    Raises:
+        Problem: It is none of these.
+    """
+    if isinstance(value, AllOf | AnyOf):
+        return Combination(_GROUPS[value.kind], tuple(parse_spec(clause, path) for clause in value.clauses))
+    if isinstance(value, _ATOMS):
+        return Leaf(value)
+    if type(value) in _SCALARS:
+        return Leaf(_made(Exact, (value,), path))
+    if type(value) in LIST:
+        raise Problem("expected a scalar or a constraint, got a list; write one_of: […] or exact: […]", path)
+    members = _members(value, path, "a constraint")
+    if len(members) != 1:
+        raise Problem(f"expected exactly one of {words(_WORDS)}; combine several with all: […]", path)
+    ((word, item),) = members.items()
+    return _named(word, item, (*path, word))
+
+
+def _named(word: str, value: object, path: Path) -> Spec:
+    group = _GROUPS.get(word)
+    if group is not None:
+        return Combination(group, tuple(parse_spec(item, way) for item, way in _items(value, path)))
+    if word == "exists":
+        if type(value) is not bool:
+            raise Problem("expected exists: true or exists: false", path)
+        return Presence(value)
+    if word in _LISTS:
+        single = word == "email_domain" and type(value) is str
+        values = [value] if single else [item for item, _ in _items(value, path)]
+        return Leaf(_made(_LISTS[word], values, path))
+    return Leaf(_simple(word, value, path))
+
+
+def _simple(word: str, value: object, path: Path) -> Constraint:
+    if word == "exact":
+        return _made(Exact, (value,), path)
+    if word == "range":
+        return _range(value, path)
+    if word == "wildcard":
+        if _members(value, path, "wildcard"):
+            raise Problem("expected wildcard: {} with nothing in it", path)
+        return Wildcard()
+    if word not in _TEXTS:
+        raise Problem(f"unknown constraint {quoted(word)}; expected one of {words(_WORDS)}", path, at_key=True)
+    if type(value) is not str:
+        raise Problem(f"expected a string after {word}, got {_kind(value)}", path)
+    return _made(_TEXTS[word], (value,), path)
+
+
+def _range(value: object, path: Path) -> Constraint:
+    members = _members(value, path, "a range")
+    for key in members:
+        if key not in _BOUNDS:
+            raise Problem(
+                f"unknown key {quoted(key)} in a range; expected one of {words(_BOUNDS)}", (*path, key), at_key=True
+            )
+        if members[key] is None:
+            raise Problem("expected a number or a boolean here, got null; leave the key out", (*path, key))
+    make = partial(
+        Range,
+        cast("float | None", members.get("min")),
+        cast("float | None", members.get("max")),
+        min_inclusive=cast("bool", members.get("min_inclusive", True)),
+        max_inclusive=cast("bool", members.get("max_inclusive", True)),
+    )
+    return _made(make, (), path)
+
+
+def _made(make: Callable[..., Constraint], values: Sequence[object], path: Path) -> Constraint:
+    try:
+        return make(*values)
+    except (TypeError, ValueError) as error:
+        raise Problem(str(error), path) from None
+
+
+def _members(value: object, path: Path, what: str) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise Problem(f"expected {what} as a mapping, got {_kind(value)}", path)
+    if len(path) > MAX_DEPTH:
+        raise Problem(f"expected at most {MAX_DEPTH} nested conditions", path)
+    members = cast("Mapping[object, object]", value)
+    if not all(type(key) is str for key in members):
+        raise Problem(f"expected strings as keys of {what}", path)
+    return cast("Mapping[str, object]", members)
+
+
+def _items(value: object, path: Path) -> list[tuple[object, Path]]:
+    items = cast("Sequence[object]", value) if type(value) in LIST else ()
+    if not items:
+        raise Problem(f"expected a list with at least one item, got {_kind(value)}", path)
+    return [(item, (*path, index)) for index, item in enumerate(items)]
+
+
+def _kind(value: object) -> str:
+    names: Mapping[type, str] = {dict: "a mapping", list: "a list", str: "a string", type(None): "null"}
+    return names.get(type(value), f"a value of type {type(value).__name__}")

@@ -1,0 +1,95 @@
+"""What a policy answers: one of four effects, and which rule said so."""
+
+import enum
+import re
+from dataclasses import dataclass
+from typing import Final, final
+
+__all__ = ["MAX_WHY", "Decision", "Effect", "check_name", "check_why"]
+
+MAX_WHY: Final = 256
+"""The reason that a rule gives to people may have this many characters."""
+
+_SLUG: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
+
+
+@final
+class Effect(enum.Enum):
+    """What happens to a call. Where rules disagree: block before route before warn before allow."""
+
+    ALLOW = "allow"
+    """The call runs."""
+    WARN = "warn"
+    """The call runs, and its record carries the warning."""
+    BLOCK = "block"
+    """The call does not run."""
+    ROUTE = "route"
+    """The call does not run; the named target takes over. Without such a target it is a block."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The answer of a policy to one request.
+
+    Attributes:
+        effect: What happens to the call.
+        reason: Code of the reason, such as ``policy_blocks``: a slug of few possible values.
+        rule: The id of the rule that decided, or ``None`` if none did.
+        why: The reason in the words of the rule, for people; at most 256 characters.
+        route: The name of the target that takes over; given exactly with :attr:`Effect.ROUTE`.
+        policy: The name of the policy.
+        version: The version of the policy.
+        digest: ``"sha256:<hex>"`` of the policy.
+        warnings: The ids of all ``warn`` rules that matched, sorted, whatever the effect is.
+
+    Raises:
+        TypeError: The effect is not an :class:`Effect`.
+        ValueError: The reason is no slug, ``why`` is too long, or the route does not fit the effect.
+    """
+
+    effect: Effect
+    reason: str
+    rule: str | None = None
+    why: str | None = None
+    route: str | None = None
+    policy: str | None = None
+    version: str | None = None
+    digest: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if type(self.effect) is not Effect:
+            raise TypeError(f"expected an Effect, got {type(self.effect).__name__}; write for instance Effect.BLOCK")
+        if not _SLUG.fullmatch(self.reason):
+            raise ValueError("expected a reason code of lower-case letters, digits and underscores")
+        if self.why is not None:
+            check_why(self.why)
+        if (self.route is None) is (self.effect is Effect.ROUTE):
+            raise ValueError("expected a route exactly with Effect.ROUTE; name the target or choose another effect")
+        if self.route is not None:
+            check_name(self.route, "a route")
+
+
+def check_name(value: object, what: str) -> str:
+    """Return the value if it is a name: 1 to 128 of ``A-Z a-z 0-9 _ . : / -``.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if type(value) is not str or not _NAME.fullmatch(value):
+        raise ValueError(f"expected {what} of 1 to 128 letters, digits and _ . : / -")
+    return value
+
+
+def check_why(value: object) -> str:
+    """Return the value if it is one line of at most 256 printable characters.
+
+    Raises:
+        ValueError: It is not.
+    """
+    # What is not printable includes line breaks, controls, bidirectional controls and lone surrogates.
+    if type(value) is not str or len(value) > MAX_WHY or not value.isprintable():
+        raise ValueError(f"expected a reason of one printable line with at most {MAX_WHY} characters")
+    return value

@@ -1,0 +1,60 @@
+"""Names of tools with wildcards: ``*`` for any characters, ``?`` for one."""
+
+import re
+from collections.abc import Sequence
+from typing import Final, cast
+
+from agent_identity.policy.source import Path, Problem
+
+__all__ = ["check_patterns", "has_wildcard", "matches"]
+
+_PATTERN: Final = re.compile(r"[A-Za-z0-9_.:/*?-]{1,128}")
+
+
+def check_patterns(value: object, path: Path) -> tuple[str, ...]:
+    """Return the patterns of a rule.
+
+    Raises:
+        Problem: It is neither a pattern nor a list of at least one.
+    """
+    if type(value) is str:
+        return (_pattern(value, path),)
+    items = cast("Sequence[object]", value) if isinstance(value, list | tuple) else ()
+    if not items:
+        raise Problem("expected the name of a tool or a list of names, such as pay_* or [pay, refund]", path)
+    return tuple(_pattern(item, (*path, index)) for index, item in enumerate(items))
+
+
+def _pattern(value: object, path: Path) -> str:
+    if type(value) is not str or not _PATTERN.fullmatch(value):
+        raise Problem("expected a tool name of 1 to 128 letters, digits and _ . : / -, with * and ? as wildcards", path)
+    return value
+
+
+def has_wildcard(pattern: str) -> bool:
+    """Return whether the pattern stands for more than one name."""
+    return "*" in pattern or "?" in pattern
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Return whether the whole name fits the pattern; upper and lower case differ.
+
+    Only the last ``*`` is ever tried again, so that the time is at most the product of the two lengths,
+    and patterns are short: no name can make a rule slow.
+    """
+    at = 0
+    star, resume = -1, 0
+    position = 0
+    while position < len(name):
+        if at < len(pattern) and pattern[at] == "*":
+            star, resume = at, position
+            at += 1
+        elif at < len(pattern) and pattern[at] in ("?", name[position]):
+            at += 1
+            position += 1
+        elif star >= 0:
+            resume += 1
+            at, position = star + 1, resume
+        else:
+            return False
+    return pattern[at:].strip("*") == ""

@@ -1,0 +1,173 @@
+"""Rules compiled for decisions: per tool, only what can apply to it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias, final
+
+from agent_identity.policy.checks import Verdict
+from agent_identity.policy.conditions import Predicate
+from agent_identity.policy.decision import Decision, Effect
+from agent_identity.policy.patterns import has_wildcard, matches
+from agent_identity.policy.request import Request
+from agent_identity.policy.rule import Rule
+
+__all__ = ["Origin", "Program"]
+
+_MAX_PLANS: Final = 1024
+"""For so many names of tools the applicable rules are kept ready."""
+
+_REASONS: Final[Mapping[Effect, str]] = {
+    Effect.ALLOW: "policy_allows",
+    Effect.WARN: "policy_warns",
+    Effect.BLOCK: "policy_blocks",
+    Effect.ROUTE: "policy_routes",
+}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which policy a decision comes from.
+
+    Attributes:
+        name: Its name.
+        version: Its version.
+        digest: Its digest.
+    """
+
+    name: str
+    version: str
+    digest: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """A rule made ready: its condition, and the decisions if it matches or cannot tell."""
+
+    id: str
+    rule: Rule
+    test: Predicate
+    hit: Decision
+    error: Decision
+
+
+_Stops: TypeAlias = "tuple[Predicate, Decision, Decision]"
+_Runs: TypeAlias = "tuple[Predicate, Decision]"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The rules for one tool. Each group is sorted by rule id, so that the first match is the answer."""
+
+    stops: tuple[_Stops, ...]
+    warns: tuple[_Runs, ...]
+    allows: tuple[_Runs, ...]
+
+
+@final
+class Program:
+    """Rules made ready. Safe for threads: what is written after construction is a cache of equal values."""
+
+    __slots__ = ("_by_name", "_by_pattern", "_default", "_plans")
+
+    def __init__(self, rules: Mapping[str, Rule], default: Effect, origin: Origin) -> None:
+        """Compile rules.
+
+        Args:
+            rules: The rules by id.
+            default: The effect where none matches.
+            origin: What every decision says about the policy.
+        """
+        self._by_name: dict[str, list[_Compiled]] = {}
+        self._by_pattern: list[_Compiled] = []
+        self._plans: dict[str, _Plan] = {}
+        self._default = Decision(
+            effect=default,
+            reason="no_rule_allows" if default is Effect.BLOCK else "default",
+            policy=origin.name,
+            version=origin.version,
+            digest=origin.digest,
+        )
+        for rule_id in sorted(rules):
+            self._add(_compiled(rule_id, rules[rule_id], self._default))
+
+    def _add(self, compiled: _Compiled) -> None:
+        patterns = compiled.rule.tools
+        if any(has_wildcard(pattern) for pattern in patterns):
+            self._by_pattern.append(compiled)
+            return
+        for name in dict.fromkeys(patterns):
+            self._by_name.setdefault(name, []).append(compiled)
+
+    def decide(self, request: Request) -> Decision:
+        """Return the answer to a request."""
+        plan = self._plans.get(request.tool.name)
+        if plan is None:
+            plan = self._prepare(request.tool.name)
+        decision = _stopped(plan.stops, request) if plan.stops else None
+        if plan.warns:
+            decision = _warned(plan.warns, request, decision)
+        if decision is not None:
+            return decision
+        for test, hit in plan.allows:
+            if test(request):
+                return hit
+        return self._default
+
+    def _prepare(self, name: str) -> _Plan:
+        wild = [c for c in self._by_pattern if any(matches(pattern, name) for pattern in c.rule.tools)]
+        found = sorted((*self._by_name.get(name, ()), *wild), key=lambda compiled: compiled.id)
+        plan = _Plan(
+            stops=tuple((c.test, c.hit, c.error) for c in found if c.rule.effect in (Effect.BLOCK, Effect.ROUTE)),
+            warns=tuple((c.test, c.hit) for c in found if c.rule.effect is Effect.WARN),
+            allows=tuple((c.test, c.hit) for c in found if c.rule.effect is Effect.ALLOW),
+        )
+        if len(self._plans) >= _MAX_PLANS:
+            self._plans.clear()
+        self._plans[name] = plan
+        return plan
+
+
+def _compiled(rule_id: str, rule: Rule, default: Decision) -> _Compiled:
+    hit = replace(
+        default,
+        effect=rule.effect,
+        reason=_REASONS[rule.effect],
+        rule=rule_id,
+        why=rule.reason or None,
+        route=rule.route,
+        warnings=(rule_id,) if rule.effect is Effect.WARN else (),
+    )
+    error = replace(hit, effect=Effect.BLOCK, reason="rule_error", route=None, warnings=())
+    return _Compiled(rule_id, rule, _always if rule.when is None else rule.when.compile(), hit, error)
+
+
+def _always(_: Request) -> Verdict:
+    return True
+
+
+def _stopped(stops: Sequence[_Stops], request: Request) -> Decision | None:
+    """Return the first block, else the first rule that cannot tell, else the first route."""
+    failed: Decision | None = None
+    routed: Decision | None = None
+    for test, hit, error in stops:
+        verdict = test(request)
+        if verdict is None:
+            failed = failed or error
+        elif verdict:
+            if hit.effect is Effect.BLOCK:
+                return hit
+            routed = routed or hit
+    return failed or routed
+
+
+def _warned(warns: Sequence[_Runs], request: Request, decision: Decision | None) -> Decision | None:
+    """Return the decision, or that of the first warning where there is none, with all warnings."""
+    hits = [hit for test, hit in warns if test(request)]
+    if not hits:
+        return decision
+    if decision is None and len(hits) == 1:
+        return hits[0]
+    return replace(decision or hits[0], warnings=tuple(hit.warnings[0] for hit in hits))

@@ -1,0 +1,142 @@
+"""One rule of a policy."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+from agent_identity.canonical import JSON
+from agent_identity.errors import PolicyFormatError
+from agent_identity.policy.conditions import Condition, parse_condition
+from agent_identity.policy.decision import Effect, check_name, check_why
+from agent_identity.policy.patterns import check_patterns
+from agent_identity.policy.source import Path, Problem
+
+__all__ = ["Rule", "check_route", "describe_rule", "located_name", "located_why", "rule_ids"]
+
+
+@final
+@dataclass(frozen=True, slots=True, init=False)
+class Rule:
+    """What happens to calls of some tools under some condition.
+
+    A condition is data: ``{"args.amount": Range(max=100), "principal.kind": "human"}``. Its members must
+    all be true; ``all``, ``any`` and ``not`` combine, and ``{"exists": True}`` asks whether an attribute
+    is there. A missing attribute or a value of another type makes a condition undecidable. Then a rule
+    that allows or warns does not match, and a rule that blocks or routes blocks: what a rule cannot
+    judge is never let through by it. Ask ``exists`` first where an attribute may be missing.
+
+    Args:
+        effect: What happens.
+        tools: A tool's name or several; ``*`` stands for any characters and ``?`` for one.
+        when: The condition; without one the rule always matches.
+        reason: Why, for people: one line of at most 256 characters; it stands in records and errors.
+        id: A name for the rule; by default ``rule-<position>``, counted from 1.
+        route: The name of the target that takes over; given exactly with ``Effect.ROUTE``.
+
+    Raises:
+        TypeError: The effect is not an :class:`Effect`.
+        PolicyFormatError: Anything else is malformed.
+    """
+
+    effect: Effect
+    tools: tuple[str, ...]
+    when: Condition | None
+    reason: str
+    id: str | None
+    route: str | None
+
+    def __init__(
+        self,
+        effect: Effect,
+        *,
+        tools: str | Sequence[str] = "*",
+        when: Mapping[str, object] | Condition | None = None,
+        reason: str = "",
+        id: str | None = None,  # noqa: A002 - It is what a rule's name is called everywhere else.
+        route: str | None = None,
+    ) -> None:
+        if type(effect) is not Effect:
+            raise TypeError(f"expected an Effect, got {type(effect).__name__}; write for instance Effect.BLOCK")
+        try:
+            check_route(effect, route, ("route",))
+            condition = None if when is None else parse_condition(when, ("when",))
+            self._set("tools", check_patterns(tools, ("tools",)))
+            self._set("reason", located_why(reason, ("reason",)))
+            self._set("id", None if id is None else located_name(id, ("id",)))
+        except Problem as problem:
+            raise PolicyFormatError(f"bad rule: {problem.within()}") from None
+        self._set("effect", effect)
+        self._set("when", condition)
+        self._set("route", route)
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+
+def check_route(effect: Effect, route: object, path: Path) -> str | None:
+    """Return the route of a rule.
+
+    Raises:
+        Problem: There is none although the rule routes, or there is one although it does not.
+    """
+    if effect is not Effect.ROUTE:
+        if route is not None:
+            raise Problem(f"expected a target only with the effect route, got one with {effect.value}", path)
+        return None
+    if route is None:
+        raise Problem("expected the name of the target that takes over", path)
+    return located_name(route, path)
+
+
+def located_name(value: object, path: Path) -> str:
+    """Return the value if it is a name.
+
+    Raises:
+        Problem: It is not.
+    """
+    try:
+        return check_name(value, "a name")
+    except ValueError as error:
+        raise Problem(str(error), path) from None
+
+
+def located_why(value: object, path: Path) -> str:
+    """Return the value if it is a reason for people.
+
+    Raises:
+        Problem: It is not.
+    """
+    try:
+        return check_why(value)
+    except ValueError as error:
+        raise Problem(str(error), path) from None
+
+
+def rule_ids(rules: Sequence[Rule]) -> tuple[str, ...]:
+    """Return the ids of rules in their order.
+
+    Raises:
+        Problem: Two rules have the same id.
+    """
+    ids: dict[str, int] = {}
+    for index, rule in enumerate(rules):
+        id_ = rule.id or f"rule-{index + 1}"
+        if id_ in ids:
+            raise Problem(
+                f"expected unique rule ids, got that of rule {ids[id_] + 1} again; choose another id",
+                ("rules", index, "id"),
+            )
+        ids[id_] = index
+    return tuple(ids)
+
+
+def describe_rule(rule: Rule, id_: str) -> JSON:
+    """Return the canonical description of a rule for the digest of its policy."""
+    return {
+        "effect": rule.effect.value,
+        "id": id_,
+        "reason": rule.reason,
+        "route": rule.route,
+        "tools": rule.tools,
+        "when": None if rule.when is None else rule.when.describe(),
+    }

@@ -1,0 +1,119 @@
+"""The built-in policy: a set of rules whose order does not matter."""
+
+import hashlib
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self, final
+
+from agent_identity import canonical
+from agent_identity.errors import PolicyFormatError
+from agent_identity.policy.decision import Decision, Effect
+from agent_identity.policy.files import read_policy
+from agent_identity.policy.program import Origin, Program
+from agent_identity.policy.request import Request
+from agent_identity.policy.rule import Rule, describe_rule, located_name, rule_ids
+from agent_identity.policy.source import Problem
+
+__all__ = ["Rule", "RuleSet"]
+
+
+@final
+@dataclass(frozen=True, slots=True, init=False, eq=False)
+class RuleSet:
+    """A policy of rules. Their order does not matter: block before route before warn before allow.
+
+    A rule that blocks or routes and cannot be decided, because an attribute is missing or of another
+    type, blocks with the reason ``rule_error``. Of several matching rules of the winning effect the one
+    with the smallest id, by code points, is named. Where no rule matches the default decides; with
+    ``default=Effect.BLOCK`` the policy is a closed world, in which only what a rule allows, or warns of,
+    runs.
+
+    The reasons of its decisions: ``policy_allows``, ``policy_warns``, ``policy_blocks``,
+    ``policy_routes``, ``rule_error``, ``default`` and ``no_rule_allows``.
+
+    Args:
+        rules: The rules.
+        name: The name of the policy, for records.
+        version: Its version, for records.
+        default: ``Effect.ALLOW`` or ``Effect.BLOCK``.
+
+    Attributes:
+        digest: ``"sha256:<hex>"`` of the file's bytes, or of a canonical description of the rules.
+
+    Raises:
+        TypeError: A rule is not a :class:`Rule`, or the default is not an :class:`Effect`.
+        PolicyFormatError: Two rules have the same id, or the name, version or default is malformed.
+    """
+
+    rules: tuple[Rule, ...] = field(repr=False)
+    name: str
+    version: str
+    default: Effect
+    digest: str
+    _program: Program = field(repr=False)
+
+    def __init__(self, *rules: Rule, name: str = "policy", version: str = "1", default: Effect = Effect.ALLOW) -> None:
+        if not all(type(rule) is Rule for rule in rules):
+            raise TypeError("expected only rules; write RuleSet(Rule(…), Rule(…))")
+        if type(default) is not Effect:
+            raise TypeError(f"expected an Effect as the default, got {type(default).__name__}")
+        if default not in (Effect.ALLOW, Effect.BLOCK):
+            raise PolicyFormatError(f"expected Effect.ALLOW or Effect.BLOCK as the default, got {default}")
+        try:
+            located_name(name, ("name",))
+            located_name(version, ("version",))
+            ids = rule_ids(rules)
+        except Problem as problem:
+            raise PolicyFormatError(f"bad rule set: {problem.within()}") from None
+        digest = _digest(dict(zip(ids, rules, strict=True)), name, version, default)
+        _fill(self, rules, default, Origin(name, version, digest))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, tools: Collection[str] | None = None) -> Self:
+        """Return the policy of a file, checked completely; nothing is loaded of a file with a mistake.
+
+        Args:
+            path: A ``.yaml``, ``.yml``, ``.json`` or ``.toml`` file of at most 1 MiB in UTF-8.
+            tools: The names of all tools there are. With them a rule for a tool that is not there is a
+                mistake; patterns with wildcards are not looked up.
+
+        Raises:
+            PolicyFormatError: The file has a mistake; the message begins with ``file:line:column:``.
+            ConfigurationError: The file cannot be read, or PyYAML is not installed for a YAML file.
+        """
+        source = read_policy(path, tools)
+        policy = cls.__new__(cls)
+        _fill(policy, source.rules, source.default, source.origin)
+        return policy
+
+    def decide(self, request: Request) -> Decision:
+        """Return the answer to a request."""
+        return self._program.decide(request)
+
+
+def _fill(policy: RuleSet, rules: Sequence[Rule], default: Effect, origin: Origin) -> None:
+    by_id = dict(zip(rule_ids(rules), rules, strict=True))
+    fields: dict[str, object] = {
+        "rules": tuple(rules),
+        "name": origin.name,
+        "version": origin.version,
+        "default": default,
+        "digest": origin.digest,
+        "_program": Program(by_id, default, origin),
+    }
+    for name, value in fields.items():
+        object.__setattr__(policy, name, value)
+
+
+def _digest(rules: Mapping[str, Rule], name: str, version: str, default: Effect) -> str:
+    description: canonical.JSON = {
+        "default": default.value,
+        "name": name,
+        "rules": [describe_rule(rules[rule_id], rule_id) for rule_id in sorted(rules)],
+        "version": version,
+    }
+    try:
+        return f"sha256:{hashlib.sha256(canonical.encode(description)).hexdigest()}"
+    except ValueError as error:
+        raise PolicyFormatError(f"bad rule set: {error}") from None

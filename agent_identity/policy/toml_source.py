@@ -1,0 +1,79 @@
+"""TOML with places as far as lines tell them: the standard parser keeps none."""
+
+import re
+import tomllib
+from typing import Final
+
+from agent_identity.policy.source import Document, Malformed, Mark, Path
+
+__all__ = ["read_toml"]
+
+_NAME: Final = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
+_DOTTED: Final = rf"{_NAME}(?:[ \t]*\.[ \t]*{_NAME})*"
+_HEADER: Final = re.compile(rf"[ \t]*(\[\[?)[ \t]*({_DOTTED})[ \t]*\]")
+_ENTRY: Final = re.compile(rf"[ \t]*({_DOTTED})[ \t]*=[ \t]*")
+_PART: Final = re.compile(_NAME)
+_PLACE: Final = re.compile(r" \(at line (\d+), column (\d+)\)$")
+
+
+def read_toml(text: str) -> Document:
+    """Return the value of a TOML text and where its tables and keys stand.
+
+    What stands inside an inline table or array has the place of the key before it.
+
+    Raises:
+        Malformed: The text is not TOML, or is nested too deeply.
+    """
+    document = Document()
+    try:
+        document.value = tomllib.loads(text)
+    except RecursionError:
+        raise Malformed("expected fewer nested values", (1, 1)) from None
+    except tomllib.TOMLDecodeError as error:
+        message = str(error)
+        place = _PLACE.search(message)
+        lines = text.split("\n")
+        mark = (int(place[1]), int(place[2])) if place else (len(lines), len(lines[-1]) + 1)
+        raise Malformed(f"not TOML: {_PLACE.sub('', message)}", mark) from None
+    except ValueError:
+        # The interpreter refuses integers of more than 4,300 digits.
+        raise Malformed("expected integers of fewer digits", (1, 1)) from None
+    _place_lines(document, text)
+    return document
+
+
+def _place_lines(document: Document, text: str) -> None:
+    table: Path = ()
+    counts: dict[Path, int] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        header = _HEADER.match(line)
+        if header:
+            table = _table(_parts(header[2]), counts, array=header[1] == "[[")
+            _note(document, table, (number, header.start(2) + 1), (number, header.start(1) + 1))
+            continue
+        entry = _ENTRY.match(line)
+        if entry:
+            path = (*table, *_parts(entry[1]))
+            _note(document, path, (number, entry.start(1) + 1), (number, entry.end() + 1))
+
+
+def _parts(dotted: str) -> list[str]:
+    return [part.strip("\"'") for part in _PART.findall(dotted)]
+
+
+def _table(parts: list[str], counts: dict[Path, int], *, array: bool) -> Path:
+    """Return the path of a table; one in an array belongs to the newest item."""
+    path: Path = ()
+    for index, part in enumerate(parts):
+        path = (*path, part)
+        if array and index == len(parts) - 1:
+            counts[path] = counts.get(path, 0) + 1
+        if path in counts:
+            path = (*path, counts[path] - 1)
+    return path
+
+
+def _note(document: Document, path: Path, key: Mark, value: Mark) -> None:
+    for length in range(1, len(path) + 1):
+        document.keys.setdefault(path[:length], key)
+        document.values.setdefault(path[:length], value)

@@ -85,9 +85,25 @@ class GrantExpired(Denied):
 
 
 class OutOfScope(Denied):
-    """The grant does not cover the tool or one of the arguments."""
+    """The grant does not cover the tool or one of the arguments.
+
+    Attributes:
+        argument: The name of the argument that is not covered, if it is one and fit to be shown.
+    """
 
     default_code = "out_of_scope"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        decision: object = None,
+        reference: str | None = None,
+        argument: str | None = None,
+    ) -> None:
+        super().__init__(message, code=code, decision=decision, reference=reference)
+        self.argument = argument
 
 
 class LimitExceeded(Denied):

@@ -1,0 +1,477 @@
+"""Grants and chains of grants: making them, and the rules between a parent and its child.
+
+A grant is a compact JWS in the profile of Attenuating Agent Tokens with additions that are signed at
+every hop and equal along the chain: the task (``txn``) and the principal (``principal``, ``sub``). A child
+is signed with the key that its parent names as the holder's (``cnf``), and names its parent's hash.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar, cast, final
+
+from agent_identity.authority.scope import Scope
+from agent_identity.authority.tokens import par_hash, sign_compact, token_hash
+from agent_identity.canonical import JSON
+from agent_identity.errors import AttenuationError, TokenError
+from agent_identity.identity import (
+    Agent,
+    Principal,
+    PublicKey,
+    Signer,
+    agent_from_claim,
+    check_id,
+    principal_from_claim,
+)
+
+__all__ = [
+    "GRANT_TYPE",
+    "MAX_CHAIN",
+    "MAX_DEPTH",
+    "MAX_TTL",
+    "Chain",
+    "Grant",
+    "check_child",
+    "derive",
+    "grant_of",
+    "issue",
+]
+
+GRANT_TYPE: Final = "aat+jwt"
+"""The ``typ`` of a grant."""
+
+MAX_DEPTH: Final = 32
+"""The deepest delegation that any grant may permit; a root has depth 0."""
+
+MAX_CHAIN: Final = 256 * 1024
+"""Characters of all tokens of a chain together, at most."""
+
+MAX_TTL: Final = 90 * 24 * 3600
+"""Seconds that a grant may be made to live; verifiers set lower limits of their own."""
+
+_ENTRY: Final = "attenuating_agent_token"
+_MAX_TIME: Final = 2**53
+_UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_REQUIRED: Final = frozenset(
+    {
+        "act",
+        "agent",
+        "authorization_details",
+        "cnf",
+        "del_depth",
+        "del_max_depth",
+        "exp",
+        "iat",
+        "iss",
+        "jti",
+        "principal",
+        "sub",
+        "txn",
+    }
+)
+_OPTIONAL: Final = frozenset({"aud", "par_hash"})
+
+_T = TypeVar("_T")
+
+
+@final
+@dataclass(frozen=True, slots=True, repr=False)
+class Grant:
+    """One signed, task-bound, expiring delegation. It is useless without its holder's private key.
+
+    Attributes:
+        token: The grant as it is signed. It belongs into evidence, not into logs or messages.
+        id: UUID in lower case.
+        issuer: Issuer URI of a root; otherwise the thumbprint URI of the key that signed.
+        task_id: The task that it is bound to.
+        principal: On whose behalf the agent acts.
+        agent: To whom it is granted.
+        scope: The tools and arguments that it permits.
+        issued_at: Unix seconds.
+        expires_at: Unix seconds; from then on it permits nothing.
+        depth: 0 for a root, one more at each hop.
+        max_depth: The deepest grant that may be derived from it, directly or not.
+        holder: Public key of the holder.
+        audience: The enforcement point that it is made for; None for any.
+        parent_hash: Base64url SHA-256 of the parent's signing input; None for a root.
+        hash: Hexadecimal SHA-256 of its own signing input.
+    """
+
+    token: str
+    id: str
+    issuer: str
+    task_id: str
+    principal: Principal
+    agent: Agent
+    scope: Scope
+    issued_at: int
+    expires_at: int
+    depth: int
+    max_depth: int
+    holder: PublicKey
+    audience: str | None
+    parent_hash: str | None
+    hash: str
+
+    def __repr__(self) -> str:
+        return f"Grant(id={self.id!r})"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Grants from the root to the leaf, each linked to the one before it.
+
+    The constructor checks links, not signatures; :func:`~agent_identity.authority.verify_chain` checks all.
+
+    Raises:
+        TokenError: With code ``empty_chain``, ``too_large``, ``not_a_root``, ``duplicate_id``, or a code
+            of :func:`check_child`.
+        AttenuationError: A grant permits more than the one before it.
+    """
+
+    grants: tuple[Grant, ...]
+
+    def __post_init__(self) -> None:
+        if not self.grants:
+            raise TokenError("expected at least one grant in a chain, got none", code="empty_chain")
+        if sum(len(grant.token) for grant in self.grants) > MAX_CHAIN:
+            raise TokenError(f"expected a chain of at most {MAX_CHAIN} characters", code="too_large")
+        if self.root.depth != 0 or self.root.parent_hash is not None:
+            raise TokenError("expected a root grant at the start of the chain, got a child", code="not_a_root")
+        if len({grant.id for grant in self.grants}) != len(self.grants):
+            raise TokenError("expected each grant once in a chain, got one twice", code="duplicate_id")
+        for parent, child in zip(self.grants, self.grants[1:], strict=False):
+            check_child(parent, child)
+
+    @property
+    def root(self) -> Grant:
+        """The first grant, signed by the issuer."""
+        return self.grants[0]
+
+    @property
+    def leaf(self) -> Grant:
+        """The last grant: the one whose holder acts."""
+        return self.grants[-1]
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The signed grants, root first."""
+        return tuple(grant.token for grant in self.grants)
+
+    def extended(self, grant: Grant) -> "Chain":
+        """Return the chain with one more grant at its end.
+
+        Raises:
+            TokenError: The grant is no child of the leaf.
+            AttenuationError: It permits more than the leaf.
+        """
+        return Chain((*self.grants, grant))
+
+
+def issue(
+    signer: Signer,
+    *,
+    issuer: str,
+    task_id: str,
+    principal: Principal,
+    agent: Agent,
+    holder: PublicKey,
+    scope: Scope,
+    now: int,
+    ttl: int,
+    max_depth: int = 3,
+    id: str,  # noqa: A002  What it is called in the grant.
+    audience: str | None = None,
+) -> Grant:
+    """Return a root grant.
+
+    Args:
+        signer: The issuer's key; its thumbprint becomes the ``kid``.
+        issuer: URI of the issuer.
+        task_id: The task that the grant is bound to.
+        principal: On whose behalf.
+        agent: To whom.
+        holder: Public key that the agent acts with.
+        scope: What the agent may do.
+        now: Unix seconds.
+        ttl: Seconds until it expires, from 1 to 90 days.
+        max_depth: How many times it may be delegated on, from 0 to 32.
+        id: UUID in lower case, best of version 7, used for nothing else.
+        audience: The one enforcement point that it is for.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument is out of range, or the scope is too large for a token.
+    """
+    _check_terms(now, ttl, max_depth)
+    claims: dict[str, JSON] = {
+        "act": _history((agent,)),
+        "del_depth": 0,
+        "exp": now + ttl,
+        "iat": now,
+        "iss": check_id(issuer, "issuer"),
+        "principal": principal.to_claim(),
+        "sub": principal.id,
+        "txn": check_id(task_id, "task_id"),
+    }
+    claims.update(_claims_of_holder(id, agent, holder, scope, max_depth, audience=audience))
+    token = sign_compact({"kid": signer.public_key.thumbprint, "typ": GRANT_TYPE}, claims, signer)
+    return grant_of(token, claims)
+
+
+def derive(
+    chain: Chain,
+    signer: Signer,
+    *,
+    agent: Agent,
+    holder: PublicKey,
+    scope: Scope,
+    now: int,
+    ttl: int,
+    id: str,  # noqa: A002  What it is called in the grant.
+    max_depth: int | None = None,
+    audience: str | None = None,
+) -> Grant:
+    """Return a child of the chain's leaf, which permits no more than the leaf.
+
+    It expires with its parent if ``ttl`` says later, and keeps its parent's depth limit and audience if
+    none are given.
+
+    Args:
+        chain: The chain that the delegating agent holds.
+        signer: The key of the leaf's holder.
+        agent: To whom.
+        holder: Public key that this agent acts with.
+        scope: What it may do.
+        now: Unix seconds.
+        ttl: Seconds until it expires, from 1 to 90 days.
+        id: UUID in lower case, best of version 7, used for nothing else.
+        max_depth: The deepest grant of the chain from here on, at most the parent's.
+        audience: The one enforcement point that it is for.
+
+    Raises:
+        AttenuationError: It would permit more than the leaf (see :func:`check_child`), the signer is not
+            the leaf's holder (``not_the_holder``), or the leaf has expired (``parent_expired``).
+        TypeError: An argument has the wrong type.
+        ValueError: An argument is out of range, or the scope is too large for a token.
+    """
+    parent = chain.leaf
+    limit = parent.max_depth if max_depth is None else max_depth
+    _check_terms(now, ttl, limit)
+    _check_may_derive(parent, signer, now)
+    # A clock that went back a little since the parent was made must not stop delegation.
+    issued_at = max(now, parent.issued_at)
+    claims: dict[str, JSON] = {
+        "act": _history((*(grant.agent for grant in chain.grants), agent)),
+        "del_depth": parent.depth + 1,
+        "exp": min(issued_at + ttl, parent.expires_at),
+        "iat": issued_at,
+        "iss": parent.holder.thumbprint_uri,
+        "par_hash": par_hash(parent.token),
+        "principal": parent.principal.to_claim(),
+        "sub": parent.principal.id,
+        "txn": parent.task_id,
+    }
+    bound = parent.audience if audience is None else audience
+    claims.update(_claims_of_holder(id, agent, holder, scope, limit, audience=bound))
+    # Checked before it is signed, so that nothing wider than the parent is ever signed.
+    check_child(parent, grant_of("", claims))
+    child = grant_of(sign_compact({"typ": GRANT_TYPE}, claims, signer), claims)
+    chain.extended(child)
+    return child
+
+
+def _check_may_derive(parent: Grant, signer: Signer, now: int) -> None:
+    if signer.public_key != parent.holder:
+        raise AttenuationError("expected the key of the leaf's holder to sign the child", code="not_the_holder")
+    if now >= parent.expires_at:
+        raise AttenuationError("expected a live parent, got an expired one; open a new task", code="parent_expired")
+    if parent.depth >= parent.max_depth:
+        raise AttenuationError(
+            "expected a parent that may be delegated on, got one at its limit; raise max_depth at the root",
+            code="too_deep",
+        )
+
+
+def _check_terms(now: int, ttl: int, max_depth: int) -> None:
+    for name, value, low, high in (
+        ("now", now, 0, _MAX_TIME),
+        ("ttl", ttl, 1, MAX_TTL),
+        ("max_depth", max_depth, 0, MAX_DEPTH),
+    ):
+        if type(value) is not int:
+            raise TypeError(f"expected {name} as an int, got {type(value).__name__}")
+        if not low <= value <= high:
+            raise ValueError(f"expected {name} from {low} to {high}, got {value}")
+
+
+def _claims_of_holder(
+    id: str,  # noqa: A002  What it is called in the grant.
+    agent: Agent,
+    holder: PublicKey,
+    scope: Scope,
+    max_depth: int,
+    *,
+    audience: str | None,
+) -> dict[str, JSON]:
+    if not _UUID.fullmatch(id):
+        raise ValueError("expected the id of a grant to be a UUID in lower case")
+    claims: dict[str, JSON] = {
+        "agent": agent.to_claim(),
+        "authorization_details": [{"tools": scope.to_claim(), "type": _ENTRY}],
+        "cnf": {"jwk": holder.to_jwk()},
+        "del_max_depth": max_depth,
+        "jti": id,
+    }
+    if audience is not None:
+        claims["aud"] = check_id(audience, "audience")
+    return claims
+
+
+def _history(agents: Iterable[Agent]) -> dict[str, JSON]:
+    """Return the ``act`` claim: the current agent outermost, the first one deepest (RFC 8693 §4.1)."""
+    act: dict[str, JSON] = {}
+    for agent in agents:
+        act = {"sub": agent.id, "act": act} if act else {"sub": agent.id}
+    return act
+
+
+def check_history(claims: Mapping[str, JSON], agents: Iterable[Agent]) -> None:
+    """Return if ``act`` tells the same history as the signed agents along the chain.
+
+    Raises:
+        TokenError: With code ``bad_history``.
+    """
+    if claims["act"] != _history(agents):
+        raise TokenError("expected act to list the agents of the chain, got another history", code="bad_history")
+
+
+def grant_of(token: str, claims: Mapping[str, JSON]) -> Grant:
+    """Return the grant that verified claims describe; each claim is checked by itself.
+
+    Raises:
+        TokenError: With code ``missing_claim``, ``unknown_claim``, ``bad_claim``, or that of the part
+            that is malformed.
+    """
+    if missing := _REQUIRED - claims.keys():
+        raise TokenError(f"expected the claim {min(missing)} in a grant, got none", code="missing_claim")
+    if not claims.keys() <= _REQUIRED | _OPTIONAL:
+        # A newer version may restrict by claims that this one cannot enforce.
+        raise TokenError("expected only known claims in a grant, got another one", code="unknown_claim")
+    principal = principal_from_claim(_read(claims, "principal", _mapping))
+    if claims["sub"] != principal.id:
+        raise TokenError("expected sub to be the id of the principal, got another", code="bad_claim")
+    issued_at, expires_at = _read(claims, "iat", _integer), _read(claims, "exp", _integer)
+    if expires_at <= issued_at:
+        raise TokenError("expected exp after iat in a grant", code="bad_claim")
+    depth, max_depth = _read(claims, "del_depth", _integer), _read(claims, "del_max_depth", _integer)
+    if not depth <= max_depth <= MAX_DEPTH:
+        raise TokenError(f"expected del_depth up to del_max_depth up to {MAX_DEPTH} in a grant", code="too_deep")
+    return Grant(
+        token=token,
+        id=_read(claims, "jti", _uuid),
+        issuer=_read(claims, "iss", _name),
+        task_id=_read(claims, "txn", _name),
+        principal=principal,
+        agent=agent_from_claim(_read(claims, "agent", _mapping)),
+        scope=_read(claims, "authorization_details", _scope),
+        issued_at=issued_at,
+        expires_at=expires_at,
+        depth=depth,
+        max_depth=max_depth,
+        holder=_read(claims, "cnf", _holder),
+        audience=_read(claims, "aud", _name) if "aud" in claims else None,
+        parent_hash=_read(claims, "par_hash", _name) if "par_hash" in claims else None,
+        hash=token_hash(token),
+    )
+
+
+def _read(claims: Mapping[str, JSON], name: str, reader: Callable[[JSON], _T]) -> _T:
+    try:
+        return reader(claims[name])
+    except TokenError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise TokenError(f"bad claim {name} in a grant: {error}", code="bad_claim") from None
+
+
+def _integer(value: JSON) -> int:
+    if type(value) is not int or not 0 <= value <= _MAX_TIME:
+        raise ValueError("expected an integer from 0 to 2^53")
+    return value
+
+
+def _name(value: JSON) -> str:
+    return check_id(cast("str", value), "it")
+
+
+def _uuid(value: JSON) -> str:
+    if type(value) is not str or not _UUID.fullmatch(value):
+        raise ValueError("expected a UUID in lower case")
+    return value
+
+
+def _mapping(value: JSON) -> Mapping[str, JSON]:
+    if not isinstance(value, Mapping):
+        raise TypeError("expected an object")
+    return value
+
+
+def _holder(value: JSON) -> PublicKey:
+    confirmation = _mapping(value)
+    if set(confirmation) != {"jwk"}:
+        raise ValueError("expected the member jwk and no other")
+    return PublicKey.from_jwk(_mapping(confirmation["jwk"]))
+
+
+def _scope(value: JSON) -> Scope:
+    if not isinstance(value, list) or len(value) != 1:
+        raise ValueError("expected exactly one entry")
+    entry = _mapping(value[0])
+    if entry.get("type") != _ENTRY:
+        raise TokenError("expected an entry of a known type in a grant, got another", code="unknown_entry")
+    if set(entry) != {"tools", "type"}:
+        raise ValueError("expected the members tools and type and no other")
+    return Scope.from_claim(_mapping(entry["tools"]))
+
+
+def check_child(parent: Grant, child: Grant) -> None:
+    """Return if the child is the parent's and permits no more.
+
+    1. Depth: one more than the parent's (``wrong_depth``), not beyond the parent's limit (``too_deep``),
+       and the limit does not grow (``depth_not_attenuated``).
+    2. Time: not issued before the parent (``issued_before_parent``), not living longer
+       (``outlives_parent``).
+    3. The same task (``wrong_task``) and principal (``principal_changed``), and the parent's audience if
+       that has one (``audience_not_attenuated``).
+    4. Scope: within the parent's (``tool_not_attenuated``, ``argument_not_attenuated``).
+    5. Link: it names the parent's hash (``wrong_parent``).
+
+    Raises:
+        TokenError: With code ``wrong_depth``, ``issued_before_parent``, ``wrong_task`` or ``wrong_parent``.
+        AttenuationError: With another of the codes above.
+    """
+    _check_depth(parent, child)
+    if child.issued_at < parent.issued_at:
+        raise TokenError("expected a child issued no earlier than its parent", code="issued_before_parent")
+    if child.expires_at > parent.expires_at:
+        raise AttenuationError("expected a child that expires no later than its parent", code="outlives_parent")
+    if child.task_id != parent.task_id:
+        raise TokenError("expected a child of the same task, got one of another task", code="wrong_task")
+    if child.principal != parent.principal:
+        raise AttenuationError("expected the parent's principal in the child, got another", code="principal_changed")
+    if parent.audience is not None and child.audience != parent.audience:
+        raise AttenuationError("expected the parent's audience in the child", code="audience_not_attenuated")
+    parent.scope.check_attenuates(child.scope)
+    if child.parent_hash != par_hash(parent.token):
+        raise TokenError("expected a child that names its parent's hash, got another", code="wrong_parent")
+
+
+def _check_depth(parent: Grant, child: Grant) -> None:
+    if child.depth != parent.depth + 1:
+        raise TokenError("expected a depth of one more than the parent's", code="wrong_depth")
+    if child.depth > parent.max_depth:
+        raise AttenuationError("expected a depth within the parent's limit", code="too_deep")
+    if child.max_depth > parent.max_depth:
+        raise AttenuationError("expected a depth limit no higher than the parent's", code="depth_not_attenuated")

@@ -1,0 +1,343 @@
+"""Constraints on text that names a place: file paths, URLs, email addresses, and plain prefixes.
+
+These extend the Attenuating Agent Token profile. Each reads its text by one strict grammar and refuses
+every spelling that two readers may take differently, instead of guessing what the tool will do with it.
+Subsumption is decidable: a place covers the places inside it and the values that it permits.
+"""
+
+import os
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from typing import ClassVar, Final, cast, final
+
+from agent_identity.authority.literals import Constraint, members_permitted
+from agent_identity.authority.values import MAX_TEXT, is_text
+from agent_identity.canonical import JSON
+
+__all__ = ["EmailDomain", "PathWithin", "Prefix", "UrlWithin"]
+
+_MAX_PLACE: Final = 4096
+_MAX_DOMAINS: Final = 256
+
+_ENCODED: Final = re.compile(r"%(?:[0-9A-Fa-f]{2}|[uU])")
+_INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_MEANINGFUL: Final = frozenset("./\\%:~")
+# Slashes and stops that Unicode does not fold to ASCII, but file systems and resolvers of names may.
+_LOOKALIKES: Final = frozenset("\u2044\u2215\u2216\u29f5\u29f8\u29f9\u3002\uff61")
+
+_LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_HOST: Final = rf"(?=[a-z0-9.-]{{1,253}}(?![a-z0-9.-]))(?:{_LABEL}\.)*{_LABEL}"
+_URL: Final = re.compile(
+    rf"(?P<scheme>https?)://(?P<host>{_HOST})(?::(?P<port>[1-9][0-9]{{0,4}}))?"
+    r"(?P<path>/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*)?"
+    r"(?P<rest>\?(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*)?"
+    r"(?P<fragment>\#(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*)?"
+)
+_URL_START: Final = re.compile(r"[A-Za-z]+://[^/?#]*")
+# Percent-encoded stops, slashes, backslashes, percent signs, controls and bytes beyond ASCII.
+_URL_ENCODED: Final = re.compile(r"%(?:[01][0-9A-Fa-f]|2[EeFf5]|5[Cc]|7[Ff]|[89A-Fa-f][0-9A-Fa-f])")
+_OCTET: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_DOTTED: Final = re.compile(rf"(?:{_OCTET}\.){{3}}{_OCTET}")
+_NUMERIC_LAST: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
+_ATOM: Final = r"[A-Za-z0-9#$&'*+/=?^_`{|}~-]+"
+_EMAIL: Final = re.compile(rf"(?P<local>{_ATOM}(?:\.{_ATOM})*)@(?P<domain>{_HOST})")
+
+
+@final
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class PathWithin:
+    """The argument is a POSIX path to the root or to something below it.
+
+    A relative path is read as relative to the root: set the working directory of the tool accordingly.
+    The path is judged as text. Refused wherever they stand: ``..`` and all names that begin with two
+    dots, backslashes, NUL and other control or invisible characters, percent-encoded characters,
+    characters that turn into stops or slashes when normalised, a leading ``//`` or ``~``, a first name
+    with a colon (drives, URLs), and white space at the ends.
+
+    Text says nothing about symbolic links. With ``follow_links`` the links that exist at the time of the
+    check are resolved as well and must stay inside the root. Both are a race against whoever can write
+    below the root: between check and use a directory can become a link. Where others write, open files
+    with ``openat2(RESOLVE_BENEATH)`` or the like, or keep the root on a file system of its own.
+
+    Args:
+        root: Absolute path of a directory, without ``.``, ``..`` and empty names.
+        follow_links: Whether to resolve symbolic links at the check. Then this covers no values named
+            one by one and no other root, because what it permits depends on the machine.
+
+    Raises:
+        TypeError: The root is no ``str``.
+        ValueError: The root is not absolute or breaks a rule above.
+    """
+
+    root: str
+    follow_links: bool
+    kind: ClassVar[str] = "path_within"
+
+    def __init__(self, root: str, *, follow_links: bool = False) -> None:
+        _check_text(root, "root of PathWithin")
+        if type(follow_links) is not bool:
+            raise TypeError("expected follow_links of PathWithin to be True or False")
+        names = _path_names(root)
+        path = root.removesuffix("/")
+        if names is None or not root.startswith("/") or path != "".join(f"/{name}" for name in names):
+            raise ValueError("expected an absolute root like '/data' in PathWithin, without '.', '..' or empty names")
+        object.__setattr__(self, "root", path or "/")
+        object.__setattr__(self, "follow_links", follow_links)
+
+    def __repr__(self) -> str:
+        return self.describe()
+
+    def permits(self, value: object) -> bool:
+        """Tell whether the value is a path inside the root."""
+        if not is_text(value):
+            return False
+        text = cast("str", value)
+        names = _path_names(text)
+        if names is None:
+            return False
+        path = "/" + "/".join(names)
+        if not text.startswith("/"):
+            path = f"{self.root.rstrip('/')}{path}"
+        if not _inside(path, self.root):
+            return False
+        return not self.follow_links or _inside(os.path.realpath(path), os.path.realpath(self.root))
+
+    def covers(self, child: Constraint) -> bool:
+        """Tell whether the child is a root inside this one, or values inside it."""
+        if not isinstance(child, PathWithin):
+            return not self.follow_links and members_permitted(child, self)
+        if self.follow_links:
+            return child == self
+        return _inside(child.root, self.root)
+
+    def to_claim(self) -> dict[str, JSON]:
+        """Return the constraint as it stands in a grant."""
+        claim: dict[str, JSON] = {"constraint_type": self.kind, "root": self.root}
+        if self.follow_links:
+            claim["follow_links"] = True
+        return claim
+
+    def describe(self) -> str:
+        """Return the constraint as written in Python."""
+        return f"PathWithin({self.root!r}{', follow_links=True' if self.follow_links else ''})"
+
+
+def _check_text(value: object, what: str) -> None:
+    if not is_text(value):
+        raise TypeError(f"expected the {what} as Unicode text, got {type(value).__name__}")
+
+
+def _path_names(path: str) -> list[str] | None:
+    """Return the names along a path, or None if readers may disagree about where it leads."""
+    if not 1 <= len(path) <= _MAX_PLACE or path.strip() != path or path.startswith(("//", "~")):
+        return None
+    if "\\" in path or _ENCODED.search(path) or any(_ambiguous(character) for character in path):
+        return None
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    if any(name.strip().startswith("..") for name in names):
+        return None
+    return None if ":" in path.split("/", 1)[0] else names
+
+
+def _ambiguous(character: str) -> bool:
+    if character.isascii():
+        return not character.isprintable()
+    if character in _LOOKALIKES or unicodedata.category(character) in _INVISIBLE:
+        return True
+    return not _MEANINGFUL.isdisjoint(unicodedata.normalize("NFKC", character))
+
+
+def _inside(path: str, root: str) -> bool:
+    return path.rstrip("/") == root.rstrip("/") or path.startswith(f"{root.rstrip('/')}/")
+
+
+@final
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class UrlWithin:
+    """The argument is a URL of one origin, at or below one path.
+
+    ``UrlWithin("https://api.example.com/v1")`` permits ``…/v1``, ``…/v1/x`` and ``…/v1?q=1``, not
+    ``…/v1x``. With a slash at the end only what is below it is permitted. Only the URLs are read that
+    RFC 3986 and the WHATWG rules read alike: ``http`` or ``https``, plain ASCII, a host in its usual
+    spelling, no user, no IPv6 address, no dot segments, no percent-encoding of characters that matter
+    to a path. It says nothing about redirects, nor about the address that the name resolves to.
+
+    Args:
+        prefix: Scheme, host, optional port and path; no query and no fragment.
+
+    Raises:
+        TypeError: The prefix is no ``str``.
+        ValueError: The prefix is no such URL.
+    """
+
+    prefix: str
+    origin: tuple[str, str, int] = field(compare=False)
+    path: str = field(compare=False)
+    kind: ClassVar[str] = "url_within"
+
+    def __init__(self, prefix: str) -> None:
+        _check_text(prefix, "prefix of UrlWithin")
+        place = _read_url(prefix)
+        if place is None or "?" in prefix or "#" in prefix:
+            raise ValueError("expected a URL like 'https://api.example.com/v1' in UrlWithin, got another form")
+        origin, path = place
+        object.__setattr__(self, "origin", origin)
+        object.__setattr__(self, "path", path)
+        scheme, host, port = origin
+        shown = "" if port == _DEFAULT_PORT[scheme] else f":{port}"
+        object.__setattr__(self, "prefix", f"{scheme}://{host}{shown}{path}")
+
+    def __repr__(self) -> str:
+        return self.describe()
+
+    def permits(self, value: object) -> bool:
+        """Tell whether the value is a URL inside the prefix."""
+        place = _read_url(cast("str", value)) if is_text(value) else None
+        return place is not None and self._holds(*place)
+
+    def _holds(self, origin: tuple[str, str, int], path: str) -> bool:
+        if origin != self.origin:
+            return False
+        below = self.path if self.path.endswith("/") else f"{self.path}/"
+        return path == self.path or path.startswith(below)
+
+    def covers(self, child: Constraint) -> bool:
+        """Tell whether the child is a prefix inside this one, or URLs inside it."""
+        if isinstance(child, UrlWithin):
+            return self._holds(child.origin, child.path)
+        return members_permitted(child, self)
+
+    def to_claim(self) -> dict[str, JSON]:
+        """Return the constraint as it stands in a grant."""
+        return {"constraint_type": self.kind, "prefix": self.prefix}
+
+    def describe(self) -> str:
+        """Return the constraint as written in Python."""
+        return f"UrlWithin({self.prefix!r})"
+
+
+_DEFAULT_PORT: Final = {"http": 80, "https": 443}
+
+
+def _read_url(text: str) -> tuple[tuple[str, str, int], str] | None:
+    """Return origin and path of a URL, or None if readers may disagree about it."""
+    if len(text) > _MAX_PLACE:
+        return None
+    # Scheme and host are the same in either case (RFC 3986 §3.1, §3.2.2).
+    found = _URL.fullmatch(_URL_START.sub(lambda start: start[0].lower(), text, count=1) if text.isascii() else "")
+    if found is None:
+        return None
+    scheme, host, path = found["scheme"], found["host"], found["path"] or "/"
+    port = int(found["port"]) if found["port"] else _DEFAULT_PORT[scheme]
+    # A host whose last label is a number is an IPv4 address for WHATWG; only the dotted form is one for all.
+    if port > 65535 or (_NUMERIC_LAST.fullmatch(host) and not _DOTTED.fullmatch(host)):
+        return None
+    if _URL_ENCODED.search(path) or any(_is_dots(segment) for segment in path.split("/")):
+        return None
+    return (scheme, host, port), path
+
+
+def _is_dots(segment: str) -> bool:
+    return segment.startswith((".;", "..")) or segment == "."
+
+
+@final
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class EmailDomain:
+    """The argument is one email address in one of the domains; subdomains count as other domains.
+
+    Only the plain form ``name@domain`` is read: no display name, no quotes, no comment, no ``%`` or ``!``
+    (mail relays once read routes into them), no address literal, ASCII only.
+
+    Raises:
+        TypeError: A domain is no ``str``.
+        ValueError: There is no domain, one is no host name, or there are more than 256.
+    """
+
+    domains: frozenset[str]
+    kind: ClassVar[str] = "email_domain"
+
+    def __init__(self, *domains: str) -> None:
+        for domain in domains:
+            _check_text(domain, "domain of EmailDomain")
+        if not 1 <= len(domains) <= _MAX_DOMAINS or not all(_read_email(f"x@{domain}") for domain in domains):
+            raise ValueError(f"expected 1 to {_MAX_DOMAINS} domains like 'example.com' in EmailDomain")
+        object.__setattr__(self, "domains", frozenset(domain.lower() for domain in domains))
+
+    def __repr__(self) -> str:
+        return self.describe()
+
+    def permits(self, value: object) -> bool:
+        """Tell whether the value is an address in one of the domains."""
+        return is_text(value) and _read_email(cast("str", value)) in self.domains
+
+    def covers(self, child: Constraint) -> bool:
+        """Tell whether the child has no other domains, or names addresses in these."""
+        if isinstance(child, EmailDomain):
+            return child.domains <= self.domains
+        return members_permitted(child, self)
+
+    def to_claim(self) -> dict[str, JSON]:
+        """Return the constraint as it stands in a grant."""
+        return {"constraint_type": self.kind, "domains": sorted(self.domains)}
+
+    def describe(self) -> str:
+        """Return the constraint as written in Python."""
+        return f"EmailDomain({', '.join(map(repr, sorted(self.domains)))})"
+
+
+def _read_email(text: str) -> str | None:
+    """Return the domain of an address in lower case, or None for what is no plain address (RFC 5321)."""
+    local, _, domain = text.partition("@")
+    if not text.isascii() or len(local) > 64 or len(text) > 254:
+        return None
+    found = _EMAIL.fullmatch(f"{local}@{domain.lower()}")
+    return found["domain"] if found else None
+
+
+@final
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class Prefix:
+    """The argument is text that begins with exactly this text.
+
+    For identifiers such as ``"INV-"``. Not for paths and URLs, where text that begins alike can lead
+    anywhere: use :class:`PathWithin` and :class:`UrlWithin`.
+
+    Raises:
+        TypeError: The prefix is no ``str``.
+        ValueError: The prefix is empty or longer than 8,192 characters.
+    """
+
+    text: str
+    kind: ClassVar[str] = "prefix"
+
+    def __init__(self, text: str) -> None:
+        _check_text(text, "text of Prefix")
+        if not 1 <= len(text) <= MAX_TEXT:
+            raise ValueError(f"expected 1 to {MAX_TEXT} characters in Prefix, got {len(text)}")
+        object.__setattr__(self, "text", text)
+
+    def __repr__(self) -> str:
+        return self.describe()
+
+    def permits(self, value: object) -> bool:
+        """Tell whether the value is text that begins so."""
+        return is_text(value) and cast("str", value).startswith(self.text)
+
+    def covers(self, child: Constraint) -> bool:
+        """Tell whether the child's text begins so, or its values do."""
+        if isinstance(child, Prefix):
+            return child.text.startswith(self.text)
+        return members_permitted(child, self)
+
+    def to_claim(self) -> dict[str, JSON]:
+        """Return the constraint as it stands in a grant."""
+        return {"constraint_type": self.kind, "prefix": self.text}
+
+    def describe(self) -> str:
+        """Return the constraint as written in Python."""
+        return f"Prefix({self.text!r})"
+
+
+LOCATION_KINDS: Final[tuple[type[Constraint], ...]] = (PathWithin, UrlWithin, EmailDomain, Prefix)

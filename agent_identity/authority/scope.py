@@ -1,0 +1,252 @@
+"""Scope: the tools of a grant and what their arguments may be."""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, NoReturn, Self, cast, final
+
+from agent_identity.authority.constraints import Constraint, Exact, constraint_from_claim, is_constraint
+from agent_identity.authority.values import is_text
+from agent_identity.canonical import JSON
+from agent_identity.errors import AttenuationError, OutOfScope, TokenError
+
+__all__ = ["Scope"]
+
+_MAX_TOOLS: Final = 256
+_MAX_ARGUMENTS: Final = 64
+_TOOL: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
+_SHOWABLE: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+
+
+@final
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class Scope:
+    """Which tools may be called, and with which arguments.
+
+    ``Scope("pay", amount=Range(max=100), currency="EUR")`` is one tool with constrained arguments; a
+    plain value means exactly equal. ``Scope({"pay": {"amount": 5}, "list_invoices": None})`` are several.
+    ``scope | scope`` joins them.
+
+    A tool without constraints is open: any arguments. As soon as one argument is named, the named ones
+    must be there and a caller may give no others; arguments that the caller leaves at the tool's own
+    default are fine. Names are compared as they are, without any normalisation.
+
+    Args:
+        tools: The name of a tool (1 to 128 of ``A-Z a-z 0-9 _ . : / -``), or a mapping from at most 256
+            names to their arguments: a mapping, or None or ``()`` for an open tool.
+        arguments: The arguments of the one tool, at most 64.
+
+    Attributes:
+        tools: Read-only mapping from tools to the constraints of their arguments.
+
+    Raises:
+        TypeError: The form is another one.
+        ValueError: A name, a value or their number is out of bounds.
+    """
+
+    tools: Mapping[str, Mapping[str, Constraint]]
+
+    def __init__(
+        self, tools: str | Mapping[str, Mapping[str, object] | tuple[()] | None], /, **arguments: object
+    ) -> None:
+        given: object = tools
+        if isinstance(tools, str):
+            tools = {tools: arguments}
+        elif not isinstance(given, Mapping):
+            raise TypeError(
+                f"expected the name of a tool or a mapping, got {type(tools).__name__}; write Scope('tool')"
+            )
+        elif arguments:
+            raise TypeError("expected arguments inside the mapping; write Scope({'tool': {'argument': …}})")
+        if not 1 <= len(tools) <= _MAX_TOOLS:
+            raise ValueError(f"expected 1 to {_MAX_TOOLS} tools in a scope, got {len(tools)}")
+        checked = {_tool_name(name): _arguments(name, constraints) for name, constraints in tools.items()}
+        object.__setattr__(self, "tools", MappingProxyType(checked))
+
+    def __repr__(self) -> str:
+        return f"Scope({{{', '.join(f'{name!r}: {dict(args)!r}' for name, args in self.tools.items())}}})"
+
+    def __hash__(self) -> int:
+        return hash(frozenset((name, frozenset(args.items())) for name, args in self.tools.items()))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Scope, ({name: dict(args) for name, args in self.tools.items()},))
+
+    def __or__(self, other: "Scope") -> "Scope":
+        """Return the scope with the tools of both.
+
+        Raises:
+            ValueError: A tool stands on both sides, or there are more than 256 together.
+        """
+        for name in other.tools:
+            if name in self.tools:
+                raise ValueError(
+                    f"expected each tool on one side of '|', got {name!r} on both; write it once, with AnyOf"
+                )
+        return Scope({**self.tools, **other.tools})
+
+    def check(self, tool: str, arguments: Mapping[str, object], supplied: Collection[str]) -> None:
+        """Return if the call is within the scope.
+
+        Args:
+            tool: Name of the tool.
+            arguments: All arguments as the body of the tool will get them, defaults included.
+            supplied: Names of the arguments that the caller gave; the others are the tool's own defaults
+                or come from the framework.
+
+        Raises:
+            OutOfScope: With code ``tool_not_granted``, ``argument_not_granted``, ``argument_missing`` or
+                ``argument_out_of_scope``; the message says what to write, and never a value.
+        """
+        constraints = self.tools.get(tool)
+        if constraints is None:
+            _deny("tool_not_granted", f"tool {_shown(tool)} is not in the grant; add it: {_suggest(tool)}")
+        if not constraints:
+            return
+        for name in supplied:
+            if name not in constraints:
+                _deny(
+                    "argument_not_granted",
+                    f"argument {_shown(name)} of tool {_shown(tool)} is not among those in the grant; "
+                    f"leave it out or widen the scope: {_suggest(tool, name)}",
+                    name,
+                )
+        for name, constraint in constraints.items():
+            if name not in arguments:
+                _deny(
+                    "argument_missing",
+                    f"argument {_shown(name)} of tool {_shown(tool)} is in the grant but not in the call; pass it",
+                    name,
+                )
+            if not constraint.permits(arguments[name]):
+                kind = type(constraint).__name__
+                _deny(
+                    "argument_out_of_scope",
+                    f"argument {_shown(name)} of tool {_shown(tool)} is outside its {kind}; "
+                    f"widen the scope: {_suggest(tool, name, kind)}",
+                    name,
+                )
+
+    def check_attenuates(self, child: "Scope") -> None:
+        """Return if the child is within this scope: whatever it permits, this permits.
+
+        Raises:
+            AttenuationError: With code ``tool_not_attenuated`` or ``argument_not_attenuated``.
+        """
+        for tool, narrowed in child.tools.items():
+            constraints = self.tools.get(tool)
+            if constraints is None:
+                raise AttenuationError(
+                    f"tool {_shown(tool)} is not in the parent's scope; leave it out or grant it to the parent first",
+                    code="tool_not_attenuated",
+                )
+            if constraints:
+                _check_arguments(tool, constraints, narrowed)
+
+    def to_claim(self) -> dict[str, JSON]:
+        """Return the ``tools`` of an ``authorization_details`` entry."""
+        return {
+            tool: {name: constraint.to_claim() for name, constraint in constraints.items()}
+            for tool, constraints in self.tools.items()
+        }
+
+    @classmethod
+    def from_claim(cls, claim: Mapping[str, object]) -> Self:
+        """Return the scope of the ``tools`` of a grant.
+
+        Raises:
+            TokenError: With code ``bad_scope``, or a code of
+                :func:`~agent_identity.authority.constraint_from_claim`.
+        """
+        try:
+            return cls({tool: _read_arguments(arguments) for tool, arguments in claim.items()})
+        except TokenError:
+            raise
+        except (TypeError, ValueError, AttributeError) as error:
+            raise TokenError(f"bad scope: {error}", code="bad_scope") from None
+
+
+def _tool_name(name: object) -> str:
+    if type(name) is not str:
+        raise TypeError(f"expected the name of a tool as a str, got {type(name).__name__}")
+    if not _TOOL.fullmatch(name):
+        raise ValueError("expected a tool name of 1 to 128 characters A-Z a-z 0-9 _ . : / -, got another")
+    return name
+
+
+def _arguments(tool: str, arguments: object) -> Mapping[str, Constraint]:
+    if arguments is None or arguments == ():
+        return MappingProxyType({})
+    if not isinstance(arguments, Mapping):
+        raise TypeError(f"expected the arguments of tool {tool!r} as a mapping or None, got {type(arguments).__name__}")
+    members = cast("Mapping[object, object]", arguments)
+    if len(members) > _MAX_ARGUMENTS:
+        raise ValueError(f"expected at most {_MAX_ARGUMENTS} arguments of tool {tool!r}, got {len(members)}")
+    checked: dict[str, Constraint] = {}
+    for name, value in members.items():
+        checked[_argument_name(tool, name)] = _constraint(tool, cast("str", name), value)
+    return MappingProxyType(checked)
+
+
+def _argument_name(tool: str, name: object) -> str:
+    if not is_text(name):
+        raise TypeError(f"expected argument names of tool {tool!r} as text, got {type(name).__name__}")
+    text = cast("str", name)
+    if not 1 <= len(text) <= 128 or not text.isprintable():
+        raise ValueError(f"expected argument names of tool {tool!r} of 1 to 128 visible characters")
+    return text
+
+
+def _constraint(tool: str, name: str, value: object) -> Constraint:
+    if is_constraint(value):
+        return cast("Constraint", value)
+    if isinstance(value, type):
+        raise TypeError(f"expected a constraint for {name!r} of tool {tool!r}, got a class; write {value.__name__}(…)")
+    try:
+        return Exact(value)
+    except ValueError as error:
+        raise ValueError(f"bad value for argument {name!r} of tool {tool!r}: {error}") from None
+
+
+def _read_arguments(arguments: object) -> dict[str, Constraint]:
+    if not isinstance(arguments, Mapping):
+        raise TypeError("expected an object of arguments for each tool")
+    claims = cast("Mapping[str, Mapping[str, object]]", arguments)
+    return {name: constraint_from_claim(claim) for name, claim in claims.items()}
+
+
+def _check_arguments(tool: str, parent: Mapping[str, Constraint], child: Mapping[str, Constraint]) -> None:
+    for name in sorted(parent.keys() ^ child.keys()):
+        side = "dropped" if name in parent else "added"
+        raise AttenuationError(
+            f"argument {_shown(name)} of tool {_shown(tool)} was {side}; name exactly the parent's arguments",
+            code="argument_not_attenuated",
+        )
+    for name, constraint in parent.items():
+        if not constraint.covers(child[name]):
+            raise AttenuationError(
+                f"argument {_shown(name)} of tool {_shown(tool)}: {type(child[name]).__name__} is not provably within "
+                f"the parent's {type(constraint).__name__}; narrow it, or repeat the parent's constraint",
+                code="argument_not_attenuated",
+            )
+
+
+def _deny(code: str, message: str, argument: str | None = None) -> NoReturn:
+    shown = argument if argument is not None and _SHOWABLE.fullmatch(argument) else None
+    raise OutOfScope(message, code=code, argument=shown)
+
+
+def _shown(name: object) -> str:
+    """Return a name fit for a message: names can come from a model, and messages end up in logs."""
+    return repr(name) if type(name) is str and _SHOWABLE.fullmatch(name) else "(unprintable)"
+
+
+def _suggest(tool: str, name: str | None = None, kind: str = "Exact") -> str:
+    """Return the scope to write, in Python."""
+    if name is None:
+        return f"Scope({_shown(tool)})"
+    if type(name) is str and _IDENTIFIER.fullmatch(name):
+        return f"Scope({_shown(tool)}, {name}={kind}(...))"
+    return f"Scope({{{_shown(tool)}: {{{_shown(name)}: {kind}(...)}}}})"

@@ -1,0 +1,153 @@
+"""Compact JSON Web Signatures with one fixed algorithm (RFC 7515, RFC 8037).
+
+The algorithm is Ed25519 and nothing in a token selects it: the header only has to name it, as ``EdDSA``
+or with its newer name ``Ed25519`` (RFC 9864). Keys never come from a header. Header and payload must be
+canonical JSON in canonical base64url, so a token has one spelling and its hash is an identity.
+What is signed begins with base64url text, never with the prefixes of envelopes and checkpoints, and its
+``typ`` tells grants from proofs (RFC 8725 §3.11).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, cast, final
+
+from agent_identity.canonical import JSON, decode, encode
+from agent_identity.errors import TokenError
+from agent_identity.identity import PublicKey, Signer, b64url_decode, b64url_encode
+
+__all__ = [
+    "MAX_TOKEN",
+    "TokenParts",
+    "par_hash",
+    "parse_compact",
+    "sign_compact",
+    "token_hash",
+    "verify_compact",
+]
+
+MAX_TOKEN: Final = 64 * 1024
+"""Characters of a token, at most."""
+
+_HEADER: Final = frozenset({"alg", "kid", "typ"})
+_MAX_NAME: Final = 256
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class TokenParts:
+    """A token taken apart; nothing in it is verified yet, and the claims are not even parsed.
+
+    Attributes:
+        typ: What kind of token it says it is.
+        kid: The name of the key, if the header has one.
+        payload: The claims as bytes.
+        signature: The 64 bytes of the signature.
+        signing_input: The bytes that are signed (RFC 7515 §5.1).
+    """
+
+    typ: str
+    kid: str | None
+    payload: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
+    signing_input: bytes = field(repr=False)
+
+    def verify(self, key: PublicKey, typ: str) -> dict[str, JSON]:
+        """Return the claims after verifying the signature.
+
+        Args:
+            key: The key that must have signed, chosen without looking at the claims.
+            typ: The kind of token that is expected.
+
+        Raises:
+            TokenError: With code ``wrong_type``, ``bad_signature`` or ``not_canonical``.
+        """
+        if self.typ != typ:
+            raise TokenError(f"expected a token of type {typ}, got another", code="wrong_type")
+        key.verify(self.signature, self.signing_input)
+        return _object(self.payload, "payload")
+
+
+def sign_compact(header: Mapping[str, JSON], claims: Mapping[str, JSON], signer: Signer) -> str:
+    """Return the signed token.
+
+    Args:
+        header: ``typ`` and perhaps ``kid``; ``alg`` is added.
+        claims: The payload.
+        signer: Holder of the private key.
+
+    Raises:
+        ValueError: The claims are no JSON or the token would be larger than 64 KiB.
+    """
+    parts = (encode({**header, "alg": "EdDSA"}), encode(claims))
+    signing_input = ".".join(map(b64url_encode, parts))
+    signature = signer.sign(signing_input.encode("ascii"))
+    token = f"{signing_input}.{b64url_encode(signature)}"
+    if len(token) > MAX_TOKEN:
+        raise ValueError(f"expected a token of at most {MAX_TOKEN} characters, got {len(token)}; use a smaller scope")
+    return token
+
+
+def parse_compact(token: str) -> TokenParts:
+    """Return the parts of a token, unverified.
+
+    Raises:
+        TokenError: With code ``too_large``, ``malformed_token``, ``not_canonical``, ``unknown_header`` or
+            ``algorithm_not_allowed``.
+    """
+    if type(token) is not str:
+        raise TokenError(f"expected a token as a str, got {type(token).__name__}", code="malformed_token")
+    if len(token) > MAX_TOKEN:
+        raise TokenError(f"expected a token of at most {MAX_TOKEN} characters, got {len(token)}", code="too_large")
+    texts = token.split(".")
+    if len(texts) != 3:
+        raise TokenError("expected a compact token of three parts, got another form", code="malformed_token")
+    try:
+        header, payload, signature = map(b64url_decode, texts)
+    except ValueError as error:
+        raise TokenError(f"malformed token: {error}", code="malformed_token") from None
+    typ, kid = _header(_object(header, "header"))
+    return TokenParts(typ, kid, payload, signature, f"{texts[0]}.{texts[1]}".encode("ascii"))
+
+
+def _header(header: Mapping[str, JSON]) -> tuple[str, str | None]:
+    # Members such as jwk, jku, x5c and crit would change whom to trust or what to check.
+    if not header.keys() <= _HEADER:
+        raise TokenError("expected a header of alg, kid and typ only, got another member", code="unknown_header")
+    if header.get("alg") not in ("EdDSA", "Ed25519"):
+        raise TokenError("expected the algorithm EdDSA, got another or none", code="algorithm_not_allowed")
+    typ, kid = header.get("typ"), header.get("kid")
+    if type(typ) is not str:
+        raise TokenError("expected a typ in the header", code="wrong_type")
+    if "kid" in header and (type(kid) is not str or not 1 <= len(kid) <= _MAX_NAME):
+        raise TokenError(f"expected a kid of 1 to {_MAX_NAME} characters in the header", code="malformed_token")
+    return typ, cast("str | None", kid)
+
+
+def _object(data: bytes, what: str) -> dict[str, JSON]:
+    try:
+        value = decode(data)
+    except ValueError as error:
+        raise TokenError(f"bad {what} of a token: {error}", code="not_canonical") from None
+    if not isinstance(value, dict):
+        raise TokenError(f"expected a JSON object as the {what} of a token", code="malformed_token")
+    return value
+
+
+def verify_compact(token: str, key: PublicKey, typ: str) -> dict[str, JSON]:
+    """Return the claims of a token; they are parsed only after the signature has been verified.
+
+    Raises:
+        TokenError: With a code of :func:`parse_compact` or :meth:`TokenParts.verify`.
+    """
+    return parse_compact(token).verify(key, typ)
+
+
+def token_hash(token: str) -> str:
+    """Return the SHA-256 of the token's signing input in hexadecimal: what records call a grant."""
+    return hashlib.sha256(token.rpartition(".")[0].encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def par_hash(token: str) -> str:
+    """Return the SHA-256 of the token's signing input in base64url: how a child names its parent."""
+    return b64url_encode(bytes.fromhex(token_hash(token)))

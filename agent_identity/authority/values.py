@@ -1,0 +1,158 @@
+"""Argument values as constraints see them: exactly the types of JSON, compared without conversions.
+
+A value gets a *key*: a hashable, immutable spelling under which two values are the same value of JSON.
+``1`` and ``1.0`` share a key; ``True``, ``1`` and ``"1"`` do not. Whatever is no plain value of JSON has
+no key: subclasses, NaN, infinities, integers that overflow a double, lone surrogates, deep or huge
+containers. Without a key nothing satisfies a constraint.
+"""
+
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, TypeAlias, cast
+
+from agent_identity.canonical import JSON
+
+__all__ = [
+    "MAX_NESTING",
+    "MAX_TEXT",
+    "Key",
+    "is_number",
+    "is_text",
+    "key_of",
+    "literal_key",
+    "literal_keys",
+    "value_of",
+]
+
+Key: TypeAlias = "str | int | float | tuple[object, ...] | None"
+"""A value under which equal JSON values compare equal. Booleans and containers are tagged tuples."""
+
+MAX_NESTING: Final = 32
+"""Containers of an argument, or of a constraint's claim, may be nested this deep."""
+
+MAX_TEXT: Final = 8192
+"""Characters of a string inside a constraint."""
+
+_MAX_NODES: Final = 10_000
+_MAX_LITERALS: Final = 1024
+_MAX_NUMBER: Final = int(sys.float_info.max)
+_EXACT: Final = 2**53
+_LOSSY: Final = 10**21
+
+
+def is_text(value: object) -> bool:
+    """Tell whether the value is exactly a ``str`` that UTF-8 can hold."""
+    if type(value) is not str:
+        return False
+    if value.isascii():
+        return True
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_number(value: object) -> bool:
+    """Tell whether the value is exactly an ``int`` or ``float`` that a double can hold (RFC 7493 §2.2)."""
+    if type(value) is int:
+        return -_MAX_NUMBER <= value <= _MAX_NUMBER
+    return type(value) is float and math.isfinite(value)
+
+
+def key_of(value: object) -> Key:
+    """Return the key of an argument value.
+
+    Raises:
+        ValueError: The value is no plain value of JSON, or is nested deeper than :data:`MAX_NESTING`, or
+            has more than 10,000 parts.
+    """
+    if type(value) is str and value.isascii():
+        return value
+    return _Walk(_MAX_NODES, literal=False).key(value, MAX_NESTING)
+
+
+def literal_key(value: object) -> Key:
+    """Return the key of a value that stands in a constraint, and so travels in a grant.
+
+    Besides the rules of :func:`key_of`, strings are at most :data:`MAX_TEXT` characters long, and whole
+    floats between 2^53 and 10^21 are refused: their canonical JSON is read back as another integer.
+
+    Raises:
+        ValueError: The value breaks a rule.
+    """
+    return literal_keys((value,))[0]
+
+
+def literal_keys(values: Iterable[object]) -> tuple[Key, ...]:
+    """Return the distinct keys of one to 1,024 values that stand in a constraint, in their order.
+
+    Raises:
+        ValueError: A value breaks a rule of :func:`literal_key`, or there are none or too many.
+    """
+    walk = _Walk(_MAX_LITERALS, literal=True)
+    keys = tuple(dict.fromkeys(walk.key(value, MAX_NESTING - 2) for value in values))
+    if not keys:
+        raise ValueError("expected at least one value in the constraint")
+    return keys
+
+
+class _Walk:
+    """One bounded walk over a value, or over all values of one constraint."""
+
+    __slots__ = ("_left", "_literal")
+
+    def __init__(self, nodes: int, *, literal: bool) -> None:
+        self._left = nodes
+        self._literal = literal
+
+    def key(self, value: object, depth: int) -> Key:
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError("expected a smaller value; it has too many parts")
+        if is_text(value):
+            return self._text(cast("str", value))
+        if value is None:
+            return None
+        if type(value) is bool:
+            return ("bool", value)
+        if is_number(value):
+            return self._number(cast("float", value))
+        return self._container(value, depth)
+
+    def _text(self, value: str) -> str:
+        if self._literal and len(value) > MAX_TEXT:
+            raise ValueError(f"expected at most {MAX_TEXT} characters in a constraint, got {len(value)}")
+        return value
+
+    def _number(self, value: float) -> float:
+        if not self._literal or type(value) is int or not value.is_integer():
+            return value
+        if _EXACT < abs(value) < _LOSSY:
+            raise ValueError("expected a whole number above 2^53 as an int, got a float; write int(…)")
+        return int(value) if abs(value) <= _EXACT else value
+
+    def _container(self, value: object, depth: int) -> Key:
+        if depth == 0:
+            raise ValueError(f"expected at most {MAX_NESTING} nested containers; flatten the value")
+        if type(value) is list or type(value) is tuple:
+            return ("array", *[self.key(item, depth - 1) for item in cast("Sequence[object]", value)])
+        if type(value) is not dict:
+            raise ValueError(f"expected a plain value of JSON, got {type(value).__name__}")
+        members = cast("Mapping[object, object]", value)
+        if not all(is_text(name) for name in members):
+            raise ValueError("expected strings as the keys of an object")
+        return ("object", frozenset((name, self.key(item, depth - 1)) for name, item in members.items()))
+
+
+def value_of(key: Key) -> JSON:
+    """Return a fresh value for a key made by :func:`key_of` or :func:`literal_key`."""
+    if not isinstance(key, tuple):
+        return key
+    if key[0] == "bool":
+        return cast("bool", key[1])
+    if key[0] == "array":
+        return [value_of(cast("Key", item)) for item in key[1:]]
+    members = cast("frozenset[tuple[str, Key]]", key[1])
+    return {name: value_of(item) for name, item in sorted(members, key=lambda member: member[0])}

@@ -1,0 +1,40 @@
+"""What a scope may say about the arguments of a tool: the constraints, public under this name.
+
+>>> from agent_identity import Scope
+>>> from agent_identity.constraints import PathWithin, Range
+>>> scope = Scope("pay", amount=Range(max=100)) | Scope("read_file", path=PathWithin("/data"))
+"""
+
+from agent_identity.authority.constraints import (
+    AllOf,
+    AnyOf,
+    Constraint,
+    Contains,
+    EmailDomain,
+    Exact,
+    NotOneOf,
+    OneOf,
+    PathWithin,
+    Prefix,
+    Range,
+    Subset,
+    UrlWithin,
+    Wildcard,
+)
+
+__all__ = [
+    "AllOf",
+    "AnyOf",
+    "Constraint",
+    "Contains",
+    "EmailDomain",
+    "Exact",
+    "NotOneOf",
+    "OneOf",
+    "PathWithin",
+    "Prefix",
+    "Range",
+    "Subset",
+    "UrlWithin",
+    "Wildcard",
+]

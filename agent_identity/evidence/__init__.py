@@ -1,0 +1,43 @@
+"""Keeps: records, the ledger they are written to, and the proofs that nothing in it was changed."""
+
+from agent_identity.evidence.checkpoint import Checkpoint, open_note
+from agent_identity.evidence.digests import DigestKeys
+from agent_identity.evidence.envelope import Attestation, sign_record
+from agent_identity.evidence.files import Files
+from agent_identity.evidence.layout import Layout, is_stream_id
+from agent_identity.evidence.ledger import Ledger
+from agent_identity.evidence.log import Head
+from agent_identity.evidence.merkle import CompactRange, leaf_hash
+from agent_identity.evidence.mirror import FieldCheck, compare, mirrored_attributes
+from agent_identity.evidence.otlp import Malformed, SpanData, read_spans
+from agent_identity.evidence.records import KINDS, OUTCOMES, check_record
+from agent_identity.evidence.stream_writer import Entry
+from agent_identity.evidence.streams import LedgerReader, RawLine, open_ledger
+
+__all__ = [
+    "KINDS",
+    "OUTCOMES",
+    "Attestation",
+    "Checkpoint",
+    "CompactRange",
+    "DigestKeys",
+    "Entry",
+    "FieldCheck",
+    "Files",
+    "Head",
+    "Layout",
+    "Ledger",
+    "LedgerReader",
+    "Malformed",
+    "RawLine",
+    "SpanData",
+    "check_record",
+    "compare",
+    "is_stream_id",
+    "leaf_hash",
+    "mirrored_attributes",
+    "open_ledger",
+    "open_note",
+    "read_spans",
+    "sign_record",
+]

@@ -1,0 +1,352 @@
+"""Signed statements about a log: C2SP signed notes, checkpoints and proof files.
+
+A *note* is text with signatures below (c2sp.org/signed-note). A *checkpoint* is the note by which a log
+commits to its size and root (c2sp.org/tlog-checkpoint). A *proof file* shows offline that an entry is in
+the log of a checkpoint (c2sp.org/tlog-proof). Any tool of that ecosystem reads them.
+
+What is read here comes from outside: sizes are bounded, and each value has one accepted spelling.
+"""
+
+import hashlib
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Self, final
+
+from agent_identity.errors import TokenError, VerificationError
+from agent_identity.evidence.merkle import EMPTY_ROOT, HASH_SIZE
+from agent_identity.identity import PublicKey, Signer
+
+__all__ = [
+    "MAX_NOTE",
+    "MAX_SIZE",
+    "Checkpoint",
+    "LogProof",
+    "Note",
+    "check_name",
+    "format_proof",
+    "open_note",
+    "parse_proof",
+    "parse_vkey",
+    "sign_note",
+    "vkey",
+]
+
+MAX_NOTE: Final = 65_536
+"""A note may have this many bytes."""
+
+MAX_SIZE: Final = 2**63 - 1
+"""A log may have this many entries, so that every reader's integers hold the number."""
+
+_MAX_PROOF: Final = 2 * MAX_NOTE
+_MAX_HASHES: Final = 63  # The depth of a tree of MAX_SIZE entries.
+_MAX_NAME: Final = 256
+_ED25519: Final = b"\x01"
+_SIGNATURE_LINE: Final = "— "
+_PROOF_HEADER: Final = "c2sp.org/tlog-proof@v1"
+_DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,18}")
+_FORBIDDEN: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
+
+
+def check_name(name: str) -> None:
+    """Check the name of a key or log: 1 to 256 visible characters without spaces and without ``+``.
+
+    Raises:
+        ValueError: The name breaks a rule.
+    """
+    if not 1 <= len(name) <= _MAX_NAME or not name.isprintable() or " " in name or "+" in name:
+        raise ValueError("expected a log name of 1 to 256 visible characters without spaces and '+'; rename the log")
+
+
+def _key_id(name: str, key: PublicKey) -> bytes:
+    return hashlib.sha256(name.encode("utf-8") + b"\n" + _ED25519 + key.raw).digest()[:4]
+
+
+def vkey(name: str, key: PublicKey) -> str:
+    """Return the verifier key, the line by which note tools know a key: ``<name>+<key id>+<base64>``.
+
+    Raises:
+        ValueError: The name breaks a rule of :func:`check_name`.
+    """
+    check_name(name)
+    return f"{name}+{_key_id(name, key).hex()}+{_base64(_ED25519 + key.raw)}"
+
+
+def parse_vkey(text: str) -> tuple[str, PublicKey]:
+    """Return the name and the key of a verifier key.
+
+    Raises:
+        ValueError: The text is no verifier key for Ed25519, or its key id is another key's.
+    """
+    # The base64 part may hold further plus signs.
+    parts = text.split("+", 2)
+    if len(parts) != 3:
+        raise ValueError("expected a verifier key of the form <name>+<key id>+<base64>")
+    name, key_id, encoded = parts
+    check_name(name)
+    data = _unbase64(encoded)
+    if data[:1] != _ED25519:
+        raise ValueError("expected a verifier key for Ed25519 (type 1), got another type")
+    key = PublicKey(data[1:])
+    if key_id != _key_id(name, key).hex():
+        raise ValueError("expected the key id of this name and key, got another; copy the verifier key again")
+    return name, key
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A note of which at least one signature by a known key was verified, and none failed.
+
+    Attributes:
+        text: The signed text, ending in a newline.
+        signers: The known keys that signed it.
+    """
+
+    text: str
+    signers: tuple[PublicKey, ...]
+
+
+def sign_note(text: str, name: str, signer: Signer) -> bytes:
+    """Return the text with the signature of one key below it.
+
+    Args:
+        text: Lines, the last one ended as well, without control characters.
+        name: The name of the key; for checkpoints the origin of the log.
+        signer: Signs the bytes of the text.
+
+    Raises:
+        ValueError: The text or the name breaks a rule, or the note would be larger than :data:`MAX_NOTE`.
+    """
+    check_name(name)
+    if not text.endswith("\n") or _FORBIDDEN.search(text):
+        raise ValueError("expected lines of text that end in a newline, without control characters")
+    body = text.encode("utf-8")
+    signature = _key_id(name, signer.public_key) + signer.sign(body)
+    note = body + f"\n{_SIGNATURE_LINE}{name} {_base64(signature)}\n".encode()
+    if len(note) > MAX_NOTE:
+        raise ValueError(f"expected a note of at most {MAX_NOTE} bytes, got {len(note)}")
+    return note
+
+
+def open_note(data: bytes, known: Mapping[str, PublicKey | Sequence[PublicKey]]) -> Note:
+    """Return the note if a known key signed it.
+
+    Signatures of unknown keys are ignored, as the format demands, so that witnesses can add theirs. A
+    signature that claims a known key and does not verify is never ignored.
+
+    Args:
+        data: The note.
+        known: The accepted keys by name; several where the key of a log was replaced.
+
+    Raises:
+        VerificationError: The note is malformed (``bad_note``), a signature of a known key does not
+            verify (``bad_signature``), or no known key signed it (``unknown_key``).
+    """
+    text, lines = _split_note(data)
+    keys = {(name, _key_id(name, key)): key for name, some in known.items() for key in _each(some)}
+    body = text.encode("utf-8")
+    signers: list[PublicKey] = []
+    for line in lines:
+        name, signature = _signature(line)
+        key = keys.get((name, signature[:4]))
+        if key is None:
+            continue
+        try:
+            key.verify(signature[4:], body)
+        except TokenError:
+            raise VerificationError(
+                "the signature of a known key does not fit the note; the note was changed", code="bad_signature"
+            ) from None
+        signers.append(key)
+    if not signers:
+        raise VerificationError(
+            "expected a signature of a known key on the note, got none; add the key of the log to the trust file",
+            code="unknown_key",
+        )
+    return Note(text, tuple(signers))
+
+
+def _each(keys: PublicKey | Sequence[PublicKey]) -> Sequence[PublicKey]:
+    return (keys,) if isinstance(keys, PublicKey) else keys
+
+
+def _split_note(data: bytes) -> tuple[str, list[str]]:
+    if len(data) > MAX_NOTE:
+        raise _bad_note(f"expected at most {MAX_NOTE} bytes, got {len(data)}")
+    try:
+        note = data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise _bad_note("expected UTF-8") from None
+    if _FORBIDDEN.search(note):
+        raise _bad_note("expected no control characters but newline")
+    text, blank, signatures = note.rpartition("\n\n")
+    if not blank or not text or not signatures.endswith("\n"):
+        raise _bad_note("expected text, a blank line and signature lines, each ended by a newline")
+    return text + "\n", signatures[:-1].split("\n")
+
+
+def _signature(line: str) -> tuple[str, bytes]:
+    """Return the key name, and the key id with the signature."""
+    name, _, encoded = line.removeprefix(_SIGNATURE_LINE).partition(" ")
+    try:
+        check_name(name)
+        signature = _unbase64(encoded)
+    except ValueError as error:
+        raise _bad_note(str(error)) from None
+    if not line.startswith(_SIGNATURE_LINE) or len(signature) < 5:
+        raise _bad_note("expected signature lines of the form '— <name> <base64>'")
+    return name, signature
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a log commits to: its first ``size`` entries have this root.
+
+    Args:
+        origin: The name of the log.
+        size: The number of entries, from 0 to :data:`MAX_SIZE`.
+        root: The 32 bytes of the Merkle root.
+
+    Attributes:
+        extensions: Further signed lines, as they were read; we write none.
+
+    Raises:
+        ValueError: A value is out of range, or the empty log has another root than :data:`EMPTY_ROOT`.
+    """
+
+    origin: str
+    size: int
+    root: bytes
+    extensions: tuple[str, ...] = field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_name(self.origin)
+        if not 0 <= self.size <= MAX_SIZE:
+            raise ValueError(f"expected a log size from 0 to 2^63 - 1, got {self.size}")
+        if len(self.root) != HASH_SIZE:
+            raise ValueError(f"expected a root of {HASH_SIZE} bytes, got {len(self.root)}")
+        if self.size == 0 and self.root != EMPTY_ROOT:
+            raise ValueError("expected the root of the empty tree with size 0, got another")
+        for line in self.extensions:
+            if not line or "\n" in line or _FORBIDDEN.search(line):
+                raise ValueError("expected extension lines that are not empty, without control characters")
+
+    def to_text(self) -> str:
+        """Return the text to sign with :func:`sign_note`."""
+        lines = (self.origin, str(self.size), _base64(self.root), *self.extensions)
+        return "".join(f"{line}\n" for line in lines)
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Return the checkpoint of the text of an opened note.
+
+        Raises:
+            VerificationError: The text is no checkpoint in its one spelling (``bad_checkpoint``).
+        """
+        lines = text.split("\n")
+        if len(lines) < 4 or lines.pop():
+            raise _bad_checkpoint("expected the lines origin, size and root, each ended by a newline")
+        origin, size, root, *extensions = lines
+        try:
+            return cls(origin, _decimal(size), _unbase64(root), extensions=tuple(extensions))
+        except ValueError as error:
+            raise _bad_checkpoint(str(error)) from None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class LogProof:
+    """That the entry at an index is in a log: all that is needed, except the entry and the key.
+
+    Args:
+        index: The place of the entry, from 0.
+        hashes: The inclusion proof, leaf to root.
+        note: The signed checkpoint, not yet verified.
+        extra: Data that the log adds for applications, not signed.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    index: int
+    hashes: tuple[bytes, ...]
+    note: bytes
+    extra: bytes | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < MAX_SIZE:
+            raise ValueError(f"expected an index from 0 to 2^63 - 2, got {self.index}")
+        if len(self.hashes) > _MAX_HASHES or any(len(value) != HASH_SIZE for value in self.hashes):
+            raise ValueError(f"expected at most {_MAX_HASHES} hashes of {HASH_SIZE} bytes")
+        if len(self.note) > MAX_NOTE:
+            raise ValueError(f"expected a checkpoint of at most {MAX_NOTE} bytes, got {len(self.note)}")
+
+
+def format_proof(proof: LogProof) -> bytes:
+    """Return the proof file (c2sp.org/tlog-proof@v1); its customary extension is ``.tlog-proof``."""
+    lines = [_PROOF_HEADER]
+    if proof.extra is not None:
+        lines.append(f"extra {_base64(proof.extra)}")
+    lines.append(f"index {proof.index}")
+    lines.extend(map(_base64, proof.hashes))
+    return "\n".join(lines).encode("ascii") + b"\n\n" + proof.note
+
+
+def parse_proof(data: bytes) -> LogProof:
+    """Return the content of a proof file. Nothing of it is verified yet.
+
+    Verify it by :func:`open_note` on ``note``, :meth:`Checkpoint.from_text`, and
+    :func:`~agent_identity.evidence.merkle.verify_inclusion`.
+
+    Raises:
+        VerificationError: The file is malformed or too large (``bad_proof``).
+    """
+    if len(data) > _MAX_PROOF:
+        raise _bad_proof(f"expected at most {_MAX_PROOF} bytes, got {len(data)}")
+    head, blank, note = data.partition(b"\n\n")
+    try:
+        lines = head.decode("ascii").split("\n")
+        if not blank or lines.pop(0) != _PROOF_HEADER:
+            raise _bad_proof(f"expected '{_PROOF_HEADER}', lines, a blank line and a checkpoint")
+        extra = _unbase64(lines.pop(0).removeprefix("extra ")) if lines and lines[0].startswith("extra ") else None
+        if not lines or not lines[0].startswith("index "):
+            raise _bad_proof("expected a line 'index <number>'")
+        index = _decimal(lines.pop(0).removeprefix("index "))
+        return LogProof(index, tuple(map(_unbase64, lines)), note, extra)
+    except ValueError as error:
+        raise _bad_proof(str(error)) from None
+
+
+def _decimal(text: str) -> int:
+    if not _DECIMAL.fullmatch(text):
+        raise ValueError("expected a decimal number without sign, spaces or leading zeros")
+    return int(text)
+
+
+def _base64(data: bytes) -> str:
+    return b64encode(data).decode("ascii")
+
+
+def _unbase64(text: str) -> bytes:
+    try:
+        data = b64decode(text, validate=True)
+    except ValueError:
+        data = b""
+    if _base64(data) != text:
+        raise ValueError("expected base64 in its canonical spelling, got another")
+    return data
+
+
+def _bad_note(message: str) -> VerificationError:
+    return VerificationError(f"malformed note: {message}", code="bad_note")
+
+
+def _bad_checkpoint(message: str) -> VerificationError:
+    return VerificationError(f"malformed checkpoint: {message}", code="bad_checkpoint")
+
+
+def _bad_proof(message: str) -> VerificationError:
+    return VerificationError(f"malformed proof file: {message}", code="bad_proof")

@@ -1,0 +1,237 @@
+"""Signatures over records: DSSE v1, whole or spread over the attributes of a span.
+
+A signature covers the type and the exact bytes of the payload (the pre-authentication encoding,
+:func:`pae`). Verification hands back those bytes, and nobody parses anything else.
+https://github.com/secure-systems-lab/dsse/blob/master/protocol.md
+"""
+
+import hashlib
+import re
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Self, cast, final
+
+import orjson
+
+from agent_identity.errors import TokenError, VerificationError
+from agent_identity.identity import PublicKey, Signer, b64url_decode, b64url_encode
+
+__all__ = [
+    "DIGEST_ATTRIBUTE",
+    "MAX_PAYLOAD",
+    "PAYLOAD_TYPE",
+    "Attestation",
+    "pae",
+    "sign_record",
+]
+
+PAYLOAD_TYPE: Final = "application/vnd.agent-identity.record.v1+json"
+"""The media type of a record."""
+
+MAX_PAYLOAD: Final = 4_194_304
+"""A record may have this many bytes (4 MiB)."""
+
+_PREFIX: Final = "agent_identity.attestation."
+_FIELDS: Final = ("payload", "payload_type", "signature", "keyid", "digest")
+DIGEST_ATTRIBUTE: Final = _PREFIX + "digest"
+"""The attribute that names the record even where the payload was cut off."""
+
+_MAX_TEXT: Final = 4 * MAX_PAYLOAD // 3 + 4
+_MAX_NAME: Final = 256
+_SIGNATURE: Final = re.compile(r"[0-9a-f]{128}")
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def pae(payload_type: str, body: bytes) -> bytes:
+    """Return the bytes that are signed; the lengths in them count bytes."""
+    kind = payload_type.encode("utf-8")
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(body), body)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Attestation:
+    """A record with its signature, in the text form that a span carries. Not yet verified: see :meth:`open`.
+
+    Args:
+        payload: The bytes of the record in base64url without padding.
+        payload_type: The media type; :data:`PAYLOAD_TYPE` here.
+        signature: The Ed25519 signature over :func:`pae`, 128 lower-case hex digits.
+        keyid: The thumbprint of the key (RFC 7638): a hint where to look, never a reason to trust.
+        digest: ``sha256:<hex>`` of the bytes of the record.
+
+    Raises:
+        ValueError: A field does not have its form. Whether the fields fit together, :meth:`open` says.
+    """
+
+    payload: str
+    payload_type: str
+    signature: str
+    keyid: str
+    digest: str
+
+    def __post_init__(self) -> None:
+        for name in _FIELDS:
+            if type(getattr(self, name)) is not str:
+                raise ValueError(f"expected the {name} of an attestation as text")
+        if len(self.payload) > _MAX_TEXT:
+            raise ValueError(f"expected a payload of at most {MAX_PAYLOAD} bytes")
+        if not (_is_name(self.payload_type) and _is_name(self.keyid)):
+            raise ValueError(f"expected a payload type and a keyid of at most {_MAX_NAME} ASCII characters")
+        if not _SIGNATURE.fullmatch(self.signature):
+            raise ValueError("expected a signature of 128 lower-case hex digits")
+        if not _DIGEST.fullmatch(self.digest):
+            raise ValueError("expected a digest of the form sha256:<64 lower-case hex digits>")
+        try:
+            b64url_decode(self.payload)
+        except ValueError as error:
+            raise ValueError(f"bad payload of an attestation: {error}") from None
+
+    def open(self, lookup: Callable[[str], PublicKey]) -> bytes:
+        """Return the bytes of the record if the signature is good.
+
+        Args:
+            lookup: Returns the trusted key that a keyid names, or raises
+                :class:`~agent_identity.errors.TokenError`, which is passed on.
+
+        Raises:
+            VerificationError: The payload is of another type (``unknown_payload_type``), is not what the
+                digest says (``bad_digest``), or is not what the key signed (``bad_signature``).
+        """
+        if self.payload_type != PAYLOAD_TYPE:
+            raise VerificationError("expected the payload type of a record, got another", code="unknown_payload_type")
+        body = b64url_decode(self.payload)
+        if self.digest != _digest(body):
+            raise VerificationError("the digest is not that of the payload; one was changed", code="bad_digest")
+        key = lookup(self.keyid)
+        try:
+            key.verify(bytes.fromhex(self.signature), pae(self.payload_type, body))
+        except TokenError:
+            raise VerificationError(
+                "the signature is not one of the named key over this record; one was changed", code="bad_signature"
+            ) from None
+        return body
+
+    def to_attributes(self) -> dict[str, str]:
+        """Return the five attributes of a span, ``agent_identity.attestation.*``."""
+        return {_PREFIX + name: getattr(self, name) for name in _FIELDS}
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, object]) -> Self:
+        """Return the attestation among the attributes of a span.
+
+        Raises:
+            VerificationError: There is none (``no_attestation``), a part is missing
+                (``partial_attestation``), or one is cut or scrubbed (``bad_attestation``).
+        """
+        found = {name: attributes[_PREFIX + name] for name in _FIELDS if _PREFIX + name in attributes}
+        if not found:
+            raise VerificationError("expected an attestation on the span, got none", code="no_attestation")
+        missing = [name for name in _FIELDS if name not in found]
+        if missing:
+            raise VerificationError(
+                f"expected a whole attestation on the span, got none of: {', '.join(missing)}",
+                code="partial_attestation",
+            )
+        return cls._from_outside(found)
+
+    def to_envelope(self) -> bytes:
+        """Return the DSSE envelope in JSON, in canonical form."""
+        signature = b64encode(bytes.fromhex(self.signature)).decode("ascii")
+        envelope = {
+            "payload": b64encode(b64url_decode(self.payload)).decode("ascii"),
+            "payloadType": self.payload_type,
+            "signatures": [{"keyid": self.keyid, "sig": signature}],
+        }
+        return orjson.dumps(envelope, option=orjson.OPT_SORT_KEYS)
+
+    @classmethod
+    def from_envelope(cls, data: bytes) -> Self:
+        """Return the attestation of a DSSE envelope in JSON with exactly one signature.
+
+        Unknown members are ignored and both alphabets of base64 are accepted, as DSSE demands.
+
+        Raises:
+            VerificationError: The envelope is malformed (``bad_attestation``).
+        """
+        if len(data) > 2 * _MAX_TEXT:
+            raise _bad_attestation(f"expected an envelope of at most {2 * _MAX_TEXT} bytes, got {len(data)}")
+        try:
+            envelope = _members(orjson.loads(data))
+            signature = _only_signature(envelope.get("signatures"))
+            body = _either_base64(envelope.get("payload"))
+            raw = _either_base64(signature.get("sig"))
+        except ValueError as error:
+            raise _bad_attestation(str(error)) from None
+        return cls._from_outside(
+            {
+                "payload": b64url_encode(body),
+                "payload_type": envelope.get("payloadType"),
+                "signature": raw.hex(),
+                "keyid": signature.get("keyid", ""),
+                "digest": _digest(body),
+            }
+        )
+
+    @classmethod
+    def _from_outside(cls, fields: Mapping[str, object]) -> Self:
+        try:
+            return cls(**cast("dict[str, str]", dict(fields)))  # The constructor checks the types.
+        except ValueError as error:
+            raise _bad_attestation(str(error)) from None
+
+
+def sign_record(record: bytes, signer: Signer) -> Attestation:
+    """Return the attestation of a record.
+
+    Args:
+        record: The canonical bytes of the record.
+        signer: The recorder key.
+
+    Raises:
+        ValueError: The record is larger than :data:`MAX_PAYLOAD`.
+    """
+    return Attestation(
+        payload=b64url_encode(record),
+        payload_type=PAYLOAD_TYPE,
+        signature=signer.sign(pae(PAYLOAD_TYPE, record)).hex(),
+        keyid=signer.public_key.thumbprint,
+        digest=_digest(record),
+    )
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= _MAX_NAME and text.isascii()
+
+
+def _digest(body: bytes) -> str:
+    return "sha256:" + hashlib.sha256(body).hexdigest()
+
+
+def _members(value: object) -> dict[str, object]:
+    if isinstance(value, dict):
+        return cast("dict[str, object]", value)
+    raise ValueError("expected JSON objects in the envelope")
+
+
+def _only_signature(value: object) -> dict[str, object]:
+    if isinstance(value, list) and len(signatures := cast("list[object]", value)) == 1:
+        return _members(signatures[0])
+    raise ValueError("expected exactly one signature in the envelope")
+
+
+def _either_base64(value: object) -> bytes:
+    """Decode standard or url-safe base64, padded or not."""
+    if not isinstance(value, str) or not value.isascii():
+        raise ValueError("expected base64 text in the envelope")
+    text = value.replace("-", "+").replace("_", "/").rstrip("=")
+    try:
+        return b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except Base64Error:
+        raise ValueError("expected base64 in the envelope, got another character or length") from None
+
+
+def _bad_attestation(message: str) -> VerificationError:
+    return VerificationError(f"malformed attestation: {message}", code="bad_attestation")

@@ -1,0 +1,235 @@
+"""Every call to the operating system that keeps evidence, in one small class.
+
+Tests inject a fault at each of them. The conversion of a failure into
+:class:`~agent_identity.errors.EvidenceError` lives here as well.
+"""
+
+import contextlib
+import os
+import stat
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Final
+
+from agent_identity.errors import ConfigurationError, EvidenceError
+
+__all__ = [
+    "CREATE",
+    "EDIT",
+    "EXTEND",
+    "READ",
+    "REPLACE",
+    "Files",
+    "acquire",
+    "locked",
+    "open_regular",
+    "recording",
+    "sync_folder",
+    "why",
+    "write_whole",
+]
+
+_SAFE: Final = (
+    getattr(os, "O_NOFOLLOW", 0)  # A link must not lead the ledger elsewhere,
+    | getattr(os, "O_NONBLOCK", 0)  # nor a pipe hang it,
+    | getattr(os, "O_BINARY", 0)  # nor a platform rewrite its line ends.
+)
+READ: Final = os.O_RDONLY | _SAFE
+"""Flags to read a file that exists."""
+CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | _SAFE
+"""Flags to make a file that must not exist yet, and append to it."""
+EXTEND: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | _SAFE
+"""Flags to read a file and append to it."""
+EDIT: Final = os.O_RDWR | os.O_CREAT | _SAFE
+"""Flags to read a file and write it in place."""
+REPLACE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _SAFE
+"""Flags to write a file anew."""
+
+_LOCK_PAUSES: Final = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016) + (0.025,) * 200  # Seconds; five in all.
+
+
+class Files:
+    """The operating system as the evidence room uses it; each method is one call, and fails as it does."""
+
+    __slots__ = ()
+
+    def open(self, path: str, flags: int, mode: int = 0o644) -> int:
+        """Open a file and return its descriptor, which no child program inherits."""
+        return os.open(path, flags, mode)
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor."""
+        os.close(fd)
+
+    def read(self, fd: int, size: int) -> bytes:
+        """Read at most ``size`` bytes from the current position; nothing at the end."""
+        return os.read(fd, size)
+
+    def seek(self, fd: int, offset: int) -> None:
+        """Move the position to ``offset`` bytes from the start."""
+        os.lseek(fd, offset, os.SEEK_SET)
+
+    def write(self, fd: int, data: bytes) -> int:
+        """Write and return the number of bytes that were taken, which may be fewer."""
+        return os.write(fd, data)
+
+    def status(self, fd: int) -> os.stat_result:
+        """Return what the system knows of an open file."""
+        return os.fstat(fd)
+
+    def truncate(self, fd: int, size: int) -> None:
+        """Cut a file to ``size`` bytes."""
+        os.ftruncate(fd, size)
+
+    def fsync(self, fd: int) -> None:
+        """Wait until a file or folder is on the disk, with what is known of it."""
+        os.fsync(fd)
+
+    def fdatasync(self, fd: int) -> None:
+        """Wait until the content of a file is on the disk."""
+        if hasattr(os, "fdatasync"):
+            os.fdatasync(fd)
+        else:
+            os.fsync(fd)
+
+    def lock(self, fd: int) -> None:
+        """Take the exclusive lock of an open file.
+
+        Raises:
+            BlockingIOError: Another holder has it.
+            ConfigurationError: The platform has no such locks.
+        """
+        try:
+            import fcntl  # noqa: PLC0415  Absent on Windows, where reading a ledger must still work.
+        except ImportError:
+            raise ConfigurationError(
+                "expected a platform with POSIX file locks to write a ledger, got none; use Linux or macOS"
+            ) from None
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def unlock(self, fd: int) -> None:
+        """Give the lock back, also on behalf of copies of the descriptor in forked children."""
+        import fcntl  # noqa: PLC0415
+
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+    def pause(self, seconds: float) -> None:
+        """Let others run before the next attempt at a lock."""
+        time.sleep(seconds)
+
+    def replace(self, source: str, target: str) -> None:
+        """Move a file over another in one step."""
+        os.replace(source, target)  # noqa: PTH105  Plain calls: one method, one call.
+
+    def link(self, source: str, target: str) -> None:
+        """Give a file a second name, which must be free."""
+        os.link(source, target)
+
+    def unlink(self, path: str) -> None:
+        """Remove a name of a file."""
+        os.unlink(path)  # noqa: PTH108
+
+    def listdir(self, path: str) -> list[str]:
+        """Return the names in a folder, in no order."""
+        return os.listdir(path)  # noqa: PTH208
+
+    def mkdir(self, path: str, mode: int) -> None:
+        """Make a folder, and the folders above it; one that exists is fine and keeps its mode."""
+        folder = Path(path)
+        folder.parent.mkdir(0o755, parents=True, exist_ok=True)
+        folder.mkdir(mode, exist_ok=True)
+
+    def random(self, size: int) -> bytes:
+        """Return unpredictable bytes for a new key."""
+        return os.urandom(size)
+
+
+def open_regular(files: Files, path: str, flags: int, mode: int = 0o644) -> int:
+    """Open a regular file; pipes, devices and links are refused.
+
+    Raises:
+        OSError: It cannot be opened, or is no regular file.
+    """
+    fd = files.open(path, flags, mode)
+    with contextlib.ExitStack() as stack:
+        stack.callback(files.close, fd)
+        if not stat.S_ISREG(files.status(fd).st_mode):
+            raise OSError(f"expected a regular file at {path!r}, got something else")
+        stack.pop_all()
+    return fd
+
+
+def sync_folder(files: Files, path: str) -> None:
+    """Wait until the names in a folder are on the disk.
+
+    Raises:
+        OSError: The folder cannot be synced.
+    """
+    fd = files.open(path, READ)
+    try:
+        files.fsync(fd)
+    finally:
+        files.close(fd)
+
+
+def write_whole(files: Files, fd: int, data: bytes) -> None:
+    """Write all of the data in one call.
+
+    Raises:
+        OSError: It could not be written, or only a part of it was.
+    """
+    if files.write(fd, data) != len(data):
+        raise OSError("a write of a part of the data")
+
+
+def acquire(files: Files, fd: int) -> None:
+    """Take the lock of an open file, waiting about five seconds for it.
+
+    Raises:
+        BlockingIOError: Another holder does not give it back.
+        ConfigurationError: The platform has no such locks.
+    """
+    for pause in _LOCK_PAUSES:
+        try:
+            files.lock(fd)
+            break
+        except BlockingIOError:
+            files.pause(pause)
+    else:
+        files.lock(fd)
+
+
+@contextlib.contextmanager
+def locked(files: Files, fd: int) -> Generator[None]:
+    """Hold the lock of an open file for the block, waiting for it as :func:`acquire` does.
+
+    Raises:
+        BlockingIOError: Another holder does not give it back.
+        ConfigurationError: The platform has no such locks.
+    """
+    acquire(files, fd)
+    try:
+        yield
+    finally:
+        files.unlock(fd)
+
+
+@contextlib.contextmanager
+def recording(purpose: str) -> Generator[None]:
+    """Turn a failure of the operating system inside the block into :class:`EvidenceError`.
+
+    Args:
+        purpose: What was to be done, an infinitive without "to".
+    """
+    try:
+        yield
+    except OSError as error:
+        raise EvidenceError(
+            f"expected to {purpose}, got '{why(error)}'; check the folder and its disk, the next call tries again"
+        ) from error
+
+
+def why(error: OSError) -> str:
+    """Return the system's words for a failure, without the path."""
+    return os.strerror(error.errno) if error.errno else str(error)

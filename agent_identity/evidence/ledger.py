@@ -1,0 +1,383 @@
+"""The ledger: what is appended is in a file before the action it speaks of begins."""
+
+import atexit
+import contextlib
+import functools
+import logging
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Final, Literal, Self, cast, final
+
+from agent_identity.canonical import RecordValue
+from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
+from agent_identity.evidence.checkpoint import check_name
+from agent_identity.evidence.files import Files, recording
+from agent_identity.evidence.layout import Layout
+from agent_identity.evidence.log import DirectoryLog, read_checkpoint, unverified_checkpoint
+from agent_identity.evidence.mac import LedgerKey, load_ledger_key
+from agent_identity.evidence.recovery import Recovered, recover
+from agent_identity.evidence.sealing import After, Sealing
+from agent_identity.evidence.stream_writer import Entry, StreamWriter
+from agent_identity.identity import Clock, Ids, Signer
+from agent_identity.version import VERSION
+
+__all__ = ["Ledger"]
+
+_DISTRIBUTION: Final = "agent-identity-otel"
+_logger: Final = logging.getLogger("agent_identity.evidence")
+_open_ledgers: Final["weakref.WeakSet[Ledger]"] = weakref.WeakSet()
+
+
+@final
+class Ledger:
+    """Appends records to this process's stream of an evidence directory, and has them sealed.
+
+    Safe to use from any thread. A forked child gets a stream of its own at its first record. What was
+    appended survives the death of the process at any moment; :meth:`close` adds that nothing is missing.
+
+    Attributes:
+        directory: The absolute path of the evidence directory.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        signer: Signer,
+        origin: str,
+        clock: Clock,
+        ids: Ids,
+        files: Files,
+        sync: Literal["process", "disk"],
+        seal_interval: float,
+        version: str,
+    ) -> None:
+        """Prepare; :meth:`open` is the way to get a ledger."""
+        self.directory = layout.root
+        self._layout = layout
+        self._signer = signer
+        self._origin = origin
+        self._clock = clock
+        self._ids = ids
+        self._files = files
+        self._durable = sync == "disk"
+        self._seal_interval = seal_interval
+        self._version = version
+        self._ready = False  # Until earlier streams are recovered, which uses the log, nothing else may.
+        self._at_exit = functools.partial(_close_at_exit, weakref.ref(self))
+        with recording("open the evidence directory"):
+            for folder, mode in ((layout.root, 0o755), (layout.keys, 0o700), (layout.streams, 0o755)):
+                files.mkdir(folder, mode)
+            files.mkdir(layout.log, 0o755)
+            self._key: LedgerKey = load_ledger_key(files, layout.ledger_key)
+            _check_origin(files, layout, origin)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Set what a process has for itself: at the start, and again in a forked child."""
+        # Reentrant, because a signal handler may run tools in the thread that holds it.
+        self._lock = threading.RLock()
+        self._busy = False
+        self._closed = False
+        self._stream: StreamWriter | None = None
+        self._next_stream: str | None = None
+        self._fault: str | None = None
+        log = DirectoryLog(
+            self._files,
+            self._layout,
+            self._key,
+            signer=self._signer,
+            origin=self._origin,
+            durable=self._durable,
+        )
+        self._log = log
+        self._sealing = Sealing(log, clock=self._clock, interval=self._seal_interval, durable=self._durable)
+
+    @classmethod
+    def open(
+        cls,
+        directory: "str | os.PathLike[str]",
+        *,
+        signer: Signer,
+        origin: str,
+        clock: Clock,
+        ids: Ids,
+        files: Files | None = None,
+        sync: Literal["process", "disk"] = "process",
+        seal_interval: float = 0.2,
+        version: str = VERSION,
+    ) -> Self:
+        """Open an evidence directory, made at first use, and begin a stream in it.
+
+        Streams of processes that died are sealed as far as their MACs prove them, each with a
+        ``recovered`` record in the new stream; their damage never stops the start.
+
+        Args:
+            directory: The directory; other processes may have it open as well.
+            signer: The recorder key, which signs checkpoints.
+            origin: The name of the log, the same at every start.
+            clock: Tells the time of records.
+            ids: Makes ids of records and streams.
+            files: The operating system; tests inject faults here.
+            sync: ``process``: records survive the death of the process; ``disk``: of the machine as well.
+            seal_interval: Seconds from a record to the seal that covers it.
+            version: What the first record of a stream says about our version.
+
+        Raises:
+            EvidenceError: The directory cannot be written.
+            ConfigurationError: Its ledger key is unusable, its log has another origin, or the platform
+                has no file locks.
+            ValueError: The origin breaks the rules of log names.
+        """
+        check_name(origin)
+        ledger = cls(
+            Layout.of(directory),
+            signer=signer,
+            origin=origin,
+            clock=clock,
+            ids=ids,
+            files=files or Files(),
+            sync=sync,
+            seal_interval=seal_interval,
+            version=version,
+        )
+        try:
+            ledger._start()
+        except BaseException:
+            ledger._sealing.abandon()
+            raise
+        return ledger
+
+    def _start(self) -> None:
+        with self._lock:
+            self._current()
+        with recording("list the streams of the ledger"):
+            fault = recover(self._files, self._layout, self._key, self._log, report=self._report)
+        if fault:
+            _logger.warning("earlier streams stay unsealed: %s", fault)
+        atexit.register(self._at_exit)
+        _open_ledgers.add(self)
+        self._ready = True
+        self._sealing.start()
+
+    @property
+    def stream(self) -> str:
+        """The id of the stream that records go to now.
+
+        Raises:
+            EvidenceError: A new stream is needed and cannot be begun.
+        """
+        with self._lock:
+            stream = self._stream
+            if stream is None or not stream.usable or not stream.seq:
+                if self._closed or self._busy:
+                    raise self._refusal()
+                self._busy = True
+                try:
+                    stream = self._current()
+                except BaseException as error:
+                    self._interrupted(error)
+                    raise
+                finally:
+                    self._busy = False
+            return stream.id
+
+    @property
+    def degraded(self) -> str | None:
+        """Why the last append or the last seal failed, or ``None`` if both worked."""
+        return self._fault or self._sealing.fault
+
+    @property
+    def callback_failures(self) -> int:
+        """The number of callbacks that raised."""
+        return self._sealing.failures
+
+    def append(self, kind: str, body: Mapping[str, RecordValue], *, after: After | None = None) -> Entry:
+        """Write one record and return it; once this returns, the record survives.
+
+        Args:
+            kind: The kind of the record.
+            body: Its members. ``v``, ``kind`` and ``stream`` are added, ``id`` and ``time`` if they are
+                missing. It must be a record already: strings, booleans, arrays and objects.
+            after: Called with the record later, by the sealing thread, in the order of appends.
+
+        Raises:
+            EvidenceError: It was not recorded: do not act. The next call tries again.
+        """
+        self._sealing.wait_for_room()
+        with self._lock:
+            if self._closed or self._busy:
+                raise self._refusal()
+            self._busy = True
+            try:
+                stream = self._current()
+                entry = self._write(stream, kind, body, after)
+                self._fault = None
+            except BaseException as error:
+                self._interrupted(error)
+                raise
+            finally:
+                self._busy = False
+            end = stream.offset
+        if self._durable:
+            self._sync(stream, end)
+        return entry
+
+    def drain(self, timeout: float | None = None) -> None:
+        """Wait until the ``after`` of every record so far has run.
+
+        Args:
+            timeout: Seconds to wait at most; ``None`` waits on.
+
+        Raises:
+            EvidenceError: They have not run in time (``evidence_pending``).
+            RuntimeError: A callback called this.
+        """
+        self._sealing.drain(timeout)
+
+    def seal(self) -> None:
+        """Commit every record so far to the log of the directory, under a new signed checkpoint.
+
+        Raises:
+            EvidenceError: It did not work; it will be tried again.
+            RuntimeError: A callback called this.
+        """
+        self._sealing.seal()
+
+    def close(self) -> None:
+        """End the stream with a ``stream_end`` record, run what is left, and seal. Further calls do nothing.
+
+        Raises:
+            EvidenceError: Something of it failed. The ledger is closed all the same, nothing appended is
+                lost, and the next start seals it.
+            RuntimeError: A callback called this.
+        """
+        self._sealing.refuse_callback("close")
+        failure: EvidenceError | None = None
+        with self._lock:
+            if self._closed:
+                return
+            if self._stream is not None and self._stream.usable and self._stream.seq:
+                try:
+                    self.append("stream_end", {"end": {"size": str(self._stream.seq + 1)}})
+                except EvidenceError as error:
+                    failure = error
+            self._closed = True
+        atexit.unregister(self._at_exit)
+        _open_ledgers.discard(self)
+        self._sealing.stop()
+        if failure:
+            raise failure
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _current(self) -> StreamWriter:
+        """Return the stream to write to, begun if need be; called with the lock held."""
+        stream = self._stream
+        if stream is None or not stream.usable:
+            stream = self._stream = self._create_stream()
+        if not stream.seq:
+            self._write(stream, "stream_start", {"sdk": {"name": _DISTRIBUTION, "version": self._version}}, None)
+            if self._ready:
+                self._sealing.start()
+        return stream
+
+    def _create_stream(self) -> StreamWriter:
+        # The id is kept when this fails, lest each attempt on a full disk leave another folder.
+        self._next_stream = self._next_stream or self._ids.new(self._clock.wall_ns())
+        with recording("begin a stream of the ledger"):
+            stream = StreamWriter.create(self._files, self._layout, self._next_stream, self._key, durable=self._durable)
+        self._next_stream = None
+        self._sealing.track(stream)
+        if "multiprocessing.util" in sys.modules:
+            from multiprocessing.util import Finalize  # noqa: PLC0415  Its children run these, and no atexit.
+
+            Finalize(None, self._at_exit, exitpriority=0)
+        return stream
+
+    def _write(self, stream: StreamWriter, kind: str, body: Mapping[str, RecordValue], after: After | None) -> Entry:
+        record_id = body.get("id")
+        if record_id is None or "time" not in body:
+            now = self._clock.wall_ns()
+            record_id = record_id or self._ids.new(now)
+            if "time" not in body:
+                body = {"time": {"start": str(now)}, **body}
+        entry = stream.append(kind, cast("str", record_id), body)
+        self._sealing.submit(stream, entry, after)
+        return entry
+
+    def _sync(self, stream: StreamWriter, end: int) -> None:
+        try:
+            stream.sync(end)
+        except EvidenceError as error:
+            self._note(error)
+            raise
+
+    def _interrupted(self, error: BaseException) -> None:
+        if isinstance(error, EvidenceError):
+            self._note(error)
+        elif self._stream is not None:
+            # By Ctrl-C for one: how much of the last line is in the file is not known, so nothing may follow it.
+            self._stream.usable = False
+
+    def _note(self, error: EvidenceError) -> None:
+        if error.code == "bad_record":
+            return  # The fault of one record, not of the ledger.
+        if self._fault is None:
+            _logger.error("the ledger cannot record: %s", error)
+        self._fault = str(error)
+
+    def _refusal(self) -> EvidenceError:
+        if self._closed:
+            return EvidenceError("expected an open ledger, got a closed one; open it again", code="ledger_closed")
+        return EvidenceError(
+            "expected one record at a time, got one from a signal handler or finalizer that interrupted another; "
+            "let it set a flag instead of acting"
+        )
+
+    def _report(self, found: Recovered) -> None:
+        self.append("recovered", {"recovered": found.to_body()})
+
+    def after_fork_in_child(self) -> None:
+        """Leave to the parent what is the parent's. Called by the interpreter in each forked child."""
+        if not self._closed:
+            self._sealing.abandon()
+            self._begin()
+
+
+def _check_origin(files: Files, layout: Layout, origin: str) -> None:
+    data = read_checkpoint(files, layout.checkpoint)
+    with contextlib.suppress(VerificationError):  # Sealing says what is wrong with it, and refuses.
+        if data is not None and unverified_checkpoint(data).origin != origin:
+            raise ConfigurationError(
+                f"expected the origin of the log in {layout.root!r}, got another; "
+                "open the directory with the origin it was made with, or use another directory"
+            )
+
+
+def _close_at_exit(reference: "weakref.ref[Ledger]") -> None:
+    ledger = reference()
+    if ledger is not None:
+        try:
+            ledger.close()
+        except EvidenceError as error:
+            _logger.error("the ledger was not sealed at exit, the next start does: %s", error)  # noqa: TRY400
+
+
+def _after_fork_in_child() -> None:
+    for ledger in list(_open_ledgers):
+        ledger.after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, where nothing forks.
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,94 @@
+"""The forms of the lines on disk, and reading them with bounded memory.
+
+A stream holds ``{"mac":"<64 hex>","record":<record>}`` and the log ``{"entry":<entry>,"mac":"<64 hex>"}``,
+both canonical JSON, so that the parts stand at fixed places and need no parser.
+"""
+
+import re
+from binascii import hexlify
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from agent_identity.evidence.files import Files
+
+__all__ = ["MAX_LINE_BYTES", "Line", "log_line", "log_parts", "read_lines", "stream_line", "stream_parts"]
+
+MAX_LINE_BYTES: Final = 4 * 1024 * 1024
+"""Longest line that is read, without its end."""
+
+_CHUNK: Final = 256 * 1024
+_STREAM: Final = re.compile(rb'\{"mac":"([0-9a-f]{64})","record":(\{.*\})\}', re.DOTALL)
+_LOG: Final = re.compile(rb'\{"entry":(\{.*\}),"mac":"([0-9a-f]{64})"\}', re.DOTALL)
+
+
+class Line(NamedTuple):
+    """One line of a file.
+
+    Attributes:
+        offset: Bytes before it in the file.
+        end: Bytes up to its end, the newline included.
+        data: The line without its newline; ``None`` if it is too long.
+        torn: The newline is missing: the file ends inside the line.
+    """
+
+    offset: int
+    end: int
+    data: bytes | None
+    torn: bool
+
+
+def stream_line(mac: bytes, record: bytes) -> bytes:
+    """Return the line of a record, its newline included."""
+    return b"".join((b'{"mac":"', hexlify(mac), b'","record":', record, b"}\n"))
+
+
+def log_line(mac: bytes, entry: bytes) -> bytes:
+    """Return the line of a log entry, its newline included."""
+    return b"".join((b'{"entry":', entry, b',"mac":"', hexlify(mac), b'"}\n'))
+
+
+def stream_parts(line: bytes) -> tuple[bytes, str] | None:
+    """Return record and MAC (in hex) of a line of a stream, or ``None`` if it has not that form."""
+    match = _STREAM.fullmatch(line)
+    return (match[2], match[1].decode()) if match else None
+
+
+def log_parts(line: bytes) -> tuple[bytes, str] | None:
+    """Return entry and MAC (in hex) of a line of the log, or ``None`` if it has not that form."""
+    match = _LOG.fullmatch(line)
+    return (match[1], match[2].decode()) if match else None
+
+
+def read_lines(files: Files, fd: int, start: int = 0) -> Iterator[Line]:
+    """Return the lines from byte ``start`` on, never holding more than one longest line and a chunk.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    files.seek(fd, start)
+    rest = b""
+    while True:
+        chunk = files.read(fd, _CHUNK)
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            end = start + len(line) + 1
+            yield Line(start, end, line if len(line) <= MAX_LINE_BYTES else None, torn=False)
+            start = end
+        if not chunk:
+            break
+        if len(rest) > MAX_LINE_BYTES:
+            length, rest, complete = _skip(files, fd, len(rest))
+            yield Line(start, start + length, None, torn=not complete)
+            start += length
+    if rest:
+        yield Line(start, start + len(rest), rest, torn=True)
+
+
+def _skip(files: Files, fd: int, length: int) -> tuple[int, bytes, bool]:
+    """Read to the end of a line that is too long; return its length, what follows, and whether it ended."""
+    while chunk := files.read(fd, _CHUNK):
+        head, newline, rest = chunk.partition(b"\n")
+        length += len(head) + len(newline)
+        if newline:
+            return length, rest, True
+    return length, b"", False

@@ -1,0 +1,303 @@
+"""The one log of an evidence directory: heads of streams, under checkpoints signed by the recorder key.
+
+Every process appends to it under its lock. Whoever seals reads first what the others appended; an entry
+that this directory's key does not authenticate is never covered by a signature, and neither is a log
+that does not continue its own checkpoint.
+"""
+
+import contextlib
+import logging
+import re
+from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Self, cast, final
+
+from agent_identity.canonical import decode_record, encode_record
+from agent_identity.errors import EvidenceError, VerificationError
+from agent_identity.evidence.checkpoint import MAX_NOTE, Checkpoint, sign_note
+from agent_identity.evidence.files import (
+    EDIT,
+    EXTEND,
+    READ,
+    REPLACE,
+    Files,
+    locked,
+    open_regular,
+    sync_folder,
+    write_whole,
+)
+from agent_identity.evidence.layout import Layout, is_stream_id
+from agent_identity.evidence.lines import Line, log_line, log_parts, read_lines
+from agent_identity.evidence.mac import LedgerKey
+from agent_identity.evidence.merkle import CompactRange, leaf_hash
+from agent_identity.identity import Signer
+
+__all__ = ["DirectoryLog", "Head", "read_checkpoint", "unverified_checkpoint"]
+
+_logger: Final = logging.getLogger("agent_identity.evidence")
+_SIZE: Final = re.compile(r"[1-9][0-9]{0,18}")
+_ROOT: Final = re.compile(r"[0-9a-f]{64}")
+_MEMBERS: Final = frozenset({"origin", "root", "size", "stream"})
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a stream commits to.
+
+    Attributes:
+        stream: The id of the stream.
+        size: The number of its records, at least 1.
+        root: The root of the Merkle tree over them.
+    """
+
+    stream: str
+    size: int
+    root: bytes
+
+    def to_entry(self, origin: str) -> bytes:
+        """Return the log entry, canonical JSON."""
+        return encode_record({"origin": origin, "root": self.root.hex(), "size": str(self.size), "stream": self.stream})
+
+    @classmethod
+    def from_entry(cls, entry: bytes) -> tuple[Self, str]:
+        """Return the head and the origin of a log entry.
+
+        Raises:
+            ValueError: The entry has another form.
+        """
+        fields = decode_record(entry)
+        if fields.keys() != _MEMBERS or not all(isinstance(value, str) for value in fields.values()):
+            raise ValueError("expected the strings origin, root, size and stream in a log entry")
+        texts = cast("dict[str, str]", fields)
+        if not (_SIZE.fullmatch(texts["size"]) and _ROOT.fullmatch(texts["root"]) and is_stream_id(texts["stream"])):
+            raise ValueError("expected a decimal size, a root in hex and a stream id in a log entry")
+        return cls(texts["stream"], int(texts["size"]), bytes.fromhex(texts["root"])), texts["origin"]
+
+
+@final
+class DirectoryLog:
+    """Appends heads and signs checkpoints. One thread at a time uses it; other processes may use theirs."""
+
+    __slots__ = (
+        "_contradiction",
+        "_durable",
+        "_files",
+        "_heads",
+        "_layout",
+        "_lock_fd",
+        "_mac",
+        "_offset",
+        "_origin",
+        "_signer",
+        "_tree",
+        "_wanted",
+        "_written",
+    )
+
+    def __init__(
+        self, files: Files, layout: Layout, key: LedgerKey, *, signer: Signer, origin: str, durable: bool
+    ) -> None:
+        self._contradiction: str | None = None
+        self._durable = durable
+        self._files = files
+        self._heads: dict[str, Head] = {}
+        self._layout = layout
+        self._lock_fd = -1
+        self._mac = key.log_mac()
+        self._offset = 0
+        self._origin = origin
+        self._signer = signer
+        self._tree = CompactRange()
+        self._wanted: Collection[str] = ()
+        self._written: dict[str, Head] = {}
+
+    def read_heads(self, streams: Collection[str]) -> Mapping[str, Head]:
+        """Return the latest head of each of the streams that has one. To be called before anything else.
+
+        Raises:
+            EvidenceError: The log holds what this directory's key does not authenticate, or contradicts
+                its checkpoint.
+            OSError: The log cannot be read.
+        """
+        self._wanted = streams
+        try:
+            with self._open() as fd:
+                self._catch_up(fd)
+        finally:
+            self._wanted = ()
+        heads, self._heads = self._heads, {}
+        return heads
+
+    def commit(self, heads: Sequence[Head], *, repeat: bool = False) -> None:
+        """Append heads and publish a checkpoint that covers them: one signature.
+
+        Args:
+            heads: What to commit; a head that this object already appended is not appended again.
+            repeat: Append it nevertheless, as a sign of life.
+
+        Raises:
+            EvidenceError: The log holds what this directory's key does not authenticate, contradicts its
+                checkpoint, or the signer failed. Nothing was signed.
+            OSError: The log cannot be written. Calling again completes what was begun.
+        """
+        with self._open() as fd:
+            self._catch_up(fd)
+            self._append(fd, [head for head in heads if repeat or self._written.get(head.stream) != head])
+            self._publish()
+
+    def forget(self, stream: str) -> None:
+        """Drop what is remembered of a stream that gets no more heads."""
+        self._written.pop(stream, None)
+
+    def close(self) -> None:
+        """Close the lock; also what a forked child does with that of its parent."""
+        if self._lock_fd >= 0:
+            with contextlib.suppress(OSError):
+                self._files.close(self._lock_fd)
+        self._lock_fd = -1
+
+    @contextlib.contextmanager
+    def _open(self) -> Generator[int]:
+        if self._contradiction:
+            raise EvidenceError(self._contradiction, code="log_contradicted")
+        if self._lock_fd < 0:
+            # Kept open, because a child forked meanwhile must find it here to close it.
+            self._lock_fd = open_regular(self._files, self._layout.log_lock, EDIT)
+        with locked(self._files, self._lock_fd):
+            fd = open_regular(self._files, self._layout.log_entries, EXTEND)
+            try:
+                yield fd
+            finally:
+                self._files.close(fd)
+
+    def _catch_up(self, fd: int) -> None:
+        """Read what was appended since the last time, and hold it against the checkpoint on disk."""
+        if self._files.status(fd).st_size < self._offset:
+            raise self._contradicted("a log that was cut")
+        checkpoint = self._read_checkpoint()
+        if checkpoint and checkpoint.size == self._tree.size:
+            self._compare(checkpoint)
+        for line in read_lines(self._files, fd, self._offset):
+            if line.torn:
+                self._remove_torn(fd, line)
+                break
+            self._take_in(self._authentic(line), line.end)
+            if checkpoint and checkpoint.size == self._tree.size:
+                self._compare(checkpoint)
+        if checkpoint and checkpoint.size > self._tree.size:
+            raise self._contradicted("fewer entries than its checkpoint covers")
+
+    def _read_checkpoint(self) -> Checkpoint | None:
+        data = read_checkpoint(self._files, self._layout.checkpoint)
+        if data is None:
+            return None
+        try:
+            # Whoever signed it: a checkpoint that says otherwise than the log is never overwritten.
+            checkpoint = unverified_checkpoint(data)
+        except VerificationError:
+            raise self._contradicted("a file at log/checkpoint that is no checkpoint") from None
+        if checkpoint.origin != self._origin:
+            raise self._contradicted("a checkpoint of another origin")
+        return checkpoint
+
+    def _compare(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.root != self._tree.root():
+            raise self._contradicted("other entries than its checkpoint covers")
+
+    def _contradicted(self, got: str) -> EvidenceError:
+        self._contradiction = (
+            f"expected the log to continue its last checkpoint, got {got}; "
+            "verify the evidence directory, keep it as it is, and start a new one"
+        )
+        return EvidenceError(self._contradiction, code="log_contradicted")
+
+    def _authentic(self, line: Line) -> bytes:
+        parts = log_parts(line.data) if line.data is not None else None
+        if parts is not None and self._mac.fits(*parts):
+            return parts[0]
+        raise EvidenceError(
+            f"expected a log written with this directory's key, got other bytes at offset {line.offset}; "
+            "nothing is sealed until log/entries.jsonl is repaired",
+            code="log_contradicted",
+        )
+
+    def _remove_torn(self, fd: int, line: Line) -> None:
+        """Cut off the line that a process died in; no checkpoint covers it, and its stream still has all."""
+        _logger.warning("removed a torn line of %d bytes from the end of the log", line.end - line.offset)
+        self._files.truncate(fd, line.offset)
+
+    def _take_in(self, entry: bytes, end: int) -> None:
+        if self._wanted:
+            with contextlib.suppress(ValueError):  # Of a later version of the library: covered, not understood.
+                head, _ = Head.from_entry(entry)
+                if head.stream in self._wanted:
+                    self._heads[head.stream] = head
+        self._tree.append(leaf_hash(entry))
+        self._offset = end
+
+    def _append(self, fd: int, heads: Sequence[Head]) -> None:
+        entries = [head.to_entry(self._origin) for head in heads]
+        lines = [log_line(self._mac.of(entry), entry) for entry in entries]
+        data = b"".join(lines)
+        try:
+            write_whole(self._files, fd, data)
+            if self._durable:
+                self._files.fdatasync(fd)
+        except OSError:
+            # If this fails as well, the next to hold the lock removes the torn line.
+            with contextlib.suppress(OSError):
+                self._files.truncate(fd, self._offset)
+            raise
+        for head, entry, line in zip(heads, entries, lines, strict=True):
+            self._tree.append(leaf_hash(entry))
+            self._offset += len(line)
+            self._written[head.stream] = head
+
+    def _publish(self) -> None:
+        note = self._sign(Checkpoint(self._origin, self._tree.size, self._tree.root()))
+        temporary = f"{self._layout.checkpoint}.new"
+        fd = open_regular(self._files, temporary, REPLACE)
+        try:
+            write_whole(self._files, fd, note)
+            if self._durable:
+                self._files.fsync(fd)
+        finally:
+            self._files.close(fd)
+        self._files.replace(temporary, self._layout.checkpoint)
+        if self._durable:
+            sync_folder(self._files, self._layout.log)
+
+    def _sign(self, checkpoint: Checkpoint) -> bytes:
+        try:  # A signer is the user's code: whatever it raises, nothing is signed.
+            return sign_note(checkpoint.to_text(), self._origin, self._signer)
+        except Exception as error:
+            raise EvidenceError(
+                f"expected the recorder key to sign a checkpoint, got {type(error).__name__}; repair the signer"
+            ) from error
+
+
+def read_checkpoint(files: Files, path: str) -> bytes | None:
+    """Return the checkpoint file, at most one byte more than a note may have, or ``None`` if there is none.
+
+    Raises:
+        OSError: There is one and it cannot be read.
+    """
+    try:
+        fd = open_regular(files, path, READ)
+    except FileNotFoundError:
+        return None
+    try:
+        return files.read(fd, MAX_NOTE + 1)
+    finally:
+        files.close(fd)
+
+
+def unverified_checkpoint(note: bytes) -> Checkpoint:
+    """Return what a signed checkpoint says, whoever signed it.
+
+    Raises:
+        VerificationError: The bytes are no checkpoint.
+    """
+    text, blank, _ = note.decode(errors="replace").rpartition("\n\n")
+    return Checkpoint.from_text(text + blank[:1])

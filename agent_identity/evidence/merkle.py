@@ -1,0 +1,252 @@
+"""The Merkle tree of RFC 6962 §2.1 (RFC 9162 §2.1): roots, and proofs that need no trust.
+
+A tree commits to an ordered list of entries. An *inclusion proof* shows that one entry stands at one
+place; a *consistency proof* shows that a larger tree continues a smaller one without changing it. Both
+have as many hashes as the tree has levels.
+
+Functions take leaf hashes (:func:`leaf_hash` of an entry), never entries, so that a proof of one record
+shows no other.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Final, final
+
+from agent_identity.errors import VerificationError
+
+__all__ = [
+    "EMPTY_ROOT",
+    "HASH_SIZE",
+    "CompactRange",
+    "consistency_proof",
+    "inclusion_proof",
+    "leaf_hash",
+    "node_hash",
+    "root_of",
+    "verify_consistency",
+    "verify_inclusion",
+]
+
+HASH_SIZE: Final = 32
+"""Bytes of a hash (SHA-256)."""
+
+EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
+"""The root of the tree without leaves."""
+
+_sha256 = hashlib.sha256
+
+
+def leaf_hash(entry: bytes) -> bytes:
+    """Return the hash of an entry: SHA-256(0x00 ‖ entry)."""
+    return _sha256(b"\x00" + entry).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """Return the hash of an inner node: SHA-256(0x01 ‖ left ‖ right)."""
+    return _sha256(b"\x01" + left + right).digest()
+
+
+@final
+class CompactRange:
+    """A growing tree of which only the roots of its perfect subtrees are kept: O(log size) memory.
+
+    Not thread-safe; whoever appends holds the lock.
+    """
+
+    __slots__ = ("_peaks", "_size")
+
+    def __init__(self, leaves: Iterable[bytes] = ()) -> None:
+        self._peaks: list[bytes] = []
+        self._size = 0
+        for leaf in leaves:
+            self.append(leaf)
+
+    @property
+    def size(self) -> int:
+        """The number of leaves so far."""
+        return self._size
+
+    def append(self, leaf: bytes) -> None:
+        """Add one leaf hash at the end.
+
+        Raises:
+            ValueError: The hash is not 32 bytes long.
+        """
+        if len(leaf) != HASH_SIZE:
+            raise ValueError(f"expected a leaf hash of {HASH_SIZE} bytes, got {len(leaf)}; call leaf_hash(entry) first")
+        peaks, size = self._peaks, self._size
+        while size & 1:
+            leaf = node_hash(peaks.pop(), leaf)
+            size >>= 1
+        peaks.append(leaf)
+        self._size += 1
+
+    def root(self) -> bytes:
+        """Return the root of the tree so far (:data:`EMPTY_ROOT` without leaves)."""
+        if not self._peaks:
+            return EMPTY_ROOT
+        root = self._peaks[-1]
+        for peak in reversed(self._peaks[:-1]):
+            root = node_hash(peak, root)
+        return root
+
+    def copy(self) -> "CompactRange":
+        """Return an independent tree with the same leaves."""
+        twin = CompactRange()
+        twin._peaks = self._peaks.copy()
+        twin._size = self._size
+        return twin
+
+
+def root_of(leaves: Iterable[bytes]) -> bytes:
+    """Return the root of the tree over leaf hashes, read once and not kept."""
+    return CompactRange(leaves).root()
+
+
+def inclusion_proof(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
+    """Return the proof that the leaf at ``index`` is in the tree over ``leaves`` (RFC 6962 §2.1.1).
+
+    Raises:
+        ValueError: The index lies outside the tree.
+    """
+    if not 0 <= index < len(leaves):
+        raise ValueError(f"expected an index below the tree size {len(leaves)}, got {index}")
+    proof: list[bytes] = []
+    start, stop = 0, len(leaves)
+    while stop - start > 1:
+        middle = start + _split(stop - start)
+        if index < middle:
+            proof.append(_range_root(leaves, middle, stop))
+            stop = middle
+        else:
+            proof.append(_range_root(leaves, start, middle))
+            start = middle
+    return tuple(reversed(proof))
+
+
+def consistency_proof(leaves: Sequence[bytes], old_size: int) -> tuple[bytes, ...]:
+    """Return the proof that the tree over ``leaves`` continues its first ``old_size`` ones (RFC 6962 §2.1.2).
+
+    Raises:
+        ValueError: ``old_size`` is zero, which proves nothing, or larger than the tree.
+    """
+    if not 0 < old_size <= len(leaves):
+        raise ValueError(f"expected an old size from 1 to the tree size {len(leaves)}, got {old_size}")
+    proof: list[bytes] = []
+    start, stop = 0, len(leaves)
+    while old_size < stop:
+        middle = start + _split(stop - start)
+        if old_size <= middle:
+            proof.append(_range_root(leaves, middle, stop))
+            stop = middle
+        else:
+            proof.append(_range_root(leaves, start, middle))
+            start = middle
+    # The verifier knows the old root; it needs this subtree only where it is not that whole root.
+    if start:
+        proof.append(_range_root(leaves, start, stop))
+    return tuple(reversed(proof))
+
+
+def _split(size: int) -> int:
+    """Return the largest power of two below ``size`` (> 1)."""
+    return 1 << ((size - 1).bit_length() - 1)
+
+
+def _range_root(leaves: Sequence[bytes], start: int, stop: int) -> bytes:
+    return root_of(leaves[position] for position in range(start, stop))
+
+
+def verify_inclusion(leaf: bytes, proof: Sequence[bytes], *, index: int, size: int, root: bytes) -> None:
+    """Check that ``leaf`` (a leaf hash) stands at ``index`` of the tree with ``size`` and ``root``.
+
+    The steps are RFC 9162 §2.1.3.2, arranged so that the length of the proof is known before any hash.
+
+    Raises:
+        VerificationError: It does not (``bad_inclusion_proof``).
+    """
+    if not 0 <= index < size:
+        raise _no_inclusion(f"expected an index below the tree size {size}, got {index}")
+    inner = (index ^ (size - 1)).bit_length()
+    border = (index >> inner).bit_count()
+    if len(proof) != inner + border:
+        raise _no_inclusion(f"expected a proof of {inner + border} hashes, got {len(proof)}")
+    if not _all_hashes((leaf, *proof)):
+        raise _no_inclusion(f"expected hashes of {HASH_SIZE} bytes in the proof")
+    if _chain_right(_chain_inner(leaf, proof[:inner], index), proof[inner:]) != root:
+        raise _no_inclusion("the proof leads to another root; the entry, its place or the tree was changed")
+
+
+def verify_consistency(
+    proof: Sequence[bytes], *, old_size: int, old_root: bytes, new_size: int, new_root: bytes
+) -> None:
+    """Check that the tree of ``new_size`` leaves begins with that of ``old_size`` (RFC 9162 §2.1.4.2).
+
+    An empty old tree proves nothing about the new one and is refused. The lengths of the roots are
+    checked where roots enter (:class:`~agent_identity.evidence.checkpoint.Checkpoint`).
+
+    Raises:
+        VerificationError: It does not (``bad_consistency_proof``).
+    """
+    if not 0 < old_size <= new_size:
+        raise _no_consistency(f"expected an old size from 1 to the new size {new_size}, got {old_size}")
+    if old_size == new_size:
+        if proof:
+            raise _no_consistency(f"expected an empty proof between equal sizes, got {len(proof)} hashes")
+        if old_root != new_root:
+            raise _no_consistency("two different trees of the same size; one of them is forged")
+        return
+    seed, rest, inner, place = _consistency_parts(proof, old_size, old_root, new_size)
+    old = _chain_right(_chain_inner_right(seed, rest[:inner], place), rest[inner:])
+    new = _chain_right(_chain_inner(seed, rest[:inner], place), rest[inner:])
+    if old != old_root or new != new_root:
+        raise _no_consistency("the proof leads to other roots; the new tree does not continue the old one")
+
+
+def _consistency_parts(
+    proof: Sequence[bytes], old_size: int, old_root: bytes, new_size: int
+) -> tuple[bytes, Sequence[bytes], int, int]:
+    """Split a proof into the shared seed, the shared path, its inner length and the place of the last old leaf."""
+    inner = ((old_size - 1) ^ (new_size - 1)).bit_length()
+    border = ((old_size - 1) >> inner).bit_count()
+    shift = (old_size & -old_size).bit_length() - 1
+    inner -= shift
+    whole = old_size == 1 << shift
+    expected = inner + border + (0 if whole else 1)
+    if len(proof) != expected:
+        raise _no_consistency(f"expected a proof of {expected} hashes, got {len(proof)}")
+    if not _all_hashes(proof):
+        raise _no_consistency(f"expected hashes of {HASH_SIZE} bytes in the proof")
+    seed = old_root if whole else proof[0]
+    return seed, proof if whole else proof[1:], inner, (old_size - 1) >> shift
+
+
+def _all_hashes(values: Sequence[bytes]) -> bool:
+    return all(len(value) == HASH_SIZE for value in values)
+
+
+def _chain_inner(seed: bytes, proof: Sequence[bytes], index: int) -> bytes:
+    for level, sibling in enumerate(proof):
+        seed = node_hash(sibling, seed) if (index >> level) & 1 else node_hash(seed, sibling)
+    return seed
+
+
+def _chain_inner_right(seed: bytes, proof: Sequence[bytes], index: int) -> bytes:
+    for level, sibling in enumerate(proof):
+        if (index >> level) & 1:
+            seed = node_hash(sibling, seed)
+    return seed
+
+
+def _chain_right(seed: bytes, proof: Sequence[bytes]) -> bytes:
+    for sibling in proof:
+        seed = node_hash(sibling, seed)
+    return seed
+
+
+def _no_inclusion(message: str) -> VerificationError:
+    return VerificationError(message, code="bad_inclusion_proof")
+
+
+def _no_consistency(message: str) -> VerificationError:
+    return VerificationError(message, code="bad_consistency_proof")

@@ -1,0 +1,261 @@
+"""The plain attributes of a span: a copy of what the signed record says, for people and queries.
+
+Nobody trusts the copy. The verifier compares it with the record, because a store, a redaction rule or
+an attacker may have changed it. Values are strings and arrays of strings, and never empty: other types
+and empty arrays lose spans in real back ends.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal, TypeAlias, cast, final
+
+import orjson
+
+__all__ = ["MIRRORED", "SCHEMA_VERSION", "FieldCheck", "Verdict", "compare", "mirrored_attributes"]
+
+SCHEMA_VERSION: Final = "1"
+"""The version of the names and meanings of our attributes."""
+
+Verdict: TypeAlias = Literal["match", "changed", "missing", "redacted"]
+"""How an attribute relates to the record; ``redacted`` means that a scrubber says it was here."""
+
+_Value: TypeAlias = "str | tuple[str, ...]"
+_Record: TypeAlias = Mapping[str, object]
+_OURS: Final = "agent_identity."
+_MAX_FOUND: Final = 1_048_576
+
+
+def _at(section: str, member: str, prefix: str = "") -> Callable[[_Record], str | None]:
+    def read(record: _Record) -> str | None:
+        value = _section(record, section).get(member)
+        return prefix + value if isinstance(value, str) and value else None
+
+    return read
+
+
+def _top(member: str) -> Callable[[_Record], str | None]:
+    def read(record: _Record) -> str | None:
+        value = record.get(member)
+        return value if isinstance(value, str) and value else None
+
+    return read
+
+
+def _either(
+    first: Callable[[_Record], str | None], second: Callable[[_Record], str | None]
+) -> Callable[[_Record], str | None]:
+    def read(record: _Record) -> str | None:
+        return first(record) or second(record)
+
+    return read
+
+
+def _section(record: _Record, name: str) -> _Record:
+    value = record.get(name)
+    return cast("_Record", value) if isinstance(value, Mapping) else {}
+
+
+def _links(record: _Record) -> Sequence[_Record]:
+    value = record.get("chain")
+    return cast("Sequence[_Record]", value) if isinstance(value, list | tuple) else ()
+
+
+def _schema_version(_: _Record) -> str:
+    return SCHEMA_VERSION
+
+
+def _chain(record: _Record) -> tuple[str, ...] | None:
+    """Return the ids from the principal to the agent that acts."""
+    links = _links(record)
+    ids = (_section(record, "principal").get("id"), *(link.get("id") for link in links))
+    return tuple(cast("tuple[str, ...]", ids)) if links and all(isinstance(i, str) and i for i in ids) else None
+
+
+def _leaf_grant(record: _Record) -> str | None:
+    links = _links(record)
+    grant = links[-1].get("grant") if links else None
+    return f"sha256:{grant}" if isinstance(grant, str) else None
+
+
+def _expires_at(record: _Record) -> str | None:
+    """Return the expiry in RFC 3339, in UTC, with as many digits of a second as it has."""
+    expires = _section(record, "task").get("expires")
+    if not isinstance(expires, str):
+        return None
+    seconds, fraction = divmod(int(expires), 1_000_000_000)
+    digits = f".{fraction:09d}".rstrip("0") if fraction else ""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}{digits}Z"
+
+
+def _human(record: _Record) -> str | None:
+    principal = _section(record, "principal")
+    value = principal.get("id")
+    return value if principal.get("kind") == "human" and isinstance(value, str) else None
+
+
+def _findings(record: _Record) -> tuple[str, ...] | None:
+    value = record.get("findings")
+    return tuple(cast("Sequence[str]", value)) if isinstance(value, list | tuple) and value else None
+
+
+MIRRORED: Final[Mapping[str, "Callable[[_Record], _Value | None]"]] = {
+    "agent_identity.schema_version": _schema_version,
+    "agent_identity.record.id": _top("id"),
+    "agent_identity.record.kind": _top("kind"),
+    "agent_identity.stream.id": _at("stream", "id"),
+    "agent_identity.stream.seq": _at("stream", "seq"),
+    "agent_identity.principal.id": _at("principal", "id"),
+    "agent_identity.principal.type": _at("principal", "kind"),
+    "agent_identity.principal.issuer": _at("principal", "issuer"),
+    "agent_identity.agent.id": _at("agent", "id"),
+    "agent_identity.agent.owner": _at("agent", "owner"),
+    "agent_identity.agent.version": _at("agent", "version"),
+    "agent_identity.delegation.chain": _chain,
+    "agent_identity.delegation.task_id": _at("task", "id"),
+    "agent_identity.delegation.expires_at": _expires_at,
+    "agent_identity.delegation.token_hash": _leaf_grant,
+    "agent_identity.decision.effect": _at("decision", "effect"),
+    "agent_identity.decision.enforced": _at("decision", "enforced"),
+    "agent_identity.decision.mode": _at("decision", "mode"),
+    "agent_identity.decision.reason": _at("decision", "reason"),
+    "agent_identity.decision.route_target": _at("action", "route"),
+    "agent_identity.policy.name": _either(_at("decision", "policy"), _at("policy", "name")),
+    "agent_identity.policy.version": _either(_at("decision", "version"), _at("policy", "version")),
+    "agent_identity.policy.digest": _either(_at("decision", "digest"), _at("policy", "digest")),
+    "agent_identity.policy.rule_id": _at("decision", "rule"),
+    "agent_identity.inspection.categories": _findings,
+    "agent_identity.tool.kind": _at("action", "kind"),
+    "agent_identity.tool.server": _at("action", "server"),
+    "agent_identity.content.args_hash": _at("action", "args"),
+    "agent_identity.content.result_hash": _at("action", "result"),
+    "agent_identity.outcome": _top("outcome"),
+    "gen_ai.tool.name": _at("action", "tool"),
+    "gen_ai.tool.call.id": _at("action", "call"),
+    "gen_ai.agent.name": _at("agent", "id"),
+    "user.id": _human,
+    "error.type": _top("error"),
+}
+"""For each mirrored attribute, how its value is read from a record (``None``: the record does not say)."""
+
+
+def mirrored_attributes(record: Mapping[str, object]) -> dict[str, str | tuple[str, ...]]:
+    """Return the attributes that a span carries for a record; unknown facts are left out.
+
+    Args:
+        record: A record that :func:`~agent_identity.evidence.records.check_record` accepts.
+    """
+    return {name: value for name, read in MIRRORED.items() if (value := read(record)) is not None}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class FieldCheck:
+    """How one attribute relates to the record.
+
+    Attributes:
+        attribute: Its name.
+        verdict: ``match``, ``changed``, ``missing`` or ``redacted``.
+        signed: What the record says; ``None`` where the attribute claims a fact that the record does not state.
+    """
+
+    attribute: str
+    verdict: Verdict
+    signed: str | tuple[str, ...] | None
+
+
+def compare(record: Mapping[str, object], attributes: Mapping[str, object]) -> tuple[FieldCheck, ...]:
+    """Compare the attributes of a span with the record on it.
+
+    Stores change types: an array may come back as JSON text, digits as an integer. Equal meaning is a
+    match. What a scrubber has visibly blanked, wholly or in parts, is redacted as long as the rest fits.
+    A mirrored attribute of ours about which the record says nothing counts as changed; conventional ones
+    (``user.id``, ``error.type``) others may set.
+
+    Args:
+        record: The record, whose signature has been verified.
+        attributes: The attributes of the span as a store returned them.
+    """
+    signed = mirrored_attributes(record)
+    checks = [FieldCheck(name, _verdict(value, attributes.get(name)), value) for name, value in signed.items()]
+    checks.extend(
+        FieldCheck(name, "changed", None)
+        for name in MIRRORED
+        if name not in signed and name.startswith(_OURS) and _verdict("", attributes.get(name)) == "changed"
+    )
+    return tuple(checks)
+
+
+_MARK: Final = re.compile(
+    r"\[(?:Scrubbed due to [^\]]{0,256}|Filtered|Redacted|Masked)\]|<(?:Redacted|Masked)>|\*{3,}|\bREDACTED\b",
+    re.IGNORECASE,
+)
+
+
+def _verdict(signed: _Value, found: object) -> Verdict:
+    if found is None or found == "":
+        return "missing"
+    return _verdict_of_text(signed, found) if isinstance(signed, str) else _verdict_of_array(signed, found)
+
+
+def _verdict_of_text(signed: str, found: object) -> Verdict:
+    if type(found) is int:
+        # Some stores read digits as a number.
+        return "match" if found.bit_length() <= 64 and str(found) == signed else "changed"
+    if not isinstance(found, str):
+        return "changed"
+    if found == signed:
+        return "match"
+    return "redacted" if _is_scrubbed(signed, found) else "changed"
+
+
+def _is_scrubbed(signed: str, found: str) -> bool:
+    """Return whether the text is what remains of the signed one around the marks of a scrubber."""
+    first, *middle = _MARK.split(found) if len(found) <= _MAX_FOUND else [found]
+    if not middle or not signed.startswith(first):
+        return False
+    last = middle.pop()
+    position = len(first)
+    for part in middle:
+        position = signed.find(part, position)
+        if position < 0:
+            return False
+        position += len(part)
+    return signed.endswith(last) and len(signed) - len(last) >= position
+
+
+def _verdict_of_array(signed: tuple[str, ...], found: object) -> Verdict:
+    if isinstance(found, str) and _MARK.fullmatch(found):
+        return "redacted"
+    items = _strings(found)
+    if items is None or len(items) != len(signed):
+        return "changed"
+    verdicts = {_verdict_of_text(ours, theirs) for ours, theirs in zip(signed, items, strict=True)}
+    if "changed" in verdicts:
+        return "changed"
+    return "redacted" if "redacted" in verdicts else "match"
+
+
+def _strings(found: object) -> list[str] | None:
+    """Return the strings of an array, of its JSON text, or of the OTLP/JSON text of one."""
+    if isinstance(found, str):
+        if len(found) > _MAX_FOUND:
+            return None
+        try:
+            found = orjson.loads(found)
+        except orjson.JSONDecodeError:
+            return None
+    for wrapper in ("arrayValue", "values"):
+        if isinstance(found, dict) and wrapper in found:
+            found = cast("dict[str, object]", found)[wrapper]
+    if not isinstance(found, list | tuple):
+        return None
+    items = [_unwrapped(item) for item in cast("Sequence[object]", found)]
+    return cast("list[str]", items) if all(isinstance(item, str) for item in items) else None
+
+
+def _unwrapped(item: object) -> object:
+    if isinstance(item, dict):
+        return cast("dict[str, object]", item).get("stringValue")
+    return item

@@ -1,0 +1,416 @@
+"""Reading spans from OTLP/JSON, as collectors and file exporters write it.
+
+Accepted are JSON lines (one export request a line), one document, and an array of documents. The files
+come from outside, so everything is bounded, and what is malformed becomes an item of its own: evidence
+that cannot be read is reported, and what stands beside it is still read.
+https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding
+"""
+
+import re
+from base64 import b64decode
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import chain
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, cast, final
+
+import orjson
+
+__all__ = ["MAX_LINE", "MAX_NESTING", "ByteLines", "Malformed", "SpanData", "SpanStatus", "read_spans"]
+
+MAX_LINE: Final = 64 * 1024 * 1024
+"""Bytes that a line, its end included, or a document over several lines may have."""
+
+MAX_NESTING: Final = 64
+"""How deep arrays and maps may be nested in an attribute."""
+
+SpanStatus: TypeAlias = Literal["unset", "ok", "error"]
+"""The status code of a span."""
+
+_Members: TypeAlias = "dict[str, object]"
+_Spans: TypeAlias = "Iterator[SpanData | Malformed]"
+_SKIP: Final = 1024 * 1024
+_BOM: Final = b"\xef\xbb\xbf"
+_INCOMPLETE: Final = object()
+_MAX_TIME: Final = 2**64 - 1
+_MAX_INT: Final = 2**63 - 1
+_TRACE_ID: Final = re.compile(r"[0-9a-fA-F]{32}")
+_SPAN_ID: Final = re.compile(r"[0-9a-fA-F]{16}")
+_DECIMAL: Final = re.compile(r"-?[0-9]{1,20}")
+_NUMBER: Final = re.compile(r"-?[0-9]{1,400}(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,4})?|NaN|-?Infinity")
+_STATUS: Final[Mapping[object, SpanStatus]] = MappingProxyType(
+    {1: "ok", 2: "error", "STATUS_CODE_OK": "ok", "STATUS_CODE_ERROR": "error"}
+)
+_SIGNALS: Final = frozenset({"resourceSpans", "resource_spans", "resourceLogs", "resourceMetrics", "resourceProfiles"})
+
+
+class ByteLines(Protocol):
+    """What is read: a file opened in binary mode, or anything else with its ``readline``."""
+
+    def readline(self, limit: int, /) -> bytes:
+        """Return the next line, at most ``limit`` bytes of it, and nothing at the end."""
+        ...
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpanData:
+    """One span of an export.
+
+    Values of attributes are ``str``, ``bool``, ``int``, ``float``, ``bytes``, ``None``, and lists and dicts of these.
+
+    Attributes:
+        trace_id: 32 lower-case hex digits.
+        span_id: 16 lower-case hex digits.
+        parent_id: The span id of the parent, or ``None`` for a root.
+        name: The name of the span.
+        start: Nanoseconds since the Unix epoch; 0 if unknown.
+        end: Nanoseconds since the Unix epoch; 0 if unknown.
+        attributes: The attributes of the span.
+        resource: The attributes of what produced it.
+        scope: The name of the instrumentation scope.
+        status: ``"unset"``, ``"ok"`` or ``"error"``.
+        status_message: What the producer says about an error.
+        line: The 1-based line of the file where its document starts.
+    """
+
+    trace_id: str
+    span_id: str
+    parent_id: str | None
+    name: str
+    start: int
+    end: int
+    attributes: Mapping[str, object]
+    resource: Mapping[str, object]
+    scope: str
+    status: SpanStatus
+    status_message: str
+    line: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A part of the file that could not be read.
+
+    Attributes:
+        line: The 1-based line where its document starts.
+        message: What was expected.
+    """
+
+    line: int
+    message: str
+
+
+def read_spans(source: ByteLines) -> Iterator[SpanData | Malformed]:
+    """Yield each span of a file, and an item for each part that is malformed.
+
+    Memory holds one line at a time, or one document of at most :data:`MAX_LINE` bytes.
+
+    Args:
+        source: The file, open in binary mode.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    lines = _read_lines(source, 1)
+    first = next(lines, None)
+    if first is None:
+        return
+    if first.data is None or _parse(first.data) is not _INCOMPLETE:
+        lines = chain((first,), lines)
+    else:
+        # Perhaps one document over several lines; otherwise its lines are read again, each for itself.
+        head = _buffered(first.data, source)
+        document = _parse(head)
+        if document is not _INCOMPLETE:
+            yield from _documents(document, first.number)
+            return
+        lines = _read_lines(_Replay(head, source), first.number)
+    for line in lines:
+        yield from _line(line)
+
+
+class _Line(NamedTuple):
+    number: int
+    data: bytes | None
+    """``None`` if it is longer than :data:`MAX_LINE`."""
+
+
+def _read_lines(source: ByteLines, number: int) -> Iterator[_Line]:
+    """Yield the lines that are not blank."""
+    while data := source.readline(MAX_LINE + 1):
+        if len(data) > MAX_LINE:
+            while data and not data.endswith(b"\n"):
+                data = source.readline(_SKIP)
+            yield _Line(number, None)
+        else:
+            data = data.removeprefix(_BOM)
+            if not data.isspace():
+                yield _Line(number, data)
+        number += 1
+
+
+def _buffered(head: bytes, source: ByteLines) -> bytes:
+    """Return the head with what follows it, at most one byte more than :data:`MAX_LINE`."""
+    buffer = bytearray(head)
+    while len(buffer) <= MAX_LINE and (data := source.readline(MAX_LINE + 1 - len(buffer))):
+        buffer += data
+    return bytes(buffer)
+
+
+@final
+class _Replay:
+    """A source that first returns what was already read from another."""
+
+    def __init__(self, head: bytes, source: ByteLines) -> None:
+        self._head = BytesIO(head)
+        self._source = source
+
+    def readline(self, limit: int, /) -> bytes:
+        data = self._head.readline(limit)
+        if data.endswith(b"\n") or len(data) == limit:
+            return data
+        return data + self._source.readline(limit - len(data))
+
+
+def _parse(data: bytes) -> object:
+    """Return the JSON value, or a marker that no JSON value equals."""
+    if len(data) > MAX_LINE:
+        return _INCOMPLETE
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return _INCOMPLETE
+
+
+class _MisfitError(Exception):
+    """A part of a document that has not the form of OTLP/JSON."""
+
+
+def _line(line: _Line) -> _Spans:
+    if line.data is None:
+        yield Malformed(line.number, f"expected lines of at most {MAX_LINE} bytes; export smaller batches")
+        return
+    value = _parse(line.data)
+    if value is _INCOMPLETE:
+        yield Malformed(line.number, "expected one JSON document a line, or one document in all; the line is damaged")
+    else:
+        yield from _documents(value, line.number)
+
+
+def _documents(value: object, line: int) -> _Spans:
+    for document in cast("list[object]", value) if isinstance(value, list) else (value,):
+        try:
+            groups = _resource_groups(document)
+        except _MisfitError as misfit:
+            yield Malformed(line, str(misfit))
+            continue
+        for group in groups:
+            yield from _resource_spans(group, line)
+
+
+def _resource_groups(document: object) -> Sequence[object]:
+    members = _object(document, "an export request")
+    if document is None or (members and members.keys().isdisjoint(_SIGNALS)):
+        raise _MisfitError("expected an export request with 'resourceSpans', got other JSON")
+    return _array(members, "resourceSpans", "resource_spans")
+
+
+def _resource_spans(group: object, line: int) -> _Spans:
+    try:
+        members = _object(group, "'resourceSpans'")
+        resource = _object(members.get("resource"), "'resource'")
+        attributes = MappingProxyType(_attributes(_array(resource, "attributes"), 0))
+        scopes = _array(members, "scopeSpans", "scope_spans")
+    except _MisfitError as misfit:
+        yield Malformed(line, str(misfit))
+        return
+    for scope in scopes:
+        yield from _scope_spans(scope, attributes, line)
+
+
+def _scope_spans(group: object, resource: Mapping[str, object], line: int) -> _Spans:
+    try:
+        members = _object(group, "'scopeSpans'")
+        scope = _string(_object(members.get("scope"), "'scope'"), "name")
+        spans = _array(members, "spans")
+    except _MisfitError as misfit:
+        yield Malformed(line, str(misfit))
+        return
+    for span in spans:
+        try:
+            yield _span(_object(span, "a span"), resource, scope, line)
+        except _MisfitError as misfit:
+            yield Malformed(line, str(misfit))
+
+
+def _span(members: _Members, resource: Mapping[str, object], scope: str, line: int) -> SpanData:
+    status = _object(members.get("status"), "'status'")
+    return SpanData(
+        trace_id=_id(_member(members, "traceId", "trace_id"), _TRACE_ID, "'traceId' of 32 hex digits"),
+        span_id=_id(_member(members, "spanId", "span_id"), _SPAN_ID, "'spanId' of 16 hex digits"),
+        parent_id=_parent(_member(members, "parentSpanId", "parent_span_id")),
+        name=_string(members, "name"),
+        start=_time(_member(members, "startTimeUnixNano", "start_time_unix_nano")),
+        end=_time(_member(members, "endTimeUnixNano", "end_time_unix_nano")),
+        attributes=MappingProxyType(_attributes(_array(members, "attributes"), 0)),
+        resource=resource,
+        scope=scope,
+        status=_status(status.get("code")),
+        status_message=_string(status, "message"),
+        line=line,
+    )
+
+
+def _member(members: _Members, name: str, other: str) -> object:
+    value = members.get(name)
+    return members.get(other) if value is None else value
+
+
+def _object(value: object, what: str) -> _Members:
+    """Return the members of an object; an absent one has none (as in Protocol Buffers)."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise _MisfitError(f"expected {what} as an object")
+    return cast("_Members", value)
+
+
+def _array(members: _Members, name: str, other: str = "") -> Sequence[object]:
+    value = _member(members, name, other)
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise _MisfitError(f"expected '{name}' as an array")
+    return cast("list[object]", value)
+
+
+def _string(members: _Members, name: str) -> str:
+    value = members.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise _MisfitError(f"expected '{name}' as a string")
+    return value
+
+
+def _id(value: object, pattern: re.Pattern[str], what: str) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value) or not value.strip("0"):
+        raise _MisfitError(f"expected {what}, not all zero")
+    return value.lower()
+
+
+def _parent(value: object) -> str | None:
+    if value in (None, "", "0" * 16):
+        return None
+    return _id(value, _SPAN_ID, "'parentSpanId' of 16 hex digits")
+
+
+def _time(value: object) -> int:
+    time = 0 if value is None else _integer(value)
+    if not 0 <= time <= _MAX_TIME:
+        raise _MisfitError("expected times as nanoseconds in 64 bits")
+    return time
+
+
+def _status(code: object) -> SpanStatus:
+    return _STATUS.get(code, "unset") if isinstance(code, int | str) else "unset"
+
+
+def _attributes(pairs: Sequence[object], depth: int) -> dict[str, object]:
+    attributes: dict[str, object] = {}
+    for item in pairs:
+        pair = _object(item, "attributes as key and value")
+        key = _string(pair, "key")
+        value = _any_value(pair.get("value"), depth)
+        # Readers differ in which of two values wins, so a verifier would judge another span than people see.
+        if key in attributes and repr(attributes[key]) != repr(value):
+            raise _MisfitError("expected one value for each attribute, got two that differ")
+        attributes[key] = value
+    return attributes
+
+
+def _any_value(value: object, depth: int) -> object:
+    """Return the Python value of an AnyValue."""
+    members = _object(value, "the value of an attribute")
+    found = [(kind, item) for kind, item in members.items() if kind in _DECODERS and item is not None]
+    if not found:
+        return None
+    if len(found) > 1:
+        raise _MisfitError("expected one kind of value for an attribute, got several")
+    if depth > MAX_NESTING:
+        raise _MisfitError(f"expected at most {MAX_NESTING} nested arrays and maps in an attribute")
+    kind, item = found[0]
+    return _DECODERS[kind](item, depth)
+
+
+def _text(value: object, _: int) -> str:
+    if not isinstance(value, str):
+        raise _MisfitError("expected 'stringValue' as a string")
+    return value
+
+
+def _bool(value: object, _: int) -> bool:
+    if not isinstance(value, bool):
+        raise _MisfitError("expected 'boolValue' as a boolean")
+    return value
+
+
+def _int(value: object, _: int) -> int:
+    number = _integer(value)
+    if not -_MAX_INT - 1 <= number <= _MAX_INT:
+        raise _MisfitError("expected 'intValue' in 64 bits")
+    return number
+
+
+def _integer(value: object) -> int:
+    if type(value) is int:
+        return value
+    if not isinstance(value, str) or not _DECIMAL.fullmatch(value):
+        raise _MisfitError("expected 64-bit integers as decimal strings")
+    return int(value)
+
+
+def _double(value: object, _: int) -> float:
+    if type(value) is float or type(value) is int:
+        return float(value)
+    if not isinstance(value, str) or not _NUMBER.fullmatch(value):
+        raise _MisfitError("expected 'doubleValue' as a number")
+    return float(value)
+
+
+def _bytes(value: object, _: int) -> bytes:
+    if not isinstance(value, str):
+        raise _MisfitError("expected 'bytesValue' as base64")
+    text = value.replace("-", "+").replace("_", "/").rstrip("=")
+    try:
+        return b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        raise _MisfitError("expected 'bytesValue' as base64") from None
+
+
+def _list(value: object, depth: int) -> list[object]:
+    return [_any_value(item, depth + 1) for item in _array(_object(value, "'arrayValue'"), "values")]
+
+
+def _dict(value: object, depth: int) -> dict[str, object]:
+    return _attributes(_array(_object(value, "'kvlistValue'"), "values"), depth + 1)
+
+
+_DECODERS: Final[Mapping[str, Callable[[object, int], object]]] = MappingProxyType(
+    {
+        name: decoder
+        for camel, snake, decoder in (
+            ("stringValue", "string_value", _text),
+            ("boolValue", "bool_value", _bool),
+            ("intValue", "int_value", _int),
+            ("doubleValue", "double_value", _double),
+            ("bytesValue", "bytes_value", _bytes),
+            ("arrayValue", "array_value", _list),
+            ("kvlistValue", "kvlist_value", _dict),
+        )
+        for name in (camel, snake)
+    }
+)

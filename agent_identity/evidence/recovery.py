@@ -1,0 +1,248 @@
+"""What a start does for the streams of processes that died: seals what they wrote themselves, and says so."""
+
+import contextlib
+import itertools
+import logging
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, cast, final
+
+import orjson
+
+from agent_identity.canonical import RecordValue
+from agent_identity.errors import EvidenceError
+from agent_identity.evidence.files import EDIT, READ, Files, open_regular, recording, why
+from agent_identity.evidence.layout import Layout, is_stream_id
+from agent_identity.evidence.lines import Line, read_lines, stream_parts
+from agent_identity.evidence.log import DirectoryLog, Head
+from agent_identity.evidence.mac import LedgerKey, Mac
+from agent_identity.evidence.merkle import CompactRange, leaf_hash
+from agent_identity.evidence.stream_writer import settle, settled_size
+
+__all__ = ["Recovered", "recover"]
+
+_logger: Final = logging.getLogger("agent_identity.evidence")
+_BATCH: Final = 32  # Streams recovered under one signature; each costs a descriptor meanwhile.
+_MAX_OPEN: Final = 64  # Intents named in the record; the count has no bound.
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What was found in the stream of a process that is gone.
+
+    Attributes:
+        stream: Its id.
+        size: Records that its process wrote, as the MACs and their order tell; sealed now if there are
+            more than ``sealed_before``. Fewer than that: sealed records are missing or were changed.
+        sealed_before: Records that were sealed before.
+        torn_bytes: Bytes of a line without end, where the process died while writing.
+        rejected_bytes: Bytes from the first line on that the process did not write so.
+        open: Ids of intents without an outcome, the first 64.
+        open_count: The number of all of them.
+    """
+
+    stream: str
+    size: int
+    sealed_before: int
+    torn_bytes: int
+    rejected_bytes: int
+    open: tuple[str, ...]
+    open_count: int
+
+    def to_body(self) -> dict[str, RecordValue]:
+        """Return the member ``recovered`` of the record."""
+        body: dict[str, RecordValue] = {
+            "stream": self.stream,
+            "size": str(self.size),
+            "sealed_before": str(self.sealed_before),
+            "torn_bytes": str(self.torn_bytes),
+            "rejected_bytes": str(self.rejected_bytes),
+            "open_count": str(self.open_count),
+        }
+        return {**body, "open": self.open} if self.open else body
+
+
+def recover(
+    files: Files, layout: Layout, key: LedgerKey, log: DirectoryLog, *, report: Callable[[Recovered], None]
+) -> str | None:
+    """Seal the streams whose lock is free, and report each; damaged ones never stop the others.
+
+    Args:
+        files: The operating system.
+        layout: The evidence directory.
+        key: Tells what its processes wrote.
+        log: A log that was not used yet.
+        report: Called for each stream once it is sealed and before anything notes that it was.
+
+    Returns:
+        Why the streams could not be sealed, or ``None`` if they were; the next start tries again.
+
+    Raises:
+        EvidenceError: ``report`` failed.
+        OSError: The folder of streams cannot be listed.
+    """
+    names = sorted(name for name in files.listdir(layout.streams) if is_stream_id(name))
+    unsettled = [name for name in names if _needs_recovery(files, layout, name)]
+    if not unsettled:
+        return None
+    try:
+        with recording("read the log of the ledger"):
+            heads = log.read_heads(frozenset(unsettled))
+    except EvidenceError as error:
+        return str(error)
+    for start in range(0, len(unsettled), _BATCH):
+        with contextlib.ExitStack() as stack:
+            held = [
+                stream
+                for name in unsettled[start : start + _BATCH]
+                if (stream := _Dead.seize(files, layout, key, name, sealed=heads.get(name), stack=stack)) is not None
+            ]
+            fault = _commit(log, held)
+            if fault:
+                return fault
+            for stream in held:
+                report(stream.found())
+                settle(files, stream.lock_fd, stream.bytes)
+    return None
+
+
+def _needs_recovery(files: Files, layout: Layout, name: str) -> bool:
+    """Return whether the stream has bytes that nobody noted as settled."""
+    try:
+        with _opened(files, layout.entries(name), READ) as fd:
+            size = files.status(fd).st_size
+        with _opened(files, layout.lock(name), READ) as fd:
+            return settled_size(files, fd) != size > 0
+    except FileNotFoundError:
+        return False  # A process that just starts, or died there, has written nothing.
+    except OSError as error:
+        _logger.warning("cannot look at stream %s: %s", name, why(error))
+        return False
+
+
+@contextlib.contextmanager
+def _opened(files: Files, path: str, flags: int) -> Generator[int]:
+    fd = open_regular(files, path, flags)
+    try:
+        yield fd
+    finally:
+        files.close(fd)
+
+
+def _commit(log: DirectoryLog, streams: "Sequence[_Dead]") -> str | None:
+    heads = [stream.head() for stream in streams if stream.grew()]
+    try:
+        if heads:
+            with recording("seal what was recovered"):
+                log.commit(heads)
+    except EvidenceError as error:
+        return str(error)
+    for head in heads:
+        log.forget(head.stream)
+    return None
+
+
+@final
+@dataclass(slots=True)
+class _Dead:
+    """A stream under recovery."""
+
+    name: str
+    lock_fd: int
+    sealed: Head | None
+    tree: CompactRange = field(default_factory=CompactRange)
+    bytes: int = 0
+    torn_bytes: int = 0
+    rejected_bytes: int = 0
+    intents: dict[str, None] = field(default_factory=dict[str, None])
+    prev: str | None = None
+
+    @classmethod
+    def seize(
+        cls,
+        files: Files,
+        layout: Layout,
+        key: LedgerKey,
+        name: str,
+        *,
+        sealed: Head | None,
+        stack: contextlib.ExitStack,
+    ) -> "_Dead | None":
+        """Lock the stream for as long as the stack lives, and read it; ``None`` if it is not ours to recover."""
+        with contextlib.ExitStack() as own:
+            try:
+                lock_fd = own.enter_context(_opened(files, layout.lock(name), EDIT))
+                files.lock(lock_fd)
+                with _opened(files, layout.entries(name), READ) as fd:
+                    dead = cls(name, lock_fd, sealed, bytes=files.status(fd).st_size)
+                    if settled_size(files, lock_fd) == dead.bytes:
+                        return None  # Another process was faster.
+                    dead._read(files, fd, key)
+            except BlockingIOError:
+                return None  # Its process lives, or another one recovers it.
+            except OSError as error:
+                _logger.warning("cannot recover stream %s: %s", name, why(error))
+                return None
+            stack.push(own.pop_all())
+            return dead
+
+    def grew(self) -> bool:
+        """Return whether there is something to seal."""
+        return self.tree.size > self._sealed_size()
+
+    def head(self) -> Head:
+        """Return the head over all that its process wrote."""
+        return Head(self.name, self.tree.size, self.tree.root())
+
+    def found(self) -> Recovered:
+        """Return what there is to report."""
+        return Recovered(
+            stream=self.name,
+            size=self.tree.size,
+            sealed_before=self._sealed_size(),
+            torn_bytes=self.torn_bytes,
+            rejected_bytes=self.rejected_bytes,
+            open=tuple(itertools.islice(self.intents, _MAX_OPEN)),
+            open_count=len(self.intents),
+        )
+
+    def _sealed_size(self) -> int:
+        return self.sealed.size if self.sealed else 0
+
+    def _read(self, files: Files, fd: int, key: LedgerKey) -> None:
+        mac = key.stream_mac(self.name)
+        for line in read_lines(files, fd):
+            if line.torn:
+                self.torn_bytes = self.bytes - line.offset
+                return
+            if not self._take(line, mac):
+                self.rejected_bytes = self.bytes - line.offset
+                return
+            if self.sealed and self.sealed.size == self.tree.size and self.sealed.root != self.tree.root():
+                # Lines of this stream, and yet not those that were sealed: nothing here continues the seal.
+                self.tree = CompactRange()
+                self.intents.clear()
+                self.rejected_bytes = self.bytes
+                return
+
+    def _take(self, line: Line, mac: Mac) -> bool:
+        """Add a line if the process wrote it at this place; return whether it did."""
+        parts = stream_parts(line.data) if line.data is not None else None
+        if parts is None or not mac.fits(*parts):
+            return False
+        data = parts[0]
+        place = {"id": self.name, "seq": str(self.tree.size + 1)}
+        if self.prev is not None:
+            place["prev"] = self.prev
+        record = cast("dict[str, object]", orjson.loads(data))  # The MAC says that we wrote it.
+        if record.get("stream") != place:
+            return False
+        leaf = leaf_hash(data)
+        self.tree.append(leaf)
+        self.prev = leaf.hex()
+        if record["kind"] == "intent":
+            self.intents[cast("str", record["id"])] = None
+        elif record["kind"] == "outcome":
+            self.intents.pop(cast("str", record.get("intent")), None)
+        return True

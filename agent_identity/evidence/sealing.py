@@ -1,0 +1,303 @@
+"""What happens to a record behind the caller's back: callbacks in order, then seals."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final, TypeAlias, final
+
+from agent_identity.errors import EvidenceError
+from agent_identity.evidence.files import recording
+from agent_identity.evidence.log import DirectoryLog, Head
+from agent_identity.evidence.stream_writer import Entry, StreamWriter
+from agent_identity.identity import Clock
+
+__all__ = ["MAX_QUEUED", "After", "Sealing"]
+
+MAX_QUEUED: Final = 16_384
+"""Records that may wait; whoever appends more waits until some are done."""
+
+After: TypeAlias = Callable[[Entry], None]
+"""What is to be done with a record once it is in the ledger."""
+
+_NS: Final = 1_000_000_000
+_HEARTBEAT_NS: Final = 3_600 * _NS
+_BATCH: Final = 1_024
+_JOIN_SECONDS: Final = 30.0
+_logger: Final = logging.getLogger("agent_identity.evidence")
+
+
+@final
+class Sealing:
+    """A daemon thread that sleeps while nothing is new; where none can be started, callers do its work.
+
+    Callbacks run at most ``interval`` seconds after their record, or at once for :meth:`drain`. A seal
+    follows ``interval`` seconds after the first record that it covers, or at once for :meth:`seal`, and
+    an hour after the last one if there is no news.
+
+    Attributes:
+        failures: The number of callbacks that raised.
+        fault: Why the last seal failed, or ``None``.
+    """
+
+    def __init__(self, log: DirectoryLog, *, clock: Clock, interval: float, durable: bool) -> None:
+        self.failures = 0
+        self.fault: str | None = None
+        self._log = log
+        self._clock = clock
+        self._durable = durable
+        self._interval_ns = int(interval * _NS)
+        self._queue: deque[tuple[StreamWriter, Entry, After | None, int]] = deque()
+        self._streams: list[StreamWriter] = []
+        self._submitted = 0
+        self._done = 0
+        self._seals_wanted = 0
+        self._seals_done = 0
+        self._last_seal_ns = clock.monotonic_ns()
+        self._due_ns: int | None = None  # When the news must be sealed; none while there is no news.
+        self._idle = False
+        self._urgent = False
+        self._stopping = False
+        self._changed = threading.Condition()
+        self._turn = threading.Lock()  # Held by whoever works, so that callbacks keep their order.
+        self._worker: int | None = None
+        self._thread: threading.Thread | None = None
+
+    def track(self, stream: StreamWriter) -> None:
+        """Seal this stream from now on."""
+        self._streams.append(stream)
+
+    def submit(self, stream: StreamWriter, entry: Entry, after: After | None) -> None:
+        """Queue a record that was written; called under the ledger's lock, in order."""
+        self._queue.append((stream, entry, after, stream.offset))
+        self._submitted += 1
+        if self._idle:
+            self.start()
+
+    def start(self) -> None:
+        """Wake the thread, or start it."""
+        with self._changed:
+            self._ensure_thread()
+            self._idle = False
+            self._changed.notify_all()
+
+    def wait_for_room(self) -> None:
+        """Hold the caller back while too many records wait."""
+        if len(self._queue) >= MAX_QUEUED and not self._working_here():
+            self._hurry(lambda: len(self._queue) < MAX_QUEUED, None)
+
+    def drain(self, timeout: float | None) -> None:
+        """Wait until the callbacks of all records so far have run.
+
+        Raises:
+            EvidenceError: They have not within ``timeout`` seconds (``evidence_pending``).
+            RuntimeError: A callback called this.
+        """
+        self.refuse_callback("drain")
+        target = self._submitted
+        if self._done < target and not self._hurry(lambda: self._done >= target, timeout):
+            raise EvidenceError(
+                f"expected the callbacks of all records within {timeout} s, got a timeout; "
+                "they stay queued, so wait again",
+                code="evidence_pending",
+            )
+
+    def seal(self) -> None:
+        """Commit every record so far to the log, now.
+
+        Raises:
+            EvidenceError: The seal failed; it will be tried again.
+            RuntimeError: A callback called this.
+        """
+        self.refuse_callback("seal")
+        with self._changed:
+            self._seals_wanted += 1
+            target = self._seals_wanted
+        self._hurry(lambda: self._seals_done >= target, None)
+        if self.fault:
+            raise EvidenceError(self.fault)
+
+    def stop(self) -> None:
+        """End the thread, do what is left in the caller's, and give the streams back.
+
+        Raises:
+            EvidenceError: The seal failed, or a callback does not return. The records stay in their
+                streams, and the next start seals them.
+        """
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(_JOIN_SECONDS)
+            if self._thread.is_alive():
+                raise EvidenceError("expected the callbacks to end, got one that does not; the next start seals")
+        with self._changed:
+            self._seals_wanted += 1
+        self._work()
+        for stream in self._streams:
+            stream.close(settled=stream.usable and stream.sealed == stream.seq)
+        self._streams.clear()
+        self._log.close()
+        if self.fault:
+            raise EvidenceError(self.fault)
+
+    def abandon(self) -> None:
+        """Forget everything, in a forked child: it belongs to the parent, and is closed but not touched."""
+        for stream in self._streams:
+            stream.drop()
+        self._log.close()
+        self._stopping = True
+        self._streams = []
+        self._queue = deque()
+        self._changed = threading.Condition()
+
+    def refuse_callback(self, name: str) -> None:
+        """Check that the caller is not the callback of a record, which would wait for itself.
+
+        Raises:
+            RuntimeError: It is.
+        """
+        if self._working_here():
+            raise RuntimeError(f"expected {name}() outside of the callback of a record; call it from another thread")
+
+    def _working_here(self) -> bool:
+        return self._worker == threading.get_ident()
+
+    def _ensure_thread(self) -> bool:
+        """Return whether the thread runs, having tried to start it; called with the condition held."""
+        if self._thread is not None and self._thread.is_alive():
+            return True
+        if self._stopping:
+            return False
+        thread = threading.Thread(target=self._run, name="agent-identity-sealing", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # The interpreter is shutting down, or the system has no more threads.
+            return False
+        self._thread = thread
+        return True
+
+    def _hurry(self, reached: Callable[[], bool], timeout: float | None) -> bool:
+        """Have the work done at once and wait; return whether ``reached`` holds."""
+        with self._changed:
+            if self._ensure_thread():
+                self._urgent = True
+                self._idle = False
+                self._changed.notify_all()
+                return self._changed.wait_for(reached, timeout)
+        self._work()
+        return reached()
+
+    def _run(self) -> None:
+        while self._wait():
+            self._work()
+
+    def _wait(self) -> bool:
+        """Sleep until there is work; return whether to go on."""
+        with self._changed:
+            if not self._news():
+                self._idle = True
+                # Whoever queued a record before the line above saw a busy thread and did not wake it.
+                self._changed.wait_for(
+                    lambda: not self._idle or self._news(), self._until(self._last_seal_ns + _HEARTBEAT_NS)
+                )
+                self._idle = False
+            if self._due_ns is None:
+                self._due_ns = self._clock.monotonic_ns() + self._interval_ns
+            self._changed.wait_for(lambda: self._urgent or self._stopping, self._until(self._due_ns))
+            self._urgent = False
+            return not self._stopping
+
+    def _news(self) -> bool:
+        return (
+            bool(self._queue)
+            or self._urgent
+            or self._stopping
+            or any(stream.tree.size > stream.sealed for stream in self._streams)
+        )
+
+    def _until(self, moment_ns: int) -> float:
+        return max(0, moment_ns - self._clock.monotonic_ns()) / _NS
+
+    def _work(self) -> None:
+        with self._turn:
+            self._worker = threading.get_ident()
+            wanted = self._seals_wanted
+            try:
+                self._run_callbacks()
+                self._seal(wanted=wanted > self._seals_done)
+            finally:
+                self._worker = None
+                self._seals_done = wanted
+                self._tell()
+
+    def _tell(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _run_callbacks(self) -> None:
+        left = len(self._queue)  # What comes in meanwhile waits for the next turn, so that seals are not late.
+        while left and self._queue:
+            stream, entry, after, end = self._queue.popleft()
+            try:
+                self._finish(stream, entry, after, end)
+            finally:
+                self._done += 1
+            left -= 1
+            if not left % _BATCH:
+                self._tell()
+
+    def _finish(self, stream: StreamWriter, entry: Entry, after: After | None, end: int) -> None:
+        if self._durable:
+            try:
+                stream.sync(end)
+            except EvidenceError:
+                return  # Its appender got the same error; what may not be on the disk is not signed.
+        stream.tree.append(entry.leaf)
+        if after is None:
+            return
+        try:
+            after(entry)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001  Whatever the callback raises, the records behind it go on.
+            self.failures += 1
+            if self.failures == 1:
+                _logger.warning(
+                    "the callback of a record raised %s; further ones are only counted", type(error).__name__
+                )
+
+    def _seal(self, *, wanted: bool) -> None:
+        now = self._clock.monotonic_ns()
+        repeat = now - self._last_seal_ns >= _HEARTBEAT_NS
+        if not (wanted or repeat or (self._due_ns is not None and now >= self._due_ns)):
+            return
+        self._due_ns = None
+        heads = [
+            (stream, Head(stream.id, stream.tree.size, stream.tree.root())) for stream in self._unsealed(repeat=repeat)
+        ]
+        if not (heads or self.fault):
+            return
+        try:
+            with recording("seal the ledger"):
+                self._log.commit([head for _, head in heads], repeat=repeat)
+        except EvidenceError as error:
+            if self.fault is None:
+                _logger.error("records stay unsealed for now: %s", error)  # noqa: TRY400  A line, no trace.
+            self.fault = str(error)
+            return
+        self.fault = None
+        self._last_seal_ns = now
+        for stream, head in heads:
+            stream.sealed = head.size
+        self._release()
+
+    def _unsealed(self, *, repeat: bool) -> list[StreamWriter]:
+        return [s for s in self._streams if s.tree.size > s.sealed or (repeat and s.usable and s.tree.size)]
+
+    def _release(self) -> None:
+        """Give back the streams that were abandoned after a failure and are sealed to their last record."""
+        for stream in [s for s in self._streams if not s.usable and s.sealed == s.seq]:
+            self._streams.remove(stream)
+            self._log.forget(stream.id)
+            stream.close(settled=False)

@@ -1,0 +1,105 @@
+"""Reading an evidence directory as an auditor does: nothing is trusted, and problems are values."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Final, Literal, NamedTuple, TypeAlias, final
+
+from agent_identity.evidence.files import READ, Files, open_regular
+from agent_identity.evidence.layout import Layout, is_stream_id
+from agent_identity.evidence.lines import log_parts, read_lines, stream_parts
+from agent_identity.evidence.log import read_checkpoint
+
+__all__ = ["LedgerReader", "Problem", "RawLine", "open_ledger"]
+
+Problem: TypeAlias = Literal["malformed", "too_long", "torn", "unreadable"]
+"""Why a line could not be taken apart.
+
+``malformed``: it has not the form of such a line; ``too_long``: more than 4 MiB; ``torn``: the file ends
+inside it; ``unreadable``: the file, from here on, cannot be read. At offset 0 there may be no file at all, as
+when a process died before its first record, or when someone took it away: the log tells which.
+"""
+
+_PARTS: Final = {"stream": stream_parts, "log": log_parts}
+
+
+class RawLine(NamedTuple):
+    """One line as it stands in a file. Nothing of it was verified.
+
+    Attributes:
+        offset: Bytes before it in the file.
+        record: The bytes of its record (in the log: of its entry), or ``None`` with a problem.
+        mac: Its MAC in hex, or ``None`` with a problem.
+        problem: Why there is no record, or ``None``.
+    """
+
+    offset: int
+    record: bytes | None
+    mac: str | None
+    problem: Problem | None
+
+
+@final
+class LedgerReader:
+    """Reads one evidence directory, live or at rest, with bounded memory; never raises on what it finds."""
+
+    __slots__ = ("_files", "_layout")
+
+    def __init__(self, directory: "str | os.PathLike[str]", *, files: Files | None = None) -> None:
+        self._files = files or Files()
+        self._layout = Layout.of(directory)
+
+    def streams(self) -> tuple[str, ...]:
+        """Return the ids of the streams that have a folder, sorted, which is the order of their start."""
+        try:
+            names = self._files.listdir(self._layout.streams)
+        except OSError:
+            return ()
+        return tuple(sorted(filter(is_stream_id, names)))
+
+    def entries(self, stream: str) -> Iterator[RawLine]:
+        """Return the lines of a stream, in their order.
+
+        Args:
+            stream: The id of a stream; of one without a file, or no id at all, a single ``unreadable``
+                line is returned.
+        """
+        if not is_stream_id(stream):  # It may come from a log entry, and must not lead out of the directory.
+            return iter((RawLine(0, None, None, "unreadable"),))
+        return self._read(self._layout.entries(stream), "stream")
+
+    def log_entries(self) -> Iterator[RawLine]:
+        """Return the lines of the log, in their order."""
+        return self._read(self._layout.log_entries, "log")
+
+    def checkpoint(self) -> bytes | None:
+        """Return the signed checkpoint (at most 64 KiB and one byte), or ``None`` if it cannot be read."""
+        with suppress(OSError):
+            return read_checkpoint(self._files, self._layout.checkpoint)
+        return None
+
+    def _read(self, path: str, form: Literal["stream", "log"]) -> Iterator[RawLine]:
+        split = _PARTS[form]
+        end = 0
+        try:
+            fd = open_regular(self._files, path, READ)
+            try:
+                for line in read_lines(self._files, fd):
+                    end = line.end
+                    if line.torn:
+                        yield RawLine(line.offset, None, None, "torn")
+                    elif line.data is None:
+                        yield RawLine(line.offset, None, None, "too_long")
+                    elif (parts := split(line.data)) is None:
+                        yield RawLine(line.offset, None, None, "malformed")
+                    else:
+                        yield RawLine(line.offset, *parts, None)
+            finally:
+                self._files.close(fd)
+        except OSError:
+            yield RawLine(end, None, None, "unreadable")
+
+
+def open_ledger(directory: "str | os.PathLike[str]", *, files: Files | None = None) -> LedgerReader:
+    """Return a reader of an evidence directory, whatever is there."""
+    return LedgerReader(directory, files=files)

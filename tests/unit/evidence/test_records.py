@@ -1,0 +1,335 @@
+"""The shape of records: what each kind states, and that nothing else passes."""
+
+import copy
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_identity.canonical import decode_record, encode_record
+from agent_identity.evidence.records import EFFECTS, KINDS, OUTCOMES, VERSION, check_record
+from agent_identity.identity import Human
+
+HEX = "0123456789abcdef" * 4
+UUID = "01957a3f-4e23-7b01-a9d1-0000000000a1"
+TASK: dict[str, Any] = {
+    "task": {"id": "task-1"},
+    "principal": {"id": "alice", "kind": "human", "provenance": "asserted"},
+    "agent": {"id": "billing", "owner": "team:payments"},
+    "chain": [{"id": "orchestrator", "grant": HEX}, {"id": "billing", "grant": HEX}],
+}
+ACTION: dict[str, Any] = {"tool": "pay_invoice"}
+DECISION: dict[str, Any] = {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "within_scope"}
+POLICY = {"name": "invoices", "version": "3", "digest": f"sha256:{HEX}"}
+RECOVERED = {
+    "stream": UUID,
+    "size": "12",
+    "sealed_before": "10",
+    "torn_bytes": "0",
+    "rejected_bytes": "0",
+    "open_count": "1",
+}
+BODIES: dict[str, dict[str, Any]] = {
+    "stream_start": {"sdk": {"name": "agent-identity-otel", "version": "0.1.0"}},
+    "grant": {**TASK, "grant": {"token": "eyJh.eyJi.c2ln"}},
+    "task_start": TASK,
+    "intent": {**TASK, "action": ACTION, "decision": DECISION},
+    "outcome": {**TASK, "action": ACTION, "decision": DECISION, "outcome": "success"},
+    "task_end": {**TASK, "counts": {"intents": "0", "outcomes": "2", "open": "0"}},
+    "registration": {"agent": TASK["agent"]},
+    "policy": {"policy": POLICY},
+    "approval": {**TASK, "action": ACTION, "approval": {"id": UUID, "status": "approved"}},
+    "revocation": {"revocation": {"grant": HEX}},
+    "erasure": {"erasure": {"key": "task-1"}},
+    "recovered": {"recovered": RECOVERED},
+    "stream_end": {"end": {"size": "2"}},
+}
+TRACE = {"trace": {"trace": HEX[:32], "span": HEX[:16]}}
+OPTIONAL: dict[str, dict[str, Any]] = {
+    "grant": TRACE,
+    "task_start": TRACE,
+    "intent": {**TRACE, "findings": ["api_key"]},
+    "outcome": {**TRACE, "findings": ["api_key", "pii/email"], "intent": UUID, "error": "ValueError"},
+    "task_end": {**TRACE, "outcome": "error", "error": "ValueError"},
+    "approval": TRACE,
+}
+"""What each kind permits in addition at the top."""
+
+
+def record(kind: str, **more: Any) -> dict[str, Any]:
+    """A record of a kind with everything that it requires."""
+    stream = {"id": UUID, "seq": "1"} if kind == "stream_start" else {"id": UUID, "seq": "2", "prev": HEX}
+    head = {"v": VERSION, "id": UUID, "kind": kind, "stream": stream, "time": {"start": "1764000000000000000"}}
+    return copy.deepcopy({**head, **BODIES[kind], **more})
+
+
+def full(kind: str) -> dict[str, Any]:
+    """A record of a kind with everything that it permits."""
+    value = record(kind, **OPTIONAL.get(kind, {}))
+    value["time"]["end"] = "1764000000000000001"
+    for name, more in {
+        "task": {"expires": "1764000900000000000", "purpose": "pay what is due"},
+        "principal": {"issuer": "https://idp.example.com", "roles": ["finance", "approver"]},
+        "agent": {"version": "1.2"},
+        "action": {
+            "kind": "mcp",
+            "server": "payments",
+            "call": "call_1",
+            "args": f"hmac-sha256:{HEX}",
+            "names": ["amount:number", "a:b:string", "é\n:opaque"],
+            "result": f"hmac-sha256:{HEX}",
+            "route": "approval-desk",
+        },
+        "decision": {
+            "rule": "limit",
+            "why": "payments over 100 need a human",
+            "argument": "amount",
+            "policy": "invoices",
+            "version": "3",
+            "digest": f"sha256:{HEX}",
+            "warnings": ["personal-data"],
+        },
+        "approval": {"approver": TASK["principal"]},
+        "revocation": {"task": "task-1"},
+        "recovered": {"open": [UUID]},
+    }.items():
+        if name in value:
+            value[name].update(copy.deepcopy(more))
+    return value
+
+
+def walk(value: object, path: str = "record") -> Iterator[tuple[str, Any, Any]]:
+    """Every container of a record with a key of it, and the path to what stands there."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield f"{path}.{key}", value, key
+            yield from walk(item, f"{path}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield f"{path}[{index}]", value, index
+            yield from walk(item, f"{path}[{index}]")
+
+
+def refusal(value: dict[str, Any]) -> str:
+    """The message of the refusal of a record."""
+    with pytest.raises(ValueError, match=r"^record[.\[:]") as caught:
+        check_record(value)
+    return str(caught.value)
+
+
+def outcome_of(value: dict[str, Any]) -> str:
+    """The message of the refusal of a record, if it is refused."""
+    try:
+        check_record(value)
+    except ValueError as error:
+        return str(error)
+    return "accepted"
+
+
+kinds = st.sampled_from(sorted(KINDS))
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_each_kind_has_a_shape(kind: str) -> None:
+    """With only what it requires, and with all that it permits, a record passes, also after storage."""
+    for value in (record(kind), full(kind)):
+        check_record(value)
+        check_record(decode_record(encode_record(value)))
+
+
+def test_the_closed_lists() -> None:
+    """The lists are those that verifiers elsewhere know."""
+    assert frozenset(BODIES) == KINDS
+    assert {"allow", "warn", "block", "route"} == EFFECTS
+    assert {"success", "error", "denied", "routed", "cancelled", "suspended", "unknown"} == OUTCOMES
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_all_that_is_required_is_required(kind: str) -> None:
+    """Take any single member away that the smallest record has: it is named as missing."""
+    for path, container, key in list(walk(record(kind))):
+        if isinstance(container, dict):
+            smaller = record(kind)
+            smaller_container = next(c for p, c, _ in walk(smaller) if p == path)
+            del smaller_container[key]
+            assert refusal(smaller).startswith(f"{path}: expected")
+
+
+@given(kinds, st.data())
+def test_nothing_unknown_is_permitted_at_any_level(kind: str, data: st.DataObject) -> None:
+    """An unknown member is refused in every object of every record, with the path to that object."""
+    value = full(kind)
+    objects = [("record", value)] + [(path, c[k]) for path, c, k in walk(value) if isinstance(c[k], dict)]
+    path, target = data.draw(st.sampled_from(objects))
+    name = data.draw(st.text().filter(lambda text: text not in target))
+    target[name] = data.draw(st.sampled_from(["x", True, [], {}]))
+    assert refusal(value) == f"{path}: expected only known members, got another"
+
+
+@given(
+    kinds,
+    st.data(),
+    st.sampled_from([True, False, None, 1, 1.5, b"x", [], {}, "", ["\n"], {"x": "y"}, "\u2028" * 5000]),
+)
+def test_no_value_of_another_form_is_permitted(kind: str, data: st.DataObject, other: object) -> None:
+    """Put a value of another type, or an empty one, anywhere: it is refused, and the path names the place."""
+    value = full(kind)
+    path, container, key = data.draw(st.sampled_from(list(walk(value))))
+    container[key] = other
+    assert refusal(value).startswith(path)
+
+
+@given(kinds, st.data(), st.text())
+def test_refusals_show_no_values(kind: str, data: st.DataObject, text: str) -> None:
+    """The message of a refusal names the place and the form, and never quotes the record."""
+    marker = f"\u2603{text}"
+    value = full(kind)
+    _, container, key = data.draw(st.sampled_from(list(walk(value))))
+    container[key] = marker if data.draw(st.booleans()) else [marker]
+    assert "\u2603" not in outcome_of(value)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS - {"intent", "outcome"}))
+def test_only_calls_can_be_unattributed(kind: str) -> None:
+    """Nothing else can say that it belongs to nobody."""
+    assert refusal(record(kind, attribution="none")) == "record: expected only known members, got another"
+
+
+@pytest.mark.parametrize("kind", ["intent", "outcome"])
+def test_a_call_outside_any_task_names_nobody(kind: str) -> None:
+    """Attribution "none" and any fact about a task exclude each other."""
+    bare = {name: value for name, value in record(kind).items() if name not in TASK}
+    check_record({**bare, "attribution": "none"})
+    for name, value in TASK.items():
+        assert refusal({**bare, "attribution": "none", name: value}).startswith("record: expected only known")
+    assert refusal({**bare, "attribution": "some"}).startswith("record.attribution: expected one of none")
+    assert refusal(bare).startswith("record.task: expected this member")
+
+
+def test_an_intent_has_no_outcome() -> None:
+    """What is written before the body runs cannot know how it ended."""
+    for name, value in {"outcome": "success", "error": "ValueError", "intent": UUID}.items():
+        assert refusal(record("intent", **{name: value})).startswith("record: expected only known")
+
+
+def test_first_and_further_records_of_a_stream() -> None:
+    """Only the first record starts a stream, and only it has no predecessor."""
+    first = record("stream_start")
+    assert refusal({**first, "stream": {"id": UUID, "seq": "1", "prev": HEX}}).startswith("record.stream.prev")
+    assert refusal({**first, "stream": {"id": UUID, "seq": "2"}}).startswith("record.stream.prev")
+    assert refusal({**first, "stream": {"id": UUID, "seq": "2", "prev": HEX}}).startswith("record.kind")
+    assert refusal({**record("policy"), "stream": {"id": UUID, "seq": "1"}}).startswith("record.kind")
+
+
+@pytest.mark.parametrize("kind", ["session", "", None, 1, ["intent"], {"intent": 1}])
+def test_unknown_kinds(kind: object) -> None:
+    """A kind outside the closed list is refused, whatever its type."""
+    assert refusal({**record("intent"), "kind": kind}) == "record.kind: expected a known kind of record"
+    assert refusal({}) == "record.kind: expected a known kind of record"
+
+
+def _set(*path: Any) -> Callable[[dict[str, Any], object], None]:
+    def put(value: dict[str, Any], item: object) -> None:
+        target: Any = value
+        for step in path[:-1]:
+            target = target[step]
+        target[path[-1]] = item
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("put", "path", "values"),
+    [
+        (_set("v"), "record.v", ["agent-identity/record/v2", "AGENT-IDENTITY/RECORD/V1"]),
+        (
+            _set("id"),
+            "record.id",
+            [UUID.upper(), UUID.replace("-7", "-4"), UUID[:-1], UUID + "\n", UUID.replace("-", "")],
+        ),
+        (_set("stream", "seq"), "record.stream.seq", ["0", "02", "+2", "2 ", "-2", "2.0", "٢", "9" * 20]),
+        (_set("stream", "prev"), "record.stream.prev", [HEX.upper(), HEX[:-1], HEX + "0", HEX + "\n", f"sha256:{HEX}"]),
+        (_set("time", "start"), "record.time.start", ["01", "-1", "1e9", "1.5", "9" * 20]),
+        (_set("time", "end"), "record.time.end", ["00"]),
+        (_set("trace", "trace"), "record.trace.trace", ["0" * 32, HEX[:31], HEX[:32].upper()]),
+        (_set("trace", "span"), "record.trace.span", ["0" * 16, HEX[:17]]),
+        (_set("task", "id"), "record.task.id", [" a", "a\u202eb", "a\ud800", "x" * 257, "spiffe:bad", "x" * 3000]),
+        (_set("task", "expires"), "record.task.expires", ["2026-01-01T00:00:00Z"]),
+        (_set("task", "purpose"), "record.task.purpose", ["x" * 1025]),
+        (_set("principal", "kind"), "record.principal.kind", ["agent", "Human"]),
+        (_set("principal", "provenance"), "record.principal.provenance", ["trusted"]),
+        (_set("principal", "roles"), "record.principal.roles", [["x"] * 65]),
+        (_set("principal", "roles", 1), "record.principal.roles[1]", ["\n"]),
+        (_set("chain"), "record.chain", [[{"id": "a", "grant": HEX}] * 34]),
+        (_set("chain", 1, "grant"), "record.chain[1].grant", [HEX[1:], f"sha256:{HEX}"]),
+        (_set("action", "tool"), "record.action.tool", ["x" * 257]),
+        (_set("action", "args"), "record.action.args", [HEX, f"sha256:{HEX}", f"hmac-sha256:{HEX.upper()}"]),
+        (
+            _set("action", "names", 0),
+            "record.action.names[0]",
+            ["amount", "amount:float", ":string", f"{'x' * 257}:string"],
+        ),
+        (_set("decision", "effect"), "record.decision.effect", ["deny", "ALLOW"]),
+        (_set("decision", "enforced"), "record.decision.enforced", ["deny"]),
+        (_set("decision", "mode"), "record.decision.mode", ["off"]),
+        (_set("decision", "reason"), "record.decision.reason", ["Because it is so", "x" * 65, "1x"]),
+        (_set("decision", "why"), "record.decision.why", ["two\nlines", "x" * 257]),
+        (_set("decision", "digest"), "record.decision.digest", [HEX]),
+        (_set("outcome"), "record.outcome", ["failed"]),
+        (_set("intent"), "record.intent", ["1"]),
+        (_set("findings", 1), "record.findings[1]", ["two words", "x" * 129]),
+    ],
+)
+def test_forms_of_values(put: Callable[[dict[str, Any], object], None], path: str, values: list[object]) -> None:
+    """Each value has one form; near misses are refused with the path to them."""
+    for value in values:
+        bad = full("outcome")
+        put(bad, value)
+        assert refusal(bad).startswith(f"{path}: expected")
+
+
+@pytest.mark.parametrize("token", ["a.b", "a.b.c.d", "a.b.c=", "a.b.c\n", "..", f"a.b.{'c' * 65_536}"])
+def test_grants_are_compact_tokens(token: str) -> None:
+    """The grant of a grant record has the form of a compact JWS, and a bound."""
+    assert refusal(record("grant", grant={"token": token})).startswith("record.grant.token")
+
+
+@given(st.text(min_size=1, max_size=300))
+def test_ids_are_those_that_identities_accept(text: str) -> None:
+    """A record names exactly those parties that the identity room lets exist."""
+    try:
+        Human(text)
+        accepted = True
+    except ValueError:
+        accepted = False
+    value = record("intent")
+    value["principal"]["id"] = text
+    if accepted:
+        check_record(value)
+    else:
+        assert refusal(value).startswith("record.principal.id")
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.text(max_size=5) | st.integers(),
+        lambda item: st.lists(item) | st.dictionaries(st.text(max_size=5), item),
+    )
+)
+def test_garbage_is_refused_in_one_way(garbage: object) -> None:
+    """Whatever stands in a record, the answer is a ValueError with a path."""
+    for name in record("outcome"):
+        if name != "error":
+            value: dict[str, Any] = {**record("outcome"), name: garbage}
+            assert re.match(r"accepted|record[.\[:]", outcome_of(value))
+
+
+def test_deep_records_do_not_exhaust_the_stack() -> None:
+    """Nesting is refused where it is not expected, however deep it goes."""
+    deep: Any = "x"
+    for _ in range(100_000):
+        deep = [deep]
+    assert refusal({**record("intent"), "action": deep}).startswith("record.action: expected an object")

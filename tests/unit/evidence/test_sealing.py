@@ -1,0 +1,541 @@
+"""What happens behind the caller's back: callbacks, seals, and the one log of a directory."""
+
+import errno
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent_identity.canonical import decode_record, encode_record
+from agent_identity.errors import EvidenceError
+from agent_identity.evidence import sealing as sealing_module
+from agent_identity.evidence.files import Files
+from agent_identity.evidence.layout import Layout
+from agent_identity.evidence.ledger import Ledger
+from agent_identity.evidence.lines import log_line
+from agent_identity.evidence.log import DirectoryLog, Head
+from agent_identity.evidence.mac import load_ledger_key
+from agent_identity.evidence.merkle import EMPTY_ROOT
+from agent_identity.identity import PublicKey, SigningKey, SystemClock
+from agent_identity.testing import FixedClock
+
+BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}
+SIGNER = SigningKey.from_seed(b"r" * 32)
+ORIGIN = "ledger.example/log"
+STREAM = "01a20e43-46d8-715f-9270-91c309b88710"
+Open = Callable[..., Ledger]
+
+
+class Watched(Files):
+    """Tells when a checkpoint was published."""
+
+    def __init__(self) -> None:
+        self.published = threading.Semaphore(0)
+
+    def replace(self, source: str, target: str) -> None:
+        """Publish, and tell."""
+        super().replace(source, target)
+        self.published.release()
+
+
+class CountingSigner:
+    """Counts signatures, and fails while told to."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.error: Exception | None = None
+
+    @property
+    def public_key(self) -> PublicKey:
+        """Return the key that verifies."""
+        return SIGNER.public_key
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign, and count."""
+        self.count += 1
+        if self.error:
+            raise self.error
+        return SIGNER.sign(message)
+
+
+def test_a_seal_costs_one_signature(opened: Open, audit: Callable) -> None:
+    """However many records a seal covers, the key signs once."""
+    signer = CountingSigner()
+    ledger = opened(signer=signer)
+    for _ in range(50):
+        ledger.append("registration", BODY)
+    ledger.seal()
+    assert signer.count == 1
+    assert audit().sealed == {ledger.stream: 51}
+
+
+def test_nothing_new_is_not_sealed_again(opened: Open) -> None:
+    """A seal without news writes nothing."""
+    signer = CountingSigner()
+    ledger = opened(signer=signer)
+    ledger.seal()
+    ledger.seal()
+    assert signer.count == 1
+
+
+def test_records_are_sealed_without_being_asked(opened: Open, audit: Callable) -> None:
+    """When the interval has passed since a record, it gets sealed."""
+    files = Watched()
+    ledger = opened(files=files, clock=SystemClock(), seal_interval=0.001)
+    ledger.append("registration", BODY)
+    assert files.published.acquire(timeout=30)
+    ledger.append("registration", BODY)
+    assert files.published.acquire(timeout=30)
+    ledger.close()
+    assert audit().sealed[ledger.stream] == 4
+
+
+def test_a_quiet_ledger_gives_a_sign_of_life_each_hour(opened: Open, clock: FixedClock, audit: Callable) -> None:
+    """An hour after the last seal, the same head is committed again: the log grows, the stream does not."""
+    ledger = opened()
+    ledger.append("registration", BODY)
+    ledger.seal()
+    assert audit().log_size == 1
+    clock.advance(3599)
+    ledger.append("registration", BODY)
+    ledger.seal()
+    clock.advance(3600)
+    ledger.append("registration", BODY, after=lambda entry: None)
+    ledger.drain()
+    ledger.seal()
+    assert audit().log_size == 3
+    clock.advance(3600)
+    ledger.seal()
+    found = audit()
+    assert found.log_size == 4
+    assert found.sealed == {ledger.stream: 4}
+
+
+def test_a_failing_callback_stops_nothing(opened: Open, caplog: object) -> None:
+    """What a callback raises is counted and logged once, and the ones behind it run."""
+    ledger = opened()
+    seen: list[int] = []
+
+    def fail(entry: object) -> None:
+        raise ZeroDivisionError
+
+    def leave(entry: object) -> None:
+        raise SystemExit
+
+    for after in (fail, leave, lambda entry: seen.append(entry.seq)):
+        ledger.append("registration", BODY, after=after)
+    ledger.drain()
+    assert seen == [4]
+    assert ledger.callback_failures == 2
+    assert [record.getMessage() for record in caplog.records if "callback" in record.getMessage()] == [
+        "the callback of a record raised ZeroDivisionError; further ones are only counted"
+    ]
+    assert ledger.degraded is None
+
+
+def test_a_callback_may_append_but_not_wait_for_itself(opened: Open, audit: Callable) -> None:
+    """Waiting inside of a callback would never end, and is an error; recording is fine."""
+    ledger = opened()
+    errors: list[str] = []
+
+    def act(entry: object) -> None:
+        ledger.append("registration", BODY)
+        for call in (ledger.drain, ledger.seal, ledger.close):
+            with pytest.raises(RuntimeError, match="callback") as caught:
+                call()
+            errors.append(str(caught.value))
+
+    ledger.append("registration", BODY, after=act)
+    ledger.drain()
+    assert len(errors) == 3
+    ledger.close()
+    assert audit().sealed[ledger.stream] == 4
+
+
+def test_drain_gives_up_in_time(opened: Open) -> None:
+    """A callback that hangs does not hang who waits with a timeout, and waiting again works."""
+    ledger = opened()
+    gate = threading.Event()
+    ledger.append("registration", BODY, after=lambda entry: gate.wait(30))
+    with pytest.raises(EvidenceError, match="timeout") as caught:
+        ledger.drain(timeout=0.001)
+    assert caught.value.code == "evidence_pending"
+    gate.set()
+    ledger.drain(timeout=30)
+
+
+def test_appends_wait_when_too_many_records_do(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue is bounded: memory does not grow, nothing is dropped, and callbacks themselves never wait."""
+    monkeypatch.setattr(sealing_module, "MAX_QUEUED", 4)
+    monkeypatch.setattr(sealing_module, "_BATCH", 2)
+    ledger = opened()
+    seen: list[int] = []
+    longest = 0
+
+    def act(entry: object) -> None:
+        seen.append(entry.seq)
+        if len(seen) <= 20:
+            ledger.append("registration", BODY)
+
+    for _ in range(50):
+        ledger.append("registration", BODY, after=act)
+        longest = max(longest, len(ledger._sealing._queue))
+    ledger.drain()
+    assert len(seen) == 50
+    assert longest <= 4 + 20
+
+
+def test_a_hanging_callback_does_not_hang_the_end(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, audit: Callable
+) -> None:
+    """Close gives up on a callback that does not return; the records are sealed by the next start."""
+    monkeypatch.setattr(sealing_module, "_JOIN_SECONDS", 0.01)
+    ledger = opened()
+    started, gate = threading.Event(), threading.Event()
+
+    def hang(entry: object) -> None:
+        started.set()
+        gate.wait(30)
+
+    ledger.append("registration", BODY, after=hang)
+    with pytest.raises(EvidenceError, match="timeout"):
+        ledger.drain(0)
+    assert started.wait(30)
+    with pytest.raises(EvidenceError, match="does not"):
+        ledger.close()
+    gate.set()
+    ledger._sealing._thread.join()
+    ledger._sealing.abandon()
+    opened().close()
+    assert audit().sealed[ledger.stream] == 3
+
+
+def test_work_is_done_where_no_thread_can_start(opened: Open, monkeypatch: pytest.MonkeyPatch, audit: Callable) -> None:
+    """While the interpreter shuts down no thread starts; callers then do the work themselves."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(sealing_module, "MAX_QUEUED", 4)
+    ledger = opened()
+    seen: list[int] = []
+    for _ in range(10):
+        ledger.append("registration", BODY, after=lambda entry: seen.append(threading.get_ident()))
+    ledger.drain()
+    assert seen == [threading.get_ident()] * 10
+    ledger.seal()
+    assert audit().sealed == {ledger.stream: 11}
+
+
+def test_ctrl_c_in_a_callback_reaches_its_thread(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the caller does the work, its interrupt is not swallowed, and the callback counts as done."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError
+
+    def interrupt(entry: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    ledger = opened()
+    ledger.append("registration", BODY, after=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        ledger.drain()
+    ledger.drain()
+    assert ledger.callback_failures == 0
+
+
+def test_a_seal_that_fails_degrades_and_is_repeated(
+    opened: Open, faulty: type, audit: Callable, caplog: object
+) -> None:
+    """No space for a seal: the ledger says so once and records on; with space, all of it is sealed."""
+    files = faulty()
+    ledger = opened(files=files)
+    files.fault = lambda number, name: OSError(errno.ENOSPC, "fault") if name == "replace" else None
+    for _ in range(2):
+        ledger.append("registration", BODY)
+        with pytest.raises(EvidenceError, match=os.strerror(errno.ENOSPC)):
+            ledger.seal()
+    assert ledger.degraded
+    assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
+    files.heal()
+    ledger.seal()
+    assert ledger.degraded is None
+    found = audit()
+    assert found.sealed == {ledger.stream: 3}
+    assert found.log_size == 2
+
+
+def test_a_failed_seal_is_repeated_without_being_asked(opened: Open, audit: Callable) -> None:
+    """Once the disk has space, the thread seals by itself."""
+
+    class Failing(Watched):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tried = threading.Semaphore(0)
+            self.full = True
+
+        def replace(self, source: str, target: str) -> None:
+            self.tried.release()
+            if self.full:
+                raise OSError(errno.ENOSPC, "fault")
+            super().replace(source, target)
+
+    files = Failing()
+    ledger = opened(files=files, clock=SystemClock(), seal_interval=0.001)
+    assert files.tried.acquire(timeout=30)
+    files.full = False
+    assert files.published.acquire(timeout=30)
+    assert audit().sealed == {ledger.stream: 1}
+
+
+def test_a_failing_signer_degrades(opened: Open, audit: Callable) -> None:
+    """Whatever a signer raises, nothing unsigned is published, and the next seal repeats it."""
+    signer = CountingSigner()
+    ledger = opened(signer=signer)
+    signer.error = ZeroDivisionError("key text")
+    with pytest.raises(EvidenceError, match="got ZeroDivisionError") as caught:
+        ledger.seal()
+    assert "key text" not in str(caught.value)
+    signer.error = None
+    ledger.seal()
+    assert ledger.degraded is None
+    assert audit().sealed == {ledger.stream: 1}
+
+
+def _foreign(directory: Path, data: bytes) -> None:
+    with (directory / "log" / "entries.jsonl").open("ab") as file:
+        file.write(data)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"entry":{"origin":"ledger.example/log"},"mac":"' + b"0" * 64 + b'"}\n',
+        b"garbage\n",
+        b"\n",
+        b"x" * (4 * 1024 * 1024 + 1) + b"\n",
+    ],
+)
+def test_log_entries_of_others_are_never_signed(opened: Open, directory: Path, audit: Callable, line: bytes) -> None:
+    """Bytes without this directory's MAC stop the sealing loudly, and stay where they are."""
+    ledger = opened()
+    ledger.seal()
+    before = (directory / "log" / "checkpoint").read_bytes()
+    good = (directory / "log" / "entries.jsonl").read_bytes()
+    _foreign(directory, line)
+    ledger.append("registration", BODY)
+    with pytest.raises(EvidenceError, match=f"offset {len(good)};"):
+        ledger.seal()
+    assert ledger.degraded
+    assert (directory / "log" / "checkpoint").read_bytes() == before
+    assert (directory / "log" / "entries.jsonl").read_bytes() == good + line
+    (directory / "log" / "entries.jsonl").write_bytes(good)
+    ledger.seal()
+    assert ledger.degraded is None
+    assert audit().sealed == {ledger.stream: 2}
+
+
+def test_a_torn_log_line_is_removed(opened: Open, directory: Path, audit: Callable, caplog: object) -> None:
+    """What a process that died left of its last entry is no entry; the next to seal says so and goes on."""
+    ledger = opened()
+    ledger.seal()
+    _foreign(directory, b'{"entry":{"orig')
+    ledger.append("registration", BODY)
+    ledger.seal()
+    assert "torn line of 15 bytes" in caplog.text
+    assert audit().sealed == {ledger.stream: 2}
+
+
+def test_a_log_that_was_cut_is_not_continued(opened: Open, directory: Path) -> None:
+    """A log that lost entries while the ledger was open gets no new checkpoint, whatever is put back later."""
+    ledger = opened()
+    ledger.seal()
+    log = directory / "log" / "entries.jsonl"
+    whole = log.read_bytes()
+    log.write_bytes(b"")
+    ledger.append("registration", BODY)
+    with pytest.raises(EvidenceError, match="was cut") as caught:
+        ledger.seal()
+    assert caught.value.code == "evidence_unavailable"
+    log.write_bytes(whole)
+    with pytest.raises(EvidenceError, match="was cut"):
+        ledger.seal()
+    with pytest.raises(EvidenceError):
+        ledger.close()
+
+
+def test_a_log_shorter_than_its_checkpoint_is_not_continued(opened: Open, directory: Path) -> None:
+    """Also at a new start, the checkpoint on disk is never contradicted."""
+    opened().close()
+    log = directory / "log" / "entries.jsonl"
+    log.write_bytes(log.read_bytes()[:0])
+    ledger = opened()
+    with pytest.raises(EvidenceError, match="fewer entries"):
+        ledger.seal()
+    with pytest.raises(EvidenceError):
+        ledger.close()
+
+
+def test_another_log_under_the_checkpoint_is_not_continued(opened: Open, directory: Path) -> None:
+    """Authentic entries that are not those of the checkpoint are a second history, and get no signature."""
+    first = opened()
+    first.append("registration", BODY)
+    first.close()
+    checkpoint = directory / "log" / "checkpoint"
+    log = directory / "log" / "entries.jsonl"
+    old = checkpoint.read_bytes()
+    checkpoint.unlink()
+    log.unlink()
+    second = opened()
+    second.close()
+    checkpoint.write_bytes(old)
+    third = opened()
+    with pytest.raises(EvidenceError, match="other entries"):
+        third.seal()
+    with pytest.raises(EvidenceError):
+        third.close()
+
+
+def test_a_log_that_changed_beside_its_checkpoint_is_noticed_while_open(opened: Open, directory: Path) -> None:
+    """A forged checkpoint of the same size is not overwritten but refused."""
+    ledger = opened()
+    ledger.seal()
+    checkpoint = directory / "log" / "checkpoint"
+    lines = checkpoint.read_bytes().split(b"\n")
+    lines[2] = b"A" * 43 + b"="
+    checkpoint.write_bytes(b"\n".join(lines))
+    ledger.append("registration", BODY)
+    with pytest.raises(EvidenceError, match="other entries"):
+        ledger.seal()
+    with pytest.raises(EvidenceError):
+        ledger.close()
+
+
+def test_a_checkpoint_of_another_origin_is_not_overwritten(opened: Open, directory: Path) -> None:
+    """A file that someone put there meanwhile stays as evidence."""
+    ledger = opened()
+    ledger.seal()
+    checkpoint = directory / "log" / "checkpoint"
+    checkpoint.write_bytes(checkpoint.read_bytes().replace(b"ledger.example", b"robber.example"))
+    ledger.append("registration", BODY)
+    with pytest.raises(EvidenceError, match="another origin"):
+        ledger.seal()
+    with pytest.raises(EvidenceError):
+        ledger.close()
+
+
+@pytest.mark.parametrize("change", ["missing", "older"])
+def test_a_checkpoint_that_fell_behind_is_written_anew(
+    opened: Open, directory: Path, audit: Callable, change: str
+) -> None:
+    """A checkpoint taken away or set back is replaced by one that continues everything signed before."""
+    ledger = opened()
+    ledger.seal()
+    checkpoint = directory / "log" / "checkpoint"
+    older = checkpoint.read_bytes()
+    ledger.append("registration", BODY)
+    ledger.seal()
+    if change == "older":
+        checkpoint.write_bytes(older)
+    else:
+        checkpoint.unlink()
+    ledger.append("registration", BODY)
+    ledger.seal()
+    found = audit()
+    assert found.sealed == {ledger.stream: 3}
+    assert found.log_size == 3
+
+
+def test_a_log_lock_that_is_never_given_back_degrades(opened: Open, directory: Path, monkeypatch: object) -> None:
+    """A process that was stopped while it held the lock hangs nobody."""
+
+    class Impatient(Files):
+        def pause(self, seconds: float) -> None:
+            pass
+
+    ledger = opened(files=Impatient())
+    ledger.seal()
+    holder = os.open(directory / "log" / "lock", os.O_RDWR)
+    Files().lock(holder)
+    ledger.append("registration", BODY)
+    with pytest.raises(EvidenceError, match=os.strerror(errno.EAGAIN)):
+        ledger.seal()
+    os.close(holder)
+    ledger.seal()
+    assert ledger.degraded is None
+
+
+def test_heads_have_one_form() -> None:
+    """A head comes back from its entry, and nothing else passes for one."""
+    head = Head(STREAM, 3, bytes(range(32)))
+    entry = head.to_entry(ORIGIN)
+    assert Head.from_entry(entry) == (head, ORIGIN)
+    fields = decode_record(entry)
+    for change in ({"size": "0"}, {"size": "03"}, {"root": "x"}, {"stream": "../x"}, {"size": ["3"]}, {"more": "x"}):
+        with pytest.raises(ValueError, match="log entry"):
+            Head.from_entry(encode_record({**fields, **change}))
+
+
+@pytest.fixture
+def log(directory: Path) -> DirectoryLog:
+    layout, files = Layout.of(directory), Files()
+    for folder in (layout.log, layout.keys):
+        files.mkdir(folder, 0o700)
+    key = load_ledger_key(files, layout.ledger_key)
+    return DirectoryLog(files, layout, key, signer=SIGNER, origin=ORIGIN, durable=False)
+
+
+def test_the_latest_head_of_each_wanted_stream_is_found(log: DirectoryLog, directory: Path) -> None:
+    """Reading the log gives the last head of the streams asked for; entries of a later form are passed over."""
+    other = STREAM[:-1] + "1"
+    log.commit([Head(STREAM, 1, EMPTY_ROOT), Head(other, 1, EMPTY_ROOT)])
+    log.commit([Head(STREAM, 2, EMPTY_ROOT)])
+    entry = encode_record({"from": "the future"})
+    _foreign(directory, log_line(log._mac.of(entry), entry))
+    log.close()
+    layout = Layout.of(directory)
+    again = DirectoryLog(
+        Files(), layout, load_ledger_key(Files(), layout.ledger_key), signer=SIGNER, origin=ORIGIN, durable=False
+    )
+    assert again.read_heads({STREAM}) == {STREAM: Head(STREAM, 2, EMPTY_ROOT)}
+    again.commit([Head(STREAM, 2, EMPTY_ROOT)])
+    again.close()
+    again.close()
+
+
+def test_a_head_is_appended_once(log: DirectoryLog, directory: Path) -> None:
+    """Committing the same head again publishes a checkpoint and no entry, unless a sign of life is wanted."""
+    head = Head(STREAM, 1, EMPTY_ROOT)
+    path = directory / "log" / "entries.jsonl"
+    log.commit([head])
+    once = path.stat().st_size
+    log.commit([head])
+    assert path.stat().st_size == once
+    log.commit([head], repeat=True)
+    assert path.stat().st_size == 2 * once
+    log.forget(STREAM)
+    log.commit([head])
+    assert path.stat().st_size == 3 * once
+    log.close()
+
+
+def test_an_entry_written_in_part_is_taken_back(log: DirectoryLog, directory: Path) -> None:
+    """A full disk in the middle of an entry leaves the log as it was."""
+    log.commit([Head(STREAM, 1, EMPTY_ROOT)])
+    path = directory / "log" / "entries.jsonl"
+    before = path.read_bytes()
+
+    class Short(Files):
+        def write(self, fd: int, data: bytes) -> int:
+            return super().write(fd, data[:-5])
+
+    log._files = Short()
+    with pytest.raises(OSError, match="a part"):
+        log.commit([Head(STREAM, 2, EMPTY_ROOT)])
+    assert path.read_bytes() == before
+    log.close()

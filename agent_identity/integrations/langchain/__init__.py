@@ -1,0 +1,15 @@
+"""LangChain: ``protect(tool, enforcer)`` guards a tool in place, and it stays the same tool.
+
+Needs the extra ``langchain``.
+"""
+
+try:
+    from agent_identity.integrations.langchain.protection import is_protected, protect, unprotect
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "langchain_core":
+        raise
+    raise ImportError(
+        "expected langchain-core, which is not installed; pip install 'agent-identity-otel[langchain]'"
+    ) from error
+
+__all__ = ["is_protected", "protect", "unprotect"]

@@ -1,0 +1,144 @@
+"""Which parameters of a tool the framework fills in, and which arguments are the tool's own defaults.
+
+LangChain passes values that it injects the same way as values that a model wrote. What tells them apart
+is their type: a model can write nothing but JSON. So an injected parameter counts as filled in by the
+framework only if what was given for it is no JSON (a store, a runtime, a state with messages) or is the
+id of the call. JSON given there is judged like every other argument, because a model may have written it.
+"""
+
+import inspect
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final, cast, final, get_args, get_origin
+
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import InjectedToolArg, InjectedToolCallId
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from agent_identity.canonical import MAX_DEPTH
+
+__all__ = ["Injected", "injected_parameters", "is_own_default"]
+
+_RUNTIME: Final = "runtime"
+"""LangGraph injects the runtime into a parameter of this name, whatever its type."""
+
+_HOOKS: Final = ("__init__", "__new__", "model_post_init", "model_validate")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Injected:
+    """The parameters of one body that a framework may fill in.
+
+    Attributes:
+        plumbing: Configuration and callbacks: LangChain overwrites whatever else is given.
+        call_ids: Those that get the id of the tool call.
+        others: State, stores, runtimes and whatever an application injects.
+    """
+
+    plumbing: tuple[str, ...]
+    call_ids: tuple[str, ...]
+    others: tuple[str, ...]
+
+    def filled(
+        self, values: Mapping[str, object], given: Mapping[str, object] | None, call_id: str | None
+    ) -> tuple[str, ...]:
+        """Return the names of the arguments that the framework has filled in.
+
+        Args:
+            values: The arguments of the body.
+            given: What they were made of by validation; ``None`` if nothing was validated.
+            call_id: The id of the tool call.
+        """
+        found = [name for name in self.plumbing if name in values]
+        if call_id is not None:
+            found += [name for name in self.call_ids if values.get(name) == call_id]
+        raw = values if given is None else given
+        found += [name for name in self.others if name in values and name in raw and not _is_json(raw[name], 0)]
+        return tuple(found)
+
+
+def injected_parameters(signature: inspect.Signature, schema: object, callbacks: str) -> Injected:
+    """Find the injected parameters of a body.
+
+    Args:
+        signature: The signature of the body, annotations resolved.
+        schema: The tool's ``args_schema``.
+        callbacks: The name under which this body gets callbacks.
+    """
+    config: list[str] = []
+    call_ids: set[str] = set()
+    others: set[str] = set()
+    for name, parameter in signature.parameters.items():
+        kind, *marks = get_args(parameter.annotation) if _is_annotated(parameter.annotation) else [parameter.annotation]
+        if kind is RunnableConfig:
+            config.append(name)
+        _sort(name, kind, marks, call_ids, others)
+    for name, field in _fields(schema).items():
+        _sort(name, field.annotation, field.metadata, call_ids, others)
+    if _RUNTIME in signature.parameters:
+        others.add(_RUNTIME)
+    # LangChain overwrites the first configuration only.
+    plumbing = (*config[:1], *(name for name in (callbacks,) if name in signature.parameters))
+    return Injected(plumbing, tuple(sorted(call_ids)), tuple(sorted(others - call_ids)))
+
+
+def _sort(name: str, kind: object, marks: Collection[object], call_ids: set[str], others: set[str]) -> None:
+    for mark in marks:
+        cls = mark if isinstance(mark, type) else type(mark)
+        if issubclass(cls, InjectedToolArg):
+            (call_ids if issubclass(cls, InjectedToolCallId) else others).add(name)
+    direct = get_origin(kind) or kind
+    # ToolRuntime belongs to langgraph, which need not be there; its base has no public name.
+    if isinstance(direct, type) and any(base.__name__ == "_DirectlyInjectedToolArg" for base in direct.__mro__):
+        others.add(name)
+
+
+def _is_annotated(annotation: object) -> bool:
+    return get_origin(annotation) is Annotated
+
+
+def _fields(schema: object) -> Mapping[str, FieldInfo]:
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        return schema.model_fields
+    return {}
+
+
+def _is_json(value: object, depth: int) -> bool:
+    kind = type(value)
+    if value is None or kind in (str, int, float, bool):
+        return True
+    if depth >= MAX_DEPTH:
+        return True
+    if kind is dict:
+        members = cast("dict[object, object]", value)
+        return all(type(name) is str and _is_json(item, depth + 1) for name, item in members.items())
+    if kind in (list, tuple):
+        return all(_is_json(item, depth + 1) for item in cast("list[object]", value))
+    return False
+
+
+def is_own_default(schema: object, name: str, value: object) -> bool:
+    """Tell whether an argument that the caller did not name has the tool's own default.
+
+    LangChain hands over the defaults of the schema like arguments of the caller. That the caller's input
+    lacks the name is not enough: aliases and validators of the whole model can fill a field from others.
+    So a fixed default must be there unchanged, and one from a factory counts only where nothing else
+    could have filled the field.
+    """
+    field = _fields(schema).get(name)
+    if field is None or field.is_required():
+        return False
+    if field.default_factory is not None:
+        return field.alias is None and field.validation_alias is None and _is_plain(cast("type[BaseModel]", schema))
+    default: object = field.default
+    return value is default or (type(value) is type(default) and value == default)
+
+
+def _is_plain(schema: type[BaseModel]) -> bool:
+    """Tell whether nothing but validation field by field fills the fields of a model."""
+    decorators = schema.__pydantic_decorators__
+    own = [cls for cls in schema.__mro__ if cls is not object and not cls.__module__.startswith("pydantic")]
+    hooked = any(name in cls.__dict__ for cls in own for name in _HOOKS)
+    return not hooked and not decorators.model_validators and not decorators.root_validators

@@ -1,0 +1,162 @@
+"""Guarding LangChain tools in place: the two functions that users call."""
+
+from collections.abc import Sequence
+from typing import Final, TypeVar, cast, overload
+
+from langchain_core.tools import BaseTool
+
+from agent_identity.enforcement import Enforcer
+from agent_identity.errors import ConfigurationError
+from agent_identity.integrations.langchain.sealing import (
+    FUNCTIONS,
+    METHODS,
+    base_of,
+    enforcer_of,
+    function_enforcer,
+    is_sealed,
+    seal,
+    unseal,
+)
+
+__all__ = ["is_protected", "protect", "unprotect"]
+
+ToolT = TypeVar("ToolT", bound=BaseTool)
+ToolsT = TypeVar("ToolsT", bound=Sequence[BaseTool])
+
+_ENTRIES: Final = (
+    *("run", "arun", "invoke", "ainvoke", "batch", "abatch", "batch_as_completed", "abatch_as_completed"),
+    *("stream", "astream", "astream_log", "astream_events", "transform", "atransform"),
+)
+"""What runs a tool by way of ``_run`` or ``_arun``; a class that overrides one may run without them."""
+
+_GUARDED_FUNCTION: Final = "__agent_identity_guard__"
+
+
+@overload
+def protect(tools: ToolT, enforcer: Enforcer) -> ToolT: ...
+
+
+@overload
+def protect(tools: ToolsT, enforcer: Enforcer) -> ToolsT: ...
+
+
+def protect(tools: object, enforcer: Enforcer) -> object:
+    """Guard a tool, or each tool of a list, in place.
+
+    Every way to run the tool is guarded: ``invoke``, ``run``, ``batch``, ``stream`` and all others, sync
+    and async, and ``_run``, ``_arun``, ``func`` and ``coroutine`` called directly. Copies made later are
+    guarded too; copies made earlier, and other references to the bare function, are not. The guard sees
+    the arguments as the body gets them: validated, defaults applied. Stores, runtimes, states with
+    messages, configuration and callbacks are the framework's and need no place in a scope; JSON given for
+    an injected parameter is judged like any argument, because a model may have written it.
+
+    A refused call that carries the id of a tool call returns a ``ToolMessage`` with ``status="error"``,
+    so that the agent goes on; any other refused call raises :class:`~agent_identity.errors.Denied`.
+    A tool that comes out of a pickle refuses every call until it is protected again.
+
+    Args:
+        tools: A tool, or a sequence of tools. Guarding again by the same enforcer changes nothing.
+        enforcer: The enforcer.
+
+    Returns:
+        What was given: the same tool, the same sequence.
+
+    Raises:
+        ConfigurationError: A tool is guarded by another enforcer, its function is guarded already, or its
+            class runs tools in a way of its own. No tool of the list is changed then.
+        TypeError: Something is no LangChain tool.
+    """
+    found = _each(tools)
+    for tool in found:
+        _check(tool, enforcer)
+    for tool in found:
+        if enforcer_of(tool) is None:
+            seal(tool, enforcer)
+    return tools
+
+
+@overload
+def unprotect(tools: ToolT) -> ToolT: ...
+
+
+@overload
+def unprotect(tools: ToolsT) -> ToolsT: ...
+
+
+def unprotect(tools: object) -> object:
+    """Take the guard off a tool, or off each tool of a list; what is not guarded stays as it is.
+
+    Copies that were made of the tool, and functions taken from it, stay guarded.
+
+    Args:
+        tools: A tool, or a sequence of tools.
+
+    Returns:
+        What was given: the same tool, the same sequence.
+
+    Raises:
+        TypeError: Something is no LangChain tool.
+    """
+    for tool in _each(tools):
+        if is_sealed(tool):
+            unseal(tool)
+    return tools
+
+
+def is_protected(tool: object) -> bool:
+    """Tell whether every call of a tool meets a guard, or the tool is closed because nobody guards it any more.
+
+    A tool made from functions that :meth:`Enforcer.tool` guards counts as well.
+    """
+    if not isinstance(tool, BaseTool) or is_sealed(tool):
+        return isinstance(tool, BaseTool)
+    functions = [function for slot in FUNCTIONS if (function := tool.__dict__.get(slot)) is not None]
+    return bool(functions) and all(hasattr(function, _GUARDED_FUNCTION) for function in functions)
+
+
+def _each(tools: object) -> tuple[BaseTool, ...]:
+    if isinstance(tools, BaseTool):
+        return (tools,)
+    items = tuple(cast("Sequence[object]", tools)) if isinstance(tools, Sequence) else (tools,)
+    for item in items:
+        if not isinstance(item, BaseTool):
+            raise TypeError(
+                f"expected LangChain tools, got {type(item).__name__}; guard functions with enforcer.tool, "
+                "and note that tools which a model's provider runs cannot be guarded here"
+            )
+    return cast("tuple[BaseTool, ...]", items)
+
+
+def _check(tool: BaseTool, enforcer: Enforcer) -> None:
+    """Raise if the tool cannot be guarded by the enforcer."""
+    current = enforcer_of(tool)
+    if current is enforcer:
+        return
+    if current is not None:
+        raise ConfigurationError(
+            f"expected tool {tool.name!r} to be guarded by this enforcer or by none, got one that another guards; "
+            "call unprotect(tool) first"
+        )
+    for slot in FUNCTIONS:
+        function = tool.__dict__.get(slot)
+        owner = function_enforcer(function)
+        if (owner is not None and owner is not enforcer) or hasattr(function, _GUARDED_FUNCTION):
+            raise ConfigurationError(
+                f"expected tool {tool.name!r} with a bare function, got a guarded one; guard it once"
+            )
+    _check_class(base_of(tool))
+
+
+def _check_class(kind: type[BaseTool]) -> None:
+    for cls in kind.__mro__:
+        if cls.__module__.partition(".")[0] == "langchain_core":
+            continue
+        for name in _ENTRIES:
+            if name in cls.__dict__:
+                raise ConfigurationError(
+                    f"expected tools that run by way of _run() and _arun(), got {cls.__name__}, which has its own "
+                    f"{name}(); move its work into _run() or _arun()"
+                )
+        for name in METHODS:
+            if isinstance(cls.__dict__.get(name), staticmethod | classmethod):
+                raise ConfigurationError(f"expected {name}() of {cls.__name__} as an ordinary method")

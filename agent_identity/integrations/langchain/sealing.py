@@ -1,0 +1,333 @@
+"""The classes of guarded tools.
+
+A guarded tool is an instance of a subclass of its own class, made for one enforcer. All that guards it
+stands in that subclass, so whatever makes a copy of a tool makes a guarded one.
+"""
+
+import functools
+import inspect
+import sys
+from abc import ABCMeta
+from collections.abc import Awaitable, Callable
+from types import FunctionType, MethodType
+from typing import Final, Never, NoReturn, cast, final
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from langchain_core.messages import ToolMessage
+from langchain_core.tools import BaseTool, StructuredTool, Tool
+
+from agent_identity.enforcement import Enforcer, Guard
+from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.integrations.langchain.passage import PASSAGE, Passage, Seam, sealed
+
+__all__ = ["FUNCTIONS", "METHODS", "base_of", "enforcer_of", "function_enforcer", "is_sealed", "seal", "unseal"]
+
+FUNCTIONS: Final = ("func", "coroutine")
+"""The fields that hold a tool's functions."""
+
+METHODS: Final = ("_run", "_arun")
+"""The methods that run a tool."""
+
+_STOCK: Final = (BaseTool, StructuredTool, Tool)
+_MAX_SEAMS: Final = 256
+_Body = Callable[..., object]
+_AsyncBody = Callable[..., Awaitable[object]]
+
+
+@final
+class Protection:
+    """What one enforcer knows about the tools of one class.
+
+    Args:
+        base: The class of the tools.
+        enforcer: The enforcer; ``None`` for tools that nobody guards any more, which run no more.
+    """
+
+    __slots__ = ("_layered", "_seams", "base", "bodies", "enforcer")
+
+    def __init__(self, base: type[BaseTool], enforcer: Enforcer | None) -> None:
+        self.base = base
+        self.enforcer = enforcer
+        self.bodies = {name: body for name in METHODS if (body := _own_method(base, name)) is not None}
+        functions = [name for name in FUNCTIONS if name in base.model_fields]
+        # Stock functions of one tool never call each other, so that a second one is always a second call.
+        self._layered = bool(self.bodies) and len(self.bodies) + len(functions) > 1
+        self._seams: dict[tuple[str, str], Seam] = {}
+
+    def seam(self, slot: str, body: _Body, tool: BaseTool) -> Seam:
+        """Return a new seam of a tool."""
+        guard = None if self.enforcer is None else self._guard(self.enforcer, tool)
+        return Seam(slot, body, guard, tool, layered=self._layered)
+
+    def method_seam(self, slot: str, tool: BaseTool) -> Seam:
+        """Return the seam of a method of a tool."""
+        key = slot, tool.name
+        seam = self._seams.get(key)
+        if seam is None or not seam.fits(tool):
+            if len(self._seams) >= _MAX_SEAMS:
+                self._seams.clear()
+            seam = self._seams[key] = self.seam(slot, self.bodies[slot], tool)
+        return seam
+
+    @staticmethod
+    def _guard(enforcer: Enforcer, tool: BaseTool) -> Guard:
+        return enforcer.guard(tool.name, outcome_of=_outcome_of)
+
+
+def _own_method(base: type[BaseTool], name: str) -> _Body | None:
+    """Return the method if the class runs tools in its own way; LangChain's own methods call the functions."""
+    owner = next(cls for cls in base.__mro__ if name in cls.__dict__)
+    return None if owner in _STOCK else cast("_Body", getattr(base, name))
+
+
+def _outcome_of(error: BaseException) -> str | None:
+    """Name the outcome of what LangGraph raises to leave a graph's node; it is no error.
+
+    LangGraph need not be there, and where it has not been imported nothing of it can have been raised.
+    """
+    errors = sys.modules.get("langgraph.errors")
+    if errors is None or not isinstance(error, errors.GraphBubbleUp):
+        return None
+    return "success" if isinstance(error, errors.ParentCommand) else "suspended"
+
+
+@final
+class _Wrapped:
+    """What is known about a function that stands in the place of a tool's own."""
+
+    __slots__ = ("body", "protection", "seam")
+
+    def __init__(self, body: _Body, protection: Protection, seam: Seam) -> None:
+        self.body = body
+        self.protection = protection
+        self.seam = seam
+
+
+_WRAPPED: Final[WeakKeyDictionary[object, _Wrapped]] = WeakKeyDictionary()
+"""By identity: an attribute of the function could be copied to another one, as functools.wraps does."""
+
+_SEALED: Final[WeakKeyDictionary[type, Protection]] = WeakKeyDictionary()
+_CLASSES: Final[WeakValueDictionary[tuple[type, int], type[BaseTool]]] = WeakValueDictionary()
+
+
+def _wrapped(function: object) -> _Wrapped | None:
+    return _WRAPPED.get(function) if type(function) is FunctionType else None
+
+
+def _replaced(protection: Protection, slot: str, tool: BaseTool) -> _Body | None:
+    """Return the guarded function of a tool, whoever last wrote the bare one there."""
+    stored = cast("_Body | None", tool.__dict__.get(slot))
+    if stored is None:
+        return None
+    known = _wrapped(stored)
+    if known is not None and known.protection.enforcer in (protection.enforcer, None):
+        if known.protection is protection and known.seam.fits(tool):
+            return stored
+        stored = known.body
+    seam = protection.seam(slot, stored, tool)
+    wrapper = sealed(stored, lambda _args: seam)
+    _WRAPPED[wrapper] = _Wrapped(stored, protection, seam)
+    vars(tool)[slot] = wrapper
+    return wrapper
+
+
+@final
+class _Function:
+    """A field that holds a function of the tool: whatever is put there is guarded when it is read."""
+
+    __slots__ = ("_protection", "_slot")
+
+    def __init__(self, slot: str, protection: Protection) -> None:
+        self._slot = slot
+        self._protection = protection
+
+    def __get__(self, tool: BaseTool | None, owner: type) -> _Body | None:
+        if tool is None:
+            # Fields of a pydantic model are no attributes of its class.
+            raise AttributeError(self._slot)
+        return _replaced(self._protection, self._slot, tool)
+
+    def __set__(self, tool: BaseTool, value: object) -> None:
+        vars(tool)[self._slot] = value
+
+
+@final
+class _Fixed:
+    """A method that no attribute of an instance can replace."""
+
+    __slots__ = ("_method", "_name")
+
+    def __init__(self, name: str, method: _Body) -> None:
+        self._name = name
+        self._method = method
+
+    def __get__(self, tool: BaseTool | None, owner: type) -> _Body:
+        return self._method if tool is None else MethodType(self._method, tool)
+
+    def __set__(self, tool: BaseTool, value: object) -> NoReturn:
+        raise ConfigurationError(
+            f"expected {self._name}() of the guarded tool {tool.name!r} to stay; "
+            "replace it before protect(), or call unprotect() first"
+        )
+
+
+def _class_of(base: type[BaseTool], enforcer: Enforcer | None) -> type[BaseTool]:
+    """Return the guarded subclass of a class of tools for one enforcer."""
+    # While the class lives it holds the enforcer, so that no other enforcer can have the same id.
+    key = base, id(enforcer)
+    found = _CLASSES.get(key)
+    if found is None:
+        found = _make_class(base, Protection(base, enforcer))
+        _CLASSES[key] = found
+    return found
+
+
+def _make_class(base: type[BaseTool], protection: Protection) -> type[BaseTool]:
+    namespace: dict[str, object] = {
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+        "__doc__": base.__doc__,
+        "__slots__": (),
+        "__reduce_ex__": _reduce,
+        "__init_subclass__": classmethod(_refuse_subclass),
+        "run": _Fixed("run", _run(base)),
+        "arun": _Fixed("arun", _arun(base)),
+    }
+    for name in METHODS:
+        own = protection.bodies.get(name)
+        method = getattr(base, name) if own is None else _method(name, own, protection)
+        namespace[name] = _Fixed(name, method)
+    for name in FUNCTIONS:
+        if name in base.model_fields:
+            namespace[name] = _Function(name, protection)
+    # Nothing of the model changes, so pydantic's metaclass must not build it anew.
+    made = ABCMeta.__new__(type(base), base.__name__, (base,), namespace)
+    _SEALED[made] = protection
+    return made
+
+
+def _method(name: str, body: _Body, protection: Protection) -> _Body:
+    return sealed(body, lambda args: protection.method_seam(name, cast("BaseTool", args[0])))
+
+
+def _refuse_subclass(cls: type[Never], /, **_kwargs: object) -> NoReturn:
+    raise TypeError(f"expected a subclass of the class of {cls.__name__}, not of that of a guarded tool")
+
+
+def _passage(tool: BaseTool, tool_input: object, call_id: object) -> Passage:
+    given = dict(cast("dict[str, object]", tool_input)) if isinstance(tool_input, dict) else None
+    return Passage(tool, call_id if isinstance(call_id, str) else None, given)
+
+
+def _run(base: type[BaseTool]) -> _Body:
+    @functools.wraps(base.run)
+    def run(self: BaseTool, tool_input: object, *args: object, **kwargs: object) -> object:
+        passage = _passage(self, tool_input, kwargs.get("tool_call_id"))
+        token = PASSAGE.set(passage)
+        try:
+            return cast("_Body", base.run)(self, tool_input, *args, **kwargs)
+        except Denied as denied:
+            return _answer(passage, denied)
+        finally:
+            PASSAGE.reset(token)
+
+    return _unwrappable(run, base.run)
+
+
+def _arun(base: type[BaseTool]) -> _Body:
+    @functools.wraps(base.arun)
+    async def arun(self: BaseTool, tool_input: object, *args: object, **kwargs: object) -> object:
+        passage = _passage(self, tool_input, kwargs.get("tool_call_id"))
+        token = PASSAGE.set(passage)
+        try:
+            return await cast("_AsyncBody", base.arun)(self, tool_input, *args, **kwargs)
+        except Denied as denied:
+            return _answer(passage, denied)
+        finally:
+            PASSAGE.reset(token)
+
+    return _unwrappable(arun, base.arun)
+
+
+def _unwrappable(wrapper: _Body, original: _Body) -> _Body:
+    """Return the wrapper without the attribute that leads past it."""
+    del wrapper.__dict__["__wrapped__"]
+    wrapper.__dict__["__signature__"] = inspect.signature(original)
+    return wrapper
+
+
+def _answer(passage: Passage, denied: Denied) -> ToolMessage:
+    """Return a refusal as the model gets it.
+
+    Raises:
+        Denied: The call carries no id of a tool call, or the refusal is that of another call.
+    """
+    if passage.call_id is None or passage.tool is None or not passage.refused(denied):
+        raise denied
+    reference = f" (reference {denied.reference})" if denied.reference else ""
+    return ToolMessage(
+        f"refused: {denied.code}{reference}: {denied}",
+        status="error",
+        tool_call_id=passage.call_id,
+        name=passage.tool.name,
+    )
+
+
+def is_sealed(tool: BaseTool) -> bool:
+    """Tell whether the tool is guarded, or closed because nobody guards it any more."""
+    return type(tool) in _SEALED
+
+
+def base_of(tool: BaseTool) -> type[BaseTool]:
+    """Return the class of the tool as it is without a guard."""
+    protection = _SEALED.get(type(tool))
+    return type(tool) if protection is None else protection.base
+
+
+def enforcer_of(tool: BaseTool) -> Enforcer | None:
+    """Return the enforcer that guards the tool, if one does."""
+    protection = _SEALED.get(type(tool))
+    return None if protection is None else protection.enforcer
+
+
+def function_enforcer(function: object) -> Enforcer | None:
+    """Return the enforcer that guards a function as that of a tool, if one does."""
+    known = _wrapped(function)
+    return None if known is None else known.protection.enforcer
+
+
+def seal(tool: BaseTool, enforcer: Enforcer | None) -> None:
+    """Guard a tool that no enforcer guards; without an enforcer it refuses every call."""
+    object.__setattr__(tool, "__class__", _class_of(base_of(tool), enforcer))
+    for slot in FUNCTIONS:
+        # Reading puts the guarded function in the place of the bare one.
+        getattr(tool, slot, None)
+
+
+def unseal(tool: BaseTool) -> None:
+    """Make a sealed tool what it was before."""
+    object.__setattr__(tool, "__class__", base_of(tool))
+    vars(tool).update(_bare(tool))
+
+
+def _bare(tool: BaseTool) -> dict[str, object]:
+    """Return the bare functions of a tool by field."""
+    known = {slot: _wrapped(tool.__dict__.get(slot)) for slot in FUNCTIONS}
+    return {slot: wrapped.body for slot, wrapped in known.items() if wrapped is not None}
+
+
+def _reduce(tool: BaseTool, _protocol: object) -> tuple[object, ...]:
+    """Pickle the bare tool as a closed one: authority does not travel in pickles."""
+    base = base_of(tool)
+    if base.__reduce_ex__ is not object.__reduce_ex__ or base.__reduce__ is not object.__reduce__:
+        raise TypeError(f"expected {base.__name__} to leave pickling to pydantic; pickle it before protect()")
+    state = dict(tool.__getstate__())
+    state["__dict__"] = {**state["__dict__"], **_bare(tool)}
+    return _closed, (base, state)
+
+
+def _closed(base: type[BaseTool], state: dict[object, object]) -> BaseTool:
+    tool = base.__new__(base)
+    tool.__setstate__(state)
+    seal(tool, None)
+    return tool

@@ -1,0 +1,134 @@
+"""The public API as a type checker sees it. Never run; checked by mypy and pyright in strict mode."""
+
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from typing import assert_type
+
+from agent_identity import (
+    Agent,
+    Decision,
+    Denied,
+    Effect,
+    Enforcer,
+    Finding,
+    Grant,
+    Human,
+    Inspector,
+    Policy,
+    Report,
+    Request,
+    Rule,
+    RuleSet,
+    Scope,
+    Service,
+    SigningKey,
+    Task,
+    TrustStore,
+    check,
+    verify,
+)
+from agent_identity.constraints import OneOf, PathWithin, Range
+from agent_identity.policy import Content
+
+enforcer = Enforcer.open("evidence", policy=RuleSet(Rule(Effect.BLOCK, tools="delete_*", reason="kept")))
+assert_type(enforcer, Enforcer)
+
+
+@enforcer.tool
+def plain(invoice_id: str, limit: int = 10) -> str:
+    """Return text."""
+    return f"{invoice_id}{limit}"
+
+
+@enforcer.tool(name="fetch", data=["personal"], kind="http")
+async def coroutine(url: str) -> bytes:
+    """Return bytes."""
+    return url.encode()
+
+
+@enforcer.tool
+def generator(count: int) -> Generator[int, str, bool]:
+    """Yield numbers."""
+    text = yield count
+    return bool(text)
+
+
+@enforcer.tool
+async def async_generator(count: int) -> AsyncGenerator[int, None]:
+    """Yield numbers."""
+    yield count
+
+
+async def use() -> None:
+    """Use what the decorators return."""
+    assert_type(plain("INV-42", limit=3), str)
+    assert_type(await coroutine("x"), bytes)
+    assert_type(generator(3), Generator[int, str, bool])
+    assert_type(async_generator(3), AsyncGenerator[int, None])
+    plain(42)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(enforcer.bind(plain)("INV-42"), str)
+
+
+scope = Scope("plain", invoice_id=OneOf("INV-1", "INV-2")) | Scope({"pay": {"amount": Range(max=100)}, "open": {}})
+assert_type(scope, Scope)
+scope_of_paths = Scope("read", path=PathWithin("/data"))
+
+with enforcer.task("pay", principal=Human("a"), agent=Agent("b", owner="o"), scope=scope) as task:
+    assert_type(task, Task)
+    assert_type(task.grant, Grant)
+    assert_type(task.expires_at, int)
+    task.end()
+    with enforcer.delegate(Agent("c", owner="o"), scope=scope) as child:
+        assert_type(child, Task)
+    with enforcer.action("http_get", url="http://localhost") as call:
+        assert_type(call.arguments, Mapping[str, object])
+        call.result = 1
+
+
+async def run() -> None:
+    """Open a task in async code."""
+    async with enforcer.task("pay", principal=Service("a"), agent=Agent("b", owner="o"), scope=scope) as opened:
+        assert_type(opened, Task)
+
+
+class MyPolicy:
+    """A policy as users write one."""
+
+    name = "mine"
+    version = "1"
+    digest = "sha256:00"
+
+    def decide(self, request: Request) -> Decision:
+        """Allow everything."""
+        return Decision(effect=Effect.ALLOW, reason=request.tool.name)
+
+
+class MyInspector:
+    """An inspector as users write one."""
+
+    def inspect(self, content: Content) -> list[Finding]:
+        """Find nothing."""
+        return [] if content.value else []
+
+
+class Reader:
+    """Guarding a method keeps its signature."""
+
+    @enforcer.tool
+    def read(self, name: str) -> Iterator[str]:
+        """Return an iterator."""
+        return iter(name)
+
+
+policy: Policy = MyPolicy()
+inspector: Inspector = MyInspector()
+handler: Callable[..., object] = print
+assert_type(Reader().read("x"), Iterator[str])
+assert_type(check("evidence"), Report)
+assert_type(verify("traces.jsonl", TrustStore.load("trust.json")).exit_code, int)
+assert_type(SigningKey.generate(), SigningKey)
+Agent("no owner")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+try:
+    plain("INV-42")
+except Denied as denied:
+    assert_type(denied.code, str)
+    assert_type(denied.reference, str | None)

@@ -1,0 +1,99 @@
+"""Opening what a span carries: a signed record, or the reason why there is none to believe."""
+
+from base64 import urlsafe_b64decode
+from binascii import Error as Base64Error
+from collections.abc import Mapping
+from typing import Final, cast
+
+from agent_identity.canonical import decode_record
+from agent_identity.errors import TokenError, VerificationError
+from agent_identity.evidence.envelope import Attestation
+from agent_identity.evidence.records import check_record
+from agent_identity.identity import PublicKey, TrustStore
+
+__all__ = ["ATTESTATION", "OURS", "open_record"]
+
+OURS: Final = "agent_identity."
+"""How the names of our attributes begin."""
+
+ATTESTATION: Final = "agent_identity.attestation."
+"""How the names of the attributes begin that carry the signed record."""
+
+_NS: Final = 1_000_000_000
+_CODES: Final = frozenset({"unknown_payload_type", "bad_signature", "unknown_key", "key_not_valid_then"})
+
+
+def open_record(attributes: Mapping[str, object], trust: TrustStore) -> tuple[dict[str, object], bytes]:
+    """Return the record on a span, and its bytes: signed by a recorder key that was valid at its time, and well-formed.
+
+    Args:
+        attributes: The attributes of the span.
+        trust: The trusted keys.
+
+    Raises:
+        VerificationError: With code ``bad_attestation``, ``truncated``, ``unknown_payload_type``,
+            ``unknown_key``, ``bad_signature``, ``key_not_valid_then`` or ``malformed_record``.
+    """
+    used: list[str] = []
+
+    def lookup(thumbprint: str) -> PublicKey:
+        used.append(thumbprint)
+        trusted = trust.get(thumbprint, "recorder")
+        if trusted is None:
+            raise TokenError(
+                "expected a trusted recorder key, got another; add it to the trust file if it should be",
+                code="unknown_key",
+            )
+        return trusted.key
+
+    try:
+        body = Attestation.from_attributes(attributes).open(lookup)
+        record = _parse(body)
+        times = cast("dict[str, str]", record["time"])
+        trust.find(used[0], "recorder", at=int(times.get("end", times["start"])) // _NS)
+    except (VerificationError, TokenError) as error:
+        raise _explained(error, attributes) from None
+    return record, body
+
+
+def _parse(body: bytes) -> dict[str, object]:
+    try:
+        record = cast("dict[str, object]", decode_record(body))
+        check_record(record)
+    except ValueError as error:
+        raise VerificationError(str(error), code="malformed_record") from None
+    return record
+
+
+def _explained(error: VerificationError | TokenError, attributes: Mapping[str, object]) -> VerificationError:
+    if error.code in _CODES or error.code == "malformed_record":
+        return VerificationError(str(error), code=error.code)
+    payload = attributes.get(ATTESTATION + "payload")
+    if isinstance(payload, str) and (cut := _cut(payload, attributes.get(ATTESTATION + "signature"))):
+        return VerificationError(
+            f"the signed record was truncated: {cut}; exempt {ATTESTATION}* from attribute length limits",
+            code="truncated",
+        )
+    return VerificationError(str(error), code="bad_attestation")
+
+
+def _cut(payload: str, signature: object) -> str | None:
+    """Return what shows that an attestation was cut by a length limit, or ``None``."""
+    if isinstance(signature, str) and len(signature) < 128:
+        return f"its signature has {len(signature)} characters, not 128"
+    text, mark, _ = payload.partition("...")
+    try:
+        body = urlsafe_b64decode(text[: len(text) // 4 * 4])
+    except (Base64Error, ValueError):
+        return None
+    if body.startswith(b"{") and (mark or not body.rstrip().endswith(b"}")) and not _whole(text):
+        return f"its payload ends after {len(payload)} characters, inside the record"
+    return None
+
+
+def _whole(text: str) -> bool:
+    """Return whether base64 text without padding holds a record to its end."""
+    try:
+        return urlsafe_b64decode(text + "=" * (-len(text) % 4)).endswith(b"}")
+    except (Base64Error, ValueError):
+        return False

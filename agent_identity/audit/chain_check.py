@@ -1,0 +1,271 @@
+"""Whether the authority that records name was granted: chains of grants, and what was done under them.
+
+Records come before, between and after the grants that they name, so what each chain was used for is kept
+in compact form, and judged once, when all is read. Memory grows with the tasks, not with their calls.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, cast, final
+
+import orjson
+
+from agent_identity.audit.findings import Findings, Place
+from agent_identity.authority import MAX_TTL, SKEW, Chain, Grant, token_hash, verify_chain
+from agent_identity.errors import AttenuationError, TokenError
+from agent_identity.identity import PublicKey, TrustStore
+
+__all__ = ["Delegations", "Use"]
+
+_NS: Final = 1_000_000_000
+_UNTRUSTED: Final = frozenset({"unknown_key", "key_not_valid_then"})
+_MAX_TOOLS: Final = 1_024  # A scope names at most 256; whoever uses more is outside it.
+
+
+@final
+class Use:
+    """What records say and do under one grant.
+
+    Attributes:
+        principal: The member ``principal`` of its records.
+        agent: The member ``agent`` of its records.
+        chain: The member ``chain`` of its records.
+        task: The member ``task`` of its records, without the purpose.
+        agents: The agents of the chain.
+        grants: The hashes of the chain, in the bytes of the records.
+        task_facts: Expiry and id of the task, in the bytes of the records.
+        place: Its first record.
+        intents: The number of intents under it.
+        outcomes: The number of outcomes under it.
+        stated_intents: The number of intents that the end of the task states.
+        stated_outcomes: The number of outcomes that the end of the task states.
+        end: Where the task ended.
+    """
+
+    __slots__ = (
+        "agent",
+        "agents",
+        "chain",
+        "end",
+        "first",
+        "first_ns",
+        "grants",
+        "intents",
+        "last",
+        "last_ns",
+        "outcomes",
+        "place",
+        "principal",
+        "stated_intents",
+        "stated_outcomes",
+        "task",
+        "task_facts",
+        "tools",
+    )
+
+    def __init__(self, record: Mapping[str, object], place: Place) -> None:
+        self.principal = record["principal"]
+        self.agent = record["agent"]
+        self.chain = cast("Sequence[Mapping[str, str]]", record["chain"])
+        self.task = _without_purpose(record)
+        self.agents = tuple(link["id"] for link in self.chain)
+        self.grants = tuple(link["grant"].encode() for link in self.chain)
+        self.task_facts = (self.task.get("expires", "").encode(), self.task["id"].encode())
+        self.place = place
+        self.tools: dict[str, Place] = {}
+        self.first_ns = self.last_ns = -1
+        self.first = self.last = place
+        self.intents = self.outcomes = self.stated_intents = self.stated_outcomes = 0
+        self.end: Place | None = None
+
+    def allow(self, tool: str, at_ns: int, place: Place) -> None:
+        """Keep that a call of the tool was let through.
+
+        Args:
+            tool: The name of the tool.
+            at_ns: When it began, in nanoseconds since the Unix epoch.
+            place: The record that says so.
+        """
+        if tool not in self.tools and len(self.tools) < _MAX_TOOLS:
+            self.tools[tool] = place
+        if at_ns > self.last_ns:
+            self.last_ns, self.last = at_ns, place
+        if at_ns < self.first_ns or self.first_ns < 0:
+            self.first_ns, self.first = at_ns, place
+
+    def finish(self, counts: Mapping[str, str], place: Place) -> None:
+        """Keep what the end of the task states; a forked child states an end of its own."""
+        self.end = place
+        self.stated_intents = max(self.stated_intents, int(counts["intents"]))
+        self.stated_outcomes = max(self.stated_outcomes, int(counts["outcomes"]))
+
+    def allowed_before(self, tool: str, at_ns: int) -> bool:
+        """Return whether :meth:`allow` would add nothing."""
+        return self.first_ns <= at_ns <= self.last_ns and tool in self.tools
+
+    def says_the_same(self, record: Mapping[str, object]) -> bool:
+        """Return whether the record names the same parties, task and chain."""
+        return (
+            record["chain"] == self.chain
+            and record["principal"] == self.principal
+            and record["agent"] == self.agent
+            and record["task"] == self.task
+        )
+
+
+@final
+class Delegations:
+    """The grants of a source, and what its records did under them.
+
+    Args:
+        findings: Takes what is found.
+        step: The number of the step about grants.
+        trust: The trusted keys, or ``None``.
+    """
+
+    def __init__(self, findings: Findings, step: int, trust: TrustStore | None) -> None:
+        self._findings = findings
+        self._step = step
+        self._trust = trust
+        self._tokens: dict[str, str] = {}
+        self._uses: dict[bytes, Use] = {}
+
+    def add_grant(self, token: str, leaf: str, place: Place) -> None:
+        """Keep a grant that stands in the evidence of its own task.
+
+        Args:
+            token: The grant.
+            leaf: The hash by which the record beside it names the grant.
+            place: That record.
+        """
+        if token_hash(token) != leaf:
+            self._findings.add(self._step, "bad_grant", "expected the grant that the record names, got another", place)
+        else:
+            self._tokens[leaf] = token
+
+    def find(self, grant: bytes) -> Use | None:
+        """Return the use of a leaf grant, by its hash as it stands in the bytes of a record."""
+        return self._uses.get(grant)
+
+    def see(self, record: Mapping[str, object], place: Place) -> Use:
+        """Return the use that a record belongs to, having compared what it says with the earlier records.
+
+        Args:
+            record: A record of a task, of the right shape.
+            place: Where it is.
+        """
+        leaf = cast("Sequence[Mapping[str, str]]", record["chain"])[-1]["grant"].encode()
+        use = self._uses.get(leaf)
+        if use is None:
+            use = self._uses[leaf] = Use(record, place)
+        elif not use.says_the_same({**record, "task": _without_purpose(record)}):
+            self._findings.add(
+                self._step,
+                "claims_differ",
+                "expected principal, agent, task and chain as in the other records under the grant, got others",
+                place,
+            )
+        return use
+
+    def settle(self, *, absent: str | None) -> None:
+        """Judge every chain, now that all is read.
+
+        Args:
+            absent: Why a grant may be missing without a contradiction, or ``None`` if none may.
+        """
+        judged = unjudged = 0
+        for use in self._uses.values():
+            missing = [link["grant"] for link in use.chain if link["grant"] not in self._tokens]
+            if missing:
+                unjudged += 1
+                self._report_missing(use, absent)
+            elif self._trust is not None:
+                judged += self._judge(use, self._trust)
+        self._findings.counts["chains_verified"] = judged
+        self._findings.counts["chains_not_checked"] = unjudged
+        if self._trust is None:
+            self._findings.skip(self._step, "no trusted keys")
+        elif unjudged and absent:
+            self._findings.skip(self._step, f"{judged} chains verified, {unjudged} not checked: {absent}")
+        else:
+            self._findings.done(self._step, f"{judged} chains verified")
+
+    def check_counts(self, step: int) -> None:
+        """Compare what the ends of tasks state with what is there; more may be there, from other threads."""
+        for use in self._uses.values():
+            if use.end is not None and (use.intents < use.stated_intents or use.outcomes < use.stated_outcomes):
+                self._findings.add(
+                    step,
+                    "counts_disagree",
+                    f"expected {use.stated_intents} intents and {use.stated_outcomes} outcomes of the task, "
+                    f"got {use.intents} and {use.outcomes}",
+                    use.end,
+                )
+
+    def _report_missing(self, use: Use, absent: str | None) -> None:
+        if absent is None:
+            message = "expected every grant of the chain in the evidence, got a chain with one that is not there"
+            self._findings.add(self._step, "unknown_grant", message, use.place)
+        else:
+            self._findings.add(self._step, "chain_not_checked", f"the chain was not checked: {absent}", use.place)
+
+    def _judge(self, use: Use, trust: TrustStore) -> bool:
+        """Verify the chain of a use and what was done under it; return whether the chain holds."""
+        try:
+            chain = _verify([self._tokens[link["grant"]] for link in use.chain], trust)
+        except (TokenError, AttenuationError) as error:
+            code = "unknown_issuer" if error.code in _UNTRUSTED else "bad_grant"
+            self._findings.add(self._step, code, f"the chain does not verify ({error.code}): {error}", use.place)
+            return False
+        if not _names(chain, use):
+            message = "expected principal, agents and task as the grants name them, got others"
+            self._findings.add(self._step, "claims_differ", message, use.place)
+            return False
+        self._judge_calls(chain.leaf, use)
+        return True
+
+    def _judge_calls(self, leaf: Grant, use: Use) -> None:
+        for tool, place in use.tools.items():
+            if tool not in leaf.scope.tools:
+                message = "expected only tools of the grant to be allowed, got another one"
+                self._findings.add(self._step, "tool_outside_grant", message, place)
+        early = use.first_ns >= 0 and use.first_ns < (leaf.issued_at - SKEW) * _NS
+        late = use.last_ns >= leaf.expires_at * _NS
+        for wrong, place in ((early, use.first), (late, use.last)):
+            if wrong:
+                message = "expected allowed calls within the life of the grant, got one outside it"
+                self._findings.add(self._step, "outside_grant_time", message, place)
+
+
+def _without_purpose(record: Mapping[str, object]) -> dict[str, str]:
+    task = cast("dict[str, str]", record["task"])
+    return {name: fact for name, fact in task.items() if name != "purpose"}
+
+
+def _verify(tokens: Sequence[str], trust: TrustStore) -> Chain:
+    """Verify a chain as of the time of its root; how long grants may live was for the enforcement point to say."""
+    used: list[str] = []
+
+    def anchor(thumbprint: str) -> PublicKey:
+        used.append(thumbprint)
+        trusted = trust.get(thumbprint, "issuer")
+        if trusted is None:
+            raise TokenError("expected a trusted issuer key, got another; add it to the trust file", code="unknown_key")
+        return trusted.key
+
+    chain = verify_chain(tokens, anchors=anchor, issuer=trust.issuer, now=None, max_lifetime=MAX_TTL)
+    trust.find(used[0], "issuer", at=chain.root.issued_at)
+    return chain
+
+
+def _names(chain: Chain, use: Use) -> bool:
+    """Return whether the records under a chain name what its grants name."""
+    leaf = chain.leaf
+    links = [{"id": grant.agent.id, "grant": grant.hash} for grant in chain.grants]
+    # Tuples of claims become the arrays that records have.
+    principal, agent = orjson.loads(orjson.dumps([leaf.principal.to_claim(), leaf.agent.to_claim()]))
+    expires = int(use.task.get("expires", "0"))
+    return (
+        (use.principal, use.agent, use.chain) == (principal, agent, links)
+        and use.task["id"] == leaf.task_id
+        and expires <= leaf.expires_at * _NS
+    )

@@ -1,0 +1,199 @@
+"""Collecting what a verification finds, with bounded memory, and drawing the verdicts from it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, NamedTuple, final
+
+from agent_identity.audit.report import (
+    Completeness,
+    Coverage,
+    Integrity,
+    Problem,
+    Report,
+    Severity,
+    SourceKind,
+    Step,
+    StepStatus,
+    TrustBasis,
+)
+
+__all__ = ["CODES", "MAX_KEPT", "NOWHERE", "Findings", "Place"]
+
+MAX_KEPT: Final = 1_000
+"""Problems that a report shows; all are counted."""
+
+_ORDER: Final[tuple[Severity, ...]] = ("contradicted", "cannot_tell", "incomplete", "notice")
+
+CODES: Final[Mapping[str, Severity]] = MappingProxyType(
+    {
+        # Trust and the checkpoint.
+        "nothing_to_verify": "cannot_tell",
+        "no_trust": "cannot_tell",
+        "bad_trust": "cannot_tell",
+        "no_checkpoint": "cannot_tell",
+        "unknown_key": "cannot_tell",
+        "key_not_valid_then": "cannot_tell",
+        "bad_checkpoint": "contradicted",
+        "bad_signature": "contradicted",
+        "wrong_origin": "contradicted",
+        "rolled_back": "contradicted",
+        # The log.
+        "unreadable": "cannot_tell",
+        "log_malformed": "contradicted",
+        "log_cut": "contradicted",
+        "log_changed": "contradicted",
+        "log_shrank": "contradicted",
+        "log_unsealed": "notice",
+        # The streams.
+        "head_mismatch": "contradicted",
+        "records_cut": "contradicted",
+        "malformed_line": "contradicted",
+        "malformed_record": "contradicted",
+        "wrong_stream": "contradicted",
+        "missing_records": "contradicted",
+        "out_of_order": "contradicted",
+        "duplicate_record": "contradicted",
+        "changed_record": "contradicted",
+        "after_end": "contradicted",
+        # Intents and outcomes.
+        "intent_missing": "contradicted",
+        "intent_mismatch": "contradicted",
+        "outcome_without_intent": "contradicted",
+        "unrecorded_intent": "incomplete",
+        "counts_disagree": "incomplete",
+        "unknown_outcome": "notice",
+        # Grants.
+        "bad_grant": "contradicted",
+        "unknown_grant": "contradicted",
+        "claims_differ": "contradicted",
+        "outside_grant_time": "contradicted",
+        "tool_outside_grant": "contradicted",
+        "allowed_without_task": "contradicted",
+        "unknown_issuer": "cannot_tell",
+        "chain_not_checked": "notice",
+        # Completeness of a ledger.
+        "stream_missing": "incomplete",
+        "stream_unknown": "incomplete",
+        "tail_unsealed": "incomplete",
+        "malformed_tail": "incomplete",
+        "torn_tail": "incomplete",
+        "rejected_tail": "incomplete",
+        "no_end": "incomplete",
+        "stream_empty": "notice",
+        "recovered": "notice",
+        # Spans.
+        "unsigned": "contradicted",
+        "bad_attestation": "contradicted",
+        "truncated": "contradicted",
+        "wrong_span": "contradicted",
+        "field_changed": "contradicted",
+        "two_versions": "contradicted",
+        "two_at_one_place": "contradicted",
+        "broken_link": "contradicted",
+        "unknown_payload_type": "cannot_tell",
+        "malformed_document": "incomplete",
+        "copy_changed": "notice",
+        "copy_redacted": "notice",
+        "duplicate_span": "notice",
+        # Spans against a ledger.
+        "differs_from_ledger": "contradicted",
+        "not_in_ledger": "contradicted",
+        "ledger_contradicted": "contradicted",
+        "ledger_not_verified": "incomplete",
+        "other_ledger": "incomplete",
+        "span_missing": "incomplete",
+    }
+)
+"""Every kind of problem, and what it does to the verdicts."""
+
+
+class Place(NamedTuple):
+    """Where a problem is; what is unknown is ``None``."""
+
+    record: str | None = None
+    stream: str | None = None
+    seq: int | None = None
+    line: int | None = None
+
+
+NOWHERE: Final = Place()
+"""For problems of the whole source."""
+
+
+@final
+class Findings:
+    """What was found so far, and how the steps stand.
+
+    Args:
+        source: What is verified.
+        steps: The names of the steps, in their order.
+    """
+
+    def __init__(self, source: SourceKind, steps: Sequence[str]) -> None:
+        self.counts: Counter[str] = Counter()
+        self.kinds: Counter[str] = Counter()
+        self.trust: TrustBasis = "none"
+        self.coverage: tuple[Coverage, ...] = ()
+        self.completeness_checked = False
+        self._source: SourceKind = source
+        self._names = tuple(steps)
+        self._kept: dict[Severity, list[Problem]] = {severity: [] for severity in _ORDER}
+        self._problems: Counter[Severity] = Counter()
+        self._status: dict[int, StepStatus] = {}
+        self._details: dict[int, str] = {}
+
+    def add(self, step: int, code: str, message: str, place: Place = NOWHERE) -> None:
+        """Keep a problem; the step in which it was found fails, or is not checked, accordingly."""
+        severity = CODES[code]
+        self._problems[severity] += 1
+        kept = self._kept[severity]
+        if len(kept) < MAX_KEPT:
+            kept.append(Problem(code, severity, *place, message))
+        if severity == "cannot_tell":
+            self._status.setdefault(step, "not_checked")
+        elif severity != "notice":
+            self._status[step] = "failed"
+
+    def skip(self, step: int, detail: str) -> None:
+        """Say why a step, or a part of it, could not be taken; a failure of the step stays a failure."""
+        self._status.setdefault(step, "not_checked")
+        self._details.setdefault(step, detail)
+
+    def done(self, step: int, detail: str) -> None:
+        """Say that a step was taken and what it covered; it passed unless something was found in it."""
+        self._status.setdefault(step, "passed")
+        self._details.setdefault(step, detail)
+
+    def number(self, severity: Severity) -> int:
+        """Return how many problems of this severity there are."""
+        return self._problems[severity]
+
+    def report(self) -> Report:
+        """Return the report over everything so far."""
+        findings = [problem for severity in _ORDER for problem in self._kept[severity]]
+        return Report(
+            source=self._source,
+            integrity=self._integrity(),
+            completeness=self._completeness(),
+            trust=self.trust,
+            counts=MappingProxyType(dict(sorted(self.counts.items()))),
+            kinds=MappingProxyType(dict(sorted(self.kinds.items()))),
+            findings=tuple(findings[:MAX_KEPT]),
+            problems=MappingProxyType({severity: self._problems[severity] for severity in _ORDER}),
+            coverage=self.coverage,
+            steps=tuple(
+                Step(number, name, self._status.get(number, "not_checked"), self._details.get(number, ""))
+                for number, name in enumerate(self._names, 1)
+            ),
+        )
+
+    def _integrity(self) -> Integrity:
+        if self.number("contradicted"):
+            return "contradicted"
+        return "cannot_tell" if self.number("cannot_tell") else "verified"
+
+    def _completeness(self) -> Completeness:
+        if self.number("incomplete"):
+            return "incomplete"
+        return "complete" if self.completeness_checked else "not_checked"

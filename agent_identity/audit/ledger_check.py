@@ -1,0 +1,183 @@
+"""Verifying an evidence directory: one signature proves every record up to the last seal."""
+
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias, final
+
+from agent_identity.audit.calls_check import Calls
+from agent_identity.audit.chain_check import Delegations
+from agent_identity.audit.findings import Findings, Place
+from agent_identity.audit.log_check import SignedLog, check_log
+from agent_identity.audit.stream_check import StreamCheck, Visit
+from agent_identity.evidence.streams import LedgerReader
+from agent_identity.identity import TrustedKey, TrustStore
+
+__all__ = ["LEDGER_STEPS", "LedgerCheck", "Progress"]
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Is told how many of how many bytes are read; 0 in all means that it is not known."""
+
+LEDGER_STEPS: Final = (
+    "trust and signature of the checkpoint",
+    "the log re-derives its checkpoint",
+    "the records re-derive the heads in the log",
+    "each record is in form and in place",
+    "intents and outcomes belong together",
+    "grants and chains, and tools within them",
+    "everything is there",
+    "arguments within the grants",
+)
+_TRUST, _HEADS, _RECORDS, _GRANTS, _ALL, _ARGUMENTS = 1, 3, 4, 6, 7, 8
+_NS: Final = 1_000_000_000
+_TICK: Final = 4_096  # Records between two reports of progress; some 50 ms.
+
+
+@final
+class LedgerCheck:
+    """Verifies one evidence directory.
+
+    1. The checkpoint of the log is signed by a trusted recorder key and names the trusted origin.
+    2. The entries of the log re-derive the root in the checkpoint. What follows is not sealed.
+    3. The records of each stream re-derive every head in the log, so that the stream only ever grew.
+       This proves every record up to the last head, by the one signature of step 1.
+    4. Each record is canonical, of its closed shape, in the stream that it names, and follows the one before
+       it; the first starts the stream, and nothing follows its end.
+    5. Each outcome of a call that ran has its intent, for the same task, tool and arguments. Intents
+       without outcome count as ``unknown``. Tasks did at least what their end states.
+    6. Each chain of grants verifies under the trusted issuer keys; the records name the principal and the
+       agents of the grants; what was allowed was a tool of the grant and in its lifetime.
+    7. Streams that the log knows are there, those that are there are in the log, and each is sealed to
+       its end.
+    8. Arguments are digests here and were compared with the grant before the call: not checked.
+
+    Args:
+        reader: The directory.
+        trust: The trusted keys, or ``None``.
+        findings: Takes what is found.
+    """
+
+    def __init__(self, reader: LedgerReader, trust: TrustStore | None, findings: Findings) -> None:
+        self._reader = reader
+        self._trust = trust
+        self._findings = findings
+        self._delegations = Delegations(findings, _GRANTS, trust)
+        self._calls = Calls(findings, self._delegations)
+
+    def run(
+        self,
+        *,
+        earlier: bytes | None = None,
+        total: int = 0,
+        progress: Progress | None = None,
+        visit: Visit | None = None,
+    ) -> None:
+        """Check everything.
+
+        Args:
+            earlier: A checkpoint of this log that was kept elsewhere.
+            total: Bytes in all streams, for the progress.
+            progress: Is told how far it is.
+            visit: Is shown each record that stands where it belongs.
+        """
+        findings = self._findings
+        if self._trust is None:
+            findings.add(_TRUST, "no_trust", "expected trusted keys, got none; pass the trust file of the recorder")
+        log = check_log(self._reader, self._trust, findings, earlier=earlier)
+        names = self._reader.streams()
+        if not names and not log.heads:
+            findings.add(_TRUST, "nothing_to_verify", "expected a ledger with records, got none")
+            return
+        findings.completeness_checked = True
+        streams: dict[str, StreamCheck] = {}
+        done = 0
+        for name in names:
+            streams[name] = stream = StreamCheck(name, log.heads.get(name), findings, self._calls, visit)
+            done = self._read(stream, done, total, progress)
+        missing = log.heads.keys() - streams.keys()
+        self._conclude(log, streams, missing)
+        self._count(log, streams)
+        self._check_completeness(streams, {name: log.heads[name].last_size for name in sorted(missing)})
+
+    def _read(self, stream: StreamCheck, done: int, total: int, progress: Progress | None) -> int:
+        offset = 0
+        for number, line in enumerate(self._reader.entries(stream.stream), 1):
+            offset = line.offset
+            stream.take(line)
+            if progress is not None and not number % _TICK:
+                progress(done + offset, total)
+        stream.finish()
+        if progress is not None:
+            progress(done + offset, total)
+        return done + offset
+
+    def _conclude(self, log: SignedLog, streams: Mapping[str, StreamCheck], missing: object) -> None:
+        findings = self._findings
+        records = sum(stream.lines for stream in streams.values())
+        detail = f"{sum(stream.sealed for stream in streams.values())} of {records} records in {len(streams)} streams"
+        if log.proved:
+            findings.done(_HEADS, detail)
+        else:
+            findings.skip(_HEADS, f"{detail} fit the log, but no trusted signature proves the log")
+        findings.done(_RECORDS, f"{records} records")
+        self._calls.finish()
+        self._delegations.settle(absent="a stream is missing" if missing else None)
+        findings.skip(_ARGUMENTS, "the ledger holds keyed digests of them")
+        self._check_key_times(log.signers, max((stream.latest_ns for stream in streams.values()), default=0))
+
+    def _check_key_times(self, signers: tuple[TrustedKey, ...], latest_ns: int) -> None:
+        """Check that a key signed which was still valid at the time of the latest record under it."""
+        if signers and all(key.not_after is not None and key.not_after < latest_ns // _NS for key in signers):
+            message = "expected a checkpoint by a key that was valid at the time of its records, got an older one"
+            self._findings.add(_TRUST, "key_not_valid_then", message)
+
+    def _count(self, log: SignedLog, streams: Mapping[str, StreamCheck]) -> None:
+        counts = self._findings.counts
+        records = sum(stream.lines for stream in streams.values())
+        sealed = sum(stream.sealed for stream in streams.values())
+        counts["records"] = records
+        counts["streams"] = len(streams)
+        counts["verified"] = sealed if log.proved else 0
+        counts["unsealed"] = sum(max(0, stream.lines - stream.committed) for stream in streams.values())
+        counts["recovered"] = len(self._calls.recovered)
+
+    def _check_completeness(self, streams: Mapping[str, StreamCheck], missing: Mapping[str, int]) -> None:
+        findings = self._findings
+        for name, size in missing.items():
+            message = f"expected the stream with {size} records, which the log commits to, got none; it was removed"
+            findings.add(_ALL, "stream_missing", message, Place(stream=name))
+        for stream in streams.values():
+            self._check_end(stream)
+        for name, found in self._calls.recovered.items():
+            self._report_recovered(name, found)
+        findings.counts["contradicted"] = findings.number("contradicted")
+        findings.done(_ALL, f"{len(streams)} streams")
+
+    def _check_end(self, stream: StreamCheck) -> None:
+        findings, place = self._findings, Place(stream=stream.stream, seq=stream.committed + 1)
+        if not stream.lines and not stream.committed and not stream.torn:
+            findings.add(_ALL, "stream_empty", "a stream that was begun holds no record", place)
+            return
+        recovered = stream.stream in self._calls.recovered
+        unsealed = stream.lines - stream.committed
+        if not stream.committed:
+            message = f"expected the log to commit to the stream, got {stream.lines} records that nothing proves"
+            findings.add(_ALL, "stream_unknown", message, place)
+        elif unsealed > 0:
+            message = f"expected a seal over all records, got {unsealed} after the last one; nothing proves them"
+            findings.add(_ALL, "tail_unsealed", message, place)
+        if stream.torn and not recovered:
+            findings.add(_ALL, "torn_tail", "expected whole lines, got a torn one at the end of the stream", place)
+        if not stream.ended and not recovered:
+            message = "expected the end of the stream, got none; its process still runs, was killed, or the end was cut"
+            findings.add(_ALL, "no_end", message, Place(stream=stream.stream, seq=stream.lines))
+
+    def _report_recovered(self, name: str, found: Mapping[str, str]) -> None:
+        place = Place(stream=name)
+        if found.get("rejected_bytes", "0") != "0":
+            message = "a later start found bytes in the stream that its process did not write, and did not seal them"
+            self._findings.add(_ALL, "rejected_tail", message, place)
+        self._findings.add(
+            _ALL,
+            "recovered",
+            f"its process died; a later start found {found['size']} records, {found['sealed_before']} of them sealed",
+            place,
+        )

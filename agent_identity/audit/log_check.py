@@ -1,0 +1,213 @@
+"""Steps 1 and 2 for a ledger: whose checkpoint it is, and whether the log is the one it commits to."""
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, final
+
+from agent_identity.audit.findings import Findings, Place
+from agent_identity.errors import VerificationError
+from agent_identity.evidence.checkpoint import Checkpoint, open_note
+from agent_identity.evidence.log import Head, unverified_checkpoint
+from agent_identity.evidence.merkle import CompactRange, leaf_hash
+from agent_identity.evidence.streams import LedgerReader
+from agent_identity.identity import TrustedKey, TrustStore
+
+__all__ = ["Heads", "SignedLog", "check_log"]
+
+_TRUST: Final = 1
+_LOG: Final = 2
+_HEAD: Final = struct.Struct(">Q32s")
+
+
+@final
+class Heads:
+    """The heads of one stream in the order in which the log has them, 40 bytes each."""
+
+    __slots__ = ("_packed", "last_root", "last_size")
+
+    def __init__(self) -> None:
+        self._packed = bytearray()
+        self.last_size: int = 0
+        self.last_root: bytes = b""
+
+    def add(self, head: Head) -> None:
+        """Keep a head.
+
+        Raises:
+            ValueError: The stream would have shrunk or changed.
+        """
+        if head.size < self.last_size or (head.size == self.last_size and head.root != self.last_root):
+            raise ValueError("expected a stream that only grows, got a head that takes records back")
+        if head.size > self.last_size:
+            self._packed += _HEAD.pack(head.size, head.root)
+            self.last_size, self.last_root = head.size, head.root
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        return iter(_HEAD.iter_unpack(bytes(self._packed)))
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SignedLog:
+    """What the log says about the streams.
+
+    Attributes:
+        heads: The heads of each stream that the checkpoint covers.
+        proved: Whether a trusted key signed the checkpoint and the log is the one it commits to.
+        signers: The trusted keys that signed.
+    """
+
+    heads: Mapping[str, Heads]
+    proved: bool
+    signers: tuple[TrustedKey, ...]
+
+
+def check_log(
+    reader: LedgerReader, trust: TrustStore | None, findings: Findings, *, earlier: bytes | None = None
+) -> SignedLog:
+    """Check the log of a ledger against its checkpoint.
+
+    1. The checkpoint is signed by a trusted recorder key and names the trusted origin (C2SP signed-note).
+    2. The entries of the log re-derive its root (RFC 6962 §2.1); what follows is not sealed. A checkpoint
+       that was kept elsewhere is one that this log went through.
+
+    Args:
+        reader: The ledger.
+        trust: The trusted keys, or ``None``.
+        findings: Takes what is found.
+        earlier: A checkpoint of this log that was kept elsewhere.
+    """
+    note = reader.checkpoint()
+    checkpoint, signers = _open_checkpoint(note, trust, findings, "the checkpoint of the ledger")
+    anchors = [] if checkpoint is None else [checkpoint]
+    if earlier is not None:
+        kept, kept_by = _open_checkpoint(earlier, trust, findings, "the checkpoint kept elsewhere")
+        if kept is not None and kept_by:
+            anchors.append(kept)
+    if checkpoint is not None and signers:
+        findings.done(_TRUST, f"signed by a trusted recorder key for the origin {checkpoint.origin}")
+    heads, derived = _derive(reader, checkpoint, anchors, findings)
+    if checkpoint is None:
+        findings.skip(_LOG, "there is no checkpoint to compare with")
+    return SignedLog(heads, derived and bool(signers), signers)
+
+
+def _open_checkpoint(
+    note: bytes | None, trust: TrustStore | None, findings: Findings, what: str
+) -> tuple[Checkpoint | None, tuple[TrustedKey, ...]]:
+    if note is None:
+        findings.add(
+            _TRUST, "no_checkpoint", f"expected {what} at log/checkpoint, got none; nothing proves the records"
+        )
+        return None, ()
+    try:
+        checkpoint = unverified_checkpoint(note)
+    except VerificationError as error:
+        findings.add(_TRUST, "bad_checkpoint", f"{what}: {error}")
+        return None, ()
+    if trust is None:
+        return checkpoint, ()
+    keys = [trusted for trusted in trust.keys if trusted.purpose == "recorder"]
+    try:
+        signed_by = open_note(note, {checkpoint.origin: [trusted.key for trusted in keys]}).signers
+    except VerificationError as error:
+        code = error.code if error.code in {"bad_signature", "unknown_key"} else "bad_checkpoint"
+        findings.add(_TRUST, code, f"{what}: {error}")
+        return checkpoint, ()
+    if trust.origin is not None and checkpoint.origin != trust.origin:
+        findings.add(_TRUST, "wrong_origin", f"expected {what} to be of the trusted origin, got one of another log")
+    return checkpoint, tuple(trusted for trusted in keys if trusted.key in signed_by)
+
+
+@final
+class _Derivation:
+    """The log as far as it was read."""
+
+    def __init__(self, checkpoint: Checkpoint | None, anchors: list[Checkpoint], findings: Findings) -> None:
+        self.heads: dict[str, Heads] = {}
+        self.tree = CompactRange()
+        self.whole = True
+        self._checkpoint = checkpoint
+        self._anchors = anchors
+        self._findings = findings
+
+    def take(self, entry: bytes, line: int) -> None:
+        self.tree.append(leaf_hash(entry))
+        if self._checkpoint is not None and self.tree.size <= self._checkpoint.size:
+            self._keep(entry, line, self._checkpoint.origin)
+        self.compare()
+
+    def _keep(self, entry: bytes, line: int, origin: str) -> None:
+        place = Place(line=line)
+        try:
+            head, named = Head.from_entry(entry)
+        except ValueError as error:
+            self._findings.add(_LOG, "log_malformed", f"an entry of the log is malformed: {error}", place)
+            return
+        place = Place(line=line, stream=head.stream)
+        if named != origin:
+            self._findings.add(_LOG, "wrong_origin", "expected entries of this log, got one of another origin", place)
+        try:
+            self.heads.setdefault(head.stream, Heads()).add(head)
+        except ValueError as error:
+            self._findings.add(_LOG, "log_shrank", str(error), place)
+
+    def compare(self) -> None:
+        for anchor in self._anchors:
+            if anchor.size == self.tree.size and anchor.root != self.tree.root() and self.whole:
+                self._contradict(anchor)
+
+    def _contradict(self, anchor: Checkpoint) -> None:
+        if anchor is self._checkpoint:
+            self.whole = False
+            self._findings.add(
+                _LOG, "log_changed", f"expected the {anchor.size} entries that the checkpoint covers, got others"
+            )
+        else:
+            self._findings.add(
+                _TRUST,
+                "rolled_back",
+                f"expected the {anchor.size} entries of the checkpoint kept elsewhere, got others",
+            )
+
+    def finish(self) -> None:
+        for anchor in self._anchors:
+            if anchor.size <= self.tree.size:
+                continue
+            got = f"expected at least {anchor.size} entries in the log, got {self.tree.size}"
+            if anchor is self._checkpoint:
+                self.whole = False
+                self._findings.add(_LOG, "log_cut", f"{got}; the checkpoint proves that there were more")
+            else:
+                self._findings.add(
+                    _TRUST, "rolled_back", f"{got}; the checkpoint kept elsewhere proves that there were"
+                )
+
+
+def _derive(
+    reader: LedgerReader, checkpoint: Checkpoint | None, anchors: list[Checkpoint], findings: Findings
+) -> tuple[Mapping[str, Heads], bool]:
+    log = _Derivation(checkpoint, anchors, findings)
+    log.compare()  # An empty log has a root as well.
+    number = 0
+    for number, line in enumerate(reader.log_entries(), 1):
+        if line.record is not None:
+            log.take(line.record, number)
+        elif line.problem == "torn":
+            findings.add(_LOG, "log_unsealed", "the last line of the log is torn", Place(line=number))
+        elif line.problem == "unreadable":
+            if line.offset:
+                findings.add(_LOG, "unreadable", "the log cannot be read to its end", Place(line=number))
+        else:
+            log.whole = False
+            findings.add(_LOG, "log_malformed", "expected an entry of the log in this line", Place(line=number))
+    log.finish()
+    covered = 0 if checkpoint is None else checkpoint.size
+    unsealed = log.tree.size - covered
+    if unsealed > 0:
+        findings.counts["log_unsealed"] = unsealed
+        findings.add(_LOG, "log_unsealed", f"{unsealed} entries of the log follow its checkpoint and prove nothing yet")
+    if checkpoint is not None:
+        findings.done(_LOG, f"{covered} entries")
+    return log.heads, log.whole and checkpoint is not None

@@ -1,0 +1,124 @@
+"""What there is to verify, and whose signatures count."""
+
+import io
+import os
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final, TypeAlias, cast, final
+
+from agent_identity.errors import ConfigurationError
+from agent_identity.evidence.layout import Layout
+from agent_identity.evidence.otlp import ByteLines
+from agent_identity.identity import TrustStore
+
+__all__ = [
+    "Counted",
+    "PathLike",
+    "Source",
+    "Trust",
+    "directory_of",
+    "opened",
+    "size_of_files",
+    "size_of_ledger",
+    "to_trust",
+]
+
+PathLike: TypeAlias = str | os.PathLike[str]
+"""The path of a file or directory."""
+
+Source: TypeAlias = PathLike | Sequence[PathLike] | ByteLines
+"""An evidence directory, OTLP/JSON files, ``-`` for standard input, or an open binary stream."""
+
+Trust: TypeAlias = TrustStore | PathLike | None
+"""Trusted keys, or the path of a trust file."""
+
+STANDARD_INPUT: Final = "-"
+
+
+def to_trust(trust: Trust) -> TrustStore | None:
+    """Return the trusted keys.
+
+    Raises:
+        ConfigurationError: The trust file is unusable.
+    """
+    if trust is None or isinstance(trust, TrustStore):
+        return trust
+    return TrustStore.load(trust)
+
+
+def directory_of(source: object) -> str | None:
+    """Return the evidence directory that a source names, or ``None`` if it names something else.
+
+    Its ``ledger`` folder stands for the directory as well.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return None
+    root = Path(cast("PathLike", source)).absolute()
+    if not root.is_dir():
+        return None
+    if root.name == "ledger" and (root.parent / "log").is_dir():
+        root = root.parent
+    return str(root)
+
+
+def size_of_ledger(directory: str, streams: Sequence[str]) -> int:
+    """Return the bytes in the streams of a ledger; what cannot be seen counts nothing."""
+    layout = Layout.of(directory)
+    return sum(_size(layout.entries(stream)) for stream in streams)
+
+
+def size_of_files(sources: Sequence[PathLike | ByteLines]) -> int:
+    """Return the bytes in files, or 0 if one of them has no size."""
+    sizes = [
+        _size(source) if isinstance(source, str | os.PathLike) and source != STANDARD_INPUT else 0 for source in sources
+    ]
+    return sum(sizes) if all(sizes) else 0
+
+
+def _size(path: PathLike) -> int:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0
+
+
+@contextmanager
+def opened(source: PathLike | ByteLines) -> Generator[ByteLines]:
+    """Open one file of spans for reading.
+
+    Raises:
+        ConfigurationError: It cannot be opened.
+    """
+    if not isinstance(source, str | os.PathLike):
+        yield source
+    elif source == STANDARD_INPUT:
+        yield _standard_input()
+    else:
+        try:
+            file = open(source, "rb")  # noqa: PTH123, SIM115  The path may be any that open() takes.
+        except OSError as error:
+            raise ConfigurationError(
+                f"expected a file of spans or an evidence directory, got '{error.strerror}'; check the path"
+            ) from None
+        with file:
+            yield file
+
+
+def _standard_input() -> BinaryIO:
+    return io.BufferedReader(io.FileIO(0, closefd=False))
+
+
+@final
+class Counted:
+    """Lines of a file, with the number of bytes that were read."""
+
+    def __init__(self, source: ByteLines, count: Callable[[int], None]) -> None:
+        self._source = source
+        self._count = count
+
+    def readline(self, limit: int, /) -> bytes:
+        """Return the next line, at most ``limit`` bytes of it."""
+        line = self._source.readline(limit)
+        self._count(len(line))
+        return line

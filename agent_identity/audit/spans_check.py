@@ -1,0 +1,243 @@
+"""Verifying spans, wherever they were copied from: each carries its record and the signature over it."""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Final, cast, final
+
+from agent_identity.audit.attestations import ATTESTATION, OURS, open_record
+from agent_identity.audit.chain_check import Delegations
+from agent_identity.audit.coverage import CoverageTable, is_tool_call
+from agent_identity.audit.findings import Findings, Place
+from agent_identity.errors import VerificationError
+from agent_identity.evidence.merkle import leaf_hash
+from agent_identity.evidence.mirror import compare
+from agent_identity.evidence.otlp import ByteLines, Malformed, SpanData, read_spans
+from agent_identity.identity import TrustStore
+
+__all__ = ["SPAN_STEPS", "SpansCheck"]
+
+SPAN_STEPS: Final = (
+    "the file can be read",
+    "each record is signed by a trusted recorder key",
+    "each record is in form",
+    "each record belongs to the span that carries it",
+    "the plain attributes say what the record says",
+    "grants and chains, and tools within them",
+    "no record twice with different content",
+    "everything is there",
+    "arguments within the grants",
+)
+_READ, _SIGNED, _FORM, _SPAN, _COPY, _GRANTS, _ONCE, _ALL, _ARGUMENTS = range(1, 10)
+_SHORT: Final = (1 << 64) - 1
+_GRANT: Final = "agent_identity.delegation.grant"
+_JWS: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]{86}", re.ASCII)
+_NAMED: Final = 5  # Attributes that a message names.
+_TICK: Final = 256  # Spans between two reports of progress; some 50 ms.
+_STEP_OF: Final[Mapping[str, int]] = {"malformed_record": _FORM}
+_OTHERS_MAY_SET: Final = frozenset({"user.id", "error.type", "gen_ai.agent.name", "gen_ai.tool.call.id"})
+"""Conventional attributes that other libraries and collectors set and hash as well."""
+
+
+@final
+class SpansCheck:
+    """Verifies the spans of one or more files.
+
+    1. The file is OTLP/JSON; parts of it that are not are named, and the rest is read.
+    2. A span with attributes of ours carries a record, signed (DSSE v1) by a recorder key that is trusted
+       and was valid at the time of the record.
+    3. The record is canonical and of the closed shape of its kind.
+    4. Trace and span in the record are those of the span that carries it.
+    5. The plain attributes say the same. What was blanked by a scrubber or removed is no contradiction.
+    6. Each chain whose grants are in the file verifies under the trusted issuer keys, names the parties
+       that the records name, and covers the tools that were allowed, in its lifetime.
+    7. A record that is there twice is the same twice; a place in a stream has one record, and that
+       continues the record of the place before, if this is there.
+    8. Spans are sampled and dropped, so that only a ledger can say whether all are there.
+    9. Arguments are digests here: not checked.
+
+    Args:
+        trust: The trusted keys, or ``None``, with which nothing can be verified.
+        findings: Takes what is found.
+        redacted: Attributes that a collector is known to rewrite; a change of them is no contradiction.
+    """
+
+    def __init__(self, trust: TrustStore | None, findings: Findings, *, redacted: Collection[str] = ()) -> None:
+        self._trust = trust
+        self._findings = findings
+        self._redacted = _OTHERS_MAY_SET.union(redacted)
+        self._delegations = Delegations(findings, _GRANTS, trust)
+        self._coverage = CoverageTable()
+        self._streams: dict[str, int] = {}
+        self._places: dict[int, int] = {}
+        self._leaves: dict[str, int] = {}
+
+    def records(self) -> dict[str, tuple[str, int]]:
+        """Return, by id, the stream of each verified record and the first 64 bits of its leaf hash."""
+        names = list(self._streams)
+        return {name: (names[packed >> 64], packed & _SHORT) for name, packed in self._leaves.items()}
+
+    def read(self, source: ByteLines, progress: Callable[[], None] | None = None) -> None:
+        """Verify the spans of a file.
+
+        Args:
+            source: The file, open in binary mode.
+            progress: Called now and then.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        counts = self._findings.counts
+        for item in read_spans(source):
+            if isinstance(item, Malformed):
+                counts["malformed"] += 1
+                self._findings.add(_READ, "malformed_document", item.message, Place(line=item.line))
+                continue
+            counts["spans"] += 1
+            self._take(item)
+            if progress is not None and not counts["spans"] % _TICK:
+                progress()
+
+    def finish(self) -> None:
+        """Say what can only be said once everything is read."""
+        findings, counts = self._findings, self._findings.counts
+        findings.coverage = self._coverage.rows()
+        for name in ("spans", "records", "verified", "contradicted", "duplicates", "unattributed"):
+            counts[name] += 0  # So that the report has them all.
+        if self._trust is None:
+            findings.add(_SIGNED, "no_trust", "expected trusted keys, got none; pass the trust file of the recorder")
+        elif not counts["records"]:
+            message = f"expected spans with signed records, got none among {counts['spans']} spans"
+            findings.add(_SIGNED, "nothing_to_verify", message)
+        else:
+            for step in (_SIGNED, _FORM, _SPAN, _COPY):
+                findings.done(step, f"{counts['records']} records")
+            findings.done(_ONCE, f"{counts['records']} records, {counts['duplicates']} of them again")
+            self._delegations.settle(absent="not all its grants are in the file")
+        findings.done(_READ, f"{counts['spans']} spans")
+        findings.skip(_ALL, "spans are sampled and dropped; compare with a ledger")
+        findings.skip(_ARGUMENTS, "spans hold keyed digests of them")
+
+    def _take(self, span: SpanData) -> None:
+        record = self._open(span)
+        if is_tool_call(span.attributes):
+            principal = record.get("principal") if record else None
+            kind = cast("dict[str, str]", principal)["kind"] if principal else None
+            self._coverage.add(span, kind)
+
+    def _open(self, span: SpanData) -> dict[str, object] | None:
+        """Return the record of a span if it is verified and belongs to it."""
+        attributes = span.attributes
+        ours = [name for name in attributes if name.startswith(OURS)]
+        if not ours:
+            return None
+        counts, place = self._findings.counts, _claimed_place(span)
+        counts["records"] += 1
+        if not any(name.startswith(ATTESTATION) for name in ours):
+            message = (
+                f"expected a signature beside the {OURS}* attributes of the span, got none; it was removed or forged"
+            )
+            self._findings.add(_SIGNED, "unsigned", message, place)
+            counts["contradicted"] += 1
+            return None
+        if self._trust is None:
+            return None
+        try:
+            record, body = open_record(attributes, self._trust)
+        except VerificationError as error:
+            step = _STEP_OF.get(error.code, _SIGNED)
+            code = error.code
+            self._findings.add(step, code, str(error), place)
+            counts["unknown_key" if code in {"unknown_key", "key_not_valid_then"} else "contradicted"] += 1
+            return None
+        return self._judge(span, record, leaf_hash(body))
+
+    def _judge(self, span: SpanData, record: dict[str, object], leaf: bytes) -> dict[str, object] | None:
+        counts, place = self._findings.counts, _place(record, span.line)
+        if record.get("trace") != {"trace": span.trace_id, "span": span.span_id}:
+            message = "expected the record of this span, got that of another; it was moved"
+            self._findings.add(_SPAN, "wrong_span", message, place)
+            counts["contradicted"] += 1
+            return None
+        agrees = self._compare(record, span.attributes, place)
+        once = self._keep(record, leaf, place)
+        if once is None:
+            return record if agrees else None
+        counts["verified" if agrees and once else "contradicted"] += 1
+        self._count(record, place, span.attributes)
+        return record if agrees and once else None
+
+    def _count(self, record: Mapping[str, object], place: Place, attributes: Mapping[str, object]) -> None:
+        findings = self._findings
+        findings.kinds[cast("str", record["kind"])] += 1
+        if "outcome" in record:
+            findings.counts[cast("str", record["outcome"])] += 1
+        if "chain" not in record:
+            findings.counts["unattributed"] += 1
+            return
+        use = self._delegations.see(record, place)
+        grant = attributes.get(_GRANT)
+        # One that was cut or blanked on the way is as good as none; it is not part of the record.
+        if isinstance(grant, str) and _JWS.fullmatch(grant):
+            self._delegations.add_grant(grant, use.chain[-1]["grant"], place)
+        decision = cast("dict[str, str] | None", record.get("decision"))
+        if decision is not None and decision["effect"] != "block":
+            start_ns = int(cast("dict[str, str]", record["time"])["start"])
+            use.allow(cast("dict[str, str]", record["action"])["tool"], start_ns, place)
+
+    def _compare(self, record: Mapping[str, object], attributes: Mapping[str, object], place: Place) -> bool:
+        """Compare the plain attributes with the record; return whether none contradicts it."""
+        agrees, hidden = True, list[str]()
+        for field in compare(record, attributes):
+            if field.verdict == "changed":
+                known = field.attribute in self._redacted
+                agrees = agrees and known
+                message = f"expected {field.attribute} as it is signed, got another value; it was changed"
+                self._findings.add(_COPY, "copy_changed" if known else "field_changed", message, place)
+            elif field.verdict != "match":
+                hidden.append(field.attribute)
+        if hidden:
+            self._findings.counts["redacted"] += 1
+            message = f"{len(hidden)} attributes are missing or blanked: {', '.join(hidden[:_NAMED])}"
+            self._findings.add(_COPY, "copy_redacted", message, place)
+        return agrees
+
+    def _keep(self, record: Mapping[str, object], leaf: bytes, place: Place) -> bool | None:
+        """Hold a record against those before it; return whether they fit, ``None`` if it is one of them."""
+        stream = cast("dict[str, str]", record["stream"])
+        # Numbers keep the tables small: 64 bits of the hash, the stream before them; or place, and stream.
+        short = int.from_bytes(leaf[:8])
+        number = self._streams.setdefault(stream["id"], len(self._streams)) << 64
+        known = self._leaves.get(cast("str", record["id"]))
+        if known == number | short:
+            self._findings.counts["duplicates"] += 1
+            return None
+        key = number | int(stream["seq"])
+        occupant = self._places.setdefault(key, short)
+        if known is None:
+            self._leaves[cast("str", record["id"])] = number | short
+        else:
+            self._findings.add(_ONCE, "two_versions", "expected one record of this id, got two different ones", place)
+        if occupant != short:
+            message = "expected one record at this place of the stream, got two different ones"
+            self._findings.add(_ONCE, "two_at_one_place", message, place)
+        before = self._places.get(key - 1)
+        linked = before is None or "prev" not in stream or before == int(stream["prev"][:16], 16)
+        if not linked:
+            message = "expected the record to continue the one before it in the stream, got two that do not fit"
+            self._findings.add(_ONCE, "broken_link", message, place)
+        return known is None and occupant == short and linked
+
+
+def _place(record: Mapping[str, object], line: int) -> Place:
+    stream = cast("dict[str, str]", record["stream"])
+    return Place(cast("str", record["id"]), stream["id"], int(stream["seq"]), line)
+
+
+def _claimed_place(span: SpanData) -> Place:
+    """Return where a span says its record is, for a message about a record that cannot be believed."""
+    identifier, stream = (span.attributes.get(OURS + name) for name in ("record.id", "stream.id"))
+    return Place(
+        identifier[:64] if isinstance(identifier, str) else None,
+        stream[:64] if isinstance(stream, str) else None,
+        line=span.line,
+    )

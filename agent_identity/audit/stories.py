@@ -1,0 +1,284 @@
+"""Who did what on whose behalf, through which chain, and what was refused and why: task by task.
+
+A story tells what the evidence says, not that it is true: verify first. Memory holds the tasks that are
+under way, each with a bounded number of calls.
+"""
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, cast, final
+
+import orjson
+
+from agent_identity.audit.attestations import ATTESTATION
+from agent_identity.audit.sources import PathLike, Source, directory_of, opened
+from agent_identity.errors import VerificationError
+from agent_identity.evidence.envelope import Attestation
+from agent_identity.evidence.otlp import ByteLines, SpanData, read_spans
+from agent_identity.evidence.records import check_record
+from agent_identity.evidence.streams import open_ledger
+from agent_identity.identity import b64url_decode
+
+__all__ = ["MAX_ACTIONS", "Action", "Story", "story"]
+
+MAX_ACTIONS: Final = 1_000
+"""Calls that a story tells; further ones are counted."""
+
+_MAX_UNDER_WAY: Final = 1_024
+_MAX_ENDED: Final = 64  # A task that has ended waits a while, for calls that were refused for this reason.
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One call and how it ended.
+
+    Attributes:
+        record: The id of the record.
+        at_ns: When it began, in nanoseconds since the Unix epoch.
+        tool: The name of the tool.
+        agents: The agents of the chain, root first; the last one acted.
+        effect: What was decided: ``allow``, ``warn``, ``block`` or ``route``.
+        outcome: How it ended; ``unknown`` if nothing says so.
+        reason: The code of the decision.
+        rule: The rule that matched.
+        why: The rule's reason in words.
+        argument: The argument that a refusal is about.
+        route: Where it was routed to.
+        error: The class of an error, or the code of a refusal.
+    """
+
+    record: str
+    at_ns: int
+    tool: str
+    agents: tuple[str, ...]
+    effect: str
+    outcome: str
+    reason: str
+    rule: str | None
+    why: str | None
+    argument: str | None
+    route: str | None
+    error: str | None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Story:
+    """One task, or the calls outside any task.
+
+    Attributes:
+        task: The id of the task; ``None`` for calls outside any.
+        purpose: What it was for, if the source says so; spans do not.
+        principal: On whose behalf.
+        principal_kind: ``human`` or ``service``.
+        agent: The agent that the principal trusted with it.
+        owner: Who is accountable for that agent.
+        started_ns: The earliest time in it, in nanoseconds since the Unix epoch.
+        ended_ns: When the task ended; ``None`` if nothing says so.
+        actions: The calls in their order, at most :data:`MAX_ACTIONS`.
+        omitted: How many more there were.
+        refused: How many calls were refused.
+    """
+
+    task: str | None
+    purpose: str | None
+    principal: str | None
+    principal_kind: str | None
+    agent: str | None
+    owner: str | None
+    started_ns: int
+    ended_ns: int | None
+    actions: tuple[Action, ...]
+    omitted: int
+    refused: int
+
+
+def story(source: Source) -> Iterator[Story]:
+    """Return what happened, a task at a time, in the order in which the tasks ended.
+
+    What cannot be read is left out: :func:`~agent_identity.audit.check` says what that is. Calls outside
+    any task come last.
+
+    Args:
+        source: As for :func:`~agent_identity.audit.check`.
+
+    Raises:
+        ConfigurationError: The source cannot be opened.
+    """
+    teller = _Teller()
+    for record in _records(source):
+        yield from teller.take(record)
+    yield from teller.finish()
+
+
+def _records(source: Source) -> Iterator[Mapping[str, object]]:
+    directory = directory_of(source)
+    if directory is not None:
+        yield from _well_formed(_ledger_bytes(directory))
+        return
+    sources = [source] if isinstance(source, str | os.PathLike) or not isinstance(source, Sequence) else source
+    for item in cast("Sequence[PathLike | ByteLines]", sources):
+        with opened(item) as file:
+            yield from _well_formed(_span_bytes(file))
+
+
+def _ledger_bytes(directory: str) -> Iterator[bytes]:
+    reader = open_ledger(directory)
+    for stream in reader.streams():
+        for line in reader.entries(stream):
+            if line.record is not None:
+                yield line.record
+
+
+def _span_bytes(file: ByteLines) -> Iterator[bytes]:
+    for item in read_spans(file):
+        if isinstance(item, SpanData) and f"{ATTESTATION}payload" in item.attributes:
+            try:
+                yield b64url_decode(Attestation.from_attributes(item.attributes).payload)
+            except VerificationError:
+                continue
+
+
+def _well_formed(documents: Iterable[bytes]) -> Iterator[Mapping[str, object]]:
+    for document in documents:
+        try:
+            record: object = orjson.loads(document)
+            if not isinstance(record, dict):
+                continue
+            check_record(cast("dict[str, object]", record))
+        except ValueError:
+            continue
+        yield cast("dict[str, object]", record)
+
+
+@final
+class _Draft:
+    """A story while it is being told."""
+
+    def __init__(self, record: Mapping[str, object]) -> None:
+        task = cast("Mapping[str, str]", record.get("task", {}))
+        principal = cast("Mapping[str, str]", record.get("principal", {}))
+        self.task = task.get("id")
+        self.purpose: str | None = None
+        self.principal, self.principal_kind = principal.get("id"), principal.get("kind")
+        self.agent: str | None = None
+        self.owner: str | None = None
+        self.started_ns = _start(record)
+        self.ended_ns: int | None = None
+        self.open: dict[str, Action] = {}
+        self.actions: list[Action] = []
+        self.omitted = 0
+        self.refused = 0
+
+    def take(self, record: Mapping[str, object]) -> None:
+        self.started_ns = min(self.started_ns, _start(record))
+        agents = _agents(record)
+        if len(agents) == 1:
+            agent = cast("Mapping[str, str]", record["agent"])
+            self.agent, self.owner = agent["id"], agent["owner"]
+        kind = record["kind"]
+        if kind == "task_start" and len(agents) == 1:
+            self.purpose = cast("Mapping[str, str]", record["task"]).get("purpose")
+        elif kind == "intent" and len(self.open) < MAX_ACTIONS:
+            self.open[cast("str", record["id"])] = _action(record, agents)
+        elif kind == "outcome":
+            self.open.pop(cast("str", record.get("intent", "")), None)
+            self.refused += record["outcome"] == "denied"
+            self._add(_action(record, agents))
+        elif kind == "task_end" and len(agents) == 1:
+            self.ended_ns = int(cast("Mapping[str, str]", record["time"]).get("end", self.started_ns))
+
+    def _add(self, action: Action) -> None:
+        if len(self.actions) < MAX_ACTIONS:
+            self.actions.append(action)
+        else:
+            self.omitted += 1
+
+    def finish(self) -> Story:
+        for action in self.open.values():
+            self._add(action)
+        return Story(
+            task=self.task,
+            purpose=self.purpose,
+            principal=self.principal,
+            principal_kind=self.principal_kind,
+            agent=self.agent,
+            owner=self.owner,
+            started_ns=self.started_ns,
+            ended_ns=self.ended_ns,
+            actions=tuple(sorted(self.actions, key=lambda action: (action.at_ns, action.record))),
+            omitted=self.omitted,
+            refused=self.refused,
+        )
+
+
+@final
+class _Teller:
+    """Sorts records to the tasks that they are part of."""
+
+    def __init__(self) -> None:
+        self._under_way: OrderedDict[str, _Draft] = OrderedDict()
+        self._ended: OrderedDict[str, _Draft] = OrderedDict()
+        self._outside: _Draft | None = None
+
+    def take(self, record: Mapping[str, object]) -> Iterator[Story]:
+        """Add a record, and return what is finished by it."""
+        if "chain" not in record:
+            self._take_outside(record)
+            return
+        task = cast("Mapping[str, str]", record["task"])["id"]
+        draft = self._under_way.get(task) or self._ended.get(task)
+        if draft is None:
+            draft = self._under_way[task] = _Draft(record)
+        draft.take(record)
+        if draft.ended_ns is not None and task in self._under_way:
+            self._ended[task] = self._under_way.pop(task)
+        if len(self._ended) > _MAX_ENDED:
+            yield self._ended.popitem(last=False)[1].finish()
+        if len(self._under_way) > _MAX_UNDER_WAY:
+            yield self._under_way.popitem(last=False)[1].finish()
+
+    def _take_outside(self, record: Mapping[str, object]) -> None:
+        if record["kind"] not in {"intent", "outcome"}:
+            return
+        if self._outside is None:
+            self._outside = _Draft(record)
+        self._outside.take(record)
+
+    def finish(self) -> Iterator[Story]:
+        """Return what is left."""
+        for drafts in (self._ended, self._under_way):
+            for draft in drafts.values():
+                yield draft.finish()
+        if self._outside is not None:
+            yield self._outside.finish()
+
+
+def _start(record: Mapping[str, object]) -> int:
+    return int(cast("Mapping[str, str]", record["time"])["start"])
+
+
+def _agents(record: Mapping[str, object]) -> tuple[str, ...]:
+    return tuple(link["id"] for link in cast("Sequence[Mapping[str, str]]", record.get("chain", ())))
+
+
+def _action(record: Mapping[str, object], agents: tuple[str, ...]) -> Action:
+    action = cast("Mapping[str, str]", record["action"])
+    decision = cast("Mapping[str, str]", record["decision"])
+    return Action(
+        record=cast("str", record["id"]),
+        at_ns=_start(record),
+        tool=action["tool"],
+        agents=agents,
+        effect=decision["effect"],
+        outcome=cast("str", record.get("outcome", "unknown")),
+        reason=decision["reason"],
+        rule=decision.get("rule"),
+        why=decision.get("why"),
+        argument=decision.get("argument"),
+        route=action.get("route"),
+        error=cast("str | None", record.get("error")),
+    )

@@ -1,0 +1,223 @@
+"""Steps 3 to 5 for one stream of a ledger: its heads, its records, its intents and outcomes."""
+
+from binascii import hexlify
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, TypeAlias, cast, final
+
+import orjson
+
+from agent_identity.audit.calls_check import Calls
+from agent_identity.audit.findings import Findings, Place
+from agent_identity.audit.log_check import Heads
+from agent_identity.canonical import decode_record
+from agent_identity.evidence.merkle import CompactRange, leaf_hash
+from agent_identity.evidence.records import check_record
+from agent_identity.evidence.streams import RawLine
+
+__all__ = ["StreamCheck", "Visit"]
+
+Visit: TypeAlias = Callable[[Mapping[str, object], bytes], None]
+"""Is shown each record that stands where it belongs, with its leaf hash."""
+
+_HEADS: Final = 3
+_RECORDS: Final = 4
+
+
+@final
+class StreamCheck:
+    """Reads one stream, line by line.
+
+    Attributes:
+        stream: The id of the stream.
+        lines: The number of lines so far, torn ones not counted.
+        sealed: The number of records up to the last head that was re-derived.
+        committed: The number of records that the log commits to.
+        torn: Whether the file ends inside a line.
+        ended: Whether the stream states its end.
+        latest_ns: The latest time of a record up to the last head, in nanoseconds since the Unix epoch.
+    """
+
+    def __init__(self, stream: str, heads: Heads | None, findings: Findings, calls: Calls, visit: Visit | None) -> None:
+        self.stream = stream
+        self.lines = 0
+        self.sealed = 0
+        self.committed = heads.last_size if heads else 0
+        self.torn = False
+        self.ended = False
+        self.latest_ns = 0
+        self._findings = findings
+        self._calls = calls
+        self._visit = visit
+        self._kinds: Counter[str] = Counter()
+        self._heads: Iterator[tuple[int, bytes]] = iter(heads or ())
+        self._next_size, self._next_root = next(self._heads, (0, b""))
+        self._tree = CompactRange()
+        self._derivable = True
+        self._seq = 0
+        self._prev = b""  # Of the record before, in hex; nothing if that is not known, or there is none.
+        self._last_id: bytes | None = None
+        self._newest_ns = 0
+
+    def take(self, line: RawLine) -> None:
+        """Check the next line."""
+        data = line.record
+        if data is None:
+            self._take_broken(line)
+            return
+        self.lines += 1
+        leaf = leaf_hash(data)
+        self._tree.append(leaf)
+        known = self._calls.recognise(data, self._prev, b"%d" % (self._seq + 1))
+        if known is None or self.ended:
+            self._take_unknown(data, leaf)
+        else:
+            self._advance(leaf)
+            self._last_id = known.slots[known.pattern.id]
+            self._kinds[known.pattern.kind] += 1
+            start_ns = self._calls.take_known(known, self.stream, self._seq)
+            self._newest_ns = max(self._newest_ns, start_ns)
+            if self._visit is not None:
+                self._visit(orjson.loads(data), leaf)
+        if self._tree.size == self._next_size:
+            self._compare()
+
+    def finish(self) -> None:
+        """Say what can only be said once all lines are read."""
+        if self.lines < self.committed:
+            self._findings.add(
+                _HEADS,
+                "records_cut",
+                f"expected {self.committed} records, which the log commits to, got {self.lines}; some were removed",
+                Place(stream=self.stream, seq=self.lines + 1),
+            )
+        self._findings.kinds.update(self._kinds)
+        self._calls.end_of_stream()
+
+    def _take_unknown(self, data: bytes, leaf: bytes) -> None:
+        """Take a record through all checks."""
+        record: dict[str, object] | None = None
+        try:
+            record = cast("dict[str, object]", decode_record(data))
+            check_record(record)
+        except ValueError as error:
+            self._reject(str(error), record)
+            return
+        if self._follows(cast("dict[str, str]", record["stream"])) or self._explain(record, leaf):
+            self._accept(record, data, leaf)
+
+    def _accept(self, record: dict[str, object], data: bytes, leaf: bytes) -> None:
+        if self.ended:
+            self._report("after_end", "expected nothing after the end of the stream, got a record", record)
+        self._advance(leaf)
+        kind = cast("str", record["kind"])
+        self._last_id = cast("str", record["id"]).encode()
+        self._kinds[kind] += 1
+        self._newest_ns = max(self._newest_ns, int(cast("dict[str, str]", record["time"])["start"]))
+        self._calls.take(record, data, self.stream, self._seq)
+        if kind == "stream_end":
+            self._end(record)
+        if self._visit is not None:
+            self._visit(record, leaf)
+
+    def _advance(self, leaf: bytes) -> None:
+        self._seq += 1
+        self._prev = hexlify(leaf)
+
+    def _follows(self, place: Mapping[str, str]) -> bool:
+        """Return whether a record stands right behind the one before it, as far as that is known."""
+        return (
+            place["id"] == self.stream
+            and place["seq"] == str(self._seq + 1)
+            and (not self._prev or place.get("prev", "").encode() == self._prev)
+        )
+
+    def _end(self, record: Mapping[str, object]) -> None:
+        self.ended = True
+        stated = cast("dict[str, str]", record["end"])["size"]
+        if stated != str(self._seq):
+            message = f"expected the stream to end with {stated} records, got {self._seq}"
+            self._report("missing_records", message, record)
+
+    def _compare(self) -> None:
+        if self._derivable and self._tree.root() == self._next_root:
+            self.sealed = self._next_size
+            self.latest_ns = self._newest_ns
+            self._next_size, self._next_root = next(self._heads, (0, b""))
+            return
+        self._findings.add(
+            _HEADS,
+            "head_mismatch",
+            f"expected the records {self.sealed + 1} to {self._next_size} as the log commits to them, got others",
+            Place(stream=self.stream, seq=self.sealed + 1),
+        )
+        self._next_size = 0  # Every later head contains these records.
+
+    def _explain(self, record: Mapping[str, object], leaf: bytes) -> bool:
+        """Say why a record does not follow the one before; return whether it takes the next place."""
+        place = cast("dict[str, str]", record["stream"])
+        if place["id"] != self.stream:
+            self._report("wrong_stream", "expected records of this stream, got one of another", record)
+            return False
+        seq, expected = int(place["seq"]), self._seq + 1
+        if seq < expected:
+            if hexlify(leaf) == self._prev:
+                self._report("duplicate_record", "expected each record once, got one again", record)
+            else:
+                self._report("out_of_order", f"expected record {expected}, got record {seq} inserted or moved", record)
+            return False
+        if seq > expected:
+            self._report("missing_records", f"expected record {expected}, got record {seq}; some were removed", record)
+            self._seq = seq - 1
+        else:
+            message = f"record {expected} continues another record {self._seq} than is here; one of the two was changed"
+            self._findings.add(_RECORDS, "changed_record", message, self._place_before())
+        return True
+
+    def _place_before(self) -> Place:
+        identifier = self._last_id.decode() if self._last_id else None
+        return Place(identifier, self.stream, self._seq)
+
+    def _take_broken(self, line: RawLine) -> None:
+        if line.problem == "torn":
+            self.torn = True
+            return
+        if line.problem == "unreadable":
+            if line.offset or self.committed:
+                self._findings.add(
+                    _RECORDS,
+                    "unreadable",
+                    "expected the lines of the stream, got a file that cannot be read",
+                    Place(stream=self.stream, line=self.lines + 1),
+                )
+            return
+        self.lines += 1
+        self._derivable = False
+        place = Place(stream=self.stream, seq=self._seq + 1, line=self.lines)
+        if self.lines <= self.committed:
+            self._findings.add(_RECORDS, "malformed_line", "expected a record in this line, got other bytes", place)
+        else:
+            self._findings.add(7, "malformed_tail", "after the last seal, expected a record, got other bytes", place)
+        self._forget()
+
+    def _reject(self, message: str, record: Mapping[str, object] | None) -> None:
+        """Report a record that is none, and go on as if it were the one that belongs here."""
+        identifier = record.get("id") if record else None
+        self._findings.add(
+            _RECORDS,
+            "malformed_record",
+            message,
+            Place(identifier if isinstance(identifier, str) else None, self.stream, self._seq + 1, self.lines),
+        )
+        self._forget()
+
+    def _forget(self) -> None:
+        """Go on after a line that cannot be used, so that the next record is not blamed for it."""
+        self._seq += 1
+        self._prev = b""
+        self._last_id = None
+
+    def _report(self, code: str, message: str, record: Mapping[str, object]) -> None:
+        place = cast("dict[str, str]", record["stream"])
+        where = Place(cast("str", record["id"]), self.stream, int(place["seq"]), self.lines)
+        self._findings.add(_RECORDS, code, message, where)

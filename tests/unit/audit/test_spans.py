@@ -1,0 +1,703 @@
+"""Verifying spans: what pipelines may do to them, what they may not, and what somebody answers for."""
+
+import base64
+import copy
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.exporter.otlp.json.file import FileSpanExporter
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from agent_identity.audit import Report, check, verify
+from agent_identity.authority import Scope
+from agent_identity.canonical import encode_record
+from agent_identity.enforcement import Enforcer
+from agent_identity.errors import ConfigurationError, Denied, VerificationError
+from agent_identity.evidence.envelope import PAYLOAD_TYPE, Attestation, pae, sign_record
+from agent_identity.identity import Agent, Human, Service, SigningKey, TrustedKey, TrustStore, b64url_encode
+from agent_identity.testing import FixedClock, SequentialIds
+
+ALICE = Human("alice@example.com")
+CLERK = Agent("invoice-clerk", owner="finance-ops@example.com")
+SCOPE = Scope("read_invoice", invoice_id="INV-42")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run of an agent left behind."""
+
+    directory: Path
+    spans: tuple[ReadableSpan, ...]
+    exported: bytes
+
+    @property
+    def trust(self) -> TrustStore:
+        """The public keys."""
+        return TrustStore.load(self.directory / "trust.json")
+
+    @property
+    def recorder(self) -> SigningKey:
+        """The key that signs records."""
+        return SigningKey.load(self.directory / "keys/recorder.pem")
+
+    def document(self) -> dict[str, Any]:
+        """Return all spans in one document."""
+        lines = [json.loads(line) for line in self.exported.splitlines()]
+        return {"resourceSpans": [resource for line in lines for resource in line["resourceSpans"]]}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A task with two calls, a refusal, a delegated call, and a refusal outside any task."""
+    directory = tmp_path_factory.mktemp("run")
+    memory, text = InMemorySpanExporter(), io.StringIO()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(stream=text)))
+    clock = FixedClock()
+    with Enforcer.open(directory, tracer_provider=provider, clock=clock, ids=SequentialIds()) as enforcer:
+
+        @enforcer.tool
+        def read_invoice(invoice_id: str) -> str:
+            return invoice_id
+
+        with enforcer.task("pay", principal=ALICE, agent=CLERK, scope=SCOPE):
+            read_invoice("INV-42")
+            clock.advance(0.000001)
+            read_invoice("INV-42")
+            with suppress(Denied):
+                read_invoice("INV-43")
+            with enforcer.delegate(Agent("reader", owner="team:payments"), scope=SCOPE):
+                read_invoice("INV-42")
+        with suppress(Denied):
+            read_invoice("INV-42")
+    return Run(directory, memory.get_finished_spans(), text.getvalue().encode())
+
+
+def report_on(run: Run, document: object, **options: Any) -> Report:
+    data = document if isinstance(document, bytes) else json.dumps(document).encode()
+    return check(io.BytesIO(data), run.trust, **options)
+
+
+def codes(report: Report) -> set[str]:
+    return {problem.code for problem in report.findings}
+
+
+def each_span(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for resource in document["resourceSpans"]:
+        for scope in resource["scopeSpans"]:
+            yield from scope["spans"]
+
+
+def value_of(span: dict[str, Any], name: str) -> Any:
+    return next((a["value"] for a in span["attributes"] if a["key"] == name), None)
+
+
+def set_value(span: dict[str, Any], name: str, value: str) -> None:
+    found = value_of(span, name)
+    if found is None:
+        span["attributes"].append({"key": name, "value": {"stringValue": value}})
+    else:
+        found.clear()
+        found["stringValue"] = value
+
+
+def drop(span: dict[str, Any], start: str) -> None:
+    span["attributes"] = [a for a in span["attributes"] if not a["key"].startswith(start)]
+
+
+def tool_spans(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [span for span in each_span(document) if span["name"].startswith("execute_tool")]
+
+
+def on_each(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]], None]:
+    def apply(document: dict[str, Any]) -> None:
+        for span in each_span(document):
+            change(span)
+
+    return apply
+
+
+def truncated(limit: int) -> Callable[[dict[str, Any]], None]:
+    def cut(span: dict[str, Any]) -> None:
+        for attribute in span["attributes"]:
+            if "stringValue" in attribute["value"]:
+                attribute["value"]["stringValue"] = attribute["value"]["stringValue"][:limit]
+
+    return on_each(cut)
+
+
+def go_spelling(document: dict[str, Any]) -> None:
+    def respell(span: dict[str, Any]) -> None:
+        for name in ("startTimeUnixNano", "endTimeUnixNano"):
+            span[name] = str(span[name])
+        span["flags"] = 256
+        span["traceId"] = span["traceId"].upper()
+        span.pop("events", None)
+
+    on_each(respell)(document)
+
+
+def reordered(document: dict[str, Any]) -> None:
+    def turn(span: dict[str, Any]) -> None:
+        span["attributes"].reverse()
+        items = list(span.items())[::-1]
+        span.clear()
+        span.update(items)
+
+    on_each(turn)(document)
+
+
+def resource_added(document: dict[str, Any]) -> None:
+    for resource in document["resourceSpans"]:
+        attributes = resource.setdefault("resource", {}).setdefault("attributes", [])
+        attributes.append({"key": "k8s.pod.name", "value": {"stringValue": "x"}})
+
+
+def as_strings(span: dict[str, Any]) -> None:
+    for attribute in span["attributes"]:
+        value = attribute["value"]
+        if "arrayValue" in value:
+            items = [item["stringValue"] for item in value.pop("arrayValue")["values"]]
+            value["stringValue"] = json.dumps(items)
+
+
+def microseconds(span: dict[str, Any]) -> None:
+    for name in ("startTimeUnixNano", "endTimeUnixNano"):
+        span[name] = str(int(span[name]) // 1000 * 1000)
+
+
+def forged_decision(document: dict[str, Any]) -> None:
+    set_value(tool_spans(document)[2], "agent_identity.decision.effect", "allow")
+
+
+def moved(document: dict[str, Any]) -> None:
+    first, second = tool_spans(document)[:2]
+    first["attributes"], second["attributes"] = second["attributes"], first["attributes"]
+
+
+CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], int, str | None]] = {
+    "2 JSON of the SDK": (lambda document: None, 0, None),
+    "3 JSON as Go writes it": (go_spelling, 0, None),
+    "4 another order of keys": (reordered, 0, None),
+    "5 resource attributes added": (resource_added, 0, None),
+    "6 an attribute inserted": (on_each(lambda span: set_value(span, "env", "prod")), 0, None),
+    "7 spans renamed": (on_each(lambda span: span.update(name="renamed")), 0, None),
+    "8 status set": (on_each(lambda span: span.update(status={"code": 2, "message": "x"})), 0, None),
+    "9 events dropped": (on_each(lambda span: span.update(events=[], droppedEventsCount=1)), 0, None),
+    "10 values turned into strings": (on_each(as_strings), 0, None),
+    "11 user.id redacted": (on_each(lambda span: set_value(span, "user.id", "[REDACTED]")), 0, "copy_redacted"),
+    "12 user.id deleted": (on_each(lambda span: drop(span, "user.id")), 0, "copy_redacted"),
+    "13 a decision forged": (forged_decision, 1, "field_changed"),
+    "14 times in microseconds": (on_each(microseconds), 0, None),
+    "15 cut to 256 characters": (truncated(256), 1, "truncated"),
+    "16 cut to 64 characters": (truncated(64), 1, "truncated"),
+    "17 a record moved to another span": (moved, 1, "wrong_span"),
+    # Beyond the table.
+    "a name blanked": (
+        on_each(lambda span: set_value(span, "agent_identity.principal.id", "[Filtered]")),
+        0,
+        "copy_redacted",
+    ),
+    "user.id hashed": (on_each(lambda span: set_value(span, "user.id", "5f2b")), 0, "copy_changed"),
+    "a principal forged": (
+        on_each(lambda span: set_value(span, "agent_identity.principal.id", "mallory")),
+        1,
+        "field_changed",
+    ),
+    "a tool forged": (on_each(lambda span: set_value(span, "gen_ai.tool.name", "other")), 1, "field_changed"),
+    "a chain forged": (
+        on_each(lambda span: set_value(span, "agent_identity.delegation.chain", '["bob","x"]')),
+        1,
+        "field_changed",
+    ),
+    "the signature removed": (on_each(lambda span: drop(span, "agent_identity.attestation.")), 1, "unsigned"),
+    "one part of it removed": (
+        on_each(lambda span: drop(span, "agent_identity.attestation.keyid")),
+        1,
+        "bad_attestation",
+    ),
+    "the payload blanked": (
+        on_each(lambda span: set_value(span, "agent_identity.attestation.payload", "[REDACTED]")),
+        1,
+        "bad_attestation",
+    ),
+    "the digest exchanged": (
+        on_each(lambda span: set_value(span, "agent_identity.attestation.digest", "sha256:" + "0" * 64)),
+        1,
+        "bad_attestation",
+    ),
+    "the payload cut with a mark": (
+        on_each(
+            lambda span: set_value(
+                span,
+                "agent_identity.attestation.payload",
+                value_of(span, "agent_identity.attestation.payload")["stringValue"][:500] + "... [truncated]",
+            )
+        ),
+        1,
+        "truncated",
+    ),
+    "the signature exchanged": (
+        on_each(lambda span: set_value(span, "agent_identity.attestation.signature", "0" * 128)),
+        1,
+        "bad_signature",
+    ),
+    "another payload type": (
+        on_each(lambda span: set_value(span, "agent_identity.attestation.payload_type", "text/plain")),
+        2,
+        "unknown_payload_type",
+    ),
+    "everything of ours removed": (on_each(lambda span: drop(span, "agent_identity.")), 2, "nothing_to_verify"),
+    "the grants cut": (
+        on_each(
+            lambda span: (
+                value_of(span, "agent_identity.delegation.grant")
+                and set_value(span, "agent_identity.delegation.grant", "eyJ.eyJ.cut")
+            )
+        ),
+        0,
+        "chain_not_checked",
+    ),
+    "the task's span dropped": (
+        on_each(lambda span: span["name"].startswith("invoke_agent") and drop(span, "agent_identity.")),
+        0,
+        "chain_not_checked",
+    ),
+    "the grants forged": (
+        on_each(
+            lambda span: (
+                value_of(span, "agent_identity.delegation.grant")
+                and set_value(span, "agent_identity.delegation.grant", f"eyJ.eyJ.{'A' * 86}")
+            )
+        ),
+        1,
+        "bad_grant",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_each_change_on_the_way_gets_its_verdict(run: Run, name: str) -> None:
+    """Normal processors change nothing; forgery, removal of signatures and truncation are told apart."""
+    change, exit_code, code = CHANGES[name]
+    document = run.document()
+    change(document)
+    report = report_on(run, document)
+    assert (report.exit_code, code is None or code in codes(report)) == (exit_code, True), report.findings
+    if code is None:
+        assert report.findings == ()
+        assert report.counts["verified"] == report.counts["records"] == 7
+
+
+def test_a_change_1_protobuf_gets_its_verdict(run: Run) -> None:
+    """What went through OTLP protobuf verifies like what did not."""
+    request = ExportTraceServiceRequest.FromString(encode_spans(run.spans).SerializeToString())
+    document = MessageToDict(request)
+    for span in each_span(document):
+        for name in ("traceId", "spanId", "parentSpanId"):
+            if name in span:
+                span[name] = base64.b64decode(span[name]).hex()
+    report = report_on(run, document)
+    assert (report.exit_code, report.findings, report.counts["verified"]) == (0, (), 7)
+
+
+def test_truncation_is_called_by_its_name(run: Run) -> None:
+    """The message says that a length limit cut the record, and what to exempt."""
+    for limit, what in ((64, "signature has 64"), (256, "after 256 characters")):
+        document = run.document()
+        truncated(limit)(document)
+        message = report_on(run, document).findings[0].message
+        assert what in message
+        assert "exempt agent_identity.attestation.*" in message
+
+
+@given(st.integers(min_value=0, max_value=1900), st.sampled_from(["payload", "signature", "digest", "keyid"]))
+def test_an_attestation_cut_anywhere_never_verifies(run: Run, limit: int, part: str) -> None:
+    """Every cut of every part is a contradiction or an unknown key, and never breaks the verifier."""
+    document = run.document()
+    span = tool_spans(document)[0]
+    name = f"agent_identity.attestation.{part}"
+    whole = value_of(span, name)["stringValue"]
+    set_value(span, name, whole[:limit])
+    assert (report_on(run, document).exit_code == 0) == (limit >= len(whole))
+
+
+@given(st.data())
+def test_a_changed_character_of_an_attestation_never_verifies(run: Run, data: st.DataObject) -> None:
+    """Each character of payload, signature, digest and type counts."""
+    document = run.document()
+    span = tool_spans(document)[0]
+    part = data.draw(st.sampled_from(["payload", "signature", "digest", "keyid", "payload_type"]))
+    name = f"agent_identity.attestation.{part}"
+    text = value_of(span, name)["stringValue"]
+    at = data.draw(st.integers(0, len(text) - 1))
+    set_value(span, name, text[:at] + ("B" if text[at] == "A" else "A") + text[at + 1 :])
+    assert report_on(run, document).exit_code in {1, 2}
+
+
+def test_what_a_collector_is_known_to_rewrite_is_no_contradiction(run: Run) -> None:
+    """An operator may name attributes of ours that the pipeline hashes; the rest is still compared."""
+    document = run.document()
+    on_each(lambda span: set_value(span, "agent_identity.principal.id", "hash"))(document)
+    assert report_on(run, document).exit_code == 1
+    report = report_on(run, document, redacted=["agent_identity.principal.id"])
+    assert (report.exit_code, codes(report)) == (0, {"copy_changed"})
+
+
+def test_what_is_missing_is_one_notice_for_each_record(run: Run) -> None:
+    """A record without its plain copy verifies; the notice counts what is missing and names the first few."""
+    document = run.document()
+    on_each(lambda span: drop(span, "agent_identity.delegation."))(document)
+    report = report_on(run, document)
+    assert (report.exit_code, report.counts["redacted"], report.problems["notice"]) == (0, 6, 6 + 2)
+    assert "4 attributes are missing or blanked: agent_identity.delegation.chain" in {
+        p.message.rsplit(",", 3)[0] for p in report.findings
+    }
+
+
+def test_a_record_that_came_twice_is_counted_once(run: Run) -> None:
+    """Retries of exporters duplicate spans; that is no contradiction."""
+    report = report_on(run, run.exported + run.exported)
+    assert (report.exit_code, report.counts["duplicates"], report.counts["verified"]) == (0, 7, 7)
+
+
+def test_a_forged_copy_of_a_duplicate_is_found(run: Run) -> None:
+    """The plain attributes of a duplicate are compared as well."""
+    document = run.document()
+    forged_decision(document)
+    report = report_on(run, run.exported + b"\n" + json.dumps(document).encode())
+    assert (report.exit_code, report.counts["duplicates"]) == (1, 7)
+
+
+def resigned(run: Run, span: dict[str, Any], key: SigningKey | None = None, **changes: object) -> dict[str, Any]:
+    """Return a span with its record changed and signed again, as a recorder that lies does."""
+    span = copy.deepcopy(span)
+    payload = value_of(span, "agent_identity.attestation.payload")["stringValue"]
+    record = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    record = {name: value for name, value in {**record, **changes}.items() if value is not None}
+    drop(span, "agent_identity.")
+    for name, value in sign_record(encode_record(record), key or run.recorder).to_attributes().items():
+        set_value(span, name, value)
+    return span
+
+
+def with_spans(run: Run, *spans: dict[str, Any]) -> dict[str, Any]:
+    document = run.document()
+    document["resourceSpans"][0]["scopeSpans"][0]["spans"].extend(spans)
+    return document
+
+
+def record_on(span: dict[str, Any]) -> dict[str, Any]:
+    payload = value_of(span, "agent_identity.attestation.payload")["stringValue"]
+    record: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    return record
+
+
+def test_two_versions_of_a_record_contradict_each_other(run: Run) -> None:
+    """A recorder that signs two outcomes for one record id is found out."""
+    forged = resigned(run, tool_spans(run.document())[0], outcome="error")
+    report = report_on(run, with_spans(run, forged))
+    assert report.exit_code == 1
+    assert codes(report) >= {"two_versions", "two_at_one_place"}
+
+
+def test_two_records_at_one_place_contradict_each_other(run: Run) -> None:
+    """A recorder that fills one place of its stream twice is found out."""
+    forged = resigned(run, tool_spans(run.document())[0], id="019ab5ad-4800-7000-8000-00000000f00d")
+    assert "two_at_one_place" in codes(report_on(run, with_spans(run, forged)))
+
+
+def test_a_record_that_continues_another_past_is_found(run: Run) -> None:
+    """Where the record before is in the file, the link between the two is checked."""
+    span = tool_spans(run.document())[0]
+    stream = record_on(span)["stream"]
+    later = {"id": stream["id"], "seq": str(int(stream["seq"]) + 1), "prev": "0" * 64}
+    forged = resigned(run, span, id="019ab5ad-4800-7000-8000-00000000f00d", stream=later)
+    report = report_on(run, with_spans(run, forged))
+    assert codes(report) >= {"broken_link"}
+
+
+def test_a_record_without_a_span_in_it_belongs_to_none(run: Run) -> None:
+    """A record that was made without a span cannot be pinned to one."""
+    document = run.document()
+    document["resourceSpans"] = [{"scopeSpans": [{"spans": [resigned(run, tool_spans(document)[0], trace=None)]}]}]
+    assert codes(report_on(run, document)) >= {"wrong_span"}
+
+
+def test_a_signed_record_of_another_shape_is_refused(run: Run) -> None:
+    """A signature does not excuse an unknown member, nor bytes that are not canonical."""
+    document = run.document()
+    forged = resigned(run, tool_spans(document)[0], surprise="x")
+    report = report_on(run, with_spans(run, forged))
+    assert (report.exit_code, codes(report)) == (1, {"malformed_record"})
+    body = b'{"a": "b"}'
+    attestation = Attestation(
+        payload=b64url_encode(body),
+        payload_type=PAYLOAD_TYPE,
+        signature=run.recorder.sign(pae(PAYLOAD_TYPE, body)).hex(),
+        keyid=run.recorder.public_key.thumbprint,
+        digest="sha256:" + __import__("hashlib").sha256(body).hexdigest(),
+    )
+    for name, value in attestation.to_attributes().items():
+        set_value(forged, name, value)
+    assert codes(report_on(run, with_spans(run, forged))) == {"malformed_record"}
+
+
+def test_a_tool_outside_the_grant_is_found(run: Run) -> None:
+    """A signed record that allows what the grant does not cover contradicts the grant."""
+    span = tool_spans(run.document())[0]
+    record = record_on(span)
+    place = {"id": record["stream"]["id"], "seq": "900", "prev": "0" * 64}
+    forged = resigned(
+        run,
+        span,
+        id="019ab5ad-4800-7000-8000-00000000f00d",
+        stream=place,
+        action={**record["action"], "tool": "delete_all"},
+    )
+    set_value(forged, "gen_ai.tool.name", "delete_all")
+    report = report_on(run, with_spans(run, forged))
+    assert (report.exit_code, codes(report)) == (1, {"tool_outside_grant", "copy_redacted"})
+    assert report.findings[0].record == "019ab5ad-4800-7000-8000-00000000f00d"
+
+
+def test_a_key_counts_only_in_its_time_and_for_its_purpose(run: Run) -> None:
+    """An unknown, retired or differently purposed key leaves the question open, with the reason."""
+    keys = run.trust.keys
+    for trust, code in (
+        (TrustStore((keys[0],)), "unknown_key"),
+        (TrustStore((keys[0], TrustedKey(keys[1].key, "recorder", not_after=1_700_000_000))), "key_not_valid_then"),
+        (TrustStore((keys[0], TrustedKey(keys[0].key, "recorder"))), "unknown_key"),
+    ):
+        report = check(io.BytesIO(run.exported), trust)
+        assert (report.exit_code, codes(report)) == (2, {code})
+        assert report.counts["unknown_key"] == 7
+        assert report.counts["verified"] == 0
+
+
+def test_without_trust_nothing_is_claimed(run: Run) -> None:
+    """Spans without trusted keys: cannot tell, and no step of substance is shown as passed."""
+    report = check(io.BytesIO(run.exported))
+    assert (report.exit_code, report.trust, codes(report)) == (2, "none", {"no_trust"})
+    assert {step.number: step.status for step in report.steps if step.status == "passed"} == {1: "passed"}
+
+
+def test_what_was_not_checked_is_not_shown_as_passed(run: Run) -> None:
+    """Completeness and arguments are named as not checked, in a report that is otherwise clean."""
+    report = verify(io.BytesIO(run.exported), run.trust)
+    assert report.completeness == "not_checked"
+    assert [step.number for step in report.steps if step.status == "not_checked"] == [8, 9]
+
+
+def test_lines_that_cannot_be_read_are_named_and_the_rest_is_verified(run: Run) -> None:
+    """Garbage between documents makes a report incomplete, with the line; nothing breaks."""
+    lines = run.exported.splitlines()
+    data = b"\n".join([lines[0], b'{"resourceSpans": [{"scopeSpans', *lines[1:], b"[1, 2", b"\xff\xfe"])
+    report = report_on(run, data)
+    assert (report.exit_code, report.integrity, report.counts["verified"]) == (3, "verified", 7)
+    assert {p.line for p in report.findings} == {2, len(lines) + 2, len(lines) + 3}
+
+
+@given(st.data())
+def test_no_file_breaks_the_verifier(run: Run, data: st.DataObject) -> None:
+    """Whatever bytes are cut, inserted or changed, there is a report, and a change never adds a verified record."""
+    whole = run.exported
+    start = data.draw(st.integers(0, len(whole)))
+    end = data.draw(st.integers(start, min(len(whole), start + 2000)))
+    report = report_on(run, whole[:start] + data.draw(st.binary(max_size=30)) + whole[end:])
+    assert report.counts["verified"] <= 7
+
+
+def test_an_empty_file_is_nothing_to_verify(run: Run) -> None:
+    """No spans, no verdict."""
+    assert codes(report_on(run, b"")) == {"nothing_to_verify"}
+    assert report_on(run, b"").exit_code == 2
+
+
+def test_sources_of_every_kind(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path, several paths, standard input and an open file give the same report."""
+    file = tmp_path / "traces.jsonl"
+    file.write_bytes(run.exported)
+    trust = run.directory / "trust.json"
+    expected = report_on(run, run.exported)
+    assert check(file, trust) == check([str(file)], trust) == expected
+    assert check((file, file), trust).counts["duplicates"] == 7
+    with file.open("rb") as standard_input:
+        monkeypatch.setattr("agent_identity.audit.sources._standard_input", lambda: standard_input)
+        assert check("-", trust) == expected
+    with pytest.raises(ConfigurationError, match="No such file"):
+        check(tmp_path / "absent", trust)
+
+
+def test_standard_input_is_read_as_bytes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Standard input is opened in binary mode, and closing the reader leaves the descriptor open."""
+    import os
+
+    from agent_identity.audit.sources import opened
+
+    (tmp_path / "x").write_bytes(b"\xff\n")
+    kept = os.dup(0)
+    with (tmp_path / "x").open("rb") as file:
+        os.dup2(file.fileno(), 0)
+    try:
+        with opened("-") as lines:
+            assert lines.readline(10) == b"\xff\n"
+        os.fstat(0)
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+
+
+def test_a_file_that_cannot_be_read_to_its_end(run: Run) -> None:
+    """An input error while reading is reported, not raised."""
+
+    class Broken(io.BytesIO):
+        def readline(self, size: int | None = -1, /) -> bytes:
+            raise OSError
+
+    report = check(Broken(), run.trust)
+    assert (report.exit_code, codes(report)) == (2, {"unreadable", "nothing_to_verify"})
+
+
+def test_progress_of_files(run: Run, tmp_path: Path) -> None:
+    """Progress ends at the size of the files; it is unknown for a stream."""
+    file = tmp_path / "traces.jsonl"
+    file.write_bytes(run.exported * 40)
+    seen: list[tuple[int, int]] = []
+    check([file, file], run.trust, progress=lambda done, total: seen.append((done, total)))
+    assert seen == sorted(seen)
+    assert seen[-1] == (2 * file.stat().st_size, 2 * file.stat().st_size)
+    assert len(seen) > 3
+    seen.clear()
+    check(io.BytesIO(run.exported), run.trust, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (len(run.exported), 0)
+
+
+# Completeness against the ledger.
+
+
+def test_spans_are_complete_against_their_ledger(run: Run) -> None:
+    """With the ledger beside them, spans are complete, and a lost span is found and named."""
+    report = verify(io.BytesIO(run.exported), run.trust, ledger=run.directory)
+    assert report.completeness == "complete"
+    document = run.document()
+    lost = tool_spans(document)[0]
+    for resource in document["resourceSpans"]:
+        for scope in resource["scopeSpans"]:
+            scope["spans"] = [span for span in scope["spans"] if span["spanId"] != lost["spanId"]]
+    report = report_on(run, document, ledger=run.directory / "ledger")
+    (problem,) = report.findings
+    assert (report.exit_code, report.counts["spans_missing"]) == (3, 1)
+    assert (problem.code, problem.record) == ("span_missing", record_on(lost)["id"])
+
+
+def test_a_record_that_the_ledger_has_not_is_found(run: Run) -> None:
+    """A record signed into a stream of the ledger and absent there was removed from it, or never in it."""
+    span = tool_spans(run.document())[0]
+    place = {"id": record_on(span)["stream"]["id"], "seq": "900", "prev": "0" * 64}
+    forged = resigned(run, span, id="019ab5ad-4800-7000-8000-00000000f00d", stream=place)
+    report = report_on(run, with_spans(run, forged), ledger=run.directory)
+    assert (report.exit_code, codes(report)) == (1, {"not_in_ledger", "copy_redacted"})
+
+
+def test_a_record_that_differs_from_the_ledger_is_found(run: Run) -> None:
+    """Span and ledger hold the same record, or one of them lies."""
+    document = run.document()
+    spans = document["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    spans[0] = resigned(run, spans[0], outcome="unknown")
+    report = report_on(run, document, ledger=run.directory)
+    assert (report.exit_code, codes(report) & {"differs_from_ledger"}) == (1, {"differs_from_ledger"})
+
+
+def test_records_of_another_ledger_are_told_apart(run: Run, tmp_path: Path) -> None:
+    """Spans of a stream that the ledger does not have are not held against it."""
+    with Enforcer.open(tmp_path / "other"):
+        pass
+    report = report_on(run, run.exported, ledger=tmp_path / "other")
+    assert (report.exit_code, codes(report)) == (3, {"other_ledger", "ledger_not_verified"})
+
+
+def test_a_ledger_that_does_not_verify_proves_no_completeness(run: Run, tmp_path: Path) -> None:
+    """The ledger of the comparison is verified itself."""
+    import shutil
+
+    copied = tmp_path / "copy"
+    shutil.copytree(run.directory, copied)
+    (entries,) = copied.glob("ledger/*/entries.jsonl")
+    entries.write_bytes(b"".join(entries.read_bytes().splitlines(keepends=True)[:-1]))
+    assert "ledger_contradicted" in codes(report_on(run, run.exported, ledger=copied))
+    with pytest.raises(ConfigurationError, match="evidence directory"):
+        report_on(run, run.exported, ledger=tmp_path / "absent")
+
+
+def test_verify_raises_with_the_report(run: Run) -> None:
+    """verify() returns only what holds; the error has the verdict as its code and the report."""
+    with pytest.raises(VerificationError) as caught:
+        verify(io.BytesIO(b""), run.trust)
+    assert caught.value.code == "cannot_tell"
+    assert isinstance(caught.value.report, Report)
+
+
+# Coverage.
+
+
+def call_span(scope: str, name: str, **ids: str) -> dict[str, Any]:
+    key, value = ("mcp.method.name", "tools/call") if name == "mcp" else ("gen_ai.operation.name", "execute_tool")
+    span = {"name": name, "traceId": "a" * 32, "startTimeUnixNano": "1", "endTimeUnixNano": "2", **ids}
+    span["attributes"] = [{"key": key, "value": {"stringValue": value}}]
+    return {"scopeSpans": [{"scope": {"name": scope}, "spans": [span]}]}
+
+
+def test_coverage_counts_every_library(run: Run) -> None:
+    """Tool calls of other libraries count, and are attributed through the guarded call above or below."""
+    document = run.document()
+    ours = tool_spans(document)[0]
+    tool_spans(document)[1].pop("parentSpanId")
+    ids = {"traceId": ours["traceId"]}
+    document["resourceSpans"] += [
+        call_span("langchain", "x", spanId=ours["parentSpanId"], **ids),
+        call_span("mcp", "mcp", spanId="b" * 16, parentSpanId=ours["spanId"], **ids),
+        call_span("wild", "x", spanId="c" * 16),
+    ]
+    report = report_on(run, document)
+    rows = {row.scope: (row.calls, row.attributed, row.human) for row in report.coverage}
+    assert rows == {"agent_identity": (5, 4, 4), "langchain": (1, 1, 1), "mcp": (1, 1, 1), "wild": (1, 0, 0)}
+    assert report.counts["unattributed"] == 1
+
+
+def test_coverage_tells_humans_from_services(tmp_path: Path) -> None:
+    """A call for a service is attributed, but not to a human."""
+    text = io.StringIO()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(stream=text)))
+    with Enforcer.open(tmp_path, tracer_provider=provider) as enforcer:
+        nightly = Service("nightly-job")
+        with (
+            enforcer.task("t", principal=nightly, agent=CLERK, scope=Scope("pay")),
+            enforcer.action("pay", amount=1),
+        ):
+            pass
+    report = verify(io.BytesIO(text.getvalue().encode()), tmp_path / "trust.json")
+    assert [(row.calls, row.attributed, row.human) for row in report.coverage] == [(1, 1, 0)]
+
+
+def test_a_forged_record_attributes_nothing(run: Run) -> None:
+    """Coverage counts only records whose signature, span and copy hold."""
+    document = run.document()
+    on_each(lambda span: set_value(span, "agent_identity.principal.id", "mallory"))(document)
+    (row,) = report_on(run, document).coverage
+    assert (row.calls, row.attributed) == (5, 0)

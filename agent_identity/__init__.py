@@ -1,1 +1,89 @@
-"""Every action of an AI agent attributable to an accountable human, bounded by a task, provable afterwards."""
+"""Every action of an AI agent attributable to an accountable human, bounded by a task, provable afterwards.
+
+Five nouns carry the whole: identity (who), authority (may), policy (judges), evidence (keeps) and audit
+(answers). They meet at run time in one place, the enforcer::
+
+    from agent_identity import Agent, Enforcer, Human, Scope
+
+    with Enforcer.open("evidence") as enforcer:
+
+        @enforcer.tool
+        def read_invoice(invoice_id: str) -> str:
+            return f"{invoice_id}: EUR 120"
+
+        alice = Human("alice@example.com")
+        clerk = Agent("invoice-clerk", owner="finance-ops@example.com")
+        scope = Scope("read_invoice", invoice_id="INV-42")
+        with enforcer.task("pay INV-42", principal=alice, agent=clerk, scope=scope):
+            read_invoice("INV-42")
+
+Integrations are imported by their full path, such as ``agent_identity.integrations.langchain``;
+constraints of arguments from ``agent_identity.constraints``; every exception also from
+``agent_identity.errors``.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from agent_identity.audit import Report, check, verify
+    from agent_identity.authority import Grant, Scope
+    from agent_identity.enforcement import Enforcer, Task
+    from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, EvidenceError
+    from agent_identity.identity import Agent, Human, Service, SigningKey, TrustStore
+    from agent_identity.policy import Decision, Effect, Finding, Inspector, Policy, Request, Rule, RuleSet
+
+__version__: str
+
+__all__ = [
+    "Agent",
+    "AgentIdentityError",
+    "ConfigurationError",
+    "Decision",
+    "Denied",
+    "Effect",
+    "Enforcer",
+    "EvidenceError",
+    "Finding",
+    "Grant",
+    "Human",
+    "Inspector",
+    "Policy",
+    "Report",
+    "Request",
+    "Rule",
+    "RuleSet",
+    "Scope",
+    "Service",
+    "SigningKey",
+    "Task",
+    "TrustStore",
+    "check",
+    "verify",
+]
+
+# The root is lazy (PEP 562): the propagator entry point imports it while OpenTelemetry is importing.
+_ROOMS: Final = {
+    "audit": ("Report", "check", "verify"),
+    "authority": ("Grant", "Scope"),
+    "enforcement": ("Enforcer", "Task"),
+    "errors": ("AgentIdentityError", "ConfigurationError", "Denied", "EvidenceError"),
+    "identity": ("Agent", "Human", "Service", "SigningKey", "TrustStore"),
+    "policy": ("Decision", "Effect", "Finding", "Inspector", "Policy", "Request", "Rule", "RuleSet"),
+}
+_HOME: Final = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return import_module("agent_identity.version").VERSION
+    room = _HOME.get(name)
+    if room is None:
+        raise AttributeError(f"module 'agent_identity' has no attribute {name!r}")
+    value: object = getattr(import_module(f"agent_identity.{room}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -92,7 +92,7 @@ DRESSED = [
 ]
 
 
-@pytest.mark.parametrize("constraint", KINDS, ids=repr)
+@pytest.mark.parametrize("constraint", KINDS)
 def test_ac_49_type_dressing_satisfies_no_constraint(constraint: Constraint) -> None:
     """Only the exact types of JSON satisfy a constraint; subclasses and lookalikes never do."""
     for value in DRESSED:
@@ -113,7 +113,7 @@ def test_ac_49_types_are_not_converted() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, -math.nan, math.inf, -math.inf, float("1e999"), 10**400, -(10**400)])
-@pytest.mark.parametrize("constraint", KINDS, ids=repr)
+@pytest.mark.parametrize("constraint", KINDS)
 def test_ac_50_numbers_beyond_every_double_satisfy_nothing(constraint: Constraint, value: float) -> None:
     """NaN, infinities and what overflows a double is refused by every kind, in both directions."""
     assert not constraint.permits(value)

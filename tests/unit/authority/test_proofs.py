@@ -66,7 +66,6 @@ def test_the_published_proof_is_reproduced(shared_vectors: Path) -> None:
         {"hta": None},
         {"more": 1},
     ],
-    ids=repr,
 )
 def test_a_malformed_proof_is_refused(change: dict[str, JSON]) -> None:
     """Claims of another form, missing or unknown are refused although the holder signed them."""

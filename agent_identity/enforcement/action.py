@@ -1,0 +1,52 @@
+"""The guard round any block of code: an API call, a query, a file operation."""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import final
+
+from agent_identity.enforcement.call import Call
+from agent_identity.enforcement.guard import Guard
+
+__all__ = ["Action"]
+
+
+@final
+class Action:
+    """A guarded block; a context manager for ``with`` and ``async with``, used once.
+
+    Received from :meth:`Enforcer.action`.
+    """
+
+    __slots__ = ("_call", "_guard", "_values")
+
+    def __init__(self, guard: Guard, values: Mapping[str, object]) -> None:
+        self._guard = guard
+        self._values = values
+        self._call: Call | None = None
+
+    def __enter__(self) -> Call:
+        if self._call is not None:
+            raise RuntimeError("expected a fresh action for each block; call enforcer.action(...) again")
+        self._call = self._guard.enter(self._values, tuple(self._values), can_route=False)
+        self._call.attach()
+        return self._call
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        call = self._call
+        if call is None:
+            return
+        call.detach()
+        if error is None:
+            self._guard.succeed(call, call.result)
+        else:
+            self._guard.fail(call, error)
+
+    async def __aenter__(self) -> Call:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)

@@ -1,0 +1,341 @@
+"""Arguments as the body will get them: bound to names, defaults applied, copied, bounded.
+
+What is judged, what runs and what is digested are one and the same value. JSON-like arguments are
+copied deeply, so that nobody can change them between the check and the use. Anything else (a
+connection, a runtime object) passes by reference, is recorded as *opaque* and satisfies no constraint.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, cast, final
+
+import orjson
+
+from agent_identity import canonical
+
+__all__ = ["Arguments", "BadArgumentsError", "Binder", "canonical_bytes", "capture"]
+
+MAX_NODES: Final = 100_000
+"""Values, counted through all containers, that the arguments of one call may hold."""
+
+MAX_ARGUMENTS: Final = 256
+"""Arguments that one call may have; their names stand in its records."""
+
+MAX_NAME: Final = 128
+"""Characters that the name of an argument may have; ``**kwargs`` take names from a model."""
+
+MAX_TEXT: Final = 8 * 1024 * 1024
+"""Characters of text that the arguments of one call may hold."""
+
+_INT64: Final = 1 << 63
+
+
+class BadArgumentsError(ValueError):
+    """An argument has no single meaning or is too large; the body must not run with it.
+
+    Attributes:
+        argument: The name of the offending argument; ``None`` where it is the names that are wrong.
+    """
+
+    def __init__(self, argument: str | None, problem: str) -> None:
+        super().__init__(problem if argument is None else f"argument {argument!r}: {problem}")
+        self.argument = argument
+
+
+class _OpaqueFound(Exception):
+    """The argument holds something that is not JSON-like."""
+
+
+@final
+class _Opaque:
+    """Stands for an opaque argument wherever constraints and policies look; of no JSON type."""
+
+    def __repr__(self) -> str:
+        return "<opaque>"
+
+
+OPAQUE: Final = _Opaque()
+_NO_OPAQUE: Final[frozenset[str]] = frozenset()
+
+
+@final
+class Arguments:
+    """The checked snapshot of one call.
+
+    Attributes:
+        values: What the body gets, by parameter name.
+        view: The same for constraints and policies; opaque arguments show as an opaque marker.
+        supplied: Names that the caller gave; the others are the tool's own defaults or were injected.
+        opaque: Names of the arguments that pass by reference.
+    """
+
+    __slots__ = ("_plain", "opaque", "supplied", "values", "view")
+
+    def __init__(
+        self, values: dict[str, object], supplied: Collection[str], opaque: Collection[str], *, plain: bool
+    ) -> None:
+        self.values: Mapping[str, object] = values
+        self.supplied = supplied
+        self.opaque = opaque
+        self._plain = plain
+        self.view: Mapping[str, object] = (
+            values if not opaque else {name: OPAQUE if name in opaque else value for name, value in values.items()}
+        )
+
+    def canonical(self) -> bytes:
+        """Return the canonical bytes (RFC 8785) of the arguments that are not opaque."""
+        values = self.values
+        if self.opaque:
+            values = {name: value for name, value in values.items() if name not in self.opaque}
+        if self._plain:
+            # Without floats, and with ASCII keys, orjson's sorted form is the canonical one.
+            return orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
+        return canonical.encode(cast("canonical.JSON", values))
+
+    def kinds(self) -> list[str]:
+        """Return ``name:kind`` for each argument, sorted; what records show in place of values."""
+        return sorted(f"{name}:{_KINDS.get(type(value), 'opaque')}" for name, value in self.view.items())
+
+
+_KINDS: Final[Mapping[type, str]] = MappingProxyType(
+    {
+        str: "string",
+        bool: "boolean",
+        int: "number",
+        float: "number",
+        type(None): "null",
+        list: "array",
+        tuple: "array",
+        dict: "object",
+    }
+)
+
+
+def capture(
+    values: Mapping[str, object], supplied: Collection[str], injected: Collection[str] = _NO_OPAQUE
+) -> Arguments:
+    """Copy and check the arguments of one call.
+
+    Args:
+        values: Arguments by name, defaults applied.
+        supplied: The names that the caller gave.
+        injected: Names that the framework filled in; they pass by reference and are opaque.
+
+    Raises:
+        BadArgumentsError: An argument holds NaN, an infinity, an integer beyond 64 bits or a lone
+            surrogate, is nested deeper than 64, refers to itself, or is too large; there are more than
+            256 arguments, or the name of one has not 1 to 128 visible characters.
+    """
+    if len(values) > MAX_ARGUMENTS:
+        raise BadArgumentsError(None, f"expected at most {MAX_ARGUMENTS} arguments, got {len(values)}")
+    copier = _Copier()
+    copied: dict[str, object] = {}
+    opaque: list[str] = []
+    for name, value in values.items():
+        # Names of **kwargs may come from a model, and records and messages show them.
+        if type(name) is not str or not name.isprintable() or not 0 < len(name) <= MAX_NAME:
+            raise BadArgumentsError(None, f"expected argument names of 1 to {MAX_NAME} visible characters")
+        kind = type(value)
+        if kind is bool or value is None:
+            copied[name] = value
+        elif name in injected:
+            copied[name] = value
+            opaque.append(name)
+        else:
+            try:
+                copied[name] = copier.copy(value, 0)
+            except _OpaqueFound:
+                copied[name] = value
+                opaque.append(name)
+            except ValueError as error:
+                raise BadArgumentsError(name, str(error)) from None
+        if not name.isascii():
+            copier.plain = False
+    return Arguments(copied, supplied, opaque or _NO_OPAQUE, plain=copier.plain)
+
+
+@final
+class _Copier:
+    __slots__ = ("nodes", "plain", "text")
+
+    def __init__(self) -> None:
+        self.nodes = 0
+        self.text = 0
+        self.plain = True
+
+    def copy(self, value: object, depth: int) -> object:
+        kind = type(value)
+        if kind is str:
+            self._check_text(cast("str", value))
+        elif kind is int:
+            if not -_INT64 <= cast("int", value) < _INT64:
+                raise ValueError("expected an integer of at most 64 bits; pass larger ones as text")
+        elif kind is float:
+            if not math.isfinite(cast("float", value)):
+                raise ValueError("expected a finite number, got NaN or an infinity")
+            self.plain = False
+        elif value is not None and kind is not bool:
+            return self._container(value, depth)
+        return value
+
+    def _check_text(self, value: str) -> None:
+        self.text += len(value)
+        if self.text > MAX_TEXT:
+            raise ValueError(f"expected at most {MAX_TEXT} characters in all arguments; pass a reference instead")
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise ValueError("expected Unicode text, got a lone surrogate") from None
+
+    def _container(self, value: object, depth: int) -> object:
+        if depth >= canonical.MAX_DEPTH:
+            raise ValueError(f"expected at most {canonical.MAX_DEPTH} nested containers, got more or a cycle")
+        if type(value) is dict:
+            return self._mapping(cast("dict[object, object]", value), depth + 1)
+        kind = type(value)
+        if kind is list or kind is tuple:
+            items = cast("Sequence[object]", value)
+            self._count(len(items))
+            # A tuple of this moment: another thread may be appending to the list.
+            copied = [self.copy(item, depth + 1) for item in tuple(items)]
+            return copied if kind is list else tuple(copied)
+        raise _OpaqueFound
+
+    def _mapping(self, value: dict[object, object], depth: int) -> dict[str, object]:
+        self._count(len(value))
+        copied: dict[str, object] = {}
+        for key, item in list(value.items()):
+            if type(key) is not str:
+                raise _OpaqueFound
+            self._check_text(key)
+            if not key.isascii():
+                self.plain = False
+            copied[key] = self.copy(item, depth)
+        return copied
+
+    def _count(self, more: int) -> None:
+        self.nodes += more
+        if self.nodes > MAX_NODES:
+            raise ValueError(f"expected at most {MAX_NODES} values in all arguments; pass a reference instead")
+
+
+def canonical_bytes(value: object) -> bytes | None:
+    """Return the canonical bytes of a result, or ``None`` if it is not JSON-like or too large."""
+    copier = _Copier()
+    try:
+        copied = copier.copy(value, 0)
+    except (_OpaqueFound, ValueError, RuntimeError):
+        return None
+    if copier.plain:
+        return orjson.dumps(copied, option=orjson.OPT_SORT_KEYS)
+    return canonical.encode(cast("canonical.JSON", copied))
+
+
+@final
+class Binder:
+    """Binds the arguments of a call to the parameters of one function, as the function would.
+
+    A leading ``self`` or ``cls`` of a method is the receiver: it passes through and is no argument.
+    Names of ``**kwargs`` count as arguments of their own.
+
+    Args:
+        function: The function whose signature counts.
+        method: The first parameter is the receiver, whatever its name.
+    """
+
+    __slots__ = ("_defaults", "_names", "_receiver", "_simple", "_variable", "signature")
+
+    def __init__(self, function: Callable[..., object], *, method: bool = False) -> None:
+        self.signature = inspect.signature(function)
+        self._receiver = next(iter(self.signature.parameters)) if method else _receiver(function, self.signature)
+        parameters = list(self.signature.parameters.values())
+        plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        positional = [p for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+        self._simple = all(p.kind in plain for p in parameters) and self._receiver is None
+        self._names = tuple(p.name for p in positional)
+        self._defaults = {p.name: p.default for p in parameters}
+        self._variable = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD), None)
+
+    def bind(
+        self, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> tuple[Mapping[str, object], Collection[str]]:
+        """Return the arguments by name, defaults applied, and the names that the caller gave.
+
+        Raises:
+            TypeError: The function itself could not be called so; or it could, but two arguments would have
+                one name, or the receiver comes by keyword.
+        """
+        if self._simple and len(args) <= len(self._names):
+            given = dict(zip(self._names, args, strict=False))
+            if not kwargs or self._fits(given, kwargs):
+                given.update(kwargs)
+                supplied = tuple(given)
+                if len(given) == len(self._defaults):
+                    return given, supplied
+                for name, default in self._defaults.items():
+                    if name not in given:
+                        if default is inspect.Parameter.empty:
+                            break
+                        given[name] = default
+                else:
+                    return given, supplied
+        return self._bind_slowly(args, kwargs)
+
+    def _fits(self, given: Mapping[str, object], kwargs: Iterable[str]) -> bool:
+        return all(name in self._defaults and name not in given for name in kwargs)
+
+    def _bind_slowly(
+        self, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> tuple[Mapping[str, object], Collection[str]]:
+        if self._receiver is not None and not args:
+            raise TypeError(
+                f"expected {self._receiver!r} as the first positional argument; call the method on its object"
+            )
+        bound = self.signature.bind(*args, **kwargs)
+        # In the order of the signature, so that a refusal always names the same argument.
+        supplied = dict.fromkeys(bound.arguments)
+        bound.apply_defaults()
+        values = dict(bound.arguments)
+        if self._receiver is not None:
+            del values[self._receiver]
+            del supplied[self._receiver]
+        if self._variable is not None:
+            extra = cast("dict[str, object]", values.pop(self._variable))
+            supplied.pop(self._variable, None)
+            if not values.keys().isdisjoint(extra):
+                raise TypeError("a keyword argument has the name of a positional-only parameter; rename one of them")
+            values.update(extra)
+            supplied.update(dict.fromkeys(extra))
+        return values, tuple(supplied)
+
+    def spread(
+        self, values: Mapping[str, object], args: tuple[object, ...]
+    ) -> tuple[tuple[object, ...], Mapping[str, object]]:
+        """Return the positional and keyword arguments that hand the values to the function.
+
+        Args:
+            values: Checked values by name.
+            args: The positional arguments of the original call; only a receiver is taken from them.
+        """
+        if self._simple:
+            return (), values
+        positional: list[object] = []
+        keywords = dict(values)
+        for parameter in self.signature.parameters.values():
+            if parameter.name == self._receiver:
+                positional.append(args[0])
+            elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                positional.extend(cast("tuple[object, ...]", keywords.pop(parameter.name)))
+            elif parameter.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD):
+                positional.append(keywords.pop(parameter.name))
+        return tuple(positional), keywords
+
+
+def _receiver(function: Callable[..., object], signature: inspect.Signature) -> str | None:
+    first = next(iter(signature.parameters), None)
+    owner = getattr(function, "__qualname__", "").rpartition(".")[0]
+    in_class = bool(owner) and not owner.endswith("<locals>")
+    return first if in_class and first in ("self", "cls") and not inspect.ismethod(function) else None

@@ -1,0 +1,106 @@
+"""One call while it is under way: what came, what was decided, and where its span is."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final, final
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Span
+
+from agent_identity.canonical import RecordValue
+from agent_identity.enforcement.ambience import Attachment
+from agent_identity.enforcement.arguments import Arguments
+from agent_identity.enforcement.point import WITHIN_SCOPE
+from agent_identity.enforcement.task import Task
+from agent_identity.errors import Denied
+from agent_identity.policy import Finding
+
+__all__ = ["NOTHING", "Call"]
+
+NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
+"""The arguments of a call of which nothing is known yet."""
+
+
+@final
+class Call:
+    """One guarded call while it is under way.
+
+    Attributes:
+        tool: The tool's name.
+        call_id: The id that the model gave to the call, if any.
+        task: The task under which the call runs; ``None`` outside any task (monitor mode only).
+        decision: What was decided.
+        result: For :meth:`Enforcer.action`: set it to what the block produced, to have it digested.
+    """
+
+    __slots__ = (
+        "_arguments",
+        "_attachment",
+        "_given",
+        "action",
+        "argument",
+        "call_id",
+        "context",
+        "decision",
+        "denial",
+        "done",
+        "enforced",
+        "findings",
+        "intent",
+        "result",
+        "route",
+        "span",
+        "start_ns",
+        "task",
+        "tool",
+    )
+
+    def __init__(self, tool: str, call_id: str | None, task: Task | None, start_ns: int) -> None:
+        self.tool = tool
+        self.call_id = call_id
+        self.task = task
+        self.start_ns = start_ns
+        self.decision = WITHIN_SCOPE
+        self.enforced = "allow"
+        self.result: object = None
+        self.denial: Denied | None = None
+        self.argument: str | None = None
+        self.route: Callable[..., object] | None = None
+        self.findings: tuple[Finding, ...] = ()
+        self.span: Span = trace.INVALID_SPAN
+        self.context: Context | None = None
+        self.intent: str | None = None
+        self.action: dict[str, RecordValue] = {}
+        self.done = False
+        self._given = NOTHING
+        self._arguments: Arguments | None = None
+        self._attachment: Attachment | None = None
+
+    @property
+    def arguments(self) -> Mapping[str, object]:
+        """The checked snapshot of the arguments, by name; read-only."""
+        return self._given if self._arguments is None else MappingProxyType(self._arguments.values)
+
+    def captured(self, arguments: Arguments) -> None:
+        """Keep the snapshot."""
+        self._arguments = arguments
+
+    def given(self, values: Mapping[str, object]) -> None:
+        """Keep the arguments as they came, for a call that runs in monitor mode although they are bad."""
+        self._given = values
+
+    def snapshot(self) -> Arguments | None:
+        """Return the snapshot with what is known about each argument, if it could be taken."""
+        return self._arguments
+
+    def attach(self) -> None:
+        """Make the call's span the current one until :meth:`detach`."""
+        if self.context is not None:
+            self._attachment = Attachment(self.context)
+
+    def detach(self) -> None:
+        """Undo :meth:`attach`; idempotent."""
+        if self._attachment is not None:
+            self._attachment.release()
+            self._attachment = None

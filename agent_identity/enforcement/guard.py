@@ -1,0 +1,439 @@
+"""The guard: one order of checks for every kind of callable.
+
+For each call: the arguments are snapshotted; inspectors look at them; the task must live and its grant
+must cover tool and arguments; the policy decides; the intent is in the ledger; only then the body
+runs; its outcome is recorded, signed and copied to a span. Whatever fails on the way to the body, the
+guard's own defects included, refuses the call.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
+from typing import Final, cast, final
+
+from opentelemetry import trace
+
+from agent_identity.canonical import RecordValue
+from agent_identity.enforcement.arguments import BadArgumentsError, canonical_bytes, capture
+from agent_identity.enforcement.call import NOTHING, Call
+from agent_identity.enforcement.point import WITHIN_SCOPE, Point, decision_claim, is_fact, is_sound, kind_of, trouble
+from agent_identity.enforcement.task import Task
+from agent_identity.enforcement.telemetry import trace_claim
+from agent_identity.errors import (
+    AgentIdentityError,
+    ContentBlocked,
+    Denied,
+    EvidenceError,
+    NoTask,
+    OutOfScope,
+    PolicyBlocked,
+    Routed,
+)
+from agent_identity.evidence import Entry
+from agent_identity.policy import Content, Decision, Effect, Finding, Request, Tool
+
+__all__ = ["Guard"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_MAX_CATEGORIES: Final = 1_024
+_CANCELLED: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
+
+
+@final
+class Guard:
+    """Guards one tool of one enforcement point.
+
+    Args:
+        point: The enforcement point.
+        tool: What the policy may know about the tool.
+        data: Labels of the data that the tool touches.
+        outcome_of: Names the outcome of an exception that is no error (an interrupt is ``suspended``).
+    """
+
+    __slots__ = ("_attributes", "_data", "_name", "_outcome_of", "_point", "tool")
+
+    def __init__(
+        self,
+        point: Point,
+        tool: Tool,
+        *,
+        data: tuple[str, ...] = (),
+        outcome_of: Callable[[BaseException], str | None] | None = None,
+    ) -> None:
+        self.tool = tool
+        self._point = point
+        self._data = data
+        self._outcome_of = outcome_of
+        self._name = f"execute_tool {tool.name}"
+        self._attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool.name}
+        if tool.kind == "function":
+            self._attributes["gen_ai.tool.type"] = "function"
+
+    @property
+    def point(self) -> Point:
+        """The enforcement point that this guard belongs to."""
+        return self._point
+
+    def enter(
+        self,
+        values: Mapping[str, object],
+        supplied: Collection[str],
+        *,
+        injected: Collection[str] = (),
+        call_id: str | None = None,
+        can_route: bool = True,
+    ) -> Call:
+        """Judge a call and record its intent; the caller then runs the body with ``call.arguments``.
+
+        If ``call.route`` is set, that handler runs instead of the body.
+
+        Args:
+            values: Arguments by name, defaults applied.
+            supplied: Names that the caller gave.
+            injected: Names that a framework filled in.
+            call_id: The id that the model gave to the call.
+            can_route: Whether the caller can run a route's handler in place of the body.
+
+        Raises:
+            Denied: The call is refused; the refusal is in the ledger.
+            EvidenceError: Intent or refusal could not be recorded; the body must not run.
+        """
+        try:
+            return self._enter(values, supplied, injected, call_id, can_route=can_route)
+        except AgentIdentityError:
+            raise
+        except Exception as error:  # noqa: BLE001 - As in _judge: whatever our own defect is, the body does not run.
+            _LOG.error("the guard of %s failed, the call is refused: %s", self.tool.name, trouble(error))
+            raise EvidenceError(
+                f"{self.tool.name}: the guard failed with {kind_of(error)} before it could record the call, which "
+                "therefore did not run; see the log",
+                code="guard_failed",
+            ) from None
+
+    def _enter(
+        self,
+        values: Mapping[str, object],
+        supplied: Collection[str],
+        injected: Collection[str],
+        call_id: str | None,
+        *,
+        can_route: bool,
+    ) -> Call:
+        point = self._point
+        if call_id is not None and not is_fact(call_id):
+            call_id = None  # It comes from a model, decides nothing, and this one fits into no record.
+        call = Call(self.tool.name, call_id, point.ambience.current(), point.clock.wall_ns())
+        attributes = self._attributes if call_id is None else {**self._attributes, "gen_ai.tool.call.id": call_id}
+        call.span = point.spans.start(self._name, attributes, call.start_ns)
+        try:
+            self._judge(call, values, supplied, injected, can_route=can_route)
+            try:
+                self._describe(call)
+            except Exception as error:  # As in _judge: what is not described does not run.
+                if point.mode == "enforce" and isinstance(error, EvidenceError):
+                    raise
+                self._deny_failed(call, error)
+            if point.mode == "monitor" and (call.denial is not None or call.route is not None):
+                call.enforced = "audit"
+                call.route = None
+                call.given(values)
+            if call.denial is None or point.mode == "monitor":
+                self._intend(call)
+                return call
+        except BaseException:
+            point.spans.abandon(call.span)
+            raise
+        raise self._refuse(call, call.denial, None)
+
+    def _judge(
+        self,
+        call: Call,
+        values: Mapping[str, object],
+        supplied: Collection[str],
+        injected: Collection[str],
+        *,
+        can_route: bool,
+    ) -> None:
+        """Reach a decision; leave the refusal, if any, in ``call.denial``."""
+        try:
+            # First the snapshot: even a call outside any task is recorded with what it asked for.
+            arguments = capture(values, supplied, injected)
+            call.captured(arguments)
+            task = self._live_task(call)
+            call.findings = self._inspect("input", arguments.view)
+            task.scope.check(self.tool.name, arguments.view, arguments.supplied)
+            self._consult(call, arguments.view, task, can_route=can_route)
+        except Denied as denied:
+            self._deny(call, denied)
+        except BadArgumentsError as error:
+            call.argument = error.argument
+            self._deny(call, Denied(f"{self.tool.name}: {error}", code="bad_arguments"))
+        except Exception as error:  # noqa: BLE001 - Authority fails closed: a defect of ours refuses the call.
+            self._deny_failed(call, error)
+
+    def _live_task(self, call: Call) -> Task:
+        task = call.task
+        if task is None:
+            raise NoTask(
+                f"{self.tool.name}: expected an open task, got none; call it inside 'with enforcer.task(...)', "
+                "and carry the task into threads with enforcer.bind(...)"
+            )
+        task.lease.check(self._point.clock)
+        return task
+
+    def _consult(self, call: Call, view: Mapping[str, object], task: Task, *, can_route: bool) -> None:
+        point = self._point
+        if point.policy is None:
+            return
+        decision = self._decide(self._request(view, task, call.findings, "call"))
+        call.decision = decision
+        if decision.effect is Effect.BLOCK:
+            raise PolicyBlocked(_blocked(self.tool.name, decision), code=decision.reason, decision=decision)
+        if decision.effect is Effect.ROUTE:
+            handler = point.routes.get(decision.route or "")
+            call.action["route"] = decision.route or "unnamed"
+            if handler is None:
+                message = f"{self.tool.name}: routed, and no handler has that name; pass routes={{...}} to the enforcer"
+                raise Routed(message, code="route_unavailable", decision=decision)
+            if not can_route:
+                raise Routed(f"{self.tool.name}: routed elsewhere; this call did not run", decision=decision)
+            call.route = handler
+            call.enforced = "escalate"
+
+    def _request(
+        self, view: Mapping[str, object], task: Task | None, findings: tuple[Finding, ...], stage: str
+    ) -> Request:
+        return Request(
+            tool=self.tool,
+            arguments=MappingProxyType(view),
+            principal=None if task is None else task.principal,
+            agent=None if task is None else task.agent,
+            chain_depth=0 if task is None else task.chain.leaf.depth,
+            task_id=None if task is None else task.id,
+            purpose=None if task is None else task.purpose,
+            findings=findings,
+            data=self._data,
+            stage="result" if stage == "result" else "call",
+        )
+
+    def _decide(self, request: Request) -> Decision:
+        policy = self._point.policy
+        if policy is None:
+            return WITHIN_SCOPE
+        try:
+            decision = cast("object", policy.decide(request))
+        except Exception as error:  # noqa: BLE001 - A policy that cannot decide blocks.
+            return Decision(effect=Effect.BLOCK, reason="policy_failed", why=kind_of(error))
+        if not isinstance(decision, Decision):
+            return Decision(effect=Effect.BLOCK, reason="policy_failed", why="not a Decision")
+        if not is_sound(decision):
+            return Decision(effect=Effect.BLOCK, reason="policy_failed", why="a Decision that no record can hold")
+        return decision
+
+    def _inspect(self, direction: str, value: object) -> tuple[Finding, ...]:
+        inspectors = self._point.inspectors
+        if not inspectors:
+            return ()
+        content = Content(direction="output" if direction == "output" else "input", tool=self.tool.name, value=value)
+        findings = tuple(finding for inspector in inspectors for finding in inspector.inspect(content))
+        if not all(type(finding) is Finding for finding in findings):
+            raise TypeError("expected an inspector to return findings, got something else")
+        return findings
+
+    def _deny(self, call: Call, denied: Denied) -> None:
+        if not isinstance(denied.decision, Decision):
+            denied.decision = Decision(effect=Effect.BLOCK, reason=denied.code)
+        if isinstance(denied, OutOfScope):
+            call.argument = denied.argument
+        call.decision = denied.decision
+        call.enforced = "block"
+        call.denial = denied
+
+    def _deny_failed(self, call: Call, error: Exception) -> None:
+        _LOG.error("the guard of %s failed, the call is refused: %s", self.tool.name, trouble(error))
+        self._deny(call, Denied(f"{self.tool.name}: the guard failed with {kind_of(error)}", code="guard_failed"))
+
+    def _describe(self, call: Call) -> None:
+        """Fill in what both records of the call say about the action."""
+        action = call.action
+        action["tool"] = self.tool.name
+        action["kind"] = self.tool.kind
+        if self.tool.server:
+            action["server"] = self.tool.server
+        if call.call_id is not None:
+            action["call"] = call.call_id
+        arguments = call.snapshot()
+        if arguments is not None and arguments.values:
+            action["names"] = arguments.kinds()
+            action["args"] = self._digest(call, arguments.canonical())
+
+    def _digest(self, call: Call, data: bytes) -> str:
+        point = self._point
+        return point.digests.digest(point.ledger.stream if call.task is None else call.task.id, data)
+
+    def _body(self, call: Call) -> dict[str, RecordValue]:
+        body: dict[str, RecordValue] = {
+            "action": call.action,
+            "decision": decision_claim(call.decision, call.enforced, self._point.mode, call.argument),
+        }
+        if call.task is None:
+            body["attribution"] = "none"
+        else:
+            body.update(call.task.claims)
+        trace_ids = trace_claim(call.span)
+        if trace_ids is not None:
+            body["trace"] = trace_ids
+        if call.findings:
+            body["findings"] = sorted({finding.category for finding in call.findings})[:_MAX_CATEGORIES]
+        return body
+
+    def _intend(self, call: Call) -> None:
+        """Write the intent: no evidence, no action."""
+        body = self._body(call)
+        body["time"] = {"start": str(call.start_ns)}
+        try:
+            call.intent = self._point.ledger.append("intent", body).id
+        except EvidenceError:
+            if self._point.mode == "enforce":
+                raise
+            _LOG.warning("monitor mode: %s runs without an intent record", self.tool.name)
+        else:
+            if call.task is not None:
+                call.task.tally.intent()
+        call.context = trace.set_span_in_context(call.span)
+
+    def _refuse(self, call: Call, denied: Denied, outcome: str | None) -> Denied:
+        """Record a refusal and return it for raising."""
+        routed = isinstance(denied, Routed) and denied.code == Routed.default_code
+        try:
+            entry = self._conclude(call, outcome or ("routed" if routed else "denied"), None if routed else denied.code)
+        except BaseException:
+            self._point.spans.abandon(call.span)
+            raise
+        if entry is not None:
+            denied.reference = entry.id
+        return denied
+
+    def check(self, call: Call) -> None:
+        """Check before a resume of a generator that the task still lives.
+
+        Raises:
+            Denied: It does not; the refusal is recorded and the call is over.
+        """
+        if self._point.mode == "monitor" or call.task is None:
+            return
+        try:
+            call.task.lease.check(self._point.clock)
+        except Denied as denied:
+            self._deny(call, denied)
+            raise self._refuse(call, denied, None) from None
+
+    def succeed(self, call: Call, result: object = None) -> None:
+        """Record that the body (or the route's handler) returned.
+
+        Raises:
+            ContentBlocked: The policy withholds what an inspector found in the result. The body ran.
+        """
+        if call.done:
+            return
+        blocked = self._judge_result(call, result)
+        self._describe_result(call, result)
+        if blocked is not None and self._point.mode == "enforce":
+            raise self._refuse(call, blocked, None)
+        self._finish(call, "routed" if call.route is not None else "success", None)
+
+    def emit(self, call: Call, item: object) -> None:
+        """Judge one item of a generator before the consumer gets it.
+
+        Raises:
+            ContentBlocked: The policy withholds what an inspector found in it; the call is over.
+        """
+        blocked = self._judge_result(call, item)
+        if blocked is not None and self._point.mode == "enforce":
+            raise self._refuse(call, blocked, None)
+
+    def _describe_result(self, call: Call, result: object) -> None:
+        """Add the digest of the result; the act happened, so a failure must hide neither result nor outcome."""
+        try:
+            data = None if result is None else canonical_bytes(result)
+            if data is not None:
+                call.action["result"] = self._digest(call, data)
+        except Exception as error:  # noqa: BLE001 - See above.
+            _LOG.error("the result of %s has no digest: %s", self.tool.name, trouble(error))
+
+    def _judge_result(self, call: Call, result: object) -> ContentBlocked | None:
+        """Return the refusal of a result that the policy withholds."""
+        if not self._point.inspectors:
+            return None
+        try:
+            findings = self._inspect("output", result)
+            if not findings:
+                return None
+            call.findings = tuple(dict.fromkeys((*call.findings, *findings)))
+            snapshot = call.snapshot()
+            view = NOTHING if snapshot is None else snapshot.view
+            decision = self._decide(self._request(view, call.task, findings, "result"))
+        except Exception as error:  # noqa: BLE001 - What could not be inspected is withheld.
+            decision = Decision(effect=Effect.BLOCK, reason="inspection_failed", why=kind_of(error))
+        if decision.effect in (Effect.ALLOW, Effect.WARN):
+            return None
+        blocked = ContentBlocked(_blocked(self.tool.name, decision), code="content_blocked", decision=decision)
+        self._deny(call, blocked)
+        if self._point.mode == "monitor":
+            call.enforced = "audit"
+        return blocked
+
+    def fail(self, call: Call, error: BaseException) -> None:
+        """Record that the body raised; the caller re-raises."""
+        if call.done:
+            return
+        outcome = self._outcome_of(error) if self._outcome_of is not None else None
+        if outcome is not None:
+            self._finish(call, outcome, None)
+            return
+        self._finish(call, "cancelled" if isinstance(error, _CANCELLED) else "error", kind_of(error))
+
+    def _finish(self, call: Call, outcome: str, error: str | None) -> None:
+        """Record an outcome; the act happened, so a failure to record it must not hide its result."""
+        try:
+            self._conclude(call, outcome, error)
+        except Exception as failure:  # noqa: BLE001 - See above; the intent stays open, which the verifier reports.
+            self._point.spans.abandon(call.span)
+            # One line without a trace, because a trace shows the texts of the exceptions before this one.
+            _LOG.error("the outcome of %s could not be recorded: %s", self.tool.name, trouble(failure))
+
+    def _conclude(self, call: Call, outcome: str, error: str | None) -> Entry | None:
+        """Append the outcome and let the sealing thread sign it and end the span."""
+        call.done = True
+        point = self._point
+        end_ns = max(point.clock.wall_ns(), call.start_ns)
+        body = self._body(call)
+        body["time"] = {"start": str(call.start_ns), "end": str(end_ns)}
+        body["outcome"] = outcome
+        if error:
+            body["error"] = error
+        if call.intent is not None:
+            body["intent"] = call.intent
+        span = call.span
+
+        def finish(entry: Entry) -> None:
+            point.spans.finish(span, entry, end_ns)
+
+        if not span.is_recording():
+            entry = point.ledger.append("outcome", body)
+            point.spans.abandon(span)
+        elif point.inline:
+            entry = point.ledger.append("outcome", body)
+            finish(entry)
+        else:
+            entry = point.ledger.append("outcome", body, after=finish)
+        if call.task is not None:
+            call.task.tally.outcome(of_intent=call.intent is not None)
+        return entry
+
+
+def _blocked(tool: str, decision: Decision) -> str:
+    rule = f" by rule {decision.rule!r}" if decision.rule else ""
+    why = f": {decision.why}" if decision.why else ""
+    return f"{tool}: blocked{rule}{why}"

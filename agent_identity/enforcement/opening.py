@@ -1,0 +1,302 @@
+"""Opening and ending tasks: the root grant, delegation, their records and their span."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Final, final
+
+from opentelemetry import trace
+from opentelemetry.trace import Span
+
+from agent_identity.authority import Chain, Grant, Scope, TaskRegistry, derive, issue, verify_chain
+from agent_identity.canonical import RecordValue
+from agent_identity.enforcement.ambience import Attachment
+from agent_identity.enforcement.point import Point
+from agent_identity.enforcement.task import Tally, Task, task_claims
+from agent_identity.enforcement.telemetry import trace_claim
+from agent_identity.errors import ConfigurationError, EvidenceError, NoTask
+from agent_identity.evidence import Entry
+from agent_identity.identity import Agent, Human, Ids, Principal, PublicKey, Service, Signer, check_id
+
+__all__ = ["Opening", "Tasks"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_NS: Final = 1_000_000_000
+LONGEST_TTL: Final = 86_400
+"""Seconds that a task lives at most; open a new one for longer work."""
+
+DRAIN_SECONDS: Final = 5.0
+"""The end of a task waits at most this long for its evidence to reach the span processors."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """Issues the grants of tasks and keeps the registry of those that live.
+
+    Attributes:
+        point: The enforcement point.
+        registry: Which tasks live.
+        issuer: Signs root grants.
+        issuer_name: The issuer's URI.
+        anchor: Returns the trusted issuer key of a key id.
+        ids: Source of ids.
+        new_key: Makes the key that holds a grant.
+    """
+
+    point: Point
+    registry: TaskRegistry
+    issuer: Signer
+    issuer_name: str
+    anchor: Callable[[str], PublicKey]
+    ids: Ids
+    new_key: Callable[[], Signer]
+
+    def open_root(
+        self, purpose: str, principal: Principal, agent: Agent, scope: Scope, *, ttl: timedelta, max_depth: int
+    ) -> Task:
+        """Open a task under a fresh root grant."""
+        wall = self.point.clock.wall_ns()
+        holder = self.new_key()
+        grant = issue(
+            self.issuer,
+            issuer=self.issuer_name,
+            task_id=self.ids.new(wall),
+            principal=principal,
+            agent=agent,
+            holder=holder.public_key,
+            scope=scope,
+            now=wall // _NS,
+            ttl=_seconds(ttl),
+            max_depth=max_depth,
+            id=self.ids.new(wall),
+        )
+        return self._start(purpose, self._verified((grant.token,), grant, wall), holder, None)
+
+    def open_child(self, parent: Task, purpose: str, agent: Agent, scope: Scope, *, ttl: timedelta | None) -> Task:
+        """Open a delegated part of a live task."""
+        wall = self.point.clock.wall_ns()
+        parent.lease.check(self.point.clock)
+        holder = self.new_key()
+        remaining = max(1, parent.expires_at - wall // _NS)
+        grant = derive(
+            parent.chain,
+            parent.holder,
+            agent=agent,
+            holder=holder.public_key,
+            scope=scope,
+            now=wall // _NS,
+            ttl=remaining if ttl is None else min(_seconds(ttl), remaining),
+            id=self.ids.new(wall),
+        )
+        tokens = (*(link.token for link in parent.chain.grants), grant.token)
+        return self._start(purpose, self._verified(tokens, grant, wall), holder, parent)
+
+    def _verified(self, tokens: tuple[str, ...], leaf: Grant, wall: int) -> Chain:
+        # Verified once here, as any other process would; after this a call costs no signature.
+        return verify_chain(
+            tokens,
+            anchors=self.anchor,
+            issuer=self.issuer_name,
+            now=wall // _NS,
+            task_id=leaf.task_id,
+            max_lifetime=LONGEST_TTL,
+        )
+
+    def _start(self, purpose: str, chain: Chain, holder: Signer, parent: Task | None) -> Task:
+        leaf = chain.leaf
+        deadline = leaf.expires_at * _NS
+        lease = self.registry.open(
+            leaf.task_id, deadline, None if parent is None else parent.lease, clock=self.point.clock, id=leaf.id
+        )
+        return Task(
+            id=leaf.task_id,
+            purpose=purpose,
+            principal=leaf.principal,
+            agent=leaf.agent,
+            chain=chain,
+            expires_at=leaf.expires_at,
+            lease=lease,
+            holder=holder,
+            tally=Tally(),
+            claims=task_claims(chain, deadline),
+            close=_end_lease,
+        )
+
+
+def _end_lease(task: Task) -> None:
+    task.lease.end()
+
+
+def _seconds(ttl: timedelta) -> int:
+    seconds = int(ttl.total_seconds())
+    if not 1 <= seconds <= LONGEST_TTL:
+        raise ValueError("expected a ttl from 1 second to 1 day; open a new task for longer work")
+    return seconds
+
+
+def check_parties(principal: object, agent: object, scope: object) -> None:
+    """Check the types of what a task is opened with.
+
+    Raises:
+        TypeError: One of them is of another type.
+    """
+    if not isinstance(principal, Human | Service):
+        raise TypeError(f"expected principal=Human(...) or Service(...), got {type(principal).__name__}")
+    check_delegate(agent, scope)
+
+
+def check_delegate(agent: object, scope: object) -> None:
+    """Check the types of what a task is delegated with.
+
+    Raises:
+        TypeError: One of them is of another type.
+    """
+    if not isinstance(agent, Agent):
+        raise TypeError(f"expected agent=Agent(id, owner=...), got {type(agent).__name__}")
+    if not isinstance(scope, Scope):
+        raise TypeError(f"expected scope=Scope(...), got {type(scope).__name__}")
+
+
+@final
+class Opening:
+    """A task being opened; a context manager for ``with`` and ``async with``, used once.
+
+    Received from :meth:`Enforcer.task` and :meth:`Enforcer.delegate`. Entering it begins the authority,
+    leaving it ends the authority, also when the block raises.
+    """
+
+    __slots__ = ("_attachment", "_make", "_point", "_purpose", "_span", "_start_ns", "_task")
+
+    def __init__(self, point: Point, purpose: str | None, make: Callable[[], Task]) -> None:
+        if purpose is not None:
+            check_id(purpose, "purpose")
+        self._point = point
+        self._purpose = purpose
+        self._make = make
+        self._task: Task | None = None
+        self._attachment: Attachment | None = None
+        self._span: Span = trace.INVALID_SPAN
+        self._start_ns = 0
+
+    def __enter__(self) -> Task:
+        if self._task is not None:
+            raise RuntimeError("expected a fresh task for each block; call enforcer.task(...) again")
+        task = self._make()
+        self._task = task
+        try:
+            self._begin(task)
+        except BaseException:
+            task.lease.end()
+            self._point.spans.abandon(self._span)
+            raise
+        return task
+
+    def _begin(self, task: Task) -> None:
+        point = self._point
+        self._start_ns = point.clock.wall_ns()
+        self._span = point.spans.start(
+            f"invoke_agent {task.agent.id}",
+            {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": task.agent.id},
+            self._start_ns,
+        )
+        start: dict[str, RecordValue] = {"start": str(self._start_ns)}
+        body = self._body(task) | {"time": start}
+        point.ledger.append("grant", body | {"grant": {"token": task.grant.token}})
+        purpose = {**_mapping(task.claims["task"]), "purpose": task.purpose}
+        point.ledger.append("task_start", body | {"task": purpose})
+        self._attachment = Attachment(point.ambience.holding(task, trace.set_span_in_context(self._span)))
+
+    def _body(self, task: Task) -> dict[str, RecordValue]:
+        body: dict[str, RecordValue] = dict(task.claims)
+        ids = trace_claim(self._span)
+        if ids is not None:
+            body["trace"] = ids
+        return body
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._finish(error):
+            self._drain()
+
+    async def __aenter__(self) -> Task:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not self._finish(error):
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # Another event loop than asyncio's: a short wait beats lost spans.
+            self._drain()
+        else:
+            await loop.run_in_executor(None, self._drain)
+
+    def _drain(self) -> None:
+        """Wait until the task's spans are with their processors; spans fail open, the ledger has all."""
+        try:
+            self._point.ledger.drain(DRAIN_SECONDS)
+        except EvidenceError:
+            _LOG.warning("the spans of a task are still being signed; they will follow")
+
+    def _finish(self, error: BaseException | None) -> bool:
+        """End the authority first, then record the end; return whether there is evidence to wait for."""
+        task = self._task
+        if task is None:
+            return False
+        task.lease.end()
+        if self._attachment is not None:
+            self._attachment.release()
+        point, span = self._point, self._span
+        end_ns = max(point.clock.wall_ns(), self._start_ns)
+        body = self._body(task)
+        body["time"] = {"start": str(self._start_ns), "end": str(end_ns)}
+        body["counts"] = _counts(task.tally)
+        if error is not None:
+            body["error"] = type(error).__name__[:128]
+        delegation = {"agent_identity.delegation.grant": task.grant.token}
+
+        def finish(entry: Entry) -> None:
+            point.spans.finish(span, entry, end_ns, delegation)
+
+        try:
+            point.ledger.append("task_end", body, after=finish)
+        except Exception as failure:
+            point.spans.abandon(span)
+            if error is None:
+                raise
+            # The block's own error matters more; the missing record shows in the ledger. Only the class is
+            # logged, because a trace would show the text of the block's error as well.
+            _LOG.error("the end of a task could not be recorded: %s", type(failure).__name__)
+            return False
+        return True
+
+
+def _counts(tally: Tally) -> dict[str, RecordValue]:
+    intents, outcomes = tally.intents, tally.outcomes
+    open_calls = max(0, intents - tally.concluded)
+    return {"intents": str(intents), "outcomes": str(outcomes), "open": str(open_calls)}
+
+
+def _mapping(value: RecordValue) -> dict[str, RecordValue]:
+    if not isinstance(value, dict):
+        raise ConfigurationError("expected the claims of a task to be objects")
+    return value
+
+
+def current_or_refuse(point: Point) -> Task:
+    """Return the current task.
+
+    Raises:
+        NoTask: There is none to delegate from.
+    """
+    task = point.ambience.current()
+    if task is None:
+        raise NoTask("expected an open task to delegate from, got none; open one with enforcer.task(...) first")
+    return task

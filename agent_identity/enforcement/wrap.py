@@ -1,0 +1,342 @@
+"""The guard round the four kinds of callables: functions, coroutines, generators, async generators.
+
+All four share one logic in :class:`~agent_identity.enforcement.guard.Guard`; they differ only in how
+they call. A wrapper has no ``__wrapped__``: what it guards is not one attribute away.
+"""
+
+import contextlib
+import functools
+import inspect
+import typing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Generator, Mapping
+from typing import ParamSpec, TypeVar, cast
+
+from opentelemetry import context as otel
+
+from agent_identity.enforcement.ambience import attached
+from agent_identity.enforcement.arguments import Binder
+from agent_identity.enforcement.call import Call
+from agent_identity.enforcement.guard import Guard
+from agent_identity.errors import Denied, EvidenceError
+
+__all__ = ["Entering", "dressed", "guarded"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Entering(typing.Protocol):
+    """How a call enters the guard: :meth:`Guard.enter`, or what an integration puts before it."""
+
+    def __call__(self, values: Mapping[str, object], supplied: Collection[str], /, *, can_route: bool) -> Call:
+        """Return the call; see :meth:`Guard.enter`."""
+        ...
+
+
+def guarded(
+    guard: Guard, function: Callable[P, R], *, entering: Entering | None = None, method: bool = False
+) -> Callable[P, R]:
+    """Return the function under guard, of the same kind, signature and types.
+
+    Args:
+        guard: The guard.
+        function: A function, coroutine function, generator function or async generator function.
+        entering: What judges a call in place of :meth:`Guard.enter`, which it must call.
+        method: The first parameter is the receiver, whatever its name.
+    """
+    body = cast("Callable[..., object]", function)
+    binder = Binder(body, method=method)
+    judge: Entering = guard.enter if entering is None else entering
+
+    def enter(args: tuple[object, ...], kwargs: Mapping[str, object]) -> Callable[[], Call]:
+        """Bind at once, as calling the body would, and return what judges: a generator is judged later."""
+        values, supplied = binder.bind(args, kwargs)
+        return lambda: judge(values, supplied, can_route=True)
+
+    def start(call: Call, args: tuple[object, ...]) -> object:
+        """Call what is to run: the route's handler, or the body with the checked snapshot."""
+        if call.route is not None:
+            return call.route(call)
+        positional, keywords = binder.spread(call.arguments, args)
+        return body(*positional, **keywords)
+
+    if inspect.isasyncgenfunction(body):
+        wrapper = _async_generator(guard, enter, start)
+    elif inspect.iscoroutinefunction(body):
+        wrapper = _coroutine(guard, enter, start)
+    elif inspect.isgeneratorfunction(body):
+        wrapper = _generator(guard, enter, start)
+    else:
+        wrapper = _function(guard, enter, start)
+    return cast("Callable[P, R]", dressed(wrapper, body, binder.signature))
+
+
+class _Enter(typing.Protocol):
+    def __call__(self, args: tuple[object, ...], kwargs: Mapping[str, object], /) -> Callable[[], Call]: ...
+
+
+_Start = Callable[[Call, tuple[object, ...]], object]
+_Begin = Callable[[], tuple[Call, object]]
+
+
+def _function(guard: Guard, enter: _Enter, start: _Start) -> Callable[..., object]:
+    def wrapper(*args: object, **kwargs: object) -> object:
+        call = enter(args, kwargs)()
+        call.attach()
+        try:
+            result = start(call, args)
+        except BaseException as error:
+            call.detach()
+            guard.fail(call, error)
+            raise
+        call.detach()
+        continued = _continue(guard, call, result)
+        if continued is not None:
+            return continued
+        guard.succeed(call, result)
+        return result
+
+    return wrapper
+
+
+def _continue(guard: Guard, call: Call, result: object) -> object:
+    """Keep guarding where a plain function returns something that only now begins to run."""
+    if inspect.iscoroutine(result):
+        return _await(guard, call, result)
+    if inspect.isgenerator(result):
+        return _drive(guard, lambda: (call, result))
+    if inspect.isasyncgen(result):
+        return _drive_async(guard, lambda: (call, result))
+    return None
+
+
+def _coroutine(guard: Guard, enter: _Enter, start: _Start) -> Callable[..., object]:
+    async def wrapper(*args: object, **kwargs: object) -> object:
+        call = enter(args, kwargs)()
+        call.attach()
+        try:
+            result = start(call, args)
+            if inspect.isawaitable(result):
+                result = await result
+        except BaseException as error:
+            call.detach()
+            guard.fail(call, error)
+            raise
+        call.detach()
+        guard.succeed(call, result)
+        return result
+
+    return wrapper
+
+
+async def _await(guard: Guard, call: Call, pending: Awaitable[object]) -> object:
+    try:
+        guard.check(call)
+    except (Denied, EvidenceError):
+        _drop(pending)
+        raise
+    call.attach()
+    try:
+        result = await pending
+    except BaseException as error:
+        call.detach()
+        guard.fail(call, error)
+        raise
+    call.detach()
+    guard.succeed(call, result)
+    return result
+
+
+def _drop(pending: object) -> None:
+    """Close what has not begun to run; the refusal matters more than what it says to that."""
+    with contextlib.suppress(Exception):
+        cast("Coroutine[object, object, object]", pending).close()
+
+
+def _generator(guard: Guard, enter: _Enter, start: _Start) -> Callable[..., object]:
+    def wrapper(*args: object, **kwargs: object) -> object:
+        created, judge = otel.get_current(), enter(args, kwargs)
+        return _drive(guard, lambda: _begin(guard, created, judge, lambda call: start(call, args)))
+
+    return wrapper
+
+
+def _async_generator(guard: Guard, enter: _Enter, start: _Start) -> Callable[..., object]:
+    def wrapper(*args: object, **kwargs: object) -> object:
+        created, judge = otel.get_current(), enter(args, kwargs)
+        return _drive_async(guard, lambda: _begin(guard, created, judge, lambda call: start(call, args)))
+
+    return wrapper
+
+
+def _begin(
+    guard: Guard, created: otel.Context, judge: Callable[[], Call], start: Callable[[Call], object]
+) -> tuple[Call, object]:
+    """Enter under the task of whoever created a generator, not of whoever consumes it."""
+    with attached(created):
+        call = judge()
+    call.attach()
+    try:
+        return call, start(call)
+    except BaseException as error:
+        call.detach()
+        guard.fail(call, error)
+        raise
+    finally:
+        call.detach()
+
+
+def _step(guard: Guard, call: Call, resume: Callable[[], object]) -> object:
+    """Run one step of a body in the call's context; a failure ends the call."""
+    call.attach()
+    try:
+        return resume()
+    except StopIteration:
+        raise
+    except BaseException as error:
+        call.detach()
+        guard.fail(call, error)
+        raise
+    finally:
+        call.detach()
+
+
+def _drive(guard: Guard, begin: _Begin) -> Generator[object, object, object]:
+    """Run a generator step by step: each resume is checked, and the consumer keeps its own context."""
+    call, started = begin()
+    if not inspect.isgenerator(started):
+        _refuse_later(guard, call, started)
+        guard.succeed(call, started)
+        yield started
+        return None
+    inner = cast("Generator[object, object, object]", started)
+    resume: Callable[[], object] = functools.partial(next, inner)
+    closing: GeneratorExit | None = None
+    while True:
+        try:
+            if closing is None:
+                guard.check(call)
+            item = _step(guard, call, resume)
+            guard.emit(call, item)
+        except StopIteration as stop:
+            if closing is None:
+                guard.succeed(call)
+            else:
+                guard.fail(call, closing)
+            return stop.value
+        except (Denied, EvidenceError):
+            with contextlib.suppress(Exception):  # The refusal matters more than what the body says to it.
+                inner.close()
+            raise
+        closing = None
+        try:
+            sent = yield item
+        except GeneratorExit as error:
+            closing = error
+            resume = functools.partial(inner.throw, error)
+        except BaseException as error:  # noqa: BLE001 - Whatever the consumer throws belongs to the body.
+            resume = functools.partial(inner.throw, error)
+        else:
+            resume = functools.partial(inner.send, sent)
+
+
+def _refuse_later(guard: Guard, call: Call, started: object) -> None:
+    """Refuse a route's handler that would only begin to run after its success was recorded."""
+    if inspect.isawaitable(started):
+        _drop(started)
+        error = TypeError("expected a handler that is no coroutine function to stand in for a generator, got one")
+        guard.fail(call, error)
+        raise error
+
+
+async def _step_async(guard: Guard, call: Call, pending: Awaitable[object]) -> object:
+    """Await one step of a body in the call's context; a failure ends the call."""
+    call.attach()
+    try:
+        return await pending
+    except StopAsyncIteration:
+        raise
+    except BaseException as error:
+        call.detach()
+        guard.fail(call, error)
+        raise
+    finally:
+        call.detach()
+
+
+async def _drive_async(guard: Guard, begin: _Begin) -> AsyncGenerator[object, object]:
+    """Run an async generator step by step, as :func:`_drive` does."""
+    call, started = begin()
+    if not inspect.isasyncgen(started):
+        item = await _await(guard, call, started) if inspect.isawaitable(started) else started
+        guard.succeed(call, item)
+        yield item
+        return
+    inner = cast("AsyncGenerator[object, object]", started)
+    resume: Callable[[], Awaitable[object]] = functools.partial(anext, inner)
+    closing: GeneratorExit | None = None
+    while True:
+        try:
+            if closing is None:
+                guard.check(call)
+            item = await _step_async(guard, call, resume())
+            guard.emit(call, item)
+        except StopAsyncIteration:
+            if closing is None:
+                guard.succeed(call)
+            else:
+                guard.fail(call, closing)
+            return
+        except (Denied, EvidenceError):
+            with contextlib.suppress(Exception):  # The refusal matters more than what the body says to it.
+                await inner.aclose()
+            raise
+        closing = None
+        try:
+            sent = yield item
+        except GeneratorExit as error:
+            closing = error
+            resume = functools.partial(inner.athrow, error)
+        except BaseException as error:  # noqa: BLE001 - Whatever the consumer throws belongs to the body.
+            resume = functools.partial(inner.athrow, error)
+        else:
+            resume = functools.partial(inner.asend, sent)
+
+
+_COPIED = ("__module__", "__name__", "__qualname__", "__doc__", "__type_params__")
+
+
+def dressed(
+    wrapper: Callable[..., object], body: Callable[..., object], signature: inspect.Signature
+) -> Callable[..., object]:
+    """Return the wrapper with the looks of the body, annotations resolved where the body was defined.
+
+    Args:
+        wrapper: What stands in the place of the body.
+        body: The body.
+        signature: The signature of the body.
+    """
+    for name in _COPIED:
+        if hasattr(body, name):
+            setattr(wrapper, name, getattr(body, name))
+    wrapper.__dict__.update(getattr(body, "__dict__", {}))
+    wrapper.__dict__.pop("__wrapped__", None)
+    hints = _hints(body)
+    wrapper.__annotations__ = hints
+    parameters = [p.replace(annotation=hints.get(n, p.annotation)) for n, p in signature.parameters.items()]
+    returns = hints.get("return", signature.return_annotation)
+    wrapper.__dict__["__signature__"] = signature.replace(parameters=parameters, return_annotation=returns)
+    return wrapper
+
+
+def _hints(body: Callable[..., object]) -> dict[str, object]:
+    """Return the annotations of a callable, as far as they can be resolved where it was defined."""
+    source: object = body
+    while isinstance(source, functools.partial):
+        source = cast("functools.partial[object]", source).func
+    if not inspect.isroutine(source):
+        source = getattr(source, "__call__", None)  # noqa: B004  Its annotations are wanted.
+    try:
+        return typing.get_type_hints(source, include_extras=True)
+    except (NameError, TypeError, AttributeError, SyntaxError):
+        return dict(getattr(source, "__annotations__", {}))

@@ -1,0 +1,639 @@
+"""Reuse of authority outside its task, its time and its context (abuse cases AC-23 to AC-41)."""
+
+import asyncio
+import contextvars
+import itertools
+import random
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from opentelemetry import baggage, propagate, trace
+from opentelemetry import context as otel
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from agent_identity.authority import Scope, issue, verify_chain
+from agent_identity.errors import Denied, GrantExpired, NoTask, OutOfScope, PolicyBlocked, TokenError
+from agent_identity.identity import Agent, Human, Service, SigningKey
+from agent_identity.policy import Decision, Effect, Request, Rule, RuleSet
+
+OPEN = Scope("tool")
+
+
+def test_ac_23_authority_ends_with_its_block(world: Any) -> None:
+    """The task object, kept and made current again after its end, gives nothing, at once and not at the ttl."""
+    tool = world.tool()
+    with world.task(OPEN) as task:
+        assert tool(1) == 1
+    with world.refused("no_task", NoTask, chain=None):
+        tool(1)
+    token = otel.attach(world.enforcer._point.ambience.holding(task))
+    with world.refused("task_ended", NoTask):
+        tool(1)
+    otel.detach(token)
+    assert world.clock.wall_ns() < task.expires_at * 10**9
+
+
+def test_ac_23_an_early_end_counts_at_once(world: Any) -> None:
+    """Ended from another thread in the middle of the block, the next call is refused."""
+    tool = world.tool()
+    with world.task(OPEN) as task:
+        thread = threading.Thread(target=task.end)
+        thread.start()
+        thread.join()
+        with world.refused("task_ended", NoTask):
+            tool(1)
+
+
+def test_ac_24_a_copied_context_keeps_no_authority(world: Any) -> None:
+    """``contextvars.copy_context()``, run after the end, is refused and attributed to the task that it held."""
+    tool = world.tool()
+    with world.task(OPEN):
+        copied = contextvars.copy_context()
+        assert copied.run(tool, 1) == 1
+    with world.refused("task_ended", NoTask):
+        copied.run(tool, 1)
+
+
+def test_ac_25_a_detached_asyncio_task_does_not_outlive_its_task(world: Any) -> None:
+    """Work that was started inside and runs on after the end is refused at its next call."""
+    tool = world.tool()
+
+    async def main() -> None:
+        ended = asyncio.Event()
+
+        async def detached() -> None:
+            assert tool(1) == 1
+            await ended.wait()
+            with world.refused("task_ended", NoTask):
+                tool(2)
+
+        async with world.task(OPEN):
+            running = asyncio.create_task(detached())
+            await asyncio.sleep(0)
+        ended.set()
+        await running
+
+    asyncio.run(main())
+
+
+def test_ac_25_threads_and_callbacks_do_not_outlive_the_task(world: Any) -> None:
+    """Bound functions and scheduled callbacks that come late are refused."""
+    tool = world.tool()
+    with world.task(OPEN):
+        bound = world.enforcer.bind(tool)
+
+    async def main() -> None:
+        done = asyncio.get_running_loop().create_future()
+
+        def callback() -> None:
+            with world.refused("task_ended", NoTask):
+                tool(1)
+            done.set_result(None)
+
+        async with world.task(OPEN):
+            handle = contextvars.copy_context()
+        asyncio.get_running_loop().call_soon(callback, context=handle)
+        await done
+
+    asyncio.run(main())
+    with ThreadPoolExecutor(1) as pool, world.refused("task_ended", NoTask):
+        pool.submit(bound, 1).result()
+
+
+def test_ac_26_a_stream_obtained_inside_stops_at_the_end(world: Any) -> None:
+    """Each resume asks the registry: of three items the consumer gets those from before the end, and no more."""
+
+    @world.enforcer.tool(name="tool")
+    def sync() -> Generator[int]:
+        for item in range(3):
+            world.ran.append(item)
+            yield item
+
+    @world.enforcer.tool(name="tool")
+    async def asynchronous() -> AsyncGenerator[int]:
+        for item in range(3):
+            world.ran.append(item)
+            yield item
+
+    async def main() -> None:
+        async with world.task(OPEN):
+            first, second, unused = sync(), asynchronous(), sync()
+            assert next(first) == 0
+            assert await anext(second) == 0
+        with world.refused("task_ended", NoTask, digest=False):
+            next(first)
+        with world.refused("task_ended", NoTask, digest=False):
+            await anext(second)
+        with world.refused("task_ended", NoTask, digest=False):
+            next(unused)
+        assert list(first) == list(unused) == []
+
+    asyncio.run(main())
+    assert world.ran == [0, 0]
+
+
+def test_ac_26_an_expired_stream_stops(world: Any) -> None:
+    """The lifetime of the grant counts at each resume as well."""
+
+    @world.enforcer.tool(name="tool")
+    def sync() -> Generator[int]:
+        yield from range(3)
+
+    with world.task(OPEN, ttl=timedelta(seconds=10)):
+        stream = sync()
+        assert next(stream) == 0
+        world.clock.advance(10)
+        with world.refused("grant_expired", GrantExpired, digest=False):
+            next(stream)
+
+
+def test_ac_27_a_grant_counts_in_its_own_task_only(open_world: Any) -> None:
+    """For every ordered pair of tasks: a call inside one is judged by its own grant, never by the other's."""
+    world = open_world()
+    tools = {name: world.tool(name) for name in "abcd"}
+    for mine, other in itertools.permutations("abcd", 2):
+        with world.task(Scope(other)), world.task(Scope(mine)):
+            assert tools[mine](1) == 1
+            with world.refused("tool_not_granted", OutOfScope, tool=other):
+                tools[other](1)
+
+
+def test_ac_27_a_chain_names_its_task(world: Any) -> None:
+    """Presented for another task, a chain does not verify."""
+    with world.task(OPEN) as one, world.task(OPEN) as two:
+        anchor, name = world.enforcer._tasks.anchor, world.enforcer._tasks.issuer_name
+        now = world.clock.wall_ns() // 10**9
+        verify_chain(one.chain.tokens, anchors=anchor, issuer=name, now=now, task_id=one.id)
+        with pytest.raises(TokenError):
+            verify_chain(one.chain.tokens, anchors=anchor, issuer=name, now=now, task_id=two.id)
+
+
+def test_ac_27_a_task_of_one_enforcer_is_none_for_another(open_world: Any) -> None:
+    """Two enforcers in one process share no authority, in either direction."""
+    one, two = open_world(), open_world()
+    for world, other in ((one, two), (two, one)):
+        tool = other.tool()
+        with world.task(OPEN), other.refused("no_task", NoTask, chain=None):
+            tool(1)
+
+
+def test_ac_32_a_clock_set_back_revives_nothing(world: Any) -> None:
+    """Expired is expired: an earlier wall clock, before or after the expiry was seen, brings nothing back."""
+    tool = world.tool()
+    start = world.clock.wall_ns()
+    with world.task(OPEN, ttl=timedelta(seconds=2)):
+        assert tool(1) == 1
+        world.clock.set_wall(start + 3 * 10**9)
+        with world.refused("grant_expired", GrantExpired):
+            tool(1)
+        world.clock.set_wall(start - 20 * 10**9)
+        with world.refused("grant_expired", GrantExpired):
+            tool(1)
+    world.clock.set_wall(start)
+    with world.task(OPEN, ttl=timedelta(seconds=2)):
+        world.clock.set_wall(start - 20 * 10**9)
+        assert tool(1) == 1
+        world.clock.advance(2)
+        with world.refused("grant_expired", GrantExpired):
+            tool(1)
+
+
+def test_ac_32_a_clock_set_back_lengthens_no_delegation(world: Any) -> None:
+    """A part that is delegated while the clock is wrong ends with its task, or does not open."""
+    start = world.clock.wall_ns()
+    with world.task(OPEN, ttl=timedelta(seconds=20)) as task:
+        world.clock.set_wall(start - 10 * 10**9)
+        with world.enforcer.delegate(Agent("helper", owner="it"), scope=OPEN, ttl=timedelta(hours=1)) as part:
+            assert part.expires_at == task.expires_at
+            world.clock.advance(20)
+            with world.refused("grant_expired", GrantExpired, chain=("invoice-clerk", "helper")):
+                world.tool()(1)
+    with world.task(OPEN):
+        world.clock.set_wall(start - 3600 * 10**9)
+        with pytest.raises(TokenError), world.enforcer.delegate(Agent("helper", owner="it"), scope=OPEN):
+            world.ran.append("entered")
+    assert world.ran == []
+
+
+def test_ac_33_a_future_dated_grant_does_not_open(world: Any) -> None:
+    """A root grant that was issued beyond the allowed skew of 30 seconds opens no task."""
+    tasks = world.enforcer._tasks
+    now, holder = world.clock.wall_ns() // 10**9, SigningKey.generate()
+
+    def chain(issued: int) -> tuple[str, ...]:
+        grant = issue(
+            tasks.issuer,
+            issuer=tasks.issuer_name,
+            task_id="a-task",
+            principal=Human("alice"),
+            agent=Agent("a", owner="o"),
+            holder=holder.public_key,
+            scope=OPEN,
+            now=issued,
+            ttl=300,
+            id=world.enforcer._tasks.ids.new(issued * 10**9),
+        )
+        return (grant.token,)
+
+    verify_chain(chain(now + 30), anchors=tasks.anchor, issuer=tasks.issuer_name, now=now)
+    for ahead in (31, 3600):
+        with pytest.raises(TokenError):
+            verify_chain(chain(now + ahead), anchors=tasks.anchor, issuer=tasks.issuer_name, now=now)
+
+
+def test_ac_35_threads_without_the_task_are_refused(world: Any) -> None:
+    """Thread, executor and ``run_in_executor`` lose the context: refused, and never run unattributed."""
+    tool = world.tool()
+    caught: list[str] = []
+
+    def call() -> None:
+        try:
+            tool(1)
+        except NoTask as error:
+            caught.append(error.code)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, call)
+        assert await asyncio.to_thread(tool, 2) == 2
+
+    with world.task(OPEN):
+        thread = threading.Thread(target=call)
+        thread.start()
+        thread.join()
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(call).result()
+            assert pool.submit(world.enforcer.bind(tool), 3).result() == 3
+        asyncio.run(main())
+    assert caught == ["no_task"] * 3
+    assert [x for _, x, _ in world.ran] == [2, 3] or [x for _, x, _ in world.ran] == [3, 2]
+    refusals = [r for r in world.records("outcome") if r["outcome"] == "denied"]
+    assert [r["attribution"] for r in refusals] == ["none"] * 3
+    for record in world.records("outcome"):
+        if record["outcome"] == "success":
+            assert record["principal"]["id"] == "alice@example.com"
+
+
+def test_ac_36_a_suspended_generator_lends_nothing_to_its_consumer(world: Any) -> None:
+    """While a stream of mallory's is suspended, its consumer acts under its own task or none."""
+    tool = world.tool()
+
+    @world.enforcer.tool(name="stream")
+    def stream() -> Generator[int]:
+        yield from range(3)
+
+    @world.enforcer.tool(name="stream")
+    async def astream() -> AsyncGenerator[int]:
+        for item in range(3):
+            yield item
+
+    async def main() -> None:
+        with world.task(Scope("stream") | OPEN, principal=Human("mallory@example.com")) as mallory:
+            live, alive = stream(), astream()
+            # The consumer steps out of mallory's task while the streams live on.
+            outside = otel.attach(otel.Context())
+            assert next(live) == 0
+            assert await anext(alive) == 0
+            assert world.enforcer.current_task is None
+            with world.refused("no_task", NoTask, chain=None):
+                tool(1)
+            with world.task(OPEN):
+                assert next(live) == 1
+                assert await anext(alive) == 1
+                assert tool(2) == 2
+            otel.detach(outside)
+            assert world.enforcer.current_task is mallory
+            live.close()
+            await alive.aclose()
+
+    asyncio.run(main())
+    own = [r for r in world.records("outcome") if r["action"]["tool"] == "tool" and r["outcome"] == "success"]
+    assert [r["principal"]["id"] for r in own] == ["alice@example.com"]
+    streams = [r for r in world.records("intent") if r["action"]["tool"] == "stream"]
+    assert {r["principal"]["id"] for r in streams} == {"mallory@example.com"}
+
+
+def test_ac_36_leaving_in_another_context_raises_nothing(world: Any) -> None:
+    """A task opened inside a generator and left by another thread ends; nothing depends on resetting a variable."""
+
+    def session() -> Generator[None]:
+        with world.task(OPEN):
+            yield
+
+    tool = world.tool()
+
+    def start() -> Generator[None]:
+        generator = session()
+        next(generator)
+        return generator
+
+    generator = contextvars.copy_context().run(start)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(generator.close).result()
+    with world.refused("no_task", NoTask, chain=None):
+        tool(1)
+    assert world.records("task_end")[0]["error"] == "GeneratorExit"
+
+
+def test_ac_37_no_call_runs_under_the_authority_of_another(open_world: Any) -> None:
+    """Some 2,000 calls from asyncio tasks, threads and interleaved generators: each record names its caller."""
+    world = open_world()
+    seed = random.Random(37)
+    expected: dict[str, str] = {}
+    lock = threading.Lock()
+
+    def note(user: str) -> str:
+        task = world.enforcer.current_task
+        assert task is not None
+        assert task.principal.id == user
+        return user
+
+    @world.enforcer.tool(name="tool")
+    def plain(user: str) -> str:
+        return note(user)
+
+    @world.enforcer.tool(name="tool")
+    async def waiting(user: str) -> str:
+        await asyncio.sleep(0)
+        note(user)
+        await asyncio.sleep(0)
+        return note(user)
+
+    @world.enforcer.tool(name="tool")
+    def stream(user: str) -> Generator[str]:
+        for _ in range(3):
+            yield note(user)
+
+    @world.enforcer.tool(name="tool")
+    async def astream(user: str) -> AsyncGenerator[str]:
+        for _ in range(3):
+            await asyncio.sleep(0)
+            yield note(user)
+
+    def task_of(user: str) -> Any:
+        return world.task(Scope("tool", user=user), principal=Human(user))
+
+    def claim(task: Any, user: str) -> None:
+        with lock:
+            assert expected.setdefault(task.id, user) == user
+
+    async def one(number: int, pool: ThreadPoolExecutor) -> None:
+        user = f"user-{number}@example.com"
+        loop = asyncio.get_running_loop()
+        async with task_of(user) as task:
+            claim(task, user)
+            for _ in range(5):
+                choice = seed.randrange(6)
+                if choice == 0:
+                    assert plain(user) == user
+                elif choice == 1:
+                    assert await waiting(user) == user
+                elif choice == 2:
+                    async for got in astream(user):
+                        assert got == user
+                        await asyncio.sleep(0)
+                elif choice == 3:
+                    assert await loop.run_in_executor(pool, world.enforcer.bind(plain), user) == user
+                elif choice == 4:
+                    assert await asyncio.gather(waiting(user), waiting(user)) == [user, user]
+                else:
+                    for got in stream(user):
+                        assert got == user
+                        await asyncio.sleep(0)
+                with pytest.raises(OutOfScope):
+                    plain(f"user-{number + 1}@example.com")
+
+    def threaded(number: int) -> None:
+        user = f"thread-{number}@example.com"
+        with task_of(user) as task:
+            claim(task, user)
+            for _ in range(20):
+                assert plain(user) == user
+                assert list(stream(user)) == [user] * 3
+
+    def interleaved() -> None:
+        with ExitStack() as stack:
+            streams = []
+            for number in range(50):
+                user = f"stream-{number}@example.com"
+                task = stack.enter_context(task_of(user))
+                claim(task, user)
+                streams.append((user, stream(user)))
+            for _ in range(3):
+                seed.shuffle(streams)
+                for user, generator in streams:
+                    assert next(generator) == user
+                    assert world.enforcer.current_task is task
+            for _, generator in streams:
+                assert next(generator, None) is None
+
+    async def main() -> None:
+        with ThreadPoolExecutor(8) as pool:
+            await asyncio.gather(*(one(number, pool) for number in range(150)))
+
+    threads = [threading.Thread(target=threaded, args=(number,)) for number in range(12)]
+    threads.append(threading.Thread(target=interleaved))
+    for thread in threads:
+        thread.start()
+    asyncio.run(main())
+    for thread in threads:
+        thread.join()
+    outcomes = world.records("outcome")
+    assert len(outcomes) >= 2_000
+    for record in outcomes:
+        assert record["principal"]["id"] == expected[record["task"]["id"]]
+    succeeded = [record for record in outcomes if record["outcome"] == "success"]
+    assert {record["outcome"] for record in outcomes} == {"success", "denied"}
+    intents = {record["id"]: record for record in world.records("intent")}
+    assert len(intents) == len(succeeded)
+    for record in succeeded:
+        assert intents[record["intent"]]["principal"] == record["principal"]
+        assert intents[record["intent"]]["chain"] == record["chain"]
+
+
+def test_ac_38_a_verdict_for_one_tool_is_none_for_another(open_world: Any) -> None:
+    """Allowed a thousand times for one tool, another with the same arguments is refused, by grant and by policy."""
+    world = open_world(policy=RuleSet(Rule(Effect.BLOCK, tools="wipe")))
+    read, wipe, other = world.tool("read"), world.tool("wipe"), world.tool("other")
+    with world.task(Scope({"read": None, "wipe": None})):
+        for _ in range(100):
+            assert read("/data") == "/data"
+        with world.refused("policy_blocks", PolicyBlocked, tool="wipe"):
+            wipe("/data")
+        with world.refused("tool_not_granted", OutOfScope, tool="other"):
+            other("/data")
+
+
+class Stateful:
+    """A policy whose answer changes between two equal requests."""
+
+    name, version, digest = "stateful", "1", "sha256:" + "0" * 64
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def decide(self, request: Request) -> Decision:
+        self.asked += 1
+        effect = Effect.ALLOW if self.asked == 1 else Effect.BLOCK
+        return Decision(effect=effect, reason="asked")
+
+
+def test_ac_38_every_call_is_asked_about_anew(open_world: Any) -> None:
+    """No answer is cached over calls: the second equal request gets its own answer."""
+    world = open_world(policy=Stateful())
+    tool = world.tool()
+    with world.task(OPEN):
+        assert tool(1) == 1
+        with world.refused("asked", PolicyBlocked):
+            tool(1)
+
+
+@pytest.mark.parametrize("principal", [Human("alice@example.com"), Service("billing")])
+def test_ac_39_every_record_of_a_sub_agent_names_its_principal(world: Any, principal: Any) -> None:
+    """Three delegations deep, in threads, tasks and streams, each record ends in the same human or service."""
+    tool = world.tool()
+
+    @world.enforcer.tool(name="tool")
+    def stream() -> Generator[int]:
+        yield 1
+
+    agents = [Agent(f"agent-{level}", owner=f"owner-{level}") for level in range(3)]
+    with ExitStack() as stack:
+        stack.enter_context(world.task(OPEN, principal=principal))
+        for agent in agents:
+            stack.enter_context(world.enforcer.delegate(agent, scope=OPEN))
+        tool(1)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(world.enforcer.bind(tool), 2).result()
+        asyncio.run(asyncio.to_thread(tool, 3))
+        assert list(stream()) == [1]
+    calls = world.records("intent", "outcome")
+    assert len(calls) == 8
+    for record in calls:
+        assert record["principal"] == principal.to_claim()
+        assert [link["id"] for link in record["chain"]] == ["invoice-clerk", "agent-0", "agent-1", "agent-2"]
+        assert record["agent"] == agents[-1].to_claim()
+    assert {record["principal"]["id"] for record in world.records("grant", "task_start", "task_end")} == {principal.id}
+
+
+def test_ac_39_no_task_opens_without_an_accountable_party(world: Any) -> None:
+    """An agent cannot stand in as the principal, and has an owner itself."""
+    for principal in (None, Agent("a", owner="o"), "alice", object()):
+        with pytest.raises(TypeError):
+            world.task(OPEN, principal=principal)
+    with pytest.raises((TypeError, ValueError)):
+        Agent("a", owner="")
+    with pytest.raises(TypeError):
+        Agent("a")  # type: ignore[call-arg]
+
+
+def test_ac_40_headers_and_baggage_name_no_principal(world: Any) -> None:
+    """What a caller claims about itself in headers gives no authority and stands in no record."""
+    tool = world.tool()
+    headers = {
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "baggage": "principal=ceo,agent_identity.principal.id=ceo,agent_identity.task=ceo,user.id=ceo",
+        "agent_identity.task": "ceo",
+        "authorization": "Bearer ceo",
+    }
+    propagator = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
+    context = propagator.extract(headers)
+    assert baggage.get_baggage("principal", context) == "ceo"
+    token = otel.attach(otel.set_value("agent_identity.task", "ceo", context))
+    try:
+        with world.refused("no_task", NoTask, chain=None):
+            tool(1)
+        with world.task(OPEN):
+            tool(2)
+    finally:
+        otel.detach(token)
+    for record in world.records():
+        assert "ceo" not in str(record)
+    (outcome,) = [r for r in world.records("outcome") if r["outcome"] == "success"]
+    assert outcome["principal"]["id"] == "alice@example.com"
+    assert outcome["trace"]["trace"] == "0af7651916cd43dd8448eb211c80319c"
+    assert propagate.get_global_textmap() is not None
+
+
+def test_ac_41_the_end_of_an_inner_task_leaves_the_outer_one_alone(world: Any) -> None:
+    """Nested, raising, cancelled or early ended: inside the outer task only its own grant counts, before and after."""
+    outer_tool, inner_tool = world.tool("outer"), world.tool("inner")
+
+    def check_outer() -> None:
+        assert outer_tool(1) == 1
+        with world.refused("tool_not_granted", OutOfScope, tool="inner"):
+            inner_tool(1)
+
+    def inside(how: str) -> None:
+        with world.task(Scope("inner")) as inner:
+            assert inner_tool(1) == 1
+            with world.refused("tool_not_granted", OutOfScope, tool="outer"):
+                outer_tool(1)
+            if how == "raise":
+                raise LookupError
+            if how == "end":
+                inner.end()
+                with world.refused("task_ended", NoTask, tool="inner"):
+                    inner_tool(1)
+
+    async def cancelled() -> None:
+        started = asyncio.Event()
+
+        async def waits() -> None:
+            async with world.task(Scope("inner")):
+                started.set()
+                await asyncio.sleep(3600)
+
+        running = asyncio.create_task(waits())
+        await started.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        check_outer()
+
+    with world.task(Scope("outer")) as outer:
+        check_outer()
+        inside("return")
+        check_outer()
+        with pytest.raises(LookupError):
+            inside("raise")
+        check_outer()
+        inside("end")
+        check_outer()
+        asyncio.run(cancelled())
+        check_outer()
+        assert outer.lease.live
+    assert world.records("task_end")[-1]["task"]["id"] == outer.id
+
+
+def test_ac_41_an_inner_task_cannot_reopen_an_ended_outer_one(world: Any) -> None:
+    """Opened after the outer one ended, or left after it, the inner block brings nothing of it back."""
+    tool = world.tool()
+    with world.task(OPEN) as outer:
+        outer.end()
+        with world.task(Scope("other")):
+            pass
+        with world.refused("task_ended", NoTask):
+            tool(1)
+
+    def crossed(left: Callable[..., object]) -> None:
+        first, second = world.task(OPEN), world.task(OPEN)
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        with pytest.raises(Denied):
+            tool(1)
+        left(second)
+        with pytest.raises(Denied):
+            tool(1)
+
+    contextvars.copy_context().run(crossed, lambda opening: opening.__exit__(None, None, None))
+    assert world.ran == []
+    assert not trace.get_current_span().get_span_context().is_valid

@@ -1,0 +1,5 @@
+"""The command ``agent-identity``."""
+
+from agent_identity.cli.program import main
+
+__all__ = ["main"]

@@ -1,0 +1,214 @@
+"""``agent-identity doctor``: what a platform engineer wants to know before trusting the set-up."""
+
+import argparse
+import contextlib
+import gc
+import importlib
+import importlib.metadata
+import json
+import os
+import shutil
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, get_args
+
+from agent_identity.cli.command import Commands
+from agent_identity.cli.terminal import Style, clean, columns, hanging
+from agent_identity.enforcement.diagnosis import Check, examine_telemetry
+from agent_identity.enforcement.directory import refuse_clash
+from agent_identity.errors import ConfigurationError
+from agent_identity.identity import Purpose, SigningKey, TrustStore
+
+__all__ = ["register"]
+
+LOW_DISK: Final = 100 * 1024 * 1024
+"""Bytes of free space below which the ledger is likely to stop soon."""
+
+_MARKS: Final = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
+_EPOCH_2024: Final = 1_704_067_200
+
+
+def register(commands: Commands) -> None:
+    """Add the command."""
+    command = commands.add_parser(
+        "doctor",
+        help="look for what would lose or weaken evidence",
+        description="Look at keys, ledger, clock, telemetry and tools, and say what to do about each finding. "
+        "With --import, a module of the application is imported first, so that its tracer provider and its "
+        "LangChain tools are seen.",
+    )
+    command.add_argument("directory", metavar="DIR", nargs="?", help="the directory of the enforcer")
+    command.add_argument("--import", dest="module", metavar="MODULE", help="a module of the application")
+    command.add_argument("--json", action="store_true", help="print JSON for machines")
+    command.set_defaults(run=run)
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Run the command."""
+    if chosen.module:
+        import_application(chosen.module)
+    checks = [examine_package(), examine_clock(), *examine_telemetry(), *examine_tools()]
+    if chosen.directory:
+        checks += examine_directory(Path(chosen.directory))
+    if chosen.json:
+        rows = [{"name": c.name, "status": c.status, "detail": c.detail, "cure": c.cure} for c in checks]
+        print(json.dumps({"checks": rows}))
+    else:
+        print("\n".join(lines(checks, Style(sys.stdout), columns(sys.stdout))))
+    return 1 if any(check.status == "fail" for check in checks) else 0
+
+
+def import_application(module: str) -> None:
+    """Import a module of the application from the current directory; what it prints goes to standard error.
+
+    Raises:
+        ConfigurationError: It cannot be imported, or fails while it is.
+    """
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - The code is the user's, and may raise anything.
+        absent = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
+        way_out = "check its name, and the directory that you are in" if absent else "see what it does when imported"
+        raise ConfigurationError(
+            f"expected to import {module!r}, got {type(error).__name__}: {error}; {way_out}"
+        ) from None
+
+
+def lines(checks: Sequence[Check], style: Style, room: int | None = None) -> Iterator[str]:
+    """Yield what was found, each with what to do about it.
+
+    Args:
+        checks: What was looked at.
+        style: Paints it.
+        room: The columns of the terminal; ``None`` for no limit.
+    """
+    most = max(len(check.name) for check in checks)
+    for check in checks:
+        mark, colour = _MARKS[check.status]
+        detail = hanging(clean(check.detail), most + 4, room)
+        yield f"{style.paint(mark, colour, 'bold')} {check.name:<{most}}  {detail}"
+        if check.cure:
+            cure = hanging(f"→ {clean(check.cure)}", most + 4, room)
+            yield f"{'':{most + 4}}{style.paint(cure, 'dim')}"
+
+
+def examine_package(find: Callable[[str], object] = importlib.metadata.distribution) -> Check:
+    """Look for another distribution that owns our import name (threats AC-71).
+
+    Args:
+        find: Looks up an installed distribution by name.
+    """
+    try:
+        refuse_clash(find)
+    except ConfigurationError as error:
+        return _failed("package", error)
+    return Check("package", "ok", "agent_identity belongs to agent-identity-otel")
+
+
+def examine_clock(wall: Callable[[], float] = time.time) -> Check:
+    """Look at the wall clock."""
+    if wall() < _EPOCH_2024:
+        return Check("clock", "fail", "the wall clock is before 2024", "set the clock; grants live in real time")
+    return Check("clock", "ok", f"UTC {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(wall()))}")
+
+
+def examine_tools() -> list[Check]:
+    """Count the LangChain tools in this process that no enforcer guards."""
+    if "langchain_core.tools" not in sys.modules:
+        return []
+    langchain = importlib.import_module("agent_identity.integrations.langchain")
+    base = sys.modules["langchain_core.tools"].BaseTool
+    # By type, because isinstance() runs code of proxies and lazy objects.
+    tools = [thing for thing in gc.get_objects() if issubclass(type(thing), base)]
+    bare = sorted({tool.name for tool in tools if not langchain.is_protected(tool)})
+    if not bare:
+        return [Check("tools", "ok", f"{_count(len(tools), 'LangChain tool')}, none without a guard")]
+    shown = ", ".join(bare[:10]) + (", …" if len(bare) > 10 else "")
+    cure = "protect(tool, enforcer) each of them, or accept that their calls leave no evidence"
+    detail = f"{_count(len(bare), 'LangChain tool')} without a guard: {shown}"
+    return [Check("tools", "warn", detail, cure)]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def examine_directory(root: Path) -> list[Check]:
+    """Look at keys, trust file and ledger of a directory."""
+    if not root.exists():
+        return [Check("directory", "fail", "there is none at the path", f"agent-identity init {root}")]
+    if not root.is_dir():
+        return [Check("directory", "fail", "a file is at the path", "name the directory of the enforcer")]
+    trust = _trust(root)
+    store = trust if isinstance(trust, TrustStore) else None
+    first = trust if isinstance(trust, Check) else _named(trust)
+    return [first, *_keys(root, store), *_modes(root), _ledger(root), _disk(root)]
+
+
+def _failed(name: str, error: ConfigurationError) -> Check:
+    """Return the finding that an error is; its way out stands behind the semicolon."""
+    detail, _, cure = str(error).partition("; ")
+    return Check(name, "fail", detail, cure or "restore it from a copy, or start a new directory")
+
+
+def _trust(root: Path) -> TrustStore | Check:
+    if not (root / "trust.json").exists():
+        return Check("trust file", "fail", "there is none", f"restore it from a copy; or, for new keys, init {root}")
+    try:
+        return TrustStore.load(root / "trust.json")
+    except ConfigurationError as error:
+        return _failed("trust file", error)
+
+
+def _named(trust: TrustStore) -> Check:
+    return Check("trust file", "ok", f"{_count(len(trust.keys), 'public key')}, log {trust.origin or 'not pinned'}")
+
+
+def _keys(root: Path, trust: TrustStore | None) -> Iterator[Check]:
+    for name in get_args(Purpose):
+        path = root / "keys" / f"{name}.pem"
+        try:
+            thumbprint = SigningKey.load(path).public_key.thumbprint
+        except ConfigurationError as error:
+            yield _failed(f"{name} key", error)
+            continue
+        if trust is not None and trust.get(thumbprint, name) is None:
+            cure = "restore the pair from a copy, or start a new directory"
+            yield Check(f"{name} key", "fail", "it is not the one in trust.json", cure)
+        else:
+            yield Check(f"{name} key", "ok", "private to its owner")
+
+
+def _modes(root: Path) -> Iterator[Check]:
+    """Look at what else must be closed to others."""
+    folder = root / "keys"
+    for name, path, mode in (
+        ("key folder", folder, "700"),
+        ("ledger key", folder / "ledger.key", "600"),
+        ("digest keys", folder / "digests.jsonl", "600"),
+    ):
+        if path.exists() and (found := stat.S_IMODE(path.stat().st_mode)) & 0o077:
+            cure = f"chmod {mode} {path}" + ("" if path is folder else ", and ask who has read it")
+            yield Check(name, "warn" if path is folder else "fail", f"others can reach it (mode {found:04o})", cure)
+
+
+def _ledger(root: Path) -> Check:
+    folder = root / "ledger"
+    if not folder.is_dir():
+        return Check("ledger", "ok", "none yet; the first enforcer creates it")
+    if not os.access(folder, os.W_OK):
+        return Check("ledger", "fail", "this user cannot write to it", f"give this user write access to {folder}")
+    streams = sum(1 for entry in folder.iterdir() if entry.is_dir())
+    return Check("ledger", "ok", f"{_count(streams, 'stream')}; 'agent-identity verify {root}' checks them")
+
+
+def _disk(root: Path) -> Check:
+    free = shutil.disk_usage(root).free
+    if free < LOW_DISK:
+        return Check("disk", "warn", f"{free >> 20} MiB free", "free some space: without evidence nothing runs")
+    return Check("disk", "ok", f"{free >> 30} GiB free" if free >> 30 else f"{free >> 20} MiB free")

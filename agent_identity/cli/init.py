@@ -1,0 +1,46 @@
+"""``agent-identity init``: prepare a directory before the first process uses it."""
+
+import argparse
+import json
+
+from agent_identity.cli.command import Commands
+from agent_identity.cli.terminal import clean
+from agent_identity.enforcement.directory import prepare
+from agent_identity.identity import RandomIds, SystemClock
+
+__all__ = ["register"]
+
+
+def register(commands: Commands) -> None:
+    """Add the command."""
+    command = commands.add_parser(
+        "init",
+        help="create keys and trust file of a directory",
+        description="Create the keys and the trust file of a directory. What exists already is kept. "
+        "Give trust.json, which holds public keys only, to whoever shall verify.",
+    )
+    command.add_argument("directory", metavar="DIR", help="the directory of the enforcer")
+    command.add_argument("--json", action="store_true", help="print JSON for machines")
+    command.set_defaults(run=run)
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Run the command."""
+    issuer, recorder, trust = prepare(chosen.directory, SystemClock(), RandomIds())
+    facts = {
+        "directory": str(chosen.directory),
+        "issuer": trust.issuer or "",
+        "issuer_key": issuer.public_key.thumbprint,
+        "recorder_key": recorder.public_key.thumbprint,
+        "origin": trust.origin or "",
+    }
+    if chosen.json:
+        print(json.dumps(facts))
+        return 0
+    name = clean(chosen.directory)
+    print(f"{name} is ready")
+    print(f"  issuer key    {facts['issuer_key']}  signs grants")
+    print(f"  recorder key  {facts['recorder_key']}  signs records and checkpoints")
+    print(f"  log           {clean(facts['origin'])}")
+    print(f"\nKeep a copy of {name}/trust.json elsewhere: verifiers need it, and only it.")
+    return 0

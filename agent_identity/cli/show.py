@@ -1,0 +1,119 @@
+"""``agent-identity show``: who did what on whose behalf, through which chain, and what was refused."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Final
+
+from agent_identity.audit import Action, Story, story
+from agent_identity.cli.command import Commands
+from agent_identity.cli.sources import named
+from agent_identity.cli.terminal import Style, clean, columns, moment, table
+from agent_identity.errors import ConfigurationError
+
+__all__ = ["register"]
+
+_COLOURS: Final = {"allow": "green", "warn": "yellow", "block": "red", "route": "blue"}
+_REFUSED: Final = "denied"
+
+
+def register(commands: Commands) -> None:
+    """Add the command."""
+    command = commands.add_parser(
+        "show",
+        help="tell who did what on whose behalf, and what was refused and why",
+        description="Tell what the evidence says, task by task. It shows, it does not prove: 'agent-identity verify' "
+        "does.",
+    )
+    command.add_argument(
+        "source", metavar="SOURCE", nargs="+", help="an evidence directory, or trace files; - for stdin"
+    )
+    command.add_argument("--task", metavar="ID", help="only this task")
+    command.add_argument("--refused", action="store_true", help="only tasks with refused calls")
+    command.add_argument("--json", action="store_true", help="print a line of JSON for each task")
+    command.set_defaults(run=run)
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Run the command."""
+    style, room = Style(sys.stdout), columns(sys.stdout)
+    shown = 0
+    for told in story(named(chosen.source)):
+        if (chosen.task and told.task != chosen.task) or (chosen.refused and not told.refused):
+            continue
+        if chosen.json:
+            print(json.dumps(to_json(told)))
+        else:
+            print(("\n" if shown else "") + "\n".join(lines(told, style, room)))
+        shown += 1
+    if chosen.task and not shown:
+        kind = "refused calls" if chosen.refused else "records"
+        raise ConfigurationError(
+            f"expected {kind} of the task {chosen.task!r}, found none; 'agent-identity show SOURCE' names all tasks"
+        )
+    if not chosen.json:
+        hint = "\nThis is what the evidence says; 'agent-identity verify' tells whether it holds."
+        print(style.paint(hint, "dim") if shown else "nothing to show")
+    return 0
+
+
+def to_json(told: Story) -> dict[str, object]:
+    """Return a story in plain values; times are decimal strings, which no reader of JSON rounds."""
+    facts: dict[str, object] = asdict(told)
+    facts["started_ns"] = str(told.started_ns)
+    facts["ended_ns"] = None if told.ended_ns is None else str(told.ended_ns)
+    facts["actions"] = [{**asdict(action), "at_ns": str(action.at_ns)} for action in told.actions]
+    return facts
+
+
+def lines(told: Story, style: Style, room: int | None = None) -> Iterator[str]:
+    """Yield one story for people.
+
+    Args:
+        told: The story.
+        style: Paints it.
+        room: The columns of the terminal; ``None`` for no limit.
+    """
+    if told.task is None:
+        yield style.paint("outside any task", "bold")
+    else:
+        yield style.paint(clean(told.purpose or "task"), "bold") + style.paint(f"  {clean(told.task)}", "dim")
+        owner = f" (owner {clean(told.owner)})" if told.owner else ""
+        who, kind = clean(told.principal or "?"), told.principal_kind or "?"
+        yield f"  on behalf of {who} ({kind}) → {clean(told.agent or '?')}{owner}"
+        ended = "no end recorded" if told.ended_ns is None else moment(told.ended_ns)
+        yield f"  {moment(told.started_ns)} to {ended}"
+    rows = [_row(action) for action in told.actions]
+    for action, line in zip(told.actions, table(rows, room=room), strict=True):
+        yield style.paint(line, _colour(action))
+    calls = len(told.actions) + told.omitted
+    if told.omitted:
+        yield f"  … and {told.omitted:,} more calls"
+    if told.refused:
+        yield f"  {told.refused:,} of {calls:,} {'call' if calls == 1 else 'calls'} refused"
+
+
+def _row(action: Action) -> tuple[str, ...]:
+    clock = f"{moment(action.at_ns)[11:19]}.{action.at_ns // 1_000_000 % 1_000:03d}"
+    return (clock, action.effect, clean(action.tool), clean(" → ".join(action.agents) or "nobody"), _ending(action))
+
+
+def _ending(action: Action) -> str:
+    words = action.outcome
+    if action.outcome == "error" and action.error:
+        words = f"error {action.error}"
+    details = [
+        action.reason if action.outcome == _REFUSED or action.effect != "allow" else "",
+        f"argument {action.argument}" if action.argument else "",
+        f"to {action.route}" if action.route else "",
+        f"rule {action.rule}" if action.rule else "",
+        action.why or "",
+    ]
+    found = ", ".join(part for part in details if part)
+    return clean(f"{words}: {found}" if found else words)
+
+
+def _colour(action: Action) -> str:
+    return "red" if action.outcome in (_REFUSED, "error") else _COLOURS[action.effect]

@@ -1,0 +1,197 @@
+"""The command as a whole: words, exit codes, streams that are closed, full or gone."""
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent_identity.cli import main, program, verify
+from agent_identity.version import VERSION
+
+Run = Callable[..., tuple[int, str, str]]
+COMMANDS = ("verify", "show", "init", "keys", "keys new", "keys list", "keys public", "doctor")
+
+
+def test_the_version(run: Run) -> None:
+    """``--version`` prints name and version."""
+    assert run("--version") == (0, f"agent-identity {VERSION}\n", "")
+
+
+def test_help_lists_the_commands_and_the_exit_codes(run: Run) -> None:
+    """``--help`` names every command, and the exit codes that scripts rely on."""
+    code, out, _ = run("--help")
+    assert code == 0
+    assert all(f"\n    {name} " in out for name in ("verify", "show", "init", "keys", "doctor"))
+    assert "0 verified · 1 contradicted or tampered · 2 cannot tell · 3 verified but incomplete" in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help(run: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``COMMAND --help`` says what it does and describes each argument."""
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, err = run(*command.split(), "--help")
+    assert (code, err) == (0, "")
+    head, _, arguments = out.partition("\n\n")
+    assert head.startswith(f"usage: agent-identity {command}")
+    assert arguments[0].isupper()
+    described = [line for line in out.splitlines() if line.startswith("  ")]
+    assert [line for line in described if len(line.split(maxsplit=1)) < 2 and line.strip() != "ACTION"] == []
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("keys",), ("verify",), ("frobnicate",), ("verify", "x", "--frobnicate")], ids=str
+)
+def test_words_that_make_no_command_exit_with_2(run: Run, words: tuple[str, ...]) -> None:
+    """Wrong usage prints the usage to standard error and exits with 2, which is never a verdict of 0, 1 or 3."""
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith("usage: agent-identity")
+
+
+@pytest.mark.parametrize("words", [("\x1b[31mx",), ("show", "x", "--\x1b]0;title\x07")], ids=ascii)
+def test_ac_104_complaints_about_words_cannot_steer_the_terminal(run: Run, words: tuple[str, ...]) -> None:
+    """Control characters in the words come back escaped."""
+    code, _, err = run(*words)
+    assert code == 2
+    assert "\x1b" not in err
+    assert "\\x1b" in err
+
+
+def test_the_words_of_the_process_are_the_default(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without arguments ``main`` takes those of the process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["agent-identity", "keys", "list", "nowhere"])
+        assert main() == 2
+    assert "'nowhere'" in capsys.readouterr().err
+
+
+def test_python_dash_m_is_the_command(program: Run, evidence: Path) -> None:
+    """``python -m agent_identity`` runs the command under its own name."""
+    code, out, err = program("verify", evidence)
+    assert (code, err) == (0, "")
+    assert out.startswith("VERIFIED  30 records")
+    assert program("--help")[1].startswith("usage: agent-identity ")
+
+
+# Streams.
+
+
+def test_a_reader_that_left_costs_no_traceback(evidence: Path) -> None:
+    """Into a closed pipe the command says nothing and ends with 2."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "agent_identity", "show", str(evidence)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=environment, check=False, timeout=60)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (2, b"")
+
+
+def test_head_gets_the_verdict(program: Run, evidence: Path) -> None:
+    """``| head -1`` shows the verdict and nothing on standard error."""
+    _, out, err = program("verify", evidence, through='"$@" | head -1')
+    assert (out, err) == ("VERIFIED  30 records, 3 denied\n", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_no_tampering(program: Run, evidence: Path) -> None:
+    """Output that cannot be written ends with 2: the 1 of an uncaught exception would say 'tampered'."""
+    code, _, err = program("verify", evidence, through='exec "$@" > /dev/full')
+    assert code == 2
+    assert err == "agent-identity: expected to read and write what was named, got 'No space left on device'\n"
+
+
+def test_closed_streams_do_not_matter(program: Run, evidence: Path) -> None:
+    """Without standard output and error the exit code alone tells the verdict."""
+    assert program("verify", evidence, through='exec "$@" >&- 2>&-') == (0, "", "")
+    assert program("verify", "nowhere", through='exec "$@" >&- 2>&-') == (2, "", "")
+
+
+def test_closed_standard_input_is_told(program: Run) -> None:
+    """``-`` without standard input is an error in one line."""
+    code, out, err = program("verify", "-", through='exec "$@" <&-')
+    assert (code, out) == (2, "")
+    assert err == "agent-identity: expected to read and write what was named, got 'Bad file descriptor'\n"
+
+
+def test_a_stream_that_cannot_hold_our_marks_gets_them_escaped(program: Run, evidence: Path) -> None:
+    """Where output is ASCII, other characters are escaped, and nothing breaks."""
+    code, out, err = program("verify", evidence, environment={"PYTHONIOENCODING": "ascii"})
+    assert (code, err) == (0, "")
+    assert "\\u2713 1. trust" in out
+
+
+def test_without_streams_of_the_system_nothing_is_lost(evidence: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that put ``None`` or another object in the place of the streams gets its exit code."""
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert main(["verify", str(evidence)]) == 0
+    assert sys.stdout is not None
+    sys.stdout.close()
+
+
+# Ends.
+
+
+class Gone(io.StringIO):
+    """A stream whose reader has left."""
+
+    def write(self, text: str) -> int:
+        """Fail as a pipe does."""
+        raise BrokenPipeError
+
+    def flush(self) -> None:
+        """Fail as a pipe does."""
+        raise BrokenPipeError
+
+
+def test_a_broken_pipe_is_quiet(evidence: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output and complaints that nobody reads are dropped."""
+    monkeypatch.setattr(sys, "stdout", Gone())
+    monkeypatch.setattr(sys, "stderr", Gone())
+    assert main(["verify", str(evidence)]) == 2
+    assert main(["verify", "nowhere"]) == 2
+
+
+def failing(error: BaseException) -> Callable[..., object]:
+    def fail(*_: object, **__: object) -> object:
+        raise error
+
+    return fail
+
+
+def test_ctrl_c_ends_with_130(run: Run, evidence: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupted command leaves no traceback."""
+    monkeypatch.setattr(verify, "check", failing(KeyboardInterrupt()))
+    assert run("verify", evidence) == (130, "", "")
+
+
+def test_a_defect_is_no_tampering(run: Run, evidence: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A defect of ours ends with 2 and one line, which says where and quotes nothing."""
+    monkeypatch.setattr(verify, "check", failing(RuntimeError("alice paid 100")))
+    code, out, err = run("verify", evidence)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"agent-identity: a defect of agent-identity {VERSION}, please report it: RuntimeError at ")
+    assert "test_program.py:" in err
+    assert "alice" not in err
+
+
+def test_the_system_names_the_file(run: Run, evidence: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the operating system is told in one line, with its file."""
+    monkeypatch.setattr(verify, "check", failing(PermissionError(13, "Permission denied", "secret/\x1b[2J")))
+    code, _, err = run("verify", evidence)
+    assert code == 2
+    assert err == (
+        "agent-identity: expected to read and write what was named, got 'Permission denied' at 'secret/\\x1b[2J'\n"
+    )
+
+
+def test_every_command_is_registered_with_what_runs_it() -> None:
+    """Each command of the parser has a function, so that none ends in an attribute error."""
+    words = [["verify", "x"], ["show", "x"], ["init", "x"], ["keys", "new", "x"], ["keys", "list", "x"]]
+    for line in [*words, ["keys", "public", "x"], ["doctor"]]:
+        assert callable(program.parser().parse_args(line).run)

@@ -1,0 +1,106 @@
+"""The method of measuring: how one repetition of one contender is timed, in a process of its own."""
+
+import gc
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from itertools import repeat
+from pathlib import Path
+from statistics import median
+
+WARM_UP = 0.2
+"""Seconds that a contender runs before anything counts."""
+
+SAMPLE = 0.010
+"""Seconds that one sample lasts at least."""
+
+FEWEST = 10
+"""Samples that a repetition takes at least."""
+
+
+def nothing() -> None:
+    """Settle nothing."""
+
+
+def rates(call: Callable[[], object], seconds: float, settle: Callable[[], object] = nothing) -> dict[str, float]:
+    """Return the seconds per call, the caller never pausing.
+
+    Args:
+        call: What is measured.
+        seconds: How long a repetition lasts.
+        settle: Waits until everything that the calls left to other threads is done.
+
+    Returns:
+        ``hot``: CPU time of the calling thread, the median of the samples; ``cpu``: CPU time of the
+        whole process until all is settled; ``wall``: what a clock on the wall says, the median.
+    """
+    size = _warm_up(call)
+    settle()
+    gc.collect()
+    hot, wall = [], []
+    began, ends = time.process_time(), time.perf_counter() + seconds
+    while len(hot) < FEWEST or time.perf_counter() < ends:
+        wall_began, hot_began = time.perf_counter(), time.thread_time()
+        for _ in repeat(None, size):
+            call()
+        hot.append((time.thread_time() - hot_began) / size)
+        wall.append((time.perf_counter() - wall_began) / size)
+    settle()
+    cpu = (time.process_time() - began) / (size * len(hot))
+    return {"hot": median(hot), "cpu": cpu, "wall": median(wall)}
+
+
+def _warm_up(call: Callable[[], object]) -> int:
+    """Run the contender for a while; return how many calls make a sample."""
+    size, ends = 1, time.perf_counter() + WARM_UP
+    while True:
+        began = time.thread_time()
+        for _ in repeat(None, size):
+            call()
+        took = time.thread_time() - began
+        if took >= SAMPLE and time.perf_counter() >= ends:
+            return size
+        if took < SAMPLE:
+            size = max(size + 1, int(size * min(10, 1.3 * SAMPLE / max(took, 1e-6))))
+
+
+def latencies(call: Callable[[], object], seconds: float, pace: float | None = None) -> dict[str, float]:
+    """Return the wall time of single calls in seconds: ``p50``, ``p99`` and ``worst``.
+
+    Args:
+        call: What is measured.
+        seconds: How long a repetition lasts.
+        pace: Calls per second; ``None`` for one after the other.
+    """
+    warm = time.perf_counter() + WARM_UP
+    while time.perf_counter() < warm:
+        call()
+    took: list[float] = []
+    due = time.perf_counter()
+    ends = due + seconds
+    while due < ends:
+        if pace:
+            due += 1 / pace
+            time.sleep(max(0, due - time.perf_counter()))
+        began = time.perf_counter()
+        call()
+        after = time.perf_counter()
+        took.append(after - began)
+        due = due if pace else after
+    took.sort()
+    return {"p50": quantile(took, 0.5), "p99": quantile(took, 0.99), "worst": took[-1]}
+
+
+def quantile(ordered: Sequence[float], part: float) -> float:
+    """Return the quantile of values in rising order."""
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+
+
+def resident() -> int:
+    """Return the bytes of memory that the process holds now; on other systems than Linux, the most it ever held."""
+    gc.collect()
+    status = Path("/proc/self/statm")
+    if status.exists():
+        return int(status.read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,200 @@
+"""Every check of this project. `python3 dev.py test` makes the environment and runs the default sessions.
+
+The sessions without an environment of their own use the one that dev.py makes, so that a fresh machine installs the
+tools once. Those that test the package as users get it (tests, lowest, build) make their own.
+"""
+
+import functools
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).resolve().parent
+LOCK = "requirements/dev.lock"
+PYTHONS = nox.project.python_versions(nox.project.load_toml("pyproject.toml"))
+SAFE = {"PYTHONSAFEPATH": "1", "PYTHONPATH": None}  # Tests see the installed package, never the working copy.
+FEW = {"HYPOTHESIS_PROFILE": "few"}  # The same 50 examples of every property each time.
+WORKERS = ("-n", "2")
+NO_DOCS = ("--ignore=tests/docs",)  # The session for the documentation runs its examples.
+
+# pyenv runs only the versions that are switched on; a test matrix wants all that are installed.
+PYENV = Path(os.environ.get("PYENV_ROOT") or "~/.pyenv").expanduser() / "versions"
+if PYENV.is_dir():
+    active = [version for version in os.environ.get("PYENV_VERSION", "").split(":") if version]
+    installed = sorted(path.name for path in PYENV.iterdir() if path.name not in active)
+    os.environ["PYENV_VERSION"] = ":".join([*active, *installed, "system"])
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.download_python = "never"
+nox.options.reuse_venv = "yes"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = [
+    "lint",
+    "layers",
+    "types",
+    "types_api",
+    "tests",
+    "coverage",
+    "vectors",
+    "docs",
+    "lowest",
+    "build",
+]
+
+here = functools.partial(nox.session, python=False)
+
+
+def _present(session: nox.Session, path: str) -> str:
+    """Return the path, or skip the session visibly while what it checks does not exist."""
+    if not (ROOT / path).exists():
+        session.skip(f"{path} does not exist yet")
+    return path
+
+
+@here
+def lint(session: nox.Session) -> None:
+    """Style, spelling, metadata, and a docstring on every test (ruff asks for those of the package)."""
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("codespell")
+    session.run("validate-pyproject", "pyproject.toml")
+    session.run("interrogate", "--quiet", "tests")
+
+
+@here
+def layers(session: nox.Session) -> None:
+    """Who may import whom, who may import which library, and the size budgets."""
+    session.run("lint-imports", "--no-cache", "--no-logo")
+    session.run("python", "tools/imports.py")
+    session.run("python", "tools/budgets.py")
+
+
+@here
+def types(session: nox.Session) -> None:
+    """Strict types in the package by two checkers, and in the tools by one."""
+    session.run("mypy")
+    session.run("mypy", "dev.py", "noxfile.py", *map(str, sorted(Path("tools").glob("*.py"))))
+    session.run("pyright")
+
+
+@here
+def types_api(session: nox.Session) -> None:
+    """What users' type checkers see: every file of tests/typing, by both checkers."""
+    folder = _present(session, "tests/typing")
+    session.run("mypy", "--strict", folder)
+    session.run("pyright", folder)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The tests against the built wheel and the locked requirements, in random order."""
+    session.install("-r", LOCK)
+    session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
+    session.run("python", "-m", "pytest", *WORKERS, *NO_DOCS, *session.posargs, env=SAFE)
+
+
+@nox.session(python=PYTHONS[0])
+def lowest(session: nox.Session) -> None:
+    """The unit tests against the lowest versions that pyproject.toml allows."""
+    session.install("-r", "requirements/lowest.lock")
+    session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
+    session.run("python", "-m", "pytest", *WORKERS, "tests/unit", *session.posargs, env={**SAFE, **FEW})
+
+
+@here
+def coverage(session: nox.Session) -> None:
+    """Branch coverage, subprocesses included; the rooms on which trust rests have no hole."""
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *WORKERS, *NO_DOCS, *session.posargs, env=FEW)
+    session.run("coverage", "combine", "--quiet")
+    report = str(Path(session.cache_dir) / "coverage.json")
+    session.run("coverage", "json", "--quiet", "--fail-under=0", "-o", report)
+    session.run("coverage", "report")
+    session.run("python", "tools/coverage_gate.py", report)
+
+
+@here
+def vectors(session: nox.Session) -> None:
+    """Our published vectors are what the code makes."""
+    session.run("python", _present(session, "tests/vectors/build_vectors.py"), "--check")
+
+
+@here
+def docs(session: nox.Session) -> None:
+    """The site builds without a warning and loads nothing from elsewhere; every example and help text holds."""
+    site = str(Path(session.cache_dir) / "site")
+    session.run("mkdocs", "build", "--strict", "--quiet", "--site-dir", site, env={"NO_MKDOCS_2_WARNING": "1"})
+    session.run("python", "tools/site_check.py", site)
+    session.run("python", "-m", "pytest", *WORKERS, "tests/docs")
+    if (ROOT / "agent_identity" / "cli").exists():
+        session.run("python", "tools/cli_help.py", "--check")
+    else:
+        session.log("agent_identity/cli does not exist yet, so no help text was compared")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """What is published: source archive and wheel, installed into an empty environment, run the quick start."""
+    wheel = _built(session)
+    with tempfile.TemporaryDirectory() as folder:
+        pinned = Path(folder) / "constraints.txt"
+        pinned.write_text(_versions((ROOT / LOCK).read_text(encoding="utf-8")), encoding="utf-8")
+        session.install("--constraint", str(pinned), f"{wheel}[langchain]")
+    session.run("python", "-c", "import agent_identity", env=SAFE)
+    session.run("python", "tools/run_examples.py", "--first", "README.md", env=SAFE)
+
+
+@here
+def bench(session: nox.Session) -> None:
+    """The speed budgets (on demand: a busy machine tells nothing)."""
+    session.run("python", _present(session, "benchmarks/run.py"), *session.posargs)
+
+
+@here
+def thorough(session: nox.Session) -> None:
+    """Every property with 20,000 examples (on demand: hours)."""
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        *WORKERS,
+        "-m",
+        "hypothesis",
+        "--timeout=0",
+        *session.posargs,
+        env={"HYPOTHESIS_PROFILE": "thorough"},
+    )
+
+
+@here
+def mutants(session: nox.Session) -> None:
+    """How many small changes of authority and evidence their tests notice (on demand: long)."""
+    published = os.environ.get("AGENT_IDENTITY_VECTORS") or str(ROOT.parent / "shared" / "vectors")
+    environment = {**FEW, "AGENT_IDENTITY_VECTORS": published}  # mutmut runs a copy of the tree.
+    session.run("mutmut", "run", *session.posargs, env=environment)
+    session.run("mutmut", "results")
+    session.run("mutmut", "export-cicd-stats")
+    counts = json.loads((ROOT / "mutants" / "mutmut-cicd-stats.json").read_text(encoding="utf-8"))
+    killed, survived = counts["killed"] + counts["timeout"], counts["survived"] + counts["no_tests"]
+    session.log(f"mutants noticed: {killed} of {killed + survived} ({100 * killed / max(killed + survived, 1):.1f} %)")
+
+
+def _built(session: nox.Session, *options: str) -> Path:
+    """Build with the locked build tools, not with what an index offers today; return the wheel."""
+    folder = ROOT / ".nox" / "dist" / session.name
+    shutil.rmtree(folder, ignore_errors=True)
+    command = (sys.executable, "-m", "build", "--no-isolation", *options, "--outdir", str(folder), ".")
+    session.run(*command, external=True, silent=True)
+    return next(folder.glob("*.whl"))
+
+
+def _versions(lock: str) -> str:
+    """Return the pins of a lock without their hashes: a local wheel has none that could be locked."""
+    return "\n".join(line.rstrip(" \\") for line in lock.splitlines() if re.match(r"[a-z0-9].*==", line))

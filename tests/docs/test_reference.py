@@ -1,0 +1,125 @@
+"""The reference names everything there is: what is added to the code without a word about it fails here."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+import agent_identity
+from agent_identity import constraints, errors
+from agent_identity.audit.findings import CODES
+from agent_identity.evidence.envelope import PAYLOAD_TYPE
+from agent_identity.evidence.mirror import MIRRORED
+from agent_identity.evidence.records import _SHAPES, EFFECTS, KINDS, OUTCOMES, VERSION
+from agent_identity.policy.attributes import ATTRIBUTES
+from agent_identity.policy.conditions import _WORDS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _page(name: str) -> str:
+    return (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8")
+
+
+def _absent(names: Iterable[str], text: str) -> list[str]:
+    return sorted(name for name in names if f"`{name}`" not in text)
+
+
+def test_the_readme_shows_the_quick_start_as_it_runs() -> None:
+    """The first block of the README is examples/quickstart.py."""
+    example = (ROOT / "examples" / "quickstart.py").read_text(encoding="utf-8")
+    _, _, code = example.partition('"""\n\n')
+    assert f"```python\n{code}```" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", agent_identity.__all__)
+def test_every_public_name_has_its_place(name: str) -> None:
+    """Each name of the root has a heading of its own on the page of the Python interface."""
+    assert re.search(rf"^### {name}(?:\.open)?$", _page("api.md"), re.MULTILINE)
+
+
+def test_every_constraint_is_in_the_table() -> None:
+    """Each constraint has a row with its name in grants, and one that says what it covers."""
+    page = _page("constraints.md")
+    kinds = [getattr(constraints, name) for name in constraints.__all__ if name != "Constraint"]
+    assert [kind.__name__ for kind in kinds if f"| `{kind.__name__}(" not in page] == []
+    assert [kind.__name__ for kind in kinds if f"| `{kind.__name__}` |" not in page] == []
+    assert _absent((kind.kind for kind in kinds), page) == []
+
+
+def test_every_kind_of_record_is_named() -> None:
+    """Kinds, outcomes, effects, version and media type stand on the page of the record format."""
+    page = _page("record.md")
+    assert _absent([*KINDS, *OUTCOMES, *EFFECTS, PAYLOAD_TYPE], page) == []
+    assert f'Value of `v`: `"{VERSION}"`' in page
+
+
+@pytest.mark.parametrize("kind", sorted(_SHAPES))
+def test_every_member_of_a_record_is_named(kind: str) -> None:
+    """Each member of each kind, at each level, stands on the page of the record format."""
+    page, members = _page("record.md"), _members(_SHAPES[kind])
+    assert {"v", "id", "seq", "prev", "start", "end"} < members
+    assert [name for name in members if not re.search(rf"[`.]{name}[`.\[]", page)] == []
+
+
+def _members(rule: object) -> set[str]:
+    """Return the names that the rule of a record knows, from the closure of its check."""
+    found: set[str] = set()
+    cells = [cell.cell_contents for cell in getattr(rule, "__closure__", None) or ()]
+    for content in cells:
+        if isinstance(content, dict):
+            found.update(content)
+            for inner in content.values():
+                found |= _members(inner)
+        elif callable(content) and getattr(content, "__closure__", None):
+            found |= _members(content)
+    return found
+
+
+def test_every_attribute_of_a_span_is_named() -> None:
+    """Each attribute that copies a fact of the record stands on the page of spans."""
+    assert _absent(MIRRORED, _page("spans.md")) == []
+
+
+def test_every_attribute_and_word_of_a_policy_is_named() -> None:
+    """Each attribute that a rule can look at and each constraint stand on the page of policy files."""
+    page = _page("policy-file.md")
+    words = _WORDS - {"all", "any", "exists"}
+    assert _absent([*ATTRIBUTES, *words], page) == []
+    assert [f"{word}: " for word in ("all", "any", "exists") if f"{word}: " not in page] == []
+
+
+def test_every_finding_is_described_with_its_severity() -> None:
+    """Each code of a finding has a row with what it does to the verdicts, and there is no other row."""
+    row = re.compile(r"^\| `(\w+)` \| (contradicted|cannot_tell|incomplete|notice) \| .+ \|$", re.MULTILINE)
+    rows = row.findall(_page("codes.md"))
+    assert dict(rows) == dict(CODES)
+
+
+def test_every_code_is_described() -> None:
+    """Each code that an exception or a decision can have stands on the page of codes."""
+    codes = {getattr(errors, name).default_code for name in errors.__all__}
+    for file in (ROOT / "agent_identity").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            value = node.value if isinstance(node, ast.keyword) and node.arg in {"code", "reason"} else None
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                codes.add(value.value)
+    assert len(codes) > 60
+    assert _absent(codes, _page("codes.md")) == []
+
+
+def test_every_exception_is_in_the_tree() -> None:
+    """Each exception stands in the tree on the page of codes."""
+    assert [name for name in errors.__all__ if not re.search(rf"\b{name}\b", _page("codes.md"))] == []
+
+
+def test_help_texts_are_those_of_the_command_line() -> None:
+    """The page of the command line shows what ``--help`` prints, for each command and subcommand."""
+    command = [sys.executable, str(ROOT / "tools" / "cli_help.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "## agent-identity keys list" in _page("cli.md")

@@ -1,0 +1,100 @@
+"""Run every ``python`` block of a Markdown file, so that no example in the documentation can rot.
+
+Run as ``python tools/run_examples.py [--first] FILE.md``. The blocks of one file are one program: they run in
+order, in one namespace, in an empty folder. Lines keep their numbers, so a traceback points into the Markdown.
+A block fenced as ``output`` right after a ``python`` block must be what that block printed. Ids (UUIDs) are not
+compared, and ``…`` stands for anything else that differs each time.
+``--first`` runs only the first block.
+"""
+
+import argparse
+import atexit
+import io
+import os
+import re
+import shutil
+import sys
+import tempfile
+import textwrap
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+_FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,})(?P<info>[^`\n]*)$")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One fenced block: its language, the line its text starts on (1-based), and the text."""
+
+    language: str
+    line: int
+    text: str
+    follows: bool
+    """Only blank lines lie between this block and the one before."""
+
+
+def blocks(markdown: str) -> list[Block]:
+    """Return the fenced blocks of a Markdown text in order."""
+    found: list[Block] = []
+    lines = markdown.splitlines()
+    number, blank = 0, False
+    while number < len(lines):
+        opening = _FENCE.match(lines[number])
+        if not opening:
+            blank = blank and not lines[number].strip()
+            number += 1
+            continue
+        start = number + 1
+        closing = re.compile(rf"^ *{opening['ticks']}`* *$")
+        number = next((n for n in range(start, len(lines)) if closing.match(lines[n])), len(lines))
+        text = textwrap.dedent("\n".join(lines[start:number])) + "\n"
+        language = (opening["info"].split() or [""])[0]
+        found.append(Block(language, start + 1, text, follows=blank))
+        number, blank = number + 1, True
+    return found
+
+
+def run(path: Path, *, first: bool) -> int:
+    """Run the blocks of one file; return how many ran.
+
+    Raises:
+        AssertionError: A block printed something else than the ``output`` block after it says.
+    """
+    every = blocks(path.read_text(encoding="utf-8"))
+    chosen = [index for index, block in enumerate(every) if block.language == "python"][: 1 if first else None]
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    for index in chosen:
+        block = every[index]
+        printed = io.StringIO()
+        with redirect_stdout(printed):
+            exec(compile("\n" * (block.line - 1) + block.text, str(path), "exec"), namespace)  # noqa: S102
+        sys.stdout.write(printed.getvalue())
+        after = every[index + 1] if index + 1 < len(every) else None
+        if after and after.follows and after.language == "output" and not _same(after.text, printed.getvalue()):
+            raise AssertionError(f"{path}:{after.line}: expected\n{after.text}\ngot\n{printed.getvalue()}")
+    return len(chosen)
+
+
+def _same(expected: str, printed: str) -> bool:
+    expected, printed = (_UUID.sub("<id>", text.strip()) for text in (expected, printed))
+    return re.fullmatch(".*".join(map(re.escape, expected.split("…"))), printed) is not None
+
+
+def main() -> None:
+    """Run the examples of one file in an empty folder."""
+    parser = argparse.ArgumentParser(description="Run every python block of a Markdown file.")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--first", action="store_true", help="run only the first block")
+    options = parser.parse_args()
+    path = options.file.resolve()
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # Registered first, so it runs after the examples' own.
+    os.chdir(folder)
+    count = run(path, first=options.first)
+    print(f"{path.name}: {count} examples ran")
+
+
+if __name__ == "__main__":
+    main()

@@ -31,6 +31,9 @@ MAX_DEPTH: Final = 64
 """Containers may be nested this deep."""
 
 _MAX_DEPTH_MESSAGE: Final = f"expected at most {MAX_DEPTH} nested containers; flatten the value"
+_INT64: Final = 1 << 63
+_EXACT: Final = float(1 << 53)  # Below this, a double without a fraction is the integer that it looks like.
+_AS_IS: Final = frozenset({str, bool, type(None)})
 _QUOTE: Final = json.encoder.encode_basestring  # Escapes exactly what RFC 8785 §3.2.2.2 wants escaped.
 
 
@@ -49,12 +52,64 @@ def encode(value: JSON, *, surrogates: bool = False) -> bytes:
         ValueError: The value is nested too deeply, refers to itself, or holds NaN, an infinity, a key
             that is no string, an unsupported type or (unless allowed) a lone surrogate.
     """
+    try:
+        return orjson.dumps(_plain(value, 0), option=orjson.OPT_SORT_KEYS)
+    except (_UncommonError, TypeError):  # A lone surrogate is a TypeError.
+        pass
     parts: list[str] = []
     _write(value, parts, 0)
     try:
         return "".join(parts).encode("utf-8", "surrogatepass" if surrogates else "strict")
     except UnicodeEncodeError:
         raise ValueError("expected Unicode text, got a lone surrogate; repair the text first") from None
+
+
+class _UncommonError(Exception):
+    """The value holds something that orjson does not write as RFC 8785 has it."""
+
+
+def _plain(value: object, depth: int) -> object:
+    """Return an equal value whose sorted form by orjson is the canonical one.
+
+    orjson writes the escapes and digits of RFC 8785 but sorts keys by code points, gives whole doubles a
+    fraction, and turns to exponents earlier.
+    """
+    kind = type(value)
+    if kind in _AS_IS:
+        return value
+    if kind is int:
+        if -_INT64 <= cast("int", value) < _INT64:
+            return value
+    elif kind is float:
+        return _plain_number(cast("float", value))
+    elif depth >= MAX_DEPTH:
+        raise _UncommonError
+    elif kind is dict:
+        return _plain_object(cast("dict[object, object]", value), depth + 1)
+    elif kind is list or kind is tuple:
+        items = cast("Sequence[object]", value)
+        return [item if type(item) in _AS_IS else _plain(item, depth + 1) for item in items]
+    raise _UncommonError
+
+
+def _plain_object(value: dict[object, object], depth: int) -> dict[object, object]:
+    for key in value:
+        if type(key) is not str or not key.isascii():
+            raise _UncommonError
+    return {key: item if type(item) in _AS_IS else _plain(item, depth) for key, item in value.items()}
+
+
+def _plain_number(value: float) -> float:
+    if is_plain_number(value):
+        return value
+    if value.is_integer() and abs(value) < _EXACT:
+        return int(value)
+    raise _UncommonError
+
+
+def is_plain_number(value: float) -> bool:
+    """Return whether orjson writes a double as RFC 8785 does: it has a fraction, and needs no exponent."""
+    return 1e-4 <= abs(value) < 1e15 and not value.is_integer()
 
 
 def _write(value: JSON, parts: list[str], depth: int) -> None:

@@ -173,7 +173,7 @@ def nested_argument() -> object:
             "lines": [{"sku": f"SKU-{n}-{k}", "count": k, "price": 19.99 + k, "gift": k == 1} for k in range(3)],
             "note": None,
             "tags": ["priority", "export"],
-            "total": 129.5 + n,
+            "total": 129.5 * n,
         }
         for n in range(400)
     ]
@@ -399,6 +399,9 @@ class Gate:
 
 # What a caller waits
 
+BURST = 4_000
+"""Calls of a burst: some seconds of the busiest agents, and half of what may wait for signatures."""
+
 
 @contender("latency-paced", pace=200.0)
 @contender("latency-burst", pace=None)
@@ -406,7 +409,8 @@ def latency(seconds: float, *, pace: float | None) -> Numbers:
     """Measure single guarded calls by the clock on the wall."""
     with opened() as world:
         tool = guarded(world)
-        return timing.latencies(lambda: tool(SOME), 4 * seconds, pace)
+        burst = 0 if pace else BURST
+        return timing.latencies(lambda: tool(SOME), 4 * seconds, pace=pace, burst=burst, settle=world.settle)
 
 
 @contender("latency-paced-span", pace=200.0)
@@ -420,7 +424,8 @@ def latency_of_span(seconds: float, *, pace: float | None) -> Numbers:
             with tracer.start_as_current_span("execute_tool get_invoice", attributes=ATTRIBUTES):
                 get_invoice(SOME)
 
-        return timing.latencies(call, 4 * seconds, pace)
+        burst = 0 if pace else BURST
+        return timing.latencies(call, 4 * seconds, pace=pace, burst=burst, settle=provider.force_flush)
 
 
 @contender("saturation")

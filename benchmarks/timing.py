@@ -65,17 +65,25 @@ def _warm_up(call: Callable[[], object]) -> int:
             size = max(size + 1, int(size * min(10, 1.3 * SAMPLE / max(took, 1e-6))))
 
 
-def latencies(call: Callable[[], object], seconds: float, pace: float | None = None) -> dict[str, float]:
+def latencies(
+    call: Callable[[], object],
+    seconds: float,
+    *,
+    pace: float | None = None,
+    burst: int = 0,
+    settle: Callable[[], object] = nothing,
+) -> dict[str, float]:
     """Return the wall time of single calls in seconds: ``p50``, ``p99`` and ``worst``.
 
     Args:
         call: What is measured.
         seconds: How long a repetition lasts.
         pace: Calls per second; ``None`` for one after the other.
+        burst: Calls after which all is settled before the next ones.
+        settle: Waits until everything that the calls left to other threads is done.
     """
-    warm = time.perf_counter() + WARM_UP
-    while time.perf_counter() < warm:
-        call()
+    _warm_up(call)
+    settle()
     took: list[float] = []
     due = time.perf_counter()
     ends = due + seconds
@@ -87,6 +95,8 @@ def latencies(call: Callable[[], object], seconds: float, pace: float | None = N
         call()
         after = time.perf_counter()
         took.append(after - began)
+        if burst and not len(took) % burst:
+            settle()
         due = due if pace else after
     took.sort()
     return {"p50": quantile(took, 0.5), "p99": quantile(took, 0.99), "worst": took[-1]}

@@ -4,9 +4,11 @@ import base64
 import contextlib
 import gzip
 import json
+import os
 import shutil
 import socket
 import subprocess
+import sysconfig
 import threading
 import time
 import urllib.error
@@ -19,16 +21,20 @@ from typing import Any
 
 import rotel
 from google.protobuf.json_format import MessageToDict
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 
 START_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
 class Collector:
-    """Where to send spans, and where they come out."""
+    """Where to send spans, by HTTP or by gRPC, and where they come out."""
 
     endpoint: str
+    grpc_endpoint: str
     traces: Path
 
 
@@ -42,6 +48,7 @@ def collector(folder: Path) -> Generator[Collector]:
     threading.Thread(target=sink.serve_forever, daemon=True).start()
     http_port, grpc_port = _free_port(), _free_port()
     binary = Path(rotel.__file__).with_name("rotel-agent")
+    errors = (folder / "rotel.err").open("wb")
     process = subprocess.Popen(  # noqa: S603 - Fixed arguments, no shell.
         [
             str(binary),
@@ -55,12 +62,14 @@ def collector(folder: Path) -> Generator[Collector]:
             f"--pid-file={folder / 'rotel.pid'}",
             f"--log-file={folder / 'rotel.log'}",
         ],
+        env=_environment(),
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=errors,
     )
+    errors.close()
     try:
         _wait_until_ready(http_port, process)
-        yield Collector(f"http://127.0.0.1:{http_port}/v1/traces", traces)
+        yield Collector(f"http://127.0.0.1:{http_port}/v1/traces", f"127.0.0.1:{grpc_port}", traces)
     finally:
         process.terminate()  # rotel passes on what it still holds, then exits.
         process.wait(timeout=30)
@@ -105,6 +114,12 @@ def _to_otlp_json(request: ExportTraceServiceRequest) -> dict[str, Any]:
     return document
 
 
+def _environment() -> dict[str, str]:
+    """Return an environment in which rotel finds the library of this Python, wherever it was installed."""
+    folders = [str(sysconfig.get_config_var("LIBDIR") or ""), os.environ.get("LD_LIBRARY_PATH", "")]
+    return {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(filter(None, folders))}
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -124,7 +139,7 @@ def _wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
             return
         except OSError:
             time.sleep(0.05)
-    raise RuntimeError("expected the collector to start; see rotel.log in the folder of the example")
+    raise RuntimeError("expected the collector to start; see rotel.err and rotel.log in the folder of the example")
 
 
 def fresh_folder(path: Path) -> Path:

@@ -66,6 +66,7 @@ class ScriptedModel(BaseChatModel):
         return "scripted"
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> "ScriptedModel":
+        """Need no tools: the script knows what to call."""
         return self
 
     def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
@@ -182,9 +183,7 @@ def run(work: Path, bank: str, spans: Collector) -> None:
                 answer = clerk.invoke({"messages": [("user", request)]})
             return str(answer["messages"][-1].content)
 
-        supervisor = create_agent(
-            ScriptedModel(script=SUPERVISOR_SCRIPT), [find_vendor, protect(ask_clerk, enforcer)]
-        )
+        supervisor = create_agent(ScriptedModel(script=SUPERVISOR_SCRIPT), [find_vendor, protect(ask_clerk, enforcer)])
         with enforcer.task("pay the invoices of Acme", principal=ALICE, agent=SUPERVISOR, scope=SUPERVISOR_SCOPE):
             answer = supervisor.invoke({"messages": [("user", "Pay what we owe Acme.")]})
             kept = copy_context()  # what a careless or rogue program might keep for later

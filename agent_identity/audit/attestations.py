@@ -5,10 +5,9 @@ from binascii import Error as Base64Error
 from collections.abc import Mapping
 from typing import Final, cast
 
-from agent_identity.canonical import decode_record
+from agent_identity.audit.shapes import RecordReader
 from agent_identity.errors import TokenError, VerificationError
 from agent_identity.evidence.envelope import Attestation
-from agent_identity.evidence.records import check_record
 from agent_identity.identity import PublicKey, TrustStore
 
 __all__ = ["ATTESTATION", "OURS", "open_record"]
@@ -23,12 +22,15 @@ _NS: Final = 1_000_000_000
 _CODES: Final = frozenset({"unknown_payload_type", "bad_signature", "unknown_key", "key_not_valid_then"})
 
 
-def open_record(attributes: Mapping[str, object], trust: TrustStore) -> tuple[dict[str, object], bytes]:
+def open_record(
+    attributes: Mapping[str, object], trust: TrustStore, reader: RecordReader
+) -> tuple[dict[str, object], bytes]:
     """Return the record on a span, and its bytes: signed by a recorder key that was valid at its time, and well-formed.
 
     Args:
         attributes: The attributes of the span.
         trust: The trusted keys.
+        reader: Reads the bytes once their signature is known to be good.
 
     Raises:
         VerificationError: With code ``bad_attestation``, ``truncated``, ``unknown_payload_type``,
@@ -48,7 +50,7 @@ def open_record(attributes: Mapping[str, object], trust: TrustStore) -> tuple[di
 
     try:
         body = Attestation.from_attributes(attributes).open(lookup)
-        record = _parse(body)
+        record = _parse(body, reader)
         times = cast("dict[str, str]", record["time"])
         trust.find(used[0], "recorder", at=int(times.get("end", times["start"])) // _NS)
     except (VerificationError, TokenError) as error:
@@ -56,13 +58,11 @@ def open_record(attributes: Mapping[str, object], trust: TrustStore) -> tuple[di
     return record, body
 
 
-def _parse(body: bytes) -> dict[str, object]:
+def _parse(body: bytes, reader: RecordReader) -> dict[str, object]:
     try:
-        record = cast("dict[str, object]", decode_record(body))
-        check_record(record)
+        return reader.read(body)
     except ValueError as error:
         raise VerificationError(str(error), code="malformed_record") from None
-    return record
 
 
 def _explained(error: VerificationError | TokenError, attributes: Mapping[str, object]) -> VerificationError:

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Final, NamedTuple, cast, final
+from typing import Final, NamedTuple, TypeAlias, cast, final
 
 from agent_identity.audit.chain_check import Delegations, Use
 from agent_identity.audit.findings import Findings, Place
 from agent_identity.audit.patterns import Pattern, Patterns, Slots
+from agent_identity.audit.shapes import RecordReader
 
 __all__ = ["Call", "Calls", "Known"]
 
@@ -39,12 +40,8 @@ class Call(NamedTuple):
         return Place(self.id.decode(), self.stream, self.seq)
 
 
-class Known(NamedTuple):
-    """A record that fits a pattern."""
-
-    pattern: Pattern
-    slots: Slots
-    use: Use
+Known: TypeAlias = tuple[Pattern, Slots, Use]
+"""A record that fits a pattern: what its slots say, and the use of the grant that it is under."""
 
 
 @final
@@ -54,46 +51,50 @@ class Calls:
     Args:
         findings: Takes what is found.
         delegations: The grants of the source.
+
+    Attributes:
+        reader: Reads records, and knows the shapes of earlier ones, whatever their stream.
+        committed: How many records of the stream that is being read the log commits to.
+        recovered: What is said about recovered streams, by their ids.
     """
 
     def __init__(self, findings: Findings, delegations: Delegations) -> None:
         self._findings = findings
         self._delegations = delegations
         self._patterns = Patterns()
+        self.reader = RecordReader()
         self._open: dict[bytes, Call] = {}
         self._left: dict[bytes, Call] = {}
         self._deferred: list[tuple[bytes, Call]] = []
         self._outcomes: Counter[str] = Counter()
+        self.committed = 0
         self.recovered: dict[str, Mapping[str, str]] = {}
 
-    def recognise(self, data: bytes, prev: bytes, seq: bytes) -> Known | None:
+    def recognise(self, data: bytes, place: Slots) -> Known | None:
         """Return what a record says if it is a call like earlier ones, right behind the record before it.
 
         ``None`` means only that the full checks must decide.
 
         Args:
             data: The bytes of the record.
-            prev: The leaf hash of the record before it, in hex.
-            seq: Its place in the stream.
+            place: Its stream, the leaf hash of the record before it in hex, and its place in the stream.
         """
         found = self._patterns.find(data)
         if found is None:
             return None
         pattern, slots = found
-        use = self._delegations.find(slots[pattern.grants][-1])
+        grants = slots[pattern.grants]
+        use = self._delegations.find(grants[-1])
         if (
             use is None
-            or slots[pattern.prev] != prev
-            or slots[pattern.prev + 1] != seq
-            or slots[pattern.grants] != use.grants
+            or slots[pattern.place] != place
             or slots[pattern.task] != use.task_facts
-            or pattern.chain != use.agents
-            or pattern.principal != use.principal
-            or pattern.agent != use.agent
+            or grants != use.grants
+            or pattern.parties != use.parties
             or (pattern.intent >= 0 and slots[pattern.intent] not in self._open)
         ):
             return None
-        return Known(pattern, slots, use)
+        return pattern, slots, use
 
     def take_known(self, known: Known, stream: str, seq: int) -> int:
         """Check what a recognised call says about others, and return its time in nanoseconds since the epoch.
@@ -112,8 +113,8 @@ class Calls:
             intent = slots[pattern.intent] if pattern.intent >= 0 else None
             self._conclude(call, pattern.outcome, intent, monitored=pattern.monitored)
         start_ns = int(slots[pattern.start])
-        if pattern.effect != "block" and not use.allowed_before(pattern.tool, start_ns):
-            use.allow(pattern.tool, start_ns, call.place())
+        if pattern.effect != "block":
+            use.allow(pattern.tool, start_ns, call.place)
         return start_ns
 
     def take(self, record: Mapping[str, object], data: bytes, stream: str, seq: int) -> None:
@@ -138,7 +139,9 @@ class Calls:
             use.finish(cast("dict[str, str]", record["counts"]), place)
         elif kind == "recovered":
             found = cast("dict[str, str]", record["recovered"])
-            self.recovered[found["stream"]] = found
+            # A later one says less: of what an earlier start sealed or rejected, it may find nothing any more.
+            if found["stream"] not in self.recovered or found["rejected_bytes"] != "0":
+                self.recovered[found["stream"]] = found
 
     def end_of_stream(self) -> None:
         """Keep what the stream leaves open: an outcome may stand in the stream of a forked child."""
@@ -175,7 +178,7 @@ class Calls:
         if decision["effect"] == "block":
             return
         if use is not None:
-            use.allow(tool, int(cast("dict[str, str]", record["time"])["start"]), place)
+            use.allow(tool, int(cast("dict[str, str]", record["time"])["start"]), call.place)
         else:
             message = "expected only calls of a task to be allowed, got one outside any task"
             self._findings.add(_GRANTS, "allowed_without_task", message, place)
@@ -186,7 +189,8 @@ class Calls:
             call.use.intents += 1
 
     def _conclude(self, call: Call, outcome: str, intent: bytes | None, *, monitored: bool) -> None:
-        self._outcomes[outcome] += 1
+        if call.seq <= self.committed:  # Anyone may have written the others, which count as unsealed only.
+            self._outcomes[outcome] += 1
         if call.use is not None:
             call.use.outcomes += 1
         if intent is None:

@@ -4,7 +4,7 @@ Records come before, between and after the grants that they name, so what each c
 in compact form, and judged once, when all is read. Memory grows with the tasks, not with their calls.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, cast, final
 
 import orjson
@@ -30,7 +30,7 @@ class Use:
         agent: The member ``agent`` of its records.
         chain: The member ``chain`` of its records.
         task: The member ``task`` of its records, without the purpose.
-        agents: The agents of the chain.
+        parties: Principal, agent, and the agents of the chain.
         grants: The hashes of the chain, in the bytes of the records.
         task_facts: Expiry and id of the task, in the bytes of the records.
         place: Its first record.
@@ -43,7 +43,6 @@ class Use:
 
     __slots__ = (
         "agent",
-        "agents",
         "chain",
         "end",
         "first",
@@ -53,6 +52,7 @@ class Use:
         "last",
         "last_ns",
         "outcomes",
+        "parties",
         "place",
         "principal",
         "stated_intents",
@@ -67,26 +67,27 @@ class Use:
         self.agent = record["agent"]
         self.chain = cast("Sequence[Mapping[str, str]]", record["chain"])
         self.task = _without_purpose(record)
-        self.agents = tuple(link["id"] for link in self.chain)
+        self.parties = (self.principal, self.agent, tuple(link["id"] for link in self.chain))
         self.grants = tuple(link["grant"].encode() for link in self.chain)
         self.task_facts = (self.task.get("expires", "").encode(), self.task["id"].encode())
         self.place = place
         self.tools: dict[str, Place] = {}
         self.first_ns = self.last_ns = -1
-        self.first = self.last = place
+        self.first: Callable[[], Place] = lambda: place
+        self.last = self.first
         self.intents = self.outcomes = self.stated_intents = self.stated_outcomes = 0
         self.end: Place | None = None
 
-    def allow(self, tool: str, at_ns: int, place: Place) -> None:
+    def allow(self, tool: str, at_ns: int, place: Callable[[], Place]) -> None:
         """Keep that a call of the tool was let through.
 
         Args:
             tool: The name of the tool.
             at_ns: When it began, in nanoseconds since the Unix epoch.
-            place: The record that says so.
+            place: Returns where the record is that says so.
         """
         if tool not in self.tools and len(self.tools) < _MAX_TOOLS:
-            self.tools[tool] = place
+            self.tools[tool] = place()
         if at_ns > self.last_ns:
             self.last_ns, self.last = at_ns, place
         if at_ns < self.first_ns or self.first_ns < 0:
@@ -97,10 +98,6 @@ class Use:
         self.end = place
         self.stated_intents = max(self.stated_intents, int(counts["intents"]))
         self.stated_outcomes = max(self.stated_outcomes, int(counts["outcomes"]))
-
-    def allowed_before(self, tool: str, at_ns: int) -> bool:
-        """Return whether :meth:`allow` would add nothing."""
-        return self.first_ns <= at_ns <= self.last_ns and tool in self.tools
 
     def says_the_same(self, record: Mapping[str, object]) -> bool:
         """Return whether the record names the same parties, task and chain."""
@@ -228,12 +225,13 @@ class Delegations:
             if tool not in leaf.scope.tools:
                 message = "expected only tools of the grant to be allowed, got another one"
                 self._findings.add(self._step, "tool_outside_grant", message, place)
-        early = use.first_ns >= 0 and use.first_ns < (leaf.issued_at - SKEW) * _NS
-        late = use.last_ns >= leaf.expires_at * _NS
-        for wrong, place in ((early, use.first), (late, use.last)):
-            if wrong:
-                message = "expected allowed calls within the life of the grant, got one outside it"
-                self._findings.add(self._step, "outside_grant_time", message, place)
+        if use.last_ns >= leaf.expires_at * _NS:
+            message = "expected allowed calls within the life of the grant, got one after it"
+            self._findings.add(self._step, "outside_grant_time", message, use.last())
+        if 0 <= use.first_ns < (leaf.issued_at - SKEW) * _NS:
+            # Whoever names the hash of a grant has seen it: only a clock that went back dates the call before it.
+            message = "expected allowed calls to be dated after their grant, got one before it; the clock went back"
+            self._findings.add(self._step, "dated_before_grant", message, use.first())
 
 
 def _without_purpose(record: Mapping[str, object]) -> dict[str, str]:

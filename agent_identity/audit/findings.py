@@ -45,6 +45,7 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "log_changed": "contradicted",
         "log_shrank": "contradicted",
         "log_unsealed": "notice",
+        "log_ahead": "incomplete",
         # The streams.
         "head_mismatch": "contradicted",
         "records_cut": "contradicted",
@@ -68,6 +69,7 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "unknown_grant": "contradicted",
         "claims_differ": "contradicted",
         "outside_grant_time": "contradicted",
+        "dated_before_grant": "notice",
         "tool_outside_grant": "contradicted",
         "allowed_without_task": "contradicted",
         "unknown_issuer": "cannot_tell",
@@ -88,6 +90,7 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "truncated": "contradicted",
         "wrong_span": "contradicted",
         "field_changed": "contradicted",
+        "field_added": "contradicted",
         "two_versions": "contradicted",
         "two_at_one_place": "contradicted",
         "broken_link": "contradicted",

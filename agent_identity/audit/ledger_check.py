@@ -82,7 +82,8 @@ class LedgerCheck:
         if self._trust is None:
             findings.add(_TRUST, "no_trust", "expected trusted keys, got none; pass the trust file of the recorder")
         log = check_log(self._reader, self._trust, findings, earlier=earlier)
-        names = self._reader.streams()
+        # What the log commits to comes first, so that no forged record beside it is taken at its word before it.
+        names = sorted(self._reader.streams(), key=lambda name: name not in log.heads)
         if not names and not log.heads:
             findings.add(_TRUST, "nothing_to_verify", "expected a ledger with records, got none")
             return
@@ -96,6 +97,7 @@ class LedgerCheck:
         self._conclude(log, streams, missing)
         self._count(log, streams)
         self._check_completeness(streams, {name: log.heads[name].last_size for name in sorted(missing)})
+        findings.done(_ALL, f"{len(streams)} streams{', as of this checkpoint' if log.proved else ''}")
 
     def _read(self, stream: StreamCheck, done: int, total: int, progress: Progress | None) -> int:
         offset = 0
@@ -124,9 +126,10 @@ class LedgerCheck:
         self._check_key_times(log.signers, max((stream.latest_ns for stream in streams.values()), default=0))
 
     def _check_key_times(self, signers: tuple[TrustedKey, ...], latest_ns: int) -> None:
-        """Check that a key signed which was still valid at the time of the latest record under it."""
-        if signers and all(key.not_after is not None and key.not_after < latest_ns // _NS for key in signers):
-            message = "expected a checkpoint by a key that was valid at the time of its records, got an older one"
+        """Check that a key signed which was valid at the time of the latest record under it."""
+        at = latest_ns // _NS
+        if latest_ns and signers and not any(_valid(key, at) for key in signers):
+            message = "expected a checkpoint by a key that was valid at the time of its records, got another one"
             self._findings.add(_TRUST, "key_not_valid_then", message)
 
     def _count(self, log: SignedLog, streams: Mapping[str, StreamCheck]) -> None:
@@ -149,16 +152,15 @@ class LedgerCheck:
         for name, found in self._calls.recovered.items():
             self._report_recovered(name, found)
         findings.counts["contradicted"] = findings.number("contradicted")
-        findings.done(_ALL, f"{len(streams)} streams")
 
     def _check_end(self, stream: StreamCheck) -> None:
         findings, place = self._findings, Place(stream=stream.stream, seq=stream.committed + 1)
-        if not stream.lines and not stream.committed and not stream.torn:
+        recovered = stream.stream in self._calls.recovered
+        if not stream.lines and not stream.committed and (recovered or not stream.torn):
             findings.add(_ALL, "stream_empty", "a stream that was begun holds no record", place)
             return
-        recovered = stream.stream in self._calls.recovered
         unsealed = stream.lines - stream.committed
-        if not stream.committed:
+        if stream.lines and not stream.committed:
             message = f"expected the log to commit to the stream, got {stream.lines} records that nothing proves"
             findings.add(_ALL, "stream_unknown", message, place)
         elif unsealed > 0:
@@ -181,3 +183,8 @@ class LedgerCheck:
             f"its process died; a later start found {found['size']} records, {found['sealed_before']} of them sealed",
             place,
         )
+
+
+def _valid(key: TrustedKey, at: int) -> bool:
+    """Return whether the key was valid at a time in Unix seconds."""
+    return (key.not_before is None or key.not_before <= at) and (key.not_after is None or at <= key.not_after)

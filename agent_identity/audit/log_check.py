@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -86,7 +87,8 @@ def check_log(
         if kept is not None and kept_by:
             anchors.append(kept)
     if checkpoint is not None and signers:
-        findings.done(_TRUST, f"signed by a trusted recorder key for the origin {checkpoint.origin}")
+        key = "the recorder key beside the ledger" if findings.trust == "self-asserted" else "a trusted recorder key"
+        findings.done(_TRUST, f"signed by {key} for the origin {checkpoint.origin}")
     heads, derived = _derive(reader, checkpoint, anchors, findings)
     if checkpoint is None:
         findings.skip(_LOG, "there is no checkpoint to compare with")
@@ -128,14 +130,18 @@ class _Derivation:
         self.heads: dict[str, Heads] = {}
         self.tree = CompactRange()
         self.whole = True
+        self.ahead = False
         self._checkpoint = checkpoint
         self._anchors = anchors
         self._findings = findings
 
     def take(self, entry: bytes, line: int) -> None:
         self.tree.append(leaf_hash(entry))
-        if self._checkpoint is not None and self.tree.size <= self._checkpoint.size:
-            self._keep(entry, line, self._checkpoint.origin)
+        if self._checkpoint is not None:
+            if self.tree.size <= self._checkpoint.size:
+                self._keep(entry, line, self._checkpoint.origin)
+            else:
+                self._look_ahead(entry)
         self.compare()
 
     def _keep(self, entry: bytes, line: int, origin: str) -> None:
@@ -152,6 +158,13 @@ class _Derivation:
             self.heads.setdefault(head.stream, Heads()).add(head)
         except ValueError as error:
             self._findings.add(_LOG, "log_shrank", str(error), place)
+
+    def _look_ahead(self, entry: bytes) -> None:
+        """Note whether an entry that no checkpoint covers names more records than the entries before it."""
+        with suppress(ValueError):
+            head, _ = Head.from_entry(entry)
+            known = self.heads.get(head.stream)
+            self.ahead = self.ahead or known is None or head.size > known.last_size
 
     def compare(self) -> None:
         for anchor in self._anchors:
@@ -208,6 +221,9 @@ def _derive(
     if unsealed > 0:
         findings.counts["log_unsealed"] = unsealed
         findings.add(_LOG, "log_unsealed", f"{unsealed} entries of the log follow its checkpoint and prove nothing yet")
+    if log.ahead:
+        message = "expected a checkpoint over all that the log names, got an older one that was put back or left behind"
+        findings.add(_LOG, "log_ahead", message)
     if checkpoint is not None:
         findings.done(_LOG, f"{covered} entries")
     return log.heads, log.whole and checkpoint is not None

@@ -2,15 +2,18 @@
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields
 from typing import Final, cast, final
 
 from agent_identity.audit.attestations import ATTESTATION, OURS, open_record
 from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.coverage import CoverageTable, is_tool_call
 from agent_identity.audit.findings import Findings, Place
+from agent_identity.audit.shapes import RecordReader
 from agent_identity.errors import VerificationError
+from agent_identity.evidence.envelope import Attestation
 from agent_identity.evidence.merkle import leaf_hash
-from agent_identity.evidence.mirror import compare
+from agent_identity.evidence.mirror import MIRRORED, deviations
 from agent_identity.evidence.otlp import ByteLines, Malformed, SpanData, read_spans
 from agent_identity.identity import TrustStore
 
@@ -31,9 +34,13 @@ _READ, _SIGNED, _FORM, _SPAN, _COPY, _GRANTS, _ONCE, _ALL, _ARGUMENTS = range(1,
 _SHORT: Final = (1 << 64) - 1
 _GRANT: Final = "agent_identity.delegation.grant"
 _JWS: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]{86}", re.ASCII)
+_PAYLOAD: Final = ATTESTATION + "payload"
 _NAMED: Final = 5  # Attributes that a message names.
 _TICK: Final = 256  # Spans between two reports of progress; some 50 ms.
 _STEP_OF: Final[Mapping[str, int]] = {"malformed_record": _FORM}
+_LONGEST: Final = 128  # Characters of a foreign name in a message.
+_OF_OURS: Final = MIRRORED.keys() | {ATTESTATION + part.name for part in fields(Attestation)} | {_GRANT}
+"""Every attribute that a span of ours carries: what is compared with the record, what proves it, and the grant."""
 _OTHERS_MAY_SET: Final = frozenset({"user.id", "error.type", "gen_ai.agent.name", "gen_ai.tool.call.id"})
 """Conventional attributes that other libraries and collectors set and hash as well."""
 
@@ -65,6 +72,7 @@ class SpansCheck:
         self._trust = trust
         self._findings = findings
         self._redacted = _OTHERS_MAY_SET.union(redacted)
+        self._reader = RecordReader()
         self._delegations = Delegations(findings, _GRANTS, trust)
         self._coverage = CoverageTable()
         self._streams: dict[str, int] = {}
@@ -118,8 +126,9 @@ class SpansCheck:
         findings.skip(_ARGUMENTS, "spans hold keyed digests of them")
 
     def _take(self, span: SpanData) -> None:
+        duplicates = self._findings.counts["duplicates"]
         record = self._open(span)
-        if is_tool_call(span.attributes):
+        if is_tool_call(span.attributes) and self._findings.counts["duplicates"] == duplicates:
             principal = record.get("principal") if record else None
             kind = cast("dict[str, str]", principal)["kind"] if principal else None
             self._coverage.add(span, kind)
@@ -127,12 +136,12 @@ class SpansCheck:
     def _open(self, span: SpanData) -> dict[str, object] | None:
         """Return the record of a span if it is verified and belongs to it."""
         attributes = span.attributes
-        ours = [name for name in attributes if name.startswith(OURS)]
-        if not ours:
+        signed = _PAYLOAD in attributes or any(name.startswith(ATTESTATION) for name in attributes)
+        if not signed and not any(name.startswith(OURS) for name in attributes):
             return None
         counts, place = self._findings.counts, _claimed_place(span)
         counts["records"] += 1
-        if not any(name.startswith(ATTESTATION) for name in ours):
+        if not signed:
             message = (
                 f"expected a signature beside the {OURS}* attributes of the span, got none; it was removed or forged"
             )
@@ -142,7 +151,7 @@ class SpansCheck:
         if self._trust is None:
             return None
         try:
-            record, body = open_record(attributes, self._trust)
+            record, body = open_record(attributes, self._trust, self._reader)
         except VerificationError as error:
             step = _STEP_OF.get(error.code, _SIGNED)
             code = error.code
@@ -182,19 +191,24 @@ class SpansCheck:
         decision = cast("dict[str, str] | None", record.get("decision"))
         if decision is not None and decision["effect"] != "block":
             start_ns = int(cast("dict[str, str]", record["time"])["start"])
-            use.allow(cast("dict[str, str]", record["action"])["tool"], start_ns, place)
+            use.allow(cast("dict[str, str]", record["action"])["tool"], start_ns, lambda: place)
 
     def _compare(self, record: Mapping[str, object], attributes: Mapping[str, object], place: Place) -> bool:
         """Compare the plain attributes with the record; return whether none contradicts it."""
         agrees, hidden = True, list[str]()
-        for field in compare(record, attributes):
+        for field in deviations(record, attributes):
             if field.verdict == "changed":
                 known = field.attribute in self._redacted
                 agrees = agrees and known
                 message = f"expected {field.attribute} as it is signed, got another value; it was changed"
                 self._findings.add(_COPY, "copy_changed" if known else "field_changed", message, place)
-            elif field.verdict != "match":
+            else:
                 hidden.append(field.attribute)
+        for name in attributes.keys() - _OF_OURS - self._redacted:
+            if name.startswith(OURS):
+                agrees = False
+                message = f"expected no attribute of ours that is not signed, got {name[:_LONGEST]!a}; it was added"
+                self._findings.add(_COPY, "field_added", message, place)
         if hidden:
             self._findings.counts["redacted"] += 1
             message = f"{len(hidden)} attributes are missing or blanked: {', '.join(hidden[:_NAMED])}"

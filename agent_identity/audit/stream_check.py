@@ -3,6 +3,7 @@
 from binascii import hexlify
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Final, TypeAlias, cast, final
 
 import orjson
@@ -12,7 +13,6 @@ from agent_identity.audit.findings import Findings, Place
 from agent_identity.audit.log_check import Heads
 from agent_identity.canonical import decode_record
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
-from agent_identity.evidence.records import check_record
 from agent_identity.evidence.streams import RawLine
 
 __all__ = ["StreamCheck", "Visit"]
@@ -42,10 +42,11 @@ class StreamCheck:
         self.stream = stream
         self.lines = 0
         self.sealed = 0
-        self.committed = heads.last_size if heads else 0
+        self.committed = calls.committed = heads.last_size if heads else 0
         self.torn = False
         self.ended = False
         self.latest_ns = 0
+        self._name = stream.encode()
         self._findings = findings
         self._calls = calls
         self._visit = visit
@@ -68,13 +69,14 @@ class StreamCheck:
         self.lines += 1
         leaf = leaf_hash(data)
         self._tree.append(leaf)
-        known = self._calls.recognise(data, self._prev, b"%d" % (self._seq + 1))
+        known = self._calls.recognise(data, (self._name, self._prev, b"%d" % (self._seq + 1)))
         if known is None or self.ended:
             self._take_unknown(data, leaf)
         else:
             self._advance(leaf)
-            self._last_id = known.slots[known.pattern.id]
-            self._kinds[known.pattern.kind] += 1
+            pattern, slots, _ = known
+            self._last_id = slots[pattern.id]
+            self._kinds[pattern.kind] += 1
             start_ns = self._calls.take_known(known, self.stream, self._seq)
             self._newest_ns = max(self._newest_ns, start_ns)
             if self._visit is not None:
@@ -96,12 +98,10 @@ class StreamCheck:
 
     def _take_unknown(self, data: bytes, leaf: bytes) -> None:
         """Take a record through all checks."""
-        record: dict[str, object] | None = None
         try:
-            record = cast("dict[str, object]", decode_record(data))
-            check_record(record)
+            record = self._calls.reader.read(data)
         except ValueError as error:
-            self._reject(str(error), record)
+            self._reject(str(error), data)
             return
         if self._follows(cast("dict[str, str]", record["stream"])) or self._explain(record, leaf):
             self._accept(record, data, leaf)
@@ -200,9 +200,11 @@ class StreamCheck:
             self._findings.add(7, "malformed_tail", "after the last seal, expected a record, got other bytes", place)
         self._forget()
 
-    def _reject(self, message: str, record: Mapping[str, object] | None) -> None:
+    def _reject(self, message: str, data: bytes) -> None:
         """Report a record that is none, and go on as if it were the one that belongs here."""
-        identifier = record.get("id") if record else None
+        identifier: object = None
+        with suppress(ValueError):
+            identifier = decode_record(data).get("id")
         self._findings.add(
             _RECORDS,
             "malformed_record",

@@ -116,6 +116,10 @@ class Lease:
             for child in self._children:
                 child._spread(over)  # noqa: SLF001  A lease like this one.
 
+    def relock(self, lock: threading.RLock) -> None:
+        """Have the task's leases use another lock. For :class:`TaskRegistry`."""
+        self._task.lock = lock
+
     def child(self, lease_id: str, deadline_wall_ns: int, deadline_monotonic_ns: int) -> "Lease":
         """Return a lease under this one that expires no later. For :class:`TaskRegistry`, which locks."""
         wall = min(deadline_wall_ns, self.deadline_wall_ns)
@@ -178,6 +182,12 @@ class TaskRegistry:
                 raise ValueError("expected the task of the parent lease, got another task id")
             parent.check(clock)
             return parent.child(id or task_id, deadline_wall_ns, limit)
+
+    def after_fork_in_child(self) -> None:
+        """Replace the lock, which another thread of the parent may have held. For a child alone with its copy."""
+        self._lock = threading.RLock()
+        for lease in list(self._roots.values()):
+            lease.relock(self._lock)
 
     def end_all(self) -> None:
         """End every task."""

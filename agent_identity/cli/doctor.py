@@ -158,7 +158,8 @@ def _failed(name: str, error: ConfigurationError) -> Check:
 
 def _trust(root: Path) -> TrustStore | Check:
     if not (root / "trust.json").exists():
-        return Check("trust file", "fail", "there is none", f"restore it from a copy; or, for new keys, init {root}")
+        cure = f"restore it from a copy; only if nothing was recorded here yet, agent-identity init {root}"
+        return Check("trust file", "fail", "there is none", cure)
     try:
         return TrustStore.load(root / "trust.json")
     except ConfigurationError as error:

@@ -113,6 +113,7 @@ def _flush_or_discard() -> None:
         sys.stdout.flush()
     except OSError:
         with contextlib.suppress(OSError):
+            out = sys.stdout.fileno()
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stdout.fileno())
+            os.dup2(nowhere, out)
             os.close(nowhere)

@@ -41,6 +41,10 @@ class Ambience:
         """Return the task of this enforcer in the current context, alive or not."""
         return cast("Task | None", otel.get_value(self._key))
 
+    def sees(self, context: Context | None) -> bool:
+        """Tell whether a context holds a task of this process, alive or not."""
+        return otel.get_value(self._key, context) is not None
+
     def holding(self, task: Task, context: Context | None = None) -> Context:
         """Return a copy of a context (default: the current one) that holds the task."""
         return otel.set_value(self._key, task, context)

@@ -90,7 +90,7 @@ class Arguments:
         if self.opaque:
             values = {name: value for name, value in values.items() if name not in self.opaque}
         if self._plain:
-            # Without floats, and with ASCII keys, orjson's sorted form is the canonical one.
+            # Without uncommon floats, and with ASCII keys, orjson's sorted form is the canonical one.
             return orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
         return canonical.encode(cast("canonical.JSON", values))
 
@@ -175,15 +175,13 @@ class _Copier:
         elif kind is float:
             if not math.isfinite(cast("float", value)):
                 raise ValueError("expected a finite number, got NaN or an infinity")
-            self.plain = False
+            self.plain = self.plain and canonical.is_plain_number(cast("float", value))
         elif value is not None and kind is not bool:
             return self._container(value, depth)
         return value
 
     def _check_text(self, value: str) -> None:
-        self.text += len(value)
-        if self.text > MAX_TEXT:
-            raise ValueError(f"expected at most {MAX_TEXT} characters in all arguments; pass a reference instead")
+        self._count_text(len(value))
         if not value.isascii():
             try:
                 value.encode()
@@ -207,14 +205,28 @@ class _Copier:
     def _mapping(self, value: dict[object, object], depth: int) -> dict[str, object]:
         self._count(len(value))
         copied: dict[str, object] = {}
+        text = 0
         for key, item in list(value.items()):
             if type(key) is not str:
                 raise _OpaqueFound
-            self._check_text(key)
-            if not key.isascii():
+            if key.isascii():
+                text += len(key)
+            else:
+                self._check_text(key)
                 self.plain = False
-            copied[key] = self.copy(item, depth)
+            # Most values are texts: they are worth a way without a call.
+            if type(item) is str and item.isascii():
+                text += len(item)
+                copied[key] = item
+            else:
+                copied[key] = self.copy(item, depth)
+        self._count_text(text)
         return copied
+
+    def _count_text(self, more: int) -> None:
+        self.text += more
+        if self.text > MAX_TEXT:
+            raise ValueError(f"expected at most {MAX_TEXT} characters in all arguments; pass a reference instead")
 
     def _count(self, more: int) -> None:
         self.nodes += more

@@ -40,6 +40,8 @@ class Call:
         "_given",
         "action",
         "argument",
+        "as_given",
+        "body",
         "call_id",
         "context",
         "decision",
@@ -72,22 +74,26 @@ class Call:
         self.context: Context | None = None
         self.intent: str | None = None
         self.action: dict[str, RecordValue] = {}
+        self.body: Mapping[str, RecordValue] | None = None
+        self.as_given: tuple[tuple[object, ...], Mapping[str, object]] | None = None
         self.done = False
-        self._given = NOTHING
+        self._given: Mapping[str, object] | None = None
         self._arguments: Arguments | None = None
         self._attachment: Attachment | None = None
 
     @property
     def arguments(self) -> Mapping[str, object]:
-        """The checked snapshot of the arguments, by name; read-only."""
-        return self._given if self._arguments is None else MappingProxyType(self._arguments.values)
+        """The checked snapshot of the arguments, by name; read-only. In monitor mode, the arguments as they came."""
+        if self._given is not None:
+            return MappingProxyType(self._given)
+        return NOTHING if self._arguments is None else MappingProxyType(self._arguments.values)
 
     def captured(self, arguments: Arguments) -> None:
         """Keep the snapshot."""
         self._arguments = arguments
 
     def given(self, values: Mapping[str, object]) -> None:
-        """Keep the arguments as they came, for a call that runs in monitor mode although they are bad."""
+        """Keep the arguments as they came, which is how a call runs in monitor mode."""
         self._given = values
 
     def snapshot(self) -> Arguments | None:

@@ -316,6 +316,8 @@ class Enforcer:
         """
 
         def decorate(inner: Callable[..., object]) -> Callable[..., object]:
+            if isinstance(inner, staticmethod | classmethod | property):
+                raise ConfigurationError("expected a function; put enforcer.tool below @staticmethod and the like")
             if hasattr(inner, _GUARDED):
                 raise ConfigurationError("expected an unguarded function, got a guarded one; guard it once")
             guard = self.guard(name or _name(inner), kind=kind, labels=labels, data=data)
@@ -360,7 +362,9 @@ class Enforcer:
 
     def after_fork_in_child(self) -> None:
         """Leave the tasks to the parent. Called by the interpreter in each forked child."""
-        # A fresh registry, because another thread of the parent may have held the lock of the old one.
+        # A fresh registry, and fresh locks for what is left of the old one, because another thread of the
+        # parent may have held them.
+        self._registry.after_fork_in_child()
         self._registry = TaskRegistry()
         self._tasks = dataclasses.replace(self._tasks, registry=self._registry)
         self._point.ambience.renew()

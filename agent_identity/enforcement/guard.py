@@ -17,7 +17,8 @@ from opentelemetry import trace
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.arguments import BadArgumentsError, canonical_bytes, capture
 from agent_identity.enforcement.call import NOTHING, Call
-from agent_identity.enforcement.point import WITHIN_SCOPE, Point, decision_claim, is_fact, is_sound, kind_of, trouble
+from agent_identity.enforcement.failures import kind_of, trouble
+from agent_identity.enforcement.point import WITHIN_SCOPE, Point, decision_claim, is_fact, is_sound
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import trace_claim
 from agent_identity.errors import (
@@ -51,7 +52,7 @@ class Guard:
         outcome_of: Names the outcome of an exception that is no error (an interrupt is ``suspended``).
     """
 
-    __slots__ = ("_attributes", "_data", "_name", "_outcome_of", "_point", "tool")
+    __slots__ = ("_attributes", "_data", "_known", "_name", "_outcome_of", "_point", "tool")
 
     def __init__(
         self,
@@ -65,6 +66,8 @@ class Guard:
         self._point = point
         self._data = data
         self._outcome_of = outcome_of
+        # A sound decision that let a call run, and its claim: policies hand out the same few again and again.
+        self._known = (WITHIN_SCOPE, decision_claim(WITHIN_SCOPE, "allow", point.mode, None))
         self._name = f"execute_tool {tool.name}"
         self._attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool.name}
         if tool.kind == "function":
@@ -134,10 +137,11 @@ class Guard:
                 if point.mode == "enforce" and isinstance(error, EvidenceError):
                     raise
                 self._deny_failed(call, error)
-            if point.mode == "monitor" and (call.denial is not None or call.route is not None):
-                call.enforced = "audit"
-                call.route = None
+            if point.mode == "monitor":
                 call.given(values)
+                if call.denial is not None or call.route is not None:
+                    call.enforced = "audit"
+                    call.route = None
             if call.denial is None or point.mode == "monitor":
                 self._intend(call)
                 return call
@@ -164,6 +168,8 @@ class Guard:
             call.findings = self._inspect("input", arguments.view)
             task.scope.check(self.tool.name, arguments.view, arguments.supplied)
             self._consult(call, arguments.view, task, can_route=can_route)
+            if self._point.inspectors or self._point.policy is not None:
+                task.lease.check(self._point.clock)  # They take time, and may end the task themselves.
         except Denied as denied:
             self._deny(call, denied)
         except BadArgumentsError as error:
@@ -225,6 +231,9 @@ class Guard:
             decision = cast("object", policy.decide(request))
         except Exception as error:  # noqa: BLE001 - A policy that cannot decide blocks.
             return Decision(effect=Effect.BLOCK, reason="policy_failed", why=kind_of(error))
+        known = self._known[0]
+        if decision is known:
+            return known
         if not isinstance(decision, Decision):
             return Decision(effect=Effect.BLOCK, reason="policy_failed", why="not a Decision")
         if not is_sound(decision):
@@ -236,7 +245,10 @@ class Guard:
         if not inspectors:
             return ()
         content = Content(direction="output" if direction == "output" else "input", tool=self.tool.name, value=value)
-        findings = tuple(finding for inspector in inspectors for finding in inspector.inspect(content))
+        try:
+            findings = tuple(finding for inspector in inspectors for finding in inspector.inspect(content))
+        except Denied as denied:
+            raise RuntimeError(f"expected findings, got {kind_of(denied)}, which is not of this call") from None
         if not all(type(finding) is Finding for finding in findings):
             raise TypeError("expected an inspector to return findings, got something else")
         return findings
@@ -249,6 +261,7 @@ class Guard:
         call.decision = denied.decision
         call.enforced = "block"
         call.denial = denied
+        call.body = None
 
     def _deny_failed(self, call: Call, error: Exception) -> None:
         _LOG.error("the guard of %s failed, the call is refused: %s", self.tool.name, trouble(error))
@@ -272,11 +285,11 @@ class Guard:
         point = self._point
         return point.digests.digest(point.ledger.stream if call.task is None else call.task.id, data)
 
-    def _body(self, call: Call) -> dict[str, RecordValue]:
-        body: dict[str, RecordValue] = {
-            "action": call.action,
-            "decision": decision_claim(call.decision, call.enforced, self._point.mode, call.argument),
-        }
+    def _body(self, call: Call) -> Mapping[str, RecordValue]:
+        """Return what both records of the call say; made once, unless the decision or the findings change."""
+        if call.body is not None:
+            return call.body
+        body: dict[str, RecordValue] = {"action": call.action, "decision": self._claim(call)}
         if call.task is None:
             body["attribution"] = "none"
         else:
@@ -286,12 +299,23 @@ class Guard:
             body["trace"] = trace_ids
         if call.findings:
             body["findings"] = sorted({finding.category for finding in call.findings})[:_MAX_CATEGORIES]
+        call.body = body
         return body
+
+    def _claim(self, call: Call) -> Mapping[str, RecordValue]:
+        """Return what the record says about the decision."""
+        known, claim = self._known  # Read at once, because another thread may be writing another pair.
+        usual = call.enforced == "allow" and call.argument is None
+        if usual and call.decision is known:
+            return claim
+        claim = decision_claim(call.decision, call.enforced, self._point.mode, call.argument)
+        if usual:
+            self._known = (call.decision, claim)
+        return claim
 
     def _intend(self, call: Call) -> None:
         """Write the intent: no evidence, no action."""
-        body = self._body(call)
-        body["time"] = {"start": str(call.start_ns)}
+        body = {**self._body(call), "time": {"start": str(call.start_ns)}}
         try:
             call.intent = self._point.ledger.append("intent", body).id
         except EvidenceError:
@@ -316,7 +340,7 @@ class Guard:
         return denied
 
     def check(self, call: Call) -> None:
-        """Check before a resume of a generator that the task still lives.
+        """Check before a resume of a generator that the task still lives, and in this process.
 
         Raises:
             Denied: It does not; the refusal is recorded and the call is over.
@@ -324,6 +348,11 @@ class Guard:
         if self._point.mode == "monitor" or call.task is None:
             return
         try:
+            if not self._point.ambience.sees(call.context):
+                call.intent = None  # It stays with the process that this one was forked from.
+                raise NoTask(
+                    f"{self.tool.name}: expected to go on in the process that began the call, got a fork of it"
+                )
             call.task.lease.check(self._point.clock)
         except Denied as denied:
             self._deny(call, denied)
@@ -371,6 +400,7 @@ class Guard:
             if not findings:
                 return None
             call.findings = tuple(dict.fromkeys((*call.findings, *findings)))
+            call.body = None
             snapshot = call.snapshot()
             view = NOTHING if snapshot is None else snapshot.view
             decision = self._decide(self._request(view, call.task, findings, "result"))
@@ -408,7 +438,7 @@ class Guard:
         call.done = True
         point = self._point
         end_ns = max(point.clock.wall_ns(), call.start_ns)
-        body = self._body(call)
+        body = dict(self._body(call))
         body["time"] = {"start": str(call.start_ns), "end": str(end_ns)}
         body["outcome"] = outcome
         if error:
@@ -420,7 +450,7 @@ class Guard:
         def finish(entry: Entry) -> None:
             point.spans.finish(span, entry, end_ns)
 
-        if not span.is_recording():
+        if not point.spans.records(span):
             entry = point.ledger.append("outcome", body)
             point.spans.abandon(span)
         elif point.inline:

@@ -14,6 +14,7 @@ from opentelemetry.trace import Span
 from agent_identity.authority import Chain, Grant, Scope, TaskRegistry, derive, issue, verify_chain
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.ambience import Attachment
+from agent_identity.enforcement.failures import kind_of
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.task import Tally, Task, task_claims
 from agent_identity.enforcement.telemetry import trace_claim
@@ -74,7 +75,9 @@ class Tasks:
             max_depth=max_depth,
             id=self.ids.new(wall),
         )
-        return self._start(purpose, self._verified((grant.token,), grant, wall), holder, None)
+        # Nobody can have asked for a key of this id yet.
+        self.point.digests.create(grant.task_id)
+        return self._start(purpose, self._verified((grant.token,), grant, wall, None), holder, None)
 
     def open_child(self, parent: Task, purpose: str, agent: Agent, scope: Scope, *, ttl: timedelta | None) -> Task:
         """Open a delegated part of a live task."""
@@ -92,10 +95,10 @@ class Tasks:
             ttl=remaining if ttl is None else min(_seconds(ttl), remaining),
             id=self.ids.new(wall),
         )
-        tokens = (*(link.token for link in parent.chain.grants), grant.token)
-        return self._start(purpose, self._verified(tokens, grant, wall), holder, parent)
+        chain = self._verified((*parent.chain.tokens, grant.token), grant, wall, parent.chain)
+        return self._start(purpose, chain, holder, parent)
 
-    def _verified(self, tokens: tuple[str, ...], leaf: Grant, wall: int) -> Chain:
+    def _verified(self, tokens: tuple[str, ...], leaf: Grant, wall: int, verified: Chain | None) -> Chain:
         # Verified once here, as any other process would; after this a call costs no signature.
         return verify_chain(
             tokens,
@@ -104,6 +107,7 @@ class Tasks:
             now=wall // _NS,
             task_id=leaf.task_id,
             max_lifetime=LONGEST_TTL,
+            verified=verified,
         )
 
     def _start(self, purpose: str, chain: Chain, holder: Signer, parent: Task | None) -> Task:
@@ -259,7 +263,7 @@ class Opening:
         body["time"] = {"start": str(self._start_ns), "end": str(end_ns)}
         body["counts"] = _counts(task.tally)
         if error is not None:
-            body["error"] = type(error).__name__[:128]
+            body["error"] = kind_of(error)
         delegation = {"agent_identity.delegation.grant": task.grant.token}
 
         def finish(entry: Entry) -> None:

@@ -1,7 +1,6 @@
 """The parts of an enforcement point, put together once and shared by its guards."""
 
 import re
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
@@ -9,7 +8,7 @@ from typing import Final, Literal, TypeAlias, final
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.ambience import Ambience
 from agent_identity.enforcement.telemetry import Spans
-from agent_identity.errors import AgentIdentityError, ConfigurationError
+from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import DigestKeys, Ledger
 from agent_identity.identity import Clock
 from agent_identity.policy import Decision, Effect, Inspector, Policy
@@ -78,23 +77,6 @@ def policy_claim(policy: Policy) -> dict[str, RecordValue]:
             "'sha256:<64 lower-case hex digits>'; correct them"
         )
     return claim
-
-
-def kind_of(error: BaseException) -> str:
-    """Return the class of an exception, fit for a record: a class may have any name at all."""
-    name = type(error).__name__[:128]
-    return name if name.isprintable() else "unnamed"
-
-
-def trouble(error: BaseException) -> str:
-    """Return what may stand in a log: our own messages, of other exceptions only class and place.
-
-    What plug-ins raise may quote arguments and results.
-    """
-    if isinstance(error, AgentIdentityError):
-        return str(error)
-    frames = traceback.extract_tb(error.__traceback__, limit=-1)
-    return f"{kind_of(error)}{''.join(f' at {frame.filename}:{frame.lineno}' for frame in frames)}"
 
 
 def is_fact(value: object) -> bool:

@@ -16,7 +16,8 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, Trac
 from opentelemetry.util.types import AttributeValue
 
 from agent_identity.canonical import RecordValue
-from agent_identity.evidence import Entry, mirrored_attributes, sign_record
+from agent_identity.enforcement.failures import trouble
+from agent_identity.evidence import Entry, mirrored_attributes, signed_attributes
 from agent_identity.identity import Signer
 
 __all__ = ["Spans"]
@@ -51,16 +52,16 @@ class Spans:
             return self._current().start_span(
                 name, context, kind=SpanKind.INTERNAL, attributes=attributes, start_time=start_ns
             )
-        except Exception:  # noqa: BLE001 - Telemetry fails open: any failure of a provider costs only the span.
-            _LOG.warning("a tracer provider failed to start a span; the ledger is not affected", exc_info=True)
+        except Exception as error:  # noqa: BLE001 - Telemetry fails open: any failure of a provider costs only the span.
+            _complain("a tracer provider failed to start a span", error)
             return trace.INVALID_SPAN
 
     def examine(self) -> None:
         """Log what about the provider of now would cost spans or cut the evidence on them."""
         try:
             self._current()
-        except Exception:  # noqa: BLE001 - Telemetry fails open, as above.
-            _LOG.warning("a tracer provider could not be examined; the ledger is not affected", exc_info=True)
+        except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
+            _complain("a tracer provider could not be examined", error)
 
     def _current(self) -> Tracer:
         provider = self._provider or trace.get_tracer_provider()
@@ -85,22 +86,31 @@ class Spans:
                 record = cast("dict[str, RecordValue]", orjson.loads(entry.record))
                 attributes: dict[str, AttributeValue] = dict(extra or ())
                 attributes.update(mirrored_attributes(record))
-                attributes.update(sign_record(entry.record, self._signer).to_attributes())
+                attributes.update(signed_attributes(entry.record, self._signer))
                 span.set_attributes(attributes)
                 outcome = record.get("outcome")
                 if outcome is not None and outcome not in _GOOD:
                     span.set_status(Status(StatusCode.ERROR, str(record.get("error", outcome))))
             span.end(end_time=end_ns)
-        except Exception:  # noqa: BLE001 - Telemetry fails open, as above.
-            _LOG.warning("a span could not be finished; the ledger is not affected", exc_info=True)
+        except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
+            _complain("a span could not be finished", error)
+
+    @staticmethod
+    def records(span: Span) -> bool:
+        """Tell whether a record put on the span would be kept."""
+        try:
+            return span.is_recording()
+        except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
+            _complain("a span does not say whether it records", error)
+            return False
 
     @staticmethod
     def abandon(span: Span) -> None:
         """End a span whose record could not be written."""
         try:
             span.end()
-        except Exception:  # noqa: BLE001 - Telemetry fails open, as above.
-            _LOG.warning("a span could not be ended", exc_info=True)
+        except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
+            _complain("a span could not be ended", error)
 
 
 def _warn_about(provider: TracerProvider) -> None:
@@ -115,7 +125,15 @@ def _warn_about(provider: TracerProvider) -> None:
 
 def trace_claim(span: Span) -> Mapping[str, str] | None:
     """Return the ids of the span for the record, or ``None`` where there is no trace."""
-    context = span.get_span_context()
-    if not context.is_valid:
+    try:
+        context = span.get_span_context()
+        ids = {"trace": f"{context.trace_id:032x}", "span": f"{context.span_id:016x}"} if context.is_valid else None
+    except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
+        _complain("a span has no usable context", error)
         return None
-    return {"trace": f"{context.trace_id:032x}", "span": f"{context.span_id:016x}"}
+    return ids
+
+
+def _complain(problem: str, error: Exception) -> None:
+    # Without a trace, which would show the texts of the exceptions before this one: those of bodies and callers.
+    _LOG.warning("%s: %s; the ledger is not affected", problem, trouble(error))

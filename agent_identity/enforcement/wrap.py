@@ -50,13 +50,22 @@ def guarded(
 
     def enter(args: tuple[object, ...], kwargs: Mapping[str, object]) -> Callable[[], Call]:
         """Bind at once, as calling the body would, and return what judges: a generator is judged later."""
-        values, supplied = binder.bind(args, kwargs)
+        try:
+            values, supplied = binder.bind(args, kwargs)
+        except TypeError:
+            if guard.point.mode == "enforce":
+                raise
+            # The body may still be called so. If not, this is the TypeError that it would have raised.
+            inspect.signature(body, follow_wrapped=False).bind(*args, **kwargs)
+            return lambda: _enter_as_given(judge, args, kwargs)
         return lambda: judge(values, supplied, can_route=True)
 
     def start(call: Call, args: tuple[object, ...]) -> object:
         """Call what is to run: the route's handler, or the body with the checked snapshot."""
         if call.route is not None:
             return call.route(call)
+        if call.as_given is not None:
+            return body(*call.as_given[0], **call.as_given[1])
         positional, keywords = binder.spread(call.arguments, args)
         return body(*positional, **keywords)
 
@@ -71,12 +80,20 @@ def guarded(
     return cast("Callable[P, R]", dressed(wrapper, body, binder.signature))
 
 
+def _enter_as_given(judge: Entering, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Call:
+    """Enter with arguments that have no single name each; in monitor mode the body gets them nevertheless."""
+    call = judge({"args": args, "kwargs": dict(kwargs)}, ("args", "kwargs"), can_route=True)
+    call.as_given = (args, kwargs)
+    return call
+
+
 class _Enter(typing.Protocol):
     def __call__(self, args: tuple[object, ...], kwargs: Mapping[str, object], /) -> Callable[[], Call]: ...
 
 
 _Start = Callable[[Call, tuple[object, ...]], object]
 _Begin = Callable[[], tuple[Call, object]]
+_PLAIN: typing.Final[frozenset[type]] = frozenset((type(None), bool, int, float, str, bytes, list, tuple, dict))
 
 
 def _function(guard: Guard, enter: _Enter, start: _Start) -> Callable[..., object]:
@@ -101,13 +118,24 @@ def _function(guard: Guard, enter: _Enter, start: _Start) -> Callable[..., objec
 
 def _continue(guard: Guard, call: Call, result: object) -> object:
     """Keep guarding where a plain function returns something that only now begins to run."""
-    if inspect.iscoroutine(result):
-        return _await(guard, call, result)
-    if inspect.isgenerator(result):
+    kind = type(result)
+    if kind in _PLAIN or hasattr(kind, "__enter__") or hasattr(kind, "__aenter__"):
+        return None  # What is a context manager as well must stay one.
+    if _is(result, Coroutine):
+        return _await(guard, call, cast("Awaitable[object]", result))
+    if _is(result, Generator):
         return _drive(guard, lambda: (call, result))
-    if inspect.isasyncgen(result):
+    if _is(result, AsyncGenerator):
         return _drive_async(guard, lambda: (call, result))
     return None
+
+
+def _is(result: object, kind: type) -> bool:
+    """Tell whether a result is of an abstract kind: compilers have coroutines and generators of their own.
+
+    By its class alone, because a result may lie about its class, or raise when asked.
+    """
+    return issubclass(type(result), kind)
 
 
 def _coroutine(guard: Guard, enter: _Enter, start: _Start) -> Callable[..., object]:
@@ -204,7 +232,7 @@ def _step(guard: Guard, call: Call, resume: Callable[[], object]) -> object:
 def _drive(guard: Guard, begin: _Begin) -> Generator[object, object, object]:
     """Run a generator step by step: each resume is checked, and the consumer keeps its own context."""
     call, started = begin()
-    if not inspect.isgenerator(started):
+    if not _is(started, Generator):
         _refuse_later(guard, call, started)
         guard.succeed(call, started)
         yield started
@@ -217,13 +245,10 @@ def _drive(guard: Guard, begin: _Begin) -> Generator[object, object, object]:
             if closing is None:
                 guard.check(call)
             item = _step(guard, call, resume)
-            guard.emit(call, item)
+            _hand_out(guard, call, item, closing)
         except StopIteration as stop:
-            if closing is None:
-                guard.succeed(call)
-            else:
-                guard.fail(call, closing)
-            return stop.value
+            returned = cast("object", stop.value)
+            break
         except (Denied, EvidenceError):
             with contextlib.suppress(Exception):  # The refusal matters more than what the body says to it.
                 inner.close()
@@ -238,6 +263,18 @@ def _drive(guard: Guard, begin: _Begin) -> Generator[object, object, object]:
             resume = functools.partial(inner.throw, error)
         else:
             resume = functools.partial(inner.send, sent)
+    if closing is None:
+        guard.succeed(call, returned)
+    else:
+        guard.fail(call, closing)
+    return returned
+
+
+def _hand_out(guard: Guard, call: Call, item: object, closing: GeneratorExit | None) -> None:
+    """Check what a body yielded before the consumer gets it; one that was told to end may have gone on instead."""
+    if closing is not None:
+        guard.check(call)
+    guard.emit(call, item)
 
 
 def _refuse_later(guard: Guard, call: Call, started: object) -> None:
@@ -267,7 +304,7 @@ async def _step_async(guard: Guard, call: Call, pending: Awaitable[object]) -> o
 async def _drive_async(guard: Guard, begin: _Begin) -> AsyncGenerator[object, object]:
     """Run an async generator step by step, as :func:`_drive` does."""
     call, started = begin()
-    if not inspect.isasyncgen(started):
+    if not _is(started, AsyncGenerator):
         item = await _await(guard, call, started) if inspect.isawaitable(started) else started
         guard.succeed(call, item)
         yield item
@@ -280,7 +317,7 @@ async def _drive_async(guard: Guard, begin: _Begin) -> AsyncGenerator[object, ob
             if closing is None:
                 guard.check(call)
             item = await _step_async(guard, call, resume())
-            guard.emit(call, item)
+            _hand_out(guard, call, item, closing)
         except StopAsyncIteration:
             if closing is None:
                 guard.succeed(call)

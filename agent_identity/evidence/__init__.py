@@ -2,7 +2,7 @@
 
 from agent_identity.evidence.checkpoint import Checkpoint, open_note
 from agent_identity.evidence.digests import DigestKeys
-from agent_identity.evidence.envelope import Attestation, sign_record
+from agent_identity.evidence.envelope import Attestation, sign_record, signed_attributes
 from agent_identity.evidence.files import Files
 from agent_identity.evidence.layout import Layout, is_stream_id
 from agent_identity.evidence.ledger import Ledger
@@ -40,4 +40,5 @@ __all__ = [
     "open_note",
     "read_spans",
     "sign_record",
+    "signed_attributes",
 ]

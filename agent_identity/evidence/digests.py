@@ -5,7 +5,6 @@ for good once its key is gone from the file (threats AC-105).
 """
 
 import contextlib
-import hmac
 import os
 import re
 import stat
@@ -16,6 +15,7 @@ import orjson
 
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.files import EXTEND, Files, locked, open_regular, recording, write_whole
+from agent_identity.evidence.mac import Mac
 
 __all__ = ["DigestKeys"]
 
@@ -48,7 +48,7 @@ class DigestKeys:
         self._durable = sync == "disk"
         self._files = files or Files()
         # An OrderedDict, because each of its operations that are used here is atomic, without a lock.
-        self._macs: OrderedDict[str, hmac.HMAC] = OrderedDict()
+        self._macs: OrderedDict[str, Mac] = OrderedDict()
         self._path = os.fspath(path)
 
     def digest(self, key_id: str, data: bytes) -> str:
@@ -63,9 +63,7 @@ class DigestKeys:
             ConfigurationError: The key file is open to others.
         """
         mac = self._macs.get(key_id) or self._remember(key_id, self.key_for(key_id))
-        mac = mac.copy()
-        mac.update(data)
-        return "hmac-sha256:" + mac.hexdigest()
+        return "hmac-sha256:" + mac.of(data).hex()
 
     def create(self, key_id: str) -> None:
         """Make the key of an id that was never used before, without searching the file for it.
@@ -88,8 +86,8 @@ class DigestKeys:
         """
         return self._obtain(key_id, search=True)
 
-    def _remember(self, key_id: str, key: bytes) -> hmac.HMAC:
-        mac = self._macs[key_id] = hmac.new(key, digestmod="sha256")
+    def _remember(self, key_id: str, key: bytes) -> Mac:
+        mac = self._macs[key_id] = Mac(key)
         if len(self._macs) > _MAX_CACHED:
             self._macs.popitem(last=False)
         return mac
@@ -97,8 +95,7 @@ class DigestKeys:
     def _obtain(self, key_id: str, *, search: bool) -> bytes:
         head = b'{"id":%b,"key":"' % orjson.dumps(key_id)
         with recording("keep the key of a digest"):
-            self._files.mkdir(os.path.dirname(os.path.abspath(self._path)), 0o700)  # noqa: PTH100, PTH120
-            fd = open_regular(self._files, self._path, EXTEND, 0o600)
+            fd = self._open()
             try:
                 self._check_closed(fd)
                 with locked(self._files, fd):
@@ -106,6 +103,13 @@ class DigestKeys:
                     return found or self._add(fd, head)
             finally:
                 self._files.close(fd)
+
+    def _open(self) -> int:
+        try:
+            return open_regular(self._files, self._path, EXTEND, 0o600)
+        except FileNotFoundError:
+            self._files.mkdir(os.path.dirname(os.path.abspath(self._path)), 0o700)  # noqa: PTH100, PTH120
+            return open_regular(self._files, self._path, EXTEND, 0o600)
 
     def _check_closed(self, fd: int) -> None:
         mode = self._files.status(fd).st_mode

@@ -7,7 +7,7 @@ https://github.com/secure-systems-lab/dsse/blob/master/protocol.md
 
 import hashlib
 import re
-from base64 import b64decode, b64encode
+from base64 import b64decode, b64encode, urlsafe_b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ __all__ = [
     "Attestation",
     "pae",
     "sign_record",
+    "signed_attributes",
 ]
 
 PAYLOAD_TYPE: Final = "application/vnd.agent-identity.record.v1+json"
@@ -102,7 +103,7 @@ class Attestation:
         """
         if self.payload_type != PAYLOAD_TYPE:
             raise VerificationError("expected the payload type of a record, got another", code="unknown_payload_type")
-        body = b64url_decode(self.payload)
+        body = urlsafe_b64decode(self.payload + "=" * (-len(self.payload) % 4))  # That it is canonical, is checked.
         if self.digest != _digest(body):
             raise VerificationError("the digest is not that of the payload; one was changed", code="bad_digest")
         key = lookup(self.keyid)
@@ -193,13 +194,32 @@ def sign_record(record: bytes, signer: Signer) -> Attestation:
     Raises:
         ValueError: The record is larger than :data:`MAX_PAYLOAD`.
     """
-    return Attestation(
-        payload=b64url_encode(record),
-        payload_type=PAYLOAD_TYPE,
-        signature=signer.sign(pae(PAYLOAD_TYPE, record)).hex(),
-        keyid=signer.public_key.thumbprint,
-        digest=_digest(record),
-    )
+    return Attestation(**_signed(record, signer))
+
+
+def signed_attributes(record: bytes, signer: Signer) -> dict[str, str]:
+    """Return the five attributes of :func:`sign_record`, without checking again what was only just made.
+
+    Args:
+        record: The canonical bytes of the record.
+        signer: The recorder key.
+
+    Raises:
+        ValueError: The record is larger than :data:`MAX_PAYLOAD`.
+    """
+    return {_PREFIX + name: value for name, value in _signed(record, signer).items()}
+
+
+def _signed(record: bytes, signer: Signer) -> dict[str, str]:
+    if len(record) > MAX_PAYLOAD:
+        raise ValueError(f"expected a payload of at most {MAX_PAYLOAD} bytes")
+    return {
+        "payload": b64url_encode(record),
+        "payload_type": PAYLOAD_TYPE,
+        "signature": signer.sign(pae(PAYLOAD_TYPE, record)).hex(),
+        "keyid": signer.public_key.thumbprint,
+        "digest": _digest(record),
+    }
 
 
 def _is_name(text: str) -> bool:

@@ -17,7 +17,7 @@ MAX_LINE_BYTES: Final = 4 * 1024 * 1024
 """Longest line that is read, without its end."""
 
 _CHUNK: Final = 256 * 1024
-_STREAM: Final = re.compile(rb'\{"mac":"([0-9a-f]{64})","record":(\{.*\})\}', re.DOTALL)
+_HEX: Final = b"0123456789abcdef"
 _LOG: Final = re.compile(rb'\{"entry":(\{.*\}),"mac":"([0-9a-f]{64})"\}', re.DOTALL)
 
 
@@ -49,8 +49,10 @@ def log_line(mac: bytes, entry: bytes) -> bytes:
 
 def stream_parts(line: bytes) -> tuple[bytes, str] | None:
     """Return record and MAC (in hex) of a line of a stream, or ``None`` if it has not that form."""
-    match = _STREAM.fullmatch(line)
-    return (match[2], match[1].decode()) if match else None
+    mac = line[8:72]
+    if line[:8] != b'{"mac":"' or line[72:84] != b'","record":{' or line[-2:] != b"}}" or mac.translate(None, _HEX):
+        return None
+    return line[83:-1], mac.decode()
 
 
 def log_parts(line: bytes) -> tuple[bytes, str] | None:
@@ -81,7 +83,7 @@ def read_lines(files: Files, fd: int, start: int = 0) -> Iterator[Line]:
             yield Line(start, start + length, None, torn=not complete)
             start += length
     if rest:
-        yield Line(start, start + len(rest), rest, torn=True)
+        yield Line(start, start + len(rest), rest if len(rest) <= MAX_LINE_BYTES else None, torn=True)
 
 
 def _skip(files: Files, fd: int, length: int) -> tuple[int, bytes, bool]:

@@ -22,14 +22,14 @@ _KEY_BYTES: Final = 32
 
 @final
 class Mac:
-    """HMAC-SHA256 (RFC 2104) under one key and tag, which are hashed once and not for every line.
+    """HMAC-SHA256 (RFC 2104) under one key and tag, which are hashed once and not for every message.
 
     Written out over two hash objects, because copying those costs a third less than copying an HMAC.
     """
 
     __slots__ = ("_inner", "_outer")
 
-    def __init__(self, key: bytes, tag: bytes) -> None:
+    def __init__(self, key: bytes, tag: bytes = b"") -> None:
         padded = key.ljust(64, b"\0")
         self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded) + tag)
         self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))

@@ -6,14 +6,15 @@ and empty arrays lose spans in real back ends.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias, cast, final
 
 import orjson
 
-__all__ = ["MIRRORED", "SCHEMA_VERSION", "FieldCheck", "Verdict", "compare", "mirrored_attributes"]
+__all__ = ["MIRRORED", "SCHEMA_VERSION", "FieldCheck", "Verdict", "compare", "deviations", "mirrored_attributes"]
 
 SCHEMA_VERSION: Final = "1"
 """The version of the names and meanings of our attributes."""
@@ -29,8 +30,9 @@ _MAX_FOUND: Final = 1_048_576
 
 def _at(section: str, member: str, prefix: str = "") -> Callable[[_Record], str | None]:
     def read(record: _Record) -> str | None:
-        value = _section(record, section).get(member)
-        return prefix + value if isinstance(value, str) and value else None
+        members = record.get(section)
+        value = cast("_Record", members).get(member) if type(members) is dict else None
+        return prefix + value if type(value) is str and value else None
 
     return read
 
@@ -38,7 +40,7 @@ def _at(section: str, member: str, prefix: str = "") -> Callable[[_Record], str 
 def _top(member: str) -> Callable[[_Record], str | None]:
     def read(record: _Record) -> str | None:
         value = record.get(member)
-        return value if isinstance(value, str) and value else None
+        return value if type(value) is str and value else None
 
     return read
 
@@ -54,12 +56,12 @@ def _either(
 
 def _section(record: _Record, name: str) -> _Record:
     value = record.get(name)
-    return cast("_Record", value) if isinstance(value, Mapping) else {}
+    return cast("_Record", value) if type(value) is dict else {}
 
 
 def _links(record: _Record) -> Sequence[_Record]:
     value = record.get("chain")
-    return cast("Sequence[_Record]", value) if isinstance(value, list | tuple) else ()
+    return cast("Sequence[_Record]", value) if type(value) is list or type(value) is tuple else ()
 
 
 def _schema_version(_: _Record) -> str:
@@ -80,10 +82,13 @@ def _leaf_grant(record: _Record) -> str | None:
 
 
 def _expires_at(record: _Record) -> str | None:
-    """Return the expiry in RFC 3339, in UTC, with as many digits of a second as it has."""
     expires = _section(record, "task").get("expires")
-    if not isinstance(expires, str):
-        return None
+    return _moment(expires) if isinstance(expires, str) else None
+
+
+@lru_cache(maxsize=256)  # All records of a task have the same.
+def _moment(expires: str) -> str:
+    """Return nanoseconds in RFC 3339, in UTC, with as many digits of a second as they have."""
     seconds, fraction = divmod(int(expires), 1_000_000_000)
     digits = f".{fraction:09d}".rstrip("0") if fraction else ""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}{digits}Z"
@@ -139,6 +144,8 @@ MIRRORED: Final[Mapping[str, "Callable[[_Record], _Value | None]"]] = {
 }
 """For each mirrored attribute, how its value is read from a record (``None``: the record does not say)."""
 
+_MIRRORED_OURS: Final = tuple(name for name in MIRRORED if name.startswith(_OURS))
+
 
 def mirrored_attributes(record: Mapping[str, object]) -> dict[str, str | tuple[str, ...]]:
     """Return the attributes that a span carries for a record; unknown facts are left out.
@@ -179,12 +186,30 @@ def compare(record: Mapping[str, object], attributes: Mapping[str, object]) -> t
     """
     signed = mirrored_attributes(record)
     checks = [FieldCheck(name, _verdict(value, attributes.get(name)), value) for name, value in signed.items()]
-    checks.extend(
-        FieldCheck(name, "changed", None)
-        for name in MIRRORED
-        if name not in signed and name.startswith(_OURS) and _verdict("", attributes.get(name)) == "changed"
-    )
-    return tuple(checks)
+    return (*checks, *_claimed(signed, attributes))
+
+
+def deviations(record: Mapping[str, object], attributes: Mapping[str, object]) -> tuple[FieldCheck, ...]:
+    """Return what :func:`compare` returns, without the attributes that match.
+
+    Args:
+        record: The record, whose signature has been verified.
+        attributes: The attributes of the span as a store returned them.
+    """
+    signed = mirrored_attributes(record)
+    checks: list[FieldCheck] = []
+    for name, value in signed.items():
+        found = attributes.get(name)
+        if found != value and (verdict := _verdict(value, found)) != "match":
+            checks.append(FieldCheck(name, verdict, value))
+    return (*checks, *_claimed(signed, attributes))
+
+
+def _claimed(signed: Mapping[str, _Value], attributes: Mapping[str, object]) -> Iterator[FieldCheck]:
+    """Yield the attributes of ours about which the record says nothing."""
+    for name in _MIRRORED_OURS:
+        if name in attributes and name not in signed and _verdict("", attributes[name]) == "changed":
+            yield FieldCheck(name, "changed", None)
 
 
 _MARK: Final = re.compile(
@@ -228,6 +253,8 @@ def _is_scrubbed(signed: str, found: str) -> bool:
 def _verdict_of_array(signed: tuple[str, ...], found: object) -> Verdict:
     if isinstance(found, str) and _MARK.fullmatch(found):
         return "redacted"
+    if type(found) is list and tuple(cast("list[object]", found)) == signed:
+        return "match"
     items = _strings(found)
     if items is None or len(items) != len(signed):
         return "changed"
@@ -247,7 +274,7 @@ def _strings(found: object) -> list[str] | None:
         except orjson.JSONDecodeError:
             return None
     for wrapper in ("arrayValue", "values"):
-        if isinstance(found, dict) and wrapper in found:
+        if isinstance(found, dict) and found.keys() == {wrapper}:
             found = cast("dict[str, object]", found)[wrapper]
     if not isinstance(found, list | tuple):
         return None

@@ -322,6 +322,14 @@ def _status(code: object) -> SpanStatus:
 def _attributes(pairs: Sequence[object], depth: int) -> dict[str, object]:
     attributes: dict[str, object] = {}
     for item in pairs:
+        # Nearly all are strings in this spelling; whatever else there may be takes the careful way below.
+        if type(item) is dict:
+            key, value = item.get("key"), item.get("value")
+            if type(key) is str and type(value) is dict and len(value) == 1 and key not in attributes:
+                text = value.get("stringValue")
+                if type(text) is str:
+                    attributes[key] = text
+                    continue
         pair = _object(item, "attributes as key and value")
         key = _string(pair, "key")
         value = _any_value(pair.get("value"), depth)

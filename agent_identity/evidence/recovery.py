@@ -102,7 +102,8 @@ def recover(
             if fault:
                 return fault
             for stream in held:
-                report(stream.found())
+                if not stream.clean():
+                    report(stream.found())
                 settle(files, stream.lock_fd, stream.bytes)
     return None
 
@@ -157,6 +158,7 @@ class _Dead:
     rejected_bytes: int = 0
     intents: dict[str, None] = field(default_factory=dict[str, None])
     prev: str | None = None
+    ended: bool = False
 
     @classmethod
     def seize(
@@ -190,6 +192,11 @@ class _Dead:
     def grew(self) -> bool:
         """Return whether there is something to seal."""
         return self.tree.size > self._sealed_size()
+
+    def clean(self) -> bool:
+        """Return whether its process ended it and sealed all of it, so that only the note of this was lost."""
+        whole = not self.torn_bytes and not self.rejected_bytes
+        return whole and self.ended and self.tree.size == self._sealed_size()
 
     def head(self) -> Head:
         """Return the head over all that its process wrote."""
@@ -241,6 +248,7 @@ class _Dead:
         leaf = leaf_hash(data)
         self.tree.append(leaf)
         self.prev = leaf.hex()
+        self.ended = record["kind"] == "stream_end"
         if record["kind"] == "intent":
             self.intents[cast("str", record["id"])] = None
         elif record["kind"] == "outcome":

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeAlias, final
@@ -24,6 +25,7 @@ _NS: Final = 1_000_000_000
 _HEARTBEAT_NS: Final = 3_600 * _NS
 _BATCH: Final = 1_024
 _JOIN_SECONDS: Final = 30.0
+_BREATH: Final = 0.00005  # Seconds; long enough for the system to wake a thread that waits for the interpreter.
 _logger: Final = logging.getLogger("agent_identity.evidence")
 
 
@@ -57,6 +59,7 @@ class Sealing:
         self._due_ns: int | None = None  # When the news must be sealed; none while there is no news.
         self._idle = False
         self._urgent = False
+        self._hurried = 0  # Threads that wait for the work to be done.
         self._stopping = False
         self._changed = threading.Condition()
         self._turn = threading.Lock()  # Held by whoever works, so that callbacks keep their order.
@@ -184,7 +187,11 @@ class Sealing:
                 self._urgent = True
                 self._idle = False
                 self._changed.notify_all()
-                return self._changed.wait_for(reached, timeout)
+                self._hurried += 1
+                try:
+                    return self._changed.wait_for(reached, timeout)
+                finally:
+                    self._hurried -= 1
         self._work()
         return reached()
 
@@ -246,6 +253,10 @@ class Sealing:
             left -= 1
             if not left % _BATCH:
                 self._tell()
+            if after is not None and not self._hurried and not self._stopping:
+                # A caller that comes back from a system call would wait for the interpreter until its switch
+                # interval is over, 5 ms: as long as this thread has work and does not let go.
+                time.sleep(_BREATH)
 
     def _finish(self, stream: StreamWriter, entry: Entry, after: After | None, end: int) -> None:
         if self._durable:

@@ -84,16 +84,15 @@ class LedgerReader:
         try:
             fd = open_regular(self._files, path, READ)
             try:
-                for line in read_lines(self._files, fd):
-                    end = line.end
-                    if line.torn:
-                        yield RawLine(line.offset, None, None, "torn")
-                    elif line.data is None:
-                        yield RawLine(line.offset, None, None, "too_long")
-                    elif (parts := split(line.data)) is None:
-                        yield RawLine(line.offset, None, None, "malformed")
+                for offset, end, data, torn in read_lines(self._files, fd):  # noqa: B007  How far it could be read.
+                    if torn:
+                        yield RawLine(offset, None, None, "torn")
+                    elif data is None:
+                        yield RawLine(offset, None, None, "too_long")
+                    elif (parts := split(data)) is None:
+                        yield RawLine(offset, None, None, "malformed")
                     else:
-                        yield RawLine(line.offset, *parts, None)
+                        yield RawLine(offset, *parts, None)
             finally:
                 self._files.close(fd)
         except OSError:

@@ -10,6 +10,7 @@ _NS_PER_MS: Final = 1_000_000
 _LIMIT_NS: Final = (1 << 48) * _NS_PER_MS
 _STEP_NS: Final = 245  # One step of the 12-bit fraction of a millisecond is 244.14 ns.
 _VARIANT: Final = "89ab"
+_POOL_BYTES: Final = 4_096
 
 
 def uuid7(wall_ns: int, random: bytes) -> str:
@@ -60,10 +61,13 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, whe
 class RandomIds:
     """UUIDs of version 7 that rise strictly within the process, even when the clock goes back."""
 
-    __slots__ = ("_last_ns",)
+    __slots__ = ("_last_ns", "_owner", "_pool", "_used")
 
     def __init__(self) -> None:
         self._last_ns = -_STEP_NS
+        self._owner = 0
+        self._pool = b""
+        self._used = 0
 
     def new(self, now_ns: int) -> str:
         """Return a new identifier, greater than every earlier one of this object.
@@ -78,7 +82,15 @@ class RandomIds:
             stamp = self._last_ns + _STEP_NS
             if now_ns > stamp:  # noqa: PLR1730  max() costs three times as much.
                 stamp = now_ns
-            # Fresh from the kernel each time: a buffer would repeat itself in a forked child.
-            new = uuid7(stamp, os.urandom(8))
+            new = uuid7(stamp, self._random())
             self._last_ns = stamp
         return new
+
+    def _random(self) -> bytes:
+        """Return 8 random bytes, asking the kernel for many at once: each time, other threads get their turn."""
+        process = os.getpid()
+        if self._used == len(self._pool) or self._owner != process:  # A forked child must not repeat its parent.
+            self._pool, self._used, self._owner = os.urandom(_POOL_BYTES), 0, process
+        start = self._used
+        self._used = start + 8
+        return self._pool[start : self._used]

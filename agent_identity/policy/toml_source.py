@@ -4,7 +4,7 @@ import re
 import tomllib
 from typing import Final
 
-from agent_identity.policy.source import Document, Malformed, Mark, Path
+from agent_identity.policy.source import MAX_DEPTH, Document, Malformed, Mark, Path
 
 __all__ = ["read_toml"]
 
@@ -13,6 +13,8 @@ _DOTTED: Final = rf"{_NAME}(?:[ \t]*\.[ \t]*{_NAME})*"
 _HEADER: Final = re.compile(rf"[ \t]*(\[\[?)[ \t]*({_DOTTED})[ \t]*\]")
 _ENTRY: Final = re.compile(rf"[ \t]*({_DOTTED})[ \t]*=[ \t]*")
 _PART: Final = re.compile(_NAME)
+# Only what comes right after these begins a key; so each part of a text is looked at once.
+_DEEP: Final = re.compile(rf"(?:^|[\[{{,])[ \t]*(?:{_NAME}[ \t]*\.[ \t]*){{{MAX_DEPTH}}}", re.MULTILINE)
 _PLACE: Final = re.compile(r" \(at line (\d+), column (\d+)\)$")
 
 
@@ -25,6 +27,10 @@ def read_toml(text: str) -> Document:
         Malformed: The text is not TOML, or is nested too deeply.
     """
     document = Document()
+    deep = _DEEP.search(text)
+    if deep:  # The standard parser needs memory by the square of the length of a dotted key.
+        before = text[: deep.start()]
+        raise Malformed("expected fewer nested values", (before.count("\n") + 1, len(before) - before.rfind("\n")))
     try:
         document.value = tomllib.loads(text)
     except RecursionError:

@@ -33,6 +33,7 @@ class World:
     ran: list[object] = field(default_factory=list)
 
     def task(self, scope: object, **options: object) -> Opening:
+        """Return a task of alice and the clerk."""
         given = {"principal": ALICE, "agent": CLERK, "scope": scope, **options}
         return self.enforcer.task("a purpose", **given)
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from typing import Any
 
@@ -193,8 +194,8 @@ class Planned(Exception):
     """Raised by a tool."""
 
 
-def call(world: Any, kind: str, body: Callable[[], Any]) -> None:
-    """Run a body as the kind of tool, to its end."""
+def prepared(world: Any, kind: str, body: Callable[[], Any]) -> Callable[[], Any]:
+    """Return what runs a body as the kind of tool, to its end."""
     guarded = world.enforcer.tool(name="tool")
 
     @guarded
@@ -229,14 +230,19 @@ def call(world: Any, kind: str, body: Callable[[], Any]) -> None:
         async for _ in async_generator():
             pass
 
-    {
+    return {
         "function": function,
         "coroutine": lambda: _run(coroutine()),
         "generator": lambda: list(generator()),
         "async_generator": lambda: _run(collect()),
         "action": action,
         "async_action": lambda: _run(async_action()),
-    }[kind]()
+    }[kind]
+
+
+def call(world: Any, kind: str, body: Callable[[], Any]) -> None:
+    """Run a body as the kind of tool, to its end."""
+    prepared(world, kind, body)()
 
 
 def _run(coroutine: Any) -> Any:
@@ -306,6 +312,11 @@ def test_ac_91_timeouts_and_cancelled_tasks_are_cancelled(world: Any) -> None:
         await asyncio.sleep(0)
         raise Planned
 
+    async def group_of(*coroutines: Any) -> None:
+        async with asyncio.TaskGroup() as group:
+            for coroutine in coroutines:
+                group.create_task(coroutine)
+
     async def main() -> None:
         async with world.task(OPEN):
             for coroutine in (tool, consume):
@@ -318,9 +329,7 @@ def test_ac_91_timeouts_and_cancelled_tasks_are_cancelled(world: Any) -> None:
                 with pytest.raises(asyncio.CancelledError):
                     await running
             with pytest.raises(ExceptionGroup):
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(tool())
-                    group.create_task(fail())
+                await group_of(tool(), fail())
 
     asyncio.run(main())
     assert {(r["outcome"], r["error"]) for r in world.records("outcome")} == {("cancelled", "CancelledError")}
@@ -357,9 +366,11 @@ class Plugged:
     name, version, digest = "plugged", "1", "sha256:" + "0" * 64
 
     def decide(self, request: Request) -> Decision:
+        """Return the answer of this policy."""
         return Decision(effect=Effect.ALLOW, reason="fine")
 
     def inspect(self, content: Content) -> list[Any]:
+        """Look at content as this inspector does."""
         return []
 
 
@@ -377,7 +388,7 @@ BEFORE = {
     "canonical form": (Arguments, "canonical"),
     "kinds": (Arguments, "kinds"),
     "digest": (DigestKeys, "digest"),
-    "decision claim": (guard_module, "decision_claim"),
+    "claim": (guard_module.Guard, "_claim"),
     "trace claim": (guard_module, "trace_claim"),
     "append": (Ledger, "append"),
     "request": (guard_module, "Request"),
@@ -394,10 +405,20 @@ def _target(where: object) -> object:
 
 
 @contextlib.contextmanager
-def broken(where: tuple[object, str], error: Callable[..., Any] = defect) -> Iterator[None]:
+def broken(where: tuple[object, str], error: Callable[..., Any] = defect) -> Iterator[list[str]]:
+    """Break one part for this thread, and yield a list that shows whether it was needed."""
+    target, name = _target(where[0]), where[1]
+    whole, mine, hits = getattr(target, name), threading.get_ident(), []
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() != mine:
+            return whole(*args, **kwargs)
+        hits.append(name)
+        return error(*args, **kwargs)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_target(where[0]), where[1], error)
-        yield
+        patch.setattr(target, name, fail)
+        yield hits
 
 
 @pytest.mark.parametrize("part", BEFORE)
@@ -413,26 +434,27 @@ def test_ac_92_a_defect_on_the_way_to_the_body_runs_nothing(
         world.ran.append(1)
 
     with world.task(OPEN):
-        before = len(world.records())
-        with broken(BEFORE[part]):
+        before, run = len(world.records()), prepared(world, kind, body)
+        with broken(BEFORE[part]) as hits:
             try:
-                call(world, kind, body)
+                run()
             except (Denied, EvidenceError) as error:
                 raised: Denied | EvidenceError | None = error
             else:
                 raised = None
         new = world.records()[before:]
-        if world.ran:
-            # No argument, no digest: then that part was not needed, and the call is complete.
+        if not hits:  # The part was not needed: a call without arguments needs no digest.
             assert raised is None
+            assert world.ran == [1]
             assert [record["kind"] for record in new] == ["intent", "outcome"]
-            assert part in ("canonical form", "kinds", "digest", "monotonic clock")
         elif isinstance(raised, Denied):
+            assert world.ran == []
             assert raised.code in ("guard_failed", "policy_failed")
             assert [(record["kind"], record["outcome"]) for record in new] == [("outcome", "denied")]
             assert raised.reference == new[0]["id"]
         else:
             assert raised is not None
+            assert world.ran == []
             assert raised.code == "guard_failed"
             assert "canary-92" not in str(raised)
             assert [record["kind"] for record in new] == (["intent"] if part == "context" else [])
@@ -480,7 +502,7 @@ def test_ac_92_an_interrupt_on_the_way_to_the_body_runs_nothing(open_world: Any,
 AFTER = {
     "wall clock": (FixedClock, "wall_ns"),
     "result": (guard_module, "canonical_bytes"),
-    "decision claim": (guard_module, "decision_claim"),
+    "claim": (guard_module.Guard, "_claim"),
     "trace claim": (guard_module, "trace_claim"),
     "digest": (DigestKeys, "digest"),
     "append": (Ledger, "append"),
@@ -492,32 +514,29 @@ AFTER = {
 @pytest.mark.parametrize("raises", [False, True])
 @pytest.mark.parametrize("sealing", ["background", "inline"])
 def test_ac_92_a_defect_after_the_body_hides_nothing(
-    open_world: Any, part: str, raises: bool, sealing: str, caplog: pytest.LogCaptureFixture
+    open_world: Any, part: str, sealing: str, caplog: pytest.LogCaptureFixture, *, raises: bool
 ) -> None:
     """The act happened: its result or its exception comes out, the intent stands, and nothing is quoted."""
     world = open_world(sealing=sealing)
-    patch = pytest.MonkeyPatch()
+    hits: list[list[str]] = []
 
-    @world.enforcer.tool(name="tool")
-    def tool() -> str:
-        patch.setattr(_target(AFTER[part][0]), AFTER[part][1], defect)
-        if raises:
-            raise Planned("canary-92")
-        return "result"
+    with contextlib.ExitStack() as stack:
 
-    with world.task(OPEN):
-        try:
+        @world.enforcer.tool(name="tool")
+        def tool() -> str:
+            hits.append(stack.enter_context(broken(AFTER[part])))
             if raises:
-                with pytest.raises(Planned):
-                    tool()
-            else:
+                raise Planned("canary-92")
+            return "result"
+
+        with world.task(OPEN):
+            with pytest.raises(Planned) if raises else contextlib.nullcontext():
                 assert tool() == "result"
-        finally:
+            stack.close()
             world.enforcer._point.ledger.drain(10)
-            patch.undo()
-        assert len(world.records("intent")) == 1
-        recorded = part in ("result", "digest", "span finish")
-        assert len(world.records("outcome")) == recorded
+            assert len(world.records("intent")) == 1
+            optional = part in ("result", "digest", "span finish")
+            assert len(world.records("outcome")) == (optional or not hits[0])
     assert "canary-92" not in caplog.text
 
 

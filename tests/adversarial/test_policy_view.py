@@ -1,5 +1,6 @@
 """What is judged is what runs: arguments dressed, hidden, changed or oversized (abuse cases AC-42 to AC-62)."""
 
+import contextlib
 import functools
 import math
 import threading
@@ -36,11 +37,13 @@ class Watches:
         self.inspected: list[object] = []
 
     def decide(self, request: Request) -> Decision:
+        """Return the answer of this policy."""
         if request.stage == "call":
             self.decided.append(dict(request.arguments))
         return Decision(effect=Effect.ALLOW, reason="watched")
 
     def inspect(self, content: Content) -> list[Finding]:
+        """Look at content as this inspector does."""
         if content.direction == "input":
             self.inspected.append(dict(content.value))  # type: ignore[call-overload]
         return []
@@ -88,7 +91,7 @@ def test_ac_42_validated_arguments_are_the_judged_ones(
 
 
 def test_ac_43_changing_an_argument_after_the_check_changes_nothing(open_world: Any) -> None:
-    """The policy itself is the moment between check and use: the caller's list is swapped there, and the body differs not."""
+    """Between check and use, in the policy, the caller's list is swapped; the body gets what was checked."""
     paths = ["/data/report"]
     files = {"paths": paths}
 
@@ -127,15 +130,14 @@ def test_ac_43_a_thread_that_flips_an_argument_never_gets_a_mix(open_world: Any)
     try:
         with world.task(Scope("tool", x=["/data"])):
             for _ in range(200):
-                try:
+                with contextlib.suppress(OutOfScope):
                     tool(shared)
-                except OutOfScope as error:
-                    assert error.code == "argument_out_of_scope"
     finally:
         stop.set()
         thread.join()
     assert all(x == ["/data"] for _, x, _ in world.ran)
     assert [{"x": x} for _, x, _ in world.ran] == watch.decided
+    assert {r.get("error", "argument_out_of_scope") for r in world.records("outcome")} == {"argument_out_of_scope"}
 
 
 def test_ac_43_a_policy_cannot_exchange_an_argument(open_world: Any) -> None:
@@ -264,11 +266,13 @@ def test_ac_48_undeclared_arguments_are_refused(open_world: Any) -> None:
 
 
 class Text(str):
+    """Looks like text, but may answer differently each time."""
+
     __slots__ = ()
 
 
 class Whole(int):
-    pass
+    """Looks like an integer."""
 
 
 class Scalar:
@@ -366,7 +370,7 @@ def _bomb() -> Any:
 
 @pytest.mark.parametrize("levels", [65, 100, 1_000, 13_000, 100_000])
 @pytest.mark.parametrize("mapping", [True, False])
-def test_ac_58_deep_arguments_are_refused(world: Any, levels: int, mapping: bool) -> None:
+def test_ac_58_deep_arguments_are_refused(world: Any, levels: int, *, mapping: bool) -> None:
     """Whatever the depth, the answer is a refusal, not the end of the interpreter."""
     tool = world.tool()
     with world.task(OPEN), world.refused("bad_arguments", digest=False):

@@ -3,12 +3,17 @@
 import asyncio
 import contextvars
 import itertools
+import json
+import os
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +23,11 @@ from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+import agent_identity
 from agent_identity.authority import Scope, issue, verify_chain
+from agent_identity.canonical import decode_record
 from agent_identity.errors import Denied, GrantExpired, NoTask, OutOfScope, PolicyBlocked, TokenError
+from agent_identity.evidence import check_record, open_ledger
 from agent_identity.identity import Agent, Human, Service, SigningKey
 from agent_identity.policy import Decision, Effect, Request, Rule, RuleSet
 
@@ -248,6 +256,78 @@ def test_ac_33_a_future_dated_grant_does_not_open(world: Any) -> None:
             verify_chain(chain(now + ahead), anchors=tasks.anchor, issuer=tasks.issuer_name, now=now)
 
 
+FORKS = """
+import json, os, sys
+from agent_identity import Agent, Denied, Enforcer, Human, Scope
+
+enforcer = Enforcer.open(sys.argv[1])
+alice, clerk = Human("alice"), Agent("clerk", owner="finance")
+scope = Scope("tool") | Scope("stream")
+
+@enforcer.tool
+def tool(x):
+    return x
+
+@enforcer.tool
+def stream():
+    yield 1
+    yield 2
+
+with enforcer.task("p", principal=alice, agent=clerk, scope=scope) as task:
+    running, bound = stream(), enforcer.bind(tool)
+    next(running)
+    if not os.fork():
+        answers = []
+        for attempt in (
+            lambda: tool(1),
+            lambda: bound(1),
+            lambda: next(running),
+            lambda: enforcer.delegate(clerk, scope=scope).__enter__(),
+        ):
+            try:
+                attempt()
+            except Denied as denied:
+                answers.append(denied.code)
+            else:
+                answers.append("ran")
+        with enforcer.task("own", principal=alice, agent=clerk, scope=scope):
+            answers.append(tool(2))
+        enforcer.close()
+        print(json.dumps(answers), flush=True)
+        os._exit(0)
+    os.wait()
+    print(json.dumps([next(running), tool(3)]), flush=True)
+    running.close()
+enforcer.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks on this platform")
+def test_ac_34_a_forked_child_has_no_task_of_its_parent(tmp_path: Path) -> None:
+    """Neither calls, bound functions, running streams nor delegation go on in the child; what it opens itself does."""
+    path = str(Path(agent_identity.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [["no_task"] * 4 + [2], [2, 3]]
+    reader = open_ledger(tmp_path)
+    parent, child = (
+        [decode_record(line.record) for line in reader.entries(stream) if line.record] for stream in reader.streams()
+    )
+    for record in parent + child:
+        check_record(record)
+    intents = {record["id"] for record in parent if record["kind"] == "intent"}
+    assert not any(record.get("intent") in intents for record in child)
+    assert [r["outcome"] for r in child if r["kind"] == "outcome"] == ["denied"] * 3 + ["success"]
+    assert [r["outcome"] for r in parent if r["kind"] == "outcome"] == ["success", "cancelled"]
+
+
 def test_ac_35_threads_without_the_task_are_refused(world: Any) -> None:
     """Thread, executor and ``run_in_executor`` lose the context: refused, and never run unattributed."""
     tool = world.tool()
@@ -342,124 +422,137 @@ def test_ac_36_leaving_in_another_context_raises_nothing(world: Any) -> None:
     assert world.records("task_end")[0]["error"] == "GeneratorExit"
 
 
-def test_ac_37_no_call_runs_under_the_authority_of_another(open_world: Any) -> None:
-    """Some 2,000 calls from asyncio tasks, threads and interleaved generators: each record names its caller."""
-    world = open_world()
-    seed = random.Random(37)
-    expected: dict[str, str] = {}
-    lock = threading.Lock()
+class Crowd:
+    """Many users of one world at once; each call checks inside and outside that it is its own user's."""
 
-    def note(user: str) -> str:
-        task = world.enforcer.current_task
-        assert task is not None
-        assert task.principal.id == user
+    def __init__(self, world: Any) -> None:
+        self.world = world
+        self.random = random.Random(37)  # noqa: S311 - The same crowd each time.
+        self.users: dict[str, str] = {}
+        self._lock = threading.Lock()
+        guarded = world.enforcer.tool(name="tool")
+        self.plain = guarded(self._plain)
+        self.waiting = guarded(self._waiting)
+        self.stream = guarded(self._stream)
+        self.astream = guarded(self._astream)
+
+    def _plain(self, user: str) -> str:
+        assert self.world.enforcer.current_task.principal.id == user
         return user
 
-    @world.enforcer.tool(name="tool")
-    def plain(user: str) -> str:
-        return note(user)
-
-    @world.enforcer.tool(name="tool")
-    async def waiting(user: str) -> str:
+    async def _waiting(self, user: str) -> str:
         await asyncio.sleep(0)
-        note(user)
+        self._plain(user)
         await asyncio.sleep(0)
-        return note(user)
+        return self._plain(user)
 
-    @world.enforcer.tool(name="tool")
-    def stream(user: str) -> Generator[str]:
+    def _stream(self, user: str) -> Generator[str]:
         for _ in range(3):
-            yield note(user)
+            yield self._plain(user)
 
-    @world.enforcer.tool(name="tool")
-    async def astream(user: str) -> AsyncGenerator[str]:
+    async def _astream(self, user: str) -> AsyncGenerator[str]:
         for _ in range(3):
             await asyncio.sleep(0)
-            yield note(user)
+            yield self._plain(user)
 
-    def task_of(user: str) -> Any:
-        return world.task(Scope("tool", user=user), principal=Human(user))
+    def opening(self, user: str) -> Any:
+        """Return a task of a user that covers calls for this user only."""
+        return self.world.task(Scope("tool", user=user), principal=Human(user))
 
-    def claim(task: Any, user: str) -> None:
-        with lock:
-            assert expected.setdefault(task.id, user) == user
+    def claim(self, task: Any, user: str) -> None:
+        """Note whose task it is."""
+        with self._lock:
+            assert self.users.setdefault(task.id, user) == user
 
-    async def one(number: int, pool: ThreadPoolExecutor) -> None:
+    async def _wait(self, user: str, pool: ThreadPoolExecutor) -> None:
+        assert await self.waiting(user) == user
+
+    async def _gather(self, user: str, pool: ThreadPoolExecutor) -> None:
+        assert await asyncio.gather(self.waiting(user), self.waiting(user)) == [user, user]
+
+    async def _iterate(self, user: str, pool: ThreadPoolExecutor) -> None:
+        async for got in self.astream(user):
+            assert got == user
+            await asyncio.sleep(0)
+
+    async def _iterate_slowly(self, user: str, pool: ThreadPoolExecutor) -> None:
+        for got in self.stream(user):
+            assert got == user
+            await asyncio.sleep(0)
+
+    async def _submit(self, user: str, pool: ThreadPoolExecutor) -> None:
+        bound = self.world.enforcer.bind(self.plain)
+        assert await asyncio.get_running_loop().run_in_executor(pool, bound, user) == user
+
+    async def _trespass(self, user: str, pool: ThreadPoolExecutor) -> None:
+        with pytest.raises(OutOfScope):
+            self.plain(f"not-{user}")
+
+    async def visit(self, number: int, pool: ThreadPoolExecutor) -> None:
+        """Do ten things in random order, between which others get their turn."""
         user = f"user-{number}@example.com"
-        loop = asyncio.get_running_loop()
-        async with task_of(user) as task:
-            claim(task, user)
-            for _ in range(5):
-                choice = seed.randrange(6)
-                if choice == 0:
-                    assert plain(user) == user
-                elif choice == 1:
-                    assert await waiting(user) == user
-                elif choice == 2:
-                    async for got in astream(user):
-                        assert got == user
-                        await asyncio.sleep(0)
-                elif choice == 3:
-                    assert await loop.run_in_executor(pool, world.enforcer.bind(plain), user) == user
-                elif choice == 4:
-                    assert await asyncio.gather(waiting(user), waiting(user)) == [user, user]
-                else:
-                    for got in stream(user):
-                        assert got == user
-                        await asyncio.sleep(0)
-                with pytest.raises(OutOfScope):
-                    plain(f"user-{number + 1}@example.com")
+        ways = (self._wait, self._gather, self._iterate, self._iterate_slowly, self._submit, self._trespass)
+        async with self.opening(user) as task:
+            self.claim(task, user)
+            for _ in range(10):
+                await self.random.choice(ways)(user, pool)
 
-    def threaded(number: int) -> None:
+    async def visits(self) -> None:
+        """Let 150 users in at once."""
+        with ThreadPoolExecutor(8) as pool:
+            await asyncio.gather(*(self.visit(number, pool) for number in range(150)))
+
+    def thread(self, number: int) -> None:
+        """Make 40 calls in this thread."""
         user = f"thread-{number}@example.com"
-        with task_of(user) as task:
-            claim(task, user)
+        with self.opening(user) as task:
+            self.claim(task, user)
             for _ in range(20):
-                assert plain(user) == user
-                assert list(stream(user)) == [user] * 3
+                assert self.plain(user) == user
+                assert list(self.stream(user)) == [user] * 3
 
-    def interleaved() -> None:
+    def interleave(self) -> None:
+        """Advance the streams of 50 nested tasks in random order, under the innermost task."""
         with ExitStack() as stack:
             streams = []
             for number in range(50):
                 user = f"stream-{number}@example.com"
-                task = stack.enter_context(task_of(user))
-                claim(task, user)
-                streams.append((user, stream(user)))
+                task = stack.enter_context(self.opening(user))
+                self.claim(task, user)
+                streams.append((user, self.stream(user)))
             for _ in range(3):
-                seed.shuffle(streams)
+                self.random.shuffle(streams)
                 for user, generator in streams:
                     assert next(generator) == user
-                    assert world.enforcer.current_task is task
-            for _, generator in streams:
-                assert next(generator, None) is None
+                    assert self.world.enforcer.current_task is task
+            assert [next(generator, None) for _, generator in streams] == [None] * 50
 
-    async def main() -> None:
-        with ThreadPoolExecutor(8) as pool:
-            await asyncio.gather(*(one(number, pool) for number in range(150)))
 
-    threads = [threading.Thread(target=threaded, args=(number,)) for number in range(12)]
-    threads.append(threading.Thread(target=interleaved))
-    for thread in threads:
-        thread.start()
-    asyncio.run(main())
-    for thread in threads:
-        thread.join()
+def test_ac_37_no_call_runs_under_the_authority_of_another(open_world: Any) -> None:
+    """Some 2,000 calls from asyncio tasks, threads and interleaved generators: each record names its caller."""
+    world = open_world()
+    crowd = Crowd(world)
+    with ThreadPoolExecutor(13) as pool:
+        others = [pool.submit(crowd.interleave), *(pool.submit(crowd.thread, number) for number in range(12))]
+        asyncio.run(crowd.visits())
+        for other in others:
+            other.result()
     outcomes = world.records("outcome")
     assert len(outcomes) >= 2_000
-    for record in outcomes:
-        assert record["principal"]["id"] == expected[record["task"]["id"]]
-    succeeded = [record for record in outcomes if record["outcome"] == "success"]
     assert {record["outcome"] for record in outcomes} == {"success", "denied"}
+    for record in outcomes:
+        assert record["principal"]["id"] == crowd.users[record["task"]["id"]]
+    succeeded = [record for record in outcomes if record["outcome"] == "success"]
     intents = {record["id"]: record for record in world.records("intent")}
     assert len(intents) == len(succeeded)
     for record in succeeded:
         assert intents[record["intent"]]["principal"] == record["principal"]
         assert intents[record["intent"]]["chain"] == record["chain"]
+    assert {end["counts"]["open"] for end in world.records("task_end")} == {"0"}
 
 
 def test_ac_38_a_verdict_for_one_tool_is_none_for_another(open_world: Any) -> None:
-    """Allowed a thousand times for one tool, another with the same arguments is refused, by grant and by policy."""
+    """Allowed a hundred times for one tool, another with the same arguments is refused, by grant and by policy."""
     world = open_world(policy=RuleSet(Rule(Effect.BLOCK, tools="wipe")))
     read, wipe, other = world.tool("read"), world.tool("wipe"), world.tool("other")
     with world.task(Scope({"read": None, "wipe": None})):
@@ -480,6 +573,7 @@ class Stateful:
         self.asked = 0
 
     def decide(self, request: Request) -> Decision:
+        """Return the answer of this policy."""
         self.asked += 1
         effect = Effect.ALLOW if self.asked == 1 else Effect.BLOCK
         return Decision(effect=effect, reason="asked")

@@ -106,7 +106,7 @@ def test_decoding_gives_the_value_back(value: Any) -> None:
 
 @given(FLOATS.filter(lambda value: abs(value) >= 2**53))
 def test_a_double_beyond_exact_integers_reads_back_as_the_same_double(value: float) -> None:
-    """RFC 8785 writes it with its shortest digits, which may read as a neighbouring integer; as a double it is equal."""
+    """Its shortest digits (RFC 8785) may read as a neighbouring integer; as a double that one is equal."""
     assert float(decode(encode(value))) == value  # type: ignore[arg-type]
     assert encode(decode(encode(value))) == encode(value)
 

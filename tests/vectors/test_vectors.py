@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 
 from agent_identity.audit import Report, check
-from agent_identity.authority import issue, sign_compact, verify_chain
+from agent_identity.authority import issue, sign_compact, verify_chain, verify_compact
 from agent_identity.canonical import decode_record
 from agent_identity.evidence import Attestation, check_record, leaf_hash, open_ledger, open_note
 from agent_identity.evidence.checkpoint import Checkpoint, parse_proof, parse_vkey, sign_note
-from agent_identity.evidence.merkle import root_of, verify_inclusion
+from agent_identity.evidence.merkle import inclusion_proof, root_of, verify_inclusion
 from agent_identity.identity import PublicKey, SigningKey, TrustedKey, TrustStore
 from agent_identity.version import VERSION
 
@@ -507,3 +507,33 @@ def test_a_changed_export_gets_its_verdict(
     path.write_bytes(b"\n".join(change(SPANS.read_bytes().splitlines())))
     report = check(path, STORE, ledger=EVIDENCE)
     assert (report.verdict, code in codes(report) or not code) == (verdict, True), report.findings
+
+
+# The worked example that was published before: what of it still applies and no other test takes up.
+
+
+def test_the_published_tree_is_reproduced(shared_vectors: Path) -> None:
+    """The root over the published leaves is the published one, and each leaf is included in it."""
+    published = json.loads((shared_vectors / "agent_identity_v1.json").read_text("utf-8"))
+    leaves = [base64.b64decode(record["leaf_hash_b64"]) for record in published["records"]]
+    root = base64.b64decode(published["log"]["root_b64"])
+    assert root_of(leaves) == root
+    for index, leaf in enumerate(leaves):
+        verify_inclusion(leaf, inclusion_proof(leaves, index), index=index, size=len(leaves), root=root)
+
+
+def test_the_published_chain_of_keys_holds(shared_vectors: Path) -> None:
+    """Each published grant names the holder whose key signs what comes behind it."""
+    published = json.loads((shared_vectors / "agent_identity_v1.json").read_text("utf-8"))
+    keys = {
+        name: PublicKey.from_jwk({"kty": "OKP", "crv": "Ed25519", "x": key["public_b64u"]})
+        for name, key in published["keys"].items()
+    }
+    delegation = published["delegation"]
+    for token, signer, holder in (("root_token", "issuer", "orchestrator"), ("leaf_token", "orchestrator", "billing")):
+        claims: Any = verify_compact(delegation[token], keys[signer], "aat+jwt")
+        assert PublicKey.from_jwk(claims["cnf"]["jwk"]) == keys[holder]
+    assert (
+        verify_compact(delegation["leaf_token"], keys["orchestrator"], "aat+jwt")["par_hash"]
+        == (delegation["root_par_hash"])
+    )

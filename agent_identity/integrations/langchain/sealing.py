@@ -10,10 +10,11 @@ import sys
 from abc import ABCMeta
 from collections.abc import Awaitable, Callable
 from types import FunctionType, MethodType
-from typing import Final, Never, NoReturn, cast, final
+from typing import Final, Never, NoReturn, cast, final, get_type_hints
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from langchain_core.messages import ToolMessage
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 
 from agent_identity.enforcement import Enforcer, Guard
@@ -195,7 +196,7 @@ def _make_class(base: type[BaseTool], protection: Protection) -> type[BaseTool]:
     }
     for name in METHODS:
         own = protection.bodies.get(name)
-        method = getattr(base, name) if own is None else _method(name, own, protection)
+        method = _prepared(getattr(base, name)) if own is None else _method(name, own, protection)
         namespace[name] = _Fixed(name, method)
     for name in FUNCTIONS:
         if name in base.model_fields:
@@ -208,6 +209,28 @@ def _make_class(base: type[BaseTool], protection: Protection) -> type[BaseTool]:
 
 def _method(name: str, body: _Body, protection: Protection) -> _Body:
     return sealed(body, lambda args: protection.method_seam(name, cast("BaseTool", args[0])))
+
+
+def _prepared(method: _Body) -> _Body:
+    """Return LangChain's own method, prepared for the introspection that LangChain repeats at each call.
+
+    It resolves all annotations to find the parameter that takes the configuration, and asks for the names of
+    the parameters. A copy of the function with resolved annotations and its signature at hand gives the same
+    answers sooner.
+    """
+    if type(method) is not FunctionType:
+        return method
+    try:
+        hints = get_type_hints(method)
+    except (NameError, TypeError):
+        return method
+    if RunnableConfig not in hints.values():
+        return method  # LangChain knows BaseTool._arun by its identity.
+    copied = FunctionType(method.__code__, method.__globals__, method.__name__, method.__defaults__, method.__closure__)
+    functools.update_wrapper(copied, method)
+    copied.__kwdefaults__ = method.__kwdefaults__
+    copied.__annotations__ = hints
+    return _unwrappable(copied, method)
 
 
 def _refuse_subclass(cls: type[Never], /, **_kwargs: object) -> NoReturn:

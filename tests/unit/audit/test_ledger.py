@@ -286,7 +286,6 @@ LIES: dict[str, tuple[Callable[[Recorder, Chain], str], str, int]] = {
     "an outcome of a call that had no intent": (no_intent, "outcome_without_intent", 1),
     "a tool outside the grant": (tool_outside, "tool_outside_grant", 1),
     "a call after the grant": (after_expiry, "outside_grant_time", 1),
-    "a call before the grant": (before_issue, "outside_grant_time", 1),
     "another principal than before": (another_principal, "claims_differ", 1),
     "another agent than before": (another_agent, "claims_differ", 1),
     "a task that lives longer": (a_later_expiry, "claims_differ", 1),
@@ -316,6 +315,16 @@ def test_each_lie_of_a_recorder_is_found(
     report = recorder.report()
     assert report.exit_code == exit_code
     assert (code, record) in {(p.code, p.record) for p in report.findings}
+
+
+def test_a_call_dated_before_its_grant_tells_of_the_clock(recorder: Recorder) -> None:
+    """Whoever names the hash of a grant has seen it, so that such a date is a notice about the clock."""
+    chain = recorder.grant(Scope("pay") | Scope("read"))
+    recorder.open_task(chain)
+    record = before_issue(recorder, chain)
+    report = recorder.report()
+    assert report.exit_code == 0
+    assert ("dated_before_grant", record) in {(p.code, p.record) for p in report.findings}
 
 
 def test_a_call_whose_end_is_unknown_is_counted(recorder: Recorder) -> None:
@@ -381,7 +390,7 @@ def test_a_tool_table_is_bounded(recorder: Recorder) -> None:
     delegations = Delegations(findings, 1, None)
     use = delegations.see(claims_of(recorder.grant()), Place("x"))
     for number in range(2000):
-        use.allow(f"tool{number}", number, Place())
+        use.allow(f"tool{number}", number, Place)
     assert len(use.tools) == 1024
     assert (use.first_ns, use.last_ns) == (0, 1999)
 

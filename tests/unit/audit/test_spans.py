@@ -14,7 +14,6 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.exporter.otlp.json.file import FileSpanExporter
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -29,6 +28,8 @@ from agent_identity.errors import ConfigurationError, Denied, VerificationError
 from agent_identity.evidence.envelope import PAYLOAD_TYPE, Attestation, pae, sign_record
 from agent_identity.identity import Agent, Human, Service, SigningKey, TrustedKey, TrustStore, b64url_encode
 from agent_identity.testing import FixedClock, SequentialIds
+
+FileSpanExporter = pytest.importorskip("opentelemetry.exporter.otlp.json.file").FileSpanExporter
 
 ALICE = Human("alice@example.com")
 CLERK = Agent("invoice-clerk", owner="finance-ops@example.com")

@@ -7,7 +7,6 @@ from typing import Any
 
 import orjson
 import pytest
-from opentelemetry.exporter.otlp.json.file import FileSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
@@ -18,6 +17,8 @@ from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human, b64url_encode
 from agent_identity.policy import Effect, Rule, RuleSet
 from agent_identity.testing import FixedClock, SequentialIds
+
+FileSpanExporter = pytest.importorskip("opentelemetry.exporter.otlp.json.file").FileSpanExporter
 
 ALICE = Human("alice@example.com")
 CLERK = Agent("clerk", owner="finance@example.com")

@@ -118,7 +118,7 @@ VALUES = st.one_of(LITERALS, st.lists(SCALARS, max_size=4), HOSTILE, st.lists(HO
 def ranges() -> st.SearchStrategy[Constraint]:
     """Return ranges that hold something."""
 
-    def build(low: float | None, high: float | None, low_in: bool, high_in: bool) -> Constraint:  # noqa: FBT001
+    def build(low: float | None, high: float | None, low_in: bool, high_in: bool) -> Constraint:
         if low is None and high is None:
             low = 0
         if low is not None and high is not None and low >= high:

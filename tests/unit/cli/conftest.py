@@ -103,7 +103,7 @@ def program(tmp_path: Path) -> Callable[..., Done]:
             command = ["sh", "-c", through, "sh", *command]
         given = {**os.environ, "PYTHONPATH": PATH, "PYTHONSAFEPATH": "1", **(environment or {})}
         done = subprocess.run(
-            command, input=stdin, capture_output=True, check=False, timeout=60, cwd=tmp_path, env=given
+            command, input=stdin, capture_output=True, check=False, timeout=120, cwd=tmp_path, env=given
         )
         return Done(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 

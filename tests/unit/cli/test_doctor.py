@@ -276,7 +276,8 @@ def test_an_application_is_imported(program: Run, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(APPLICATION + GUARDED, encoding="utf-8")
     code, out, err = program("doctor", "--import", "shop", "--json")
     found = {check["name"]: check for check in json.loads(out)["checks"]}
-    assert (code, err) == (1, "the application talks\n")
+    assert code == 1
+    assert err.startswith("the application talks\n")  # Behind it, the enforcer warns of the limit as well.
     assert found["span limits"]["detail"] == "values are cut at 64: signatures will not verify"
     assert (found["tools"]["status"], found["tools"]["detail"]) == ("warn", "1 LangChain tool without a guard: bare")
     code, out, _ = program("doctor", "--import", "shop")

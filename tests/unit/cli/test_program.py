@@ -157,6 +157,21 @@ def test_a_broken_pipe_is_quiet(evidence: Path, monkeypatch: pytest.MonkeyPatch)
     assert main(["verify", "nowhere"]) == 2
 
 
+def test_what_could_not_be_printed_goes_nowhere(
+    evidence: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a broken pipe the descriptor leads nowhere, so that the interpreter does not fail at its end."""
+    descriptor = os.open(tmp_path / "out", os.O_CREAT | os.O_WRONLY)
+    gone = Gone()
+    monkeypatch.setattr(gone, "fileno", lambda: descriptor)
+    monkeypatch.setattr(sys, "stdout", gone)
+    assert main(["verify", str(evidence)]) == 2
+    try:
+        assert os.fstat(descriptor).st_rdev == Path(os.devnull).stat().st_rdev != 0
+    finally:
+        os.close(descriptor)
+
+
 def failing(error: BaseException) -> Callable[..., object]:
     def fail(*_: object, **__: object) -> object:
         raise error

@@ -263,7 +263,7 @@ def test_a_terminal_gets_colour_and_no_long_lines(on_terminal: Run, evidence: Pa
     assert out.startswith("\x1b[32;1mVERIFIED\x1b[0m  30 records")
     assert [line for line in strip(out).splitlines() if width(line) > 60] == []
     assert "\n  trust         self-asserted: the keys came from beside the\n                ledger; give --trust" in out
-    assert "  ✓ 1. trust and signature of the checkpoint\n       signed by a trusted" in strip(out)
+    assert "  ✓ 1. trust and signature of the checkpoint\n       signed by " in strip(out)
 
 
 def strip(text: str) -> str:

@@ -31,6 +31,7 @@ class World:
     enforcer: Enforcer = field(init=False)
 
     def task(self, scope: object, **options: object) -> Opening:
+        """Return a task of alice and the clerk."""
         given = {"principal": ALICE, "agent": CLERK, "scope": scope, **options}
         return self.enforcer.task("a purpose", **given)
 
@@ -48,6 +49,7 @@ class World:
         return found
 
     def outcomes(self) -> list[str]:
+        """Return how the calls ended, in their order."""
         return [record["outcome"] for record in self.records("outcome")]
 
     def spans(self, name: str = "execute_tool") -> list:

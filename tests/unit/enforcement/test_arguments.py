@@ -75,15 +75,17 @@ def test_digested_bytes_are_the_canonical_ones(values: dict[str, Any]) -> None:
 
 
 class Text(str):
+    """Looks like text, but may answer differently each time."""
+
     __slots__ = ()
 
 
 class Whole(int):
-    pass
+    """Looks like an integer."""
 
 
 class Dict(dict):  # type: ignore[type-arg]
-    pass
+    """Looks like an object of JSON."""
 
 
 class Scalar:
@@ -267,7 +269,7 @@ def test_a_list_that_grows_while_it_is_copied_does_not_hold_the_guard_up() -> No
     thread = threading.Thread(target=grow)
     thread.start()
     try:
-        for _ in range(50):
+        for _ in range(10):
             try:
                 copied = capture({"a": growing}, ())
             except BadArgumentsError:
@@ -395,14 +397,19 @@ def test_one_name_for_two_arguments_is_refused() -> None:
 
 
 class Till:
+    """A class whose methods take money."""
+
     def pay(self, amount: int, *more: int, note: str = "none") -> tuple[Any, ...]:
+        """Pay with everything that a signature can have."""
         return (self, amount, more, note)
 
     @classmethod
     def open(cls, amount: int) -> tuple[Any, ...]:
+        """Be a method of the class."""
         return (cls, amount)
 
     def plain(this, amount: int) -> tuple[Any, ...]:  # noqa: N805
+        """Be a method whose receiver has another name."""
         return (this, amount)
 
 

@@ -19,6 +19,8 @@ from opentelemetry import context as otel
 from agent_identity.authority import Scope
 from agent_identity.canonical import encode_record
 from agent_identity.constraints import Range
+from agent_identity.enforcement import Call
+from agent_identity.enforcement.ambience import Attachment
 from agent_identity.enforcement.opening import _mapping
 from agent_identity.errors import (
     AttenuationError,
@@ -457,6 +459,20 @@ def test_a_block_left_in_another_context_disturbs_nothing(world: Any, caplog: py
     assert caplog.text == ""
 
 
+def test_an_attachment_is_released_once() -> None:
+    """Releasing twice, or where nothing was attached, changes nothing."""
+    before = otel.get_current()
+    attachment = Attachment(otel.set_value("a-key", "a-value"))
+    assert otel.get_value("a-key") == "a-value"
+    attachment.release()
+    attachment.release()
+    assert otel.get_current() == before
+    call = Call("tool", None, None, 0)
+    call.attach()
+    call.detach()
+    assert otel.get_current() == before
+
+
 # ------------------------------------------------------------------------------------ several enforcers
 
 
@@ -527,6 +543,29 @@ def test_an_open_task_outlives_nothing_of_a_stack(world: Any) -> None:
     with ExitStack() as stack:
         stack.enter_context(world.task(OPEN))
         assert tool() == 1
+
+
+def test_a_child_process_forgets_the_tasks_of_its_parent(world: Any) -> None:
+    """What the interpreter calls in a forked child hides every task so far and leaves room for new ones."""
+    tool = guarded(world)
+
+    @world.enforcer.tool(name="tool")
+    def stream() -> Generator[int]:
+        yield from range(2)
+
+    with world.task(OPEN):
+        running = stream()
+        next(running)
+        world.enforcer.after_fork_in_child()
+        assert world.enforcer.current_task is None
+        for use in (tool, lambda: next(running)):
+            with pytest.raises(NoTask) as caught:
+                use()
+            assert caught.value.code == "no_task"
+        with world.task(OPEN):
+            assert tool() == 1
+    assert world.outcomes() == ["denied", "denied", "success"]
+    assert "intent" not in world.records("outcome")[1]
 
 
 def test_a_grant_that_its_anchor_does_not_trust_does_not_open(opened: Any) -> None:

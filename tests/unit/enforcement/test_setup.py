@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import logging
 import os
 import stat
 import threading
@@ -181,9 +180,12 @@ def _parts(directory: Path) -> dict[str, Any]:
 
 def test_an_enforcer_can_be_built_from_its_parts(tmp_path: Path) -> None:
     """Keys held elsewhere and a ledger of one's own make an enforcer as good as the embedded one."""
-    with Enforcer(**_parts(tmp_path)) as enforcer, enforcer.task("p", scope=OPEN, **PARTIES):
-        with enforcer.action("tool"):
-            pass
+    with (
+        Enforcer(**_parts(tmp_path)) as enforcer,
+        enforcer.task("p", scope=OPEN, **PARTIES),
+        enforcer.action("tool"),
+    ):
+        pass
     records = [line.record for line in open_ledger(tmp_path).entries(open_ledger(tmp_path).streams()[0])]
     assert len(records) == 7
 
@@ -196,7 +198,7 @@ def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path, missing: str
     if missing == "issuer name":
         parts["trust"] = TrustStore(trust.keys, origin=trust.origin)
     else:
-        keys = tuple(key for key in trust.keys if key.purpose != missing.split()[0])
+        keys = tuple(key for key in trust.keys if key.purpose != missing.split(maxsplit=1)[0])
         parts["trust"] = TrustStore(keys, issuer=trust.issuer, origin=trust.origin)
     with pytest.raises(ConfigurationError, match="trust store"):
         Enforcer(**parts)
@@ -247,6 +249,7 @@ class Foreign(trace.TracerProvider):
     """A provider that is not the SDK's."""
 
     def get_tracer(self, *args: Any, **kwargs: Any) -> trace.Tracer:
+        """Return what this provider has to offer."""
         return trace.NoOpTracer()
 
 
@@ -316,19 +319,26 @@ def test_opening_an_enforcer_examines_its_provider(tmp_path: Path, caplog: pytes
 
 
 class Raises(trace.TracerProvider):
+    """A provider that fails at once."""
+
     def get_tracer(self, *args: Any, **kwargs: Any) -> trace.Tracer:
+        """Return what this provider has to offer."""
         raise RuntimeError("no tracer")
 
 
 class Processor(SpanProcessor):
+    """A processor that fails at one moment."""
+
     def __init__(self, moment: str) -> None:
         self.moment = moment
 
     def on_start(self, span: Any, parent_context: Any = None) -> None:
+        """Fail if this is the moment."""
         if self.moment == "start":
             raise RuntimeError("start")
 
     def on_end(self, span: ReadableSpan) -> None:
+        """Fail if this is the moment."""
         if self.moment == "end":
             raise RuntimeError("end")
 
@@ -380,12 +390,15 @@ class Stubborn(trace.NonRecordingSpan):
         self.recording = recording
 
     def is_recording(self) -> bool:
+        """Return what was asked for."""
         return self.recording
 
     def set_attributes(self, attributes: Any) -> None:
+        """Fail."""
         raise RuntimeError("attributes")
 
     def end(self, end_time: int | None = None) -> None:
+        """Fail."""
         raise RuntimeError("end")
 
 
@@ -396,16 +409,18 @@ class Sells(trace.TracerProvider, trace.Tracer):
         self.recording = recording
 
     def get_tracer(self, *args: Any, **kwargs: Any) -> trace.Tracer:
+        """Return what this provider has to offer."""
         return self
 
     def start_span(self, *args: Any, **kwargs: Any) -> trace.Span:
+        """Return a stubborn span."""
         return Stubborn(recording=self.recording)
 
     start_as_current_span = start_span  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("recording", [False, True])
-def test_spans_that_fail_at_their_end_cost_nothing(tmp_path: Path, recording: bool, caplog: Any) -> None:
+def test_spans_that_fail_at_their_end_cost_nothing(tmp_path: Path, caplog: Any, *, recording: bool) -> None:
     """A span that cannot be ended or written to is given up; result, record and refusal are not."""
     with Enforcer.open(tmp_path, tracer_provider=Sells(recording=recording)) as enforcer:
 
@@ -458,6 +473,7 @@ class Halted:
     name, version, digest = "x", "1", "md5:0"
 
     def decide(self, request: object) -> Decision:
+        """Return the answer of this policy."""
         return Decision(effect=Effect.ALLOW, reason="fine")
 
 
@@ -481,4 +497,3 @@ def test_a_ledger_that_cannot_be_written_opens_nothing(tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "write", full)
     with pytest.raises((EvidenceError, ConfigurationError)):
         Enforcer.open(tmp_path / "evidence", policy=RuleSet(Rule(Effect.WARN)))
-    logging.getLogger("agent_identity")

@@ -61,11 +61,13 @@ def use(tool: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call a tool of any kind to its end and return the one thing that it returns or yields."""
     result = tool(*args, **kwargs)
     if inspect.isgenerator(result):
-        return list(result)[0]
+        (item,) = result
+        return item
     if inspect.isasyncgen(result):
 
         async def collect() -> Any:
-            return [item async for item in result][0]
+            (item,) = [item async for item in result]
+            return item
 
         return asyncio.run(collect())
     if inspect.isawaitable(result):
@@ -77,7 +79,7 @@ def use(tool: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return result
 
 
-# ------------------------------------------------------------------ kinds × policy × route × error
+# ------------------------------------------------------------------ kinds, policies, routes, errors
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -195,7 +197,7 @@ def test_a_route_takes_over(opened: Any, kind: str, handler: Callable[..., Any])
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("failing", [False, True])
-def test_an_error_of_a_handler_is_recorded(opened: Any, kind: str, failing: bool) -> None:
+def test_an_error_of_a_handler_is_recorded(opened: Any, kind: str, *, failing: bool) -> None:
     """Whatever a handler raises, StopIteration included, ends the call with an outcome; the body never runs."""
     stop = StopAsyncIteration if kind == "async_generator" else StopIteration
 
@@ -785,7 +787,7 @@ def test_a_coroutine_returned_by_a_function_is_checked_when_it_starts(world: Any
 
 @pytest.mark.parametrize("kind", ["coroutine", "generator", "async_generator"])
 @pytest.mark.parametrize("fails", [False, True])
-def test_what_a_function_returns_to_run_later_stays_under_guard(world: Any, kind: str, fails: bool) -> None:
+def test_what_a_function_returns_to_run_later_stays_under_guard(world: Any, kind: str, *, fails: bool) -> None:
     """A function that returns a coroutine or a generator succeeds when that one has ended, not before."""
     ran: list[Any] = []
     body = make(kind, ran, LookupError() if fails else None)

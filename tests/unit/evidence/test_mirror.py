@@ -164,7 +164,7 @@ def test_an_unchanged_span_matches() -> None:
 
 
 @given(attribute_names, st.sampled_from([None, ""]), st.booleans())
-def test_removed_attributes_are_missing(name: str, nothing: object, absent: bool) -> None:  # noqa: FBT001
+def test_removed_attributes_are_missing(name: str, nothing: object, absent: bool) -> None:
     """What is gone, or emptied, is missing and not changed."""
     attributes: dict[str, object] = {**EXPECTED, name: nothing}
     if absent:

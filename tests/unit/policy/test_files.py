@@ -385,7 +385,7 @@ json_values = st.recursive(
 
 
 @given(value=json_values, indent=st.sampled_from([None, 0, "\t"]), escaped=st.booleans())
-def test_json_is_read_as_the_standard_parser_reads_it(value: object, indent: int | str | None, escaped: bool) -> None:  # noqa: FBT001
+def test_json_is_read_as_the_standard_parser_reads_it(value: object, indent: int | str | None, escaped: bool) -> None:
     """Any JSON value comes back as it was, with a place for every key and value."""
     text = json.dumps(value, indent=indent, ensure_ascii=escaped)
     document = read_json(text)

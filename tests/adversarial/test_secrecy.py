@@ -1,0 +1,533 @@
+"""What must not get out: values, keys, identities; and what must not get in: forged lines (AC-102 to AC-106)."""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+import json
+import logging
+import traceback
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry import baggage, propagate
+from opentelemetry import context as otel
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from agent_identity.authority import Scope
+from agent_identity.canonical import decode_record, encode
+from agent_identity.constraints import Range
+from agent_identity.enforcement import Enforcer
+from agent_identity.errors import Denied, EvidenceError, OutOfScope
+from agent_identity.evidence import check_record, open_ledger
+from agent_identity.identity import Agent, Human
+from agent_identity.policy import Content, Decision, Effect, Finding, Request, Rule, RuleSet
+
+OPEN = Scope("tool")
+
+
+def outputs(world: Any) -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of everything that leaves: every file but private keys, and every span."""
+    for path in sorted(world.directory.rglob("*")):
+        if path.is_file() and path.parent.name != "keys":
+            yield path.name, path.read_bytes().decode("utf-8")
+    world.enforcer._point.ledger.drain(10)
+    for span in world.exporter.get_finished_spans():
+        yield span.name, span.to_json()
+        payload = span.attributes.get("agent_identity.attestation.payload", "")
+        yield span.name, base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)).decode()
+
+
+def chain_of(error: BaseException) -> str:
+    """Return the text of an exception and of whatever would be printed with it."""
+    return "".join(traceback.format_exception_only(error)) + repr(error) + str(error) + repr(error.args)
+
+
+class Leaks:
+    """A policy and inspectors that raise, and find, with the content in their mouth."""
+
+    name, version, digest = "leaks", "1", "sha256:" + "0" * 64
+
+    def __init__(self, moment: str) -> None:
+        self.moment = moment
+
+    def decide(self, request: Request) -> Decision:
+        """Return the answer of this policy."""
+        if self.moment == "policy":
+            raise ValueError(f"bad value {dict(request.arguments)}")
+        return Decision(effect=Effect.ALLOW, reason="fine")
+
+    def inspect(self, content: Content) -> list[Finding]:
+        """Look at content as this inspector does."""
+        if self.moment == content.direction:
+            raise ValueError(f"cannot read {content.value}")
+        return []
+
+
+CANARY = "CANARY-4711-hunter2"
+
+# Twelve ways for a value to get near an output. Each gets a world and the canary.
+
+
+def _plain(world: Any, canary: str) -> None:
+    world.tool()(canary, more={"nested": [canary, {canary: canary}]})
+
+
+def _result(world: Any, canary: str) -> None:
+    assert world.enforcer.tool(name="tool")(lambda: {"value": canary})() == {"value": canary}
+
+
+def _raised(world: Any, canary: str) -> None:
+    @world.enforcer.tool(name="tool")
+    def tool() -> None:
+        raise LookupError(canary)
+
+    with pytest.raises(LookupError):
+        tool()
+
+
+def _raised_in_stream(world: Any, canary: str) -> None:
+    @world.enforcer.tool(name="tool")
+    def stream() -> Generator[str]:
+        yield canary
+        raise LookupError(canary)
+
+    @world.enforcer.tool(name="tool")
+    async def astream() -> AsyncGenerator[str]:
+        yield canary
+        raise LookupError(canary)
+
+    async def collect() -> list[str]:
+        return [item async for item in astream()]
+
+    with pytest.raises(LookupError):
+        list(stream())
+    with pytest.raises(LookupError):
+        asyncio.run(collect())
+
+
+def _raised_in_task(world: Any, canary: str) -> None:
+    with pytest.raises(LookupError), world.task(OPEN):
+        raise LookupError(canary)
+
+
+def _refused(world: Any, canary: str) -> None:
+    with world.task(Scope("tool", x="other")), pytest.raises(OutOfScope) as caught:
+        world.tool()(canary)
+    assert canary not in chain_of(caught.value)
+
+
+def _granted(world: Any, canary: str) -> None:
+    """What the scope itself names is in the grant, by design; the refusal and the records of calls hold none of it."""
+    with world.task(Scope("tool", x=Range(max=5))), pytest.raises(OutOfScope) as caught:
+        world.tool()(canary)
+    assert canary not in chain_of(caught.value)
+
+
+def _malformed(world: Any, canary: str) -> None:
+    for value in ([canary, float("nan")], {canary: 2**63}, canary + "\ud800", {"a": {canary: {"b": 10**400}}}):
+        with pytest.raises(Denied) as caught:
+            world.tool()(value)
+        assert canary not in chain_of(caught.value)
+
+
+def _unbound(world: Any, canary: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        world.enforcer.tool(name="tool")(lambda x: x)(y=canary)
+    assert canary not in str(caught.value)
+
+
+def _opaque(world: Any, canary: str) -> None:
+    class Connection:
+        def __repr__(self) -> str:
+            return canary
+
+        __str__ = __repr__
+
+    world.tool()(Connection(), more=canary.encode(), last={canary, 5})
+
+
+def _action(world: Any, canary: str) -> None:
+    with world.enforcer.action("tool", x=canary) as call:
+        call.result = canary
+    assert canary not in repr(call) + str(call)
+
+
+def _routed(world: Any, canary: str) -> None:
+    """The handler of a route gets the value, and its result and error stay out as well."""
+    guard = world.enforcer.guard("tool")
+    call = guard.enter({"x": canary}, ("x",))
+    guard.fail(call, LookupError(canary))
+
+
+PLACES = [
+    _plain,
+    _result,
+    _raised,
+    _raised_in_stream,
+    _raised_in_task,
+    _refused,
+    _granted,
+    _malformed,
+    _unbound,
+    _opaque,
+    _action,
+    _routed,
+]
+
+
+REFUSING = (_refused, _granted, _malformed)  # In monitor mode nothing is refused.
+CASES = [(place, "enforce") for place in PLACES] + [(place, "monitor") for place in PLACES if place not in REFUSING]
+
+
+@pytest.mark.parametrize(("place", "mode"), CASES, ids=lambda case: getattr(case, "__name__", case))
+def test_ac_102_values_stay_inside(
+    open_world: Any, place: Callable[[Any, str], None], mode: str, caplog: pytest.LogCaptureFixture, capfd: Any
+) -> None:
+    """By default no argument, result or exception text is in ledger, spans, logs, standard output or our errors."""
+    world = open_world(mode=mode)
+    with caplog.at_level(logging.DEBUG), world.task(OPEN):
+        place(world, CANARY)
+    printed = capfd.readouterr()
+    texts = [*outputs(world), ("log", caplog.text), ("stdout", printed.out), ("stderr", printed.err)]
+    assert [name for name, text in texts if CANARY in text or "hunter2" in text] == []
+    assert len(texts) > 5
+
+
+@pytest.mark.parametrize("moment", ["policy", "input", "output"])
+def test_ac_102_what_plug_ins_raise_is_not_quoted(
+    open_world: Any, moment: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A policy or inspector that fails with the content in its message gives it to nobody."""
+    leaks = Leaks(moment)
+    world = open_world(policy=leaks, inspectors=[leaks])
+    with caplog.at_level(logging.DEBUG), world.task(OPEN), pytest.raises(Denied) as caught:
+        world.tool()(CANARY)
+    assert CANARY not in chain_of(caught.value)
+    assert caught.value.__cause__ is None
+    assert [name for name, text in [*outputs(world), ("log", caplog.text)] if CANARY in text] == []
+
+
+@pytest.mark.parametrize("part", ["append", "digest"])
+def test_ac_102_a_failing_ledger_quotes_nothing(
+    world: Any, part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also while evidence fails, in calls that raise, the logs and errors hold no value."""
+
+    @world.enforcer.tool(name="tool")
+    def tool(x: str) -> None:
+        target = world.enforcer._point.ledger if part == "append" else world.enforcer._point.digests
+        monkeypatch.setattr(type(target), part, _fail)
+        raise LookupError(x)
+
+    def _fail(*_: object, **__: object) -> None:
+        raise EvidenceError("disk full")
+
+    with caplog.at_level(logging.DEBUG), pytest.raises(LookupError), world.task(OPEN):
+        tool(CANARY)
+    assert CANARY not in caplog.text
+
+
+def test_ac_102_names_are_shown_and_values_not(world: Any) -> None:
+    """Records show the names and kinds of arguments, which is what an auditor may see by default."""
+    with world.task(OPEN):
+        world.tool()(CANARY, amount=5, to=["a"])
+    (intent,) = world.records("intent")
+    assert intent["action"]["names"] == ["amount:number", "to:array", "x:string"]
+
+
+def test_ac_102_private_keys_stay_in_their_files(world: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """No key is in ledger, log, spans, representations or errors; the grant itself is only in the evidence."""
+    with caplog.at_level(logging.DEBUG), world.task(OPEN) as task:
+        world.tool()(1)
+    shown = "".join(map(repr, (task, task.grant, task.chain, world.enforcer, world.enforcer._tasks.issuer)))
+    texts = [text for _, text in outputs(world)] + [shown, caplog.text]
+    for path in (world.directory / "keys").iterdir():
+        data = path.read_bytes()
+        for piece in {data.hex(), data.decode("latin-1").strip(), base64.b64encode(data).decode()}:
+            assert all(piece not in text for text in texts)
+    assert task.grant.token not in shown + caplog.text
+
+
+# ---------------------------------------------------------------------------------------- baggage
+
+
+def test_ac_103_no_identity_goes_out_in_headers(world: Any) -> None:
+    """What is injected into outgoing requests during a call is the trace context alone: no baggage, nobody's name."""
+    propagator = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
+    carriers: list[dict[str, str]] = []
+
+    @world.enforcer.tool(name="tool")
+    def tool() -> None:
+        carrier: dict[str, str] = {}
+        propagator.inject(carrier)
+        propagate.inject(carrier)
+        carriers.append(carrier)
+        assert baggage.get_all() == {}
+
+    with world.task(OPEN):
+        propagator.inject(outside := {})
+        carriers.append(outside)
+        tool()
+        with world.enforcer.delegate(Agent("helper", owner="it"), scope=OPEN):
+            tool()
+    assert len(carriers) == 3
+    for carrier in carriers:
+        assert set(carrier) == {"traceparent"}
+        assert not any(name in str(carrier) for name in ("alice", "clerk", "helper", "purpose"))
+
+
+def test_ac_103_the_context_holds_no_text_of_ours(world: Any) -> None:
+    """The task travels as an object that only this process can use, not as text that a propagator could send."""
+    with world.task(OPEN) as task:
+        assert [value for value in otel.get_current().values() if isinstance(value, str | bytes | dict)] == []
+        assert task in otel.get_current().values()
+
+
+# ------------------------------------------------------------------------------------- log injection
+
+FORGED = [
+    'x\n{"mac":"' + "0" * 64 + '","record":{}}\n',
+    '"}\n{"kind":"outcome","outcome":"success"}',
+    "\r\n\r\nHTTP/1.1 200 OK",
+    "\x1b[2J\x1b[1;1Hok",
+    "\x00\x07\x08\x7f",
+    "\u2028\u2029\u202e\ufeff",
+    '","outcome":"success","x":"',
+]
+
+
+@pytest.mark.parametrize("text", FORGED, ids=ascii)
+def test_ac_104_text_from_outside_forges_no_line(world: Any, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Wherever hostile text can stand, there is one record per line, and no control character in ledger or log."""
+    error = type("Error", (Exception,), {})
+    error.__name__ = text.replace("\x00", "")
+
+    @world.enforcer.tool(name="tool")
+    def tool(x: object = None, **more: object) -> None:
+        raise error(text)
+
+    with caplog.at_level(logging.DEBUG), world.task(OPEN):
+        with pytest.raises(error):
+            tool(text)
+        # A printable name is a name like any other; every other one is refused.
+        with pytest.raises(error if text.isprintable() else Denied) as caught:
+            tool(**{text: 1})
+        assert str(caught.value).isprintable()
+        guard = world.enforcer.guard("tool")
+        guard.succeed(guard.enter({}, (), call_id=text))
+        if not text.isprintable():
+            with pytest.raises(ValueError, match="purpose"):
+                world.enforcer.task(text, principal=Human("alice"), agent=Agent("a", owner="o"), scope=OPEN)
+            with pytest.raises(ValueError, match="name of a tool"):
+                world.enforcer.action(text)
+            with pytest.raises(ValueError, match=r".+"):
+                Human(text)
+    _one_record_a_line(world.directory)
+    assert all(line.isprintable() for line in caplog.text.splitlines())
+    second = "error" if text.isprintable() else "denied"
+    assert [r["outcome"] for r in world.records("outcome")] == ["error", second, "success"]
+
+
+def _one_record_a_line(directory: Path) -> None:
+    for path in directory.glob("ledger/*/entries.jsonl"):
+        data = path.read_bytes()
+        assert not set(data) & set(range(32)) - {10}
+        lines = data.split(b"\n")
+        assert lines.pop() == b""
+        for number, line in enumerate(lines, 1):
+            assert line.startswith(b'{"mac":"')
+            record = json.loads(line)["record"]
+            check_record(record)
+            assert record["stream"]["seq"] == str(number)
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    directory = tmp_path_factory.mktemp("fuzzed") / "evidence"
+    with Enforcer.open(directory) as enforcer:
+        yield enforcer, directory
+
+
+@given(name=st.text(st.characters(), max_size=20), value=st.text(st.characters(), max_size=40))
+def test_ac_104_any_text_is_one_line_at_most(fuzzed: Any, name: str, value: str) -> None:
+    """Any name and any value of an argument leave well-formed lines, and any refusal is one printable line."""
+    enforcer, directory = fuzzed
+
+    @enforcer.tool(name="tool")
+    def tool(**arguments: object) -> object:
+        return arguments
+
+    with enforcer.task("p", principal=Human("alice"), agent=Agent("a", owner="o"), scope=OPEN):
+        fine = name.isprintable() and len(name) > 0 and _is_text(value)
+        with contextlib.nullcontext() if fine else pytest.raises(Denied) as caught:
+            tool(**{name: value})
+        assert fine or str(caught.value).isprintable()
+    path = next(directory.glob("ledger/*/entries.jsonl"))
+    last = path.read_bytes().split(b"\n")[-4:-1]
+    for line in last:
+        check_record(json.loads(line)["record"])
+
+
+def _is_text(value: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def test_ac_104_reasons_of_policies_are_one_line(open_world: Any) -> None:
+    """The reason that a rule gives stands in errors and records as it was checked: one printable line."""
+    world = open_world(policy=RuleSet(Rule(Effect.BLOCK, reason="over the limit", id="r")))
+    with world.task(OPEN), pytest.raises(Denied) as caught:
+        world.tool()("x\ny")
+    assert str(caught.value) == "tool: blocked by rule 'r': over the limit"
+
+
+# --------------------------------------------------------------------------------------------- digests
+
+
+def _digests(world: Any, amount: int) -> tuple[str, str]:
+    @world.enforcer.tool(name="tool")
+    def tool(amount: int) -> int:
+        return amount
+
+    with world.task(OPEN):
+        tool(amount)
+    outcome = world.records("outcome")[-1]
+    return outcome["action"]["args"], outcome["action"]["result"]
+
+
+def test_ac_105_a_dictionary_does_not_reverse_a_digest(world: Any) -> None:
+    """Trying every amount, plain, or keyed with anything that is public, finds nothing."""
+    args, result = _digests(world, 100)
+    assert args.startswith("hmac-sha256:")
+    wanted = {args.partition(":")[2], result.partition(":")[2]}
+    record = world.records("outcome")[-1]
+    public = [
+        b"",
+        record["task"]["id"].encode(),
+        record["stream"]["id"].encode(),
+        record["chain"][0]["grant"].encode(),
+        bytes.fromhex(record["chain"][0]["grant"]),
+        record["principal"]["id"].encode(),
+        (world.directory / "trust.json").read_bytes(),
+        b"\0" * 32,
+    ]
+    for amount in range(1_000):
+        for data in (encode({"amount": amount}), encode(amount), f'{{"amount": {amount}}}'.encode()):
+            found = {hashlib.sha256(data).hexdigest()} | {hmac.new(key, data, "sha256").hexdigest() for key in public}
+            assert not found & wanted
+
+
+def test_ac_105_equal_values_are_comparable_in_a_task_only(world: Any) -> None:
+    """Within a task equal arguments have equal digests, for correlation; across tasks they have not."""
+    tool = world.tool()
+    with world.task(OPEN):
+        for value in (100, 100, 101):
+            tool(value)
+    with world.task(OPEN):
+        tool(100)
+    digests = [record["action"]["args"] for record in world.records("intent")]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
+def test_ac_105_the_key_is_what_opens_a_digest(world: Any) -> None:
+    """An auditor who is given the task's key checks a disclosed argument; the file is closed to everyone else."""
+    args, _ = _digests(world, 100)
+    path = world.directory / "keys" / "digests.jsonl"
+    assert path.stat().st_mode & 0o777 == 0o600
+    task = world.records("outcome")[-1]["task"]["id"]
+    (key,) = [json.loads(line)["key"] for line in path.read_text().splitlines() if json.loads(line)["id"] == task]
+    mac = hmac.new(bytes.fromhex(key), encode({"amount": 100}), "sha256")
+    assert args == f"hmac-sha256:{mac.hexdigest()}"
+
+
+def test_ac_105_calls_outside_any_task_have_keyed_digests_as_well(world: Any) -> None:
+    """A refused call without a task is digested under the key of the stream."""
+    tool = world.tool()
+    for value in (100, 100):
+        with world.refused("no_task", chain=None):
+            tool(value)
+    first, second = world.records("outcome")
+    assert first["action"]["args"] == second["action"]["args"]
+    assert first["action"]["args"].partition(":")[2] != hashlib.sha256(encode({"x": 100})).hexdigest()
+
+
+# ---------------------------------------------------------------------------- what cannot be serialised
+
+
+class Hostile:
+    """Fails at everything that a serialiser might try."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("__class__", "__dict__"):
+            return object.__getattribute__(self, name)
+        raise RuntimeError("touched")
+
+    def _fail(self, *_: object) -> Any:
+        raise RuntimeError("touched")
+
+    __repr__ = __str__ = __bool__ = __iter__ = __len__ = __eq__ = __hash__ = __reduce_ex__ = _fail
+    __getitem__ = __copy__ = __deepcopy__ = __index__ = __float__ = _fail
+
+
+OPAQUE = [object(), {1, 2}, b"bytes", bytearray(b"x"), range(3), lambda: None, Hostile(), (1, object()), {1: 2}, 1j]
+
+
+@pytest.mark.parametrize("value", OPAQUE, ids=lambda value: type(value).__name__)
+def test_ac_106_what_cannot_be_serialised_is_recorded_as_opaque(world: Any, value: object) -> None:
+    """The call is decided as usual and runs with the very object; the record says opaque, and nothing touched it."""
+    tool = world.tool()
+    with world.task(OPEN):
+        assert tool(value, amount=5) is value
+    intent, outcome = world.records("intent", "outcome")
+    assert intent["action"]["names"] == ["amount:number", "x:opaque"]
+    assert outcome["outcome"] == "success"
+    assert "result" not in outcome["action"]
+    with world.task(Scope("tool", x=Range(max=5))), world.refused("argument_out_of_scope", OutOfScope):
+        tool(value)
+
+
+@pytest.mark.parametrize("value", OPAQUE, ids=lambda value: type(value).__name__)
+def test_ac_106_a_policy_cannot_be_fooled_by_an_opaque_value(open_world: Any, value: object) -> None:
+    """A rule on such an argument cannot be decided: an allow rule never allows, a block rule blocks."""
+    for policy, code in (
+        (RuleSet(Rule(Effect.ALLOW, when={"args.x": Range(max=5)}), default=Effect.BLOCK), "no_rule_allows"),
+        (RuleSet(Rule(Effect.BLOCK, when={"args.x": Range(min=5)})), "rule_error"),
+    ):
+        world = open_world(policy=policy)
+        with world.task(OPEN), world.refused(code):
+            world.tool()(value)
+
+
+def test_ac_106_cycles_are_refused_and_recorded(world: Any) -> None:
+    """A value that contains itself has no form to digest: refused, with a record, also as a result."""
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    tool = world.tool()
+    with world.task(OPEN):
+        with world.refused("bad_arguments", digest=False):
+            tool(cycle)
+        assert world.enforcer.tool(name="tool")(lambda: cycle)() is cycle
+    assert "result" not in world.records("outcome")[-1]["action"]
+
+
+def test_every_record_of_this_room_has_the_shape_of_a_record(world: Any) -> None:
+    """Reading the ledger as an auditor does, every line decodes and is accepted."""
+    with world.task(OPEN):
+        world.tool()(1)
+    world.enforcer.close()
+    reader = open_ledger(world.directory)
+    (stream,) = reader.streams()
+    kinds = []
+    for line in reader.entries(stream):
+        record = decode_record(line.record)
+        check_record(record)
+        kinds.append(record["kind"])
+    assert kinds == ["stream_start", "grant", "task_start", "intent", "outcome", "task_end", "stream_end"]

@@ -29,6 +29,7 @@ Path: TypeAlias = tuple[str, ...]
 _T = TypeVar("_T")
 
 _MAX_SHAPES: Final = 4_096
+_MAX_BYTES: Final = 16_384  # Of a record; longer ones are rare, and would take much memory.
 _MAX_LAYOUTS: Final = 8  # Of one length; records of different shapes rarely have the same.
 _COUNT: Final = rb"(?:0|[1-9][0-9]{0,18})"
 _UUID7: Final = rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
@@ -150,6 +151,8 @@ class Shapes(Generic[_T]):
             data: Its canonical bytes.
             known: What :meth:`find` returns for records like it.
         """
+        if len(data) > _MAX_BYTES:
+            return
         if self._learned >= _MAX_SHAPES:
             self._layouts.clear()
             self._learned = 0

@@ -34,6 +34,7 @@ Trust: TypeAlias = TrustStore | PathLike | None
 """Trusted keys, or the path of a trust file."""
 
 STANDARD_INPUT: Final = "-"
+_BUFFER: Final = 256 * 1024  # Bytes; a line of one span is longer than what is read at once otherwise.
 
 
 def to_trust(trust: Trust) -> TrustStore | None:
@@ -96,7 +97,7 @@ def opened(source: PathLike | ByteLines) -> Generator[ByteLines]:
         yield _standard_input()
     else:
         try:
-            file = open(source, "rb")  # noqa: PTH123, SIM115  The path may be any that open() takes.
+            file = open(source, "rb", buffering=_BUFFER)  # noqa: PTH123, SIM115  The path may be any that open() takes.
         except OSError as error:
             raise ConfigurationError(
                 f"expected a file of spans or an evidence directory, got '{error.strerror}'; check the path"

@@ -36,6 +36,7 @@ MAX_PAYLOAD: Final = 4_194_304
 
 _PREFIX: Final = "agent_identity.attestation."
 _FIELDS: Final = ("payload", "payload_type", "signature", "keyid", "digest")
+_ATTRIBUTES: Final = tuple((name, _PREFIX + name) for name in _FIELDS)
 DIGEST_ATTRIBUTE: Final = _PREFIX + "digest"
 """The attribute that names the record even where the payload was cut off."""
 
@@ -127,7 +128,7 @@ class Attestation:
             VerificationError: There is none (``no_attestation``), a part is missing
                 (``partial_attestation``), or one is cut or scrubbed (``bad_attestation``).
         """
-        found = {name: attributes[_PREFIX + name] for name in _FIELDS if _PREFIX + name in attributes}
+        found = {name: attributes[attribute] for name, attribute in _ATTRIBUTES if attribute in attributes}
         if not found:
             raise VerificationError("expected an attestation on the span, got none", code="no_attestation")
         missing = [name for name in _FIELDS if name not in found]

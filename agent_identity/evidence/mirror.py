@@ -253,9 +253,10 @@ def _is_scrubbed(signed: str, found: str) -> bool:
 def _verdict_of_array(signed: tuple[str, ...], found: object) -> Verdict:
     if isinstance(found, str) and _MARK.fullmatch(found):
         return "redacted"
-    if type(found) is list and tuple(cast("list[object]", found)) == signed:
+    whole: object = found
+    if isinstance(found, list) and tuple(cast("Sequence[object]", found)) == signed:
         return "match"
-    items = _strings(found)
+    items = _strings(whole)
     if items is None or len(items) != len(signed):
         return "changed"
     verdicts = {_verdict_of_text(ours, theirs) for ours, theirs in zip(signed, items, strict=True)}
@@ -274,7 +275,7 @@ def _strings(found: object) -> list[str] | None:
         except orjson.JSONDecodeError:
             return None
     for wrapper in ("arrayValue", "values"):
-        if isinstance(found, dict) and found.keys() == {wrapper}:
+        if isinstance(found, dict) and cast("dict[str, object]", found).keys() == {wrapper}:
             found = cast("dict[str, object]", found)[wrapper]
     if not isinstance(found, list | tuple):
         return None

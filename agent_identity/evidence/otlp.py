@@ -29,6 +29,7 @@ SpanStatus: TypeAlias = Literal["unset", "ok", "error"]
 """The status code of a span."""
 
 _Members: TypeAlias = "dict[str, object]"
+_Pair: TypeAlias = "dict[str, str | dict[str, object]]"
 _Spans: TypeAlias = "Iterator[SpanData | Malformed]"
 _SKIP: Final = 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
@@ -321,22 +322,23 @@ def _status(code: object) -> SpanStatus:
 
 def _attributes(pairs: Sequence[object], depth: int) -> dict[str, object]:
     attributes: dict[str, object] = {}
-    for item in pairs:
+    for item in cast("Sequence[_Pair]", pairs):
         # Nearly all are strings in this spelling; whatever else there may be takes the careful way below.
         if type(item) is dict:
-            key, value = item.get("key"), item.get("value")
-            if type(key) is str and type(value) is dict and len(value) == 1 and key not in attributes:
-                text = value.get("stringValue")
+            member = cast("dict[str, object]", item)
+            key, held = member.get("key"), cast("dict[str, object]", member.get("value"))
+            if type(key) is str and type(held) is dict and len(held) == 1 and key not in attributes:
+                text = held.get("stringValue")
                 if type(text) is str:
                     attributes[key] = text
                     continue
         pair = _object(item, "attributes as key and value")
         key = _string(pair, "key")
-        value = _any_value(pair.get("value"), depth)
+        found = _any_value(pair.get("value"), depth)
         # Readers differ in which of two values wins, so a verifier would judge another span than people see.
-        if key in attributes and repr(attributes[key]) != repr(value):
+        if key in attributes and repr(attributes[key]) != repr(found):
             raise _MisfitError("expected one value for each attribute, got two that differ")
-        attributes[key] = value
+        attributes[key] = found
     return attributes
 
 

@@ -165,6 +165,7 @@ def test_patterns_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         {"task": {"id": TASK, "expires": "1764000300000000001"}},
         {"stream": {"id": STREAM, "seq": "10", "prev": "1" * 64}},
         {"stream": {"id": STREAM, "seq": "11", "prev": "0" * 64}},
+        {"stream": {"id": TASK, "seq": "10", "prev": "0" * 64}},
         {"intent": STREAM},
     ],
 )

@@ -22,6 +22,7 @@ from agent_identity.evidence.envelope import (
     Attestation,
     pae,
     sign_record,
+    signed_attributes,
 )
 from agent_identity.evidence.merkle import leaf_hash
 from agent_identity.evidence.records import check_record
@@ -342,3 +343,9 @@ def test_the_search_of_the_scrubber_test_finds() -> None:
     words, others = _needles(["auth(?!ors?\\b)", "(?:access|(?:\\b|_)id)[._ -]?token", r"pylf_v\d+_"])
     assert words == ["auth", "token"]
     assert [other.pattern for other in others] == [r"pylf_v\d+_"]
+
+
+@given(st.binary(max_size=300))
+def test_the_attributes_of_a_record_are_those_of_its_attestation(body: bytes) -> None:
+    """The short way to the attributes says the same as the checked one."""
+    assert signed_attributes(body, KEY) == sign_record(body, KEY).to_attributes()

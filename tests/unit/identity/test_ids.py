@@ -37,6 +37,20 @@ os.waitpid(child, 0)
 print(os.read(read, 1000).decode())
 """
 
+REFILL = """
+import os
+from agent_identity.identity import RandomIds
+source = RandomIds()
+source.new(10**18)
+read, write = os.pipe()
+child = os.fork()
+os.write(write, "".join(source.new(10**18)[19:] + "\\n" for _ in range(600)).encode())
+if child == 0:
+    os._exit(0)
+os.waitpid(child, 0)
+print(os.read(read, 100_000).decode())
+"""
+
 
 def test_the_example_of_the_standard() -> None:
     """RFC 9562, appendix A.6: same time and random bits, same UUID."""
@@ -126,3 +140,12 @@ def test_a_forked_child_neither_hangs_nor_repeats() -> None:
     )
     made = done.stdout.split()
     assert len(made) == len(set(made)) == 2
+
+
+def test_a_forked_child_has_randomness_of_its_own() -> None:
+    """What the parent fetched from the kernel in advance serves the parent alone."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", REFILL], capture_output=True, text=True, timeout=60, check=True
+    )
+    made = done.stdout.split()
+    assert len(made) == len(set(made)) == 1200

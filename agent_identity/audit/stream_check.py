@@ -78,8 +78,7 @@ class StreamCheck:
             self._last_id = slots[pattern.id]
             self._kinds[pattern.kind] += 1
             start_ns = self._calls.take_known(known, self.stream, self._seq)
-            if start_ns > self._newest_ns:
-                self._newest_ns = start_ns
+            self._newest_ns = max(self._newest_ns, start_ns)
             if self._visit is not None:
                 self._visit(orjson.loads(data), leaf)
         if self._tree.size == self._next_size:

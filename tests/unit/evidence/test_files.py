@@ -3,6 +3,7 @@
 import errno
 import hmac
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -292,6 +293,19 @@ def test_lines_come_apart_as_they_were_put_together() -> None:
     assert log_parts(log[:-1]) == (b'{"a":"b"}', mac.hex())
     assert stream_parts(log[:-1]) is None
     assert log_parts(stream[:-1]) is None
+
+
+@given(st.data())
+def test_only_lines_of_the_form_come_apart(data: st.DataObject) -> None:
+    """The places of the parts are as good as a grammar: no other bytes pass for a line."""
+    line = bytearray(
+        stream_line(bytes(range(32)), data.draw(st.sampled_from([b"{}", b'{"a":"b"}', b'{"}}":{}}'])))[:-1]
+    )
+    for _ in range(data.draw(st.integers(0, 2))):
+        line[data.draw(st.integers(0, len(line) - 1))] = data.draw(st.sampled_from(b'0afAF{}":,\r\x00\xff'))
+    cut = bytes(line[: data.draw(st.sampled_from([len(line), len(line) - 1, 84, 83, 72, 8, 0]))])
+    match = re.fullmatch(rb'\{"mac":"([0-9a-f]{64})","record":(\{.*\})\}', cut, re.DOTALL)
+    assert stream_parts(cut) == ((match[2], match[1].decode()) if match else None)
 
 
 @given(

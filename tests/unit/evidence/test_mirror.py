@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from agent_identity.evidence.mirror import MIRRORED, FieldCheck, compare, mirrored_attributes
+from agent_identity.evidence.mirror import MIRRORED, FieldCheck, compare, deviations, mirrored_attributes
 
 HEX = "0123456789abcdef" * 4
 RECORD: dict[str, Any] = {
@@ -318,3 +318,19 @@ def test_huge_values_are_judged_fast() -> None:
 def test_values_survive_json() -> None:
     """Through JSON and back, the span still matches."""
     assert {check.verdict for check in compare(RECORD, json.loads(json.dumps(EXPECTED)))} == {"match"}
+
+
+@given(
+    st.sets(st.sampled_from(sorted(RECORD))),
+    st.dictionaries(
+        attribute_names, st.none() | st.integers() | st.sampled_from(MARKS) | plain | st.lists(plain, max_size=3)
+    ),
+)
+def test_deviations_are_what_does_not_match(absent: set[str], found: dict[str, Any]) -> None:
+    """The quick comparison leaves out what matches and nothing else, in the same order."""
+    record = {name: value for name, value in RECORD.items() if name not in absent}
+    attributes = {**EXPECTED, **found}
+    expected = tuple(check for check in compare(record, attributes) if check.verdict != "match")
+    assert deviations(record, attributes) == expected
+    listed = json.loads(json.dumps(attributes))
+    assert deviations(record, listed) == expected

@@ -390,10 +390,13 @@ def test_a_malformed_group_does_not_hide_the_next() -> None:
 
 def test_two_values_for_one_attribute() -> None:
     """A span on which readers would see different values is not read in one of the ways."""
-    twice = [{"key": "a", "value": any_value(1)}, {"key": "a", "value": any_value(True)}]
-    assert "two that differ" in only_problem(document(span(attributes=twice)))
+    for first, second in ((1, True), ("x", "y"), ("1", 1), (1, "1")):
+        twice = [{"key": "a", "value": any_value(first)}, {"key": "a", "value": any_value(second)}]
+        assert "two that differ" in only_problem(document(span(attributes=twice)))
     same = [{"key": "a", "value": any_value(math.nan)}] * 2
     assert repr(only_span(span(attributes=same)).attributes["a"]) == "nan"
+    same = [{"key": "a", "value": any_value("x")}] * 2
+    assert only_span(span(attributes=same)).attributes == {"a": "x"}
 
 
 def test_damaged_lines_are_reported_and_passed_over() -> None:

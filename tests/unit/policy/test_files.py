@@ -424,7 +424,7 @@ def test_yaml_scalars_mean_what_every_reader_reads(text: str) -> None:
         assert type(ours) is type(theirs)
     else:
         # PyYAML misses floats without a dot or a sign in the exponent, which JSON and YAML 1.2 have.
-        assert ours == theirs or (isinstance(ours, float) and ours == json.loads(text.removeprefix("+")))
+        assert ours == theirs or (isinstance(ours, float) and ours == float(text))
 
 
 @pytest.mark.parametrize(

@@ -305,7 +305,7 @@ def test_each_lie_of_a_recorder_is_found(
 ) -> None:
     """A sealed ledger whose records contradict each other or their grants does not verify, whatever path reads it."""
     if path == "parsed":
-        monkeypatch.setattr("agent_identity.audit.patterns.Patterns.find", lambda self, data: None)
+        monkeypatch.setattr("agent_identity.audit.shapes.Shapes.find", lambda self, data: None)
     tell, code, exit_code = LIES[name]
     chain = recorder.grant(Scope("pay") | Scope("read"))
     recorder.open_task(chain)
@@ -624,7 +624,7 @@ def test_progress_grows_to_the_size_of_the_streams(recorder: Recorder) -> None:
 
 
 def test_a_library_run_verifies_under_any_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Recognising calls by patterns changes nothing of the report."""
+    """Recognising calls and shapes of records changes nothing of the report."""
     with Enforcer.open(tmp_path / "e") as enforcer:
         for _ in range(3):
             with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay", amount=1)):
@@ -632,7 +632,7 @@ def test_a_library_run_verifies_under_any_reading(tmp_path: Path, monkeypatch: p
                     with suppress(Denied), enforcer.action("pay", amount=amount):
                         pass
     quick = check(tmp_path / "e")
-    monkeypatch.setattr("agent_identity.audit.patterns.Patterns.find", lambda self, data: None)
+    monkeypatch.setattr("agent_identity.audit.shapes.Shapes.find", lambda self, data: None)
     assert check(tmp_path / "e") == quick
     assert quick.exit_code == 0
 

@@ -458,6 +458,18 @@ def test_a_signed_record_of_another_shape_is_refused(run: Run) -> None:
     assert codes(report_on(run, with_spans(run, forged))) == {"malformed_record"}
 
 
+def test_spans_verify_alike_under_any_reading(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Knowing the shapes of records changes nothing of the report, whether spans are as they were or changed."""
+    document = run.document()
+    forged = resigned(run, tool_spans(document)[1], outcome="perhaps")
+    set_value(tool_spans(document)[0], "agent_identity.record.id", "x")
+    documents = [run.document(), document, with_spans(run, forged)]
+    quick = [report_on(run, found) for found in documents]
+    monkeypatch.setattr("agent_identity.audit.shapes.Shapes.find", lambda self, data: None)
+    assert [report_on(run, found) for found in documents] == quick
+    assert [report.exit_code for report in quick] == [0, 1, 1]
+
+
 def test_a_tool_outside_the_grant_is_found(run: Run) -> None:
     """A signed record that allows what the grant does not cover contradicts the grant."""
     span = tool_spans(run.document())[0]

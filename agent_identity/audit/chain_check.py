@@ -100,12 +100,12 @@ class Use:
         self.stated_outcomes = max(self.stated_outcomes, int(counts["outcomes"]))
 
     def says_the_same(self, record: Mapping[str, object]) -> bool:
-        """Return whether the record names the same parties, task and chain."""
+        """Return whether the record names the same parties, task (but for its purpose) and chain."""
         return (
             record["chain"] == self.chain
             and record["principal"] == self.principal
             and record["agent"] == self.agent
-            and record["task"] == self.task
+            and _without_purpose(record) == self.task
         )
 
 
@@ -154,7 +154,7 @@ class Delegations:
         use = self._uses.get(leaf)
         if use is None:
             use = self._uses[leaf] = Use(record, place)
-        elif not use.says_the_same({**record, "task": _without_purpose(record)}):
+        elif not use.says_the_same(record):
             self._findings.add(
                 self._step,
                 "claims_differ",
@@ -236,7 +236,7 @@ class Delegations:
 
 def _without_purpose(record: Mapping[str, object]) -> dict[str, str]:
     task = cast("dict[str, str]", record["task"])
-    return {name: fact for name, fact in task.items() if name != "purpose"}
+    return {name: fact for name, fact in task.items() if name != "purpose"} if "purpose" in task else task
 
 
 def _verify(tokens: Sequence[str], trust: TrustStore) -> Chain:

@@ -244,6 +244,29 @@ def test_a_constraint_survives_its_encoding(constraint: Constraint, value: objec
     assert again.permits(value) is constraint.permits(value)
 
 
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        Exact("a"),
+        OneOf("a", "b"),
+        NotOneOf("a"),
+        Range(min=1, max=2),
+        Contains("a"),
+        Subset("a"),
+        Wildcard(),
+        AllOf(Prefix("a"), NotOneOf("ab")),
+        AnyOf(Exact("a"), Exact("b")),
+        PathWithin("/data"),
+        UrlWithin("https://example.com/a/"),
+        EmailDomain("example.com"),
+        Prefix("a"),
+    ],
+)
+def test_each_kind_shows_as_it_is_written(constraint: Constraint) -> None:
+    """The representation of each kind is the Python that makes it again."""
+    assert eval(repr(constraint), vars(public)) == constraint  # noqa: S307
+
+
 @given(constraint=CONSTRAINTS)
 def test_constraints_copy_and_describe(constraint: Constraint) -> None:
     """Constraints can be pickled and copied; their description is how one writes them."""

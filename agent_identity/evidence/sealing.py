@@ -25,6 +25,7 @@ _NS: Final = 1_000_000_000
 _HEARTBEAT_NS: Final = 3_600 * _NS
 _BATCH: Final = 1_024
 _JOIN_SECONDS: Final = 30.0
+_STRIDE: Final = 16  # Records; about a millisecond.
 _BREATH: Final = 0.00005  # Seconds; long enough for the system to wake a thread that waits for the interpreter.
 _logger: Final = logging.getLogger("agent_identity.evidence")
 
@@ -49,7 +50,7 @@ class Sealing:
         self._clock = clock
         self._durable = durable
         self._interval_ns = int(interval * _NS)
-        self._queue: deque[tuple[StreamWriter, Entry, After | None, int]] = deque()
+        self._queue: deque[tuple[StreamWriter, bytes, tuple[After, Entry] | None, int]] = deque()
         self._streams: list[StreamWriter] = []
         self._submitted = 0
         self._done = 0
@@ -72,7 +73,8 @@ class Sealing:
 
     def submit(self, stream: StreamWriter, entry: Entry, after: After | None) -> None:
         """Queue a record that was written; called under the ledger's lock, in order."""
-        self._queue.append((stream, entry, after, stream.offset))
+        # Where nothing is to be done with the record itself, its leaf is enough to keep.
+        self._queue.append((stream, entry.leaf, None if after is None else (after, entry), stream.offset))
         self._submitted += 1
         if self._idle:
             self.start()
@@ -245,28 +247,30 @@ class Sealing:
     def _run_callbacks(self) -> None:
         left = len(self._queue)  # What comes in meanwhile waits for the next turn, so that seals are not late.
         while left and self._queue:
-            stream, entry, after, end = self._queue.popleft()
+            stream, leaf, wanted, end = self._queue.popleft()
             try:
-                self._finish(stream, entry, after, end)
+                self._finish(stream, leaf, wanted, end)
             finally:
                 self._done += 1
             left -= 1
             if not left % _BATCH:
                 self._tell()
-            if after is not None and not self._hurried and not self._stopping:
-                # A caller that comes back from a system call would wait for the interpreter until its switch
-                # interval is over, 5 ms: as long as this thread has work and does not let go.
+            if not left % _STRIDE and not self._hurried and not self._stopping:
+                # A caller that comes back from a system call waits for the interpreter until this thread lets go
+                # of it, which without this it does every 5 ms. To let go more often costs callers more time than
+                # it saves them.
                 time.sleep(_BREATH)
 
-    def _finish(self, stream: StreamWriter, entry: Entry, after: After | None, end: int) -> None:
+    def _finish(self, stream: StreamWriter, leaf: bytes, wanted: tuple[After, Entry] | None, end: int) -> None:
         if self._durable:
             try:
                 stream.sync(end)
             except EvidenceError:
                 return  # Its appender got the same error; what may not be on the disk is not signed.
-        stream.tree.append(entry.leaf)
-        if after is None:
+        stream.tree.append(leaf)
+        if wanted is None:
             return
+        after, entry = wanted
         try:
             after(entry)
         except KeyboardInterrupt:

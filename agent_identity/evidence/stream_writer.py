@@ -135,6 +135,8 @@ class StreamWriter:
                 f"expected a record of at most {MAX_RECORD_BYTES} bytes, got {len(data)}; shorten its fields",
                 code="bad_record",
             )
+        # A copy, because orjson's bytes hold several times the memory that they need, and many records may wait.
+        data = bytes(memoryview(data))
         leaf = leaf_hash(data)
         line = stream_line(self._mac.of(data), data)
         try:

@@ -16,6 +16,7 @@ __all__ = ["Scope"]
 _MAX_TOOLS: Final = 256
 _MAX_ARGUMENTS: Final = 64
 _TOOL: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
+_JUDGED: Final = frozenset((str, bool, int, float, list, tuple, dict, type(None)))
 _SHOWABLE: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
@@ -122,6 +123,13 @@ class Scope:
                 )
             if not constraint.permits(arguments[name]):
                 kind = type(constraint).__name__
+                if type(arguments[name]) not in _JUDGED:
+                    _deny(
+                        "argument_out_of_scope",
+                        f"argument {_shown(name)} of tool {_shown(tool)} is an object of the program, which no "
+                        "constraint can judge; pass text, numbers, lists or mappings, or leave the tool open",
+                        name,
+                    )
                 _deny(
                     "argument_out_of_scope",
                     f"argument {_shown(name)} of tool {_shown(tool)} is outside its {kind}; "

@@ -93,6 +93,11 @@ def _key(path: Path) -> SigningKey:
 
 def _trust(path: Path, issuer: PublicKey, recorder: PublicKey, name: str) -> TrustStore:
     if not path.exists():
+        if (path.parent / "log" / "checkpoint").exists():
+            raise ConfigurationError(
+                "expected trust.json beside the log that is there, found none; put back the copy that verifiers have, "
+                "or start a new directory"
+            )
         fresh = TrustStore(
             keys=(
                 TrustedKey(key=issuer, purpose="issuer"),

@@ -16,6 +16,9 @@ __all__ = ["Origin", "Program"]
 _MAX_PLANS: Final = 1024
 """For so many names of tools the applicable rules are kept ready."""
 
+_UNDECIDED: Final = "the rule could not be decided: what it asks for is missing or of another type"
+"""What people are told instead of the reason of a rule that did not match."""
+
 _REASONS: Final[Mapping[Effect, str]] = {
     Effect.ALLOW: "policy_allows",
     Effect.WARN: "policy_warns",
@@ -140,7 +143,7 @@ def _compiled(rule_id: str, rule: Rule, default: Decision) -> _Compiled:
         route=rule.route,
         warnings=(rule_id,) if rule.effect is Effect.WARN else (),
     )
-    error = replace(hit, effect=Effect.BLOCK, reason="rule_error", route=None, warnings=())
+    error = replace(hit, effect=Effect.BLOCK, reason="rule_error", why=_UNDECIDED, route=None, warnings=())
     return _Compiled(rule_id, rule, _always if rule.when is None else rule.when.compile(), hit, error)
 
 

@@ -241,3 +241,10 @@ def test_a_scope_survives_its_encoding(scope: Scope, call: tuple[str, dict[str, 
     assert again == scope
     assert passes(again, call) is passes(scope, call)
     scope.check_attenuates(again)
+
+
+def test_an_object_is_refused_with_a_way_out() -> None:
+    """The message does not advise to write the constraint that is written already."""
+    with pytest.raises(OutOfScope, match="no constraint can judge") as caught:
+        Scope("book", cabin=Wildcard()).check("book", {"cabin": object()}, ("cabin",))
+    assert (caught.value.code, caught.value.argument) == ("argument_out_of_scope", "cabin")

@@ -497,3 +497,12 @@ def test_a_ledger_that_cannot_be_written_opens_nothing(tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "write", full)
     with pytest.raises((EvidenceError, ConfigurationError)):
         Enforcer.open(tmp_path / "evidence", policy=RuleSet(Rule(Effect.WARN)))
+
+
+def test_a_lost_trust_file_is_not_made_anew_beside_a_log(tmp_path: Path) -> None:
+    """A new origin would not fit the log that is there; the copy must come back."""
+    Enforcer.open(tmp_path).close()
+    (tmp_path / "trust.json").unlink()
+    with pytest.raises(ConfigurationError, match="put back the copy"):
+        Enforcer.open(tmp_path)
+    assert not (tmp_path / "trust.json").exists()

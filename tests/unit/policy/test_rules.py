@@ -290,3 +290,12 @@ def test_a_condition_too_deep_for_a_digest_is_refused() -> None:
         when = {"all": [when], "args.a": 1}
     with pytest.raises(PolicyFormatError, match="nested"):
         RuleSet(Rule(Effect.BLOCK, when=when))
+
+
+def test_a_rule_that_cannot_be_decided_does_not_give_its_own_reason() -> None:
+    """People must not read that a call was refused for what the rule says when nobody knows whether it applies."""
+    policy = RuleSet(Rule(Effect.BLOCK, when={"args.cabin": "first"}, reason="first class is not paid for"))
+    decision = policy.decide(Request(Tool("book"), {"cabin": object()}))
+    assert decision.reason == "rule_error"
+    assert decision.why is not None
+    assert "first class" not in decision.why

@@ -114,6 +114,11 @@ class LedgerCheck:
     def _conclude(self, log: SignedLog, streams: Mapping[str, StreamCheck], missing: object) -> None:
         findings = self._findings
         records = sum(stream.lines for stream in streams.values())
+        if not records:
+            findings.add(_HEADS, "nothing_to_verify", "expected records, got none; nothing can be said about them")
+            for step in range(_RECORDS, _ALL):
+                findings.skip(step, "there are no records")
+            return
         detail = f"{sum(stream.sealed for stream in streams.values())} of {records} records in {len(streams)} streams"
         if log.proved:
             findings.done(_HEADS, detail)

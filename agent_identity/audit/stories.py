@@ -74,6 +74,7 @@ class Story:
         purpose: What it was for, if the source says so; spans do not.
         principal: On whose behalf.
         principal_kind: ``human`` or ``service``.
+        provenance: ``asserted``: the application named the principal; ``verified``: a signature was checked.
         agent: The agent that the principal trusted with it.
         owner: Who is accountable for that agent.
         started_ns: The earliest time in it, in nanoseconds since the Unix epoch.
@@ -87,6 +88,7 @@ class Story:
     purpose: str | None
     principal: str | None
     principal_kind: str | None
+    provenance: str | None
     agent: str | None
     owner: str | None
     started_ns: int
@@ -164,6 +166,7 @@ class _Draft:
         self.task = task.get("id")
         self.purpose: str | None = None
         self.principal, self.principal_kind = principal.get("id"), principal.get("kind")
+        self.provenance = principal.get("provenance")
         self.agent: str | None = None
         self.owner: str | None = None
         self.started_ns = _start(record)
@@ -205,6 +208,7 @@ class _Draft:
             purpose=self.purpose,
             principal=self.principal,
             principal_kind=self.principal_kind,
+            provenance=self.provenance,
             agent=self.agent,
             owner=self.owner,
             started_ns=self.started_ns,

@@ -81,7 +81,8 @@ def lines(told: Story, style: Style, room: int | None = None) -> Iterator[str]:
     else:
         yield style.paint(clean(told.purpose or "task"), "bold") + style.paint(f"  {clean(told.task)}", "dim")
         owner = f" (owner {clean(told.owner)})" if told.owner else ""
-        who, kind = clean(told.principal or "?"), told.principal_kind or "?"
+        who = clean(told.principal or "?")
+        kind = ", ".join(fact for fact in (told.principal_kind, told.provenance) if fact) or "?"
         yield f"  on behalf of {who} ({kind}) → {clean(told.agent or '?')}{owner}"
         ended = "no end recorded" if told.ended_ns is None else moment(told.ended_ns)
         yield f"  {moment(told.started_ns)} to {ended}"

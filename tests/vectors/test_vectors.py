@@ -334,7 +334,7 @@ LEDGER_CHANGES: dict[str, tuple[Change, str, str]] = {
     "half a line more": (in_stream(lambda x: [*x, x[3][:40]]), "incomplete", "torn_tail"),
     "another stream": (lambda root: shutil.copy(stream(root, SECOND), stream(root)), "contradicted", "wrong_stream"),
     "a stream less": (lambda root: shutil.rmtree(root / "ledger" / SECOND), "incomplete", "stream_missing"),
-    "no ledger": (lambda root: shutil.rmtree(root / "ledger"), "incomplete", "stream_missing"),
+    "no ledger": (lambda root: shutil.rmtree(root / "ledger"), "cannot_tell", "stream_missing"),
     "no checkpoint": (lambda root: (root / "log" / "checkpoint").unlink(), "cannot_tell", "no_checkpoint"),
     "no log": (lambda root: shutil.rmtree(root / "log"), "cannot_tell", "no_checkpoint"),
     "the log cut": (in_log(lambda x: x[:-1]), "contradicted", "log_cut"),

@@ -15,7 +15,7 @@ Run = Callable[..., tuple[int, str, str]]
 TASK = "019ab697-e800-7000-8000-000000000004"
 TOLD = f"""\
 pay the invoices of Acme  {TASK}
-  on behalf of alice@example.com (human) → invoice-supervisor (owner finance-ops@example.com)
+  on behalf of alice@example.com (human, asserted) → invoice-supervisor (owner finance-ops@example.com)
   2025-11-24 16:00:00 UTC to 2025-11-24 16:00:01 UTC
   16:00:00.000  warn   find_vendor     invoice-supervisor                  success: policy_warns, rule vendor-data, \
 vendor files may hold personal data
@@ -47,7 +47,7 @@ def test_traces_are_told_without_purposes(run: Run, spans: Path) -> None:
     """Spans do not say what a task was for; all else is the same."""
     code, out, _ = run("show", spans)
     assert code == 0
-    assert out.startswith(f"task  {TASK}\n  on behalf of alice@example.com (human) → invoice-supervisor")
+    assert out.startswith(f"task  {TASK}\n  on behalf of alice@example.com (human, asserted) → invoice-supervisor")
     assert out.count("invoice-clerk  success") == 3
 
 
@@ -87,7 +87,7 @@ def test_json_is_a_line_for_each_task(run: Run, evidence: Path) -> None:
         ["pay the invoices of Acme", "nightly check", None],
     )
     assert list(stories[0]) == [
-        *("task", "purpose", "principal", "principal_kind", "agent", "owner"),
+        *("task", "purpose", "principal", "principal_kind", "provenance", "agent", "owner"),
         *("started_ns", "ended_ns", "actions", "omitted", "refused"),
     ]
     assert (stories[0]["started_ns"], stories[0]["ended_ns"]) == ("1764000000000000000", "1764000001000000000")
@@ -170,7 +170,8 @@ def _with(payload: str, nasty: str) -> str:
 
 
 def story(**changes: Any) -> Story:
-    unknown: dict[str, Any] = dict.fromkeys(("purpose", "principal", "principal_kind", "agent", "owner", "ended_ns"))
+    parties = ("principal", "principal_kind", "provenance", "agent", "owner")
+    unknown: dict[str, Any] = dict.fromkeys(("purpose", *parties, "ended_ns"))
     known: dict[str, Any] = {"task": "t", "started_ns": 0, "actions": (), "omitted": 0, "refused": 0}
     return Story(**{**unknown, **known, **changes})
 

@@ -419,7 +419,9 @@ def test_yaml_scalars_mean_what_every_reader_reads(text: str) -> None:
         ours = read_yaml(text).value
     except (Malformed, yaml.YAMLError, ValueError):
         return
-    if not isinstance(theirs, dict | list | str):
+    if isinstance(theirs, dict | list):
+        return  # No scalar: "0:" is a mapping, whose keys are text to us.
+    if not isinstance(theirs, str):
         assert ours == theirs
         assert type(ours) is type(theirs)
     else:

@@ -32,6 +32,16 @@ from agent_identity.authority.grants import (
 )
 from agent_identity.authority.pop import PROOF_TYPE, PROOF_WINDOW, prove, verify_proof
 from agent_identity.authority.registry import Lease, TaskRegistry
+from agent_identity.authority.revocations import (
+    EVERYTHING,
+    MAX_REVOCATIONS,
+    REVOCATIONS_TYPE,
+    Revocation,
+    RevocationList,
+    RevocationStatus,
+    RevokedKind,
+    read_revocations,
+)
 from agent_identity.authority.scope import Scope
 from agent_identity.authority.tokens import (
     MAX_TOKEN,
@@ -44,14 +54,17 @@ from agent_identity.authority.tokens import (
 )
 
 __all__ = [
+    "EVERYTHING",
     "GRANT_TYPE",
     "MAX_CHAIN",
     "MAX_DEPTH",
     "MAX_LIFETIME",
+    "MAX_REVOCATIONS",
     "MAX_TOKEN",
     "MAX_TTL",
     "PROOF_TYPE",
     "PROOF_WINDOW",
+    "REVOCATIONS_TYPE",
     "SKEW",
     "AllOf",
     "AnyOf",
@@ -67,6 +80,10 @@ __all__ = [
     "PathWithin",
     "Prefix",
     "Range",
+    "Revocation",
+    "RevocationList",
+    "RevocationStatus",
+    "RevokedKind",
     "Scope",
     "Subset",
     "TaskRegistry",
@@ -81,6 +98,7 @@ __all__ = [
     "par_hash",
     "parse_compact",
     "prove",
+    "read_revocations",
     "sign_compact",
     "token_hash",
     "verify_chain",

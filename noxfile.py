@@ -173,6 +173,13 @@ def thorough(session: nox.Session) -> None:
     )
 
 
+@nox.session(python="3.11")
+def fuzz(session: nox.Session) -> None:
+    """Feed what strangers send from a coverage-guided fuzzer (on demand: ten minutes for each target)."""
+    session.install("atheris>=3,<4", ".[all]")
+    session.run("python", "tests/fuzz/run.py", *session.posargs)
+
+
 @here
 def mutants(session: nox.Session) -> None:
     """How many small changes of authority and evidence their tests notice (on demand: long)."""

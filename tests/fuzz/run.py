@@ -24,7 +24,7 @@ def main() -> int:
     chosen, rest = parser.parse_known_args()
     if chosen.one:
         return fuzz(chosen.one, rest)
-    from targets import TARGETS, seeds  # noqa: PLC0415  Where it is fuzzed, it is imported under instrumentation.
+    from targets import TARGETS, seeds
 
     unknown = sorted(set(chosen.target) - set(TARGETS))
     if unknown:
@@ -44,19 +44,19 @@ def run(name: str, good: tuple[bytes, ...], seconds: int, *, keep: bool) -> bool
         for number, data in enumerate(good):
             Path(found, f"seed-{number}").write_bytes(data)
         command = [sys.executable, __file__, "--one", name, found, str(corpus), *bounds, *told]
-        stood = subprocess.run(command, check=False).returncode == 0  # noqa: S603
+        stood = subprocess.run(command, check=False).returncode == 0
         if keep and stood:
             merge = [sys.executable, __file__, "--one", name, "-merge=1", str(corpus), found, "-verbosity=0"]
-            subprocess.run(merge, check=False)  # noqa: S603
+            subprocess.run(merge, check=False)
     return stood
 
 
 def fuzz(name: str, options: list[str]) -> int:
     """Hand one target to the fuzzer, which does not return."""
-    import atheris  # noqa: PLC0415  Only here, since it is not for every platform.
+    import atheris
 
     with atheris.instrument_imports(include=["agent_identity"]):
-        from targets import TARGETS  # noqa: PLC0415
+        from targets import TARGETS
     atheris.Setup([sys.argv[0], *options], TARGETS[name])
     atheris.Fuzz()
     return 0

@@ -25,8 +25,8 @@ from agent_identity.authority import (
     verify_chain,
     verify_proof,
 )
-from agent_identity.constraints import AllOf, OneOf, PathWithin, Range
 from agent_identity.canonical import decode, encode
+from agent_identity.constraints import AllOf, OneOf, PathWithin, Range
 from agent_identity.errors import AgentIdentityError, TokenError
 from agent_identity.identity import Agent, Human, PublicKey, SigningKey, TrustedKey, TrustStore, b64url_encode
 

@@ -159,7 +159,15 @@ def bench(session: nox.Session) -> None:
 
 @here
 def thorough(session: nox.Session) -> None:
-    """Every property with 20,000 examples (on demand: hours)."""
+    """Chain surgery and attenuation a million times, then every property with 20,000 examples (on demand: hours)."""
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        "--timeout=0",
+        "tests/adversarial/test_surgery.py",
+        env={"AGENT_IDENTITY_TRIALS": "1000000"},
+    )
     session.run(
         "python",
         "-m",

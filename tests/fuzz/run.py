@@ -16,14 +16,13 @@ HERE = Path(__file__).resolve().parent
 def main() -> int:
     """Run the targets one after the other; the exit status is 1 if any has a finding."""
     sys.path.insert(0, str(HERE))
+    if sys.argv[1:2] == ["--one"]:
+        return fuzz(sys.argv[2], sys.argv[3:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", nargs="*", help="which targets; by default all")
     parser.add_argument("--seconds", type=int, default=600, help="how long each runs (default: %(default)s)")
     parser.add_argument("--keep", action="store_true", help="keep new inputs in the corpus")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    chosen, rest = parser.parse_known_args()
-    if chosen.one:
-        return fuzz(chosen.one, rest)
+    chosen = parser.parse_args()
     from targets import TARGETS, seeds
 
     unknown = sorted(set(chosen.target) - set(TARGETS))

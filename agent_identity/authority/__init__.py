@@ -30,6 +30,7 @@ from agent_identity.authority.grants import (
     derive,
     issue,
 )
+from agent_identity.authority.memory_state import MemoryState
 from agent_identity.authority.pop import PROOF_TYPE, PROOF_WINDOW, prove, verify_proof
 from agent_identity.authority.registry import Lease, TaskRegistry
 from agent_identity.authority.revocations import (
@@ -43,6 +44,8 @@ from agent_identity.authority.revocations import (
     read_revocations,
 )
 from agent_identity.authority.scope import Scope
+from agent_identity.authority.sqlite_state import SqliteState
+from agent_identity.authority.state import Debit, StateStore
 from agent_identity.authority.tokens import (
     MAX_TOKEN,
     TokenParts,
@@ -71,10 +74,12 @@ __all__ = [
     "Chain",
     "Constraint",
     "Contains",
+    "Debit",
     "EmailDomain",
     "Exact",
     "Grant",
     "Lease",
+    "MemoryState",
     "NotOneOf",
     "OneOf",
     "PathWithin",
@@ -85,6 +90,8 @@ __all__ = [
     "RevocationStatus",
     "RevokedKind",
     "Scope",
+    "SqliteState",
+    "StateStore",
     "Subset",
     "TaskRegistry",
     "TokenParts",

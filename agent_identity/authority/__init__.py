@@ -19,6 +19,7 @@ from agent_identity.authority.constraints import (
     constraint_from_claim,
     is_constraint,
 )
+from agent_identity.authority.directory_state import DirectoryState
 from agent_identity.authority.grants import (
     GRANT_TYPE,
     MAX_CHAIN,
@@ -75,6 +76,7 @@ __all__ = [
     "Constraint",
     "Contains",
     "Debit",
+    "DirectoryState",
     "EmailDomain",
     "Exact",
     "Grant",

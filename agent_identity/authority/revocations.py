@@ -2,7 +2,8 @@
 
 A list says of tasks, grants, agents, owners, principals and issuer keys that they are revoked or suspended.
 It is signed like a grant, with a type of its own, and has a version: whoever has seen one version takes no
-earlier one. What is revoked stays revoked; only a suspension can be lifted.
+earlier one. What is revoked stays revoked; only a suspension can be lifted. Everything at once can only be
+suspended.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -82,8 +83,10 @@ class Revocation:
             raise ValueError(f"expected the kind of a revocation to be one of {', '.join(sorted(_KINDS))}")
         if self.status not in _STATUSES:
             raise ValueError("expected the status of a revocation to be 'revoked' or 'suspended'")
-        if self.kind == "everything" and self.name != EVERYTHING:
-            raise ValueError(f"expected the name {EVERYTHING!r} for everything")
+        if self.kind == "everything" and (self.name != EVERYTHING or self.status != "suspended"):
+            raise ValueError(
+                f"expected everything to be suspended, under the name {EVERYTHING!r}; nothing else would go on"
+            )
         if self.kind != "everything":
             check_id(self.name, f"the name of the {self.kind}")
         _check_number(self.since, "since")
@@ -146,8 +149,18 @@ class RevocationList:
         if not self.entries:
             return None
         known = self._by_name
-        found = [entry for key in _names(chain) if (entry := known.get(key)) is not None]
-        return min(found, key=lambda entry: entry.status, default=None)  # "revoked" < "suspended"
+        return _worst(known.get(key) for key in _names(chain))
+
+    def about(self, *, task: str, principal: tuple[str, str], agent: tuple[str, str]) -> Revocation | None:
+        """Return an entry that stops a task of which only names are known; ``revoked`` comes first.
+
+        Args:
+            task: Its id.
+            principal: Kind and id.
+            agent: Id and owner.
+        """
+        keys = (("everything", EVERYTHING), ("task", task), principal, ("agent", agent[0]), ("owner", agent[1]))
+        return _worst(self._by_name.get(key) for key in keys)
 
     def adding(self, *entries: Revocation, now: int) -> "RevocationList":
         """Return the next version with more entries; a suspension can become a revocation, never the reverse.
@@ -248,6 +261,11 @@ def _entry(claim: JSON) -> Revocation:
         since=cast("int", claim["since"]),
         reason=cast("str | None", claim.get("reason")),
     )
+
+
+def _worst(entries: Iterable[Revocation | None]) -> Revocation | None:
+    found = (entry for entry in entries if entry is not None)
+    return min(found, key=lambda entry: entry.status, default=None)  # "revoked" < "suspended"
 
 
 def _names(chain: Chain) -> Iterable[tuple[str, str]]:

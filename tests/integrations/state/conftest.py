@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from agent_identity.authority.directory_state import DirectoryState
 from agent_identity.authority.memory_state import MemoryState
 from agent_identity.authority.sqlite_state import SqliteState
 from agent_identity.authority.state import StateStore
@@ -142,7 +143,7 @@ class Shared:
         return store
 
 
-KINDS = ("memory", "sqlite", "redis", "postgres")
+KINDS = ("memory", "sqlite", "directory", "redis", "postgres")
 
 
 @pytest.fixture
@@ -158,6 +159,9 @@ def share(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[
         elif kind == "sqlite":
             path = tmp_path / f"{fresh}.sqlite"
             shared = Shared(kind, str(path), lambda: SqliteState(path))
+        elif kind == "directory":
+            folder = tmp_path / fresh
+            shared = Shared(kind, str(folder), lambda: DirectoryState(folder))
         elif kind == "redis":
             server = request.getfixturevalue("redis_server")
             from agent_identity.authority.redis_state import RedisState

@@ -15,6 +15,10 @@ def opened(kind: str, address: str) -> StateStore:
         from agent_identity.authority.sqlite_state import SqliteState
 
         return SqliteState(address, timeout=60)
+    if kind == "directory":
+        from agent_identity.authority.directory_state import DirectoryState
+
+        return DirectoryState(address)
     url, _, prefix = address.rpartition("#")
     if kind == "redis":
         from agent_identity.authority.redis_state import RedisState

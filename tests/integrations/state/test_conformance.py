@@ -340,7 +340,7 @@ def _wins() -> Callable[[StateStore, str, int], int]:
 
 
 @pytest.mark.parametrize("job", [*JOBS, "put"])
-@pytest.mark.parametrize("kind", ["sqlite", "redis", "postgres"])
+@pytest.mark.parametrize("kind", ["sqlite", "directory", "redis", "postgres"])
 def test_of_many_processes_exactly_the_permitted_number_wins(
     share: Callable[[str], object], kind: str, job: str
 ) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agent_identity.authority.state import Debit, StateStore
 
-KINDS = ("memory", "sqlite", "redis", "postgres")
+KINDS = ("memory", "sqlite", "directory", "redis", "postgres")
 TIMES = st.integers(1_000, 1_060)  # Within the minute by which clocks may differ.
 WINDOWS = st.sampled_from([None, 1, 7, 20, 60, 100])
 DEBITS = st.builds(

@@ -81,6 +81,8 @@ NAMES = (
 
 def one(kind: str, name: str, **more: object) -> RevocationList:
     """Return a list of one entry."""
+    if kind == "everything":
+        more = {**more, "status": "suspended"}
     return RevocationList().adding(Revocation(kind, name, since=NOW, **more), now=NOW)  # type: ignore[arg-type]
 
 
@@ -89,7 +91,8 @@ def test_an_entry_about_anything_in_the_chain_stops_it(kind: str, name: str) -> 
     """Task, principal, issuer key, and every grant, agent and owner of the chain count."""
     entry = one(kind, name).find(CHAIN)
     assert entry is not None
-    assert (entry.kind, entry.name, entry.status) == (kind, name, "revoked")
+    assert (entry.kind, entry.name) == (kind, name)
+    assert entry.status == ("suspended" if kind == "everything" else "revoked")
 
 
 @pytest.mark.parametrize(
@@ -121,6 +124,18 @@ def test_revoked_comes_before_suspended() -> None:
     entry = both.find(CHAIN)
     assert entry is not None
     assert (entry.kind, entry.status) == ("owner", "revoked")
+
+
+def test_a_task_of_which_only_names_are_known() -> None:
+    """What stops a task can be told from the names in its records."""
+    names = {"task": "task-1", "principal": ("human", "alice"), "agent": ("clerk", "finance")}
+    assert RevocationList().about(**names) is None
+    for kind, name in (("task", "task-1"), ("human", "alice"), ("agent", "clerk"), ("owner", "finance")):
+        entry = one(kind, name).about(**names)
+        assert entry is not None
+        assert (entry.kind, entry.name) == (kind, name)
+    assert one("everything", EVERYTHING).about(**names) is not None
+    assert one("service", "alice").about(**names) is None
 
 
 def test_the_empty_list_stops_nothing() -> None:
@@ -253,7 +268,8 @@ def test_any_issuer_of_a_trusted_key_is_taken_where_none_is_expected() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Revocation("everything", "all", since=0), "expected the name '\\*' for everything"),
+        (lambda: Revocation("everything", "all", "suspended", since=0), "expected everything to be suspended"),
+        (lambda: Revocation("everything", EVERYTHING, since=0), "expected everything to be suspended"),
         (lambda: Revocation("agent", "", since=0), "expected the name of the agent"),
         (lambda: Revocation("agent", "x", since=-1), "expected since from 0 to 2\\^53"),
         (lambda: Revocation("agent", "x", since=0, reason=" "), "expected reason"),

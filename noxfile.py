@@ -159,7 +159,15 @@ def bench(session: nox.Session) -> None:
 
 @here
 def thorough(session: nox.Session) -> None:
-    """Every property with 20,000 examples (on demand: hours)."""
+    """Chain surgery and attenuation a million times, then every property with 20,000 examples (on demand: hours)."""
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        "--timeout=0",
+        "tests/adversarial/test_surgery.py",
+        env={"AGENT_IDENTITY_TRIALS": "1000000"},
+    )
     session.run(
         "python",
         "-m",
@@ -171,6 +179,13 @@ def thorough(session: nox.Session) -> None:
         *session.posargs,
         env={"HYPOTHESIS_PROFILE": "thorough"},
     )
+
+
+@nox.session(python="3.11")
+def fuzz(session: nox.Session) -> None:
+    """Feed what strangers send from a coverage-guided fuzzer (on demand: ten minutes for each target)."""
+    session.install("atheris>=3,<4", ".[all]")
+    session.run("python", "tests/fuzz/run.py", *session.posargs)
 
 
 @here

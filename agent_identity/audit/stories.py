@@ -78,6 +78,7 @@ class Story:
         agent: The agent that the principal trusted with it.
         owner: Who is accountable for that agent.
         started_ns: The earliest time in it, in nanoseconds since the Unix epoch.
+        expires_ns: When its authority ends at the latest; ``None`` for calls outside any task.
         ended_ns: When the task ended; ``None`` if nothing says so.
         actions: The calls in their order, at most :data:`MAX_ACTIONS`.
         omitted: How many more there were.
@@ -92,6 +93,7 @@ class Story:
     agent: str | None
     owner: str | None
     started_ns: int
+    expires_ns: int | None
     ended_ns: int | None
     actions: tuple[Action, ...]
     omitted: int
@@ -170,6 +172,7 @@ class _Draft:
         self.agent: str | None = None
         self.owner: str | None = None
         self.started_ns = _start(record)
+        self.expires_ns = int(task["expires"]) if "expires" in task else None
         self.ended_ns: int | None = None
         self.open: dict[str, Action] = {}
         self.actions: list[Action] = []
@@ -212,6 +215,7 @@ class _Draft:
             agent=self.agent,
             owner=self.owner,
             started_ns=self.started_ns,
+            expires_ns=self.expires_ns,
             ended_ns=self.ended_ns,
             actions=tuple(sorted(self.actions, key=lambda action: (action.at_ns, action.record))),
             omitted=self.omitted,

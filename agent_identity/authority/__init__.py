@@ -19,6 +19,7 @@ from agent_identity.authority.constraints import (
     constraint_from_claim,
     is_constraint,
 )
+from agent_identity.authority.directory_state import DirectoryState
 from agent_identity.authority.grants import (
     GRANT_TYPE,
     MAX_CHAIN,
@@ -30,9 +31,22 @@ from agent_identity.authority.grants import (
     derive,
     issue,
 )
+from agent_identity.authority.memory_state import MemoryState
 from agent_identity.authority.pop import PROOF_TYPE, PROOF_WINDOW, prove, verify_proof
 from agent_identity.authority.registry import Lease, TaskRegistry
+from agent_identity.authority.revocations import (
+    EVERYTHING,
+    MAX_REVOCATIONS,
+    REVOCATIONS_TYPE,
+    Revocation,
+    RevocationList,
+    RevocationStatus,
+    RevokedKind,
+    read_revocations,
+)
 from agent_identity.authority.scope import Scope
+from agent_identity.authority.sqlite_state import SqliteState
+from agent_identity.authority.state import Debit, StateStore
 from agent_identity.authority.tokens import (
     MAX_TOKEN,
     TokenParts,
@@ -44,30 +58,42 @@ from agent_identity.authority.tokens import (
 )
 
 __all__ = [
+    "EVERYTHING",
     "GRANT_TYPE",
     "MAX_CHAIN",
     "MAX_DEPTH",
     "MAX_LIFETIME",
+    "MAX_REVOCATIONS",
     "MAX_TOKEN",
     "MAX_TTL",
     "PROOF_TYPE",
     "PROOF_WINDOW",
+    "REVOCATIONS_TYPE",
     "SKEW",
     "AllOf",
     "AnyOf",
     "Chain",
     "Constraint",
     "Contains",
+    "Debit",
+    "DirectoryState",
     "EmailDomain",
     "Exact",
     "Grant",
     "Lease",
+    "MemoryState",
     "NotOneOf",
     "OneOf",
     "PathWithin",
     "Prefix",
     "Range",
+    "Revocation",
+    "RevocationList",
+    "RevocationStatus",
+    "RevokedKind",
     "Scope",
+    "SqliteState",
+    "StateStore",
     "Subset",
     "TaskRegistry",
     "TokenParts",
@@ -81,6 +107,7 @@ __all__ = [
     "par_hash",
     "parse_compact",
     "prove",
+    "read_revocations",
     "sign_compact",
     "token_hash",
     "verify_chain",

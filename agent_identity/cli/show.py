@@ -63,6 +63,7 @@ def to_json(told: Story) -> dict[str, object]:
     """Return a story in plain values; times are decimal strings, which no reader of JSON rounds."""
     facts: dict[str, object] = asdict(told)
     facts["started_ns"] = str(told.started_ns)
+    facts["expires_ns"] = None if told.expires_ns is None else str(told.expires_ns)
     facts["ended_ns"] = None if told.ended_ns is None else str(told.ended_ns)
     facts["actions"] = [{**asdict(action), "at_ns": str(action.at_ns)} for action in told.actions]
     return facts

@@ -5,18 +5,28 @@ import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Final, Literal, ParamSpec, Self, TypeVar, final, overload
 
 from opentelemetry.trace import TracerProvider
 
-from agent_identity.authority import Scope, TaskRegistry
+from agent_identity.authority import (
+    DirectoryState,
+    Grant,
+    MemoryState,
+    RevokedKind,
+    Scope,
+    StateStore,
+    TaskRegistry,
+)
 from agent_identity.enforcement.action import Action
 from agent_identity.enforcement.ambience import Ambience
 from agent_identity.enforcement.directory import open_directory
 from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.opening import Opening, Tasks, check_delegate, check_parties, current_or_refuse
 from agent_identity.enforcement.point import Mode, Point, policy_claim
+from agent_identity.enforcement.revoking import Revocations, named
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import Spans
 from agent_identity.enforcement.wrap import guarded
@@ -68,6 +78,7 @@ class Enforcer:
         mode: ``"enforce"``, or ``"monitor"`` to let everything run and record what would have happened.
         tracer_provider: Where spans go; by default the global provider, as it is at call time.
         sealing: ``"background"`` signs records off the caller's path, ``"inline"`` on it.
+        state: What processes share: revocations, used proofs, spent limits. By default nothing is shared.
         clock: Source of time.
         ids: Source of ids.
         new_key: Makes the key that holds a grant and proves its possession; by default one in memory.
@@ -90,12 +101,19 @@ class Enforcer:
         mode: Mode = "enforce",
         tracer_provider: TracerProvider | None = None,
         sealing: Literal["background", "inline"] = "background",
+        state: StateStore | None = None,
         clock: Clock | None = None,
         ids: Ids | None = None,
         new_key: Callable[[], Signer] = SigningKey.generate,
     ) -> None:
         issuer_name = _check_parts(mode, sealing, issuer, recorder, trust)
         time = clock or SystemClock()
+
+        def anchor(thumbprint: str) -> PublicKey:
+            return trust.find(thumbprint, "issuer", at=time.wall_ns() // 1_000_000_000)
+
+        shared = MemoryState() if state is None else state
+        self._own_state: StateStore | None = None
         self._point = Point(
             ledger=ledger,
             digests=digests,
@@ -107,11 +125,8 @@ class Enforcer:
             inspectors=tuple(inspectors),
             mode=mode,
             inline=sealing == "inline",
+            revocations=Revocations(shared, ledger, signer=issuer, issuer=issuer_name, anchors=anchor, clock=time),
         )
-
-        def anchor(thumbprint: str) -> PublicKey:
-            return trust.find(thumbprint, "issuer", at=time.wall_ns() // 1_000_000_000)
-
         self._registry = TaskRegistry()
         self._tasks = Tasks(self._point, self._registry, issuer, issuer_name, anchor, ids or RandomIds(), new_key)
         self._closed = False
@@ -131,6 +146,7 @@ class Enforcer:
         tracer_provider: TracerProvider | None = None,
         sync: Literal["process", "disk"] = "process",
         sealing: Literal["background", "inline"] = "background",
+        state: StateStore | None = None,
         clock: Clock | None = None,
         ids: Ids | None = None,
     ) -> Self:
@@ -147,6 +163,7 @@ class Enforcer:
             tracer_provider: See :class:`Enforcer`.
             sync: ``"process"``: a record survives the death of the process; ``"disk"``: power loss too.
             sealing: See :class:`Enforcer`.
+            state: What processes share; by default a file in the directory, shared by all that open it.
             clock: See :class:`Enforcer`.
             ids: See :class:`Enforcer`.
 
@@ -158,8 +175,11 @@ class Enforcer:
         judge = RuleSet.load(policy) if isinstance(policy, str | os.PathLike) else policy
         time, source = clock or SystemClock(), ids or RandomIds()
         found = open_directory(directory, clock=time, ids=source, sync=sync)
+        own: StateStore | None = None
         try:
-            return cls(
+            if state is None:
+                own = DirectoryState(Path(directory) / "state", sync=sync)
+            enforcer = cls(
                 issuer=found.issuer,
                 recorder=found.recorder,
                 trust=found.trust,
@@ -171,12 +191,17 @@ class Enforcer:
                 mode=mode,
                 tracer_provider=tracer_provider,
                 sealing=sealing,
+                state=own or state,
                 clock=time,
                 ids=source,
             )
         except BaseException:
+            if own is not None:
+                own.close()
             found.ledger.close()
             raise
+        enforcer._own_state = own
+        return enforcer
 
     def task(
         self,
@@ -339,6 +364,57 @@ class Enforcer:
         """
         return Action(self.guard(name), arguments)
 
+    @property
+    def revocations(self) -> Revocations:
+        """What is revoked and suspended, for those who list it, hand it on or take it from elsewhere."""
+        return self._point.revocations
+
+    def revoke(
+        self,
+        what: Task | Grant | Agent | Principal | RevokedKind,
+        name: str | None = None,
+        /,
+        *,
+        reason: str | None = None,
+        suspend: bool = False,
+    ) -> None:
+        """Stop a task, a grant, an agent, all agents of an owner, a principal, an issuer key, or everything.
+
+        It takes hold at the very next call of every process that shares the state, also under whatever was
+        delegated, survives restarts and is recorded. ``enforcer.revoke(alice)`` and
+        ``enforcer.revoke("human", "alice@example.com")`` say the same.
+
+        Args:
+            what: A task, grant, agent or principal; or one of the words ``task``, ``grant`` (by the hash in
+                records), ``agent``, ``owner``, ``human``, ``service``, ``key`` (by thumbprint), ``everything``.
+            name: Which one, where ``what`` is a word.
+            reason: Why, for people; 1 to 256 characters.
+            suspend: Only until :meth:`reinstate`. Everything is always only suspended.
+
+        Raises:
+            StateError: The shared state cannot be asked: nothing is revoked.
+            EvidenceError: It is revoked, and that could not be recorded.
+            TypeError: Something else was given.
+            ValueError: The name or the reason breaks the rules of ids.
+        """
+        self._refuse_closed()
+        self._point.revocations.revoke(*named(what, name), reason=reason, suspend=suspend)
+
+    def reinstate(self, what: Task | Grant | Agent | Principal | RevokedKind, name: str | None = None, /) -> None:
+        """Lift a suspension; what was revoked for good stays revoked.
+
+        Args:
+            what: As for :meth:`revoke`.
+            name: As for :meth:`revoke`.
+
+        Raises:
+            StateError: The shared state cannot be asked.
+            EvidenceError: It is lifted, and that could not be recorded.
+            ValueError: It is not suspended.
+        """
+        self._refuse_closed()
+        self._point.revocations.reinstate(*named(what, name))
+
     def bind(self, function: Callable[P, R]) -> Callable[P, R]:
         """Return the function bound to the current task, for threads, executors and callbacks.
 
@@ -351,6 +427,8 @@ class Enforcer:
         self._closed = True
         self._registry.end_all()
         self._point.ledger.close()
+        if self._own_state is not None:
+            self._own_state.close()
 
     def __enter__(self) -> Self:
         return self

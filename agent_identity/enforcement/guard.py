@@ -169,7 +169,7 @@ class Guard:
             task.scope.check(self.tool.name, arguments.view, arguments.supplied)
             self._consult(call, arguments.view, task, can_route=can_route)
             if self._point.inspectors or self._point.policy is not None:
-                task.lease.check(self._point.clock)  # They take time, and may end the task themselves.
+                self._point.check(task)  # They take time, and may end the task themselves.
         except Denied as denied:
             self._deny(call, denied)
         except BadArgumentsError as error:
@@ -185,7 +185,7 @@ class Guard:
                 f"{self.tool.name}: expected an open task, got none; call it inside 'with enforcer.task(...)', "
                 "and carry the task into threads with enforcer.bind(...)"
             )
-        task.lease.check(self._point.clock)
+        self._point.check(task)
         return task
 
     def _consult(self, call: Call, view: Mapping[str, object], task: Task, *, can_route: bool) -> None:
@@ -353,7 +353,7 @@ class Guard:
                 raise NoTask(
                     f"{self.tool.name}: expected to go on in the process that began the call, got a fork of it"
                 )
-            call.task.lease.check(self._point.clock)
+            self._point.check(call.task)
         except Denied as denied:
             self._deny(call, denied)
             raise self._refuse(call, denied, None) from None

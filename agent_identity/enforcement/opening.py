@@ -82,7 +82,7 @@ class Tasks:
     def open_child(self, parent: Task, purpose: str, agent: Agent, scope: Scope, *, ttl: timedelta | None) -> Task:
         """Open a delegated part of a live task."""
         wall = self.point.clock.wall_ns()
-        parent.lease.check(self.point.clock)
+        self.point.check(parent)
         holder = self.new_key()
         remaining = max(1, parent.expires_at - wall // _NS)
         grant = derive(
@@ -100,7 +100,7 @@ class Tasks:
 
     def _verified(self, tokens: tuple[str, ...], leaf: Grant, wall: int, verified: Chain | None) -> Chain:
         # Verified once here, as any other process would; after this a call costs no signature.
-        return verify_chain(
+        chain = verify_chain(
             tokens,
             anchors=self.anchor,
             issuer=self.issuer_name,
@@ -109,6 +109,8 @@ class Tasks:
             max_lifetime=LONGEST_TTL,
             verified=verified,
         )
+        self.point.revocations.check(chain)
+        return chain
 
     def _start(self, purpose: str, chain: Chain, holder: Signer, parent: Task | None) -> Task:
         leaf = chain.leaf

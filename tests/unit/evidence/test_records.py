@@ -42,7 +42,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "registration": {"agent": TASK["agent"]},
     "policy": {"policy": POLICY},
     "approval": {**TASK, "action": ACTION, "approval": {"id": UUID, "status": "approved"}},
-    "revocation": {"revocation": {"grant": HEX}},
+    "revocation": {"revocation": {"kind": "agent", "name": "clerk", "status": "revoked", "version": "1"}},
     "erasure": {"erasure": {"key": "task-1"}},
     "recovered": {"recovered": RECOVERED},
     "stream_end": {"end": {"size": "2"}},
@@ -93,7 +93,7 @@ def full(kind: str) -> dict[str, Any]:
             "warnings": ["personal-data"],
         },
         "approval": {"approver": TASK["principal"]},
-        "revocation": {"task": "task-1"},
+        "revocation": {"reason": "stolen"},
         "recovered": {"open": [UUID]},
     }.items():
         if name in value:

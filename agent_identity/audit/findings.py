@@ -38,12 +38,14 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "bad_signature": "contradicted",
         "wrong_origin": "contradicted",
         "rolled_back": "contradicted",
+        "log_missing": "contradicted",
         # The log.
         "unreadable": "cannot_tell",
         "log_malformed": "contradicted",
         "log_cut": "contradicted",
         "log_changed": "contradicted",
         "log_shrank": "contradicted",
+        "log_lost": "contradicted",
         "log_unsealed": "notice",
         "log_ahead": "incomplete",
         # The streams.

@@ -121,6 +121,9 @@ class LedgerCheck:
             return
         detail = f"{sum(stream.sealed for stream in streams.values())} of {records} records in {len(streams)} streams"
         if log.proved:
+            if not any(stream.committed for stream in streams.values()) and not missing:
+                message = f"expected records that the log commits to, got {records} that it does not know yet"
+                findings.add(_HEADS, "nothing_to_verify", f"{message}; nothing proves them")
             findings.done(_HEADS, detail)
         else:
             findings.skip(_HEADS, f"{detail} fit the log, but no trusted signature proves the log")

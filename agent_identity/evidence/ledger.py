@@ -16,6 +16,7 @@ from agent_identity.canonical import RecordValue
 from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
 from agent_identity.evidence.checkpoint import check_name
 from agent_identity.evidence.files import Files, recording
+from agent_identity.evidence.foundation import found
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.log import DirectoryLog, read_checkpoint, unverified_checkpoint
 from agent_identity.evidence.mac import LedgerKey, load_ledger_key
@@ -73,8 +74,10 @@ class Ledger:
             for folder, mode in ((layout.root, 0o755), (layout.keys, 0o700), (layout.streams, 0o755)):
                 files.mkdir(folder, mode)
             files.mkdir(layout.log, 0o755)
-            self._key: LedgerKey = load_ledger_key(files, layout.ledger_key)
+            # Before anything else, so that whatever is found without a checkpoint has lost it.
+            found(files, layout, signer=signer, origin=origin)
             _check_origin(files, layout, origin)
+            self._key: LedgerKey = load_ledger_key(files, layout.ledger_key)
         self._begin()
 
     def _begin(self) -> None:

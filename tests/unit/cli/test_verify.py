@@ -70,8 +70,8 @@ def test_a_changed_ledger_exits_with_1(run: Run, evidence: Path) -> None:
 
 
 def test_what_cannot_be_judged_exits_with_2(run: Run, evidence: Path, spans: Path) -> None:
-    """Without a checkpoint, or without keys, nothing is proved and nothing is disproved."""
-    (evidence / "log" / "checkpoint").unlink()
+    """Without keys, nothing is proved and nothing is disproved."""
+    (evidence / "trust.json").unlink()
     code, out, _ = run("verify", evidence)
     assert (code, out.partition(" ")[0]) == (2, "CANNOT")
     code, out, _ = run("verify", spans)

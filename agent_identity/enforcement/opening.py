@@ -13,7 +13,7 @@ from opentelemetry.trace import Span
 
 from agent_identity.authority import Chain, Grant, Scope, TaskRegistry, derive, issue, verify_chain
 from agent_identity.canonical import RecordValue
-from agent_identity.enforcement.ambience import Attachment
+from agent_identity.enforcement.ambience import Attachment, Process
 from agent_identity.enforcement.failures import kind_of
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.task import Tally, Task, task_claims
@@ -173,7 +173,7 @@ class Opening:
     leaving it ends the authority, also when the block raises.
     """
 
-    __slots__ = ("_attachment", "_make", "_point", "_purpose", "_span", "_start_ns", "_task")
+    __slots__ = ("_attachment", "_finished", "_home", "_make", "_point", "_purpose", "_span", "_start_ns", "_task")
 
     def __init__(self, point: Point, purpose: str | None, make: Callable[[], Task]) -> None:
         if purpose is not None:
@@ -183,6 +183,8 @@ class Opening:
         self._make = make
         self._task: Task | None = None
         self._attachment: Attachment | None = None
+        self._finished = False
+        self._home = Process.here
         self._span: Span = trace.INVALID_SPAN
         self._start_ns = 0
 
@@ -201,6 +203,7 @@ class Opening:
 
     def _begin(self, task: Task) -> None:
         point = self._point
+        self._home = Process.here
         self._start_ns = point.clock.wall_ns()
         self._span = point.spans.start(
             f"invoke_agent {task.agent.id}",
@@ -212,7 +215,8 @@ class Opening:
         point.ledger.append("grant", body | {"grant": {"token": task.grant.token}})
         purpose = {**_mapping(task.claims["task"]), "purpose": task.purpose}
         point.ledger.append("task_start", body | {"task": purpose})
-        self._attachment = Attachment(point.ambience.holding(task, trace.set_span_in_context(self._span)))
+        context = point.ambience.holding(task, trace.set_span_in_context(self._span))
+        self._attachment = Attachment(context, waits=True)
 
     def _body(self, task: Task) -> dict[str, RecordValue]:
         body: dict[str, RecordValue] = dict(task.claims)
@@ -257,6 +261,9 @@ class Opening:
         task.lease.end()
         if self._attachment is not None:
             self._attachment.release()
+        if self._finished or self._home is not Process.here:  # A forked child leaves the record to its parent.
+            return False
+        self._finished = True
         point, span = self._point, self._span
         end_ns = max(point.clock.wall_ns(), self._start_ns)
         body = self._body(task)

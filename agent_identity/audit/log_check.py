@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeAlias, final
 
-from agent_identity.audit.findings import Findings, Place
+from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.checkpoint import Checkpoint, open_note
 from agent_identity.evidence.log import Head, loss_entry, unverified_checkpoint
@@ -198,20 +198,22 @@ class _Derivation:
         if anchor is self._checkpoint:
             self.whole = False
             self._findings.add(
-                _LOG, "log_changed", f"expected the {anchor.size} entries that the checkpoint covers, got others"
+                _LOG,
+                "log_changed",
+                f"expected the {counted(anchor.size, 'entry')} that the checkpoint covers, got others",
             )
         else:
             self._findings.add(
                 _TRUST,
                 "rolled_back",
-                f"expected the {anchor.size} entries of the checkpoint kept elsewhere, got others",
+                f"expected the {counted(anchor.size, 'entry')} of the checkpoint kept elsewhere, got others",
             )
 
     def finish(self) -> None:
         for anchor in self._anchors:
             if anchor.size <= self.tree.size:
                 continue
-            got = f"expected at least {anchor.size} entries in the log, got {self.tree.size}"
+            got = f"expected at least {counted(anchor.size, 'entry')} in the log, got {self.tree.size:,}"
             if anchor is self._checkpoint:
                 self.whole = False
                 self._findings.add(_LOG, "log_cut", f"{got}; the checkpoint proves that there were more")
@@ -243,10 +245,14 @@ def _derive(
     unsealed = log.tree.size - covered
     if unsealed > 0:
         findings.counts["log_unsealed"] = unsealed
-        findings.add(_LOG, "log_unsealed", f"{unsealed} entries of the log follow its checkpoint and prove nothing yet")
+        findings.add(
+            _LOG,
+            "log_unsealed",
+            f"behind its checkpoint, the log has {counted(unsealed, 'entry')}; nothing proves that yet",
+        )
     if log.ahead:
         message = "expected a checkpoint over all that the log names, got an older one that was put back or left behind"
         findings.add(_LOG, "log_ahead", message)
     if checkpoint is not None:
-        findings.done(_LOG, f"{covered} entries")
+        findings.done(_LOG, counted(covered, "entry"))
     return log.heads, log.whole and checkpoint is not None

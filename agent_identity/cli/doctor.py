@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, get_args
 
+from agent_identity.audit.findings import counted
 from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal import Style, clean, columns, hanging
 from agent_identity.enforcement.diagnosis import Check, examine_telemetry
@@ -127,15 +128,11 @@ def examine_tools() -> list[Check]:
     tools = [thing for thing in gc.get_objects() if issubclass(type(thing), base)]
     bare = sorted({tool.name for tool in tools if not langchain.is_protected(tool)})
     if not bare:
-        return [Check("tools", "ok", f"{_count(len(tools), 'LangChain tool')}, none without a guard")]
+        return [Check("tools", "ok", f"{counted(len(tools), 'LangChain tool')}, none without a guard")]
     shown = ", ".join(bare[:10]) + (", …" if len(bare) > 10 else "")
     cure = "protect(tool, enforcer) each of them, or accept that their calls leave no evidence"
-    detail = f"{_count(len(bare), 'LangChain tool')} without a guard: {shown}"
+    detail = f"{counted(len(bare), 'LangChain tool')} without a guard: {shown}"
     return [Check("tools", "warn", detail, cure)]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def examine_directory(root: Path) -> list[Check]:
@@ -167,7 +164,7 @@ def _trust(root: Path) -> TrustStore | Check:
 
 
 def _named(trust: TrustStore) -> Check:
-    return Check("trust file", "ok", f"{_count(len(trust.keys), 'public key')}, log {trust.origin or 'not pinned'}")
+    return Check("trust file", "ok", f"{counted(len(trust.keys), 'public key')}, log {trust.origin or 'not pinned'}")
 
 
 def _keys(root: Path, trust: TrustStore | None) -> Iterator[Check]:
@@ -205,7 +202,7 @@ def _ledger(root: Path) -> Check:
     if not os.access(folder, os.W_OK):
         return Check("ledger", "fail", "this user cannot write to it", f"give this user write access to {folder}")
     streams = sum(1 for entry in folder.iterdir() if entry.is_dir())
-    return Check("ledger", "ok", f"{_count(streams, 'stream')}; 'agent-identity verify {root}' checks them")
+    return Check("ledger", "ok", f"{counted(streams, 'stream')}; 'agent-identity verify {root}' checks them")
 
 
 def _disk(root: Path) -> Check:

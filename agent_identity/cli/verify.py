@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from agent_identity.audit import Coverage, Problem, Report, Step, check
+from agent_identity.audit.findings import counted
 from agent_identity.cli.command import Commands
 from agent_identity.cli.sources import is_directory, named
 from agent_identity.cli.terminal import Progress, Style, clean, columns, hanging, table
@@ -132,7 +133,7 @@ def _step(step: Step, style: Style, room: int | None) -> Iterator[str]:
 
 
 def _summary(report: Report) -> str:
-    parts = [f"{report.counts.get('records', 0):,} records"]
+    parts = [counted(report.counts.get("records", 0), "record")]
     parts += [
         f"{report.counts[name]:,} {name}" for name in ("denied", "unknown", "unsealed") if report.counts.get(name)
     ]

@@ -105,55 +105,32 @@ class Attachment:
 
     OpenTelemetry's ``detach`` logs an error where the context is another one. Then there is nothing to
     detach: that other context is not ours to change, and the registry has ended the authority anyway.
+    Whoever is released takes with it what was attached on top of it; that is not there any more when it
+    is released itself, and brings nothing back.
 
-    Args:
-        context: What to attach.
-        waits: If it is released before one that was attached on top of it, it stays below that one and goes
-            with it. Otherwise it goes at once, and what is on top of it with it.
+    Attributes:
+        below: What was attached before in this context.
     """
 
-    __slots__ = ("_below", "_left", "_probe", "_token", "_waits")
+    __slots__ = ("_probe", "_token", "below")
 
-    def __init__(self, context: Context, *, waits: bool = False) -> None:
-        self._below = _TOP.get()
-        self._left = False
-        self._waits = waits
+    def __init__(self, context: Context) -> None:
+        self.below: Attachment | None = _TOP.get()
         self._probe: Token[Attachment | None] | None = _TOP.set(self)
         self._token = otel.attach(context)
 
     def release(self) -> None:
-        """Detach if this is still the context in which the attachment was made; idempotent."""
-        if self._probe is None:
+        """Detach if this is still attached, in the context in which it was made; idempotent."""
+        probe, self._probe = self._probe, None
+        if probe is None:
             return
-        if self._waits and self._is_covered():
-            self._left = True
-            return
-        below = self._below
-        if not self._undo():
-            self._probe = None
-            return
-        while below is not None and below._left:
-            next_below = below._below
-            if not below._undo():
-                return
-            below = next_below
-
-    def _is_covered(self) -> bool:
-        """Return whether others were attached on top of this one, in this context, and are still there."""
         top = _TOP.get()
-        above = top
-        while above is not None and above is not self:
-            above = above._below
-        return above is self and top is not self
-
-    def _undo(self) -> bool:
-        """Return whether this was the context in which the attachment was made, and is not any more."""
-        if self._probe is None:
-            return False
+        while top is not self:
+            if top is None:
+                return
+            top = top.below
         try:
-            _TOP.reset(self._probe)
+            _TOP.reset(probe)
         except ValueError:
-            return False
-        self._probe = self._below = None
+            return
         otel.detach(self._token)
-        return True

@@ -215,8 +215,7 @@ class Opening:
         point.ledger.append("grant", body | {"grant": {"token": task.grant.token}})
         purpose = {**_mapping(task.claims["task"]), "purpose": task.purpose}
         point.ledger.append("task_start", body | {"task": purpose})
-        context = point.ambience.holding(task, trace.set_span_in_context(self._span))
-        self._attachment = Attachment(context, waits=True)
+        self._attachment = Attachment(point.ambience.holding(task, trace.set_span_in_context(self._span)))
 
     def _body(self, task: Task) -> dict[str, RecordValue]:
         body: dict[str, RecordValue] = dict(task.claims)

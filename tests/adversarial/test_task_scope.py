@@ -724,6 +724,8 @@ def test_ac_41_an_inner_task_cannot_reopen_an_ended_outer_one(world: Any) -> Non
         first.__enter__()
         second.__enter__()
         first.__exit__(None, None, None)
+        with pytest.raises(Denied):
+            tool(1)
         left(second)
         with pytest.raises(Denied):
             tool(1)
@@ -742,23 +744,28 @@ def test_ac_41_blocks_left_in_the_wrong_order_leave_nothing_behind(world: Any, d
     for order in itertools.permutations(names[:-1]):
         with world.task(Scope("around")) as outermost:
             openings = {name: world.task(Scope(name)) for name in names[:-1]}
-            live = {"around": outermost} | {name: opening.__enter__() for name, opening in openings.items()}
+            stack = {"around": outermost} | {name: opening.__enter__() for name, opening in openings.items()}
             for left in order:
                 openings[left].__exit__(None, None, None)
-                del live[left]
-                current = [*live][-1]  # The innermost of those that are open.
-                assert world.enforcer.current_task is live[current]
+                if left in stack:  # What is inside of a block goes out of sight with it.
+                    for name in [*stack][[*stack].index(left) :]:
+                        del stack[name]
+                current = [*stack][-1]
+                assert world.enforcer.current_task is stack[current]
                 for name, tool in tools.items():
                     with contextlib.nullcontext() if name == current else pytest.raises(Denied):
                         tool(1)
-            assert list(live) == ["around"]
+            with world.task(Scope("around")) as later:
+                openings[order[0]].__exit__(None, None, None)
+                assert world.enforcer.current_task is later
+            assert world.enforcer.current_task is outermost
     assert otel.get_current() == before
     ends = [record["chain"][-1]["grant"] for record in world.records("task_end")]
     assert len(ends) == len(set(ends))
 
 
 def test_ac_41_a_task_left_inside_a_body_goes_with_the_body(world: Any) -> None:
-    """A block that a guarded body closes from inside is closed at once, and its context goes when the body is left."""
+    """A block that a guarded body closes is closed at once, and the end of the body brings nothing of it back."""
     opening = world.task(Scope("closer"))
 
     @world.enforcer.tool(name="closer")
@@ -771,6 +778,20 @@ def test_ac_41_a_task_left_inside_a_body_goes_with_the_body(world: Any) -> None:
         assert world.enforcer.current_task is outermost
         with pytest.raises(Denied):
             closer()
+
+
+def test_ac_41_a_block_left_late_does_not_hide_a_later_one(world: Any) -> None:
+    """What went out of sight with the block around it brings nothing back, whatever was opened since."""
+    tool, around = world.tool("later"), world.task(OPEN)
+    around.__enter__()
+    inside = world.task(OPEN)
+    inside.__enter__()
+    around.__exit__(None, None, None)
+    with world.task(Scope("later")) as later:
+        inside.__exit__(None, None, None)
+        assert world.enforcer.current_task is later
+        assert tool(1) == 1
+    assert world.enforcer.current_task is None
 
 
 @pytest.mark.parametrize("awaited", [False, True])

@@ -51,7 +51,8 @@ def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     if chosen.module:
         import_application(chosen.module)
-    checks = [examine_package(), examine_clock(), *examine_telemetry(), *examine_tools()]
+    checks = [examine_package(), examine_clock(), *examine_application(chosen.module)]
+    checks += [*examine_telemetry(), *examine_tools()]
     if chosen.directory:
         checks += examine_directory(Path(chosen.directory))
     if chosen.json:
@@ -116,6 +117,14 @@ def examine_clock(wall: Callable[[], float] = time.time) -> Check:
     if wall() < _EPOCH_2024:
         return Check("clock", "fail", "the wall clock is before 2024", "set the clock; grants live in real time")
     return Check("clock", "ok", f"UTC {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(wall()))}")
+
+
+def examine_application(module: str | None) -> list[Check]:
+    """Say what the findings about telemetry and tools are about, where it is not the application."""
+    if module:
+        return []
+    detail = "not imported: provider and tools are those of this process, not of your application"
+    return [Check("process", "warn", detail, "agent-identity doctor --import MODULE")]
 
 
 def examine_tools() -> list[Check]:

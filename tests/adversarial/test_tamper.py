@@ -689,3 +689,14 @@ def test_clean_ledgers_never_raise_an_alarm(tmp_path_factory: pytest.TempPathFac
     assert (report.exit_code, report.integrity) == (0, "verified"), report.findings
     assert report.counts["verified"] == report.counts["records"]
     shutil.rmtree(process.directory)
+
+
+def test_a_trust_file_of_another_log_is_named_as_such(room: Room, tmp_path: Path) -> None:
+    """Whoever took the wrong file learns of which log it is, and of which the evidence is."""
+    mine, theirs = TrustStore.load(room.path / "trust.json"), TrustStore.load(room.other / "trust.json")
+    advice = f"this trust file is for the log {theirs.origin!r}, the evidence is of the log {mine.origin!r}; take the"
+    (problem,) = [p for p in check(room.path, theirs).findings if p.code == "unknown_key"]
+    assert advice in problem.message
+    both = TrustStore(mine.keys, issuer=mine.issuer, origin=theirs.origin)
+    (problem,) = [p for p in check(room.path, both).findings if p.code == "wrong_origin" and p.line is None]
+    assert advice in problem.message

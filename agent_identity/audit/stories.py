@@ -21,11 +21,12 @@ from agent_identity.evidence.records import check_record
 from agent_identity.evidence.streams import open_ledger
 from agent_identity.identity import b64url_decode
 
-__all__ = ["MAX_ACTIONS", "Action", "Story", "story"]
+__all__ = ["MAX_ACTIONS", "Action", "Delegation", "Story", "story"]
 
 MAX_ACTIONS: Final = 1_000
 """Calls that a story tells; further ones are counted."""
 
+_WITHHELD: Final = "content_blocked"
 _MAX_UNDER_WAY: Final = 1_024
 _MAX_ENDED: Final = 64  # A task that has ended waits a while, for calls that were refused for this reason.
 
@@ -48,6 +49,8 @@ class Action:
         argument: The argument that a refusal is about.
         route: Where it was routed to.
         error: The class of an error, or the code of a refusal.
+        monitored: In monitor mode, where what was decided is recorded and not enforced.
+        withheld: The call ran, and its result was kept from the caller.
     """
 
     record: str
@@ -62,6 +65,22 @@ class Action:
     argument: str | None
     route: str | None
     error: str | None
+    monitored: bool = False
+    withheld: bool = False
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    """A part of a task that was handed on for a purpose of its own.
+
+    Attributes:
+        agents: The agents of the chain, root first; the last one got it.
+        purpose: What for.
+    """
+
+    agents: tuple[str, ...]
+    purpose: str
 
 
 @final
@@ -82,7 +101,10 @@ class Story:
         ended_ns: When the task ended; ``None`` if nothing says so.
         actions: The calls in their order, at most :data:`MAX_ACTIONS`.
         omitted: How many more there were.
-        refused: How many calls were refused.
+        refused: How many calls were refused; those that ran and whose result was withheld are not among them.
+        withheld: Of how many calls the result was withheld.
+        delegations: The parts with a purpose of their own, each once, at most :data:`MAX_ACTIONS`; spans do not
+            say any.
     """
 
     task: str | None
@@ -98,6 +120,8 @@ class Story:
     actions: tuple[Action, ...]
     omitted: int
     refused: int
+    withheld: int = 0
+    delegations: tuple[Delegation, ...] = ()
 
 
 def story(source: Source) -> Iterator[Story]:
@@ -178,6 +202,8 @@ class _Draft:
         self.actions: list[Action] = []
         self.omitted = 0
         self.refused = 0
+        self.withheld = 0
+        self.delegations: dict[Delegation, None] = {}
 
     def take(self, record: Mapping[str, object]) -> None:
         self.started_ns = min(self.started_ns, _start(record))
@@ -186,16 +212,24 @@ class _Draft:
             agent = cast("Mapping[str, str]", record["agent"])
             self.agent, self.owner = agent["id"], agent["owner"]
         kind = record["kind"]
-        if kind == "task_start" and len(agents) == 1:
-            self.purpose = cast("Mapping[str, str]", record["task"]).get("purpose")
+        if kind == "task_start":
+            self._begin(agents, cast("Mapping[str, str]", record["task"]).get("purpose"))
         elif kind == "intent" and len(self.open) < MAX_ACTIONS:
             self.open[cast("str", record["id"])] = _action(record, agents)
         elif kind == "outcome":
             self.open.pop(cast("str", record.get("intent", "")), None)
-            self.refused += record["outcome"] == "denied"
-            self._add(_action(record, agents))
+            action = _action(record, agents)
+            self.withheld += action.withheld
+            self.refused += action.outcome == "denied" and not action.withheld
+            self._add(action)
         elif kind == "task_end" and len(agents) == 1:
             self.ended_ns = int(cast("Mapping[str, str]", record["time"]).get("end", self.started_ns))
+
+    def _begin(self, agents: tuple[str, ...], purpose: str | None) -> None:
+        if len(agents) == 1:
+            self.purpose = purpose
+        elif purpose is not None and purpose != self.purpose and len(self.delegations) < MAX_ACTIONS:
+            self.delegations[Delegation(agents, purpose)] = None
 
     def _add(self, action: Action) -> None:
         if len(self.actions) < MAX_ACTIONS:
@@ -220,6 +254,8 @@ class _Draft:
             actions=tuple(sorted(self.actions, key=lambda action: (action.at_ns, action.record))),
             omitted=self.omitted,
             refused=self.refused,
+            withheld=self.withheld,
+            delegations=tuple(self.delegations),
         )
 
 
@@ -289,4 +325,6 @@ def _action(record: Mapping[str, object], agents: tuple[str, ...]) -> Action:
         argument=decision.get("argument"),
         route=action.get("route"),
         error=cast("str | None", record.get("error")),
+        monitored=decision["mode"] == "monitor",
+        withheld=record.get("outcome") == "denied" and record.get("error") == _WITHHELD,
     )

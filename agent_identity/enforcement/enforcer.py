@@ -173,6 +173,9 @@ class Enforcer:
             EvidenceError: The ledger cannot be written.
         """
         judge = RuleSet.load(policy) if isinstance(policy, str | os.PathLike) else policy
+        _check_choices(mode, sealing)  # Before the directory is touched, so that a slip leaves no stream behind.
+        if judge is not None:
+            policy_claim(judge)
         time, source = clock or SystemClock(), ids or RandomIds()
         found = open_directory(directory, clock=time, ids=source, sync=sync)
         own: StateStore | None = None
@@ -458,15 +461,19 @@ def _check_parts(mode: str, sealing: str, issuer: Signer, recorder: Signer, trus
     Raises:
         ConfigurationError: They do not.
     """
-    if mode not in ("enforce", "monitor"):
-        raise ConfigurationError("expected mode='enforce' or mode='monitor'")
-    if sealing not in ("background", "inline"):
-        raise ConfigurationError("expected sealing='background' or sealing='inline'")
+    _check_choices(mode, sealing)
     if trust.issuer is None or trust.get(issuer.public_key.thumbprint, "issuer") is None:
         raise ConfigurationError("expected the issuer's URI and key in the trust store; add them to it")
     if trust.get(recorder.public_key.thumbprint, "recorder") is None:
         raise ConfigurationError("expected the recorder's key in the trust store; add it to it")
     return trust.issuer
+
+
+def _check_choices(mode: str, sealing: str) -> None:
+    if mode not in ("enforce", "monitor"):
+        raise ConfigurationError("expected mode='enforce' or mode='monitor'")
+    if sealing not in ("background", "inline"):
+        raise ConfigurationError("expected sealing='background' or sealing='inline'")
 
 
 def _after_fork_in_child() -> None:

@@ -15,6 +15,7 @@ from typing import Final, cast, final
 from opentelemetry import trace
 
 from agent_identity.canonical import RecordValue
+from agent_identity.enforcement.ambience import Process
 from agent_identity.enforcement.arguments import BadArgumentsError, canonical_bytes, capture
 from agent_identity.enforcement.call import NOTHING, Call
 from agent_identity.enforcement.failures import kind_of, trouble
@@ -436,6 +437,10 @@ class Guard:
     def _conclude(self, call: Call, outcome: str, error: str | None) -> Entry | None:
         """Append the outcome and let the sealing thread sign it and end the span."""
         call.done = True
+        if call.home is not Process.here and call.intent is not None:
+            # Forked inside the body: the process that began the call concludes it, and its span (ADR 0004).
+            _LOG.info("%s: a forked child leaves the outcome to its parent", self.tool.name)
+            return None
         point = self._point
         end_ns = max(point.clock.wall_ns(), call.start_ns)
         body = dict(self._body(call))

@@ -13,7 +13,7 @@ from opentelemetry.trace import Span
 
 from agent_identity.authority import Chain, Grant, Scope, TaskRegistry, derive, issue, verify_chain
 from agent_identity.canonical import RecordValue
-from agent_identity.enforcement.ambience import Attachment
+from agent_identity.enforcement.ambience import Attachment, Process
 from agent_identity.enforcement.failures import kind_of
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.task import Tally, Task, task_claims
@@ -175,7 +175,7 @@ class Opening:
     leaving it ends the authority, also when the block raises.
     """
 
-    __slots__ = ("_attachment", "_make", "_point", "_purpose", "_span", "_start_ns", "_task")
+    __slots__ = ("_attachment", "_finished", "_home", "_make", "_point", "_purpose", "_span", "_start_ns", "_task")
 
     def __init__(self, point: Point, purpose: str | None, make: Callable[[], Task]) -> None:
         if purpose is not None:
@@ -185,6 +185,8 @@ class Opening:
         self._make = make
         self._task: Task | None = None
         self._attachment: Attachment | None = None
+        self._finished = False
+        self._home = Process.here
         self._span: Span = trace.INVALID_SPAN
         self._start_ns = 0
 
@@ -203,6 +205,7 @@ class Opening:
 
     def _begin(self, task: Task) -> None:
         point = self._point
+        self._home = Process.here
         self._start_ns = point.clock.wall_ns()
         self._span = point.spans.start(
             f"invoke_agent {task.agent.id}",
@@ -259,6 +262,9 @@ class Opening:
         task.lease.end()
         if self._attachment is not None:
             self._attachment.release()
+        if self._finished or self._home is not Process.here:  # A forked child leaves the record to its parent.
+            return False
+        self._finished = True
         point, span = self._point, self._span
         end_ns = max(point.clock.wall_ns(), self._start_ns)
         body = self._body(task)

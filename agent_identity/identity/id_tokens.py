@@ -157,11 +157,9 @@ def roles_of(claims: Mapping[str, object], expected: Expected) -> tuple[str, ...
     path = (expected.roles_claim,) if isinstance(expected.roles_claim, str) else expected.roles_claim
     value: object = claims
     for name in path:
-        if not isinstance(value, dict):
-            raise TokenError("expected objects on the way to the claim of roles, got another value", code="bad_claim")
-        value = cast("dict[str, object]", value).get(name)
-        if value is None:
-            return ()
+        value = _member(value, name)
+    if value is None:
+        return ()
     roles = texts_of(value)
     if roles is None:
         raise TokenError("expected the claim of roles to be an array of texts", code="bad_claim")
@@ -200,6 +198,14 @@ def _check_azp(claims: Mapping[str, object], audiences: tuple[str, ...], expecte
     party = require_text(claims, "azp") if "azp" in claims or len(audiences) > 1 else None
     if party is not None or expected.authorized_party is not None:
         check_party(party, expected.authorized_party or expected.audience)
+
+
+def _member(value: object, name: str) -> object:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise TokenError("expected objects on the way to the claim of roles, got another value", code="bad_claim")
+    return cast("dict[str, object]", value).get(name)
 
 
 def _check_nonce(claims: Mapping[str, object], nonce: str) -> None:

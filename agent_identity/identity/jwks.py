@@ -180,7 +180,7 @@ class KeySource(Protocol):
         ...
 
 
-KeysOfIssuer: TypeAlias = "PathLike | Mapping[str, object] | KeySource"
+KeysOfIssuer: TypeAlias = PathLike | Mapping[str, object] | KeySource
 """The keys of an issuer: the path of a JWK Set, its content, or a source of it."""
 
 

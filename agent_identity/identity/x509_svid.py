@@ -18,6 +18,7 @@ __all__ = ["read_pem", "service_of_x509_svid"]
 
 _MAX_CHAIN: Final = 64 * 1024
 _MAX_CERTIFICATES: Final = 8
+_MALFORMED: Final = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 
 
 def read_pem(data: bytes) -> tuple[bytes, ...]:
@@ -28,7 +29,7 @@ def read_pem(data: bytes) -> tuple[bytes, ...]:
     """
     try:
         return tuple(one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(data))
-    except ValueError:
+    except _MALFORMED:
         raise _bad("certificates in PEM, got something else") from None
 
 
@@ -36,9 +37,14 @@ def service_of_x509_svid(chain_pem: str | bytes, bundle: SpiffeBundle, *, now: i
     """Return the workload of an X.509-SVID; see :meth:`Service.from_x509_svid`."""
     at = datetime.fromtimestamp(current_time(now), UTC)
     leaf, *intermediates = _chain(chain_pem)
-    name = _spiffe_id(leaf)
-    _check_leaf(leaf, at)
-    _check_path(leaf, intermediates, bundle, at)
+    try:
+        extensions = leaf.extensions
+    except _MALFORMED:
+        raise _bad("sound extensions in the certificate, got malformed ones") from None
+    name = _spiffe_id(extensions)
+    _check_leaf(extensions)
+    _check_time(leaf, at)
+    _check_path(leaf, intermediates, _anchors(bundle), at)
     return service_of_spiffe_id(name, bundle)
 
 
@@ -48,17 +54,37 @@ def _chain(chain_pem: str | bytes) -> list[x509.Certificate]:
         raise TypeError(f"expected the chain as PEM text or bytes, got {type(data).__name__}")
     if len(data) > _MAX_CHAIN:
         raise TokenError(f"expected a chain of at most {_MAX_CHAIN} bytes, got more", code="too_large")
-    certificates = read_pem(data)
+    certificates = [_certificate(one) for one in read_pem(data)]
     if len(certificates) > _MAX_CERTIFICATES:
         raise TokenError(f"expected at most {_MAX_CERTIFICATES} certificates, got more", code="too_large")
-    return [x509.load_der_x509_certificate(one) for one in certificates]
+    return certificates
 
 
-def _spiffe_id(leaf: x509.Certificate) -> str:
+def _certificate(data: bytes) -> x509.Certificate:
+    try:
+        return x509.load_der_x509_certificate(data)
+    except _MALFORMED:
+        raise _bad("a sound certificate, got a malformed one") from None
+
+
+def _anchors(bundle: SpiffeBundle) -> list[x509.Certificate]:
+    """Return the authorities of the bundle, each of which has to be one: an anchor is believed without a path."""
+    anchors = [_certificate(one) for one in bundle.certificates()]
+    for anchor in anchors:
+        try:
+            constraints = anchor.extensions.get_extension_for_class(x509.BasicConstraints).value
+        except (*_MALFORMED, x509.ExtensionNotFound):
+            raise _bad("an authority in the bundle, got another certificate") from None
+        if not constraints.ca:
+            raise _bad("an authority in the bundle, got a certificate that may not certify")
+    return anchors
+
+
+def _spiffe_id(extensions: x509.Extensions) -> str:
     """Return the one URI of the leaf (X.509-SVID §2); other kinds of alternative names may stand beside it."""
     try:
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
         raise _bad("exactly one URI in the certificate, got none") from None
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) != 1:
@@ -66,9 +92,8 @@ def _spiffe_id(leaf: x509.Certificate) -> str:
     return uris[0]
 
 
-def _check_leaf(leaf: x509.Certificate, at: datetime) -> None:
+def _check_leaf(extensions: x509.Extensions) -> None:
     """Check what makes a certificate one of a workload and not of an authority (X.509-SVID §4, §5.2)."""
-    extensions = leaf.extensions
     try:
         if extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
             raise _bad("the certificate of a workload, got one of an authority")
@@ -80,6 +105,9 @@ def _check_leaf(leaf: x509.Certificate, at: datetime) -> None:
         raise _bad("a key usage in the certificate, got none") from None
     if not usage.digital_signature or usage.key_cert_sign or usage.crl_sign:
         raise _bad("a key for digital signatures, and for neither certificates nor revocation lists")
+
+
+def _check_time(leaf: x509.Certificate, at: datetime) -> None:
     if at > leaf.not_valid_after_utc:
         raise TokenError("expected a certificate that has not expired; get a new one", code="expired")
     if at < leaf.not_valid_before_utc:
@@ -87,7 +115,7 @@ def _check_leaf(leaf: x509.Certificate, at: datetime) -> None:
 
 
 def _check_path(
-    leaf: x509.Certificate, intermediates: list[x509.Certificate], bundle: SpiffeBundle, at: datetime
+    leaf: x509.Certificate, intermediates: list[x509.Certificate], anchors: list[x509.Certificate], at: datetime
 ) -> None:
     try:
         from cryptography.x509.verification import (  # noqa: PLC0415  The core runs with versions that lack it.
@@ -113,17 +141,14 @@ def _check_path(
         .require_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
     )
     try:
-        anchors = [x509.load_der_x509_certificate(one) for one in bundle.certificates()]
         builder = PolicyBuilder().store(Store(anchors)).time(at).max_chain_depth(_MAX_CERTIFICATES)
         policy = builder.extension_policies(ca_policy=authorities, ee_policy=workloads)
         policy.build_client_verifier().verify(leaf, intermediates)
-    except VerificationError:
+    except (VerificationError, *_MALFORMED):
         raise TokenError(
             "expected a chain of valid certificates from an authority of the bundle to the workload, got another",
             code="bad_path",
         ) from None
-    except ValueError:
-        raise _bad("sound certificates, got a malformed one") from None
 
 
 def _bad(expected: str) -> TokenError:

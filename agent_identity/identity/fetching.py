@@ -4,6 +4,7 @@ Loaded only when something is fetched, since it brings HTTP and TLS.
 """
 
 import ipaddress
+import os
 import threading
 from http.client import HTTPException
 from ssl import SSLContext, create_default_context
@@ -16,6 +17,8 @@ from agent_identity.errors import TokenError
 __all__ = ["check_address", "fetch"]
 
 _MAX_ADDRESS: Final = 2048
+_UNDER_WAY: Final[set[tuple[int, str]]] = set()
+"""Requests that nobody may wait for any longer but that still run, so that a slow server gets one thread, not many."""
 
 
 def check_address(url: str) -> str:
@@ -52,6 +55,9 @@ def fetch(url: str, *, limit: int, timeout: float, context: SSLContext | None = 
     Raises:
         TokenError: With code ``keys_unavailable``.
     """
+    request = (os.getpid(), url)
+    if request in _UNDER_WAY:
+        raise TokenError("expected an answer of the configured address, got none yet", code="keys_unavailable")
     results: list[bytes | str] = []
     opener = _opener(url, context)
 
@@ -61,10 +67,13 @@ def fetch(url: str, *, limit: int, timeout: float, context: SSLContext | None = 
                 results.append(response.read(limit + 1) if response.status == 200 else "another status")
         except (OSError, HTTPException, ValueError) as error:
             results.append(type(error).__name__)
+        finally:
+            _UNDER_WAY.discard(request)
 
     # Time limits of sockets start again with every byte, and names are resolved without any. A thread that is not
     # waited for any longer bounds them all.
     thread = threading.Thread(target=run, name="agent-identity-fetch", daemon=True)
+    _UNDER_WAY.add(request)
     thread.start()
     thread.join(timeout)
     result = results[0] if results else "no answer in time"

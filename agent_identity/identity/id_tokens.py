@@ -41,7 +41,7 @@ _ACCESS_TOKEN: Final = "at+jwt"  # noqa: S105  A media type.
 _TYPES: Final = frozenset({None, "jwt", _ACCESS_TOKEN})
 _LONGEST_AGE: Final = 366 * 86_400
 _CLIENT_MARKS: Final = {"gty": "client-credentials", "idtyp": "app"}
-"""How large providers mark a token that a client got for itself, beside or instead of RFC 9068 §5."""
+"""Claims by which large providers mark a token that a client got for itself."""
 
 
 @final
@@ -122,11 +122,18 @@ def service_of(token: str, jwks: KeysOfIssuer, expected: Expected) -> Service:
 
 
 def names_a_client(claims: Mapping[str, object]) -> bool:
-    """Return whether the subject of the token is a client and not a person (RFC 9068 §5)."""
-    subject = claims.get("sub")
-    clients = [claims[name] for name in ("client_id", "azp", "appid", "cid") if name in claims]
-    return any(subject in (client, f"{client}@clients") for client in clients) or any(
-        claims.get(name) == mark for name, mark in _CLIENT_MARKS.items()
+    """Return whether the subject of the token is a client or workload and not a person (RFC 9068 §5).
+
+    Providers that do not follow it mark such tokens in other ways: Auth0 (``@clients``, ``gty``), Entra (``idtyp``),
+    Keycloak (``service-account-``), Kubernetes (``system:serviceaccount:``).
+    """
+    subject, shown = str(claims.get("sub")), str(claims.get("preferred_username")).lower()
+    clients = [str(claims[name]) for name in ("client_id", "azp", "appid", "cid") if name in claims]
+    return (
+        subject.startswith("system:serviceaccount:")
+        or any(subject in (client, f"{client}@clients") for client in clients)
+        or any(shown == f"service-account-{client}".lower() for client in clients)
+        or any(claims.get(name) == mark for name, mark in _CLIENT_MARKS.items())
     )
 
 

@@ -227,6 +227,7 @@ def test_a_server_that_drips_is_left_in_time() -> None:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         assert "in time" in _refused(lambda: fetch(url, limit=100, timeout=0.2))
         assert time.monotonic() - started < 2
+        assert "none yet" in _refused(lambda: fetch(url, limit=100, timeout=9))
         enough.set()
         thread.join()
 

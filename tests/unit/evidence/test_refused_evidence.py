@@ -260,7 +260,7 @@ NOTES: dict[str, Refusal] = {
     ),
     "signed name": (lambda: sign_note("text\n", "a b", KEY), ValueError, None, NAMES),
     "no end of line": (lambda: sign_note("text", "log", KEY), ValueError, None, LINES),
-    "control": (lambda: sign_note("te\txt\n", "log", KEY), ValueError, None, LINES),
+    "control": (lambda: sign_note("a\tb\n", "log", KEY), ValueError, None, LINES),
     "too large to sign": (
         lambda: sign_note("x" * 65_434 + "\n", "log", KEY),
         ValueError,

@@ -115,7 +115,7 @@ class DirectoryState:
         import fcntl  # noqa: PLC0415  Absent on Windows, where reading evidence must still work.
 
         with self._lock:
-            self._count()  # A closed store has no lock to wait for.
+            before = self._count()  # A closed store has no lock to wait for.
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX)
             except OSError as error:

@@ -252,13 +252,16 @@ def named(what: object, name: str | None) -> tuple[RevokedKind, str]:
         TypeError: It is nothing that can be.
     """
     if type(what) is str and what in get_args(RevokedKind):
-        if what == "everything":
-            name = EVERYTHING if name is None else name
-        if name is None:
+        found = EVERYTHING if what == "everything" and name is None else name
+        if found is None:
             raise TypeError(f"expected which {what}; give its name after it")
-        return cast("RevokedKind", what), name
+        return cast("RevokedKind", what), found
     if name is not None:
         raise TypeError(f"expected one of {', '.join(get_args(RevokedKind))} before a name")
+    return _named_by_itself(what)
+
+
+def _named_by_itself(what: object) -> tuple[RevokedKind, str]:
     match what:
         case Task():
             return "task", what.id

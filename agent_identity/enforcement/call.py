@@ -11,6 +11,7 @@ from opentelemetry.trace import Span
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.ambience import Attachment
 from agent_identity.enforcement.arguments import Arguments
+from agent_identity.enforcement.limits import Reservation
 from agent_identity.enforcement.point import WITHIN_SCOPE
 from agent_identity.enforcement.task import Task
 from agent_identity.errors import Denied
@@ -50,6 +51,7 @@ class Call:
         "enforced",
         "findings",
         "intent",
+        "reserved",
         "result",
         "route",
         "span",
@@ -77,6 +79,7 @@ class Call:
         self.body: Mapping[str, RecordValue] | None = None
         self.as_given: tuple[tuple[object, ...], Mapping[str, object]] | None = None
         self.done = False
+        self.reserved: Reservation | None = None
         self._given: Mapping[str, object] | None = None
         self._arguments: Arguments | None = None
         self._attachment: Attachment | None = None
@@ -99,6 +102,11 @@ class Call:
     def snapshot(self) -> Arguments | None:
         """Return the snapshot with what is known about each argument, if it could be taken."""
         return self._arguments
+
+    def release(self) -> None:
+        """Give back what was taken from the limits of the task: the call does not run."""
+        if self.reserved is not None:
+            self.reserved.give_back()
 
     def attach(self) -> None:
         """Make the call's span the current one until :meth:`detach`."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, final
 
+from agent_identity.authority import SqliteState
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import DigestKeys, Ledger
 from agent_identity.identity import Clock, Ids, PublicKey, SigningKey, TrustedKey, TrustStore
@@ -28,6 +29,7 @@ class Directory:
         trust: The public keys, as written to ``trust.json``.
         ledger: This process's stream.
         digests: The keys of argument and result digests.
+        state: What its processes share; a file that is opened when something needs it.
     """
 
     issuer: SigningKey
@@ -35,6 +37,7 @@ class Directory:
     trust: TrustStore
     ledger: Ledger
     digests: DigestKeys
+    state: SqliteState
 
 
 def refuse_clash(find: Callable[[str], object] = importlib.metadata.distribution) -> None:
@@ -143,4 +146,5 @@ def open_directory(
     issuer, recorder, trust = prepare(directory, clock, ids)
     root = Path(directory)
     ledger = Ledger.open(root, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids, sync=sync)
-    return Directory(issuer, recorder, trust, ledger, DigestKeys(root / "keys" / "digests.jsonl", sync=sync))
+    digests = DigestKeys(root / "keys" / "digests.jsonl", sync=sync)
+    return Directory(issuer, recorder, trust, ledger, digests, SqliteState(root / "state" / "state.sqlite", sync=sync))

@@ -10,7 +10,7 @@ from typing import Final, Literal, ParamSpec, Self, TypeVar, final, overload
 
 from opentelemetry.trace import TracerProvider
 
-from agent_identity.authority import Scope, TaskRegistry
+from agent_identity.authority import Limit, MemoryState, Scope, StateStore, TaskRegistry
 from agent_identity.enforcement.action import Action
 from agent_identity.enforcement.ambience import Ambience
 from agent_identity.enforcement.directory import open_directory
@@ -71,10 +71,15 @@ class Enforcer:
         clock: Source of time.
         ids: Source of ids.
         new_key: Makes the key that holds a grant and proves its possession; by default one in memory.
+        state: Counts what tasks with limits have used; by default in the memory of this process. Whoever passes one
+            closes it.
 
     Raises:
         ConfigurationError: The parts do not fit together.
     """
+
+    _closed: bool = False
+    _own_state: StateStore | None = None
 
     def __init__(
         self,
@@ -93,6 +98,7 @@ class Enforcer:
         clock: Clock | None = None,
         ids: Ids | None = None,
         new_key: Callable[[], Signer] = SigningKey.generate,
+        state: StateStore | None = None,
     ) -> None:
         issuer_name = _check_parts(mode, sealing, issuer, recorder, trust)
         time = clock or SystemClock()
@@ -107,14 +113,12 @@ class Enforcer:
             inspectors=tuple(inspectors),
             mode=mode,
             inline=sealing == "inline",
+            state=MemoryState() if state is None else state,
         )
 
-        def anchor(thumbprint: str) -> PublicKey:
-            return trust.find(thumbprint, "issuer", at=time.wall_ns() // 1_000_000_000)
-
         self._registry = TaskRegistry()
+        anchor = _anchor(trust, time)
         self._tasks = Tasks(self._point, self._registry, issuer, issuer_name, anchor, ids or RandomIds(), new_key)
-        self._closed = False
         self._point.spans.examine()
         _ENFORCERS.add(self)
         _record_policy(ledger, policy, time)
@@ -133,6 +137,7 @@ class Enforcer:
         sealing: Literal["background", "inline"] = "background",
         clock: Clock | None = None,
         ids: Ids | None = None,
+        state: StateStore | None = None,
     ) -> Self:
         """Open an enforcer on a directory; keys, trust file and ledger are created on first use.
 
@@ -149,6 +154,8 @@ class Enforcer:
             sealing: See :class:`Enforcer`.
             clock: See :class:`Enforcer`.
             ids: See :class:`Enforcer`.
+            state: What processes share; by default a file in the directory, which is opened when something needs it.
+                Whoever passes one closes it.
 
         Raises:
             ConfigurationError: Keys, trust file, package or platform are unusable.
@@ -159,7 +166,7 @@ class Enforcer:
         time, source = clock or SystemClock(), ids or RandomIds()
         found = open_directory(directory, clock=time, ids=source, sync=sync)
         try:
-            return cls(
+            opened = cls(
                 issuer=found.issuer,
                 recorder=found.recorder,
                 trust=found.trust,
@@ -173,10 +180,13 @@ class Enforcer:
                 sealing=sealing,
                 clock=time,
                 ids=source,
+                state=found.state if state is None else state,
             )
         except BaseException:
             found.ledger.close()
             raise
+        opened._own_state = found.state
+        return opened
 
     def task(
         self,
@@ -187,6 +197,7 @@ class Enforcer:
         scope: Scope,
         ttl: timedelta = DEFAULT_TTL,
         max_depth: int = 3,
+        limits: Sequence[Limit] = (),
     ) -> Opening:
         """Return a context manager that opens a task; works with ``with`` and ``async with``.
 
@@ -200,18 +211,21 @@ class Enforcer:
             scope: Tools and arguments that the task may use.
             ttl: The authority ends after this time at the latest; from 1 second to 1 day.
             max_depth: How many times the authority may be delegated on, 0 to 32.
+            limits: How often, how fast and how much, for the task and all that is delegated from it together; at
+                most 64, of tools that are in the scope or of all.
 
         Raises:
             TypeError: A party or the scope is of another type.
-            ValueError: Purpose, ttl or max_depth is out of range.
+            ValueError: Purpose, ttl or max_depth is out of range, or a limit cannot hold: of a tool that is not in
+                the scope, or twice over the same.
         """
         self._refuse_closed()
         check_parties(principal, agent, scope)
-        return Opening(
-            self._point,
-            purpose,
-            lambda: self._tasks.open_root(purpose, principal, agent, scope, ttl=ttl, max_depth=max_depth),
-        )
+
+        def make() -> Task:
+            return self._tasks.open_root(purpose, principal, agent, scope, ttl=ttl, max_depth=max_depth, limits=limits)
+
+        return Opening(self._point, purpose, make)
 
     def delegate(
         self, agent: Agent, *, scope: Scope, purpose: str | None = None, ttl: timedelta | None = None
@@ -350,7 +364,11 @@ class Enforcer:
         """End all tasks, seal the ledger and close it; idempotent."""
         self._closed = True
         self._registry.end_all()
-        self._point.ledger.close()
+        try:
+            self._point.ledger.close()
+        finally:
+            if self._own_state is not None:
+                self._own_state.close()
 
     def __enter__(self) -> Self:
         return self
@@ -372,6 +390,10 @@ class Enforcer:
     def _refuse_closed(self) -> None:
         if self._closed:
             raise ConfigurationError("expected an open enforcer, got a closed one; open it again")
+
+
+def _anchor(trust: TrustStore, clock: Clock) -> Callable[[str], PublicKey]:
+    return lambda thumbprint: trust.find(thumbprint, "issuer", at=clock.wall_ns() // 1_000_000_000)
 
 
 def _check_parts(mode: str, sealing: str, issuer: Signer, recorder: Signer, trust: TrustStore) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
 
+from agent_identity.authority import StateStore
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.ambience import Ambience
 from agent_identity.enforcement.telemetry import Spans
@@ -40,6 +41,7 @@ class Point:
     inspectors: tuple[Inspector, ...]
     mode: Mode
     inline: bool
+    state: StateStore
 
 
 def decision_claim(decision: Decision, enforced: str, mode: Mode, argument: str | None) -> dict[str, RecordValue]:

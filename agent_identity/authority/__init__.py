@@ -31,6 +31,7 @@ from agent_identity.authority.grants import (
     derive,
     issue,
 )
+from agent_identity.authority.limits import Limit, debits_for, exceeded
 from agent_identity.authority.memory_state import MemoryState
 from agent_identity.authority.pop import PROOF_TYPE, PROOF_WINDOW, prove, verify_proof
 from agent_identity.authority.registry import Lease, TaskRegistry
@@ -81,6 +82,7 @@ __all__ = [
     "Exact",
     "Grant",
     "Lease",
+    "Limit",
     "MemoryState",
     "NotOneOf",
     "OneOf",
@@ -101,7 +103,9 @@ __all__ = [
     "Wildcard",
     "check_child",
     "constraint_from_claim",
+    "debits_for",
     "derive",
+    "exceeded",
     "is_constraint",
     "issue",
     "par_hash",

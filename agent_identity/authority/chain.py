@@ -58,7 +58,7 @@ def verify_chain(
     7. Its claims, as 3.
     8. Its issuer is the thumbprint URI of the parent's holder (``wrong_issuer``), its ``id`` is new
        (``duplicate_id``), its ``act`` repeats the chain (``bad_history``), its time is as in 5.
-    9. Depth, time, task, principal, audience, scope and hash against the parent:
+    9. Depth, time, task, principal, audience, limits, scope and hash against the parent:
        :func:`~agent_identity.authority.grants.check_child`.
     10. The leaf is made for this audience, if for any (``wrong_audience``).
 

@@ -10,7 +10,7 @@ from typing import Final, Literal, final
 
 from agent_identity.authority.forks import renewed_in_children
 from agent_identity.authority.sqlite_state import SqliteState
-from agent_identity.authority.state import Debit
+from agent_identity.authority.state import Debit, check_key, check_number
 from agent_identity.errors import ConfigurationError, StateError
 
 __all__ = ["DirectoryState"]
@@ -49,7 +49,8 @@ class DirectoryState:
                 f"expected a folder for shared state that can be written, got {error.strerror}; "
                 "repair the folder 'state' of the evidence directory"
             ) from None
-        self._kept = SqliteState(Path(folder) / "state.sqlite", sync=sync)
+        self._file = Path(folder) / "state.sqlite"
+        self._kept = SqliteState(self._file, sync=sync)
         renewed_in_children(self)
 
     def insert(self, key: str, *, now: int, expires_at: int) -> bool:
@@ -58,7 +59,9 @@ class DirectoryState:
 
     def contains(self, key: str, *, now: int) -> bool:
         """See :meth:`StateStore.contains`."""
-        return self._kept.contains(key, now=now)
+        check_key(key)
+        check_number("now", now)
+        return not self._is_empty() and self._kept.contains(key, now=now)
 
     def debit(self, debits: Sequence[Debit], *, now: int) -> int | None:
         """See :meth:`StateStore.debit`."""
@@ -74,7 +77,8 @@ class DirectoryState:
 
     def get(self, name: str) -> tuple[int, bytes] | None:
         """See :meth:`StateStore.get`."""
-        return self._kept.get(name)
+        check_key(name)
+        return None if self._is_empty() else self._kept.get(name)
 
     def generation(self) -> int:
         """See :meth:`StateStore.generation`."""
@@ -100,6 +104,10 @@ class DirectoryState:
                 os.close(self._fd)
                 self._fd = -1
                 self._fd = self._opened()
+
+    def _is_empty(self) -> bool:
+        """Return whether nothing was ever kept, so that to look is not what makes the file."""
+        return self._count() == 0 and not self._file.exists()
 
     def _opened(self) -> int:
         return os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)

@@ -1,15 +1,17 @@
 """Grants and chains of grants: making them, and the rules between a parent and its child.
 
 A grant is a compact JWS in the profile of Attenuating Agent Tokens with additions that are signed at
-every hop and equal along the chain: the task (``txn``) and the principal (``principal``, ``sub``). A child
+every hop and equal along the chain: the task (``txn``), the principal (``principal``, ``sub``) and the limits
+(``limits``). A child
 is signed with the key that its parent names as the holder's (``cnf``), and names its parent's hash.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar, cast, final
 
+from agent_identity.authority.limits import Limit, check_limits, limits_claim, limits_from_claim
 from agent_identity.authority.scope import Scope
 from agent_identity.authority.tokens import par_hash, sign_compact, token_hash
 from agent_identity.canonical import JSON
@@ -69,7 +71,7 @@ _REQUIRED: Final = frozenset(
         "txn",
     }
 )
-_OPTIONAL: Final = frozenset({"aud", "par_hash"})
+_OPTIONAL: Final = frozenset({"aud", "limits", "par_hash"})
 
 _T = TypeVar("_T")
 
@@ -95,6 +97,7 @@ class Grant:
         audience: The enforcement point that it is made for; None for any.
         parent_hash: Base64url SHA-256 of the parent's signing input; None for a root.
         hash: Hexadecimal SHA-256 of its own signing input.
+        limits: How often and how much, for everything under the root together; equal along the chain.
     """
 
     token: str
@@ -112,6 +115,7 @@ class Grant:
     audience: str | None
     parent_hash: str | None
     hash: str
+    limits: tuple[Limit, ...] = ()
 
     def __repr__(self) -> str:
         return f"Grant(id={self.id!r})"
@@ -183,6 +187,7 @@ def issue(
     max_depth: int = 3,
     id: str,  # noqa: A002  What it is called in the grant.
     audience: str | None = None,
+    limits: Sequence[Limit] = (),
 ) -> Grant:
     """Return a root grant.
 
@@ -199,10 +204,11 @@ def issue(
         max_depth: How many times it may be delegated on, from 0 to 32.
         id: UUID in lower case, best of version 7, used for nothing else.
         audience: The one enforcement point that it is for.
+        limits: Limits of the task, at most 64, of tools that are in the scope or of all together.
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: An argument is out of range, or the scope is too large for a token.
+        ValueError: An argument is out of range, or scope and limits are too large for a token.
     """
     _check_terms(now, ttl, max_depth)
     claims: dict[str, JSON] = {
@@ -216,6 +222,7 @@ def issue(
         "txn": check_id(task_id, "task_id"),
     }
     claims.update(_claims_of_holder(id, agent, holder, scope, max_depth, audience=audience))
+    claims.update(_claims_of_limits(check_limits(limits, scope.tools)))
     token = sign_compact({"kid": signer.public_key.thumbprint, "typ": GRANT_TYPE}, claims, signer)
     return grant_of(token, claims)
 
@@ -275,6 +282,7 @@ def derive(
     }
     bound = parent.audience if audience is None else audience
     claims.update(_claims_of_holder(id, agent, holder, scope, limit, audience=bound))
+    claims.update(_claims_of_limits(parent.limits))
     # Checked before it is signed, so that nothing wider than the parent is ever signed.
     check_child(parent, grant_of("", claims))
     child = grant_of(sign_compact({"typ": GRANT_TYPE}, claims, signer), claims)
@@ -327,6 +335,10 @@ def _claims_of_holder(
     if audience is not None:
         claims["aud"] = check_id(audience, "audience")
     return claims
+
+
+def _claims_of_limits(limits: Sequence[Limit]) -> dict[str, JSON]:
+    return {"limits": limits_claim(limits)} if limits else {}
 
 
 def _history(agents: Iterable[Agent]) -> dict[str, JSON]:
@@ -384,6 +396,7 @@ def grant_of(token: str, claims: Mapping[str, JSON]) -> Grant:
         audience=_read(claims, "aud", _name) if "aud" in claims else None,
         parent_hash=_read(claims, "par_hash", _name) if "par_hash" in claims else None,
         hash=token_hash(token),
+        limits=_read(claims, "limits", limits_from_claim) if "limits" in claims else (),
     )
 
 
@@ -444,7 +457,8 @@ def check_child(parent: Grant, child: Grant) -> None:
     2. Time: not issued before the parent (``issued_before_parent``), not living longer
        (``outlives_parent``).
     3. The same task (``wrong_task``) and principal (``principal_changed``), and the parent's audience if
-       that has one (``audience_not_attenuated``).
+       that has one (``audience_not_attenuated``), and the same limits (``limits_changed``): there is one
+       account for all, so a child can neither raise nor lower them.
     4. Scope: within the parent's (``tool_not_attenuated``, ``argument_not_attenuated``).
     5. Link: it names the parent's hash (``wrong_parent``).
 
@@ -463,6 +477,8 @@ def check_child(parent: Grant, child: Grant) -> None:
         raise AttenuationError("expected the parent's principal in the child, got another", code="principal_changed")
     if parent.audience is not None and child.audience != parent.audience:
         raise AttenuationError("expected the parent's audience in the child", code="audience_not_attenuated")
+    if child.limits != parent.limits:
+        raise AttenuationError("expected the parent's limits in the child, got others", code="limits_changed")
     parent.scope.check_attenuates(child.scope)
     if child.parent_hash != par_hash(parent.token):
         raise TokenError("expected a child that names its parent's hash, got another", code="wrong_parent")

@@ -63,7 +63,7 @@ class Scope:
             raise TypeError("expected arguments inside the mapping; write Scope({'tool': {'argument': …}})")
         if not 1 <= len(tools) <= _MAX_TOOLS:
             raise ValueError(f"expected 1 to {_MAX_TOOLS} tools in a scope, got {len(tools)}")
-        checked = {_tool_name(name): _arguments(name, constraints) for name, constraints in tools.items()}
+        checked = {check_tool_name(name): _arguments(name, constraints) for name, constraints in tools.items()}
         object.__setattr__(self, "tools", MappingProxyType(checked))
 
     def __repr__(self) -> str:
@@ -176,7 +176,13 @@ class Scope:
             raise TokenError(f"bad scope: {error}", code="bad_scope") from None
 
 
-def _tool_name(name: object) -> str:
+def check_tool_name(name: object) -> str:
+    """Return the name of a tool if a scope can hold it.
+
+    Raises:
+        TypeError: It is no ``str``.
+        ValueError: It has not 1 to 128 of the characters of tool names.
+    """
     if type(name) is not str:
         raise TypeError(f"expected the name of a tool as a str, got {type(name).__name__}")
     if not _TOOL.fullmatch(name):

@@ -11,6 +11,7 @@ from opentelemetry.trace import Span
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.ambience import Attachment, Process
 from agent_identity.enforcement.arguments import Arguments
+from agent_identity.enforcement.limits import Reservation
 from agent_identity.enforcement.point import WITHIN_SCOPE
 from agent_identity.enforcement.task import Task
 from agent_identity.errors import Denied
@@ -51,6 +52,7 @@ class Call:
         "findings",
         "home",
         "intent",
+        "reserved",
         "result",
         "route",
         "span",
@@ -79,6 +81,7 @@ class Call:
         self.as_given: tuple[tuple[object, ...], Mapping[str, object]] | None = None
         self.done = False
         self.home = Process.here
+        self.reserved: Reservation | None = None
         self._given: Mapping[str, object] | None = None
         self._arguments: Arguments | None = None
         self._attachment: Attachment | None = None
@@ -101,6 +104,11 @@ class Call:
     def snapshot(self) -> Arguments | None:
         """Return the snapshot with what is known about each argument, if it could be taken."""
         return self._arguments
+
+    def release(self) -> None:
+        """Give back what was taken from the limits of the task: the call does not run."""
+        if self.reserved is not None:
+            self.reserved.give_back()
 
     def attach(self) -> None:
         """Make the call's span the current one until :meth:`detach`."""

@@ -1,12 +1,14 @@
 """The embedded default: one directory with keys, trust file and ledger, created on first use."""
 
+import contextlib
 import importlib.metadata
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, final
 
+from agent_identity.authority import DirectoryState
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import DigestKeys, Ledger
 from agent_identity.identity import Clock, Ids, PublicKey, SigningKey, TrustedKey, TrustStore, check_path
@@ -28,6 +30,7 @@ class Directory:
         trust: The public keys, as written to ``trust.json``.
         ledger: This process's stream.
         digests: The keys of argument and result digests.
+        state: What its processes share.
     """
 
     issuer: SigningKey
@@ -35,6 +38,17 @@ class Directory:
     trust: TrustStore
     ledger: Ledger
     digests: DigestKeys
+    state: DirectoryState
+
+    @contextlib.contextmanager
+    def closed_on_failure(self) -> Generator[None]:
+        """Close the ledger and the state if the block raises."""
+        try:
+            yield
+        except BaseException:
+            self.state.close()
+            self.ledger.close()
+            raise
 
 
 def refuse_clash(find: Callable[[str], object] = importlib.metadata.distribution) -> None:
@@ -143,5 +157,10 @@ def open_directory(
     refuse_clash()
     issuer, recorder, trust = prepare(directory, clock, ids)
     root = Path(directory)
-    ledger = Ledger.open(root, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids, sync=sync)
-    return Directory(issuer, recorder, trust, ledger, DigestKeys(root / "keys" / "digests.jsonl", sync=sync))
+    state = DirectoryState(root / "state", sync=sync)
+    try:
+        ledger = Ledger.open(root, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids, sync=sync)
+    except BaseException:
+        state.close()
+        raise
+    return Directory(issuer, recorder, trust, ledger, DigestKeys(root / "keys" / "digests.jsonl", sync=sync), state)

@@ -5,15 +5,14 @@ import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Final, Literal, ParamSpec, Self, TypeVar, final, overload
 
 from opentelemetry.trace import TracerProvider
 
 from agent_identity.authority import (
-    DirectoryState,
     Grant,
+    Limit,
     MemoryState,
     RevokedKind,
     Scope,
@@ -78,16 +77,20 @@ class Enforcer:
         mode: ``"enforce"``, or ``"monitor"`` to let everything run and record what would have happened.
         tracer_provider: Where spans go; by default the global provider, as it is at call time.
         sealing: ``"background"`` signs records off the caller's path, ``"inline"`` on it.
-        state: What processes share: revocations, used proofs, spent limits. By default nothing is shared.
         clock: Source of time.
         ids: Source of ids.
         new_key: Makes the key that holds a grant and proves its possession; by default one in memory.
+        state: What processes share: revocations, spent limits, used proofs; by default in the memory of this
+            process alone. Whoever passes one closes it.
 
     Raises:
         ConfigurationError: The parts do not fit together.
     """
 
-    def __init__(
+    _closed: bool = False
+    _own_state: StateStore | None = None
+
+    def __init__(  # budget: one line for each part that users may give, and nothing else
         self,
         *,
         issuer: Signer,
@@ -107,13 +110,8 @@ class Enforcer:
         new_key: Callable[[], Signer] = SigningKey.generate,
     ) -> None:
         issuer_name = _check_parts(mode, sealing, issuer, recorder, trust)
-        time = clock or SystemClock()
-
-        def anchor(thumbprint: str) -> PublicKey:
-            return trust.find(thumbprint, "issuer", at=time.wall_ns() // 1_000_000_000)
-
-        shared = MemoryState() if state is None else state
-        self._own_state: StateStore | None = None
+        time, shared = clock or SystemClock(), MemoryState() if state is None else state
+        anchor = _anchor(trust, time)
         self._point = Point(
             ledger=ledger,
             digests=digests,
@@ -125,11 +123,11 @@ class Enforcer:
             inspectors=tuple(inspectors),
             mode=mode,
             inline=sealing == "inline",
+            state=shared,
             revocations=Revocations(shared, ledger, signer=issuer, issuer=issuer_name, anchors=anchor, clock=time),
         )
         self._registry = TaskRegistry()
         self._tasks = Tasks(self._point, self._registry, issuer, issuer_name, anchor, ids or RandomIds(), new_key)
-        self._closed = False
         self._point.spans.examine()
         _ENFORCERS.add(self)
         _record_policy(ledger, policy, time)
@@ -163,9 +161,9 @@ class Enforcer:
             tracer_provider: See :class:`Enforcer`.
             sync: ``"process"``: a record survives the death of the process; ``"disk"``: power loss too.
             sealing: See :class:`Enforcer`.
-            state: What processes share; by default a file in the directory, shared by all that open it.
             clock: See :class:`Enforcer`.
             ids: See :class:`Enforcer`.
+            state: What processes share; by default files in the directory. Whoever passes one closes it.
 
         Raises:
             ConfigurationError: Keys, trust file, package or platform are unusable.
@@ -178,11 +176,8 @@ class Enforcer:
             policy_claim(judge)
         time, source = clock or SystemClock(), ids or RandomIds()
         found = open_directory(directory, clock=time, ids=source, sync=sync)
-        own: StateStore | None = None
-        try:
-            if state is None:
-                own = DirectoryState(Path(directory) / "state", sync=sync)
-            enforcer = cls(
+        with found.closed_on_failure():
+            opened = cls(
                 issuer=found.issuer,
                 recorder=found.recorder,
                 trust=found.trust,
@@ -194,17 +189,12 @@ class Enforcer:
                 mode=mode,
                 tracer_provider=tracer_provider,
                 sealing=sealing,
-                state=own or state,
+                state=found.state if state is None else state,
                 clock=time,
                 ids=source,
             )
-        except BaseException:
-            if own is not None:
-                own.close()
-            found.ledger.close()
-            raise
-        enforcer._own_state = own
-        return enforcer
+        opened._own_state = found.state
+        return opened
 
     def task(
         self,
@@ -215,6 +205,7 @@ class Enforcer:
         scope: Scope,
         ttl: timedelta = DEFAULT_TTL,
         max_depth: int = 3,
+        limits: Sequence[Limit] = (),
     ) -> Opening:
         """Return a context manager that opens a task; works with ``with`` and ``async with``.
 
@@ -228,18 +219,21 @@ class Enforcer:
             scope: Tools and arguments that the task may use.
             ttl: The authority ends after this time at the latest; from 1 second to 1 day.
             max_depth: How many times the authority may be delegated on, 0 to 32.
+            limits: How often, how fast and how much, for the task and all that is delegated from it together; at
+                most 64, of tools that are in the scope or of all.
 
         Raises:
             TypeError: A party or the scope is of another type.
-            ValueError: Purpose, ttl or max_depth is out of range.
+            ValueError: Purpose, ttl or max_depth is out of range, or a limit cannot hold: of a tool that is not in
+                the scope, or twice over the same.
         """
         self._refuse_closed()
         check_parties(principal, agent, scope)
-        return Opening(
-            self._point,
-            purpose,
-            lambda: self._tasks.open_root(purpose, principal, agent, scope, ttl=ttl, max_depth=max_depth),
-        )
+
+        def make() -> Task:
+            return self._tasks.open_root(purpose, principal, agent, scope, ttl=ttl, max_depth=max_depth, limits=limits)
+
+        return Opening(self._point, purpose, make)
 
     def delegate(
         self, agent: Agent, *, scope: Scope, purpose: str | None = None, ttl: timedelta | None = None
@@ -429,9 +423,11 @@ class Enforcer:
         """End all tasks, seal the ledger and close it; idempotent."""
         self._closed = True
         self._registry.end_all()
-        self._point.ledger.close()
-        if self._own_state is not None:
-            self._own_state.close()
+        try:
+            self._point.ledger.close()
+        finally:
+            if self._own_state is not None:
+                self._own_state.close()
 
     def __enter__(self) -> Self:
         return self
@@ -453,6 +449,10 @@ class Enforcer:
     def _refuse_closed(self) -> None:
         if self._closed:
             raise ConfigurationError("expected an open enforcer, got a closed one; open it again")
+
+
+def _anchor(trust: TrustStore, clock: Clock) -> Callable[[str], PublicKey]:
+    return lambda thumbprint: trust.find(thumbprint, "issuer", at=clock.wall_ns() // 1_000_000_000)
 
 
 def _check_parts(mode: str, sealing: str, issuer: Signer, recorder: Signer, trust: TrustStore) -> str:

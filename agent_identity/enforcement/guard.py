@@ -19,6 +19,7 @@ from agent_identity.enforcement.ambience import Process
 from agent_identity.enforcement.arguments import BadArgumentsError, canonical_bytes, capture
 from agent_identity.enforcement.call import NOTHING, Call
 from agent_identity.enforcement.failures import kind_of, trouble
+from agent_identity.enforcement.limits import reserve
 from agent_identity.enforcement.point import WITHIN_SCOPE, Point, decision_claim, is_fact, is_sound
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import trace_claim
@@ -148,7 +149,9 @@ class Guard:
                 return call
         except BaseException:
             point.spans.abandon(call.span)
+            call.release()
             raise
+        call.release()
         raise self._refuse(call, call.denial, None)
 
     def _judge(
@@ -171,6 +174,8 @@ class Guard:
             self._consult(call, arguments.view, task, can_route=can_route)
             if self._point.inspectors or self._point.policy is not None:
                 self._point.check(task)  # They take time, and may end the task themselves.
+            if task.limits and call.route is None:
+                call.reserved = reserve(self._point.state, task, self.tool.name, arguments.values, call.start_ns)
         except Denied as denied:
             self._deny(call, denied)
         except BadArgumentsError as error:

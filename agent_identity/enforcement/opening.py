@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
@@ -11,7 +11,7 @@ from typing import Final, final
 from opentelemetry import trace
 from opentelemetry.trace import Span
 
-from agent_identity.authority import Chain, Grant, Scope, TaskRegistry, derive, issue, verify_chain
+from agent_identity.authority import Chain, Grant, Limit, Scope, TaskRegistry, derive, issue, verify_chain
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.ambience import Attachment, Process
 from agent_identity.enforcement.failures import kind_of
@@ -57,7 +57,15 @@ class Tasks:
     new_key: Callable[[], Signer]
 
     def open_root(
-        self, purpose: str, principal: Principal, agent: Agent, scope: Scope, *, ttl: timedelta, max_depth: int
+        self,
+        purpose: str,
+        principal: Principal,
+        agent: Agent,
+        scope: Scope,
+        *,
+        ttl: timedelta,
+        max_depth: int,
+        limits: Sequence[Limit] = (),
     ) -> Task:
         """Open a task under a fresh root grant."""
         wall = self.point.clock.wall_ns()
@@ -74,6 +82,7 @@ class Tasks:
             ttl=_seconds(ttl),
             max_depth=max_depth,
             id=self.ids.new(wall),
+            limits=limits,
         )
         # Nobody can have asked for a key of this id yet.
         self.point.digests.create(grant.task_id)
@@ -130,6 +139,7 @@ class Tasks:
             tally=Tally(),
             claims=task_claims(chain, deadline),
             close=_end_lease,
+            limits=chain.root.limits,
         )
 
 

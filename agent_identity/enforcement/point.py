@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
 
+from agent_identity.authority import StateStore
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.ambience import Ambience
 from agent_identity.enforcement.revoking import Revocations
@@ -42,6 +43,7 @@ class Point:
     inspectors: tuple[Inspector, ...]
     mode: Mode
     inline: bool
+    state: StateStore
     revocations: Revocations
 
     def check(self, task: Task) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import final
 
-from agent_identity.authority import Chain, Grant, Lease, Scope
+from agent_identity.authority import Chain, Grant, Lease, Limit, Scope
 from agent_identity.canonical import RecordValue
 from agent_identity.identity import Agent, Principal, Signer
 
@@ -51,6 +51,7 @@ class Task:
         agent: Who acts.
         chain: The verified grants from the root to this task's own.
         expires_at: When the authority ends at the latest, in Unix seconds.
+        limits: How often, how fast and how much; one account for the task and everything delegated under it.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Task:
     tally: Tally = field(repr=False)
     claims: Mapping[str, RecordValue] = field(repr=False)
     close: Callable[["Task"], None] = field(repr=False)
+    limits: tuple[Limit, ...] = ()
 
     @property
     def grant(self) -> Grant:

@@ -27,6 +27,7 @@ CODES = {
     "PolicyBlocked": "policy_blocks",
     "PolicyFormatError": "bad_policy",
     "Routed": "routed",
+    "StateError": "state_unavailable",
     "TokenError": "bad_token",
     "VerificationError": "not_verified",
 }

@@ -1,0 +1,15 @@
+"""How often, how fast and how much in one task, public under this name.
+
+>>> from datetime import timedelta
+>>> from agent_identity.limits import Limit
+>>> limits = (
+...     Limit.uses("pay", 3),
+...     Limit.uses("*", 20),
+...     Limit.sum("pay", "amount", 500),
+...     Limit.rate("search", 10, per=timedelta(minutes=1)),
+... )
+"""
+
+from agent_identity.authority.limits import Limit
+
+__all__ = ["Limit"]

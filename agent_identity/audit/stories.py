@@ -169,6 +169,7 @@ class _Draft:
         self.provenance = principal.get("provenance")
         self.agent: str | None = None
         self.owner: str | None = None
+        self.depth: int | None = None
         self.started_ns = _start(record)
         self.ended_ns: int | None = None
         self.open: dict[str, Action] = {}
@@ -183,7 +184,9 @@ class _Draft:
             agent = cast("Mapping[str, str]", record["agent"])
             self.agent, self.owner = agent["id"], agent["owner"]
         kind = record["kind"]
-        if kind == "task_start" and len(agents) == 1:
+        if kind == "task_start" and (self.depth is None or len(agents) < self.depth):
+            # Where a task was opened elsewhere, the first to be trusted with it here is not the root.
+            self.depth = len(agents)
             self.purpose = cast("Mapping[str, str]", record["task"]).get("purpose")
         elif kind == "intent" and len(self.open) < MAX_ACTIONS:
             self.open[cast("str", record["id"])] = _action(record, agents)
@@ -191,7 +194,7 @@ class _Draft:
             self.open.pop(cast("str", record.get("intent", "")), None)
             self.refused += record["outcome"] == "denied"
             self._add(_action(record, agents))
-        elif kind == "task_end" and len(agents) == 1:
+        elif kind == "task_end" and len(agents) == (self.depth or 1):
             self.ended_ns = int(cast("Mapping[str, str]", record["time"]).get("end", self.started_ns))
 
     def _add(self, action: Action) -> None:

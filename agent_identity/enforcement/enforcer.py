@@ -10,13 +10,18 @@ from typing import Final, Literal, ParamSpec, Self, TypeVar, final, overload
 
 from opentelemetry.trace import TracerProvider
 
-from agent_identity.authority import Scope, TaskRegistry
+from agent_identity.authority import Chain, Scope, TaskRegistry
 from agent_identity.enforcement.action import Action
 from agent_identity.enforcement.ambience import Ambience
+from agent_identity.enforcement.carried import Carried
+from agent_identity.enforcement.crossing import Departures, Peer, Presentation
 from agent_identity.enforcement.directory import open_directory
 from agent_identity.enforcement.guard import Guard
+from agent_identity.enforcement.handed import Recorded
 from agent_identity.enforcement.opening import Opening, Tasks, check_delegate, check_parties, current_or_refuse
 from agent_identity.enforcement.point import Mode, Point, policy_claim
+from agent_identity.enforcement.replay import Seen, SeenHere
+from agent_identity.enforcement.resuming import Arrivals
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import Spans
 from agent_identity.enforcement.wrap import guarded
@@ -71,12 +76,14 @@ class Enforcer:
         clock: Source of time.
         ids: Source of ids.
         new_key: Makes the key that holds a grant and proves its possession; by default one in memory.
+        state: What processes know together: which proofs were used, which tasks have ended. By default each
+            process knows only what it saw itself.
 
     Raises:
         ConfigurationError: The parts do not fit together.
     """
 
-    def __init__(
+    def __init__(  # budget: half of the lines are the parts that it takes
         self,
         *,
         issuer: Signer,
@@ -93,6 +100,7 @@ class Enforcer:
         clock: Clock | None = None,
         ids: Ids | None = None,
         new_key: Callable[[], Signer] = SigningKey.generate,
+        state: Seen | None = None,
     ) -> None:
         issuer_name = _check_parts(mode, sealing, issuer, recorder, trust)
         time = clock or SystemClock()
@@ -113,7 +121,12 @@ class Enforcer:
             return trust.find(thumbprint, "issuer", at=time.wall_ns() // 1_000_000_000)
 
         self._registry = TaskRegistry()
-        self._tasks = Tasks(self._point, self._registry, issuer, issuer_name, anchor, ids or RandomIds(), new_key)
+        known = state or SeenHere(time)
+        self._tasks = Tasks(
+            self._point, self._registry, issuer, issuer_name, anchor, ids or RandomIds(), new_key, known
+        )
+        self._arrivals = Arrivals(self._tasks, trust)
+        self._recorded = Recorded()
         self._closed = False
         self._point.spans.examine()
         _ENFORCERS.add(self)
@@ -133,6 +146,7 @@ class Enforcer:
         sealing: Literal["background", "inline"] = "background",
         clock: Clock | None = None,
         ids: Ids | None = None,
+        state: Seen | None = None,
     ) -> Self:
         """Open an enforcer on a directory; keys, trust file and ledger are created on first use.
 
@@ -149,6 +163,7 @@ class Enforcer:
             sealing: See :class:`Enforcer`.
             clock: See :class:`Enforcer`.
             ids: See :class:`Enforcer`.
+            state: See :class:`Enforcer`.
 
         Raises:
             ConfigurationError: Keys, trust file, package or platform are unusable.
@@ -173,6 +188,7 @@ class Enforcer:
                 sealing=sealing,
                 clock=time,
                 ids=source,
+                state=state,
             )
         except BaseException:
             found.ledger.close()
@@ -237,6 +253,132 @@ class Enforcer:
             return self._tasks.open_child(parent, purpose or parent.purpose, agent, scope, ttl=ttl)
 
         return Opening(self._point, purpose, make)
+
+    def present(self, peer: Peer, *, tool: str, arguments: Mapping[str, object]) -> Presentation:
+        """Return what to send to another service with one call: authority that counts there and for this call.
+
+        The grant in it is made for the peer, lives at most five minutes and ends with the task. HTTP clients use
+        :mod:`agent_identity.integrations.http_client` instead.
+
+        Args:
+            peer: The service.
+            tool: The name of what is called.
+            arguments: The arguments of the call, values of JSON only.
+
+        Raises:
+            Denied: There is no live task.
+            AttenuationError: The task may not be delegated on, or its key is elsewhere (``not_the_holder``).
+            EvidenceError: The grant could not be recorded.
+        """
+        self._refuse_closed()
+        return Departures(self._tasks).present(peer, tool, arguments)
+
+    def receive(
+        self,
+        presentation: Presentation,
+        *,
+        tool: str,
+        arguments: Mapping[str, object],
+        audience: str,
+        holder: Signer | None = None,
+        agent: Agent | None = None,
+        purpose: str | None = None,
+        traceparent: str | None = None,
+    ) -> Opening:
+        """Return a context manager that opens the task of a call that another service presented.
+
+        It is the same task, under this enforcer's trust store and policy, with records in its own ledger. It
+        ends with the block, and no later than the task where it was opened.
+
+        Args:
+            presentation: What came with the call.
+            tool: The name of what is called.
+            arguments: The arguments of the call as they came.
+            audience: The name of this service.
+            holder: The key of this service, with which it can go on with a grant that was made for it. Without
+                it, delegation is refused (``not_the_holder``).
+            agent: Who acts here; a grant for another agent is refused.
+            purpose: What the task is for here.
+            traceparent: The trace of the caller (W3C Trace Context), for correlation only.
+
+        Raises:
+            Denied: On entry: chain, audience or proof do not hold, or the proof was used before. The refusal
+                is recorded.
+            EvidenceError: On entry: it could not be recorded.
+        """
+        self._refuse_closed()
+        arrivals, what = self._arrivals, purpose or f"call of {audience}"[:256]
+        guard = self.guard(tool, kind="remote")
+        return Opening(
+            self._point,
+            what,
+            lambda: arrivals.opened(
+                guard,
+                arguments,
+                lambda: arrivals.receive(
+                    presentation, tool, arguments, audience=audience, holder=holder, agent=agent, purpose=what
+                ),
+            ),
+            recorded=self._recorded,
+            traceparent=traceparent,
+        )
+
+    def carry(
+        self,
+        *,
+        agent: Agent | None = None,
+        scope: Scope | None = None,
+        ttl: timedelta | None = None,
+        audience: str | None = None,
+    ) -> Carried:
+        """Return a part of the current task's authority for a child process, which takes it up with :meth:`resume`.
+
+        Args:
+            agent: Who acts there; by default the same agent.
+            scope: A narrower or equal scope; by default that of the task.
+            ttl: A shorter life; by default what is left of the task's.
+            audience: The one name under which it can be resumed; by default any.
+
+        Raises:
+            Denied: There is no live task.
+            AttenuationError: The scope is wider, the depth is used up, or the key of the task is elsewhere.
+            EvidenceError: The grant could not be recorded.
+        """
+        self._refuse_closed()
+        return Departures(self._tasks).carry(agent, scope, ttl=ttl, audience=audience)
+
+    def resume(
+        self,
+        received: Carried | Chain | Sequence[str],
+        *,
+        holder: Signer | None = None,
+        audience: str | None = None,
+        purpose: str | None = None,
+    ) -> Opening:
+        """Return a context manager that opens a task of another process here.
+
+        Args:
+            received: What :meth:`carry` returned there, or the tokens of a chain.
+            holder: The key of the chain's leaf; it is in what was carried.
+            audience: The name of this process, if the chain is made for one.
+            purpose: What the task is for here; by default what it was for there.
+
+        Raises:
+            Denied: On entry: the chain does not hold here, or the key is another one (``not_the_holder``). The
+                refusal is recorded.
+            EvidenceError: On entry: it could not be recorded.
+        """
+        self._refuse_closed()
+        carried = received if isinstance(received, Carried) else None
+        arrivals, what = self._arrivals, purpose or (carried.purpose if carried else "resumed")
+        guard = self.guard("resume")
+        return Opening(
+            self._point,
+            what,
+            lambda: arrivals.opened(guard, {}, lambda: arrivals.resume(received, holder, audience, what)),
+            recorded=self._recorded,
+            traceparent=carried.traceparent if carried else None,
+        )
 
     @property
     def current_task(self) -> Task | None:
@@ -367,6 +509,9 @@ class Enforcer:
         self._registry.after_fork_in_child()
         self._registry = TaskRegistry()
         self._tasks = dataclasses.replace(self._tasks, registry=self._registry)
+        self._arrivals = dataclasses.replace(self._arrivals, tasks=self._tasks)
+        if isinstance(self._tasks.state, SeenHere):
+            self._tasks.state.after_fork_in_child()
         self._point.ambience.renew()
 
     def _refuse_closed(self) -> None:

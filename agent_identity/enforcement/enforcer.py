@@ -4,6 +4,7 @@ import dataclasses
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from types import MappingProxyType, TracebackType
 from typing import Final, Literal, ParamSpec, Self, TypeVar, final, overload
@@ -12,7 +13,7 @@ from opentelemetry.trace import TracerProvider
 
 from agent_identity.authority import Chain, Scope, TaskRegistry
 from agent_identity.enforcement.action import Action
-from agent_identity.enforcement.ambience import Ambience
+from agent_identity.enforcement.ambience import Ambience, attached
 from agent_identity.enforcement.carried import Carried
 from agent_identity.enforcement.crossing import Departures, Peer, Presentation
 from agent_identity.enforcement.directory import open_directory
@@ -379,6 +380,13 @@ class Enforcer:
             recorded=self._recorded,
             traceparent=carried.traceparent if carried else None,
         )
+
+    def no_task(self) -> AbstractContextManager[None]:
+        """Return a context manager that hides the current task, for work that is on nobody's behalf.
+
+        A server that was started inside a task runs requests without a task of their own in it.
+        """
+        return attached(self._point.ambience.without())
 
     @property
     def current_task(self) -> Task | None:

@@ -360,12 +360,14 @@ def test_a_state_that_fails_refuses_the_call(tmp_path: Path, error: Exception, c
     state = Failing()
     with Enforcer.open(tmp_path / "e", state=state) as enforcer:
         read = enforcer.tool(name="read")(lambda path: path)
-        with enforcer.task("books", principal=ALICE, agent=CLERK, scope=READ):
-            with enforcer.resume(enforcer.carry()):
-                state.broken = True
-                with pytest.raises(Denied) as refused:
-                    read(path="a")
-                assert refused.value.code == code
+        with (
+            enforcer.task("books", principal=ALICE, agent=CLERK, scope=READ),
+            enforcer.resume(enforcer.carry()),
+        ):
+            state.broken = True
+            with pytest.raises(Denied) as refused:
+                read(path="a")
+            assert refused.value.code == code
 
 
 def test_a_defect_on_the_way_in_is_a_refusal(pair: Pair) -> None:

@@ -116,7 +116,7 @@ class Gate:
         self._agent = agent
         self._required = required
         self._purpose = purpose
-        self._guard = enforcer.guard(TOOL, kind="http")
+        self._guard = enforcer.guard(TOOL, kind="remote")
 
     def shown(self, request: Arriving) -> Presentation | None:
         """Return what the request presents; ``None`` if it presents nothing and need not.

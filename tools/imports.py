@@ -15,6 +15,7 @@ PACKAGE = "agent_identity"
 # Library → the modules, and with them everything below them, that may import it. The longest prefix decides.
 IMPORTERS: dict[str, tuple[str, ...]] = {
     "cryptography": ("identity",),
+    "httpx": ("integrations.httpx",),
     "joserfc": ("identity.jwks",),
     "langchain": ("integrations.langchain",),
     "langchain_core": ("integrations.langchain",),
@@ -25,6 +26,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     # Where data from outside enters.
     "pydantic": ("identity.trust_file", "integrations"),
     "pytest": ("testing",),
+    "requests": ("integrations.requests",),
     "wrapt": ("integrations",),
     "yaml": ("policy.yaml_source",),
 }

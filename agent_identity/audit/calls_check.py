@@ -135,6 +135,8 @@ class Calls:
         elif kind == "grant" and use is not None:
             token = cast("dict[str, str]", record["grant"])["token"]
             self._delegations.add_grant(token, use.chain[-1]["grant"], place)
+        elif kind == "task_start" and use is not None:
+            use.begin(stream)
         elif kind == "task_end" and use is not None:
             use.finish(cast("dict[str, str]", record["counts"]), place)
         elif kind == "recovered":

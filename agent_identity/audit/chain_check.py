@@ -36,12 +36,15 @@ class Use:
         place: Its first record.
         intents: The number of intents under it.
         outcomes: The number of outcomes under it.
-        stated_intents: The number of intents that the end of the task states.
-        stated_outcomes: The number of outcomes that the end of the task states.
+        stated_intents: The number of intents that the ends of the task state.
+        stated_outcomes: The number of outcomes that the ends of the task state.
         end: Where the task ended.
     """
 
     __slots__ = (
+        "_begun",
+        "_stated",
+        "_stream",
         "agent",
         "chain",
         "end",
@@ -77,6 +80,9 @@ class Use:
         self.last = self.first
         self.intents = self.outcomes = self.stated_intents = self.stated_outcomes = 0
         self.end: Place | None = None
+        self._stream: str | None = None
+        self._begun = 0
+        self._stated = (0, 0)
 
     def allow(self, tool: str, at_ns: int, place: Callable[[], Place]) -> None:
         """Keep that a call of the tool was let through.
@@ -93,11 +99,26 @@ class Use:
         if at_ns < self.first_ns or self.first_ns < 0:
             self.first_ns, self.first = at_ns, place
 
+    def begin(self, stream: str) -> None:
+        """Keep that the task was opened in a stream; a grant can be resumed many times and in many processes."""
+        if self._stream != stream:  # The streams are read one after the other.
+            self._stream, self._begun = stream, 0
+        self._begun += 1
+
     def finish(self, counts: Mapping[str, str], place: Place) -> None:
-        """Keep what the end of the task states; a forked child states an end of its own."""
+        """Keep what an end of the task states.
+
+        Every opening counts for itself, so that their sums have to be there. A forked child states an end
+        without an opening; its numbers contain those of its parent up to the fork.
+        """
         self.end = place
-        self.stated_intents = max(self.stated_intents, int(counts["intents"]))
-        self.stated_outcomes = max(self.stated_outcomes, int(counts["outcomes"]))
+        intents, outcomes = int(counts["intents"]), int(counts["outcomes"])
+        if self._stream == place.stream and self._begun:
+            self._begun -= 1
+            self._stated = (self._stated[0] + intents, self._stated[1] + outcomes)
+            intents, outcomes = self._stated
+        self.stated_intents = max(self.stated_intents, intents)
+        self.stated_outcomes = max(self.stated_outcomes, outcomes)
 
     def says_the_same(self, record: Mapping[str, object]) -> bool:
         """Return whether the record names the same parties, task (but for its purpose) and chain."""
@@ -251,7 +272,8 @@ def _verify(tokens: Sequence[str], trust: TrustStore) -> Chain:
             raise TokenError("expected a trusted issuer key, got another; add it to the trust file", code="unknown_key")
         return trusted.key
 
-    chain = verify_chain(tokens, anchors=anchor, issuer=trust.issuer, now=None, max_lifetime=MAX_TTL)
+    chain = verify_chain(tokens, anchors=anchor, issuer=None, now=None, max_lifetime=MAX_TTL)
+    trust.check_issuer(used[0], chain.root.issuer)
     trust.find(used[0], "issuer", at=chain.root.issued_at)
     return chain
 

@@ -186,8 +186,11 @@ class SpansCheck:
         use = self._delegations.see(record, place)
         grant = attributes.get(_GRANT)
         # One that was cut or blanked on the way is as good as none; it is not part of the record.
-        if isinstance(grant, str) and _JWS.fullmatch(grant):
-            self._delegations.add_grant(grant, use.chain[-1]["grant"], place)
+        if isinstance(grant, str):
+            # A task that was opened elsewhere brings its chain along; the last grant is its own.
+            for link, token in zip(reversed(use.chain), reversed(grant.split("~")), strict=False):
+                if _JWS.fullmatch(token):
+                    self._delegations.add_grant(token, link["grant"], place)
         decision = cast("dict[str, str] | None", record.get("decision"))
         if decision is not None and decision["effect"] != "block":
             start_ns = int(cast("dict[str, str]", record["time"])["start"])

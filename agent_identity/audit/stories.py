@@ -195,6 +195,7 @@ class _Draft:
         self.provenance = principal.get("provenance")
         self.agent: str | None = None
         self.owner: str | None = None
+        self.depth: int | None = None
         self.started_ns = _start(record)
         self.expires_ns = int(task["expires"]) if "expires" in task else None
         self.ended_ns: int | None = None
@@ -222,12 +223,13 @@ class _Draft:
             self.withheld += action.withheld
             self.refused += action.outcome == "denied" and not action.withheld
             self._add(action)
-        elif kind == "task_end" and len(agents) == 1:
+        elif kind == "task_end" and len(agents) == (self.depth or 1):
             self.ended_ns = int(cast("Mapping[str, str]", record["time"]).get("end", self.started_ns))
 
     def _begin(self, agents: tuple[str, ...], purpose: str | None) -> None:
-        if len(agents) == 1:
-            self.purpose = purpose
+        if self.depth is None or len(agents) < self.depth:
+            # Where a task was opened elsewhere, the first to be trusted with it here is not the root.
+            self.depth, self.purpose = len(agents), purpose
         elif purpose is not None and purpose != self.purpose and len(self.delegations) < MAX_ACTIONS:
             self.delegations[Delegation(agents, purpose)] = None
 

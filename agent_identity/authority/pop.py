@@ -24,6 +24,7 @@ PROOF_WINDOW: Final = 30
 """Seconds before and after its time in which a proof is accepted."""
 
 _CLAIMS: Final = frozenset({"aat_aud", "aat_id", "aat_tool", "hta", "iat", "jti"})
+_NEXT: Final = "aat_next"
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -36,6 +37,7 @@ def prove(
     audience: str,
     now: int,
     id: str,  # noqa: A002  What it is called in the proof.
+    next_hash: str | None = None,
 ) -> str:
     """Return a proof for one call.
 
@@ -47,6 +49,7 @@ def prove(
         audience: The enforcement point that will run the tool.
         now: Unix seconds.
         id: UUID in lower case, used for no other call.
+        next_hash: The hash of a further grant that travels beside the chain and is handed over with the call.
 
     Raises:
         AttenuationError: With code ``not_the_holder`` if the key is not the leaf's holder's.
@@ -65,6 +68,8 @@ def prove(
         "iat": now,
         "jti": id,
     }
+    if next_hash is not None:
+        claims[_NEXT] = next_hash
     return sign_compact({"typ": PROOF_TYPE}, claims, signer)
 
 
@@ -76,12 +81,14 @@ def verify_proof(
     arguments: Mapping[str, object],
     audience: str,
     now: int,
+    next_hash: str | None = None,
 ) -> str:
     """Return the id of the proof if it fits the call; the chain must have been verified before.
 
     1. Token: canonical, type ``aat-pop+jwt``, signed by the leaf's holder (``bad_signature``).
     2. Exactly the claims of a proof (``bad_proof``).
-    3. It is for this leaf (``wrong_grant``), tool (``wrong_tool``) and audience (``wrong_audience``), and
+    3. It is for this leaf (``wrong_grant``), the grant handed over with it if there is one
+       (``wrong_next_grant``), tool (``wrong_tool``) and audience (``wrong_audience``), and
        the leaf is for this audience, if for any.
     4. Its time is within 30 seconds of ours (``proof_too_old``, ``not_yet_valid``).
     5. Its arguments are the call's, compared as canonical bytes (``wrong_arguments``).
@@ -95,6 +102,7 @@ def verify_proof(
         arguments: The arguments that it is about to run with.
         audience: Name of this enforcement point.
         now: Unix seconds.
+        next_hash: The hash of the grant that came beside the chain, if one did.
 
     Raises:
         TokenError: A step failed.
@@ -102,11 +110,14 @@ def verify_proof(
     leaf = chain.leaf
     claims = verify_compact(token, leaf.holder, PROOF_TYPE)
     issued_at, proof_id = claims.get("iat"), claims.get("jti")
-    if claims.keys() != _CLAIMS or type(issued_at) is not int or type(proof_id) is not str:
+    if not _CLAIMS <= claims.keys() <= _CLAIMS | {_NEXT} or type(issued_at) is not int or type(proof_id) is not str:
         raise TokenError("expected the claims of a proof and no others", code="bad_proof")
+    if _NEXT in claims and type(claims[_NEXT]) is not str:
+        raise TokenError("expected the hash of a grant as aat_next in a proof", code="bad_proof")
     if not _UUID.fullmatch(proof_id) or not isinstance(claims["hta"], Mapping):
         raise TokenError("expected a UUID as jti and an object as hta in a proof", code="bad_proof")
     _check_same(claims["aat_id"], leaf.id, "wrong_grant")
+    _check_same(claims.get(_NEXT), next_hash, "wrong_next_grant")
     _check_same(claims["aat_tool"], tool, "wrong_tool")
     _check_same(claims["aat_aud"], audience, "wrong_audience")
     if leaf.audience is not None:
@@ -120,7 +131,7 @@ def verify_proof(
     return proof_id
 
 
-def _check_same(got: JSON, expected: str, code: str) -> None:
+def _check_same(got: JSON, expected: str | None, code: str) -> None:
     if got != expected:
         raise TokenError(f"expected a proof for this call, got one for another: {code}", code=code)
 

@@ -6,6 +6,7 @@ threads. Each call asks the lease, and ending it is one write that every thread 
 
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Final, final
 
 from agent_identity.errors import GrantExpired, NoTask
@@ -23,14 +24,18 @@ class _Task:
     Attributes:
         seen_wall_ns: The latest wall time that any of them has seen.
         lock: Guards the tree of all leases of the registry.
+        watch: For a task that was opened elsewhere: tells whether it has ended there.
     """
 
-    __slots__ = ("lock", "seen_wall_ns", "task_id")
+    __slots__ = ("lock", "seen_wall_ns", "task_id", "watch")
 
-    def __init__(self, task_id: str, seen_wall_ns: int, lock: threading.RLock) -> None:
+    def __init__(
+        self, task_id: str, seen_wall_ns: int, lock: threading.RLock, watch: Callable[[], bool] | None
+    ) -> None:
         self.task_id = task_id
         self.seen_wall_ns = seen_wall_ns
         self.lock = lock
+        self.watch = watch
 
 
 @final
@@ -81,12 +86,15 @@ class Lease:
     def check(self, clock: Clock) -> None:
         """Return if the lease lives; takes no lock and the same time at any depth.
 
+        For a task that was opened elsewhere, it asks each time whether the task has ended there.
+
         It expires as soon as either clock says so. A wall clock that goes back never revives it: time is
         the latest that the task has seen, and a lease that expired once stays expired.
 
         Raises:
             NoTask: With code ``task_ended`` once it or an ancestor has been ended.
             GrantExpired: It is past its deadline.
+            AgentIdentityError: It cannot be told whether the task has ended elsewhere.
         """
         if self._over is None:
             task = self._task
@@ -97,8 +105,11 @@ class Lease:
             else:
                 wall = task.seen_wall_ns
             if wall < self.deadline_wall_ns and clock.monotonic_ns() < self._deadline_monotonic_ns:
-                return
-            self._spread(_EXPIRED)
+                if task.watch is None or not task.watch():
+                    return
+                self._spread(_ENDED)
+            else:
+                self._spread(_EXPIRED)
         if self._over == _ENDED:
             raise NoTask("expected an open task, got one that has ended; open a new one", code="task_ended")
         raise GrantExpired("expected a grant that is still valid, got an expired one; open a new task")
@@ -136,12 +147,13 @@ class TaskRegistry:
     that nobody can use any more costs nothing.
     """
 
-    __slots__ = ("_lock", "_roots")
+    __slots__ = ("_lock", "_resumed", "_roots")
 
     def __init__(self) -> None:
         # Reentrant, because a signal handler may end tasks while this thread is ending one.
         self._lock = threading.RLock()
         self._roots: weakref.WeakValueDictionary[str, Lease] = weakref.WeakValueDictionary()
+        self._resumed: weakref.WeakSet[Lease] = weakref.WeakSet()
 
     def open(
         self,
@@ -175,7 +187,8 @@ class TaskRegistry:
             if parent is None:
                 if task_id in self._roots:
                     raise ValueError("expected a new task id, got one that is in use; give each task its own")
-                lease = Lease(id or task_id, _Task(task_id, wall, self._lock), None, deadline_wall_ns, limit)
+                task = _Task(task_id, wall, self._lock, None)
+                lease = Lease(id or task_id, task, None, deadline_wall_ns, limit)
                 self._roots[task_id] = lease
                 return lease
             if parent.task_id != task_id:
@@ -183,14 +196,46 @@ class TaskRegistry:
             parent.check(clock)
             return parent.child(id or task_id, deadline_wall_ns, limit)
 
+    def resume(
+        self,
+        task_id: str,
+        deadline_wall_ns: int,
+        *,
+        clock: Clock,
+        id: str,  # noqa: A002  What it is called in the grant.
+        watch: Callable[[], bool],
+    ) -> Lease:
+        """Return a new lease for a task that was opened elsewhere; it may be resumed any number of times.
+
+        Args:
+            task_id: The task.
+            deadline_wall_ns: When it expires, in nanoseconds since the epoch.
+            clock: As for :meth:`open`.
+            id: Its own name: the id of the grant.
+            watch: Tells, at each check, whether the task has ended where it was opened; raises if that
+                cannot be told.
+
+        Raises:
+            GrantExpired: The deadline has passed.
+        """
+        check_id(task_id, "task_id")
+        wall, monotonic = clock.wall_ns(), clock.monotonic_ns()
+        if deadline_wall_ns <= wall:
+            raise GrantExpired("expected a grant that is still valid, got an expired one; open a new task")
+        limit = monotonic + deadline_wall_ns - wall
+        with self._lock:
+            lease = Lease(id, _Task(task_id, wall, self._lock, watch), None, deadline_wall_ns, limit)
+            self._resumed.add(lease)
+        return lease
+
     def after_fork_in_child(self) -> None:
         """Replace the lock, which another thread of the parent may have held. For a child alone with its copy."""
         self._lock = threading.RLock()
-        for lease in list(self._roots.values()):
+        for lease in [*self._roots.values(), *self._resumed]:
             lease.relock(self._lock)
 
     def end_all(self) -> None:
         """End every task."""
         with self._lock:
-            for lease in list(self._roots.values()):
+            for lease in [*self._roots.values(), *self._resumed]:
                 lease.end()

@@ -2,10 +2,12 @@
 
 from agent_identity.enforcement.action import Action
 from agent_identity.enforcement.call import Call
+from agent_identity.enforcement.carried import Carried
+from agent_identity.enforcement.crossing import Peer, Presentation
 from agent_identity.enforcement.enforcer import Enforcer
 from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.opening import Opening
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.wrap import guarded
 
-__all__ = ["Action", "Call", "Enforcer", "Guard", "Opening", "Task", "guarded"]
+__all__ = ["Action", "Call", "Carried", "Enforcer", "Guard", "Opening", "Peer", "Presentation", "Task", "guarded"]

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from types import MappingProxyType, TracebackType
 from typing import Final, Literal, ParamSpec, Self, TypeVar, final, overload
@@ -11,6 +12,7 @@ from typing import Final, Literal, ParamSpec, Self, TypeVar, final, overload
 from opentelemetry.trace import TracerProvider
 
 from agent_identity.authority import (
+    Chain,
     Grant,
     Limit,
     MemoryState,
@@ -20,11 +22,15 @@ from agent_identity.authority import (
     TaskRegistry,
 )
 from agent_identity.enforcement.action import Action
-from agent_identity.enforcement.ambience import Ambience
+from agent_identity.enforcement.ambience import Ambience, attached
+from agent_identity.enforcement.carried import Carried
+from agent_identity.enforcement.crossing import Departures, Peer, Presentation
 from agent_identity.enforcement.directory import open_directory
 from agent_identity.enforcement.guard import Guard
+from agent_identity.enforcement.handed import Recorded
 from agent_identity.enforcement.opening import Opening, Tasks, check_delegate, check_parties, current_or_refuse
 from agent_identity.enforcement.point import Mode, Point, policy_claim
+from agent_identity.enforcement.resuming import Arrivals
 from agent_identity.enforcement.revoking import Revocations, named
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import Spans
@@ -127,7 +133,10 @@ class Enforcer:
             revocations=Revocations(shared, ledger, signer=issuer, issuer=issuer_name, anchors=anchor, clock=time),
         )
         self._registry = TaskRegistry()
-        self._tasks = Tasks(self._point, self._registry, issuer, issuer_name, anchor, ids or RandomIds(), new_key)
+        source = ids or RandomIds()
+        self._tasks = Tasks(self._point, self._registry, issuer, issuer_name, anchor, source, new_key)
+        self._arrivals = Arrivals(self._tasks, trust)
+        self._recorded = Recorded()
         self._point.spans.examine()
         _ENFORCERS.add(self)
         _record_policy(ledger, policy, time)
@@ -259,6 +268,139 @@ class Enforcer:
             return self._tasks.open_child(parent, purpose or parent.purpose, agent, scope, ttl=ttl)
 
         return Opening(self._point, purpose, make)
+
+    def present(self, peer: Peer, *, tool: str, arguments: Mapping[str, object]) -> Presentation:
+        """Return what to send to another service with one call: authority that counts there and for this call.
+
+        The grant in it is made for the peer, lives at most five minutes and ends with the task. HTTP clients use
+        :mod:`agent_identity.integrations.http_client` instead.
+
+        Args:
+            peer: The service.
+            tool: The name of what is called.
+            arguments: The arguments of the call, values of JSON only.
+
+        Raises:
+            Denied: There is no live task.
+            AttenuationError: The task may not be delegated on, or its key is elsewhere (``not_the_holder``).
+            EvidenceError: The grant could not be recorded.
+        """
+        self._refuse_closed()
+        return Departures(self._tasks).present(peer, tool, arguments)
+
+    def receive(
+        self,
+        presentation: Presentation,
+        *,
+        tool: str,
+        arguments: Mapping[str, object],
+        audience: str,
+        holder: Signer | None = None,
+        agent: Agent | None = None,
+        purpose: str | None = None,
+        traceparent: str | None = None,
+    ) -> Opening:
+        """Return a context manager that opens the task of a call that another service presented.
+
+        It is the same task, under this enforcer's trust store and policy, with records in its own ledger. It
+        ends with the block, and no later than the task where it was opened.
+
+        Args:
+            presentation: What came with the call.
+            tool: The name of what is called.
+            arguments: The arguments of the call as they came.
+            audience: The name of this service.
+            holder: The key of this service, with which it can go on with a grant that was made for it. Without
+                it, delegation is refused (``not_the_holder``).
+            agent: Who acts here; a grant for another agent is refused.
+            purpose: What the task is for here.
+            traceparent: The trace of the caller (W3C Trace Context), for correlation only.
+
+        Raises:
+            Denied: On entry: chain, audience or proof do not hold, or the proof was used before. The refusal
+                is recorded.
+            EvidenceError: On entry: it could not be recorded.
+        """
+        self._refuse_closed()
+        arrivals, what = self._arrivals, purpose or f"call of {audience}"[:256]
+        guard = self.guard(tool, kind="remote")
+        return Opening(
+            self._point,
+            what,
+            lambda: arrivals.opened(
+                guard,
+                arguments,
+                lambda: arrivals.receive(
+                    presentation, tool, arguments, audience=audience, holder=holder, agent=agent, purpose=what
+                ),
+            ),
+            recorded=self._recorded,
+            traceparent=traceparent,
+        )
+
+    def carry(
+        self,
+        *,
+        agent: Agent | None = None,
+        scope: Scope | None = None,
+        ttl: timedelta | None = None,
+        audience: str | None = None,
+    ) -> Carried:
+        """Return a part of the current task's authority for a child process, which takes it up with :meth:`resume`.
+
+        Args:
+            agent: Who acts there; by default the same agent.
+            scope: A narrower or equal scope; by default that of the task.
+            ttl: A shorter life; by default what is left of the task's.
+            audience: The one name under which it can be resumed; by default any.
+
+        Raises:
+            Denied: There is no live task.
+            AttenuationError: The scope is wider, the depth is used up, or the key of the task is elsewhere.
+            EvidenceError: The grant could not be recorded.
+        """
+        self._refuse_closed()
+        return Departures(self._tasks).carry(agent, scope, ttl=ttl, audience=audience)
+
+    def resume(
+        self,
+        received: Carried | Chain | Sequence[str],
+        *,
+        holder: Signer | None = None,
+        audience: str | None = None,
+        purpose: str | None = None,
+    ) -> Opening:
+        """Return a context manager that opens a task of another process here.
+
+        Args:
+            received: What :meth:`carry` returned there, or the tokens of a chain.
+            holder: The key of the chain's leaf; it is in what was carried.
+            audience: The name of this process, if the chain is made for one.
+            purpose: What the task is for here; by default what it was for there.
+
+        Raises:
+            Denied: On entry: the chain does not hold here, or the key is another one (``not_the_holder``). The
+                refusal is recorded.
+            EvidenceError: On entry: it could not be recorded.
+        """
+        self._refuse_closed()
+        carried = received if isinstance(received, Carried) else None
+        arrivals, what = self._arrivals, purpose or (carried.purpose if carried else "resumed")
+        guard = self.guard("resume")
+        return Opening(
+            self._point,
+            what,
+            lambda: arrivals.opened(guard, {}, lambda: arrivals.resume(received, holder, audience, what)),
+            recorded=self._recorded,
+            traceparent=carried.traceparent if carried else None,
+        )
+
+    def no_task(self) -> AbstractContextManager[None]:
+        """Return a context manager that hides the current task, for work that is on nobody's behalf.
+
+        A server that was started inside a task runs requests without a task of their own in it.
+        """
+        return attached(self._point.ambience.without())
 
     @property
     def current_task(self) -> Task | None:
@@ -444,6 +586,7 @@ class Enforcer:
         self._registry.after_fork_in_child()
         self._registry = TaskRegistry()
         self._tasks = dataclasses.replace(self._tasks, registry=self._registry)
+        self._arrivals = dataclasses.replace(self._arrivals, tasks=self._tasks)
         self._point.ambience.renew()
 
     def _refuse_closed(self) -> None:

@@ -9,6 +9,7 @@ guard's own defects included, refuses the call.
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Final, cast, final
 
@@ -115,6 +116,28 @@ class Guard:
                 "therefore did not run; see the log",
                 code="guard_failed",
             ) from None
+
+    def refuse(self, values: Mapping[str, object], denied: Denied) -> Denied:
+        """Record a refusal that was reached outside any task, and return it for raising.
+
+        Args:
+            values: What is known of the call, by name; the record holds a digest of it.
+            denied: The refusal.
+
+        Raises:
+            EvidenceError: It could not be recorded.
+        """
+        call = Call(self.tool.name, None, None, self._point.clock.wall_ns())
+        call.span = self._point.spans.start(self._name, self._attributes, call.start_ns)
+        try:
+            with suppress(BadArgumentsError):
+                call.captured(capture(values, values.keys(), ()))
+            self._deny(call, denied)
+            self._describe(call)
+        except BaseException:
+            self._point.spans.abandon(call.span)
+            raise
+        return self._refuse(call, denied, None)
 
     def _enter(
         self,

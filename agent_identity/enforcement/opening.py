@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
@@ -11,14 +11,16 @@ from typing import Final, final
 from opentelemetry import trace
 from opentelemetry.trace import Span
 
-from agent_identity.authority import Chain, Grant, Limit, Scope, TaskRegistry, derive, issue, verify_chain
+from agent_identity.authority import Chain, Grant, Lease, Limit, Scope, TaskRegistry, derive, issue, verify_chain
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.ambience import Attachment, Process
-from agent_identity.enforcement.failures import kind_of
+from agent_identity.enforcement.failures import kind_of, trouble
+from agent_identity.enforcement.handed import Handed, Recorded
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.task import Tally, Task, task_claims
 from agent_identity.enforcement.telemetry import trace_claim
-from agent_identity.errors import ConfigurationError, EvidenceError, NoTask
+from agent_identity.enforcement.traces import remote_parent
+from agent_identity.errors import AttenuationError, ConfigurationError, EvidenceError, NoTask
 from agent_identity.evidence import Entry
 from agent_identity.identity import Agent, Human, Ids, Principal, PublicKey, Service, Signer, check_id
 
@@ -28,6 +30,9 @@ _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
 LONGEST_TTL: Final = 86_400
 """Seconds that a task lives at most; open a new one for longer work."""
+
+_LATE: Final = 60
+"""Seconds that a task's end is remembered beyond its grants, since the clocks of processes differ."""
 
 DRAIN_SECONDS: Final = 5.0
 """The end of a task waits at most this long for its evidence to reach the span processors."""
@@ -46,6 +51,7 @@ class Tasks:
         anchor: Returns the trusted issuer key of a key id.
         ids: Source of ids.
         new_key: Makes the key that holds a grant.
+        state: What processes know together: proofs that were used, and tasks that have ended.
     """
 
     point: Point
@@ -79,14 +85,16 @@ class Tasks:
             holder=holder.public_key,
             scope=scope,
             now=wall // _NS,
-            ttl=_seconds(ttl),
+            ttl=seconds_of(ttl),
             max_depth=max_depth,
             id=self.ids.new(wall),
             limits=limits,
         )
         # Nobody can have asked for a key of this id yet.
         self.point.digests.create(grant.task_id)
-        return self._start(purpose, self._verified((grant.token,), grant, wall, None), holder, None)
+        chain = self._verified((grant.token,), grant, wall, None)
+        lease = self.registry.open(grant.task_id, _deadline(chain), clock=self.point.clock, id=grant.id)
+        return self.start(purpose, chain, holder, lease, Handed(grant.task_id))
 
     def open_child(self, parent: Task, purpose: str, agent: Agent, scope: Scope, *, ttl: timedelta | None) -> Task:
         """Open a delegated part of a live task."""
@@ -96,37 +104,36 @@ class Tasks:
         remaining = max(1, parent.expires_at - wall // _NS)
         grant = derive(
             parent.chain,
-            parent.holder,
+            holder_of(parent),
             agent=agent,
             holder=holder.public_key,
             scope=scope,
             now=wall // _NS,
-            ttl=remaining if ttl is None else min(_seconds(ttl), remaining),
+            ttl=remaining if ttl is None else min(seconds_of(ttl), remaining),
             id=self.ids.new(wall),
         )
         chain = self._verified((*parent.chain.tokens, grant.token), grant, wall, parent.chain)
-        return self._start(purpose, chain, holder, parent)
+        lease = self.registry.open(grant.task_id, _deadline(chain), parent.lease, clock=self.point.clock, id=grant.id)
+        return self.start(purpose, chain, holder, lease, Handed(None, parent.handed))
 
     def _verified(self, tokens: tuple[str, ...], leaf: Grant, wall: int, verified: Chain | None) -> Chain:
         # Verified once here, as any other process would; after this a call costs no signature.
         chain = verify_chain(
             tokens,
             anchors=self.anchor,
-            issuer=self.issuer_name,
+            issuer=self.issuer_name if verified is None else verified.root.issuer,
             now=wall // _NS,
             task_id=leaf.task_id,
+            audience=leaf.audience,  # Its parent's, which was ours when the task was opened here.
             max_lifetime=LONGEST_TTL,
             verified=verified,
         )
         self.point.revocations.check(chain)
         return chain
 
-    def _start(self, purpose: str, chain: Chain, holder: Signer, parent: Task | None) -> Task:
+    def start(self, purpose: str, chain: Chain, holder: Signer | None, lease: Lease, handed: Handed) -> Task:
+        """Return the task of a verified chain, without a holder if this process cannot delegate."""
         leaf = chain.leaf
-        deadline = leaf.expires_at * _NS
-        lease = self.registry.open(
-            leaf.task_id, deadline, None if parent is None else parent.lease, clock=self.point.clock, id=leaf.id
-        )
         return Task(
             id=leaf.task_id,
             purpose=purpose,
@@ -137,17 +144,49 @@ class Tasks:
             lease=lease,
             holder=holder,
             tally=Tally(),
-            claims=task_claims(chain, deadline),
-            close=_end_lease,
+            handed=handed,
+            claims=task_claims(chain.grants),
+            close=self._end,
             limits=chain.root.limits,
         )
 
+    def _end(self, task: Task) -> None:
+        """End the authority here, and tell the processes that were handed a part of it."""
+        task.lease.end()
+        handed = task.handed.take()
+        now = self.point.clock.wall_ns() // _NS
+        for name, expires_at in handed.items():
+            try:
+                self.point.state.insert(f"ended:{name}", now=now, expires_at=expires_at + _LATE)
+            except Exception as error:  # noqa: BLE001 - What is handed out then ends by its own short life.
+                _LOG.error("the end of a task could not be told to other processes: %s", trouble(error))
 
-def _end_lease(task: Task) -> None:
-    task.lease.end()
+
+def _deadline(chain: Chain) -> int:
+    return chain.leaf.expires_at * _NS
 
 
-def _seconds(ttl: timedelta) -> int:
+def holder_of(task: Task) -> Signer:
+    """Return the key that holds the task's grant.
+
+    Raises:
+        AttenuationError: With code ``not_the_holder`` if this process does not have it.
+    """
+    if task.holder is None:
+        raise AttenuationError(
+            "expected the key of the grant's holder, got a task that was handed over without one; name this "
+            "service's agent and key to the caller, and give the key to the receiving side",
+            code="not_the_holder",
+        )
+    return task.holder
+
+
+def seconds_of(ttl: timedelta) -> int:
+    """Return the whole seconds of a lifetime.
+
+    Raises:
+        ValueError: It is out of range.
+    """
     seconds = int(ttl.total_seconds())
     if not 1 <= seconds <= LONGEST_TTL:
         raise ValueError("expected a ttl from 1 second to 1 day; open a new task for longer work")
@@ -181,18 +220,40 @@ def check_delegate(agent: object, scope: object) -> None:
 class Opening:
     """A task being opened; a context manager for ``with`` and ``async with``, used once.
 
-    Received from :meth:`Enforcer.task` and :meth:`Enforcer.delegate`. Entering it begins the authority,
-    leaving it ends the authority, also when the block raises.
+    Received from :meth:`Enforcer.task`, :meth:`Enforcer.delegate` and what resumes tasks of other processes.
+    Entering it begins the authority, leaving it ends the authority, also when the block raises.
     """
 
-    __slots__ = ("_attachment", "_finished", "_home", "_make", "_point", "_purpose", "_span", "_start_ns", "_task")
+    __slots__ = (
+        "_attachment",
+        "_finished",
+        "_home",
+        "_make",
+        "_point",
+        "_purpose",
+        "_recorded",
+        "_span",
+        "_start_ns",
+        "_task",
+        "_trace",
+    )
 
-    def __init__(self, point: Point, purpose: str | None, make: Callable[[], Task]) -> None:
+    def __init__(
+        self,
+        point: Point,
+        purpose: str | None,
+        make: Callable[[], Task],
+        *,
+        recorded: Recorded | None = None,
+        traceparent: str | None = None,
+    ) -> None:
         if purpose is not None:
             check_id(purpose, "purpose")
         self._point = point
         self._purpose = purpose
         self._make = make
+        self._recorded = recorded
+        self._trace = traceparent
         self._task: Task | None = None
         self._attachment: Attachment | None = None
         self._finished = False
@@ -221,13 +282,27 @@ class Opening:
             f"invoke_agent {task.agent.id}",
             {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": task.agent.id},
             self._start_ns,
+            remote_parent(self._trace),
         )
         start: dict[str, RecordValue] = {"start": str(self._start_ns)}
         body = self._body(task) | {"time": start}
-        point.ledger.append("grant", body | {"grant": {"token": task.grant.token}})
+        for grants in self._unrecorded(task):
+            token = grants[-1].token
+            point.ledger.append("grant", body | task_claims(grants) | {"grant": {"token": token}})
         purpose = {**_mapping(task.claims["task"]), "purpose": task.purpose}
         point.ledger.append("task_start", body | {"task": purpose})
         self._attachment = Attachment(point.ambience.holding(task, trace.set_span_in_context(self._span)))
+
+    def _unrecorded(self, task: Task) -> Iterator[tuple[Grant, ...]]:
+        """Yield each chain whose last grant the stream must get: a verifier needs all grants of a chain."""
+        grants = task.chain.grants
+        if self._recorded is None:
+            yield grants
+            return
+        for number, grant in enumerate(grants, 1):
+            if self._recorded.lacks(self._point.ledger.stream, grant.hash):
+                yield grants[:number]
+                self._recorded.add(self._point.ledger.stream, grant.hash)
 
     def _body(self, task: Task) -> dict[str, RecordValue]:
         body: dict[str, RecordValue] = dict(task.claims)
@@ -269,7 +344,7 @@ class Opening:
         task = self._task
         if task is None:
             return False
-        task.lease.end()
+        task.end()
         if self._attachment is not None:
             self._attachment.release()
         if self._finished or self._home is not Process.here:  # A forked child leaves the record to its parent.
@@ -282,7 +357,9 @@ class Opening:
         body["counts"] = _counts(task.tally)
         if error is not None:
             body["error"] = kind_of(error)
-        delegation = {"agent_identity.delegation.grant": task.grant.token}
+        # A verifier of spans alone needs the grants that no span of this process has.
+        tokens = task.chain.tokens if self._recorded is not None else (task.grant.token,)
+        delegation = {"agent_identity.delegation.grant": "~".join(tokens)}
 
         def finish(entry: Entry) -> None:
             point.spans.finish(span, entry, end_ns, delegation)

@@ -1,15 +1,18 @@
 """The task: one unit of work, done by one agent for one principal under one grant."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import Final, final
 
 from agent_identity.authority import Chain, Grant, Lease, Limit, Scope
 from agent_identity.canonical import RecordValue
+from agent_identity.enforcement.handed import Handed
 from agent_identity.identity import Agent, Principal, Signer
 
 __all__ = ["Tally", "Task"]
+
+_NS: Final = 1_000_000_000
 
 
 @final
@@ -61,8 +64,9 @@ class Task:
     chain: Chain
     expires_at: int
     lease: Lease = field(repr=False)
-    holder: Signer = field(repr=False)
+    holder: Signer | None = field(repr=False)
     tally: Tally = field(repr=False)
+    handed: Handed = field(repr=False)
     claims: Mapping[str, RecordValue] = field(repr=False)
     close: Callable[["Task"], None] = field(repr=False)
     limits: tuple[Limit, ...] = ()
@@ -82,12 +86,12 @@ class Task:
         self.close(self)
 
 
-def task_claims(chain: Chain, expires_at_ns: int) -> dict[str, RecordValue]:
-    """Return what every record under the task says about it."""
-    leaf = chain.leaf
+def task_claims(grants: Sequence[Grant]) -> dict[str, RecordValue]:
+    """Return what every record under the last of these grants says about its task."""
+    leaf = grants[-1]
     return {
-        "task": {"id": leaf.task_id, "expires": str(expires_at_ns)},
+        "task": {"id": leaf.task_id, "expires": str(leaf.expires_at * _NS)},
         "principal": leaf.principal.to_claim(),
         "agent": leaf.agent.to_claim(),
-        "chain": [{"id": grant.agent.id, "grant": grant.hash} for grant in chain.grants],
+        "chain": [{"id": grant.agent.id, "grant": grant.hash} for grant in grants],
     }

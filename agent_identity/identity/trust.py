@@ -32,16 +32,20 @@ class TrustedKey:
         purpose: ``"issuer"`` for root grants, ``"recorder"`` for records and checkpoints.
         not_before: First second, since the Unix epoch, in which its signatures count; ``None`` for ever.
         not_after: Last second in which they count; ``None`` for ever.
+        issuer: The URI that root grants signed by the key must name; ``None`` for that of the store. Give it to
+            the keys of other issuers, so that none of them can speak in the name of another.
 
     Raises:
         TypeError: A field has the wrong type.
-        ValueError: The purpose is unknown, or the times are out of range or out of order.
+        ValueError: The purpose is unknown, the times are out of range or out of order, or a key that signs
+            no grants has an issuer.
     """
 
     key: PublicKey
     purpose: Purpose
     not_before: int | None = field(default=None, kw_only=True)
     not_after: int | None = field(default=None, kw_only=True)
+    issuer: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if type(self.key) is not PublicKey:
@@ -52,6 +56,10 @@ class TrustedKey:
         _check_time(self.not_after, "not_after")
         if self.not_before is not None and self.not_after is not None and self.not_before > self.not_after:
             raise ValueError("expected not_before to be at most not_after; exchange them")
+        if self.issuer is not None and self.purpose != "issuer":
+            raise ValueError("expected an issuer only beside a key of the purpose issuer; leave it out")
+        if self.issuer is not None:
+            check_id(self.issuer, "issuer")
 
 
 def _check_time(value: int | None, what: str) -> None:
@@ -70,7 +78,8 @@ class TrustStore:
 
     Args:
         keys: The trusted keys; one key has each purpose at most once.
-        issuer: The issuer that root grants must name; ``None`` accepts any that a trusted key signed.
+        issuer: The issuer that root grants must name, unless their key has an issuer of its own; ``None``
+            accepts any that a trusted key signed.
         origin: The log that checkpoints must come from; ``None`` accepts any that a trusted key signed.
 
     Raises:
@@ -136,15 +145,41 @@ class TrustStore:
             )
         return trusted.key
 
+    def check_issuer(self, thumbprint: str, issuer: str) -> None:
+        """Return if the issuer key of this name may sign root grants of the issuer.
+
+        Args:
+            thumbprint: The name of the key (RFC 7638).
+            issuer: The issuer that the root grant names.
+
+        Raises:
+            TokenError: With code ``unknown_key`` if the store does not hold the key, ``wrong_issuer`` if it may
+                sign for another issuer only.
+        """
+        trusted = self._index.get((thumbprint, "issuer"))
+        if trusted is None:
+            raise TokenError("expected a key that is trusted as issuer, got another", code="unknown_key")
+        if issuer != (trusted.issuer or self.issuer or issuer):
+            raise TokenError(
+                "expected a root grant of the issuer that its key may sign for, got one of another issuer",
+                code="wrong_issuer",
+            )
+
     def with_key(
-        self, key: PublicKey, purpose: Purpose, *, not_before: int | None = None, not_after: int | None = None
+        self,
+        key: PublicKey,
+        purpose: Purpose,
+        *,
+        not_before: int | None = None,
+        not_after: int | None = None,
+        issuer: str | None = None,
     ) -> Self:
         """Return a store that trusts one more key; this one stays as it is.
 
         Raises:
-            ValueError: The key has this purpose already, or a time is wrong.
+            ValueError: The key has this purpose already, or another argument of :class:`TrustedKey` is wrong.
         """
-        added = TrustedKey(key, purpose, not_before=not_before, not_after=not_after)
+        added = TrustedKey(key, purpose, not_before=not_before, not_after=not_after, issuer=issuer)
         return type(self)((*self.keys, added), issuer=self.issuer, origin=self.origin)
 
     @classmethod
@@ -169,6 +204,7 @@ class TrustStore:
                     entry.purpose,
                     not_before=entry.not_before,
                     not_after=entry.not_after,
+                    issuer=entry.issuer,
                 )
                 for entry in content.keys
             )
@@ -232,11 +268,11 @@ def _check_kid(trusted: TrustedKey, kid: str, number: int) -> None:
 
 
 def _entry(trusted: TrustedKey) -> dict[str, str | int]:
-    times = {"not_before": trusted.not_before, "not_after": trusted.not_after}
+    rest = {"not_before": trusted.not_before, "not_after": trusted.not_after, "issuer": trusted.issuer}
     return {
         **cast("dict[str, str | int]", trusted.key.to_jwk()),
         "kid": trusted.key.thumbprint,
         "alg": "EdDSA",
         "purpose": trusted.purpose,
-        **{name: value for name, value in times.items() if value is not None},
+        **{name: value for name, value in rest.items() if value is not None},
     }

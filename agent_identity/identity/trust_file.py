@@ -25,6 +25,7 @@ class KeyEntry(BaseModel):
     purpose: Literal["issuer", "recorder"]
     not_before: _Time | None = None
     not_after: _Time | None = None
+    issuer: str | None = None
 
 
 class TrustFile(BaseModel):

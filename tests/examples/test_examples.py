@@ -73,3 +73,26 @@ def test_the_invoice_agents_prove_what_they_did(tmp_path: Path) -> None:
     assert any(" read_invoice " in line and "denied: argument_out_of_scope" in line for line in told)
     assert any(" find_vendor " in line and "success: policy_warns" in line for line in told)
     assert (tmp_path / "invoice-demo" / "invoices" / "INV-41.txt").exists()
+
+
+def test_two_services_prove_who_acted_for_whom_and_through_whom(tmp_path: Path) -> None:
+    """Real servers with trust, policy and evidence of their own: the chain goes on, theft and detours do not."""
+    code, out, err = run(tmp_path, str(EXAMPLES / "two_services.py"))
+    assert (code, err) == (0, "")
+    chain = "through assistant → reporter → reporter"
+    assert out.splitlines() == [
+        "report on INV-42: 200 INV-42: EUR 120",
+        "report on INV-41: 403 policy_blocks",
+        "report on INV-43: 403 argument_out_of_scope",
+        "the same request again: 401 replay",
+        "the same authority at the invoice service: 403 wrong_audience",
+        "client: verified, complete, 3 chains",
+        "reports: verified, complete, 6 chains",
+        "invoices: verified, complete, 6 chains",
+        "at the invoice service:",
+        f"  read_invoice for alice@example.com (human) {chain}: success, default",
+        f"  read_invoice for alice@example.com (human) {chain}: denied, policy_blocks",
+        f"  read_invoice for alice@example.com (human) {chain}: denied, argument_out_of_scope",
+        f"  read_invoice for alice@example.com (human) {chain}: success, default",
+        "  http.request for nobody through nobody: denied, wrong_audience",
+    ]

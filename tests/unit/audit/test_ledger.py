@@ -722,3 +722,38 @@ def test_what_names_an_evidence_directory(recorder: Recorder, tmp_path: Path) ->
     assert directory_of(recorder.path / "trust.json") is None
     assert directory_of(object()) is None
     recorder.ledger.close()
+
+
+def _end(recorder: Recorder, chain: Chain, intents: int) -> None:
+    recorder.append("task_end", {"counts": {"intents": str(intents), "outcomes": str(intents), "open": "0"}}, chain)
+
+
+@pytest.mark.parametrize(("calls", "verdict"), [(3, "verified"), (2, "incomplete")])
+def test_every_opening_of_a_resumed_task_counts(recorder: Recorder, calls: int, verdict: str) -> None:
+    """A grant that was resumed twice, in two processes, needs the calls of both, not only of the one that did most."""
+    chain = recorder.grant()
+    recorder.open_task(chain)
+    for _ in range(min(2, calls)):
+        recorder.outcome(chain, recorder.intent(chain))
+    _end(recorder, chain, 2)
+    recorder.ledger.close()
+    recorder.ledger = recorder.open()
+    recorder.append("task_start", {}, chain)
+    for _ in range(calls - 2):
+        recorder.outcome(chain, recorder.intent(chain))
+    _end(recorder, chain, 1)
+    report = recorder.report()
+    assert report.verdict == verdict
+    assert codes(report) == ({"counts_disagree"} if calls == 2 else set())
+
+
+def test_the_end_in_a_forked_child_repeats_what_its_parent_did(recorder: Recorder) -> None:
+    """An end without an opening in its stream counts nothing twice."""
+    chain = recorder.grant()
+    recorder.open_task(chain)
+    recorder.outcome(chain, recorder.intent(chain))
+    _end(recorder, chain, 1)
+    recorder.ledger.close()
+    recorder.ledger = recorder.open()
+    _end(recorder, chain, 1)
+    assert recorder.report().verdict == "verified"

@@ -714,3 +714,26 @@ def test_a_forged_record_attributes_nothing(run: Run) -> None:
     on_each(lambda span: set_value(span, "agent_identity.principal.id", "mallory"))(document)
     (row,) = report_on(run, document).coverage
     assert (row.calls, row.attributed) == (5, 0)
+
+
+def test_the_spans_of_a_receiver_carry_the_whole_chain(tmp_path: Path) -> None:
+    """A task that was opened elsewhere brings the grants of others along, so that its spans verify alone."""
+    text = io.StringIO()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(stream=text)))
+    parent = Enforcer.open(tmp_path / "a", tracer_provider=TracerProvider())
+    with parent, Enforcer.open(tmp_path / "a", tracer_provider=provider) as child:
+        read_invoice = child.tool(name="read_invoice")(lambda invoice_id: invoice_id)
+        with (
+            parent.task("pay", principal=ALICE, agent=CLERK, scope=SCOPE),
+            parent.delegate(Agent("reader", owner="x"), scope=SCOPE),
+            child.resume(parent.carry()),
+        ):
+            read_invoice(invoice_id="INV-42")
+    report = check(io.BytesIO(text.getvalue().encode()), tmp_path / "a" / "trust.json")
+    assert (report.verdict, report.counts["chains_verified"], report.counts["chains_not_checked"]) == ("verified", 1, 0)
+    cut = json.loads(text.getvalue().splitlines()[-1])
+    for span in each_span(cut):
+        if value_of(span, "agent_identity.delegation.grant"):
+            set_value(span, "agent_identity.delegation.grant", "a~b~c")
+    assert check(io.BytesIO(json.dumps(cut).encode()), tmp_path / "a" / "trust.json").counts["chains_not_checked"] == 1

@@ -65,6 +65,7 @@ def test_the_published_proof_is_reproduced(shared_vectors: Path) -> None:
         {"hta": []},
         {"hta": None},
         {"more": 1},
+        {"aat_next": 1},
     ],
 )
 def test_a_malformed_proof_is_refused(change: dict[str, JSON]) -> None:
@@ -73,6 +74,32 @@ def test_a_malformed_proof_is_refused(change: dict[str, JSON]) -> None:
     with pytest.raises(TokenError) as refused:
         verify_proof(
             sign_compact({"typ": PROOF_TYPE}, claims, HOLDER),
+            CHAIN,
+            tool="refund_payment",
+            arguments={},
+            audience="urn:x",
+            now=NOW,
+        )
+    assert refused.value.code == "bad_proof"
+
+
+@pytest.mark.parametrize(("signed", "came"), [("aa", "bb"), ("aa", None), (None, "aa")])
+def test_a_proof_covers_the_grant_that_is_handed_over(signed: str | None, came: str | None) -> None:
+    """A grant beside the chain can be neither exchanged, nor taken away, nor added."""
+    terms = {"tool": "refund_payment", "arguments": {}, "audience": "urn:x", "now": NOW}
+    proof_id = "01957a3f-4e23-7b01-a9d1-000000000003"
+    proof = prove(CHAIN, HOLDER, **terms, id=proof_id, next_hash=signed)
+    assert verify_proof(proof, CHAIN, **terms, next_hash=signed) == proof_id
+    with pytest.raises(TokenError) as refused:
+        verify_proof(proof, CHAIN, **terms, next_hash=came)
+    assert refused.value.code == "wrong_next_grant"
+
+
+def test_no_grant_and_a_null_are_not_two_spellings_of_one_proof() -> None:
+    """A claim that says nothing is refused."""
+    with pytest.raises(TokenError) as refused:
+        verify_proof(
+            sign_compact({"typ": PROOF_TYPE}, {**CLAIMS, "aat_next": None}, HOLDER),
             CHAIN,
             tool="refund_payment",
             arguments={},

@@ -298,3 +298,46 @@ def test_what_is_over_stays_over_with_all_its_descendants(steps: list[tuple[str,
             if index in over or parent_over:
                 over.add(index)
                 assert code_of(each, clock) is not None
+
+
+def test_a_task_of_another_process_ends_when_it_ends_there() -> None:
+    """Each check asks; what has ended there is over here for good, with everything under it."""
+    clock, registry, answers = Clocks(), TaskRegistry(), [False]
+    first, second = (
+        registry.resume("task", 1_000_100, clock=clock, id=name, watch=lambda: answers[0]) for name in ("g1", "g2")
+    )
+    child = registry.open("task", 1_000_100, first, clock=clock, id="g3")
+    assert [code_of(lease, clock) for lease in (first, second, child)] == [None] * 3
+    answers[0] = True
+    assert [code_of(lease, clock) for lease in (child, first)] == ["task_ended"] * 2
+    answers[0] = False
+    assert [code_of(lease, clock) for lease in (first, second, child)] == ["task_ended", None, "task_ended"]
+    assert (first.id, first.task_id) == ("g1", "task")
+
+
+def test_a_resumed_task_expires_and_ends_as_every_other() -> None:
+    """Its deadline holds on both clocks, ending all tasks ends it, and a passed deadline opens nothing."""
+    clock, registry = Clocks(), TaskRegistry()
+    first, second = (
+        registry.resume("task", 1_000_000 + life, clock=clock, id="g", watch=lambda: False) for life in (50, 100)
+    )
+    clock.advance(50)
+    assert [code_of(lease, clock) for lease in (first, second)] == ["grant_expired", None]
+    registry.after_fork_in_child()
+    registry.end_all()
+    assert code_of(second, clock) == "task_ended"
+    with pytest.raises(GrantExpired):
+        registry.resume("task", 1_000_050, clock=clock, id="g", watch=lambda: False)
+
+
+def test_what_cannot_be_told_about_a_resumed_task_is_raised() -> None:
+    """A check that cannot ask refuses, and the lease is as it was."""
+    clock, registry, answers = Clocks(), TaskRegistry(), ["down"]
+
+    def watch() -> bool:
+        if answers:
+            raise AgentIdentityError("no answer", code=answers.pop())
+        return False
+
+    lease = registry.resume("task", 1_000_100, clock=clock, id="g", watch=watch)
+    assert [code_of(lease, clock), code_of(lease, clock)] == ["down", None]

@@ -360,3 +360,40 @@ def test_looking_up_does_not_depend_on_the_number_of_keys() -> None:
     store = TrustStore(tuple(TrustedKey(key, "recorder") for key in keys))
     assert [store.find(key.thumbprint, "recorder", at=0) for key in keys] == keys
     assert isinstance(store.find(keys[-1].thumbprint, "recorder", at=0), PublicKey)
+
+
+@pytest.mark.parametrize(
+    ("own", "stores", "named", "code"),
+    [
+        (None, None, "urn:any", None),
+        (None, "urn:store", "urn:store", None),
+        (None, "urn:store", "urn:any", "wrong_issuer"),
+        ("urn:own", "urn:store", "urn:own", None),
+        ("urn:own", "urn:store", "urn:store", "wrong_issuer"),
+        ("urn:own", None, "urn:any", "wrong_issuer"),
+    ],
+)
+def test_each_issuer_key_speaks_for_its_issuer_only(
+    own: str | None, stores: str | None, named: str, code: str | None
+) -> None:
+    """A key with an issuer of its own signs for that one, every other for the store's, also after a round trip."""
+    store = TrustStore(issuer=stores).with_key(KEYS[0], "issuer", issuer=own)
+    for same in (store, TrustStore.load(store.to_json())):
+        if code is None:
+            same.check_issuer(KEYS[0].thumbprint, named)
+        else:
+            with pytest.raises(TokenError) as refused:
+                same.check_issuer(KEYS[0].thumbprint, named)
+            assert refused.value.code == code
+    with pytest.raises(TokenError) as refused:
+        store.check_issuer(KEYS[1].thumbprint, named)
+    assert refused.value.code == "unknown_key"
+
+
+@pytest.mark.parametrize(("purpose", "issuer"), [("recorder", "urn:x"), ("issuer", ""), ("issuer", " x")])
+def test_an_issuer_stands_beside_issuer_keys_only(purpose: Purpose, issuer: str) -> None:
+    """A recorder signs no grants, and an issuer is an identifier."""
+    with pytest.raises(ValueError, match="expected"):
+        TrustedKey(KEYS[0], purpose, issuer=issuer)
+    with pytest.raises(ConfigurationError):
+        TrustStore.load({"version": "1", "keys": [_entry(purpose=purpose, issuer=issuer)]})

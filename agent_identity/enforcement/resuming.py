@@ -1,0 +1,179 @@
+"""Authority that comes from another process: verified from its tokens alone, then opened as a task here.
+
+Nothing about the sender is believed but what its signatures prove, and nothing of the application runs before
+everything has been checked. A refusal is recorded like that of any call outside a task.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+from agent_identity.authority import PROOF_WINDOW, Chain, token_hash, verify_chain, verify_proof
+from agent_identity.enforcement.carried import Carried
+from agent_identity.enforcement.crossing import Presentation
+from agent_identity.enforcement.failures import kind_of, trouble
+from agent_identity.enforcement.guard import Guard
+from agent_identity.enforcement.handed import Handed
+from agent_identity.enforcement.opening import LONGEST_TTL, Tasks
+from agent_identity.enforcement.task import Task
+from agent_identity.errors import AgentIdentityError, AttenuationError, Denied, NoTask, TokenError
+from agent_identity.identity import Agent, PublicKey, Signer, SigningKey, TrustStore
+
+__all__ = ["Arrivals"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_NS: Final = 1_000_000_000
+_CHALLENGE: Final = b"agent_identity: the holder of this grant resumes its task\n"
+_REMEMBERED: Final = 2 * PROOF_WINDOW + 1
+"""Seconds that a proof is remembered: from the earliest to the latest moment in which it could count."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Opens tasks of other processes.
+
+    Attributes:
+        tasks: The tasks of this process.
+        trust: Whose root grants count here.
+    """
+
+    tasks: Tasks
+    trust: TrustStore
+
+    def resume(
+        self, received: Carried | Chain | Sequence[str], holder: Signer | None, audience: str | None, purpose: str
+    ) -> Task:
+        """Open the task of a chain whose holder's key is at hand."""
+        if isinstance(received, Carried):
+            tokens, holder = received.tokens, SigningKey.from_seed(received.seed)
+        else:
+            tokens = received.tokens if isinstance(received, Chain) else tuple(received)
+        chain = self._verified(tokens, audience)
+        if holder is None:
+            raise _not_the_holder("none")
+        _check_possession(chain, holder)
+        return self._open(chain, holder, purpose)
+
+    def receive(  # budget: a call is what all of these say together
+        self,
+        presentation: Presentation,
+        tool: str,
+        arguments: Mapping[str, object],
+        *,
+        audience: str,
+        holder: Signer | None,
+        agent: Agent | None,
+        purpose: str,
+    ) -> Task:
+        """Open the task of a call that came with a proof; without a holder it cannot be delegated here."""
+        chain = self._verified(presentation.tokens, audience)
+        if chain.leaf.audience is None:
+            raise TokenError("expected a grant made for this enforcement point, got one for any", code="wrong_audience")
+        now = self._now()
+        onward = presentation.onward
+        proof_id = verify_proof(
+            presentation.proof,
+            chain,
+            tool=tool,
+            arguments=arguments,
+            audience=audience,
+            now=now,
+            next_hash=None if onward is None else token_hash(onward),
+        )
+        if onward is None or holder is None:
+            holder = None
+        else:
+            chain = self._verified((*chain.tokens[:-1], onward), audience)
+            if chain.leaf.holder != holder.public_key:
+                raise _not_the_holder("another")
+            if agent is not None and chain.leaf.agent != agent:
+                raise TokenError(
+                    "expected a grant for the agent that acts here, got one for another", code="wrong_agent"
+                )
+        # Last of all, so that only whom we trust can fill the memory of proofs.
+        if not self.tasks.point.state.insert(f"proof:{proof_id}", now=now, expires_at=now + _REMEMBERED):
+            raise Denied(
+                "expected a proof that was not used before, got one again; make one for each call", code="replay"
+            )
+        return self._open(chain, holder, purpose)
+
+    def opened(self, guard: Guard, values: Mapping[str, object], make: Callable[[], Task]) -> Task:
+        """Return the task, or record that it was refused.
+
+        Raises:
+            Denied: It was refused, with the code of what was wrong.
+            EvidenceError: The refusal could not be recorded.
+        """
+        try:
+            return make()
+        except Denied as error:
+            denied = error
+        except AgentIdentityError as error:
+            denied = Denied(str(error), code=error.code)
+        except Exception as error:  # noqa: BLE001 - Authority fails closed: a defect of ours or of a store refuses.
+            _LOG.error("a task of another process could not be opened, it is refused: %s", trouble(error))
+            denied = Denied(f"the task could not be opened: {kind_of(error)}", code="guard_failed")
+        raise guard.refuse(values, denied) from None
+
+    def _now(self) -> int:
+        return self.tasks.point.clock.wall_ns() // _NS
+
+    def _verified(self, tokens: Sequence[str], audience: str | None) -> Chain:
+        used: list[str] = []
+
+        def anchor(thumbprint: str) -> PublicKey:
+            used.append(thumbprint)
+            return self.tasks.anchor(thumbprint)
+
+        chain = verify_chain(
+            tokens, anchors=anchor, issuer=None, now=self._now(), audience=audience, max_lifetime=LONGEST_TTL
+        )
+        self.trust.check_issuer(used[0], chain.root.issuer)
+        return chain
+
+    def _open(self, chain: Chain, holder: Signer | None, purpose: str) -> Task:
+        leaf = chain.leaf
+        self.tasks.point.revocations.check(chain)
+        watch = self._watch(chain)
+        if watch():
+            raise NoTask("expected an open task, got one that has ended; open a new one", code="task_ended")
+        lease = self.tasks.registry.resume(
+            leaf.task_id, leaf.expires_at * _NS, clock=self.tasks.point.clock, id=leaf.id, watch=watch
+        )
+        return self.tasks.start(purpose, chain, holder, lease, Handed(None))
+
+    def _watch(self, chain: Chain) -> Callable[[], bool]:
+        """Return what tells whether the task, or a part of it that leads here, has ended where it was opened."""
+        names = [f"ended:{name}" for name in (chain.root.task_id, *(grant.id for grant in chain.grants[1:]))]
+        state = self.tasks.point.state
+
+        def ended() -> bool:
+            now = self._now()
+            try:
+                return any(state.contains(name, now=now) for name in names)
+            except AgentIdentityError as error:
+                raise Denied(f"whether the task has ended cannot be told: {error}", code=error.code) from None
+            except Exception as error:  # noqa: BLE001 - Whatever ails a store: what cannot be told is refused.
+                _LOG.error("whether a task has ended cannot be told: %s", trouble(error))
+                raise Denied(
+                    f"whether the task has ended cannot be told: {kind_of(error)}", code="state_unavailable"
+                ) from None
+
+        return ended
+
+
+def _check_possession(chain: Chain, holder: Signer) -> None:
+    """Have the key sign, since anybody can show the public half of another's."""
+    if holder.public_key != chain.leaf.holder:
+        raise _not_the_holder("another")
+    challenge = _CHALLENGE + chain.leaf.hash.encode()
+    try:
+        chain.leaf.holder.verify(holder.sign(challenge), challenge)
+    except TokenError:
+        raise _not_the_holder("one that does not sign for it") from None
+
+
+def _not_the_holder(got: str) -> AttenuationError:
+    return AttenuationError(f"expected the key of the grant's holder, got {got}", code="not_the_holder")

@@ -1,0 +1,102 @@
+"""Calling other services with the authority of the current task, with any HTTP client.
+
+Ready-made for two clients: :mod:`agent_identity.integrations.httpx` and
+:mod:`agent_identity.integrations.requests`.
+"""
+
+import ipaddress
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from agent_identity.enforcement import Enforcer, Peer
+from agent_identity.enforcement.traces import TRACEPARENT, traceparent
+from agent_identity.errors import ConfigurationError
+from agent_identity.integrations.http_binding import (
+    HEADERS,
+    TOOL,
+    absolute_url,
+    origin_of,
+    request_arguments,
+    to_headers,
+)
+
+__all__ = ["Peer", "checked_peers", "delegation_headers", "delegation_names", "peer_of"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_KEY: Final = re.compile(r"(?:[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::[1-9][0-9]{0,4})?")
+_DEFAULT_PORT: Final = {"http": "80", "https": "443"}
+
+
+def delegation_headers(
+    enforcer: Enforcer, method: str, url: str, body: bytes, peers: Mapping[str, Peer]
+) -> dict[str, str]:
+    """Return the headers to send with one request: one proof for exactly this method, URL and body.
+
+    Nothing is returned for a host that is not in the allow-list, nor for plain HTTP to another machine. Follow
+    no redirects with these headers: the next request needs its own.
+
+    Args:
+        enforcer: Whose current task it is.
+        method: The method.
+        url: The absolute URL.
+        body: The exact bytes that will be sent.
+        peers: The allow-list: ``"host"``, or ``"host:port"`` for another than the default port, to the service
+            there. Lower case.
+
+    Raises:
+        Denied: There is no live task.
+        AttenuationError: The task may not be handed on; ``not_the_holder``: this process has no key for it.
+        TokenError: The headers would be larger than servers accept (``too_large``).
+        EvidenceError: The grant could not be recorded.
+        ConfigurationError: The allow-list has a malformed entry.
+    """
+    peer = peer_of(url, checked_peers(peers))
+    if peer is None:
+        return {}
+    arguments = request_arguments(method.upper(), absolute_url(url), body)
+    headers = to_headers(enforcer.present(peer, tool=TOOL, arguments=arguments))
+    trace = traceparent()
+    return headers if trace is None else {**headers, TRACEPARENT: trace}
+
+
+def checked_peers(peers: Mapping[str, Peer]) -> Mapping[str, Peer]:
+    """Return the allow-list if each entry can match a host.
+
+    Raises:
+        ConfigurationError: One cannot, which would send nothing without a word.
+    """
+    for host, peer in peers.items():
+        if not _KEY.fullmatch(host) or type(peer) is not Peer:
+            raise ConfigurationError("expected peers like {'host.example.com': Peer(…)} in lower case, got another")
+    return peers
+
+
+def peer_of(url: str, peers: Mapping[str, Peer]) -> Peer | None:
+    """Return the service that a URL leads to, if it may get authority."""
+    try:
+        scheme, host, port = origin_of(url)
+    except ValueError:
+        return None
+    peer = peers.get(f"{host}:{port}")
+    if peer is None and port == _DEFAULT_PORT[scheme]:
+        peer = peers.get(host)
+    if peer is not None and scheme == "http" and not _is_loopback(host):
+        _LOG.warning("no authority is sent to %s over plain http; use https", peer.audience)
+        return None
+    return peer
+
+
+def delegation_names(names: Iterable[str]) -> list[str]:
+    """Return which names of headers are ours, in whatever case they are."""
+    return [name for name in names if name.lower() in HEADERS]
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

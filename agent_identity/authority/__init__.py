@@ -31,6 +31,16 @@ from agent_identity.authority.grants import (
     issue,
 )
 from agent_identity.authority.pop import PROOF_TYPE, PROOF_WINDOW, prove, verify_proof
+from agent_identity.authority.registrations import (
+    HEAD_TYPE,
+    MAX_REGISTRY,
+    REGISTRATION_TYPE,
+    AgentRegistry,
+    Mark,
+    Registration,
+    Status,
+    appended,
+)
 from agent_identity.authority.registry import Lease, TaskRegistry
 from agent_identity.authority.scope import Scope
 from agent_identity.authority.tokens import (
@@ -45,14 +55,18 @@ from agent_identity.authority.tokens import (
 
 __all__ = [
     "GRANT_TYPE",
+    "HEAD_TYPE",
     "MAX_CHAIN",
     "MAX_DEPTH",
     "MAX_LIFETIME",
+    "MAX_REGISTRY",
     "MAX_TOKEN",
     "MAX_TTL",
     "PROOF_TYPE",
     "PROOF_WINDOW",
+    "REGISTRATION_TYPE",
     "SKEW",
+    "AgentRegistry",
     "AllOf",
     "AnyOf",
     "Chain",
@@ -62,17 +76,21 @@ __all__ = [
     "Exact",
     "Grant",
     "Lease",
+    "Mark",
     "NotOneOf",
     "OneOf",
     "PathWithin",
     "Prefix",
     "Range",
+    "Registration",
     "Scope",
+    "Status",
     "Subset",
     "TaskRegistry",
     "TokenParts",
     "UrlWithin",
     "Wildcard",
+    "appended",
     "check_child",
     "constraint_from_claim",
     "derive",

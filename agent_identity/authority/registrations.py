@@ -311,46 +311,57 @@ class AgentRegistry:
         return replace(self, history=tuple(history), _current=MappingProxyType(current), _digest=_digest_of(lines[:-1]))
 
 
-def appended(data: bytes, registration: Registration, *, signer: Signer, trust: TrustStore, now: int) -> bytes:
-    """Return the content of a registry with one more registration.
+def appended(
+    data: bytes, registrations: Sequence[Registration], *, signer: Signer, trust: TrustStore, now: int
+) -> bytes:
+    """Return the content of a registry with further registrations.
 
     Args:
         data: The content so far; empty for a new registry.
-        registration: What to register; its place, time and hash are those of the new line.
+        registrations: What to register; place, time and hash are those of the new lines.
         signer: A key that is trusted as issuer.
         trust: The trusted keys, and the issuer's name.
         now: Unix seconds.
 
     Raises:
-        TokenError: The content so far does not verify, the new line would not, or the agent is retired.
-        ValueError: The registration or the registry would be too large, or the trust store names no issuer.
+        TokenError: The content so far does not verify, the new lines would not, or an agent is retired.
+        ValueError: A registration or the registry would be too large, or the trust store names no issuer.
     """
     if trust.issuer is None:
         raise ValueError("expected the issuer's name in the trust store; add it")
     registry = AgentRegistry.from_bytes(data, trust)
-    last = registry.history[-1] if registry.history else None
-    claims: dict[str, JSON] = {
-        "agent": registration.agent.to_claim(),
-        "exp": registration.expires_at,
-        # A clock that went back must not keep an agent from being suspended.
-        "iat": max(now, last.issued_at) if last else now,
-        "iss": trust.issuer,
-        "maximum": registration.maximum.to_claim(),
-        "purpose": registration.purpose,
-        "seq": last.seq + 1 if last else 1,
-        "status": registration.status,
-    }
-    facts = {"model": registration.model, "prev": last.hash if last else None, "reason": registration.reason}
-    claims.update({name: fact for name, fact in facts.items() if fact is not None})
-    kid = signer.public_key.thumbprint
-    token = sign_compact({"kid": kid, "typ": REGISTRATION_TYPE}, claims, signer)
-    head: dict[str, JSON] = {"hash": _hash(token), "iat": claims["iat"], "iss": trust.issuer, "seq": claims["seq"]}
-    lines = [*_lines(data)[:-1], token, sign_compact({"kid": kid, "typ": HEAD_TYPE}, head, signer)]
+    seq, prev = registry.mark
+    # A clock that went back must not keep an agent from being suspended.
+    issued_at = max(now, registry.history[-1].issued_at) if seq else now
+    signed: dict[str, JSON] = {"iat": issued_at, "iss": trust.issuer}
+    lines = _lines(data)[:-1]
+    for registration in registrations:
+        seq += 1
+        claims = signed | _terms(registration) | {"seq": seq} | ({"prev": prev} if prev else {})
+        lines.append(_sign(REGISTRATION_TYPE, claims, signer))
+        prev = _hash(lines[-1])
+    lines.append(_sign(HEAD_TYPE, signed | {"hash": prev, "seq": seq}, signer))
     content = "".join(f'"{line}"\n' for line in lines).encode("ascii")
     if len(content) > MAX_REGISTRY:
         raise ValueError(f"expected a registry of at most {MAX_REGISTRY} bytes; start a new one")
     registry.continued(content)  # Nothing is written that would not be read.
     return content
+
+
+def _terms(registration: Registration) -> dict[str, JSON]:
+    facts = {"model": registration.model, "reason": registration.reason}
+    return {
+        "agent": registration.agent.to_claim(),
+        "exp": registration.expires_at,
+        "maximum": registration.maximum.to_claim(),
+        "purpose": registration.purpose,
+        "status": registration.status,
+        **{name: fact for name, fact in facts.items() if fact is not None},
+    }
+
+
+def _sign(typ: str, claims: Mapping[str, JSON], signer: Signer) -> str:
+    return sign_compact({"kid": signer.public_key.thumbprint, "typ": typ}, claims, signer)
 
 
 def _stamp_of(path: str) -> _Stamp | None:

@@ -10,8 +10,10 @@ from typing import Final, Literal, ParamSpec, Self, TypeVar, final, overload
 
 from opentelemetry.trace import TracerProvider
 
-from agent_identity.authority import Scope, TaskRegistry
+from agent_identity.authority import AgentRegistry, Scope, TaskRegistry
 from agent_identity.enforcement.action import Action
+from agent_identity.enforcement.admission import Admission
+from agent_identity.enforcement.agents_file import registry_path
 from agent_identity.enforcement.ambience import Ambience
 from agent_identity.enforcement.directory import open_directory
 from agent_identity.enforcement.guard import Guard
@@ -71,12 +73,16 @@ class Enforcer:
         clock: Source of time.
         ids: Source of ids.
         new_key: Makes the key that holds a grant and proves its possession; by default one in memory.
+        agents: The registry of agents; without one, no agent needs to be registered. It is read again when its
+            file changes.
+        unregistered: What becomes of agents that are not in the registry: ``"deny"`` or ``"allow"``. Those that are
+            in it are bound by it in any case.
 
     Raises:
         ConfigurationError: The parts do not fit together.
     """
 
-    def __init__(
+    def __init__(  # budget: each part that it takes has a line, twice.
         self,
         *,
         issuer: Signer,
@@ -93,6 +99,8 @@ class Enforcer:
         clock: Clock | None = None,
         ids: Ids | None = None,
         new_key: Callable[[], Signer] = SigningKey.generate,
+        agents: AgentRegistry | None = None,
+        unregistered: Literal["deny", "allow"] = "deny",
     ) -> None:
         issuer_name = _check_parts(mode, sealing, issuer, recorder, trust)
         time = clock or SystemClock()
@@ -113,7 +121,8 @@ class Enforcer:
             return trust.find(thumbprint, "issuer", at=time.wall_ns() // 1_000_000_000)
 
         self._registry = TaskRegistry()
-        self._tasks = Tasks(self._point, self._registry, issuer, issuer_name, anchor, ids or RandomIds(), new_key)
+        source, admission = ids or RandomIds(), _admission(self._point, agents, unregistered)
+        self._tasks = Tasks(self._point, self._registry, issuer, issuer_name, anchor, source, new_key, admission)
         self._closed = False
         self._point.spans.examine()
         _ENFORCERS.add(self)
@@ -133,6 +142,7 @@ class Enforcer:
         sealing: Literal["background", "inline"] = "background",
         clock: Clock | None = None,
         ids: Ids | None = None,
+        agents: Literal["required", "optional"] | None = "optional",
     ) -> Self:
         """Open an enforcer on a directory; keys, trust file and ledger are created on first use.
 
@@ -149,8 +159,11 @@ class Enforcer:
             sealing: See :class:`Enforcer`.
             clock: See :class:`Enforcer`.
             ids: See :class:`Enforcer`.
+            agents: ``"required"``: only agents of the registry ``agents.jsonl`` in the directory may hold grants;
+                ``"optional"``: those that are in it are bound by it, others are free; ``None``: it is not read.
 
         Raises:
+            TokenError: The registry of agents does not verify.
             ConfigurationError: Keys, trust file, package or platform are unusable.
             PolicyFormatError: The policy file is malformed; nothing runs under half a policy.
             EvidenceError: The ledger cannot be written.
@@ -173,6 +186,8 @@ class Enforcer:
                 sealing=sealing,
                 clock=time,
                 ids=source,
+                agents=_registry_of(directory, agents, found.trust),
+                unregistered="deny" if agents == "required" else "allow",
             )
         except BaseException:
             found.ledger.close()
@@ -389,6 +404,20 @@ def _check_parts(mode: str, sealing: str, issuer: Signer, recorder: Signer, trus
     if trust.get(recorder.public_key.thumbprint, "recorder") is None:
         raise ConfigurationError("expected the recorder's key in the trust store; add it to it")
     return trust.issuer
+
+
+def _registry_of(directory: str | os.PathLike[str], agents: str | None, trust: TrustStore) -> AgentRegistry | None:
+    if agents not in ("required", "optional", None):
+        raise ConfigurationError("expected agents='required', agents='optional' or agents=None")
+    if agents is None:
+        return None
+    return AgentRegistry.load(registry_path(directory), trust, absent="refuse" if agents == "required" else "empty")
+
+
+def _admission(point: Point, agents: AgentRegistry | None, unregistered: str) -> Admission | None:
+    if unregistered not in ("deny", "allow"):
+        raise ConfigurationError("expected unregistered='deny' or unregistered='allow'")
+    return None if agents is None else Admission(point, agents, required=unregistered == "deny")
 
 
 def _after_fork_in_child() -> None:

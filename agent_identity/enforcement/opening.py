@@ -13,6 +13,7 @@ from opentelemetry.trace import Span
 
 from agent_identity.authority import Chain, Grant, Scope, TaskRegistry, derive, issue, verify_chain
 from agent_identity.canonical import RecordValue
+from agent_identity.enforcement.admission import Admission
 from agent_identity.enforcement.ambience import Attachment
 from agent_identity.enforcement.failures import kind_of
 from agent_identity.enforcement.point import Point
@@ -46,6 +47,7 @@ class Tasks:
         anchor: Returns the trusted issuer key of a key id.
         ids: Source of ids.
         new_key: Makes the key that holds a grant.
+        admission: Which agents may hold grants; None if no registry says so.
     """
 
     point: Point
@@ -55,12 +57,17 @@ class Tasks:
     anchor: Callable[[str], PublicKey]
     ids: Ids
     new_key: Callable[[], Signer]
+    admission: Admission | None = None
 
     def open_root(
         self, purpose: str, principal: Principal, agent: Agent, scope: Scope, *, ttl: timedelta, max_depth: int
     ) -> Task:
         """Open a task under a fresh root grant."""
         wall = self.point.clock.wall_ns()
+        seconds = _seconds(ttl)
+        if self.admission is not None:
+            most = self.admission.admit(agent, scope, principal=principal, parent=None, wall_ns=wall)
+            seconds = min(seconds, most)
         holder = self.new_key()
         grant = issue(
             self.issuer,
@@ -71,7 +78,7 @@ class Tasks:
             holder=holder.public_key,
             scope=scope,
             now=wall // _NS,
-            ttl=_seconds(ttl),
+            ttl=seconds,
             max_depth=max_depth,
             id=self.ids.new(wall),
         )
@@ -83,8 +90,11 @@ class Tasks:
         """Open a delegated part of a live task."""
         wall = self.point.clock.wall_ns()
         parent.lease.check(self.point.clock)
-        holder = self.new_key()
         remaining = max(1, parent.expires_at - wall // _NS)
+        if self.admission is not None:
+            most = self.admission.admit(agent, scope, principal=parent.principal, parent=parent, wall_ns=wall)
+            remaining = min(remaining, most)
+        holder = self.new_key()
         grant = derive(
             parent.chain,
             parent.holder,

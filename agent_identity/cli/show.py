@@ -84,6 +84,7 @@ def lines(told: Story, style: Style, room: int | None = None) -> Iterator[str]:
         who = clean(told.principal or "?")
         kind = ", ".join(fact for fact in (told.principal_kind, told.provenance) if fact) or "?"
         yield f"  on behalf of {who} ({kind}) → {clean(told.agent or '?')}{owner}"
+        yield from _registered(told)
         ended = "no end recorded" if told.ended_ns is None else moment(told.ended_ns)
         yield f"  {moment(told.started_ns)} to {ended}"
     rows = [_row(action) for action in told.actions]
@@ -94,6 +95,11 @@ def lines(told: Story, style: Style, room: int | None = None) -> Iterator[str]:
         yield f"  … and {told.omitted:,} more calls"
     if told.refused:
         yield f"  {told.refused:,} of {calls:,} {'call' if calls == 1 else 'calls'} refused"
+
+
+def _registered(told: Story) -> Iterator[str]:
+    if told.registered_for:
+        yield f"  {clean(told.agent or '?')} is registered for: {clean(told.registered_for)}"
 
 
 def _row(action: Action) -> tuple[str, ...]:

@@ -242,15 +242,23 @@ def _maximum(tools: Sequence[str], path: str | None) -> Scope:
     scopes = [Scope(dict.fromkeys(tools))] if tools else []
     if path is not None:
         try:
-            claim: object = json.loads(read_public_file(path, limit=_MAX_SCOPE_FILE))
+            data = read_public_file(path, limit=_MAX_SCOPE_FILE)
+            claim: object = json.loads(data, object_pairs_hook=_unique)
         except (ValueError, RecursionError):
             claim = None
         if not isinstance(claim, dict):
-            raise ValueError("expected a JSON object of tools in the file of --maximum, got something else")
+            raise ValueError("expected a JSON object of tools, each once, in the file of --maximum, got something else")
         scopes.append(Scope.from_claim(cast("Mapping[str, object]", claim)))
     if not scopes:
         raise ValueError("expected at least one tool in the maximum; give --tool NAME or --maximum FILE")
     return scopes[0] if len(scopes) == 1 else scopes[0] | scopes[1]
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError
+    return members
 
 
 def _expiry(text: str, now: int) -> int:

@@ -254,6 +254,11 @@ class AgentRegistry:
         stamp = _stamp_of(self.path)
         if stamp == self._stamp and (stamp is not None or self._absent):
             return self
+        if stamp is None:
+            raise ConfigurationError(
+                f"expected a registry of agents at {self.path!r}, found none; put it back, or start one with "
+                "'agent-identity agents add DIR'"
+            )
         data = read_public_file(self.path, limit=MAX_REGISTRY)
         if not data:
             raise TokenError("expected a registry of agents, got an empty file; put a copy back", code="registry_cut")

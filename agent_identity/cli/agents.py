@@ -230,12 +230,7 @@ def _trust(directory: str) -> TrustStore:
 
 
 def _registry(directory: str, trust: TrustStore, mark: Mark | None = None) -> AgentRegistry:
-    path = registry_path(directory)
-    if not path.exists():
-        raise ConfigurationError(
-            f"expected a registry of agents at {str(path)!r}, found none; 'agent-identity agents add DIR' starts one"
-        )
-    return AgentRegistry.load(path, trust, at_least=mark)
+    return AgentRegistry.load(registry_path(directory), trust, at_least=mark)
 
 
 def _maximum(tools: Sequence[str], path: str | None) -> Scope:

@@ -1,6 +1,7 @@
 """Where identity, authority, policy and evidence meet: the one place that a call must pass."""
 
 from agent_identity.enforcement.action import Action
+from agent_identity.enforcement.agents_file import register_agents
 from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.enforcer import Enforcer
 from agent_identity.enforcement.guard import Guard
@@ -8,4 +9,4 @@ from agent_identity.enforcement.opening import Opening
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.wrap import guarded
 
-__all__ = ["Action", "Call", "Enforcer", "Guard", "Opening", "Task", "guarded"]
+__all__ = ["Action", "Call", "Enforcer", "Guard", "Opening", "Task", "guarded", "register_agents"]

@@ -6,11 +6,21 @@ from pathlib import Path
 from typing import Final
 
 from agent_identity.authority import MAX_REGISTRY, AgentRegistry, Registration, appended
+from agent_identity.enforcement.directory import prepare
 from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.evidence.files import EDIT, Files, locked, open_regular, why
-from agent_identity.identity import Signer, TrustStore, read_public_file, replace_public_file
+from agent_identity.identity import (
+    Clock,
+    Ids,
+    RandomIds,
+    Signer,
+    SystemClock,
+    TrustStore,
+    read_public_file,
+    replace_public_file,
+)
 
-__all__ = ["register", "registry_path"]
+__all__ = ["register", "register_agents", "registry_path"]
 
 _NAME: Final = "agents.jsonl"
 
@@ -18,6 +28,33 @@ _NAME: Final = "agents.jsonl"
 def registry_path(directory: str | os.PathLike[str]) -> Path:
     """Return where the registry of a directory is."""
     return Path(directory) / _NAME
+
+
+def register_agents(
+    directory: str | os.PathLike[str],
+    *registrations: Registration,
+    clock: Clock | None = None,
+    ids: Ids | None = None,
+) -> AgentRegistry:
+    """Register agents in a directory, all of them or none, signed by its issuer key, and return the registry.
+
+    An agent that is registered already is from then on what its new registration says. Keys, trust file and
+    registry are made if there are none.
+
+    Args:
+        directory: The directory of the enforcer.
+        registrations: What to register, in this order.
+        clock: Source of time.
+        ids: Source of ids, for the names in a new trust file.
+
+    Raises:
+        TokenError: What is there does not verify, or an agent is retired.
+        ConfigurationError: Something there is unusable, or a registration is too large.
+    """
+    time = clock or SystemClock()
+    issuer, _, trust = prepare(directory, time, ids or RandomIds())
+    now = time.wall_ns() // 1_000_000_000
+    return register(registry_path(directory), lambda _: registrations, signer=issuer, trust=trust, now=now)
 
 
 def register(

@@ -20,9 +20,8 @@ from agent_identity.authority import (
 )
 from agent_identity.canonical import decode
 from agent_identity.constraints import Range
-from agent_identity.enforcement import Enforcer
-from agent_identity.enforcement.agents_file import register, registry_path
-from agent_identity.enforcement.directory import prepare
+from agent_identity.enforcement import Enforcer, register_agents
+from agent_identity.enforcement.agents_file import registry_path
 from agent_identity.errors import Denied, OutOfScope, TokenError
 from agent_identity.identity import Agent, SigningKey, TrustStore, b64url_decode, b64url_encode
 from agent_identity.testing import FixedClock, SequentialIds
@@ -38,8 +37,7 @@ def registration(agent: Agent = CLERK, **more: Any) -> Registration:
 
 
 def registered(directory: Path, *rows: Registration) -> None:
-    issuer, _, trust = prepare(directory, FixedClock(), SequentialIds())
-    register(registry_path(directory), lambda _: rows, signer=issuer, trust=trust, now=NOW)
+    register_agents(directory, *rows, clock=FixedClock(), ids=SequentialIds())
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from agent_identity.audit import check, story
 from agent_identity.authority import AgentRegistry, Registration, Scope
 from agent_identity.constraints import Range
-from agent_identity.enforcement import Enforcer
+from agent_identity.enforcement import Enforcer, register_agents
 from agent_identity.enforcement.agents_file import register, registry_path
 from agent_identity.enforcement.directory import prepare
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, OutOfScope, TokenError
@@ -37,8 +37,7 @@ def registration(agent: Agent = CLERK, **more: Any) -> Registration:
 
 def registered(directory: Path, *registrations: Registration) -> AgentRegistry:
     """Register agents in a directory, whose keys are made if there are none."""
-    issuer, _, trust = prepare(directory, FixedClock(), SequentialIds())
-    return register(registry_path(directory), lambda _: registrations, signer=issuer, trust=trust, now=NOW)
+    return register_agents(directory, *registrations, clock=FixedClock(), ids=SequentialIds())
 
 
 @pytest.fixture
@@ -416,15 +415,13 @@ def test_many_writers_lose_nothing(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from agent_identity.authority import Registration, Scope
-from agent_identity.enforcement.agents_file import register, registry_path
-from agent_identity.enforcement.directory import prepare
-from agent_identity.identity import Agent, RandomIds, SystemClock
+from agent_identity.enforcement import register_agents
+from agent_identity.identity import Agent
 
-issuer, _, trust = prepare(sys.argv[1], SystemClock(), RandomIds())
 for turn in range(5):
     agent = Agent(f"{sys.argv[2]}-{turn}", owner="it@example.com")
     row = Registration(agent, purpose="help", maximum=Scope("open"), expires_at=2**40)
-    register(registry_path(sys.argv[1]), lambda _: [row], signer=issuer, trust=trust, now=1_764_000_000)
+    register_agents(sys.argv[1], row)
 """
 
 

@@ -264,3 +264,24 @@ def test_check_says_which_line_is_wrong(run: Run, home: Path, tmp_path: Path) ->
     run("init", tmp_path / "other")
     code, out, _ = run("agents", "check", home, "--trust", tmp_path / "other" / "trust.json")
     assert (code, "unknown_key" in out) == (1, True)
+
+
+# ---------------------------------------------------------------------------------------------- doctor
+
+
+def test_doctor_looks_at_the_registry(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts agents, warns of those that expire soon, and says what is wrong with a damaged registry."""
+
+    def found() -> tuple[str, str]:
+        checks = json.loads(run("doctor", home, "--json")[1])["checks"]
+        (row,) = [row for row in checks if row["name"] == "agents"]
+        return row["status"], row["detail"]
+
+    assert found() == ("ok", "1 agent registered")
+    monkeypatch.setattr("time.time", lambda: float(NOW + 360 * 86_400))
+    assert found() == ("warn", "expired, or soon: clerk")
+    (home / "agents.jsonl").write_bytes(b"{}\n")
+    status, detail = found()
+    assert (status, "line 1" in detail) == ("fail", True)
+    (home / "trust.json").unlink()
+    assert not any(row["name"] == "agents" for row in json.loads(run("doctor", home, "--json")[1])["checks"])

@@ -10,7 +10,9 @@ import pytest
 from agent_identity.authority import AgentRegistry, Scope
 from agent_identity.cli import agents as command
 from agent_identity.constraints import Range
-from agent_identity.identity import SigningKey, TrustStore
+from agent_identity.enforcement import Enforcer
+from agent_identity.errors import Denied
+from agent_identity.identity import Agent, Human, SigningKey, TrustStore
 
 Run = Callable[..., tuple[int, str, str]]
 NOW = 1_764_000_000
@@ -264,6 +266,24 @@ def test_check_says_which_line_is_wrong(run: Run, home: Path, tmp_path: Path) ->
     run("init", tmp_path / "other")
     code, out, _ = run("agents", "check", home, "--trust", tmp_path / "other" / "trust.json")
     assert (code, "unknown_key" in out) == (1, True)
+
+
+# ------------------------------------------------------------------------------------------------ show
+
+
+def test_show_tells_the_registration_and_what_was_refused(run: Run, home: Path) -> None:
+    """The purpose of the registration stands with the task; a refused opening names the agent and the code."""
+    parties = {"principal": Human("alice@example.com"), "scope": Scope("pay")}
+    clerk = Agent("clerk", owner="finance@example.com")
+    with Enforcer.open(home, agents="required") as enforcer:
+        with enforcer.task("pay INV-42", agent=clerk, **parties):
+            pass
+        with pytest.raises(Denied), enforcer.task("more", agent=Agent("rogue", owner="x"), **parties):
+            pass
+    _, out, _ = run("show", home)
+    assert "  clerk is registered for: pay invoices" in out.splitlines()
+    (line,) = [line.split() for line in out.splitlines() if "invoke_agent" in line]
+    assert line[1:] == ["block", "invoke_agent", "rogue", "nobody", "denied:", "agent_not_registered"]
 
 
 # ---------------------------------------------------------------------------------------------- doctor

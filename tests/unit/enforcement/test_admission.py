@@ -374,6 +374,25 @@ def test_the_parts_take_a_registry(tmp_path: Path, unregistered: Any, opens: boo
 # ------------------------------------------------------------------------------------ told and verified
 
 
+def test_few_registrations_are_remembered_while_stories_are_told(
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is bounded: of many agents, the story forgets the registration that it saw first."""
+    monkeypatch.setattr("agent_identity.audit.stories._MAX_REGISTRATIONS", 1)
+    world = start(registration(), registration(HELPER, purpose="help"))
+    for agent in (CLERK, HELPER, CLERK, HELPER):
+        with world.task(Scope("tool", x=5), agent=agent):
+            pass
+    world.enforcer.close()
+    told = [(one.agent, one.registered_for) for one in story(world.directory)]
+    assert told == [
+        ("invoice-clerk", "pay invoices"),
+        ("helper", "help"),
+        ("invoice-clerk", None),
+        ("helper", "help"),
+    ]
+
+
 def test_evidence_with_registrations_and_refusals_verifies_and_is_told(start: Callable[..., Any]) -> None:
     """The verifier accepts the records; the story has the purpose of the registration, and what was refused."""
     world = start(registration())

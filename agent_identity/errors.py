@@ -138,9 +138,17 @@ class AttenuationError(AgentIdentityError, ValueError):
 
 
 class TokenError(AgentIdentityError, ValueError):
-    """A grant, a chain or a key is malformed, expired, wrongly signed or not trusted."""
+    """A grant, a chain, a registration or a key is malformed, expired, wrongly signed or not trusted.
+
+    Attributes:
+        line: 1-based line of the problem in a registry of agents, or ``None`` where there is no file.
+    """
 
     default_code = "bad_token"
+
+    def __init__(self, message: str, *, code: str | None = None, line: int | None = None) -> None:
+        super().__init__(message, code=code)
+        self.line = line
 
 
 class VerificationError(AgentIdentityError):

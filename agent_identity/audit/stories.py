@@ -28,6 +28,7 @@ MAX_ACTIONS: Final = 1_000
 
 _WITHHELD: Final = "content_blocked"
 _MAX_UNDER_WAY: Final = 1_024
+_MAX_REGISTRATIONS: Final = 4_096
 _MAX_ENDED: Final = 64  # A task that has ended waits a while, for calls that were refused for this reason.
 
 
@@ -39,7 +40,7 @@ class Action:
     Attributes:
         record: The id of the record.
         at_ns: When it began, in nanoseconds since the Unix epoch.
-        tool: The name of the tool.
+        tool: The name of the tool; of an opening that was refused, ``invoke_agent`` and the agent.
         agents: The agents of the chain, root first; the last one acted.
         effect: What was decided: ``allow``, ``warn``, ``block`` or ``route``.
         outcome: How it ended; ``unknown`` if nothing says so.
@@ -105,6 +106,8 @@ class Story:
         withheld: Of how many calls the result was withheld.
         delegations: The parts with a purpose of their own, each once, at most :data:`MAX_ACTIONS`; spans do not
             say any.
+        registered_for: The purpose for which the agent was registered, if the source says that it was.
+        registration: The hash of that registration.
     """
 
     task: str | None
@@ -122,6 +125,8 @@ class Story:
     refused: int
     withheld: int = 0
     delegations: tuple[Delegation, ...] = ()
+    registered_for: str | None = None
+    registration: str | None = None
 
 
 def story(source: Source) -> Iterator[Story]:
@@ -196,6 +201,7 @@ class _Draft:
         self.agent: str | None = None
         self.owner: str | None = None
         self.depth: int | None = None
+        self.registration: Mapping[str, str] = {}
         self.started_ns = _start(record)
         self.expires_ns = int(task["expires"]) if "expires" in task else None
         self.ended_ns: int | None = None
@@ -250,6 +256,8 @@ class _Draft:
             provenance=self.provenance,
             agent=self.agent,
             owner=self.owner,
+            registered_for=self.registration.get("purpose"),
+            registration=self.registration.get("hash"),
             started_ns=self.started_ns,
             expires_ns=self.expires_ns,
             ended_ns=self.ended_ns,
@@ -269,6 +277,7 @@ class _Teller:
         self._under_way: OrderedDict[str, _Draft] = OrderedDict()
         self._ended: OrderedDict[str, _Draft] = OrderedDict()
         self._outside: _Draft | None = None
+        self._registrations: OrderedDict[str, Mapping[str, str]] = OrderedDict()
 
     def take(self, record: Mapping[str, object]) -> Iterator[Story]:
         """Add a record, and return what is finished by it."""
@@ -279,6 +288,8 @@ class _Teller:
         draft = self._under_way.get(task) or self._ended.get(task)
         if draft is None:
             draft = self._under_way[task] = _Draft(record)
+            # The first record of a task is its root grant, and the registration of its agent stands before that.
+            draft.registration = self._registrations.get(_agents(record)[0], {})
         draft.take(record)
         if draft.ended_ns is not None and task in self._under_way:
             self._ended[task] = self._under_way.pop(task)
@@ -288,11 +299,19 @@ class _Teller:
             yield self._under_way.popitem(last=False)[1].finish()
 
     def _take_outside(self, record: Mapping[str, object]) -> None:
+        if record["kind"] == "registration":
+            self._take_registration(record)
         if record["kind"] not in {"intent", "outcome"}:
             return
         if self._outside is None:
             self._outside = _Draft(record)
         self._outside.take(record)
+
+    def _take_registration(self, record: Mapping[str, object]) -> None:
+        agent = cast("Mapping[str, str]", record["agent"])["id"]
+        self._registrations[agent] = cast("Mapping[str, str]", record.get("registration", {}))
+        if len(self._registrations) > _MAX_REGISTRATIONS:
+            self._registrations.popitem(last=False)
 
     def finish(self) -> Iterator[Story]:
         """Return what is left."""
@@ -317,7 +336,7 @@ def _action(record: Mapping[str, object], agents: tuple[str, ...]) -> Action:
     return Action(
         record=cast("str", record["id"]),
         at_ns=_start(record),
-        tool=action["tool"],
+        tool=_what(action),
         agents=agents,
         effect=decision["effect"],
         outcome=cast("str", record.get("outcome", "unknown")),
@@ -330,3 +349,8 @@ def _action(record: Mapping[str, object], agents: tuple[str, ...]) -> Action:
         monitored=decision["mode"] == "monitor",
         withheld=record.get("outcome") == "denied" and record.get("error") == _WITHHELD,
     )
+
+
+def _what(action: Mapping[str, object]) -> str:
+    tool, agent = cast("str", action["tool"]), cast("Mapping[str, str] | None", action.get("agent"))
+    return tool if agent is None else f"{tool} {agent['id']}"

@@ -4,14 +4,14 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, NoReturn, Self, cast, final
+from typing import Final, Literal, NamedTuple, NoReturn, Self, cast, final
 
 from agent_identity.authority.constraints import Constraint, Exact, constraint_from_claim, is_constraint
 from agent_identity.authority.values import is_text
 from agent_identity.canonical import JSON
 from agent_identity.errors import AttenuationError, OutOfScope, TokenError
 
-__all__ = ["Scope"]
+__all__ = ["Excess", "Scope"]
 
 _MAX_TOOLS: Final = 256
 _MAX_ARGUMENTS: Final = 64
@@ -19,6 +19,21 @@ _TOOL: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 _JUDGED: Final = frozenset((str, bool, int, float, list, tuple, dict, type(None)))
 _SHOWABLE: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+
+
+class Excess(NamedTuple):
+    """Where one scope goes beyond another.
+
+    Attributes:
+        tool: The tool.
+        argument: The argument; None if the whole tool is beyond.
+        how: ``absent`` (the tool), or of the argument: ``dropped``, ``added``, or ``wider`` where its constraint is
+            not provably within the other one.
+    """
+
+    tool: str
+    argument: str | None
+    how: Literal["absent", "dropped", "added", "wider"]
 
 
 @final
@@ -143,15 +158,40 @@ class Scope:
         Raises:
             AttenuationError: With code ``tool_not_attenuated`` or ``argument_not_attenuated``.
         """
-        for tool, narrowed in child.tools.items():
+        excess = self.excess(child)
+        if excess is None:
+            return
+        tool, argument, how = excess
+        if argument is None:
+            raise AttenuationError(
+                f"tool {_shown(tool)} is not in the parent's scope; leave it out or grant it to the parent first",
+                code="tool_not_attenuated",
+            )
+        message = f"argument {_shown(argument)} of tool {_shown(tool)}"
+        if how != "wider":
+            message += f" was {how}; name exactly the parent's arguments"
+        else:
+            kinds = [type(scope.tools[tool][argument]).__name__ for scope in (child, self)]
+            message += (
+                f": {kinds[0]} is not provably within the parent's {kinds[1]}; narrow it, or repeat the parent's "
+                "constraint"
+            )
+        raise AttenuationError(message, code="argument_not_attenuated")
+
+    def excess(self, other: "Scope") -> "Excess | None":
+        """Return the first thing that another scope permits, or may permit, beyond this one; None if there is none."""
+        for tool, narrowed in other.tools.items():
             constraints = self.tools.get(tool)
             if constraints is None:
-                raise AttenuationError(
-                    f"tool {_shown(tool)} is not in the parent's scope; leave it out or grant it to the parent first",
-                    code="tool_not_attenuated",
-                )
-            if constraints:
-                _check_arguments(tool, constraints, narrowed)
+                return Excess(tool, None, "absent")
+            if not constraints:
+                continue
+            for name in sorted(constraints.keys() ^ narrowed.keys()):
+                return Excess(tool, name, "dropped" if name in constraints else "added")
+            for name, constraint in constraints.items():
+                if not constraint.covers(narrowed[name]):
+                    return Excess(tool, name, "wider")
+        return None
 
     def to_claim(self) -> dict[str, JSON]:
         """Return the ``tools`` of an ``authorization_details`` entry."""
@@ -229,22 +269,6 @@ def _read_arguments(arguments: object) -> dict[str, Constraint]:
         raise TypeError("expected an object of arguments for each tool")
     claims = cast("Mapping[str, Mapping[str, object]]", arguments)
     return {name: constraint_from_claim(claim) for name, claim in claims.items()}
-
-
-def _check_arguments(tool: str, parent: Mapping[str, Constraint], child: Mapping[str, Constraint]) -> None:
-    for name in sorted(parent.keys() ^ child.keys()):
-        side = "dropped" if name in parent else "added"
-        raise AttenuationError(
-            f"argument {_shown(name)} of tool {_shown(tool)} was {side}; name exactly the parent's arguments",
-            code="argument_not_attenuated",
-        )
-    for name, constraint in parent.items():
-        if not constraint.covers(child[name]):
-            raise AttenuationError(
-                f"argument {_shown(name)} of tool {_shown(tool)}: {type(child[name]).__name__} is not provably within "
-                f"the parent's {type(constraint).__name__}; narrow it, or repeat the parent's constraint",
-                code="argument_not_attenuated",
-            )
 
 
 def _deny(code: str, message: str, argument: str | None = None) -> NoReturn:

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Final, get_args
 
 from agent_identity.audit.findings import counted
+from agent_identity.authority import AgentRegistry
 from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal import Style, clean, columns, hanging
+from agent_identity.enforcement.agents_file import registry_path
 from agent_identity.enforcement.diagnosis import Check, examine_telemetry
 from agent_identity.enforcement.directory import refuse_clash
-from agent_identity.errors import ConfigurationError
+from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.identity import Purpose, SigningKey, TrustStore
 
 __all__ = ["register"]
@@ -30,6 +32,7 @@ LOW_DISK: Final = 100 * 1024 * 1024
 
 _MARKS: Final = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 _EPOCH_2024: Final = 1_704_067_200
+_SOON: Final = 14 * 86_400  # Seconds before an expiry in which somebody should know of it.
 
 
 def register(commands: Commands) -> None:
@@ -153,10 +156,10 @@ def examine_directory(root: Path) -> list[Check]:
     trust = _trust(root)
     store = trust if isinstance(trust, TrustStore) else None
     first = trust if isinstance(trust, Check) else _named(trust)
-    return [first, *_keys(root, store), *_modes(root), _ledger(root), _disk(root)]
+    return [first, *_keys(root, store), *_modes(root), *_agents(root, store), _ledger(root), _disk(root)]
 
 
-def _failed(name: str, error: ConfigurationError) -> Check:
+def _failed(name: str, error: ConfigurationError | TokenError) -> Check:
     """Return the finding that an error is; its way out stands behind the semicolon."""
     detail, _, cure = str(error).partition("; ")
     return Check(name, "fail", detail, cure or "restore it from a copy, or start a new directory")
@@ -202,6 +205,25 @@ def _modes(root: Path) -> Iterator[Check]:
         if path.exists() and (found := stat.S_IMODE(path.stat().st_mode)) & 0o077:
             cure = f"chmod {mode} {path}" + ("" if path is folder else ", and ask who has read it")
             yield Check(name, "warn" if path is folder else "fail", f"others can reach it (mode {found:04o})", cure)
+
+
+def _agents(root: Path, trust: TrustStore | None) -> Iterator[Check]:
+    """Look at the registry of agents, if there is one and its keys are known."""
+    path = registry_path(root)
+    if trust is None or not path.exists():
+        return
+    try:
+        registered = [row for row in AgentRegistry.load(path, trust).current() if row.status == "registered"]
+    except (ConfigurationError, TokenError) as error:
+        yield _failed("agents", error)
+        return
+    soon = sorted(row.agent.id for row in registered if row.expires_at < time.time() + _SOON)
+    if soon:
+        shown = ", ".join(soon[:10]) + (", …" if len(soon) > 10 else "")
+        cure = f"agent-identity agents add {root} AGENT --replace …"
+        yield Check("agents", "warn", f"expired, or soon: {shown}", cure)
+    else:
+        yield Check("agents", "ok", f"{counted(len(registered), 'agent')} registered")
 
 
 def _ledger(root: Path) -> Check:

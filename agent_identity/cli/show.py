@@ -122,10 +122,16 @@ def _heading(told: Story, style: Style) -> Iterator[str]:
     who = clean(told.principal or "?")
     kind = ", ".join(fact for fact in (told.principal_kind, told.provenance) if fact) or "?"
     yield f"  on behalf of {who} ({kind}) → {clean(told.agent or '?')}{owner}"
+    yield from _registered(told)
     ended = "no end recorded" if told.ended_ns is None else moment(told.ended_ns)
     yield f"  {moment(told.started_ns)} to {ended}"
     for part in told.delegations:
         yield f"  delegated {clean(' → '.join(part.agents))}: {clean(part.purpose)}"
+
+
+def _registered(told: Story) -> Iterator[str]:
+    if told.registered_for:
+        yield f"  {clean(told.agent or '?')} is registered for: {clean(told.registered_for)}"
 
 
 def _row(action: Action) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Where identity, authority, policy and evidence meet: the one place that a call must pass."""
 
 from agent_identity.enforcement.action import Action
+from agent_identity.enforcement.agents_file import register_agents
 from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.carried import Carried
 from agent_identity.enforcement.crossing import Peer, Presentation
@@ -10,4 +11,16 @@ from agent_identity.enforcement.opening import Opening
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.wrap import guarded
 
-__all__ = ["Action", "Call", "Carried", "Enforcer", "Guard", "Opening", "Peer", "Presentation", "Task", "guarded"]
+__all__ = [
+    "Action",
+    "Call",
+    "Carried",
+    "Enforcer",
+    "Guard",
+    "Opening",
+    "Peer",
+    "Presentation",
+    "Task",
+    "guarded",
+    "register_agents",
+]

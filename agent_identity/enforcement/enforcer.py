@@ -12,6 +12,7 @@ from typing import Final, Literal, ParamSpec, Self, TypeVar, final, overload
 from opentelemetry.trace import TracerProvider
 
 from agent_identity.authority import (
+    AgentRegistry,
     Chain,
     Grant,
     Limit,
@@ -22,6 +23,8 @@ from agent_identity.authority import (
     TaskRegistry,
 )
 from agent_identity.enforcement.action import Action
+from agent_identity.enforcement.admission import Admission
+from agent_identity.enforcement.agents_file import registry_path
 from agent_identity.enforcement.ambience import Ambience, attached
 from agent_identity.enforcement.carried import Carried
 from agent_identity.enforcement.crossing import Departures, Peer, Presentation
@@ -88,6 +91,10 @@ class Enforcer:
         new_key: Makes the key that holds a grant and proves its possession; by default one in memory.
         state: What processes share: revocations, spent limits, used proofs; by default in the memory of this
             process alone. Whoever passes one closes it.
+        agents: The registry of agents; without one, no agent needs to be registered. It is read again when its
+            file changes.
+        unregistered: What becomes of agents that are not in the registry: ``"deny"`` or ``"allow"``. Those that are
+            in it are bound by it in any case.
 
     Raises:
         ConfigurationError: The parts do not fit together.
@@ -114,6 +121,8 @@ class Enforcer:
         clock: Clock | None = None,
         ids: Ids | None = None,
         new_key: Callable[[], Signer] = SigningKey.generate,
+        agents: AgentRegistry | None = None,
+        unregistered: Literal["deny", "allow"] = "deny",
     ) -> None:
         issuer_name = _check_parts(mode, sealing, issuer, recorder, trust)
         time, shared = clock or SystemClock(), MemoryState() if state is None else state
@@ -133,8 +142,8 @@ class Enforcer:
             revocations=Revocations(shared, ledger, signer=issuer, issuer=issuer_name, anchors=anchor, clock=time),
         )
         self._registry = TaskRegistry()
-        source = ids or RandomIds()
-        self._tasks = Tasks(self._point, self._registry, issuer, issuer_name, anchor, source, new_key)
+        source, admission = ids or RandomIds(), _admission(self._point, agents, unregistered)
+        self._tasks = Tasks(self._point, self._registry, issuer, issuer_name, anchor, source, new_key, admission)
         self._arrivals = Arrivals(self._tasks, trust)
         self._recorded = Recorded()
         self._point.spans.examine()
@@ -142,7 +151,7 @@ class Enforcer:
         _record_policy(ledger, policy, time)
 
     @classmethod
-    def open(
+    def open(  # budget: one line for each part that users may give, and nothing else
         cls,
         directory: str | os.PathLike[str],
         *,
@@ -156,6 +165,7 @@ class Enforcer:
         state: StateStore | None = None,
         clock: Clock | None = None,
         ids: Ids | None = None,
+        agents: Literal["required", "optional"] | None = "optional",
     ) -> Self:
         """Open an enforcer on a directory; keys, trust file and ledger are created on first use.
 
@@ -173,8 +183,11 @@ class Enforcer:
             clock: See :class:`Enforcer`.
             ids: See :class:`Enforcer`.
             state: What processes share; by default files in the directory. Whoever passes one closes it.
+            agents: ``"required"``: only agents of the registry ``agents.jsonl`` in the directory may hold grants;
+                ``"optional"``: those that are in it are bound by it, others are free; ``None``: it is not read.
 
         Raises:
+            TokenError: The registry of agents does not verify.
             ConfigurationError: Keys, trust file, package or platform are unusable.
             PolicyFormatError: The policy file is malformed; nothing runs under half a policy.
             EvidenceError: The ledger cannot be written.
@@ -201,6 +214,8 @@ class Enforcer:
                 state=found.state if state is None else state,
                 clock=time,
                 ids=source,
+                agents=_registry_of(directory, agents, found.trust),
+                unregistered="deny" if agents == "required" else "allow",
             )
         opened._own_state = found.state
         return opened
@@ -617,6 +632,20 @@ def _check_choices(mode: str, sealing: str) -> None:
         raise ConfigurationError("expected mode='enforce' or mode='monitor'")
     if sealing not in ("background", "inline"):
         raise ConfigurationError("expected sealing='background' or sealing='inline'")
+
+
+def _registry_of(directory: str | os.PathLike[str], agents: str | None, trust: TrustStore) -> AgentRegistry | None:
+    if agents not in ("required", "optional", None):
+        raise ConfigurationError("expected agents='required', agents='optional' or agents=None")
+    if agents is None:
+        return None
+    return AgentRegistry.load(registry_path(directory), trust, absent="refuse" if agents == "required" else "empty")
+
+
+def _admission(point: Point, agents: AgentRegistry | None, unregistered: str) -> Admission | None:
+    if unregistered not in ("deny", "allow"):
+        raise ConfigurationError("expected unregistered='deny' or unregistered='allow'")
+    return None if agents is None else Admission(point, agents, required=unregistered == "deny")
 
 
 def _after_fork_in_child() -> None:

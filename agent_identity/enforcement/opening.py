@@ -13,6 +13,7 @@ from opentelemetry.trace import Span
 
 from agent_identity.authority import Chain, Grant, Lease, Limit, Scope, TaskRegistry, derive, issue, verify_chain
 from agent_identity.canonical import RecordValue
+from agent_identity.enforcement.admission import Admission, record_refusal
 from agent_identity.enforcement.ambience import Attachment, Process
 from agent_identity.enforcement.failures import kind_of, trouble
 from agent_identity.enforcement.handed import Handed, Recorded
@@ -20,7 +21,7 @@ from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.task import Tally, Task, task_claims
 from agent_identity.enforcement.telemetry import trace_claim
 from agent_identity.enforcement.traces import remote_parent
-from agent_identity.errors import AttenuationError, ConfigurationError, EvidenceError, NoTask
+from agent_identity.errors import AttenuationError, ConfigurationError, Denied, EvidenceError, NoTask
 from agent_identity.evidence import Entry
 from agent_identity.identity import Agent, Human, Ids, Principal, PublicKey, Service, Signer, check_id
 
@@ -51,7 +52,7 @@ class Tasks:
         anchor: Returns the trusted issuer key of a key id.
         ids: Source of ids.
         new_key: Makes the key that holds a grant.
-        state: What processes know together: proofs that were used, and tasks that have ended.
+        admission: Which agents may hold grants; None if no registry says so.
     """
 
     point: Point
@@ -61,6 +62,7 @@ class Tasks:
     anchor: Callable[[str], PublicKey]
     ids: Ids
     new_key: Callable[[], Signer]
+    admission: Admission | None = None
 
     def open_root(
         self,
@@ -75,6 +77,10 @@ class Tasks:
     ) -> Task:
         """Open a task under a fresh root grant."""
         wall = self.point.clock.wall_ns()
+        seconds = seconds_of(ttl)
+        if self.admission is not None:
+            most = self.admission.admit(agent, scope, principal=principal, parent=None, wall_ns=wall)
+            seconds = min(seconds, most)
         holder = self.new_key()
         grant = issue(
             self.issuer,
@@ -85,7 +91,7 @@ class Tasks:
             holder=holder.public_key,
             scope=scope,
             now=wall // _NS,
-            ttl=seconds_of(ttl),
+            ttl=seconds,
             max_depth=max_depth,
             id=self.ids.new(wall),
             limits=limits,
@@ -100,8 +106,11 @@ class Tasks:
         """Open a delegated part of a live task."""
         wall = self.point.clock.wall_ns()
         self.point.check(parent)
-        holder = self.new_key()
         remaining = max(1, parent.expires_at - wall // _NS)
+        if self.admission is not None:
+            most = self.admission.admit(agent, scope, principal=parent.principal, parent=parent, wall_ns=wall)
+            remaining = min(remaining, most)
+        holder = self.new_key()
         grant = derive(
             parent.chain,
             holder_of(parent),
@@ -112,23 +121,28 @@ class Tasks:
             ttl=remaining if ttl is None else min(seconds_of(ttl), remaining),
             id=self.ids.new(wall),
         )
-        chain = self._verified((*parent.chain.tokens, grant.token), grant, wall, parent.chain)
+        chain = self._verified((*parent.chain.tokens, grant.token), grant, wall, parent)
         lease = self.registry.open(grant.task_id, _deadline(chain), parent.lease, clock=self.point.clock, id=grant.id)
         return self.start(purpose, chain, holder, lease, Handed(None, parent.handed))
 
-    def _verified(self, tokens: tuple[str, ...], leaf: Grant, wall: int, verified: Chain | None) -> Chain:
+    def _verified(self, tokens: tuple[str, ...], leaf: Grant, wall: int, parent: Task | None) -> Chain:
         # Verified once here, as any other process would; after this a call costs no signature.
         chain = verify_chain(
             tokens,
             anchors=self.anchor,
-            issuer=self.issuer_name if verified is None else verified.root.issuer,
+            issuer=self.issuer_name if parent is None else parent.chain.root.issuer,
             now=wall // _NS,
             task_id=leaf.task_id,
             audience=leaf.audience,  # Its parent's, which was ours when the task was opened here.
             max_lifetime=LONGEST_TTL,
-            verified=verified,
+            verified=None if parent is None else parent.chain,
         )
-        self.point.revocations.check(chain)
+        try:
+            self.point.revocations.check(chain)
+        except Denied as denied:
+            record_refusal(self.point, denied, leaf.agent, principal=leaf.principal, parent=parent, start_ns=wall)
+            if self.point.mode == "enforce":
+                raise
         return chain
 
     def start(self, purpose: str, chain: Chain, holder: Signer | None, lease: Lease, handed: Handed) -> Task:

@@ -136,6 +136,8 @@ class Arrivals:
     def _open(self, chain: Chain, holder: Signer | None, purpose: str) -> Task:
         leaf = chain.leaf
         self.tasks.point.revocations.check(chain)
+        if self.tasks.admission is not None:
+            self.tasks.admission.check(chain)
         watch = self._watch(chain)
         if watch():
             raise NoTask("expected an open task, got one that has ended; open a new one", code="task_ended")

@@ -192,6 +192,8 @@ _ACTION: Final = _object(
         "names": _array(_ARGUMENT, 100_000),
         "result": _HMAC,
         "route": _NAME,
+        "agent": _AGENT,
+        "principal": _PRINCIPAL,
     },
 )
 _DECISION: Final = _object(
@@ -254,6 +256,13 @@ _REVOCATION: Final = _object(
     },
     {"reason": _NAME},
 )
+_REGISTRATION: Final = _object(
+    {
+        "hash": _HASH,
+        "purpose": _NAME,
+        "status": _one_of(("registered", "suspended", "retired", "orphaned")),
+    }
+)
 _APPROVAL: Final = _object(
     {"id": _UUID7, "status": _one_of(("pending", "approved", "rejected", "expired"))}, {"approver": _PRINCIPAL}
 )
@@ -270,7 +279,7 @@ _SHAPES: Final[Mapping[str, _Rule]] = {
     "intent": _shape({**_TASK, **_INTENT}, {**_TRACE, **_FINDINGS}),
     "outcome": _shape({**_TASK, **_OUTCOME}, _AFTERWARDS),
     "task_end": _shape({**_TASK, "counts": _COUNTS}, {**_TRACE, "outcome": _one_of(OUTCOMES), "error": _NAME}),
-    "registration": _shape({"agent": _AGENT}),
+    "registration": _shape({"agent": _AGENT}, {"registration": _REGISTRATION}),
     "policy": _shape({"policy": _object({"name": _NAME, "version": _NAME, "digest": _SHA256})}),
     "approval": _shape({**_TASK, "action": _ACTION, "approval": _APPROVAL}, _TRACE),
     "revocation": _shape({"revocation": _REVOCATION}),

@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 from unittest import mock
@@ -23,7 +24,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service, SigningKey, TrustStore
-from agent_identity.authority import parse_compact
+from agent_identity.authority import Registration, appended, parse_compact
 from agent_identity.canonical import encode
 from agent_identity.constraints import OneOf, Range
 from agent_identity.evidence import DigestKeys, Files, Ledger, leaf_hash, open_ledger, sign_record
@@ -250,6 +251,7 @@ def build(target: Path) -> None:
         write_json(target / "disclosures.json", disclosures(records, evidence / "keys" / "digests.jsonl"))
         write_json(target / "inclusion.json", inclusion(evidence))
         write(target / "log.tlog-proof", log_proof(evidence))
+        write(target / "agents.jsonl", agents())
 
 
 def write(path: Path, data: bytes) -> None:
@@ -372,6 +374,23 @@ def inclusion(evidence: Path) -> list[dict[str, object]]:
             if json.loads(record)["kind"] == "outcome"
         ]
     return found
+
+
+def agents() -> bytes:
+    """Return a registry in which one agent was suspended and resumed, and one retired."""
+    now, year = 1_764_000_000, 365 * 86_400
+    supervisor = Registration(
+        SUPERVISOR, purpose="pay invoices", maximum=SUPERVISOR_SCOPE, expires_at=now + year, model="example-model-1"
+    )
+    clerk = Registration(CLERK, purpose="read and pay invoices", maximum=CLERK_SCOPE, expires_at=now + year)
+    data = appended(b"", [supervisor, clerk], signer=ISSUER, trust=TRUST, now=now)
+    for later, row in (
+        (60, replace(clerk, status="suspended", reason="incident 12")),
+        (120, replace(clerk, reason="incident 12 is closed")),
+        (180, replace(supervisor, status="retired")),
+    ):
+        data = appended(data, [row], signer=ISSUER, trust=TRUST, now=now + later)
+    return data
 
 
 def log_proof(evidence: Path) -> bytes:

@@ -16,9 +16,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from agent_identity.audit import Report, check
-from agent_identity.authority import issue, sign_compact, verify_chain, verify_compact
+from agent_identity.authority import AgentRegistry, issue, sign_compact, verify_chain, verify_compact
 from agent_identity.canonical import decode_record
 from agent_identity.evidence import Attestation, check_record, leaf_hash, open_ledger, open_note
 from agent_identity.evidence.checkpoint import Checkpoint, parse_proof, parse_vkey, sign_note
@@ -65,7 +66,7 @@ def codes(report: Report) -> set[str]:
 def test_the_vectors_are_what_the_code_makes() -> None:
     """Every file comes out byte for byte as it is stored."""
     assert BUILDER.differences(HERE) == []
-    assert len(BUILDER.files_of(HERE)) == 12
+    assert len(BUILDER.files_of(HERE)) == 13
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_the_vectors_do_not_depend_on_the_machine(environment: dict[str, str], t
     command = [sys.executable, str(HERE / "build_vectors.py"), "--check"]
     given = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **environment}
     done = subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.returncode, done.stdout) == (0, "12 golden files, 0 of them changed\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "13 golden files, 0 of them changed\n"), done.stderr
 
 
 def test_the_vectors_name_no_machine_and_no_version() -> None:
@@ -193,6 +194,34 @@ def test_a_root_grant_is_issued_again() -> None:
         id=claims["jti"],
     )
     assert again.token == grant["token"]
+
+
+def test_the_registry_holds_without_our_code() -> None:
+    """Each line is a JSON string of a JWS that the issuer signed, and names the hash of the one before."""
+    key = Ed25519PublicKey.from_public_bytes(STORE.keys[0].key.raw)
+    found, before = [], None
+    for line in (HERE / "agents.jsonl").read_text().splitlines():
+        token = json.loads(line)
+        header, payload, signature = (base64.urlsafe_b64decode(part + "==") for part in token.split("."))
+        key.verify(signature, token.rpartition(".")[0].encode())
+        claims = json.loads(payload)
+        assert claims.get("prev", claims.get("hash")) == before
+        found.append((json.loads(header)["typ"], claims["seq"], claims.get("status")))
+        before = sha256(token.encode()).hexdigest()
+    registration, head = "agent-registration+jwt", "agent-registry-head+jwt"
+    assert found == [
+        (registration, 1, "registered"),
+        (registration, 2, "registered"),
+        (registration, 3, "suspended"),
+        (registration, 4, "registered"),
+        (registration, 5, "retired"),
+        (head, 5, None),
+    ]
+    registry = AgentRegistry.load(HERE / "agents.jsonl", STORE)
+    assert [(row.agent.id, row.status) for row in registry.current()] == [
+        ("invoice-supervisor", "retired"),
+        ("invoice-clerk", "registered"),
+    ]
 
 
 def test_the_envelopes_hold_the_records() -> None:

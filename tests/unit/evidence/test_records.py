@@ -54,6 +54,7 @@ OPTIONAL: dict[str, dict[str, Any]] = {
     "intent": {**TRACE, "findings": ["api_key"]},
     "outcome": {**TRACE, "findings": ["api_key", "pii/email"], "intent": UUID, "error": "ValueError"},
     "task_end": {**TRACE, "outcome": "error", "error": "ValueError"},
+    "registration": {"registration": {"hash": HEX, "purpose": "pay what is due", "status": "registered"}},
     "approval": TRACE,
 }
 """What each kind permits in addition at the top."""
@@ -82,6 +83,8 @@ def full(kind: str) -> dict[str, Any]:
             "names": ["amount:number", "a:b:string", "é\n:opaque"],
             "result": f"hmac-sha256:{HEX}",
             "route": "approval-desk",
+            "agent": TASK["agent"],
+            "principal": TASK["principal"],
         },
         "decision": {
             "rule": "limit",
@@ -443,7 +446,7 @@ PARTY = {"id": "alice", "kind": "human", "provenance": "asserted"}
         ("stream_start", ("sdk",), {"name": "x"}, f".sdk.version: {ABSENT}"),
         ("stream_end", ("end", "size"), "0", ".end.size: expected a decimal number from 1"),
         ("erasure", ("erasure", "key"), "", f".erasure.key: {IDENTIFIER}"),
-        ("revocation", ("revocation", "grant"), "", f".revocation.grant: {DIGITS}"),
+        ("revocation", ("revocation", "version"), "", ".revocation.version: expected a decimal number from 1"),
     ],
     ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",
 )

@@ -1,0 +1,153 @@
+"""Which agents may hold grants here, as the registry of agents says; asked when a task opens, never for a call."""
+
+from typing import Final, final
+
+from agent_identity.authority import MAX_TTL, AgentRegistry, Chain, Registration, Scope
+from agent_identity.canonical import RecordValue
+from agent_identity.enforcement.point import Point, decision_claim
+from agent_identity.enforcement.task import Task
+from agent_identity.enforcement.telemetry import trace_claim
+from agent_identity.errors import ConfigurationError, Denied, OutOfScope, TokenError
+from agent_identity.evidence import Entry
+from agent_identity.identity import Agent, Principal
+from agent_identity.policy import Decision, Effect
+
+__all__ = ["Admission", "record_refusal"]
+
+_NS: Final = 1_000_000_000
+_OPENING: Final = "invoke_agent"
+
+
+@final
+class Admission:
+    """Holds what is asked of an agent before a grant is made for it. Safe to use from any thread.
+
+    Args:
+        point: The enforcement point.
+        registry: The registry; looked at again whenever its file has changed.
+        required: Refuse agents that are not registered; otherwise only those that are, are bound by what is
+            registered of them.
+    """
+
+    __slots__ = ("_point", "_recorded", "_registry", "_required")
+
+    def __init__(self, point: Point, registry: AgentRegistry, *, required: bool) -> None:
+        self._point = point
+        self._registry = registry
+        self._required = required
+        self._recorded: dict[str, object] = {}
+
+    def admit(self, agent: Agent, scope: Scope, *, principal: Principal, parent: Task | None, wall_ns: int) -> int:
+        """Return how many seconds a grant of the agent may live at most.
+
+        Args:
+            agent: Who would get the grant.
+            scope: What it would permit.
+            principal: On whose behalf.
+            parent: The task that it would be a part of; None for a root grant.
+            wall_ns: Now, in nanoseconds since the Unix epoch.
+
+        Raises:
+            Denied: The registry does not permit it; the refusal is in the ledger. ``registry_unusable`` if the
+                registry cannot be read or does not verify.
+            OutOfScope: The scope goes beyond the registered maximum.
+            EvidenceError: The refusal, or the registration, could not be recorded.
+        """
+        now = wall_ns // _NS if parent is None else max(wall_ns // _NS, parent.grant.issued_at)
+        try:
+            registration = self._registration(agent, parent, now)
+            if registration is None:
+                return MAX_TTL
+            registration.check_scope(scope)
+        except Denied as denied:
+            record_refusal(self._point, denied, agent, principal=principal, parent=parent, start_ns=wall_ns)
+            if self._point.mode == "monitor":
+                return MAX_TTL
+            raise
+        self._record_use(registration, wall_ns)
+        return registration.expires_at - now
+
+    def check(self, chain: Chain) -> None:
+        """Check the agent of a chain that comes from another process, as far as the registry here knows it.
+
+        Raises:
+            Denied: The registry does not permit it.
+            OutOfScope: The scope goes beyond the registered maximum.
+            EvidenceError: The registration could not be recorded.
+        """
+        leaf = chain.leaf
+        wall = self._point.clock.wall_ns()
+        registration = self._registration(leaf.agent, None, wall // _NS)
+        if registration is not None:
+            registration.check_scope(leaf.scope)
+            self._record_use(registration, wall)
+
+    def _registration(self, agent: Agent, parent: Task | None, now: int) -> Registration | None:
+        try:
+            registry = self._registry = self._registry.renewed()
+        except (TokenError, ConfigurationError) as error:
+            raise Denied(f"the registry of agents is unusable: {error}", code="registry_unusable") from None
+        if parent is not None:
+            # Whoever delegates must still be in good standing. Agents of a chain that began elsewhere may be unknown.
+            for grant in parent.chain.grants:
+                if registry.get(grant.agent.id) is not None:
+                    registry.find(grant.agent, now=now)
+        if not self._required and registry.get(agent.id) is None:
+            return None
+        return registry.find(agent, now=now)
+
+    def _record_use(self, registration: Registration, wall_ns: int) -> None:
+        """Record a registration when it is used for the first time."""
+        mine = object()
+        if self._recorded.setdefault(registration.hash, mine) is not mine:
+            return
+        facts = {"hash": registration.hash, "purpose": registration.purpose, "status": registration.status}
+        body: dict[str, RecordValue] = {"agent": registration.agent.to_claim(), "registration": facts}
+        try:
+            self._point.ledger.append("registration", {**body, "time": {"start": str(wall_ns)}})
+        except BaseException:
+            del self._recorded[registration.hash]
+            raise
+
+
+def record_refusal(
+    point: Point, denied: Denied, agent: Agent, *, principal: Principal, parent: Task | None, start_ns: int
+) -> None:
+    """Record that an opening was refused; in monitor mode, that it would have been."""
+    monitored = point.mode == "monitor"
+    denied.decision = decision = Decision(effect=Effect.BLOCK, reason=denied.code)
+    # The agent that is asked for has no grant: it stands in the action, not among the parties of the record.
+    action: dict[str, RecordValue] = {"tool": _OPENING, "kind": "task", "agent": agent.to_claim()}
+    if parent is None:
+        body: dict[str, RecordValue] = {"attribution": "none"}
+        action["principal"] = principal.to_claim()
+    else:
+        body = dict(parent.claims)
+    span = point.spans.start(f"{_OPENING} {agent.id}", {"gen_ai.operation.name": _OPENING}, start_ns)
+    ids = trace_claim(span)
+    if ids is not None:
+        body["trace"] = ids
+    end_ns = max(point.clock.wall_ns(), start_ns)
+    argument = denied.argument if isinstance(denied, OutOfScope) else None
+    body["action"] = action
+    body["decision"] = decision_claim(decision, "audit" if monitored else "block", point.mode, argument)
+    body["time"] = {"start": str(start_ns)}
+
+    def finish(entry: Entry) -> None:
+        point.spans.finish(span, entry, end_ns)
+
+    try:
+        ended = {"start": str(start_ns), "end": str(end_ns)}
+        if monitored:
+            intent = point.ledger.append("intent", body).id
+            body |= {"intent": intent, "outcome": "success", "time": ended}
+        else:
+            body |= {"outcome": "denied", "error": denied.code, "time": ended}
+        denied.reference = point.ledger.append("outcome", body, after=finish).id
+    except BaseException:
+        point.spans.abandon(span)
+        raise
+    if parent is not None:
+        if monitored:
+            parent.tally.intent()
+        parent.tally.outcome(of_intent=monitored)

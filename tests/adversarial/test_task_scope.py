@@ -21,6 +21,7 @@ import pytest
 from opentelemetry import baggage, propagate, trace
 from opentelemetry import context as otel
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.context import Context
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -907,3 +908,15 @@ def test_ac_34_a_fork_inside_a_body_has_one_outcome(tmp_path: Path, mode: str) -
         assert len([record for record in records if record["kind"] == "task_end"]) == (way != "outside")
         report = check(tmp_path / way)
         assert {p.code for p in report.findings} <= ({"allowed_without_task"} if way == "outside" else set())
+
+
+def test_ac_41_a_block_left_in_a_copied_context_leaves_the_original_alone(world: Any) -> None:
+    """A copy of the context knows the block as well, and cannot take it off where it was entered."""
+    opening = world.task(OPEN)
+    task = opening.__enter__()
+    contextvars.copy_context().run(opening.__exit__, None, None, None)
+    assert not task.lease.live
+    assert world.enforcer.current_task is task  # Ended, and so refused; the context is the caller's to leave.
+    with world.refused("task_ended", NoTask):
+        world.tool()(1)
+    otel.attach(Context())

@@ -576,7 +576,7 @@ def test_what_a_refused_attestation_says(
 
 def test_an_envelope_that_is_no_json_says_where() -> None:
     """The parser's own words are passed on."""
-    with pytest.raises(VerificationError, match=r"^malformed attestation: unexpected .*line 1 column") as refused:
+    with pytest.raises(VerificationError, match=r"^malformed attestation: .+ line 1 ") as refused:
         Attestation.from_envelope(b"{")
     assert refused.value.code == "bad_attestation"
 

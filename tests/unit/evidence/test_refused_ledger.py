@@ -16,8 +16,10 @@ from agent_identity.evidence.digests import DigestKeys
 from agent_identity.evidence.files import Files
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.ledger import Ledger
+from agent_identity.evidence.log import DirectoryLog, Head
 from agent_identity.evidence.mac import LedgerKey
 from agent_identity.evidence.stream_writer import StreamWriter, settle, settled_size
+from agent_identity.identity import SigningKey
 
 BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}
 FULL = os.strerror(errno.ENOSPC)
@@ -406,3 +408,48 @@ def test_the_oldest_digest_key_is_forgotten_first(
     assert files.calls == []
     keys.digest("old", b"")
     assert "read" in files.calls
+
+
+def directory_log(folder: Path, files: Files, *, durable: bool = False) -> DirectoryLog:
+    """Return a log in a folder of its own."""
+    (folder / "log").mkdir()
+    signer, key = SigningKey.from_seed(b"r" * 32), LedgerKey(b"k" * 32)
+    return DirectoryLog(files, Layout.of(folder), key, signer=signer, origin="ledger.example/log", durable=durable)
+
+
+def test_a_contradicted_log_has_a_code_of_its_own(tmp_path: Path) -> None:
+    """Whoever commits to it can tell a contradiction from a full disk, the first time and later."""
+    log = directory_log(tmp_path, Files())
+    head = Head("01957a3f-4e23-7b01-a9d1-0000000000a1", 1, bytes(32))
+    log.commit([head])
+    (tmp_path / "log" / "entries.jsonl").write_bytes(b"")
+    message = CONTINUE.format("a log that was cut") + KEEP
+    for _ in range(2):
+        check_refusal(lambda: log.commit([head]), EvidenceError, "log_contradicted", message)
+    log.close()
+
+
+def test_foreign_bytes_have_the_code_of_a_contradiction(tmp_path: Path) -> None:
+    """They are as bad, but the log goes on once it is repaired."""
+    log = directory_log(tmp_path, Files())
+    entries = tmp_path / "log" / "entries.jsonl"
+    entries.write_bytes(b"text\n")
+    message = (
+        "expected a log written with this directory's key, got other bytes at offset 0; "
+        "nothing is sealed until log/entries.jsonl is repaired"
+    )
+    check_refusal(lambda: log.read_heads(()), EvidenceError, "log_contradicted", message)
+    entries.write_bytes(b"")
+    assert log.read_heads(()) == {}
+    log.forget("a stream that it never had")
+    log.close()
+
+
+@pytest.mark.parametrize(("durable", "syncs"), [(True, (1, 2)), (False, (0, 0))])
+def test_a_durable_log_is_on_the_disk(tmp_path: Path, faulty: type, durable: bool, syncs: tuple[int, int]) -> None:
+    """Entries, checkpoint and the folder that names it are synced, or none of them."""
+    files = faulty()
+    log = directory_log(tmp_path, files, durable=durable)
+    log.commit([Head("01957a3f-4e23-7b01-a9d1-0000000000a1", 1, bytes(32))])
+    assert (files.calls.count("fdatasync"), files.calls.count("fsync")) == syncs
+    log.close()

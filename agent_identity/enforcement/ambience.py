@@ -49,6 +49,10 @@ class Ambience:
         """Return a copy of a context (default: the current one) that holds the task."""
         return otel.set_value(self._key, task, context)
 
+    def without_task(self) -> Context:
+        """Return a copy of the current context in which no task of this enforcer is open."""
+        return otel.set_value(self._key, None)
+
     def bind(self, function: Callable[P, R]) -> Callable[P, R]:
         """Return the function bound to the context of now, for threads, executors and callbacks."""
         captured = otel.get_current()

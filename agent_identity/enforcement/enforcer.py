@@ -10,7 +10,8 @@ from typing import Final, Literal, ParamSpec, Self, TypeVar, final, overload
 
 from opentelemetry.trace import TracerProvider
 
-from agent_identity.authority import Scope, TaskRegistry
+from agent_identity.authority import Scope, TaskRegistry, TokenSource
+from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.action import Action
 from agent_identity.enforcement.ambience import Ambience
 from agent_identity.enforcement.directory import open_directory
@@ -71,6 +72,8 @@ class Enforcer:
         clock: Source of time.
         ids: Source of ids.
         new_key: Makes the key that holds a grant and proves its possession; by default one in memory.
+        tokens: Where :meth:`Task.token` gets tokens for other services, such as
+            :class:`agent_identity.tokens.TokenExchange`.
 
     Raises:
         ConfigurationError: The parts do not fit together.
@@ -93,6 +96,7 @@ class Enforcer:
         clock: Clock | None = None,
         ids: Ids | None = None,
         new_key: Callable[[], Signer] = SigningKey.generate,
+        tokens: TokenSource | None = None,
     ) -> None:
         issuer_name = _check_parts(mode, sealing, issuer, recorder, trust)
         time = clock or SystemClock()
@@ -108,16 +112,12 @@ class Enforcer:
             mode=mode,
             inline=sealing == "inline",
         )
-
-        def anchor(thumbprint: str) -> PublicKey:
-            return trust.find(thumbprint, "issuer", at=time.wall_ns() // 1_000_000_000)
-
         self._registry = TaskRegistry()
-        self._tasks = Tasks(self._point, self._registry, issuer, issuer_name, anchor, ids or RandomIds(), new_key)
+        anchor, source = _anchor(trust, time), ids or RandomIds()
+        self._tasks = Tasks(self._point, self._registry, issuer, issuer_name, anchor, source, new_key, tokens)
         self._closed = False
-        self._point.spans.examine()
         _ENFORCERS.add(self)
-        _record_policy(ledger, policy, time)
+        _begin(self._point)
 
     @classmethod
     def open(
@@ -133,6 +133,7 @@ class Enforcer:
         sealing: Literal["background", "inline"] = "background",
         clock: Clock | None = None,
         ids: Ids | None = None,
+        tokens: TokenSource | None = None,
     ) -> Self:
         """Open an enforcer on a directory; keys, trust file and ledger are created on first use.
 
@@ -149,6 +150,7 @@ class Enforcer:
             sealing: See :class:`Enforcer`.
             clock: See :class:`Enforcer`.
             ids: See :class:`Enforcer`.
+            tokens: See :class:`Enforcer`.
 
         Raises:
             ConfigurationError: Keys, trust file, package or platform are unusable.
@@ -173,6 +175,7 @@ class Enforcer:
                 sealing=sealing,
                 clock=time,
                 ids=source,
+                tokens=tokens,
             )
         except BaseException:
             found.ledger.close()
@@ -347,9 +350,10 @@ class Enforcer:
         return self._point.ambience.bind(function)
 
     def close(self) -> None:
-        """End all tasks, seal the ledger and close it; idempotent."""
+        """End all tasks, drop their tokens, seal the ledger and close it; idempotent."""
         self._closed = True
         self._registry.end_all()
+        self._tasks.desk.close()
         self._point.ledger.close()
 
     def __enter__(self) -> Self:
@@ -391,6 +395,10 @@ def _check_parts(mode: str, sealing: str, issuer: Signer, recorder: Signer, trus
     return trust.issuer
 
 
+def _anchor(trust: TrustStore, clock: Clock) -> Callable[[str], PublicKey]:
+    return lambda thumbprint: trust.find(thumbprint, "issuer", at=clock.wall_ns() // 1_000_000_000)
+
+
 def _after_fork_in_child() -> None:
     for enforcer in list(_ENFORCERS):
         enforcer.after_fork_in_child()
@@ -400,10 +408,12 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, whe
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def _record_policy(ledger: Ledger, policy: Policy | None, clock: Clock) -> None:
-    if policy is None:
-        return
-    ledger.append("policy", {"policy": policy_claim(policy), "time": {"start": str(clock.wall_ns())}})
+def _begin(point: Point) -> None:
+    """Look at what spans will go to, and record the policy in force."""
+    point.spans.examine()
+    if point.policy is not None:
+        time: dict[str, RecordValue] = {"start": str(point.clock.wall_ns())}
+        point.ledger.append("policy", {"policy": policy_claim(point.policy), "time": time})
 
 
 def _name(function: object) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
 from typing import Final, final
@@ -11,12 +11,13 @@ from typing import Final, final
 from opentelemetry import trace
 from opentelemetry.trace import Span
 
-from agent_identity.authority import Chain, Grant, Scope, TaskRegistry, derive, issue, verify_chain
+from agent_identity.authority import Chain, Grant, Scope, TaskRegistry, TokenSource, derive, issue, verify_chain
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.ambience import Attachment
 from agent_identity.enforcement.failures import kind_of
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.task import Tally, Task, task_claims
+from agent_identity.enforcement.task_tokens import REVOKE_SECONDS, TokenDesk
 from agent_identity.enforcement.telemetry import trace_claim
 from agent_identity.errors import ConfigurationError, EvidenceError, NoTask
 from agent_identity.evidence import Entry
@@ -46,6 +47,8 @@ class Tasks:
         anchor: Returns the trusted issuer key of a key id.
         ids: Source of ids.
         new_key: Makes the key that holds a grant.
+        tokens: Where tokens for other services come from.
+        desk: Where tasks get them.
     """
 
     point: Point
@@ -55,6 +58,12 @@ class Tasks:
     anchor: Callable[[str], PublicKey]
     ids: Ids
     new_key: Callable[[], Signer]
+    tokens: TokenSource | None
+    desk: TokenDesk = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Also after a fork: the tokens so far are the parent's.
+        object.__setattr__(self, "desk", TokenDesk(self.point, self.tokens, self.ids))
 
     def open_root(
         self, purpose: str, principal: Principal, agent: Agent, scope: Scope, *, ttl: timedelta, max_depth: int
@@ -128,11 +137,13 @@ class Tasks:
             tally=Tally(),
             claims=task_claims(chain, deadline),
             close=_end_lease,
+            tokens=self.desk.open(),
         )
 
 
 def _end_lease(task: Task) -> None:
     task.lease.end()
+    task.tokens.drop()
 
 
 def _seconds(ttl: timedelta) -> int:
@@ -248,13 +259,15 @@ class Opening:
             self._point.ledger.drain(DRAIN_SECONDS)
         except EvidenceError:
             _LOG.warning("the spans of a task are still being signed; they will follow")
+        if self._task is not None:
+            self._task.tokens.settle(REVOKE_SECONDS)
 
     def _finish(self, error: BaseException | None) -> bool:
         """End the authority first, then record the end; return whether there is evidence to wait for."""
         task = self._task
         if task is None:
             return False
-        task.lease.end()
+        _end_lease(task)
         if self._attachment is not None:
             self._attachment.release()
         point, span = self._point, self._span

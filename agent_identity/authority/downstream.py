@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Literal, NoReturn, SupportsIndex, final
 
 from agent_identity.authority.exchange import IssuedToken
-from agent_identity.authority.jwts import check_url, dpop_proof
+from agent_identity.authority.jwts import check_method, check_nonce, check_url, dpop_proof
 from agent_identity.authority.registry import Lease
 from agent_identity.identity import Clock
 
@@ -87,6 +87,10 @@ class DownstreamToken:
             ValueError: Method, URL or nonce is malformed.
         """
         check_url(url.partition("#")[0] if type(url) is str else url, "the URL of a request")
+        check_method(method)
+        if nonce is not None:
+            check_nonce(nonce)
+        # Whatever raises has raised by now: no frame of a traceback holds the value.
         value, key = self.value, self._issued.key
         if key is None:
             return {"Authorization": f"Bearer {value}"}

@@ -192,14 +192,23 @@ def dpop_proof(
     Raises:
         ValueError: Method, URL or nonce is malformed.
     """
-    if not method or not _METHOD.issuperset(method):
-        raise ValueError("expected an HTTP method in upper case, such as 'GET'")
-    claims: dict[str, JSON] = {"htm": method, "htu": _target(url), "iat": now, "jti": id}
+    claims: dict[str, JSON] = {"htm": check_method(method), "htu": _target(url), "iat": now, "jti": id}
     if token is not None:
         claims["ath"] = b64url_encode(hashlib.sha256(token.encode("ascii")).digest())
     if nonce is not None:
         claims["nonce"] = check_nonce(nonce)
     return sign_jwt(DPOP_TYPE, claims, key, header={"jwk": dict(key.to_jwk())})
+
+
+def check_method(method: str) -> str:
+    """Return the method of a request.
+
+    Raises:
+        ValueError: It is not in upper case.
+    """
+    if not method or not _METHOD.issuperset(method):
+        raise ValueError("expected an HTTP method in upper case, such as 'GET'")
+    return method
 
 
 def check_nonce(nonce: str) -> str:

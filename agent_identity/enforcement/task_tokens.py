@@ -183,7 +183,7 @@ class TaskTokens:
         clock = self._desk.point.clock
         with self._lock:
             cached = self._cached.get(key)
-            if cached is not None and task.lease.live:
+            if cached is not None:
                 fresh = clock.wall_ns() // _NS < cached.renew_wall
                 if fresh and clock.monotonic_ns() < cached.renew_monotonic_ns and _lives(task, self._desk.point):
                     return cached.token
@@ -315,7 +315,7 @@ class TaskTokens:
             self._cached, self._revokes = {}, []
             return
         with self._lock:
-            self._cached = {}
+            self._cached, self._keys = {}, {}
             revokes, self._revokes = [revoke for _, revoke in self._revokes], []
             if not revokes:
                 return

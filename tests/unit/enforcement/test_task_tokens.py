@@ -647,12 +647,15 @@ def test_proof_keys_belong_to_the_task(opened: Opened) -> None:
     """One key for each task and algorithm, and none for two tasks."""
     source = Source()
     world = opened(tokens=source)
+    keys = []
     for _ in range(2):
         with world.task(OPEN) as task:
             ask(task)
             ask(task, audience="other")
-    keys = [order.proof_key("EdDSA") for order in source.orders]
-    assert keys[0] is keys[1] is source.orders[0].proof_key("EdDSA")
+            orders = source.orders[-2:]
+            assert orders[0].proof_key("EdDSA") is orders[1].proof_key("EdDSA")
+            assert orders[0].new_id() != orders[1].new_id()
+            keys.append(orders[0].proof_key("EdDSA"))
     assert len({id(key) for key in keys}) == 2
     assert source.orders[0].proof_key("ES256").algorithm == "ES256"
 

@@ -5,7 +5,6 @@ tools once. Those that test the package as users get it (tests, lowest, build) m
 """
 
 import functools
-import json
 import os
 import re
 import shutil
@@ -159,7 +158,15 @@ def bench(session: nox.Session) -> None:
 
 @here
 def thorough(session: nox.Session) -> None:
-    """Every property with 20,000 examples (on demand: hours)."""
+    """Chain surgery and attenuation a million times, then every property with 20,000 examples (on demand: hours)."""
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        "--timeout=0",
+        "tests/adversarial/test_surgery.py",
+        env={"AGENT_IDENTITY_TRIALS": "1000000"},
+    )
     session.run(
         "python",
         "-m",
@@ -173,17 +180,17 @@ def thorough(session: nox.Session) -> None:
     )
 
 
+@nox.session(python="3.11")
+def fuzz(session: nox.Session) -> None:
+    """Feed what strangers send from a coverage-guided fuzzer (on demand: ten minutes for each target)."""
+    session.install("atheris>=3,<4", ".[all]")
+    session.run("python", "tests/fuzz/run.py", *session.posargs)
+
+
 @here
 def mutants(session: nox.Session) -> None:
-    """How many small changes of authority and evidence their tests notice (on demand: long)."""
-    published = os.environ.get("AGENT_IDENTITY_VECTORS") or str(ROOT.parent / "shared" / "vectors")
-    environment = {**FEW, "AGENT_IDENTITY_VECTORS": published}  # mutmut runs a copy of the tree.
-    session.run("mutmut", "run", *session.posargs, env=environment)
-    session.run("mutmut", "results")
-    session.run("mutmut", "export-cicd-stats")
-    counts = json.loads((ROOT / "mutants" / "mutmut-cicd-stats.json").read_text(encoding="utf-8"))
-    killed, survived = counts["killed"] + counts["timeout"], counts["survived"] + counts["no_tests"]
-    session.log(f"mutants noticed: {killed} of {killed + survived} ({100 * killed / max(killed + survived, 1):.1f} %)")
+    """How many small changes of authority and evidence their tests notice (on demand: hours; or name some groups)."""
+    session.run("python", "tools/mutants.py", *session.posargs)
 
 
 def _built(session: nox.Session, *options: str) -> Path:

@@ -25,6 +25,7 @@ __all__ = [
     "PolicyBlocked",
     "PolicyFormatError",
     "Routed",
+    "StateError",
     "TokenError",
     "VerificationError",
 ]
@@ -108,7 +109,7 @@ class OutOfScope(Denied):
 
 
 class LimitExceeded(Denied):
-    """A limit on uses or sums of the task is exhausted."""
+    """A limit of the task does not allow the call: it is exhausted, or the call's amount cannot be counted."""
 
     default_code = "limit_exceeded"
 
@@ -175,6 +176,15 @@ class EvidenceError(AgentIdentityError):
     """The action could not be recorded and therefore did not happen."""
 
     default_code = "evidence_unavailable"
+
+
+class StateError(AgentIdentityError):
+    """The shared state cannot be asked (``state_unavailable``) or takes no more (``state_full``).
+
+    Whoever gets it does not know, and must refuse: a used proof or a spent limit may be what could not be seen.
+    """
+
+    default_code = "state_unavailable"
 
 
 class PolicyFormatError(AgentIdentityError, ValueError):

@@ -15,6 +15,7 @@ PACKAGE = "agent_identity"
 # Library → the modules, and with them everything below them, that may import it. The longest prefix decides.
 IMPORTERS: dict[str, tuple[str, ...]] = {
     "cryptography": ("identity",),
+    "joserfc": ("identity.jwks",),
     "langchain": ("integrations.langchain",),
     "langchain_core": ("integrations.langchain",),
     "langgraph": ("integrations.langchain",),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple, TypeAlias, cast, final
 
 from agent_identity.audit.chain_check import Delegations, Use
-from agent_identity.audit.findings import Findings, Place
+from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.patterns import Pattern, Patterns, Slots
 from agent_identity.audit.shapes import RecordReader
 
@@ -159,7 +159,8 @@ class Calls:
         findings.counts.update(self._outcomes)
         findings.counts["unknown"] += len(self._left)
         self._delegations.check_counts(_LINKS)
-        findings.done(_LINKS, f"{findings.kinds['intent']} intents, {findings.kinds['outcome']} outcomes")
+        intents, outcomes = findings.kinds["intent"], findings.kinds["outcome"]
+        findings.done(_LINKS, f"{counted(intents, 'intent')}, {counted(outcomes, 'outcome')}")
 
     def _take_call(self, record: Mapping[str, object], use: Use | None, place: Place) -> None:
         action = cast("dict[str, str]", record["action"])

@@ -9,7 +9,7 @@ from typing import Final, cast, final
 
 import orjson
 
-from agent_identity.audit.findings import Findings, Place
+from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.authority import MAX_TTL, SKEW, Chain, Grant, token_hash, verify_chain
 from agent_identity.errors import AttenuationError, TokenError
 from agent_identity.identity import PublicKey, TrustStore
@@ -182,9 +182,9 @@ class Delegations:
         if self._trust is None:
             self._findings.skip(self._step, "no trusted keys")
         elif unjudged and absent:
-            self._findings.skip(self._step, f"{judged} chains verified, {unjudged} not checked: {absent}")
+            self._findings.skip(self._step, f"{counted(judged, 'chain')} verified, {unjudged:,} not checked: {absent}")
         else:
-            self._findings.done(self._step, f"{judged} chains verified")
+            self._findings.done(self._step, f"{counted(judged, 'chain')} verified")
 
     def check_counts(self, step: int) -> None:
         """Compare what the ends of tasks state with what is there; more may be there, from other threads."""
@@ -193,7 +193,8 @@ class Delegations:
                 self._findings.add(
                     step,
                     "counts_disagree",
-                    f"expected {use.stated_intents} intents and {use.stated_outcomes} outcomes of the task, "
+                    f"expected {counted(use.stated_intents, 'intent')} and "
+                    f"{counted(use.stated_outcomes, 'outcome')} of the task, "
                     f"got {use.intents} and {use.outcomes}",
                     use.end,
                 )

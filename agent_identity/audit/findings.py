@@ -18,7 +18,7 @@ from agent_identity.audit.report import (
     TrustBasis,
 )
 
-__all__ = ["CODES", "MAX_KEPT", "NOWHERE", "Findings", "Place"]
+__all__ = ["CODES", "MAX_KEPT", "NOWHERE", "Findings", "Place", "counted"]
 
 MAX_KEPT: Final = 1_000
 """Problems that a report shows; all are counted."""
@@ -38,12 +38,14 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "bad_signature": "contradicted",
         "wrong_origin": "contradicted",
         "rolled_back": "contradicted",
+        "log_missing": "contradicted",
         # The log.
         "unreadable": "cannot_tell",
         "log_malformed": "contradicted",
         "log_cut": "contradicted",
         "log_changed": "contradicted",
         "log_shrank": "contradicted",
+        "log_lost": "contradicted",
         "log_unsealed": "notice",
         "log_ahead": "incomplete",
         # The streams.
@@ -122,6 +124,18 @@ class Place(NamedTuple):
 
 NOWHERE: Final = Place()
 """For problems of the whole source."""
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, as people write it.
+
+    Args:
+        number: How many.
+        noun: One of them, in English.
+    """
+    if number != 1:
+        noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun}"
 
 
 @final

@@ -5,7 +5,7 @@ from typing import Final, TypeAlias, final
 
 from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.chain_check import Delegations
-from agent_identity.audit.findings import Findings, Place
+from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import SignedLog, check_log
 from agent_identity.audit.stream_check import StreamCheck, Visit
 from agent_identity.evidence.streams import LedgerReader
@@ -97,7 +97,7 @@ class LedgerCheck:
         self._conclude(log, streams, missing)
         self._count(log, streams)
         self._check_completeness(streams, {name: log.heads[name].last_size for name in sorted(missing)})
-        findings.done(_ALL, f"{len(streams)} streams{', as of this checkpoint' if log.proved else ''}")
+        findings.done(_ALL, f"{counted(len(streams), 'stream')}{', as of this checkpoint' if log.proved else ''}")
 
     def _read(self, stream: StreamCheck, done: int, total: int, progress: Progress | None) -> int:
         offset = 0
@@ -119,12 +119,16 @@ class LedgerCheck:
             for step in range(_RECORDS, _ALL):
                 findings.skip(step, "there are no records")
             return
-        detail = f"{sum(stream.sealed for stream in streams.values())} of {records} records in {len(streams)} streams"
+        sealed = sum(stream.sealed for stream in streams.values())
+        detail = f"{sealed:,} of {counted(records, 'record')} in {counted(len(streams), 'stream')}"
         if log.proved:
+            if not any(stream.committed for stream in streams.values()) and not missing:
+                message = f"expected records that the log commits to, got {records:,} that it does not know yet"
+                findings.add(_HEADS, "nothing_to_verify", f"{message}; nothing proves them")
             findings.done(_HEADS, detail)
         else:
             findings.skip(_HEADS, f"{detail} fit the log, but no trusted signature proves the log")
-        findings.done(_RECORDS, f"{records} records")
+        findings.done(_RECORDS, counted(records, "record"))
         self._calls.finish()
         self._delegations.settle(absent="a stream is missing" if missing else None)
         findings.skip(_ARGUMENTS, "the ledger holds keyed digests of them")
@@ -150,8 +154,8 @@ class LedgerCheck:
     def _check_completeness(self, streams: Mapping[str, StreamCheck], missing: Mapping[str, int]) -> None:
         findings = self._findings
         for name, size in missing.items():
-            message = f"expected the stream with {size} records, which the log commits to, got none; it was removed"
-            findings.add(_ALL, "stream_missing", message, Place(stream=name))
+            what = f"the stream with {counted(size, 'record')}, which the log commits to"
+            findings.add(_ALL, "stream_missing", f"expected {what}, got none; it was removed", Place(stream=name))
         for stream in streams.values():
             self._check_end(stream)
         for name, found in self._calls.recovered.items():
@@ -166,7 +170,9 @@ class LedgerCheck:
             return
         unsealed = stream.lines - stream.committed
         if stream.lines and not stream.committed:
-            message = f"expected the log to commit to the stream, got {stream.lines} records that nothing proves"
+            message = (
+                f"expected the log to commit to the stream, got {counted(stream.lines, 'record')} that nothing proves"
+            )
             findings.add(_ALL, "stream_unknown", message, place)
         elif unsealed > 0:
             message = f"expected a seal over all records, got {unsealed} after the last one; nothing proves them"
@@ -185,7 +191,8 @@ class LedgerCheck:
         self._findings.add(
             _ALL,
             "recovered",
-            f"its process died; a later start found {found['size']} records, {found['sealed_before']} of them sealed",
+            f"its process died; a later start found {counted(int(found['size']), 'record')}, "
+            f"{int(found['sealed_before']):,} of them sealed",
             place,
         )
 

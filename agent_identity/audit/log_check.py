@@ -4,12 +4,12 @@ import struct
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
-from agent_identity.audit.findings import Findings, Place
+from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.checkpoint import Checkpoint, open_note
-from agent_identity.evidence.log import Head, unverified_checkpoint
+from agent_identity.evidence.log import Head, loss_entry, unverified_checkpoint
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.streams import LedgerReader
 from agent_identity.identity import TrustedKey, TrustStore
@@ -19,6 +19,9 @@ __all__ = ["Heads", "SignedLog", "check_log"]
 _TRUST: Final = 1
 _LOG: Final = 2
 _HEAD: Final = struct.Struct(">Q32s")
+
+_Opened: TypeAlias = tuple[Checkpoint | None, tuple[TrustedKey, ...]]
+_UNKNOWN: Final[_Opened] = (None, ())
 
 
 @final
@@ -79,8 +82,15 @@ def check_log(
         findings: Takes what is found.
         earlier: A checkpoint of this log that was kept elsewhere.
     """
+    removed = reader.log_was_removed()  # Before the checkpoint is read, because a process may be making it just now.
     note = reader.checkpoint()
-    checkpoint, signers = _open_checkpoint(note, trust, findings, "the checkpoint of the ledger")
+    if note is None and removed:
+        message = "expected log/checkpoint, which is made before all that is here, got none; the log was removed"
+        findings.add(_TRUST, "log_missing", message)
+        opened = _UNKNOWN
+    else:
+        opened = _open_checkpoint(note, trust, findings, "the checkpoint of the ledger")
+    checkpoint, signers = opened
     anchors = [] if checkpoint is None else [checkpoint]
     if earlier is not None:
         kept, kept_by = _open_checkpoint(earlier, trust, findings, "the checkpoint kept elsewhere")
@@ -95,31 +105,40 @@ def check_log(
     return SignedLog(heads, derived and bool(signers), signers)
 
 
-def _open_checkpoint(
-    note: bytes | None, trust: TrustStore | None, findings: Findings, what: str
-) -> tuple[Checkpoint | None, tuple[TrustedKey, ...]]:
+def _open_checkpoint(note: bytes | None, trust: TrustStore | None, findings: Findings, what: str) -> _Opened:
     if note is None:
         findings.add(
             _TRUST, "no_checkpoint", f"expected {what} at log/checkpoint, got none; nothing proves the records"
         )
-        return None, ()
+        return _UNKNOWN
     try:
         checkpoint = unverified_checkpoint(note)
     except VerificationError as error:
         findings.add(_TRUST, "bad_checkpoint", f"{what}: {error}")
-        return None, ()
+        return _UNKNOWN
     if trust is None:
         return checkpoint, ()
     keys = [trusted for trusted in trust.keys if trusted.purpose == "recorder"]
+    other = _other_log(trust, checkpoint)
     try:
         signed_by = open_note(note, {checkpoint.origin: [trusted.key for trusted in keys]}).signers
     except VerificationError as error:
         code = error.code if error.code in {"bad_signature", "unknown_key"} else "bad_checkpoint"
-        findings.add(_TRUST, code, f"{what}: {error}")
+        findings.add(_TRUST, code, f"{what}: {(code == 'unknown_key' and other) or error}")
         return checkpoint, ()
-    if trust.origin is not None and checkpoint.origin != trust.origin:
-        findings.add(_TRUST, "wrong_origin", f"expected {what} to be of the trusted origin, got one of another log")
+    if other:
+        findings.add(_TRUST, "wrong_origin", f"{what}: {other}")
     return checkpoint, tuple(trusted for trusted in keys if trusted.key in signed_by)
+
+
+def _other_log(trust: TrustStore, checkpoint: Checkpoint) -> str:
+    """Return the advice where a trust file belongs to another log, and nothing where it does not."""
+    if trust.origin in (None, checkpoint.origin):
+        return ""
+    return (
+        f"this trust file is for the log {trust.origin!a}, the evidence is of the log {checkpoint.origin!a}; "
+        "take the trust file that was kept of that log"
+    )
 
 
 @final
@@ -146,6 +165,10 @@ class _Derivation:
 
     def _keep(self, entry: bytes, line: int, origin: str) -> None:
         place = Place(line=line)
+        if entry == loss_entry(origin):
+            message = "the log lost its checkpoint here; what stood in it is not known, and records may be missing"
+            self._findings.add(_LOG, "log_lost", message, place)
+            return
         try:
             head, named = Head.from_entry(entry)
         except ValueError as error:
@@ -175,20 +198,22 @@ class _Derivation:
         if anchor is self._checkpoint:
             self.whole = False
             self._findings.add(
-                _LOG, "log_changed", f"expected the {anchor.size} entries that the checkpoint covers, got others"
+                _LOG,
+                "log_changed",
+                f"expected the {counted(anchor.size, 'entry')} that the checkpoint covers, got others",
             )
         else:
             self._findings.add(
                 _TRUST,
                 "rolled_back",
-                f"expected the {anchor.size} entries of the checkpoint kept elsewhere, got others",
+                f"expected the {counted(anchor.size, 'entry')} of the checkpoint kept elsewhere, got others",
             )
 
     def finish(self) -> None:
         for anchor in self._anchors:
             if anchor.size <= self.tree.size:
                 continue
-            got = f"expected at least {anchor.size} entries in the log, got {self.tree.size}"
+            got = f"expected at least {counted(anchor.size, 'entry')} in the log, got {self.tree.size:,}"
             if anchor is self._checkpoint:
                 self.whole = False
                 self._findings.add(_LOG, "log_cut", f"{got}; the checkpoint proves that there were more")
@@ -220,10 +245,14 @@ def _derive(
     unsealed = log.tree.size - covered
     if unsealed > 0:
         findings.counts["log_unsealed"] = unsealed
-        findings.add(_LOG, "log_unsealed", f"{unsealed} entries of the log follow its checkpoint and prove nothing yet")
+        findings.add(
+            _LOG,
+            "log_unsealed",
+            f"behind its checkpoint, the log has {counted(unsealed, 'entry')}; nothing proves that yet",
+        )
     if log.ahead:
         message = "expected a checkpoint over all that the log names, got an older one that was put back or left behind"
         findings.add(_LOG, "log_ahead", message)
     if checkpoint is not None:
-        findings.done(_LOG, f"{covered} entries")
+        findings.done(_LOG, counted(covered, "entry"))
     return log.heads, log.whole and checkpoint is not None

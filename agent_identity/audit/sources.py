@@ -10,7 +10,7 @@ from typing import BinaryIO, Final, TypeAlias, cast, final
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.otlp import ByteLines
-from agent_identity.identity import TrustStore
+from agent_identity.identity import TrustStore, check_path
 
 __all__ = [
     "Counted",
@@ -52,9 +52,13 @@ def directory_of(source: object) -> str | None:
     """Return the evidence directory that a source names, or ``None`` if it names something else.
 
     Its ``ledger`` folder stands for the directory as well.
+
+    Raises:
+        ConfigurationError: It is no path that the system can be asked for.
     """
     if not isinstance(source, str | os.PathLike):
         return None
+    check_path(cast("PathLike", source))
     root = Path(cast("PathLike", source)).absolute()
     if not root.is_dir():
         return None
@@ -80,7 +84,7 @@ def size_of_files(sources: Sequence[PathLike | ByteLines]) -> int:
 def _size(path: PathLike) -> int:
     try:
         return Path(path).stat().st_size
-    except OSError:
+    except (OSError, ValueError):
         return 0
 
 
@@ -96,6 +100,7 @@ def opened(source: PathLike | ByteLines) -> Generator[ByteLines]:
     elif source == STANDARD_INPUT:
         yield _standard_input()
     else:
+        check_path(source)
         try:
             file = open(source, "rb", buffering=_BUFFER)  # noqa: PTH123, SIM115  The path may be any that open() takes.
         except OSError as error:

@@ -8,7 +8,7 @@ from typing import Final, cast, final
 from agent_identity.audit.attestations import ATTESTATION, OURS, open_record
 from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.coverage import CoverageTable, is_tool_call
-from agent_identity.audit.findings import Findings, Place
+from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.shapes import RecordReader
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.envelope import Attestation
@@ -114,14 +114,14 @@ class SpansCheck:
         if self._trust is None:
             findings.add(_SIGNED, "no_trust", "expected trusted keys, got none; pass the trust file of the recorder")
         elif not counts["records"]:
-            message = f"expected spans with signed records, got none among {counts['spans']} spans"
+            message = f"expected spans with signed records, got none among {counted(counts['spans'], 'span')}"
             findings.add(_SIGNED, "nothing_to_verify", message)
         else:
             for step in (_SIGNED, _FORM, _SPAN, _COPY):
-                findings.done(step, f"{counts['records']} records")
-            findings.done(_ONCE, f"{counts['records']} records, {counts['duplicates']} of them again")
+                findings.done(step, counted(counts["records"], "record"))
+            findings.done(_ONCE, f"{counted(counts['records'], 'record')}, {counts['duplicates']:,} of them again")
             self._delegations.settle(absent="not all its grants are in the file")
-        findings.done(_READ, f"{counts['spans']} spans")
+        findings.done(_READ, counted(counts["spans"], "span"))
         findings.skip(_ALL, "spans are sampled and dropped; compare with a ledger")
         findings.skip(_ARGUMENTS, "spans hold keyed digests of them")
 

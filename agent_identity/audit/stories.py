@@ -21,11 +21,12 @@ from agent_identity.evidence.records import check_record
 from agent_identity.evidence.streams import open_ledger
 from agent_identity.identity import b64url_decode
 
-__all__ = ["MAX_ACTIONS", "Action", "Story", "story"]
+__all__ = ["MAX_ACTIONS", "Action", "Delegation", "Story", "story"]
 
 MAX_ACTIONS: Final = 1_000
 """Calls that a story tells; further ones are counted."""
 
+_WITHHELD: Final = "content_blocked"
 _MAX_UNDER_WAY: Final = 1_024
 _MAX_ENDED: Final = 64  # A task that has ended waits a while, for calls that were refused for this reason.
 
@@ -48,6 +49,8 @@ class Action:
         argument: The argument that a refusal is about.
         route: Where it was routed to.
         error: The class of an error, or the code of a refusal.
+        monitored: In monitor mode, where what was decided is recorded and not enforced.
+        withheld: The call ran, and its result was kept from the caller.
     """
 
     record: str
@@ -62,6 +65,22 @@ class Action:
     argument: str | None
     route: str | None
     error: str | None
+    monitored: bool = False
+    withheld: bool = False
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    """A part of a task that was handed on for a purpose of its own.
+
+    Attributes:
+        agents: The agents of the chain, root first; the last one got it.
+        purpose: What for.
+    """
+
+    agents: tuple[str, ...]
+    purpose: str
 
 
 @final
@@ -78,10 +97,14 @@ class Story:
         agent: The agent that the principal trusted with it.
         owner: Who is accountable for that agent.
         started_ns: The earliest time in it, in nanoseconds since the Unix epoch.
+        expires_ns: When its authority ends at the latest; ``None`` for calls outside any task.
         ended_ns: When the task ended; ``None`` if nothing says so.
         actions: The calls in their order, at most :data:`MAX_ACTIONS`.
         omitted: How many more there were.
-        refused: How many calls were refused.
+        refused: How many calls were refused; those that ran and whose result was withheld are not among them.
+        withheld: Of how many calls the result was withheld.
+        delegations: The parts with a purpose of their own, each once, at most :data:`MAX_ACTIONS`; spans do not
+            say any.
     """
 
     task: str | None
@@ -92,10 +115,13 @@ class Story:
     agent: str | None
     owner: str | None
     started_ns: int
+    expires_ns: int | None
     ended_ns: int | None
     actions: tuple[Action, ...]
     omitted: int
     refused: int
+    withheld: int = 0
+    delegations: tuple[Delegation, ...] = ()
 
 
 def story(source: Source) -> Iterator[Story]:
@@ -170,11 +196,14 @@ class _Draft:
         self.agent: str | None = None
         self.owner: str | None = None
         self.started_ns = _start(record)
+        self.expires_ns = int(task["expires"]) if "expires" in task else None
         self.ended_ns: int | None = None
         self.open: dict[str, Action] = {}
         self.actions: list[Action] = []
         self.omitted = 0
         self.refused = 0
+        self.withheld = 0
+        self.delegations: dict[Delegation, None] = {}
 
     def take(self, record: Mapping[str, object]) -> None:
         self.started_ns = min(self.started_ns, _start(record))
@@ -183,16 +212,24 @@ class _Draft:
             agent = cast("Mapping[str, str]", record["agent"])
             self.agent, self.owner = agent["id"], agent["owner"]
         kind = record["kind"]
-        if kind == "task_start" and len(agents) == 1:
-            self.purpose = cast("Mapping[str, str]", record["task"]).get("purpose")
+        if kind == "task_start":
+            self._begin(agents, cast("Mapping[str, str]", record["task"]).get("purpose"))
         elif kind == "intent" and len(self.open) < MAX_ACTIONS:
             self.open[cast("str", record["id"])] = _action(record, agents)
         elif kind == "outcome":
             self.open.pop(cast("str", record.get("intent", "")), None)
-            self.refused += record["outcome"] == "denied"
-            self._add(_action(record, agents))
+            action = _action(record, agents)
+            self.withheld += action.withheld
+            self.refused += action.outcome == "denied" and not action.withheld
+            self._add(action)
         elif kind == "task_end" and len(agents) == 1:
             self.ended_ns = int(cast("Mapping[str, str]", record["time"]).get("end", self.started_ns))
+
+    def _begin(self, agents: tuple[str, ...], purpose: str | None) -> None:
+        if len(agents) == 1:
+            self.purpose = purpose
+        elif purpose is not None and purpose != self.purpose and len(self.delegations) < MAX_ACTIONS:
+            self.delegations[Delegation(agents, purpose)] = None
 
     def _add(self, action: Action) -> None:
         if len(self.actions) < MAX_ACTIONS:
@@ -212,10 +249,13 @@ class _Draft:
             agent=self.agent,
             owner=self.owner,
             started_ns=self.started_ns,
+            expires_ns=self.expires_ns,
             ended_ns=self.ended_ns,
             actions=tuple(sorted(self.actions, key=lambda action: (action.at_ns, action.record))),
             omitted=self.omitted,
             refused=self.refused,
+            withheld=self.withheld,
+            delegations=tuple(self.delegations),
         )
 
 
@@ -285,4 +325,6 @@ def _action(record: Mapping[str, object], agents: tuple[str, ...]) -> Action:
         argument=decision.get("argument"),
         route=action.get("route"),
         error=cast("str | None", record.get("error")),
+        monitored=decision["mode"] == "monitor",
+        withheld=record.get("outcome") == "denied" and record.get("error") == _WITHHELD,
     )

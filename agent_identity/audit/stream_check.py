@@ -9,7 +9,7 @@ from typing import Final, TypeAlias, cast, final
 import orjson
 
 from agent_identity.audit.calls_check import Calls
-from agent_identity.audit.findings import Findings, Place
+from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import Heads
 from agent_identity.canonical import decode_record
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
@@ -90,7 +90,8 @@ class StreamCheck:
             self._findings.add(
                 _HEADS,
                 "records_cut",
-                f"expected {self.committed} records, which the log commits to, got {self.lines}; some were removed",
+                f"expected {counted(self.committed, 'record')}, which the log commits to, got {self.lines:,}; "
+                "some were removed",
                 Place(stream=self.stream, seq=self.lines + 1),
             )
         self._findings.kinds.update(self._kinds)
@@ -136,7 +137,7 @@ class StreamCheck:
         self.ended = True
         stated = cast("dict[str, str]", record["end"])["size"]
         if stated != str(self._seq):
-            message = f"expected the stream to end with {stated} records, got {self._seq}"
+            message = f"expected the stream to end with {counted(int(stated), 'record')}, got {self._seq}"
             self._report("missing_records", message, record)
 
     def _compare(self) -> None:

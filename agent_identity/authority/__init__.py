@@ -19,6 +19,7 @@ from agent_identity.authority.constraints import (
     constraint_from_claim,
     is_constraint,
 )
+from agent_identity.authority.directory_state import DirectoryState
 from agent_identity.authority.downstream import DownstreamToken
 from agent_identity.authority.exchange import (
     ACCESS_TOKEN,
@@ -55,9 +56,22 @@ from agent_identity.authority.jwts import (
     dpop_proof,
     sign_jwt,
 )
+from agent_identity.authority.memory_state import MemoryState
 from agent_identity.authority.pop import PROOF_TYPE, PROOF_WINDOW, prove, verify_proof
 from agent_identity.authority.registry import Lease, TaskRegistry
+from agent_identity.authority.revocations import (
+    EVERYTHING,
+    MAX_REVOCATIONS,
+    REVOCATIONS_TYPE,
+    Revocation,
+    RevocationList,
+    RevocationStatus,
+    RevokedKind,
+    read_revocations,
+)
 from agent_identity.authority.scope import Scope
+from agent_identity.authority.sqlite_state import SqliteState
+from agent_identity.authority.state import Debit, StateStore
 from agent_identity.authority.tokens import (
     MAX_TOKEN,
     TokenParts,
@@ -72,6 +86,7 @@ __all__ = [
     "ACCESS_TOKEN",
     "ACCESS_TOKEN_TYPE",
     "DPOP_TYPE",
+    "EVERYTHING",
     "GRANT_TYPE",
     "GRANT_TYPE_EXCHANGE",
     "JWT",
@@ -79,28 +94,39 @@ __all__ = [
     "MAX_CHAIN",
     "MAX_DEPTH",
     "MAX_LIFETIME",
+    "MAX_REVOCATIONS",
     "MAX_TOKEN",
     "MAX_TTL",
     "PROOF_TYPE",
     "PROOF_WINDOW",
+    "REVOCATIONS_TYPE",
     "SKEW",
     "AllOf",
     "AnyOf",
     "Chain",
     "Constraint",
     "Contains",
+    "Debit",
+    "DirectoryState",
     "DownstreamToken",
     "EmailDomain",
     "Exact",
     "Grant",
     "IssuedToken",
     "Lease",
+    "MemoryState",
     "NotOneOf",
     "OneOf",
     "PathWithin",
     "Prefix",
     "Range",
+    "Revocation",
+    "RevocationList",
+    "RevocationStatus",
+    "RevokedKind",
     "Scope",
+    "SqliteState",
+    "StateStore",
     "Subset",
     "TaskRegistry",
     "TokenOrder",
@@ -126,6 +152,7 @@ __all__ = [
     "prove",
     "read_answer",
     "read_refusal",
+    "read_revocations",
     "sign_compact",
     "sign_jwt",
     "token_hash",

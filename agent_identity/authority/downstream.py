@@ -5,8 +5,6 @@ from typing import Literal, NoReturn, SupportsIndex, final
 
 from agent_identity.authority.exchange import IssuedToken
 from agent_identity.authority.jwts import check_method, check_nonce, check_url, dpop_proof
-from agent_identity.authority.registry import Lease
-from agent_identity.identity import Clock
 
 __all__ = ["DownstreamToken"]
 
@@ -15,8 +13,9 @@ __all__ = ["DownstreamToken"]
 class DownstreamToken:
     """A short-lived token for the requests of one task to one service.
 
-    Received from :meth:`Task.token`; never built by users. It dies with its task: from then on its value and its
-    headers are refused. It shows nothing of the value, and is neither copied, pickled nor serialised.
+    Received from :meth:`Task.token`; never built by users. It dies with its task, and when what the task acts under is
+    revoked: from then on its value and its headers are refused. It shows nothing of the value, and is neither copied,
+    pickled nor serialised.
 
     Attributes:
         token_type: ``"Bearer"``, or ``"DPoP"`` if each request needs a proof.
@@ -24,27 +23,34 @@ class DownstreamToken:
         audience: The service that it is for.
     """
 
-    __slots__ = ("_clock", "_issued", "_lease", "_new_id", "audience", "expires_at", "token_type")
+    __slots__ = ("_check", "_issued", "_new_id", "_now", "audience", "expires_at", "token_type")
 
     audience: str
     expires_at: int
     token_type: Literal["Bearer", "DPoP"]
-    _clock: Clock
+    _check: Callable[[], None]
     _issued: IssuedToken
-    _lease: Lease
     _new_id: Callable[[], str]
+    _now: Callable[[], int]
 
     def __init__(
-        self, issued: IssuedToken, audience: str, lease: Lease, clock: Clock, new_id: Callable[[], str], /
+        self,
+        issued: IssuedToken,
+        audience: str,
+        *,
+        latest: int,
+        check: Callable[[], None],
+        now: Callable[[], int],
+        new_id: Callable[[], str],
     ) -> None:
         put = object.__setattr__
         put(self, "_issued", issued)
-        put(self, "_lease", lease)
-        put(self, "_clock", clock)
+        put(self, "_check", check)
+        put(self, "_now", now)
         put(self, "_new_id", new_id)
         put(self, "audience", audience)
         put(self, "token_type", issued.token_type)
-        put(self, "expires_at", min(issued.expires_at, lease.deadline_wall_ns // 1_000_000_000))
+        put(self, "expires_at", min(issued.expires_at, latest))
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError("a token cannot be changed")
@@ -63,10 +69,9 @@ class DownstreamToken:
         """The token itself. It belongs into an ``Authorization`` header and nowhere else.
 
         Raises:
-            NoTask: The task has ended.
-            GrantExpired: The grant of the task has expired.
+            Denied: The task has ended, or its grant has expired or is revoked.
         """
-        self._lease.check(self._clock)
+        self._check()
         return self._issued.value
 
     def headers(self, method: str, url: str, *, nonce: str | None = None) -> dict[str, str]:
@@ -81,8 +86,7 @@ class DownstreamToken:
             nonce: What the service gave last, if anything.
 
         Raises:
-            NoTask: The task has ended.
-            GrantExpired: The grant of the task has expired.
+            Denied: The task has ended, or its grant has expired or is revoked.
             TypeError: The URL is no ``str``.
             ValueError: Method, URL or nonce is malformed.
         """
@@ -94,6 +98,5 @@ class DownstreamToken:
         value, key = self.value, self._issued.key
         if key is None:
             return {"Authorization": f"Bearer {value}"}
-        now = self._clock.wall_ns() // 1_000_000_000
-        proof = dpop_proof(key, method=method, url=url, now=now, id=self._new_id(), token=value, nonce=nonce)
+        proof = dpop_proof(key, method=method, url=url, now=self._now(), id=self._new_id(), token=value, nonce=nonce)
         return {"Authorization": f"DPoP {value}", "DPoP": proof}

@@ -68,28 +68,35 @@ class TokenParts:
         return _object(self.payload, "payload")
 
 
-def sign_compact(header: Mapping[str, JSON], claims: Mapping[str, JSON], signer: Signer) -> str:
+def sign_compact(
+    header: Mapping[str, JSON], claims: Mapping[str, JSON], signer: Signer, *, most: int = MAX_TOKEN
+) -> str:
     """Return the signed token.
 
     Args:
         header: ``typ`` and perhaps ``kid``; ``alg`` is added.
         claims: The payload.
         signer: Holder of the private key.
+        most: Characters of the token, at most.
 
     Raises:
-        ValueError: The claims are no JSON or the token would be larger than 64 KiB.
+        ValueError: The claims are no JSON or the token would be larger than that.
     """
     parts = (encode({**header, "alg": "EdDSA"}), encode(claims))
     signing_input = ".".join(map(b64url_encode, parts))
     signature = signer.sign(signing_input.encode("ascii"))
     token = f"{signing_input}.{b64url_encode(signature)}"
-    if len(token) > MAX_TOKEN:
-        raise ValueError(f"expected a token of at most {MAX_TOKEN} characters, got {len(token)}; use a smaller scope")
+    if len(token) > most:
+        raise ValueError(f"expected a token of at most {most} characters, got {len(token)}; use a smaller scope")
     return token
 
 
-def parse_compact(token: str) -> TokenParts:
+def parse_compact(token: str, *, most: int = MAX_TOKEN) -> TokenParts:
     """Return the parts of a token, unverified.
+
+    Args:
+        token: The token.
+        most: Characters that it may have.
 
     Raises:
         TokenError: With code ``too_large``, ``malformed_token``, ``not_canonical``, ``unknown_header`` or
@@ -97,8 +104,8 @@ def parse_compact(token: str) -> TokenParts:
     """
     if type(token) is not str:
         raise TokenError(f"expected a token as a str, got {type(token).__name__}", code="malformed_token")
-    if len(token) > MAX_TOKEN:
-        raise TokenError(f"expected a token of at most {MAX_TOKEN} characters, got {len(token)}", code="too_large")
+    if len(token) > most:
+        raise TokenError(f"expected a token of at most {most} characters, got {len(token)}", code="too_large")
     texts = token.split(".")
     if len(texts) != 3:
         raise TokenError("expected a compact token of three parts, got another form", code="malformed_token")

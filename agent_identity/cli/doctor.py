@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, get_args
 
+from agent_identity.audit.findings import counted
 from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal import Style, clean, columns, hanging
 from agent_identity.enforcement.diagnosis import Check, examine_telemetry
@@ -50,7 +51,8 @@ def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     if chosen.module:
         import_application(chosen.module)
-    checks = [examine_package(), examine_clock(), *examine_telemetry(), *examine_tools()]
+    checks = [examine_package(), examine_clock(), *examine_application(chosen.module)]
+    checks += [*examine_telemetry(), *examine_tools()]
     if chosen.directory:
         checks += examine_directory(Path(chosen.directory))
     if chosen.json:
@@ -117,6 +119,14 @@ def examine_clock(wall: Callable[[], float] = time.time) -> Check:
     return Check("clock", "ok", f"UTC {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(wall()))}")
 
 
+def examine_application(module: str | None) -> list[Check]:
+    """Say what the findings about telemetry and tools are about, where it is not the application."""
+    if module:
+        return []
+    detail = "not imported: provider and tools are those of this process, not of your application"
+    return [Check("process", "warn", detail, "agent-identity doctor --import MODULE")]
+
+
 def examine_tools() -> list[Check]:
     """Count the LangChain tools in this process that no enforcer guards."""
     if "langchain_core.tools" not in sys.modules:
@@ -127,15 +137,11 @@ def examine_tools() -> list[Check]:
     tools = [thing for thing in gc.get_objects() if issubclass(type(thing), base)]
     bare = sorted({tool.name for tool in tools if not langchain.is_protected(tool)})
     if not bare:
-        return [Check("tools", "ok", f"{_count(len(tools), 'LangChain tool')}, none without a guard")]
+        return [Check("tools", "ok", f"{counted(len(tools), 'LangChain tool')}, none without a guard")]
     shown = ", ".join(bare[:10]) + (", …" if len(bare) > 10 else "")
     cure = "protect(tool, enforcer) each of them, or accept that their calls leave no evidence"
-    detail = f"{_count(len(bare), 'LangChain tool')} without a guard: {shown}"
+    detail = f"{counted(len(bare), 'LangChain tool')} without a guard: {shown}"
     return [Check("tools", "warn", detail, cure)]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def examine_directory(root: Path) -> list[Check]:
@@ -167,7 +173,7 @@ def _trust(root: Path) -> TrustStore | Check:
 
 
 def _named(trust: TrustStore) -> Check:
-    return Check("trust file", "ok", f"{_count(len(trust.keys), 'public key')}, log {trust.origin or 'not pinned'}")
+    return Check("trust file", "ok", f"{counted(len(trust.keys), 'public key')}, log {trust.origin or 'not pinned'}")
 
 
 def _keys(root: Path, trust: TrustStore | None) -> Iterator[Check]:
@@ -205,7 +211,7 @@ def _ledger(root: Path) -> Check:
     if not os.access(folder, os.W_OK):
         return Check("ledger", "fail", "this user cannot write to it", f"give this user write access to {folder}")
     streams = sum(1 for entry in folder.iterdir() if entry.is_dir())
-    return Check("ledger", "ok", f"{_count(streams, 'stream')}; 'agent-identity verify {root}' checks them")
+    return Check("ledger", "ok", f"{counted(streams, 'stream')}; 'agent-identity verify {root}' checks them")
 
 
 def _disk(root: Path) -> Check:

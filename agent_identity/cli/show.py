@@ -3,11 +3,12 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Final
 
 from agent_identity.audit import Action, Story, story
+from agent_identity.audit.findings import counted
 from agent_identity.cli.command import Commands
 from agent_identity.cli.sources import named
 from agent_identity.cli.terminal import Style, clean, columns, moment, table
@@ -17,6 +18,7 @@ __all__ = ["register"]
 
 _COLOURS: Final = {"allow": "green", "warn": "yellow", "block": "red", "route": "blue"}
 _REFUSED: Final = "denied"
+_NAMED: Final = 5  # Tasks that are named where one was expected.
 
 
 def register(commands: Commands) -> None:
@@ -30,8 +32,8 @@ def register(commands: Commands) -> None:
     command.add_argument(
         "source", metavar="SOURCE", nargs="+", help="an evidence directory, or trace files; - for stdin"
     )
-    command.add_argument("--task", metavar="ID", help="only this task")
-    command.add_argument("--refused", action="store_true", help="only tasks with refused calls")
+    command.add_argument("--task", metavar="ID", help="only this task; the beginning of its id is enough")
+    command.add_argument("--refused", action="store_true", help="only tasks with refused calls or withheld results")
     command.add_argument("--json", action="store_true", help="print a line of JSON for each task")
     command.set_defaults(run=run)
 
@@ -39,9 +41,10 @@ def register(commands: Commands) -> None:
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     style, room = Style(sys.stdout), columns(sys.stdout)
+    stories = story(named(chosen.source))
     shown = 0
-    for told in story(named(chosen.source)):
-        if (chosen.task and told.task != chosen.task) or (chosen.refused and not told.refused):
+    for told in _of_task(stories, chosen.task) if chosen.task else stories:
+        if chosen.refused and not (told.refused or told.withheld):
             continue
         if chosen.json:
             print(json.dumps(to_json(told)))
@@ -59,10 +62,31 @@ def run(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _of_task(stories: Iterable[Story], wanted: str) -> Iterable[Story]:
+    """Return the stories of the one task whose id is this, or begins so.
+
+    Raises:
+        ConfigurationError: Several begin so.
+    """
+    found: dict[str, list[Story]] = {}
+    for told in stories:
+        if told.task is not None and told.task.startswith(wanted):
+            kept = found.setdefault(told.task, [])
+            if len(found) <= _NAMED or told.task == wanted:
+                kept.append(told)
+    if wanted not in found and len(found) > 1:
+        names = ", ".join([*found][:_NAMED]) + (", …" if len(found) > _NAMED else "")
+        raise ConfigurationError(
+            f"expected one task whose id begins with {wanted!r}, got {len(found):,}: {names}; give more of it"
+        )
+    return found.get(wanted) or [told for kept in found.values() for told in kept]
+
+
 def to_json(told: Story) -> dict[str, object]:
     """Return a story in plain values; times are decimal strings, which no reader of JSON rounds."""
     facts: dict[str, object] = asdict(told)
     facts["started_ns"] = str(told.started_ns)
+    facts["expires_ns"] = None if told.expires_ns is None else str(told.expires_ns)
     facts["ended_ns"] = None if told.ended_ns is None else str(told.ended_ns)
     facts["actions"] = [{**asdict(action), "at_ns": str(action.at_ns)} for action in told.actions]
     return facts
@@ -76,16 +100,7 @@ def lines(told: Story, style: Style, room: int | None = None) -> Iterator[str]:
         style: Paints it.
         room: The columns of the terminal; ``None`` for no limit.
     """
-    if told.task is None:
-        yield style.paint("outside any task", "bold")
-    else:
-        yield style.paint(clean(told.purpose or "task"), "bold") + style.paint(f"  {clean(told.task)}", "dim")
-        owner = f" (owner {clean(told.owner)})" if told.owner else ""
-        who = clean(told.principal or "?")
-        kind = ", ".join(fact for fact in (told.principal_kind, told.provenance) if fact) or "?"
-        yield f"  on behalf of {who} ({kind}) → {clean(told.agent or '?')}{owner}"
-        ended = "no end recorded" if told.ended_ns is None else moment(told.ended_ns)
-        yield f"  {moment(told.started_ns)} to {ended}"
+    yield from _heading(told, style)
     rows = [_row(action) for action in told.actions]
     for action, line in zip(told.actions, table(rows, room=room), strict=True):
         yield style.paint(line, _colour(action))
@@ -93,7 +108,24 @@ def lines(told: Story, style: Style, room: int | None = None) -> Iterator[str]:
     if told.omitted:
         yield f"  … and {told.omitted:,} more calls"
     if told.refused:
-        yield f"  {told.refused:,} of {calls:,} {'call' if calls == 1 else 'calls'} refused"
+        yield f"  {told.refused:,} of {counted(calls, 'call')} refused"
+    if told.withheld:
+        yield f"  the results of {told.withheld:,} of {counted(calls, 'call')} withheld"
+
+
+def _heading(told: Story, style: Style) -> Iterator[str]:
+    if told.task is None:
+        yield style.paint("outside any task", "bold")
+        return
+    yield style.paint(clean(told.purpose or "task"), "bold") + style.paint(f"  {clean(told.task)}", "dim")
+    owner = f" (owner {clean(told.owner)})" if told.owner else ""
+    who = clean(told.principal or "?")
+    kind = ", ".join(fact for fact in (told.principal_kind, told.provenance) if fact) or "?"
+    yield f"  on behalf of {who} ({kind}) → {clean(told.agent or '?')}{owner}"
+    ended = "no end recorded" if told.ended_ns is None else moment(told.ended_ns)
+    yield f"  {moment(told.started_ns)} to {ended}"
+    for part in told.delegations:
+        yield f"  delegated {clean(' → '.join(part.agents))}: {clean(part.purpose)}"
 
 
 def _row(action: Action) -> tuple[str, ...]:
@@ -102,7 +134,7 @@ def _row(action: Action) -> tuple[str, ...]:
 
 
 def _ending(action: Action) -> str:
-    words = action.outcome
+    words = "ran, result withheld" if action.withheld else action.outcome
     if action.outcome == "error" and action.error:
         words = f"error {action.error}"
     details = [
@@ -111,6 +143,7 @@ def _ending(action: Action) -> str:
         f"to {action.route}" if action.route else "",
         f"rule {action.rule}" if action.rule else "",
         action.why or "",
+        "monitor mode, nothing enforced" if action.monitored else "",
     ]
     found = ", ".join(part for part in details if part)
     return clean(f"{words}: {found}" if found else words)

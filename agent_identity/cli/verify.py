@@ -3,10 +3,12 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from agent_identity.audit import Coverage, Problem, Report, Step, check
+from agent_identity.audit.findings import counted
 from agent_identity.cli.command import Commands
 from agent_identity.cli.sources import is_directory, named
 from agent_identity.cli.terminal import Progress, Style, clean, columns, hanging, table
@@ -16,6 +18,11 @@ __all__ = ["register"]
 
 SHOWN: Final = 20
 """Findings that are printed; ``--json`` has more."""
+
+MANY: Final = 10
+"""Findings of one kind; of more only :data:`ALIKE` are printed, and their number."""
+
+ALIKE: Final = 3
 
 _VERDICTS: Final = {
     "verified": ("VERIFIED", "green"),
@@ -132,7 +139,7 @@ def _step(step: Step, style: Style, room: int | None) -> Iterator[str]:
 
 
 def _summary(report: Report) -> str:
-    parts = [f"{report.counts.get('records', 0):,} records"]
+    parts = [counted(report.counts.get("records", 0), "record")]
     parts += [
         f"{report.counts[name]:,} {name}" for name in ("denied", "unknown", "unsealed") if report.counts.get(name)
     ]
@@ -152,14 +159,30 @@ def _coverage(coverage: tuple[Coverage, ...], room: int | None) -> Iterator[str]
 
 def _findings(report: Report, style: Style, room: int | None) -> Iterator[str]:
     yield ""
-    shown = report.findings[:SHOWN]
-    for problem in shown:
+    rest = sum(report.problems.values())
+    for problem, alike in _grouped(report.findings)[:SHOWN]:
         severity = problem.severity.replace("_", " ")
-        described = hanging(_described(problem), len(severity) + 4, room)
+        text = f"{problem.code}: {alike:,} more of these; --json lists them" if alike else _described(problem)
+        described = hanging(text, len(severity) + 4, room)
         yield f"  {style.paint(severity, _COLOURS[problem.severity])}  {described}"
-    rest = sum(report.problems.values()) - len(shown)
+        rest -= alike or 1
     if rest > 0:
         yield f"  … and {rest:,} more; --json lists up to 1,000"
+
+
+def _grouped(findings: Sequence[Problem]) -> list[tuple[Problem, int]]:
+    """Return the findings, each with 0; of many of one kind a few, and then one with the number of the others."""
+    numbers = Counter(problem.code for problem in findings)
+    seen: Counter[str] = Counter()
+    found: list[tuple[Problem, int]] = []
+    for problem in findings:
+        code = problem.code
+        seen[code] += 1
+        if numbers[code] <= MANY or seen[code] <= ALIKE:
+            found.append((problem, 0))
+        elif seen[code] == ALIKE + 1:
+            found.append((problem, numbers[code] - ALIKE))
+    return found
 
 
 def _described(problem: Problem) -> str:

@@ -6,22 +6,42 @@ in the OpenTelemetry context because threads and executors instrumented by other
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from typing import Final, ParamSpec, TypeVar, cast, final
+from typing import ClassVar, Final, ParamSpec, TypeVar, cast, final
 
 from opentelemetry import context as otel
 from opentelemetry.context import Context
 
 from agent_identity.enforcement.task import Task
 
-__all__ = ["Ambience"]
+__all__ = ["Ambience", "Process"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_PROBE: Final[ContextVar[None]] = ContextVar("agent_identity_probe", default=None)
+_TOP: Final[ContextVar["Attachment | None"]] = ContextVar("agent_identity_top", default=None)
+
+
+@final
+class Process:
+    """This process, told from those that it was forked from.
+
+    Attributes:
+        here: Equal to itself for as long as the process lives, and another object in each forked child.
+    """
+
+    here: ClassVar[object] = object()
+
+
+def _after_fork_in_child() -> None:
+    Process.here = object()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, where nothing forks.
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 @final
@@ -89,21 +109,32 @@ class Attachment:
 
     OpenTelemetry's ``detach`` logs an error where the context is another one. Then there is nothing to
     detach: that other context is not ours to change, and the registry has ended the authority anyway.
+    Whoever is released takes with it what was attached on top of it; that is not there any more when it
+    is released itself, and brings nothing back.
+
+    Attributes:
+        below: What was attached before in this context.
     """
 
-    __slots__ = ("_probe", "_token")
+    __slots__ = ("_probe", "_token", "below")
 
     def __init__(self, context: Context) -> None:
-        self._probe: Token[None] | None = _PROBE.set(None)
+        self.below: Attachment | None = _TOP.get()
+        self._probe: Token[Attachment | None] | None = _TOP.set(self)
         self._token = otel.attach(context)
 
     def release(self) -> None:
-        """Detach if this is still the context in which the attachment was made; idempotent."""
+        """Detach if this is still attached, in the context in which it was made; idempotent."""
         probe, self._probe = self._probe, None
         if probe is None:
             return
+        top = _TOP.get()
+        while top is not self:
+            if top is None:
+                return
+            top = top.below
         try:
-            _PROBE.reset(probe)
+            _TOP.reset(probe)
         except ValueError:
             return
         otel.detach(self._token)

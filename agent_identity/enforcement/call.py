@@ -9,7 +9,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
 from agent_identity.canonical import RecordValue
-from agent_identity.enforcement.ambience import Attachment
+from agent_identity.enforcement.ambience import Attachment, Process
 from agent_identity.enforcement.arguments import Arguments
 from agent_identity.enforcement.point import WITHIN_SCOPE
 from agent_identity.enforcement.task import Task
@@ -49,6 +49,7 @@ class Call:
         "done",
         "enforced",
         "findings",
+        "home",
         "intent",
         "result",
         "route",
@@ -77,6 +78,7 @@ class Call:
         self.body: Mapping[str, RecordValue] | None = None
         self.as_given: tuple[tuple[object, ...], Mapping[str, object]] | None = None
         self.done = False
+        self.home = Process.here
         self._given: Mapping[str, object] | None = None
         self._arguments: Arguments | None = None
         self._attachment: Attachment | None = None

@@ -9,7 +9,7 @@ from typing import Final, Literal, final
 
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import DigestKeys, Ledger
-from agent_identity.identity import Clock, Ids, PublicKey, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity import Clock, Ids, PublicKey, SigningKey, TrustedKey, TrustStore, check_path
 
 __all__ = ["Directory", "open_directory"]
 
@@ -64,6 +64,7 @@ def prepare(directory: str | os.PathLike[str], clock: Clock, ids: Ids) -> tuple[
     Raises:
         ConfigurationError: Something there is unusable; the message says what and how to go on.
     """
+    check_path(directory)
     root = Path(directory)
     keys = root / "keys"
     try:

@@ -5,19 +5,29 @@ import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Final, Literal, ParamSpec, Self, TypeVar, final, overload
 
 from opentelemetry.trace import TracerProvider
 
-from agent_identity.authority import Scope, TaskRegistry, TokenSource
-from agent_identity.canonical import RecordValue
+from agent_identity.authority import (
+    DirectoryState,
+    Grant,
+    MemoryState,
+    RevokedKind,
+    Scope,
+    StateStore,
+    TaskRegistry,
+    TokenSource,
+)
 from agent_identity.enforcement.action import Action
 from agent_identity.enforcement.ambience import Ambience
 from agent_identity.enforcement.directory import open_directory
 from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.opening import Opening, Tasks, check_delegate, check_parties, current_or_refuse
 from agent_identity.enforcement.point import Mode, Point, policy_claim
+from agent_identity.enforcement.revoking import Revocations, named
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import Spans
 from agent_identity.enforcement.wrap import guarded
@@ -69,6 +79,7 @@ class Enforcer:
         mode: ``"enforce"``, or ``"monitor"`` to let everything run and record what would have happened.
         tracer_provider: Where spans go; by default the global provider, as it is at call time.
         sealing: ``"background"`` signs records off the caller's path, ``"inline"`` on it.
+        state: What processes share: revocations, used proofs, spent limits. By default nothing is shared.
         clock: Source of time.
         ids: Source of ids.
         new_key: Makes the key that holds a grant and proves its possession; by default one in memory.
@@ -93,6 +104,7 @@ class Enforcer:
         mode: Mode = "enforce",
         tracer_provider: TracerProvider | None = None,
         sealing: Literal["background", "inline"] = "background",
+        state: StateStore | None = None,
         clock: Clock | None = None,
         ids: Ids | None = None,
         new_key: Callable[[], Signer] = SigningKey.generate,
@@ -100,6 +112,12 @@ class Enforcer:
     ) -> None:
         issuer_name = _check_parts(mode, sealing, issuer, recorder, trust)
         time = clock or SystemClock()
+
+        def anchor(thumbprint: str) -> PublicKey:
+            return trust.find(thumbprint, "issuer", at=time.wall_ns() // 1_000_000_000)
+
+        shared = MemoryState() if state is None else state
+        self._own_state: StateStore | None = None
         self._point = Point(
             ledger=ledger,
             digests=digests,
@@ -111,13 +129,15 @@ class Enforcer:
             inspectors=tuple(inspectors),
             mode=mode,
             inline=sealing == "inline",
+            revocations=Revocations(shared, ledger, signer=issuer, issuer=issuer_name, anchors=anchor, clock=time),
         )
         self._registry = TaskRegistry()
-        anchor, source = _anchor(trust, time), ids or RandomIds()
-        self._tasks = Tasks(self._point, self._registry, issuer, issuer_name, anchor, source, new_key, tokens)
+        makers = (ids or RandomIds(), new_key, tokens)
+        self._tasks = Tasks(self._point, self._registry, issuer, issuer_name, anchor, *makers)
         self._closed = False
+        self._point.spans.examine()
         _ENFORCERS.add(self)
-        _begin(self._point)
+        _record_policy(ledger, policy, time)
 
     @classmethod
     def open(
@@ -131,6 +151,7 @@ class Enforcer:
         tracer_provider: TracerProvider | None = None,
         sync: Literal["process", "disk"] = "process",
         sealing: Literal["background", "inline"] = "background",
+        state: StateStore | None = None,
         clock: Clock | None = None,
         ids: Ids | None = None,
         tokens: TokenSource | None = None,
@@ -148,6 +169,7 @@ class Enforcer:
             tracer_provider: See :class:`Enforcer`.
             sync: ``"process"``: a record survives the death of the process; ``"disk"``: power loss too.
             sealing: See :class:`Enforcer`.
+            state: What processes share; by default a file in the directory, shared by all that open it.
             clock: See :class:`Enforcer`.
             ids: See :class:`Enforcer`.
             tokens: See :class:`Enforcer`.
@@ -158,10 +180,16 @@ class Enforcer:
             EvidenceError: The ledger cannot be written.
         """
         judge = RuleSet.load(policy) if isinstance(policy, str | os.PathLike) else policy
+        _check_choices(mode, sealing)  # Before the directory is touched, so that a slip leaves no stream behind.
+        if judge is not None:
+            policy_claim(judge)
         time, source = clock or SystemClock(), ids or RandomIds()
         found = open_directory(directory, clock=time, ids=source, sync=sync)
+        own: StateStore | None = None
         try:
-            return cls(
+            if state is None:
+                own = DirectoryState(Path(directory) / "state", sync=sync)
+            enforcer = cls(
                 issuer=found.issuer,
                 recorder=found.recorder,
                 trust=found.trust,
@@ -173,13 +201,18 @@ class Enforcer:
                 mode=mode,
                 tracer_provider=tracer_provider,
                 sealing=sealing,
+                state=own or state,
                 clock=time,
                 ids=source,
                 tokens=tokens,
             )
         except BaseException:
+            if own is not None:
+                own.close()
             found.ledger.close()
             raise
+        enforcer._own_state = own
+        return enforcer
 
     def task(
         self,
@@ -342,6 +375,57 @@ class Enforcer:
         """
         return Action(self.guard(name), arguments)
 
+    @property
+    def revocations(self) -> Revocations:
+        """What is revoked and suspended, for those who list it, hand it on or take it from elsewhere."""
+        return self._point.revocations
+
+    def revoke(
+        self,
+        what: Task | Grant | Agent | Principal | RevokedKind,
+        name: str | None = None,
+        /,
+        *,
+        reason: str | None = None,
+        suspend: bool = False,
+    ) -> None:
+        """Stop a task, a grant, an agent, all agents of an owner, a principal, an issuer key, or everything.
+
+        It takes hold at the very next call of every process that shares the state, also under whatever was
+        delegated, survives restarts and is recorded. ``enforcer.revoke(alice)`` and
+        ``enforcer.revoke("human", "alice@example.com")`` say the same.
+
+        Args:
+            what: A task, grant, agent or principal; or one of the words ``task``, ``grant`` (by the hash in
+                records), ``agent``, ``owner``, ``human``, ``service``, ``key`` (by thumbprint), ``everything``.
+            name: Which one, where ``what`` is a word.
+            reason: Why, for people; 1 to 256 characters.
+            suspend: Only until :meth:`reinstate`. Everything is always only suspended.
+
+        Raises:
+            StateError: The shared state cannot be asked: nothing is revoked.
+            EvidenceError: It is revoked, and that could not be recorded.
+            TypeError: Something else was given.
+            ValueError: The name or the reason breaks the rules of ids.
+        """
+        self._refuse_closed()
+        self._point.revocations.revoke(*named(what, name), reason=reason, suspend=suspend)
+
+    def reinstate(self, what: Task | Grant | Agent | Principal | RevokedKind, name: str | None = None, /) -> None:
+        """Lift a suspension; what was revoked for good stays revoked.
+
+        Args:
+            what: As for :meth:`revoke`.
+            name: As for :meth:`revoke`.
+
+        Raises:
+            StateError: The shared state cannot be asked.
+            EvidenceError: It is lifted, and that could not be recorded.
+            ValueError: It is not suspended.
+        """
+        self._refuse_closed()
+        self._point.revocations.reinstate(*named(what, name))
+
     def bind(self, function: Callable[P, R]) -> Callable[P, R]:
         """Return the function bound to the current task, for threads, executors and callbacks.
 
@@ -355,6 +439,8 @@ class Enforcer:
         self._registry.end_all()
         self._tasks.desk.close()
         self._point.ledger.close()
+        if self._own_state is not None:
+            self._own_state.close()
 
     def __enter__(self) -> Self:
         return self
@@ -384,10 +470,7 @@ def _check_parts(mode: str, sealing: str, issuer: Signer, recorder: Signer, trus
     Raises:
         ConfigurationError: They do not.
     """
-    if mode not in ("enforce", "monitor"):
-        raise ConfigurationError("expected mode='enforce' or mode='monitor'")
-    if sealing not in ("background", "inline"):
-        raise ConfigurationError("expected sealing='background' or sealing='inline'")
+    _check_choices(mode, sealing)
     if trust.issuer is None or trust.get(issuer.public_key.thumbprint, "issuer") is None:
         raise ConfigurationError("expected the issuer's URI and key in the trust store; add them to it")
     if trust.get(recorder.public_key.thumbprint, "recorder") is None:
@@ -395,8 +478,11 @@ def _check_parts(mode: str, sealing: str, issuer: Signer, recorder: Signer, trus
     return trust.issuer
 
 
-def _anchor(trust: TrustStore, clock: Clock) -> Callable[[str], PublicKey]:
-    return lambda thumbprint: trust.find(thumbprint, "issuer", at=clock.wall_ns() // 1_000_000_000)
+def _check_choices(mode: str, sealing: str) -> None:
+    if mode not in ("enforce", "monitor"):
+        raise ConfigurationError("expected mode='enforce' or mode='monitor'")
+    if sealing not in ("background", "inline"):
+        raise ConfigurationError("expected sealing='background' or sealing='inline'")
 
 
 def _after_fork_in_child() -> None:
@@ -408,12 +494,10 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, whe
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def _begin(point: Point) -> None:
-    """Look at what spans will go to, and record the policy in force."""
-    point.spans.examine()
-    if point.policy is not None:
-        time: dict[str, RecordValue] = {"start": str(point.clock.wall_ns())}
-        point.ledger.append("policy", {"policy": policy_claim(point.policy), "time": time})
+def _record_policy(ledger: Ledger, policy: Policy | None, clock: Clock) -> None:
+    if policy is None:
+        return
+    ledger.append("policy", {"policy": policy_claim(policy), "time": {"start": str(clock.wall_ns())}})
 
 
 def _name(function: object) -> str:

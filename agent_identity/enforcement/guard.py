@@ -15,6 +15,7 @@ from typing import Final, cast, final
 from opentelemetry import trace
 
 from agent_identity.canonical import RecordValue
+from agent_identity.enforcement.ambience import Process
 from agent_identity.enforcement.arguments import BadArgumentsError, canonical_bytes, capture
 from agent_identity.enforcement.call import NOTHING, Call
 from agent_identity.enforcement.failures import kind_of, trouble
@@ -169,7 +170,7 @@ class Guard:
             task.scope.check(self.tool.name, arguments.view, arguments.supplied)
             self._consult(call, arguments.view, task, can_route=can_route)
             if self._point.inspectors or self._point.policy is not None:
-                task.lease.check(self._point.clock)  # They take time, and may end the task themselves.
+                self._point.check(task)  # They take time, and may end the task themselves.
         except Denied as denied:
             self._deny(call, denied)
         except BadArgumentsError as error:
@@ -185,7 +186,7 @@ class Guard:
                 f"{self.tool.name}: expected an open task, got none; call it inside 'with enforcer.task(...)', "
                 "and carry the task into threads with enforcer.bind(...)"
             )
-        task.lease.check(self._point.clock)
+        self._point.check(task)
         return task
 
     def _consult(self, call: Call, view: Mapping[str, object], task: Task, *, can_route: bool) -> None:
@@ -353,7 +354,7 @@ class Guard:
                 raise NoTask(
                     f"{self.tool.name}: expected to go on in the process that began the call, got a fork of it"
                 )
-            call.task.lease.check(self._point.clock)
+            self._point.check(call.task)
         except Denied as denied:
             self._deny(call, denied)
             raise self._refuse(call, denied, None) from None
@@ -436,6 +437,10 @@ class Guard:
     def _conclude(self, call: Call, outcome: str, error: str | None) -> Entry | None:
         """Append the outcome and let the sealing thread sign it and end the span."""
         call.done = True
+        if call.home is not Process.here and call.intent is not None:
+            # Forked inside the body: the process that began the call concludes it, and its span (ADR 0004).
+            _LOG.info("%s: a forked child leaves the outcome to its parent", self.tool.name)
+            return None
         point = self._point
         end_ns = max(point.clock.wall_ns(), call.start_ns)
         body = dict(self._body(call))

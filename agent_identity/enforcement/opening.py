@@ -13,7 +13,7 @@ from opentelemetry.trace import Span
 
 from agent_identity.authority import Chain, Grant, Scope, TaskRegistry, TokenSource, derive, issue, verify_chain
 from agent_identity.canonical import RecordValue
-from agent_identity.enforcement.ambience import Attachment
+from agent_identity.enforcement.ambience import Attachment, Process
 from agent_identity.enforcement.failures import kind_of
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.task import Tally, Task, task_claims
@@ -91,7 +91,7 @@ class Tasks:
     def open_child(self, parent: Task, purpose: str, agent: Agent, scope: Scope, *, ttl: timedelta | None) -> Task:
         """Open a delegated part of a live task."""
         wall = self.point.clock.wall_ns()
-        parent.lease.check(self.point.clock)
+        self.point.check(parent)
         holder = self.new_key()
         remaining = max(1, parent.expires_at - wall // _NS)
         grant = derive(
@@ -109,7 +109,7 @@ class Tasks:
 
     def _verified(self, tokens: tuple[str, ...], leaf: Grant, wall: int, verified: Chain | None) -> Chain:
         # Verified once here, as any other process would; after this a call costs no signature.
-        return verify_chain(
+        chain = verify_chain(
             tokens,
             anchors=self.anchor,
             issuer=self.issuer_name,
@@ -118,6 +118,8 @@ class Tasks:
             max_lifetime=LONGEST_TTL,
             verified=verified,
         )
+        self.point.revocations.check(chain)
+        return chain
 
     def _start(self, purpose: str, chain: Chain, holder: Signer, parent: Task | None) -> Task:
         leaf = chain.leaf
@@ -184,7 +186,7 @@ class Opening:
     leaving it ends the authority, also when the block raises.
     """
 
-    __slots__ = ("_attachment", "_make", "_point", "_purpose", "_span", "_start_ns", "_task")
+    __slots__ = ("_attachment", "_finished", "_home", "_make", "_point", "_purpose", "_span", "_start_ns", "_task")
 
     def __init__(self, point: Point, purpose: str | None, make: Callable[[], Task]) -> None:
         if purpose is not None:
@@ -194,6 +196,8 @@ class Opening:
         self._make = make
         self._task: Task | None = None
         self._attachment: Attachment | None = None
+        self._finished = False
+        self._home = Process.here
         self._span: Span = trace.INVALID_SPAN
         self._start_ns = 0
 
@@ -212,6 +216,7 @@ class Opening:
 
     def _begin(self, task: Task) -> None:
         point = self._point
+        self._home = Process.here
         self._start_ns = point.clock.wall_ns()
         self._span = point.spans.start(
             f"invoke_agent {task.agent.id}",
@@ -270,6 +275,9 @@ class Opening:
         _end_lease(task)
         if self._attachment is not None:
             self._attachment.release()
+        if self._finished or self._home is not Process.here:  # A forked child leaves the record to its parent.
+            return False
+        self._finished = True
         point, span = self._point, self._span
         end_ns = max(point.clock.wall_ns(), self._start_ns)
         body = self._body(task)

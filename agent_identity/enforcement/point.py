@@ -7,6 +7,8 @@ from typing import Final, Literal, TypeAlias, final
 
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.ambience import Ambience
+from agent_identity.enforcement.revoking import Revocations
+from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import Spans
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import DigestKeys, Ledger
@@ -40,6 +42,16 @@ class Point:
     inspectors: tuple[Inspector, ...]
     mode: Mode
     inline: bool
+    revocations: Revocations
+
+    def check(self, task: Task) -> None:
+        """Return if the task lives and nothing of its chain is revoked; asked before every call and every resume.
+
+        Raises:
+            Denied: It does not.
+        """
+        task.lease.check(self.clock)
+        self.revocations.check(task.chain)
 
 
 def decision_claim(decision: Decision, enforced: str, mode: Mode, argument: str | None) -> dict[str, RecordValue]:

@@ -6,7 +6,6 @@ asks only whether the task still lives.
 """
 
 import logging
-import os
 import threading
 import time
 import weakref
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple, TypeAlias, cast, final
 
 from agent_identity.authority import DownstreamToken, IssuedToken, TokenOrder, TokenSource, check_order, check_scope
-from agent_identity.enforcement.ambience import attached
+from agent_identity.enforcement.ambience import Process, attached
 from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.failures import kind_of, trouble
 from agent_identity.enforcement.guard import Guard
@@ -119,10 +118,10 @@ class TaskTokens:
         "_cached",
         "_desk",
         "_flights",
+        "_home",
         "_keys",
         "_lock",
         "_over",
-        "_owner",
         "_revokes",
         "_work",
     )
@@ -130,7 +129,7 @@ class TaskTokens:
     def __init__(self, desk: TokenDesk) -> None:
         self._desk = desk
         self._lock = threading.RLock()
-        self._owner = os.getpid()
+        self._home = Process.here
         self._over = False
         self._cached: dict[_Key, _Cached] = {}
         self._flights: dict[_Key, _Flight] = {}
@@ -197,7 +196,7 @@ class TaskTokens:
     def _wait(self, task: Task, flight: _Flight) -> DownstreamToken | None:
         """Return what another thread's request brought; ``None`` if that thread was refused, so that this one asks."""
         while not flight.done.wait(_WAIT_SECONDS):
-            task.lease.check(self._desk.point.clock)
+            self._desk.point.check(task)
         if flight.error is not None:
             raise _copy(flight.error)
         return flight.token
@@ -252,7 +251,7 @@ class TaskTokens:
     def _issue(self, task: Task, key: _Key, source: TokenSource) -> DownstreamToken:
         point = self._desk.point
         # In monitor mode nothing was refused so far; but there is no token without a live task, in any mode.
-        task.lease.check(point.clock)
+        point.check(task)
         wall, monotonic = point.clock.wall_ns(), point.clock.monotonic_ns()
         order = TokenOrder(
             chain=task.chain,
@@ -266,12 +265,19 @@ class TaskTokens:
         )
         self._make_room(order.now)
         issued = _ask(source, order)
-        token = DownstreamToken(issued, key[0], task.lease, point.clock, self._new_id)
+        token = DownstreamToken(
+            issued,
+            key[0],
+            latest=task.expires_at,
+            check=lambda: point.check(task),
+            now=lambda: point.clock.wall_ns() // _NS,
+            new_id=self._new_id,
+        )
         life = token.expires_at - order.now
         # One that ends with the grant is not replaced before: no other one would live longer.
         left = life if token.expires_at >= task.expires_at else life - min(SKEW, life // 4)
         self._keep(key, _Cached(token, order.now + left, monotonic + left * _NS), issued)
-        task.lease.check(point.clock)
+        point.check(task)
         return token
 
     def _make_room(self, now: int) -> None:
@@ -311,7 +317,9 @@ class TaskTokens:
     def drop(self) -> None:
         """Forget all tokens and begin to revoke them; returns at once. Called when the task has ended."""
         self._over = True
-        if self._owner != os.getpid():  # A forked child: they are its parent's, and so is what the lock is held for.
+        if (
+            self._home is not Process.here
+        ):  # A forked child: they are its parent's, and so is what the lock is held for.
             self._cached, self._revokes = {}, []
             return
         with self._lock:
@@ -335,13 +343,13 @@ class TaskTokens:
             timeout: Seconds.
         """
         work = self._work
-        if work is not None and self._owner == os.getpid():
+        if work is not None and self._home is Process.here:
             work.join(timeout)
 
 
 def _lives(task: Task, point: Point) -> bool:
     try:
-        task.lease.check(point.clock)
+        point.check(task)
     except Denied:
         return False  # The guard will refuse, and record it.
     return True

@@ -7,14 +7,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from socket import socket
-from typing import TYPE_CHECKING, Protocol, cast, final
+from typing import Any, Protocol, cast, final
 from urllib.parse import urlsplit
 
 from agent_identity.authority import MAX_ANSWER, check_url
 from agent_identity.errors import ConfigurationError, ExchangeError
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 __all__ = ["HttpTransport", "Reply", "Transport"]
 
@@ -152,7 +149,7 @@ class _Paced(io.RawIOBase):
         """Tell that it can be read from."""
         return True
 
-    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401  No type for buffers before Python 3.12.
         """Read what is there, waiting until the deadline at most."""
         self._sock.settimeout(_left(self._deadline))
         return self._sock.recv_into(buffer)

@@ -130,6 +130,10 @@ class Files:
         """Remove a name of a file."""
         os.unlink(path)  # noqa: PTH108
 
+    def rmdir(self, path: str) -> None:
+        """Remove an empty folder."""
+        os.rmdir(path)  # noqa: PTH106
+
     def listdir(self, path: str) -> list[str]:
         """Return the names in a folder, in no order."""
         return os.listdir(path)  # noqa: PTH208

@@ -15,14 +15,15 @@ from typing import Final, Literal, Self, cast, final
 from agent_identity.canonical import RecordValue
 from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
 from agent_identity.evidence.checkpoint import check_name
-from agent_identity.evidence.files import Files, recording
+from agent_identity.evidence.files import READ, Files, open_regular, recording
+from agent_identity.evidence.foundation import found
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.log import DirectoryLog, read_checkpoint, unverified_checkpoint
 from agent_identity.evidence.mac import LedgerKey, load_ledger_key
 from agent_identity.evidence.recovery import Recovered, recover
 from agent_identity.evidence.sealing import After, Sealing
 from agent_identity.evidence.stream_writer import Entry, StreamWriter
-from agent_identity.identity import Clock, Ids, Signer
+from agent_identity.identity import Clock, Ids, Signer, check_path
 from agent_identity.version import VERSION
 
 __all__ = ["Ledger"]
@@ -73,8 +74,10 @@ class Ledger:
             for folder, mode in ((layout.root, 0o755), (layout.keys, 0o700), (layout.streams, 0o755)):
                 files.mkdir(folder, mode)
             files.mkdir(layout.log, 0o755)
-            self._key: LedgerKey = load_ledger_key(files, layout.ledger_key)
+            # Before anything else, so that whatever is found without a checkpoint has lost it.
+            found(files, layout, signer=signer, origin=origin)
             _check_origin(files, layout, origin)
+            self._key: LedgerKey = load_ledger_key(files, layout.ledger_key)
         self._begin()
 
     def _begin(self) -> None:
@@ -134,6 +137,7 @@ class Ledger:
             ValueError: The origin breaks the rules of log names.
         """
         check_name(origin)
+        check_path(directory)
         ledger = cls(
             Layout.of(directory),
             signer=signer,
@@ -149,6 +153,7 @@ class Ledger:
             ledger._start()
         except BaseException:
             ledger._sealing.abandon()
+            ledger._discard()
             raise
         return ledger
 
@@ -163,6 +168,22 @@ class Ledger:
         _open_ledgers.add(self)
         self._ready = True
         self._sealing.start()
+
+    def _discard(self) -> None:
+        """Remove the folder of a stream into which nothing was written, after a start that failed."""
+        stream = self._stream.id if self._stream else self._next_stream
+        if stream is None or (self._stream and self._stream.offset):
+            return
+        with contextlib.suppress(OSError):
+            fd = open_regular(self._files, self._layout.entries(stream), READ)
+            size = self._files.status(fd).st_size
+            self._files.close(fd)
+            if size:
+                return  # A line in part: evidence of what happened.
+            self._files.unlink(self._layout.entries(stream))
+        for remove, path in ((self._files.unlink, self._layout.lock), (self._files.rmdir, self._layout.stream)):
+            with contextlib.suppress(OSError):
+                remove(path(stream))
 
     @property
     def stream(self) -> str:

@@ -1,8 +1,9 @@
 """The one log of an evidence directory: heads of streams, under checkpoints signed by the recorder key.
 
 Every process appends to it under its lock. Whoever seals reads first what the others appended; an entry
-that this directory's key does not authenticate is never covered by a signature, and neither is a log
-that does not continue its own checkpoint.
+that this directory's key does not authenticate at its place is never covered by a signature, and neither is
+a log that does not continue its own checkpoint. A log without one has lost it (see
+:mod:`~agent_identity.evidence.foundation`), and goes on behind an entry that says so for good.
 """
 
 import contextlib
@@ -28,11 +29,19 @@ from agent_identity.evidence.files import (
 )
 from agent_identity.evidence.layout import Layout, is_stream_id
 from agent_identity.evidence.lines import Line, log_line, log_parts, read_lines
-from agent_identity.evidence.mac import LedgerKey
+from agent_identity.evidence.mac import LedgerKey, Mac, log_message
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.identity import Signer
 
-__all__ = ["DirectoryLog", "Head", "read_checkpoint", "unverified_checkpoint"]
+__all__ = [
+    "DirectoryLog",
+    "Head",
+    "loss_entry",
+    "publish",
+    "read_checkpoint",
+    "signed_note",
+    "unverified_checkpoint",
+]
 
 _logger: Final = logging.getLogger("agent_identity.evidence")
 _SIZE: Final = re.compile(r"[1-9][0-9]{0,18}")
@@ -75,6 +84,14 @@ class Head:
         return cls(texts["stream"], int(texts["size"]), bytes.fromhex(texts["root"])), texts["origin"]
 
 
+def loss_entry(origin: str) -> bytes:
+    """Return the log entry, canonical JSON, by which a log says that it lost its checkpoint.
+
+    What the entries behind it say of a stream is what was found then: records may be missing.
+    """
+    return encode_record({"lost": "checkpoint", "origin": origin})
+
+
 @final
 class DirectoryLog:
     """Appends heads and signs checkpoints. One thread at a time uses it; other processes may use theirs."""
@@ -84,10 +101,13 @@ class DirectoryLog:
         "_durable",
         "_files",
         "_heads",
+        "_last",
         "_layout",
         "_lock_fd",
+        "_loss_noted",
         "_mac",
         "_offset",
+        "_old_mac",
         "_origin",
         "_signer",
         "_tree",
@@ -102,10 +122,13 @@ class DirectoryLog:
         self._durable = durable
         self._files = files
         self._heads: dict[str, Head] = {}
+        self._last: bytes | None = None  # The leaf of the last entry.
         self._layout = layout
         self._lock_fd = -1
+        self._loss_noted = False  # By an entry that no checkpoint covers yet.
         self._mac = key.log_mac()
         self._offset = 0
+        self._old_mac: Mac | None = key.old_log_mac()  # Lines of 0.1 may stand before all others.
         self._origin = origin
         self._signer = signer
         self._tree = CompactRange()
@@ -142,9 +165,17 @@ class DirectoryLog:
             OSError: The log cannot be written. Calling again completes what was begun.
         """
         with self._open() as fd:
-            self._catch_up(fd)
-            self._append(fd, [head for head in heads if repeat or self._written.get(head.stream) != head])
+            lost = not self._catch_up(fd)
+            news = [head for head in heads if repeat or self._written.get(head.stream) != head]
+            entries = [head.to_entry(self._origin) for head in news]
+            if lost and not self._loss_noted:
+                _logger.error("the checkpoint of the log was removed; the log goes on and says so for good")
+                entries.insert(0, loss_entry(self._origin))
+            self._append(fd, entries)
+            self._written.update((head.stream, head) for head in news)
+            self._loss_noted = lost
             self._publish()
+            self._loss_noted = False
 
     def forget(self, stream: str) -> None:
         """Drop what is remembered of a stream that gets no more heads."""
@@ -171,8 +202,12 @@ class DirectoryLog:
             finally:
                 self._files.close(fd)
 
-    def _catch_up(self, fd: int) -> None:
-        """Read what was appended since the last time, and hold it against the checkpoint on disk."""
+    def _catch_up(self, fd: int) -> bool:
+        """Read what was appended since the last time, and hold it against the checkpoint on disk.
+
+        Returns:
+            Whether there is a checkpoint.
+        """
         if self._files.status(fd).st_size < self._offset:
             raise self._contradicted("a log that was cut")
         checkpoint = self._read_checkpoint()
@@ -187,6 +222,7 @@ class DirectoryLog:
                 self._compare(checkpoint)
         if checkpoint and checkpoint.size > self._tree.size:
             raise self._contradicted("fewer entries than its checkpoint covers")
+        return checkpoint is not None
 
     def _read_checkpoint(self) -> Checkpoint | None:
         data = read_checkpoint(self._files, self._layout.checkpoint)
@@ -214,8 +250,13 @@ class DirectoryLog:
 
     def _authentic(self, line: Line) -> bytes:
         parts = log_parts(line.data) if line.data is not None else None
-        if parts is not None and self._mac.fits(*parts):
-            return parts[0]
+        if parts is not None:
+            entry, mac = parts
+            if self._mac.fits(log_message(self._tree.size + 1, self._last, entry), mac):
+                self._old_mac = None
+                return entry
+            if self._old_mac is not None and self._old_mac.fits(entry, mac):
+                return entry
         raise EvidenceError(
             f"expected a log written with this directory's key, got other bytes at offset {line.offset}; "
             "nothing is sealed until log/entries.jsonl is repaired",
@@ -233,12 +274,20 @@ class DirectoryLog:
                 head, _ = Head.from_entry(entry)
                 if head.stream in self._wanted:
                     self._heads[head.stream] = head
-        self._tree.append(leaf_hash(entry))
+        self._advance(leaf_hash(entry), end)
+
+    def _advance(self, leaf: bytes, end: int) -> None:
+        self._tree.append(leaf)
+        self._last = leaf
         self._offset = end
 
-    def _append(self, fd: int, heads: Sequence[Head]) -> None:
-        entries = [head.to_entry(self._origin) for head in heads]
-        lines = [log_line(self._mac.of(entry), entry) for entry in entries]
+    def _append(self, fd: int, entries: Sequence[bytes]) -> None:
+        leaves = [leaf_hash(entry) for entry in entries]
+        before = [self._last, *leaves]
+        lines = [
+            log_line(self._mac.of(log_message(place, last, entry)), entry)
+            for place, (last, entry) in enumerate(zip(before, entries, strict=False), self._tree.size + 1)
+        ]
         data = b"".join(lines)
         try:
             write_whole(self._files, fd, data)
@@ -249,32 +298,46 @@ class DirectoryLog:
             with contextlib.suppress(OSError):
                 self._files.truncate(fd, self._offset)
             raise
-        for head, entry, line in zip(heads, entries, lines, strict=True):
-            self._tree.append(leaf_hash(entry))
-            self._offset += len(line)
-            self._written[head.stream] = head
+        for leaf, line in zip(leaves, lines, strict=True):
+            self._advance(leaf, self._offset + len(line))
+        self._old_mac = None
 
     def _publish(self) -> None:
-        note = self._sign(Checkpoint(self._origin, self._tree.size, self._tree.root()))
-        temporary = f"{self._layout.checkpoint}.new"
-        fd = open_regular(self._files, temporary, REPLACE)
-        try:
-            write_whole(self._files, fd, note)
-            if self._durable:
-                self._files.fsync(fd)
-        finally:
-            self._files.close(fd)
-        self._files.replace(temporary, self._layout.checkpoint)
-        if self._durable:
-            sync_folder(self._files, self._layout.log)
+        note = signed_note(Checkpoint(self._origin, self._tree.size, self._tree.root()), self._signer)
+        publish(self._files, self._layout, note, durable=self._durable)
 
-    def _sign(self, checkpoint: Checkpoint) -> bytes:
-        try:  # A signer is the user's code: whatever it raises, nothing is signed.
-            return sign_note(checkpoint.to_text(), self._origin, self._signer)
-        except Exception as error:
-            raise EvidenceError(
-                f"expected the recorder key to sign a checkpoint, got {type(error).__name__}; repair the signer"
-            ) from error
+
+def signed_note(checkpoint: Checkpoint, signer: Signer) -> bytes:
+    """Return a checkpoint signed under its origin as the name of the key.
+
+    Raises:
+        EvidenceError: The signer failed.
+    """
+    try:  # A signer is the user's code: whatever it raises, nothing is signed.
+        return sign_note(checkpoint.to_text(), checkpoint.origin, signer)
+    except Exception as error:
+        raise EvidenceError(
+            f"expected the recorder key to sign a checkpoint, got {type(error).__name__}; repair the signer"
+        ) from error
+
+
+def publish(files: Files, layout: Layout, note: bytes, *, durable: bool) -> None:
+    """Put a signed checkpoint in place of the one before, in one step; called with the lock of the log.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    temporary = f"{layout.checkpoint}.new"
+    fd = open_regular(files, temporary, REPLACE)
+    try:
+        write_whole(files, fd, note)
+        if durable:
+            files.fsync(fd)
+    finally:
+        files.close(fd)
+    files.replace(temporary, layout.checkpoint)
+    if durable:
+        sync_folder(files, layout.log)
 
 
 def read_checkpoint(files: Files, path: str) -> bytes | None:

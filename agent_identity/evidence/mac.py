@@ -1,8 +1,9 @@
 """The keyed MACs beside the lines: they tell, after a crash, what the library wrote itself.
 
 A MAC is no signature: whoever can read the key can make one. It only keeps recovery from signing bytes
-that another program put into a file. The two kinds of lines have different tags, so that neither passes
-for the other.
+that another program put into a file, or put somewhere else than it stood. The two kinds of lines have
+different tags, so that neither passes for the other. Records name their place themselves; entries of the
+log do not, so their MAC covers it as well.
 """
 
 import hashlib
@@ -13,10 +14,11 @@ from typing import Final, final
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.files import CREATE, READ, Files, open_regular, write_whole
 
-__all__ = ["LedgerKey", "Mac", "load_ledger_key"]
+__all__ = ["LedgerKey", "Mac", "load_ledger_key", "log_message"]
 
 _STREAM_TAG: Final = b"agent-identity/ledger/v1\n"
-_LOG_TAG: Final = b"agent-identity/log/v1\n"
+_LOG_TAG: Final = b"agent-identity/log/v2\n"
+_OLD_LOG_TAG: Final = b"agent-identity/log/v1\n"
 _KEY_BYTES: Final = 32
 
 
@@ -66,8 +68,23 @@ class LedgerKey:
         return Mac(self._raw, _STREAM_TAG + stream.encode() + b"\n")
 
     def log_mac(self) -> Mac:
-        """Return the MAC of entries of the log."""
+        """Return the MAC of lines of the log, to be taken over :func:`log_message`."""
         return Mac(self._raw, _LOG_TAG)
+
+    def old_log_mac(self) -> Mac:
+        """Return the MAC that version 0.1 took over the entry alone."""
+        return Mac(self._raw, _OLD_LOG_TAG)
+
+
+def log_message(place: int, last: bytes | None, entry: bytes) -> bytes:
+    """Return what the MAC of a line of the log covers.
+
+    Args:
+        place: The place of the line, from 1.
+        last: The leaf hash of the entry before it; ``None`` for the first.
+        entry: The entry.
+    """
+    return b"%d\n%s\n%s" % (place, b"" if last is None else last.hex().encode(), entry)
 
 
 def load_ledger_key(files: Files, path: str) -> LedgerKey:

@@ -40,6 +40,8 @@ _TRACE_ID: Final = re.compile(r"[0-9a-fA-F]{32}")
 _SPAN_ID: Final = re.compile(r"[0-9a-fA-F]{16}")
 _DECIMAL: Final = re.compile(r"-?[0-9]{1,20}")
 _NUMBER: Final = re.compile(r"-?[0-9]{1,400}(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,4})?|NaN|-?Infinity")
+_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"(\s*:)?')
+"""A string, and whether it names a member."""
 _STATUS: Final[Mapping[object, SpanStatus]] = MappingProxyType(
     {1: "ok", 2: "error", "STATUS_CODE_OK": "ok", "STATUS_CODE_ERROR": "error"}
 )
@@ -126,7 +128,7 @@ def read_spans(source: ByteLines) -> Iterator[SpanData | Malformed]:
         head = _buffered(first.data, source)
         document = _parse(head)
         if document is not _INCOMPLETE:
-            yield from _documents(document, first.number)
+            yield from _unambiguous(head, document, first.number)
             return
         lines = _read_lines(_Replay(head, source), first.number)
     for line in lines:
@@ -198,7 +200,41 @@ def _line(line: _Line) -> _Spans:
     if value is _INCOMPLETE:
         yield Malformed(line.number, "expected one JSON document a line, or one document in all; the line is damaged")
     else:
-        yield from _documents(value, line.number)
+        yield from _unambiguous(line.data, value, line.number)
+
+
+def _unambiguous(data: bytes, value: object, line: int) -> _Spans:
+    """Yield the spans of a document, unless it names a member of an object twice."""
+    if _repeats(data, value):
+        # Readers differ in which of the two counts, so a verifier would judge another span than people see.
+        yield Malformed(line, "expected each member of an object once, got one several times")
+    else:
+        yield from _documents(value, line)
+
+
+def _repeats(data: bytes, value: object) -> bool:
+    """Return whether the text of a JSON value names more members than the value has."""
+    try:
+        if orjson.dumps(value) == data.strip():
+            return False  # As most exporters write.
+    except orjson.JSONEncodeError:  # Nested deeper than it writes.
+        pass
+    ends = _STRING.findall(data)
+    return len(ends) - ends.count(b"") != _members(value)
+
+
+def _members(value: object) -> int:
+    """Return how many members the objects in a JSON value have."""
+    number, rest = 0, [value]
+    while rest:
+        item = rest.pop()
+        if isinstance(item, dict):
+            members = cast("_Members", item)
+            number += len(members)
+            rest.extend(members.values())
+        elif isinstance(item, list):
+            rest.extend(cast("list[object]", item))
+    return number
 
 
 def _documents(value: object, line: int) -> _Spans:

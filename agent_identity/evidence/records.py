@@ -245,6 +245,15 @@ _RECOVERED: Final = _object(
     },
     {"open": _array(_UUID7, 64)},
 )
+_REVOCATION: Final = _object(
+    {
+        "kind": _one_of(("task", "grant", "agent", "owner", "human", "service", "key", "everything")),
+        "name": _ID,
+        "status": _one_of(("revoked", "suspended", "reinstated")),
+        "version": _POSITION,
+    },
+    {"reason": _NAME},
+)
 _APPROVAL: Final = _object(
     {"id": _UUID7, "status": _one_of(("pending", "approved", "rejected", "expired"))}, {"approver": _PRINCIPAL}
 )
@@ -264,7 +273,7 @@ _SHAPES: Final[Mapping[str, _Rule]] = {
     "registration": _shape({"agent": _AGENT}),
     "policy": _shape({"policy": _object({"name": _NAME, "version": _NAME, "digest": _SHA256})}),
     "approval": _shape({**_TASK, "action": _ACTION, "approval": _APPROVAL}, _TRACE),
-    "revocation": _shape({"revocation": _object({"grant": _HASH}, {"task": _ID})}),
+    "revocation": _shape({"revocation": _REVOCATION}),
     "erasure": _shape({"erasure": _object({"key": _ID})}),
     "recovered": _shape({"recovered": _RECOVERED}),
     "stream_end": _shape({"end": _object({"size": _POSITION})}),

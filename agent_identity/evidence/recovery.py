@@ -12,7 +12,8 @@ import orjson
 from agent_identity.canonical import RecordValue
 from agent_identity.errors import EvidenceError
 from agent_identity.evidence.files import EDIT, READ, Files, open_regular, recording, why
-from agent_identity.evidence.layout import Layout, is_stream_id
+from agent_identity.evidence.foundation import stream_names
+from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.lines import Line, read_lines, stream_parts
 from agent_identity.evidence.log import DirectoryLog, Head
 from agent_identity.evidence.mac import LedgerKey, Mac
@@ -82,8 +83,7 @@ def recover(
         EvidenceError: ``report`` failed.
         OSError: The folder of streams cannot be listed.
     """
-    names = sorted(name for name in files.listdir(layout.streams) if is_stream_id(name))
-    unsettled = [name for name in names if _needs_recovery(files, layout, name)]
+    unsettled = [name for name in stream_names(files, layout) if _needs_recovery(files, layout, name)]
     if not unsettled:
         return None
     try:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Final, Literal, NamedTuple, TypeAlias, final
 
 from agent_identity.evidence.files import READ, Files, open_regular
+from agent_identity.evidence.foundation import log_was_removed, stream_names
 from agent_identity.evidence.layout import Layout, is_stream_id
 from agent_identity.evidence.lines import log_parts, read_lines, stream_parts
 from agent_identity.evidence.log import read_checkpoint
@@ -52,10 +53,9 @@ class LedgerReader:
     def streams(self) -> tuple[str, ...]:
         """Return the ids of the streams that have a folder, sorted, which is the order of their start."""
         try:
-            names = self._files.listdir(self._layout.streams)
+            return stream_names(self._files, self._layout)
         except OSError:
             return ()
-        return tuple(sorted(filter(is_stream_id, names)))
 
     def entries(self, stream: str) -> Iterator[RawLine]:
         """Return the lines of a stream, in their order.
@@ -77,6 +77,13 @@ class LedgerReader:
         with suppress(OSError):
             return read_checkpoint(self._files, self._layout.checkpoint)
         return None
+
+    def log_was_removed(self) -> bool:
+        """Return whether the directory was used and yet has no checkpoint, which no crash leaves behind."""
+        try:
+            return log_was_removed(self._files, self._layout)
+        except OSError:
+            return False
 
     def _read(self, path: str, form: Literal["stream", "log"]) -> Iterator[RawLine]:
         split = _PARTS[form]

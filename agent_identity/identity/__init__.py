@@ -16,6 +16,7 @@ from agent_identity.identity.principals import (
     principal_from_claim,
 )
 from agent_identity.identity.private_files import (
+    check_path,
     create_private_file,
     create_public_file,
     read_private_file,
@@ -48,6 +49,7 @@ __all__ = [
     "b64url_decode",
     "b64url_encode",
     "check_id",
+    "check_path",
     "create_private_file",
     "create_public_file",
     "jwk_thumbprint",

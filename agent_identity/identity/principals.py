@@ -9,10 +9,15 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, Literal, TypeAlias, cast, final
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias, cast, final
 
 from agent_identity.canonical import RecordValue
 from agent_identity.errors import TokenError
+
+if TYPE_CHECKING:
+    from agent_identity.identity.id_tokens import RolesClaim
+    from agent_identity.identity.jwks import KeysOfIssuer
+    from agent_identity.identity.spiffe import SpiffeBundle
 
 __all__ = [
     "Agent",
@@ -99,6 +104,61 @@ class Human:
         """Return the principal as it stands in grants and records; unknown facts are left out."""
         return _principal_claim(self)
 
+    @classmethod
+    def from_id_token(
+        cls,
+        token: str,
+        *,
+        jwks: "KeysOfIssuer",
+        issuer: str,
+        audience: str,
+        now: int | None = None,
+        nonce: str | None = None,
+        authorized_party: str | None = None,
+        max_age: int | None = None,
+        roles_claim: "RolesClaim | None" = None,
+        skew: int = 30,
+    ) -> "Human":
+        """Return the human of an OpenID Connect ID token or an RFC 9068 access token, ``verified``.
+
+        Everything is checked here, offline but for the keys (OpenID Connect Core §3.1.3.7, RFC 9068 §4, RFC 8725).
+        Its ``sub`` becomes the id. Needs the extra ``oidc``.
+
+        Args:
+            token: The compact token, at most 64 KiB.
+            jwks: The keys of the issuer: the path of a JWK Set, its content, or a source that you keep, such as
+                ``agent_identity.identity.jwks_source.JwksSource("https://…")``.
+            issuer: Who must have issued it: exactly the claim ``iss``.
+            audience: Who must be among its audiences: your client id for an ID token, the name of your service for an
+                access token.
+            now: Unix seconds; by default the present.
+            nonce: What you sent with the authorization request. Give it whenever you sent one.
+            authorized_party: The client that it must have been issued to (``azp``, ``client_id``). An ID token that
+                names one must name you, unless you name another here.
+            max_age: Most seconds since the human logged in (``auth_time``), if that matters.
+            roles_claim: Where roles stand: a claim, or the names from the outside in, such as
+                ``("realm_access", "roles")``. At most 64 roles.
+            skew: Seconds by which clocks may differ, at most 30.
+
+        Raises:
+            TokenError: The token is malformed, not signed by the issuer, for somebody else, not valid now, or not one
+                of a human (``not_a_human``). The code says which; the message repeats nothing of the token.
+            ConfigurationError: A file with keys cannot be read, or the package ``joserfc`` is missing.
+            TypeError: A value has the wrong type.
+            ValueError: A value is out of range.
+        """
+        from agent_identity.identity.id_tokens import Expected, human_of  # noqa: PLC0415  Only who verifies pays.
+
+        expected = Expected.at(
+            now,
+            issuer=issuer,
+            audience=audience,
+            skew=skew,
+            authorized_party=authorized_party,
+            roles_claim=roles_claim,
+        )
+        return human_of(token, jwks, expected, nonce=nonce, max_age=max_age)
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -130,6 +190,91 @@ class Service:
     def to_claim(self) -> dict[str, RecordValue]:
         """Return the principal as it stands in grants and records; unknown facts are left out."""
         return _principal_claim(self)
+
+    @classmethod
+    def from_access_token(
+        cls,
+        token: str,
+        *,
+        jwks: "KeysOfIssuer",
+        issuer: str,
+        audience: str,
+        now: int | None = None,
+        authorized_party: str | None = None,
+        roles_claim: "RolesClaim | None" = None,
+        skew: int = 30,
+    ) -> "Service":
+        """Return the client that got an access token for itself (RFC 9068 §5, client credentials), ``verified``.
+
+        The arguments are those of :meth:`Human.from_id_token`. Needs the extra ``oidc``.
+
+        Raises:
+            TokenError: As there, with code ``not_a_service`` if the subject is not the client itself.
+            ConfigurationError: A file with keys cannot be read, or the package ``joserfc`` is missing.
+            TypeError: A value has the wrong type.
+            ValueError: A value is out of range.
+        """
+        from agent_identity.identity.id_tokens import Expected, service_of  # noqa: PLC0415  Only who verifies pays.
+
+        expected = Expected.at(
+            now,
+            issuer=issuer,
+            audience=audience,
+            skew=skew,
+            authorized_party=authorized_party,
+            roles_claim=roles_claim,
+        )
+        return service_of(token, jwks, expected)
+
+    @classmethod
+    def from_jwt_svid(
+        cls, token: str, *, bundle: "SpiffeBundle", audience: str, now: int | None = None, skew: int = 30
+    ) -> "Service":
+        """Return the workload of a JWT-SVID (SPIFFE JWT-SVID §3, §4), ``verified``. Needs the extra ``oidc``.
+
+        Args:
+            token: The JWT-SVID, at most 64 KiB.
+            bundle: The authorities of the trust domain that the workload must be of:
+                ``agent_identity.identity.spiffe.SpiffeBundle``.
+            audience: Who must be among its audiences: you.
+            now: Unix seconds; by default the present.
+            skew: Seconds by which clocks may differ, at most 30.
+
+        Raises:
+            TokenError: It is malformed, not signed by an authority, for somebody else, not valid now, or of another
+                trust domain (``wrong_trust_domain``).
+            ConfigurationError: A file with keys cannot be read, or the package ``joserfc`` is missing.
+            TypeError: A value has the wrong type.
+            ValueError: A value is out of range.
+        """
+        from agent_identity.identity.spiffe import service_of_jwt_svid  # noqa: PLC0415  Only who verifies pays.
+
+        return service_of_jwt_svid(token, bundle, audience=audience, now=now, skew=skew)
+
+    @classmethod
+    def from_x509_svid(cls, chain_pem: str | bytes, *, bundle: "SpiffeBundle", now: int | None = None) -> "Service":
+        """Return the workload of an X.509-SVID (SPIFFE X.509-SVID §5), ``verified``.
+
+        A certificate is public: it proves who holds its key, not who sent it. Pass the chain that the peer of a TLS
+        connection proved to hold, and none that came as a value.
+
+        Args:
+            chain_pem: The certificate of the workload and those between it and an authority, in this order, as PEM;
+                at most 64 KiB and 8 certificates.
+            bundle: The authorities of the trust domain that the workload must be of:
+                ``agent_identity.identity.spiffe.SpiffeBundle``.
+            now: Unix seconds; by default the present.
+
+        Raises:
+            TokenError: With code ``bad_certificate`` if the certificate is none of a workload, ``bad_path`` if it leads
+                to no authority of the bundle, ``expired``, ``not_yet_valid`` or ``wrong_trust_domain``.
+            ConfigurationError: A file cannot be read, or ``cryptography`` is older than version 45.
+            TypeError: A value has the wrong type.
+            ValueError: A value is out of range.
+        """
+        from agent_identity.identity.x509_svid import service_of_x509_svid  # noqa: PLC0415  Only who verifies pays.
+
+        return service_of_x509_svid(chain_pem, bundle, now=now)
 
 
 Principal: TypeAlias = Human | Service
@@ -178,7 +323,7 @@ def principal_from_claim(claim: object) -> Principal:
     """Return the principal of a claim whose signature the caller has checked.
 
     The provenance is taken from the claim: whoever signed it vouches for it. This and nothing else in the
-    room makes a ``verified`` principal.
+    room makes a ``verified`` principal; what reads the tokens of others ends here as well.
 
     Raises:
         TokenError: With code ``bad_principal`` if a member is missing, unknown or malformed.

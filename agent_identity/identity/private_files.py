@@ -10,6 +10,7 @@ from agent_identity.errors import ConfigurationError
 
 __all__ = [
     "PathLike",
+    "check_path",
     "create_private_file",
     "create_public_file",
     "read_private_file",
@@ -22,6 +23,23 @@ PathLike: TypeAlias = str | os.PathLike[str]
 
 _NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
 _READ: Final = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)  # A pipe must not hang us.
+
+
+def check_path(path: PathLike) -> None:
+    """Check that the system can be asked for a path at all.
+
+    Raises:
+        ConfigurationError: It holds a NUL, or characters that no file name can have.
+        TypeError: It is no path.
+    """
+    try:
+        usable = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:  # Lone surrogates.
+        usable = False
+    if not usable:
+        raise ConfigurationError(
+            f"expected a path, got {path!a} with characters that no file name can have; correct it"
+        )
 
 
 def create_private_file(path: PathLike, data: bytes) -> None:
@@ -52,6 +70,7 @@ def replace_public_file(path: PathLike, data: bytes) -> None:
         ConfigurationError: The folder cannot be written, or the platform knows no file modes.
     """
     _require_modes()
+    check_path(path)
     try:
         temporary = _write_beside(path, data, 0o644)
         try:
@@ -98,6 +117,7 @@ def _require_modes() -> None:
 
 def _create(path: PathLike, data: bytes, mode: int) -> None:
     _require_modes()
+    check_path(path)
     try:
         temporary = _write_beside(path, data, mode)
         try:
@@ -143,6 +163,7 @@ def _folder(path: PathLike) -> str:
 
 
 def _read(path: PathLike, limit: int, *, private: bool) -> bytes:
+    check_path(path)
     try:
         descriptor = os.open(path, _READ | _NO_FOLLOW if private else _READ)
         try:

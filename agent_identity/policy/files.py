@@ -8,6 +8,7 @@ from pathlib import Path as FilePath
 from typing import Final, cast, final
 
 from agent_identity.errors import ConfigurationError, PolicyFormatError
+from agent_identity.identity import check_path
 from agent_identity.policy.conditions import parse_condition
 from agent_identity.policy.decision import Effect
 from agent_identity.policy.json_source import read_json
@@ -52,6 +53,7 @@ def read_policy(path: str | os.PathLike[str], tools: Collection[str] | None) -> 
         PolicyFormatError: The file has a mistake.
         ConfigurationError: The file cannot be read, or PyYAML is not installed for a YAML file.
     """
+    check_path(path)
     file = FilePath(path)
     read = _reader(file)
     data = _bytes(file)

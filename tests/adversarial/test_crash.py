@@ -4,6 +4,7 @@ import errno
 import hmac
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -290,6 +291,7 @@ def test_ac_78_a_start_works_after_a_cut_at_every_byte(tmp_path: Path) -> None:
         key = directory / "keys" / "ledger.key"
         key.touch(0o600)
         key.write_bytes((tmp_path / "0" / "keys" / "ledger.key").read_bytes())
+        shutil.copytree(tmp_path / "0" / "log", directory / "log")
         (stream / "lock").touch()
         (stream / "entries.jsonl").write_bytes(data[:cut])
         reopen(directory).close()
@@ -381,7 +383,7 @@ def test_ac_22_nothing_signed_or_hashed_passes_for_another_kind(tmp_path: Path) 
         key, b"agent-identity/ledger/v1\n" + ledger.stream.encode() + b"\n" + data, "sha256"
     ).hexdigest()
     as_log: Callable[[bytes], str] = lambda data: hmac.new(  # noqa: E731
-        key, b"agent-identity/log/v1\n" + data, "sha256"
+        key, b"agent-identity/log/v2\n1\n\n" + data, "sha256"
     ).hexdigest()
     assert as_stream(record) in macs
     assert as_log(entry) in macs

@@ -157,7 +157,7 @@ def test_a_second_recovery_does_not_hide_what_the_first_rejected(tmp_path: Path)
     assert report.exit_code == 3
     assert {"rejected_tail", "recovered"} <= codes(report)
     assert [problem.message for problem in report.findings if problem.code == "recovered"] == [
-        "its process died; a later start found 1 records, 0 of them sealed"
+        "its process died; a later start found 1 record, 0 of them sealed"
     ]
 
 

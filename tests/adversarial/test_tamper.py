@@ -353,8 +353,8 @@ SURGERIES: dict[str, tuple[Callable[[Room], None], int, str]] = {
     "delete the file of the stream": (lambda room: room.entries.unlink(), 1, "records_cut"),
     "delete the stream": (lambda room: shutil.rmtree(room.stream), 2, "stream_missing"),
     "delete the folder of streams": (lambda room: shutil.rmtree(room.path / "ledger"), 2, "stream_missing"),
-    "delete the log": (lambda room: shutil.rmtree(room.path / "log"), 2, "no_checkpoint"),
-    "delete the checkpoint": (lambda room: room.note.unlink(), 2, "no_checkpoint"),
+    "delete the log": (lambda room: shutil.rmtree(room.path / "log"), 1, "log_missing"),
+    "delete the checkpoint": (lambda room: room.note.unlink(), 1, "log_missing"),
     "delete the entries of the log": (lambda room: room.log.unlink(), 1, "log_cut"),
     "empty the log": (edit_log(lambda _: []), 1, "log_cut"),
     "cut the log": (edit_log(lambda lines: lines[:-1]), 1, "log_cut"),
@@ -689,3 +689,14 @@ def test_clean_ledgers_never_raise_an_alarm(tmp_path_factory: pytest.TempPathFac
     assert (report.exit_code, report.integrity) == (0, "verified"), report.findings
     assert report.counts["verified"] == report.counts["records"]
     shutil.rmtree(process.directory)
+
+
+def test_a_trust_file_of_another_log_is_named_as_such(room: Room, tmp_path: Path) -> None:
+    """Whoever took the wrong file learns of which log it is, and of which the evidence is."""
+    mine, theirs = TrustStore.load(room.path / "trust.json"), TrustStore.load(room.other / "trust.json")
+    advice = f"this trust file is for the log {theirs.origin!r}, the evidence is of the log {mine.origin!r}; take the"
+    (problem,) = [p for p in check(room.path, theirs).findings if p.code == "unknown_key"]
+    assert advice in problem.message
+    both = TrustStore(mine.keys, issuer=mine.issuer, origin=theirs.origin)
+    (problem,) = [p for p in check(room.path, both).findings if p.code == "wrong_origin" and p.line is None]
+    assert advice in problem.message

@@ -1,6 +1,7 @@
 """Reuse of authority outside its task, its time and its context (abuse cases AC-23 to AC-41)."""
 
 import asyncio
+import contextlib
 import contextvars
 import itertools
 import json
@@ -24,6 +25,7 @@ from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 import agent_identity
+from agent_identity.audit import check
 from agent_identity.authority import Scope, issue, verify_chain
 from agent_identity.canonical import decode_record
 from agent_identity.errors import Denied, GrantExpired, NoTask, OutOfScope, PolicyBlocked, TokenError
@@ -731,3 +733,177 @@ def test_ac_41_an_inner_task_cannot_reopen_an_ended_outer_one(world: Any) -> Non
     contextvars.copy_context().run(crossed, lambda opening: opening.__exit__(None, None, None))
     assert world.ran == []
     assert not trace.get_current_span().get_span_context().is_valid
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_ac_41_blocks_left_in_the_wrong_order_leave_nothing_behind(world: Any, depth: int) -> None:
+    """However blocks are left, each live task keeps its own authority, and the one around all of them its own."""
+    names = [f"tool-{number}" for number in range(depth)] + ["around"]
+    tools = {name: world.tool(name) for name in names}
+    before = otel.get_current()
+    for order in itertools.permutations(names[:-1]):
+        with world.task(Scope("around")) as outermost:
+            openings = {name: world.task(Scope(name)) for name in names[:-1]}
+            stack = {"around": outermost} | {name: opening.__enter__() for name, opening in openings.items()}
+            for left in order:
+                openings[left].__exit__(None, None, None)
+                if left in stack:  # What is inside of a block goes out of sight with it.
+                    for name in [*stack][[*stack].index(left) :]:
+                        del stack[name]
+                current = [*stack][-1]
+                assert world.enforcer.current_task is stack[current]
+                for name, tool in tools.items():
+                    with contextlib.nullcontext() if name == current else pytest.raises(Denied):
+                        tool(1)
+            with world.task(Scope("around")) as later:
+                openings[order[0]].__exit__(None, None, None)
+                assert world.enforcer.current_task is later
+            assert world.enforcer.current_task is outermost
+    assert otel.get_current() == before
+    ends = [record["chain"][-1]["grant"] for record in world.records("task_end")]
+    assert len(ends) == len(set(ends))
+
+
+def test_ac_41_a_task_left_inside_a_body_goes_with_the_body(world: Any) -> None:
+    """A block that a guarded body closes is closed at once, and the end of the body brings nothing of it back."""
+    opening = world.task(Scope("closer"))
+
+    @world.enforcer.tool(name="closer")
+    def closer() -> None:
+        opening.__exit__(None, None, None)
+
+    with world.task(Scope("around")) as outermost:
+        opening.__enter__()
+        closer()
+        assert world.enforcer.current_task is outermost
+        with pytest.raises(Denied):
+            closer()
+
+
+def test_ac_41_a_block_left_late_does_not_hide_a_later_one(world: Any) -> None:
+    """What went out of sight with the block around it brings nothing back, whatever was opened since."""
+    tool, around = world.tool("later"), world.task(OPEN)
+    around.__enter__()
+    inside = world.task(OPEN)
+    inside.__enter__()
+    around.__exit__(None, None, None)
+    with world.task(Scope("later")) as later:
+        inside.__exit__(None, None, None)
+        assert world.enforcer.current_task is later
+        assert tool(1) == 1
+    assert world.enforcer.current_task is None
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_task_that_is_left_twice_ends_once(world: Any, *, awaited: bool) -> None:
+    """A framework and a finally block may both close it; the ledger and the trace have one end."""
+    opening = world.task(OPEN)
+
+    async def leave() -> None:
+        async with opening:
+            pass
+        await opening.__aexit__(None, None, None)
+
+    if awaited:
+        asyncio.run(leave())
+    else:
+        with opening:
+            pass
+        opening.__exit__(None, None, None)
+    assert len(world.records("task_end")) == 1
+    world.enforcer.close()
+    assert len(world.exporter.get_finished_spans()) == 1
+
+
+FORKED_BODIES = """
+import asyncio, os, sys
+from agent_identity import Agent, Enforcer, Human, Scope
+from agent_identity.errors import Denied
+from agent_identity.policy import Decision, Effect, Finding
+
+alice, clerk = Human("alice@example.com"), Agent("clerk", owner="it@example.com")
+
+class Finder:
+    def inspect(self, content):
+        return (Finding(category="pii", inspector="finder"),) if content.direction == "output" else ()
+
+class NoFindings:
+    name, version, digest = "no-findings", "1", "sha256:" + "0" * 64
+
+    def decide(self, request):
+        return Decision(effect=Effect.BLOCK if request.findings else Effect.ALLOW, reason="policy_allows")
+
+def act(enforcer, how):
+    children = []
+
+    def body():
+        children.append(os.fork())
+        if how == "raises":
+            raise LookupError
+        return 1
+
+    @enforcer.tool
+    def forks():
+        return body()
+
+    @enforcer.tool
+    async def forks_async():
+        return body()
+
+    @enforcer.tool
+    def streams():
+        yield body()
+
+    try:
+        if how == "async":
+            asyncio.run(forks_async())
+        elif how == "block":
+            with enforcer.action("forks") as call:
+                call.result = body()
+        elif how == "generator":
+            list(streams())
+        else:
+            forks()
+    except (LookupError, Denied):
+        pass
+    return children[0]
+
+for how in sys.argv[3:]:
+    inspectors = (Finder(),) if how == "withheld" else ()
+    enforcer = Enforcer.open(f"{sys.argv[1]}/{how}", mode=sys.argv[2], inspectors=inspectors, policy=NoFindings())
+    if how == "outside":
+        child = act(enforcer, how)
+    else:
+        scope = Scope({"forks": None, "forks_async": None, "streams": None})
+        with enforcer.task("forks", principal=alice, agent=clerk, scope=scope):
+            child = act(enforcer, how)
+    enforcer.close()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks on this platform")
+@pytest.mark.parametrize("mode", ["enforce", "monitor"])
+def test_ac_34_a_fork_inside_a_body_has_one_outcome(tmp_path: Path, mode: str) -> None:
+    """Where both sides of a fork come back from a body, the parent concludes call and task, and all verifies."""
+    ways = ["returns", "raises", "withheld", "async", "block", "generator"] + ["outside"] * (mode == "monitor")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED_BODIES, str(tmp_path), mode, *ways],
+        env={**os.environ, "PYTHONPATH": str(Path(agent_identity.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    for way in ways:
+        reader = open_ledger(tmp_path / way)
+        lines = [line for stream in reader.streams() for line in reader.entries(stream)]
+        records = [decode_record(line.record) for line in lines]
+        (intent,) = [record["id"] for record in records if record["kind"] == "intent"]
+        assert [record["intent"] for record in records if "intent" in record] == [intent]
+        assert len([record for record in records if record["kind"] == "task_end"]) == (way != "outside")
+        report = check(tmp_path / way)
+        assert {p.code for p in report.findings} <= ({"allowed_without_task"} if way == "outside" else set())

@@ -318,6 +318,21 @@ async def test_ac_25_a_detached_coroutine_gets_no_token_after_the_end(open_world
         await pending
 
 
+def test_ac_18_what_is_revoked_gets_and_keeps_no_token(open_world: Any, endpoint: Endpoint) -> None:
+    """The kill switch takes hold on tokens that were cached or handed out, and lets nothing reach the endpoint."""
+    world = open_world(tokens=exchange(endpoint))
+    with world.task(OPEN) as task:
+        token = task.token(audience=API)
+        world.enforcer.revoke(task)
+        for attempt in (lambda: token.value, lambda: token.headers("GET", API)):
+            with pytest.raises(Denied) as caught:
+                attempt()
+            assert caught.value.code == "revoked"
+        with world.refused("revoked", tool="token_exchange"):
+            task.token(audience=API)
+    assert [form.get("token") for form in endpoint.seen] == [None, CANARIES["downstream"]]  # Revoked there at the end.
+
+
 FORK = """
 import json, os, sys
 from agent_identity import Agent, Denied, Enforcer, Human, Scope

@@ -27,6 +27,10 @@ from agent_identity import (
     verify,
 )
 from agent_identity.constraints import OneOf, PathWithin, Range
+from agent_identity.identity.inbound import read_inbound
+from agent_identity.identity.jwks import KeySet
+from agent_identity.identity.jwks_source import JwksSource
+from agent_identity.identity.spiffe import SpiffeBundle
 from agent_identity.policy import Content
 
 enforcer = Enforcer.open("evidence", policy=RuleSet(Rule(Effect.BLOCK, tools="delete_*", reason="kept")))
@@ -132,3 +136,16 @@ try:
 except Denied as denied:
     assert_type(denied.code, str)
     assert_type(denied.reference, str | None)
+
+
+def known(token: str, chain: bytes, keys: Mapping[str, object]) -> Human:
+    """Principals out of what others signed."""
+    bundle = SpiffeBundle("example.org", JwksSource("https://bundle.example"))
+    assert_type(Service.from_jwt_svid(token, bundle=bundle, audience="a"), Service)
+    assert_type(Service.from_x509_svid(chain, bundle=bundle), Service)
+    assert_type(Service.from_access_token(token, jwks=keys, issuer="i", audience="a"), Service)
+    inbound = read_inbound(token, jwks=None, issuer="i", audience="a", subject=Human)
+    assert_type(inbound.principal, Human | Service)
+    Human.from_id_token(token, jwks=JwksSource.discover("https://i.example"), issuer="i", audience="a")
+    Human.from_id_token(token, jwks=KeySet.load("jwks.json"), issuer="i", audience="a")
+    return Human.from_id_token(token, jwks="jwks.json", issuer="i", audience="a", roles_claim=("a", "b"))

@@ -42,7 +42,7 @@ BODIES: list[tuple[str, dict[str, Any]]] = [
     ("outcome", {"attribution": "none", "action": {"tool": "x"}, "decision": CALL["decision"], "outcome": "denied"}),
     ("task_end", {**TASK, "counts": {"intents": "0", "outcomes": "20", "open": "0"}}),
     ("registration", {"agent": TASK["agent"]}),
-    ("revocation", {"revocation": {"grant": HEX}}),
+    ("revocation", {"revocation": {"kind": "agent", "name": "clerk", "status": "revoked", "version": "1"}}),
     ("stream_end", {"end": {"size": "2"}}),
 ]
 

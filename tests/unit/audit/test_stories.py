@@ -10,12 +10,13 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from agent_identity.audit import Story, story
+from agent_identity.audit import Delegation, Story, story
 from agent_identity.authority import Scope
+from agent_identity.constraints import Contains
 from agent_identity.enforcement import Enforcer
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human, b64url_encode
-from agent_identity.policy import Effect, Rule, RuleSet
+from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
 from agent_identity.testing import FixedClock, SequentialIds
 
 FileSpanExporter = pytest.importorskip("opentelemetry.exporter.otlp.json.file").FileSpanExporter
@@ -166,3 +167,47 @@ def test_stories_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     lines = entries.read_bytes().splitlines(keepends=True)
     entries.write_bytes(b"".join(line for line in lines if orjson.loads(line)["record"]["kind"] != "task_end"))
     assert [(s.purpose, s.ended_ns) for s in story(tmp_path)] == [("5", None), ("1", None), ("1", None), ("1", None)]
+
+
+def test_monitor_mode_and_withheld_results_are_told(tmp_path: Path) -> None:
+    """A call that ran is no refused one, whether the result was withheld or nothing was enforced."""
+
+    class Finder:
+        def inspect(self, content: Content) -> tuple[Finding, ...]:
+            return (Finding(category="pii", inspector="finder"),) if content.direction == "output" else ()
+
+    rules = RuleSet(
+        Rule(Effect.BLOCK, tools="pay", when={"findings.categories": Contains("pii")}, id="no-pii"),
+        Rule(Effect.BLOCK, tools="delete", id="no-delete"),
+    )
+    found = {}
+    for mode in ("enforce", "monitor"):
+        options: dict[str, Any] = {"mode": mode, "policy": rules, "inspectors": (Finder(),)}
+        with (
+            Enforcer.open(tmp_path / mode, clock=FixedClock(START), ids=SequentialIds(), **options) as enforcer,
+            enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope({"pay": None, "delete": None})),
+        ):
+            for tool in ("pay", "delete"):
+                with suppress(Denied), enforcer.action(tool) as call:
+                    call.result = "x"
+        (found[mode],) = story(tmp_path / mode)
+    refusing, watching = found["enforce"], found["monitor"]
+    assert (refusing.refused, refusing.withheld, watching.refused, watching.withheld) == (1, 1, 0, 0)
+    assert {(a.tool, a.withheld, a.monitored) for a in refusing.actions} == {
+        ("pay", True, False),
+        ("delete", False, False),
+    }
+    assert all(a.monitored and not a.withheld for a in watching.actions)
+
+
+def test_parts_with_a_purpose_of_their_own_are_told_once(tmp_path: Path) -> None:
+    """The purpose of a delegation stands beside that of its task, unless it is the same."""
+    with (
+        Enforcer.open(tmp_path, clock=FixedClock(START), ids=SequentialIds()) as enforcer,
+        enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")),
+    ):
+        for purpose in ("look", None, "look"):
+            with enforcer.delegate(READER, scope=Scope("pay"), purpose=purpose):
+                pass
+    (told,) = story(tmp_path)
+    assert (told.purpose, told.delegations) == ("t", (Delegation(("clerk", "reader"), "look"),))

@@ -24,7 +24,15 @@ def make(*, expires_in: int = 60, key: JwtKey | None = None) -> tuple[Downstream
     now = clock.wall_ns() // 10**9
     lease = TaskRegistry().open("task", clock.wall_ns() + 100 * 10**9, clock=clock)
     issued = IssuedToken(CANARY, expires_at=now + expires_in, key=key)
-    return DownstreamToken(issued, "https://a.example", lease, clock, lambda: ids.new(clock.wall_ns())), lease, clock
+    token = DownstreamToken(
+        issued,
+        "https://a.example",
+        latest=now + 100,
+        check=lambda: lease.check(clock),
+        now=lambda: clock.wall_ns() // 10**9,
+        new_id=lambda: ids.new(clock.wall_ns()),
+    )
+    return token, lease, clock
 
 
 def test_it_shows_nothing_of_its_value() -> None:

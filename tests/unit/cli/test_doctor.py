@@ -56,7 +56,7 @@ def checks(run: Run, *words: object) -> dict[str, dict[str, str]]:
 def test_a_healthy_set_up_has_no_finding(run: Run, root: Path, provider: Callable[..., None]) -> None:
     """Keys, trust file, ledger, disk, clock, package and telemetry are looked at, and all are well."""
     provider()
-    found = checks(run, root)
+    found = checks(run, root, "--import", "json")
     names = ["package", "clock", "provider", "sampler", "span limits"]
     names += ["trust file", "issuer key", "recorder key", "ledger", "disk"]
     assert [name for name in found if name != "tools"] == names
@@ -338,3 +338,10 @@ def test_an_application_that_cannot_be_imported_is_told(
     code, out, err = program("doctor", "--import", module)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err
+
+
+def test_without_the_application_the_findings_are_about_this_process(run: Run) -> None:
+    """Nobody takes the provider of the command for that of the application."""
+    _, out, _ = run("doctor")
+    assert "not imported: provider and tools are those of this process, not of your application" in out
+    assert "not imported" not in run("doctor", "--import", "json")[1]

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from agent_identity.audit import Action, Story
-from agent_identity.cli.show import lines
+from agent_identity.cli.show import _of_task, lines
 from agent_identity.cli.terminal import Style, width
+from agent_identity.errors import ConfigurationError
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -17,6 +20,7 @@ TOLD = f"""\
 pay the invoices of Acme  {TASK}
   on behalf of alice@example.com (human, asserted) → invoice-supervisor (owner finance-ops@example.com)
   2025-11-24 16:00:00 UTC to 2025-11-24 16:00:01 UTC
+  delegated invoice-supervisor → invoice-clerk: read and pay invoices of Acme
   16:00:00.000  warn   find_vendor     invoice-supervisor                  success: policy_warns, rule vendor-data, \
 vendor files may hold personal data
   16:00:00.250  allow  read_invoice    invoice-supervisor → invoice-clerk  success
@@ -52,11 +56,42 @@ def test_traces_are_told_without_purposes(run: Run, spans: Path) -> None:
 
 
 def test_one_task_can_be_chosen(run: Run, evidence: Path) -> None:
-    """``--task`` shows that task alone."""
-    code, out, _ = run("show", evidence, "--task", TASK)
-    assert code == 0
-    assert out.startswith(TOLD)
-    assert "nightly" not in out
+    """``--task`` shows that task alone; the beginning of its id is enough, as long as no other begins so."""
+    nightly = json.loads(run("show", evidence, "--json")[1].splitlines()[1])["task"]
+    for name in (TASK, TASK[:14]):
+        code, out, _ = run("show", evidence, "--task", name)
+        assert code == 0
+        assert out.startswith(TOLD)
+        assert "nightly" not in out
+    code, out, err = run("show", evidence, "--task", TASK[:4])
+    assert (code, out) == (2, "")
+    assert f"expected one task whose id begins with '{TASK[:4]}', got 2: {TASK}, {nightly}; give more of it" in err
+
+
+def test_a_whole_id_is_no_beginning_of_others() -> None:
+    """A task whose id others begin with is shown alone, and few of many others are named."""
+    some = [story(task=name) for name in ("t1", "t", "t2", "t")]
+    assert list(_of_task(iter(some), "t")) == [some[1], some[3]]
+    many = [story(task=f"t{number}") for number in range(9)]
+    with pytest.raises(ConfigurationError, match="got 9: t0, t1, t2, t3, t4, …; give"):
+        _of_task(iter(many), "t")
+    assert list(_of_task(iter(many), "t8")) == [many[8]]
+    assert list(_of_task(iter([story(task=None)]), "t")) == []
+
+
+def test_what_was_not_enforced_or_not_handed_out_is_told() -> None:
+    """Monitor mode shows on each call; a call whose result was withheld ran, and is no refused one."""
+    common: dict[str, Any] = {"record": "r", "at_ns": 0, "agents": ("a",), "rule": None, "why": None}
+    rest: dict[str, Any] = {"argument": None, "route": None}
+    ran = Action(**common, **rest, tool="t", effect="block", outcome="success", reason="x", error=None, monitored=True)
+    held = Action(
+        **common, **rest, tool="t", effect="block", outcome="denied", reason="x", error="content_blocked", withheld=True
+    )
+    shown = told(actions=(ran, held), withheld=1)
+    assert "success: x, monitor mode, nothing enforced" in shown
+    assert "ran, result withheld: x" in shown
+    assert shown.endswith("\n  the results of 1 of 2 calls withheld")
+    assert "refused" not in shown
 
 
 def test_a_task_that_is_not_there_is_an_error(run: Run, evidence: Path) -> None:
@@ -88,7 +123,7 @@ def test_json_is_a_line_for_each_task(run: Run, evidence: Path) -> None:
     )
     assert list(stories[0]) == [
         *("task", "purpose", "principal", "principal_kind", "provenance", "agent", "owner"),
-        *("started_ns", "ended_ns", "actions", "omitted", "refused"),
+        *("started_ns", "expires_ns", "ended_ns", "actions", "omitted", "refused", "withheld", "delegations"),
     ]
     assert (stories[0]["started_ns"], stories[0]["ended_ns"]) == ("1764000000000000000", "1764000001000000000")
     assert stories[2]["ended_ns"] is None
@@ -105,7 +140,12 @@ def test_json_is_a_line_for_each_task(run: Run, evidence: Path) -> None:
         "argument": "invoice_id",
         "route": None,
         "error": "argument_out_of_scope",
+        "monitored": False,
+        "withheld": False,
     }
+    assert stories[0]["delegations"] == [
+        {"agents": ["invoice-supervisor", "invoice-clerk"], "purpose": "read and pay invoices of Acme"}
+    ]
 
 
 def test_nothing_to_show_is_said(run: Run, tmp_path: Path) -> None:
@@ -171,7 +211,7 @@ def _with(payload: str, nasty: str) -> str:
 
 def story(**changes: Any) -> Story:
     parties = ("principal", "principal_kind", "provenance", "agent", "owner")
-    unknown: dict[str, Any] = dict.fromkeys(("purpose", *parties, "ended_ns"))
+    unknown: dict[str, Any] = dict.fromkeys(("purpose", *parties, "expires_ns", "ended_ns"))
     known: dict[str, Any] = {"task": "t", "started_ns": 0, "actions": (), "omitted": 0, "refused": 0}
     return Story(**{**unknown, **known, **changes})
 

@@ -70,8 +70,8 @@ def test_a_changed_ledger_exits_with_1(run: Run, evidence: Path) -> None:
 
 
 def test_what_cannot_be_judged_exits_with_2(run: Run, evidence: Path, spans: Path) -> None:
-    """Without a checkpoint, or without keys, nothing is proved and nothing is disproved."""
-    (evidence / "log" / "checkpoint").unlink()
+    """Without keys, nothing is proved and nothing is disproved."""
+    (evidence / "trust.json").unlink()
     code, out, _ = run("verify", evidence)
     assert (code, out.partition(" ")[0]) == (2, "CANNOT")
     code, out, _ = run("verify", spans)
@@ -421,11 +421,24 @@ def test_a_step_without_detail_has_no_trailing_space() -> None:
 
 
 def test_many_findings_are_counted() -> None:
-    """The first 20 findings are printed, the others counted, those that the report does not keep too."""
-    problem = Problem("bad_signature", "contradicted", None, None, None, 7, "m")
-    shown = text_of(report(findings=(problem,) * 1000, problems={"contradicted": 5_000, "notice": 3}))
-    assert shown.count("  contradicted  bad_signature: m (line 7)") == SHOWN
+    """The first 20 lines are printed, the others counted, those that the report does not keep too."""
+    problems = tuple(Problem(f"code-{n // 10}", "contradicted", None, None, None, 7, "m") for n in range(1000))
+    shown = text_of(report(findings=problems, problems={"contradicted": 5_000, "notice": 3}))
+    assert shown.count("  contradicted  code-") == SHOWN
     assert shown.endswith("  … and 4,983 more; --json lists up to 1,000")
+
+
+def test_many_findings_of_one_kind_are_a_few_and_their_number() -> None:
+    """Others are not pushed off the screen by a kind of which there are more than ten."""
+    many = Problem("stream_missing", "incomplete", None, None, None, None, "m")
+    one = Problem("no_end", "incomplete", None, None, None, None, "n")
+    shown = text_of(report(findings=(*(many,) * 500, one), problems={"incomplete": 501}))
+    assert shown.splitlines()[-5:] == [
+        *["  incomplete  stream_missing: m"] * 3,
+        "  incomplete  stream_missing: 497 more of these; --json lists them",
+        "  incomplete  no_end: n",
+    ]
+    assert text_of(report(findings=(many,) * 10, problems={"incomplete": 10})).count("stream_missing: m") == 10
 
 
 def test_a_finding_without_a_place_has_no_brackets() -> None:

@@ -370,8 +370,7 @@ def test_bound_names_are_those_of_the_call(
         bound = inspect.signature(function).bind(*args, **kwargs)
         values, supplied = Binder(function).bind(args, kwargs)
     except TypeError:
-        assume(False)
-        return
+        return  # The property above says which calls are refused.
     given_names = set(bound.arguments)
     if "extra" in given_names:
         given_names = given_names - {"extra"} | set(bound.arguments["extra"])

@@ -14,6 +14,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
 
+from agent_identity.audit import check, story
 from agent_identity.authority import Scope
 from agent_identity.enforcement import Enforcer
 from agent_identity.enforcement.diagnosis import examine_telemetry
@@ -205,10 +206,10 @@ def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path, missing: str
     parts["ledger"].close()
 
 
-@pytest.mark.parametrize("options", [{"mode": "watch"}, {"sealing": "never"}])
+@pytest.mark.parametrize("options", [{"routes": 5}, {"inspectors": 5}])
 def test_an_enforcer_that_does_not_open_leaves_no_ledger_open(tmp_path: Path, options: dict[str, Any]) -> None:
-    """A wrong option is named, and the stream that was begun is ended, so that its lock is free."""
-    with pytest.raises(ConfigurationError, match="expected"):
+    """Whatever fails once the stream was begun, it is ended, so that its lock is free."""
+    with pytest.raises(TypeError):
         Enforcer.open(tmp_path, **options)
     (stream,) = open_ledger(tmp_path).streams()
     assert b'"stream_end"' in [line.record for line in open_ledger(tmp_path).entries(stream)][-1]
@@ -506,3 +507,38 @@ def test_a_lost_trust_file_is_not_made_anew_beside_a_log(tmp_path: Path) -> None
     with pytest.raises(ConfigurationError, match="put back the copy"):
         Enforcer.open(tmp_path)
     assert not (tmp_path / "trust.json").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"mode": "watch"}, {"sealing": "never"}, {"policy": "missing.yaml"}, {"policy": RuleSet(name="x", version="1")}],
+    ids=["mode", "sealing", "policy file", "policy"],
+)
+def test_a_start_that_fails_by_its_arguments_leaves_no_stream(
+    tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slip in a word is found before the directory is touched."""
+    if isinstance(options.get("policy"), RuleSet):
+        monkeypatch.setattr("agent_identity.enforcement.point.is_fact", lambda value: False)
+    with pytest.raises(ConfigurationError):
+        Enforcer.open(tmp_path / "e", **options)
+    assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.parametrize("path", ["a\0b", "a\ud800b"])
+def test_a_path_that_no_file_can_have_is_a_configuration_error(path: str) -> None:
+    """NUL and lone surrogates are refused as what they are, wherever a path is given."""
+    for use in (
+        lambda: Enforcer.open(path),
+        lambda: check(path),
+        lambda: check([path]),
+        lambda: list(story(path)),
+        lambda: check("/dev/null", path),
+        lambda: check(Path(__file__).parent, checkpoint=path),
+        lambda: TrustStore.load(path),
+        lambda: SigningKey.load(path),
+        lambda: SigningKey.generate().save(path),
+        lambda: RuleSet.load(f"{path}.json"),
+    ):
+        with pytest.raises(ConfigurationError, match="no file name can have"):
+            use()

@@ -12,6 +12,7 @@ import pytest
 from agent_identity.authority import DownstreamToken, IssuedToken, Scope, TokenOrder
 from agent_identity.constraints import OneOf, Subset
 from agent_identity.enforcement import Task, task_tokens
+from agent_identity.enforcement.ambience import Process
 from agent_identity.errors import (
     ConfigurationError,
     ContentBlocked,
@@ -577,7 +578,7 @@ def test_a_forked_child_revokes_nothing(opened: Opened, monkeypatch: pytest.Monk
         tokens = task.tokens
         revokes = list(tokens._revokes)
         with monkeypatch.context() as child:
-            child.setattr(task_tokens.os, "getpid", lambda: -1)
+            child.setattr(Process, "here", object())
             tokens.drop()
             tokens.settle(10)
         assert (source.revoked, tokens._cached, tokens._revokes) == ([], {}, [])

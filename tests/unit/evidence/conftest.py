@@ -63,6 +63,7 @@ class Audit:
     sealed: dict[str, int] = field(default_factory=dict)
     problems: dict[str, list[str]] = field(default_factory=dict)
     log_size: int = 0
+    losses: list[int] = field(default_factory=list)
 
     def kinds(self, stream: str) -> list[object]:
         """Return the kinds of the records of a stream, in order."""
@@ -99,16 +100,23 @@ def audit_directory(directory: Path) -> Audit:
             hashes.append(leaf_hash(line.record))
         audit.records[stream], leaves[stream], audit.problems[stream] = records, hashes, problems
     tree = CompactRange()
-    for line in reader.log_entries():
+    last = ""
+    for place, line in enumerate(reader.log_entries(), 1):
         assert line.record is not None
-        assert line.mac == hmac.new(key, b"agent-identity/log/v1\n" + line.record, "sha256").hexdigest()
+        tag = f"agent-identity/log/v2\n{place}\n{last}\n".encode()
+        assert line.mac == hmac.new(key, tag + line.record, "sha256").hexdigest()
+        last = leaf_hash(line.record).hex()
+        tree.append(leaf_hash(line.record))
         entry = decode_record(line.record)
+        if "lost" in entry:
+            assert entry == {"lost": "checkpoint", "origin": ORIGIN}
+            audit.losses.append(place)
+            continue
         stream, size = str(entry["stream"]), int(str(entry["size"]))
         assert entry["origin"] == ORIGIN
         assert size >= audit.sealed.get(stream, 0)
         assert entry["root"] == root_of(leaves[stream][:size]).hex()
         audit.sealed[stream] = size
-        tree.append(leaf_hash(line.record))
     note = reader.checkpoint()
     if note is not None:
         checkpoint = Checkpoint.from_text(open_note(note, {ORIGIN: SIGNER.public_key}).text)

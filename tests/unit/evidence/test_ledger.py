@@ -633,3 +633,44 @@ def test_ac_92_a_fault_at_every_call_loses_and_hides_nothing(
         assert set(acknowledged) <= found.ids(), f"call {number}, {name}"
         assert found.sealed == {stream: len(records) for stream, records in found.records.items() if records}
         assert all(problem == "unreadable" for problems in found.problems.values() for problem in problems)
+
+
+@pytest.mark.parametrize("call", ["write", "lock", "status", "truncate"])
+def test_a_start_that_fails_leaves_no_empty_stream(
+    opened: Callable, faulty: type, directory: Path, audit: Callable, call: str
+) -> None:
+    """A folder into which nothing was written is taken away again, as far as the system lets us."""
+    opened().close()
+    before = sorted((directory / "ledger").iterdir())
+
+    def fault(number: int, name: str) -> BaseException | None:
+        return OSError(errno.ENOSPC, "fault") if name == call and "mkdir" in files.calls[4:] else None
+
+    files = faulty(fault)
+    if call in {"write", "lock", "status"}:
+        with pytest.raises(EvidenceError):
+            opened(files=files)
+    else:
+        opened(files=files)
+        return
+    files.heal()
+    left = [path for path in sorted((directory / "ledger").iterdir()) if path not in before]
+    assert left == [] or call == "status"
+    opened().close()
+    assert not audit().of_kind("recovered")
+
+
+def test_a_start_that_fails_in_a_line_leaves_it(opened: Callable, directory: Path) -> None:
+    """What was written in part and cannot be taken back is evidence, and stays."""
+
+    class Torn(Files):
+        def write(self, fd: int, data: bytes) -> int:
+            return super().write(fd, data[:5]) if b"stream_start" in data else super().write(fd, data)
+
+        def truncate(self, fd: int, size: int) -> None:
+            raise OSError(errno.ENOSPC, "fault")
+
+    with pytest.raises(EvidenceError):
+        opened(files=Torn())
+    (stream,) = (directory / "ledger").iterdir()
+    assert (stream / "entries.jsonl").stat().st_size == 5

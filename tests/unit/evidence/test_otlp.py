@@ -5,15 +5,17 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity.evidence import otlp
-from agent_identity.evidence.otlp import MAX_NESTING, Malformed, SpanData, read_spans
+from agent_identity.evidence.otlp import MAX_NESTING, Malformed, SpanData, _repeats, read_spans
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "00f067aa0ba902b7"
@@ -575,3 +577,42 @@ def test_spans_are_read_only() -> None:
     for mapping in (item.attributes, item.resource):
         with pytest.raises(TypeError):
             mapping["a"] = 2  # type: ignore[index]
+
+
+TWICE = [
+    b'{"resourceSpans":[],"resourceSpans":[]}',
+    b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": "0", "traceId" : "1"}]}]}]}',
+    b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"a\\":","name":"b"}]}]}]}',
+]
+
+
+@pytest.mark.parametrize("document", TWICE)
+@pytest.mark.parametrize("lines", [False, True])
+def test_a_member_named_twice_is_reported(document: bytes, *, lines: bool) -> None:
+    """Readers differ in which of two members counts, so a document with such a pair is not read at all."""
+    data = document.replace(b",", b",\n", 1) if not lines else document + b"\n" + document
+    found = list(read_spans(io.BytesIO(data)))
+    assert [type(item) for item in found] == [Malformed] * (1 + lines)
+    assert all("each member of an object once" in item.message for item in found)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False) | st.text(),
+        lambda some: st.lists(some, max_size=3) | st.dictionaries(st.text(), some, max_size=3),
+    ),
+    st.sampled_from([None, 1]),
+    st.booleans(),
+)
+def test_no_member_is_counted_twice(value: object, indent: int | None, ascii_only: bool) -> None:
+    """However an exporter writes spaces and escapes, a document without a repeated member is read."""
+    data = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+    with suppress(orjson.JSONDecodeError):
+        assert not _repeats(data, orjson.loads(data))
+
+
+def test_a_document_too_deep_to_write_is_counted() -> None:
+    """Depth alone is no repeated member."""
+    deep = b'{"a":' * 300 + b"1" + b"}" * 300
+    assert not _repeats(deep, orjson.loads(deep))
+    assert _repeats(deep.replace(b"1", b'{"b":1,"b":1}'), orjson.loads(deep.replace(b"1", b'{"b":1,"b":1}')))

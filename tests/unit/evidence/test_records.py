@@ -42,7 +42,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "registration": {"agent": TASK["agent"]},
     "policy": {"policy": POLICY},
     "approval": {**TASK, "action": ACTION, "approval": {"id": UUID, "status": "approved"}},
-    "revocation": {"revocation": {"grant": HEX}},
+    "revocation": {"revocation": {"kind": "agent", "name": "clerk", "status": "revoked", "version": "1"}},
     "erasure": {"erasure": {"key": "task-1"}},
     "recovered": {"recovered": RECOVERED},
     "stream_end": {"end": {"size": "2"}},
@@ -93,7 +93,7 @@ def full(kind: str) -> dict[str, Any]:
             "warnings": ["personal-data"],
         },
         "approval": {"approver": TASK["principal"]},
-        "revocation": {"task": "task-1"},
+        "revocation": {"reason": "stolen"},
         "recovered": {"open": [UUID]},
     }.items():
         if name in value:
@@ -333,3 +333,164 @@ def test_deep_records_do_not_exhaust_the_stack() -> None:
     for _ in range(100_000):
         deep = [deep]
     assert refusal({**record("intent"), "action": deep}).startswith("record.action: expected an object")
+
+
+UNKNOWN = "expected only known members, got another"
+ABSENT = "expected this member, got none"
+IDENTIFIER = "expected an identifier as check_id accepts it"
+NAME = "expected text of 1 to 256 characters"
+COUNT = "expected a decimal number without leading zeros"
+UUID7 = "expected a lower-case UUID of version 7"
+NANOSECONDS = "expected nanoseconds since 1970 as a decimal number"
+DIGITS = "expected 64 lower-case hex digits"
+KEYED = "expected hmac-sha256:<64 lower-case hex digits>"
+WHY = "expected one printable line of at most 256 characters"
+PARTY = {"id": "alice", "kind": "human", "provenance": "asserted"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "value", "message"),
+    [
+        ("outcome", ("more",), "x", f": {UNKNOWN}"),
+        ("outcome", ("action", "more"), "x", f".action: {UNKNOWN}"),
+        ("outcome", ("chain", 1, "more"), "x", f".chain[1]: {UNKNOWN}"),
+        ("outcome", ("task",), {}, f".task.id: {ABSENT}"),
+        ("outcome", ("task",), "x", ".task: expected an object"),
+        ("outcome", ("chain",), "x", ".chain: expected an array"),
+        ("outcome", ("chain",), [], ".chain: expected 1 to 33 items, got 0"),
+        ("outcome", ("chain",), [{"id": "a", "grant": HEX}] * 34, ".chain: expected 1 to 33 items, got 34"),
+        ("outcome", ("chain", 1), [], ".chain[1]: expected an object"),
+        ("outcome", ("chain", 0, "grant"), "x", f".chain[0].grant: {DIGITS}"),
+        ("outcome", ("chain", 0, "id"), "x" * 257, f".chain[0].id: {IDENTIFIER}"),
+        ("outcome", ("v",), "2", ".v: expected one of 1"),
+        ("outcome", ("id",), "x", f".id: {UUID7}"),
+        ("outcome", ("stream", "id"), "x", f".stream.id: {UUID7}"),
+        ("outcome", ("stream", "seq"), "0", ".stream.seq: expected a decimal number from 1"),
+        ("outcome", ("stream", "prev"), "x", f".stream.prev: {DIGITS}"),
+        ("outcome", ("time", "start"), 1, f".time.start: {NANOSECONDS}"),
+        ("outcome", ("time", "end"), "01", f".time.end: {NANOSECONDS}"),
+        ("outcome", ("trace", "trace"), "x", ".trace.trace: expected 32 lower-case hex digits, not all zero"),
+        ("outcome", ("trace", "span"), "x", ".trace.span: expected 16 lower-case hex digits, not all zero"),
+        ("outcome", ("task", "expires"), "x", f".task.expires: {NANOSECONDS}"),
+        ("outcome", ("task", "purpose"), "x" * 1025, ".task.purpose: expected text of 1 to 1024 characters"),
+        ("outcome", ("principal", "kind"), "agent", ".principal.kind: expected one of human, service"),
+        ("outcome", ("principal", "provenance"), "x", ".principal.provenance: expected one of asserted, verified"),
+        ("outcome", ("principal", "issuer"), "", f".principal.issuer: {IDENTIFIER}"),
+        ("outcome", ("principal", "roles"), ["x"] * 65, ".principal.roles: expected 1 to 64 items, got 65"),
+        ("outcome", ("agent", "owner"), " x", f".agent.owner: {IDENTIFIER}"),
+        ("outcome", ("agent", "version"), "x\n", f".agent.version: {IDENTIFIER}"),
+        ("outcome", ("action", "tool"), "", f".action.tool: {NAME}"),
+        ("outcome", ("action", "kind"), "x" * 257, f".action.kind: {NAME}"),
+        ("outcome", ("action", "server"), 1, f".action.server: {NAME}"),
+        ("outcome", ("action", "call"), None, f".action.call: {NAME}"),
+        ("outcome", ("action", "route"), [], f".action.route: {NAME}"),
+        ("outcome", ("action", "args"), HEX, f".action.args: {KEYED}"),
+        ("outcome", ("action", "result"), HEX, f".action.result: {KEYED}"),
+        ("outcome", ("action", "names"), ["x:int"] * 100_001, ".action.names: expected 1 to 100000 items, got 100001"),
+        (
+            "outcome",
+            ("action", "names", 0),
+            "x:int",
+            ".action.names[0]: expected <argument name>:<kind> with a name of 1 to 256 characters",
+        ),
+        ("outcome", ("decision", "effect"), "x", ".decision.effect: expected one of allow, block, route, warn"),
+        (
+            "outcome",
+            ("decision", "enforced"),
+            "x",
+            ".decision.enforced: expected one of allow, audit, block, escalate, modify",
+        ),
+        ("outcome", ("decision", "mode"), "x", ".decision.mode: expected one of enforce, monitor"),
+        (
+            "outcome",
+            ("decision", "reason"),
+            "x y",
+            ".decision.reason: expected a code of lower-case letters, digits and underscores",
+        ),
+        ("outcome", ("decision", "rule"), "", f".decision.rule: {NAME}"),
+        ("outcome", ("decision", "why"), "", f".decision.why: {WHY}"),
+        ("outcome", ("decision", "why"), "x" * 257, f".decision.why: {WHY}"),
+        ("outcome", ("decision", "argument"), "", f".decision.argument: {NAME}"),
+        ("outcome", ("decision", "policy"), "", f".decision.policy: {NAME}"),
+        ("outcome", ("decision", "version"), "", f".decision.version: {NAME}"),
+        ("outcome", ("decision", "digest"), HEX, ".decision.digest: expected sha256:<64 lower-case hex digits>"),
+        ("outcome", ("decision", "warnings"), ["x"] * 1025, ".decision.warnings: expected 1 to 1024 items, got 1025"),
+        ("outcome", ("findings",), ["x"] * 1025, ".findings: expected 1 to 1024 items, got 1025"),
+        ("outcome", ("findings", 1), "x y", ".findings[1]: expected the name of a category"),
+        (
+            "outcome",
+            ("outcome",),
+            "x",
+            ".outcome: expected one of cancelled, denied, error, routed, success, suspended, unknown",
+        ),
+        ("outcome", ("intent",), "x", f".intent: {UUID7}"),
+        ("outcome", ("error",), "", f".error: {NAME}"),
+        ("grant", ("grant", "token"), "x", ".grant.token: expected a compact JWS of at most 65536 characters"),
+        ("task_end", ("counts", "intents"), "01", f".counts.intents: {COUNT}"),
+        ("task_end", ("counts", "outcomes"), 1, f".counts.outcomes: {COUNT}"),
+        ("task_end", ("counts", "open"), "-1", f".counts.open: {COUNT}"),
+        ("recovered", ("recovered", "size"), "x", f".recovered.size: {COUNT}"),
+        ("recovered", ("recovered", "open"), [UUID] * 65, ".recovered.open: expected 1 to 64 items, got 65"),
+        ("recovered", ("recovered", "open"), ["x"], f".recovered.open[0]: {UUID7}"),
+        (
+            "approval",
+            ("approval", "status"),
+            "x",
+            ".approval.status: expected one of approved, expired, pending, rejected",
+        ),
+        ("approval", ("approval", "approver"), "alice", ".approval.approver: expected an object"),
+        ("approval", ("approval", "approver"), {**PARTY, "roles": "x"}, ".approval.approver.roles: expected an array"),
+        ("stream_start", ("sdk",), {"name": "x"}, f".sdk.version: {ABSENT}"),
+        ("stream_end", ("end", "size"), "0", ".end.size: expected a decimal number from 1"),
+        ("erasure", ("erasure", "key"), "", f".erasure.key: {IDENTIFIER}"),
+        ("revocation", ("revocation", "grant"), "", f".revocation.grant: {DIGITS}"),
+    ],
+    ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_what_a_refused_record_says(kind: str, place: tuple[Any, ...], value: object, message: str) -> None:
+    """Each misfit is named with its path and the form that it should have."""
+    bad = full(kind)
+    _set(*place)(bad, value)
+    assert refusal(bad) == f"record{message}"
+
+
+def test_what_a_record_in_the_wrong_place_says() -> None:
+    """What contradicts the place in the stream is named, too."""
+    prev = "record.stream.prev: expected the hash of the previous record, except in the first one"
+    first = "record.kind: expected stream_start in the first record of a stream and only there"
+    assert refusal({**record("policy"), "stream": {"id": UUID, "seq": "2"}}) == prev
+    assert refusal({**record("stream_start"), "stream": {"id": UUID, "seq": "1", "prev": HEX}}) == prev
+    assert refusal({**record("policy"), "stream": {"id": UUID, "seq": "1"}}) == first
+    assert refusal({**record("stream_start"), "stream": {"id": UUID, "seq": "2", "prev": HEX}}) == first
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "last"),
+    [
+        ("outcome", ("stream", "seq"), "9" * 19),
+        ("outcome", ("time", "start"), "0"),
+        ("outcome", ("time", "end"), "9" * 19),
+        ("outcome", ("task", "id"), "x" * 256),
+        ("outcome", ("task", "id"), "spiffe://example.org/" + "x" * 2027),
+        ("outcome", ("task", "purpose"), "x" * 1024),
+        ("outcome", ("principal", "roles"), ["x"] * 64),
+        ("outcome", ("chain",), ({"id": "a", "grant": HEX},) * 33),
+        ("outcome", ("action", "tool"), "x" * 256),
+        ("outcome", ("action", "names"), ["x:null"] * 100_000),
+        ("outcome", ("action", "names", 0), "x" * 256 + ":object"),
+        ("outcome", ("decision", "reason"), "x" * 64),
+        ("outcome", ("decision", "why"), "x" * 256),
+        ("outcome", ("decision", "warnings"), ["x"] * 1024),
+        ("outcome", ("findings",), ["x"] * 1024),
+        ("outcome", ("findings", 1), "x" * 128),
+        ("grant", ("grant", "token"), "a.b." + "c" * 65_532),
+        ("recovered", ("recovered", "open"), [UUID] * 64),
+        ("task_end", ("counts", "open"), "9" * 19),
+    ],
+    ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_records_at_their_bounds(kind: str, place: tuple[Any, ...], last: object) -> None:
+    """The largest value of each form passes."""
+    whole = full(kind)
+    _set(*place)(whole, last)
+    check_record(whole)

@@ -1,0 +1,74 @@
+"""How much of a limit is used: one sum, or the sums of the parts of a window. Every store counts like this.
+
+A window is cut into at most sixty parts, and a counter keeps one sum for each. An amount counts until the
+whole of its part is older than the window, so the limit holds in every window of that length, wherever it
+begins; the price is that an amount may count a sixtieth of the window, and a second, longer than it must.
+A counter's time never goes back: an amount that comes with an earlier time is counted in the latest part.
+"""
+
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+from agent_identity.authority.state import Debit
+
+__all__ = ["Parts", "given_back", "read_parts", "taken", "width", "write_parts"]
+
+Parts: TypeAlias = Mapping[int, int]
+"""Sums by the number of their part of the window; the one sum of a counter without a window has number 0."""
+
+_PARTS: Final = 60
+
+
+def width(window: int | None) -> int:
+    """Return how many seconds one part of a window has; without a window, everything is one part."""
+    return 0 if window is None else -(-window // _PARTS)
+
+
+def taken(parts: Parts, debit: Debit, now: int) -> Parts | None:
+    """Return the sums after a debit, or None if it does not fit."""
+    wide = width(debit.window)
+    if debit.window is None:
+        live, part = dict(parts), 0
+    else:
+        moment = max(now, max(parts, default=0) * wide)
+        live, part = {at: sum_ for at, sum_ in parts.items() if (at + 1) * wide > moment - debit.window}, moment // wide
+    if debit.amount > debit.limit - sum(live.values()):
+        return None
+    live[part] = live.get(part, 0) + debit.amount
+    return live
+
+
+def given_back(parts: Parts, debit: Debit, now: int) -> Parts:
+    """Return the sums after a debit that was taken at ``now`` has been given back.
+
+    It is taken out of the oldest part in which it can be, so that what remains counts rather too long than too
+    short. A part that becomes empty stays, because it says how late it is.
+    """
+    wide = width(debit.window)
+    first = 0
+    if debit.window is not None:
+        first = now // wide
+        if (first + 1) * wide <= max(parts, default=0) * wide - debit.window:
+            return parts  # It may have left the window already, and must not free what others took.
+    left, after = debit.amount, dict(parts)
+    for at in sorted(parts):
+        if at >= first:
+            part = min(left, after[at])
+            after[at] -= part
+            left -= part
+    return after
+
+
+def write_parts(parts: Parts) -> str:
+    """Return the sums as text."""
+    return " ".join(f"{at}:{sum_}" for at, sum_ in parts.items())
+
+
+def read_parts(text: str) -> Parts:
+    """Return the sums of a text of :func:`write_parts`.
+
+    Raises:
+        ValueError: It is no such text.
+    """
+    pairs = (pair.split(":") for pair in text.split())
+    return {int(at): int(sum_) for at, sum_ in pairs}

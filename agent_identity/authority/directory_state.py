@@ -1,0 +1,134 @@
+"""The state of an evidence directory, which costs next to nothing while there is no news in it."""
+
+import contextlib
+import mmap
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Literal, final
+
+from agent_identity.authority.forks import renewed_in_children
+from agent_identity.authority.sqlite_state import SqliteState
+from agent_identity.authority.state import Debit
+from agent_identity.errors import ConfigurationError, StateError
+
+__all__ = ["DirectoryState"]
+
+_BYTES: Final = 8
+
+
+@final
+class DirectoryState:
+    """A SQLite file, and beside it a counter of news in memory that all processes of the directory share.
+
+    The file is made when something is kept for the first time. :meth:`generation` reads the counter alone, which
+    takes no system call. The counter is odd while somebody writes; whoever finds it odd counts that as news,
+    so that not even a writer that dies in between hides something.
+
+    Args:
+        folder: The folder of the state; made if it is missing.
+        sync: See :class:`SqliteState`.
+
+    Raises:
+        ConfigurationError: The folder cannot be made or written.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, sync: Literal["process", "disk"] = "process") -> None:
+        self._path = Path(folder) / "news"
+        self._lock = threading.RLock()
+        self._odd = 0
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._fd = self._opened()
+            if os.fstat(self._fd).st_size < _BYTES:
+                os.truncate(self._fd, _BYTES)  # Longer by zeros, whoever else does the same just now.
+            self._news = mmap.mmap(self._fd, _BYTES)
+        except OSError as error:
+            raise ConfigurationError(
+                f"expected a folder for shared state that can be written, got {error.strerror}; "
+                "repair the folder 'state' of the evidence directory"
+            ) from None
+        self._kept = SqliteState(Path(folder) / "state.sqlite", sync=sync)
+        renewed_in_children(self)
+
+    def insert(self, key: str, *, now: int, expires_at: int) -> bool:
+        """See :meth:`StateStore.insert`."""
+        return self._telling(lambda: self._kept.insert(key, now=now, expires_at=expires_at))
+
+    def contains(self, key: str, *, now: int) -> bool:
+        """See :meth:`StateStore.contains`."""
+        return self._kept.contains(key, now=now)
+
+    def debit(self, debits: Sequence[Debit], *, now: int) -> int | None:
+        """See :meth:`StateStore.debit`."""
+        return self._kept.debit(debits, now=now)
+
+    def credit(self, debits: Sequence[Debit], *, now: int) -> None:
+        """See :meth:`StateStore.credit`."""
+        self._kept.credit(debits, now=now)
+
+    def put(self, name: str, version: int, data: bytes) -> bool:
+        """See :meth:`StateStore.put`."""
+        return self._telling(lambda: self._kept.put(name, version, data))
+
+    def get(self, name: str) -> tuple[int, bytes] | None:
+        """See :meth:`StateStore.get`."""
+        return self._kept.get(name)
+
+    def generation(self) -> int:
+        """See :meth:`StateStore.generation`."""
+        count = self._count()
+        if count % 2:
+            self._odd -= 1  # Somebody writes, or died while writing: another number each time.
+            return self._odd
+        return count
+
+    def close(self) -> None:
+        """See :meth:`StateStore.close`."""
+        with self._lock:
+            if not self._news.closed:
+                self._news.close()
+                os.close(self._fd)
+            self._kept.close()
+
+    def after_fork_in_child(self) -> None:
+        """Open the file anew, because a lock on a descriptor is that of all who inherited it."""
+        self._lock = threading.RLock()
+        if not self._news.closed:
+            with contextlib.suppress(OSError):  # Then writing fails later, and says so.
+                os.close(self._fd)
+                self._fd = -1
+                self._fd = self._opened()
+
+    def _opened(self) -> int:
+        return os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+
+    def _count(self) -> int:
+        try:
+            return int.from_bytes(self._news[:_BYTES], "little")
+        except ValueError:
+            raise StateError("expected an open store of state, got a closed one; open the directory again") from None
+
+    def _telling(self, step: Callable[[], bool]) -> bool:
+        """Keep the counter odd during a step, and make it another even number if the step stored something."""
+        import fcntl  # noqa: PLC0415  Absent on Windows, where reading evidence must still work.
+
+        with self._lock:
+            before = self._count()  # A closed store has no lock to wait for.
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX)
+            except OSError as error:
+                raise StateError(f"expected a lock on the state of the directory, got {error.strerror}") from None
+            stored = True
+            try:
+                before = self._count()
+                self._tell((before | 1) + 2)  # Another odd number than that of a writer that died.
+                stored = step()
+            finally:
+                self._tell(self._count() + 1 if stored or before % 2 else before)
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+            return stored
+
+    def _tell(self, count: int) -> None:
+        self._news[:_BYTES] = (count % 2**63).to_bytes(_BYTES, "little")

@@ -1,0 +1,301 @@
+"""Revocations: what may act no more, although its grant still lives, in one signed list that only grows newer.
+
+A list says of tasks, grants, agents, owners, principals and issuer keys that they are revoked or suspended.
+It is signed like a grant, with a type of its own, and has a version: whoever has seen one version takes no
+earlier one. What is revoked stays revoked; only a suspension can be lifted. Everything at once can only be
+suspended.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias, cast, final, get_args
+
+from agent_identity.authority.grants import MAX_TTL, Chain
+from agent_identity.authority.tokens import parse_compact, sign_compact
+from agent_identity.canonical import JSON
+from agent_identity.errors import TokenError
+from agent_identity.identity import PublicKey, Signer, check_id
+
+__all__ = [
+    "EVERYTHING",
+    "MAX_REVOCATIONS",
+    "REVOCATIONS_TYPE",
+    "Revocation",
+    "RevocationList",
+    "RevocationStatus",
+    "RevokedKind",
+    "read_revocations",
+]
+
+REVOCATIONS_TYPE: Final = "agent-revocations+jwt"
+"""The ``typ`` of a signed list."""
+
+MAX_REVOCATIONS: Final = 10_000
+"""Entries of a list, at most. Revoke an agent, an owner or a principal before so many of their tasks."""
+
+MAX_LIST: Final = 8 * 1024 * 1024
+"""Characters of a signed list, at most."""
+
+EVERYTHING: Final = "*"
+"""The name in the one entry of the kind ``everything``."""
+
+RevokedKind: TypeAlias = Literal["task", "grant", "agent", "owner", "human", "service", "key", "everything"]
+"""What an entry is about: a task by its id, a grant by its hash, an issuer key by its thumbprint, others by id."""
+
+RevocationStatus: TypeAlias = Literal["revoked", "suspended"]
+"""Revoked for good, or until the suspension is lifted."""
+
+_KINDS: Final[frozenset[str]] = frozenset(get_args(RevokedKind))
+_STATUSES: Final[frozenset[str]] = frozenset(get_args(RevocationStatus))
+_PASSING: Final = frozenset({"task", "grant"})  # Nothing under them outlives the longest grant.
+_CLAIMS: Final = frozenset({"entries", "iat", "iss", "version"})
+_MAX_NUMBER: Final = 2**53
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """One entry: who or what may act no more.
+
+    Args:
+        kind: What it is about.
+        name: Which one. Of a principal or agent the id alone counts, whoever issued it; of a grant the hash
+            that records show.
+        status: ``"revoked"`` or ``"suspended"``.
+        since: Unix seconds.
+        reason: For people, 1 to 256 visible characters.
+
+    Raises:
+        TypeError: A field has the wrong type.
+        ValueError: A field breaks a rule.
+    """
+
+    kind: RevokedKind
+    name: str
+    status: RevocationStatus = "revoked"
+    since: int = field(kw_only=True)
+    reason: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.kind not in _KINDS:
+            raise ValueError(f"expected the kind of a revocation to be one of {', '.join(sorted(_KINDS))}")
+        if self.status not in _STATUSES:
+            raise ValueError("expected the status of a revocation to be 'revoked' or 'suspended'")
+        if self.kind == "everything" and (self.name != EVERYTHING or self.status != "suspended"):
+            raise ValueError(
+                f"expected everything to be suspended, under the name {EVERYTHING!r}; nothing else would go on"
+            )
+        if self.kind != "everything":
+            check_id(self.name, f"the name of the {self.kind}")
+        _check_number(self.since, "since")
+        if self.reason is not None:
+            check_id(self.reason, "reason")
+
+    def to_claim(self) -> dict[str, JSON]:
+        """Return the entry as it stands in a list."""
+        claim: dict[str, JSON] = {"kind": self.kind, "name": self.name, "since": self.since, "status": self.status}
+        if self.reason is not None:
+            claim["reason"] = self.reason
+        return claim
+
+
+@final
+@dataclass(frozen=True, slots=True, repr=False)
+class RevocationList:
+    """One version of the list.
+
+    Args:
+        version: 0 for the empty list that everything begins with, one more with each change.
+        issued_at: When this version was made, in Unix seconds.
+        entries: What it says, in the order in which it was said.
+
+    Raises:
+        ValueError: Two entries are about the same, there are more than 10,000, or a number is out of range.
+    """
+
+    version: int = 0
+    issued_at: int = 0
+    entries: tuple[Revocation, ...] = ()
+    _by_name: Mapping[tuple[str, str], Revocation] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _check_number(self.version, "version")
+        _check_number(self.issued_at, "issued_at")
+        if len(self.entries) > MAX_REVOCATIONS:
+            raise ValueError(
+                f"expected at most {MAX_REVOCATIONS} revocations, got {len(self.entries)}; "
+                "revoke the agent, owner or principal instead"
+            )
+        by_name = {(entry.kind, entry.name): entry for entry in self.entries}
+        if len(by_name) != len(self.entries):
+            raise ValueError("expected one revocation for each name, got two")
+        object.__setattr__(self, "_by_name", MappingProxyType(by_name))
+
+    def __repr__(self) -> str:
+        return f"RevocationList(version={self.version}, {len(self.entries)} entries)"
+
+    def get(self, kind: RevokedKind, name: str) -> Revocation | None:
+        """Return the entry about one name, if there is one."""
+        return self._by_name.get((kind, name))
+
+    def find(self, chain: Chain) -> Revocation | None:
+        """Return an entry that stops whoever acts under the chain, or ``None``; ``revoked`` comes first.
+
+        Everything in the chain counts: the task, the principal, the issuer key of the root, and each grant with
+        its agent and owner. So what was delegated falls with what it was delegated from.
+        """
+        if not self.entries:
+            return None
+        known = self._by_name
+        return _worst(known.get(key) for key in _names(chain))
+
+    def about(self, *, task: str, principal: tuple[str, str], agent: tuple[str, str]) -> Revocation | None:
+        """Return an entry that stops a task of which only names are known; ``revoked`` comes first.
+
+        Args:
+            task: Its id.
+            principal: Kind and id.
+            agent: Id and owner.
+        """
+        keys = (("everything", EVERYTHING), ("task", task), principal, ("agent", agent[0]), ("owner", agent[1]))
+        return _worst(self._by_name.get(key) for key in keys)
+
+    def adding(self, *entries: Revocation, now: int) -> "RevocationList":
+        """Return the next version with more entries; a suspension can become a revocation, never the reverse.
+
+        Entries about tasks and grants that have expired long since are left out.
+
+        Args:
+            entries: At least one.
+            now: Unix seconds.
+
+        Raises:
+            ValueError: There are too many entries.
+        """
+        kept = {key: entry for key, entry in self._by_name.items() if not _is_past(entry, now)}
+        for entry in entries:
+            key = entry.kind, entry.name
+            before = kept.get(key)
+            if before is None or before.status == "suspended":
+                kept[key] = entry
+        return RevocationList(self.version + 1, now, tuple(kept.values()))
+
+    def lifting(self, kind: RevokedKind, name: str, *, now: int) -> "RevocationList":
+        """Return the next version without a suspension.
+
+        Raises:
+            ValueError: There is no such entry, or it is a revocation, which stays.
+        """
+        entry = self.get(kind, name)
+        if entry is None:
+            raise ValueError(f"expected a suspended {kind} of that name, found none; see what is suspended first")
+        if entry.status == "revoked":
+            raise ValueError(f"expected a suspended {kind}, got one that is revoked for good; issue a new one")
+        return RevocationList(self.version + 1, now, tuple(other for other in self.entries if other is not entry))
+
+    def sign(self, signer: Signer, *, issuer: str) -> bytes:
+        """Return the list as a signed token.
+
+        Args:
+            signer: The issuer's key.
+            issuer: The issuer's URI.
+
+        Raises:
+            ValueError: The list is too large.
+        """
+        claims: dict[str, JSON] = {
+            "entries": [entry.to_claim() for entry in self.entries],
+            "iat": self.issued_at,
+            "iss": check_id(issuer, "issuer"),
+            "version": self.version,
+        }
+        header: dict[str, JSON] = {"kid": signer.public_key.thumbprint, "typ": REVOCATIONS_TYPE}
+        return sign_compact(header, claims, signer, most=MAX_LIST).encode("ascii")
+
+
+def read_revocations(data: bytes, *, anchors: Callable[[str], PublicKey], issuer: str | None) -> RevocationList:
+    """Return a signed list after verifying it.
+
+    Args:
+        data: What :meth:`RevocationList.sign` returned.
+        anchors: Returns the issuer key of a ``kid``, or raises :class:`TokenError`.
+        issuer: The issuer that must have made it; None for any that the key signs for.
+
+    Raises:
+        TokenError: It is malformed (``bad_revocations``, or a code of
+            :func:`~agent_identity.authority.parse_compact`), signed by an unknown key (``unknown_key``), not
+            signed by that key (``bad_signature``), or another issuer's (``wrong_issuer``).
+    """
+    try:
+        text = data.decode("ascii")
+    except UnicodeDecodeError:
+        raise TokenError("expected a signed list of revocations, got other bytes", code="malformed_token") from None
+    parts = parse_compact(text, most=MAX_LIST)
+    if parts.kid is None:
+        raise TokenError("expected a list of revocations that names its key (kid), got none", code="unknown_key")
+    claims = parts.verify(anchors(parts.kid), REVOCATIONS_TYPE)
+    if claims.keys() != _CLAIMS:
+        raise _bad("expected exactly the claims of a list of revocations")
+    if issuer is not None and claims["iss"] != issuer:
+        raise TokenError("expected revocations of the trusted issuer, got another issuer's", code="wrong_issuer")
+    entries = claims["entries"]
+    if not isinstance(entries, list):
+        raise _bad("expected the entries as an array")
+    try:
+        return RevocationList(cast("int", claims["version"]), cast("int", claims["iat"]), tuple(map(_entry, entries)))
+    except (TypeError, ValueError) as error:
+        raise _bad(str(error)) from None
+
+
+def _entry(claim: JSON) -> Revocation:
+    if not isinstance(claim, Mapping) or not {"kind", "name", "since", "status"} <= claim.keys():
+        raise TypeError("expected an object with kind, name, since and status")
+    if not claim.keys() <= {"kind", "name", "reason", "since", "status"} or claim.get("reason", "") is None:
+        raise ValueError("expected only known members of an entry, got another")
+    return Revocation(
+        cast("RevokedKind", claim["kind"]),
+        cast("str", claim["name"]),
+        cast("RevocationStatus", claim["status"]),
+        since=cast("int", claim["since"]),
+        reason=cast("str | None", claim.get("reason")),
+    )
+
+
+def _worst(entries: Iterable[Revocation | None]) -> Revocation | None:
+    found = (entry for entry in entries if entry is not None)
+    return min(found, key=lambda entry: entry.status, default=None)  # "revoked" < "suspended"
+
+
+def _names(chain: Chain) -> Iterable[tuple[str, str]]:
+    root = chain.root
+    yield "everything", EVERYTHING
+    yield "task", root.task_id
+    yield root.principal.kind, root.principal.id
+    yield "key", _key_of(root.token)
+    for grant in chain.grants:
+        yield "grant", grant.hash
+        yield "agent", grant.agent.id
+        yield "owner", grant.agent.owner
+
+
+@lru_cache(maxsize=256)  # Asked at every call while anything at all is revoked.
+def _key_of(root: str) -> str:
+    return parse_compact(root).kid or ""
+
+
+def _is_past(entry: Revocation, now: int) -> bool:
+    return entry.kind in _PASSING and entry.status == "revoked" and entry.since + MAX_TTL < now
+
+
+def _check_number(value: object, what: str) -> int:
+    if type(value) is not int:
+        raise TypeError(f"expected {what} as an int, got {type(value).__name__}")
+    if not 0 <= value <= _MAX_NUMBER:
+        raise ValueError(f"expected {what} from 0 to 2^53")
+    return value
+
+
+def _bad(message: str) -> TokenError:
+    return TokenError(f"malformed list of revocations: {message}", code="bad_revocations")

@@ -1,0 +1,133 @@
+"""``agent-identity revoke``, ``reinstate`` and ``revocations``: the kill switch, and what it has stopped."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Final, cast, get_args
+
+from agent_identity.authority import EVERYTHING, Revocation, RevokedKind
+from agent_identity.cli.command import Commands
+from agent_identity.cli.terminal import Style, clean, columns, moment, table
+from agent_identity.enforcement import Enforcer
+from agent_identity.errors import ConfigurationError
+
+__all__ = ["register"]
+
+_NS: Final = 1_000_000_000
+_KINDS: Final = get_args(RevokedKind)
+_WHAT: Final = "what it is about: a task by its id, a grant by its hash, an issuer key by its thumbprint, others by id"
+
+
+def register(commands: Commands) -> None:
+    """Add the commands."""
+    command = commands.add_parser(
+        "revoke",
+        help="stop a task, grant, agent, owner, principal, issuer key, or everything",
+        description="Stop whatever acts under what is named. It takes hold at the next call of every process that "
+        "has the directory open, and survives restarts.",
+    )
+    _add_target(command)
+    command.add_argument("--reason", metavar="TEXT", help="why, for those who are refused and for the record")
+    command.add_argument("--suspend", action="store_true", help="only until 'agent-identity reinstate'")
+    command.set_defaults(run=run_revoke)
+    command = commands.add_parser("reinstate", help="lift a suspension", description="Lift a suspension.")
+    _add_target(command)
+    command.set_defaults(run=run_reinstate)
+    command = commands.add_parser(
+        "revocations",
+        help="list what is revoked, and hand the list on",
+        description="List what is revoked or suspended. The signed list can be handed to processes that do not share "
+        "the directory.",
+    )
+    command.add_argument("directory", metavar="DIR", help="the directory of the enforcer")
+    command.add_argument("--export", metavar="FILE", help="write the signed list to a file")
+    command.add_argument("--adopt", metavar="FILE", help="take a signed list from elsewhere, if it is newer")
+    command.add_argument("--json", action="store_true", help="print JSON for machines")
+    command.set_defaults(run=run_list)
+
+
+def _add_target(command: argparse.ArgumentParser) -> None:
+    command.add_argument("directory", metavar="DIR", help="the directory of the enforcer")
+    command.add_argument("kind", metavar="KIND", choices=_KINDS, help=f"{', '.join(_KINDS)}")
+    command.add_argument("name", metavar="NAME", nargs="?", help=_WHAT)
+    command.add_argument("--json", action="store_true", help="print JSON for machines")
+
+
+def run_revoke(chosen: argparse.Namespace) -> int:
+    """Revoke or suspend."""
+    kind, name = _target(chosen)
+    with _opened(chosen.directory) as enforcer:
+        try:
+            enforcer.revoke(kind, name, reason=chosen.reason, suspend=chosen.suspend)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+        listed = enforcer.revocations.current
+    entry = listed.get(kind, name)
+    _tell(chosen, kind, name, entry.status if entry else "revoked", listed.version)
+    return 0
+
+
+def run_reinstate(chosen: argparse.Namespace) -> int:
+    """Lift a suspension."""
+    kind, name = _target(chosen)
+    with _opened(chosen.directory) as enforcer:
+        try:
+            enforcer.reinstate(kind, name)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+        version = enforcer.revocations.current.version
+    _tell(chosen, kind, name, "reinstated", version)
+    return 0
+
+
+def run_list(chosen: argparse.Namespace) -> int:
+    """List what is revoked."""
+    with _opened(chosen.directory) as enforcer:
+        if chosen.adopt:
+            enforcer.revocations.adopt(Path(chosen.adopt).read_bytes())
+        if chosen.export:
+            Path(chosen.export).write_bytes(enforcer.revocations.export())
+        listed = enforcer.revocations.current
+    if chosen.json:
+        entries = [entry.to_claim() for entry in listed.entries]
+        print(json.dumps({"version": listed.version, "issued_at": listed.issued_at, "entries": entries}))
+        return 0
+    if not listed.entries:
+        print("nothing is revoked")
+        return 0
+    style = Style(sys.stdout)
+    lines = table([_row(entry) for entry in listed.entries], room=columns(sys.stdout))
+    for entry, line in zip(listed.entries, lines, strict=True):
+        print(style.paint(line, "red" if entry.status == "revoked" else "yellow"))
+    print(style.paint(f"\nversion {listed.version} of {moment(listed.issued_at * _NS)}", "dim"))
+    return 0
+
+
+def _row(entry: Revocation) -> tuple[str, ...]:
+    name = "" if entry.name == EVERYTHING else clean(entry.name)
+    return (entry.status, entry.kind, name, moment(entry.since * _NS), clean(entry.reason or ""))
+
+
+def _target(chosen: argparse.Namespace) -> tuple[RevokedKind, str]:
+    kind = cast("RevokedKind", chosen.kind)
+    name = EVERYTHING if kind == "everything" and chosen.name is None else chosen.name
+    if name is None:
+        raise ConfigurationError(f"expected which {kind}; give its name after the word")
+    return kind, cast("str", name)
+
+
+def _opened(directory: str) -> Enforcer:
+    if not (Path(directory) / "trust.json").exists():
+        raise ConfigurationError(
+            f"expected the directory of an enforcer at {directory!r}, found none; 'agent-identity init DIR' makes one"
+        )
+    return Enforcer.open(directory)
+
+
+def _tell(chosen: argparse.Namespace, kind: str, name: str, status: str, version: int) -> None:
+    if chosen.json:
+        print(json.dumps({"kind": kind, "name": name, "status": status, "version": version}))
+        return
+    what = "everything" if kind == "everything" else f"{kind} {clean(name)}"
+    print(f"{what}: {status}, in version {version} of the list")

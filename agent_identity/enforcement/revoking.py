@@ -1,0 +1,285 @@
+"""The kill switch: every call asks whether what it acts under has been revoked since."""
+
+from collections.abc import Callable
+from typing import Final, cast, final, get_args
+
+from agent_identity.authority import (
+    EVERYTHING,
+    Chain,
+    Grant,
+    Revocation,
+    RevocationList,
+    RevocationStatus,
+    RevokedKind,
+    StateStore,
+    read_revocations,
+)
+from agent_identity.canonical import RecordValue
+from agent_identity.enforcement.task import Task
+from agent_identity.errors import ConfigurationError, Denied, StateError, TokenError
+from agent_identity.evidence import Ledger
+from agent_identity.identity import Agent, Clock, Human, PublicKey, Service, Signer
+
+__all__ = ["Revocations", "named"]
+
+_NAME: Final = "revocations"
+_NS: Final = 1_000_000_000
+_ATTEMPTS: Final = 1_000
+_PATIENCE: Final = 3  # Turns that a source of lists may miss before nothing runs any more.
+
+
+@final
+class Revocations:
+    """The newest list of revocations that the shared state holds.
+
+    Whoever shares the state sees a new list at the very next call. A list never goes back: neither here,
+    where the newest one that was seen is kept, nor in the state, which takes greater versions only.
+
+    Args:
+        state: Where the list is kept.
+        ledger: Where changes are recorded.
+        signer: The issuer's key, which signs new versions.
+        issuer: The issuer's URI.
+        anchors: Returns the trusted issuer key of a key id.
+        clock: Source of time.
+    """
+
+    __slots__ = (
+        "_anchors",
+        "_clock",
+        "_feed",
+        "_generation",
+        "_issuer",
+        "_ledger",
+        "_list",
+        "_signer",
+        "_state",
+    )
+
+    def __init__(
+        self,
+        state: StateStore,
+        ledger: Ledger,
+        *,
+        signer: Signer,
+        issuer: str,
+        anchors: Callable[[str], PublicKey],
+        clock: Clock,
+    ) -> None:
+        self._state = state
+        self._ledger = ledger
+        self._signer = signer
+        self._issuer = issuer
+        self._anchors = anchors
+        self._clock = clock
+        self._list = RevocationList()
+        self._generation: int | None = None
+        self._feed: _Feed | None = None
+
+    def check(self, chain: Chain) -> None:
+        """Return if nothing in the chain is revoked or suspended.
+
+        Raises:
+            Denied: With code ``revoked`` or ``suspended``; ``state_unavailable`` or ``revocations_unreadable``
+                where it cannot be known.
+        """
+        try:
+            if self._feed is not None:
+                self._feed.look(self.adopt, self._clock.monotonic_ns())
+            # Asked first: a list that comes in meanwhile is read now or at the next call, and never missed.
+            generation = self._state.generation()
+            if generation != self._generation:
+                self._read()
+                self._generation = generation
+        except StateError as error:
+            raise Denied(
+                f"expected shared state that tells what is revoked, got a failure ({error.code}); bring the store "
+                "back, the next call tries again",
+                code="state_unavailable",
+            ) from None
+        if self._list.entries:
+            entry = self._list.find(chain)
+            if entry is not None:
+                raise _refusal(entry)
+
+    @property
+    def current(self) -> RevocationList:
+        """The list as the state has it now.
+
+        Raises:
+            StateError: The state cannot be asked.
+            Denied: The list is unreadable.
+        """
+        self._read()
+        return self._list
+
+    def revoke(self, kind: RevokedKind, name: str, *, reason: str | None = None, suspend: bool = False) -> None:
+        """See :meth:`Enforcer.revoke`."""
+        status: RevocationStatus = "suspended" if suspend or kind == "everything" else "revoked"
+
+        def make(listed: RevocationList, now: int) -> RevocationList:
+            return listed.adding(Revocation(kind, name, status, since=now, reason=reason), now=now)
+
+        self._record(kind, name, status, self._change(make), reason)
+
+    def reinstate(self, kind: RevokedKind, name: str) -> None:
+        """See :meth:`Enforcer.reinstate`."""
+        changed = self._change(lambda listed, now: listed.lifting(kind, name, now=now))
+        self._record(kind, name, "reinstated", changed, None)
+
+    def _change(self, make: Callable[[RevocationList, int], RevocationList]) -> RevocationList:
+        """Put a new version in the place of the newest one; of two changes at once, none is lost."""
+        for _ in range(_ATTEMPTS):
+            changed = make(self.current, self._clock.wall_ns() // _NS)
+            data = changed.sign(self._signer, issuer=self._issuer)
+            if self._state.put(_NAME, changed.version, data):
+                return self.current
+        raise StateError("expected a turn at the list of revocations, got none among many others; try again")
+
+    def _record(self, kind: str, name: str, status: str, changed: RevocationList, reason: str | None) -> None:
+        claim: dict[str, RecordValue] = {
+            "kind": kind,
+            "name": name,
+            "status": status,
+            "version": str(changed.version),
+        }
+        if reason is not None:
+            claim["reason"] = reason
+        self._ledger.append("revocation", {"revocation": claim, "time": {"start": str(self._clock.wall_ns())}})
+
+    def follow(self, source: Callable[[], bytes], *, every: float) -> None:
+        """Take lists from elsewhere from now on, for processes that do not share the state of the issuer's.
+
+        The source is asked on the way of a call, once ``every`` seconds have passed; let it answer soon. While it
+        fails, the list that was last seen counts on, and once it has failed for three turns nothing runs.
+
+        Args:
+            source: Returns a list as :meth:`export` does elsewhere; it may raise :class:`OSError`.
+            every: Seconds, from 1 to 3,600.
+
+        Raises:
+            ValueError: ``every`` is out of range.
+            OSError: The source fails the first time.
+            TokenError: Its first list is not one of the trusted issuer.
+        """
+        if not 1 <= every <= 3_600:
+            raise ValueError("expected every from 1 to 3,600 seconds")
+        self.adopt(source())
+        self._feed = _Feed(source, int(every * _NS), self._clock.monotonic_ns())
+
+    def adopt(self, data: bytes) -> RevocationList:
+        """Take a signed list that was made elsewhere, if it is newer than what is here.
+
+        Args:
+            data: What :meth:`export` returned there.
+
+        Returns:
+            The newest list, which may be another one.
+
+        Raises:
+            TokenError: It is malformed or not signed by a trusted issuer.
+            StateError: The state cannot be asked.
+        """
+        theirs = read_revocations(data, anchors=self._anchors, issuer=self._issuer)
+        self._state.put(_NAME, theirs.version, data)
+        return self.current
+
+    def export(self) -> bytes:
+        """Return the newest list as it is signed, for processes that do not share the state.
+
+        Raises:
+            StateError: The state cannot be asked.
+            ConfigurationError: Nothing was ever revoked.
+        """
+        kept = self._state.get(_NAME)
+        if kept is None:
+            raise ConfigurationError("expected a list of revocations, found none; nothing has been revoked yet")
+        return kept[1]
+
+    def _read(self) -> None:
+        kept = self._state.get(_NAME)
+        if kept is None or kept[0] <= self._list.version:
+            return  # Also when the state was put back to an earlier day: what was revoked stays revoked here.
+        try:
+            self._list = read_revocations(kept[1], anchors=self._anchors, issuer=self._issuer)
+        except TokenError as error:
+            raise Denied(
+                f"expected a list of revocations by the trusted issuer in the shared state, got another: {error.code}; "
+                "until it is replaced nothing runs",
+                code="revocations_unreadable",
+            ) from None
+
+
+@final
+class _Feed:
+    """A source of lists from elsewhere, asked now and then."""
+
+    __slots__ = ("_due", "_every", "_seen", "_source")
+
+    def __init__(self, source: Callable[[], bytes], every_ns: int, now_ns: int) -> None:
+        self._source = source
+        self._every = every_ns
+        self._seen = now_ns
+        self._due = now_ns + every_ns
+
+    def look(self, adopt: Callable[[bytes], object], now_ns: int) -> None:
+        """Ask the source if it is time.
+
+        Raises:
+            Denied: It has failed for too long (``revocations_stale``).
+        """
+        if now_ns < self._due:
+            return
+        self._due = now_ns + self._every
+        try:
+            adopt(self._source())
+            self._seen = now_ns
+        except (OSError, TokenError):
+            pass  # An old list that comes again is no failure; one that nobody can read is.
+        if now_ns - self._seen > _PATIENCE * self._every:
+            self._due = now_ns  # Every call asks again.
+            raise Denied(
+                "expected a fresh list of revocations, got none for too long; repair its source, the next call asks "
+                "it again",
+                code="revocations_stale",
+            )
+
+
+def named(what: object, name: str | None) -> tuple[RevokedKind, str]:
+    """Return kind and name of what is to be revoked.
+
+    Raises:
+        TypeError: It is nothing that can be.
+    """
+    if type(what) is str and what in get_args(RevokedKind):
+        found = EVERYTHING if what == "everything" and name is None else name
+        if found is None:
+            raise TypeError(f"expected which {what}; give its name after it")
+        return cast("RevokedKind", what), found
+    if name is not None:
+        raise TypeError(f"expected one of {', '.join(get_args(RevokedKind))} before a name")
+    return _named_by_itself(what)
+
+
+def _named_by_itself(what: object) -> tuple[RevokedKind, str]:
+    match what:
+        case Task():
+            return "task", what.id
+        case Grant():
+            return "grant", what.hash
+        case Agent():
+            return "agent", what.id
+        case Human() | Service():
+            return what.kind, what.id
+        case _:
+            raise TypeError(
+                f"expected a task, grant, agent or principal, or one of {', '.join(get_args(RevokedKind))}, got "
+                f"{type(what).__name__}"
+            )
+
+
+def _refusal(entry: Revocation) -> Denied:
+    what = "everything" if entry.kind == "everything" else f"the {entry.kind}"
+    why = f": {entry.reason}" if entry.reason else ""
+    way = "wait until it is reinstated" if entry.status == "suspended" else "ask whoever revoked it"
+    return Denied(f"expected authority that still stands, got {what} {entry.status}{why}; {way}", code=entry.status)

@@ -1,0 +1,87 @@
+"""The first act in a new directory: its empty log is signed before there is anything to lose.
+
+The checkpoint is there before the key of the MACs, before the first stream and before the first entry of the
+log. So no crash leaves one of these without a checkpoint: whoever finds them so knows that it was removed.
+"""
+
+import contextlib
+
+from agent_identity.evidence.checkpoint import Checkpoint
+from agent_identity.evidence.files import EDIT, READ, Files, locked, open_regular, sync_folder
+from agent_identity.evidence.layout import Layout, is_stream_id
+from agent_identity.evidence.log import publish, read_checkpoint, signed_note
+from agent_identity.evidence.merkle import EMPTY_ROOT
+from agent_identity.identity import Signer
+
+__all__ = ["found", "log_was_removed", "stream_names"]
+
+
+def found(files: Files, layout: Layout, *, signer: Signer, origin: str) -> None:
+    """Sign the empty log of a directory that holds nothing yet.
+
+    Killed at any moment, this leaves a directory in which the next start does the same. Of a directory that
+    was used and has no checkpoint, the next seal says so.
+
+    Args:
+        files: The operating system.
+        layout: The evidence directory, whose folders exist.
+        signer: The recorder key.
+        origin: The name of the log.
+
+    Raises:
+        EvidenceError: The signer failed.
+        OSError: The directory cannot be read or written.
+    """
+    if not _is_fresh(files, layout):
+        return  # Without the lock, which whoever seals just now may hold.
+    lock_fd = open_regular(files, layout.log_lock, EDIT)
+    try:
+        with locked(files, lock_fd):
+            if _is_fresh(files, layout):
+                # Once in the life of a directory the disk is waited for, lest its streams survive a power loss and
+                # the checkpoint does not.
+                publish(files, layout, signed_note(Checkpoint(origin, 0, EMPTY_ROOT), signer), durable=True)
+                sync_folder(files, layout.root)
+    finally:
+        files.close(lock_fd)
+
+
+def log_was_removed(files: Files, layout: Layout) -> bool:
+    """Return whether a directory was used and has no checkpoint.
+
+    Raises:
+        OSError: This cannot be told.
+    """
+    # In this order, because a process may be making both meanwhile.
+    return _was_used(files, layout) and read_checkpoint(files, layout.checkpoint) is None
+
+
+def stream_names(files: Files, layout: Layout) -> tuple[str, ...]:
+    """Return the ids of the streams that have a folder, sorted, which is the order of their start.
+
+    Raises:
+        OSError: They cannot be listed.
+    """
+    return tuple(sorted(filter(is_stream_id, files.listdir(layout.streams))))
+
+
+def _is_fresh(files: Files, layout: Layout) -> bool:
+    return not _was_used(files, layout) and read_checkpoint(files, layout.checkpoint) is None
+
+
+def _was_used(files: Files, layout: Layout) -> bool:
+    """Return whether there is what no start makes before the log has a checkpoint."""
+    with contextlib.suppress(FileNotFoundError):
+        if stream_names(files, layout):
+            return True
+    with contextlib.suppress(FileNotFoundError):
+        if layout.ledger_key.rpartition("/")[2] in files.listdir(layout.keys):
+            return True
+    try:
+        fd = open_regular(files, layout.log_entries, READ)
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError)  # What is no file is no entries, and none of our doing.
+    try:
+        return files.status(fd).st_size > 0
+    finally:
+        files.close(fd)

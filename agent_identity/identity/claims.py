@@ -1,0 +1,180 @@
+"""What every token of others has to prove before anything in it counts: signature, issuer, audience, time."""
+
+from collections.abc import Mapping
+from typing import Final, cast
+
+from agent_identity.errors import TokenError
+from agent_identity.identity.clock import SystemClock
+from agent_identity.identity.foreign_tokens import ForeignToken, read_object
+from agent_identity.identity.jwks import KeysOfIssuer, key_source
+from agent_identity.identity.principals import Human, Service, principal_from_claim
+
+__all__ = [
+    "MAX_SKEW",
+    "audiences_of",
+    "check_audience",
+    "check_expectation",
+    "check_issuer",
+    "check_times",
+    "current_time",
+    "require_text",
+    "seconds_of",
+    "signed_claims",
+    "texts_of",
+    "verified_principal",
+]
+
+MAX_SKEW: Final = 30
+"""Seconds by which the clocks of an issuer and of this machine may differ, at most."""
+
+_MAX_TIME: Final = (1 << 53) - 1
+_MAX_AUDIENCES: Final = 64
+_SIGNING: Final = frozenset({"sig", None})
+
+
+def signed_claims(
+    token: ForeignToken, jwks: KeysOfIssuer, *, uses: frozenset[str | None] = _SIGNING
+) -> dict[str, object]:
+    """Return the claims of the token; they are parsed only after its signature has been verified.
+
+    Raises:
+        TokenError: With code ``unknown_key``, ``algorithm_not_allowed``, ``bad_key``, ``bad_signature``,
+            ``bad_key_set``, ``keys_unavailable`` or ``malformed_token``.
+        ConfigurationError: A file with keys cannot be read, or the package ``joserfc`` is missing.
+    """
+    key_source(jwks).keys_for(token.kid).find(token, uses=uses).verify(token)
+    return read_object(token.payload, "the claims of the token")
+
+
+def current_time(now: int | None) -> int:
+    """Return the given Unix seconds, or those of the system clock.
+
+    Raises:
+        TypeError: It is no ``int``.
+        ValueError: It is out of range.
+    """
+    if now is None:
+        return SystemClock().wall_ns() // 1_000_000_000
+    return check_expectation(now, "now", _MAX_TIME)
+
+
+def check_expectation(value: int, what: str, most: int) -> int:
+    """Return a number of seconds that the caller gave.
+
+    Raises:
+        TypeError: It is no ``int``.
+        ValueError: It is negative or greater than ``most``.
+    """
+    if type(value) is not int:
+        raise TypeError(f"expected {what} in whole seconds (int), got {type(value).__name__}")
+    if not 0 <= value <= most:
+        raise ValueError(f"expected {what} from 0 to {most} seconds")
+    return value
+
+
+def require_text(claims: Mapping[str, object], name: str) -> str:
+    """Return a claim that has to be there and to be text.
+
+    Raises:
+        TokenError: With code ``missing_claim`` or ``bad_claim``.
+    """
+    if name not in claims:
+        raise TokenError(f"expected the claim {name}, got none", code="missing_claim")
+    value = claims[name]
+    if not isinstance(value, str) or not value:
+        raise TokenError(f"expected the claim {name} to be text, got another value", code="bad_claim")
+    return value
+
+
+def seconds_of(claims: Mapping[str, object], name: str) -> float:
+    """Return a claim that has to be there and to be a time (NumericDate, RFC 7519 §2).
+
+    Raises:
+        TokenError: With code ``missing_claim`` or ``bad_claim``.
+    """
+    if name not in claims:
+        raise TokenError(f"expected the claim {name}, got none", code="missing_claim")
+    value = claims[name]
+    if type(value) not in (int, float) or not 0 <= cast("float", value) <= _MAX_TIME:
+        raise TokenError(f"expected the claim {name} to be seconds since 1970, got another value", code="bad_claim")
+    return cast("float", value)
+
+
+def check_times(claims: Mapping[str, object], *, now: int, skew: int, issued: bool = True) -> int:
+    """Return when the token expires (Unix seconds), if it counts now.
+
+    Args:
+        claims: The claims.
+        now: Unix seconds.
+        skew: Seconds by which the issuer's clock may be wrong.
+        issued: The claim ``iat`` has to be there.
+
+    Raises:
+        TokenError: With code ``expired``, ``not_yet_valid``, ``missing_claim`` or ``bad_claim``.
+    """
+    expires = seconds_of(claims, "exp")
+    if now >= expires + skew:
+        raise TokenError("expected a token that has not expired; get a new one from the issuer", code="expired")
+    for name in ("iat", "nbf"):
+        if (name in claims or (name == "iat" and issued)) and seconds_of(claims, name) > now + skew:
+            raise TokenError(f"expected {name} not to be in the future; compare the clocks", code="not_yet_valid")
+    if "iat" in claims and seconds_of(claims, "iat") > expires:
+        raise TokenError("expected a token that expires after it was issued", code="bad_claim")
+    return int(expires)
+
+
+def check_issuer(claims: Mapping[str, object], issuer: str) -> None:
+    """Return if the claim ``iss`` is exactly the issuer (OpenID Connect Core §3.1.3.7).
+
+    Raises:
+        TokenError: With code ``wrong_issuer``, ``missing_claim`` or ``bad_claim``.
+    """
+    if require_text(claims, "iss") != issuer:
+        raise TokenError("expected a token of the configured issuer, got one of another", code="wrong_issuer")
+
+
+def audiences_of(claims: Mapping[str, object]) -> tuple[str, ...]:
+    """Return whom the token is for (RFC 7519 §4.1.3).
+
+    Raises:
+        TokenError: With code ``missing_claim`` or ``bad_claim``.
+    """
+    if "aud" not in claims:
+        raise TokenError("expected the claim aud, got none", code="missing_claim")
+    audiences = texts_of(claims["aud"])
+    if not audiences or len(audiences) > _MAX_AUDIENCES:
+        raise TokenError("expected the claim aud to be text or an array of texts", code="bad_claim")
+    return audiences
+
+
+def texts_of(value: object) -> tuple[str, ...] | None:
+    """Return the texts of a text or an array of texts, ``None`` if it is neither."""
+    texts = cast("list[object]", value) if isinstance(value, list) else [value]
+    return tuple(cast("list[str]", texts)) if all(isinstance(text, str) for text in texts) else None
+
+
+def check_audience(claims: Mapping[str, object], audience: str) -> tuple[str, ...]:
+    """Return the audiences of the token, if the given one is among them.
+
+    Raises:
+        TokenError: With code ``wrong_audience``, ``missing_claim`` or ``bad_claim``.
+    """
+    audiences = audiences_of(claims)
+    if audience not in audiences:
+        raise TokenError("expected a token for this audience, got one for another", code="wrong_audience")
+    return audiences
+
+
+def verified_principal(
+    kind: type[Human] | type[Service], sub: str, issuer: str, roles: tuple[str, ...] = (), *, verified: bool = True
+) -> Human | Service:
+    """Return the principal of a token whose signature was checked.
+
+    Raises:
+        TokenError: With code ``bad_principal`` if the subject or a role breaks the rules of identifiers.
+    """
+    claim: dict[str, object] = {"id": sub, "kind": kind.kind, "issuer": issuer}
+    claim["provenance"] = "verified" if verified else "asserted"
+    if roles:
+        claim["roles"] = roles
+    return principal_from_claim(claim)

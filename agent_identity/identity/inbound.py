@@ -1,0 +1,187 @@
+"""Tokens that already carry a delegation: RFC 8693 actor chains, Transaction Tokens, ID-JAG.
+
+Such a token becomes the first hop of a chain: its subject is the principal. Its actors are history: they say who
+passed the request on, and give nobody any authority (RFC 8693 §4.1).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, cast, final
+
+from agent_identity.errors import TokenError
+from agent_identity.identity.claims import (
+    check_audience,
+    check_issuer,
+    check_times,
+    require_text,
+    signed_claims,
+    verified_principal,
+)
+from agent_identity.identity.foreign_tokens import ForeignToken, read_object, read_token
+from agent_identity.identity.id_tokens import (
+    Expected,
+    RolesClaim,
+    check_party,
+    check_subject_is_human,
+    names_a_client,
+    roles_of,
+)
+from agent_identity.identity.jwks import KeysOfIssuer
+from agent_identity.identity.principals import Human, Principal, Service, check_id
+
+__all__ = ["Inbound", "InboundKind", "read_inbound"]
+
+InboundKind: TypeAlias = Literal["access_token", "transaction_token", "id_jag"]
+"""Which of the three a token is; its ``typ`` says so, under its signature."""
+
+_KINDS: Final[Mapping[str | None, InboundKind]] = {
+    None: "access_token",
+    "jwt": "access_token",
+    "at+jwt": "access_token",
+    "txntoken+jwt": "transaction_token",
+    "oauth-id-jag+jwt": "id_jag",
+}
+_REQUIRED: Final[Mapping[str | None, tuple[str, ...]]] = {
+    "at+jwt": ("client_id", "jti"),
+    "txntoken+jwt": ("txn", "scope", "req_wl"),
+    "oauth-id-jag+jwt": ("client_id", "jti"),
+}
+_OF_OTHERS: Final = frozenset({"events", "nonce", "at_hash", "c_hash"})
+"""Claims by which ID tokens and logout tokens give themselves away; their ``typ`` may be missing."""
+
+_MAX_ACTORS: Final = 32
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """What a token says about the request that brought it.
+
+    Attributes:
+        principal: On whose behalf; ``verified`` exactly if the signature of the token was checked.
+        actors: Who acted so far: the current actor first, the first one last. History, never authority.
+        kind: Which kind of token it was.
+        token_hash: SHA-256 of its signing input in hexadecimal, for logs; the token itself belongs in none.
+        txn: The id of the transaction, if the token has one.
+        expires_at: When the token expires (Unix seconds).
+    """
+
+    principal: Principal
+    actors: tuple[str, ...]
+    kind: InboundKind
+    token_hash: str
+    txn: str | None
+    expires_at: int
+
+
+def read_inbound(
+    token: str,
+    *,
+    jwks: KeysOfIssuer | None,
+    issuer: str,
+    audience: str,
+    subject: type[Human] | type[Service],
+    now: int | None = None,
+    authorized_party: str | None = None,
+    roles_claim: RolesClaim | None = None,
+    skew: int = 30,
+) -> Inbound:
+    """Return the principal and the history of a token that came with a request.
+
+    Accepted are access tokens (RFC 9068, RFC 8693), Transaction Tokens and ID-JAGs.
+
+    Args:
+        token: The token, at most 64 KiB.
+        jwks: The keys of the issuer, as for :meth:`Human.from_id_token`. ``None`` if somebody before you checked the
+            signature and you cannot: everything else is checked, and the principal stays ``asserted``.
+        issuer: Who must have issued it, exactly. A Transaction Token may leave it out; the keys then tell.
+        audience: Who must be among its audiences: you, or for Transaction Tokens your trust domain.
+        subject: ``Human`` or ``Service``: whom this entrance is for. Most tokens do not say what their subject is.
+        now: Unix seconds; by default the present.
+        authorized_party: The client that it must have been issued to.
+        roles_claim: Where roles stand, as for :meth:`Human.from_id_token`.
+        skew: Seconds by which clocks may differ, at most 30.
+
+    Raises:
+        TokenError: The token is malformed, not signed by the issuer, for somebody else, or not valid now; code
+            ``not_a_human`` or ``not_a_service`` if its subject is the other kind, ``bad_history`` if its actors are no
+            chain of at most 32 names.
+        ConfigurationError: A file with keys cannot be read, or the package ``joserfc`` is missing.
+        TypeError: A value has the wrong type.
+        ValueError: A value is out of range.
+    """
+    if subject is not Human and subject is not Service:
+        raise TypeError("expected subject=Human or subject=Service")
+    expected = Expected.at(
+        now,
+        issuer=issuer,
+        audience=audience,
+        skew=skew,
+        authorized_party=authorized_party,
+        roles_claim=roles_claim,
+    )
+    parts = read_token(token)
+    if parts.typ not in _KINDS:
+        raise TokenError("expected an access token, Transaction Token or ID-JAG, got another", code="wrong_type")
+    kind = _KINDS[parts.typ]
+    claims = _claims(parts, jwks)
+    expires = _check(parts, claims, expected, kind)
+    name = require_text(claims, "sub")
+    _check_subject(claims, kind, subject)
+    roles = roles_of(claims, expected)
+    return Inbound(
+        verified_principal(subject, name, issuer, roles, verified=jwks is not None),
+        _actors(claims),
+        kind,
+        parts.hash,
+        require_text(claims, "txn") if "txn" in claims else None,
+        expires,
+    )
+
+
+def _claims(parts: ForeignToken, jwks: KeysOfIssuer | None) -> dict[str, object]:
+    if jwks is None:
+        return read_object(parts.payload, "the claims of the token")
+    return signed_claims(parts, jwks)
+
+
+def _check(parts: ForeignToken, claims: Mapping[str, object], expected: Expected, kind: InboundKind) -> int:
+    for name in _REQUIRED.get(parts.typ, ()):
+        require_text(claims, name)
+    if not _OF_OTHERS.isdisjoint(claims):
+        raise TokenError("expected a token of a request, got an ID token or a security event", code="wrong_type")
+    if "iss" in claims or kind != "transaction_token":
+        check_issuer(claims, expected.issuer)
+    audiences = check_audience(claims, expected.audience)
+    party = claims.get("req_wl" if kind == "transaction_token" else "client_id", claims.get("azp"))
+    if party is None and len(audiences) > 1:
+        raise TokenError("expected the claim azp beside several audiences, got none", code="missing_claim")
+    check_party(party, expected.authorized_party)
+    return check_times(claims, now=expected.now, skew=expected.skew)
+
+
+def _check_subject(claims: Mapping[str, object], kind: InboundKind, subject: type[Human] | type[Service]) -> None:
+    if subject is Human:
+        check_subject_is_human(claims)
+    elif kind == "id_jag" or (kind == "access_token" and not names_a_client(claims)):
+        # An ID-JAG speaks for a user by definition; a Transaction Token may speak for a workload.
+        raise TokenError("expected a token whose subject is a service, got another", code="not_a_service")
+
+
+def _actors(claims: Mapping[str, object]) -> tuple[str, ...]:
+    actors: list[str] = []
+    holder: Mapping[str, object] = claims
+    while "act" in holder:
+        actor = holder["act"]
+        if not isinstance(actor, Mapping) or len(actors) == _MAX_ACTORS:
+            raise _bad_history()
+        holder = cast("Mapping[str, object]", actor)
+        try:
+            actors.append(check_id(cast("str", holder.get("sub")), "each actor"))
+        except (TypeError, ValueError):
+            raise _bad_history() from None
+    return tuple(actors)
+
+
+def _bad_history() -> TokenError:
+    return TokenError(f"expected the claim act to be a chain of at most {_MAX_ACTORS} actors", code="bad_history")

@@ -1,0 +1,255 @@
+"""Key sets of others (JWK Set, RFC 7517 §5), in which every key has exactly one use and one algorithm."""
+
+import os
+from base64 import b64decode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol, Self, TypeAlias, cast, final
+
+from agent_identity.errors import ConfigurationError, TokenError
+from agent_identity.identity.encoding import b64url_decode
+from agent_identity.identity.foreign_tokens import ForeignToken, read_object
+from agent_identity.identity.keys import PublicKey
+from agent_identity.identity.private_files import PathLike, read_public_file
+
+__all__ = ["MAX_KEY_SET", "KeySet", "KeySource", "KeysOfIssuer", "VerificationKey", "key_source"]
+
+MAX_KEY_SET: Final = 1 << 20
+"""Bytes of a key set, at most."""
+
+_MAX_KEYS: Final = 256
+_PRIVATE: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+_RSA: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+_OF_CURVE: Final = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
+_EDWARDS: Final = frozenset({"EdDSA", "Ed25519"})
+"""Two names of one algorithm for an Ed25519 key (RFC 9864)."""
+
+_RSA_BYTES: Final = range(256, 1025)
+"""Sizes of a modulus: 2,048 bits (RFC 7518 §3.3) to 8,192, beyond which verifying becomes a way to keep us busy."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class VerificationKey:
+    """A public key of an issuer, and the one algorithm that counts under it.
+
+    Attributes:
+        kid: Its name in the key set, if it has one.
+        use: What the set says it is for: ``"sig"``, ``"jwt-svid"``, or ``None`` if it says nothing.
+        algorithms: The accepted names of its algorithm: from its ``alg``, otherwise from its type. An RSA key without
+            ``alg`` stands for ``RS256`` alone, the default of OpenID Connect Core §2.
+    """
+
+    kid: str | None
+    use: str | None
+    algorithms: frozenset[str]
+    _jwk: Mapping[str, object] = field(repr=False)
+
+    def verify(self, token: ForeignToken) -> None:
+        """Return if the signature of the token is one of this key.
+
+        Raises:
+            TokenError: With code ``algorithm_not_allowed`` if the header names another algorithm than the key has,
+                ``bad_key`` if the key is unusable, ``bad_signature`` otherwise.
+            ConfigurationError: The package ``joserfc`` is missing.
+        """
+        if token.algorithm not in self.algorithms:
+            raise TokenError("expected the algorithm of the key, got another", code="algorithm_not_allowed")
+        if self.algorithms == _EDWARDS:
+            PublicKey.from_jwk({"kty": "OKP", "crv": "Ed25519", "x": self._jwk.get("x")}).verify(
+                token.signature, token.signing_input
+            )
+        elif not self._fits(token):
+            raise TokenError("expected a signature of the issuer over these bytes", code="bad_signature")
+
+    def _fits(self, token: ForeignToken) -> bool:
+        try:
+            from joserfc.errors import JoseError  # noqa: PLC0415  An extra, and slow to import.
+            from joserfc.jwk import JWKRegistry  # noqa: PLC0415
+            from joserfc.jws import JWSRegistry  # noqa: PLC0415
+        except ImportError:
+            raise ConfigurationError(
+                "expected the package joserfc, which verifies tokens of others, got none; "
+                "run pip install 'agent-identity-otel[oidc]'"
+            ) from None
+        try:
+            key = JWKRegistry.import_key(dict(self._material()))
+        except (JoseError, ValueError, TypeError, OverflowError):
+            raise TokenError("expected a sound public key in the key set, got a damaged one", code="bad_key") from None
+        return JWSRegistry.algorithms[token.algorithm].verify(token.signing_input, token.signature, key)
+
+    def _material(self) -> dict[str, str]:
+        """Return the members that make the key and no others: those would instruct the library."""
+        names = ("kty", "n", "e") if self._jwk["kty"] == "RSA" else ("kty", "crv", "x", "y")
+        material = {name: self._jwk.get(name) for name in names}
+        if not all(isinstance(value, str) for value in material.values()):
+            raise ValueError
+        strings = cast("dict[str, str]", material)
+        numbers = {name: b64url_decode(strings[name]) for name in names if name not in ("kty", "crv")}
+        if "n" in numbers and (len(numbers["n"].lstrip(b"\0")) not in _RSA_BYTES or len(numbers["e"]) > 4):
+            raise ValueError
+        return strings
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """The public keys of one issuer.
+
+    Make one with :meth:`parse` or :meth:`load`. Keys for other purposes than signatures and of unknown types are left
+    out (RFC 7517 §5).
+
+    Attributes:
+        keys: The keys that can verify something.
+        certificates: The trust anchors for X.509-SVIDs, as DER (SPIFFE Trust Domain and Bundle §4.2.1).
+    """
+
+    keys: tuple[VerificationKey, ...]
+    certificates: tuple[bytes, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def parse(cls, document: bytes | Mapping[str, object]) -> Self:
+        """Return the key set of a JSON document, or of its content.
+
+        Raises:
+            TokenError: With code ``bad_key_set`` if it is larger than 1 MiB, no key set, has more than 256 keys, a
+                private key, or two keys of one name and algorithm.
+        """
+        if isinstance(document, bytes):
+            if len(document) > MAX_KEY_SET:
+                raise _bad_key_set(f"at most {MAX_KEY_SET} bytes, got more")
+            document = read_object(document, "the key set", code="bad_key_set")
+        entries = document.get("keys")
+        if not isinstance(entries, list | tuple) or len(cast("list[object]", entries)) > _MAX_KEYS:
+            raise _bad_key_set(f"an array 'keys' of at most {_MAX_KEYS} keys, got something else")
+        members = [_members(entry) for entry in cast("list[object]", entries)]
+        keys = tuple(key for jwk in members if (key := _key(jwk)) is not None)
+        names = [(key.kid, key.use, name) for key in keys if key.kid is not None for name in key.algorithms]
+        if len(set(names)) != len(names):
+            raise _bad_key_set("each kid once, got one twice")
+        return cls(keys, tuple(_certificate(jwk) for jwk in members if jwk.get("use") == "x509-svid"))
+
+    @classmethod
+    def load(cls, path: PathLike) -> Self:
+        """Return the key set of a file.
+
+        Raises:
+            ConfigurationError: The file cannot be read.
+            TokenError: With code ``bad_key_set``, as for :meth:`parse`.
+        """
+        return cls.parse(read_public_file(path, limit=MAX_KEY_SET))
+
+    def __contains__(self, kid: object) -> bool:
+        return any(key.kid == kid for key in self.keys)
+
+    def find(self, token: ForeignToken, *, uses: frozenset[str | None]) -> VerificationKey:
+        """Return the key that has to have signed the token, without looking at its claims.
+
+        A token that names no key is accepted where only one key is possible (OpenID Connect Core §10.1).
+
+        Args:
+            token: The token.
+            uses: What the key must be for.
+
+        Raises:
+            TokenError: With code ``unknown_key``, or ``algorithm_not_allowed`` if the named key has another algorithm.
+        """
+        named = [key for key in self.keys if key.use in uses and token.kid in (None, key.kid)]
+        fitting = [key for key in named if token.algorithm in key.algorithms]
+        if len(fitting) == 1:
+            return fitting[0]
+        if named and token.kid is not None:
+            raise TokenError("expected the algorithm of the named key, got another", code="algorithm_not_allowed")
+        raise TokenError("expected a token of a key in the key set of the issuer, got another", code="unknown_key")
+
+    def keys_for(self, kid: str | None) -> "KeySet":  # noqa: ARG002
+        """Return this set: it is a :class:`KeySource` that never changes."""
+        return self
+
+
+class KeySource(Protocol):
+    """Where the keys of an issuer come from: a :class:`KeySet`, a ``JwksSource``, or your own."""
+
+    def keys_for(self, kid: str | None) -> KeySet:
+        """Return the current key set; called from several threads.
+
+        Args:
+            kid: The name that a token gives to its key, unverified. A source may look for newer keys if it does not
+                know the name, but anybody can invent names, so not each time.
+        """
+        ...
+
+
+KeysOfIssuer: TypeAlias = PathLike | Mapping[str, object] | KeySource
+"""The keys of an issuer: the path of a JWK Set, its content, or a source of it."""
+
+
+def key_source(keys: KeysOfIssuer) -> KeySource:
+    """Return a source for whatever form the keys are given in; files are read anew each time.
+
+    Raises:
+        ConfigurationError: The file cannot be read.
+        TokenError: With code ``bad_key_set``.
+        ValueError: A URL was given.
+    """
+    if isinstance(keys, str) and keys.partition(":")[0].lower() in ("http", "https"):
+        raise ValueError("expected a path or a mapping, got a URL; write JwksSource(url), and keep that object")
+    if isinstance(keys, str | os.PathLike):
+        return KeySet.load(keys)
+    if isinstance(keys, Mapping):
+        return KeySet.parse(keys)
+    return keys
+
+
+def _members(entry: object) -> Mapping[str, object]:
+    if not isinstance(entry, Mapping):
+        raise _bad_key_set("each key to be an object, got another value")
+    members = cast("Mapping[str, object]", entry)
+    if not _PRIVATE.isdisjoint(members):
+        raise _bad_key_set("public keys, got a private one; replace that key, others saw it")
+    return members
+
+
+def _key(jwk: Mapping[str, object]) -> VerificationKey | None:
+    """Return the key, or ``None`` if it is none that verifies signatures."""
+    kid, use, operations = jwk.get("kid"), jwk.get("use"), jwk.get("key_ops", ("verify",))
+    algorithms = _algorithms(jwk)
+    if (use is not None and use not in ("sig", "jwt-svid")) or not algorithms:
+        return None
+    if not isinstance(operations, list | tuple) or "verify" not in operations:
+        return None
+    if kid is not None and not isinstance(kid, str):
+        raise _bad_key_set("each kid to be a string, got another value")
+    return VerificationKey(kid, None if use is None else str(use), algorithms, jwk)
+
+
+def _algorithms(jwk: Mapping[str, object]) -> frozenset[str]:
+    match jwk.get("kty"), jwk.get("crv"):
+        case "RSA", _:
+            named = jwk.get("alg", "RS256")
+            return frozenset({named} if isinstance(named, str) and named in _RSA else ())
+        case "EC", str(curve):
+            own = _OF_CURVE.get(curve)
+            return frozenset({own} if own is not None and jwk.get("alg", own) == own else ())
+        case "OKP", "Ed25519":
+            return _EDWARDS if jwk.get("alg", "EdDSA") in ("EdDSA", "Ed25519") else frozenset()
+        case _:
+            return frozenset()
+
+
+def _certificate(jwk: Mapping[str, object]) -> bytes:
+    chain = jwk.get("x5c")
+    # Exactly one certificate, in ordinary base64 (SPIFFE Trust Domain and Bundle §4.2.1, RFC 7517 §4.7).
+    match chain:
+        case [str(text)]:
+            try:
+                return b64decode(text, validate=True)
+            except ValueError:
+                pass
+        case _:
+            pass
+    raise _bad_key_set("one certificate in the x5c of each X.509 authority, got something else")
+
+
+def _bad_key_set(expected: str) -> TokenError:
+    return TokenError(f"bad key set: expected {expected}", code="bad_key_set")

@@ -1,0 +1,167 @@
+"""The key set of an issuer, fetched when needed and kept for a while."""
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self, final
+
+from agent_identity.errors import TokenError
+from agent_identity.identity.clock import Clock, SystemClock
+from agent_identity.identity.fetching import check_address, fetch
+from agent_identity.identity.foreign_tokens import read_object
+from agent_identity.identity.jwks import MAX_KEY_SET, KeySet
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+__all__ = ["JwksSource"]
+
+_DISCOVERY: Final = "/.well-known/openid-configuration"
+_SECOND: Final = 1_000_000_000
+_LONGEST: Final = 86_400
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    keys: KeySet
+    wall_ns: int
+    monotonic_ns: int
+
+
+@final
+class JwksSource:
+    """The keys of an issuer from an address that you name, never from one that a token names.
+
+    Make one for each issuer and keep it: it is safe to use from all threads. Nothing is fetched before the first token
+    asks. Afterwards the address is asked at most once every ``retry_after`` seconds, whatever tokens come in, and
+    nothing is remembered about them: a flood of invented key names costs neither memory nor requests (AC-15).
+
+    Args:
+        url: The ``jwks_uri`` of the issuer: ``https``, or ``http`` on this machine.
+        max_age: Seconds for which fetched keys are used without asking again; at most a day.
+        stale_if_error: Seconds for which they are used after that if the address does not answer; at most a day.
+            Keys that the issuer withdrew count until ``max_age`` is over, or at the latest both together.
+        retry_after: Least seconds between two requests, also for keys that a token names and the set does not have.
+        timeout: Seconds that a caller waits for an answer, at most.
+        context: Whom to trust for TLS; by default the authorities of the system.
+        clock: Source of time.
+
+    Raises:
+        TypeError: A value has the wrong type.
+        ValueError: The URL is none that keys may come from, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        max_age: float = 3600,
+        stale_if_error: float = 3600,
+        retry_after: float = 30,
+        timeout: float = 5,
+        context: "SSLContext | None" = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.url: Final = check_address(url)
+        self._max_age = _seconds(max_age, "max_age", least=1)
+        self._stale = _seconds(stale_if_error, "stale_if_error", least=0)
+        self._retry = _seconds(retry_after, "retry_after", least=1)
+        self._timeout = _seconds(timeout, "timeout", least=0.1) / _SECOND
+        self._context = context
+        self._clock = clock or SystemClock()
+        self._lock = threading.Lock()
+        self._owner = os.getpid()
+        self._kept: _Kept | None = None
+        self._attempted_ns: int | None = None
+
+    def __repr__(self) -> str:
+        return f"JwksSource({self.url!r})"
+
+    @classmethod
+    def discover(
+        cls,
+        issuer: str,
+        *,
+        max_age: float = 3600,
+        stale_if_error: float = 3600,
+        retry_after: float = 30,
+        timeout: float = 5,
+        context: "SSLContext | None" = None,
+        clock: Clock | None = None,
+    ) -> Self:
+        """Ask the issuer once where its keys are (OpenID Connect Discovery §4), and return the source for them.
+
+        Raises:
+            TokenError: With code ``keys_unavailable`` if the issuer does not answer, ``wrong_issuer`` if the answer is
+                that of another one, ``bad_key_set`` if it names no acceptable address.
+            TypeError: A value has the wrong type.
+            ValueError: The issuer is no URL that keys may come from, or a number is out of range.
+        """
+        address = check_address(issuer).removesuffix("/") + _DISCOVERY
+        document = fetch(address, limit=MAX_KEY_SET, timeout=timeout, context=context)
+        metadata = read_object(document, "the metadata of the issuer", code="bad_key_set")
+        if metadata.get("issuer") != issuer:
+            raise TokenError("expected the metadata of the issuer, got that of another", code="wrong_issuer")
+        try:
+            url = check_address(metadata.get("jwks_uri"))  # type: ignore[arg-type]  # It checks the type.
+        except (TypeError, ValueError):
+            raise TokenError("expected an https URL as the jwks_uri of the issuer", code="bad_key_set") from None
+        return cls(
+            url,
+            max_age=max_age,
+            stale_if_error=stale_if_error,
+            retry_after=retry_after,
+            timeout=timeout,
+            context=context,
+            clock=clock,
+        )
+
+    def keys_for(self, kid: str | None) -> KeySet:
+        """Return the keys of the issuer, asking for them if they are too old or the named one is not among them.
+
+        Raises:
+            TokenError: With code ``keys_unavailable`` if there are none that may be used now.
+        """
+        kept = self._kept
+        if kept is None or not self._suffices(kept, kid):
+            with self._own_lock():  # The others wait for the one that asks, at most for the timeout.
+                kept = self._refreshed(kid)
+        return kept.keys
+
+    def _refreshed(self, kid: str | None) -> _Kept:
+        kept = self._kept
+        if kept is not None and self._suffices(kept, kid):
+            return kept
+        now, reason = self._clock.monotonic_ns(), "expected keys that were fetched, got none yet; it is tried again"
+        if self._attempted_ns is None or now - self._attempted_ns >= self._retry:
+            self._attempted_ns = now
+            try:
+                document = fetch(self.url, limit=MAX_KEY_SET, timeout=self._timeout, context=self._context)
+                kept = _Kept(KeySet.parse(document), self._clock.wall_ns(), self._clock.monotonic_ns())
+                self._kept = kept
+            except TokenError as error:
+                reason = str(error)
+        if kept is None or self._age(kept) >= self._max_age + self._stale:
+            raise TokenError(reason, code="keys_unavailable")
+        return kept
+
+    def _suffices(self, kept: _Kept, kid: str | None) -> bool:
+        return self._age(kept) < self._max_age and (kid is None or kid in kept.keys)
+
+    def _age(self, kept: _Kept) -> int:
+        """Return the age in nanoseconds by the clock that says more: one stops in sleep, the other may go back."""
+        return max(self._clock.wall_ns() - kept.wall_ns, self._clock.monotonic_ns() - kept.monotonic_ns)
+
+    def _own_lock(self) -> threading.Lock:
+        if self._owner != os.getpid():  # A forked child may have inherited a lock that nobody will release.
+            self._lock, self._owner = threading.Lock(), os.getpid()
+        return self._lock
+
+
+def _seconds(value: float, what: str, *, least: float) -> int:
+    if type(value) not in (int, float):
+        raise TypeError(f"expected {what} in seconds, got {type(value).__name__}")
+    if not least <= value <= _LONGEST:
+        raise ValueError(f"expected {what} from {least} to {_LONGEST} seconds")
+    return int(value * _SECOND)

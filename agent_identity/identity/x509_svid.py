@@ -1,0 +1,155 @@
+"""Workloads out of X.509-SVIDs (SPIFFE X.509-SVID). Loaded only when a certificate is read: X.509 is slow.
+
+Paths are validated by ``cryptography`` under the rules of RFC 5280; what SPIFFE asks beyond them is checked here.
+"""
+
+from datetime import UTC, datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from agent_identity.errors import ConfigurationError, TokenError
+from agent_identity.identity.claims import current_time
+from agent_identity.identity.principals import Service
+from agent_identity.identity.spiffe import SpiffeBundle, service_of_spiffe_id
+
+__all__ = ["read_pem", "service_of_x509_svid"]
+
+_MAX_CHAIN: Final = 64 * 1024
+_MAX_CERTIFICATES: Final = 8
+_MALFORMED: Final = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+
+
+def read_pem(data: bytes) -> tuple[bytes, ...]:
+    """Return the certificates of PEM text as DER.
+
+    Raises:
+        TokenError: With code ``bad_certificate``.
+    """
+    try:
+        return tuple(one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(data))
+    except _MALFORMED:
+        raise _bad("certificates in PEM, got something else") from None
+
+
+def service_of_x509_svid(chain_pem: str | bytes, bundle: SpiffeBundle, *, now: int | None) -> Service:
+    """Return the workload of an X.509-SVID; see :meth:`Service.from_x509_svid`."""
+    at = datetime.fromtimestamp(current_time(now), UTC)
+    leaf, *intermediates = _chain(chain_pem)
+    try:
+        extensions = leaf.extensions
+    except _MALFORMED:
+        raise _bad("sound extensions in the certificate, got malformed ones") from None
+    name = _spiffe_id(extensions)
+    _check_leaf(extensions)
+    _check_time(leaf, at)
+    _check_path(leaf, intermediates, _anchors(bundle), at)
+    return service_of_spiffe_id(name, bundle)
+
+
+def _chain(chain_pem: str | bytes) -> list[x509.Certificate]:
+    data = chain_pem.encode("utf-8", "replace") if isinstance(chain_pem, str) else chain_pem
+    if type(data) is not bytes:
+        raise TypeError(f"expected the chain as PEM text or bytes, got {type(data).__name__}")
+    if len(data) > _MAX_CHAIN:
+        raise TokenError(f"expected a chain of at most {_MAX_CHAIN} bytes, got more", code="too_large")
+    certificates = [_certificate(one) for one in read_pem(data)]
+    if len(certificates) > _MAX_CERTIFICATES:
+        raise TokenError(f"expected at most {_MAX_CERTIFICATES} certificates, got more", code="too_large")
+    return certificates
+
+
+def _certificate(data: bytes) -> x509.Certificate:
+    try:
+        return x509.load_der_x509_certificate(data)
+    except _MALFORMED:
+        raise _bad("a sound certificate, got a malformed one") from None
+
+
+def _anchors(bundle: SpiffeBundle) -> list[x509.Certificate]:
+    """Return the authorities of the bundle, each of which has to be one: an anchor is believed without a path."""
+    anchors = [_certificate(one) for one in bundle.certificates()]
+    for anchor in anchors:
+        try:
+            constraints = anchor.extensions.get_extension_for_class(x509.BasicConstraints).value
+        except (*_MALFORMED, x509.ExtensionNotFound):
+            raise _bad("an authority in the bundle, got another certificate") from None
+        if not constraints.ca:
+            raise _bad("an authority in the bundle, got a certificate that may not certify")
+    return anchors
+
+
+def _spiffe_id(extensions: x509.Extensions) -> str:
+    """Return the one URI of the leaf (X.509-SVID §2); other kinds of alternative names may stand beside it."""
+    try:
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        raise _bad("exactly one URI in the certificate, got none") from None
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    if len(uris) != 1:
+        raise _bad("exactly one URI in the certificate, got another number")
+    return uris[0]
+
+
+def _check_leaf(extensions: x509.Extensions) -> None:
+    """Check what makes a certificate one of a workload and not of an authority (X.509-SVID §4, §5.2)."""
+    try:
+        if extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+            raise _bad("the certificate of a workload, got one of an authority")
+    except x509.ExtensionNotFound:
+        pass
+    try:
+        usage = extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        raise _bad("a key usage in the certificate, got none") from None
+    if not usage.digital_signature or usage.key_cert_sign or usage.crl_sign:
+        raise _bad("a key for digital signatures, and for neither certificates nor revocation lists")
+
+
+def _check_time(leaf: x509.Certificate, at: datetime) -> None:
+    if at > leaf.not_valid_after_utc:
+        raise TokenError("expected a certificate that has not expired; get a new one", code="expired")
+    if at < leaf.not_valid_before_utc:
+        raise TokenError("expected a certificate that is valid already; compare the clocks", code="not_yet_valid")
+
+
+def _check_path(
+    leaf: x509.Certificate, intermediates: list[x509.Certificate], anchors: list[x509.Certificate], at: datetime
+) -> None:
+    try:
+        from cryptography.x509.verification import (  # noqa: PLC0415  The core runs with versions that lack it.
+            Criticality,
+            ExtensionPolicy,
+            PolicyBuilder,
+            Store,
+            VerificationError,
+        )
+    except ImportError:
+        raise ConfigurationError(
+            "expected cryptography 45 or later, which validates certificate paths, got an older one; "
+            "run pip install 'cryptography>=45'"
+        ) from None
+    # The profile of the Web wants two things that SPIFFE leaves open: an authority key identifier in every certificate,
+    # and alternative names that are critical exactly where there is no subject.
+    authorities = ExtensionPolicy.webpki_defaults_ca().may_be_present(
+        x509.AuthorityKeyIdentifier, Criticality.NON_CRITICAL, None
+    )
+    workloads = (
+        ExtensionPolicy.webpki_defaults_ee()
+        .may_be_present(x509.AuthorityKeyIdentifier, Criticality.NON_CRITICAL, None)
+        .require_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
+    )
+    try:
+        builder = PolicyBuilder().store(Store(anchors)).time(at).max_chain_depth(_MAX_CERTIFICATES)
+        policy = builder.extension_policies(ca_policy=authorities, ee_policy=workloads)
+        policy.build_client_verifier().verify(leaf, intermediates)
+    except (VerificationError, *_MALFORMED):
+        raise TokenError(
+            "expected a chain of valid certificates from an authority of the bundle to the workload, got another",
+            code="bad_path",
+        ) from None
+
+
+def _bad(expected: str) -> TokenError:
+    return TokenError(f"bad certificate: expected {expected}", code="bad_certificate")

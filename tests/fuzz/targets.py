@@ -1,0 +1,193 @@
+"""What the fuzzer feeds, each a function of bytes that returns or raises only what its room promises.
+
+Whatever a stranger sends is answered with one of the errors of the library. Anything else that comes out, a
+crash, a hang or another exception, is a finding. Some targets sign what they are given, because no fuzzer
+finds a signature, and what lies behind it has to stand too.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from agent_identity.authority import (
+    GRANT_TYPE,
+    PROOF_TYPE,
+    REVOCATIONS_TYPE,
+    Chain,
+    Revocation,
+    RevocationList,
+    Scope,
+    derive,
+    issue,
+    parse_compact,
+    prove,
+    read_revocations,
+    verify_chain,
+    verify_proof,
+)
+from agent_identity.canonical import decode, encode
+from agent_identity.constraints import AllOf, OneOf, PathWithin, Range
+from agent_identity.errors import AgentIdentityError, TokenError
+from agent_identity.identity import Agent, Human, PublicKey, SigningKey, TrustedKey, TrustStore, b64url_encode
+
+__all__ = ["CORPUS", "TARGETS", "seeds"]
+
+CORPUS: Final = Path(__file__).parent / "corpus"
+"""A folder for each target: what once reached something new, and every input that was ever a finding."""
+
+ISSUER: Final = SigningKey.from_seed(b"\x01" * 32)
+HOLDER: Final = SigningKey.from_seed(b"\x02" * 32)
+NOW: Final = 1_800_000_000
+KID: Final = ISSUER.public_key.thumbprint
+CHAIN: Final = Chain(
+    (
+        issue(
+            ISSUER,
+            issuer="urn:example:issuer",
+            task_id="task-1",
+            principal=Human("alice"),
+            agent=Agent("clerk", owner="finance"),
+            holder=HOLDER.public_key,
+            scope=Scope("read"),
+            now=NOW,
+            ttl=300,
+            id="01957a3f-4e23-7b01-a9d1-000000000001",
+        ),
+    )
+)
+
+TARGETS: Final[dict[str, Callable[[bytes], None]]] = {}
+
+
+def target(function: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """Register a target under the name of its function."""
+    TARGETS[function.__name__] = function
+    return function
+
+
+def anchors(kid: str) -> PublicKey:
+    """Trust the one issuer key."""
+    if kid != KID:
+        raise TokenError("expected a known key", code="unknown_key")
+    return ISSUER.public_key
+
+
+def signed(payload: bytes, typ: str, key: SigningKey, *, kid: bool = True) -> str:
+    """Return a token over any payload; that it is no JSON is the reader's business."""
+    header = {"alg": "EdDSA", "typ": typ} | ({"kid": key.public_key.thumbprint} if kid else {})
+    signing_input = f"{b64url_encode(encode(header))}.{b64url_encode(payload)}"
+    return f"{signing_input}.{b64url_encode(key.sign(signing_input.encode()))}"
+
+
+@target
+def token(data: bytes) -> None:
+    """A token as a stranger writes it: taken apart, it has one spelling."""
+    text = data.decode("utf-8", "surrogateescape")
+    try:
+        parts = parse_compact(text)
+    except TokenError:
+        return
+    assert parts.signing_input.decode() + "." + b64url_encode(parts.signature) == text
+
+
+@target
+def chain(data: bytes) -> None:
+    """Tokens as a stranger sends them in a header: only what the issuer signed is accepted."""
+    tokens = data.decode("utf-8", "surrogateescape").split("~")
+    try:
+        verify_chain(tokens, anchors=anchors, issuer=None, now=NOW)
+    except AgentIdentityError:
+        return
+    made = b"~".join(seeds("chain")).decode().split("~")
+    assert set(tokens) <= set(made)
+
+
+@target
+def root_claims(data: bytes) -> None:
+    """The claims of a root behind a good signature."""
+    text = signed(data, GRANT_TYPE, ISSUER)
+    try:
+        accepted = verify_chain((text,), anchors=anchors, issuer=None, now=NOW)
+    except AgentIdentityError:
+        return
+    assert accepted.leaf.issued_at < accepted.leaf.expires_at
+    assert encode(decode(data)) == data
+
+
+@target
+def child_claims(data: bytes) -> None:
+    """The claims of a child behind a good signature: whatever is accepted permits no more than its parent."""
+    text = signed(data, GRANT_TYPE, HOLDER, kid=False)
+    try:
+        accepted = verify_chain((*CHAIN.tokens, text), anchors=anchors, issuer=None, now=NOW)
+    except AgentIdentityError:
+        return
+    CHAIN.leaf.scope.check_attenuates(accepted.leaf.scope)
+    assert accepted.leaf.expires_at <= CHAIN.leaf.expires_at
+    assert accepted.leaf.principal == CHAIN.leaf.principal
+
+
+@target
+def proof_claims(data: bytes) -> None:
+    """The claims of a proof of possession behind a good signature."""
+    text = signed(data, PROOF_TYPE, HOLDER, kid=False)
+    try:
+        verify_proof(text, CHAIN, tool="read", arguments={}, audience="here", now=NOW)
+    except AgentIdentityError:
+        return
+    assert b'"aat_tool":"read"' in data
+
+
+@target
+def revocations(data: bytes) -> None:
+    """A list of revocations behind a good signature: what is read is written again byte for byte."""
+    text = signed(data, REVOCATIONS_TYPE, ISSUER).encode()
+    try:
+        listed = read_revocations(text, anchors=anchors, issuer="urn:example:issuer")
+    except AgentIdentityError:
+        return
+    assert listed.sign(ISSUER, issuer="urn:example:issuer") == text
+
+
+@target
+def trust(data: bytes) -> None:
+    """A trust file as anybody may write it."""
+    try:
+        store = TrustStore.load(data)
+    except AgentIdentityError:
+        return
+    assert TrustStore.load(store.to_json()) == store
+
+
+def seeds(name: str) -> tuple[bytes, ...]:
+    """Return good inputs for a target, from which the fuzzer finds the others sooner."""
+    scope = Scope({"read": {}, "pay": {"amount": AllOf(Range(max=100), OneOf(1, 2)), "path": PathWithin("/data")}})
+    root = issue(
+        ISSUER,
+        issuer="urn:example:issuer",
+        task_id="task-1",
+        principal=Human("alice", issuer="https://idp.example.com", roles=("clerk",)),
+        agent=Agent("clerk", owner="finance", version="1"),
+        holder=HOLDER.public_key,
+        scope=scope,
+        now=NOW,
+        ttl=300,
+        id="01957a3f-4e23-7b01-a9d1-000000000002",
+    )
+    uuid = "01957a3f-4e23-7b01-a9d1-000000000003"
+    shared = {"holder": ISSUER.public_key, "now": NOW, "ttl": 60, "id": uuid}
+    child = derive(CHAIN, HOLDER, agent=Agent("reader", owner="archive"), scope=Scope("read", path="/a"), **shared)
+    proof = prove(CHAIN, HOLDER, tool="read", arguments={}, audience="here", now=NOW, id=uuid)
+    listed = RevocationList(3, NOW, (Revocation("agent", "clerk", since=NOW, reason="stolen"),))
+    signed_list = listed.sign(ISSUER, issuer="urn:example:issuer")
+    store = TrustStore(keys=(TrustedKey(key=ISSUER.public_key, purpose="issuer"),), issuer="urn:x", origin="x/y")
+    known: dict[str, tuple[bytes, ...]] = {
+        "token": (root.token.encode(), signed_list),
+        "chain": ("~".join((*CHAIN.tokens, child.token)).encode(), root.token.encode()),
+        "root_claims": tuple(parse_compact(grant.token).payload for grant in (root, CHAIN.root)),
+        "child_claims": (parse_compact(child.token).payload,),
+        "proof_claims": (parse_compact(proof).payload,),
+        "revocations": (parse_compact(signed_list.decode()).payload,),
+        "trust": (store.to_json(),),
+    }
+    return known.get(name, ())

@@ -1,0 +1,732 @@
+"""What each refusal of scopes, constraints and leases says, and where exactly each bound lies.
+
+Codes and messages are what a user acts on, so they are compared whole.
+"""
+
+import math
+import sys
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from agent_identity.authority import Lease, Scope, TaskRegistry, constraint_from_claim
+from agent_identity.authority.combinators import check_size
+from agent_identity.authority.values import key_of
+from agent_identity.constraints import (
+    AllOf,
+    AnyOf,
+    Constraint,
+    Contains,
+    EmailDomain,
+    Exact,
+    NotOneOf,
+    OneOf,
+    PathWithin,
+    Prefix,
+    Range,
+    Subset,
+    UrlWithin,
+    Wildcard,
+)
+from agent_identity.errors import AttenuationError, GrantExpired, NoTask, OutOfScope, TokenError
+
+LARGEST = int(sys.float_info.max)
+
+Refusal = tuple[Callable[[], object], type[Exception], str | None, str]
+
+
+def check_refusal(make: Callable[[], object], kind: type[Exception], code: str | None, message: str) -> None:
+    """Assert the class, the code and the whole message of a refusal."""
+    with pytest.raises(kind) as refused:
+        make()
+    got = refused.value
+    assert (type(got), getattr(got, "code", None), str(got)) == (kind, code, message)
+
+
+def rows(table: dict[str, Refusal]) -> list[object]:
+    """Return the parameters of a table of refusals."""
+    return [pytest.param(*row, id=name) for name, row in table.items()]
+
+
+def nested(depth: int, *, objects: bool = False) -> object:
+    """Return a value of so many containers."""
+    value: object = 0
+    for _ in range(depth):
+        value = {"a": value} if objects else [value]
+    return value
+
+
+SCOPES: dict[str, Refusal] = {
+    "no form": (
+        lambda: Scope(1),
+        TypeError,
+        None,
+        "expected the name of a tool or a mapping, got int; write Scope('tool')",
+    ),
+    "arguments beside a mapping": (
+        lambda: Scope({"t": None}, a=1),
+        TypeError,
+        None,
+        "expected arguments inside the mapping; write Scope({'tool': {'argument': …}})",
+    ),
+    "no tools": (lambda: Scope({}), ValueError, None, "expected 1 to 256 tools in a scope, got 0"),
+    "too many tools": (
+        lambda: Scope({f"t{n}": None for n in range(257)}),
+        ValueError,
+        None,
+        "expected 1 to 256 tools in a scope, got 257",
+    ),
+    "a tool twice": (
+        lambda: Scope("t") | Scope("t"),
+        ValueError,
+        None,
+        "expected each tool on one side of '|', got 't' on both; write it once, with AnyOf",
+    ),
+    "name of a tool no text": (
+        lambda: Scope({1: None}),
+        TypeError,
+        None,
+        "expected the name of a tool as a str, got int",
+    ),
+    "name of a tool": (
+        lambda: Scope("a b"),
+        ValueError,
+        None,
+        "expected a tool name of 1 to 128 characters A-Z a-z 0-9 _ . : / -, got another",
+    ),
+    "no arguments": (
+        lambda: Scope({"t": 1}),
+        TypeError,
+        None,
+        "expected the arguments of tool 't' as a mapping or None, got int",
+    ),
+    "too many arguments": (
+        lambda: Scope({"t": {f"a{n}": 1 for n in range(65)}}),
+        ValueError,
+        None,
+        "expected at most 64 arguments of tool 't', got 65",
+    ),
+    "name of an argument no text": (
+        lambda: Scope({"t": {1: 1}}),
+        TypeError,
+        None,
+        "expected argument names of tool 't' as text, got int",
+    ),
+    "name of an argument too long": (
+        lambda: Scope({"t": {"a" * 129: 1}}),
+        ValueError,
+        None,
+        "expected argument names of tool 't' of 1 to 128 visible characters",
+    ),
+    "a class": (
+        lambda: Scope("t", a=Range),
+        TypeError,
+        None,
+        "expected a constraint for 'a' of tool 't', got a class; write Range(…)",
+    ),
+    "no value": (
+        lambda: Scope("t", a=object()),
+        ValueError,
+        None,
+        "bad value for argument 'a' of tool 't': expected a plain value of JSON, got object",
+    ),
+    "claim without arguments": (
+        lambda: Scope.from_claim({"t": None}),
+        TokenError,
+        "bad_scope",
+        "bad scope: expected an object of arguments for each tool",
+    ),
+    "claim with a bad name": (
+        lambda: Scope.from_claim({"a b": {}}),
+        TokenError,
+        "bad_scope",
+        "bad scope: expected a tool name of 1 to 128 characters A-Z a-z 0-9 _ . : / -, got another",
+    ),
+    "claim with a bad constraint": (
+        lambda: Scope.from_claim({"t": {"a": 1}}),
+        TokenError,
+        "bad_constraint",
+        "expected a constraint (a JSON object), got another value",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "kind", "code", "message"), rows(SCOPES))
+def test_what_a_refused_scope_says(
+    make: Callable[[], object], kind: type[Exception], code: str | None, message: str
+) -> None:
+    """Each malformed scope is refused with the name of what is wrong and the way out."""
+    check_refusal(make, kind, code, message)
+
+
+def test_scopes_at_their_bounds() -> None:
+    """As many tools and arguments as may be, with the longest names, are a scope."""
+    assert len(Scope({f"t{n}": None for n in range(256)}).tools) == 256
+    assert len(Scope({"t": {f"a{n}": 1 for n in range(64)}}).tools["t"]) == 64
+    assert set(Scope({"t" * 128: {"a" * 128: 1, "b": 1}}).tools["t" * 128]) == {"a" * 128, "b"}
+
+
+def test_scopes_show_as_they_are_written() -> None:
+    """The representation of a scope is the Python that makes it again, and other scopes hash differently."""
+    scope = Scope("pay", amount=1, to="x") | Scope("list")
+    assert repr(scope) == "Scope({'pay': {'amount': Exact(1), 'to': Exact('x')}, 'list': {}})"
+    assert hash(scope) != hash(Scope("list"))
+
+
+def call(tool: str, arguments: dict[str, object], scope: Scope | None = None) -> Callable[[], None]:
+    """Return a check of a call whose arguments all come from the caller."""
+    judged = scope or Scope({"pay": {"amount": Range(max=9)}, "send": {"to-whom": "x", "the text": "y"}})
+    return lambda: judged.check(tool, arguments, arguments.keys())
+
+
+CALLS: dict[str, tuple[Callable[[], None], str, str | None, str]] = {
+    "tool": (
+        call("wipe", {}),
+        "tool_not_granted",
+        None,
+        "tool 'wipe' is not in the grant; add it: Scope('wipe')",
+    ),
+    "tool not to be shown": (
+        call("wipe\n", {}),
+        "tool_not_granted",
+        None,
+        "tool (unprintable) is not in the grant; add it: Scope((unprintable))",
+    ),
+    "more arguments": (
+        call("pay", {"amount": 1, "note": "x"}),
+        "argument_not_granted",
+        "note",
+        (
+            "argument 'note' of tool 'pay' is not among those in the grant; leave it out or widen the scope: "
+            "Scope('pay', note=Exact(...))"
+        ),
+    ),
+    "more arguments, not to be shown": (
+        call("pay", {"amount": 1, "no\nte": "x"}),
+        "argument_not_granted",
+        None,
+        (
+            "argument (unprintable) of tool 'pay' is not among those in the grant; leave it out or widen the scope: "
+            "Scope({'pay': {(unprintable): Exact(...)}})"
+        ),
+    ),
+    "fewer arguments": (
+        call("pay", {}),
+        "argument_missing",
+        "amount",
+        "argument 'amount' of tool 'pay' is in the grant but not in the call; pass it",
+    ),
+    "out of scope": (
+        call("pay", {"amount": 10}),
+        "argument_out_of_scope",
+        "amount",
+        "argument 'amount' of tool 'pay' is outside its Range; widen the scope: Scope('pay', amount=Range(...))",
+    ),
+    "out of scope, no identifier": (
+        call("send", {"to-whom": "z", "the text": "y"}),
+        "argument_out_of_scope",
+        "to-whom",
+        (
+            "argument 'to-whom' of tool 'send' is outside its Exact; "
+            "widen the scope: Scope({'send': {'to-whom': Exact(...)}})"
+        ),
+    ),
+    "out of scope, not to be shown": (
+        call("send", {"to-whom": "x", "the text": "z"}),
+        "argument_out_of_scope",
+        None,
+        (
+            "argument (unprintable) of tool 'send' is outside its Exact; "
+            "widen the scope: Scope({'send': {(unprintable): Exact(...)}})"
+        ),
+    ),
+    "an object": (
+        call("pay", {"amount": object()}),
+        "argument_out_of_scope",
+        "amount",
+        (
+            "argument 'amount' of tool 'pay' is an object of the program, which no constraint can judge; "
+            "pass text, numbers, lists or mappings, or leave the tool open"
+        ),
+    ),
+    "out of scope, no object": (
+        call("pay", {"amount": None}),
+        "argument_out_of_scope",
+        "amount",
+        "argument 'amount' of tool 'pay' is outside its Range; widen the scope: Scope('pay', amount=Range(...))",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "code", "argument", "message"), CALLS.values(), ids=CALLS)
+def test_what_a_refused_call_says(make: Callable[[], None], code: str, argument: str | None, message: str) -> None:
+    """Each call out of scope is refused with the argument, if it is fit to be shown, and what to write."""
+    with pytest.raises(OutOfScope) as refused:
+        make()
+    assert (refused.value.code, refused.value.argument, str(refused.value)) == (code, argument, message)
+
+
+def narrow(child: Scope) -> Callable[[], None]:
+    """Return a check of a child's scope."""
+    return lambda: Scope("pay", amount=Range(max=9)).check_attenuates(child)
+
+
+NARROWINGS: dict[str, Refusal] = {
+    "tool": (
+        narrow(Scope("wipe")),
+        AttenuationError,
+        "tool_not_attenuated",
+        "tool 'wipe' is not in the parent's scope; leave it out or grant it to the parent first",
+    ),
+    "dropped": (
+        narrow(Scope("pay")),
+        AttenuationError,
+        "argument_not_attenuated",
+        "argument 'amount' of tool 'pay' was dropped; name exactly the parent's arguments",
+    ),
+    "added": (
+        narrow(Scope("pay", amount=1, note="x")),
+        AttenuationError,
+        "argument_not_attenuated",
+        "argument 'note' of tool 'pay' was added; name exactly the parent's arguments",
+    ),
+    "wider": (
+        narrow(Scope("pay", amount=OneOf(1))),
+        AttenuationError,
+        "argument_not_attenuated",
+        (
+            "argument 'amount' of tool 'pay': OneOf is not provably within the parent's Range; "
+            "narrow it, or repeat the parent's constraint"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "kind", "code", "message"), rows(NARROWINGS))
+def test_what_a_refused_narrowing_says(
+    make: Callable[[], object], kind: type[Exception], code: str | None, message: str
+) -> None:
+    """Each child that is not within its parent is refused with tool and argument."""
+    check_refusal(make, kind, code, message)
+
+
+PARTS = "expected a constraint of at most 32 nested containers and 2048 parts"
+SMALLER = "expected a smaller value; it has too many parts"
+FLATTER = "expected at most 32 nested containers; flatten the value"
+BOUND = "expected a finite bound in a Range, got NaN, an infinity or a number beyond every double"
+ROOT = "expected an absolute root like '/data' in PathWithin, without '.', '..' or empty names"
+PLACE = "expected a URL like 'https://api.example.com/v1' in UrlWithin, got another form"
+DOMAINS = "expected 1 to 256 domains like 'example.com' in EmailDomain"
+CONSTRAINTS: dict[str, Refusal] = {
+    "no values": (OneOf, ValueError, None, "expected at least one value in the constraint"),
+    "too many values": (lambda: OneOf(*range(1025)), ValueError, None, SMALLER),
+    "too many parts": (lambda: Exact([0] * 1024), ValueError, None, SMALLER),
+    "too long": (
+        lambda: Exact("x" * 8193),
+        ValueError,
+        None,
+        "expected at most 8192 characters in a constraint, got 8193",
+    ),
+    "arrays too deep": (lambda: Exact(nested(31)), ValueError, None, FLATTER),
+    "objects too deep": (lambda: Exact(nested(31, objects=True)), ValueError, None, FLATTER),
+    "no value": (lambda: Exact(b"x"), ValueError, None, "expected a plain value of JSON, got bytes"),
+    "no number": (lambda: Exact(math.nan), ValueError, None, "expected a plain value of JSON, got float"),
+    "too large a number": (lambda: Exact(LARGEST + 1), ValueError, None, "expected a plain value of JSON, got int"),
+    "too small a number": (lambda: Exact(-LARGEST - 1), ValueError, None, "expected a plain value of JSON, got int"),
+    "no name of a member": (lambda: Exact({1: 2}), ValueError, None, "expected strings as the keys of an object"),
+    "a lossy float": (
+        lambda: Exact(2.0**53 + 2),
+        ValueError,
+        None,
+        "expected a whole number above 2^53 as an int, got a float; write int(…)",
+    ),
+    "bound no number": (
+        lambda: Range("1"),
+        TypeError,
+        None,
+        "expected a bound of a Range to be an int or a float, got str",
+    ),
+    "bound not finite": (lambda: Range(max=math.inf), ValueError, None, BOUND),
+    "bound too large": (lambda: Range(max=LARGEST + 1), ValueError, None, BOUND),
+    "flag": (
+        lambda: Range(1, min_inclusive=1),
+        TypeError,
+        None,
+        "expected min_inclusive and max_inclusive to be True or False",
+    ),
+    "no bound": (Range, ValueError, None, "expected min or max in a Range; write Wildcard() to permit everything"),
+    "bounds crossed": (
+        lambda: Range(2, 1),
+        ValueError,
+        None,
+        "expected min below max in a Range, got bounds with nothing between them",
+    ),
+    "nothing between": (
+        lambda: Range(1, 1, max_inclusive=False),
+        ValueError,
+        None,
+        "expected min below max in a Range, got bounds with nothing between them",
+    ),
+    "no clauses": (AllOf, ValueError, None, "expected 1 to 64 clauses in AllOf, got 0"),
+    "too many clauses": (
+        lambda: AnyOf(*[Wildcard()] * 65),
+        ValueError,
+        None,
+        "expected 1 to 64 clauses in AnyOf, got 65",
+    ),
+    "no clause": (
+        lambda: AllOf("a"),
+        TypeError,
+        None,
+        "expected constraints in AllOf, got str; wrap values in Exact(…)",
+    ),
+    "no clause of any": (
+        lambda: AnyOf(Wildcard),
+        TypeError,
+        None,
+        "expected constraints in AnyOf, got type; wrap values in Exact(…)",
+    ),
+    "too deep": (lambda: check_size(nested(33)), ValueError, None, PARTS),
+    "objects too deep for a claim": (lambda: check_size(nested(33, objects=True)), ValueError, None, PARTS),
+    "too large": (lambda: check_size([0] * 2048), ValueError, None, PARTS),
+    "too large in parts": (lambda: check_size([[0] * 1023, {str(n): 0 for n in range(1023)}]), ValueError, None, PARTS),
+    "root no text": (
+        lambda: PathWithin(1),
+        TypeError,
+        None,
+        "expected the root of PathWithin as Unicode text, got int",
+    ),
+    "links": (
+        lambda: PathWithin("/d", follow_links=1),
+        TypeError,
+        None,
+        "expected follow_links of PathWithin to be True or False",
+    ),
+    "root relative": (lambda: PathWithin("data"), ValueError, None, ROOT),
+    "root too long": (lambda: PathWithin("/" + "x" * 4096), ValueError, None, ROOT),
+    "prefix of URLs no text": (
+        lambda: UrlWithin(None),
+        TypeError,
+        None,
+        "expected the prefix of UrlWithin as Unicode text, got NoneType",
+    ),
+    "no URL": (lambda: UrlWithin("a.example"), ValueError, None, PLACE),
+    "URL with a query": (lambda: UrlWithin("https://a.example/?q"), ValueError, None, PLACE),
+    "URL with a fragment": (lambda: UrlWithin("https://a.example/#f"), ValueError, None, PLACE),
+    "URL too long": (lambda: UrlWithin("https://a.example/" + "x" * 4079), ValueError, None, PLACE),
+    "port too high": (lambda: UrlWithin("https://a.example:65536"), ValueError, None, PLACE),
+    "domain no text": (
+        lambda: EmailDomain(1),
+        TypeError,
+        None,
+        "expected the domain of EmailDomain as Unicode text, got int",
+    ),
+    "no domain": (EmailDomain, ValueError, None, DOMAINS),
+    "too many domains": (lambda: EmailDomain(*[f"d{n}.example" for n in range(257)]), ValueError, None, DOMAINS),
+    "prefix no text": (lambda: Prefix(b"x"), TypeError, None, "expected the text of Prefix as Unicode text, got bytes"),
+    "no prefix": (lambda: Prefix(""), ValueError, None, "expected 1 to 8192 characters in Prefix, got 0"),
+    "prefix too long": (
+        lambda: Prefix("x" * 8193),
+        ValueError,
+        None,
+        "expected 1 to 8192 characters in Prefix, got 8193",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "kind", "code", "message"), rows(CONSTRAINTS))
+def test_what_a_refused_constraint_says(
+    make: Callable[[], object], kind: type[Exception], code: str | None, message: str
+) -> None:
+    """Each malformed constraint is refused with what was expected and the way out."""
+    check_refusal(make, kind, code, message)
+
+
+def combined(times: int, inner: Constraint) -> Constraint:
+    """Return a constraint inside so many combinators."""
+    for _ in range(times):
+        inner = AllOf(inner)
+    return inner
+
+
+AT_BOUNDS = [
+    (OneOf(*range(1024)), 1023, 1024),
+    (Exact([0] * 1023), [0] * 1023, [0] * 1024),
+    (Exact("x" * 8192), "x" * 8192, "x" * 8193),
+    (Exact(nested(30)), nested(30), nested(29)),
+    (Exact(nested(30, objects=True)), nested(30, objects=True), nested(29, objects=True)),
+    (Exact(LARGEST), LARGEST, LARGEST + 1),
+    (Exact(-LARGEST), -LARGEST, -LARGEST - 1),
+    (Range(1, 1), 1, 2),
+    (AnyOf(*[Exact(n) for n in range(64)]), 63, 64),
+    (combined(15, Exact([1])), [1], 1),
+    (PathWithin("/" + "x" * 4095), "/" + "x" * 4095, "/" + "x" * 4096),
+    (UrlWithin("https://a.example:65535/"), "https://a.example:65535/x", "https://a.example:65536/x"),
+    (UrlWithin("https://a.example/"), "https://a.example/" + "x" * 4078, "https://a.example/" + "x" * 4079),
+    (EmailDomain(*[f"d{n}.example" for n in range(256)]), "x@d255.example", "x@d256.example"),
+    (EmailDomain("a.example"), "x" * 64 + "@a.example", "x" * 65 + "@a.example"),
+    (Prefix("x" * 8192), "x" * 8193, "x" * 8191),
+    (Wildcard(), nested(32), nested(33)),
+    (Wildcard(), nested(32, objects=True), nested(33, objects=True)),
+    (Wildcard(), [0] * 9_999, [0] * 10_000),
+    (Wildcard(), "ä" * 8193, math.inf),
+    (Wildcard(), 2.0**60, 10**400),
+]
+
+
+@pytest.mark.parametrize(("constraint", "permitted", "refused"), AT_BOUNDS, ids=range(len(AT_BOUNDS)))
+def test_constraints_at_their_bounds(constraint: Constraint, permitted: object, refused: object) -> None:
+    """The largest constraint of each kind is one; it permits the last value within and not the next."""
+    assert (constraint.permits(permitted), constraint.permits(refused)) == (True, False)
+    assert constraint_from_claim(constraint.to_claim()) == constraint
+
+
+def test_sizes_at_their_bounds() -> None:
+    """A claim may be 32 containers deep and may have 2,048 parts, itself included."""
+    for fits in (nested(32), nested(32, objects=True), [0] * 2047, [[0] * 1022, {str(n): 0 for n in range(1023)}]):
+        check_size(fits)
+
+
+def test_whole_floats_become_integers_where_that_is_exact() -> None:
+    """A float that is a whole number stands in a grant as that number, and a huge one as the float that it is."""
+    assert [repr(Exact(value)) for value in (1.0, -0.0, 2.0**53, 1e21, 1.5)] == [
+        "Exact(1)",
+        "Exact(0)",
+        "Exact(9007199254740992)",
+        "Exact(1e+21)",
+        "Exact(1.5)",
+    ]
+    assert [type(key_of(value)) for value in (1, 1.0)] == [int, float]
+
+
+KNOWN = "; this version cannot enforce it, so it denies"
+READINGS: dict[str, tuple[object, str, str]] = {
+    "no object": (1, "bad_constraint", "expected a constraint (a JSON object), got another value"),
+    "too deep": (nested(33, objects=True), "bad_constraint", f"bad constraint: {PARTS}"),
+    "unknown": (
+        {"constraint_type": "new"},
+        "unknown_constraint",
+        f"expected a known constraint_type, got 'new'{KNOWN}",
+    ),
+    "no type": ({}, "unknown_constraint", f"expected a known constraint_type, got none or an unreadable one{KNOWN}"),
+    "long type": (
+        {"constraint_type": "x" * 64},
+        "unknown_constraint",
+        f"expected a known constraint_type, got '{'x' * 64}'{KNOWN}",
+    ),
+    "too long a type": (
+        {"constraint_type": "x" * 65},
+        "unknown_constraint",
+        f"expected a known constraint_type, got none or an unreadable one{KNOWN}",
+    ),
+    "type with a control": (
+        {"constraint_type": "a\n"},
+        "unknown_constraint",
+        f"expected a known constraint_type, got none or an unreadable one{KNOWN}",
+    ),
+    "type beyond ASCII": (
+        {"constraint_type": "ä"},
+        "unknown_constraint",
+        f"expected a known constraint_type, got none or an unreadable one{KNOWN}",
+    ),
+    "more members": (
+        {"constraint_type": "wildcard", "value": 1},
+        "bad_constraint",
+        "expected no members in a constraint of type wildcard",
+    ),
+    "another member": (
+        {"constraint_type": "range", "low": 1},
+        "bad_constraint",
+        "expected max, max_inclusive, min, min_inclusive in a constraint of type range",
+    ),
+    "no array": (
+        {"constraint_type": "one_of", "values": "ab"},
+        "bad_constraint",
+        "bad constraint of type one_of: expected an array as values",
+    ),
+    "no array to exclude": (
+        {"constraint_type": "not_one_of", "excluded": 1},
+        "bad_constraint",
+        "bad constraint of type not_one_of: expected an array as excluded",
+    ),
+    "no array to contain": (
+        {"constraint_type": "contains", "required": 1},
+        "bad_constraint",
+        "bad constraint of type contains: expected an array as required",
+    ),
+    "no array of a subset": (
+        {"constraint_type": "subset", "allowed": 1},
+        "bad_constraint",
+        "bad constraint of type subset: expected an array as allowed",
+    ),
+    "no array of domains": (
+        {"constraint_type": "email_domain", "domains": "a.example"},
+        "bad_constraint",
+        "bad constraint of type email_domain: expected an array as domains",
+    ),
+    "no array of clauses": (
+        {"constraint_type": "all", "constraints": {}},
+        "bad_constraint",
+        "bad constraint of type all: expected an array as constraints",
+    ),
+    "clause no object": (
+        {"constraint_type": "any", "constraints": [1]},
+        "bad_constraint",
+        "expected a constraint (a JSON object), got another value",
+    ),
+    "null as a bound": (
+        {"constraint_type": "range", "max": None},
+        "bad_constraint",
+        "bad constraint of type range: expected a number as a bound, got null; leave it out",
+    ),
+    "flag no boolean": (
+        {"constraint_type": "path_within", "root": "/d", "follow_links": 0},
+        "bad_constraint",
+        "bad constraint of type path_within: expected follow_links of PathWithin to be True or False",
+    ),
+}
+
+
+@pytest.mark.parametrize(("claim", "code", "message"), READINGS.values(), ids=READINGS)
+def test_what_a_refused_claim_of_a_constraint_says(claim: object, code: str, message: str) -> None:
+    """Each claim that is no constraint of this version is refused with what it is not."""
+    check_refusal(lambda: constraint_from_claim(claim), TokenError, code, message)
+
+
+EVERY_KIND = [
+    Exact(1),
+    OneOf(1, 2),
+    NotOneOf(1),
+    Range(max=1, max_inclusive=False),
+    Contains(1),
+    Subset(1),
+    Wildcard(),
+    AllOf(Exact(1)),
+    AnyOf(Exact(1)),
+    PathWithin("/d", follow_links=True),
+    UrlWithin("https://a.example/"),
+    EmailDomain("a.example"),
+    Prefix("x"),
+]
+
+
+@pytest.mark.parametrize("constraint", EVERY_KIND, ids=lambda kind: kind.kind)
+def test_a_member_too_many_is_refused_in_every_kind(constraint: Constraint) -> None:
+    """A member that this version does not know may restrict, so no kind ignores one."""
+    with pytest.raises(TokenError) as refused:
+        constraint_from_claim({**constraint.to_claim(), "more": 1})
+    assert refused.value.code == "bad_constraint"
+
+
+class Clocks:
+    """Two clocks that tests set."""
+
+    wall = 1_000
+    monotonic = 500
+
+    def wall_ns(self) -> int:
+        return self.wall
+
+    def monotonic_ns(self) -> int:
+        return self.monotonic
+
+
+def leased(after: Callable[[TaskRegistry, Lease, Clocks], object]) -> Callable[[], object]:
+    """Return something done to a task that is open for 100 ns."""
+
+    def act() -> object:
+        registry, clock = TaskRegistry(), Clocks()
+        lease = registry.open("task", 1_100, clock=clock)
+        return after(registry, lease, clock)
+
+    return act
+
+
+def late(_: TaskRegistry, lease: Lease, clock: Clocks) -> None:
+    """Check a lease at its deadline."""
+    clock.wall = 1_100
+    lease.check(clock)
+
+
+def ended(_: TaskRegistry, lease: Lease, clock: Clocks) -> None:
+    """Check a lease that has ended."""
+    lease.end()
+    lease.check(clock)
+
+
+LEASES: dict[str, Refusal] = {
+    "ended": (
+        leased(ended),
+        NoTask,
+        "task_ended",
+        "expected an open task, got one that has ended; open a new one",
+    ),
+    "expired": (
+        leased(late),
+        GrantExpired,
+        "grant_expired",
+        "expected a grant that is still valid, got an expired one; open a new task",
+    ),
+    "opened too late": (
+        leased(lambda registry, _, clock: registry.open("late", 1_000, clock=clock)),
+        GrantExpired,
+        "grant_expired",
+        "expected a deadline in the future, got one that has passed; open a new task",
+    ),
+    "in use": (
+        leased(lambda registry, _, clock: registry.open("task", 2_000, clock=clock)),
+        ValueError,
+        None,
+        "expected a new task id, got one that is in use; give each task its own",
+    ),
+    "another task": (
+        leased(lambda registry, lease, clock: registry.open("other", 2_000, lease, clock=clock)),
+        ValueError,
+        None,
+        "expected the task of the parent lease, got another task id",
+    ),
+    "no id": (
+        leased(lambda registry, _, clock: registry.open("", 2_000, clock=clock)),
+        ValueError,
+        None,
+        "expected task_id to have 1 to 256 characters, got 0",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "kind", "code", "message"), rows(LEASES))
+def test_what_a_refused_lease_says(
+    make: Callable[[], object], kind: type[Exception], code: str | None, message: str
+) -> None:
+    """Each way not to have a live task is refused with what to do."""
+    check_refusal(make, kind, code, message)
+
+
+def test_a_forked_child_does_not_wait_for_a_lock_of_its_parent() -> None:
+    """A lock that was held when the process forked never opens again in the child; its tasks can still end."""
+    registry, clock = TaskRegistry(), Clocks()
+    lease = registry.open("task", 1_100, clock=clock)
+    held, leave = threading.Event(), threading.Event()
+
+    class Stuck(Clocks):
+        reads = 0
+
+        def wall_ns(self) -> int:
+            self.reads += 1
+            if self.reads == 2:  # The first is read before the lock is taken.
+                held.set()
+                leave.wait(60)
+            return self.wall
+
+    holder = threading.Thread(target=lambda: registry.open("task", 1_100, lease, clock=Stuck()))
+    holder.start()
+    assert held.wait(60)
+    registry.after_fork_in_child()
+    ending = threading.Thread(target=lambda: (lease.end(), registry.open("new", 1_100, clock=clock)), daemon=True)
+    ending.start()
+    ending.join(10)
+    hung, over = ending.is_alive(), not lease.live
+    leave.set()
+    holder.join()
+    assert (hung, over) == (False, True)

@@ -1,0 +1,299 @@
+"""Revocations: one signed list, never going back, that stops everything under what it names."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_identity.authority import (
+    EVERYTHING,
+    MAX_REVOCATIONS,
+    Chain,
+    Revocation,
+    RevocationList,
+    Scope,
+    derive,
+    issue,
+    read_revocations,
+)
+from agent_identity.authority.tokens import sign_compact
+from agent_identity.errors import TokenError
+from agent_identity.identity import Agent, Human, PublicKey, Service, SigningKey
+
+ISSUER = "urn:example:issuer"
+KEY = SigningKey.from_seed(b"\1" * 32)
+HOLDER = SigningKey.from_seed(b"\2" * 32)
+LEAF = SigningKey.from_seed(b"\3" * 32)
+NOW = 1_800_000_000
+CLERK = Agent("clerk", owner="finance")
+READER = Agent("reader", owner="archive")
+
+
+def anchors(kid: str) -> PublicKey:
+    """Trust the one issuer key."""
+    if kid != KEY.public_key.thumbprint:
+        raise TokenError("expected a known key", code="unknown_key")
+    return KEY.public_key
+
+
+def chain(principal: Human | Service | None = None, task: str = "task-1") -> Chain:
+    """Return a chain of two grants."""
+    root = issue(
+        KEY,
+        issuer=ISSUER,
+        task_id=task,
+        principal=principal or Human("alice"),
+        agent=CLERK,
+        holder=HOLDER.public_key,
+        scope=Scope("read"),
+        now=NOW,
+        ttl=300,
+        id="00000000-0000-7000-8000-000000000001",
+    )
+    leaf = derive(
+        Chain((root,)),
+        HOLDER,
+        agent=READER,
+        holder=LEAF.public_key,
+        scope=Scope("read"),
+        now=NOW,
+        ttl=300,
+        id="00000000-0000-7000-8000-000000000002",
+    )
+    return Chain((root, leaf))
+
+
+CHAIN = chain()
+NAMES = (
+    ("task", "task-1"),
+    ("human", "alice"),
+    ("key", KEY.public_key.thumbprint),
+    ("grant", CHAIN.root.hash),
+    ("grant", CHAIN.leaf.hash),
+    ("agent", "clerk"),
+    ("agent", "reader"),
+    ("owner", "finance"),
+    ("owner", "archive"),
+    ("everything", EVERYTHING),
+)
+
+
+def one(kind: str, name: str, **more: object) -> RevocationList:
+    """Return a list of one entry."""
+    if kind == "everything":
+        more = {**more, "status": "suspended"}
+    return RevocationList().adding(Revocation(kind, name, since=NOW, **more), now=NOW)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("kind", "name"), NAMES)
+def test_an_entry_about_anything_in_the_chain_stops_it(kind: str, name: str) -> None:
+    """Task, principal, issuer key, and every grant, agent and owner of the chain count."""
+    entry = one(kind, name).find(CHAIN)
+    assert entry is not None
+    assert (entry.kind, entry.name) == (kind, name)
+    assert entry.status == ("suspended" if kind == "everything" else "revoked")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("task", "task-2"), ("service", "alice"), ("human", "clerk"), ("agent", "alice"), ("owner", "clerk")],
+)
+def test_an_entry_about_something_else_stops_nothing(kind: str, name: str) -> None:
+    """The kind is a part of the name."""
+    assert one(kind, name).find(CHAIN) is None
+
+
+def test_a_service_is_named_by_its_kind() -> None:
+    """A service and a human of one id are two parties."""
+    of_service = chain(Service("alice"))
+    assert one("service", "alice").find(of_service) is not None
+    assert one("human", "alice").find(of_service) is None
+
+
+def test_a_child_grant_falls_with_its_parent_and_not_the_other_way_round() -> None:
+    """Revoking an ancestor kills the descendants; revoking a leaf leaves its parent alone."""
+    above = Chain((CHAIN.root,))
+    assert one("grant", CHAIN.root.hash).find(CHAIN) is not None
+    assert one("grant", CHAIN.leaf.hash).find(above) is None
+
+
+def test_revoked_comes_before_suspended() -> None:
+    """Of several entries the final one is told."""
+    both = one("agent", "clerk", status="suspended").adding(Revocation("owner", "archive", since=NOW), now=NOW)
+    entry = both.find(CHAIN)
+    assert entry is not None
+    assert (entry.kind, entry.status) == ("owner", "revoked")
+
+
+def test_a_task_of_which_only_names_are_known() -> None:
+    """What stops a task can be told from the names in its records."""
+    names = {"task": "task-1", "principal": ("human", "alice"), "agent": ("clerk", "finance")}
+    assert RevocationList().about(**names) is None
+    for kind, name in (("task", "task-1"), ("human", "alice"), ("agent", "clerk"), ("owner", "finance")):
+        entry = one(kind, name).about(**names)
+        assert entry is not None
+        assert (entry.kind, entry.name) == (kind, name)
+    assert one("everything", EVERYTHING).about(**names) is not None
+    assert one("service", "alice").about(**names) is None
+
+
+def test_the_empty_list_stops_nothing() -> None:
+    """Version 0 is what everything begins with."""
+    assert RevocationList().find(CHAIN) is None
+    assert RevocationList().version == 0
+
+
+def test_a_suspension_becomes_a_revocation_and_never_the_reverse() -> None:
+    """What is revoked stays revoked, with the time and reason that it was first given."""
+    suspended = one("agent", "clerk", status="suspended")
+    revoked = suspended.adding(Revocation("agent", "clerk", since=NOW + 1, reason="stolen"), now=NOW + 1)
+    again = revoked.adding(Revocation("agent", "clerk", "suspended", since=NOW + 2), now=NOW + 2)
+    assert [entry.status for entry in revoked.entries] == ["revoked"]
+    assert again.entries == revoked.entries
+    assert (revoked.version, again.version) == (2, 3)
+
+
+def test_only_a_suspension_is_lifted() -> None:
+    """Lifting what is revoked or unknown is refused and says how to go on."""
+    listed = one("agent", "clerk", status="suspended").adding(Revocation("agent", "reader", since=NOW), now=NOW)
+    lifted = listed.lifting("agent", "clerk", now=NOW + 5)
+    assert [entry.name for entry in lifted.entries] == ["reader"]
+    assert (lifted.version, lifted.issued_at) == (3, NOW + 5)
+    with pytest.raises(ValueError, match="revoked for good"):
+        listed.lifting("agent", "reader", now=NOW)
+    with pytest.raises(ValueError, match="found none"):
+        listed.lifting("owner", "clerk", now=NOW)
+
+
+def test_what_no_grant_can_outlive_is_left_out_in_time() -> None:
+    """Entries about tasks and grants go after the longest life of a grant, at the first change after it."""
+    ninety_days = 90 * 24 * 3600
+    listed = one("task", "task-1").adding(Revocation("agent", "clerk", since=NOW), now=NOW)
+    at_the_end = listed.adding(Revocation("owner", "x", since=NOW), now=NOW + ninety_days)
+    after = listed.adding(Revocation("owner", "x", since=NOW), now=NOW + ninety_days + 1)
+    assert at_the_end.get("task", "task-1") is not None
+    assert after.get("task", "task-1") is None
+    assert after.get("agent", "clerk") is not None
+
+
+def test_a_suspended_task_stays_until_it_is_lifted() -> None:
+    """Only what is revoked for good is left out."""
+    listed = one("task", "task-1", status="suspended")
+    assert listed.adding(Revocation("owner", "x", since=NOW), now=NOW * 2).get("task", "task-1") is not None
+
+
+ENTRIES = st.lists(
+    st.builds(
+        Revocation,
+        st.sampled_from(("task", "grant", "agent", "owner", "human", "service", "key")),
+        st.text(st.characters(categories=("L", "N")), min_size=1, max_size=20),
+        st.sampled_from(("revoked", "suspended")),
+        since=st.integers(0, 2**40),
+        reason=st.none() | st.text(st.characters(categories=("L",)), min_size=1, max_size=20),
+    ),
+    max_size=12,
+    unique_by=lambda entry: (entry.kind, entry.name),
+)
+
+
+@given(ENTRIES, st.integers(0, 2**53), st.integers(0, 2**53))
+def test_a_signed_list_comes_back_as_it_was(entries: list[Revocation], version: int, issued_at: int) -> None:
+    """Signing and reading is the identity."""
+    listed = RevocationList(version, issued_at, tuple(entries))
+    assert read_revocations(listed.sign(KEY, issuer=ISSUER), anchors=anchors, issuer=ISSUER) == listed
+
+
+@given(ENTRIES, st.data())
+def test_no_changed_byte_is_accepted(entries: list[Revocation], data: st.DataObject) -> None:
+    """Every byte of a signed list is under the signature or is the signature."""
+    signed = bytearray(RevocationList(7, NOW, tuple(entries)).sign(KEY, issuer=ISSUER))
+    place = data.draw(st.integers(0, len(signed) - 1))
+    signed[place] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(TokenError):
+        read_revocations(bytes(signed), anchors=anchors, issuer=ISSUER)
+
+
+def signed(claims: dict[str, object], *, key: SigningKey = KEY, **header: str) -> bytes:
+    """Return a token of claims of any form."""
+    usual = {"kid": key.public_key.thumbprint, "typ": "agent-revocations+jwt"}
+    return sign_compact({**usual, **header}, claims, key).encode()  # type: ignore[arg-type]
+
+
+WHOLE: dict[str, object] = {"entries": [], "iat": NOW, "iss": ISSUER, "version": 1}
+ENTRY: dict[str, object] = {"kind": "agent", "name": "clerk", "since": NOW, "status": "revoked"}
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (signed(WHOLE, key=HOLDER), "unknown_key"),
+        (signed(WHOLE, typ="aat+jwt"), "wrong_type"),
+        (sign_compact({"typ": "agent-revocations+jwt"}, {}, KEY).encode(), "unknown_key"),
+        (signed({**WHOLE, "iss": "urn:example:other"}), "wrong_issuer"),
+        (signed({**WHOLE, "more": 1}), "bad_revocations"),
+        (signed({key: WHOLE[key] for key in ("entries", "iat", "iss")}), "bad_revocations"),
+        (signed({**WHOLE, "entries": {}}), "bad_revocations"),
+        (signed({**WHOLE, "entries": [1]}), "bad_revocations"),
+        (signed({**WHOLE, "entries": [{}]}), "bad_revocations"),
+        (signed({**WHOLE, "entries": [{**ENTRY, "more": 1}]}), "bad_revocations"),
+        (signed({**WHOLE, "entries": [{**ENTRY, "reason": None}]}), "bad_revocations"),
+        (signed({**WHOLE, "entries": [{**ENTRY, "kind": "planet"}]}), "bad_revocations"),
+        (signed({**WHOLE, "entries": [{**ENTRY, "kind": ["agent"]}]}), "bad_revocations"),
+        (signed({**WHOLE, "entries": [{**ENTRY, "status": "paused"}]}), "bad_revocations"),
+        (signed({**WHOLE, "entries": [{**ENTRY, "since": "1"}]}), "bad_revocations"),
+        (signed({**WHOLE, "entries": [{**ENTRY, "name": " "}]}), "bad_revocations"),
+        (signed({**WHOLE, "entries": [ENTRY, {**ENTRY, "status": "suspended"}]}), "bad_revocations"),
+        (signed({**WHOLE, "version": True}), "bad_revocations"),
+        (signed({**WHOLE, "version": -1}), "bad_revocations"),
+        (signed({**WHOLE, "iat": 2**53 + 1}), "bad_revocations"),
+        (b"\xff", "malformed_token"),
+        (b"a.b", "malformed_token"),
+        (b"a" * (8 * 1024 * 1024 + 1), "too_large"),
+    ],
+)
+def test_a_list_that_breaks_a_rule_is_refused_with_its_code(data: bytes, code: str) -> None:
+    """Nothing malformed, unknown or foreign passes for a list."""
+    with pytest.raises(TokenError) as refused:
+        read_revocations(data, anchors=anchors, issuer=ISSUER)
+    assert refused.value.code == code
+
+
+def test_any_issuer_of_a_trusted_key_is_taken_where_none_is_expected() -> None:
+    """Without an expected issuer the key decides."""
+    foreign = signed({**WHOLE, "iss": "urn:example:other"})
+    assert read_revocations(foreign, anchors=anchors, issuer=None).version == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Revocation("everything", "all", "suspended", since=0), "expected everything to be suspended"),
+        (lambda: Revocation("everything", EVERYTHING, since=0), "expected everything to be suspended"),
+        (lambda: Revocation("agent", "", since=0), "expected the name of the agent"),
+        (lambda: Revocation("agent", "x", since=-1), "expected since from 0 to 2\\^53"),
+        (lambda: Revocation("agent", "x", since=0, reason=" "), "expected reason"),
+        (lambda: RevocationList(0, 0, (Revocation("agent", "x", since=0),) * 2), "one revocation for each name"),
+    ],
+)
+def test_wrong_use_says_what_was_expected(make: object, message: str) -> None:
+    """Programmers get a ValueError with the rule."""
+    with pytest.raises(ValueError, match=message):
+        make()  # type: ignore[operator]
+
+
+def test_a_list_is_bounded() -> None:
+    """The greatest number of entries is taken, signed and read, and one more is refused with the way out."""
+    entries = tuple(Revocation("task", f"task-{n}", since=NOW) for n in range(MAX_REVOCATIONS))
+    full = RevocationList(1, NOW, entries)
+    assert len(read_revocations(full.sign(KEY, issuer=ISSUER), anchors=anchors, issuer=ISSUER).entries) == 10_000
+    with pytest.raises(ValueError, match="revoke the agent, owner or principal instead"):
+        full.adding(Revocation("agent", "clerk", since=NOW), now=NOW)
+
+
+def test_its_text_form_shows_no_names() -> None:
+    """A list may name people, so its repr only counts."""
+    listed = one("human", "alice")
+    assert repr(listed) == "RevocationList(version=1, 1 entries)"
+    assert "alice" not in repr(listed)
+    assert json.dumps(listed.entries[0].to_claim())

@@ -1,0 +1,808 @@
+"""What each refusal of proofs, notes, envelopes and keys says, and where exactly each bound lies.
+
+Codes and messages are what a user acts on, so they are compared whole.
+"""
+
+import hmac
+import io
+import json
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent_identity.errors import ConfigurationError, TokenError, VerificationError
+from agent_identity.evidence.checkpoint import (
+    MAX_NOTE,
+    MAX_SIZE,
+    Checkpoint,
+    LogProof,
+    check_name,
+    format_proof,
+    open_note,
+    parse_proof,
+    parse_vkey,
+    sign_note,
+    vkey,
+)
+from agent_identity.evidence.envelope import MAX_PAYLOAD, PAYLOAD_TYPE, Attestation, pae, sign_record, signed_attributes
+from agent_identity.evidence.files import Files
+from agent_identity.evidence.lines import stream_line, stream_parts
+from agent_identity.evidence.log import Head
+from agent_identity.evidence.mac import LedgerKey, load_ledger_key
+from agent_identity.evidence.merkle import (
+    CompactRange,
+    consistency_proof,
+    inclusion_proof,
+    leaf_hash,
+    root_of,
+    verify_consistency,
+    verify_inclusion,
+)
+from agent_identity.evidence.otlp import Malformed, read_spans
+from agent_identity.identity import PublicKey, SigningKey
+
+KEY = SigningKey.from_seed(bytes([5]) * 32)
+OTHER = SigningKey.from_seed(bytes([6]) * 32)
+HEX = "0123456789abcdef" * 4
+UUID = "01957a3f-4e23-7b01-a9d1-0000000000a1"
+
+Refusal = tuple[Callable[[], object], type[Exception], str | None, str]
+
+
+def check_refusal(make: Callable[[], object], kind: type[Exception], code: str | None, message: str) -> None:
+    """Assert the class, the code and the whole message of a refusal."""
+    with pytest.raises(kind) as refused:
+        make()
+    got = refused.value
+    assert (type(got), getattr(got, "code", None), str(got)) == (kind, code, message)
+
+
+def rows(table: dict[str, Refusal]) -> list[object]:
+    """Return the parameters of a table of refusals."""
+    return [pytest.param(*row, id=name) for name, row in table.items()]
+
+
+LEAVES = [leaf_hash(bytes([number])) for number in range(7)]
+ROOT = root_of(LEAVES)
+
+
+def included(proof: tuple[bytes, ...], *, index: int = 6, size: int = 7, root: bytes = ROOT) -> None:
+    """Verify that the last of seven leaves is in the tree."""
+    verify_inclusion(LEAVES[6], proof, index=index, size=size, root=root)
+
+
+def consistent(proof: tuple[bytes, ...], *, old: int = 3, new: int = 7, root: bytes = ROOT) -> None:
+    """Verify that the tree of seven leaves continues a smaller one."""
+    verify_consistency(proof, old_size=old, old_root=root_of(LEAVES[:old]), new_size=new, new_root=root)
+
+
+PROOF = inclusion_proof(LEAVES, 6)
+CONTINUED = consistency_proof(LEAVES, 3)
+MERKLE: dict[str, Refusal] = {
+    "no leaf": (
+        lambda: CompactRange().append(b"entry"),
+        ValueError,
+        None,
+        "expected a leaf hash of 32 bytes, got 5; call leaf_hash(entry) first",
+    ),
+    "index to prove": (
+        lambda: inclusion_proof(LEAVES, 7),
+        ValueError,
+        None,
+        "expected an index below the tree size 7, got 7",
+    ),
+    "negative index to prove": (
+        lambda: inclusion_proof(LEAVES, -1),
+        ValueError,
+        None,
+        "expected an index below the tree size 7, got -1",
+    ),
+    "old size to prove": (
+        lambda: consistency_proof(LEAVES, 8),
+        ValueError,
+        None,
+        "expected an old size from 1 to the tree size 7, got 8",
+    ),
+    "no old size to prove": (
+        lambda: consistency_proof(LEAVES, 0),
+        ValueError,
+        None,
+        "expected an old size from 1 to the tree size 7, got 0",
+    ),
+    "index": (
+        lambda: included(PROOF, index=7),
+        VerificationError,
+        "bad_inclusion_proof",
+        "expected an index below the tree size 7, got 7",
+    ),
+    "negative index": (
+        lambda: included(PROOF, index=-1),
+        VerificationError,
+        "bad_inclusion_proof",
+        "expected an index below the tree size 7, got -1",
+    ),
+    "length": (
+        lambda: included(PROOF[:1]),
+        VerificationError,
+        "bad_inclusion_proof",
+        "expected a proof of 2 hashes, got 1",
+    ),
+    "no hash": (
+        lambda: included((PROOF[0], b"x")),
+        VerificationError,
+        "bad_inclusion_proof",
+        "expected hashes of 32 bytes in the proof",
+    ),
+    "another root": (
+        lambda: included(PROOF, root=LEAVES[0]),
+        VerificationError,
+        "bad_inclusion_proof",
+        "the proof leads to another root; the entry, its place or the tree was changed",
+    ),
+    "old size": (
+        lambda: consistent(CONTINUED, old=0),
+        VerificationError,
+        "bad_consistency_proof",
+        "expected an old size from 1 to the new size 7, got 0",
+    ),
+    "shrunk": (
+        lambda: consistent(CONTINUED, new=2),
+        VerificationError,
+        "bad_consistency_proof",
+        "expected an old size from 1 to the new size 2, got 3",
+    ),
+    "proof between equals": (
+        lambda: consistent(CONTINUED, old=7),
+        VerificationError,
+        "bad_consistency_proof",
+        f"expected an empty proof between equal sizes, got {len(CONTINUED)} hashes",
+    ),
+    "two trees": (
+        lambda: consistent((), old=7, root=LEAVES[0]),
+        VerificationError,
+        "bad_consistency_proof",
+        "two different trees of the same size; one of them is forged",
+    ),
+    "length of continuation": (
+        lambda: consistent(CONTINUED[:-1]),
+        VerificationError,
+        "bad_consistency_proof",
+        f"expected a proof of {len(CONTINUED)} hashes, got {len(CONTINUED) - 1}",
+    ),
+    "no hash in continuation": (
+        lambda: consistent((*CONTINUED[:-1], b"x")),
+        VerificationError,
+        "bad_consistency_proof",
+        "expected hashes of 32 bytes in the proof",
+    ),
+    "other roots": (
+        lambda: consistent(CONTINUED, root=LEAVES[0]),
+        VerificationError,
+        "bad_consistency_proof",
+        "the proof leads to other roots; the new tree does not continue the old one",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "kind", "code", "message"), rows(MERKLE))
+def test_what_a_refused_tree_says(
+    make: Callable[[], object], kind: type[Exception], code: str | None, message: str
+) -> None:
+    """Each proof that does not hold is refused with its code and message."""
+    check_refusal(make, kind, code, message)
+
+
+NAMES = "expected a log name of 1 to 256 visible characters without spaces and '+'; rename the log"
+LINES = "expected lines of text that end in a newline, without control characters"
+BASE64 = "expected base64 in its canonical spelling, got another"
+FORM = "expected signature lines of the form '— <name> <base64>'"
+DECIMAL = "expected a decimal number without sign, spaces or leading zeros"
+CHECKPOINT = Checkpoint("log", 1, ROOT)
+NOTE = sign_note(CHECKPOINT.to_text(), "log", KEY)
+VKEY = vkey("log", KEY.public_key)
+KNOWN = {"log": KEY.public_key}
+
+
+def text64(data: bytes) -> str:
+    """Return standard base64."""
+    return b64encode(data).decode()
+
+
+def noted(line: str) -> Callable[[], object]:
+    """Return an opening of a note with one more signature line."""
+    return lambda: open_note(NOTE + f"{line}\n".encode(), KNOWN)
+
+
+def bad_note(message: str) -> tuple[type[Exception], str, str]:
+    """Return what the refusal of a malformed note is."""
+    return (VerificationError, "bad_note", f"malformed note: {message}")
+
+
+def bad_checkpoint(message: str) -> tuple[type[Exception], str, str]:
+    """Return what the refusal of a malformed checkpoint is."""
+    return (VerificationError, "bad_checkpoint", f"malformed checkpoint: {message}")
+
+
+def bad_proof(message: str) -> tuple[type[Exception], str, str]:
+    """Return what the refusal of a malformed proof file is."""
+    return (VerificationError, "bad_proof", f"malformed proof file: {message}")
+
+
+NOTES: dict[str, Refusal] = {
+    "no name": (lambda: check_name(""), ValueError, None, NAMES),
+    "long name": (lambda: check_name("x" * 257), ValueError, None, NAMES),
+    "name with a space": (lambda: check_name("a b"), ValueError, None, NAMES),
+    "name with a plus": (lambda: check_name("a+b"), ValueError, None, NAMES),
+    "name with a control": (lambda: check_name("a\n"), ValueError, None, NAMES),
+    "name of a verifier key": (lambda: vkey("", KEY.public_key), ValueError, None, NAMES),
+    "verifier key": (
+        lambda: parse_vkey("log+00000000"),
+        ValueError,
+        None,
+        "expected a verifier key of the form <name>+<key id>+<base64>",
+    ),
+    "verifier key of no name": (lambda: parse_vkey(VKEY.removeprefix("log")), ValueError, None, NAMES),
+    "verifier key in other base64": (lambda: parse_vkey(f"{VKEY}="), ValueError, None, BASE64),
+    "verifier key of another type": (
+        lambda: parse_vkey(f"log+00000000+{text64(bytes([2]) + KEY.public_key.raw)}"),
+        ValueError,
+        None,
+        "expected a verifier key for Ed25519 (type 1), got another type",
+    ),
+    "verifier key with another id": (
+        lambda: parse_vkey(VKEY.replace("log", "log2")),
+        ValueError,
+        None,
+        "expected the key id of this name and key, got another; copy the verifier key again",
+    ),
+    "signed name": (lambda: sign_note("text\n", "a b", KEY), ValueError, None, NAMES),
+    "no end of line": (lambda: sign_note("text", "log", KEY), ValueError, None, LINES),
+    "control": (lambda: sign_note("a\tb\n", "log", KEY), ValueError, None, LINES),
+    "too large to sign": (
+        lambda: sign_note("x" * 65_434 + "\n", "log", KEY),
+        ValueError,
+        None,
+        "expected a note of at most 65536 bytes, got 65537",
+    ),
+    "too large": (
+        lambda: open_note(b"x" * 65_537, KNOWN),
+        *bad_note("expected at most 65536 bytes, got 65537"),
+    ),
+    "no text": (lambda: open_note(b"\xff", KNOWN), *bad_note("expected UTF-8")),
+    "control in a note": (
+        lambda: open_note(b"a\r" + NOTE, KNOWN),
+        *bad_note("expected no control characters but newline"),
+    ),
+    "no signatures": (
+        lambda: open_note(b"text\n", KNOWN),
+        *bad_note("expected text, a blank line and signature lines, each ended by a newline"),
+    ),
+    "nothing before the signatures": (
+        lambda: open_note(b"\n\n" + NOTE.rpartition(b"\n\n")[2], KNOWN),
+        *bad_note("expected text, a blank line and signature lines, each ended by a newline"),
+    ),
+    "signature line without an end": (
+        lambda: open_note(NOTE[:-1], KNOWN),
+        *bad_note("expected text, a blank line and signature lines, each ended by a newline"),
+    ),
+    "signature of no name": (noted("—  AAAAAAA="), *bad_note(NAMES)),
+    "signature in three parts": (noted("— a b AAAAAAA="), *bad_note(BASE64)),
+    "signature in other base64": (noted("— a AAAAAAA"), *bad_note(BASE64)),
+    "signature without a dash": (noted("a AAAAAAA="), *bad_note(FORM)),
+    "signature of a key id alone": (noted("— a AAAAAA=="), *bad_note(FORM)),
+    "changed": (
+        lambda: open_note(NOTE.replace(b"log\n1\n", b"log\n2\n"), KNOWN),
+        VerificationError,
+        "bad_signature",
+        "the signature of a known key does not fit the note; the note was changed",
+    ),
+    "unknown key": (
+        lambda: open_note(NOTE, {"log": OTHER.public_key}),
+        VerificationError,
+        "unknown_key",
+        "expected a signature of a known key on the note, got none; add the key of the log to the trust file",
+    ),
+    "origin": (lambda: Checkpoint("a b", 1, ROOT), ValueError, None, NAMES),
+    "negative size": (
+        lambda: Checkpoint("log", -1, ROOT),
+        ValueError,
+        None,
+        "expected a log size from 0 to 2^63 - 1, got -1",
+    ),
+    "size": (
+        lambda: Checkpoint("log", 2**63, ROOT),
+        ValueError,
+        None,
+        "expected a log size from 0 to 2^63 - 1, got 9223372036854775808",
+    ),
+    "root": (lambda: Checkpoint("log", 1, b"x"), ValueError, None, "expected a root of 32 bytes, got 1"),
+    "root of nothing": (
+        lambda: Checkpoint("log", 0, ROOT),
+        ValueError,
+        None,
+        "expected the root of the empty tree with size 0, got another",
+    ),
+    "extension": (
+        lambda: Checkpoint("log", 1, ROOT, extensions=("a\nb",)),
+        ValueError,
+        None,
+        "expected extension lines that are not empty, without control characters",
+    ),
+    "empty extension": (
+        lambda: Checkpoint("log", 1, ROOT, extensions=("",)),
+        ValueError,
+        None,
+        "expected extension lines that are not empty, without control characters",
+    ),
+    "checkpoint in two lines": (
+        lambda: Checkpoint.from_text("log\n1\n"),
+        *bad_checkpoint("expected the lines origin, size and root, each ended by a newline"),
+    ),
+    "checkpoint without an end": (
+        lambda: Checkpoint.from_text(CHECKPOINT.to_text() + "x"),
+        *bad_checkpoint("expected the lines origin, size and root, each ended by a newline"),
+    ),
+    "checkpoint with another size": (
+        lambda: Checkpoint.from_text(CHECKPOINT.to_text().replace("1\n", "01\n", 1)),
+        *bad_checkpoint(DECIMAL),
+    ),
+    "checkpoint in other base64": (lambda: Checkpoint.from_text("log\n1\nxx\n"), *bad_checkpoint(BASE64)),
+    "index": (
+        lambda: LogProof(MAX_SIZE, (), NOTE),
+        ValueError,
+        None,
+        "expected an index from 0 to 2^63 - 2, got 9223372036854775807",
+    ),
+    "negative index": (
+        lambda: LogProof(-1, (), NOTE),
+        ValueError,
+        None,
+        "expected an index from 0 to 2^63 - 2, got -1",
+    ),
+    "hashes": (lambda: LogProof(0, (ROOT,) * 64, NOTE), ValueError, None, "expected at most 63 hashes of 32 bytes"),
+    "hash": (lambda: LogProof(0, (b"x",), NOTE), ValueError, None, "expected at most 63 hashes of 32 bytes"),
+    "large checkpoint": (
+        lambda: LogProof(0, (), b"x" * 65_537),
+        ValueError,
+        None,
+        "expected a checkpoint of at most 65536 bytes, got 65537",
+    ),
+    "large proof file": (
+        lambda: parse_proof(b"x" * 131_073),
+        *bad_proof("expected at most 131072 bytes, got 131073"),
+    ),
+    "no proof file": (
+        lambda: parse_proof(b"text\n\n"),
+        *bad_proof("expected 'c2sp.org/tlog-proof@v1', lines, a blank line and a checkpoint"),
+    ),
+    "proof file without a checkpoint": (
+        lambda: parse_proof(b"c2sp.org/tlog-proof@v1\nindex 0\n"),
+        *bad_proof("expected 'c2sp.org/tlog-proof@v1', lines, a blank line and a checkpoint"),
+    ),
+    "proof file without an index": (
+        lambda: parse_proof(b"c2sp.org/tlog-proof@v1\nextra AA==\n\n"),
+        *bad_proof("expected a line 'index <number>'"),
+    ),
+    "proof file with another index": (
+        lambda: parse_proof(b"c2sp.org/tlog-proof@v1\nindex +1\n\n"),
+        *bad_proof(DECIMAL),
+    ),
+    "proof file in other base64": (
+        lambda: parse_proof(b"c2sp.org/tlog-proof@v1\nindex 0\nAA\n\n"),
+        *bad_proof(BASE64),
+    ),
+    "proof file with a short hash": (
+        lambda: parse_proof(b"c2sp.org/tlog-proof@v1\nindex 0\nAA==\n\n"),
+        *bad_proof("expected at most 63 hashes of 32 bytes"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "kind", "code", "message"), rows(NOTES))
+def test_what_a_refused_note_says(
+    make: Callable[[], object], kind: type[Exception], code: str | None, message: str
+) -> None:
+    """Each malformed note, checkpoint and proof file is refused with its code and message."""
+    check_refusal(make, kind, code, message)
+
+
+def test_notes_at_their_bounds() -> None:
+    """The longest name, the largest note, checkpoint and proof file, and the shortest signature are read."""
+    check_name("x" * 256)
+    largest = sign_note("x" * 65_433 + "\n", "log", KEY)
+    assert len(largest) == MAX_NOTE
+    assert open_note(largest, KNOWN).signers == (KEY.public_key,)
+    assert open_note(NOTE + "— a AAAAAAA=\n".encode(), KNOWN).signers == (KEY.public_key,)
+    assert Checkpoint("log", MAX_SIZE, ROOT).size == MAX_SIZE
+    for proof in (
+        LogProof(MAX_SIZE - 1, (ROOT,) * 63, b"x" * MAX_NOTE),
+        LogProof(0, (), b"x" * 65_497, bytes(49_152)),
+        LogProof(0, (), NOTE, b""),
+    ):
+        assert parse_proof(format_proof(proof)) == proof
+    assert len(format_proof(LogProof(0, (), b"x" * 65_497, bytes(49_152)))) == 2 * MAX_NOTE
+
+
+RECORD = b'{"kind":"outcome"}'
+ATTESTATION = sign_record(RECORD, KEY)
+ENVELOPE = json.loads(ATTESTATION.to_envelope())
+ATTRIBUTES = ATTESTATION.to_attributes()
+
+
+def trusted(keyid: str) -> PublicKey:
+    """Return the key under its thumbprint."""
+    if keyid != KEY.public_key.thumbprint:
+        raise TokenError("unknown key", code="unknown_key")
+    return KEY.public_key
+
+
+def opened(**changes: str) -> Callable[[], object]:
+    """Return an opening of the attestation with other fields."""
+    return lambda: replace(ATTESTATION, **changes).open(trusted)
+
+
+def unpacked(**changes: object) -> Callable[[], object]:
+    """Return a reading of the envelope with other members."""
+    return lambda: Attestation.from_envelope(json.dumps(ENVELOPE | changes).encode())
+
+
+def bad_attestation(message: str) -> tuple[type[Exception], str, str]:
+    """Return what the refusal of a malformed attestation is."""
+    return (VerificationError, "bad_attestation", f"malformed attestation: {message}")
+
+
+NO_NAME = "expected a payload type and a keyid of at most 256 ASCII characters"
+SIGNATURE = ENVELOPE["signatures"][0]
+ENVELOPES: dict[str, Refusal] = {
+    "field no text": (opened(keyid=None), ValueError, None, "expected the keyid of an attestation as text"),
+    "payload too large": (
+        opened(payload="A" * 5_592_410),
+        ValueError,
+        None,
+        "expected a payload of at most 4194304 bytes",
+    ),
+    "payload just not too large, but no base64url": (
+        opened(payload="A" * 5_592_409),
+        ValueError,
+        None,
+        "bad payload of an attestation: expected base64url without padding, got another character or length",
+    ),
+    "type too long": (opened(payload_type="x" * 257), ValueError, None, NO_NAME),
+    "keyid too long": (opened(keyid="x" * 257), ValueError, None, NO_NAME),
+    "keyid beyond ASCII": (opened(keyid="ä"), ValueError, None, NO_NAME),
+    "signature": (
+        opened(signature="A" * 128),
+        ValueError,
+        None,
+        "expected a signature of 128 lower-case hex digits",
+    ),
+    "digest": (
+        opened(digest=HEX),
+        ValueError,
+        None,
+        "expected a digest of the form sha256:<64 lower-case hex digits>",
+    ),
+    "another type": (
+        opened(payload_type="text/plain"),
+        VerificationError,
+        "unknown_payload_type",
+        "expected the payload type of a record, got another",
+    ),
+    "another digest": (
+        opened(digest=f"sha256:{HEX}"),
+        VerificationError,
+        "bad_digest",
+        "the digest is not that of the payload; one was changed",
+    ),
+    "another signature": (
+        opened(signature="00" * 64),
+        VerificationError,
+        "bad_signature",
+        "the signature is not one of the named key over this record; one was changed",
+    ),
+    "another key": (opened(keyid="x"), TokenError, "unknown_key", "unknown key"),
+    "no attestation": (
+        lambda: Attestation.from_attributes({"user.id": "alice"}),
+        VerificationError,
+        "no_attestation",
+        "expected an attestation on the span, got none",
+    ),
+    "a part": (
+        lambda: Attestation.from_attributes(dict(list(ATTRIBUTES.items())[:3])),
+        VerificationError,
+        "partial_attestation",
+        "expected a whole attestation on the span, got none of: keyid, digest",
+    ),
+    "a scrubbed part": (
+        lambda: Attestation.from_attributes(ATTRIBUTES | {"agent_identity.attestation.signature": "****"}),
+        *bad_attestation("expected a signature of 128 lower-case hex digits"),
+    ),
+    "envelope too large": (
+        lambda: Attestation.from_envelope(b" " * 11_184_819),
+        *bad_attestation("expected an envelope of at most 11184818 bytes, got 11184819"),
+    ),
+    "envelope no object": (
+        lambda: Attestation.from_envelope(b"[]"),
+        *bad_attestation("expected JSON objects in the envelope"),
+    ),
+    "signature no object": (unpacked(signatures=["x"]), *bad_attestation("expected JSON objects in the envelope")),
+    "two signatures": (
+        unpacked(signatures=[SIGNATURE, SIGNATURE]),
+        *bad_attestation("expected exactly one signature in the envelope"),
+    ),
+    "no list of signatures": (
+        unpacked(signatures=SIGNATURE),
+        *bad_attestation("expected exactly one signature in the envelope"),
+    ),
+    "payload no text": (unpacked(payload=1), *bad_attestation("expected base64 text in the envelope")),
+    "payload beyond ASCII": (unpacked(payload="ä"), *bad_attestation("expected base64 text in the envelope")),
+    "payload no base64": (
+        unpacked(payload="A"),
+        *bad_attestation("expected base64 in the envelope, got another character or length"),
+    ),
+    "signature no base64": (
+        unpacked(signatures=[SIGNATURE | {"sig": "!"}]),
+        *bad_attestation("expected base64 in the envelope, got another character or length"),
+    ),
+    "type no text": (
+        unpacked(payloadType=1),
+        *bad_attestation("expected the payload_type of an attestation as text"),
+    ),
+    "record too large": (
+        lambda: sign_record(bytes(MAX_PAYLOAD + 1), KEY),
+        ValueError,
+        None,
+        "expected a payload of at most 4194304 bytes",
+    ),
+    "record too large for attributes": (
+        lambda: signed_attributes(bytes(MAX_PAYLOAD + 1), KEY),
+        ValueError,
+        None,
+        "expected a payload of at most 4194304 bytes",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "kind", "code", "message"), rows(ENVELOPES))
+def test_what_a_refused_attestation_says(
+    make: Callable[[], object], kind: type[Exception], code: str | None, message: str
+) -> None:
+    """Each malformed, cut or changed attestation is refused with its code and message."""
+    check_refusal(make, kind, code, message)
+
+
+def test_an_envelope_that_is_no_json_says_where() -> None:
+    """The parser's own words are passed on."""
+    with pytest.raises(VerificationError, match=r"^malformed attestation: unexpected .*line 1 column") as refused:
+        Attestation.from_envelope(b"{")
+    assert refused.value.code == "bad_attestation"
+
+
+def test_attestations_at_their_bounds() -> None:
+    """The largest record is signed, the longest keyid is carried, and the largest envelope is read."""
+    assert len(sign_record(bytes(MAX_PAYLOAD), KEY).open(trusted)) == MAX_PAYLOAD
+    assert replace(ATTESTATION, keyid="x" * 256).keyid == "x" * 256
+    padded = ATTESTATION.to_envelope().ljust(11_184_818)
+    assert Attestation.from_envelope(padded) == ATTESTATION
+
+
+@pytest.mark.parametrize("body", [b"\xfb\xff\xbf", b"\xfb\xff\xbf\xfe", b"\xfb\xff\xbf\xfe\xfb"])
+def test_both_alphabets_of_an_envelope_are_read(body: bytes) -> None:
+    """DSSE accepts standard and url-safe base64, with padding or without."""
+    attestation = sign_record(body, KEY)
+    raw = bytes.fromhex(attestation.signature)
+    for encode in (b64encode, urlsafe_b64encode):
+        for strip in (b"", b"="):
+            payload, signature = (encode(data).rstrip(strip).decode() for data in (body, raw))
+            envelope = {
+                "payload": payload,
+                "payloadType": PAYLOAD_TYPE,
+                "signatures": [{"keyid": attestation.keyid, "sig": signature}],
+            }
+            assert Attestation.from_envelope(json.dumps(envelope).encode()) == attestation
+
+
+@pytest.mark.parametrize("length", range(6))
+def test_records_of_any_length_open(length: int) -> None:
+    """The padding that base64url leaves out is put back, whatever the length."""
+    body = b"x" * length
+    attestation = sign_record(body, KEY)
+    assert attestation.open(trusted) == body
+    KEY.public_key.verify(bytes.fromhex(attestation.signature), pae(PAYLOAD_TYPE, body))
+
+
+def test_the_mac_of_a_line_is_that_of_its_format() -> None:
+    """Another program can compute the MACs: tag, stream and newline stand before the data."""
+    key = LedgerKey(b"k" * 32)
+    for mac, tag in [
+        (key.stream_mac("one"), b"agent-identity/ledger/v1\none\n"),
+        (key.log_mac(), b"agent-identity/log/v1\n"),
+    ]:
+        assert mac.of(b"data") == hmac.new(b"k" * 32, tag + b"data", "sha256").digest()
+
+
+@pytest.mark.parametrize(
+    ("size", "mode", "message"),
+    [
+        (32, 0o640, "expected {!r} to be closed to group and others, got mode 0640; run chmod 600 on it"),
+        (32, 0o601, "expected {!r} to be closed to group and others, got mode 0601; run chmod 600 on it"),
+        (
+            31,
+            0o600,
+            (
+                "expected a key of 32 bytes in {!r}, got 31 or more; restore it from a backup, "
+                "or move it away and start a new evidence directory"
+            ),
+        ),
+        (
+            40,
+            0o600,
+            (
+                "expected a key of 32 bytes in {!r}, got 33 or more; restore it from a backup, "
+                "or move it away and start a new evidence directory"
+            ),
+        ),
+    ],
+)
+def test_what_a_refused_ledger_key_says(tmp_path: Path, size: int, mode: int, message: str) -> None:
+    """A key of another length or open to others is refused with its path and what to do."""
+    path = tmp_path / "ledger.key"
+    path.write_bytes(b"k" * size)
+    path.chmod(mode)
+    check_refusal(
+        lambda: load_ledger_key(Files(), str(path)), ConfigurationError, "bad_configuration", message.format(str(path))
+    )
+
+
+def test_what_a_key_of_another_length_says() -> None:
+    """The length is named, never the key."""
+    check_refusal(lambda: LedgerKey(b"abc"), ValueError, None, "expected a key of 32 bytes, got 3")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda line: b"X" + line[1:],
+        lambda line: line[:72] + b"X" + line[73:],
+        lambda line: line[:-1] + b"X",
+        lambda line: line[:-2] + b"X}",
+        lambda line: line[:8] + b"X" + line[9:],
+        lambda line: line[:71] + b"F" + line[72:],
+    ],
+    ids=["start", "middle", "end", "end of the record", "start of the MAC", "end of the MAC"],
+)
+def test_each_place_of_a_line_counts(change: Callable[[bytes], bytes]) -> None:
+    """One wrong byte at any of the fixed places, and the line has not the form."""
+    line = stream_line(bytes(32), b'{"a":"b"}')[:-1]
+    assert stream_parts(line) == (b'{"a":"b"}', "00" * 32)
+    assert stream_parts(change(line)) is None
+
+
+STRINGS = "expected the strings origin, root, size and stream in a log entry"
+FORMS = "expected a decimal size, a root in hex and a stream id in a log entry"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"more": "x"}, STRINGS),
+        ({"size": True}, STRINGS),
+        ({"size": "01"}, FORMS),
+        ({"root": HEX[1:]}, FORMS),
+        ({"stream": "../x"}, FORMS),
+    ],
+    ids=repr,
+)
+def test_what_a_refused_log_entry_says(changes: dict[str, object], message: str) -> None:
+    """An entry of another form is refused with the form that it should have."""
+    entry: dict[str, object] = {"origin": "log", "root": HEX, "size": "1", "stream": UUID}
+    assert Head.from_entry(json.dumps(entry, separators=(",", ":")).encode())[1] == "log"
+    changed = json.dumps(dict(sorted((entry | changes).items())), separators=(",", ":")).encode()
+    check_refusal(lambda: Head.from_entry(changed), ValueError, None, message)
+
+
+def span(**changes: object) -> dict[str, object]:
+    """Return an export of one span with other members."""
+    whole = {"traceId": HEX[:32], "spanId": HEX[:16]} | changes
+    return {"resourceSpans": [{"scopeSpans": [{"spans": [whole]}]}]}
+
+
+def valued(value: object) -> dict[str, object]:
+    """Return an export of one span with one attribute."""
+    return span(attributes=[{"key": "k", "value": value}])
+
+
+SPANS: dict[str, tuple[object, str]] = {
+    "no request": (3, "expected an export request as an object"),
+    "null": (None, "expected an export request with 'resourceSpans', got other JSON"),
+    "other JSON": ({"a": 1}, "expected an export request with 'resourceSpans', got other JSON"),
+    "resources": ({"resourceSpans": {}}, "expected 'resourceSpans' as an array"),
+    "resource group": ({"resourceSpans": [1]}, "expected 'resourceSpans' as an object"),
+    "resource": ({"resourceSpans": [{"resource": 1}]}, "expected 'resource' as an object"),
+    "resource attributes": ({"resourceSpans": [{"resource": {"attributes": 1}}]}, "expected 'attributes' as an array"),
+    "scopes": ({"resourceSpans": [{"scopeSpans": 1}]}, "expected 'scopeSpans' as an array"),
+    "scope group": ({"resourceSpans": [{"scopeSpans": [1]}]}, "expected 'scopeSpans' as an object"),
+    "scope": ({"resourceSpans": [{"scopeSpans": [{"scope": 1}]}]}, "expected 'scope' as an object"),
+    "scope name": ({"resourceSpans": [{"scopeSpans": [{"scope": {"name": 1}}]}]}, "expected 'name' as a string"),
+    "spans": ({"resourceSpans": [{"scopeSpans": [{"spans": 1}]}]}, "expected 'spans' as an array"),
+    "span": ({"resourceSpans": [{"scopeSpans": [{"spans": [1]}]}]}, "expected a span as an object"),
+    "status": (span(status=1), "expected 'status' as an object"),
+    "status message": (span(status={"message": 1}), "expected 'message' as a string"),
+    "trace id": (span(traceId="0" * 32), "expected 'traceId' of 32 hex digits, not all zero"),
+    "span id": (span(spanId="x"), "expected 'spanId' of 16 hex digits, not all zero"),
+    "parent": (span(parentSpanId=1), "expected 'parentSpanId' of 16 hex digits, not all zero"),
+    "name": (span(name=1), "expected 'name' as a string"),
+    "start": (span(startTimeUnixNano="soon"), "expected 64-bit integers as decimal strings"),
+    "early start": (span(startTimeUnixNano=-1), "expected times as nanoseconds in 64 bits"),
+    "late end": (span(endTimeUnixNano=str(2**64)), "expected times as nanoseconds in 64 bits"),
+    "attributes": (span(attributes={}), "expected 'attributes' as an array"),
+    "attribute": (span(attributes=["k"]), "expected attributes as key and value as an object"),
+    "key": (span(attributes=[{"key": 1}]), "expected 'key' as a string"),
+    "value": (valued("v"), "expected the value of an attribute as an object"),
+    "two kinds": (
+        valued({"intValue": 1, "boolValue": True}),
+        "expected one kind of value for an attribute, got several",
+    ),
+    "two values": (
+        span(attributes=[{"key": "k", "value": {"stringValue": text}} for text in "ab"]),
+        "expected one value for each attribute, got two that differ",
+    ),
+    "text": (valued({"stringValue": 1}), "expected 'stringValue' as a string"),
+    "boolean": (valued({"boolValue": 1}), "expected 'boolValue' as a boolean"),
+    "integer": (valued({"intValue": 1.5}), "expected 64-bit integers as decimal strings"),
+    "large integer": (valued({"intValue": str(2**63)}), "expected 'intValue' in 64 bits"),
+    "small integer": (valued({"intValue": str(-(2**63) - 1)}), "expected 'intValue' in 64 bits"),
+    "double": (valued({"doubleValue": "x"}), "expected 'doubleValue' as a number"),
+    "double of another type": (valued({"doubleValue": True}), "expected 'doubleValue' as a number"),
+    "bytes": (valued({"bytesValue": 1}), "expected 'bytesValue' as base64"),
+    "no base64": (valued({"bytesValue": "A"}), "expected 'bytesValue' as base64"),
+    "list": (valued({"arrayValue": []}), "expected 'arrayValue' as an object"),
+    "list of values": (valued({"arrayValue": {"values": 1}}), "expected 'values' as an array"),
+    "map": (valued({"kvlistValue": []}), "expected 'kvlistValue' as an object"),
+    "map of values": (valued({"kvlistValue": {"values": 1}}), "expected 'values' as an array"),
+}
+
+
+@pytest.mark.parametrize(("document", "message"), SPANS.values(), ids=SPANS)
+def test_what_a_malformed_span_says(document: object, message: str) -> None:
+    """Each malformed part is reported with its line and what was expected."""
+    line = json.dumps(document).encode()
+    assert list(read_spans(io.BytesIO(b"\n" + line))) == [Malformed(2, message)]
+
+
+def test_what_a_damaged_line_says() -> None:
+    """A line that is no JSON is reported with its number."""
+    good = json.dumps(span()).encode()
+    items = list(read_spans(io.BytesIO(good + b"\n{\n" + good)))
+    assert items[1] == Malformed(2, "expected one JSON document a line, or one document in all; the line is damaged")
+
+
+def deep(depth: int, *, maps: bool) -> dict[str, object]:
+    """Return an export with a value inside so many containers."""
+    value: dict[str, object] = {"intValue": "1"}
+    for _ in range(depth):
+        if maps:
+            value = {"kvlistValue": {"values": [{"key": "k", "value": value}]}}
+        else:
+            value = {"arrayValue": {"values": [value]}}
+    return valued(value)
+
+
+@pytest.mark.parametrize("maps", [False, True])
+def test_values_of_spans_at_their_bounds(maps: bool) -> None:
+    """A value inside 64 arrays or maps is read, one more is not; so are the first and the last of each number."""
+    (fits,) = read_spans(io.BytesIO(json.dumps(deep(64, maps=maps)).encode()))
+    assert not isinstance(fits, Malformed)
+    assert list(read_spans(io.BytesIO(json.dumps(deep(65, maps=maps)).encode()))) == [
+        Malformed(1, "expected at most 64 nested arrays and maps in an attribute")
+    ]
+    for number in (2**63 - 1, -(2**63)):
+        (read,) = read_spans(io.BytesIO(json.dumps(valued({"intValue": str(number)})).encode()))
+        assert not isinstance(read, Malformed)
+        assert read.attributes["k"] == number
+    (timed,) = read_spans(io.BytesIO(json.dumps(span(startTimeUnixNano="0", endTimeUnixNano=2**64 - 1)).encode()))
+    assert not isinstance(timed, Malformed)
+    assert (timed.start, timed.end) == (0, 2**64 - 1)

@@ -1,0 +1,408 @@
+"""What each refusal of the ledger says: what was to be done, what came instead, and the way out."""
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent_identity.errors import ConfigurationError, EvidenceError
+from agent_identity.evidence import digests as digests_module
+from agent_identity.evidence import sealing as sealing_module
+from agent_identity.evidence.digests import DigestKeys
+from agent_identity.evidence.files import Files
+from agent_identity.evidence.layout import Layout
+from agent_identity.evidence.ledger import Ledger
+from agent_identity.evidence.mac import LedgerKey
+from agent_identity.evidence.stream_writer import StreamWriter, settle, settled_size
+
+BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}
+FULL = os.strerror(errno.ENOSPC)
+NEXT = "check the folder and its disk, the next call tries again"
+CONTINUE = "expected the log to continue its last checkpoint, got {}; "
+KEEP = "verify the evidence directory, keep it as it is, and start a new one"
+Open = Callable[..., Ledger]
+
+
+def check_refusal(make: Callable[[], object], kind: type[Exception], code: str | None, message: str) -> None:
+    """Assert the class, the code and the whole message of a refusal."""
+    with pytest.raises(kind) as refused:
+        make()
+    got = refused.value
+    assert (type(got), getattr(got, "code", None), str(got)) == (kind, code, message)
+
+
+def unavailable(make: Callable[[], object], message: str) -> None:
+    """Assert that something could not be recorded, and what is said about it."""
+    check_refusal(make, EvidenceError, "evidence_unavailable", message)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"text": "\ud800"}, {"text": object()}, {"text": 2**64}], ids=["text", "object", "int"]
+)
+def test_what_a_bad_record_says(opened: Open, bad: dict[str, object]) -> None:
+    """What cannot stand in a record is the fault of its source."""
+    message = "expected strings, booleans, arrays and objects in a record, got something else; repair its source"
+    check_refusal(lambda: opened().append("registration", bad), EvidenceError, "bad_record", message)
+
+
+def test_the_largest_record_fits(opened: Open) -> None:
+    """A record of 1 MiB is written; one more byte is refused with the length."""
+    ledger = opened()
+    rest = 1_048_576 - len(ledger.append("registration", {"text": ""}).record)
+    assert len(ledger.append("registration", {"text": "x" * rest}).record) == 1_048_576
+    message = "expected a record of at most 1048576 bytes, got 1048577; shorten its fields"
+    check_refusal(
+        lambda: ledger.append("registration", {"text": "x" * (rest + 1)}), EvidenceError, "bad_record", message
+    )
+
+
+@pytest.mark.parametrize(
+    ("failing", "purpose"),
+    [
+        ("mkdir", "open the evidence directory"),
+        ("lock", "begin a stream of the ledger"),
+        ("listdir", "list the streams of the ledger"),
+    ],
+)
+def test_what_a_directory_that_fails_says(opened: Open, faulty: type, failing: str, purpose: str) -> None:
+    """A ledger that cannot be opened says at what."""
+    unavailable(lambda: opened(files=faulty.failing(failing)), f"expected to {purpose}, got '{FULL}'; {NEXT}")
+
+
+def test_what_a_full_disk_says(opened: Open, faulty: type) -> None:
+    """The caller learns that nothing was recorded, and what to free."""
+    files = faulty()
+    ledger = opened(files=files)
+    files.fault = lambda number, name: OSError(errno.ENOSPC, "fault") if name == "write" else None
+    message = (
+        f"expected to append a record to the ledger, got '{FULL}'; "
+        "free or repair the disk of the evidence directory, the next call tries again"
+    )
+    unavailable(lambda: ledger.append("registration", BODY), message)
+    assert ledger.degraded == message
+    files.heal()
+    assert ledger.append("registration", BODY).seq == 2
+
+
+def test_what_a_partial_write_says(opened: Open) -> None:
+    """A system that wrote less than it was given is named as that."""
+
+    class Short(Files):
+        short = False
+
+        def write(self, fd: int, data: bytes) -> int:
+            return super().write(fd, data[:-1] if self.short else data)
+
+    files = Short()
+    ledger = opened(files=files)
+    files.short = True
+    unavailable(
+        lambda: ledger.append("registration", BODY),
+        "expected to append a record to the ledger, got 'a write of a part of it'; "
+        "free or repair the disk of the evidence directory, the next call tries again",
+    )
+    files.short = False
+
+
+def test_what_a_disk_that_cannot_sync_says(tmp_path: Path, faulty: type) -> None:
+    """The first failure is named; afterwards nobody is told that a record is safe, but what was safe stays so."""
+    files = faulty()
+    layout = Layout.of(tmp_path)
+    stream = StreamWriter.create(files, layout, "one", LedgerKey(b"k" * 32), durable=True)
+    stream.append("registration", "a", {})
+    safe = stream.offset
+    stream.sync(safe)
+    synced = files.calls.count("fdatasync")
+    stream.sync(safe)
+    assert files.calls.count("fdatasync") == synced
+    stream.append("registration", "b", {})
+    files.fault = lambda number, name: OSError(errno.EIO, "fault") if name == "fdatasync" else None
+    unavailable(
+        lambda: stream.sync(stream.offset), f"expected to sync the ledger, got '{os.strerror(errno.EIO)}'; {NEXT}"
+    )
+    assert not stream.usable
+    files.heal()
+    unavailable(
+        lambda: stream.sync(stream.offset),
+        "expected the record on the disk, got a failure of the disk before; see the first error",
+    )
+    stream.sync(safe)
+    stream.close(settled=False)
+
+
+def test_a_stream_is_not_begun_twice(tmp_path: Path) -> None:
+    """A file that holds something already is another's, and stays as it is."""
+    layout, key = Layout.of(tmp_path), LedgerKey(b"k" * 32)
+    stream = StreamWriter.create(Files(), layout, "one", key, durable=False)
+    stream.append("registration", "a", {})
+    stream.close(settled=False)
+    with pytest.raises(OSError, match=os.strerror(errno.EEXIST)) as refused:
+        StreamWriter.create(Files(), layout, "one", key, durable=False)
+    assert refused.value.errno == errno.EEXIST
+
+
+@pytest.mark.parametrize(
+    ("note", "size"),
+    [
+        (b"settled 12\n", 12),
+        (b"settled 0\n", 0),
+        (b"settled 12", None),
+        (b"settled \n", None),
+        (b"settled -1\n", None),
+        (b"unsettled 12\n", None),
+        (b"", None),
+    ],
+)
+def test_a_note_of_settlement_has_one_form(tmp_path: Path, note: bytes, size: int | None) -> None:
+    """Only a whole note saves the next start from reading the stream; a longer one is replaced entirely."""
+    path = tmp_path / "lock"
+    path.write_bytes(note)
+    files = Files()
+    fd = os.open(path, os.O_RDWR)
+    try:
+        assert settled_size(files, fd) == size
+        path.write_bytes(b"settled 123456\n and more")
+        settle(files, fd, 7)
+        assert path.read_bytes() == b"settled 7\n"
+    finally:
+        os.close(fd)
+
+
+def test_what_a_closed_ledger_says(opened: Open) -> None:
+    """Closed is closed, with a code of its own."""
+    ledger = opened()
+    ledger.close()
+    message = "expected an open ledger, got a closed one; open it again"
+    check_refusal(lambda: ledger.append("registration", BODY), EvidenceError, "ledger_closed", message)
+
+
+def test_what_an_interrupted_record_says(opened: Open) -> None:
+    """A signal handler that records in the middle of a record learns what to do instead."""
+    refused: list[EvidenceError] = []
+
+    class Signalled(Files):
+        armed = False
+
+        def write(self, fd: int, data: bytes) -> int:
+            if self.armed:
+                self.armed = False
+                with pytest.raises(EvidenceError) as caught:
+                    ledger.append("registration", BODY)
+                refused.append(caught.value)
+            return super().write(fd, data)
+
+    files = Signalled()
+    ledger = opened(files=files)
+    files.armed = True
+    ledger.append("registration", BODY)
+    assert [(error.code, str(error)) for error in refused] == [
+        (
+            "evidence_unavailable",
+            (
+                "expected one record at a time, got one from a signal handler or finalizer that interrupted another; "
+                "let it set a flag instead of acting"
+            ),
+        )
+    ]
+
+
+def test_what_another_origin_says(opened: Open, directory: Path) -> None:
+    """A directory belongs to one log; without records it is still the log's, and the same origin opens it."""
+    opened().close()
+    check_refusal(
+        lambda: opened(origin="other.example/log"),
+        ConfigurationError,
+        "bad_configuration",
+        f"expected the origin of the log in {str(directory)!r}, got another; "
+        "open the directory with the origin it was made with, or use another directory",
+    )
+    opened().close()
+
+
+def test_what_a_timeout_says(opened: Open) -> None:
+    """Whoever waits learns that nothing is lost, and close says what is left to the next start."""
+    ledger = opened()
+    gate = threading.Event()
+    ledger.append("registration", BODY, after=lambda entry: gate.wait(60))
+    message = "expected the callbacks of all records within 0.01 s, got a timeout; they stay queued, so wait again"
+    check_refusal(lambda: ledger.drain(0.01), EvidenceError, "evidence_pending", message)
+    gate.set()
+    ledger.drain(60)
+
+
+@pytest.mark.parametrize("name", ["drain", "seal", "close"])
+def test_what_a_callback_that_would_wait_for_itself_gets(opened: Open, name: str) -> None:
+    """The call is named that would never return."""
+    ledger = opened()
+    said: list[str] = []
+
+    def act(entry: object) -> None:
+        with pytest.raises(RuntimeError) as refused:
+            getattr(ledger, name)()
+        said.append(str(refused.value))
+
+    ledger.append("registration", BODY, after=act)
+    ledger.drain(60)
+    assert said == [f"expected {name}() outside of the callback of a record; call it from another thread"]
+
+
+def test_what_a_callback_that_does_not_end_leaves(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Close gives up on it, and says who seals."""
+    monkeypatch.setattr(sealing_module, "_JOIN_SECONDS", 0.01)
+    ledger = opened()
+    started, gate = threading.Event(), threading.Event()
+    ledger.append("registration", BODY, after=lambda entry: (started.set(), gate.wait(60)))
+    with pytest.raises(EvidenceError):
+        ledger.drain(0)
+    assert started.wait(60)
+    unavailable(ledger.close, "expected the callbacks to end, got one that does not; the next start seals")
+    gate.set()
+    ledger._sealing._thread.join()
+    ledger._sealing.abandon()
+
+
+def sealed(opened: Open) -> Ledger:
+    """Return a ledger with one seal and one record since."""
+    ledger = opened()
+    ledger.seal()
+    ledger.append("registration", BODY)
+    return ledger
+
+
+def cut(log: Path, checkpoint: Path) -> None:
+    """Take the entries away."""
+    log.write_bytes(b"")
+
+
+def forge_root(log: Path, checkpoint: Path) -> None:
+    """Write another root of the same size."""
+    lines = checkpoint.read_bytes().split(b"\n")
+    lines[2] = b"A" * 43 + b"="
+    checkpoint.write_bytes(b"\n".join(lines))
+
+
+def forge_size(log: Path, checkpoint: Path) -> None:
+    """Write a size that no entry reaches."""
+    lines = checkpoint.read_bytes().split(b"\n")
+    lines[1] = b"9"
+    checkpoint.write_bytes(b"\n".join(lines))
+
+
+def forge_origin(log: Path, checkpoint: Path) -> None:
+    """Write another origin."""
+    checkpoint.write_bytes(checkpoint.read_bytes().replace(b"ledger.example", b"robber.example"))
+
+
+def scribble(log: Path, checkpoint: Path) -> None:
+    """Write what is no checkpoint."""
+    checkpoint.write_bytes(b"text\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [
+        (cut, "a log that was cut"),
+        (forge_root, "other entries than its checkpoint covers"),
+        (forge_size, "fewer entries than its checkpoint covers"),
+        (forge_origin, "a checkpoint of another origin"),
+        (scribble, "a file at log/checkpoint that is no checkpoint"),
+    ],
+    ids=["cut", "root", "size", "origin", "scribbled"],
+)
+def test_what_a_contradicted_log_says(
+    opened: Open, directory: Path, change: Callable[[Path, Path], None], got: str
+) -> None:
+    """Nothing is signed over a contradiction, now and later, whatever is put back."""
+    ledger = sealed(opened)
+    log, checkpoint = directory / "log" / "entries.jsonl", directory / "log" / "checkpoint"
+    before = log.read_bytes(), checkpoint.read_bytes()
+    change(log, checkpoint)
+    unavailable(ledger.seal, CONTINUE.format(got) + KEEP)
+    log.write_bytes(before[0])
+    checkpoint.write_bytes(before[1])
+    unavailable(ledger.seal, CONTINUE.format(got) + KEEP)
+    unavailable(ledger.close, CONTINUE.format(got) + KEEP)
+
+
+def test_what_foreign_bytes_in_the_log_say(opened: Open, directory: Path) -> None:
+    """The place of the first one is named."""
+    ledger = sealed(opened)
+    log = directory / "log" / "entries.jsonl"
+    size = log.stat().st_size
+    with log.open("ab") as file:
+        file.write(b"text\n")
+    message = (
+        f"expected a log written with this directory's key, got other bytes at offset {size}; "
+        "nothing is sealed until log/entries.jsonl is repaired"
+    )
+    unavailable(ledger.seal, message)
+    with log.open("ab") as file:
+        file.truncate(size)
+    ledger.seal()
+
+
+def test_what_a_failing_signer_says(opened: Open) -> None:
+    """The class of the error is named, and not its text, which may hold anything."""
+    ledger = opened()
+
+    class Broken:
+        public_key = ledger._signer.public_key
+
+        def sign(self, message: bytes) -> bytes:
+            raise ZeroDivisionError("key text")
+
+    good = ledger._log._signer
+    ledger._log._signer = Broken()
+    unavailable(ledger.seal, "expected the recorder key to sign a checkpoint, got ZeroDivisionError; repair the signer")
+    ledger._log._signer = good
+    ledger.seal()
+
+
+def test_what_a_seal_on_a_full_disk_says(opened: Open, faulty: type) -> None:
+    """It names the seal, not the record, which is in the ledger."""
+    files = faulty()
+    ledger = opened(files=files)
+    files.fault = lambda number, name: OSError(errno.ENOSPC, "fault") if name == "replace" else None
+    unavailable(ledger.seal, f"expected to seal the ledger, got '{FULL}'; {NEXT}")
+    assert ledger.degraded == f"expected to seal the ledger, got '{FULL}'; {NEXT}"
+    files.heal()
+
+
+def test_what_a_digest_key_that_cannot_be_kept_says(tmp_path: Path, faulty: type) -> None:
+    """Its purpose is named, and neither the id nor the key."""
+    keys = DigestKeys(tmp_path / "digests.jsonl", files=faulty.failing("write"))
+    unavailable(lambda: keys.digest("task", b""), f"expected to keep the key of a digest, got '{FULL}'; {NEXT}")
+
+
+def test_what_digest_keys_open_to_others_say(tmp_path: Path) -> None:
+    """The path, the mode and the cure are named."""
+    path = tmp_path / "digests.jsonl"
+    DigestKeys(path).key_for("task")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.chmod(0o604)
+    check_refusal(
+        lambda: DigestKeys(path).key_for("task"),
+        ConfigurationError,
+        "bad_configuration",
+        f"expected {str(path)!r} to be closed to group and others, got mode 0604; run chmod 600 on it",
+    )
+
+
+def test_the_oldest_digest_key_is_forgotten_first(
+    tmp_path: Path, faulty: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that was only just used needs no file."""
+    monkeypatch.setattr(digests_module, "_MAX_CACHED", 1)
+    files = faulty()
+    keys = DigestKeys(tmp_path / "digests.jsonl", files=files)
+    keys.digest("old", b"")
+    keys.digest("new", b"")
+    files.calls.clear()
+    keys.digest("new", b"")
+    assert files.calls == []
+    keys.digest("old", b"")
+    assert "read" in files.calls

@@ -6,23 +6,18 @@ what is made for them may be signed with P-256 as well (``ES256``, RFC 7518 §3.
 
 import hashlib
 from collections.abc import Mapping
-from typing import Final, Literal, NoReturn, Protocol, Self, SupportsIndex, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, Protocol, Self, SupportsIndex, TypeAlias, cast, final
 
-from cryptography.hazmat.primitives.asymmetric.ec import (
-    ECDSA,
-    SECP256R1,
-    EllipticCurvePrivateKey,
-    generate_private_key,
-)
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256
 
 from agent_identity.canonical import encode
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity.encoding import b64url_encode
 from agent_identity.identity.keys import Signer
 from agent_identity.identity.private_files import PathLike, read_private_file
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 __all__ = ["JwtAlgorithm", "JwtKey", "JwtSigner", "as_jwt_signer", "jwk_thumbprint"]
 
@@ -69,7 +64,7 @@ class JwtKey:
 
     algorithm: JwtAlgorithm
 
-    def __init__(self, key: Ed25519PrivateKey | EllipticCurvePrivateKey, /) -> None:
+    def __init__(self, key: "Ed25519PrivateKey | EllipticCurvePrivateKey", /) -> None:
         self._key = key
         if isinstance(key, Ed25519PrivateKey):
             self.algorithm = "EdDSA"
@@ -96,7 +91,9 @@ class JwtKey:
         if algorithm == "EdDSA":
             return cls(Ed25519PrivateKey.generate())
         if algorithm == "ES256":
-            return cls(generate_private_key(SECP256R1()))
+            from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415  Half the cost of importing this.
+
+            return cls(ec.generate_private_key(ec.SECP256R1()))
         raise ValueError("expected the algorithm 'EdDSA' or 'ES256'")
 
     @classmethod
@@ -107,10 +104,12 @@ class JwtKey:
             ConfigurationError: The file is missing, malformed or too large, holds another kind of key, is
                 no regular file, belongs to another user, or is open to group or others.
         """
+        from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415  As above.
+
         from agent_identity.identity.key_files import parse_key  # noqa: PLC0415  Only files need it.
 
         key = parse_key(path, read_private_file(path, limit=_MAX_BYTES))
-        if isinstance(key, EllipticCurvePrivateKey) and isinstance(key.curve, SECP256R1):
+        if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):
             return cls(key)
         if isinstance(key, Ed25519PrivateKey):
             return cls(key)
@@ -126,7 +125,10 @@ class JwtKey:
         """Return the 64 bytes of the signature; for ES256 the two numbers one after the other (RFC 7518 §3.4)."""
         if isinstance(self._key, Ed25519PrivateKey):
             return self._key.sign(message)
-        r, s = decode_dss_signature(self._key.sign(message, ECDSA(SHA256())))
+        from cryptography.hazmat.primitives.asymmetric import ec, utils  # noqa: PLC0415  As above.
+        from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415  As above.
+
+        r, s = utils.decode_dss_signature(self._key.sign(message, ec.ECDSA(SHA256())))
         return r.to_bytes(_P256_BYTES, "big") + s.to_bytes(_P256_BYTES, "big")
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "ContentBlocked",
     "Denied",
     "EvidenceError",
+    "ExchangeError",
     "GrantExpired",
     "LimitExceeded",
     "NoTask",
@@ -149,6 +150,20 @@ class TokenError(AgentIdentityError, ValueError):
     def __init__(self, message: str, *, code: str | None = None, line: int | None = None) -> None:
         super().__init__(message, code=code)
         self.line = line
+
+
+class ExchangeError(AgentIdentityError):
+    """There is no token for another service: the endpoint could not be reached, refused, or answered wrongly.
+
+    Attributes:
+        reason: The error code of OAuth that the endpoint gave (RFC 6749 §5.2), if it is a known one.
+    """
+
+    default_code = "exchange_refused"
+
+    def __init__(self, message: str, *, code: str | None = None, reason: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.reason = reason
 
 
 class VerificationError(AgentIdentityError):

@@ -21,6 +21,7 @@ from agent_identity.authority import (
     Scope,
     StateStore,
     TaskRegistry,
+    TokenSource,
 )
 from agent_identity.enforcement.action import Action
 from agent_identity.enforcement.admission import Admission
@@ -95,6 +96,8 @@ class Enforcer:
             file changes.
         unregistered: What becomes of agents that are not in the registry: ``"deny"`` or ``"allow"``. Those that are
             in it are bound by it in any case.
+        tokens: Where :meth:`Task.token` gets tokens for other services, such as
+            :class:`agent_identity.tokens.TokenExchange`.
 
     Raises:
         ConfigurationError: The parts do not fit together.
@@ -123,6 +126,7 @@ class Enforcer:
         new_key: Callable[[], Signer] = SigningKey.generate,
         agents: AgentRegistry | None = None,
         unregistered: Literal["deny", "allow"] = "deny",
+        tokens: TokenSource | None = None,
     ) -> None:
         issuer_name = _check_parts(mode, sealing, issuer, recorder, trust)
         time, shared = clock or SystemClock(), MemoryState() if state is None else state
@@ -143,7 +147,8 @@ class Enforcer:
         )
         self._registry = TaskRegistry()
         source, admission = ids or RandomIds(), _admission(self._point, agents, unregistered)
-        self._tasks = Tasks(self._point, self._registry, issuer, issuer_name, anchor, source, new_key, admission)
+        makers = (source, new_key, admission, tokens)
+        self._tasks = Tasks(self._point, self._registry, issuer, issuer_name, anchor, *makers)
         self._arrivals = Arrivals(self._tasks, trust)
         self._recorded = Recorded()
         self._point.spans.examine()
@@ -166,6 +171,7 @@ class Enforcer:
         clock: Clock | None = None,
         ids: Ids | None = None,
         agents: Literal["required", "optional"] | None = "optional",
+        tokens: TokenSource | None = None,
     ) -> Self:
         """Open an enforcer on a directory; keys, trust file and ledger are created on first use.
 
@@ -185,6 +191,7 @@ class Enforcer:
             state: What processes share; by default files in the directory. Whoever passes one closes it.
             agents: ``"required"``: only agents of the registry ``agents.jsonl`` in the directory may hold grants;
                 ``"optional"``: those that are in it are bound by it, others are free; ``None``: it is not read.
+            tokens: See :class:`Enforcer`.
 
         Raises:
             TokenError: The registry of agents does not verify.
@@ -216,6 +223,7 @@ class Enforcer:
                 ids=source,
                 agents=_registry_of(directory, agents, found.trust),
                 unregistered="deny" if agents == "required" else "allow",
+                tokens=tokens,
             )
         opened._own_state = found.state
         return opened
@@ -577,9 +585,10 @@ class Enforcer:
         return self._point.ambience.bind(function)
 
     def close(self) -> None:
-        """End all tasks, seal the ledger and close it; idempotent."""
+        """End all tasks, drop their tokens, seal the ledger and close it; idempotent."""
         self._closed = True
         self._registry.end_all()
+        self._tasks.desk.close()
         try:
             self._point.ledger.close()
         finally:

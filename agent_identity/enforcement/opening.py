@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
 from typing import Final, final
@@ -11,7 +11,18 @@ from typing import Final, final
 from opentelemetry import trace
 from opentelemetry.trace import Span
 
-from agent_identity.authority import Chain, Grant, Lease, Limit, Scope, TaskRegistry, derive, issue, verify_chain
+from agent_identity.authority import (
+    Chain,
+    Grant,
+    Lease,
+    Limit,
+    Scope,
+    TaskRegistry,
+    TokenSource,
+    derive,
+    issue,
+    verify_chain,
+)
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.admission import Admission, record_refusal
 from agent_identity.enforcement.ambience import Attachment, Process
@@ -19,6 +30,7 @@ from agent_identity.enforcement.failures import kind_of, trouble
 from agent_identity.enforcement.handed import Handed, Recorded
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.task import Tally, Task, task_claims
+from agent_identity.enforcement.task_tokens import REVOKE_SECONDS, TokenDesk
 from agent_identity.enforcement.telemetry import trace_claim
 from agent_identity.enforcement.traces import remote_parent
 from agent_identity.errors import AttenuationError, ConfigurationError, Denied, EvidenceError, NoTask
@@ -53,6 +65,8 @@ class Tasks:
         ids: Source of ids.
         new_key: Makes the key that holds a grant.
         admission: Which agents may hold grants; None if no registry says so.
+        tokens: Where tokens for other services come from.
+        desk: Where tasks get them.
     """
 
     point: Point
@@ -63,6 +77,12 @@ class Tasks:
     ids: Ids
     new_key: Callable[[], Signer]
     admission: Admission | None = None
+    tokens: TokenSource | None = None
+    desk: TokenDesk = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Also after a fork: the tokens so far are the parent's.
+        object.__setattr__(self, "desk", TokenDesk(self.point, self.tokens, self.ids))
 
     def open_root(
         self,
@@ -161,12 +181,14 @@ class Tasks:
             handed=handed,
             claims=task_claims(chain.grants),
             close=self._end,
+            tokens=self.desk.open(),
             limits=chain.root.limits,
         )
 
     def _end(self, task: Task) -> None:
         """End the authority here, and tell the processes that were handed a part of it."""
         task.lease.end()
+        task.tokens.drop()
         handed = task.handed.take()
         now = self.point.clock.wall_ns() // _NS
         for name, expires_at in handed.items():
@@ -352,6 +374,8 @@ class Opening:
             self._point.ledger.drain(DRAIN_SECONDS)
         except EvidenceError:
             _LOG.warning("the spans of a task are still being signed; they will follow")
+        if self._task is not None:
+            self._task.tokens.settle(REVOKE_SECONDS)
 
     def _finish(self, error: BaseException | None) -> bool:
         """End the authority first, then record the end; return whether there is evidence to wait for."""

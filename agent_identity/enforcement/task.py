@@ -1,16 +1,35 @@
 """The task: one unit of work, done by one agent for one principal under one grant."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, final
+from typing import Final, Protocol, final
 
-from agent_identity.authority import Chain, Grant, Lease, Limit, Scope
+from agent_identity.authority import Chain, DownstreamToken, Grant, Lease, Limit, Scope
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.handed import Handed
 from agent_identity.identity import Agent, Principal, Signer
 
-__all__ = ["Tally", "Task"]
+__all__ = ["Tally", "Task", "Tokens"]
+
+
+class Tokens(Protocol):
+    """The tokens of one task for other services."""
+
+    def token(
+        self, task: "Task", audience: str, resource: str | None, scope: str | Iterable[str] | None
+    ) -> DownstreamToken:
+        """Return a token; see :meth:`Task.token`."""
+        ...
+
+    def drop(self) -> None:
+        """Forget all tokens and begin to revoke them."""
+        ...
+
+    def settle(self, timeout: float) -> None:
+        """Wait until they are revoked, for a time."""
+        ...
+
 
 _NS: Final = 1_000_000_000
 
@@ -69,6 +88,7 @@ class Task:
     handed: Handed = field(repr=False)
     claims: Mapping[str, RecordValue] = field(repr=False)
     close: Callable[["Task"], None] = field(repr=False)
+    tokens: Tokens = field(repr=False)
     limits: tuple[Limit, ...] = ()
 
     @property
@@ -80,6 +100,34 @@ class Task:
     def scope(self) -> Scope:
         """What the grant covers."""
         return self.chain.leaf.scope
+
+    def token(
+        self, *, audience: str, resource: str | None = None, scope: str | Iterable[str] | None = None
+    ) -> DownstreamToken:
+        """Return a short-lived token for the requests of this task to another service.
+
+        The task's scope must cover the tool ``token_exchange`` with what is given here as its arguments (``scope``
+        as a sorted list of names), the policy may judge it, and intent and outcome are recorded. A token is kept
+        until shortly before its end and asked for again only then. It ends with the task at the latest.
+
+        A request to an authorization server blocks; in a coroutine, write
+        ``await asyncio.to_thread(task.token, audience=...)``.
+
+        Args:
+            audience: The service that the token is for.
+            resource: The service as a URI (RFC 8707), where the authorization server wants it.
+            scope: Names of a scope at that service, or a text with spaces between them.
+
+        Raises:
+            Denied: The call is refused: the task has ended or is not the one that is open here, its scope does not
+                cover the audience, or the policy blocks.
+            ExchangeError: There is no token: the authorization server could not be reached, or refused.
+            EvidenceError: The request could not be recorded and was not made.
+            ConfigurationError: The enforcer has no source of tokens.
+            TypeError: An argument has the wrong type.
+            ValueError: An argument is malformed.
+        """
+        return self.tokens.token(self, audience, resource, scope)
 
     def end(self) -> None:
         """End the task and everything delegated under it, at once and in every thread; idempotent."""

@@ -3,6 +3,7 @@
 from agent_identity.identity.clock import Clock, SystemClock
 from agent_identity.identity.encoding import b64url_decode, b64url_encode
 from agent_identity.identity.ids import Ids, RandomIds, uuid7
+from agent_identity.identity.jwt_keys import JwtAlgorithm, JwtKey, JwtSigner, as_jwt_signer, jwk_thumbprint
 from agent_identity.identity.keys import PublicKey, Signer, SigningKey
 from agent_identity.identity.principals import (
     Agent,
@@ -29,6 +30,9 @@ __all__ = [
     "Clock",
     "Human",
     "Ids",
+    "JwtAlgorithm",
+    "JwtKey",
+    "JwtSigner",
     "Principal",
     "Provenance",
     "PublicKey",
@@ -41,12 +45,14 @@ __all__ = [
     "TrustStore",
     "TrustedKey",
     "agent_from_claim",
+    "as_jwt_signer",
     "b64url_decode",
     "b64url_encode",
     "check_id",
     "check_path",
     "create_private_file",
     "create_public_file",
+    "jwk_thumbprint",
     "principal_from_claim",
     "read_private_file",
     "read_public_file",

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity.private_files import PathLike, create_private_file, read_private_file
 
-__all__ = ["read_key", "write_key"]
+__all__ = ["parse_key", "read_key", "write_key"]
 
 _MAX_BYTES: Final = 4096
 _FIRST_LINE: Final = b"-----BEGIN PRIVATE KEY-----"
@@ -23,7 +23,20 @@ def read_key(path: PathLike) -> Ed25519PrivateKey:
     Raises:
         ConfigurationError: The file is not private, not whole, or holds another kind of key.
     """
-    data = read_private_file(path, limit=_MAX_BYTES)
+    key = parse_key(path, read_private_file(path, limit=_MAX_BYTES))
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigurationError(
+            f"expected an Ed25519 key in {os.fspath(path)!r}, got another kind; name the right file"
+        )
+    return key
+
+
+def parse_key(path: PathLike, data: bytes) -> object:
+    """Return the one private key of a PEM text, of whatever kind.
+
+    Raises:
+        ConfigurationError: It is not whole, or not the only thing there.
+    """
     shown = repr(os.fspath(path))
     # The parser would skip what stands around a key, and take the first of several.
     if not data.startswith(_FIRST_LINE) or not data.rstrip().endswith(_LAST_LINE) or data.count(_FIRST_LINE) != 1:
@@ -31,12 +44,9 @@ def read_key(path: PathLike) -> Ed25519PrivateKey:
             f"expected {shown} to hold one block 'BEGIN PRIVATE KEY' (plain PKCS #8) and nothing else; restore it"
         )
     try:
-        key = load_pem_private_key(data, None)
+        return load_pem_private_key(data, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ConfigurationError(f"expected a whole Ed25519 key in {shown}, got a damaged one; restore it") from None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigurationError(f"expected an Ed25519 key in {shown}, got another kind; name the right file")
-    return key
+        raise ConfigurationError(f"expected a whole private key in {shown}, got a damaged one; restore it") from None
 
 
 def write_key(path: PathLike, key: Ed25519PrivateKey) -> None:

@@ -1,6 +1,7 @@
 """The reference names everything there is: what is added to the code without a word about it fails here."""
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import agent_identity
-from agent_identity import constraints, errors
+from agent_identity import constraints, errors, tokens
 from agent_identity.audit.findings import CODES
+from agent_identity.authority import access_claims
 from agent_identity.evidence.envelope import PAYLOAD_TYPE
 from agent_identity.evidence.mirror import MIRRORED
 from agent_identity.evidence.records import _SHAPES, EFFECTS, KINDS, OUTCOMES, VERSION
@@ -110,6 +112,18 @@ def test_every_code_is_described() -> None:
                 codes.add(value.value)
     assert len(codes) > 60
     assert _absent(codes, _page("codes.md")) == []
+
+
+def test_everything_about_tokens_for_other_services_is_named() -> None:
+    """Each name of ``agent_identity.tokens``, each claim and each parameter stands on their page."""
+    page = _page("tokens.md")
+    assert [name for name in tokens.__all__ if not re.search(rf"[`#] ?{name}\b", page)] == []
+    options = set(inspect.signature(tokens.TokenExchange).parameters) - {"transport"}
+    assert [name for name in options if f"`{name}`" not in page and f"{name}=" not in page] == []
+    source = inspect.getsource(access_claims)
+    claims = re.findall(r'^        "(\w+)": |claims\["(\w+)"\]', source, re.MULTILINE)
+    assert len(claims) > 12
+    assert _absent((name for pair in claims for name in pair if name), page) == []
 
 
 def test_every_exception_is_in_the_tree() -> None:

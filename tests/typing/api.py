@@ -32,6 +32,7 @@ from agent_identity.identity.jwks import KeySet
 from agent_identity.identity.jwks_source import JwksSource
 from agent_identity.identity.spiffe import SpiffeBundle
 from agent_identity.policy import Content
+from agent_identity.tokens import DownstreamToken, IssuedToken, LocalTokens, TokenExchange, TokenOrder, TokenSource
 
 enforcer = Enforcer.open("evidence", policy=RuleSet(Rule(Effect.BLOCK, tools="delete_*", reason="kept")))
 assert_type(enforcer, Enforcer)
@@ -149,3 +150,26 @@ def known(token: str, chain: bytes, keys: Mapping[str, object]) -> Human:
     Human.from_id_token(token, jwks=JwksSource.discover("https://i.example"), issuer="i", audience="a")
     Human.from_id_token(token, jwks=KeySet.load("jwks.json"), issuer="i", audience="a")
     return Human.from_id_token(token, jwks="jwks.json", issuer="i", audience="a", roles_claim=("a", "b"))
+
+
+class MySource:
+    """A source of tokens written by a user."""
+
+    def issue(self, order: TokenOrder, /) -> IssuedToken:
+        """Return a token."""
+        return IssuedToken(order.audience, expires_at=order.now + 60)
+
+
+def downstream(task: Task) -> dict[str, str]:
+    """Tokens for other services."""
+    sources: list[TokenSource] = [
+        MySource(),
+        LocalTokens(SigningKey.generate(), "https://issuer.example", dpop="ES256"),
+        TokenExchange("https://login.example/token", "me", subject_token=lambda grant: grant.principal.id),
+    ]
+    Enforcer.open("evidence", tokens=sources[0])
+    token = task.token(audience="https://api.example", scope=["read"])
+    assert_type(token, DownstreamToken)
+    assert_type(token.value, str)
+    token.value = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    return token.headers("GET", "https://api.example")

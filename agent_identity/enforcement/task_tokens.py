@@ -1,0 +1,393 @@
+"""The tokens of tasks for other services: judged, recorded, cached, and dropped with their task.
+
+Asking for a token is an action like any other: the scope must cover the tool ``token_exchange`` with the audience,
+the policy may judge it, and intent and outcome are in the ledger. What is cached was judged before; taking it again
+asks only whether the task still lives.
+"""
+
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from typing import Final, NamedTuple, TypeAlias, cast, final
+
+from agent_identity.authority import DownstreamToken, IssuedToken, TokenOrder, TokenSource, check_order, check_scope
+from agent_identity.enforcement.ambience import Process, attached
+from agent_identity.enforcement.call import Call
+from agent_identity.enforcement.failures import kind_of, trouble
+from agent_identity.enforcement.guard import Guard
+from agent_identity.enforcement.point import Point
+from agent_identity.enforcement.task import Task
+from agent_identity.errors import ConfigurationError, Denied, ExchangeError, NoTask
+from agent_identity.identity import Ids, JwtAlgorithm, JwtKey
+from agent_identity.policy import Tool
+
+__all__ = ["TOOL", "TaskTokens", "TokenDesk"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_NS: Final = 1_000_000_000
+
+TOOL: Final = "token_exchange"
+"""The tool that a scope has to name for a task to get tokens; its arguments are audience, resource and scope."""
+
+SKEW: Final = 30
+"""Seconds before its end at which a cached token is replaced, or a quarter of its life if that is less."""
+
+MAX_TOKENS: Final = 256
+"""Different tokens that one task may have at a time."""
+
+REVOKE_SECONDS: Final = 5.0
+"""What revoking the tokens of a task may take, all together; leaving the task waits no longer."""
+
+_WAIT_SECONDS: Final = 0.5
+
+_Key: TypeAlias = tuple[str, str | None, tuple[str, ...]]
+_Revoke: TypeAlias = Callable[[float], None]
+
+
+class _Cached(NamedTuple):
+    token: DownstreamToken
+    renew_wall: int
+    renew_monotonic_ns: int
+
+
+@final
+class _Flight:
+    """One request on its way; others that want the same token wait for it."""
+
+    __slots__ = ("done", "error", "leader", "token")
+
+    def __init__(self) -> None:
+        self.leader = threading.get_ident()
+        self.done = threading.Event()
+        self.token: DownstreamToken | None = None
+        self.error: ExchangeError | None = None
+
+
+@final
+class TokenDesk:
+    """Where the tasks of one enforcer get their tokens.
+
+    Args:
+        point: The enforcement point.
+        source: Where tokens come from; ``None`` if the enforcer was given none.
+        ids: Source of ids.
+    """
+
+    __slots__ = ("_live", "_lock", "guard", "ids", "point", "source")
+
+    def __init__(self, point: Point, source: TokenSource | None, ids: Ids) -> None:
+        self.point = point
+        self.source = source
+        self.ids = ids
+        self.guard = Guard(point, Tool(name=TOOL, kind="token"))
+        self._lock = threading.RLock()
+        self._live: weakref.WeakSet[TaskTokens] = weakref.WeakSet()
+
+    def open(self) -> "TaskTokens":
+        """Return the tokens of a new task: none yet."""
+        return TaskTokens(self)
+
+    def add(self, tokens: "TaskTokens") -> None:
+        """Keep sight of a task that has tokens, for :meth:`close`."""
+        with self._lock:
+            self._live.add(tokens)
+
+    def close(self) -> None:
+        """Drop and revoke the tokens of all tasks, within a bounded time."""
+        with self._lock:
+            live = list(self._live)
+        for tokens in live:
+            tokens.drop()
+        deadline = time.monotonic() + REVOKE_SECONDS
+        for tokens in live:
+            tokens.settle(max(0.0, deadline - time.monotonic()))
+
+
+@final
+class TaskTokens:
+    """The tokens of one task; safe to use from several threads.
+
+    Its locks are reentrant, because a signal handler may end the task while this thread is asking for a token.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_cached",
+        "_desk",
+        "_flights",
+        "_home",
+        "_keys",
+        "_lock",
+        "_over",
+        "_revokes",
+        "_work",
+    )
+
+    def __init__(self, desk: TokenDesk) -> None:
+        self._desk = desk
+        self._lock = threading.RLock()
+        self._home = Process.here
+        self._over = False
+        self._cached: dict[_Key, _Cached] = {}
+        self._flights: dict[_Key, _Flight] = {}
+        self._keys: dict[JwtAlgorithm, JwtKey] = {}
+        self._revokes: list[tuple[int, _Revoke]] = []
+        self._work: threading.Thread | None = None
+
+    def token(
+        self, task: Task, audience: str, resource: str | None, scope: str | Iterable[str] | None
+    ) -> DownstreamToken:
+        """Return a token, from the cache if there is one that lives on for a while; see :meth:`Task.token`."""
+        if self._desk.source is None:
+            raise ConfigurationError("expected a source of tokens, got none; pass tokens=... to the enforcer")
+        check_order(audience, resource)
+        key = (audience, resource, check_scope(scope))
+        if not self._is_here(task):
+            return self._exchange(task, key, self._desk.source)
+        while True:
+            flight = self._board(task, key)
+            if isinstance(flight, DownstreamToken):
+                return flight
+            if flight.leader != threading.get_ident():
+                token = self._wait(task, flight)
+                if token is not None:
+                    return token
+                continue
+            with self._leading(key, flight):
+                flight.token = self._exchange(task, key, self._desk.source)
+            return flight.token
+
+    @contextmanager
+    def _leading(self, key: _Key, flight: _Flight) -> Generator[None]:
+        """Tell those who wait how the request ended."""
+        try:
+            yield
+        except ExchangeError as error:
+            flight.error = error
+            raise
+        finally:
+            with self._lock:
+                self._flights.pop(key, None)
+            flight.done.set()
+
+    def _is_here(self, task: Task) -> bool:
+        """Tell whether the task is the one of this context; the object alone gives no authority."""
+        return self._desk.point.ambience.current() is task
+
+    def _board(self, task: Task, key: _Key) -> DownstreamToken | _Flight:
+        """Return the cached token of a live task, else the request under way for it, else a new one to make."""
+        clock = self._desk.point.clock
+        with self._lock:
+            cached = self._cached.get(key)
+            if cached is not None:
+                fresh = clock.wall_ns() // _NS < cached.renew_wall
+                if fresh and clock.monotonic_ns() < cached.renew_monotonic_ns and _lives(task, self._desk.point):
+                    return cached.token
+            flight = self._flights.get(key)
+            if flight is None:
+                flight = self._flights[key] = _Flight()
+            elif flight.leader == threading.get_ident():
+                raise RuntimeError("expected no request for a token inside the same request for it")
+            return flight
+
+    def _wait(self, task: Task, flight: _Flight) -> DownstreamToken | None:
+        """Return what another thread's request brought; ``None`` if that thread was refused, so that this one asks."""
+        while not flight.done.wait(_WAIT_SECONDS):
+            self._desk.point.check(task)
+        if flight.error is not None:
+            raise _copy(flight.error)
+        return flight.token
+
+    def _exchange(self, task: Task, key: _Key, source: TokenSource) -> DownstreamToken:
+        """Ask for a token under guard: judged, with intent and outcome in the ledger."""
+        audience, resource, scope = key
+        values: dict[str, object] = {"audience": audience}
+        if resource is not None:
+            values["resource"] = resource
+        if scope:
+            values["scope"] = list(scope)
+        guard, call = self._desk.guard, self._enter(task, values)
+        call.attach()
+        try:
+            token = self._issue(task, key, source)
+        except BaseException as error:
+            call.detach()
+            guard.fail(call, error)
+            if not isinstance(error, ExchangeError):
+                raise
+            failure = _copy(error)
+        else:
+            call.detach()
+            try:
+                guard.succeed(call)
+            except Denied:
+                self._forget(key)
+                raise
+            return token
+        # A new error outside the except block, because frames on the way to the first hold credentials.
+        raise failure
+
+    def _enter(self, task: Task, values: dict[str, object]) -> Call:
+        """Enter the guard; where another task is open than the one asked, as a call outside any task."""
+        guard, ambience = self._desk.guard, self._desk.point.ambience
+        if self._is_here(task):
+            return guard.enter(values, tuple(values), can_route=False)
+        try:
+            with attached(ambience.without()):
+                return guard.enter(values, tuple(values), can_route=False)
+        except NoTask as denied:
+            if ambience.current() is None:
+                raise
+            refused = denied
+        raise NoTask(
+            f"{TOOL}: expected the task that is open here, got another one; ask enforcer.current_task for tokens",
+            decision=refused.decision,
+            reference=refused.reference,
+        )
+
+    def _issue(self, task: Task, key: _Key, source: TokenSource) -> DownstreamToken:
+        point = self._desk.point
+        # In monitor mode nothing was refused so far; but there is no token without a live task, in any mode.
+        point.check(task)
+        wall, monotonic = point.clock.wall_ns(), point.clock.monotonic_ns()
+        order = TokenOrder(
+            chain=task.chain,
+            audience=key[0],
+            resource=key[1],
+            scope=key[2],
+            now=wall // _NS,
+            clock=point.clock,
+            new_id=self._new_id,
+            proof_key=self._key,
+        )
+        self._make_room(order.now)
+        issued = _ask(source, order)
+        token = DownstreamToken(
+            issued,
+            key[0],
+            latest=task.expires_at,
+            check=lambda: point.check(task),
+            now=lambda: point.clock.wall_ns() // _NS,
+            new_id=self._new_id,
+        )
+        life = token.expires_at - order.now
+        # One that ends with the grant is not replaced before: no other one would live longer.
+        left = life if token.expires_at >= task.expires_at else life - min(SKEW, life // 4)
+        self._keep(key, _Cached(token, order.now + left, monotonic + left * _NS), issued)
+        point.check(task)
+        return token
+
+    def _make_room(self, now: int) -> None:
+        with self._lock:
+            self._cached = {key: cached for key, cached in self._cached.items() if cached.token.expires_at > now}
+            self._revokes = [(end, revoke) for end, revoke in self._revokes if end > now]
+            if max(len(self._cached), len(self._revokes)) >= MAX_TOKENS:
+                raise ExchangeError(
+                    f"expected at most {MAX_TOKENS} tokens in a task at a time, got more; use fewer audiences",
+                    code="exchange_failed",
+                )
+
+    def _keep(self, key: _Key, cached: _Cached, issued: IssuedToken) -> None:
+        with self._lock:
+            if issued.revoke is not None:
+                self._revokes.append((issued.expires_at, issued.revoke))
+            if not self._over:
+                self._cached[key] = cached
+        self._desk.add(self)
+        if self._over:  # The task ended while the request was under way.
+            self.drop()
+
+    def _forget(self, key: _Key) -> None:
+        with self._lock:
+            self._cached.pop(key, None)
+
+    def _new_id(self) -> str:
+        return self._desk.ids.new(self._desk.point.clock.wall_ns())
+
+    def _key(self, algorithm: JwtAlgorithm) -> JwtKey:
+        with self._lock:
+            key = self._keys.get(algorithm)
+            if key is None:
+                key = self._keys[algorithm] = JwtKey.generate(algorithm)
+            return key
+
+    def drop(self) -> None:
+        """Forget all tokens and begin to revoke them; returns at once. Called when the task has ended."""
+        self._over = True
+        if (
+            self._home is not Process.here
+        ):  # A forked child: they are its parent's, and so is what the lock is held for.
+            self._cached, self._revokes = {}, []
+            return
+        with self._lock:
+            self._cached, self._keys = {}, {}
+            revokes, self._revokes = [revoke for _, revoke in self._revokes], []
+            if not revokes:
+                return
+            before = self._work
+            work = threading.Thread(target=_revoke, args=(revokes, before), name="agent-identity-revoke", daemon=True)
+            try:
+                work.start()
+            except RuntimeError:  # The interpreter is on its way out.
+                _LOG.warning("%d tokens of a task could not be revoked: the program ends", len(revokes))
+                return
+            self._work = work
+
+    def settle(self, timeout: float) -> None:
+        """Wait until what was dropped is revoked, or until the time is over.
+
+        Args:
+            timeout: Seconds.
+        """
+        work = self._work
+        if work is not None and self._home is Process.here:
+            work.join(timeout)
+
+
+def _lives(task: Task, point: Point) -> bool:
+    try:
+        point.check(task)
+    except Denied:
+        return False  # The guard will refuse, and record it.
+    return True
+
+
+def _ask(source: TokenSource, order: TokenOrder) -> IssuedToken:
+    """Return what the source gives, or an error that quotes nothing of it."""
+    try:
+        issued = cast("object", source.issue(order))
+    except ExchangeError:
+        raise
+    except Exception as error:  # noqa: BLE001  What a source or the application's function raises may quote tokens.
+        _LOG.error("a source of tokens failed: %s", trouble(error))
+        failure = f"expected a token from the source, got {kind_of(error)}; see the log"
+    else:
+        if isinstance(issued, IssuedToken) and issued.expires_at > order.now:
+            return issued
+        failure = "expected an IssuedToken that has not expired from the source, got something else"
+    raise ExchangeError(failure, code="exchange_failed")
+
+
+def _copy(error: ExchangeError) -> ExchangeError:
+    """Return the same error without the frames on the way to it."""
+    return ExchangeError(str(error), code=error.code, reason=error.reason)
+
+
+def _revoke(revokes: list[_Revoke], before: threading.Thread | None) -> None:
+    """Revoke tokens, best effort: they expire by themselves soon."""
+    deadline = time.monotonic() + REVOKE_SECONDS
+    if before is not None:
+        before.join(REVOKE_SECONDS)
+    for done, revoke in enumerate(revokes):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            _LOG.warning("%d tokens of a task could not be revoked in time", len(revokes) - done)
+            return
+        try:
+            revoke(left)
+        except Exception as error:  # noqa: BLE001  As above: only the kind may be told.
+            told = error.code if isinstance(error, ExchangeError) else kind_of(error)
+            _LOG.warning("a token of a task could not be revoked: %s", told)

@@ -1,0 +1,27 @@
+"""Tokens for the services that a task calls: where they come from, public under this name.
+
+>>> from agent_identity import Enforcer
+>>> from agent_identity.tokens import TokenExchange
+>>> exchange = TokenExchange("https://login.example.com/token", "agents", subject_token=lambda grant: "…")
+>>> enforcer = Enforcer.open("evidence", tokens=exchange)  # doctest: +SKIP
+"""
+
+from agent_identity.authority import DownstreamToken, IssuedToken, TokenOrder, TokenSource
+from agent_identity.enforcement.local_tokens import LocalTokens
+from agent_identity.enforcement.token_exchange import TokenExchange
+from agent_identity.enforcement.transport import HttpTransport, Reply, Transport
+from agent_identity.identity import JwtKey, JwtSigner
+
+__all__ = [
+    "DownstreamToken",
+    "HttpTransport",
+    "IssuedToken",
+    "JwtKey",
+    "JwtSigner",
+    "LocalTokens",
+    "Reply",
+    "TokenExchange",
+    "TokenOrder",
+    "TokenSource",
+    "Transport",
+]

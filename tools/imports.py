@@ -24,6 +24,9 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     # Where data from outside enters.
     "pydantic": ("identity.trust_file", "integrations"),
     "pytest": ("testing",),
+    # Each store by the one module that speaks to it.
+    "psycopg": ("authority.postgres_state", "authority.postgres_connection"),
+    "redis": ("authority.redis_state",),
     "wrapt": ("integrations",),
     "yaml": ("policy.yaml_source",),
 }

@@ -7,7 +7,9 @@
 """
 
 from agent_identity.authority.memory_state import MemoryState
+from agent_identity.authority.postgres_state import PostgresState
+from agent_identity.authority.redis_state import RedisState
 from agent_identity.authority.sqlite_state import SqliteState
 from agent_identity.authority.state import Debit, StateStore
 
-__all__ = ["Debit", "MemoryState", "SqliteState", "StateStore"]
+__all__ = ["Debit", "MemoryState", "PostgresState", "RedisState", "SqliteState", "StateStore"]

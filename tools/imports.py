@@ -27,6 +27,9 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "pydantic": ("identity.trust_file", "integrations"),
     "pytest": ("testing",),
     "requests": ("integrations.requests",),
+    # Each store by the one module that speaks to it.
+    "psycopg": ("authority.postgres_state", "authority.postgres_connection"),
+    "redis": ("authority.redis_state",),
     "wrapt": ("integrations",),
     "yaml": ("policy.yaml_source",),
 }

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 from agent_identity.authority.state import Debit
+from agent_identity.errors import StateError
 
 __all__ = ["Parts", "given_back", "read_parts", "taken", "width", "write_parts"]
 
@@ -68,7 +69,9 @@ def read_parts(text: str) -> Parts:
     """Return the sums of a text of :func:`write_parts`.
 
     Raises:
-        ValueError: It is no such text.
+        StateError: It is no such text.
     """
-    pairs = (pair.split(":") for pair in text.split())
-    return {int(at): int(sum_) for at, sum_ in pairs}
+    try:
+        return {int(at): int(sum_) for at, sum_ in (pair.split(":") for pair in text.split())}
+    except ValueError:
+        raise StateError("expected the sums of a counter, got something else; the state is damaged") from None

@@ -5,6 +5,7 @@ import io
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from socket import socket
 from typing import Any, Protocol, cast, final
@@ -94,9 +95,9 @@ class HttpTransport:
             sock.settimeout(_left(deadline))
             connection.request("POST", target, body=body, headers={**headers, "Accept-Encoding": "identity"})
             # The class asks nothing of the socket but a file to read from.
-            answer = http.client.HTTPResponse(cast("socket", _Paced(sock, deadline)), method="POST")
-            answer.begin()
-            return _reply(answer)
+            with closing(http.client.HTTPResponse(cast("socket", _Paced(sock, deadline)), method="POST")) as answer:
+                answer.begin()
+                return _reply(answer)
         except TimeoutError:
             problem = f"no answer within {timeout:g} s"
         except ssl.SSLError:

@@ -29,7 +29,10 @@ WRITING = tuple(
 GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "grants": (("authority/chain", "authority/grants", "authority/tokens", "authority/pop"), AUTHORITY),
     "scopes": (("authority/scope", "authority/registry", "authority/combinators", "authority/constraints"), AUTHORITY),
-    "constraints": (("authority/values", "authority/literals", "authority/locations"), AUTHORITY),
+    "constraints": (
+        ("authority/values", "authority/literals", "authority/locations"),
+        (*AUTHORITY, "tests/adversarial/test_arguments_constraints.py"),
+    ),
     "proofs": (
         ("evidence/merkle", "evidence/checkpoint", "evidence/envelope"),
         (TABLES, *(f"tests/unit/evidence/test_{name}.py" for name in ("merkle", "checkpoint", "envelope"))),

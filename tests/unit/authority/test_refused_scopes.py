@@ -500,6 +500,85 @@ def test_whole_floats_become_integers_where_that_is_exact() -> None:
     assert [type(key_of(value)) for value in (1, 1.0)] == [int, float]
 
 
+PLACES: list[tuple[Constraint, list[str], list[str]]] = [
+    (
+        PathWithin("/data"),
+        ["/data", "/data/", "a", "a/b:c", "./a", "/data/ä", "/data/ﬁ", "/data/.a", "/data//a"],
+        [
+            "",
+            "/",
+            "//data/a",
+            "~/a",
+            "c:/a",
+            "a:b",
+            " a",
+            "a ",
+            "/data/..",
+            "/data/...",
+            "/data/ ..",
+            "/data/..a",
+            "a\\b",
+            "%2e%2e/a",
+            "a%u002e",
+            "a\tb",
+            "a\x7f",
+            "a\u200bb",
+            "a\ud800",
+            "\u2024\u2024/a",
+            "a\uff0fb",
+            "a\u2215b",
+            "/database",
+        ],
+    ),
+    (
+        UrlWithin("https://a.example/v1"),
+        [
+            "https://a.example/v1",
+            "HTTPS://A.EXAMPLE:443/v1/x",
+            "https://a.example/v1/.well-known",
+            "https://a.example/v1?q",
+        ],
+        [
+            "https://a.example/v1x",
+            "https://a.example/v1/..",
+            "https://a.example/v1/../x",
+            "https://a.example/v1/.",
+            "https://a.example/v1/.;x/y",
+            "https://a.example/v1/..;x/y",
+            "https://a.example/v1/%2e%2e/x",
+            "https://a.example/v1/a%2fb",
+            "https://a.example/v1/ä",
+            "https://x@a.example/v1",
+            "https://a.example:8443/v1",
+            "http://a.example/v1",
+            "https://a.example.:443/v1",
+        ],
+    ),
+    (UrlWithin("https://127.0.0.1/"), ["https://127.0.0.1/x"], ["https://127.1/x", "https://127.0.0.2/x"]),
+    (UrlWithin("http://a.example"), ["http://a.example:80/x", "http://a.example"], ["https://a.example/x"]),
+    (
+        EmailDomain("a.example"),
+        ["x@a.example", "x.y+z@A.example"],
+        ["x@b.a.example", "x@y@a.example", "x@a.example@b.example", "@a.example", "x%y@a.example", ".x@a.example"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("place", "within", "outside"), PLACES, ids=repr)
+def test_places_are_read_in_one_spelling(place: Constraint, within: list[str], outside: list[str]) -> None:
+    """What two readers may take differently is outside, wherever it would lead."""
+    assert [text for text in within if not place.permits(text)] == []
+    assert [text for text in outside if place.permits(text)] == []
+
+
+@pytest.mark.parametrize(
+    "host", ["127.1", "1", "a.1", "0x7f.1", "a.0x1", "256.0.0.1", "1.2.3.4.5", "-a.example", "[::1]"]
+)
+def test_a_host_that_readers_take_for_another_address_is_no_place(host: str) -> None:
+    """A last label that is a number makes an address of it for browsers, and only for those."""
+    check_refusal(lambda: UrlWithin(f"https://{host}/"), ValueError, None, PLACE)
+
+
 KNOWN = "; this version cannot enforce it, so it denies"
 READINGS: dict[str, tuple[object, str, str]] = {
     "no object": (1, "bad_constraint", "expected a constraint (a JSON object), got another value"),

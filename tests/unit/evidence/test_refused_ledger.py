@@ -85,6 +85,9 @@ def test_what_a_full_disk_says(opened: Open, faulty: type) -> None:
         "free or repair the disk of the evidence directory, the next call tries again"
     )
     unavailable(lambda: ledger.append("registration", BODY), message)
+    with pytest.raises(EvidenceError) as refused:
+        ledger.append("registration", BODY)
+    assert isinstance(refused.value.__cause__, OSError)
     assert ledger.degraded == message
     files.heal()
     assert ledger.append("registration", BODY).seq == 2
@@ -453,3 +456,18 @@ def test_a_durable_log_is_on_the_disk(tmp_path: Path, faulty: type, durable: boo
     log.commit([Head("01957a3f-4e23-7b01-a9d1-0000000000a1", 1, bytes(32))])
     assert (files.calls.count("fdatasync"), files.calls.count("fsync")) == syncs
     log.close()
+
+
+def test_nothing_is_sealed_before_earlier_streams_are_recovered(opened: Open) -> None:
+    """Recovery has the log to itself: the thread that seals starts behind it."""
+    before = set(threading.enumerate())
+    started: list[list[str]] = []
+
+    class Watched(Files):
+        def listdir(self, path: str) -> list[str]:
+            started.append([thread.name for thread in set(threading.enumerate()) - before])
+            return super().listdir(path)
+
+    ledger = opened(files=Watched())
+    assert started == [[]]
+    assert ledger._sealing._thread is not None

@@ -178,9 +178,13 @@ def _keys(root: Path, trust: TrustStore | None) -> Iterator[Check]:
         except ConfigurationError as error:
             yield _failed(f"{name} key", error)
             continue
-        if trust is not None and trust.get(thumbprint, name) is None:
+        entry = None if trust is None else trust.get(thumbprint, name)
+        if trust is not None and entry is None:
             cure = "restore the pair from a copy, or start a new directory"
             yield Check(f"{name} key", "fail", "it is not the one in trust.json", cure)
+        elif entry is not None and (entry.revoked_since is not None or not entry.in_time(int(time.time()))):
+            state = "it is not valid now" if entry.revoked_since is None else "it is revoked"
+            yield Check(f"{name} key", "fail", state, f"agent-identity keys rotate --{name} {root}")
         else:
             yield Check(f"{name} key", "ok", "private to its owner")
 

@@ -5,11 +5,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, final
+from typing import Final, Literal, final, get_args
 
-from agent_identity.errors import ConfigurationError
+from agent_identity.enforcement.rotation import finish_rotation
+from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.evidence import DigestKeys, Ledger
-from agent_identity.identity import Clock, Ids, PublicKey, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity import Clock, Ids, PublicKey, Purpose, SigningKey, TrustedKey, TrustStore
 
 __all__ = ["Directory", "open_directory"]
 
@@ -72,6 +73,8 @@ def prepare(directory: str | os.PathLike[str], clock: Clock, ids: Ids) -> tuple[
         raise ConfigurationError(
             f"expected a directory for evidence that can be written, got {error.strerror}; choose another one"
         ) from None
+    for purpose in get_args(Purpose):
+        finish_rotation(root, purpose)
     issuer = _key(keys / "issuer.pem")
     recorder = _key(keys / "recorder.pem")
     return (
@@ -112,7 +115,7 @@ def _trust(path: Path, issuer: PublicKey, recorder: PublicKey, name: str) -> Tru
             if not path.exists():  # Otherwise another process was first, and its names are ours too.
                 raise
     trust = TrustStore.load(path)
-    needed: tuple[tuple[PublicKey, Literal["issuer", "recorder"]], ...] = ((issuer, "issuer"), (recorder, "recorder"))
+    needed: tuple[tuple[PublicKey, Purpose], ...] = ((issuer, "issuer"), (recorder, "recorder"))
     for key, purpose in needed:
         if trust.get(key.thumbprint, purpose) is None:
             raise ConfigurationError(
@@ -122,6 +125,24 @@ def _trust(path: Path, issuer: PublicKey, recorder: PublicKey, name: str) -> Tru
     if trust.issuer is None or trust.origin is None:
         raise ConfigurationError("expected 'issuer' and 'origin' in trust.json; restore them or start a new directory")
     return trust
+
+
+def check_keys(issuer: PublicKey, recorder: PublicKey, trust: TrustStore, now: int) -> None:
+    """Return if what the keys sign from now on will count.
+
+    Raises:
+        ConfigurationError: A key is revoked, or not in its time.
+    """
+    pairs: tuple[tuple[PublicKey, Purpose], ...] = ((issuer, "issuer"), (recorder, "recorder"))
+    for key, purpose in pairs:
+        try:
+            trust.find(key.thumbprint, purpose, at=now)
+        except TokenError as error:
+            state = "a revoked one" if error.code == "key_revoked" else "one that is not valid now"
+            raise ConfigurationError(
+                f"expected a valid {purpose} key, got {state}; run 'agent-identity keys rotate --{purpose} DIR' first",
+                code=error.code,
+            ) from None
 
 
 def open_directory(
@@ -136,11 +157,12 @@ def open_directory(
         sync: What an appended record survives: the death of the process, or power loss as well.
 
     Raises:
-        ConfigurationError: Keys, trust file or platform are unusable.
+        ConfigurationError: Keys, trust file or platform are unusable, or a key is revoked.
         EvidenceError: The ledger cannot be written.
     """
     refuse_clash()
     issuer, recorder, trust = prepare(directory, clock, ids)
+    check_keys(issuer.public_key, recorder.public_key, trust, clock.wall_ns() // 1_000_000_000)
     root = Path(directory)
     ledger = Ledger.open(root, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids, sync=sync)
     return Directory(issuer, recorder, trust, ledger, DigestKeys(root / "keys" / "digests.jsonl", sync=sync))

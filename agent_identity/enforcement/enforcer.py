@@ -13,7 +13,7 @@ from opentelemetry.trace import TracerProvider
 from agent_identity.authority import Scope, TaskRegistry
 from agent_identity.enforcement.action import Action
 from agent_identity.enforcement.ambience import Ambience
-from agent_identity.enforcement.directory import open_directory
+from agent_identity.enforcement.directory import check_keys, open_directory
 from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.opening import Opening, Tasks, check_delegate, check_parties, current_or_refuse
 from agent_identity.enforcement.point import Mode, Point, policy_claim
@@ -44,6 +44,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 DEFAULT_TTL: Final = timedelta(minutes=5)
+_NS: Final = 1_000_000_000
 _GUARDED: Final = "__agent_identity_guard__"
 _ENFORCERS: Final["weakref.WeakSet[Enforcer]"] = weakref.WeakSet()
 
@@ -94,8 +95,8 @@ class Enforcer:
         ids: Ids | None = None,
         new_key: Callable[[], Signer] = SigningKey.generate,
     ) -> None:
-        issuer_name = _check_parts(mode, sealing, issuer, recorder, trust)
         time = clock or SystemClock()
+        issuer_name = _check_parts(mode, sealing, issuer, recorder, trust, now=time.wall_ns() // _NS)
         self._point = Point(
             ledger=ledger,
             digests=digests,
@@ -374,7 +375,7 @@ class Enforcer:
             raise ConfigurationError("expected an open enforcer, got a closed one; open it again")
 
 
-def _check_parts(mode: str, sealing: str, issuer: Signer, recorder: Signer, trust: TrustStore) -> str:
+def _check_parts(mode: str, sealing: str, issuer: Signer, recorder: Signer, trust: TrustStore, *, now: int) -> str:
     """Check that the parts fit together and return the issuer's URI.
 
     Raises:
@@ -388,6 +389,7 @@ def _check_parts(mode: str, sealing: str, issuer: Signer, recorder: Signer, trus
         raise ConfigurationError("expected the issuer's URI and key in the trust store; add them to it")
     if trust.get(recorder.public_key.thumbprint, "recorder") is None:
         raise ConfigurationError("expected the recorder's key in the trust store; add it to it")
+    check_keys(issuer.public_key, recorder.public_key, trust, now)
     return trust.issuer
 
 

@@ -17,11 +17,12 @@ from agent_identity.identity.principals import (
 from agent_identity.identity.private_files import (
     create_private_file,
     create_public_file,
+    put_in_place,
     read_private_file,
     read_public_file,
     replace_public_file,
 )
-from agent_identity.identity.trust import Purpose, TrustedKey, TrustStore
+from agent_identity.identity.trust import Purpose, Takeover, TrustedKey, TrustStore
 
 __all__ = [
     "Agent",
@@ -37,6 +38,7 @@ __all__ = [
     "Signer",
     "SigningKey",
     "SystemClock",
+    "Takeover",
     "TrustStore",
     "TrustedKey",
     "agent_from_claim",
@@ -46,6 +48,7 @@ __all__ = [
     "create_private_file",
     "create_public_file",
     "principal_from_claim",
+    "put_in_place",
     "read_private_file",
     "read_public_file",
     "replace_public_file",

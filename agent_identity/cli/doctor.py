@@ -171,6 +171,10 @@ def _named(trust: TrustStore) -> Check:
 
 
 def _keys(root: Path, trust: TrustStore | None) -> Iterator[Check]:
+    if trust is not None and not any((root / "keys" / f"{name}.pem").exists() for name in get_args(Purpose)):
+        cure = "all is well if an agent-identity signer holds them; otherwise restore them from a copy"
+        yield Check("keys", "warn", "there are none in the directory", cure)
+        return
     for name in get_args(Purpose):
         path = root / "keys" / f"{name}.pem"
         try:

@@ -132,6 +132,7 @@ class Enforcer:
         tracer_provider: TracerProvider | None = None,
         sync: Literal["process", "disk"] = "process",
         sealing: Literal["background", "inline"] = "background",
+        signer: str | None = None,
         clock: Clock | None = None,
         ids: Ids | None = None,
     ) -> Self:
@@ -148,6 +149,8 @@ class Enforcer:
             tracer_provider: See :class:`Enforcer`.
             sync: ``"process"``: a record survives the death of the process; ``"disk"``: power loss too.
             sealing: See :class:`Enforcer`.
+            signer: ``"unix:PATH"``, the socket of an ``agent-identity signer`` that holds the keys in place of
+                the directory.
             clock: See :class:`Enforcer`.
             ids: See :class:`Enforcer`.
 
@@ -158,7 +161,7 @@ class Enforcer:
         """
         judge = RuleSet.load(policy) if isinstance(policy, str | os.PathLike) else policy
         time, source = clock or SystemClock(), ids or RandomIds()
-        found = open_directory(directory, clock=time, ids=source, sync=sync)
+        found = open_directory(directory, clock=time, ids=source, sync=sync, signer=signer)
         try:
             return cls(
                 issuer=found.issuer,

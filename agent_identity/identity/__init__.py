@@ -22,6 +22,7 @@ from agent_identity.identity.private_files import (
     read_public_file,
     replace_public_file,
 )
+from agent_identity.identity.socket_signer import SocketSigner
 from agent_identity.identity.trust import Purpose, Takeover, TrustedKey, TrustStore
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Service",
     "Signer",
     "SigningKey",
+    "SocketSigner",
     "SystemClock",
     "Takeover",
     "TrustStore",

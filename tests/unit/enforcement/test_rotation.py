@@ -161,6 +161,7 @@ def test_a_lock_that_cannot_be_taken_is_told(directory: Path) -> None:
 
 _CRASH = """
 import os, shutil, sys
+import agent_identity.identity.key_files, agent_identity.identity.trust_file
 from agent_identity.enforcement.rotation import rotate
 
 CALLS = ("link", "replace", "unlink", "fsync")

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -406,6 +406,62 @@ def test_ac_17_a_grant_that_is_dated_back_is_flagged(office: Office, age: int, c
     report = office.check()
     assert (report.exit_code, codes(report)) == (exit_code, {code})
     assert report.counts["chains_verified"] == 1
+
+
+def test_ac_17_grants_when_both_keys_are_stolen(office: Office) -> None:
+    """A record vouches for a grant only if something vouches for the record: the kept checkpoint, or the new key."""
+    recorder, since, kept = stolen(office)
+    for key in (office.key("issuer"), recorder):
+        office.revoke(key, since)
+    assert (office.check(kept).verdict, office.check(kept).counts["chains_verified"]) == ("verified", 1)
+    alone = office.check()
+    assert (alone.exit_code, codes(alone), alone.counts["chains_verified"]) == (2, {"key_revoked"}, 0)
+    assert alone.steps[5].status == "not_checked"
+    office.rotate()
+    office.clock.advance(60)
+    office.work()
+    assert office.check(kept).counts["chains_verified"] == 2
+
+
+def test_ac_17_grants_under_a_recorder_key_that_took_over(office: Office) -> None:
+    """Under a sound recorder that took over, a grant of a stolen issuer key counts as of the time it was noted."""
+    office.work()
+    old = office.key()
+    office.clock.advance(60)
+    office.rotate("recorder")
+    office.clock.advance(60)
+    office.work()
+    office.clock.advance(60)
+    office.revoke(office.key("issuer"), office.now)
+    office.revoke(old, office.now)
+    report = office.check()
+    assert (report.verdict, report.counts["chains_verified"]) == ("verified", 2)
+
+
+def test_ac_17_a_grant_out_of_its_keys_time_is_unknown(office: Office) -> None:
+    """The end of an issuer key holds for grants in the ledger as well."""
+    office.work()
+    trust = office.trust
+    ended = trust.with_keys((replace(trust.keys[0], not_after=office.now - 1), trust.keys[1]))
+    report = check(office.evidence, ended)
+    assert (report.exit_code, codes(report)) == (2, {"unknown_issuer"})
+
+
+def test_ac_17_spans_are_compared_with_a_ledger_in_doubt(office: Office, tmp_path: Path) -> None:
+    """Spans of a sound key beside a ledger whose older records are in doubt: it says so."""
+    office.work()
+    office.clock.advance(60)
+    office.revoke(office.key(), office.now)
+    office.rotate("recorder")
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with office.open(tracer_provider=provider) as enforcer:
+        office.task(enforcer)
+    path = tmp_path / "spans.jsonl"
+    path.write_text(_document(exporter), encoding="utf-8")
+    report = check(path, office.trust, ledger=office.evidence)
+    assert codes(report) == {"ledger_not_verified", "span_missing"}
+    assert report.counts["verified"] == 2
 
 
 @pytest.mark.parametrize("purpose", BOTH)

@@ -14,6 +14,7 @@ from __future__ import annotations  # So that an old Python gets as far as the m
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,12 @@ PYTHON = BIN / "python"
 LOCK = ROOT / "requirements" / "dev.lock"
 LOWEST = ROOT / "requirements" / "lowest.lock"
 STAMP = VENV / "made-from"
+DEBIAN = (  # A program that the tests start, and the package that has it.
+    ("softhsm2-util", "softhsm2"),
+    ("redis-server", "redis-server"),
+    ("initdb", "postgresql"),
+    ("postgres", "postgresql"),
+)
 
 
 def run(*command: str | Path) -> int:
@@ -83,6 +90,21 @@ def environment() -> None:
     STAMP.write_text(stamp, encoding="utf-8")
 
 
+def install_programs() -> None:
+    """Install what the tests start, where that is possible; tests of what is missing are skipped and say so."""
+    folders = [*map(str, Path("/usr/lib/postgresql").glob("*/bin")), "/usr/sbin", os.environ.get("PATH", os.defpath)]
+    lacking = [package for program, package in DEBIAN if not shutil.which(program, path=os.pathsep.join(folders))]
+    missing = list(dict.fromkeys(lacking))
+    if not missing or not shutil.which("apt-get") or os.geteuid() != 0:
+        return
+    print(f"Installing {', '.join(missing)} for the tests.", flush=True)
+    os.environ |= {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # No service is started: the tests do that.
+    quiet: list[str | Path] = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends"]
+    if run(*quiet, *missing) != 0:
+        run("apt-get", "update", "--quiet")
+        run(*quiet, *missing)
+
+
 def demo(arguments: list[str]) -> int:
     """Run the example."""
     environment()
@@ -92,6 +114,7 @@ def demo(arguments: list[str]) -> int:
 def test(arguments: list[str]) -> int:
     """Run the named sessions of noxfile.py, or those that CI runs."""
     environment()
+    install_programs()
     chosen = arguments if not arguments or arguments[0].startswith("-") else ["--session", *arguments]
     return run(PYTHON, "-m", "nox", *chosen)
 

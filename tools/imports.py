@@ -23,6 +23,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "opentelemetry": ("enforcement", "integrations"),
     "opentelemetry.proto": ("evidence",),
     "orjson": ("canonical", "evidence", "enforcement", "audit"),
+    "pkcs11": ("integrations.pkcs11",),
     # Where data from outside enters.
     "pydantic": ("identity.trust_file", "integrations"),
     "pytest": ("testing",),

@@ -5,6 +5,7 @@ from binascii import Error as Base64Error
 from collections.abc import Mapping
 from typing import Final, cast
 
+from agent_identity.audit.revocation import LATE, refuse_late
 from agent_identity.audit.shapes import RecordReader
 from agent_identity.errors import TokenError, VerificationError
 from agent_identity.evidence.envelope import Attestation
@@ -19,7 +20,9 @@ ATTESTATION: Final = "agent_identity.attestation."
 """How the names of the attributes begin that carry the signed record."""
 
 _NS: Final = 1_000_000_000
-_CODES: Final = frozenset({"unknown_payload_type", "bad_signature", "unknown_key", "key_not_valid_then"})
+_CODES: Final = frozenset(
+    {"unknown_payload_type", "bad_signature", "unknown_key", "key_not_valid_then", "key_revoked", LATE}
+)
 
 
 def open_record(
@@ -34,7 +37,8 @@ def open_record(
 
     Raises:
         VerificationError: With code ``bad_attestation``, ``truncated``, ``unknown_payload_type``,
-            ``unknown_key``, ``bad_signature``, ``key_not_valid_then`` or ``malformed_record``.
+            ``unknown_key``, ``bad_signature``, ``key_not_valid_then``, ``key_revoked``,
+            ``signed_after_revocation`` or ``malformed_record``.
     """
     used: list[str] = []
 
@@ -52,7 +56,9 @@ def open_record(
         body = Attestation.from_attributes(attributes).open(lookup)
         record = _parse(body, reader)
         times = cast("dict[str, str]", record["time"])
-        trust.find(used[0], "recorder", at=int(times.get("end", times["start"])) // _NS)
+        at = int(times.get("end", times["start"])) // _NS
+        refuse_late(trust, used[0], "recorder", at)
+        trust.find(used[0], "recorder", at=at)
     except (VerificationError, TokenError) as error:
         raise _explained(error, attributes) from None
     return record, body

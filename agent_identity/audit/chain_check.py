@@ -10,9 +10,10 @@ from typing import Final, cast, final
 import orjson
 
 from agent_identity.audit.findings import Findings, Place, counted
+from agent_identity.audit.revocation import LATE, REVOKED
 from agent_identity.authority import MAX_TTL, SKEW, Chain, Grant, token_hash, verify_chain
 from agent_identity.errors import AttenuationError, TokenError
-from agent_identity.identity import PublicKey, TrustStore
+from agent_identity.identity import PublicKey, TrustedKey, TrustStore
 
 __all__ = ["Delegations", "Use"]
 
@@ -34,6 +35,7 @@ class Use:
         grants: The hashes of the chain, in the bytes of the records.
         task_facts: Expiry and id of the task, in the bytes of the records.
         place: Its first record.
+        seen_ns: When that was made, in nanoseconds since the Unix epoch.
         intents: The number of intents under it.
         outcomes: The number of outcomes under it.
         stated_intents: The number of intents that the ends of the task state.
@@ -58,6 +60,7 @@ class Use:
         "parties",
         "place",
         "principal",
+        "seen_ns",
         "stated_intents",
         "stated_outcomes",
         "task",
@@ -74,6 +77,8 @@ class Use:
         self.grants = tuple(link["grant"].encode() for link in self.chain)
         self.task_facts = (self.task.get("expires", "").encode(), self.task["id"].encode())
         self.place = place
+        times = cast("dict[str, str]", record["time"])
+        self.seen_ns = int(times.get("end", times["start"]))
         self.tools: dict[str, Place] = {}
         self.first_ns = self.last_ns = -1
         self.first: Callable[[], Place] = lambda: place
@@ -184,11 +189,12 @@ class Delegations:
             )
         return use
 
-    def settle(self, *, absent: str | None) -> None:
+    def settle(self, *, absent: str | None, proved: Callable[[Place], bool] = lambda _: True) -> None:
         """Judge every chain, now that all is read.
 
         Args:
             absent: Why a grant may be missing without a contradiction, or ``None`` if none may.
+            proved: Returns whether the record at a place is proved to be what it says, its time included.
         """
         judged = unjudged = 0
         for use in self._uses.values():
@@ -197,7 +203,7 @@ class Delegations:
                 unjudged += 1
                 self._report_missing(use, absent)
             elif self._trust is not None:
-                judged += self._judge(use, self._trust)
+                judged += self._judge(use, self._trust, proved)
         self._findings.counts["chains_verified"] = judged
         self._findings.counts["chains_not_checked"] = unjudged
         if self._trust is None:
@@ -227,12 +233,15 @@ class Delegations:
         else:
             self._findings.add(self._step, "chain_not_checked", f"the chain was not checked: {absent}", use.place)
 
-    def _judge(self, use: Use, trust: TrustStore) -> bool:
+    def _judge(self, use: Use, trust: TrustStore, proved: Callable[[Place], bool]) -> bool:
         """Verify the chain of a use and what was done under it; return whether the chain holds."""
         try:
-            chain = _verify([self._tokens[link["grant"]] for link in use.chain], trust)
+            chain, issuer = _verify([self._tokens[link["grant"]] for link in use.chain], trust)
+            _refuse_revoked(chain, issuer, use, proved)
         except (TokenError, AttenuationError) as error:
-            code = "unknown_issuer" if error.code in _UNTRUSTED else "bad_grant"
+            code = (
+                error.code if error.code in REVOKED else "unknown_issuer" if error.code in _UNTRUSTED else "bad_grant"
+            )
             self._findings.add(self._step, code, f"the chain does not verify ({error.code}): {error}", use.place)
             return False
         if not _names(chain, use):
@@ -261,21 +270,38 @@ def _without_purpose(record: Mapping[str, object]) -> dict[str, str]:
     return {name: fact for name, fact in task.items() if name != "purpose"} if "purpose" in task else task
 
 
-def _verify(tokens: Sequence[str], trust: TrustStore) -> Chain:
+def _verify(tokens: Sequence[str], trust: TrustStore) -> tuple[Chain, TrustedKey]:
     """Verify a chain as of the time of its root; how long grants may live was for the enforcement point to say."""
-    used: list[str] = []
+    used: list[TrustedKey] = []
 
     def anchor(thumbprint: str) -> PublicKey:
-        used.append(thumbprint)
         trusted = trust.get(thumbprint, "issuer")
         if trusted is None:
             raise TokenError("expected a trusted issuer key, got another; add it to the trust file", code="unknown_key")
+        used.append(trusted)
         return trusted.key
 
     chain = verify_chain(tokens, anchors=anchor, issuer=None, now=None, max_lifetime=MAX_TTL)
-    trust.check_issuer(used[0], chain.root.issuer)
-    trust.find(used[0], "issuer", at=chain.root.issued_at)
-    return chain
+    trust.check_issuer(used[0].key.thumbprint, chain.root.issuer)
+    if not used[0].in_time(chain.root.issued_at):
+        raise TokenError("expected a grant from the time in which the issuer key is valid", code="key_not_valid_then")
+    return chain, used[0]
+
+
+def _refuse_revoked(chain: Chain, issuer: TrustedKey, use: Use, proved: Callable[[Place], bool]) -> None:
+    """Refuse a grant that whoever has a revoked key may have made; a record from before shows that it is older.
+
+    Raises:
+        TokenError: Nothing shows that (``key_revoked``), or the grant says itself that it is younger.
+    """
+    since = issuer.revoked_since
+    if since is None or (use.seen_ns < since * _NS and chain.root.issued_at < since and proved(use.place)):
+        return
+    if chain.root.issued_at >= since:
+        raise TokenError("expected a grant from before the issuer key was revoked, got a later one", code=LATE)
+    raise TokenError(
+        "expected proof that the grant is older than the revocation of the issuer key, got none", code="key_revoked"
+    )
 
 
 def _names(chain: Chain, use: Use) -> bool:

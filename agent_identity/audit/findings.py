@@ -34,6 +34,8 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "no_checkpoint": "cannot_tell",
         "unknown_key": "cannot_tell",
         "key_not_valid_then": "cannot_tell",
+        "key_revoked": "cannot_tell",
+        "signed_after_revocation": "contradicted",
         "bad_checkpoint": "contradicted",
         "bad_signature": "contradicted",
         "wrong_origin": "contradicted",

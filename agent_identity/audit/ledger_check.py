@@ -1,12 +1,13 @@
 """Verifying an evidence directory: one signature proves every record up to the last seal."""
 
 from collections.abc import Callable, Mapping
-from typing import Final, TypeAlias, final
+from typing import Final, TypeAlias, cast, final
 
 from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.findings import Findings, Place, counted
-from agent_identity.audit.log_check import SignedLog, check_log
+from agent_identity.audit.log_check import Heads, SignedLog, check_log
+from agent_identity.audit.revocation import Doubts
 from agent_identity.audit.stream_check import StreamCheck, Visit
 from agent_identity.evidence.streams import LedgerReader
 from agent_identity.identity import TrustedKey, TrustStore
@@ -91,7 +92,9 @@ class LedgerCheck:
         streams: dict[str, StreamCheck] = {}
         done = 0
         for name in names:
-            streams[name] = stream = StreamCheck(name, log.heads.get(name), findings, self._calls, visit)
+            heads = log.heads.get(name)
+            shown_to = _doubting(log.doubts, heads, visit)
+            streams[name] = stream = StreamCheck(name, heads, findings, self._calls, shown_to)
             done = self._read(stream, done, total, progress)
         missing = log.heads.keys() - streams.keys()
         self._conclude(log, streams, missing)
@@ -121,23 +124,32 @@ class LedgerCheck:
             return
         sealed = sum(stream.sealed for stream in streams.values())
         detail = f"{sealed:,} of {counted(records, 'record')} in {counted(len(streams), 'stream')}"
+        if log.proved and not missing and not any(stream.committed for stream in streams.values()):
+            message = f"expected records that the log commits to, got {records:,} that it does not know yet"
+            findings.add(_HEADS, "nothing_to_verify", f"{message}; nothing proves them")
         if log.proved:
-            if not any(stream.committed for stream in streams.values()) and not missing:
-                message = f"expected records that the log commits to, got {records:,} that it does not know yet"
-                findings.add(_HEADS, "nothing_to_verify", f"{message}; nothing proves them")
             findings.done(_HEADS, detail)
         else:
             findings.skip(_HEADS, f"{detail} fit the log, but no trusted signature proves the log")
         findings.done(_RECORDS, counted(records, "record"))
         self._calls.finish()
-        self._delegations.settle(absent="a stream is missing" if missing else None)
+        self._conclude_doubts(log)
+        self._delegations.settle(absent="a stream is missing" if missing else None, proved=_proof(log))
         findings.skip(_ARGUMENTS, "the ledger holds keyed digests of them")
         self._check_key_times(log.signers, max((stream.latest_ns for stream in streams.values()), default=0))
+
+    def _conclude_doubts(self, log: SignedLog) -> None:
+        if log.doubts is None:
+            return
+        log.doubts.conclude(self._findings)
+        if log.proved:
+            message = "a recorder key is revoked, and what it signed is shown to be older, or replaced"
+            self._findings.done(_TRUST, message)
 
     def _check_key_times(self, signers: tuple[TrustedKey, ...], latest_ns: int) -> None:
         """Check that a key signed which was valid at the time of the latest record under it."""
         at = latest_ns // _NS
-        if latest_ns and signers and not any(_valid(key, at) for key in signers):
+        if latest_ns and signers and not any(key.in_time(at) for key in signers):
             message = "expected a checkpoint by a key that was valid at the time of its records, got another one"
             self._findings.add(_TRUST, "key_not_valid_then", message)
 
@@ -147,7 +159,7 @@ class LedgerCheck:
         sealed = sum(stream.sealed for stream in streams.values())
         counts["records"] = records
         counts["streams"] = len(streams)
-        counts["verified"] = sealed if log.proved else 0
+        counts["verified"] = max(0, sealed - (log.doubts.records if log.doubts else 0)) if log.proved else 0
         counts["unsealed"] = sum(max(0, stream.lines - stream.committed) for stream in streams.values())
         counts["recovered"] = len(self._calls.recovered)
 
@@ -197,6 +209,27 @@ class LedgerCheck:
         )
 
 
-def _valid(key: TrustedKey, at: int) -> bool:
-    """Return whether the key was valid at a time in Unix seconds."""
-    return (key.not_before is None or key.not_before <= at) and (key.not_after is None or at <= key.not_after)
+def _doubting(doubts: Doubts | None, heads: Heads | None, visit: Visit | None) -> Visit | None:
+    """Return what is to be shown each record of a stream."""
+    if doubts is None:
+        return visit
+    sealed = 0 if heads is None else heads.last_size
+
+    def both(record: Mapping[str, object], leaf: bytes) -> None:
+        if int(cast("dict[str, str]", record["stream"])["seq"]) <= sealed:
+            doubts.visit(record)
+        if visit is not None:
+            visit(record, leaf)
+
+    return both
+
+
+def _proof(log: SignedLog) -> Callable[[Place], bool]:
+    """Return what tells whether the record at a place is what the log proves, and no revoked key alone."""
+
+    def proved(place: Place) -> bool:
+        heads = log.heads.get(place.stream or "")
+        sealed = log.proved and heads is not None and (place.seq or 0) <= heads.last_size
+        return sealed and (log.doubts is None or log.doubts.proved(place))
+
+    return proved

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias, final
 
 from agent_identity.audit.findings import Findings, Place, counted
+from agent_identity.audit.revocation import Doubts, Reach, reach_of, taken_over
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.checkpoint import Checkpoint, open_note
 from agent_identity.evidence.log import Head, loss_entry, unverified_checkpoint
@@ -60,11 +61,13 @@ class SignedLog:
         heads: The heads of each stream that the checkpoint covers.
         proved: Whether a trusted key signed the checkpoint and the log is the one it commits to.
         signers: The trusted keys that signed.
+        doubts: Takes the records, if a recorder key is revoked.
     """
 
     heads: Mapping[str, Heads]
     proved: bool
     signers: tuple[TrustedKey, ...]
+    doubts: Doubts | None
 
 
 def check_log(
@@ -74,7 +77,8 @@ def check_log(
 
     1. The checkpoint is signed by a trusted recorder key and names the trusted origin (C2SP signed-note).
     2. The entries of the log re-derive its root (RFC 6962 §2.1); what follows is not sealed. A checkpoint
-       that was kept elsewhere is one that this log went through.
+       that was kept elsewhere is one that this log went through, and so are the states of the log that the
+       trust file names.
 
     Args:
         reader: The ledger.
@@ -91,18 +95,31 @@ def check_log(
     else:
         opened = _open_checkpoint(note, trust, findings, "the checkpoint of the ledger")
     checkpoint, signers = opened
-    anchors = [] if checkpoint is None else [checkpoint]
-    if earlier is not None:
-        kept, kept_by = _open_checkpoint(earlier, trust, findings, "the checkpoint kept elsewhere")
-        if kept is not None and kept_by:
-            anchors.append(kept)
-    if checkpoint is not None and signers:
-        key = "the recorder key beside the ledger" if findings.trust == "self-asserted" else "a trusted recorder key"
-        findings.done(_TRUST, f"signed by {key} for the origin {checkpoint.origin}")
-    heads, derived = _derive(reader, checkpoint, anchors, findings)
+    anchors = [] if checkpoint is None else [checkpoint, *taken_over(trust, checkpoint.origin)]
+    kept, kept_by = _open_kept(earlier, trust, findings)
+    if kept is not None and kept_by:
+        anchors.append(kept)
+    reach = None if trust is None else reach_of(trust, signers, kept.size if kept else 0, kept_by)
+    if checkpoint is not None and signers and reach is None:
+        _accept(checkpoint, findings)
+    log = _derive(reader, checkpoint, anchors, findings, reach)
     if checkpoint is None:
         findings.skip(_LOG, "there is no checkpoint to compare with")
-    return SignedLog(heads, derived and bool(signers), signers)
+    doubts = None if reach is None else Doubts(reach, log.shown, None if reach.sound is None else log.before)
+    return SignedLog(log.heads, log.whole and checkpoint is not None and bool(signers), signers, doubts)
+
+
+def _accept(checkpoint: Checkpoint, findings: Findings) -> None:
+    key = "the recorder key beside the ledger" if findings.trust == "self-asserted" else "a trusted recorder key"
+    findings.done(_TRUST, f"signed by {key} for the origin {checkpoint.origin}")
+
+
+def _open_kept(
+    earlier: bytes | None, trust: TrustStore | None, findings: Findings
+) -> tuple[Checkpoint | None, tuple[TrustedKey, ...]]:
+    if earlier is None:
+        return None, ()
+    return _open_checkpoint(earlier, trust, findings, "the checkpoint kept elsewhere")
 
 
 def _open_checkpoint(note: bytes | None, trust: TrustStore | None, findings: Findings, what: str) -> _Opened:
@@ -145,8 +162,13 @@ def _other_log(trust: TrustStore, checkpoint: Checkpoint) -> str:
 class _Derivation:
     """The log as far as it was read."""
 
-    def __init__(self, checkpoint: Checkpoint | None, anchors: list[Checkpoint], findings: Findings) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint | None, anchors: list[Checkpoint], findings: Findings, reach: Reach | None
+    ) -> None:
         self.heads: dict[str, Heads] = {}
+        self.shown: Mapping[str, int] = {}
+        self.before: Mapping[str, int] = {}
+        self._reach = reach
         self.tree = CompactRange()
         self.whole = True
         self.ahead = False
@@ -162,6 +184,14 @@ class _Derivation:
             else:
                 self._look_ahead(entry)
         self.compare()
+        if self._reach is not None:
+            self._mark(self._reach)
+
+    def _mark(self, reach: Reach) -> None:
+        if self.tree.size == reach.shown:
+            self.shown = {stream: heads.last_size for stream, heads in self.heads.items()}
+        if self.tree.size == reach.sound:
+            self.before = {stream: heads.last_size for stream, heads in self.heads.items()}
 
     def _keep(self, entry: bytes, line: int, origin: str) -> None:
         place = Place(line=line)
@@ -224,9 +254,13 @@ class _Derivation:
 
 
 def _derive(
-    reader: LedgerReader, checkpoint: Checkpoint | None, anchors: list[Checkpoint], findings: Findings
-) -> tuple[Mapping[str, Heads], bool]:
-    log = _Derivation(checkpoint, anchors, findings)
+    reader: LedgerReader,
+    checkpoint: Checkpoint | None,
+    anchors: list[Checkpoint],
+    findings: Findings,
+    reach: Reach | None,
+) -> _Derivation:
+    log = _Derivation(checkpoint, anchors, findings, reach)
     log.compare()  # An empty log has a root as well.
     number = 0
     for number, line in enumerate(reader.log_entries(), 1):
@@ -255,4 +289,4 @@ def _derive(
         findings.add(_LOG, "log_ahead", message)
     if checkpoint is not None:
         findings.done(_LOG, counted(covered, "entry"))
-    return log.heads, log.whole and checkpoint is not None
+    return log

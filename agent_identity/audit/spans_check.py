@@ -37,6 +37,7 @@ _JWS: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]{86}", re.ASCII)
 _PAYLOAD: Final = ATTESTATION + "payload"
 _NAMED: Final = 5  # Attributes that a message names.
 _TICK: Final = 256  # Spans between two reports of progress; some 50 ms.
+_UNKNOWN: Final = frozenset({"unknown_key", "key_not_valid_then", "key_revoked"})
 _STEP_OF: Final[Mapping[str, int]] = {"malformed_record": _FORM}
 _LONGEST: Final = 128  # Characters of a foreign name in a message.
 _OF_OURS: Final = MIRRORED.keys() | {ATTESTATION + part.name for part in fields(Attestation)} | {_GRANT}
@@ -156,7 +157,7 @@ class SpansCheck:
             step = _STEP_OF.get(error.code, _SIGNED)
             code = error.code
             self._findings.add(step, code, str(error), place)
-            counts["unknown_key" if code in {"unknown_key", "key_not_valid_then"} else "contradicted"] += 1
+            counts["unknown_key" if code in _UNKNOWN else "contradicted"] += 1
             return None
         return self._judge(span, record, leaf_hash(body))
 

@@ -79,6 +79,7 @@ from agent_identity.authority.revocations import (
     RevocationStatus,
     RevokedKind,
     read_revocations,
+    trusted_revocations,
 )
 from agent_identity.authority.scope import Scope
 from agent_identity.authority.sqlite_state import SqliteState
@@ -178,6 +179,7 @@ __all__ = [
     "sign_compact",
     "sign_jwt",
     "token_hash",
+    "trusted_revocations",
     "verify_chain",
     "verify_compact",
     "verify_proof",

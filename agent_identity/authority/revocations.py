@@ -16,7 +16,7 @@ from agent_identity.authority.grants import MAX_TTL, Chain
 from agent_identity.authority.tokens import parse_compact, sign_compact
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
-from agent_identity.identity import PublicKey, Signer, check_id
+from agent_identity.identity import PublicKey, Signer, TrustedKey, TrustStore, check_id
 
 __all__ = [
     "EVERYTHING",
@@ -27,6 +27,7 @@ __all__ = [
     "RevocationStatus",
     "RevokedKind",
     "read_revocations",
+    "trusted_revocations",
 ]
 
 REVOCATIONS_TYPE: Final = "agent-revocations+jwt"
@@ -247,6 +248,37 @@ def read_revocations(data: bytes, *, anchors: Callable[[str], PublicKey], issuer
         return RevocationList(cast("int", claims["version"]), cast("int", claims["iat"]), tuple(map(_entry, entries)))
     except (TypeError, ValueError) as error:
         raise _bad(str(error)) from None
+
+
+def trusted_revocations(data: bytes, trust: TrustStore, *, of_revoked_keys: bool = False) -> RevocationList:
+    """Return a signed list after verifying it against a trust store.
+
+    The key must be the issuer's, be valid at the time of the list, and not be revoked: whoever stole a key could
+    date an empty list at will.
+
+    Args:
+        data: What :meth:`RevocationList.sign` returned.
+        trust: Whom to trust.
+        of_revoked_keys: Read lists by revoked keys as well, to look at what they say and sign it again.
+
+    Raises:
+        TokenError: As for :func:`read_revocations`; also ``key_revoked`` and ``key_not_valid_then``.
+    """
+    used: list[TrustedKey] = []
+
+    def anchor(thumbprint: str) -> PublicKey:
+        trusted = trust.get(thumbprint, "issuer")
+        if trusted is None:
+            raise TokenError("expected revocations signed by a trusted issuer key, got another", code="unknown_key")
+        if trusted.revoked_since is not None and not of_revoked_keys:
+            raise TokenError("expected revocations signed by a key that is not revoked itself", code="key_revoked")
+        used.append(trusted)
+        return trusted.key
+
+    listed = read_revocations(data, anchors=anchor, issuer=trust.issuer)
+    if not used[0].in_time(listed.issued_at):
+        raise TokenError("expected revocations from the time in which their key is valid", code="key_not_valid_then")
+    return listed
 
 
 def _entry(claim: JSON) -> Revocation:

@@ -180,6 +180,10 @@ def _named(trust: TrustStore) -> Check:
 
 
 def _keys(root: Path, trust: TrustStore | None) -> Iterator[Check]:
+    if trust is not None and not any((root / "keys" / f"{name}.pem").exists() for name in get_args(Purpose)):
+        cure = "all is well if an agent-identity signer holds them; otherwise restore them from a copy"
+        yield Check("keys", "warn", "there are none in the directory", cure)
+        return
     for name in get_args(Purpose):
         path = root / "keys" / f"{name}.pem"
         try:
@@ -187,9 +191,13 @@ def _keys(root: Path, trust: TrustStore | None) -> Iterator[Check]:
         except ConfigurationError as error:
             yield _failed(f"{name} key", error)
             continue
-        if trust is not None and trust.get(thumbprint, name) is None:
+        entry = None if trust is None else trust.get(thumbprint, name)
+        if trust is not None and entry is None:
             cure = "restore the pair from a copy, or start a new directory"
             yield Check(f"{name} key", "fail", "it is not the one in trust.json", cure)
+        elif entry is not None and (entry.revoked_since is not None or not entry.in_time(int(time.time()))):
+            state = "it is not valid now" if entry.revoked_since is None else "it is revoked"
+            yield Check(f"{name} key", "fail", state, f"agent-identity keys rotate --{name} {root}")
         else:
             yield Check(f"{name} key", "ok", "private to its owner")
 

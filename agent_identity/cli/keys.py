@@ -1,24 +1,32 @@
-"""``agent-identity keys``: make keys, and show the public part of them."""
+"""``agent-identity keys``: make, exchange and revoke keys, and show the public part of them."""
 
 import argparse
 import json
+import re
 import sys
+import time
+from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal import clean, columns, moment, table
+from agent_identity.enforcement.rotation import revoke, rotate
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import SigningKey, TrustStore
+from agent_identity.identity import Purpose, SigningKey, TrustedKey, TrustStore
 
 __all__ = ["register"]
 
 _YEAR_9999: Final = 253_402_300_799
+_DURATION: Final = re.compile(r"([0-9]{1,9})([smhd])")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def register(commands: Commands) -> None:
     """Add the command."""
-    command = commands.add_parser("keys", help="make and list keys", description="Make and list keys.")
+    command = commands.add_parser(
+        "keys", help="make, list, exchange and revoke keys", description="Make, list, exchange and revoke keys."
+    )
     actions = command.add_subparsers(dest="action", metavar="ACTION", required=True)
     text = "make a private key file (mode 0600); never overwrites one"
     new = actions.add_parser("new", help=text, description=f"{text[0].upper()}{text[1:]}.")
@@ -33,6 +41,50 @@ def register(commands: Commands) -> None:
     public = actions.add_parser("public", help=text, description=f"{text[0].upper()}{text[1:]}.")
     public.add_argument("path", metavar="FILE", help="the private key file")
     public.set_defaults(run=run_public)
+    _register_rotate(actions)
+    _register_revoke(actions)
+
+
+def _register_rotate(actions: Commands) -> None:
+    rotating = actions.add_parser(
+        "rotate",
+        help="exchange the keys of a directory, with overlap",
+        description="Make new keys, announce them in trust.json, and remove the old private keys. Processes that have "
+        "the directory open use the old keys until they open it again; that, and the grants they made, must be over "
+        "when the overlap ends. Then give the new trust.json to whoever verifies.",
+    )
+    which = rotating.add_mutually_exclusive_group(required=True)
+    for purpose in get_args(Purpose):
+        text = f"exchange the {purpose} key"
+        which.add_argument(f"--{purpose}", dest="purposes", action="store_const", const=(purpose,), help=text)
+    which.add_argument(
+        "--all", dest="purposes", action="store_const", const=get_args(Purpose), help="exchange both keys"
+    )
+    rotating.add_argument("path", metavar="DIR", help="the directory of the enforcer")
+    rotating.add_argument(
+        "--overlap", metavar="TIME", default="7d", help="how long the old keys count on, as 30m, 24h or 7d (default)"
+    )
+    rotating.add_argument("--evidence", metavar="DIR", help="the directory of the log, if the keys live in another one")
+    rotating.set_defaults(run=run_rotate)
+
+
+def _register_revoke(actions: Commands) -> None:
+    revoking = actions.add_parser(
+        "revoke",
+        help="say since when others may have a private key",
+        description="Say in a trust file since when others may have had a private key. From then on no signature of "
+        "the key proves anything by itself: verification needs a checkpoint from before, kept elsewhere. The key of a "
+        "directory in use has to be exchanged as well. Give the new trust.json to whoever verifies.",
+    )
+    revoking.add_argument("path", metavar="DIR_OR_FILE", help="the directory of the enforcer, or a trust file")
+    revoking.add_argument(
+        "key", metavar="THUMBPRINT", help="the key, as 'keys list' shows it; after -- if it begins so"
+    )
+    revoking.add_argument(
+        "--since", metavar="TIME", required=True, help="since when, as 2026-11-24T09:30:00Z or in Unix seconds"
+    )
+    revoking.add_argument("--reason", metavar="TEXT", help="why, for people")
+    revoking.set_defaults(run=run_revoke)
 
 
 def run_new(chosen: argparse.Namespace) -> int:
@@ -64,10 +116,68 @@ def run_list(chosen: argparse.Namespace) -> int:
         print(trust.to_json().decode(), end="")
         return 0
     print(f"issuer  {clean(trust.issuer or 'not named')}\nlog     {clean(trust.origin or 'not pinned')}\n")
-    rows = [("PURPOSE", "KEY", "VALID FROM", "VALID UNTIL")]
-    rows += [(key.purpose, key.key.thumbprint, _time(key.not_before), _time(key.not_after)) for key in trust.keys]
+    rows: list[tuple[str, ...]] = [("PURPOSE", "KEY", "VALID FROM", "VALID UNTIL", "REVOKED SINCE")]
+    rows += [_row(key) for key in trust.keys]
+    if not any(key.revoked_since is not None for key in trust.keys):
+        rows = [row[:-1] for row in rows]
     print("\n".join(table(rows, indent="", room=columns(sys.stdout))))
     return 0
+
+
+def _row(key: TrustedKey) -> tuple[str, ...]:
+    return key.purpose, key.key.thumbprint, _time(key.not_before), _time(key.not_after), _doubt(key)
+
+
+def run_rotate(chosen: argparse.Namespace) -> int:
+    """Exchange keys of a directory."""
+    now, overlap = int(time.time()), _duration(chosen.overlap)
+    for one in rotate(chosen.path, chosen.purposes, now=now, overlap=overlap, evidence=chosen.evidence):
+        print(one.new.purpose)
+        print(f"  new key  {one.new.key.thumbprint}  from {_time(one.new.not_before)}")
+        print(f"  old key  {one.old.key.thumbprint}  until {_time(one.old.not_after)}")
+    print("\nOpen the directory again in processes that have it open, before the old keys end.")
+    print(f"Give {clean(chosen.path)}/trust.json to whoever verifies.")
+    return 0
+
+
+def run_revoke(chosen: argparse.Namespace) -> int:
+    """Revoke a key of a trust file."""
+    since = _moment(chosen.since)
+    if since > time.time():
+        raise ConfigurationError("expected a time that is over, got one in the future; take the earliest you suspect")
+    for entry in revoke(chosen.path, chosen.key, since=since, reason=chosen.reason):
+        print(f"{entry.purpose} key {entry.key.thumbprint} is revoked since {_time(entry.revoked_since)}")
+    print("\nWhat it signed counts only as far as a checkpoint from before covers it: 'verify --checkpoint FILE'.")
+    print("Exchange it where it is in use ('keys rotate'), and give the trust file to whoever verifies.")
+    return 0
+
+
+def _duration(text: str) -> int:
+    found = _DURATION.fullmatch(text)
+    if not found:
+        raise ConfigurationError(f"expected a time such as 30m, 24h or 7d, got {text!r}")
+    return int(found[1]) * _SECONDS[found[2]]
+
+
+def _moment(text: str) -> int:
+    """Return a moment in Unix seconds, rounded down, so that nothing in doubt is left out."""
+    if text.isascii() and text.isdigit() and len(text) <= 12:
+        return int(text)
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        read = None
+    if read is None or read.tzinfo is None:
+        raise ConfigurationError(
+            f"expected a time with its zone, such as 2026-11-24T09:30:00Z, or Unix seconds, got {text!r}"
+        )
+    return int(read.timestamp() // 1)
+
+
+def _doubt(key: TrustedKey) -> str:
+    if key.revoked_since is None:
+        return ""
+    return _time(key.revoked_since) + (f" ({clean(key.reason)})" if key.reason else "")
 
 
 def _time(seconds: int | None) -> str:

@@ -43,6 +43,8 @@ def register(commands: Commands) -> None:
     command.add_argument("directory", metavar="DIR", help="the directory of the enforcer")
     command.add_argument("--export", metavar="FILE", help="write the signed list to a file")
     command.add_argument("--adopt", metavar="FILE", help="take a signed list from elsewhere, if it is newer")
+    text = "sign the list anew, after the key that signed it was revoked; shows what it signs"
+    command.add_argument("--sign-again", action="store_true", help=text)
     command.add_argument("--json", action="store_true", help="print JSON for machines")
     command.set_defaults(run=run_list)
 
@@ -84,6 +86,8 @@ def run_reinstate(chosen: argparse.Namespace) -> int:
 def run_list(chosen: argparse.Namespace) -> int:
     """List what is revoked."""
     with _opened(chosen.directory) as enforcer:
+        if chosen.sign_again:
+            enforcer.revocations.sign_again()
         if chosen.adopt:
             enforcer.revocations.adopt(Path(chosen.adopt).read_bytes())
         if chosen.export:

@@ -3,17 +3,16 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from agent_identity.audit import Story, story
-from agent_identity.authority import DirectoryState, RevocationList, read_revocations
+from agent_identity.authority import DirectoryState, RevocationList, trusted_revocations
 from agent_identity.cli.command import Commands
 from agent_identity.cli.sources import named
 from agent_identity.cli.terminal import Style, clean, columns, moment, table
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import PublicKey, SystemClock, TrustStore
+from agent_identity.identity import SystemClock, TrustStore
 
 __all__ = ["register"]
 
@@ -113,9 +112,4 @@ def _revocations(directory: Path) -> RevocationList:
         state.close()
     if kept is None:
         return RevocationList()
-    return read_revocations(kept[1], anchors=_anchor(trust), issuer=trust.issuer)
-
-
-def _anchor(trust: TrustStore) -> Callable[[str], PublicKey]:
-    now = SystemClock().wall_ns() // 1_000_000_000
-    return lambda thumbprint: trust.find(thumbprint, "issuer", at=now)
+    return trusted_revocations(kept[1], trust)

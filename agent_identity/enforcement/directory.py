@@ -6,12 +6,24 @@ import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, final
+from typing import Final, Literal, final, get_args
 
 from agent_identity.authority import DirectoryState
-from agent_identity.errors import ConfigurationError
+from agent_identity.enforcement.rotation import finish_rotation
+from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.evidence import DigestKeys, Ledger
-from agent_identity.identity import Clock, Ids, PublicKey, SigningKey, TrustedKey, TrustStore, check_path
+from agent_identity.identity import (
+    Clock,
+    Ids,
+    PublicKey,
+    Purpose,
+    Signer,
+    SigningKey,
+    SocketSigner,
+    TrustedKey,
+    TrustStore,
+    check_path,
+)
 
 __all__ = ["Directory", "open_directory"]
 
@@ -33,8 +45,8 @@ class Directory:
         state: What its processes share.
     """
 
-    issuer: SigningKey
-    recorder: SigningKey
+    issuer: Signer
+    recorder: Signer
     trust: TrustStore
     ledger: Ledger
     digests: DigestKeys
@@ -80,15 +92,12 @@ def prepare(directory: str | os.PathLike[str], clock: Clock, ids: Ids) -> tuple[
     """
     check_path(directory)
     root = Path(directory)
-    keys = root / "keys"
-    try:
-        keys.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"expected a directory for evidence that can be written, got {error.strerror}; choose another one"
-        ) from None
-    issuer = _key(keys / "issuer.pem")
-    recorder = _key(keys / "recorder.pem")
+    keys = _folder_of_keys(root)
+    for purpose in get_args(Purpose):
+        finish_rotation(root, purpose)
+    begun = (root / "trust.json").exists()  # Made after the keys, so looked for before them.
+    issuer = _key(keys / "issuer.pem", begun=begun)
+    recorder = _key(keys / "recorder.pem", begun=begun)
     return (
         issuer,
         recorder,
@@ -96,7 +105,67 @@ def prepare(directory: str | os.PathLike[str], clock: Clock, ids: Ids) -> tuple[
     )
 
 
-def _key(path: Path) -> SigningKey:
+def _folder_of_keys(root: Path) -> Path:
+    keys = root / "keys"
+    try:
+        keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"expected a directory for evidence that can be written, got {error.strerror}; choose another one"
+        ) from None
+    return keys
+
+
+def connect(directory: str | os.PathLike[str], signer: str) -> tuple[Signer, Signer, TrustStore]:
+    """Prepare a directory whose keys a signer holds; its ``trust.json`` is a copy of the signer's.
+
+    Raises:
+        ConfigurationError: The signer cannot be reached or is that of another directory, there are private keys
+            beside it, or something there is unusable.
+    """
+    scheme, _, path = signer.partition(":")
+    if scheme != "unix" or not path:
+        raise ConfigurationError("expected a signer of the form unix:PATH, the socket of 'agent-identity signer'")
+    root = Path(directory)
+    keys = _folder_of_keys(root)
+    for purpose in get_args(Purpose):
+        if os.path.lexists(keys / f"{purpose}.pem"):
+            raise ConfigurationError(
+                f"expected no private keys beside a signer that holds them, got keys/{purpose}.pem; "
+                "move them to the directory of the signer"
+            )
+    issuer, recorder = SocketSigner(path, "issuer"), SocketSigner(path, "recorder")
+    trust = TrustStore.load(issuer.trust_file())
+    file = root / "trust.json"
+    kept = TrustStore.load(file) if file.exists() else None
+    if kept is not None:
+        _refuse_other_names(kept, trust)
+    if kept != trust:
+        trust.save(file)
+    return issuer, recorder, trust
+
+
+def _refuse_other_names(kept: TrustStore, trust: TrustStore) -> None:
+    if (kept.issuer, kept.origin) != (trust.issuer, trust.origin):
+        raise ConfigurationError(
+            "expected the signer with the names in the trust.json of this directory, got another signer; "
+            "name its socket, or start a new directory"
+        )
+    for entry in kept.keys:
+        now = trust.get(entry.key.thumbprint, entry.purpose)
+        if now is None or (entry.revoked_since is not None and now.revoked_since is None):
+            raise ConfigurationError(
+                "expected the signer to know every key and revocation in the trust.json of this directory, got fewer; "
+                "revoke in the directory of the signer as well, or restore its trust.json"
+            )
+
+
+def _key(path: Path, *, begun: bool) -> SigningKey:
+    if begun and not os.path.lexists(path):
+        raise ConfigurationError(
+            f"expected the private key that belongs to trust.json at {str(path)!r}, found none; restore it, "
+            "or name the signer that holds it: signer='unix:PATH'"
+        )
     if not path.exists():
         try:
             SigningKey.generate().save(path)
@@ -127,7 +196,7 @@ def _trust(path: Path, issuer: PublicKey, recorder: PublicKey, name: str) -> Tru
             if not path.exists():  # Otherwise another process was first, and its names are ours too.
                 raise
     trust = TrustStore.load(path)
-    needed: tuple[tuple[PublicKey, Literal["issuer", "recorder"]], ...] = ((issuer, "issuer"), (recorder, "recorder"))
+    needed: tuple[tuple[PublicKey, Purpose], ...] = ((issuer, "issuer"), (recorder, "recorder"))
     for key, purpose in needed:
         if trust.get(key.thumbprint, purpose) is None:
             raise ConfigurationError(
@@ -139,8 +208,31 @@ def _trust(path: Path, issuer: PublicKey, recorder: PublicKey, name: str) -> Tru
     return trust
 
 
+def check_keys(issuer: PublicKey, recorder: PublicKey, trust: TrustStore, now: int) -> None:
+    """Return if what the keys sign from now on will count.
+
+    Raises:
+        ConfigurationError: A key is revoked, or not in its time.
+    """
+    pairs: tuple[tuple[PublicKey, Purpose], ...] = ((issuer, "issuer"), (recorder, "recorder"))
+    for key, purpose in pairs:
+        try:
+            trust.find(key.thumbprint, purpose, at=now)
+        except TokenError as error:
+            state = "a revoked one" if error.code == "key_revoked" else "one that is not valid now"
+            raise ConfigurationError(
+                f"expected a valid {purpose} key, got {state}; run 'agent-identity keys rotate --{purpose} DIR' first",
+                code=error.code,
+            ) from None
+
+
 def open_directory(
-    directory: str | os.PathLike[str], *, clock: Clock, ids: Ids, sync: Literal["process", "disk"]
+    directory: str | os.PathLike[str],
+    *,
+    clock: Clock,
+    ids: Ids,
+    sync: Literal["process", "disk"],
+    signer: str | None = None,
 ) -> Directory:
     """Open a directory for an enforcer of this process.
 
@@ -149,13 +241,15 @@ def open_directory(
         clock: Source of time.
         ids: Source of ids.
         sync: What an appended record survives: the death of the process, or power loss as well.
+        signer: ``unix:PATH`` of the process that holds the keys; by default they are in the directory.
 
     Raises:
-        ConfigurationError: Keys, trust file or platform are unusable.
+        ConfigurationError: Keys, trust file or platform are unusable, or a key is revoked.
         EvidenceError: The ledger cannot be written.
     """
     refuse_clash()
-    issuer, recorder, trust = prepare(directory, clock, ids)
+    issuer, recorder, trust = prepare(directory, clock, ids) if signer is None else connect(directory, signer)
+    check_keys(issuer.public_key, recorder.public_key, trust, clock.wall_ns() // 1_000_000_000)
     root = Path(directory)
     state = DirectoryState(root / "state", sync=sync)
     try:

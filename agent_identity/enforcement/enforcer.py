@@ -29,7 +29,7 @@ from agent_identity.enforcement.agents_file import registry_path
 from agent_identity.enforcement.ambience import Ambience, attached
 from agent_identity.enforcement.carried import Carried
 from agent_identity.enforcement.crossing import Departures, Peer, Presentation
-from agent_identity.enforcement.directory import open_directory
+from agent_identity.enforcement.directory import check_keys, open_directory
 from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.handed import Recorded
 from agent_identity.enforcement.opening import Opening, Tasks, check_delegate, check_parties, current_or_refuse
@@ -63,6 +63,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 DEFAULT_TTL: Final = timedelta(minutes=5)
+_NS: Final = 1_000_000_000
 _GUARDED: Final = "__agent_identity_guard__"
 _ENFORCERS: Final["weakref.WeakSet[Enforcer]"] = weakref.WeakSet()
 
@@ -128,8 +129,8 @@ class Enforcer:
         unregistered: Literal["deny", "allow"] = "deny",
         tokens: TokenSource | None = None,
     ) -> None:
-        issuer_name = _check_parts(mode, sealing, issuer, recorder, trust)
         time, shared = clock or SystemClock(), MemoryState() if state is None else state
+        issuer_name = _check_parts(mode, sealing, issuer, recorder, trust, now=time.wall_ns() // _NS)
         anchor = _anchor(trust, time)
         self._point = Point(
             ledger=ledger,
@@ -143,7 +144,7 @@ class Enforcer:
             mode=mode,
             inline=sealing == "inline",
             state=shared,
-            revocations=Revocations(shared, ledger, signer=issuer, issuer=issuer_name, anchors=anchor, clock=time),
+            revocations=Revocations(shared, ledger, signer=issuer, trust=trust, clock=time),
         )
         self._registry = TaskRegistry()
         source, admission = ids or RandomIds(), _admission(self._point, agents, unregistered)
@@ -167,6 +168,7 @@ class Enforcer:
         tracer_provider: TracerProvider | None = None,
         sync: Literal["process", "disk"] = "process",
         sealing: Literal["background", "inline"] = "background",
+        signer: str | None = None,
         state: StateStore | None = None,
         clock: Clock | None = None,
         ids: Ids | None = None,
@@ -186,6 +188,8 @@ class Enforcer:
             tracer_provider: See :class:`Enforcer`.
             sync: ``"process"``: a record survives the death of the process; ``"disk"``: power loss too.
             sealing: See :class:`Enforcer`.
+            signer: ``"unix:PATH"``, the socket of an ``agent-identity signer`` that holds the keys in place of
+                the directory.
             clock: See :class:`Enforcer`.
             ids: See :class:`Enforcer`.
             state: What processes share; by default files in the directory. Whoever passes one closes it.
@@ -204,7 +208,7 @@ class Enforcer:
         if judge is not None:
             policy_claim(judge)
         time, source = clock or SystemClock(), ids or RandomIds()
-        found = open_directory(directory, clock=time, ids=source, sync=sync)
+        found = open_directory(directory, clock=time, ids=source, sync=sync, signer=signer)
         with found.closed_on_failure():
             opened = cls(
                 issuer=found.issuer,
@@ -622,7 +626,7 @@ def _anchor(trust: TrustStore, clock: Clock) -> Callable[[str], PublicKey]:
     return lambda thumbprint: trust.find(thumbprint, "issuer", at=clock.wall_ns() // 1_000_000_000)
 
 
-def _check_parts(mode: str, sealing: str, issuer: Signer, recorder: Signer, trust: TrustStore) -> str:
+def _check_parts(mode: str, sealing: str, issuer: Signer, recorder: Signer, trust: TrustStore, *, now: int) -> str:
     """Check that the parts fit together and return the issuer's URI.
 
     Raises:
@@ -633,6 +637,7 @@ def _check_parts(mode: str, sealing: str, issuer: Signer, recorder: Signer, trus
         raise ConfigurationError("expected the issuer's URI and key in the trust store; add them to it")
     if trust.get(recorder.public_key.thumbprint, "recorder") is None:
         raise ConfigurationError("expected the recorder's key in the trust store; add it to it")
+    check_keys(issuer.public_key, recorder.public_key, trust, now)
     return trust.issuer
 
 

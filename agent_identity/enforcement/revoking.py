@@ -12,13 +12,13 @@ from agent_identity.authority import (
     RevocationStatus,
     RevokedKind,
     StateStore,
-    read_revocations,
+    trusted_revocations,
 )
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.task import Task
 from agent_identity.errors import ConfigurationError, Denied, StateError, TokenError
 from agent_identity.evidence import Ledger
-from agent_identity.identity import Agent, Clock, Human, PublicKey, Service, Signer
+from agent_identity.identity import Agent, Clock, Human, Service, Signer, TrustStore
 
 __all__ = ["Revocations", "named"]
 
@@ -39,21 +39,19 @@ class Revocations:
         state: Where the list is kept.
         ledger: Where changes are recorded.
         signer: The issuer's key, which signs new versions.
-        issuer: The issuer's URI.
-        anchors: Returns the trusted issuer key of a key id.
+        trust: Whose lists count, and the issuer's URI.
         clock: Source of time.
     """
 
     __slots__ = (
-        "_anchors",
         "_clock",
         "_feed",
         "_generation",
-        "_issuer",
         "_ledger",
         "_list",
         "_signer",
         "_state",
+        "_trust",
     )
 
     def __init__(
@@ -62,15 +60,13 @@ class Revocations:
         ledger: Ledger,
         *,
         signer: Signer,
-        issuer: str,
-        anchors: Callable[[str], PublicKey],
+        trust: TrustStore,
         clock: Clock,
     ) -> None:
         self._state = state
         self._ledger = ledger
         self._signer = signer
-        self._issuer = issuer
-        self._anchors = anchors
+        self._trust = trust
         self._clock = clock
         self._list = RevocationList()
         self._generation: int | None = None
@@ -131,7 +127,7 @@ class Revocations:
         """Put a new version in the place of the newest one; of two changes at once, none is lost."""
         for _ in range(_ATTEMPTS):
             changed = make(self.current, self._clock.wall_ns() // _NS)
-            data = changed.sign(self._signer, issuer=self._issuer)
+            data = changed.sign(self._signer, issuer=self._trust.issuer or "")
             if self._state.put(_NAME, changed.version, data):
                 return self.current
         raise StateError("expected a turn at the list of revocations, got none among many others; try again")
@@ -180,8 +176,25 @@ class Revocations:
             TokenError: It is malformed or not signed by a trusted issuer.
             StateError: The state cannot be asked.
         """
-        theirs = read_revocations(data, anchors=self._anchors, issuer=self._issuer)
+        theirs = trusted_revocations(data, self._trust)
         self._state.put(_NAME, theirs.version, data)
+        return self.current
+
+    def sign_again(self) -> RevocationList:
+        """Sign the newest list anew with the issuer key of now, after the key that signed it was revoked.
+
+        Until then nothing runs, since whoever stole the key may have signed the list. Look at it first:
+        ``agent-identity revocations`` shows it.
+
+        Raises:
+            StateError: The shared state cannot be asked.
+            TokenError: The list is malformed, or by a key that was never trusted.
+            ConfigurationError: Nothing was ever revoked.
+        """
+        listed = trusted_revocations(self.export(), self._trust, of_revoked_keys=True)
+        now = self._clock.wall_ns() // _NS
+        again = RevocationList(max(listed.version, self._list.version) + 1, now, listed.entries)
+        self._state.put(_NAME, again.version, again.sign(self._signer, issuer=self._trust.issuer or ""))
         return self.current
 
     def export(self) -> bytes:
@@ -201,7 +214,7 @@ class Revocations:
         if kept is None or kept[0] <= self._list.version:
             return  # Also when the state was put back to an earlier day: what was revoked stays revoked here.
         try:
-            self._list = read_revocations(kept[1], anchors=self._anchors, issuer=self._issuer)
+            self._list = trusted_revocations(kept[1], self._trust)
         except TokenError as error:
             raise Denied(
                 f"expected a list of revocations by the trusted issuer in the shared state, got another: {error.code}; "

@@ -19,11 +19,13 @@ from agent_identity.identity.private_files import (
     check_path,
     create_private_file,
     create_public_file,
+    put_in_place,
     read_private_file,
     read_public_file,
     replace_public_file,
 )
-from agent_identity.identity.trust import Purpose, TrustedKey, TrustStore
+from agent_identity.identity.socket_signer import SocketSigner
+from agent_identity.identity.trust import Purpose, Takeover, TrustedKey, TrustStore
 
 __all__ = [
     "Agent",
@@ -41,7 +43,9 @@ __all__ = [
     "Service",
     "Signer",
     "SigningKey",
+    "SocketSigner",
     "SystemClock",
+    "Takeover",
     "TrustStore",
     "TrustedKey",
     "agent_from_claim",
@@ -54,6 +58,7 @@ __all__ = [
     "create_public_file",
     "jwk_thumbprint",
     "principal_from_claim",
+    "put_in_place",
     "read_private_file",
     "read_public_file",
     "replace_public_file",

@@ -13,6 +13,7 @@ __all__ = [
     "check_path",
     "create_private_file",
     "create_public_file",
+    "put_in_place",
     "read_private_file",
     "read_public_file",
     "replace_public_file",
@@ -81,6 +82,19 @@ def replace_public_file(path: PathLike, data: bytes) -> None:
         _sync_folder(path)
     except OSError as error:
         _refuse(path, "to write the file", error)
+
+
+def put_in_place(path: PathLike, target: PathLike) -> None:
+    """Give a file of the same folder the place of another, which is gone then: in one step, and durably.
+
+    Raises:
+        ConfigurationError: The file is not there, or the folder cannot be written.
+    """
+    try:
+        os.replace(path, target)  # noqa: PTH105  The os calls of one protocol stay together.
+        _sync_folder(target)
+    except OSError as error:
+        _refuse(target, "to replace the file", error)
 
 
 def read_private_file(path: PathLike, *, limit: int) -> bytes:

@@ -5,14 +5,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, Literal, Self, TypeAlias, cast, final, get_args
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, final, get_args
 
 from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.identity.keys import PublicKey
 from agent_identity.identity.principals import check_id
 from agent_identity.identity.private_files import PathLike, create_public_file, read_public_file, replace_public_file
 
-__all__ = ["Purpose", "TrustStore", "TrustedKey"]
+if TYPE_CHECKING:
+    from agent_identity.identity.trust_file import TakeoverEntry
+
+__all__ = ["Purpose", "Takeover", "TrustStore", "TrustedKey"]
 
 Purpose: TypeAlias = Literal["issuer", "recorder"]
 """What a key may sign: root grants, or records and checkpoints."""
@@ -20,6 +23,32 @@ Purpose: TypeAlias = Literal["issuer", "recorder"]
 _PURPOSES: Final = frozenset(get_args(Purpose))
 _MAX_TRUST_FILE: Final = 1 << 20
 _MAX_TIME: Final = (1 << 53) - 1  # Every reader of JSON keeps integers up to here.
+_MAX_SIZE: Final = (1 << 63) - 1
+_ROOT_SIZE: Final = 32
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """How far the log of the origin was when a recorder key took over from another.
+
+    Args:
+        size: Entries of the log at that moment, from 0 to 2^63 - 1.
+        root: The 32 bytes of the root of the Merkle tree over them.
+
+    Raises:
+        TypeError: A field has the wrong type.
+        ValueError: A field is out of range.
+    """
+
+    size: int
+    root: bytes
+
+    def __post_init__(self) -> None:
+        if type(self.size) is not int or type(self.root) is not bytes:
+            raise TypeError("expected the size of a log as an int and its root as bytes")
+        if not 0 <= self.size <= _MAX_SIZE or len(self.root) != _ROOT_SIZE:
+            raise ValueError(f"expected a log size from 0 to 2^63 - 1 and a root of {_ROOT_SIZE} bytes")
 
 
 @final
@@ -34,6 +63,12 @@ class TrustedKey:
         not_after: Last second in which they count; ``None`` for ever.
         issuer: The URI that root grants signed by the key must name; ``None`` for that of the store. Give it to
             the keys of other issuers, so that none of them can speak in the name of another.
+        revoked_since: Second from which on others may have had the private key; ``None`` if nobody else
+            has it. Whoever has a key dates what it signs at will, so that from then on no signature of
+            the key proves anything by itself.
+        reason: Why it was revoked, by the rules of :func:`~agent_identity.identity.check_id`; only with
+            ``revoked_since``.
+        takes_over: For the recorder key that follows another: how far the log was.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -46,6 +81,9 @@ class TrustedKey:
     not_before: int | None = field(default=None, kw_only=True)
     not_after: int | None = field(default=None, kw_only=True)
     issuer: str | None = field(default=None, kw_only=True)
+    revoked_since: int | None = field(default=None, kw_only=True)
+    reason: str | None = field(default=None, kw_only=True)
+    takes_over: Takeover | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if type(self.key) is not PublicKey:
@@ -60,6 +98,15 @@ class TrustedKey:
             raise ValueError("expected an issuer only beside a key of the purpose issuer; leave it out")
         if self.issuer is not None:
             check_id(self.issuer, "issuer")
+        _check_time(self.revoked_since, "revoked_since")
+        if self.reason is not None and check_id(self.reason, "reason") and self.revoked_since is None:
+            raise ValueError("expected a reason with a revoked key only; give revoked_since as well")
+        if self.takes_over is not None and self.purpose != "recorder":
+            raise ValueError("expected only a recorder key to take over a log")
+
+    def in_time(self, at: int) -> bool:
+        """Return whether a second, since the Unix epoch, is within ``not_before`` and ``not_after``."""
+        return (self.not_before is None or at >= self.not_before) and (self.not_after is None or at <= self.not_after)
 
 
 def _check_time(value: int | None, what: str) -> None:
@@ -127,8 +174,9 @@ class TrustStore:
             at: When it signed, in seconds since the Unix epoch.
 
         Raises:
-            TokenError: With code ``unknown_key`` if the store does not hold the key for this purpose, and
-                ``key_not_valid_then`` if it does, but not for this time.
+            TokenError: With code ``unknown_key`` if the store does not hold the key for this purpose,
+                ``key_revoked`` if somebody else may have it, whatever the time, since who has the key
+                dates at will, and ``key_not_valid_then`` if it is good, but not for this time.
         """
         trusted = self._index.get((thumbprint, purpose))
         if trusted is None:
@@ -136,9 +184,12 @@ class TrustStore:
                 f"expected a key that is trusted as {purpose}, got another; add it to the trust file if it should be",
                 code="unknown_key",
             )
-        if (trusted.not_before is not None and at < trusted.not_before) or (
-            trusted.not_after is not None and at > trusted.not_after
-        ):
+        if trusted.revoked_since is not None:
+            raise TokenError(
+                f"expected a key of the {purpose} that is not revoked, got one that others may have",
+                code="key_revoked",
+            )
+        if not trusted.in_time(at):
             raise TokenError(
                 f"expected a signature from the time in which the {purpose} key is valid, got one from outside it",
                 code="key_not_valid_then",
@@ -180,7 +231,15 @@ class TrustStore:
             ValueError: The key has this purpose already, or another argument of :class:`TrustedKey` is wrong.
         """
         added = TrustedKey(key, purpose, not_before=not_before, not_after=not_after, issuer=issuer)
-        return type(self)((*self.keys, added), issuer=self.issuer, origin=self.origin)
+        return self.with_keys((*self.keys, added))
+
+    def with_keys(self, keys: tuple[TrustedKey, ...]) -> Self:
+        """Return a store of the same names that trusts exactly these keys; this one stays as it is.
+
+        Raises:
+            ValueError: A key has one purpose twice.
+        """
+        return type(self)(keys, issuer=self.issuer, origin=self.origin)
 
     @classmethod
     def load(cls, source: PathLike | Mapping[str, object] | bytes) -> Self:
@@ -205,6 +264,9 @@ class TrustStore:
                     not_before=entry.not_before,
                     not_after=entry.not_after,
                     issuer=entry.issuer,
+                    revoked_since=entry.revoked_since,
+                    reason=entry.reason,
+                    takes_over=None if entry.takes_over is None else _takeover(entry.takes_over),
                 )
                 for entry in content.keys
             )
@@ -262,17 +324,29 @@ def _document(source: PathLike | Mapping[str, object] | bytes) -> bytes:
     return document
 
 
+def _takeover(found: "TakeoverEntry") -> Takeover:
+    return Takeover(int(found.size), bytes.fromhex(found.root))
+
+
 def _check_kid(trusted: TrustedKey, kid: str, number: int) -> None:
     if trusted.key.thumbprint != kid:
         raise ValueError(f"expected keys.{number}.kid to be the thumbprint of the key (RFC 7638), got another")
 
 
-def _entry(trusted: TrustedKey) -> dict[str, str | int]:
-    rest = {"not_before": trusted.not_before, "not_after": trusted.not_after, "issuer": trusted.issuer}
+def _entry(trusted: TrustedKey) -> dict[str, object]:
+    log = trusted.takes_over
+    known: dict[str, object] = {
+        "not_before": trusted.not_before,
+        "not_after": trusted.not_after,
+        "issuer": trusted.issuer,
+        "revoked_since": trusted.revoked_since,
+        "reason": trusted.reason,
+        "takes_over": None if log is None else {"size": str(log.size), "root": log.root.hex()},
+    }
     return {
-        **cast("dict[str, str | int]", trusted.key.to_jwk()),
+        **trusted.key.to_jwk(),
         "kid": trusted.key.thumbprint,
         "alg": "EdDSA",
         "purpose": trusted.purpose,
-        **{name: value for name, value in rest.items() if value is not None},
+        **{name: value for name, value in known.items() if value is not None},
     }

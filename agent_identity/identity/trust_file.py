@@ -7,9 +7,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["KeyEntry", "TrustFile", "parse_trust"]
+__all__ = ["KeyEntry", "TakeoverEntry", "TrustFile", "parse_trust"]
 
 _Time = Annotated[int, Field(ge=0, le=(1 << 53) - 1)]
+
+
+class TakeoverEntry(BaseModel):
+    """How far the log was when the key took over: a decimal number, and 64 hexadecimal digits in lower case."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    size: Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,18})$")]
+    root: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class KeyEntry(BaseModel):
@@ -26,6 +35,9 @@ class KeyEntry(BaseModel):
     not_before: _Time | None = None
     not_after: _Time | None = None
     issuer: str | None = None
+    revoked_since: _Time | None = None
+    reason: str | None = None
+    takes_over: TakeoverEntry | None = None
 
 
 class TrustFile(BaseModel):

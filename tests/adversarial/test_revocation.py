@@ -462,3 +462,55 @@ def test_debits_do_not_make_news(tmp_path: Path) -> None:
     state.close()
     with pytest.raises(StateError):
         state.generation()
+
+
+def test_ac_17_a_list_by_a_stolen_key_counts_no_more(tmp_path: Path) -> None:
+    """Once the issuer key is revoked, nothing runs under the list that it signed, until the list is signed again."""
+    with Enforcer.open(tmp_path) as enforcer:
+        enforcer.revoke(CLERK)
+    stolen = SigningKey.load(tmp_path / "keys" / "issuer.pem")
+    thief = RevocationList(9, 1, ()).sign(stolen, issuer=TrustStore.load(tmp_path / "trust.json").issuer or "")
+    for words in (("rotate", "--all", str(tmp_path)), ("revoke", "--since", "0", "--", str(tmp_path))):
+        thumbprint = (stolen.public_key.thumbprint,) if words[0] == "revoke" else ()
+        command = [sys.executable, "-m", "agent_identity", "keys", *words, *thumbprint]
+        subprocess.run(command, check=True, timeout=60, capture_output=True)
+    with Enforcer.open(tmp_path) as enforcer:
+        with pytest.raises(TokenError) as forged:
+            enforcer.revocations.adopt(thief)
+        assert forged.value.code == "key_revoked"
+        with pytest.raises(Denied) as refused, enforcer.task("p", principal=ALICE, agent=READER, scope=OPEN):
+            pytest.fail("the task was opened")
+        assert refused.value.code == "revocations_unreadable"
+        assert enforcer.revocations.sign_again().version == 2
+        with enforcer.task("p", principal=ALICE, agent=READER, scope=OPEN):
+            pass
+        with pytest.raises(Denied) as refused, enforcer.task("p", principal=ALICE, agent=CLERK, scope=OPEN):
+            pytest.fail("the task was opened")
+        assert refused.value.code == "revoked"
+
+
+def test_ac_16_a_list_outlives_the_rotation_of_its_key(tmp_path: Path) -> None:
+    """A list that was signed while the key was valid counts on after the key was exchanged."""
+    with Enforcer.open(tmp_path) as enforcer:
+        enforcer.revoke(CLERK)
+    command = [sys.executable, "-m", "agent_identity", "keys", "rotate", "--issuer", "--overlap", "1d", str(tmp_path)]
+    subprocess.run(command, check=True, timeout=60, capture_output=True)
+    with Enforcer.open(tmp_path) as enforcer:
+        with pytest.raises(Denied) as refused, enforcer.task("p", principal=ALICE, agent=CLERK, scope=OPEN):
+            pytest.fail("the task was opened")
+        assert refused.value.code == "revoked"
+        enforcer.revoke(READER)
+        assert enforcer.revocations.current.version == 2
+
+
+def test_a_refused_opening_is_recorded(world: Any) -> None:
+    """Who asked for a task that is not opened, and why it is not, is a signed refusal outside any task."""
+    world.enforcer.revoke(CLERK)
+    with pytest.raises(Denied) as refused, world.task(OPEN):
+        pytest.fail("the task was opened")
+    (outcome,) = world.records("outcome")
+    assert (outcome["outcome"], outcome["error"], outcome["attribution"]) == ("denied", "revoked", "none")
+    assert outcome["action"]["agent"]["id"] == "invoice-clerk"
+    assert outcome["action"]["principal"]["id"] == "alice@example.com"
+    assert refused.value.reference == outcome["id"]
+    assert world.records("grant") == []

@@ -388,7 +388,7 @@ def test_a_tool_table_is_bounded(recorder: Recorder) -> None:
     """A recorder that uses ever new tools cannot make the verifier remember all of them."""
     findings = Findings("ledger", ["grants"])
     delegations = Delegations(findings, 1, None)
-    use = delegations.see(claims_of(recorder.grant()), Place("x"))
+    use = delegations.see({**claims_of(recorder.grant()), "time": {"start": "1"}}, Place("x"))
     for number in range(2000):
         use.allow(f"tool{number}", number, Place)
     assert len(use.tools) == 1024

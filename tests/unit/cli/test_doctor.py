@@ -1,5 +1,6 @@
 """``agent-identity doctor``: what would lose or weaken evidence is found, and said with its cure."""
 
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -15,7 +16,7 @@ from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 
 from agent_identity.cli import doctor
-from agent_identity.identity import SigningKey
+from agent_identity.identity import SigningKey, TrustStore
 
 Run = Callable[..., tuple[int, str, str]]
 Usage = namedtuple("Usage", ["total", "used", "free"])  # noqa: PYI024  As shutil returns it.
@@ -205,6 +206,19 @@ def test_keys_that_the_trust_file_does_not_know_fail(run: Run, root: Path) -> No
         *("fail", "it is not the one in trust.json"),
     )
     assert found["issuer key"]["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("changes", "detail"), [({"not_after": 1}, "it is not valid now"), ({"revoked_since": 1}, "it is revoked")]
+)
+def test_keys_that_no_longer_count_fail(run: Run, root: Path, changes: dict[str, int], detail: str) -> None:
+    """The cure is a rotation."""
+    trust = TrustStore.load(root / "trust.json")
+    trust.with_keys((dataclasses.replace(trust.keys[0], **changes), trust.keys[1])).save(root / "trust.json")
+    found = checks(run, root)
+    assert (found["issuer key"]["status"], found["issuer key"]["detail"]) == ("fail", detail)
+    assert found["issuer key"]["cure"] == f"agent-identity keys rotate --issuer {root}"
+    assert found["recorder key"]["status"] == "ok"
 
 
 def test_a_malformed_trust_file_fails(run: Run, root: Path) -> None:

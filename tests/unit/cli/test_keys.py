@@ -198,3 +198,96 @@ def test_a_malformed_trust_file_is_told(run: Run, tmp_path: Path) -> None:
     code, out, err = run("keys", "list", tmp_path)
     assert (code, out) == (2, "")
     assert err.startswith("agent-identity: bad trust file at 'version'")
+
+
+# keys rotate
+
+
+def test_keys_are_exchanged_and_the_history_is_listed(run: Run, tmp_path: Path) -> None:
+    """Both new keys and both ends are printed, and the list shows old and new."""
+    run("init", tmp_path)
+    before = TrustStore.load(tmp_path / "trust.json")
+    code, out, err = run("keys", "rotate", "--all", tmp_path, "--overlap", "2h")
+    trust = TrustStore.load(tmp_path / "trust.json")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "issuer"
+    assert lines[1].startswith(f"  new key  {trust.keys[2].key.thumbprint}  from 20")
+    assert lines[2].startswith(f"  old key  {before.keys[0].key.thumbprint}  until 20")
+    assert lines[3] == "recorder"
+    assert lines[-1] == f"Give {tmp_path}/trust.json to whoever verifies."
+    assert trust.keys[0].not_after == (trust.keys[2].not_before or 0) + 7200
+    listed = run("keys", "list", tmp_path)[1].splitlines()
+    assert [line.split()[:2] for line in listed[4:]] == [[key.purpose, key.key.thumbprint] for key in trust.keys]
+    assert "REVOKED" not in listed[3]
+
+
+@pytest.mark.parametrize("purpose", ["issuer", "recorder"])
+def test_one_key_is_exchanged_by_its_purpose(run: Run, tmp_path: Path, purpose: str) -> None:
+    """The other one stays; the default overlap is a week."""
+    run("init", tmp_path)
+    assert run("keys", "rotate", f"--{purpose}", tmp_path)[0] == 0
+    trust = TrustStore.load(tmp_path / "trust.json")
+    (old,) = [key for key in trust.keys if key.not_after is not None]
+    (new,) = [key for key in trust.keys if key.not_before is not None]
+    assert (old.purpose, new.purpose) == (purpose, purpose)
+    assert (old.not_after or 0) - (new.not_before or 0) == 7 * 24 * 3600
+
+
+@pytest.mark.parametrize("overlap", ["1w", "7", "-1d", "1.5h", ""])
+def test_an_overlap_has_a_unit(run: Run, tmp_path: Path, overlap: str) -> None:
+    """Other texts change nothing."""
+    run("init", tmp_path)
+    code, _, err = run("keys", "rotate", "--all", tmp_path, f"--overlap={overlap}")
+    assert (code, "such as 30m, 24h or 7d" in err) == (2, True)
+    assert len(TrustStore.load(tmp_path / "trust.json").keys) == 2
+
+
+def test_which_keys_has_to_be_said(run: Run, tmp_path: Path) -> None:
+    """Neither none nor two."""
+    for words in ((), ("--issuer", "--all")):
+        assert run("keys", "rotate", *words, tmp_path)[0] == 2
+
+
+# keys revoke
+
+
+def test_a_key_is_revoked_and_listed_so(run: Run, tmp_path: Path) -> None:
+    """The list shows since when and why; a zone is taken into account, and fractions are rounded down."""
+    run("init", tmp_path)
+    key = TrustStore.load(tmp_path / "trust.json").keys[1].key.thumbprint
+    code, out, _ = run(
+        "keys", "revoke", "--since", "2025-11-24T10:00:00.9+01:00", "--reason", "laptop lost", "--", tmp_path, key
+    )
+    assert code == 0
+    assert out.splitlines()[0] == f"recorder key {key} is revoked since 2025-11-24 09:00:00 UTC"
+    listed = run("keys", "list", tmp_path)[1].splitlines()
+    assert listed[3].endswith("REVOKED SINCE")
+    assert listed[4].rstrip().endswith("always")
+    assert listed[5].endswith("2025-11-24 09:00:00 UTC (laptop lost)")
+    run("keys", "revoke", "--since", "1763970000", "--", tmp_path, key)
+    assert TrustStore.load(tmp_path / "trust.json").keys[1].revoked_since == 1_763_970_000
+
+
+@pytest.mark.parametrize("since", ["yesterday", "2025-11-24T10:00:00", "2025-11-24", "-1", "²", "9" * 13])
+def test_a_time_must_be_one_moment(run: Run, tmp_path: Path, since: str) -> None:
+    """A time without a zone is another one elsewhere."""
+    run("init", tmp_path)
+    key = TrustStore.load(tmp_path / "trust.json").keys[1].key.thumbprint
+    code, _, err = run("keys", "revoke", f"--since={since}", "--", tmp_path, key)
+    assert (code, "a time with its zone" in err) == (2, True)
+
+
+def test_a_key_is_not_revoked_in_advance(run: Run, tmp_path: Path) -> None:
+    """A theft that is still to come is a slip of the pen."""
+    run("init", tmp_path)
+    code, _, err = run("keys", "revoke", "--since", "2100-01-01T00:00:00Z", "--", tmp_path, "x")
+    assert (code, "in the future" in err) == (2, True)
+
+
+def test_a_list_names_a_revocation_without_a_reason(run: Run, tmp_path: Path) -> None:
+    """Only the time then."""
+    run("init", tmp_path)
+    key = TrustStore.load(tmp_path / "trust.json").keys[0].key.thumbprint
+    run("keys", "revoke", "--since", "1763970000", "--", tmp_path, key)
+    assert run("keys", "list", tmp_path)[1].splitlines()[4].endswith("2025-11-24 07:40:00 UTC")

@@ -125,6 +125,7 @@ def test_keys_that_do_not_belong_to_the_trust_file_are_refused(tmp_path: Path) -
         path = tmp_path / "keys" / f"{name}.pem"
         good = path.read_bytes()
         path.unlink()
+        SigningKey.generate().save(path)
         with pytest.raises(ConfigurationError, match=f"the {name} key"):
             Enforcer.open(tmp_path)
         path.write_bytes(good)

@@ -22,6 +22,7 @@ from agent_identity.identity import (
     SigningKey,
     create_private_file,
     create_public_file,
+    put_in_place,
     read_private_file,
     read_public_file,
     replace_public_file,
@@ -301,3 +302,16 @@ def test_without_file_modes_nothing_private_is_touched(tmp_path: Path, monkeypat
             call()
     assert [entry.name for entry in tmp_path.iterdir()] == ["key.pem"]
     assert read_public_file(path, limit=1000) == PEM
+
+
+def test_a_file_takes_the_place_of_another(tmp_path: Path) -> None:
+    """Afterwards the one is where the other was; a missing one, or a folder in the way, is told."""
+    new, old = tmp_path / "new", tmp_path / "old"
+    create_private_file(new, b"new")
+    create_private_file(old, b"old")
+    put_in_place(new, old)
+    assert (old.read_bytes(), new.exists(), stat.S_IMODE(old.stat().st_mode)) == (b"new", False, 0o600)
+    for source, target in ((new, old), (old, tmp_path)):
+        with pytest.raises(ConfigurationError, match="to replace the file"):
+            put_in_place(source, target)
+    assert old.read_bytes() == b"new"

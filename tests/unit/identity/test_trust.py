@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity.errors import ConfigurationError, TokenError
-from agent_identity.identity import PublicKey, Purpose, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity import PublicKey, Purpose, SigningKey, Takeover, TrustedKey, TrustStore
 
 KEYS = [SigningKey.from_seed(bytes([number]) * 32).public_key for number in range(1, 6)]
 PURPOSES: tuple[Purpose, ...] = ("issuer", "recorder")
 NAMES = st.none() | st.sampled_from(["https://issuer.example", "urn:uuid:1", "agent-identity/1", "ünïcode"])
+LOGS = st.builds(Takeover, st.integers(0, 2**63 - 1), st.binary(min_size=32, max_size=32))
 TIMES = st.none() | st.integers(0, 2**53 - 1)
 
 
@@ -30,7 +31,11 @@ def stores(draw: st.DrawFn) -> TrustStore:
         before, after = draw(TIMES), draw(TIMES)
         if before is not None and after is not None:
             before, after = min(before, after), max(before, after)
-        keys.append(TrustedKey(key, purpose, not_before=before, not_after=after))
+        revoked = draw(TIMES)
+        reason = draw(st.none() | st.just("stolen")) if revoked is not None else None
+        log = draw(st.none() | LOGS) if purpose == "recorder" else None
+        times = {"not_before": before, "not_after": after, "revoked_since": revoked}
+        keys.append(TrustedKey(key, purpose, **times, reason=reason, takes_over=log))
     return TrustStore(tuple(keys), issuer=draw(NAMES), origin=draw(NAMES))
 
 
@@ -68,12 +73,18 @@ def test_exactly_the_listed_keys_are_found(store: TrustStore, at: int) -> None:
     for key in KEYS:
         for purpose in PURPOSES:
             entry = next((one for one in store.keys if (one.key, one.purpose) == (key, purpose)), None)
-            if entry is not None and _counts(entry, at):
+            if entry is not None and entry.revoked_since is None and _counts(entry, at):
                 assert store.find(key.thumbprint, purpose, at=at) == key
             else:
                 with pytest.raises(TokenError) as caught:
                     store.find(key.thumbprint, purpose, at=at)
-                assert caught.value.code == ("key_not_valid_then" if entry else "unknown_key")
+                assert caught.value.code == _refusal(entry)
+
+
+def _refusal(entry: TrustedKey | None) -> str:
+    if entry is None:
+        return "unknown_key"
+    return "key_not_valid_then" if entry.revoked_since is None else "key_revoked"
 
 
 def _counts(entry: TrustedKey, at: int) -> bool:
@@ -397,3 +408,75 @@ def test_an_issuer_stands_beside_issuer_keys_only(purpose: Purpose, issuer: str)
         TrustedKey(KEYS[0], purpose, issuer=issuer)
     with pytest.raises(ConfigurationError):
         TrustStore.load({"version": "1", "keys": [_entry(purpose=purpose, issuer=issuer)]})
+
+
+# Revoked keys, and keys that take over.
+
+
+@given(TIMES, TIMES, st.integers(0, 2**53 - 1))
+def test_a_revoked_key_never_counts(before: int | None, since: int | None, at: int) -> None:
+    """Whoever has a key dates what it signs at will, so no date is good enough."""
+    store = TrustStore((TrustedKey(KEYS[0], "issuer", not_before=before, revoked_since=since or 0),))
+    with pytest.raises(TokenError) as refused:
+        store.find(KEYS[0].thumbprint, "issuer", at=at)
+    assert refused.value.code == "key_revoked"
+
+
+@given(TIMES, TIMES, st.integers(0, 2**53 - 1))
+def test_the_time_of_a_key_includes_both_ends(before: int | None, after: int | None, at: int) -> None:
+    """A missing end is no limit."""
+    if before is not None and after is not None:
+        before, after = min(before, after), max(before, after)
+    key = TrustedKey(KEYS[0], "issuer", not_before=before, not_after=after)
+    assert key.in_time(at) is ((before or 0) <= at <= (2**53 if after is None else after))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"revoked_since": -1}, ValueError),
+        ({"revoked_since": "1"}, TypeError),
+        ({"revoked_since": 1, "reason": ""}, ValueError),
+        ({"revoked_since": 1, "reason": "x" * 257}, ValueError),
+        ({"revoked_since": 1, "reason": "\x1b[31m"}, ValueError),
+        ({"reason": "stolen"}, ValueError),
+        ({"takes_over": Takeover(0, b"x" * 32)}, ValueError),
+    ],
+)
+def test_what_a_key_cannot_be(changes: dict, error: type[Exception]) -> None:
+    """Times out of range, a reason without revocation, an issuer that takes over a log."""
+    with pytest.raises(error):
+        TrustedKey(KEYS[0], "issuer", **changes)
+
+
+@pytest.mark.parametrize(
+    ("size", "root", "error"),
+    [
+        (-1, b"x" * 32, ValueError),
+        (2**63, b"x" * 32, ValueError),
+        (1, b"x", ValueError),
+        (True, b"x" * 32, TypeError),
+        (1, "x" * 32, TypeError),
+    ],
+)
+def test_what_no_log_can_be(size: object, root: object, error: type[Exception]) -> None:
+    """Sizes and roots out of range are refused."""
+    with pytest.raises(error):
+        Takeover(size, root)
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        {"size": 1, "root": "a" * 64},
+        {"size": "01", "root": "a" * 64},
+        {"size": "1", "root": "A" * 64},
+        {"size": "1"},
+        {"size": "9" * 19, "root": "a" * 64},
+        {"size": "1", "root": "a" * 64, "more": 1},
+    ],
+)
+def test_a_state_of_the_log_has_one_spelling(log: dict) -> None:
+    """Numbers, other digits, further members and sizes beyond 2^63 - 1 are refused."""
+    with pytest.raises(ConfigurationError):
+        TrustStore.load(_file(_entry(purpose="recorder", takes_over=log)))

@@ -1,0 +1,153 @@
+"""What a revoked key does to evidence: which records it alone vouches for, and what else shows that they are older.
+
+Whoever has a recorder key writes records and checkpoints of any date. Three things limit the doubt, none of them a
+date: a checkpoint from before the revocation that was kept elsewhere; the state of the log that the trust file names
+for a key that took it over before; and that of the sound key that took it over after. See decision 0011.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, cast, final
+
+from agent_identity.audit.findings import Findings, Place
+from agent_identity.errors import VerificationError
+from agent_identity.evidence.checkpoint import Checkpoint
+from agent_identity.identity import Purpose, TrustedKey, TrustStore
+
+__all__ = ["LATE", "REVOKED", "Doubts", "Reach", "reach_of", "refuse_late", "taken_over"]
+
+LATE: Final = "signed_after_revocation"
+"""What is dated from when the key was revoked already: it has never counted."""
+
+REVOKED: Final = frozenset({"key_revoked", LATE})
+"""The codes that a revoked key causes."""
+
+_TRUST: Final = 1
+_NS: Final = 1_000_000_000
+_OLD_RECORDS: Final = (
+    "expected proof that the {} records from here on are older than the revocation of the key, got its signature only; "
+    "give a checkpoint from before that was kept elsewhere"
+)
+_LATE_RECORDS: Final = (
+    "expected no record from after the revocation of the key under it, got {} from here on; anyone may have made them"
+)
+
+
+def refuse_late(trust: TrustStore, thumbprint: str, purpose: Purpose, at: int) -> None:
+    """Refuse what a key signed by its own date after it was revoked.
+
+    Raises:
+        VerificationError: It did.
+    """
+    entry = trust.get(thumbprint, purpose)
+    if entry is not None and entry.revoked_since is not None and at >= entry.revoked_since:
+        raise VerificationError("expected a signature from before the key was revoked, got a later one", code=LATE)
+
+
+def taken_over(trust: TrustStore | None, origin: str) -> list[Checkpoint]:
+    """Return the states of the log that the trust file names for the keys that took it over."""
+    if trust is None or trust.origin != origin:
+        return []
+    pins = [key.takes_over for key in trust.keys if key.takes_over is not None]
+    return [Checkpoint(origin, pin.size, pin.root) for pin in pins if pin.size]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Which entries of a log are beyond doubt.
+
+    Attributes:
+        since: The second from which recorder keys are revoked, the earliest of them.
+        shown: That many entries are older than that; something kept elsewhere shows it.
+        sound: From this number on, entries are vouched for by keys that are not revoked; ``None`` if none are.
+    """
+
+    since: int
+    shown: int
+    sound: int | None
+
+
+def reach_of(
+    trust: TrustStore, signers: Sequence[TrustedKey], kept: int, kept_by: Sequence[TrustedKey]
+) -> Reach | None:
+    """Return what is beyond doubt, or ``None`` if no recorder key is revoked and all of it is.
+
+    Args:
+        trust: The trusted keys.
+        signers: Those that signed the checkpoint of the ledger.
+        kept: The number of entries under the checkpoint that was kept elsewhere; 0 if there is none.
+        kept_by: The trusted keys that signed that one.
+    """
+    revoked = [key for key in trust.keys if key.purpose == "recorder" and key.revoked_since is not None]
+    if not revoked:
+        return None
+    since = min(key.revoked_since or 0 for key in revoked)
+    pins = [(key, key.takes_over.size) for key in trust.keys if key.takes_over is not None]
+    older = [size for key, size in (*pins, *((key, kept) for key in kept_by)) if _start(key) < since]
+    # Of keys that were there before, nothing tells whether what they sign continues a forgery.
+    last = max(map(_start, revoked))
+    after = {key: size for key, size in pins if _start(key) > last}
+    sound = min(after.values()) if after.keys() & set(signers) else None
+    return Reach(since, max(older, default=0), sound)
+
+
+def _start(key: TrustedKey) -> int:
+    return -1 if key.not_before is None else key.not_before
+
+
+@final
+class Doubts:
+    """Counts, stream by stream, the records that only a revoked key vouches for.
+
+    Args:
+        reach: Which entries of the log are beyond doubt.
+        shown: How many records of each stream the first of them cover.
+        before: How many records of each stream the entries cover that no sound key took over; ``None``: all.
+    """
+
+    def __init__(self, reach: Reach, shown: Mapping[str, int], before: Mapping[str, int] | None) -> None:
+        self.records = 0
+        self._since_ns = reach.since * _NS
+        self._shown = shown
+        self._before = before
+        self._late_cover = False
+        self._first: dict[tuple[str, str, bool], int] = {}
+        self._counts: dict[tuple[str, str, bool], int] = {}
+
+    def visit(self, record: Mapping[str, object]) -> None:
+        """Look at a record that stands where it belongs and is sealed."""
+        place, times = cast("dict[str, str]", record["stream"]), cast("dict[str, str]", record["time"])
+        stream, seq = place["id"], int(place["seq"])
+        if self._before is not None and seq > self._before.get(stream, 0):
+            return
+        late = int(times.get("end", times["start"])) >= self._since_ns
+        covered = seq <= self._shown.get(stream, 0)
+        self._late_cover = self._late_cover or (late and covered)
+        name = (stream, LATE if late else "key_revoked", covered)
+        self._first.setdefault(name, seq)
+        self._counts[name] = self._counts.get(name, 0) + 1
+
+    def proved(self, place: Place) -> bool:
+        """Return whether the record at a place is beyond doubt; to be asked when all are read."""
+        stream, seq = place.stream or "", place.seq or 0
+        if self._before is not None and seq > self._before.get(stream, 0):
+            return True
+        return not self._late_cover and seq <= self._shown.get(stream, 0)
+
+    def conclude(self, findings: Findings) -> None:
+        """Report what is in doubt; whether anything is, says :attr:`records`."""
+        if self._late_cover:
+            message = (
+                "expected a checkpoint from before the key was revoked, got one over records dated later; "
+                "it shows nothing about what is older, give an earlier one"
+            )
+            findings.add(_TRUST, "key_revoked", message)
+        for name, first in sorted(self._first.items()):
+            stream, code, covered = name
+            if covered and not self._late_cover:
+                continue
+            count = self._counts[name]
+            self.records += count
+            message = _LATE_RECORDS if code == LATE else _OLD_RECORDS
+            findings.add(_TRUST, code, message.format(count), Place(stream=stream, seq=first))

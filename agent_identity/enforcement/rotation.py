@@ -1,0 +1,232 @@
+"""Exchanging and revoking the keys of a directory, in steps of which each leaves a directory that works.
+
+The private key of a rotation waits beside the old one as ``<purpose>.next.pem``, is announced in ``trust.json``, and
+then takes the old one's place. What a crash left half done, the next to open the directory completes.
+"""
+
+import contextlib
+import os
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, final
+
+from agent_identity.errors import ConfigurationError
+from agent_identity.evidence import CompactRange, Files, Layout, leaf_hash, open_ledger
+from agent_identity.evidence.files import EDIT, locked, open_regular
+from agent_identity.identity import PublicKey, Purpose, SigningKey, Takeover, TrustedKey, TrustStore, put_in_place
+
+__all__ = ["Rotated", "finish_rotation", "revoke", "rotate"]
+
+_LOCK: Final = "rotation.lock"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """One exchange of a key.
+
+    Attributes:
+        old: The key that signed until now; its private half is gone from the directory.
+        new: The key that signs from now on.
+    """
+
+    old: TrustedKey
+    new: TrustedKey
+
+
+def rotate(
+    directory: str | os.PathLike[str],
+    purposes: Sequence[Purpose],
+    *,
+    now: int,
+    overlap: int,
+    evidence: str | os.PathLike[str] | None = None,
+) -> tuple[Rotated, ...]:
+    """Exchange keys of a directory. Processes that have it open go on with the old ones until they open it again.
+
+    A rotation that a crash interrupted after its announcement is completed instead of begun anew.
+
+    Args:
+        directory: A directory that :meth:`~agent_identity.Enforcer.open` or ``agent-identity init`` made.
+        purposes: Which keys, each once.
+        now: Unix seconds; from then on the new keys count.
+        overlap: Seconds for which the old keys count on: for processes that have not opened the directory
+            again, and for the grants that they made.
+        evidence: The directory with the log, if it is another one than that of the keys.
+
+    Raises:
+        ConfigurationError: A file there is unusable, or another rotation is under way. Whatever was done,
+            the directory works.
+    """
+    if overlap < 0:
+        raise ConfigurationError("expected an overlap of 0 seconds or more, got less")
+    root = Path(directory)
+    if not (root / "trust.json").exists():
+        raise ConfigurationError(
+            "expected a directory with keys and trust.json, found none; 'agent-identity init DIR' makes one"
+        )
+    with _alone(root):
+        resumed: list[Purpose] = [purpose for purpose in purposes if _complete(root, purpose)]
+        trust = TrustStore.load(root / "trust.json")
+        fresh: list[Purpose] = [purpose for purpose in purposes if purpose not in resumed]
+        log = _log_so_far(root if evidence is None else evidence) if "recorder" in fresh else None
+        done = [_exchange(root, trust, _new_key(root, purpose, now, log), now + overlap) for purpose in fresh]
+        _settle(root, trust, done)
+        return (*(_resumed(root, trust, purpose) for purpose in resumed), *done)
+
+
+def _settle(root: Path, trust: TrustStore, done: Sequence[Rotated]) -> None:
+    if done:
+        _announced(trust, done).save(root / "trust.json")
+    for one in done:
+        put_in_place(_next(root, one.new.purpose), _current(root, one.new.purpose))
+
+
+def _new_key(root: Path, purpose: Purpose, now: int, log: Takeover | None) -> TrustedKey:
+    """Return the entry of the new key, which waits in its file."""
+    path = _next(root, purpose)
+    if not path.exists():  # Otherwise it is of a rotation that died before it was announced.
+        SigningKey.generate().save(path)
+    key = SigningKey.load(path).public_key
+    return TrustedKey(key, purpose, not_before=now, takes_over=log if purpose == "recorder" else None)
+
+
+def _exchange(root: Path, trust: TrustStore, new: TrustedKey, until: int) -> Rotated:
+    """Return what is to be announced: the new key, and how long the old one counts on."""
+    old = _entry(trust, SigningKey.load(_current(root, new.purpose)).public_key, new.purpose)
+    until = max(until, old.not_before or 0)
+    return Rotated(replace(old, not_after=until if old.not_after is None else min(until, old.not_after)), new)
+
+
+def _announced(trust: TrustStore, done: Sequence[Rotated]) -> TrustStore:
+    changed = {(one.old.key, one.old.purpose): one.old for one in done}
+    keys = [changed.get((entry.key, entry.purpose), entry) for entry in trust.keys]
+    return trust.with_keys((*keys, *(one.new for one in done)))
+
+
+def _resumed(root: Path, trust: TrustStore, purpose: Purpose) -> Rotated:
+    """Return what an earlier attempt announced: the new key, and the one that was added last before it."""
+    new = _entry(trust, SigningKey.load(_current(root, purpose)).public_key, purpose)
+    older = [entry for entry in trust.keys if entry.purpose == purpose and entry != new]
+    return Rotated(older[-1] if older else new, new)
+
+
+def _entry(trust: TrustStore, key: PublicKey, purpose: Purpose) -> TrustedKey:
+    entry = trust.get(key.thumbprint, purpose)
+    if entry is None:
+        raise ConfigurationError(
+            f"expected the {purpose} key of the directory in its trust.json, got others; restore the pair from a backup"
+        )
+    return entry
+
+
+def _log_so_far(directory: str | os.PathLike[str]) -> Takeover | None:
+    """Return size and root of the log, or ``None`` where there is none yet.
+
+    Raises:
+        ConfigurationError: A line of the log is no entry; a new key must not take over what is broken.
+    """
+    if not os.path.lexists(Layout.of(directory).log_entries):
+        return None
+    tree = CompactRange()
+    for line in open_ledger(directory).log_entries():
+        if line.problem == "torn":
+            break  # The next process to seal removes it.
+        if line.record is None:
+            raise ConfigurationError(
+                "expected the log to be whole before a new recorder key takes it over, "
+                f"got a line that is {line.problem}; verify the directory, keep it as it is, and start a new one"
+            )
+        tree.append(leaf_hash(line.record))
+    return Takeover(tree.size, tree.root())
+
+
+def finish_rotation(root: Path, purpose: Purpose) -> None:
+    """Complete a rotation that was announced in ``trust.json`` and interrupted before its end.
+
+    Raises:
+        ConfigurationError: A file there is unusable.
+    """
+    if _next(root, purpose).exists():
+        with _alone(root):
+            _complete(root, purpose)
+
+
+def _complete(root: Path, purpose: Purpose) -> bool:
+    """Put an announced key in its place; return whether there was one. The lock is held."""
+    path, trust = _next(root, purpose), root / "trust.json"
+    if not path.exists() or not trust.exists():
+        return False
+    if TrustStore.load(trust).get(SigningKey.load(path).public_key.thumbprint, purpose) is None:
+        return False
+    put_in_place(path, _current(root, purpose))
+    return True
+
+
+def revoke(
+    path: str | os.PathLike[str], thumbprint: str, *, since: int, reason: str | None = None
+) -> tuple[TrustedKey, ...]:
+    """Say in a trust file since when others may have had a key; return its entries, one for each purpose.
+
+    Args:
+        path: A directory of an enforcer, or a trust file.
+        thumbprint: The name of the key.
+        since: Unix seconds. A time that is already known is only ever replaced by an earlier one.
+        reason: Why, for people.
+
+    Raises:
+        ConfigurationError: The file is unusable, does not have the key, or knows an earlier time.
+    """
+    root = Path(path)
+    file = root / "trust.json" if root.is_dir() else root
+    with _alone(root) if (root / "keys").is_dir() else contextlib.nullcontext():
+        trust = TrustStore.load(file)
+        found = [entry for entry in trust.keys if entry.key.thumbprint == thumbprint]
+        if not found:
+            raise ConfigurationError(
+                "expected the thumbprint of a key in the trust file, got another; 'agent-identity keys list' shows them"
+            )
+        if any(entry.revoked_since is not None and entry.revoked_since < since for entry in found):
+            raise ConfigurationError(
+                "expected a time before the one from which the key is revoked already, got a later one; "
+                "what was in doubt stays in doubt"
+            )
+        try:
+            changed = {entry: replace(entry, revoked_since=since, reason=reason or entry.reason) for entry in found}
+        except ValueError as error:
+            raise ConfigurationError(f"bad revocation: {error}") from None
+        trust.with_keys(tuple(changed.get(entry, entry) for entry in trust.keys)).save(file)
+        return tuple(changed.values())
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Generator[None]:
+    """Hold the lock under which the keys of a directory change.
+
+    Raises:
+        ConfigurationError: Another process holds it for long, or it cannot be taken.
+    """
+    files = Files()
+    with contextlib.ExitStack() as stack:
+        try:
+            fd = open_regular(files, str(root / "keys" / _LOCK), EDIT, 0o600)
+            stack.callback(files.close, fd)
+            stack.enter_context(locked(files, fd))
+        except BlockingIOError:
+            raise ConfigurationError(
+                "expected to change the keys of the directory alone, got another process that does; try again later"
+            ) from None
+        except OSError as error:
+            raise ConfigurationError(
+                f"expected to lock the keys of the directory, got '{error.strerror or error}'; check owner and modes"
+            ) from error
+        yield
+
+
+def _current(root: Path, purpose: Purpose) -> Path:
+    return root / "keys" / f"{purpose}.pem"
+
+
+def _next(root: Path, purpose: Purpose) -> Path:
+    return root / "keys" / f"{purpose}.next.pem"

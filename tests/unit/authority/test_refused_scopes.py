@@ -450,6 +450,7 @@ def combined(times: int, inner: Constraint) -> Constraint:
     return inner
 
 
+LONG = f"{'a' * 63}.{'b' * 63}.{'c' * 61}"  # With 64 characters before it, an address of 254.
 AT_BOUNDS = [
     (OneOf(*range(1024)), 1023, 1024),
     (Exact([0] * 1023), [0] * 1023, [0] * 1024),
@@ -466,6 +467,7 @@ AT_BOUNDS = [
     (UrlWithin("https://a.example/"), "https://a.example/" + "x" * 4078, "https://a.example/" + "x" * 4079),
     (EmailDomain(*[f"d{n}.example" for n in range(256)]), "x@d255.example", "x@d256.example"),
     (EmailDomain("a.example"), "x" * 64 + "@a.example", "x" * 65 + "@a.example"),
+    (EmailDomain(LONG, f"{LONG}c"), f"{'x' * 64}@{LONG}", f"{'x' * 64}@{LONG}c"),
     (Prefix("x" * 8192), "x" * 8193, "x" * 8191),
     (Wildcard(), nested(32), nested(33)),
     (Wildcard(), nested(32, objects=True), nested(33, objects=True)),
@@ -503,7 +505,7 @@ def test_whole_floats_become_integers_where_that_is_exact() -> None:
 PLACES: list[tuple[Constraint, list[str], list[str]]] = [
     (
         PathWithin("/data"),
-        ["/data", "/data/", "a", "a/b:c", "./a", "/data/ä", "/data/ﬁ", "/data/.a", "/data//a"],
+        ["/data", "/data/", "a", "a/b:c", "a/b:c/d", "./a", "/data/ä", "/data/ﬁ", "/data/.a", "/data//a"],
         [
             "",
             "/",
@@ -528,8 +530,10 @@ PLACES: list[tuple[Constraint, list[str], list[str]]] = [
             "a\uff0fb",
             "a\u2215b",
             "/database",
+            "/dataX",
         ],
     ),
+    (PathWithin("/dX"), ["/dX", "/dX/a"], ["/d", "/d/a", "/dXX"]),
     (
         UrlWithin("https://a.example/v1"),
         [
@@ -555,6 +559,7 @@ PLACES: list[tuple[Constraint, list[str], list[str]]] = [
         ],
     ),
     (UrlWithin("https://127.0.0.1/"), ["https://127.0.0.1/x"], ["https://127.1/x", "https://127.0.0.2/x"]),
+    (UrlWithin("https://k.example/"), ["https://K.example/x"], ["https://\u212a.example/x"]),
     (UrlWithin("http://a.example"), ["http://a.example:80/x", "http://a.example"], ["https://a.example/x"]),
     (
         EmailDomain("a.example"),

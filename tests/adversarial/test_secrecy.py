@@ -37,7 +37,8 @@ def outputs(world: Any) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of everything that leaves: every file but private keys, and every span."""
     for path in sorted(world.directory.rglob("*")):
         if path.is_file() and path.parent.name != "keys":
-            yield path.name, path.read_bytes().decode("utf-8")
+            # State is no text; latin-1 shows every byte of it, and of the others whatever is not UTF-8.
+            yield path.name, path.read_bytes().decode("latin-1" if path.parent.name == "state" else "utf-8")
     world.enforcer._point.ledger.drain(10)
     for span in world.exporter.get_finished_spans():
         yield span.name, span.to_json()

@@ -334,3 +334,31 @@ def test_deviations_are_what_does_not_match(absent: set[str], found: dict[str, A
     assert deviations(record, attributes) == expected
     listed = json.loads(json.dumps(attributes))
     assert deviations(record, listed) == expected
+
+
+@pytest.mark.parametrize(
+    ("signed", "found", "expected"),
+    [
+        ("alice", "****al****", "redacted"),
+        ("xaya", "***a***y***", "redacted"),
+        ("abcab", "***ca***b***", "redacted"),
+        ("abcab", "***ca***b***a***", "changed"),
+        ("abcab", "***b***b***b***", "changed"),
+    ],
+)
+def test_parts_between_masks_stand_in_their_order(signed: str, found: str, expected: str) -> None:
+    """Each part is looked for behind the one before it, and the first place where it stands will do."""
+    record = {**RECORD, "agent": {"id": "a", "owner": signed}}
+    assert verdict("agent_identity.agent.owner", found, record) == expected
+
+
+@pytest.mark.parametrize(
+    ("length", "masked", "array"), [(1_048_576, "redacted", "match"), (1_048_577, *["changed"] * 2)]
+)
+def test_the_longest_value_that_is_looked_into(length: int, masked: str, array: str) -> None:
+    """A mask in a text of 1 MiB is seen, and so is an array in its JSON; beyond that, nothing is searched."""
+    rest = "x" * (length - 3)
+    record = {**RECORD, "agent": {"id": "a", "owner": rest}}
+    assert verdict("agent_identity.agent.owner", f"***{rest}", record) == masked
+    text = json.dumps(EXPECTED["agent_identity.delegation.chain"]).ljust(length)
+    assert verdict("agent_identity.delegation.chain", text) == array

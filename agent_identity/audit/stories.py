@@ -108,6 +108,7 @@ class Story:
             say any.
         registered_for: The purpose for which the agent was registered, if the source says that it was.
         registration: The hash of that registration.
+        via: Who acted for the principal before the request came here, the current actor first.
     """
 
     task: str | None
@@ -127,6 +128,7 @@ class Story:
     delegations: tuple[Delegation, ...] = ()
     registered_for: str | None = None
     registration: str | None = None
+    via: tuple[str, ...] = ()
 
 
 def story(source: Source) -> Iterator[Story]:
@@ -198,6 +200,7 @@ class _Draft:
         self.purpose: str | None = None
         self.principal, self.principal_kind = principal.get("id"), principal.get("kind")
         self.provenance = principal.get("provenance")
+        self.via = tuple(cast("Sequence[str]", cast("object", principal.get("via", ()))))
         self.agent: str | None = None
         self.owner: str | None = None
         self.depth: int | None = None
@@ -258,6 +261,7 @@ class _Draft:
             owner=self.owner,
             registered_for=self.registration.get("purpose"),
             registration=self.registration.get("hash"),
+            via=self.via,
             started_ns=self.started_ns,
             expires_ns=self.expires_ns,
             ended_ns=self.ended_ns,

@@ -121,7 +121,8 @@ def _heading(told: Story, style: Style) -> Iterator[str]:
     owner = f" (owner {clean(told.owner)})" if told.owner else ""
     who = clean(told.principal or "?")
     kind = ", ".join(fact for fact in (told.principal_kind, told.provenance) if fact) or "?"
-    yield f"  on behalf of {who} ({kind}) → {clean(told.agent or '?')}{owner}"
+    via = f" via {clean(' → '.join(reversed(told.via)))}" if told.via else ""
+    yield f"  on behalf of {who} ({kind}){via} → {clean(told.agent or '?')}{owner}"
     yield from _registered(told)
     ended = "no end recorded" if told.ended_ns is None else moment(told.ended_ns)
     yield f"  {moment(told.started_ns)} to {ended}"

@@ -179,7 +179,7 @@ _ARGUMENT: Final = _pattern(
 
 _PRINCIPAL: Final = _object(
     {"id": _ID, "kind": _one_of(("human", "service")), "provenance": _one_of(("asserted", "verified"))},
-    {"issuer": _ID, "roles": _array(_ID, 64)},
+    {"issuer": _ID, "roles": _array(_ID, 64), "via": _array(_ID, 32)},
 )
 _AGENT: Final = _object({"id": _ID, "owner": _ID}, {"version": _ID})
 _ACTION: Final = _object(

@@ -166,7 +166,13 @@ def check_audience(claims: Mapping[str, object], audience: str) -> tuple[str, ..
 
 
 def verified_principal(
-    kind: type[Human] | type[Service], sub: str, issuer: str, roles: tuple[str, ...] = (), *, verified: bool = True
+    kind: type[Human] | type[Service],
+    sub: str,
+    issuer: str,
+    roles: tuple[str, ...] = (),
+    *,
+    via: tuple[str, ...] = (),
+    verified: bool = True,
 ) -> Human | Service:
     """Return the principal of a token whose signature was checked.
 
@@ -177,4 +183,6 @@ def verified_principal(
     claim["provenance"] = "verified" if verified else "asserted"
     if roles:
         claim["roles"] = roles
+    if via:
+        claim["via"] = via
     return principal_from_claim(claim)

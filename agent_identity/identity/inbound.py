@@ -58,7 +58,8 @@ class Inbound:
     """What a token says about the request that brought it.
 
     Attributes:
-        principal: On whose behalf; ``verified`` exactly if the signature of the token was checked.
+        principal: On whose behalf; ``verified`` exactly if the signature of the token was checked. Its ``via`` holds
+            the actors, so that every grant and record names them.
         actors: Who acted so far: the current actor first, the first one last. History, never authority.
         kind: Which kind of token it was.
         token_hash: SHA-256 of its signing input in hexadecimal, for logs; the token itself belongs in none.
@@ -128,10 +129,10 @@ def read_inbound(
     expires = _check(parts, claims, expected, kind)
     name = require_text(claims, "sub")
     _check_subject(claims, kind, subject)
-    roles = roles_of(claims, expected)
+    roles, actors = roles_of(claims, expected), _actors(claims)
     return Inbound(
-        verified_principal(subject, name, issuer, roles, verified=jwks is not None),
-        _actors(claims),
+        verified_principal(subject, name, issuer, roles, via=actors, verified=jwks is not None),
+        actors,
         kind,
         parts.hash,
         require_text(claims, "txn") if "txn" in claims else None,

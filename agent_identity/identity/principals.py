@@ -36,6 +36,7 @@ Provenance: TypeAlias = Literal["asserted", "verified"]
 _MAX_ID: Final = 256
 _MAX_SPIFFE: Final = 2048
 _MAX_ROLES: Final = 64
+_MAX_VIA: Final = 32
 _REFUSED: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories: controls, invisible format and bidi controls, surrogates, line and paragraph ends."""
 
@@ -85,6 +86,8 @@ class Human:
 
     Attributes:
         provenance: ``"asserted"``, unless the identity came out of something an issuer signed.
+        via: Who acted for the principal before the request came here, the current actor first, as the token said
+            that brought it (RFC 8693 §4.1). History, which gives nobody any authority.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -95,6 +98,7 @@ class Human:
     issuer: str | None = field(default=None, kw_only=True)
     roles: tuple[str, ...] = field(default=(), kw_only=True)
     provenance: Provenance = field(default="asserted", init=False)
+    via: tuple[str, ...] = field(default=(), init=False)
     kind: ClassVar[Literal["human"]] = "human"
 
     def __post_init__(self) -> None:
@@ -172,6 +176,8 @@ class Service:
 
     Attributes:
         provenance: ``"asserted"``, unless the identity came out of something an issuer signed.
+        via: Who acted for the principal before the request came here, the current actor first, as the token said
+            that brought it (RFC 8693 §4.1). History, which gives nobody any authority.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -182,6 +188,7 @@ class Service:
     issuer: str | None = field(default=None, kw_only=True)
     roles: tuple[str, ...] = field(default=(), kw_only=True)
     provenance: Provenance = field(default="asserted", init=False)
+    via: tuple[str, ...] = field(default=(), init=False)
     kind: ClassVar[Literal["service"]] = "service"
 
     def __post_init__(self) -> None:
@@ -329,7 +336,7 @@ def principal_from_claim(claim: object) -> Principal:
         TokenError: With code ``bad_principal`` if a member is missing, unknown or malformed.
     """
     try:
-        members = _members(claim, required={"id", "kind", "provenance"}, optional={"issuer", "roles"})
+        members = _members(claim, required={"id", "kind", "provenance"}, optional={"issuer", "roles", "via"})
         return _fill(_principal_class(members["kind"]), members)
     except (TypeError, ValueError) as error:
         raise TokenError(f"bad principal: {error}", code="bad_principal") from None
@@ -371,6 +378,8 @@ def _principal_claim(principal: Human | Service) -> dict[str, RecordValue]:
         claim["issuer"] = principal.issuer
     if principal.roles:
         claim["roles"] = principal.roles
+    if principal.via:
+        claim["via"] = principal.via
     return claim
 
 
@@ -395,7 +404,11 @@ def _principal_class(kind: object) -> type[Human] | type[Service]:
 
 def _fill(kind: type[Human] | type[Service], claim: Mapping[str, object]) -> Principal:
     issuer = check_id(cast("str", claim["issuer"]), "issuer") if "issuer" in claim else None
-    principal = kind(cast("str", claim["id"]), issuer=issuer, roles=_roles(claim))
+    principal = kind(cast("str", claim["id"]), issuer=issuer, roles=_names(claim, "roles"))
+    via = _names(claim, "via")
+    if len(via) > _MAX_VIA:
+        raise ValueError(f"expected at most {_MAX_VIA} actors in via, got {len(via)}")
+    object.__setattr__(principal, "via", tuple(check_id(actor, "each actor") for actor in via))
     provenance = claim["provenance"]
     if provenance not in ("asserted", "verified"):
         raise ValueError("expected the provenance asserted or verified")
@@ -403,11 +416,11 @@ def _fill(kind: type[Human] | type[Service], claim: Mapping[str, object]) -> Pri
     return principal
 
 
-def _roles(claim: Mapping[str, object]) -> tuple[str, ...]:
-    if "roles" not in claim:
+def _names(claim: Mapping[str, object], member: str) -> tuple[str, ...]:
+    if member not in claim:
         return ()
-    roles = claim["roles"]
+    names = claim[member]
     # An empty array and an absent member would be two spellings of one principal.
-    if not isinstance(roles, list | tuple) or not roles:
-        raise ValueError("expected roles to be an array with at least one role")
-    return tuple(cast("list[str]", roles))
+    if not isinstance(names, list | tuple) or not names:
+        raise ValueError(f"expected {member} to be an array with at least one name")
+    return tuple(cast("list[str]", names))

@@ -10,9 +10,20 @@ from opentelemetry import baggage
 from opentelemetry import context as otel
 
 from agent_identity import check
+from agent_identity.audit import story
 from agent_identity.authority import Scope
 from agent_identity.errors import NoTask, PolicyBlocked, TokenError
-from agent_identity.identity import Agent, Human, Principal, Service, SigningKey, b64url_decode, b64url_encode
+from agent_identity.identity import (
+    Agent,
+    Human,
+    Principal,
+    Service,
+    SigningKey,
+    TrustStore,
+    b64url_decode,
+    b64url_encode,
+    principal_from_claim,
+)
 from agent_identity.identity.inbound import read_inbound
 from agent_identity.policy import Effect, Rule, RuleSet
 
@@ -202,3 +213,34 @@ def test_the_history_of_a_token_is_not_the_chain_of_a_task(open_world: Callable[
     record = world.records("outcome")[0]
     assert [link["id"] for link in record["chain"]] == ["invoice-clerk"]
     assert record["principal"]["provenance"] == "verified"
+
+
+def test_ac_39_who_passed_the_request_on_is_named_in_every_grant_and_record(world: Any) -> None:
+    """The actors of an inbound token are signed at every hop, verify offline, and give nobody authority."""
+    inbound = read_inbound(
+        _token(
+            client_id="web", jti="1", act={"sub": "planner", "act": {"sub": "web"}}, header={"typ": "at+jwt"}
+        ),
+        jwks=JWKS, issuer=ISSUER, audience=AUDIENCE, subject=Human, now=NOW,
+    )  # fmt: skip
+    assert inbound.principal.via == inbound.actors == ("planner", "web")
+    tool = world.tool()
+    with world.task(SCOPE, principal=inbound.principal), world.enforcer.delegate(PLANNER, scope=SCOPE) as child:
+        tool(1)
+        assert [grant.principal.via for grant in child.chain.grants] == [("planner", "web")] * 2
+    for record in world.records("grant", "intent", "outcome", "task_end"):
+        assert record["principal"]["via"] == ["planner", "web"]
+        assert record["chain"][0]["id"] == "invoice-clerk"
+    world.enforcer.close()
+    assert check(str(world.directory), TrustStore.load(world.directory / "trust.json")).exit_code == 0
+    (told,) = story(str(world.directory))
+    assert told.via == ("planner", "web")
+
+
+@pytest.mark.parametrize("via", [[], "planner", ["planner"] * 33, [" "], [1]])
+def test_a_history_has_one_form(via: object) -> None:
+    """What a claim says of the actors is an array of 1 to 32 identifiers, or is left out."""
+    claim = {"id": "alice", "kind": "human", "provenance": "verified", "via": via}
+    with pytest.raises(TokenError) as refused:
+        principal_from_claim(claim)
+    assert refused.value.code == "bad_principal"

@@ -20,6 +20,7 @@ CODES = {
     "ContentBlocked": "content_blocked",
     "Denied": "denied",
     "EvidenceError": "evidence_unavailable",
+    "ExchangeError": "exchange_refused",
     "GrantExpired": "grant_expired",
     "LimitExceeded": "limit_exceeded",
     "NoTask": "no_task",

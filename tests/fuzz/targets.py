@@ -13,6 +13,7 @@ from agent_identity.authority import (
     GRANT_TYPE,
     PROOF_TYPE,
     REVOCATIONS_TYPE,
+    AgentRegistry,
     Chain,
     Revocation,
     RevocationList,
@@ -29,12 +30,16 @@ from agent_identity.canonical import decode, encode
 from agent_identity.constraints import AllOf, OneOf, PathWithin, Range
 from agent_identity.errors import AgentIdentityError, TokenError
 from agent_identity.identity import Agent, Human, PublicKey, SigningKey, TrustedKey, TrustStore, b64url_encode
+from agent_identity.identity.foreign_tokens import read_token
+from agent_identity.identity.inbound import read_inbound
+from agent_identity.identity.jwks import KeySet
 
 __all__ = ["CORPUS", "TARGETS", "seeds"]
 
 CORPUS: Final = Path(__file__).parent / "corpus"
 """A folder for each target: what once reached something new, and every input that was ever a finding."""
 
+REGISTRY: Final = Path(__file__).parents[1] / "vectors" / "agents.jsonl"
 ISSUER: Final = SigningKey.from_seed(b"\x01" * 32)
 HOLDER: Final = SigningKey.from_seed(b"\x02" * 32)
 NOW: Final = 1_800_000_000
@@ -159,6 +164,47 @@ def trust(data: bytes) -> None:
     assert TrustStore.load(store.to_json()) == store
 
 
+@target
+def key_set(data: bytes) -> None:
+    """A JWK Set as an identity provider, or whoever stands in its place, serves it."""
+    try:
+        KeySet.parse(data)
+    except AgentIdentityError:
+        return
+
+
+@target
+def foreign_token(data: bytes) -> None:
+    """A token of an identity provider before its signature is checked."""
+    try:
+        parts = read_token(data.decode("utf-8", "surrogateescape"))
+    except AgentIdentityError:
+        return
+    assert parts.hash
+
+
+@target
+def inbound(data: bytes) -> None:
+    """The claims of a token of others whose signature somebody else checked."""
+    head = b64url_encode(b'{"alg":"ES256","typ":"at+jwt"}')
+    text = f"{head}.{b64url_encode(data)}.{b64url_encode(bytes(64))}"
+    try:
+        read = read_inbound(text, jwks=None, issuer="urn:example:idp", audience="here", subject=Human, now=NOW)
+    except AgentIdentityError:
+        return
+    assert read.principal.provenance == "asserted"
+
+
+@target
+def registry(data: bytes) -> None:
+    """A registry of agents as anybody may write it."""
+    trusted = TrustStore(keys=(TrustedKey(key=ISSUER.public_key, purpose="issuer"),), issuer="urn:example:issuer")
+    try:
+        AgentRegistry.from_bytes(data, trusted)
+    except AgentIdentityError:
+        return
+
+
 def seeds(name: str) -> tuple[bytes, ...]:
     """Return good inputs for a target, from which the fuzzer finds the others sooner."""
     scope = Scope({"read": {}, "pay": {"amount": AllOf(Range(max=100), OneOf(1, 2)), "path": PathWithin("/data")}})
@@ -189,5 +235,22 @@ def seeds(name: str) -> tuple[bytes, ...]:
         "proof_claims": (parse_compact(proof).payload,),
         "revocations": (parse_compact(signed_list.decode()).payload,),
         "trust": (store.to_json(),),
+        "key_set": (encode({"keys": [{**ISSUER.public_key.to_jwk(), "kid": "k", "use": "sig"}]}),),
+        "foreign_token": (root.token.encode(), proof.encode()),
+        "inbound": (
+            encode(
+                {
+                    "iss": "urn:example:idp",
+                    "sub": "alice",
+                    "aud": "here",
+                    "iat": NOW,
+                    "exp": NOW + 60,
+                    "client_id": "web",
+                    "jti": "1",
+                    "act": {"sub": "planner", "act": {"sub": "web"}},
+                }
+            ),
+        ),
+        "registry": (REGISTRY.read_bytes(),),
     }
     return known.get(name, ())

@@ -136,7 +136,7 @@ def counted(number: int, noun: str) -> str:
         noun: One of them, in English.
     """
     if number != 1:
-        noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+        noun = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeiou" else f"{noun}s"
     return f"{number:,} {noun}"
 
 

@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 from typing import Final, cast, get_args
 
-from agent_identity.authority import EVERYTHING, Revocation, RevokedKind
+from agent_identity.authority import EVERYTHING, DirectoryState, Revocation, RevokedKind
 from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal import Style, clean, columns, moment, table
 from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError
+from agent_identity.evidence import DigestKeys, Ledger
+from agent_identity.identity import RandomIds, SigningKey, SystemClock, TrustStore
 
 __all__ = ["register"]
 
@@ -45,7 +47,7 @@ def register(commands: Commands) -> None:
     command.add_argument("--adopt", metavar="FILE", help="take a signed list from elsewhere, if it is newer")
     text = "sign the list anew, after the key that signed it was revoked; shows what it signs"
     command.add_argument("--sign-again", action="store_true", help=text)
-    command.add_argument("--json", action="store_true", help="print JSON for machines")
+    _add_common(command)
     command.set_defaults(run=run_list)
 
 
@@ -53,13 +55,18 @@ def _add_target(command: argparse.ArgumentParser) -> None:
     command.add_argument("directory", metavar="DIR", help="the directory of the enforcer")
     command.add_argument("kind", metavar="KIND", choices=_KINDS, help=f"{', '.join(_KINDS)}")
     command.add_argument("name", metavar="NAME", nargs="?", help=_WHAT)
+    _add_common(command)
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--keys", metavar="DIR", help="the directory that has the keys, if a signer holds them")
     command.add_argument("--json", action="store_true", help="print JSON for machines")
 
 
 def run_revoke(chosen: argparse.Namespace) -> int:
     """Revoke or suspend."""
     kind, name = _target(chosen)
-    with _opened(chosen.directory) as enforcer:
+    with _opened(chosen.directory, chosen.keys) as enforcer:
         try:
             enforcer.revoke(kind, name, reason=chosen.reason, suspend=chosen.suspend)
         except ValueError as error:
@@ -73,7 +80,7 @@ def run_revoke(chosen: argparse.Namespace) -> int:
 def run_reinstate(chosen: argparse.Namespace) -> int:
     """Lift a suspension."""
     kind, name = _target(chosen)
-    with _opened(chosen.directory) as enforcer:
+    with _opened(chosen.directory, chosen.keys) as enforcer:
         try:
             enforcer.reinstate(kind, name)
         except ValueError as error:
@@ -85,7 +92,7 @@ def run_reinstate(chosen: argparse.Namespace) -> int:
 
 def run_list(chosen: argparse.Namespace) -> int:
     """List what is revoked."""
-    with _opened(chosen.directory) as enforcer:
+    with _opened(chosen.directory, chosen.keys) as enforcer:
         if chosen.sign_again:
             enforcer.revocations.sign_again()
         if chosen.adopt:
@@ -121,12 +128,27 @@ def _target(chosen: argparse.Namespace) -> tuple[RevokedKind, str]:
     return kind, cast("str", name)
 
 
-def _opened(directory: str) -> Enforcer:
+def _opened(directory: str, keys: str | None) -> Enforcer:
     if not (Path(directory) / "trust.json").exists():
         raise ConfigurationError(
             f"expected the directory of an enforcer at {directory!r}, found none; 'agent-identity init DIR' makes one"
         )
-    return Enforcer.open(directory)
+    return Enforcer.open(directory) if keys is None else _with_keys(Path(directory), Path(keys) / "keys")
+
+
+def _with_keys(directory: Path, keys: Path) -> Enforcer:
+    """Return an enforcer on a directory whose agents have no keys, for whoever has them."""
+    issuer, recorder = SigningKey.load(keys / "issuer.pem"), SigningKey.load(keys / "recorder.pem")
+    trust = TrustStore.load(directory / "trust.json")
+    ledger = Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=SystemClock(), ids=RandomIds())
+    return Enforcer(
+        issuer=issuer,
+        recorder=recorder,
+        trust=trust,
+        ledger=ledger,
+        digests=DigestKeys(directory / "keys" / "digests.jsonl"),
+        state=DirectoryState(directory / "state"),
+    )
 
 
 def _tell(chosen: argparse.Namespace, kind: str, name: str, status: str, version: int) -> None:

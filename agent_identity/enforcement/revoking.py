@@ -183,8 +183,7 @@ class Revocations:
     def sign_again(self) -> RevocationList:
         """Sign the newest list anew with the issuer key of now, after the key that signed it was revoked.
 
-        Until then nothing runs, since whoever stole the key may have signed the list. Look at it first:
-        ``agent-identity revocations`` shows it.
+        Until then nothing runs, since whoever stole the key may have signed the list: look at what is returned.
 
         Raises:
             StateError: The shared state cannot be asked.

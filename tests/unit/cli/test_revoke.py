@@ -108,3 +108,19 @@ def test_a_directory_of_nobody_is_not_made_one(run: Run, tmp_path: Path) -> None
     assert not (tmp_path / "x").exists()
     (tmp_path / "file").write_text("")
     assert run("tasks", tmp_path / "file")[0] == 2
+
+
+def test_whoever_has_the_keys_revokes_where_the_agents_have_none(run: Run, tmp_path: Path) -> None:
+    """A directory without private keys is stopped with the keys of the signer's directory."""
+    directory, keys = tmp_path / "d", tmp_path / "signer"
+    with Enforcer.open(directory):
+        pass
+    (keys / "keys").mkdir(parents=True)
+    for name in ("issuer.pem", "recorder.pem"):
+        (directory / "keys" / name).rename(keys / "keys" / name)
+    assert run("revoke", directory, "agent", "clerk")[0] == 2
+    code, out, err = run("revoke", directory, "agent", "clerk", "--suspend", "--keys", keys)
+    assert (code, out, err) == (0, "agent clerk: suspended, in version 1 of the list\n", "")
+    assert "clerk" in run("revocations", directory, "--keys", keys)[1]
+    assert run("reinstate", directory, "agent", "clerk", "--keys", keys)[0] == 0
+    assert not (directory / "keys" / "issuer.pem").exists()

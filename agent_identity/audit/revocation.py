@@ -2,7 +2,7 @@
 
 Whoever has a recorder key writes records and checkpoints of any date. Three things limit the doubt, none of them a
 date: a checkpoint from before the revocation that was kept elsewhere; the state of the log that the trust file names
-for a key that took it over before; and that of the sound key that took it over after. See decision 0011.
+for a key that took it over before; and that of the sound key that took it over after. See decision 0017.
 """
 
 from collections.abc import Mapping, Sequence

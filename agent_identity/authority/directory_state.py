@@ -3,7 +3,9 @@
 import contextlib
 import mmap
 import os
+import stat
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal, final
@@ -16,6 +18,7 @@ from agent_identity.errors import ConfigurationError, StateError
 __all__ = ["DirectoryState"]
 
 _BYTES: Final = 8
+_LOOK_NS: Final = 50_000_000
 
 
 @final
@@ -38,9 +41,11 @@ class DirectoryState:
         self._path = Path(folder) / "news"
         self._lock = threading.RLock()
         self._odd = 0
+        self._looked = 0
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._fd = self._opened()
+            self._check_private()
             if os.fstat(self._fd).st_size < _BYTES:
                 os.truncate(self._fd, _BYTES)  # Longer by zeros, whoever else does the same just now.
             self._news = mmap.mmap(self._fd, _BYTES)
@@ -82,6 +87,10 @@ class DirectoryState:
 
     def generation(self) -> int:
         """See :meth:`StateStore.generation`."""
+        now = time.monotonic_ns()
+        if now - self._looked > _LOOK_NS:
+            self._check_there()
+            self._looked = now
         count = self._count()
         if count % 2:
             self._odd -= 1  # Somebody writes, or died while writing: another number each time.
@@ -104,6 +113,30 @@ class DirectoryState:
                 os.close(self._fd)
                 self._fd = -1
                 self._fd = self._opened()
+
+    def _check_there(self) -> None:
+        """Check, now and then, that the counter is still that of the directory: a removed one tells no news.
+
+        Raises:
+            StateError: It is not.
+        """
+        self._count()
+        try:
+            there, mine = self._path.lstat(), os.fstat(self._fd)
+        except OSError as error:
+            raise StateError(f"expected the state of the directory where it was, got {error.strerror}") from None
+        if (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
+            raise StateError("expected the state of the directory where it was, got another; open the directory again")
+
+    def _check_private(self) -> None:
+        for found, what in ((self._path.parent.stat(), "folder"), (os.fstat(self._fd), "file")):
+            mode = stat.S_IMODE(found.st_mode)
+            if found.st_uid not in (0, os.geteuid()) or mode & (0o022 if what == "folder" else 0o077):
+                os.close(self._fd)
+                raise ConfigurationError(
+                    f"expected a {what} for shared state that others cannot change, got mode {mode:04o} or another "
+                    "owner; run chmod 700 on the folder 'state' and chmod 600 on what is in it"
+                )
 
     def _is_empty(self) -> bool:
         """Return whether nothing was ever kept, so that to look is not what makes the file."""

@@ -474,6 +474,7 @@ def _claims(
     trust.find(kid, "issuer", at=issued_at)
     if trust.issuer is not None and issuer != trust.issuer:
         raise TokenError("expected the issuer of the trust store, got another", code="wrong_issuer")
+    trust.check_issuer(kid, issuer)  # The key of a partner speaks for the partner only.
     return claims
 
 

@@ -124,7 +124,7 @@ class RevocationList:
     def __post_init__(self) -> None:
         _check_number(self.version, "version")
         _check_number(self.issued_at, "issued_at")
-        if len(self.entries) > MAX_REVOCATIONS:
+        if sum(entry.kind != "everything" for entry in self.entries) > MAX_REVOCATIONS:  # That always has room.
             raise ValueError(
                 f"expected at most {MAX_REVOCATIONS} revocations, got {len(self.entries)}; "
                 "revoke the agent, owner or principal instead"
@@ -276,6 +276,8 @@ def trusted_revocations(data: bytes, trust: TrustStore, *, of_revoked_keys: bool
         return trusted.key
 
     listed = read_revocations(data, anchors=anchor, issuer=trust.issuer)
+    if trust.issuer is not None:
+        trust.check_issuer(used[0].key.thumbprint, trust.issuer)  # The key of a partner speaks for the partner only.
     if not used[0].in_time(listed.issued_at):
         raise TokenError("expected revocations from the time in which their key is valid", code="key_not_valid_then")
     return listed

@@ -55,7 +55,7 @@ class Admission:
         """
         now = wall_ns // _NS if parent is None else max(wall_ns // _NS, parent.grant.issued_at)
         try:
-            registration = self._registration(agent, parent, now)
+            registration = self._registration(agent, None if parent is None else parent.chain, now)
             if registration is None:
                 return MAX_TTL
             registration.check_scope(scope)
@@ -68,7 +68,7 @@ class Admission:
         return registration.expires_at - now
 
     def check(self, chain: Chain) -> None:
-        """Check the agent of a chain that comes from another process, as far as the registry here knows it.
+        """Check the agents of a chain that comes from another process, as far as the registry here knows them.
 
         Raises:
             Denied: The registry does not permit it.
@@ -77,19 +77,19 @@ class Admission:
         """
         leaf = chain.leaf
         wall = self._point.clock.wall_ns()
-        registration = self._registration(leaf.agent, None, wall // _NS)
+        registration = self._registration(leaf.agent, chain, wall // _NS)
         if registration is not None:
             registration.check_scope(leaf.scope)
             self._record_use(registration, wall)
 
-    def _registration(self, agent: Agent, parent: Task | None, now: int) -> Registration | None:
+    def _registration(self, agent: Agent, chain: Chain | None, now: int) -> Registration | None:
         try:
             registry = self._registry = self._registry.renewed()
         except (TokenError, ConfigurationError) as error:
             raise Denied(f"the registry of agents is unusable: {error}", code="registry_unusable") from None
-        if parent is not None:
+        if chain is not None:
             # Whoever delegates must still be in good standing. Agents of a chain that began elsewhere may be unknown.
-            for grant in parent.chain.grants:
+            for grant in chain.grants:
                 if registry.get(grant.agent.id) is not None:
                     registry.find(grant.agent, now=now)
         if not self._required and registry.get(agent.id) is None:

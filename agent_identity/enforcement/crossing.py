@@ -14,13 +14,14 @@ from opentelemetry import trace
 
 from agent_identity.authority import Grant, Scope, derive, prove
 from agent_identity.canonical import RecordValue
+from agent_identity.enforcement.admission import record_refusal
 from agent_identity.enforcement.carried import Carried
 from agent_identity.enforcement.handed import Addressed
 from agent_identity.enforcement.opening import Tasks, current_or_refuse, holder_of, seconds_of
 from agent_identity.enforcement.task import Task, task_claims
 from agent_identity.enforcement.telemetry import trace_claim
 from agent_identity.enforcement.traces import traceparent
-from agent_identity.errors import AttenuationError
+from agent_identity.errors import AttenuationError, Denied
 from agent_identity.identity import Agent, PublicKey, SigningKey, check_id
 
 __all__ = ["ADDRESSED_TTL", "Departures", "Peer", "Presentation"]
@@ -106,12 +107,12 @@ class Departures:
     def present(self, peer: Peer, tool: str, arguments: Mapping[str, object]) -> Presentation:
         """Return what to send to a peer with one call."""
         task = current_or_refuse(self.tasks.point)
-        task.lease.check(self.tasks.point.clock)
+        self._check(task)
         now = self.tasks.point.clock.wall_ns() // _NS
         addressed = task.handed.addressed(peer)
         if addressed is None or (addressed.chain.leaf.expires_at - now < _RENEW and not _as_long_as(task, addressed)):
             addressed = self._address(task, peer)
-        task.lease.check(self.tasks.point.clock)  # Only now is it sure that the end will be told to the receiver.
+        self._check(task)  # Only now is it sure that the end will be told to the receiver.
         onward = addressed.onward
         proof = prove(
             addressed.chain,
@@ -140,7 +141,7 @@ class Departures:
             audience=audience,
         )
         self._hand_over(task, grant)
-        task.lease.check(self.tasks.point.clock)
+        self._check(task)
         return Carried((*task.chain.tokens, grant.token), seed, task.purpose, traceparent())
 
     def _address(self, task: Task, peer: Peer) -> Addressed:
@@ -171,8 +172,11 @@ class Departures:
         final: bool = False,
     ) -> Grant:
         wall = self.tasks.point.clock.wall_ns()
-        task.lease.check(self.tasks.point.clock)
+        self._check(task)
         remaining = max(1, task.expires_at - wall // _NS)
+        if self.tasks.admission is not None:
+            most = self.tasks.admission.admit(agent, scope, principal=task.principal, parent=task, wall_ns=wall)
+            remaining = min(remaining, most)
         return derive(
             task.chain,
             holder_of(task),
@@ -185,6 +189,18 @@ class Departures:
             max_depth=task.grant.depth + 1 if final else None,
             audience=audience,
         )
+
+    def _check(self, task: Task) -> None:
+        """Return if the task lives and nothing of its chain is revoked; record what is refused for that."""
+        point = self.tasks.point
+        task.lease.check(point.clock)
+        try:
+            point.check(task)
+        except Denied as denied:
+            start_ns = point.clock.wall_ns()
+            record_refusal(point, denied, task.agent, principal=task.principal, parent=task, start_ns=start_ns)
+            if point.mode == "enforce":
+                raise
 
     def _hand_over(self, task: Task, grant: Grant) -> None:
         """Record a grant that is about to leave the process, and remember to tell its holder of the end."""

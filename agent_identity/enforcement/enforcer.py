@@ -230,6 +230,8 @@ class Enforcer:
                 tokens=tokens,
             )
         opened._own_state = found.state
+        if state is not None:
+            opened._point.revocations.heed(found.state)
         return opened
 
     def task(
@@ -591,7 +593,7 @@ class Enforcer:
     def close(self) -> None:
         """End all tasks, drop their tokens, seal the ledger and close it; idempotent."""
         self._closed = True
-        self._registry.end_all()
+        self._tasks.end_all()
         self._tasks.desk.close()
         try:
             self._point.ledger.close()

@@ -198,7 +198,9 @@ class Guard:
             if self._point.inspectors or self._point.policy is not None:
                 self._point.check(task)  # They take time, and may end the task themselves.
             if task.limits and call.route is None:
-                call.reserved = reserve(self._point.state, task, self.tool.name, arguments.values, call.start_ns)
+                call.reserved = reserve(
+                    self._point.state, task, self.tool.name, arguments.values, self._point.clock.wall_ns()
+                )
         except Denied as denied:
             self._deny(call, denied)
         except BadArgumentsError as error:

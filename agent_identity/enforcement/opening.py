@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -79,6 +80,7 @@ class Tasks:
     admission: Admission | None = None
     tokens: TokenSource | None = None
     desk: TokenDesk = field(init=False)
+    live: "weakref.WeakSet[Task]" = field(init=False, default_factory=weakref.WeakSet)
 
     def __post_init__(self) -> None:
         # Also after a fork: the tokens so far are the parent's.
@@ -168,7 +170,7 @@ class Tasks:
     def start(self, purpose: str, chain: Chain, holder: Signer | None, lease: Lease, handed: Handed) -> Task:
         """Return the task of a verified chain, without a holder if this process cannot delegate."""
         leaf = chain.leaf
-        return Task(
+        task = Task(
             id=leaf.task_id,
             purpose=purpose,
             principal=leaf.principal,
@@ -184,6 +186,14 @@ class Tasks:
             tokens=self.desk.open(),
             limits=chain.root.limits,
         )
+        self.live.add(task)
+        return task
+
+    def end_all(self) -> None:
+        """End every task that is open, and tell the processes that were handed a part of one."""
+        for task in list(self.live):
+            task.end()
+        self.registry.end_all()
 
     def _end(self, task: Task) -> None:
         """End the authority here, and tell the processes that were handed a part of it."""

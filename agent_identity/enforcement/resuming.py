@@ -72,7 +72,7 @@ class Arrivals:
         if chain.leaf.audience is None:
             raise TokenError("expected a grant made for this enforcement point, got one for any", code="wrong_audience")
         now = self._now()
-        onward = presentation.onward
+        presented, onward = chain, presentation.onward
         proof_id = verify_proof(
             presentation.proof,
             chain,
@@ -97,7 +97,7 @@ class Arrivals:
             raise Denied(
                 "expected a proof that was not used before, got one again; make one for each call", code="replay"
             )
-        return self._open(chain, holder, purpose)
+        return self._open(chain, holder, purpose, presented)
 
     def opened(self, guard: Guard, values: Mapping[str, object], make: Callable[[], Task]) -> Task:
         """Return the task, or record that it was refused.
@@ -133,12 +133,12 @@ class Arrivals:
         self.trust.check_issuer(used[0], chain.root.issuer)
         return chain
 
-    def _open(self, chain: Chain, holder: Signer | None, purpose: str) -> Task:
+    def _open(self, chain: Chain, holder: Signer | None, purpose: str, presented: Chain | None = None) -> Task:
         leaf = chain.leaf
         self.tasks.point.revocations.check(chain)
         if self.tasks.admission is not None:
             self.tasks.admission.check(chain)
-        watch = self._watch(chain)
+        watch = self._watch(chain, chain if presented is None else presented)
         if watch():
             raise NoTask("expected an open task, got one that has ended; open a new one", code="task_ended")
         lease = self.tasks.registry.resume(
@@ -146,13 +146,16 @@ class Arrivals:
         )
         return self.tasks.start(purpose, chain, holder, lease, Handed(None))
 
-    def _watch(self, chain: Chain) -> Callable[[], bool]:
+    def _watch(self, chain: Chain, presented: Chain) -> Callable[[], bool]:
         """Return what tells whether the task, or a part of it that leads here, has ended where it was opened."""
-        names = [f"ended:{name}" for name in (chain.root.task_id, *(grant.id for grant in chain.grants[1:]))]
-        state = self.tasks.point.state
+        grants = dict.fromkeys(grant.id for grant in (*chain.grants[1:], *presented.grants[1:]))
+        names = [f"ended:{name}" for name in (chain.root.task_id, *grants)]
+        state, revocations = self.tasks.point.state, self.tasks.point.revocations
 
         def ended() -> bool:
             now = self._now()
+            if presented is not chain:  # What was shown is no part of the chain that goes on.
+                revocations.check(presented)
             try:
                 return any(state.contains(name, now=now) for name in names)
             except AgentIdentityError as error:

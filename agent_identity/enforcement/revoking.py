@@ -44,6 +44,7 @@ class Revocations:
     """
 
     __slots__ = (
+        "_beside",
         "_clock",
         "_feed",
         "_generation",
@@ -71,6 +72,16 @@ class Revocations:
         self._list = RevocationList()
         self._generation: int | None = None
         self._feed: _Feed | None = None
+        self._beside: Revocations | None = None
+
+    def heed(self, state: StateStore) -> None:
+        """Obey the list in another state as well: that of the directory, into which the command line writes.
+
+        Args:
+            state: The other state; nothing is written to it.
+        """
+        beside = Revocations(state, self._ledger, signer=self._signer, trust=self._trust, clock=self._clock)
+        self._beside = beside
 
     def check(self, chain: Chain) -> None:
         """Return if nothing in the chain is revoked or suspended.
@@ -87,6 +98,8 @@ class Revocations:
             if generation != self._generation:
                 self._read()
                 self._generation = generation
+            if self._beside is not None:
+                self._beside.check(chain)
         except StateError as error:
             raise Denied(
                 f"expected shared state that tells what is revoked, got a failure ({error.code}); bring the store "

@@ -59,7 +59,7 @@ class Tally:
 
 
 @final
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Task:
     """A live unit of work and the authority that ends with it.
 

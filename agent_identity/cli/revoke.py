@@ -1,8 +1,10 @@
 """``agent-identity revoke``, ``reinstate`` and ``revocations``: the kill switch, and what it has stopped."""
 
 import argparse
+import contextlib
 import json
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import Final, cast, get_args
 
@@ -128,15 +130,22 @@ def _target(chosen: argparse.Namespace) -> tuple[RevokedKind, str]:
     return kind, cast("str", name)
 
 
-def _opened(directory: str, keys: str | None) -> Enforcer:
+@contextlib.contextmanager
+def _opened(directory: str, keys: str | None) -> Generator[Enforcer]:
     if not (Path(directory) / "trust.json").exists():
         raise ConfigurationError(
             f"expected the directory of an enforcer at {directory!r}, found none; 'agent-identity init DIR' makes one"
         )
-    return Enforcer.open(directory) if keys is None else _with_keys(Path(directory), Path(keys) / "keys")
+    if keys is None:
+        with Enforcer.open(directory) as enforcer:
+            yield enforcer
+        return
+    state = DirectoryState(Path(directory) / "state")
+    with contextlib.closing(state), _with_keys(Path(directory), Path(keys) / "keys", state) as enforcer:
+        yield enforcer
 
 
-def _with_keys(directory: Path, keys: Path) -> Enforcer:
+def _with_keys(directory: Path, keys: Path, state: DirectoryState) -> Enforcer:
     """Return an enforcer on a directory whose agents have no keys, for whoever has them."""
     issuer, recorder = SigningKey.load(keys / "issuer.pem"), SigningKey.load(keys / "recorder.pem")
     trust = TrustStore.load(directory / "trust.json")
@@ -147,7 +156,7 @@ def _with_keys(directory: Path, keys: Path) -> Enforcer:
         trust=trust,
         ledger=ledger,
         digests=DigestKeys(directory / "keys" / "digests.jsonl"),
-        state=DirectoryState(directory / "state"),
+        state=state,
     )
 
 

@@ -322,6 +322,8 @@ def test_two_who_revoke_at_once_lose_nothing(tmp_path: Path) -> None:
         listed = one.revocations.current
     assert {entry.name for entry in listed.entries} == set(names)
     assert listed.version == 20
+    for state in states:
+        state.close()
 
 
 def test_processes_elsewhere_follow_within_their_interval(open_world: Any, tmp_path: Path) -> None:

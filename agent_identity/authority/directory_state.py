@@ -123,8 +123,8 @@ class DirectoryState:
         self._count()
         try:
             there, mine = self._path.lstat(), os.fstat(self._fd)
-        except OSError as error:
-            raise StateError(f"expected the state of the directory where it was, got {error.strerror}") from None
+        except (OSError, ValueError):  # A forked child that could not open it anew has no descriptor.
+            raise StateError("expected the state of the directory where it was, got none; open it again") from None
         if (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
             raise StateError("expected the state of the directory where it was, got another; open the directory again")
 
@@ -159,8 +159,8 @@ class DirectoryState:
             before = self._count()  # A closed store has no lock to wait for.
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX)
-            except OSError as error:
-                raise StateError(f"expected a lock on the state of the directory, got {error.strerror}") from None
+            except (OSError, ValueError):
+                raise StateError("expected a lock on the state of the directory, got none; open it again") from None
             stored = True
             try:
                 before = self._count()

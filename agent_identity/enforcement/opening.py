@@ -80,7 +80,7 @@ class Tasks:
     admission: Admission | None = None
     tokens: TokenSource | None = None
     desk: TokenDesk = field(init=False)
-    live: "weakref.WeakSet[Task]" = field(init=False, default_factory=weakref.WeakSet)
+    live: "weakref.WeakSet[Task]" = field(init=False, default_factory=weakref.WeakSet[Task])
 
     def __post_init__(self) -> None:
         # Also after a fork: the tokens so far are the parent's.

@@ -16,10 +16,11 @@ from agent_identity.authority import (
     derive,
     issue,
     read_revocations,
+    trusted_revocations,
 )
 from agent_identity.authority.tokens import sign_compact
 from agent_identity.errors import TokenError
-from agent_identity.identity import Agent, Human, PublicKey, Service, SigningKey
+from agent_identity.identity import Agent, Human, PublicKey, Service, SigningKey, TrustedKey, TrustStore
 
 ISSUER = "urn:example:issuer"
 KEY = SigningKey.from_seed(b"\1" * 32)
@@ -297,3 +298,31 @@ def test_its_text_form_shows_no_names() -> None:
     assert repr(listed) == "RevocationList(version=1, 1 entries)"
     assert "alice" not in repr(listed)
     assert json.dumps(listed.entries[0].to_claim())
+
+
+@pytest.mark.parametrize(
+    ("issuer", "changes", "code"),
+    [
+        (ISSUER, {}, None),
+        (None, {}, None),
+        (ISSUER, {"not_after": NOW - 1}, "key_not_valid_then"),
+        (ISSUER, {"not_before": NOW + 1}, "key_not_valid_then"),
+        (ISSUER, {"revoked_since": NOW + 9}, "key_revoked"),
+        (ISSUER, {"issuer": "urn:example:partner"}, "wrong_issuer"),
+    ],
+)
+def test_a_trust_store_decides_whose_lists_count(issuer: str | None, changes: dict, code: str | None) -> None:
+    """The key is the issuer's own, valid at the time of the list, and not revoked at all."""
+    trust = TrustStore((TrustedKey(KEY.public_key, "issuer", **changes),), issuer=issuer)
+    data = one("agent", "clerk").sign(KEY, issuer=ISSUER)
+    if code is None:
+        assert trusted_revocations(data, trust).version == 1
+        return
+    with pytest.raises(TokenError) as refused:
+        trusted_revocations(data, trust)
+    assert refused.value.code == code
+    if code == "key_revoked":
+        assert trusted_revocations(data, trust, of_revoked_keys=True).version == 1
+    with pytest.raises(TokenError) as refused:
+        trusted_revocations(data, TrustStore(issuer=issuer))
+    assert refused.value.code == "unknown_key"

@@ -134,7 +134,9 @@ def test_ac_17_another_user_can_sign_and_not_read(start: Callable[..., Signer], 
     signer = start("--user", "12345")
     program = (
         "import os, sys\n"
-        "from agent_identity.identity import SocketSigner\n"
+        "from agent_identity.identity import SigningKey, SocketSigner\n"
+        "key = SigningKey.generate()\n"  # Loads what the other user may not read any more: the interpreter is root's.
+        "key.public_key.verify(key.sign(b''), b'')\n"
         "os.setgroups([]); os.setgid(int(sys.argv[3])); os.setuid(int(sys.argv[3]))\n"
         "try:\n    open(sys.argv[1])\nexcept PermissionError:\n    print('closed')\n"
         "print(SocketSigner(sys.argv[2], 'recorder').public_key.thumbprint)\n"

@@ -618,6 +618,7 @@ class Enforcer:
         self._tasks = dataclasses.replace(self._tasks, registry=self._registry)
         self._arrivals = dataclasses.replace(self._arrivals, tasks=self._tasks)
         self._point.ambience.renew()
+        self._point.revocations.after_fork_in_child()
 
     def _refuse_closed(self) -> None:
         if self._closed:

@@ -1,5 +1,6 @@
 """The kill switch: every call asks whether what it acts under has been revoked since."""
 
+import threading
 from collections.abc import Callable
 from typing import Final, cast, final, get_args
 
@@ -50,6 +51,7 @@ class Revocations:
         "_generation",
         "_ledger",
         "_list",
+        "_lock",
         "_signer",
         "_state",
         "_trust",
@@ -70,6 +72,7 @@ class Revocations:
         self._trust = trust
         self._clock = clock
         self._list = RevocationList()
+        self._lock = threading.Lock()
         self._generation: int | None = None
         self._feed: _Feed | None = None
         self._beside: Revocations | None = None
@@ -226,13 +229,22 @@ class Revocations:
         if kept is None or kept[0] <= self._list.version:
             return  # Also when the state was put back to an earlier day: what was revoked stays revoked here.
         try:
-            self._list = trusted_revocations(kept[1], self._trust)
+            listed = trusted_revocations(kept[1], self._trust)
         except TokenError as error:
             raise Denied(
                 f"expected a list of revocations by the trusted issuer in the shared state, got another: {error.code}; "
                 "until it is replaced nothing runs",
                 code="revocations_unreadable",
             ) from None
+        with self._lock:  # Another thread may have read a newer one meanwhile, and would not read it again.
+            if listed.version > self._list.version:
+                self._list = listed
+
+    def after_fork_in_child(self) -> None:
+        """Replace the lock, which another thread of the parent may have held."""
+        self._lock = threading.Lock()
+        if self._beside is not None:
+            self._beside.after_fork_in_child()
 
 
 @final

@@ -199,3 +199,34 @@ def test_everything_can_be_suspended_however_full_the_list_is() -> None:
     full = RevocationList(1, 1, tuple(Revocation("agent", f"a{n}", since=1) for n in range(MAX_REVOCATIONS)))
     stopped = full.adding(Revocation("everything", "*", "suspended", since=2), now=2)
     assert len(stopped.entries) == MAX_REVOCATIONS + 1
+
+
+def test_ac_18_a_thread_that_reads_slowly_brings_no_old_list_back(open_world: Any) -> None:
+    """While one thread still holds an older list, another takes a newer one: that one stays."""
+
+    class Slow:
+        def __init__(self) -> None:
+            self.kept, self.meanwhile = MemoryState(), list[Callable[[], object]]()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.kept, name)
+
+        def get(self, name: str) -> tuple[int, bytes] | None:
+            found = self.kept.get(name)
+            if self.meanwhile:
+                self.meanwhile.pop()()
+            return found
+
+    state = Slow()
+    world = open_world(state=state)
+    world.enforcer.revoke(HELPER)
+    first = world.enforcer.revocations.export()
+    world.enforcer.revoke(CLERK)
+    second = world.enforcer.revocations.export()
+    later = open_world(state=(fresh := Slow()))
+    revocations = world.enforcer.revocations
+    revocations._list, revocations._state = RevocationList(), fresh
+    fresh.put("revocations", 1, first)
+    fresh.meanwhile.append(lambda: (fresh.put("revocations", 2, second), revocations.current))
+    assert revocations.current.version == 2
+    later.enforcer.close()

@@ -15,24 +15,30 @@ PACKAGE = "agent_identity"
 # Library → the modules, and with them everything below them, that may import it. The longest prefix decides.
 IMPORTERS: dict[str, tuple[str, ...]] = {
     "cryptography": ("identity",),
+    "duckdb": ("integrations.parquet",),
     "httpx": ("integrations.httpx",),
     "joserfc": ("identity.jwks",),
     "langchain": ("integrations.langchain",),
     "langchain_core": ("integrations.langchain",),
     "langgraph": ("integrations.langchain",),
+    "mcp": ("integrations.mcp", "integrations.fastmcp"),
     "opentelemetry": ("enforcement", "integrations"),
     "opentelemetry.proto": ("evidence",),
     "orjson": ("canonical", "evidence", "enforcement", "audit"),
     "pkcs11": ("integrations.pkcs11",),
     # Where data from outside enters.
+    "pyarrow": ("integrations.parquet",),
     "pydantic": ("identity.trust_file", "integrations"),
+    "pyspark": ("integrations.spark",),
     "pytest": ("testing",),
     "requests": ("integrations.requests",),
+    "rfc3161_client": ("integrations.rfc3161",),
     # Each store by the one module that speaks to it.
     "psycopg": ("authority.postgres_state", "authority.postgres_connection"),
     "redis": ("authority.redis_state",),
     "wrapt": ("integrations",),
     "yaml": ("policy.yaml_source",),
+    "zstandard": ("evidence",),
 }
 
 

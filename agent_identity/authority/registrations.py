@@ -4,7 +4,7 @@ A registry is a file of JSON Lines. Each line is a compact JWS as a JSON string:
 each with its place and the hash of the line before it, and at the end the head, which says how many there are and
 what the last one is. All are signed by a key that is trusted as issuer. Lines are added and never changed, so the
 file is the history of each agent, and what was edited, dropped, moved or repeated does not verify.
-An older state of the whole file does: to find that out takes a mark that was kept elsewhere.
+An older state of the whole file does: to find that out takes a mark that was kept elsewhere, as in a shared state.
 """
 
 import hashlib

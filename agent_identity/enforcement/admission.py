@@ -1,13 +1,13 @@
 """Which agents may hold grants here, as the registry of agents says; asked when a task opens, never for a call."""
 
-from typing import Final, final
+from typing import Final, cast, final
 
 from agent_identity.authority import MAX_TTL, AgentRegistry, Chain, Registration, Scope
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.point import Point, decision_claim
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import trace_claim
-from agent_identity.errors import ConfigurationError, Denied, OutOfScope, TokenError
+from agent_identity.errors import ConfigurationError, Denied, OutOfScope, StateError, TokenError
 from agent_identity.evidence import Entry
 from agent_identity.identity import Agent, Principal
 from agent_identity.policy import Decision, Effect
@@ -29,12 +29,13 @@ class Admission:
             registered of them.
     """
 
-    __slots__ = ("_point", "_recorded", "_registry", "_required")
+    __slots__ = ("_marked", "_point", "_recorded", "_registry", "_required")
 
     def __init__(self, point: Point, registry: AgentRegistry, *, required: bool) -> None:
         self._point = point
         self._registry = registry
         self._required = required
+        self._marked: AgentRegistry | None = None
         self._recorded: dict[str, object] = {}
 
     def admit(self, agent: Agent, scope: Scope, *, principal: Principal, parent: Task | None, wall_ns: int) -> int:
@@ -85,7 +86,8 @@ class Admission:
     def _registration(self, agent: Agent, chain: Chain | None, now: int) -> Registration | None:
         try:
             registry = self._registry = self._registry.renewed()
-        except (TokenError, ConfigurationError) as error:
+            self._mark(registry)
+        except (TokenError, ConfigurationError, StateError) as error:
             raise Denied(f"the registry of agents is unusable: {error}", code="registry_unusable") from None
         if chain is not None:
             # Whoever delegates must still be in good standing. Agents of a chain that began elsewhere may be unknown.
@@ -95,6 +97,25 @@ class Admission:
         if not self._required and registry.get(agent.id) is None:
             return None
         return registry.find(agent, now=now)
+
+    def _mark(self, registry: AgentRegistry) -> None:
+        """Note in the shared state how far the registry was seen, and check that it was never seen further.
+
+        So an older copy of the whole file is found out in a fresh process as well (threats AC-18). The state knows
+        a registry by its first registration, so that those who share it may have registries of their own.
+
+        Raises:
+            TokenError: With code ``registry_rolled_back``.
+            StateError: The state cannot be asked.
+        """
+        if registry is self._marked or not registry.history:
+            return
+        name = f"registry:{registry.history[0].hash}"
+        size, last = registry.mark
+        if not self._point.state.put(name, size, last.encode()):
+            seen, hashed = cast("tuple[int, bytes]", self._point.state.get(name))
+            registry.check_continues((seen, hashed.decode()))
+        self._marked = registry
 
     def _record_use(self, registration: Registration, wall_ns: int) -> None:
         """Record a registration when it is used for the first time."""

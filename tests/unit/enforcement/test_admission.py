@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from agent_identity.audit import check, story
-from agent_identity.authority import AgentRegistry, Registration, Scope
+from agent_identity.authority import AgentRegistry, MemoryState, Registration, Scope
 from agent_identity.constraints import Range
 from agent_identity.enforcement import Enforcer, register_agents
 from agent_identity.enforcement.agents_file import register, registry_path
 from agent_identity.enforcement.directory import prepare
-from agent_identity.errors import ConfigurationError, Denied, EvidenceError, OutOfScope, TokenError
+from agent_identity.errors import ConfigurationError, Denied, EvidenceError, OutOfScope, StateError, TokenError
 from agent_identity.evidence import DigestKeys, Ledger
 from agent_identity.evidence.files import Files
 from agent_identity.identity import Agent, Human, SigningKey, TrustStore
@@ -270,6 +270,54 @@ def test_a_registry_that_does_not_hold_refuses_every_task(
     with world.task(Scope("tool", x=5)):
         pass
     assert older.mark[0] == 1
+
+
+def test_an_older_registry_is_found_out_in_a_fresh_process(tmp_path: Path) -> None:
+    """Whoever puts the file back to before a suspension, and starts anew, opens no task; the latest file does."""
+    directory, given = tmp_path / "evidence", {"clock": FixedClock(), "ids": SequentialIds(), "agents": "required"}
+    path = registry_path(directory)
+    registered(directory, registration())
+    before = path.read_bytes()
+    registered(directory, registration(status="suspended"), registration(status="registered"))
+    latest = path.read_bytes()
+    task = {"principal": ALICE, "agent": CLERK, "scope": Scope("tool", x=5)}
+    with Enforcer.open(directory, **given) as enforcer, enforcer.task("work", **task):
+        pass
+    path.write_bytes(before)
+    with Enforcer.open(directory, **given) as enforcer:
+        with pytest.raises(Denied, match="registry") as caught, enforcer.task("work", **task):
+            pytest.fail("the block ran")
+        assert caught.value.code == "registry_unusable"
+        path.write_bytes(latest)
+        with enforcer.task("work", **task):
+            pass
+
+
+def test_registries_of_different_services_share_a_state(opened: Callable[..., Any], tmp_path: Path) -> None:
+    """A registry that began with another registration is another one, whatever its length."""
+    state = MemoryState()
+    registered(tmp_path / "evidence-0", registration(), registration(HELPER))
+    registered(tmp_path / "evidence-1", registration(purpose="another service"))
+    for _ in range(2):
+        with opened(agents="required", state=state).task(Scope("tool", x=5)):
+            pass
+
+
+def test_a_state_that_cannot_be_asked_for_the_mark_refuses(start: Callable[..., Any]) -> None:
+    """Whether the registry is the latest is then not known, so nothing opens until it is."""
+    world = start(registration())
+    state = world.enforcer._point.state
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(state), "put", _unreachable)
+        with pytest.raises(Denied) as caught, world.task(Scope("tool", x=5)):
+            pytest.fail("the block ran")
+    assert caught.value.code == "registry_unusable"
+    with world.task(Scope("tool", x=5)):
+        pass
+
+
+def _unreachable(*_: Any) -> bool:
+    raise StateError("expected the state to answer, got nothing")
 
 
 def test_a_refusal_that_cannot_be_recorded_is_an_evidence_error(

@@ -17,6 +17,8 @@ import nox
 ROOT = Path(__file__).resolve().parent
 LOCK = "requirements/dev.lock"
 PYTHONS = nox.project.python_versions(nox.project.load_toml("pyproject.toml"))
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+OTHERS = [version for version in PYTHONS if version != HERE]  # The session `coverage` runs the tests on this one.
 SAFE = {"PYTHONSAFEPATH": "1", "PYTHONPATH": None}  # Tests see the installed package, never the working copy.
 FEW = {"HYPOTHESIS_PROFILE": "few"}  # The same 50 examples of every property each time.
 WORKERS = ("-n", "2")
@@ -39,7 +41,7 @@ nox.options.sessions = [
     "layers",
     "types",
     "types_api",
-    "tests",
+    *(f"tests-{version}" for version in OTHERS),
     "coverage",
     "vectors",
     "docs",

@@ -112,7 +112,11 @@ class SocketSigner:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._process = os.getpid()
-        self.public_key = self._own_key(purpose)
+        try:
+            self.public_key = self._own_key(purpose)
+        except BaseException:
+            self._drop()  # Whoever keeps the error would keep the connection with it.
+            raise
 
     def __repr__(self) -> str:
         return f"SocketSigner({self._path!r}, {self.public_key.thumbprint!r})"

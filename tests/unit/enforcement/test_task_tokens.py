@@ -369,6 +369,7 @@ def test_the_end_of_the_task_ends_the_waiting(opened: Opened, monkeypatch: pytes
             thread.join()
     # What came after the end is revoked and handed to nobody.
     assert [error.code for error in results] == ["task_ended"] * 3
+    task.tokens.settle(10)
     assert [number for number, _ in source.revoked] == [1]
     assert task.tokens._cached == {}
     assert world.records("outcome")[0]["error"] == "NoTask"

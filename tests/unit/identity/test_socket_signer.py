@@ -72,6 +72,7 @@ class Server:
         self.socket.close()
         for thread in self.threads:
             thread.join(20)
+        assert not any(thread.is_alive() for thread in self.threads), "a client left its connection open"
 
 
 @pytest.fixture

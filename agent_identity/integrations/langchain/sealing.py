@@ -20,6 +20,7 @@ from langchain_core.tools import BaseTool, StructuredTool, Tool
 from agent_identity.enforcement import Enforcer, Guard
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.langchain.passage import PASSAGE, Passage, Seam, sealed
+from agent_identity.integrations.langchain.shortcuts import asks_nothing, shortcuts, stock_runs
 
 __all__ = ["FUNCTIONS", "METHODS", "base_of", "enforcer_of", "function_enforcer", "is_sealed", "seal", "unseal"]
 
@@ -96,10 +97,11 @@ def _outcome_of(error: BaseException) -> str | None:
 class _Wrapped:
     """What is known about a function that stands in the place of a tool's own."""
 
-    __slots__ = ("body", "protection", "seam")
+    __slots__ = ("body", "direct", "protection", "seam")
 
-    def __init__(self, body: _Body, protection: Protection, seam: Seam) -> None:
+    def __init__(self, body: _Body, wrapper: _Body, protection: Protection, seam: Seam) -> None:
         self.body = body
+        self.direct = asks_nothing(wrapper)
         self.protection = protection
         self.seam = seam
 
@@ -127,7 +129,7 @@ def _replaced(protection: Protection, slot: str, tool: BaseTool) -> _Body | None
         stored = known.body
     seam = protection.seam(slot, stored, tool)
     wrapper = sealed(stored, lambda _args: seam)
-    _WRAPPED[wrapper] = _Wrapped(stored, protection, seam)
+    _WRAPPED[wrapper] = _Wrapped(stored, wrapper, protection, seam)
     vars(tool)[slot] = wrapper
     return wrapper
 
@@ -193,11 +195,11 @@ def _make_class(base: type[BaseTool], protection: Protection) -> type[BaseTool]:
         "__init_subclass__": classmethod(_refuse_subclass),
         "run": _Fixed("run", _run(base)),
         "arun": _Fixed("arun", _arun(base)),
+        **shortcuts(base),
     }
     for name in METHODS:
         own = protection.bodies.get(name)
-        method = _prepared(getattr(base, name)) if own is None else _method(name, own, protection)
-        namespace[name] = _Fixed(name, method)
+        namespace[name] = _Fixed(name, _stock(base, name) if own is None else _method(name, own, protection))
     for name in FUNCTIONS:
         if name in base.model_fields:
             namespace[name] = _Function(name, protection)
@@ -209,6 +211,37 @@ def _make_class(base: type[BaseTool], protection: Protection) -> type[BaseTool]:
 
 def _method(name: str, body: _Body, protection: Protection) -> _Body:
     return sealed(body, lambda args: protection.method_seam(name, cast("BaseTool", args[0])))
+
+
+def _stock(base: type[BaseTool], name: str) -> _Body:
+    """Return LangChain's own method, or one that does the same sooner."""
+    method = _prepared(getattr(base, name))
+    if not stock_runs(base, name):
+        return method
+
+    def run(
+        self: StructuredTool, *args: object, config: object, run_manager: object = None, **kwargs: object
+    ) -> object:
+        function = self.func
+        known = _wrapped(function)
+        if known is None or not known.direct:
+            return method(self, *args, config=config, run_manager=run_manager, **kwargs)
+        return cast("_Body", function)(*args, **kwargs)
+
+    async def arun(
+        self: StructuredTool, *args: object, config: object, run_manager: object = None, **kwargs: object
+    ) -> object:
+        coroutine = self.coroutine
+        known = _wrapped(coroutine)
+        if known is None or not known.direct:
+            return await cast("_AsyncBody", method)(self, *args, config=config, run_manager=run_manager, **kwargs)
+        return await cast("_AsyncBody", coroutine)(*args, **kwargs)
+
+    chosen = run if name == "_run" else arun
+    functools.update_wrapper(chosen, method)
+    # LangChain resolves all annotations at each call and looks for one only.
+    chosen.__annotations__ = {"config": RunnableConfig}
+    return _unwrappable(chosen, method)
 
 
 def _prepared(method: _Body) -> _Body:

@@ -103,6 +103,11 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "copy_changed": "notice",
         "copy_redacted": "notice",
         "duplicate_span": "notice",
+        # Proofs.
+        "bad_proof": "contradicted",
+        "bad_inclusion_proof": "contradicted",
+        "bad_consistency_proof": "contradicted",
+        "other_record": "contradicted",
         # Spans against a ledger.
         "differs_from_ledger": "contradicted",
         "not_in_ledger": "contradicted",

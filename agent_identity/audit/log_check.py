@@ -15,7 +15,7 @@ from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.streams import LedgerReader
 from agent_identity.identity import TrustedKey, TrustStore
 
-__all__ = ["Heads", "SignedLog", "check_log"]
+__all__ = ["Heads", "SignedLog", "check_log", "open_checkpoint"]
 
 _TRUST: Final = 1
 _LOG: Final = 2
@@ -93,7 +93,7 @@ def check_log(
         findings.add(_TRUST, "log_missing", message)
         opened = _UNKNOWN
     else:
-        opened = _open_checkpoint(note, trust, findings, "the checkpoint of the ledger")
+        opened = open_checkpoint(note, trust, findings, "the checkpoint of the ledger")
     checkpoint, signers = opened
     anchors = [] if checkpoint is None else [checkpoint, *taken_over(trust, checkpoint.origin)]
     kept, kept_by = _open_kept(earlier, trust, findings)
@@ -119,10 +119,18 @@ def _open_kept(
 ) -> tuple[Checkpoint | None, tuple[TrustedKey, ...]]:
     if earlier is None:
         return None, ()
-    return _open_checkpoint(earlier, trust, findings, "the checkpoint kept elsewhere")
+    return open_checkpoint(earlier, trust, findings, "the checkpoint kept elsewhere")
 
 
-def _open_checkpoint(note: bytes | None, trust: TrustStore | None, findings: Findings, what: str) -> _Opened:
+def open_checkpoint(note: bytes | None, trust: TrustStore | None, findings: Findings, what: str) -> _Opened:
+    """Return a checkpoint and the trusted keys that signed it, having reported what is wrong with it (step 1).
+
+    Args:
+        note: The signed checkpoint, if there is one.
+        trust: The trusted keys, or ``None``.
+        findings: Takes what is found.
+        what: Which checkpoint it is, in words.
+    """
     if note is None:
         findings.add(
             _TRUST, "no_checkpoint", f"expected {what} at log/checkpoint, got none; nothing proves the records"

@@ -14,7 +14,7 @@ from agent_identity.cli.sources import is_directory, named
 from agent_identity.cli.terminal import Progress, Style, clean, columns, hanging, table
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["register"]
+__all__ = ["register", "report_lines"]
 
 SHOWN: Final = 20
 """Findings that are printed; ``--json`` has more."""
@@ -119,6 +119,11 @@ def lines(report: Report, style: Style, room: int | None = None) -> Iterator[str
     yield f"  completeness  {report.completeness.replace('_', ' ')}"
     yield f"  trust         {hanging(_TRUST[report.trust], 16, room)}"
     yield ""
+    yield from report_lines(report, style, room)
+
+
+def report_lines(report: Report, style: Style, room: int | None) -> Iterator[str]:
+    """Yield what was checked and what was found."""
     for step in report.steps:
         yield from _step(step, style, room)
     if report.coverage:

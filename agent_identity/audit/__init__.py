@@ -1,6 +1,7 @@
 """Answers: what is proved, what is missing, and who did what on whose behalf; offline, with public keys only."""
 
 from agent_identity.audit.ledger_check import Progress
+from agent_identity.audit.periods import Period
 from agent_identity.audit.proof_check import Checked, check_proof
 from agent_identity.audit.proving import prove, prove_growth
 from agent_identity.audit.report import Coverage, Problem, Report, Severity, Step
@@ -13,6 +14,7 @@ __all__ = [
     "Checked",
     "Coverage",
     "Delegation",
+    "Period",
     "Problem",
     "Progress",
     "Report",

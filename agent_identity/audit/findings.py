@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple, final
 
+from agent_identity.audit.periods import Period
 from agent_identity.audit.report import (
     Completeness,
     Coverage,
@@ -160,6 +161,7 @@ class Findings:
         self.trust: TrustBasis = "none"
         self.coverage: tuple[Coverage, ...] = ()
         self.completeness_checked = False
+        self.period: Period | None = None
         self._source: SourceKind = source
         self._names = tuple(steps)
         self._kept: dict[Severity, list[Problem]] = {severity: [] for severity in _ORDER}
@@ -210,6 +212,7 @@ class Findings:
                 Step(number, name, self._status.get(number, "not_checked"), self._details.get(number, ""))
                 for number, name in enumerate(self._names, 1)
             ),
+            period=self.period,
         )
 
     def _integrity(self) -> Integrity:

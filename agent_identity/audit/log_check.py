@@ -29,12 +29,13 @@ _UNKNOWN: Final[_Opened] = (None, ())
 class Heads:
     """The heads of one stream in the order in which the log has them, 40 bytes each."""
 
-    __slots__ = ("_packed", "last_root", "last_size")
+    __slots__ = ("_packed", "last_root", "last_size", "signs_ns")
 
     def __init__(self) -> None:
         self._packed = bytearray()
         self.last_size: int = 0
         self.last_root: bytes = b""
+        self.signs_ns: list[int] = []  # When its process repeated a head.
 
     def add(self, head: Head) -> None:
         """Keep a head.
@@ -44,6 +45,8 @@ class Heads:
         """
         if head.size < self.last_size or (head.size == self.last_size and head.root != self.last_root):
             raise ValueError("expected a stream that only grows, got a head that takes records back")
+        if head.alive_ns is not None:
+            self.signs_ns.append(head.alive_ns)
         if head.size > self.last_size:
             self._packed += _HEAD.pack(head.size, head.root)
             self.last_size, self.last_root = head.size, head.root

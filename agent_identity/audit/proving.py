@@ -62,10 +62,11 @@ def prove(directory: PathLike, record: Wanted, *, progress: Progress | None = No
     found = _Search(reader, root, progress).find(record)
     log = _Log(reader)
     number, entry, head = log.first_cover(found)
+    inclusion = log.inclusion(number)
     hashes = range_roots(_leaves(reader, head), inclusion_ranges(found.place, head.size))
     try:
         verify_inclusion(leaf_hash(found.data), hashes, index=found.place, size=head.size, root=head.root)
-        proof = RecordProof.of(found.data, hashes, entry, log.inclusion(number))
+        proof = RecordProof.of(found.data, hashes, entry, inclusion)
     except (VerificationError, ValueError):
         message = "expected the records as the log commits to them, got others; verify the ledger"
         raise VerificationError(message, code="head_mismatch") from None
@@ -173,6 +174,9 @@ class _Log:
         note = reader.checkpoint()
         if note is None:
             raise VerificationError("expected log/checkpoint, got none that can be read", code="no_checkpoint")
+        # It is printed by and by, and nobody has looked at its lines of signatures yet.
+        if not note.decode("utf-8", "replace").replace("\n", "").isprintable():
+            raise VerificationError("expected a checkpoint of printable lines, got another", code="bad_checkpoint")
         self.note = note
         self.checkpoint: Checkpoint = unverified_checkpoint(note)
 

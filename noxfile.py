@@ -196,7 +196,7 @@ def fuzz(session: nox.Session) -> None:
 
 @here
 def mutants(session: nox.Session) -> None:
-    """How many small changes of authority, evidence and audit their tests notice (on demand: hours; or name some groups)."""
+    """How many small changes of authority, evidence and audit their tests notice (on demand: hours, or some groups)."""
     session.run("python", "tools/mutants.py", *session.posargs)
 
 

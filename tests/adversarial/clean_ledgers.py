@@ -324,6 +324,7 @@ def main() -> int:
         for facts, found in pool.map(many, parts):
             total += facts
             wrong += found
+            print(*found, sep="\n", end="\n" if found else "", flush=True)  # At once, lest an end by force hides them.
             print(f"\r{total['ledgers']:,} of {options.count:,}", end="", file=sys.stderr, flush=True)
     took = time.monotonic() - began
     print(f"\n{dict(total)} in {took:.0f} s; {len(wrong)} false alarms")

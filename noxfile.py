@@ -182,6 +182,13 @@ def thorough(session: nox.Session) -> None:
     )
 
 
+@here
+def surgery(session: nox.Session) -> None:
+    """Every kind of surgery at every record, and 100,000 clean ledgers without an alarm (on demand: half an hour)."""
+    session.run("python", "tests/adversarial/surgeries.py", "--rounds", "5")
+    session.run("python", "tests/adversarial/clean_ledgers.py", *(session.posargs or ("--count", "100000")))
+
+
 @nox.session(python="3.11")
 def fuzz(session: nox.Session) -> None:
     """Feed what strangers send from a coverage-guided fuzzer (on demand: ten minutes for each target)."""
@@ -191,7 +198,7 @@ def fuzz(session: nox.Session) -> None:
 
 @here
 def mutants(session: nox.Session) -> None:
-    """How many small changes of authority and evidence their tests notice (on demand: hours; or name some groups)."""
+    """How many small changes of authority, evidence and audit their tests notice (on demand: hours, or some groups)."""
     session.run("python", "tools/mutants.py", *session.posargs)
 
 

@@ -1,4 +1,4 @@
-"""How many small changes of authority and evidence their tests notice: `python tools/mutants.py [group ...]`.
+"""How many small changes of authority, evidence and audit their tests notice: `python tools/mutants.py [group ...]`.
 
 Each group is a few modules with the unit tests that are theirs, so that a mutant costs about a second and the score
 says what these tests notice, not what some test elsewhere does. It runs in a copy of the working tree below
@@ -26,6 +26,14 @@ WRITING = tuple(
     f"tests/unit/evidence/test_{name}.py"
     for name in ("files", "ledger", "recovery", "sealing", "streams", "digests", "refused_ledger")
 )
+VERIFYING = (
+    "tests/unit/audit/test_ledger.py",
+    "tests/unit/audit/test_periods.py",
+    "tests/adversarial/test_tamper.py",
+    "tests/adversarial/test_lost_log.py",
+    "tests/adversarial/test_ledger_surgery.py",
+    "tests/adversarial/test_revocation.py",
+)
 GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "grants": (("authority/chain", "authority/grants", "authority/tokens", "authority/pop"), AUTHORITY),
     "scopes": (("authority/scope", "authority/registry", "authority/combinators", "authority/constraints"), AUTHORITY),
@@ -44,6 +52,27 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "spans": (("evidence/otlp",), (TABLES, "tests/unit/evidence/test_otlp.py")),
     "lines": (("evidence/mac", "evidence/lines", "evidence/digests", "evidence/files"), (TABLES, *WRITING)),
     "ledger": (("evidence/stream_writer", "evidence/log", "evidence/ledger"), (TABLES, *WRITING)),
+    "proof_files": (
+        ("evidence/proof_files", "audit/proving", "audit/proof_check", "audit/periods"),
+        (
+            "tests/unit/evidence/test_proof_files.py",
+            "tests/unit/audit/test_proofs.py",
+            "tests/unit/audit/test_periods.py",
+        ),
+    ),
+    "verification": (
+        ("audit/ledger_check", "audit/stream_check", "audit/log_check", "audit/findings", "audit/verification"),
+        VERIFYING,
+    ),
+    "delegations": (("audit/calls_check", "audit/chain_check", "audit/revocation"), VERIFYING),
+    "patterns": (
+        ("audit/shapes", "audit/patterns"),
+        ("tests/unit/audit/test_shapes.py", "tests/unit/audit/test_patterns.py", "tests/unit/audit/test_ledger.py"),
+    ),
+    "traces": (
+        ("audit/spans_check", "audit/attestations", "audit/comparison", "audit/coverage"),
+        ("tests/unit/audit/test_spans.py", "tests/unit/audit/test_ledger.py"),
+    ),
     "sealing": (("evidence/sealing", "evidence/recovery", "evidence/streams", "evidence/layout"), (TABLES, *WRITING)),
 }
 NOTICED = (1, 3)  # Exit codes of pytest: a test failed, or pytest itself did.

@@ -1,6 +1,9 @@
 """Answers: what is proved, what is missing, and who did what on whose behalf; offline, with public keys only."""
 
 from agent_identity.audit.ledger_check import Progress
+from agent_identity.audit.periods import Period
+from agent_identity.audit.proof_check import Checked, check_proof
+from agent_identity.audit.proving import prove, prove_growth
 from agent_identity.audit.report import Coverage, Problem, Report, Severity, Step
 from agent_identity.audit.sources import Source, Trust
 from agent_identity.audit.stories import Action, Delegation, Story, story
@@ -8,8 +11,10 @@ from agent_identity.audit.verification import check, verify
 
 __all__ = [
     "Action",
+    "Checked",
     "Coverage",
     "Delegation",
+    "Period",
     "Problem",
     "Progress",
     "Report",
@@ -19,6 +24,9 @@ __all__ = [
     "Story",
     "Trust",
     "check",
+    "check_proof",
+    "prove",
+    "prove_growth",
     "story",
     "verify",
 ]

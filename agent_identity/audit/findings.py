@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple, final
 
+from agent_identity.audit.periods import Period
 from agent_identity.audit.report import (
     Completeness,
     Coverage,
@@ -103,6 +104,11 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "copy_changed": "notice",
         "copy_redacted": "notice",
         "duplicate_span": "notice",
+        # Proofs.
+        "bad_proof": "contradicted",
+        "bad_inclusion_proof": "contradicted",
+        "bad_consistency_proof": "contradicted",
+        "other_record": "contradicted",
         # Spans against a ledger.
         "differs_from_ledger": "contradicted",
         "not_in_ledger": "contradicted",
@@ -155,6 +161,7 @@ class Findings:
         self.trust: TrustBasis = "none"
         self.coverage: tuple[Coverage, ...] = ()
         self.completeness_checked = False
+        self.period: Period | None = None
         self._source: SourceKind = source
         self._names = tuple(steps)
         self._kept: dict[Severity, list[Problem]] = {severity: [] for severity in _ORDER}
@@ -205,6 +212,7 @@ class Findings:
                 Step(number, name, self._status.get(number, "not_checked"), self._details.get(number, ""))
                 for number, name in enumerate(self._names, 1)
             ),
+            period=self.period,
         )
 
     def _integrity(self) -> Integrity:

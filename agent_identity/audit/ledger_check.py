@@ -7,6 +7,7 @@ from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import Heads, SignedLog, check_log
+from agent_identity.audit.periods import Life, judge_period, unknown_period
 from agent_identity.audit.revocation import Doubts
 from agent_identity.audit.stream_check import StreamCheck, Visit
 from agent_identity.evidence.streams import LedgerReader
@@ -60,6 +61,7 @@ class LedgerCheck:
         self._reader = reader
         self._trust = trust
         self._findings = findings
+        self._endless = 0
         self._delegations = Delegations(findings, _GRANTS, trust)
         self._calls = Calls(findings, self._delegations)
 
@@ -70,6 +72,7 @@ class LedgerCheck:
         total: int = 0,
         progress: Progress | None = None,
         visit: Visit | None = None,
+        period: tuple[int, int] | None = None,
     ) -> None:
         """Check everything.
 
@@ -78,8 +81,11 @@ class LedgerCheck:
             total: Bytes in all streams, for the progress.
             progress: Is told how far it is.
             visit: Is shown each record that stands where it belongs.
+            period: Its first nanosecond since the Unix epoch and the first one after it, to be told what is in it.
         """
         findings = self._findings
+        if period is not None:
+            findings.period = unknown_period(*period, "there are no records")
         if self._trust is None:
             findings.add(_TRUST, "no_trust", "expected trusted keys, got none; pass the trust file of the recorder")
         log = check_log(self._reader, self._trust, findings, earlier=earlier)
@@ -94,13 +100,30 @@ class LedgerCheck:
         for name in names:
             heads = log.heads.get(name)
             shown_to = _doubting(log.doubts, heads, visit)
-            streams[name] = stream = StreamCheck(name, heads, findings, self._calls, shown_to)
+            stream = StreamCheck(name, heads, findings, self._calls, shown_to, period=period)
+            streams[name] = stream
             done = self._read(stream, done, total, progress)
         missing = log.heads.keys() - streams.keys()
         self._conclude(log, streams, missing)
         self._count(log, streams)
         self._check_completeness(streams, {name: log.heads[name].last_size for name in sorted(missing)})
         findings.done(_ALL, f"{counted(len(streams), 'stream')}{', as of this checkpoint' if log.proved else ''}")
+        if period is not None:
+            self._judge_period(log, streams, period)
+
+    def _judge_period(self, log: SignedLog, streams: Mapping[str, StreamCheck], period: tuple[int, int]) -> None:
+        findings = self._findings
+        if findings.number("contradicted") or findings.number("cannot_tell") or not log.proved:
+            findings.period = unknown_period(*period, "the ledger does not verify")
+            return
+        # A stream without an end is no doubt about the time before its last sign of life.
+        doubt = "records may be missing" if findings.number("incomplete") > self._endless else None
+        lives = [
+            Life(s.earliest_ns, s.latest_ns, log.heads[name].signs_ns, s.ended, s.within)
+            for name, s in streams.items()
+            if s.sealed
+        ]
+        findings.period = judge_period(*period, lives, doubt)
 
     def _read(self, stream: StreamCheck, done: int, total: int, progress: Progress | None) -> int:
         offset = 0
@@ -193,6 +216,7 @@ class LedgerCheck:
             findings.add(_ALL, "torn_tail", "expected whole lines, got a torn one at the end of the stream", place)
         if not stream.ended and not recovered:
             message = "expected the end of the stream, got none; its process still runs, was killed, or the end was cut"
+            self._endless += 1
             findings.add(_ALL, "no_end", message, Place(stream=stream.stream, seq=stream.lines))
 
     def _report_recovered(self, name: str, found: Mapping[str, str]) -> None:

@@ -15,7 +15,7 @@ from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.streams import LedgerReader
 from agent_identity.identity import TrustedKey, TrustStore
 
-__all__ = ["Heads", "SignedLog", "check_log"]
+__all__ = ["Heads", "SignedLog", "check_log", "open_checkpoint"]
 
 _TRUST: Final = 1
 _LOG: Final = 2
@@ -29,12 +29,13 @@ _UNKNOWN: Final[_Opened] = (None, ())
 class Heads:
     """The heads of one stream in the order in which the log has them, 40 bytes each."""
 
-    __slots__ = ("_packed", "last_root", "last_size")
+    __slots__ = ("_packed", "last_root", "last_size", "signs_ns")
 
     def __init__(self) -> None:
         self._packed = bytearray()
         self.last_size: int = 0
         self.last_root: bytes = b""
+        self.signs_ns: list[int] = []  # When its process repeated a head.
 
     def add(self, head: Head) -> None:
         """Keep a head.
@@ -44,6 +45,8 @@ class Heads:
         """
         if head.size < self.last_size or (head.size == self.last_size and head.root != self.last_root):
             raise ValueError("expected a stream that only grows, got a head that takes records back")
+        if head.alive_ns is not None:
+            self.signs_ns.append(head.alive_ns)
         if head.size > self.last_size:
             self._packed += _HEAD.pack(head.size, head.root)
             self.last_size, self.last_root = head.size, head.root
@@ -93,7 +96,7 @@ def check_log(
         findings.add(_TRUST, "log_missing", message)
         opened = _UNKNOWN
     else:
-        opened = _open_checkpoint(note, trust, findings, "the checkpoint of the ledger")
+        opened = open_checkpoint(note, trust, findings, "the checkpoint of the ledger")
     checkpoint, signers = opened
     anchors = [] if checkpoint is None else [checkpoint, *taken_over(trust, checkpoint.origin)]
     kept, kept_by = _open_kept(earlier, trust, findings)
@@ -119,10 +122,18 @@ def _open_kept(
 ) -> tuple[Checkpoint | None, tuple[TrustedKey, ...]]:
     if earlier is None:
         return None, ()
-    return _open_checkpoint(earlier, trust, findings, "the checkpoint kept elsewhere")
+    return open_checkpoint(earlier, trust, findings, "the checkpoint kept elsewhere")
 
 
-def _open_checkpoint(note: bytes | None, trust: TrustStore | None, findings: Findings, what: str) -> _Opened:
+def open_checkpoint(note: bytes | None, trust: TrustStore | None, findings: Findings, what: str) -> _Opened:
+    """Return a checkpoint and the trusted keys that signed it, having reported what is wrong with it (step 1).
+
+    Args:
+        note: The signed checkpoint, if there is one.
+        trust: The trusted keys, or ``None``.
+        findings: Takes what is found.
+        what: Which checkpoint it is, in words.
+    """
     if note is None:
         findings.add(
             _TRUST, "no_checkpoint", f"expected {what} at log/checkpoint, got none; nothing proves the records"

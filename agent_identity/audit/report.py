@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Final, Literal, TypeAlias, final
 
+from agent_identity.audit.periods import Period
+
 __all__ = [
     "EXIT_CODES",
     "Completeness",
@@ -33,7 +35,7 @@ Severity: TypeAlias = Literal["contradicted", "cannot_tell", "incomplete", "noti
 StepStatus: TypeAlias = Literal["passed", "failed", "not_checked"]
 """How a step ended. What was not checked is never shown as passed."""
 
-SourceKind: TypeAlias = Literal["ledger", "traces"]
+SourceKind: TypeAlias = Literal["ledger", "traces", "proof"]
 """What was verified."""
 
 EXIT_CODES: Final[Mapping[str, int]] = {"verified": 0, "contradicted": 1, "cannot_tell": 2, "incomplete": 3}
@@ -117,6 +119,7 @@ class Report:
         problems: How many problems of each severity there are.
         coverage: For traces, what each library's tool calls are attributed to.
         steps: What was checked, in order.
+        period: What is shown about a period, if one was asked for.
     """
 
     source: SourceKind
@@ -129,6 +132,7 @@ class Report:
     problems: Mapping[Severity, int]
     coverage: tuple[Coverage, ...]
     steps: tuple[Step, ...]
+    period: Period | None = None
 
     @property
     def verdict(self) -> str:
@@ -157,4 +161,5 @@ class Report:
             "findings": [asdict(problem) for problem in self.findings],
             "coverage": [asdict(scope) for scope in self.coverage],
             "steps": [asdict(step) for step in self.steps],
+            **({} if self.period is None else {"period": self.period.to_json()}),
         }

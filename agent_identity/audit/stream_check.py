@@ -36,16 +36,29 @@ class StreamCheck:
         torn: Whether the file ends inside a line.
         ended: Whether the stream states its end.
         latest_ns: The latest time of a record up to the last head, in nanoseconds since the Unix epoch.
+        earliest_ns: The earliest one, if a period was asked for.
+        within: The number of these records that begin in the period that was asked for.
     """
 
-    def __init__(self, stream: str, heads: Heads | None, findings: Findings, calls: Calls, visit: Visit | None) -> None:
+    def __init__(
+        self,
+        stream: str,
+        heads: Heads | None,
+        findings: Findings,
+        calls: Calls,
+        visit: Visit | None,
+        *,
+        period: tuple[int, int] | None = None,
+    ) -> None:
         self.stream = stream
         self.lines = 0
         self.sealed = 0
         self.committed = calls.committed = heads.last_size if heads else 0
         self.torn = False
         self.ended = False
-        self.latest_ns = 0
+        self.latest_ns = self.earliest_ns = self.within = 0
+        self._period = period
+        self._oldest_ns = self._within = 0
         self._name = stream.encode()
         self._findings = findings
         self._calls = calls
@@ -79,6 +92,8 @@ class StreamCheck:
             self._kinds[pattern.kind] += 1
             start_ns = self._calls.take_known(known, self.stream, self._seq)
             self._newest_ns = max(self._newest_ns, start_ns)
+            if self._period is not None:
+                self._look_at_time(start_ns, self._period)
             if self._visit is not None:
                 self._visit(orjson.loads(data), leaf)
         if self._tree.size == self._next_size:
@@ -114,12 +129,19 @@ class StreamCheck:
         kind = cast("str", record["kind"])
         self._last_id = cast("str", record["id"]).encode()
         self._kinds[kind] += 1
-        self._newest_ns = max(self._newest_ns, int(cast("dict[str, str]", record["time"])["start"]))
+        start_ns = int(cast("dict[str, str]", record["time"])["start"])
+        self._newest_ns = max(self._newest_ns, start_ns)
+        if self._period is not None:
+            self._look_at_time(start_ns, self._period)
         self._calls.take(record, data, self.stream, self._seq)
         if kind == "stream_end":
             self._end(record)
         if self._visit is not None:
             self._visit(record, leaf)
+
+    def _look_at_time(self, start_ns: int, period: tuple[int, int]) -> None:
+        self._oldest_ns = min(self._oldest_ns or start_ns, start_ns)
+        self._within += period[0] <= start_ns < period[1]
 
     def _advance(self, leaf: bytes) -> None:
         self._seq += 1
@@ -143,7 +165,7 @@ class StreamCheck:
     def _compare(self) -> None:
         if self._derivable and self._tree.root() == self._next_root:
             self.sealed = self._next_size
-            self.latest_ns = self._newest_ns
+            self.latest_ns, self.earliest_ns, self.within = self._newest_ns, self._oldest_ns, self._within
             self._next_size, self._next_root = next(self._heads, (0, b""))
             return
         self._findings.add(

@@ -39,6 +39,7 @@ def check(
     checkpoint: bytes | PathLike | None = None,
     redacted: Collection[str] = (),
     progress: Progress | None = None,
+    period: tuple[int, int] | None = None,
 ) -> Report:
     """Verify evidence offline and report what was found.
 
@@ -54,14 +55,20 @@ def check(
             ledger that was put back to an earlier state as a whole is found out.
         redacted: For spans: attributes of ours that a collector is known to rewrite.
         progress: Is told now and then how many of how many bytes are read.
+        period: For a ledger: the first nanosecond of a period, since the Unix epoch, and the first one after it. The
+            report then says how much was recorded in it, or whether it is shown that nothing was.
 
     Raises:
-        ConfigurationError: The trust file, the checkpoint or the source cannot be read.
+        ConfigurationError: The trust file, the checkpoint or the source cannot be read, or the period has no length.
     """
+    if period is not None and period[0] >= period[1]:
+        raise ConfigurationError("expected a period that ends after it begins, got another; exchange the two times")
     keys = to_trust(trust)
     directory = directory_of(source)
     if directory is not None:
-        return _check_ledger(directory, keys, _note(checkpoint), progress)
+        return _check_ledger(directory, keys, _note(checkpoint), progress, period)
+    if period is not None:
+        raise ConfigurationError("expected a period with an evidence directory, got traces; leave it out")
     sources = cast("Sequence[PathLike | ByteLines]", source if isinstance(source, list | tuple) else [source])
     return _check_spans(sources, keys, ledger, redacted, progress)
 
@@ -74,6 +81,7 @@ def verify(
     checkpoint: bytes | PathLike | None = None,
     redacted: Collection[str] = (),
     progress: Progress | None = None,
+    period: tuple[int, int] | None = None,
 ) -> Report:
     """Verify evidence offline; return the report only if everything that was checked holds.
 
@@ -85,7 +93,9 @@ def verify(
             which, and ``report`` has everything.
         ConfigurationError: The trust file, the checkpoint or the source cannot be read.
     """
-    report = check(source, trust, ledger=ledger, checkpoint=checkpoint, redacted=redacted, progress=progress)
+    report = check(
+        source, trust, ledger=ledger, checkpoint=checkpoint, redacted=redacted, progress=progress, period=period
+    )
     if report.exit_code:
         first = report.findings[0]
         raise VerificationError(f"{report.verdict}: {first.message}", code=report.verdict, report=report)
@@ -98,14 +108,20 @@ def _note(checkpoint: bytes | PathLike | None) -> bytes | None:
     return read_public_file(checkpoint, limit=_MAX_NOTE)
 
 
-def _check_ledger(directory: str, keys: TrustStore | None, earlier: bytes | None, progress: Progress | None) -> Report:
+def _check_ledger(
+    directory: str,
+    keys: TrustStore | None,
+    earlier: bytes | None,
+    progress: Progress | None,
+    period: tuple[int, int] | None,
+) -> Report:
     findings = Findings("ledger", LEDGER_STEPS)
     findings.trust = "given"
     if keys is None:
         keys = _own_trust(directory, findings)
     reader = open_ledger(directory)
     total = size_of_ledger(directory, reader.streams()) if progress else 0
-    LedgerCheck(reader, keys, findings).run(earlier=earlier, total=total, progress=progress)
+    LedgerCheck(reader, keys, findings).run(earlier=earlier, total=total, progress=progress, period=period)
     return findings.report()
 
 

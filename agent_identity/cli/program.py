@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Never, cast
 
-from agent_identity.cli import agents, doctor, init, keys, revoke, show, signer, tasks, verify
+from agent_identity.cli import agents, doctor, init, keys, proof, revoke, show, signer, tasks, verify
 from agent_identity.cli.terminal import clean
 from agent_identity.errors import AgentIdentityError
 from agent_identity.version import VERSION
@@ -24,7 +24,7 @@ INTERRUPTED: Final = 130
 """The exit code that shells give to what Ctrl-C ended."""
 
 _EPILOG: Final = """\
-exit codes of verify: 0 verified · 1 contradicted or tampered · 2 cannot tell · 3 verified but incomplete
+exit codes of verify, check-proof: 0 verified · 1 contradicted or tampered · 2 cannot tell · 3 incomplete
 other commands: 0 done · 1 something needs attention · 2 could not be done
 """
 
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"agent-identity {VERSION}")
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (verify, show, tasks, revoke, init, keys, signer, agents, doctor):
+    for command in (verify, proof, show, tasks, revoke, init, keys, signer, agents, doctor):
         command.register(commands)
     return root
 

@@ -5,16 +5,17 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
-from agent_identity.audit import Coverage, Problem, Report, Step, check
+from agent_identity.audit import Coverage, Period, Problem, Report, Step, check
 from agent_identity.audit.findings import counted
 from agent_identity.cli.command import Commands
 from agent_identity.cli.sources import is_directory, named
 from agent_identity.cli.terminal import Progress, Style, clean, columns, hanging, table
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["register"]
+__all__ = ["register", "report_lines"]
 
 SHOWN: Final = 20
 """Findings that are printed; ``--json`` has more."""
@@ -59,6 +60,8 @@ def register(commands: Commands) -> None:
     command.add_argument(
         "--redacted", metavar="ATTRIBUTE", action="append", default=[], help="an attribute that a collector rewrites"
     )
+    command.add_argument("--from", dest="start", metavar="TIME", help="for a ledger: what was recorded from then")
+    command.add_argument("--until", dest="stop", metavar="TIME", help="and before then; both in RFC 3339")
     command.add_argument("--json", action="store_true", help="print JSON for machines")
     command.set_defaults(run=run)
 
@@ -67,6 +70,7 @@ def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     source = named(chosen.source)
     _refuse_unused(chosen)
+    period = _period(chosen.start, chosen.stop)
     progress = Progress(sys.stderr, "verifying")
     try:
         report = check(
@@ -76,6 +80,7 @@ def run(chosen: argparse.Namespace) -> int:
             checkpoint=chosen.checkpoint,
             redacted=chosen.redacted,
             progress=progress.update,
+            period=period,
         )
     finally:
         progress.clear()
@@ -84,6 +89,30 @@ def run(chosen: argparse.Namespace) -> int:
     else:
         print("\n".join(lines(report, Style(sys.stdout), columns(sys.stdout))))
     return report.exit_code
+
+
+def _period(start: str | None, stop: str | None) -> tuple[int, int] | None:
+    """Return the period that was asked for, in nanoseconds.
+
+    Raises:
+        ConfigurationError: Only one time was given, or one is none.
+    """
+    if start is None and stop is None:
+        return None
+    if start is None or stop is None:
+        raise ConfigurationError("expected --from and --until together; give the other one as well")
+    return _time(start, "--from"), _time(stop, "--until")
+
+
+def _time(text: str, option: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None or "T" not in text.upper():
+        raise ConfigurationError(f"expected a time with its zone at {option}, like 2026-11-24T09:00:00Z, got another")
+    since = moment - datetime.fromtimestamp(0, UTC)
+    return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1_000
 
 
 def _refuse_unused(chosen: argparse.Namespace) -> None:
@@ -118,7 +147,19 @@ def lines(report: Report, style: Style, room: int | None = None) -> Iterator[str
     yield f"  integrity     {report.integrity.replace('_', ' ')}"
     yield f"  completeness  {report.completeness.replace('_', ' ')}"
     yield f"  trust         {hanging(_TRUST[report.trust], 16, room)}"
+    if report.period is not None:
+        yield f"  period        {hanging(_told(report.period), 16, room)}"
     yield ""
+    yield from report_lines(report, style, room)
+
+
+def _told(period: Period) -> str:
+    state = period.state.replace("_", " ")
+    return f"{state}: {counted(period.records, 'record')}, {counted(period.signs, 'sign')} of life; {period.why}"
+
+
+def report_lines(report: Report, style: Style, room: int | None) -> Iterator[str]:
+    """Yield what was checked and what was found."""
     for step in report.steps:
         yield from _step(step, style, room)
     if report.coverage:

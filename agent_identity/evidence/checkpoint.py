@@ -295,8 +295,12 @@ def format_proof(proof: LogProof) -> bytes:
     return "\n".join(lines).encode("ascii") + b"\n\n" + proof.note
 
 
-def parse_proof(data: bytes) -> LogProof:
+def parse_proof(data: bytes, *, limit: int = _MAX_PROOF) -> LogProof:
     """Return the content of a proof file. Nothing of it is verified yet.
+
+    Args:
+        data: The file.
+        limit: Bytes that it may have; more than by default where a record travels in ``extra``.
 
     Verify it by :func:`open_note` on ``note``, :meth:`Checkpoint.from_text`, and
     :func:`~agent_identity.evidence.merkle.verify_inclusion`.
@@ -304,8 +308,8 @@ def parse_proof(data: bytes) -> LogProof:
     Raises:
         VerificationError: The file is malformed or too large (``bad_proof``).
     """
-    if len(data) > _MAX_PROOF:
-        raise _bad_proof(f"expected at most {_MAX_PROOF} bytes, got {len(data)}")
+    if len(data) > limit:
+        raise _bad_proof(f"expected at most {limit} bytes, got {len(data)}")
     head, blank, note = data.partition(b"\n\n")
     try:
         lines = head.decode("ascii").split("\n")

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import re
 from collections.abc import Collection, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Self, cast, final
 
 from agent_identity.canonical import decode_record, encode_record
@@ -47,6 +47,7 @@ _logger: Final = logging.getLogger("agent_identity.evidence")
 _SIZE: Final = re.compile(r"[1-9][0-9]{0,18}")
 _ROOT: Final = re.compile(r"[0-9a-f]{64}")
 _MEMBERS: Final = frozenset({"origin", "root", "size", "stream"})
+_NANOSECONDS: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
 @final
@@ -58,15 +59,20 @@ class Head:
         stream: The id of the stream.
         size: The number of its records, at least 1.
         root: The root of the Merkle tree over them.
+        alive_ns: When its process repeated this as a sign of life, in nanoseconds since the Unix epoch; ``None``
+            where it has news, whose records have their times.
     """
 
     stream: str
     size: int
     root: bytes
+    alive_ns: int | None = field(default=None, compare=False)
 
     def to_entry(self, origin: str) -> bytes:
         """Return the log entry, canonical JSON."""
-        return encode_record({"origin": origin, "root": self.root.hex(), "size": str(self.size), "stream": self.stream})
+        alive = {} if self.alive_ns is None else {"alive": str(self.alive_ns)}
+        place = {"origin": origin, "root": self.root.hex(), "size": str(self.size), "stream": self.stream}
+        return encode_record({**alive, **place})
 
     @classmethod
     def from_entry(cls, entry: bytes) -> tuple[Self, str]:
@@ -76,12 +82,16 @@ class Head:
             ValueError: The entry has another form.
         """
         fields = decode_record(entry)
-        if fields.keys() != _MEMBERS or not all(isinstance(value, str) for value in fields.values()):
+        if fields.keys() - {"alive"} != _MEMBERS or not all(isinstance(value, str) for value in fields.values()):
             raise ValueError("expected the strings origin, root, size and stream in a log entry")
         texts = cast("dict[str, str]", fields)
+        alive = texts.get("alive")
+        if alive is not None and not _NANOSECONDS.fullmatch(alive):
+            raise ValueError("expected nanoseconds as a decimal number at alive in a log entry")
         if not (_SIZE.fullmatch(texts["size"]) and _ROOT.fullmatch(texts["root"]) and is_stream_id(texts["stream"])):
             raise ValueError("expected a decimal size, a root in hex and a stream id in a log entry")
-        return cls(texts["stream"], int(texts["size"]), bytes.fromhex(texts["root"])), texts["origin"]
+        alive_ns = None if alive is None else int(alive)
+        return cls(texts["stream"], int(texts["size"]), bytes.fromhex(texts["root"]), alive_ns), texts["origin"]
 
 
 def loss_entry(origin: str) -> bytes:

@@ -19,9 +19,12 @@ __all__ = [
     "HASH_SIZE",
     "CompactRange",
     "consistency_proof",
+    "consistency_ranges",
     "inclusion_proof",
+    "inclusion_ranges",
     "leaf_hash",
     "node_hash",
+    "range_roots",
     "root_of",
     "verify_consistency",
     "verify_inclusion",
@@ -109,19 +112,7 @@ def inclusion_proof(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
     Raises:
         ValueError: The index lies outside the tree.
     """
-    if not 0 <= index < len(leaves):
-        raise ValueError(f"expected an index below the tree size {len(leaves)}, got {index}")
-    proof: list[bytes] = []
-    start, stop = 0, len(leaves)
-    while stop - start > 1:
-        middle = start + _split(stop - start)
-        if index < middle:
-            proof.append(_range_root(leaves, middle, stop))
-            stop = middle
-        else:
-            proof.append(_range_root(leaves, start, middle))
-            start = middle
-    return tuple(reversed(proof))
+    return range_roots(leaves, inclusion_ranges(index, len(leaves)))
 
 
 def consistency_proof(leaves: Sequence[bytes], old_size: int) -> tuple[bytes, ...]:
@@ -130,31 +121,76 @@ def consistency_proof(leaves: Sequence[bytes], old_size: int) -> tuple[bytes, ..
     Raises:
         ValueError: ``old_size`` is zero, which proves nothing, or larger than the tree.
     """
-    if not 0 < old_size <= len(leaves):
-        raise ValueError(f"expected an old size from 1 to the tree size {len(leaves)}, got {old_size}")
-    proof: list[bytes] = []
-    start, stop = 0, len(leaves)
+    return range_roots(leaves, consistency_ranges(old_size, len(leaves)))
+
+
+def inclusion_ranges(index: int, size: int) -> tuple[tuple[int, int], ...]:
+    """Return from where up to where the leaves stand below each hash of an inclusion proof, in its order.
+
+    Raises:
+        ValueError: The index lies outside the tree.
+    """
+    if not 0 <= index < size:
+        raise ValueError(f"expected an index below the tree size {size}, got {index}")
+    ranges: list[tuple[int, int]] = []
+    start, stop = 0, size
+    while stop - start > 1:
+        middle = start + _split(stop - start)
+        if index < middle:
+            ranges.append((middle, stop))
+            stop = middle
+        else:
+            ranges.append((start, middle))
+            start = middle
+    return tuple(reversed(ranges))
+
+
+def consistency_ranges(old_size: int, size: int) -> tuple[tuple[int, int], ...]:
+    """Return from where up to where the leaves stand below each hash of a consistency proof, in its order.
+
+    Raises:
+        ValueError: ``old_size`` is zero, which proves nothing, or larger than the tree.
+    """
+    if not 0 < old_size <= size:
+        raise ValueError(f"expected an old size from 1 to the tree size {size}, got {old_size}")
+    ranges: list[tuple[int, int]] = []
+    start, stop = 0, size
     while old_size < stop:
         middle = start + _split(stop - start)
         if old_size <= middle:
-            proof.append(_range_root(leaves, middle, stop))
+            ranges.append((middle, stop))
             stop = middle
         else:
-            proof.append(_range_root(leaves, start, middle))
+            ranges.append((start, middle))
             start = middle
     # The verifier knows the old root; it needs this subtree only where it is not that whole root.
     if start:
-        proof.append(_range_root(leaves, start, stop))
-    return tuple(reversed(proof))
+        ranges.append((start, stop))
+    return tuple(reversed(ranges))
+
+
+def range_roots(leaves: Iterable[bytes], ranges: Sequence[tuple[int, int]]) -> tuple[bytes, ...]:
+    """Return the root over each range of the leaves, which are read once and not kept.
+
+    Args:
+        leaves: The leaf hashes, at least as many as the last range ends with.
+        ranges: Where each begins and ends; none overlaps another.
+    """
+    trees = [CompactRange() for _ in ranges]
+    waiting = sorted(range(len(ranges)), key=lambda number: ranges[number], reverse=True)
+    for position, leaf in enumerate(leaves):
+        while waiting and ranges[waiting[-1]][1] <= position:
+            waiting.pop()
+        if not waiting:
+            break
+        if ranges[waiting[-1]][0] <= position:
+            trees[waiting[-1]].append(leaf)
+    return tuple(tree.root() for tree in trees)
 
 
 def _split(size: int) -> int:
     """Return the largest power of two below ``size`` (> 1)."""
     return 1 << ((size - 1).bit_length() - 1)
-
-
-def _range_root(leaves: Sequence[bytes], start: int, stop: int) -> bytes:
-    return root_of(leaves[position] for position in range(start, stop))
 
 
 def verify_inclusion(leaf: bytes, proof: Sequence[bytes], *, index: int, size: int, root: bytes) -> None:

@@ -288,8 +288,10 @@ class Sealing:
         if not (wanted or repeat or (self._due_ns is not None and now >= self._due_ns)):
             return
         self._due_ns = None
+        alive_ns = self._clock.wall_ns() if repeat else None
         heads = [
-            (stream, Head(stream.id, stream.tree.size, stream.tree.root())) for stream in self._unsealed(repeat=repeat)
+            (stream, Head(stream.id, stream.tree.size, stream.tree.root(), alive_ns))
+            for stream in self._unsealed(repeat=repeat)
         ]
         if not (heads or self.fault):
             return

@@ -694,6 +694,8 @@ FORMS = "expected a decimal size, a root in hex and a stream id in a log entry"
         ({"size": "01"}, FORMS),
         ({"root": HEX[1:]}, FORMS),
         ({"stream": "../x"}, FORMS),
+        ({"alive": True}, STRINGS),
+        ({"alive": "01"}, "expected nanoseconds as a decimal number at alive in a log entry"),
     ],
     ids=repr,
 )

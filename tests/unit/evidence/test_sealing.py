@@ -483,7 +483,21 @@ def test_heads_have_one_form() -> None:
     entry = head.to_entry(ORIGIN)
     assert Head.from_entry(entry) == (head, ORIGIN)
     fields = decode_record(entry)
-    for change in ({"size": "0"}, {"size": "03"}, {"root": "x"}, {"stream": "../x"}, {"size": ["3"]}, {"more": "x"}):
+    assert "alive" not in fields
+    sign = Head(STREAM, 3, bytes(range(32)), 5)
+    assert sign == head  # When it was said changes nothing about what is committed to.
+    assert Head.from_entry(sign.to_entry(ORIGIN))[0].alive_ns == 5
+    assert decode_record(sign.to_entry(ORIGIN)) == {**fields, "alive": "5"}
+    for change in (
+        {"size": "0"},
+        {"size": "03"},
+        {"root": "x"},
+        {"stream": "../x"},
+        {"size": ["3"]},
+        {"more": "x"},
+        {"alive": "-1"},
+        {"alive": "05"},
+    ):
         with pytest.raises(ValueError, match="log entry"):
             Head.from_entry(encode_record({**fields, **change}))
 

@@ -1,0 +1,140 @@
+"""What a ledger shows about a period: how much was recorded in it, or that nothing was.
+
+That nothing is there proves nothing by itself. A stream proves it from its first record to its last sign of life,
+because its records are linked and counted; a process that lives repeats its head in the log each hour, with the
+time. What no process vouches for is said as such. All times are those of the clocks of the processes.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal, NamedTuple, TypeAlias, final
+
+__all__ = ["Life", "Period", "PeriodState", "judge_period", "unknown_period"]
+
+PeriodState: TypeAlias = Literal["recorded", "silent", "not_running", "cannot_tell"]
+"""What is shown: records; that all the time a process was alive and none were recorded; that none were recorded and
+at times none was alive; or nothing."""
+
+SILENCE_NS: Final = 3_660 * 1_000_000_000
+"""A process that lives repeats its head each hour, and a minute later is late."""
+
+_NS: Final = 1_000_000_000
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Period:
+    """What a ledger shows about a period.
+
+    Attributes:
+        start_ns: Its first nanosecond since the Unix epoch.
+        stop_ns: The first one after it.
+        state: What is shown.
+        records: How many sealed records begin in it.
+        signs: How many times in it a process repeated its head without news.
+        why: In words.
+    """
+
+    start_ns: int
+    stop_ns: int
+    state: PeriodState
+    records: int
+    signs: int
+    why: str
+
+    def to_json(self) -> dict[str, object]:
+        """Return it in plain values; times are decimal strings, which no reader of JSON rounds."""
+        return {
+            "start_ns": str(self.start_ns),
+            "stop_ns": str(self.stop_ns),
+            "state": self.state,
+            "records": self.records,
+            "signs": self.signs,
+            "why": self.why,
+        }
+
+
+class Life(NamedTuple):
+    """What one stream shows of its process, as far as it is proved.
+
+    Attributes:
+        first_ns: The time of its earliest record.
+        last_ns: Of its latest record.
+        signs_ns: When it repeated its head.
+        ended: Whether it states its end.
+        within: How many of its records begin in the period.
+    """
+
+    first_ns: int
+    last_ns: int
+    signs_ns: Sequence[int]
+    ended: bool
+    within: int
+
+    @property
+    def seen_ns(self) -> int:
+        """Its last sign of life."""
+        return max(self.last_ns, *self.signs_ns) if self.signs_ns else self.last_ns
+
+
+def unknown_period(start_ns: int, stop_ns: int, why: str) -> Period:
+    """Return that nothing is shown.
+
+    Args:
+        start_ns: The first nanosecond of the period.
+        stop_ns: The first one after it.
+        why: In words.
+    """
+    return Period(start_ns, stop_ns, "cannot_tell", 0, 0, why)
+
+
+def judge_period(start_ns: int, stop_ns: int, lives: Iterable[Life], doubt: str | None) -> Period:
+    """Return what the streams of a ledger that verifies show about a period.
+
+    Args:
+        start_ns: The first nanosecond of the period.
+        stop_ns: The first one after it.
+        lives: What the streams show.
+        doubt: Why records may be missing, or ``None`` if the ledger is complete as of its checkpoint.
+    """
+    known = list(lives)
+    records = sum(life.within for life in known)
+    signs = sum(start_ns <= sign < stop_ns for life in known for sign in life.signs_ns)
+    if records:
+        return Period(start_ns, stop_ns, "recorded", records, signs, doubt or "each is proved by the checkpoint")
+    doubt = doubt or _doubt(start_ns, stop_ns, known)
+    if doubt is not None:
+        return Period(start_ns, stop_ns, "cannot_tell", 0, signs, doubt)
+    gap = _gap(start_ns, stop_ns, known)
+    if gap is not None:
+        why = f"nothing was recorded; from {_moment(gap)} on, no process of the ledger was alive for a time"
+        return Period(start_ns, stop_ns, "not_running", 0, signs, why)
+    why = "nothing was recorded, and all the time a process of the ledger was alive, as what it signed later shows"
+    return Period(start_ns, stop_ns, "silent", 0, signs, why)
+
+
+def _doubt(start_ns: int, stop_ns: int, lives: Sequence[Life]) -> str | None:
+    """Return why something may have been recorded in the period all the same."""
+    first, last = (min(life.first_ns for life in lives), max(life.seen_ns for life in lives)) if lives else (0, 0)
+    if start_ns < first or not lives:
+        return "the ledger begins later"
+    if stop_ns > last:
+        return f"the last sign of life that a checkpoint covers is of {_moment(last)}"
+    for life in lives:
+        if not life.ended and life.seen_ns < stop_ns and start_ns <= life.seen_ns + SILENCE_NS:
+            return f"a process gave its last sign of life at {_moment(life.seen_ns)} and did not state its end"
+    return None
+
+
+def _gap(start_ns: int, stop_ns: int, lives: Sequence[Life]) -> int | None:
+    """Return from when on no process was alive; ``None`` if one always was."""
+    reached = start_ns
+    for first, last in sorted((life.first_ns, life.seen_ns) for life in lives):
+        if first <= reached:
+            reached = max(reached, last)
+    return reached if reached < stop_ns else None
+
+
+def _moment(ns: int) -> str:
+    return datetime.fromtimestamp(ns // _NS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,261 @@
+"""Checking proof files, with the public keys and nothing else of the ledger."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, cast, final
+
+from agent_identity.audit.findings import Findings, Place, counted
+from agent_identity.audit.log_check import open_checkpoint
+from agent_identity.audit.proving import kept_note
+from agent_identity.audit.report import Report
+from agent_identity.audit.revocation import LATE, reach_of
+from agent_identity.audit.sources import PathLike, Trust, to_trust
+from agent_identity.canonical import decode_record
+from agent_identity.errors import ConfigurationError, VerificationError
+from agent_identity.evidence.checkpoint import Checkpoint
+from agent_identity.evidence.log import Head
+from agent_identity.evidence.merkle import leaf_hash, verify_consistency, verify_inclusion
+from agent_identity.evidence.proof_files import MAX_PROOF_BYTES, GrowthProof, RecordProof, parse_proof_file
+from agent_identity.evidence.records import check_record
+from agent_identity.identity import TrustedKey, TrustStore, read_public_file
+
+__all__ = ["Checked", "check_proof"]
+
+ProofKind: TypeAlias = Literal["record", "growth", "unknown"]
+"""What a proof file is to show: a record in a log, a log that continues an earlier state, or neither."""
+
+_RECORD_STEPS: Final = (
+    "trust and signature of the checkpoint",
+    "the entry is in the log of the checkpoint",
+    "the record is in the stream of the entry",
+    "the record is in form and in place",
+)
+_GROWTH_STEPS: Final = ("trust and signature of both checkpoints", "the later log continues the earlier one")
+_FORM_STEPS: Final = ("the file is a proof",)
+_TRUST, _ENTRY, _STREAM, _RECORD = 1, 2, 3, 4
+_GROWS: Final = 2
+_NS: Final = 1_000_000_000
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The result of :func:`check_proof`.
+
+    Attributes:
+        kind: ``record``, ``growth``, or ``unknown`` if the file is no proof.
+        record: The record that the file shows; only a verdict ``verified`` makes it evidence. ``None`` if the
+            file shows none.
+        origin: The name of the log, as the checkpoint has it; ``None`` if there is none.
+        size: The number of entries that the checkpoint covers; 0 if there is none.
+        report: Findings and steps.
+    """
+
+    kind: ProofKind
+    record: Mapping[str, object] | None
+    origin: str | None
+    size: int
+    report: Report
+
+    @property
+    def verdict(self) -> str:
+        """``verified``, ``contradicted`` or ``cannot_tell``."""
+        return self.report.verdict
+
+    @property
+    def exit_code(self) -> int:
+        """0 verified, 1 contradicted, 2 cannot tell."""
+        return self.report.exit_code
+
+    def to_json(self) -> dict[str, object]:
+        """Return the result in plain values, as the command line prints it."""
+        return {
+            "proof": self.kind,
+            "record": self.record,
+            "origin": self.origin,
+            "size": str(self.size),
+            **self.report.to_json(),
+        }
+
+
+def check_proof(
+    proof: bytes | PathLike,
+    trust: Trust,
+    *,
+    record: str | None = None,
+    checkpoint: bytes | PathLike | None = None,
+) -> Checked:
+    """Check a proof file offline and report what was found.
+
+    A proof of a record shows that this record stands at its place of its stream in this log. That the rest of
+    the ledger holds together, and that the grants of the record verify, only
+    :func:`~agent_identity.audit.check` can say.
+
+    Args:
+        proof: The file, as bytes or path.
+        trust: The trusted public keys, or the path of a trust file.
+        record: For the proof of a record: the id that it must have.
+        checkpoint: For the proof of growth: the earlier checkpoint, as it was kept elsewhere, as note or path.
+
+    Raises:
+        ConfigurationError: A file cannot be read, or an argument does not fit the kind of proof.
+    """
+    keys = to_trust(trust)
+    data = proof if isinstance(proof, bytes) else read_public_file(proof, limit=MAX_PROOF_BYTES)
+    try:
+        parsed = parse_proof_file(data)
+    except VerificationError as error:
+        findings = Findings("proof", _FORM_STEPS)
+        findings.add(1, "bad_proof", str(error))
+        return Checked("unknown", None, None, 0, findings.report())
+    if isinstance(parsed, RecordProof):
+        if checkpoint is not None:
+            raise ConfigurationError("expected an earlier checkpoint with a proof of growth only; leave it out")
+        return _check_record(parsed, keys, record)
+    if record is not None:
+        raise ConfigurationError("expected the id of a record with the proof of a record only; leave it out")
+    return _check_growth(parsed, keys, None if checkpoint is None else kept_note(checkpoint))
+
+
+def _findings(steps: tuple[str, ...], trust: TrustStore | None) -> Findings:
+    findings = Findings("proof", steps)
+    findings.trust = "none" if trust is None else "given"
+    if trust is None:
+        findings.add(_TRUST, "no_trust", "expected trusted keys, got none; pass the trust file of the recorder")
+    return findings
+
+
+def _check_record(proof: RecordProof, trust: TrustStore | None, wanted: str | None) -> Checked:
+    findings = _findings(_RECORD_STEPS, trust)
+    record = cast("dict[str, object]", decode_record(proof.record))
+    place = _check_form(record, findings, wanted)
+    checkpoint, signers = open_checkpoint(proof.log.note, trust, findings, "the checkpoint of the proof")
+    if checkpoint is not None:
+        _check_signers(proof, record if place else None, signers, trust, findings)
+        _check_entry(proof, checkpoint, findings)
+        if signers:
+            findings.done(_TRUST, f"signed by a trusted recorder key for the origin {checkpoint.origin}")
+    _check_stream(proof, place, findings)
+    origin, size = (None, 0) if checkpoint is None else (checkpoint.origin, checkpoint.size)
+    return Checked("record", record, origin, size, findings.report())
+
+
+def _check_form(record: Mapping[str, object], findings: Findings, wanted: str | None) -> Place | None:
+    """Return the place that a record names, or ``None`` if it is no record."""
+    try:
+        check_record(record)
+    except ValueError as error:
+        findings.add(_RECORD, "malformed_record", str(error))
+        return None
+    stream = cast("dict[str, str]", record["stream"])
+    place = Place(cast("str", record["id"]), stream["id"], int(stream["seq"]))
+    if wanted not in (None, place.record):
+        findings.add(_RECORD, "other_record", "expected the proof of another record; ask for the right one", place)
+    findings.done(_RECORD, f"record {place.seq:,} of stream {place.stream}")
+    return place
+
+
+def _check_signers(
+    proof: RecordProof,
+    record: Mapping[str, object] | None,
+    signers: tuple[TrustedKey, ...],
+    trust: TrustStore | None,
+    findings: Findings,
+) -> None:
+    """Check that a key signed which counts for this record."""
+    if record is None or trust is None or not signers:
+        return
+    times = cast("dict[str, str]", record["time"])
+    at = int(times.get("end", times["start"])) // _NS
+    if not any(key.in_time(int(times["start"]) // _NS) for key in signers):
+        message = "expected a checkpoint by a key that was valid at the time of the record, got another one"
+        findings.add(_TRUST, "key_not_valid_then", message)
+    reach = reach_of(trust, signers, 0, ())
+    if reach is None or (reach.sound is not None and proof.log.index >= reach.sound):
+        return
+    code = LATE if at >= reach.since else "key_revoked"
+    message = "expected a record that no revoked key vouches for alone, got one; verify the ledger itself"
+    findings.add(_TRUST, code, message)
+
+
+def _check_entry(proof: RecordProof, checkpoint: Checkpoint, findings: Findings) -> None:
+    log = proof.log
+    try:
+        verify_inclusion(
+            leaf_hash(proof.entry), log.hashes, index=log.index, size=checkpoint.size, root=checkpoint.root
+        )
+    except VerificationError as error:
+        findings.add(_ENTRY, "bad_inclusion_proof", str(error))
+    with_origin = _head(proof)
+    if with_origin is not None and with_origin[1] != checkpoint.origin:
+        findings.add(_ENTRY, "wrong_origin", "expected an entry of this log, got one of another origin")
+    findings.done(_ENTRY, f"entry {log.index + 1:,} of {checkpoint.size:,}")
+
+
+def _head(proof: RecordProof) -> tuple[Head, str] | None:
+    try:
+        return Head.from_entry(proof.entry)
+    except ValueError:
+        return None
+
+
+def _check_stream(proof: RecordProof, place: Place | None, findings: Findings) -> None:
+    with_origin = _head(proof)
+    if with_origin is None:
+        findings.add(_STREAM, "log_malformed", "expected an entry of the log in the proof, got something else")
+        return
+    if place is None:
+        findings.skip(_STREAM, "the record does not say where it stands")
+        return
+    head = with_origin[0]
+    if head.stream != place.stream:
+        findings.add(_STREAM, "wrong_stream", "expected a record of the stream of the entry, got another", place)
+    try:
+        verify_inclusion(
+            leaf_hash(proof.record), proof.hashes, index=(place.seq or 0) - 1, size=head.size, root=head.root
+        )
+    except VerificationError as error:
+        findings.add(_STREAM, "bad_inclusion_proof", str(error), place)
+    findings.done(_STREAM, f"record {place.seq:,} of {head.size:,}")
+
+
+def _check_growth(proof: GrowthProof, trust: TrustStore | None, earlier: bytes | None) -> Checked:
+    findings = _findings(_GROWTH_STEPS, trust)
+    new, new_by = open_checkpoint(proof.note, trust, findings, "the checkpoint of the proof")
+    old: Checkpoint | None = None
+    old_by: tuple[TrustedKey, ...] = ()
+    if earlier is None:
+        message = "expected the earlier checkpoint as it was kept elsewhere, got none; without it, nothing is shown"
+        findings.add(_TRUST, "no_checkpoint", message)
+    else:
+        old, old_by = open_checkpoint(earlier, trust, findings, "the checkpoint kept elsewhere")
+    if new is not None and old is not None:
+        _compare(proof, old, new, findings)
+        if new_by and old_by:
+            _check_revoked(trust, (*old_by, *new_by), findings)
+            findings.done(_TRUST, f"signed by a trusted recorder key for the origin {new.origin}")
+    origin, size = (None, 0) if new is None else (new.origin, new.size)
+    return Checked("growth", None, origin, size, findings.report())
+
+
+def _check_revoked(trust: TrustStore | None, signers: tuple[TrustedKey, ...], findings: Findings) -> None:
+    if trust is not None and any(key.revoked_since is not None for key in signers):
+        message = "expected keys that are not revoked, got one that others may have; verify the ledger itself"
+        findings.add(_TRUST, "key_revoked", message)
+
+
+def _compare(proof: GrowthProof, old: Checkpoint, new: Checkpoint, findings: Findings) -> None:
+    if old.origin != new.origin:
+        findings.add(_GROWS, "wrong_origin", "expected two checkpoints of one log, got those of two")
+        return
+    if proof.old_size != old.size:
+        expected = f"expected a proof from {counted(old.size, 'entry')} on, as the checkpoint kept elsewhere has them"
+        findings.add(_GROWS, "bad_consistency_proof", f"{expected}, got one from {proof.old_size:,} on")
+    elif old.size:
+        try:
+            verify_consistency(proof.hashes, old_size=old.size, old_root=old.root, new_size=new.size, new_root=new.root)
+        except VerificationError as error:
+            findings.add(_GROWS, "bad_consistency_proof", str(error))
+    elif proof.hashes:
+        findings.add(_GROWS, "bad_consistency_proof", "expected no hashes from the empty log on, got some")
+    findings.done(_GROWS, f"from {old.size:,} to {counted(new.size, 'entry')}")

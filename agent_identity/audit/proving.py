@@ -1,0 +1,255 @@
+"""Taking proofs out of a ledger: passes over files that keep some hashes, and never a file."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, TypeAlias, final
+
+from agent_identity.audit.findings import counted
+from agent_identity.audit.ledger_check import Progress
+from agent_identity.audit.sources import PathLike, directory_of, size_of_ledger
+from agent_identity.canonical import decode_record
+from agent_identity.errors import ConfigurationError, VerificationError
+from agent_identity.evidence.checkpoint import MAX_NOTE, Checkpoint, LogProof
+from agent_identity.evidence.layout import is_stream_id
+from agent_identity.evidence.log import Head, unverified_checkpoint
+from agent_identity.evidence.merkle import (
+    CompactRange,
+    consistency_ranges,
+    inclusion_ranges,
+    leaf_hash,
+    range_roots,
+    verify_consistency,
+    verify_inclusion,
+)
+from agent_identity.evidence.proof_files import GrowthProof, RecordProof
+from agent_identity.evidence.streams import LedgerReader, RawLine, open_ledger
+from agent_identity.identity import read_public_file
+
+__all__ = ["Wanted", "kept_note", "prove", "prove_growth"]
+
+Wanted: TypeAlias = str | tuple[str, int]
+"""A record: by its id, or by its stream and its place in it, from 1."""
+
+_TICK: Final = 4_096
+
+
+def kept_note(checkpoint: bytes | PathLike) -> bytes:
+    """Return a checkpoint that was kept elsewhere.
+
+    Raises:
+        ConfigurationError: The file cannot be read.
+    """
+    return checkpoint if isinstance(checkpoint, bytes) else read_public_file(checkpoint, limit=MAX_NOTE + 1)
+
+
+def prove(directory: PathLike, record: Wanted, *, progress: Progress | None = None) -> bytes:
+    """Return the proof file that one record is in the ledger, for those who have its public keys and nothing else.
+
+    It shows that record and no other. What it needs of the ledger is checked on the way, so that no proof comes
+    out that would not verify; whose key signed the checkpoint is for :func:`check_proof` to say.
+
+    Args:
+        directory: The evidence directory.
+        record: The id of the record; or its stream and its place in it, from 1, which is faster.
+        progress: Is told now and then how many of how many bytes were searched.
+
+    Raises:
+        VerificationError: The ledger contradicts its checkpoint, the record was changed, or no checkpoint covers
+            it yet (``tail_unsealed``).
+        ConfigurationError: There is no such directory or record.
+    """
+    reader, root = _reader(directory)
+    found = _Search(reader, root, progress).find(record)
+    log = _Log(reader)
+    number, entry, head = log.first_cover(found)
+    inclusion = log.inclusion(number)
+    hashes = range_roots(_leaves(reader, head), inclusion_ranges(found.place, head.size))
+    try:
+        verify_inclusion(leaf_hash(found.data), hashes, index=found.place, size=head.size, root=head.root)
+        proof = RecordProof.of(found.data, hashes, entry, inclusion)
+    except (VerificationError, ValueError):
+        message = "expected the records as the log commits to them, got others; verify the ledger"
+        raise VerificationError(message, code="head_mismatch") from None
+    return proof.to_bytes()
+
+
+def prove_growth(directory: PathLike, earlier: bytes | PathLike) -> bytes:
+    """Return the proof file that the log of a ledger continues the state in an earlier checkpoint.
+
+    Args:
+        directory: The evidence directory.
+        earlier: A checkpoint of it that was kept elsewhere, as note or path.
+
+    Raises:
+        VerificationError: It does not: the ledger was put back, or has another history (``rolled_back``); or
+            it contradicts its own checkpoint.
+        ConfigurationError: The directory or the checkpoint cannot be read.
+    """
+    old = unverified_checkpoint(kept_note(earlier))
+    reader, _ = _reader(directory)
+    log = _Log(reader)
+    new = log.checkpoint
+    if new.origin != old.origin:
+        raise VerificationError("expected a checkpoint of this log, got one of another log", code="wrong_origin")
+    if new.size < old.size:
+        message = f"expected at least {counted(old.size, 'entry')} under the checkpoint of the ledger, got {new.size:,}"
+        raise VerificationError(message, code="rolled_back")
+    ranges = consistency_ranges(old.size, new.size) if old.size else ()
+    hashes = range_roots(log.leaves(), ranges)
+    try:
+        if old.size:
+            verify_consistency(hashes, old_size=old.size, old_root=old.root, new_size=new.size, new_root=new.root)
+    except VerificationError:
+        log.verify()
+        message = f"expected the {counted(old.size, 'entry')} of the checkpoint kept elsewhere, got others"
+        raise VerificationError(message, code="rolled_back") from None
+    return GrowthProof(old.size, hashes, log.note).to_bytes()
+
+
+def _reader(directory: PathLike) -> tuple[LedgerReader, str]:
+    root = directory_of(directory)
+    if root is None:
+        raise ConfigurationError("expected an evidence directory, got something else; name the one of the enforcer")
+    return open_ledger(root), root
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A record in its stream; ``place`` is the number of the records before it."""
+
+    stream: str
+    place: int
+    data: bytes
+
+
+@final
+class _Search:
+    """Looks through the streams for one record."""
+
+    def __init__(self, reader: LedgerReader, root: str, progress: Progress | None) -> None:
+        self._reader = reader
+        self._root = root
+        self._progress = progress
+
+    def find(self, wanted: Wanted) -> _Found:
+        if isinstance(wanted, str):
+            streams, described = self._reader.streams(), "with this id"
+        else:
+            stream, seq = wanted
+            if not is_stream_id(stream) or seq < 1:
+                raise ConfigurationError("expected the id of a stream and a place from 1; see agent-identity show")
+            streams, described = (stream,), "at this place"
+        total = size_of_ledger(self._root, streams) if self._progress else 0
+        done = 0
+        for stream in streams:
+            offset = 0
+            for place, line in enumerate(self._reader.entries(stream)):
+                offset = line.offset
+                if self._progress is not None and not place % _TICK:
+                    self._progress(done + offset, total)
+                if line.record is not None and _is_wanted(wanted, place, line.record):
+                    return _Found(stream, place, line.record)
+            done += offset
+        raise ConfigurationError(f"expected a record {described} in the ledger, got none; see agent-identity show")
+
+
+def _is_wanted(wanted: Wanted, place: int, data: bytes) -> bool:
+    if not isinstance(wanted, str):
+        return place + 1 == wanted[1]
+    if wanted.encode("utf-8", "replace") not in data:  # Of most records; nothing needs to be parsed.
+        return False
+    try:
+        return decode_record(data).get("id") == wanted
+    except ValueError:
+        return False
+
+
+@final
+class _Log:
+    """The log of a ledger as far as its checkpoint covers it."""
+
+    def __init__(self, reader: LedgerReader) -> None:
+        self._reader = reader
+        note = reader.checkpoint()
+        if note is None:
+            raise VerificationError("expected log/checkpoint, got none that can be read", code="no_checkpoint")
+        # It is printed by and by, and nobody has looked at its lines of signatures yet.
+        if not note.decode("utf-8", "replace").replace("\n", "").isprintable():
+            raise VerificationError("expected a checkpoint of printable lines, got another", code="bad_checkpoint")
+        self.note = note
+        self.checkpoint: Checkpoint = unverified_checkpoint(note)
+
+    def entries(self) -> Iterator[bytes]:
+        """Yield what the checkpoint covers.
+
+        Raises:
+            VerificationError: There is less than that.
+        """
+        yield from _whole(self._reader.log_entries(), self.checkpoint.size, "log_cut")
+
+    def leaves(self) -> Iterator[bytes]:
+        return map(leaf_hash, self.entries())
+
+    def verify(self) -> None:
+        """Check that the entries re-derive the checkpoint.
+
+        Raises:
+            VerificationError: They do not (``log_changed``).
+        """
+        if CompactRange(self.leaves()).root() != self.checkpoint.root:
+            raise VerificationError(
+                "expected the entries of the log that the checkpoint covers, got others; verify the ledger",
+                code="log_changed",
+            )
+
+    def first_cover(self, found: _Found) -> tuple[int, bytes, Head]:
+        """Return the number, from 0, the bytes and the content of the first entry that covers a record.
+
+        Raises:
+            VerificationError: There is none (``tail_unsealed``).
+        """
+        name = found.stream.encode()
+        for number, entry in enumerate(self.entries()):
+            if name not in entry:
+                continue
+            try:
+                head, _ = Head.from_entry(entry)
+            except ValueError:
+                continue
+            if head.stream == found.stream and head.size > found.place:
+                return number, entry, head
+        raise VerificationError(
+            "expected a checkpoint over the record, got an older one; its process seals it, or the next start does",
+            code="tail_unsealed",
+        )
+
+    def inclusion(self, number: int) -> LogProof:
+        """Return the proof that the entry with this number, from 0, is in the log.
+
+        Raises:
+            VerificationError: The log contradicts its checkpoint.
+        """
+        self.verify()
+        hashes = range_roots(self.leaves(), inclusion_ranges(number, self.checkpoint.size))
+        return LogProof(number, hashes, self.note)
+
+
+def _leaves(reader: LedgerReader, head: Head) -> Iterator[bytes]:
+    return map(leaf_hash, _whole(reader.entries(head.stream), head.size, "records_cut"))
+
+
+def _whole(lines: Iterator[RawLine], size: int, code: str) -> Iterator[bytes]:
+    """Yield the content of the first ``size`` lines.
+
+    Raises:
+        VerificationError: There are fewer, or one of them cannot be taken apart.
+    """
+    read = 0
+    while read < size:
+        line = next(lines, None)
+        if line is None or line.record is None:
+            message = f"expected {counted(size, 'line')} that the checkpoint commits to, got {read:,} before a gap"
+            raise VerificationError(f"{message}; verify the ledger", code=code)
+        read += 1
+        yield line.record

@@ -1,0 +1,411 @@
+"""Proofs are taken out of a ledger and hold without it; what would not hold is not handed out."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+import orjson
+import pytest
+
+from agent_identity.audit import Checked, check_proof, prove, prove_growth
+from agent_identity.errors import AgentIdentityError, ConfigurationError, VerificationError
+from agent_identity.evidence.checkpoint import Checkpoint, LogProof, sign_note
+from agent_identity.evidence.ledger import Ledger
+from agent_identity.evidence.log import Head
+from agent_identity.evidence.merkle import leaf_hash, root_of
+from agent_identity.evidence.proof_files import GrowthProof, RecordProof
+from agent_identity.evidence.streams import open_ledger
+from agent_identity.identity import SigningKey, TrustedKey, TrustStore
+from agent_identity.testing import FixedClock, SequentialIds
+
+SIGNER = SigningKey.from_seed(b"q" * 32)
+OTHER = SigningKey.from_seed(b"o" * 32)
+ORIGIN = "proofs.example"
+KEY = TrustedKey(SIGNER.public_key, "recorder")
+TRUST = TrustStore((KEY,), origin=ORIGIN)
+
+
+def build(path: Path, *, keep: Path | None = None, signer: SigningKey = SIGNER, origin: str = ORIGIN) -> None:
+    """Make a ledger of two processes; keep its checkpoint from in between."""
+    clock, ids = FixedClock(), SequentialIds()
+    for process in range(2):
+        with Ledger.open(path, signer=signer, origin=origin, clock=clock, ids=ids, seal_interval=3600.0) as ledger:
+            for number in range(5):
+                ledger.append("erasure", {"erasure": {"key": f"key-{process}-{number}-日本"}})
+                if number % 2:
+                    ledger.seal()
+        if keep is not None and not keep.exists():
+            shutil.copy(path / "log/checkpoint", keep)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ledger, with the checkpoint that was kept."""
+    root = tmp_path_factory.mktemp("proofs")
+    build(root / "evidence", keep=root / "kept")
+    return root
+
+
+@pytest.fixture
+def room(original: Path, tmp_path: Path) -> Path:
+    """A copy to work on."""
+    return shutil.copytree(original, tmp_path / "room")
+
+
+def records(directory: Path) -> Iterator[tuple[str, int, dict]]:
+    """Yield stream, place and content of every record."""
+    reader = open_ledger(directory)
+    for stream in reader.streams():
+        for seq, line in enumerate(reader.entries(stream), 1):
+            yield stream, seq, orjson.loads(cast("bytes", line.record))
+
+
+def codes(checked: Checked) -> set[str]:
+    """Return what was found."""
+    return {problem.code for problem in checked.report.findings}
+
+
+def test_every_record_has_a_proof_that_holds_without_the_ledger(original: Path) -> None:
+    """By its id and by its place, the same file, which shows this record and no other."""
+    seen = 0
+    for stream, seq, record in records(original / "evidence"):
+        data = prove(original / "evidence", record["id"])
+        assert prove(original / "evidence", (stream, seq)) == data
+        checked = check_proof(data, TRUST, record=record["id"])
+        assert (checked.exit_code, checked.verdict, checked.kind) == (0, "verified", "record")
+        assert checked.record == record
+        assert checked.origin == ORIGIN
+        assert [step.status for step in checked.report.steps] == ["passed"] * 4
+        assert checked.report.trust == "given"
+        assert data.count(b"key-") == 0
+        seen += 1
+    assert seen == 14
+
+
+def test_a_proof_is_checked_from_files(room: Path) -> None:
+    """With the trust file of the auditor and the file that was sent."""
+    TRUST.save(room / "trust.json")
+    (room / "p").write_bytes(prove(room / "evidence", next(records(room / "evidence"))[2]["id"]))
+    shutil.rmtree(room / "evidence")
+    assert check_proof(room / "p", room / "trust.json").exit_code == 0
+
+
+def test_the_first_entry_that_covers_a_record_proves_it(original: Path) -> None:
+    """So a proof grows with what was sealed with the record, not with all that came later."""
+    stream = open_ledger(original / "evidence").streams()[0]
+    proof = RecordProof.from_bytes(prove(original / "evidence", (stream, 3)))
+    head, origin = Head.from_entry(proof.entry)
+    assert (head.stream, head.size, origin, proof.log.index) == (stream, 3, ORIGIN, 0)
+    assert RecordProof.from_bytes(prove(original / "evidence", (stream, 4))).log.index == 1
+
+
+def test_the_parts_of_progress_are_told(original: Path) -> None:
+    """A search says how far it is; one place needs its stream only."""
+    told: list[tuple[int, int]] = []
+    stream = open_ledger(original / "evidence").streams()[1]
+    prove(original / "evidence", list(records(original / "evidence"))[-1][2]["id"], progress=lambda *a: told.append(a))
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert len(told) == 2
+    assert {total for _, total in told} == {
+        sum(p.stat().st_size for p in (original / "evidence/ledger").rglob("entries.jsonl"))
+    }
+    told.clear()
+    prove(original / "evidence", (stream, 1), progress=lambda *a: told.append(a))
+    assert told == [(0, (original / f"evidence/ledger/{stream}/entries.jsonl").stat().st_size)]
+
+
+def first(room: Path) -> str:
+    """Return the file of the first stream."""
+    return f"ledger/{open_ledger(room / 'evidence').streams()[0]}/entries.jsonl"
+
+
+def edit(room: Path, name: str, change: Callable[[list[bytes]], list[bytes]]) -> None:
+    """Change the lines of a file."""
+    path = room / "evidence" / name
+    path.write_bytes(b"".join(change(path.read_bytes().splitlines(keepends=True))))
+
+
+HARMED: dict[str, tuple[Callable[[Path], object], type[AgentIdentityError], str]] = {
+    "another record before it": (
+        lambda room: edit(room, first(room), lambda r: [r[0], r[1].replace(b"key-0-0", b"key-9-9"), *r[2:]]),
+        VerificationError,
+        "head_mismatch",
+    ),
+    "the record itself": (
+        lambda room: edit(room, first(room), lambda r: [*r[:3], r[3].replace(b"key-0-2", b"key-9-9"), *r[4:]]),
+        VerificationError,
+        "head_mismatch",
+    ),
+    "its spelling": (
+        lambda room: edit(room, first(room), lambda r: [*r[:3], r[3].replace(b'"kind":', b'"kind": '), *r[4:]]),
+        VerificationError,
+        "head_mismatch",
+    ),
+    "a record less before the head": (
+        lambda room: edit(room, first(room), lambda r: r[:4]),
+        VerificationError,
+        "records_cut",
+    ),
+    "a line of garbage": (
+        lambda room: edit(room, first(room), lambda r: [b"x\n", *r[1:]]),
+        VerificationError,
+        "records_cut",
+    ),
+    "the log": (
+        lambda room: edit(room, "log/entries.jsonl", lambda r: [*r[:-1], r[-1].replace(b'"size":"7"', b'"size":"8"')]),
+        VerificationError,
+        "log_changed",
+    ),
+    "a log that was cut": (lambda room: edit(room, "log/entries.jsonl", lambda r: r[:3]), VerificationError, "log_cut"),
+    "an entry that is none": (
+        lambda room: edit(room, "log/entries.jsonl", lambda r: [r[0].replace(b'"size":"3"', b'"size":"0"'), *r[1:]]),
+        VerificationError,
+        "log_changed",
+    ),
+    "the checkpoint": (lambda room: (room / "evidence/log/checkpoint").unlink(), VerificationError, "no_checkpoint"),
+    "a checkpoint that is none": (
+        lambda room: (room / "evidence/log/checkpoint").write_bytes(b"x"),
+        VerificationError,
+        "bad_checkpoint",
+    ),
+    "the stream": (
+        lambda room: (room / "evidence" / first(room)).unlink(),
+        ConfigurationError,
+        ConfigurationError.default_code,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HARMED)
+def test_a_ledger_that_was_changed_hands_out_no_proof(room: Path, name: str) -> None:
+    """Whatever of what the proof needs is not as the checkpoint commits to it, the error says so."""
+    stream = open_ledger(room / "evidence").streams()[0]
+    harm, kind, code = HARMED[name]
+    harm(room)
+    with pytest.raises(kind) as caught:
+        prove(room / "evidence", (stream, 4))
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "wanted", ["no-such-id", "\ud800", ("x", 1), ("019ab697-e800-7000-8000-000000000001", 0), "erasure", "key-0-1"]
+)
+def test_what_is_not_there_is_not_proved(original: Path, wanted: object) -> None:
+    """Ids that occur elsewhere in a record, places that no stream has, and nonsense."""
+    with pytest.raises(ConfigurationError, match="agent-identity show"):
+        prove(original / "evidence", wanted)  # type: ignore[arg-type]
+
+
+def test_a_place_behind_the_end_is_not_there(original: Path) -> None:
+    """The error says that it is the place that is wrong."""
+    stream = open_ledger(original / "evidence").streams()[0]
+    with pytest.raises(ConfigurationError, match="a record at this place in the ledger, got none"):
+        prove(original / "evidence", (stream, 99))
+
+
+def test_a_record_that_is_not_sealed_yet_waits(room: Path) -> None:
+    """Its process seals it within moments; until then the error says what is missing."""
+    clock, ids = FixedClock(1_765_000_000_000_000_000), SequentialIds()
+    options = {"signer": SIGNER, "origin": ORIGIN, "clock": clock, "ids": ids, "seal_interval": 3600.0}
+    with Ledger.open(room / "evidence", **options) as ledger:
+        entry = ledger.append("erasure", {"erasure": {"key": "k"}})
+        with pytest.raises(VerificationError, match="got an older one") as caught:
+            prove(room / "evidence", entry.id)
+        assert caught.value.code == "tail_unsealed"
+        ledger.seal()
+        assert check_proof(prove(room / "evidence", entry.id), TRUST).exit_code == 0
+
+
+def test_only_directories_are_proved_from(room: Path) -> None:
+    """A file of spans has its signatures already."""
+    for call in (lambda: prove(room / "kept", "x"), lambda: prove_growth(room / "kept", room / "kept")):
+        with pytest.raises(ConfigurationError, match="expected an evidence directory"):
+            call()
+
+
+def changed(proof: RecordProof, **parts: object) -> bytes:
+    """Return a proof with other parts."""
+    log = proof.log
+    log = LogProof(
+        cast("int", parts.get("index", log.index)),
+        cast("tuple[bytes, ...]", parts.get("log_hashes", log.hashes)),
+        cast("bytes", parts.get("note", log.note)),
+    )
+    names = ("record", "hashes", "entry")
+    return RecordProof.of(*(parts.get(name, getattr(proof, name)) for name in names), log).to_bytes()  # type: ignore[arg-type]
+
+
+def test_no_part_of_a_proof_can_be_that_of_another(original: Path) -> None:
+    """Record, hashes, entry, index and checkpoint belong together."""
+    ids = [record["id"] for _, _, record in records(original / "evidence")]
+    one, two = (RecordProof.from_bytes(prove(original / "evidence", ids[number])) for number in (2, 11))
+    cases = {
+        "record": (changed(one, record=two.record), {"bad_inclusion_proof", "wrong_stream"}),
+        "hashes": (changed(one, hashes=two.hashes), {"bad_inclusion_proof"}),
+        "no hashes": (changed(one, hashes=()), {"bad_inclusion_proof"}),
+        "entry": (changed(one, entry=two.entry), {"bad_inclusion_proof", "wrong_stream"}),
+        "index": (changed(one, index=one.log.index + 1), {"bad_inclusion_proof"}),
+        "an index outside": (changed(one, index=99), {"bad_inclusion_proof"}),
+        "log hashes": (changed(one, log_hashes=two.log.hashes), {"bad_inclusion_proof"}),
+        "an older checkpoint": (changed(one, note=(original / "kept").read_bytes()), {"bad_inclusion_proof"}),
+        "an entry that is none": (changed(one, entry=b'{"a":"b"}'), {"bad_inclusion_proof", "log_malformed"}),
+        "a record that is none": (changed(one, record=b'{"a":"b"}'), {"malformed_record"}),
+        "garbage for a note": (changed(one, note=b"x"), {"bad_checkpoint"}),
+    }
+    for name, (data, found) in cases.items():
+        checked = check_proof(data, TRUST)
+        assert (checked.exit_code, codes(checked)) == (1, found), name
+
+
+def test_a_place_that_the_record_does_not_claim_is_not_proved(original: Path) -> None:
+    """The index within the stream comes from the record, so that no other place can be given to it."""
+    proof = RecordProof.from_bytes(prove(original / "evidence", list(records(original / "evidence"))[2][2]["id"]))
+    record = orjson.loads(proof.record)
+    record["stream"]["seq"] = "2"
+    data = changed(proof, record=orjson.dumps(record, option=orjson.OPT_SORT_KEYS))
+    checked = check_proof(data, TRUST)
+    assert (checked.exit_code, codes(checked)) == (1, {"bad_inclusion_proof"})
+
+
+def test_a_proof_of_another_record_is_not_the_one_that_was_asked_for(original: Path) -> None:
+    """The id can be given, so that a script cannot be shown the wrong record."""
+    data = prove(original / "evidence", next(records(original / "evidence"))[2]["id"])
+    checked = check_proof(data, TRUST, record="another")
+    assert (checked.exit_code, codes(checked)) == (1, {"other_record"})
+
+
+WRONG_TRUST: dict[str, tuple[TrustStore | None, int, set[str]]] = {
+    "none": (None, 2, {"no_trust"}),
+    "another key": (TrustStore((TrustedKey(OTHER.public_key, "recorder"),)), 2, {"unknown_key"}),
+    "another purpose": (TrustStore((TrustedKey(SIGNER.public_key, "issuer"),)), 2, {"unknown_key"}),
+    "another origin": (TrustStore((KEY,), origin="elsewhere"), 1, {"wrong_origin"}),
+    "a key that had expired": (
+        TrustStore((TrustedKey(SIGNER.public_key, "recorder", not_after=1_700_000_000),)),
+        2,
+        {"key_not_valid_then"},
+    ),
+    "a revoked key": (
+        TrustStore((TrustedKey(SIGNER.public_key, "recorder", revoked_since=1_900_000_000),)),
+        2,
+        {"key_revoked"},
+    ),
+    "a key that was revoked before": (
+        TrustStore((TrustedKey(SIGNER.public_key, "recorder", revoked_since=1_700_000_000),)),
+        1,
+        {"signed_after_revocation"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_TRUST)
+def test_a_proof_holds_under_the_key_that_counts_for_it(original: Path, name: str) -> None:
+    """Of another key, origin or time, it proves nothing; without keys, nothing can be said."""
+    trust, code, found = WRONG_TRUST[name]
+    checked = check_proof(prove(original / "evidence", next(records(original / "evidence"))[2]["id"]), trust)
+    assert (checked.exit_code, codes(checked)) == (code, found)
+
+
+def test_an_entry_of_another_log_is_not_one_of_this(original: Path) -> None:
+    """One key may sign two logs; the origin in the entry keeps their entries apart."""
+    proof = RecordProof.from_bytes(prove(original / "evidence", next(records(original / "evidence"))[2]["id"]))
+    entry = Head.from_entry(proof.entry)[0].to_entry("elsewhere")
+    note = sign_note(Checkpoint(ORIGIN, 1, root_of([leaf_hash(entry)])).to_text(), ORIGIN, SIGNER)
+    checked = check_proof(changed(proof, entry=entry, index=0, log_hashes=(), note=note), TRUST)
+    assert (checked.exit_code, codes(checked)) == (1, {"wrong_origin"})
+
+
+def test_a_log_is_shown_to_have_grown_only(original: Path) -> None:
+    """From any checkpoint that was kept, the empty one included, up to the present one."""
+    kept = (original / "kept").read_bytes()
+    empty = sign_note(Checkpoint(ORIGIN, 0, root_of([])).to_text(), ORIGIN, SIGNER)
+    now = (original / "evidence/log/checkpoint").read_bytes()
+    for earlier in (kept, empty, now):
+        data = prove_growth(original / "evidence", earlier)
+        checked = check_proof(data, TRUST, checkpoint=earlier)
+        assert (checked.exit_code, checked.kind, checked.record) == (0, "growth", None)
+        assert [step.status for step in checked.report.steps] == ["passed"] * 2
+    assert prove_growth(original / "evidence", original / "kept") == prove_growth(original / "evidence", kept)
+    assert check_proof(prove_growth(original / "evidence", kept), TRUST, checkpoint=original / "kept").exit_code == 0
+
+
+def test_growth_needs_the_checkpoint_that_was_kept(original: Path) -> None:
+    """Without it nothing is shown; with another one, the proof does not fit."""
+    data = prove_growth(original / "evidence", original / "kept")
+    now = (original / "evidence/log/checkpoint").read_bytes()
+    assert codes(check_proof(data, TRUST)) == {"no_checkpoint"}
+    assert check_proof(data, TRUST).exit_code == 2
+    assert codes(check_proof(data, TRUST, checkpoint=now)) == {"bad_consistency_proof"}
+    text = Checkpoint.from_text(now.decode().partition("\n\n")[0] + "\n")
+    fork = sign_note(Checkpoint(ORIGIN, GrowthProof.from_bytes(data).old_size, b"f" * 32).to_text(), ORIGIN, SIGNER)
+    checked = check_proof(data, TRUST, checkpoint=fork)
+    assert (checked.exit_code, codes(checked)) == (1, {"bad_consistency_proof"})
+    other = sign_note(Checkpoint("elsewhere", 4, text.root).to_text(), "elsewhere", SIGNER)
+    checked = check_proof(data, TrustStore((KEY,)), checkpoint=other)
+    assert (checked.exit_code, codes(checked)) == (1, {"wrong_origin"})
+    stranger = sign_note(Checkpoint(ORIGIN, 4, text.root).to_text(), ORIGIN, OTHER)
+    assert check_proof(data, TRUST, checkpoint=stranger).exit_code == 1
+    assert codes(check_proof(data, TRUST, checkpoint=b"x")) == {"bad_checkpoint"}
+
+
+def test_hashes_from_the_empty_log_on_are_refused(original: Path) -> None:
+    """A proof has one spelling."""
+    empty = sign_note(Checkpoint(ORIGIN, 0, root_of([])).to_text(), ORIGIN, SIGNER)
+    now = (original / "evidence/log/checkpoint").read_bytes()
+    checked = check_proof(GrowthProof(0, (b"h" * 32,), now).to_bytes(), TRUST, checkpoint=empty)
+    assert codes(checked) == {"bad_consistency_proof"}
+
+
+def test_growth_under_a_revoked_key_is_an_open_question(original: Path) -> None:
+    """Whoever has the key can make both checkpoints."""
+    revoked = TrustStore((TrustedKey(SIGNER.public_key, "recorder", revoked_since=1_900_000_000),), origin=ORIGIN)
+    data = prove_growth(original / "evidence", original / "kept")
+    checked = check_proof(data, revoked, checkpoint=original / "kept")
+    assert (checked.exit_code, codes(checked)) == (2, {"key_revoked"})
+    assert check_proof(data, None, checkpoint=original / "kept").exit_code == 2
+
+
+def test_a_ledger_that_did_not_grow_from_a_checkpoint_says_so(room: Path) -> None:
+    """Put back, forked, changed, or of another origin."""
+
+    def refused(code: str, earlier: bytes) -> None:
+        with pytest.raises(VerificationError) as caught:
+            prove_growth(room / "evidence", earlier)
+        assert caught.value.code == code
+
+    def note(size: int, origin: str = ORIGIN) -> bytes:
+        return sign_note(Checkpoint(origin, size, b"f" * 32).to_text(), origin, SIGNER)
+
+    refused("rolled_back", note(99))
+    refused("rolled_back", note(2))
+    refused("wrong_origin", note(2, "elsewhere"))
+    refused("bad_checkpoint", b"x")
+    edit(room, "log/entries.jsonl", lambda lines: [lines[1], lines[0], *lines[2:]])
+    refused("log_changed", note(2))
+    edit(room, "log/entries.jsonl", lambda lines: lines[:1])
+    refused("log_cut", (room / "kept").read_bytes())
+
+
+def test_arguments_fit_the_kind_of_proof(original: Path) -> None:
+    """What would not be looked at is refused."""
+    record = prove(original / "evidence", next(records(original / "evidence"))[2]["id"])
+    growth = prove_growth(original / "evidence", original / "kept")
+    with pytest.raises(ConfigurationError, match="checkpoint with a proof of growth only"):
+        check_proof(record, TRUST, checkpoint=original / "kept")
+    with pytest.raises(ConfigurationError, match="id of a record with the proof of a record only"):
+        check_proof(growth, TRUST, record="x")
+
+
+def test_what_is_no_proof_is_called_that(room: Path) -> None:
+    """Garbage and truncated files are contradicted, missing ones cannot be read, and results are plain values."""
+    whole = prove(room / "evidence", next(records(room / "evidence"))[2]["id"])
+    for size in range(0, len(whole), 7):
+        assert check_proof(whole[:size], TRUST).exit_code == 1
+    checked = check_proof(b"garbage", TRUST)
+    assert (checked.kind, checked.record, checked.origin, checked.size) == ("unknown", None, None, 0)
+    assert codes(checked) == {"bad_proof"}
+    told = check_proof(whole, TRUST).to_json()
+    assert (told["proof"], told["origin"], told["size"], told["verdict"]) == ("record", ORIGIN, "6", "verified")
+    assert orjson.loads(orjson.dumps(told))["record"]["kind"] == "stream_start"
+    with pytest.raises(ConfigurationError):
+        check_proof(room / "nowhere", TRUST)

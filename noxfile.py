@@ -180,6 +180,21 @@ def thorough(session: nox.Session) -> None:
     )
 
 
+@here
+def outages(session: nox.Session) -> None:
+    """Collectors that are down, slow or broken, at their whole load, and the latency of calls meanwhile (on demand)."""
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        "-s",
+        "--timeout=0",
+        "tests/adversarial/outages",
+        *session.posargs,
+        env={"AGENT_IDENTITY_OUTAGES": "20"},
+    )
+
+
 @nox.session(python="3.11")
 def fuzz(session: nox.Session) -> None:
     """Feed what strangers send from a coverage-guided fuzzer (on demand: ten minutes for each target)."""

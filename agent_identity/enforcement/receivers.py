@@ -301,4 +301,6 @@ def _asked(value: str) -> float:
 
 def _until(value: str) -> float:
     moment = parsedate_to_datetime(value)
-    return (moment - datetime.now(moment.tzinfo or UTC)).total_seconds()
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - datetime.now(UTC)).total_seconds()

@@ -26,6 +26,7 @@ OtlpProtocol: TypeAlias = Literal["http/protobuf", "http/json", "grpc"]
 
 PROTOCOLS: Final[tuple[OtlpProtocol, ...]] = ("http/protobuf", "http/json", "grpc")
 
+_SPOKEN: Final[Mapping[str, OtlpProtocol]] = {name: name for name in PROTOCOLS}
 _PATH: Final = "/v1/traces"
 _MAX_ANSWER: Final = 65_536
 _LONGEST_WAIT: Final = 3_600.0
@@ -100,7 +101,7 @@ class Settings:
             return env.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or env.get(f"OTEL_EXPORTER_OTLP_{name}") or None
 
         wanted = protocol or read("PROTOCOL") or "http/protobuf"
-        found = next((known for known in PROTOCOLS if known == wanted), None)
+        found = _SPOKEN.get(wanted)
         if found is None:
             raise ConfigurationError(f"expected a protocol of {', '.join(PROTOCOLS)}, got another")
         return cls(

@@ -189,6 +189,21 @@ def surgery(session: nox.Session) -> None:
     session.run("python", "tests/adversarial/clean_ledgers.py", *(session.posargs or ("--count", "100000")))
 
 
+@here
+def outages(session: nox.Session) -> None:
+    """Collectors that are down, slow or broken, at their whole load, and the latency of calls meanwhile (on demand)."""
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        "-s",
+        "--timeout=0",
+        "tests/adversarial/outages",
+        *session.posargs,
+        env={"AGENT_IDENTITY_OUTAGES": "20"},
+    )
+
+
 @nox.session(python="3.11")
 def fuzz(session: nox.Session) -> None:
     """Feed what strangers send from a coverage-guided fuzzer (on demand: ten minutes for each target)."""

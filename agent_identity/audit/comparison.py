@@ -8,14 +8,13 @@ from agent_identity.audit.ledger_check import LEDGER_STEPS, LedgerCheck
 from agent_identity.audit.sources import PathLike, directory_of
 from agent_identity.audit.spans_check import SpansCheck
 from agent_identity.errors import ConfigurationError
+from agent_identity.evidence.span_copy import TRAVELLING
 from agent_identity.evidence.streams import open_ledger
 from agent_identity.identity import TrustStore
 
 __all__ = ["Comparison"]
 
 _ALL: Final = 8
-_TRAVELLING: Final = frozenset({"outcome", "task_end"})
-"""The kinds of records of which each has a span, if there was a recording one."""
 
 
 @final
@@ -61,9 +60,12 @@ class Comparison:
         identifier = cast("str", record["id"])
         copy = self._unmatched.pop(identifier, None)
         if copy is None:
-            if record["kind"] in _TRAVELLING and "trace" in record:
+            if record["kind"] in TRAVELLING:
                 self._findings.counts["spans_missing"] += 1
-                message = "expected a span with this record of the ledger, got none; it was not sampled, or was lost"
+                message = (
+                    "expected a span with this record of the ledger, got none; it was not sampled, or was lost: "
+                    "'agent-identity replay' sends it again"
+                )
                 self._findings.add(_ALL, "span_missing", message, _place(record))
         elif copy[1] != int.from_bytes(leaf[:8]):
             message = "expected the record as it is in the ledger, got another of this id"

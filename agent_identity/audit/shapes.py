@@ -53,6 +53,7 @@ FORMS: Final[Mapping[Path, bytes]] = {
     ("task", "id"): _UUID7,
     ("time", "end"): _COUNT,
     ("time", "start"): _COUNT,
+    ("trace", "parent"): rb"(?!0{16})[0-9a-f]{16}",
     ("trace", "span"): rb"(?!0{16})[0-9a-f]{16}",
     ("trace", "trace"): rb"(?!0{32})[0-9a-f]{32}",
 }

@@ -15,6 +15,7 @@ from agent_identity.evidence.envelope import Attestation
 from agent_identity.evidence.merkle import leaf_hash
 from agent_identity.evidence.mirror import MIRRORED, deviations
 from agent_identity.evidence.otlp import ByteLines, Malformed, SpanData, read_spans
+from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE, span_ids
 from agent_identity.identity import TrustStore
 
 __all__ = ["SPAN_STEPS", "SpansCheck"]
@@ -32,7 +33,6 @@ SPAN_STEPS: Final = (
 )
 _READ, _SIGNED, _FORM, _SPAN, _COPY, _GRANTS, _ONCE, _ALL, _ARGUMENTS = range(1, 10)
 _SHORT: Final = (1 << 64) - 1
-_GRANT: Final = "agent_identity.delegation.grant"
 _JWS: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]{86}", re.ASCII)
 _PAYLOAD: Final = ATTESTATION + "payload"
 _NAMED: Final = 5  # Attributes that a message names.
@@ -40,7 +40,7 @@ _TICK: Final = 256  # Spans between two reports of progress; some 50 ms.
 _UNKNOWN: Final = frozenset({"unknown_key", "key_not_valid_then", "key_revoked"})
 _STEP_OF: Final[Mapping[str, int]] = {"malformed_record": _FORM}
 _LONGEST: Final = 128  # Characters of a foreign name in a message.
-_OF_OURS: Final = MIRRORED.keys() | {ATTESTATION + part.name for part in fields(Attestation)} | {_GRANT}
+_OF_OURS: Final = MIRRORED.keys() | {ATTESTATION + part.name for part in fields(Attestation)} | {GRANT_ATTRIBUTE}
 """Every attribute that a span of ours carries: what is compared with the record, what proves it, and the grant."""
 _OTHERS_MAY_SET: Final = frozenset({"user.id", "error.type", "gen_ai.agent.name", "gen_ai.tool.call.id"})
 """Conventional attributes that other libraries and collectors set and hash as well."""
@@ -163,7 +163,7 @@ class SpansCheck:
 
     def _judge(self, span: SpanData, record: dict[str, object], leaf: bytes) -> dict[str, object] | None:
         counts, place = self._findings.counts, _place(record, span.line)
-        if record.get("trace") != {"trace": span.trace_id, "span": span.span_id}:
+        if span_ids(record) != (span.trace_id, span.span_id):
             message = "expected the record of this span, got that of another; it was moved"
             self._findings.add(_SPAN, "wrong_span", message, place)
             counts["contradicted"] += 1
@@ -185,7 +185,7 @@ class SpansCheck:
             findings.counts["unattributed"] += 1
             return
         use = self._delegations.see(record, place)
-        grant = attributes.get(_GRANT)
+        grant = attributes.get(GRANT_ATTRIBUTE)
         # One that was cut or blanked on the way is as good as none; it is not part of the record.
         if isinstance(grant, str):
             # A task that was opened elsewhere brings its chain along; the last grant is its own.

@@ -23,6 +23,8 @@ from agent_identity.enforcement.agents_file import registry_path
 from agent_identity.enforcement.diagnosis import Check, examine_telemetry
 from agent_identity.enforcement.directory import refuse_clash
 from agent_identity.errors import ConfigurationError, TokenError
+from agent_identity.evidence import Files, Layout
+from agent_identity.evidence.cursors import destinations
 from agent_identity.identity import Purpose, SigningKey, TrustStore
 
 __all__ = ["register"]
@@ -156,7 +158,14 @@ def examine_directory(root: Path) -> list[Check]:
     trust = _trust(root)
     store = trust if isinstance(trust, TrustStore) else None
     first = trust if isinstance(trust, Check) else _named(trust)
-    return [first, *_keys(root, store), *_modes(root), *_agents(root, store), _ledger(root), _disk(root)]
+    return [
+        first,
+        *_keys(root, store),
+        *_modes(root),
+        *_agents(root, store),
+        *_ledger(root),
+        _disk(root),
+    ]
 
 
 def _failed(name: str, error: ConfigurationError | TokenError) -> Check:
@@ -234,7 +243,12 @@ def _agents(root: Path, trust: TrustStore | None) -> Iterator[Check]:
         yield Check("agents", "ok", f"{counted(len(registered), 'agent')} registered")
 
 
-def _ledger(root: Path) -> Check:
+def _ledger(root: Path) -> Iterator[Check]:
+    yield _streams(root)
+    yield from _copies(root)
+
+
+def _streams(root: Path) -> Check:
     folder = root / "ledger"
     if not folder.is_dir():
         return Check("ledger", "ok", "none yet; the first enforcer creates it")
@@ -242,6 +256,23 @@ def _ledger(root: Path) -> Check:
         return Check("ledger", "fail", "this user cannot write to it", f"give this user write access to {folder}")
     streams = sum(1 for entry in folder.iterdir() if entry.is_dir())
     return Check("ledger", "ok", f"{counted(streams, 'stream')}; 'agent-identity verify {root}' checks them")
+
+
+def _copies(root: Path) -> Iterator[Check]:
+    """Say of each receiver of copies how far it is."""
+    layout = Layout.of(root)
+    for cursors in destinations(Files(), layout):
+        name, aside = cursors.receiver, len({one.record for one in cursors.aside()})
+        try:
+            behind = cursors.behind()
+        except OSError:
+            continue
+        detail = f"{name}: {counted(behind, 'record')} behind" if behind else f"{name}: has all"
+        if aside:
+            detail += f", {counted(aside, 'record')} set aside"
+        again = " --again" if aside else ""
+        cure = f"agent-identity replay {root} --otlp {name.partition(' ')[0]}{again}"
+        yield Check("copies", "warn" if behind or aside else "ok", detail, cure if behind or aside else "")
 
 
 def _disk(root: Path) -> Check:

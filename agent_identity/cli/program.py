@@ -10,7 +10,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Never, cast
 
-from agent_identity.cli import agents, doctor, init, keys, proof, revoke, show, signer, tasks, verify
+from agent_identity.cli import (
+    agents,
+    doctor,
+    init,
+    keys,
+    proof,
+    replay,
+    revoke,
+    show,
+    signer,
+    tasks,
+    verify,
+)
 from agent_identity.cli.terminal import clean
 from agent_identity.errors import AgentIdentityError
 from agent_identity.version import VERSION
@@ -46,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"agent-identity {VERSION}")
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (verify, proof, show, tasks, revoke, init, keys, signer, agents, doctor):
+    for command in (verify, proof, show, tasks, replay, revoke, init, keys, signer, agents, doctor):
         command.register(commands)
     return root
 

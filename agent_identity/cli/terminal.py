@@ -134,8 +134,14 @@ class Progress:
         self._enabled = _is_terminal(stream, os.environ if environ is None else environ)
         self._shown = -1
 
-    def update(self, done: int, total: int) -> None:
-        """Show that ``done`` of ``total`` bytes are read; ``total`` 0 means unknown."""
+    def update(self, done: int, total: int, left: float | None = None) -> None:
+        """Show that ``done`` of ``total`` bytes are read.
+
+        Args:
+            done: Bytes so far.
+            total: All of them; 0 means unknown.
+            left: Seconds that the rest will take, if there is an estimate.
+        """
         if not self._enabled:
             return
         reached = min(100, done * 100 // total) if total else done >> 20
@@ -143,9 +149,10 @@ class Progress:
             return
         self._shown = reached
         if total:
-            room = max(0, min(_BAR, shutil.get_terminal_size().columns - len(self._what) - 8))
+            rest = "" if left is None else f", {_duration(left)} left\x1b[K"
+            room = max(0, min(_BAR, shutil.get_terminal_size().columns - len(self._what) - len(rest) - 8))
             bar = "█" * (room * reached // 100)
-            self._stream.write(f"\r{self._what} {bar:<{room}} {reached:3d} %")
+            self._stream.write(f"\r{self._what} {bar:<{room}} {reached:3d} %{rest}")
         else:
             self._stream.write(f"\r{self._what} {reached} MiB")
         self._stream.flush()
@@ -155,3 +162,10 @@ class Progress:
         if self._shown >= 0:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
+
+
+def _duration(seconds: float) -> str:
+    """Return a length of time for people."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

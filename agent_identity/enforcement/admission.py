@@ -6,7 +6,7 @@ from agent_identity.authority import MAX_TTL, AgentRegistry, Chain, Registration
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.point import Point, decision_claim
 from agent_identity.enforcement.task import Task
-from agent_identity.enforcement.telemetry import trace_claim
+from agent_identity.enforcement.telemetry import traced
 from agent_identity.errors import ConfigurationError, Denied, OutOfScope, StateError, TokenError
 from agent_identity.evidence import Entry
 from agent_identity.identity import Agent, Principal
@@ -145,8 +145,7 @@ def record_refusal(
     else:
         body = dict(parent.claims)
     span = point.spans.start(f"{_OPENING} {agent.id}", {"gen_ai.operation.name": _OPENING}, start_ns)
-    ids = trace_claim(span)
-    if ids is not None:
+    if ids := traced(span).rooted:
         body["trace"] = ids
     end_ns = max(point.clock.wall_ns(), start_ns)
     argument = denied.argument if isinstance(denied, OutOfScope) else None

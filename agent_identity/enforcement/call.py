@@ -14,6 +14,7 @@ from agent_identity.enforcement.arguments import Arguments
 from agent_identity.enforcement.limits import Reservation
 from agent_identity.enforcement.point import WITHIN_SCOPE
 from agent_identity.enforcement.task import Task
+from agent_identity.enforcement.telemetry import UNTRACED
 from agent_identity.errors import Denied
 from agent_identity.policy import Finding
 
@@ -59,6 +60,7 @@ class Call:
         "start_ns",
         "task",
         "tool",
+        "traced",
     )
 
     def __init__(self, tool: str, call_id: str | None, task: Task | None, start_ns: int) -> None:
@@ -74,6 +76,7 @@ class Call:
         self.route: Callable[..., object] | None = None
         self.findings: tuple[Finding, ...] = ()
         self.span: Span = trace.INVALID_SPAN
+        self.traced = UNTRACED
         self.context: Context | None = None
         self.intent: str | None = None
         self.action: dict[str, RecordValue] = {}

@@ -10,16 +10,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, final
 
-from opentelemetry import trace
-
 from agent_identity.authority import Grant, Scope, derive, prove
-from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.admission import record_refusal
 from agent_identity.enforcement.carried import Carried
 from agent_identity.enforcement.handed import Addressed
 from agent_identity.enforcement.opening import Tasks, current_or_refuse, holder_of, seconds_of
 from agent_identity.enforcement.task import Task, task_claims
-from agent_identity.enforcement.telemetry import trace_claim
+from agent_identity.enforcement.telemetry import current_trace
 from agent_identity.enforcement.traces import traceparent
 from agent_identity.errors import AttenuationError, Denied
 from agent_identity.identity import Agent, PublicKey, SigningKey, check_id
@@ -209,8 +206,7 @@ class Departures:
         body = task_claims((*task.chain.grants, grant))
         body["grant"] = {"token": grant.token}
         body["time"] = {"start": str(wall)}
-        ids: Mapping[str, RecordValue] | None = trace_claim(trace.get_current_span())
-        if ids is not None:
+        if ids := current_trace():
             body["trace"] = ids
         point.ledger.append("grant", body)
         task.handed.add(grant, wall // _NS)

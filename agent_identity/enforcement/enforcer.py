@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from types import MappingProxyType, TracebackType
-from typing import Final, Literal, ParamSpec, Self, TypeVar, final, overload
+from typing import TYPE_CHECKING, Final, Literal, ParamSpec, Self, TypeVar, final, overload
 
 from opentelemetry.trace import TracerProvider
 
@@ -29,7 +29,7 @@ from agent_identity.enforcement.agents_file import registry_path
 from agent_identity.enforcement.ambience import Ambience, attached
 from agent_identity.enforcement.carried import Carried
 from agent_identity.enforcement.crossing import Departures, Peer, Presentation
-from agent_identity.enforcement.directory import check_keys, open_directory
+from agent_identity.enforcement.directory import Directory, check_keys, open_directory
 from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.handed import Recorded
 from agent_identity.enforcement.opening import Opening, Tasks, check_delegate, check_parties, current_or_refuse
@@ -56,6 +56,9 @@ from agent_identity.identity import (
 )
 from agent_identity.policy import Inspector, Policy, RuleSet, Tool
 from agent_identity.version import VERSION
+
+if TYPE_CHECKING:
+    from agent_identity.enforcement.exporting import LedgerExporter
 
 __all__ = ["Enforcer"]
 
@@ -99,6 +102,8 @@ class Enforcer:
             in it are bound by it in any case.
         tokens: Where :meth:`Task.token` gets tokens for other services, such as
             :class:`agent_identity.tokens.TokenExchange`.
+        exporter: Sends copies from the ledger in place of spans; started here, closed by :meth:`close`. Spans are
+            then made only with a ``tracer_provider`` that is given as well.
 
     Raises:
         ConfigurationError: The parts do not fit together.
@@ -106,6 +111,7 @@ class Enforcer:
 
     _closed: bool = False
     _own_state: StateStore | None = None
+    _exporter: "LedgerExporter | None" = None
 
     def __init__(  # budget: one line for each part that users may give, and nothing else
         self,
@@ -128,6 +134,7 @@ class Enforcer:
         agents: AgentRegistry | None = None,
         unregistered: Literal["deny", "allow"] = "deny",
         tokens: TokenSource | None = None,
+        exporter: "LedgerExporter | None" = None,
     ) -> None:
         time, shared = clock or SystemClock(), MemoryState() if state is None else state
         issuer_name = _check_parts(mode, sealing, issuer, recorder, trust, now=time.wall_ns() // _NS)
@@ -135,7 +142,7 @@ class Enforcer:
         self._point = Point(
             ledger=ledger,
             digests=digests,
-            spans=Spans(recorder, tracer_provider, VERSION),
+            spans=Spans(recorder, tracer_provider, VERSION, ids_only=exporter is not None and tracer_provider is None),
             clock=time,
             ambience=Ambience(),
             policy=policy,
@@ -155,6 +162,8 @@ class Enforcer:
         self._point.spans.examine()
         _ENFORCERS.add(self)
         _record_policy(ledger, policy, time)
+        if exporter is not None:
+            self._exporter = exporter.start()
 
     @classmethod
     def open(  # budget: one line for each part that users may give, and nothing else
@@ -174,6 +183,7 @@ class Enforcer:
         ids: Ids | None = None,
         agents: Literal["required", "optional"] | None = "optional",
         tokens: TokenSource | None = None,
+        otlp: str | None = None,
     ) -> Self:
         """Open an enforcer on a directory; keys, trust file and ledger are created on first use.
 
@@ -196,6 +206,10 @@ class Enforcer:
             agents: ``"required"``: only agents of the registry ``agents.jsonl`` in the directory may hold grants;
                 ``"optional"``: those that are in it are bound by it, others are free; ``None``: it is not read.
             tokens: See :class:`Enforcer`.
+            otlp: The address of a receiver of OTLP, such as ``http://localhost:4318``. A thread sends it the copy of
+                every record and knows what was acknowledged, also of earlier processes. Spans are then not sent
+                through a tracer provider, unless one is given as well. Headers and protocol come from the
+                environment, ``OTEL_EXPORTER_OTLP_*``.
 
         Raises:
             TokenError: The registry of agents does not verify.
@@ -228,6 +242,7 @@ class Enforcer:
                 agents=_registry_of(directory, agents, found.trust),
                 unregistered="deny" if agents == "required" else "allow",
                 tokens=tokens,
+                exporter=None if otlp is None else _exporter(directory, otlp, found),
             )
         opened._own_state = found.state
         if state is not None:
@@ -598,6 +613,8 @@ class Enforcer:
         try:
             self._point.ledger.close()
         finally:
+            if self._exporter is not None:
+                self._exporter.close()
             if self._own_state is not None:
                 self._own_state.close()
 
@@ -619,6 +636,8 @@ class Enforcer:
         self._arrivals = dataclasses.replace(self._arrivals, tasks=self._tasks)
         self._point.ambience.renew()
         self._point.revocations.after_fork_in_child()
+        if self._exporter is not None:
+            self._exporter.after_fork_in_child()
 
     def _refuse_closed(self) -> None:
         if self._closed:
@@ -657,6 +676,12 @@ def _registry_of(directory: str | os.PathLike[str], agents: str | None, trust: T
     if agents is None:
         return None
     return AgentRegistry.load(registry_path(directory), trust, absent="refuse" if agents == "required" else "empty")
+
+
+def _exporter(directory: str | os.PathLike[str], otlp: str, found: Directory) -> "LedgerExporter":
+    from agent_identity.enforcement.exporting import LedgerExport, LedgerExporter  # noqa: PLC0415  Loads HTTP and TLS.
+
+    return LedgerExporter(LedgerExport(directory, otlp, signer=found.recorder, trust=found.trust))
 
 
 def _admission(point: Point, agents: AgentRegistry | None, unregistered: str) -> Admission | None:

@@ -23,7 +23,7 @@ from agent_identity.enforcement.failures import kind_of, trouble
 from agent_identity.enforcement.limits import reserve
 from agent_identity.enforcement.point import WITHIN_SCOPE, Point, decision_claim, is_fact, is_sound
 from agent_identity.enforcement.task import Task
-from agent_identity.enforcement.telemetry import trace_claim
+from agent_identity.enforcement.telemetry import traced
 from agent_identity.errors import (
     AgentIdentityError,
     ContentBlocked,
@@ -130,6 +130,7 @@ class Guard:
         call = Call(self.tool.name, None, None, self._point.clock.wall_ns())
         call.span = self._point.spans.start(self._name, self._attributes, call.start_ns)
         try:
+            call.traced = traced(call.span)
             with suppress(BadArgumentsError):
                 call.captured(capture(values, values.keys(), ()))
             self._deny(call, denied)
@@ -155,6 +156,7 @@ class Guard:
         attributes = self._attributes if call_id is None else {**self._attributes, "gen_ai.tool.call.id": call_id}
         call.span = point.spans.start(self._name, attributes, call.start_ns)
         try:
+            call.traced = traced(call.span)
             self._judge(call, values, supplied, injected, can_route=can_route)
             try:
                 self._describe(call)
@@ -325,9 +327,8 @@ class Guard:
             body["attribution"] = "none"
         else:
             body.update(call.task.claims)
-        trace_ids = trace_claim(call.span)
-        if trace_ids is not None:
-            body["trace"] = trace_ids
+        if call.traced.ids:
+            body["trace"] = call.traced.ids
         if call.findings:
             body["findings"] = sorted({finding.category for finding in call.findings})[:_MAX_CATEGORIES]
         call.body = body
@@ -347,6 +348,8 @@ class Guard:
     def _intend(self, call: Call) -> None:
         """Write the intent: no evidence, no action."""
         body = {**self._body(call), "time": {"start": str(call.start_ns)}}
+        if call.traced.rooted:
+            body["trace"] = call.traced.rooted
         try:
             call.intent = self._point.ledger.append("intent", body).id
         except EvidenceError:
@@ -480,6 +483,8 @@ class Guard:
             body["error"] = error
         if call.intent is not None:
             body["intent"] = call.intent
+        elif call.traced.rooted:
+            body["trace"] = call.traced.rooted
         span = call.span
 
         def finish(entry: Entry) -> None:

@@ -32,10 +32,11 @@ from agent_identity.enforcement.handed import Handed, Recorded
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.task import Tally, Task, task_claims
 from agent_identity.enforcement.task_tokens import REVOKE_SECONDS, TokenDesk
-from agent_identity.enforcement.telemetry import trace_claim
+from agent_identity.enforcement.telemetry import Traced, traced
 from agent_identity.enforcement.traces import remote_parent
 from agent_identity.errors import AttenuationError, ConfigurationError, Denied, EvidenceError, NoTask
 from agent_identity.evidence import Entry
+from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE
 from agent_identity.identity import Agent, Human, Ids, Principal, PublicKey, Service, Signer, check_id
 
 __all__ = ["Opening", "Tasks"]
@@ -282,6 +283,7 @@ class Opening:
         "_start_ns",
         "_task",
         "_trace",
+        "_traced",
     )
 
     def __init__(
@@ -305,6 +307,7 @@ class Opening:
         self._finished = False
         self._home = Process.here
         self._span: Span = trace.INVALID_SPAN
+        self._traced: Traced | None = None
         self._start_ns = 0
 
     def __enter__(self) -> Task:
@@ -324,18 +327,22 @@ class Opening:
         point = self._point
         self._home = Process.here
         self._start_ns = point.clock.wall_ns()
+        parent = remote_parent(self._trace)
         self._span = point.spans.start(
             f"invoke_agent {task.agent.id}",
             {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": task.agent.id},
             self._start_ns,
-            remote_parent(self._trace),
+            parent,
         )
+        self._traced = traced(self._span, parent)
         start: dict[str, RecordValue] = {"start": str(self._start_ns)}
         body = self._body(task) | {"time": start}
         for grants in self._unrecorded(task):
             token = grants[-1].token
             point.ledger.append("grant", body | task_claims(grants) | {"grant": {"token": token}})
         purpose = {**_mapping(task.claims["task"]), "purpose": task.purpose}
+        if self._traced.rooted:
+            body["trace"] = self._traced.rooted
         point.ledger.append("task_start", body | {"task": purpose})
         self._attachment = Attachment(point.ambience.holding(task, trace.set_span_in_context(self._span)))
 
@@ -352,9 +359,8 @@ class Opening:
 
     def _body(self, task: Task) -> dict[str, RecordValue]:
         body: dict[str, RecordValue] = dict(task.claims)
-        ids = trace_claim(self._span)
-        if ids is not None:
-            body["trace"] = ids
+        if self._traced is not None and self._traced.ids:
+            body["trace"] = self._traced.ids
         return body
 
     def __exit__(
@@ -407,7 +413,7 @@ class Opening:
             body["error"] = kind_of(error)
         # A verifier of spans alone needs the grants that no span of this process has.
         tokens = task.chain.tokens if self._recorded is not None else (task.grant.token,)
-        delegation = {"agent_identity.delegation.grant": "~".join(tokens)}
+        delegation = {GRANT_ATTRIBUTE: "~".join(tokens)}
 
         def finish(entry: Entry) -> None:
             point.spans.finish(span, entry, end_ns, delegation)

@@ -6,8 +6,10 @@ when there are too many, and before ``end()``, because nothing can be added to a
 """
 
 import logging
+import os
+import random
 from collections.abc import Mapping
-from typing import Final, cast, final
+from typing import Final, NamedTuple, cast, final
 
 import orjson
 from opentelemetry import trace
@@ -17,14 +19,13 @@ from opentelemetry.util.types import AttributeValue
 
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.failures import trouble
-from agent_identity.evidence import Entry, mirrored_attributes, signed_attributes
+from agent_identity.evidence import Entry, error_of, mirrored_attributes, signed_attributes
 from agent_identity.identity import Signer
 
-__all__ = ["Spans"]
+__all__ = ["UNTRACED", "Spans", "Traced", "current_trace", "traced"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _SCOPE: Final = "agent_identity"
-_GOOD: Final = frozenset({"success", "routed", "suspended", "cancelled"})
 
 
 @final
@@ -35,11 +36,16 @@ class Spans:
         signer: Signs the records that travel on spans (the recorder key).
         provider: A fixed provider; ``None`` follows the global one, whenever it is set.
         version: Our version, for the instrumentation scope.
+        ids_only: Make no spans, because others send them from the ledger: only their ids, and the sampler's
+            decision for the spans that the application makes below them.
     """
 
-    __slots__ = ("_provider", "_seen", "_signer", "_tracer", "_version")
+    __slots__ = ("_ids_only", "_provider", "_seen", "_signer", "_tracer", "_version")
 
-    def __init__(self, signer: Signer, provider: TracerProvider | None, version: str) -> None:
+    def __init__(
+        self, signer: Signer, provider: TracerProvider | None, version: str, *, ids_only: bool = False
+    ) -> None:
+        self._ids_only = ids_only
         self._signer = signer
         self._provider = provider
         self._version = version
@@ -49,6 +55,8 @@ class Spans:
     def start(self, name: str, attributes: Mapping[str, str], start_ns: int, context: Context | None = None) -> Span:
         """Start a span; one that does not record if telemetry fails."""
         try:
+            if self._ids_only:
+                return self._named(name, attributes, context)
             return self._current().start_span(
                 name, context, kind=SpanKind.INTERNAL, attributes=attributes, start_time=start_ns
             )
@@ -56,10 +64,26 @@ class Spans:
             _complain("a tracer provider failed to start a span", error)
             return trace.INVALID_SPAN
 
+    def _named(self, name: str, attributes: Mapping[str, str], context: Context | None) -> Span:
+        """Return a span that records nothing, with the ids and the sampling that the provider would give it."""
+        provider = self._provider or trace.get_tracer_provider()
+        parent = trace.get_current_span(context).get_span_context()
+        sampler, ids = getattr(provider, "sampler", None), getattr(provider, "id_generator", None)
+        if sampler is None or ids is None or os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+            if not parent.is_valid:
+                return trace.INVALID_SPAN  # Nobody traces here; the ids follow from the record.
+            span_id = random.getrandbits(64) or 1
+            return _unrecorded(parent.trace_id, span_id, parent.trace_flags, parent.trace_state)
+        trace_id = parent.trace_id if parent.is_valid else ids.generate_trace_id()
+        result = sampler.should_sample(context, trace_id, name, SpanKind.INTERNAL, attributes, ())
+        flags = trace.TraceFlags(int(result.decision.is_sampled()))
+        return _unrecorded(trace_id, ids.generate_span_id(), flags, result.trace_state)
+
     def examine(self) -> None:
         """Log what about the provider of now would cost spans or cut the evidence on them."""
         try:
-            self._current()
+            if not self._ids_only:
+                self._current()
         except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
             _complain("a tracer provider could not be examined", error)
 
@@ -88,9 +112,8 @@ class Spans:
                 attributes.update(mirrored_attributes(record))
                 attributes.update(signed_attributes(entry.record, self._signer))
                 span.set_attributes(attributes)
-                outcome = record.get("outcome")
-                if outcome is not None and outcome not in _GOOD:
-                    span.set_status(Status(StatusCode.ERROR, str(record.get("error", outcome))))
+                if (problem := error_of(record)) is not None:
+                    span.set_status(Status(StatusCode.ERROR, problem))
             span.end(end_time=end_ns)
         except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
             _complain("a span could not be finished", error)
@@ -113,6 +136,10 @@ class Spans:
             _complain("a span could not be ended", error)
 
 
+def _unrecorded(trace_id: int, span_id: int, flags: trace.TraceFlags, state: trace.TraceState | None) -> Span:
+    return trace.NonRecordingSpan(trace.SpanContext(trace_id, span_id, False, flags, state))  # noqa: FBT003
+
+
 def _warn_about(provider: TracerProvider) -> None:
     if isinstance(provider, trace.ProxyTracerProvider):
         return  # None is set yet; whether one is wanted, only the application knows.
@@ -123,15 +150,48 @@ def _warn_about(provider: TracerProvider) -> None:
             _LOG.warning("%s: %s; %s", check.name, check.detail, check.cure)
 
 
-def trace_claim(span: Span) -> Mapping[str, str] | None:
-    """Return the ids of the span for the record, or ``None`` where there is no trace."""
+class Traced(NamedTuple):
+    """The ids of a span for the records about it; empty where there is no trace.
+
+    Attributes:
+        ids: Trace and span, for every record.
+        rooted: The same with the span's parent, for the first record; the signed one on the span stays short.
+    """
+
+    ids: Mapping[str, RecordValue]
+    rooted: Mapping[str, RecordValue]
+
+
+UNTRACED: Final = Traced({}, {})
+"""Of what has no span in any trace."""
+
+
+def traced(span: Span, context: Context | None = None) -> Traced:
+    """Return the ids of a span that was just started, for the records about it.
+
+    Args:
+        span: The span.
+        context: Where it was started; by default the current context, which the span is not in yet.
+    """
     try:
-        context = span.get_span_context()
-        ids = {"trace": f"{context.trace_id:032x}", "span": f"{context.span_id:016x}"} if context.is_valid else None
+        own, parent = span.get_span_context(), trace.get_current_span(context).get_span_context()
+        if not own.is_valid:
+            return UNTRACED
+        ids = {"trace": f"{own.trace_id:032x}"}
+        # A tracer that makes no spans hands on the one before: the parent, and no span of this call.
+        if own.span_id != parent.span_id:
+            ids["span"] = f"{own.span_id:016x}"
+        if not parent.is_valid or parent.trace_id != own.trace_id:
+            return Traced(ids, ids)
+        return Traced(ids, {**ids, "parent": f"{parent.span_id:016x}"})
     except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
         _complain("a span has no usable context", error)
-        return None
-    return ids
+        return UNTRACED
+
+
+def current_trace() -> Mapping[str, RecordValue]:
+    """Return the ids of the current span for a record that is made inside it; empty outside any trace."""
+    return traced(trace.get_current_span(), Context()).ids
 
 
 def _complain(problem: str, error: Exception) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from agent_identity.authority import MAX_ANSWER, check_url
 from agent_identity.errors import ConfigurationError, ExchangeError
 
-__all__ = ["HttpTransport", "Reply", "Transport"]
+__all__ = ["HttpTransport", "Reply", "Transport", "answer_on", "left_until"]
 
 
 @final
@@ -92,10 +92,9 @@ class HttpTransport:
             # A name that should be of this machine may have been given to another.
             if parts.scheme != "https" and not _is_loopback(str(sock.getpeername()[0])):
                 raise ConnectionError
-            sock.settimeout(_left(deadline))
+            sock.settimeout(left_until(deadline))
             connection.request("POST", target, body=body, headers={**headers, "Accept-Encoding": "identity"})
-            # The class asks nothing of the socket but a file to read from.
-            with closing(http.client.HTTPResponse(cast("socket", _Paced(sock, deadline)), method="POST")) as answer:
+            with closing(answer_on(sock, deadline)) as answer:
                 answer.begin()
                 return _reply(answer)
         except TimeoutError:
@@ -123,11 +122,22 @@ def _reply(answer: http.client.HTTPResponse) -> Reply:
     return Reply(answer.status, headers, answer.read(MAX_ANSWER + 1))
 
 
+def answer_on(sock: socket, deadline: float) -> http.client.HTTPResponse:
+    """Return the answer to a POST that was sent on a socket, to be read until a moment of the monotonic clock."""
+    # The class asks nothing of the socket but a file to read from.
+    return http.client.HTTPResponse(cast("socket", _Paced(sock, deadline)), method="POST")
+
+
 def _is_loopback(address: str) -> bool:
     return address == "::1" or address.startswith("127.")
 
 
-def _left(deadline: float) -> float:
+def left_until(deadline: float) -> float:
+    """Return the seconds until a moment of the monotonic clock.
+
+    Raises:
+        TimeoutError: It is past.
+    """
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError
@@ -152,5 +162,5 @@ class _Paced(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401  No type for buffers before Python 3.12.
         """Read what is there, waiting until the deadline at most."""
-        self._sock.settimeout(_left(self._deadline))
+        self._sock.settimeout(left_until(self._deadline))
         return self._sock.recv_into(buffer)

@@ -11,6 +11,7 @@ from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.mirror import FieldCheck, compare, mirrored_attributes
 from agent_identity.evidence.otlp import Malformed, SpanData, read_spans
 from agent_identity.evidence.records import KINDS, OUTCOMES, check_record
+from agent_identity.evidence.span_copy import SpanCopy, copy_of, error_of, span_ids
 from agent_identity.evidence.stream_writer import Entry
 from agent_identity.evidence.streams import LedgerReader, RawLine, open_ledger
 
@@ -30,9 +31,12 @@ __all__ = [
     "LedgerReader",
     "Malformed",
     "RawLine",
+    "SpanCopy",
     "SpanData",
     "check_record",
     "compare",
+    "copy_of",
+    "error_of",
     "is_stream_id",
     "leaf_hash",
     "mirrored_attributes",
@@ -41,4 +45,5 @@ __all__ = [
     "read_spans",
     "sign_record",
     "signed_attributes",
+    "span_ids",
 ]

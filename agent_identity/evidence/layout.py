@@ -66,6 +66,11 @@ class Layout:
         """The latest signed checkpoint of the log."""
         return f"{self.root}/log/checkpoint"
 
+    @property
+    def exports(self) -> str:
+        """The folder that holds one folder for each receiver of copies."""
+        return f"{self.root}/exports"
+
     def stream(self, stream: str) -> str:
         """The folder of one stream."""
         return f"{self.root}/ledger/{stream}"

@@ -100,6 +100,12 @@ def _human(record: _Record) -> str | None:
     return value if principal.get("kind") == "human" and isinstance(value, str) else None
 
 
+def _outcome(record: _Record) -> str | None:
+    """Return how the call ended; an intent is on a span only where nothing says how."""
+    value = record.get("outcome", "unknown" if record.get("kind") == "intent" else None)
+    return value if isinstance(value, str) and value else None
+
+
 def _findings(record: _Record) -> tuple[str, ...] | None:
     value = record.get("findings")
     return tuple(cast("Sequence[str]", value)) if isinstance(value, list | tuple) and value else None
@@ -135,7 +141,7 @@ MIRRORED: Final[Mapping[str, "Callable[[_Record], _Value | None]"]] = {
     "agent_identity.tool.server": _at("action", "server"),
     "agent_identity.content.args_hash": _at("action", "args"),
     "agent_identity.content.result_hash": _at("action", "result"),
-    "agent_identity.outcome": _top("outcome"),
+    "agent_identity.outcome": _outcome,
     "gen_ai.tool.name": _at("action", "tool"),
     "gen_ai.tool.call.id": _at("action", "call"),
     "gen_ai.agent.name": _at("agent", "id"),

@@ -221,7 +221,7 @@ _COMMON: Final[Mapping[str, _Rule]] = {
     "stream": _object({"id": _UUID7, "seq": _POSITION}, {"prev": _HASH}),
     "time": _object({"start": _NANOSECONDS}, {"end": _NANOSECONDS}),
 }
-_TRACE: Final[Mapping[str, _Rule]] = {"trace": _object({"trace": _TRACE_ID}, {"span": _SPAN_ID})}
+_TRACE: Final[Mapping[str, _Rule]] = {"trace": _object({"trace": _TRACE_ID}, {"span": _SPAN_ID, "parent": _SPAN_ID})}
 _TASK: Final[Mapping[str, _Rule]] = {
     "task": _object({"id": _ID}, {"expires": _NANOSECONDS, "purpose": _up_to(1024)}),
     "principal": _PRINCIPAL,

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
 
@@ -19,7 +20,7 @@ from agent_identity.authority import Scope
 from agent_identity.enforcement import Enforcer
 from agent_identity.enforcement.diagnosis import examine_telemetry
 from agent_identity.enforcement.directory import open_directory, prepare, refuse_clash
-from agent_identity.enforcement.telemetry import Spans, trace_claim
+from agent_identity.enforcement.telemetry import UNTRACED, Spans, current_trace, traced
 from agent_identity.errors import ConfigurationError, EvidenceError, PolicyFormatError
 from agent_identity.evidence import check_record, open_ledger
 from agent_identity.identity import Agent, Human, SigningKey, TrustStore
@@ -27,6 +28,7 @@ from agent_identity.policy import Decision, Effect, Rule, RuleSet
 from agent_identity.testing import FixedClock, SequentialIds
 
 OPEN = Scope("tool")
+REMOTE = trace.SpanContext(0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331, is_remote=True)
 PARTIES = {"principal": Human("alice@example.com"), "agent": Agent("clerk", owner="finance")}
 
 
@@ -460,13 +462,34 @@ def test_the_provider_is_the_one_of_call_time(tmp_path: Path, opened: Any) -> No
 
 def test_a_span_without_trace_leaves_no_claim() -> None:
     """Where there is no trace, the record says nothing about one."""
-    assert trace_claim(trace.INVALID_SPAN) is None
+    assert traced(trace.INVALID_SPAN) == UNTRACED
+    assert current_trace() == {}
     span = TracerProvider().get_tracer("x").start_span("y")
-    claim = trace_claim(span)
-    assert claim == {
+    ids = {
         "trace": f"{span.get_span_context().trace_id:032x}",
         "span": f"{span.get_span_context().span_id:016x}",
     }
+    assert traced(span) == (ids, ids)
+
+
+def test_the_first_record_of_a_span_names_its_parent() -> None:
+    """The parent is stated where it is of the same trace; records that a span carries stay without it."""
+    tracer = TracerProvider().get_tracer("x")
+    with tracer.start_as_current_span("above") as above:
+        parent = above.get_span_context()
+        ids, rooted = traced(tracer.start_span("y"))
+        assert rooted == {**ids, "parent": f"{parent.span_id:016x}"}
+        assert current_trace() == {"trace": f"{parent.trace_id:032x}", "span": f"{parent.span_id:016x}"}
+        elsewhere = tracer.start_span("z", Context())
+        assert traced(elsewhere).ids == traced(elsewhere).rooted
+
+
+def test_a_tracer_that_makes_no_spans_leaves_its_call_without_one() -> None:
+    """What such a tracer hands back is the caller's span, and no record claims that for its own."""
+    with trace.use_span(trace.NonRecordingSpan(REMOTE)):
+        span = trace.NoOpTracer().start_span("y")
+        assert traced(span).ids == {"trace": f"{REMOTE.trace_id:032x}"}
+        assert traced(span).rooted == {"trace": f"{REMOTE.trace_id:032x}", "parent": f"{REMOTE.span_id:016x}"}
 
 
 class Halted:

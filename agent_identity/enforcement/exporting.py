@@ -1,0 +1,198 @@
+"""Catching up with a receiver of OTLP from the ledger: the parts put together, for the command and for the thread."""
+
+import atexit
+import functools
+import logging
+import os
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Final, Self, final
+
+from agent_identity.enforcement.failures import trouble
+from agent_identity.enforcement.grpc_receiver import GrpcReceiver
+from agent_identity.enforcement.receivers import HttpReceiver, Receiver, Settings, address
+from agent_identity.enforcement.shipping import Pace, Shipped, Shipper, Stopped
+from agent_identity.errors import ConfigurationError
+from agent_identity.evidence import Files, Layout
+from agent_identity.evidence.copies import StreamCopies, Wanted
+from agent_identity.evidence.cursors import Cursors
+from agent_identity.evidence.mac import LedgerKey, load_ledger_key
+from agent_identity.identity import Signer, TrustStore
+
+__all__ = ["LedgerExport", "LedgerExporter"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_POLL: Final = 0.25  # Seconds between two looks at the ledger.
+_STANDBY: Final = 2.0  # Seconds between two attempts to be the process that sends.
+_BREATH: Final = 0.00005  # As the sealing thread does: whoever waits for the interpreter gets it.
+_GRACE: Final = 5.0
+"""Seconds that the end of a process waits for copies that are on their way, as long as they are taken."""
+
+
+@final
+class LedgerExport:
+    """What is sent of one evidence directory, and where to.
+
+    Args:
+        directory: The evidence directory.
+        endpoint: The address of the receiver, such as ``http://localhost:4318``.
+        signer: The recorder key.
+        trust: Says for which times its signatures count.
+        settings: How to speak with the receiver.
+        resource: The attributes of what produced the spans; by default those of the SDK, from its environment.
+        selection: What of the ledger is wanted, in words: another selection keeps a place of its own.
+        wanted: Says of a record whether its span is wanted.
+        keys: The folder of ``ledger.key``, if it is not that of the directory.
+
+    Raises:
+        ConfigurationError: The address or a setting is unusable, a library is missing, or the directory has no key
+            of its ledger, without which nobody can tell what may be signed.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        endpoint: str,
+        *,
+        signer: Signer,
+        trust: TrustStore,
+        settings: Settings | None = None,
+        resource: Mapping[str, str] | None = None,
+        selection: str = "",
+        wanted: Wanted = lambda _: True,
+        keys: str | os.PathLike[str] | None = None,
+    ) -> None:
+        chosen = settings or Settings.from_environment()
+        parts = address(endpoint, chosen.protocol)
+        make = GrpcReceiver if chosen.protocol == "grpc" else HttpReceiver
+        self._receiver: Receiver = make(parts, chosen, _default_resource() if resource is None else resource)
+        self._files = Files()
+        self._layout = Layout.of(directory)
+        self._key = _ledger_key(self._files, self._layout.ledger_key if keys is None else f"{keys}/ledger.key")
+        self._signer = signer
+        self._trust = trust
+        self._wanted = wanted
+        self.cursors = Cursors.of(self._files, self._layout, f"{parts.geturl()} {selection}".strip())
+
+    def shipper(self, pace: Pace, progress: Callable[[Shipped], None] = lambda _: None) -> Shipper:
+        """Return what sends; only while :meth:`Cursors.alone` says so."""
+        return Shipper(
+            self._layout,
+            self._files,
+            self.cursors,
+            self._receiver,
+            copies=self._copies,
+            pace=pace,
+            progress=progress,
+        )
+
+    def _copies(self, stream: str, after: int) -> StreamCopies:
+        return StreamCopies(
+            self._files,
+            self._layout,
+            stream,
+            self._key,
+            signer=self._signer,
+            trust=self._trust,
+            after=after,
+            wanted=self._wanted,
+        )
+
+
+def _default_resource() -> dict[str, str]:
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415  Takes a while to load.
+
+    return {name: str(value) for name, value in Resource.create().attributes.items()}
+
+
+def _ledger_key(files: Files, path: str) -> LedgerKey:
+    if not os.path.lexists(path):
+        raise ConfigurationError(
+            "expected keys/ledger.key in the directory, found none; only with it can be told which records the "
+            "library wrote, and no others are signed: restore it from a backup"
+        )
+    return load_ledger_key(files, path)
+
+
+@final
+class LedgerExporter:
+    """A thread that sends what the ledger gains, for as long as the process lives.
+
+    Of the processes that have one directory open, one sends for all; when it ends, another takes over. Nothing is
+    handed over in memory: the thread reads the files, so no call waits for it and no queue can be full.
+
+    Args:
+        export: What is sent, and where to.
+    """
+
+    def __init__(self, export: LedgerExport) -> None:
+        self._export = export
+        self._at_exit = functools.partial(_close_at_exit, weakref.ref(self))
+        self._begin()
+
+    def _begin(self) -> None:
+        self._ending = threading.Event()
+        self._until: float | None = None
+        self._thread = threading.Thread(target=self._run, name="agent-identity-export", daemon=True)
+
+    def start(self) -> Self:
+        """Start the thread and return the exporter."""
+        atexit.register(self._at_exit)
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """Send what is left, for a few seconds at most and only while it is taken, and end the thread; idempotent."""
+        atexit.unregister(self._at_exit)
+        self._until = time.monotonic() + _GRACE
+        self._ending.set()
+        if self._thread.ident is not None:
+            self._thread.join(_GRACE)
+
+    def after_fork_in_child(self) -> None:
+        """Go on in a forked child, which has no thread; the parent sends for both as long as it lives."""
+        if not self._ending.is_set():
+            self._export.cursors.drop()
+            self._begin()
+            self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                with self._export.cursors.alone() as alone:
+                    if alone:
+                        self._follow()
+                        return
+            except Stopped:
+                return
+            except Exception as error:  # noqa: BLE001 - Copies fail open: the ledger has all, and the next turn goes on.
+                _LOG.warning("copies of the evidence wait: %s", trouble(error))
+            if self._ending.wait(_STANDBY):
+                return
+
+    def _follow(self) -> None:
+        """Send until the process ends, and then what is left."""
+        pace = Pace(wait=self._wait, patience=None, strict=False, breath=_BREATH, jitter=random.random)
+        shipper = self._export.shipper(pace)
+        while True:
+            ending = self._ending.is_set()
+            news = shipper.run()
+            if ending and not news:
+                return
+            if not news:
+                self._ending.wait(_POLL)
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait, and return whether to end: at once if the receiver takes nothing, otherwise when the time is up."""
+        if seconds:
+            return self._ending.wait(seconds)
+        return self._until is not None and time.monotonic() >= self._until
+
+
+def _close_at_exit(reference: "weakref.ref[LedgerExporter]") -> None:
+    exporter = reference()
+    if exporter is not None:
+        exporter.close()

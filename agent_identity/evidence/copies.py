@@ -1,0 +1,187 @@
+"""The spans of a stream, in the order of its records: of each call and task, whether or not it came to an end."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple, cast, final
+
+from agent_identity.errors import TokenError
+from agent_identity.evidence.files import Files
+from agent_identity.evidence.layout import Layout
+from agent_identity.evidence.mac import LedgerKey
+from agent_identity.evidence.span_copy import SpanCopy, copy_of
+from agent_identity.evidence.tail import Proved, StreamTail
+from agent_identity.identity import Signer, TrustStore
+
+__all__ = ["Copied", "StreamCopies", "Wanted"]
+
+Wanted = Callable[[Mapping[str, object]], bool]
+"""Says of a record whether its span is to be made."""
+
+_NS: Final = 1_000_000_000
+_GRANTS: Final = 8_192  # Of tasks that are open or come again; of others, the stream is searched once more.
+_FIRST: Final = {"intent": "outcome", "task_start": "task_end"}
+
+
+class Copied(NamedTuple):
+    """A record that travels on a span.
+
+    Attributes:
+        seq: Its place in the stream, from 1.
+        id: The id of the record.
+        size: The number of its bytes.
+        span: The span, or ``None`` if there can be none.
+        problem: Why: the code of what a verifier would say of the signature.
+    """
+
+    seq: int
+    id: str
+    size: int
+    span: SpanCopy | None
+    problem: str | None
+
+
+@final
+class StreamCopies:
+    """Makes the spans of one stream from its records.
+
+    Args:
+        files: The operating system.
+        layout: The evidence directory.
+        stream: The id of the stream.
+        key: Tells which records the library wrote itself; no others are signed.
+        signer: The recorder key.
+        trust: Says for which times signatures of that key count; ``None`` signs without asking.
+        after: Records up to this place in the stream make no span again.
+        wanted: Which records make spans; by default all that travel.
+
+    Attributes:
+        ended: The stream has its last record; nothing follows.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        layout: Layout,
+        stream: str,
+        key: LedgerKey,
+        *,
+        signer: Signer,
+        trust: TrustStore | None,
+        after: int = 0,
+        wanted: Wanted = lambda _: True,
+    ) -> None:
+        self.ended = False
+        self._source = (files, layout, stream, key)
+        self._tail = StreamTail(*self._source)
+        self._signer = signer
+        self._trust = trust
+        self._after = after
+        self._wanted = wanted
+        self._open: dict[str, tuple[int, str | None]] = {}
+        self._grants: OrderedDict[str, str] = OrderedDict()
+        self._opened: OrderedDict[str, None] = OrderedDict()
+
+    @property
+    def seq(self) -> int:
+        """The place in the stream of the last record that was read; 0 before the first."""
+        return self._tail.seq
+
+    @property
+    def rejected(self) -> int:
+        """Lines that the library did not write so; they make no spans."""
+        return self._tail.rejected
+
+    def is_over(self) -> bool:
+        """Return whether no process writes to the stream any more; see :meth:`StreamTail.is_over`."""
+        return self._tail.is_over()
+
+    def read(self) -> Iterator[Copied]:
+        """Yield the spans of what has come to an end since the last read."""
+        for found in self._tail.read():
+            parent = self._note(found.record)
+            if found.record["kind"] in _FIRST.values() and found.seq > self._after and self._wanted(found.record):
+                yield self._copied(found, parent)
+            elif found.record["kind"] in _FIRST:
+                self._open[_name(found.record)] = (found.seq, _stated_parent(found.record))
+
+    def left_open(self) -> Iterator[Copied]:
+        """Yield the spans of calls and tasks that began and will not end, once the stream is over."""
+        wanted = {seq for seq, _ in self._open.values()}
+        for found in StreamTail(*self._source).read() if wanted else ():
+            if found.seq in wanted and self._wanted(found.record):
+                yield self._copied(found, None)
+
+    def _note(self, record: Mapping[str, object]) -> str | None:
+        """Remember what later spans need of a record; return the parent that its beginning stated."""
+        kind = record["kind"]
+        self.ended = kind == "stream_end"
+        if kind == "grant":
+            self._keep(_hashes(record)[-1], cast("dict[str, str]", record["grant"])["token"])
+        elif kind == "task_start":
+            self._opened[_hashes(record)[-1]] = None
+            if len(self._opened) > _GRANTS:
+                self._opened.popitem(last=False)
+        return self._open.pop(_name(record), (0, None))[1] if kind in _FIRST.values() else None
+
+    def _keep(self, name: str, token: str) -> None:
+        self._grants[name] = token
+        self._grants.move_to_end(name)
+        if len(self._grants) > _GRANTS:
+            self._grants.popitem(last=False)
+
+    def _copied(self, found: Proved, parent: str | None) -> Copied:
+        record = found.record
+        times = cast("dict[str, str]", record["time"])
+        span, problem = None, self._problem(int(times.get("end", times["start"])) // _NS)
+        if problem is None:
+            grants = self._grants_of(_hashes(record)) if record["kind"] in ("task_start", "task_end") else None
+            span = copy_of(record, found.body, self._signer, parent=parent, grants=grants)
+        return Copied(found.seq, cast("str", record["id"]), len(found.body), span, problem)
+
+    def _problem(self, at: int) -> str | None:
+        """Return why a signature over a record of this time would not count, or ``None``."""
+        try:
+            if self._trust is not None:
+                self._trust.find(self._signer.public_key.thumbprint, "recorder", at=at)
+        except TokenError as error:
+            return error.code
+        return None
+
+    def _grants_of(self, chain: Sequence[str]) -> str | None:
+        """Return the grants that the span of a task carries: those that no other span of this stream does."""
+        first = len(chain) - 1
+        while first and chain[first - 1] not in self._opened:
+            first -= 1
+        tokens = [token for name in chain[first:] if (token := self._grant(name)) is not None]
+        return "~".join(tokens) or None
+
+    def _grant(self, name: str) -> str | None:
+        token = self._grants.get(name)
+        if token is None:
+            for found in StreamTail(*self._source).read():
+                if found.record["kind"] == "grant" and _hashes(found.record)[-1] == name:
+                    token = cast("dict[str, str]", found.record["grant"])["token"]
+                    break
+            else:
+                return None
+        self._keep(name, token)
+        return token
+
+
+def _hashes(record: Mapping[str, object]) -> list[str]:
+    return [link["grant"] for link in cast("Sequence[Mapping[str, str]]", record["chain"])]
+
+
+def _name(record: Mapping[str, object]) -> str:
+    """Return what the beginning and the end of a call or task have in common."""
+    kind = cast("str", record["kind"])
+    if kind == "intent":
+        return cast("str", record["id"])
+    if kind == "outcome":
+        return cast("str", record.get("intent", ""))
+    span = cast("Mapping[str, str]", record.get("trace") or {}).get("span")
+    return span or f"{_hashes(record)[-1]} {cast('Mapping[str, str]', record['time'])['start']}"
+
+
+def _stated_parent(record: Mapping[str, object]) -> str | None:
+    return cast("Mapping[str, str]", record.get("trace") or {}).get("parent")

@@ -1,0 +1,237 @@
+"""How far a receiver of copies has got them: kept in the evidence directory, for every receiver by itself.
+
+The place of a stream moves on only after the receiver has acknowledged what lies before it, and in one step, so
+that a crash at any moment costs copies that are sent twice, and never one that is not sent.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Final, Self, cast, final
+
+import orjson
+
+from agent_identity.evidence.files import EDIT, EXTEND, READ, REPLACE, Files, open_regular, recording, write_whole
+from agent_identity.evidence.foundation import stream_names
+from agent_identity.evidence.layout import Layout, is_stream_id
+from agent_identity.evidence.tail import last_place
+
+__all__ = ["Aside", "Cursor", "Cursors", "destinations"]
+
+_VERSION: Final = "1"
+_MOST: Final = 1024 * 1024  # Bytes that are read of a small file.
+_SHOWN: Final = 256
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far one stream is.
+
+    Attributes:
+        seq: Everything up to this place in the stream is acknowledged or set aside.
+        done: So is everything that the stream will ever hold.
+    """
+
+    seq: int = 0
+    done: bool = False
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A record that a receiver does not take.
+
+    Attributes:
+        stream: The id of its stream.
+        seq: Its place there.
+        record: Its id.
+        reason: Why, in one line.
+    """
+
+    stream: str
+    seq: int
+    record: str
+    reason: str
+
+
+@final
+class Cursors:
+    """The places of all streams for one receiver.
+
+    Args:
+        files: The operating system.
+        layout: The evidence directory.
+        name: The folder of the receiver.
+    """
+
+    __slots__ = ("_files", "_folder", "_layout", "_lock_fd", "name")
+
+    def __init__(self, files: Files, layout: Layout, name: str) -> None:
+        self.name = name
+        self._files = files
+        self._layout = layout
+        self._folder = f"{layout.exports}/{name}"
+        self._lock_fd = -1
+
+    @classmethod
+    def of(cls, files: Files, layout: Layout, receiver: str) -> Self:
+        """Return the cursors of a receiver, and note its name for those who look.
+
+        Args:
+            files: The operating system.
+            layout: The evidence directory.
+            receiver: Its address and what it gets; the same text is the same receiver. It holds no secret.
+
+        Raises:
+            EvidenceError: The directory cannot be written.
+        """
+        cursors = cls(files, layout, hashlib.sha256(receiver.encode()).hexdigest()[:16])
+        with recording("keep the place of an export"):
+            files.mkdir(cursors._folder, 0o755)
+            cursors._replace("receiver", orjson.dumps({"receiver": receiver, "v": _VERSION}))
+        return cursors
+
+    @contextlib.contextmanager
+    def alone(self) -> Generator[bool]:
+        """Yield whether this process is now the only one that sends to the receiver, for as long as the block runs.
+
+        Raises:
+            EvidenceError: The directory cannot be written.
+        """
+        with recording("keep the place of an export"):
+            fd = open_regular(self._files, f"{self._folder}/lock", EDIT)
+        try:
+            try:
+                self._files.lock(fd)
+            except BlockingIOError:
+                yield False
+                return
+            self._lock_fd = fd
+            yield True
+        finally:
+            self._lock_fd = -1
+            self._files.close(fd)
+
+    def drop(self) -> None:
+        """Close the lock without giving it back, in a forked child: its parent holds it."""
+        if self._lock_fd >= 0:
+            self._files.close(self._lock_fd)
+            self._lock_fd = -1
+
+    @property
+    def receiver(self) -> str:
+        """The name of the receiver, empty if it cannot be read."""
+        return str(self._read("receiver").get("receiver", ""))
+
+    def get(self, stream: str) -> Cursor:
+        """Return how far a stream is; of one that nothing is known of, its beginning."""
+        members = self._read(stream)
+        seq = members.get("seq")
+        if not isinstance(seq, str) or not seq.isdecimal() or not seq.isascii():
+            return Cursor()
+        return Cursor(int(seq), members.get("done") is True)
+
+    def set(self, stream: str, cursor: Cursor) -> None:
+        """Note how far a stream is.
+
+        Raises:
+            EvidenceError: It could not be noted.
+        """
+        members = {"done": cursor.done, "seq": str(cursor.seq), "v": _VERSION}
+        with recording("keep the place of an export"):
+            self._replace(stream, orjson.dumps(members))
+
+    def set_aside(self, aside: Aside) -> None:
+        """Note a record that is not sent again by itself; called before the place moves past it.
+
+        Raises:
+            EvidenceError: It could not be noted.
+        """
+        members = {
+            "record": aside.record,
+            "reason": aside.reason[:_SHOWN],
+            "seq": str(aside.seq),
+            "stream": aside.stream,
+        }
+        with recording("note what a receiver does not take"):
+            fd = open_regular(self._files, f"{self._folder}/aside.jsonl", EXTEND)
+            try:
+                write_whole(self._files, fd, b"\n" + orjson.dumps(members))  # After what a crash may have cut.
+                self._files.fdatasync(fd)
+            finally:
+                self._files.close(fd)
+
+    def aside(self) -> Iterator[Aside]:
+        """Yield what was set aside; a line that a crash has cut is left out."""
+        for line in self._bytes("aside.jsonl", 16 * _MOST).split(b"\n"):
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                members = cast("dict[str, str]", orjson.loads(line))
+                yield Aside(members["stream"], int(members["seq"]), members["record"], members["reason"])
+
+    def behind(self) -> int:
+        """Return how many records lie behind the last acknowledged one of each stream; not all of them travel.
+
+        Raises:
+            OSError: The streams cannot be listed.
+        """
+        places = ((name, self.get(name)) for name in stream_names(self._files, self._layout))
+        return sum(
+            max(0, last_place(self._files, self._layout, name) - cursor.seq)
+            for name, cursor in places
+            if not cursor.done
+        )
+
+    def forget(self) -> None:
+        """Begin anew: everything is to be sent again.
+
+        Raises:
+            EvidenceError: The directory cannot be written.
+        """
+        with recording("begin an export anew"):
+            for name in self._files.listdir(self._folder):
+                if is_stream_id(name) or name == "aside.jsonl":
+                    self._files.unlink(f"{self._folder}/{name}")
+
+    def _replace(self, name: str, data: bytes) -> None:
+        path = f"{self._folder}/{name}"
+        fd = open_regular(self._files, f"{path}.new", REPLACE)
+        try:
+            write_whole(self._files, fd, data)
+            self._files.fdatasync(fd)
+        finally:
+            self._files.close(fd)
+        self._files.replace(f"{path}.new", path)
+
+    def _read(self, name: str) -> dict[str, object]:
+        with contextlib.suppress(ValueError):
+            members = orjson.loads(self._bytes(name, _MOST))
+            if isinstance(members, dict):
+                return cast("dict[str, object]", members)
+        return {}
+
+    def _bytes(self, name: str, most: int) -> bytes:
+        try:
+            fd = open_regular(self._files, f"{self._folder}/{name}", READ)
+        except OSError:
+            return b""
+        try:
+            parts: list[bytes] = []
+            while most > 0 and (part := self._files.read(fd, min(most, _MOST))):
+                parts.append(part)
+                most -= len(part)
+            return b"".join(parts)
+        except OSError:
+            return b""
+        finally:
+            self._files.close(fd)
+
+
+def destinations(files: Files, layout: Layout) -> tuple[Cursors, ...]:
+    """Return the cursors of every receiver that something was sent to, in no particular order."""
+    try:
+        names = sorted(files.listdir(layout.exports))
+    except OSError:
+        return ()
+    return tuple(Cursors(files, layout, name) for name in names)

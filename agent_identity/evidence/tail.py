@@ -1,0 +1,155 @@
+"""Reading what a stream has gained since the last time, while its process writes on."""
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple, cast, final
+
+import orjson
+
+from agent_identity.evidence.files import READ, Files, open_regular
+from agent_identity.evidence.layout import Layout
+from agent_identity.evidence.lines import MAX_LINE_BYTES, read_lines, stream_parts
+from agent_identity.evidence.mac import LedgerKey
+from agent_identity.evidence.streams import LedgerReader
+
+__all__ = ["Proved", "StreamTail", "last_place"]
+
+_NEWLINE: Final = b"\n"
+
+
+class Proved(NamedTuple):
+    """A record that the library wrote itself, as its MAC tells.
+
+    Attributes:
+        seq: Its place in the stream, from 1.
+        body: Its canonical bytes.
+        record: The record.
+    """
+
+    seq: int
+    body: bytes
+    record: dict[str, object]
+
+
+@final
+class StreamTail:
+    """The records of one stream in their order, each once, over as many reads as it takes.
+
+    Lines whose MAC does not fit are left out: whoever signs what is read here must not sign what others wrote.
+
+    Args:
+        files: The operating system.
+        layout: The evidence directory.
+        stream: The id of the stream.
+        key: The key of the MACs.
+
+    Attributes:
+        seq: The place of the last record that was read; 0 before the first.
+        rejected: Whole lines that the library did not write so.
+    """
+
+    def __init__(self, files: Files, layout: Layout, stream: str, key: LedgerKey) -> None:
+        self.seq = 0
+        self.rejected = 0
+        self._files = files
+        self._layout = layout
+        self._stream = stream
+        self._mac = key.stream_mac(stream)
+        self._file: tuple[int, int] | None = None
+        self._end = 0
+
+    def read(self) -> Iterator[Proved]:
+        """Yield the records since the last one that was yielded; a line that is still being written waits."""
+        try:
+            fd = open_regular(self._files, self._layout.entries(self._stream), READ)
+        except OSError:
+            return  # A process that just starts has no file; one that vanished shows when the ledger is verified.
+        try:
+            status = self._files.status(fd)
+            file = (status.st_dev, status.st_ino)
+            if file == self._file and status.st_size >= self._end:
+                yield from self._read_on(fd)
+                return
+            # Another file than last time: the stream is read from its start, wherever its parts lie by now.
+            yield from self._read_all()
+            self._file, self._end = file, self._whole_lines(fd, status.st_size)
+        except OSError:
+            return
+        finally:
+            self._files.close(fd)
+
+    def is_over(self) -> bool:
+        """Return whether no process writes to the stream any more.
+
+        The last records of a process that died just now may not have been read: ask first, then read.
+        """
+        try:
+            fd = open_regular(self._files, self._layout.lock(self._stream), READ)
+        except FileNotFoundError:
+            return True  # A copy of a stream, of which nobody kept what belongs to running processes.
+        except OSError:
+            return False
+        try:
+            self._files.lock(fd)
+            self._files.unlock(fd)
+        except OSError:
+            return False
+        finally:
+            self._files.close(fd)
+        return True
+
+    def _read_on(self, fd: int) -> Iterator[Proved]:
+        for _, end, data, torn in read_lines(self._files, fd, self._end):
+            if torn:
+                return
+            self._end = end
+            if (found := self._proved(None if data is None else stream_parts(data))) is not None:
+                yield found
+
+    def _read_all(self) -> Iterator[Proved]:
+        self.rejected = 0
+        for line in LedgerReader(self._layout.root, files=self._files).entries(self._stream):
+            if line.problem in ("torn", "unreadable"):
+                return
+            parts = None if line.record is None or line.mac is None else (line.record, line.mac)
+            if (found := self._proved(parts)) is not None:
+                yield found
+
+    def _proved(self, parts: tuple[bytes, str] | None) -> Proved | None:
+        """Return the record of a line, unless it was read before or the library did not write it."""
+        if not parts or not self._mac.fits(*parts):
+            self.rejected += 1
+            return None
+        body = parts[0]
+        record = cast("dict[str, object]", orjson.loads(body))  # The MAC says that we wrote it.
+        seq = int(cast("dict[str, str]", record["stream"])["seq"])
+        if seq <= self.seq:
+            return None
+        self.seq = seq
+        return Proved(seq, body, record)
+
+    def _whole_lines(self, fd: int, size: int) -> int:
+        """Return the size if a line ends there, otherwise where the file is longer than it will ever be again."""
+        if size:
+            self._files.seek(fd, size - 1)
+            if self._files.read(fd, 1) != _NEWLINE:
+                return 0
+        return size
+
+
+def last_place(files: Files, layout: Layout, stream: str) -> int:
+    """Return the place of the last whole record in the file that a stream grows in; 0 if none is there to see."""
+    try:
+        fd = open_regular(files, layout.entries(stream), READ)
+    except OSError:
+        return 0
+    try:
+        files.seek(fd, max(0, files.status(fd).st_size - 2 * MAX_LINE_BYTES))
+        data = b"".join(iter(lambda: files.read(fd, MAX_LINE_BYTES), b""))
+    except OSError:
+        return 0
+    finally:
+        files.close(fd)
+    parts = stream_parts(data.rpartition(_NEWLINE)[0].rpartition(_NEWLINE)[2])
+    found = re.search(rb'"stream":\{[^{}]*"seq":"([1-9][0-9]{0,18})"', parts[0]) if parts else None
+    return int(found[1]) if found else 0

@@ -1,0 +1,173 @@
+"""How far a receiver is: kept durably, one step at a time, and never further than it was."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_identity.errors import EvidenceError
+from agent_identity.evidence import Files, Layout
+from agent_identity.evidence.cursors import Aside, Cursor, Cursors, destinations
+
+STREAM = "01957a3f-4e23-7b01-a9d1-0000000000a1"
+OTHER = "01957a3f-4e23-7b01-a9d1-0000000000a2"
+NAME = "http://collector:4318/v1/traces"
+ASIDE = Aside(STREAM, 7, OTHER, "HTTP 400")
+
+
+@pytest.fixture
+def cursors(tmp_path: Path) -> Cursors:
+    return Cursors.of(Files(), Layout.of(tmp_path), NAME)
+
+
+def folder(tmp_path: Path) -> Path:
+    """Return the one folder of a receiver."""
+    (found,) = (tmp_path / "exports").iterdir()
+    return found
+
+
+def test_a_place_is_kept_for_each_receiver(tmp_path: Path, cursors: Cursors) -> None:
+    """What one has got says nothing about the others, and the next process finds it."""
+    assert cursors.get(STREAM) == Cursor(0, done=False)
+    cursors.set(STREAM, Cursor(12))
+    cursors.set(OTHER, Cursor(3, done=True))
+    again = Cursors.of(Files(), Layout.of(tmp_path), NAME)
+    assert (again.get(STREAM), again.get(OTHER)) == (Cursor(12), Cursor(3, done=True))
+    assert Cursors.of(Files(), Layout.of(tmp_path), "another").get(STREAM) == Cursor()
+    assert {found.receiver for found in destinations(Files(), Layout.of(tmp_path))} == {NAME, "another"}
+    assert destinations(Files(), Layout.of(tmp_path / "none")) == ()
+
+
+@pytest.mark.parametrize(
+    "kept", [b"", b"{", b"[]", b'{"seq":12}', b'{"seq":"-1"}', b'{"seq":"\xd9\xa1"}', b'{"seq":"x"}']
+)
+def test_a_place_that_cannot_be_read_is_the_beginning(tmp_path: Path, cursors: Cursors, kept: bytes) -> None:
+    """A damaged file costs copies that are sent twice, and none that is not sent."""
+    (folder(tmp_path) / STREAM).write_bytes(kept)
+    assert cursors.get(STREAM) == Cursor()
+
+
+class Counting(Files):
+    """A system that dies after so many calls that change something."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def _spend(self) -> None:
+        if self.left == 0:
+            raise OSError(5, "dead")
+        self.left -= 1
+
+    def write(self, fd: int, data: bytes) -> int:
+        """Write, a half of it at the end."""
+        if self.left == 0:
+            return super().write(fd, data[: len(data) // 2])
+        self._spend()
+        return super().write(fd, data)
+
+    def fdatasync(self, fd: int) -> None:
+        """Sync."""
+        self._spend()
+        super().fdatasync(fd)
+
+    def replace(self, source: str, target: str) -> None:
+        """Replace."""
+        self._spend()
+        super().replace(source, target)
+
+
+@pytest.mark.parametrize("steps", range(4))
+def test_a_crash_at_any_step_leaves_the_old_place_or_the_new_one(tmp_path: Path, cursors: Cursors, steps: int) -> None:
+    """There is nothing between the two, and never a place that nobody wrote."""
+    cursors.set(STREAM, Cursor(12))
+    dying = Cursors(Counting(steps), Layout.of(tmp_path), cursors.name)
+    if steps < 3:
+        with pytest.raises(EvidenceError):
+            dying.set(STREAM, Cursor(20, done=True))
+    else:
+        dying.set(STREAM, Cursor(20, done=True))
+    assert cursors.get(STREAM) == (Cursor(12) if steps < 3 else Cursor(20, done=True))
+
+
+def test_what_was_set_aside_survives_a_line_that_was_cut(tmp_path: Path, cursors: Cursors) -> None:
+    """A crash inside a line costs that line, which is written again, and no other."""
+    assert list(cursors.aside()) == []
+    cursors.set_aside(ASIDE)
+    dying = Cursors(Counting(0), Layout.of(tmp_path), cursors.name)
+    with pytest.raises(EvidenceError):
+        dying.set_aside(ASIDE)
+    cursors.set_aside(Aside(STREAM, 8, OTHER, "x" * 1000))
+    with (folder(tmp_path) / "aside.jsonl").open("ab") as file:
+        file.write(b"\n[]\n{}\n")
+    assert list(cursors.aside()) == [ASIDE, Aside(STREAM, 8, OTHER, "x" * 256)]
+
+
+def test_one_process_sends_to_a_receiver_at_a_time(tmp_path: Path, cursors: Cursors) -> None:
+    """The second one is told, and is the first one later."""
+    other = Cursors.of(Files(), Layout.of(tmp_path), NAME)
+    with cursors.alone() as first:
+        assert first
+        with other.alone() as second:
+            assert not second
+    with other.alone() as second:
+        assert second
+    cursors.drop()  # Nothing is held, so nothing happens.
+
+
+def test_a_forked_child_leaves_the_lock_to_its_parent(tmp_path: Path, cursors: Cursors) -> None:
+    """A child closes its copy of the lock; the parent goes on to hold it, and once it is gone, it is free."""
+    other = Cursors.of(Files(), Layout.of(tmp_path), NAME)
+    with cursors.alone():
+        copy = os.dup(cursors._lock_fd)
+        os.close(copy)
+        with other.alone() as second:
+            assert not second
+        kept, cursors._lock_fd = cursors._lock_fd, os.dup(cursors._lock_fd)
+        cursors.drop()
+        assert cursors._lock_fd == -1
+        cursors._lock_fd = kept
+        with other.alone() as second:
+            assert not second
+
+
+def test_everything_is_sent_again_after_forgetting(cursors: Cursors) -> None:
+    """The places and what was set aside are gone, the name of the receiver stays."""
+    cursors.set(STREAM, Cursor(12))
+    cursors.set_aside(ASIDE)
+    cursors.forget()
+    assert (cursors.get(STREAM), list(cursors.aside()), cursors.receiver) == (Cursor(), [], NAME)
+
+
+def test_the_distance_counts_what_is_not_acknowledged(tmp_path: Path, cursors: Cursors) -> None:
+    """Streams that are done count nothing, whatever is in them."""
+    for stream in (STREAM, OTHER):
+        place = tmp_path / "ledger" / stream
+        place.mkdir(parents=True)
+        record = f'{{"stream":{{"id":"{stream}","seq":"9"}}}}'
+        (place / "entries.jsonl").write_text(f'{{"mac":"{"0" * 64}","record":{record}}}\n')
+    assert cursors.behind() == 18
+    cursors.set(STREAM, Cursor(4))
+    assert cursors.behind() == 14
+    cursors.set(OTHER, Cursor(1, done=True))
+    assert cursors.behind() == 5
+
+
+class Unreadable(Files):
+    """A disk that can be opened and not read."""
+
+    def read(self, fd: int, size: int) -> bytes:
+        """Fail."""
+        raise OSError(5, "io")
+
+
+def test_what_cannot_be_written_or_read_is_told_apart(tmp_path: Path, cursors: Cursors) -> None:
+    """A place that cannot be noted is an error; one that cannot be read is the beginning."""
+    cursors.set(STREAM, Cursor(12))
+    unreadable: Any = Cursors(Unreadable(), Layout.of(tmp_path), cursors.name)
+    assert unreadable.get(STREAM) == Cursor()
+    assert unreadable.receiver == ""
+    blocked = tmp_path / "file"
+    blocked.write_bytes(b"")
+    with pytest.raises(EvidenceError, match="keep the place"):
+        Cursors.of(Files(), Layout.of(blocked), NAME)

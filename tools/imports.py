@@ -16,6 +16,7 @@ PACKAGE = "agent_identity"
 IMPORTERS: dict[str, tuple[str, ...]] = {
     "cryptography": ("identity",),
     "duckdb": ("integrations.parquet",),
+    "google.protobuf": ("evidence",),
     "httpx": ("integrations.httpx",),
     "joserfc": ("identity.jwks",),
     "langchain": ("integrations.langchain",),

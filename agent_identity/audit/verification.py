@@ -38,13 +38,14 @@ def check(
     ledger: PathLike | None = None,
     checkpoint: bytes | PathLike | None = None,
     redacted: Collection[str] = (),
+    pasted: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Verify evidence offline and report what was found.
 
     Args:
-        source: An evidence directory; or one or several OTLP/JSON files, ``"-"`` for standard input, or
-            a file open in binary mode.
+        source: An evidence directory; or one or several files of OTLP, in JSON or Protocol Buffers, ``"-"``
+            for standard input, or a file open in binary mode.
         trust: The trusted public keys, or the path of a trust file. Without it, a ledger is verified under
             the ``trust.json`` beside it, which proves nothing to whom does not trust the directory: the
             report says ``self-asserted``.
@@ -53,16 +54,23 @@ def check(
         checkpoint: For a ledger: a checkpoint of it that was kept elsewhere, as note or path. Only with it a
             ledger that was put back to an earlier state as a whole is found out.
         redacted: For spans: attributes of ours that a collector is known to rewrite.
+        pasted: The sources are JSON of any shape that shows spans, at most 16 MiB each: copied out of an
+            interface, an API or a database. Whether a record belongs to the span is judged by the ids that are shown.
         progress: Is told now and then how many of how many bytes are read.
 
     Raises:
-        ConfigurationError: The trust file, the checkpoint or the source cannot be read.
+        ConfigurationError: The trust file, the checkpoint or the source cannot be read, or not with what is
+            installed.
     """
     keys = to_trust(trust)
     directory = directory_of(source)
+    if pasted and (directory is not None or ledger is not None):
+        raise ConfigurationError("expected files of pasted spans and no ledger; leave one of them out")
     if directory is not None:
         return _check_ledger(directory, keys, _note(checkpoint), progress)
     sources = cast("Sequence[PathLike | ByteLines]", source if isinstance(source, list | tuple) else [source])
+    if pasted:
+        return _check_pasted(sources, keys, redacted)
     return _check_spans(sources, keys, ledger, redacted, progress)
 
 
@@ -73,6 +81,7 @@ def verify(
     ledger: PathLike | None = None,
     checkpoint: bytes | PathLike | None = None,
     redacted: Collection[str] = (),
+    pasted: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Verify evidence offline; return the report only if everything that was checked holds.
@@ -85,7 +94,9 @@ def verify(
             which, and ``report`` has everything.
         ConfigurationError: The trust file, the checkpoint or the source cannot be read.
     """
-    report = check(source, trust, ledger=ledger, checkpoint=checkpoint, redacted=redacted, progress=progress)
+    report = check(
+        source, trust, ledger=ledger, checkpoint=checkpoint, redacted=redacted, pasted=pasted, progress=progress
+    )
     if report.exit_code:
         first = report.findings[0]
         raise VerificationError(f"{report.verdict}: {first.message}", code=report.verdict, report=report)
@@ -154,5 +165,21 @@ def _check_spans(
         tick()
     if ledger is not None and keys is not None:
         Comparison(findings, spans, keys).run(ledger)
+    spans.finish()
+    return findings.report()
+
+
+def _check_pasted(
+    sources: Sequence[PathLike | ByteLines], keys: TrustStore | None, redacted: Collection[str]
+) -> Report:
+    findings = Findings("traces", SPAN_STEPS)
+    findings.trust = "none" if keys is None else "given"
+    spans = SpansCheck(keys, findings, redacted=redacted)
+    for source in sources:
+        with opened(source) as file:
+            try:
+                spans.read_pasted(file)
+            except OSError:
+                findings.add(1, "unreadable", "expected a text with a span, got one that cannot be read to its end")
     spans.finish()
     return findings.report()

@@ -26,7 +26,10 @@ Likeness: TypeAlias = Literal["same", "tail", "other", "unknown"]
 
 _Members: TypeAlias = dict[str, object]
 _Key = TypeVar("_Key", str, int)
-_Parents: TypeAlias = tuple[dict[str, object], ...]
+_Ids: TypeAlias = tuple[tuple[object, ...], tuple[object, ...]]
+"""What an object shows as ids of a trace and of a span."""
+
+_Parents: TypeAlias = tuple[_Ids, ...]
 _NAME: Final = "agent_identity"
 _OURS: Final = "agent_identity."
 _PAYLOAD: Final = "agent_identity.attestation.payload"
@@ -40,6 +43,9 @@ _TYPED: Final = ({"type", "value"}, {"value"})
 _CONTEXTS: Final = frozenset({"context", "spancontext", "trace", "span"})
 _TRACE: Final = frozenset({"traceid", "contexttraceid", "spancontexttraceid"})
 _SPAN: Final = frozenset({"spanid", "contextspanid", "spancontextspanid"})
+_MARKS: Final = str.maketrans("", "", "._- ")
+_LONGEST: Final = 64  # Characters of a name that may be one of an id.
+_MAX_IDS: Final = 16
 _SHORTEST: Final = 11  # Characters of the shortest spelling of 64 bits, base64 without padding.
 _HEX: Final = re.compile(r"[0-9a-f]{1,32}")
 _DECIMAL: Final = re.compile(r"-?[0-9]{1,39}")
@@ -94,15 +100,16 @@ def _documents(data: bytes) -> Sequence[bytes]:
 
 
 def _find(value: object, parents: _Parents, line: int, depth: int) -> Iterator[PastedSpan]:
-    """Yield the spans in a value; the objects that it lies in come nearest first."""
+    """Yield the spans in a value; the ids in the objects that it lies in come nearest first."""
     if depth > MAX_NESTING:
         raise MisfitError(f"expected at most {MAX_NESTING} nested arrays, objects and texts around a span")
     if isinstance(value, dict):
         members = cast("_Members", value)
         attributes, rest = _grouped(members)
         # The object around usually has the ids; in a flat row they are beside the attributes.
-        around = (*parents[:1], members, *parents[1:])
-        parents = (members, *parents)
+        ids = _ids(members)
+        around = (*parents[:1], ids, *parents[1:])
+        parents = (ids, *parents)
     elif isinstance(value, list):
         items = cast("list[object]", value)
         pairs = _attributes((_pairs(items) or {}).items())
@@ -170,10 +177,10 @@ def _plain(value: object) -> object:
     if not isinstance(value, dict):
         return value
     members = cast("_Members", value)
-    if any(name.endswith(("Value", "_value")) for name in members):
-        return any_value(members, 0)
     lower = {name.lower(): item for name, item in members.items()}
-    return lower["value"] if set(lower) in _TYPED else members
+    if set(lower) in _TYPED:
+        return lower["value"]
+    return any_value(members, 0) if any(name.endswith(("Value", "_value")) for name in members) else members
 
 
 def _attributes(pairs: Iterable[tuple[str, object]]) -> _Members:
@@ -224,13 +231,17 @@ def _with_lists(attributes: _Members) -> _Members:
 
 
 def _made(attributes: _Members, around: _Parents, line: int) -> PastedSpan:
-    trace_ids: tuple[object, ...] = ()
-    span_ids: tuple[object, ...] = ()
-    for members in around:
-        found = _shown(members, _TRACE)
-        trace_ids = trace_ids or found
-        span_ids = span_ids or _shown(members, _SPAN) or (_only_id(members) if found else ())
-    return PastedSpan(attributes=MappingProxyType(attributes), trace_ids=trace_ids, span_ids=span_ids, line=line)
+    return PastedSpan(
+        attributes=MappingProxyType(attributes),
+        trace_ids=next((trace for trace, _ in around if trace), ()),
+        span_ids=next((own for _, own in around if own), ()),
+        line=line,
+    )
+
+
+def _ids(members: _Members) -> _Ids:
+    trace = _shown(members, _TRACE)
+    return trace, _shown(members, _SPAN) or (_only_id(members) if trace else ())
 
 
 def _shown(members: _Members, names: frozenset[str]) -> tuple[object, ...]:
@@ -238,9 +249,10 @@ def _shown(members: _Members, names: frozenset[str]) -> tuple[object, ...]:
     found = [value for name, value in members.items() if _bare(name) in names]
     for name, value in members.items():
         if isinstance(value, dict) and (context := _bare(name)) in _CONTEXTS:
-            for part, item in cast("_Members", value).items():
-                if _bare(part) in names or context + _bare(part) in names:
-                    found.append(item)
+            parts = cast("_Members", value).items()
+            found += [item for part, item in parts if _bare(part) in names or context + _bare(part) in names]
+    if len(found) > _MAX_IDS:
+        raise MisfitError(f"expected at most {_MAX_IDS} ids of one span, got more")
     return tuple(item for item in found if item not in (None, ""))
 
 
@@ -251,7 +263,7 @@ def _only_id(members: _Members) -> tuple[object, ...]:
 
 
 def _bare(name: str) -> str:
-    return re.sub(r"[._\- ]", "", name).lower()
+    return name.translate(_MARKS).lower() if len(name) <= _LONGEST else name
 
 
 def likeness(shown: object, signed: str) -> Likeness:

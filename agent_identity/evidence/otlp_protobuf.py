@@ -173,7 +173,7 @@ def _message(data: bytes, number: int) -> _Spans:
 
 def _inflated(data: bytes) -> bytes:
     try:
-        from zstandard import ZstdDecompressor, ZstdError  # noqa: PLC0415 - An extra.
+        from zstandard import ZstdDecompressor, ZstdError, frame_content_size  # noqa: PLC0415 - An extra.
     except ModuleNotFoundError:
         raise ConfigurationError(
             "expected the package zstandard for messages that a collector compressed, got none; "
@@ -182,10 +182,13 @@ def _inflated(data: bytes) -> bytes:
     try:
         with ZstdDecompressor(max_window_size=_WINDOW).stream_reader(data, read_across_frames=True) as reader:
             inflated = reader.read(MAX_LINE + 1)
+            whole = len(inflated) >= frame_content_size(data)  # -1 if the frame does not say.
     except ZstdError:
-        raise MisfitError("expected a message that zstd can inflate; it is damaged") from None
+        whole, inflated = False, b""
     if len(inflated) > MAX_LINE:
         raise MisfitError(_LONG)
+    if not whole:
+        raise MisfitError("expected a message that zstd can inflate to its end; it is damaged")
     return inflated
 
 

@@ -296,6 +296,12 @@ def test_what_is_missing_is_counted_and_named() -> None:
     assert "agent_identity.agent.id, user.id" in report.findings[0].message
 
 
+def test_text_beside_values_that_are_json() -> None:
+    """Where each value is JSON in a text, one that is none is taken as it is, and judged."""
+    mixed = {**texts(FLAT), "agent_identity.agent.id": "no JSON"}
+    assert codes(judge({"trace_id": TRACE, "span_id": OWN, "attributes": mixed})) == {"field_changed"}
+
+
 def test_several_spans_in_one_text() -> None:
     """Each span of a whole trace is verified, by lines or in one document; one that came twice counts once."""
     lines = b"\n\n".join(json.dumps(span).encode() for span in SPANS)

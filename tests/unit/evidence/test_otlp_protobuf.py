@@ -235,6 +235,8 @@ TEXT = b"\xff\xfe"  # No UTF-8.
         pytest.param(field(2, GOOD + b"\x09123"), ["good", "!"], id="cut fixed"),
         pytest.param(field(2, GOOD) + b"\x12\x7f", ["good", "!"], id="length of a scope"),
         pytest.param(field(2, b"\x08\x05" + b"\x09" + bytes(8) + b"\x0d" + bytes(4) + GOOD), ["good"], id="unknown"),
+        pytest.param(field(3, b"url") + field(2, SCOPE + GOOD), ["good"], id="schema first"),
+        pytest.param(field(1, b"\x10\x05") + field(2, SCOPE + GOOD), ["good"], id="dropped count first"),
         pytest.param(field(99, b"x") + field(2, field(99, b"x") + GOOD), ["good"], id="unknown with a length"),
         pytest.param(field(2, GOOD + SCOPE), ["good"], id="scope behind its spans"),
     ],
@@ -243,8 +245,15 @@ def test_damage_and_unknown_fields_on_the_wire(resource_spans: bytes, expected: 
     """Damage ends the part in which it is; fields of later versions are passed over, and order does not matter."""
     first, last = field(1, field(2, SCOPE + GOOD)), message(span("last"))
     for framing in FRAMINGS:
-        data = framed(framing, first + field(1, resource_spans), last)
+        data = framed(framing, first + field(9, b"later") + field(1, resource_spans), last)
         assert names(read(data)) == ["good", *expected, "last"]
+
+
+@pytest.mark.parametrize("begin", [field(3, b"url"), field(1, b"\x10\x05"), field(1, b""), b""])
+def test_every_beginning_is_known(begin: bytes) -> None:
+    """Whichever field an exporter writes first, the file is taken for what it is."""
+    for framing in FRAMINGS:
+        assert names(read(framed(framing, field(1, begin + field(2, SCOPE + GOOD))))) == ["good"]
 
 
 def test_a_resource_in_two_parts_is_one() -> None:
@@ -344,7 +353,9 @@ def test_messages_that_the_collector_compressed() -> None:
     ).encode()
     packed = [zstandard.compress(message(span("one"))), zstandard.compress(document), document]
     assert names(read(framed("prefixed", *packed))) == ["one", "j", "j"]
-    assert names(read(framed("prefixed", packed[0], packed[0][:-3], message(span("two"))))) == ["one", "!", "two"]
+    garbage = b"\x28\xb5\x2f\xfd" + b"\xff" * 40
+    for bad in (packed[0][:-3], packed[0][:9], garbage):
+        assert names(read(framed("prefixed", packed[0], bad, message(span("two"))))) == ["one", "!", "two"]
 
 
 def test_a_compressed_message_is_bounded(small: int) -> None:

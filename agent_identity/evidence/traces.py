@@ -24,6 +24,7 @@ _TAGS: Final = (frozenset({0x0A}), frozenset({0x0A, 0x12, 0x1A}), frozenset({0x0
 """What an export request, its resource spans, and a resource or the spans of a scope in them may begin with."""
 
 _NESTS: Final = frozenset({0x0A, 0x12})
+_COUNT: Final = 0x10  # The one of them that has no length.
 
 
 def read_spans(source: ByteLines) -> Iterator[SpanData | Malformed]:
@@ -78,6 +79,8 @@ def _begins(head: bytes, place: int, end: int) -> bool:
             return True
         if place >= len(head) or head[place] not in tags:
             return False
+        if head[place] == _COUNT:
+            return True
         nests = head[place] in _NESTS
         length, place = _varint(head, place + 1)
         if place + length > end:

@@ -25,6 +25,7 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / "python"
 LOCK = ROOT / "requirements" / "dev.lock"
 LOWEST = ROOT / "requirements" / "lowest.lock"
+BACKENDS = ROOT / "requirements" / "backends.lock"
 STAMP = VENV / "made-from"
 DEBIAN = (  # A program that the tests start, and the package that has it.
     ("softhsm2-util", "softhsm2"),
@@ -131,12 +132,14 @@ def lock(arguments: list[str]) -> int:
         "compile",
         "--quiet",
         "pyproject.toml",
-        "--all-extras",
         "--universal",
     ]
     compile_ += ["--python-version", "3.11", "--generate-hashes", "--no-header", "--no-emit-index-url", *arguments]
-    must(*compile_, "--group", "dev", "--output-file", LOCK.relative_to(ROOT))
-    must(*compile_, "--group", "test", "--resolution", "lowest-direct", "--output-file", LOWEST.relative_to(ROOT))
+    every = (*compile_, "--all-extras")
+    must(*every, "--group", "dev", "--output-file", LOCK.relative_to(ROOT))
+    must(*every, "--group", "test", "--resolution", "lowest-direct", "--output-file", LOWEST.relative_to(ROOT))
+    few = ("--extra", "otlp", "--extra", "zstd")
+    must(*compile_, *few, "--group", "backends", "--output-file", BACKENDS.relative_to(ROOT))
     return 0
 
 

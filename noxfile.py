@@ -109,6 +109,17 @@ def lowest(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *WORKERS, "tests/unit", *session.posargs, env={**SAFE, **FEW})
 
 
+@nox.session(python=PYTHONS[0])
+def backends(session: nox.Session) -> None:
+    """Round trips through back ends that store spans (on demand: 1.5 GB, and minutes until they have started)."""
+    session.install("-r", "requirements/backends.lock")
+    session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
+    # The warnings of the servers and of their plugins are not ours.
+    session.run(
+        "python", "-m", "pytest", "-p", "no:phoenix", "-W", "default", "tests/backends", *session.posargs, env=SAFE
+    )
+
+
 @here
 def coverage(session: nox.Session) -> None:
     """Branch coverage, subprocesses included; the rooms on which trust rests have no hole."""

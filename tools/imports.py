@@ -17,6 +17,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "cryptography": ("identity",),
     "duckdb": ("integrations.parquet",),
     "grpc": ("enforcement.grpc_receiver",),
+    "google.protobuf": ("evidence",),
     "httpx": ("integrations.httpx",),
     "joserfc": ("identity.jwks",),
     "langchain": ("integrations.langchain",),

@@ -50,6 +50,8 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("tests/unit/evidence/test_records.py", "tests/unit/evidence/test_mirror.py"),
     ),
     "spans": (("evidence/otlp",), (TABLES, "tests/unit/evidence/test_otlp.py")),
+    "wire": (("evidence/otlp_protobuf", "evidence/traces"), ("tests/unit/evidence/test_otlp_protobuf.py",)),
+    "pasted": (("evidence/pasted",), ("tests/unit/audit/test_pasted.py",)),
     "lines": (("evidence/mac", "evidence/lines", "evidence/digests", "evidence/files"), (TABLES, *WRITING)),
     "ledger": (("evidence/stream_writer", "evidence/log", "evidence/ledger"), (TABLES, *WRITING)),
     "proof_files": (

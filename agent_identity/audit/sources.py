@@ -28,7 +28,7 @@ PathLike: TypeAlias = str | os.PathLike[str]
 """The path of a file or directory."""
 
 Source: TypeAlias = PathLike | Sequence[PathLike] | ByteLines
-"""An evidence directory, OTLP/JSON files, ``-`` for standard input, or an open binary stream."""
+"""An evidence directory, files of OTLP or of pasted spans, ``-`` for standard input, or an open binary stream."""
 
 Trust: TypeAlias = TrustStore | PathLike | None
 """Trusted keys, or the path of a trust file."""

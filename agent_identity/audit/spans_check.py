@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
-from typing import Final, cast, final
+from typing import Final, TypeAlias, cast, final
 
 from agent_identity.audit.attestations import ATTESTATION, OURS, open_record
 from agent_identity.audit.chain_check import Delegations
@@ -13,9 +13,11 @@ from agent_identity.audit.shapes import RecordReader
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.envelope import Attestation
 from agent_identity.evidence.merkle import leaf_hash
-from agent_identity.evidence.mirror import MIRRORED, deviations
-from agent_identity.evidence.otlp import ByteLines, Malformed, SpanData, read_spans
+from agent_identity.evidence.mirror import MIRRORED, deviations, mirrored_attributes
+from agent_identity.evidence.otlp import ByteLines, Malformed, SpanData
+from agent_identity.evidence.pasted import MAX_PASTED, PastedSpan, likeness, read_pasted
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE, span_ids
+from agent_identity.evidence.traces import read_spans
 from agent_identity.identity import TrustStore
 
 __all__ = ["SPAN_STEPS", "SpansCheck"]
@@ -32,6 +34,7 @@ SPAN_STEPS: Final = (
     "arguments within the grants",
 )
 _READ, _SIGNED, _FORM, _SPAN, _COPY, _GRANTS, _ONCE, _ALL, _ARGUMENTS = range(1, 10)
+_Span: TypeAlias = SpanData | PastedSpan
 _SHORT: Final = (1 << 64) - 1
 _JWS: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]{86}", re.ASCII)
 _PAYLOAD: Final = ATTESTATION + "payload"
@@ -50,11 +53,12 @@ _OTHERS_MAY_SET: Final = frozenset({"user.id", "error.type", "gen_ai.agent.name"
 class SpansCheck:
     """Verifies the spans of one or more files.
 
-    1. The file is OTLP/JSON; parts of it that are not are named, and the rest is read.
+    1. The file is OTLP, or JSON as a back end shows it; parts of it that are not are named, and the rest is read.
     2. A span with attributes of ours carries a record, signed (DSSE v1) by a recorder key that is trusted
        and was valid at the time of the record.
     3. The record is canonical and of the closed shape of its kind.
-    4. Trace and span in the record are those of the span that carries it.
+    4. Trace and span in the record are those of the span that carries it; where what was pasted does not
+       show them, this cannot be told.
     5. The plain attributes say the same. What was blanked by a scrubber or removed is no contradiction.
     6. Each chain whose grants are in the file verifies under the trusted issuer keys, names the parties
        that the records name, and covers the tools that were allowed, in its lifetime.
@@ -76,6 +80,7 @@ class SpansCheck:
         self._reader = RecordReader()
         self._delegations = Delegations(findings, _GRANTS, trust)
         self._coverage = CoverageTable()
+        self._signed = self._hidden = 0  # Attributes that copy a record.
         self._streams: dict[str, int] = {}
         self._places: dict[int, int] = {}
         self._leaves: dict[str, int] = {}
@@ -106,6 +111,27 @@ class SpansCheck:
             if progress is not None and not counts["spans"] % _TICK:
                 progress()
 
+    def read_pasted(self, source: ByteLines) -> None:
+        """Verify the spans in JSON as a back end shows it.
+
+        Args:
+            source: The text, open in binary mode.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        text = bytearray()
+        while len(text) <= MAX_PASTED and (data := source.readline(MAX_PASTED + 1 - len(text))):
+            text += data
+        counts = self._findings.counts
+        for item in read_pasted(bytes(text)):
+            if isinstance(item, Malformed):
+                counts["malformed"] += 1
+                self._findings.add(_READ, "malformed_document", item.message, Place(line=item.line))
+                continue
+            counts["spans"] += 1
+            self._open(item)
+
     def finish(self) -> None:
         """Say what can only be said once everything is read."""
         findings, counts = self._findings, self._findings.counts
@@ -118,13 +144,18 @@ class SpansCheck:
             message = f"expected spans with signed records, got none among {counted(counts['spans'], 'span')}"
             findings.add(_SIGNED, "nothing_to_verify", message)
         else:
-            for step in (_SIGNED, _FORM, _SPAN, _COPY):
+            for step in (_SIGNED, _FORM, _SPAN):
                 findings.done(step, counted(counts["records"], "record"))
+            findings.done(_COPY, f"{counted(counts['records'], 'record')}; {self._copies()}")
             findings.done(_ONCE, f"{counted(counts['records'], 'record')}, {counts['duplicates']:,} of them again")
             self._delegations.settle(absent="not all its grants are in the file")
         findings.done(_READ, counted(counts["spans"], "span"))
         findings.skip(_ALL, "spans are sampled and dropped; compare with a ledger")
         findings.skip(_ARGUMENTS, "spans hold keyed digests of them")
+
+    def _copies(self) -> str:
+        signed, hidden = self._signed, self._hidden
+        return f"{signed - hidden:,} of {counted(signed, 'attribute')} compared, {hidden:,} missing or blanked"
 
     def _take(self, span: SpanData) -> None:
         duplicates = self._findings.counts["duplicates"]
@@ -134,7 +165,7 @@ class SpansCheck:
             kind = cast("dict[str, str]", principal)["kind"] if principal else None
             self._coverage.add(span, kind)
 
-    def _open(self, span: SpanData) -> dict[str, object] | None:
+    def _open(self, span: _Span) -> dict[str, object] | None:
         """Return the record of a span if it is verified and belongs to it."""
         attributes = span.attributes
         signed = _PAYLOAD in attributes or any(name.startswith(ATTESTATION) for name in attributes)
@@ -161,9 +192,10 @@ class SpansCheck:
             return None
         return self._judge(span, record, leaf_hash(body))
 
-    def _judge(self, span: SpanData, record: dict[str, object], leaf: bytes) -> dict[str, object] | None:
+    def _judge(self, span: _Span, record: dict[str, object], leaf: bytes) -> dict[str, object] | None:
         counts, place = self._findings.counts, _place(record, span.line)
-        if span_ids(record) != (span.trace_id, span.span_id):
+        belongs = self._belongs(record, span, place)
+        if belongs is False:
             message = "expected the record of this span, got that of another; it was moved"
             self._findings.add(_SPAN, "wrong_span", message, place)
             counts["contradicted"] += 1
@@ -172,9 +204,30 @@ class SpansCheck:
         once = self._keep(record, leaf, place)
         if once is None:
             return record if agrees else None
-        counts["verified" if agrees and once else "contradicted"] += 1
+        good = "unnamed" if belongs is None else "verified"
+        counts[good if agrees and once else "contradicted"] += 1
         self._count(record, place, span.attributes)
         return record if agrees and once else None
+
+    def _belongs(self, record: Mapping[str, object], span: _Span, place: Place) -> bool | None:
+        """Return whether trace and span are those in the record; ``None`` if the span does not show its ids."""
+        signed = span_ids(record)
+        if isinstance(span, SpanData):
+            return signed == (span.trace_id, span.span_id)
+        trace, own = (
+            {likeness(shown, expected) for shown in ids} - {"unknown"}
+            for expected, ids in zip(signed, (span.trace_ids, span.span_ids), strict=True)
+        )
+        if "other" in trace | own:
+            return False
+        for name, found in (("trace", trace), ("span", own)):
+            if not found:
+                message = f"expected the {name} id of the span beside its attributes, got none; copy the whole span"
+                self._findings.add(_SPAN, "span_not_named", message, place)
+        if trace == {"tail"}:
+            message = "expected a trace id of 128 bits, got its lower 64, which are those that are signed"
+            self._findings.add(_SPAN, "trace_id_cut", message, place)
+        return True if trace and own else None
 
     def _count(self, record: Mapping[str, object], place: Place, attributes: Mapping[str, object]) -> None:
         findings = self._findings
@@ -200,6 +253,7 @@ class SpansCheck:
     def _compare(self, record: Mapping[str, object], attributes: Mapping[str, object], place: Place) -> bool:
         """Compare the plain attributes with the record; return whether none contradicts it."""
         agrees, hidden = True, list[str]()
+        self._signed += len(mirrored_attributes(record))
         for field in deviations(record, attributes):
             if field.verdict == "changed":
                 known = field.attribute in self._redacted
@@ -214,6 +268,7 @@ class SpansCheck:
                 message = f"expected no attribute of ours that is not signed, got {name[:_LONGEST]!a}; it was added"
                 self._findings.add(_COPY, "field_added", message, place)
         if hidden:
+            self._hidden += len(hidden)
             self._findings.counts["redacted"] += 1
             message = f"{len(hidden)} attributes are missing or blanked: {', '.join(hidden[:_NAMED])}"
             self._findings.add(_COPY, "copy_redacted", message, place)
@@ -251,7 +306,7 @@ def _place(record: Mapping[str, object], line: int) -> Place:
     return Place(cast("str", record["id"]), stream["id"], int(stream["seq"]), line)
 
 
-def _claimed_place(span: SpanData) -> Place:
+def _claimed_place(span: _Span) -> Place:
     """Return where a span says its record is, for a message about a record that cannot be believed."""
     identifier, stream = (span.attributes.get(OURS + name) for name in ("record.id", "stream.id"))
     return Place(

@@ -16,9 +16,10 @@ from agent_identity.audit.attestations import ATTESTATION
 from agent_identity.audit.sources import PathLike, Source, directory_of, opened
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.envelope import Attestation
-from agent_identity.evidence.otlp import ByteLines, SpanData, read_spans
+from agent_identity.evidence.otlp import ByteLines, SpanData
 from agent_identity.evidence.records import check_record
 from agent_identity.evidence.streams import open_ledger
+from agent_identity.evidence.traces import read_spans
 from agent_identity.identity import b64url_decode
 
 __all__ = ["MAX_ACTIONS", "Action", "Delegation", "Story", "story"]

@@ -38,14 +38,15 @@ def check(
     ledger: PathLike | None = None,
     checkpoint: bytes | PathLike | None = None,
     redacted: Collection[str] = (),
+    pasted: bool = False,
     progress: Progress | None = None,
     period: tuple[int, int] | None = None,
 ) -> Report:
     """Verify evidence offline and report what was found.
 
     Args:
-        source: An evidence directory; or one or several OTLP/JSON files, ``"-"`` for standard input, or
-            a file open in binary mode.
+        source: An evidence directory; or one or several files of OTLP, in JSON or Protocol Buffers, ``"-"``
+            for standard input, or a file open in binary mode.
         trust: The trusted public keys, or the path of a trust file. Without it, a ledger is verified under
             the ``trust.json`` beside it, which proves nothing to whom does not trust the directory: the
             report says ``self-asserted``.
@@ -54,22 +55,29 @@ def check(
         checkpoint: For a ledger: a checkpoint of it that was kept elsewhere, as note or path. Only with it a
             ledger that was put back to an earlier state as a whole is found out.
         redacted: For spans: attributes of ours that a collector is known to rewrite.
+        pasted: The sources are JSON of any shape that shows spans, at most 16 MiB each: copied out of an
+            interface, an API or a database. Whether a record belongs to the span is judged by the ids that are shown.
         progress: Is told now and then how many of how many bytes are read.
         period: For a ledger: the first nanosecond of a period, since the Unix epoch, and the first one after it. The
             report then says how much was recorded in it, or whether it is shown that nothing was.
 
     Raises:
-        ConfigurationError: The trust file, the checkpoint or the source cannot be read, or the period has no length.
+        ConfigurationError: The trust file, the checkpoint or the source cannot be read, or not with what is
+            installed, or the period has no length.
     """
     if period is not None and period[0] >= period[1]:
         raise ConfigurationError("expected a period that ends after it begins, got another; exchange the two times")
     keys = to_trust(trust)
     directory = directory_of(source)
+    if pasted and (directory is not None or ledger is not None):
+        raise ConfigurationError("expected files of pasted spans and no ledger; leave one of them out")
     if directory is not None:
         return _check_ledger(directory, keys, _note(checkpoint), progress, period)
     if period is not None:
         raise ConfigurationError("expected a period with an evidence directory, got traces; leave it out")
     sources = cast("Sequence[PathLike | ByteLines]", source if isinstance(source, list | tuple) else [source])
+    if pasted:
+        return _check_pasted(sources, keys, redacted)
     return _check_spans(sources, keys, ledger, redacted, progress)
 
 
@@ -80,6 +88,7 @@ def verify(
     ledger: PathLike | None = None,
     checkpoint: bytes | PathLike | None = None,
     redacted: Collection[str] = (),
+    pasted: bool = False,
     progress: Progress | None = None,
     period: tuple[int, int] | None = None,
 ) -> Report:
@@ -94,7 +103,14 @@ def verify(
         ConfigurationError: The trust file, the checkpoint or the source cannot be read.
     """
     report = check(
-        source, trust, ledger=ledger, checkpoint=checkpoint, redacted=redacted, progress=progress, period=period
+        source,
+        trust,
+        ledger=ledger,
+        checkpoint=checkpoint,
+        redacted=redacted,
+        pasted=pasted,
+        progress=progress,
+        period=period,
     )
     if report.exit_code:
         first = report.findings[0]
@@ -170,5 +186,21 @@ def _check_spans(
         tick()
     if ledger is not None and keys is not None:
         Comparison(findings, spans, keys).run(ledger)
+    spans.finish()
+    return findings.report()
+
+
+def _check_pasted(
+    sources: Sequence[PathLike | ByteLines], keys: TrustStore | None, redacted: Collection[str]
+) -> Report:
+    findings = Findings("traces", SPAN_STEPS)
+    findings.trust = "none" if keys is None else "given"
+    spans = SpansCheck(keys, findings, redacted=redacted)
+    for source in sources:
+        with opened(source) as file:
+            try:
+                spans.read_pasted(file)
+            except OSError:
+                findings.add(1, "unreadable", "expected a text with a span, got one that cannot be read to its end")
     spans.finish()
     return findings.report()

@@ -45,7 +45,7 @@ def register(commands: Commands) -> None:
     command = commands.add_parser(
         "verify",
         help="verify a ledger, or traces as a collector or exporter wrote them",
-        description="Verify an evidence directory, or OTLP/JSON traces (lines or one document), offline and with "
+        description="Verify an evidence directory, or OTLP traces in JSON or Protocol Buffers, offline and with "
         "public keys only. Exit codes: 0 verified, 1 contradicted or tampered, 2 cannot tell, 3 verified but "
         "incomplete.",
     )
@@ -62,6 +62,11 @@ def register(commands: Commands) -> None:
     )
     command.add_argument("--from", dest="start", metavar="TIME", help="for a ledger: what was recorded from then")
     command.add_argument("--until", dest="stop", metavar="TIME", help="and before then; both in RFC 3339")
+    command.add_argument(
+        "--span",
+        action="store_true",
+        help="the source is JSON that shows one span or several, as copied out of any interface, API or database",
+    )
     command.add_argument("--json", action="store_true", help="print JSON for machines")
     command.set_defaults(run=run)
 
@@ -79,6 +84,7 @@ def run(chosen: argparse.Namespace) -> int:
             ledger=chosen.ledger,
             checkpoint=chosen.checkpoint,
             redacted=chosen.redacted,
+            pasted=chosen.span,
             progress=progress.update,
             period=period,
         )
@@ -121,6 +127,8 @@ def _refuse_unused(chosen: argparse.Namespace) -> None:
     Raises:
         ConfigurationError: An option does not fit the source.
     """
+    if chosen.span and (is_directory(chosen.source[0]) or chosen.ledger is not None):
+        raise ConfigurationError("expected --span with JSON that shows spans, and without --ledger; leave one out")
     if is_directory(chosen.source[0]):
         if chosen.ledger is not None or chosen.redacted:
             raise ConfigurationError(

@@ -9,11 +9,12 @@ from agent_identity.evidence.ledger import Ledger
 from agent_identity.evidence.log import Head
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.mirror import FieldCheck, compare, mirrored_attributes
-from agent_identity.evidence.otlp import Malformed, SpanData, read_spans
+from agent_identity.evidence.otlp import Malformed, SpanData
 from agent_identity.evidence.records import KINDS, OUTCOMES, check_record
 from agent_identity.evidence.span_copy import SpanCopy, copy_of, error_of, span_ids
 from agent_identity.evidence.stream_writer import Entry
 from agent_identity.evidence.streams import LedgerReader, RawLine, open_ledger
+from agent_identity.evidence.traces import read_spans
 
 __all__ = [
     "KINDS",

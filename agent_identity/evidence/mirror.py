@@ -231,9 +231,10 @@ def _verdict(signed: _Value, found: object) -> Verdict:
 
 
 def _verdict_of_text(signed: str, found: object) -> Verdict:
-    if type(found) is int:
-        # Some stores read digits as a number.
-        return "match" if found.bit_length() <= 64 and str(found) == signed else "changed"
+    if type(found) is bool:
+        found = str(found).lower()  # Some stores read the words of JSON as a boolean,
+    elif type(found) is int and found.bit_length() <= 64:
+        found = str(found)  # and digits as a number.
     if not isinstance(found, str):
         return "changed"
     if found == signed:

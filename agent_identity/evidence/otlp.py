@@ -17,10 +17,23 @@ from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, cast, final
 
 import orjson
 
-__all__ = ["MAX_LINE", "MAX_NESTING", "ByteLines", "Malformed", "SpanData", "SpanStatus", "read_spans"]
+__all__ = [
+    "MAX_LINE",
+    "MAX_NESTING",
+    "ByteLines",
+    "Malformed",
+    "MisfitError",
+    "Replay",
+    "SpanData",
+    "SpanStatus",
+    "any_value",
+    "parse_once",
+    "read_document",
+    "read_json",
+]
 
 MAX_LINE: Final = 64 * 1024 * 1024
-"""Bytes that a line, its end included, or a document over several lines may have."""
+"""Bytes that a line, its end included, a document over several lines, or a binary message may have."""
 
 MAX_NESTING: Final = 64
 """How deep arrays and maps may be nested in an attribute."""
@@ -32,6 +45,7 @@ _Members: TypeAlias = "dict[str, object]"
 _Pair: TypeAlias = "dict[str, str | dict[str, object]]"
 _Spans: TypeAlias = "Iterator[SpanData | Malformed]"
 _SKIP: Final = 1024 * 1024
+_TWICE: Final = "expected each member of an object once, got one several times"
 _BOM: Final = b"\xef\xbb\xbf"
 _INCOMPLETE: Final = object()
 _MAX_TIME: Final = 2**64 - 1
@@ -75,7 +89,7 @@ class SpanData:
         scope: The name of the instrumentation scope.
         status: ``"unset"``, ``"ok"`` or ``"error"``.
         status_message: What the producer says about an error.
-        line: The 1-based line of the file where its document starts.
+        line: The 1-based line of the file where its document starts; in a binary file the number of its message.
     """
 
     trace_id: str
@@ -98,7 +112,7 @@ class Malformed:
     """A part of the file that could not be read.
 
     Attributes:
-        line: The 1-based line where its document starts.
+        line: The 1-based line where its document starts; in a binary file the number of its message.
         message: What was expected.
     """
 
@@ -106,8 +120,8 @@ class Malformed:
     message: str
 
 
-def read_spans(source: ByteLines) -> Iterator[SpanData | Malformed]:
-    """Yield each span of a file, and an item for each part that is malformed.
+def read_json(source: ByteLines) -> Iterator[SpanData | Malformed]:
+    """Yield each span of a file of OTLP/JSON, and an item for each part that is malformed.
 
     Memory holds one line at a time, or one document of at most :data:`MAX_LINE` bytes.
 
@@ -130,7 +144,7 @@ def read_spans(source: ByteLines) -> Iterator[SpanData | Malformed]:
         if document is not _INCOMPLETE:
             yield from _unambiguous(head, document, first.number)
             return
-        lines = _read_lines(_Replay(head, source), first.number)
+        lines = _read_lines(Replay(head, source), first.number)
     for line in lines:
         yield from _line(line)
 
@@ -155,6 +169,16 @@ def _read_lines(source: ByteLines, number: int) -> Iterator[_Line]:
         number += 1
 
 
+def read_document(data: bytes, line: int) -> Iterator[SpanData | Malformed]:
+    """Yield each span of one document of OTLP/JSON, and an item for each part that is malformed.
+
+    Args:
+        data: The document.
+        line: Its place in the file.
+    """
+    return _line(_Line(line, data if len(data) <= MAX_LINE else None))
+
+
 def _buffered(head: bytes, source: ByteLines) -> bytes:
     """Return the head with what follows it, at most one byte more than :data:`MAX_LINE`."""
     buffer = bytearray(head)
@@ -164,7 +188,7 @@ def _buffered(head: bytes, source: ByteLines) -> bytes:
 
 
 @final
-class _Replay:
+class Replay:
     """A source that first returns what was already read from another."""
 
     def __init__(self, head: bytes, source: ByteLines) -> None:
@@ -172,6 +196,7 @@ class _Replay:
         self._source = source
 
     def readline(self, limit: int, /) -> bytes:
+        """Return the next line, at most ``limit`` bytes of it."""
         data = self._head.readline(limit)
         if data.endswith(b"\n") or len(data) == limit:
             return data
@@ -188,8 +213,8 @@ def _parse(data: bytes) -> object:
         return _INCOMPLETE
 
 
-class _MisfitError(Exception):
-    """A part of a document that has not the form of OTLP/JSON."""
+class MisfitError(Exception):
+    """A part of a document that has not the form of OTLP; the text says what was expected."""
 
 
 def _line(line: _Line) -> _Spans:
@@ -206,10 +231,24 @@ def _line(line: _Line) -> _Spans:
 def _unambiguous(data: bytes, value: object, line: int) -> _Spans:
     """Yield the spans of a document, unless it names a member of an object twice."""
     if _repeats(data, value):
-        # Readers differ in which of the two counts, so a verifier would judge another span than people see.
-        yield Malformed(line, "expected each member of an object once, got one several times")
+        yield Malformed(line, _TWICE)
     else:
         yield from _documents(value, line)
+
+
+def parse_once(data: bytes) -> object:
+    """Return a JSON value whose objects name each member once.
+
+    Raises:
+        ValueError: It is no JSON.
+        MisfitError: An object names a member twice.
+    """
+    data = data.removeprefix(_BOM)
+    value = orjson.loads(data)
+    if _repeats(data, value):
+        # Readers differ in which of the two counts, so a verifier would judge another span than people see.
+        raise MisfitError(_TWICE)
+    return cast("object", value)
 
 
 def _repeats(data: bytes, value: object) -> bool:
@@ -241,7 +280,7 @@ def _documents(value: object, line: int) -> _Spans:
     for document in cast("list[object]", value) if isinstance(value, list) else (value,):
         try:
             groups = _resource_groups(document)
-        except _MisfitError as misfit:
+        except MisfitError as misfit:
             yield Malformed(line, str(misfit))
             continue
         for group in groups:
@@ -251,7 +290,7 @@ def _documents(value: object, line: int) -> _Spans:
 def _resource_groups(document: object) -> Sequence[object]:
     members = _object(document, "an export request")
     if document is None or (members and members.keys().isdisjoint(_SIGNALS)):
-        raise _MisfitError("expected an export request with 'resourceSpans', got other JSON")
+        raise MisfitError("expected an export request with 'resourceSpans', got other JSON")
     return _array(members, "resourceSpans", "resource_spans")
 
 
@@ -261,7 +300,7 @@ def _resource_spans(group: object, line: int) -> _Spans:
         resource = _object(members.get("resource"), "'resource'")
         attributes = MappingProxyType(_attributes(_array(resource, "attributes"), 0))
         scopes = _array(members, "scopeSpans", "scope_spans")
-    except _MisfitError as misfit:
+    except MisfitError as misfit:
         yield Malformed(line, str(misfit))
         return
     for scope in scopes:
@@ -273,13 +312,13 @@ def _scope_spans(group: object, resource: Mapping[str, object], line: int) -> _S
         members = _object(group, "'scopeSpans'")
         scope = _string(_object(members.get("scope"), "'scope'"), "name")
         spans = _array(members, "spans")
-    except _MisfitError as misfit:
+    except MisfitError as misfit:
         yield Malformed(line, str(misfit))
         return
     for span in spans:
         try:
             yield _span(_object(span, "a span"), resource, scope, line)
-        except _MisfitError as misfit:
+        except MisfitError as misfit:
             yield Malformed(line, str(misfit))
 
 
@@ -311,7 +350,7 @@ def _object(value: object, what: str) -> _Members:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise _MisfitError(f"expected {what} as an object")
+        raise MisfitError(f"expected {what} as an object")
     return cast("_Members", value)
 
 
@@ -320,7 +359,7 @@ def _array(members: _Members, name: str, other: str = "") -> Sequence[object]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise _MisfitError(f"expected '{name}' as an array")
+        raise MisfitError(f"expected '{name}' as an array")
     return cast("list[object]", value)
 
 
@@ -329,13 +368,13 @@ def _string(members: _Members, name: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise _MisfitError(f"expected '{name}' as a string")
+        raise MisfitError(f"expected '{name}' as a string")
     return value
 
 
 def _id(value: object, pattern: re.Pattern[str], what: str) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value) or not value.strip("0"):
-        raise _MisfitError(f"expected {what}, not all zero")
+        raise MisfitError(f"expected {what}, not all zero")
     return value.lower()
 
 
@@ -348,7 +387,7 @@ def _parent(value: object) -> str | None:
 def _time(value: object) -> int:
     time = 0 if value is None else _integer(value)
     if not 0 <= time <= _MAX_TIME:
-        raise _MisfitError("expected times as nanoseconds in 64 bits")
+        raise MisfitError("expected times as nanoseconds in 64 bits")
     return time
 
 
@@ -370,44 +409,52 @@ def _attributes(pairs: Sequence[object], depth: int) -> dict[str, object]:
                     continue
         pair = _object(item, "attributes as key and value")
         key = _string(pair, "key")
-        found = _any_value(pair.get("value"), depth)
+        found = any_value(pair.get("value"), depth)
         # Readers differ in which of two values wins, so a verifier would judge another span than people see.
         if key in attributes and repr(attributes[key]) != repr(found):
-            raise _MisfitError("expected one value for each attribute, got two that differ")
+            raise MisfitError("expected one value for each attribute, got two that differ")
         attributes[key] = found
     return attributes
 
 
-def _any_value(value: object, depth: int) -> object:
-    """Return the Python value of an AnyValue."""
+def any_value(value: object, depth: int) -> object:
+    """Return the Python value of an AnyValue.
+
+    Args:
+        value: The JSON object, or ``None`` for an absent one.
+        depth: How many arrays and maps it is in.
+
+    Raises:
+        MisfitError: It is malformed.
+    """
     members = _object(value, "the value of an attribute")
     found = [(kind, item) for kind, item in members.items() if kind in _DECODERS and item is not None]
     if not found:
         return None
     if len(found) > 1:
-        raise _MisfitError("expected one kind of value for an attribute, got several")
+        raise MisfitError("expected one kind of value for an attribute, got several")
     if depth > MAX_NESTING:
-        raise _MisfitError(f"expected at most {MAX_NESTING} nested arrays and maps in an attribute")
+        raise MisfitError(f"expected at most {MAX_NESTING} nested arrays and maps in an attribute")
     kind, item = found[0]
     return _DECODERS[kind](item, depth)
 
 
 def _text(value: object, _: int) -> str:
     if not isinstance(value, str):
-        raise _MisfitError("expected 'stringValue' as a string")
+        raise MisfitError("expected 'stringValue' as a string")
     return value
 
 
 def _bool(value: object, _: int) -> bool:
     if not isinstance(value, bool):
-        raise _MisfitError("expected 'boolValue' as a boolean")
+        raise MisfitError("expected 'boolValue' as a boolean")
     return value
 
 
 def _int(value: object, _: int) -> int:
     number = _integer(value)
     if not -_MAX_INT - 1 <= number <= _MAX_INT:
-        raise _MisfitError("expected 'intValue' in 64 bits")
+        raise MisfitError("expected 'intValue' in 64 bits")
     return number
 
 
@@ -415,7 +462,7 @@ def _integer(value: object) -> int:
     if type(value) is int:
         return value
     if not isinstance(value, str) or not _DECIMAL.fullmatch(value):
-        raise _MisfitError("expected 64-bit integers as decimal strings")
+        raise MisfitError("expected 64-bit integers as decimal strings")
     return int(value)
 
 
@@ -423,22 +470,22 @@ def _double(value: object, _: int) -> float:
     if type(value) is float or type(value) is int:
         return float(value)
     if not isinstance(value, str) or not _NUMBER.fullmatch(value):
-        raise _MisfitError("expected 'doubleValue' as a number")
+        raise MisfitError("expected 'doubleValue' as a number")
     return float(value)
 
 
 def _bytes(value: object, _: int) -> bytes:
     if not isinstance(value, str):
-        raise _MisfitError("expected 'bytesValue' as base64")
+        raise MisfitError("expected 'bytesValue' as base64")
     text = value.replace("-", "+").replace("_", "/").rstrip("=")
     try:
         return b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError:
-        raise _MisfitError("expected 'bytesValue' as base64") from None
+        raise MisfitError("expected 'bytesValue' as base64") from None
 
 
 def _list(value: object, depth: int) -> list[object]:
-    return [_any_value(item, depth + 1) for item in _array(_object(value, "'arrayValue'"), "values")]
+    return [any_value(item, depth + 1) for item in _array(_object(value, "'arrayValue'"), "values")]
 
 
 def _dict(value: object, depth: int) -> dict[str, object]:

@@ -5,10 +5,16 @@ crash, a hang or another exception, is a finding. Some targets sign what they ar
 finds a signature, and what lies behind it has to stand too.
 """
 
+import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from google.protobuf.json_format import MessageToJson
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from agent_identity.audit.shapes import RecordReader
 from agent_identity.authority import (
     GRANT_TYPE,
     PROOF_TYPE,
@@ -29,7 +35,20 @@ from agent_identity.authority import (
 from agent_identity.canonical import decode, encode
 from agent_identity.constraints import AllOf, OneOf, PathWithin, Range
 from agent_identity.errors import AgentIdentityError, TokenError
-from agent_identity.identity import Agent, Human, PublicKey, SigningKey, TrustedKey, TrustStore, b64url_encode
+from agent_identity.evidence import Attestation, Malformed, mirrored_attributes, read_spans, sign_record
+from agent_identity.evidence.lines import log_line, log_parts, stream_line, stream_parts
+from agent_identity.evidence.otlp import read_json
+from agent_identity.evidence.pasted import PastedSpan, likeness, read_pasted
+from agent_identity.identity import (
+    Agent,
+    Human,
+    PublicKey,
+    SigningKey,
+    TrustedKey,
+    TrustStore,
+    b64url_decode,
+    b64url_encode,
+)
 from agent_identity.identity.foreign_tokens import read_token
 from agent_identity.identity.inbound import read_inbound
 from agent_identity.identity.jwks import KeySet
@@ -39,7 +58,8 @@ __all__ = ["CORPUS", "TARGETS", "seeds"]
 CORPUS: Final = Path(__file__).parent / "corpus"
 """A folder for each target: what once reached something new, and every input that was ever a finding."""
 
-REGISTRY: Final = Path(__file__).parents[1] / "vectors" / "agents.jsonl"
+VECTORS: Final = Path(__file__).parents[1] / "vectors"
+REGISTRY: Final = VECTORS / "agents.jsonl"
 ISSUER: Final = SigningKey.from_seed(b"\x01" * 32)
 HOLDER: Final = SigningKey.from_seed(b"\x02" * 32)
 NOW: Final = 1_800_000_000
@@ -59,6 +79,12 @@ CHAIN: Final = Chain(
             id="01957a3f-4e23-7b01-a9d1-000000000001",
         ),
     )
+)
+
+DOCUMENT: Final = json.loads((VECTORS / "spans.jsonl").read_bytes().splitlines()[0])
+SPAN: Final = DOCUMENT["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
+RECORD: Final = b64url_decode(
+    next(pair["value"]["stringValue"] for pair in SPAN["attributes"] if pair["key"].endswith("attestation.payload"))
 )
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {}
@@ -205,6 +231,92 @@ def registry(data: bytes) -> None:
         return
 
 
+@target
+def otlp_json(data: bytes) -> None:
+    """A file of OTLP/JSON as anybody may write it: each part is a span or is named."""
+    for item in read_json(io.BytesIO(data)):
+        assert isinstance(item, Malformed) or (len(item.trace_id), len(item.span_id)) == (32, 16)
+
+
+@target
+def otlp_protobuf(data: bytes) -> None:
+    """A file of OTLP in Protocol Buffers, of any framing: each part is a span or is named."""
+    for item in read_spans(io.BytesIO(data)):
+        assert isinstance(item, Malformed) or (len(item.trace_id), len(item.span_id)) == (32, 16)
+
+
+@target
+def pasted(data: bytes) -> None:
+    """JSON of any shape: each part is a span or is named, and any id can be compared."""
+    for item in read_pasted(data):
+        if isinstance(item, PastedSpan):
+            for shown in (*item.trace_ids, *item.span_ids):
+                assert likeness(shown, "0" * 31 + "1") in ("same", "tail", "other", "unknown")
+
+
+@target
+def envelope(data: bytes) -> None:
+    """A DSSE envelope as a stranger writes it: only what the key signed is opened."""
+    try:
+        record = Attestation.from_envelope(data).open(anchors)
+    except AgentIdentityError:
+        return
+    assert record == RECORD
+
+
+@target
+def ledger_line(data: bytes) -> None:
+    """A line of a stream or of the log as anybody may write it: what is read is written again byte for byte."""
+    if parts := log_parts(data):
+        assert log_line(bytes.fromhex(parts[1]), parts[0]) == data + b"\n"
+    if not (parts := stream_parts(data)):
+        return
+    assert stream_line(bytes.fromhex(parts[1]), parts[0]) == data + b"\n"
+    try:
+        record = RecordReader().read(parts[0])
+    except ValueError:
+        return
+    assert encode(record) == parts[0]
+    assert mirrored_attributes(record)
+
+
+def message() -> ExportTraceServiceRequest:
+    """Return a small export: every kind of value, and every member that is read."""
+    request = ExportTraceServiceRequest()
+    group = request.resource_spans.add()
+    group.resource.attributes.add(key="service.name").value.string_value = "shop"
+    scope = group.scope_spans.add()
+    scope.scope.name = "agent_identity"
+    span = scope.spans.add(trace_id=b"0" * 16, span_id=b"1" * 8, parent_span_id=b"2" * 8, name="n")
+    span.status.code = span.status.STATUS_CODE_ERROR
+    values = [span.attributes.add(key=f"a{number}").value for number in range(6)]
+    values[0].bool_value, values[1].int_value, values[2].double_value, values[3].bytes_value = True, 5, 0.5, b"x"
+    values[4].array_value.values.add().string_value = "é"
+    values[5].kvlist_value.values.add(key="k").value.string_value = "v"
+    return request
+
+
+def evidence_seeds() -> dict[str, tuple[bytes, ...]]:
+    """Return good inputs for the readers of evidence."""
+    binary = message().SerializeToString()
+    attestation = sign_record(RECORD, ISSUER)
+    flat = {pair["key"]: pair["value"]["stringValue"] for pair in SPAN["attributes"] if "stringValue" in pair["value"]}
+    nested = {"agent_identity": {"attestation": {"payload": "x"}, "record": {"id": "1"}, "delegation.chain.0": "a"}}
+    shapes = [
+        {"traceID": "0xab", "spanID": "1", "tags": [{"key": name, "value": flat[name]} for name in sorted(flat)[:9]]},
+        {"context": {"trace_id": 5, "span_id": "AAAAAAAAAAE="}, "attributes": nested},
+        {"row": json.dumps({"attributes": nested}), "SpanAttributes.agent_identity.record.id": "1"},
+    ]
+    line = stream_line(bytes(32), RECORD)[:-1]
+    return {
+        "otlp_json": (json.dumps(DOCUMENT).encode(), MessageToJson(message()).encode()),
+        "otlp_protobuf": (binary, bytes([len(binary)]) + binary, len(binary).to_bytes(4, "big") + binary),
+        "pasted": tuple(json.dumps(shape).encode() for shape in shapes),
+        "envelope": (attestation.to_envelope(),),
+        "ledger_line": (line, log_line(bytes(32), b'{"stream":"x"}')[:-1]),
+    }
+
+
 def seeds(name: str) -> tuple[bytes, ...]:
     """Return good inputs for a target, from which the fuzzer finds the others sooner."""
     scope = Scope({"read": {}, "pay": {"amount": AllOf(Range(max=100), OneOf(1, 2)), "path": PathWithin("/data")}})
@@ -251,6 +363,7 @@ def seeds(name: str) -> tuple[bytes, ...]:
                 }
             ),
         ),
+        **evidence_seeds(),
         "registry": (REGISTRY.read_bytes(),),
     }
     return known.get(name, ())

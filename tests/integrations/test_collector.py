@@ -1,19 +1,22 @@
 """Spans that went through collectors and exporters of others still verify, with the record ids of the ledger."""
 
 import asyncio
+import base64
 import contextlib
 import importlib.util
 import json
 import socket
-from collections.abc import Callable, Iterator
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from google.protobuf.json_format import ParseDict
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from agent_identity import Agent, Denied, Enforcer, Human, Report, Scope, check
 from agent_identity.evidence import open_ledger
@@ -109,8 +112,26 @@ def rotel() -> ModuleType:
     return module
 
 
+class JsonExporter(SpanExporter):
+    """Sends what the official encoder of OTLP/JSON makes of spans."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        encoder = pytest.importorskip(
+            "opentelemetry.exporter.otlp.json.common.trace_encoder", reason="no encoder of OTLP/JSON is installed here"
+        )
+        body = json.dumps(encoder.encode_spans(spans).to_dict()).encode()
+        request = urllib.request.Request(self._endpoint, body, {"Content-Type": "application/json"})  # noqa: S310
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - A loopback address.
+            return SpanExportResult.SUCCESS if answer.status == 200 else SpanExportResult.FAILURE
+
+
 def exporter_over(protocol: str, collector: Any) -> SpanExporter:
     """Return the official exporter for a protocol, or skip where it is not installed."""
+    if protocol == "json":
+        return JsonExporter(collector.endpoint)
     module = pytest.importorskip(
         f"opentelemetry.exporter.otlp.proto.{protocol}.trace_exporter",
         reason=f"the OTLP exporter over {protocol} is not installed here",
@@ -120,7 +141,7 @@ def exporter_over(protocol: str, collector: Any) -> SpanExporter:
     return module.OTLPSpanExporter(endpoint=collector.endpoint)
 
 
-@pytest.mark.parametrize("protocol", ["http", "grpc"])
+@pytest.mark.parametrize("protocol", ["http", "grpc", "json"])
 def test_spans_through_a_real_collector_verify(rotel: ModuleType, protocol: str, tmp_path: Path) -> None:
     """Nothing is lost or changed between exporter, collector and file."""
     evidence = tmp_path / "evidence"
@@ -155,6 +176,23 @@ def _keep(traces: Path, partial: Path, keep: Callable[[int], bool]) -> None:
             place += len(spans)
             spans[:] = kept
     partial.write_text("\n".join(map(json.dumps, documents)), encoding="utf-8")
+
+
+def test_what_a_collector_writes_in_protobuf_verifies(rotel: ModuleType, tmp_path: Path) -> None:
+    """The same requests as a file of Protocol Buffers, in the framing of file exporters, give the same report."""
+    evidence, binary = tmp_path / "evidence", tmp_path / "traces.binpb"
+    with rotel.collector(tmp_path / "collector") as collector:
+        act(evidence, exporter_over("http", collector))
+    report = assert_verified(evidence, collector.traces)
+    with binary.open("wb") as file:
+        for document in documents_of(collector.traces):
+            for spans in spans_of(document):
+                for span in spans:
+                    for name in {"traceId", "spanId", "parentSpanId"} & span.keys():
+                        span[name] = base64.b64encode(bytes.fromhex(span[name])).decode()
+            message = ParseDict(document, rotel.ExportTraceServiceRequest()).SerializeToString()
+            file.write(len(message).to_bytes(4, "big") + message)
+    assert check(binary, evidence / "trust.json", ledger=evidence).to_json() == report.to_json()
 
 
 # Without a collector.

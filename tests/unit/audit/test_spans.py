@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import ParseDict
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -291,29 +291,57 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], int, str | None]] =
 }
 
 
+def wire(document: dict[str, Any]) -> bytes:
+    """Return a document as an export request in Protocol Buffers."""
+    document = copy.deepcopy(document)
+    for span in each_span(document):
+        for name in ("traceId", "spanId", "parentSpanId"):
+            if name in span:
+                span[name] = base64.b64encode(bytes.fromhex(span[name])).decode()
+    return ParseDict(document, ExportTraceServiceRequest()).SerializeToString()
+
+
+def prefixed(document: dict[str, Any]) -> bytes:
+    """Return a document as the collector's file exporter writes it, one message for each resource."""
+    messages = [wire({"resourceSpans": [resource]}) for resource in document["resourceSpans"]]
+    return b"".join(len(message).to_bytes(4, "big") + message for message in messages)
+
+
+FORMS: dict[str, Callable[[dict[str, Any]], bytes]] = {
+    "json": lambda document: json.dumps(document).encode(),
+    "protobuf": wire,
+    "prefixed": prefixed,
+    "pasted": lambda document: json.dumps(document, indent=1).encode(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", CHANGES)
-def test_each_change_on_the_way_gets_its_verdict(run: Run, name: str) -> None:
-    """Normal processors change nothing; forgery, removal of signatures and truncation are told apart."""
+def test_each_change_on_the_way_gets_its_verdict(run: Run, name: str, form: str) -> None:
+    """Normal processors change nothing; forgery, removal of signatures and truncation are told apart, in any form."""
     change, exit_code, code = CHANGES[name]
     document = run.document()
     change(document)
-    report = report_on(run, document)
+    report = report_on(run, FORMS[form](document), pasted=form == "pasted")
     assert (report.exit_code, code is None or code in codes(report)) == (exit_code, True), report.findings
     if code is None:
         assert report.findings == ()
         assert report.counts["verified"] == report.counts["records"] == 7
 
 
-def test_a_change_1_protobuf_gets_its_verdict(run: Run) -> None:
-    """What went through OTLP protobuf verifies like what did not."""
-    request = ExportTraceServiceRequest.FromString(encode_spans(run.spans).SerializeToString())
-    document = MessageToDict(request)
-    for span in each_span(document):
-        for name in ("traceId", "spanId", "parentSpanId"):
-            if name in span:
-                span[name] = base64.b64decode(span[name]).hex()
-    report = report_on(run, document)
+@pytest.mark.parametrize("framing", ["bare", "delimited", "prefixed"])
+def test_a_change_1_protobuf_gets_its_verdict(run: Run, framing: str) -> None:
+    """What the SDK encodes in Protocol Buffers verifies like its JSON, and gives the same report."""
+    data = encode_spans(run.spans).SerializeToString()
+    length = len(data)
+    head = {
+        "bare": b"",
+        "delimited": bytes([length & 0x7F | 0x80, length >> 7 & 0x7F | 0x80, length >> 14]),
+        "prefixed": length.to_bytes(4, "big"),
+    }
+    report = report_on(run, head[framing] + data)
     assert (report.exit_code, report.findings, report.counts["verified"]) == (0, (), 7)
+    assert report.to_json() == report_on(run, run.document()).to_json()
 
 
 def test_truncation_is_called_by_its_name(run: Run) -> None:

@@ -285,6 +285,16 @@ def test_digits_may_come_back_as_a_number() -> None:
     assert verdict("gen_ai.tool.call.id", 7, padded) == "changed"
 
 
+@pytest.mark.parametrize("word", ["true", "false"])
+def test_a_word_of_json_may_come_back_as_a_boolean(word: str) -> None:
+    """A store that reads such a word as a boolean keeps its meaning; the other boolean changes it."""
+    record = {**RECORD, "agent": {**RECORD["agent"], "version": word}}
+    assert verdict("agent_identity.agent.version", word == "true", record) == "match"
+    assert verdict("agent_identity.agent.version", word != "true", record) == "changed"
+    record["agent"] = {**RECORD["agent"], "version": "True"}
+    assert verdict("agent_identity.agent.version", True, record) == "changed"
+
+
 def test_claims_beyond_the_record_are_changed() -> None:
     """A span that claims what the record does not say contradicts it, unless others may set the attribute."""
     record = {name: value for name, value in RECORD.items() if name not in {"findings", "error"}}

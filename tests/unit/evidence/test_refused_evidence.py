@@ -41,7 +41,7 @@ from agent_identity.evidence.merkle import (
     verify_consistency,
     verify_inclusion,
 )
-from agent_identity.evidence.otlp import Malformed, _Replay, read_spans
+from agent_identity.evidence.otlp import Malformed, Replay, read_json
 from agent_identity.identity import PublicKey, SigningKey
 
 KEY = SigningKey.from_seed(bytes([5]) * 32)
@@ -773,13 +773,13 @@ SPANS: dict[str, tuple[object, str]] = {
 def test_what_a_malformed_span_says(document: object, message: str) -> None:
     """Each malformed part is reported with its line and what was expected."""
     line = json.dumps(document).encode()
-    assert list(read_spans(io.BytesIO(b"\n" + line))) == [Malformed(2, message)]
+    assert list(read_json(io.BytesIO(b"\n" + line))) == [Malformed(2, message)]
 
 
 def test_what_a_damaged_line_says() -> None:
     """A line that is no JSON is reported with its number."""
     good = json.dumps(span()).encode()
-    items = list(read_spans(io.BytesIO(good + b"\n{\n" + good)))
+    items = list(read_json(io.BytesIO(good + b"\n{\n" + good)))
     assert items[1] == Malformed(2, "expected one JSON document a line, or one document in all; the line is damaged")
 
 
@@ -797,16 +797,16 @@ def deep(depth: int, *, maps: bool) -> dict[str, object]:
 @pytest.mark.parametrize("maps", [False, True])
 def test_values_of_spans_at_their_bounds(maps: bool) -> None:
     """A value inside 64 arrays or maps is read, one more is not; so are the first and the last of each number."""
-    (fits,) = read_spans(io.BytesIO(json.dumps(deep(64, maps=maps)).encode()))
+    (fits,) = read_json(io.BytesIO(json.dumps(deep(64, maps=maps)).encode()))
     assert not isinstance(fits, Malformed)
-    assert list(read_spans(io.BytesIO(json.dumps(deep(65, maps=maps)).encode()))) == [
+    assert list(read_json(io.BytesIO(json.dumps(deep(65, maps=maps)).encode()))) == [
         Malformed(1, "expected at most 64 nested arrays and maps in an attribute")
     ]
     for number in (2**63 - 1, -(2**63)):
-        (read,) = read_spans(io.BytesIO(json.dumps(valued({"intValue": str(number)})).encode()))
+        (read,) = read_json(io.BytesIO(json.dumps(valued({"intValue": str(number)})).encode()))
         assert not isinstance(read, Malformed)
         assert read.attributes["k"] == number
-    (timed,) = read_spans(io.BytesIO(json.dumps(span(startTimeUnixNano="0", endTimeUnixNano=2**64 - 1)).encode()))
+    (timed,) = read_json(io.BytesIO(json.dumps(span(startTimeUnixNano="0", endTimeUnixNano=2**64 - 1)).encode()))
     assert not isinstance(timed, Malformed)
     assert (timed.start, timed.end) == (0, 2**64 - 1)
 
@@ -816,12 +816,12 @@ def test_attributes_of_a_resource_are_read_like_those_of_a_span() -> None:
     export = span()
     values = {"values": [{"intValue": "1"}, {"arrayValue": {"values": [{"stringValue": "x"}]}}]}
     export["resourceSpans"][0]["resource"] = {"attributes": [{"key": "k", "value": {"arrayValue": values}}]}
-    (read,) = read_spans(io.BytesIO(json.dumps(export).encode()))
+    (read,) = read_json(io.BytesIO(json.dumps(export).encode()))
     assert not isinstance(read, Malformed)
     assert dict(read.resource) == {"k": [1, ["x"]]}
 
 
 def test_what_is_replayed_keeps_to_the_limit() -> None:
     """A line that begins in what was read already is never longer than asked for."""
-    source = _Replay(b"ab\ncd", io.BytesIO(b"efgh\nij"))
+    source = Replay(b"ab\ncd", io.BytesIO(b"efgh\nij"))
     assert [source.readline(4) for _ in range(5)] == [b"ab\n", b"cdef", b"gh\n", b"ij", b""]

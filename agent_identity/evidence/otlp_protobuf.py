@@ -1,0 +1,329 @@
+"""Reading spans from OTLP in Protocol Buffers: one message, or a stream of messages behind their lengths.
+
+The levels above a span are taken apart here, so that memory holds one message at most and damage costs the
+part in which it is. The library of OpenTelemetry decodes what is in a span (extra ``otlp``).
+https://opentelemetry.io/docs/specs/otlp/#binary-protobuf-encoding
+https://protobuf.dev/programming-guides/encoding/
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias, TypeVar, cast, final
+
+from google.protobuf.message import DecodeError, Message
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from agent_identity.errors import ConfigurationError
+from agent_identity.evidence.otlp import (
+    MAX_LINE,
+    ByteLines,
+    Malformed,
+    MisfitError,
+    SpanData,
+    SpanStatus,
+    read_document,
+)
+
+__all__ = ["Framing", "read_protobuf"]
+
+Framing: TypeAlias = Literal["bare", "delimited", "prefixed"]
+"""Where a message ends: with the file, after a length as a varint, or after a length in four bytes."""
+
+_Spans: TypeAlias = "Iterator[SpanData | Malformed]"
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_WINDOW: Final = 64 * 1024 * 1024  # Bytes that inflating may hold; the collector uses 8 MiB.
+_SKIP: Final = 1024 * 1024
+_CUT: Final = "expected the whole of the message, got a part; the file was cut"
+_DAMAGED: Final = "expected a message in Protocol Buffers; it is damaged"
+_LONG: Final = f"expected messages of at most {MAX_LINE} bytes; export smaller batches"
+_STATUS: Final[Mapping[int, SpanStatus]] = MappingProxyType({1: "ok", 2: "error"})
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_SCALARS: Final = frozenset({"bool_value", "int_value", "double_value", "bytes_value"})
+_WIDTH: Final = MappingProxyType({_FIXED64: 8, _FIXED32: 4})
+
+
+def read_protobuf(source: ByteLines, framing: Framing) -> Iterator[SpanData | Malformed]:
+    """Yield each span of a file, and an item for each part that is malformed.
+
+    A message that the collector compressed by itself, or wrote as JSON behind its length, is read as well.
+
+    Args:
+        source: The file, open in binary mode.
+        framing: Where a message ends.
+
+    Raises:
+        OSError: The file cannot be read.
+        ConfigurationError: A message is compressed, and what reads that is not installed.
+    """
+    reader = _Reader(source)
+    number = 0
+    while not reader.ended:
+        number += 1
+        try:
+            length = _LENGTHS[framing](reader)
+        except MisfitError as misfit:
+            yield Malformed(number, str(misfit))
+            return
+        if length is None:
+            return
+        if length > MAX_LINE:
+            yield Malformed(number, _LONG if reader.skip(length) else _CUT)
+            continue
+        data = reader.take(length)
+        yield from _resource_spans(memoryview(data), number) if framing == "bare" else _message(data, number)
+        if len(data) < length:
+            yield Malformed(number, _CUT)
+
+
+@final
+class _Reader:
+    """Takes exact numbers of bytes from a source."""
+
+    def __init__(self, source: ByteLines) -> None:
+        self._source = source
+        self.ended = False
+
+    def take(self, size: int) -> bytes:
+        """Return so many bytes, or what is left."""
+        data = self._source.readline(size)
+        if len(data) < size:
+            buffer = bytearray(data)
+            while len(buffer) < size and (data := self._source.readline(size - len(buffer))):
+                buffer += data
+            self.ended = len(buffer) < size
+            return bytes(buffer)
+        return data
+
+    def skip(self, size: int) -> bool:
+        """Pass over so many bytes; return whether they were there."""
+        while size and not self.ended:
+            size -= len(self.take(min(size, _SKIP)))
+        return not size
+
+    def varint(self) -> int | None:
+        """Return the number that is next, ``None`` at the end.
+
+        Raises:
+            MisfitError: It is cut or too long.
+        """
+        value = 0
+        for shift in range(0, 70, 7):
+            byte = self.take(1)
+            if not byte:
+                if shift:
+                    raise MisfitError(_CUT)
+                return None
+            value |= (byte[0] & 0x7F) << shift
+            if byte[0] < 0x80:
+                return value
+        raise MisfitError(_DAMAGED)
+
+
+def _prefix(reader: _Reader) -> int | None:
+    head = reader.take(4)
+    if 0 < len(head) < 4:
+        raise MisfitError(_CUT)
+    return int.from_bytes(head, "big") if head else None
+
+
+def _field(reader: _Reader) -> int | None:
+    """Return the length of the next ``resource_spans`` of a message that ends with the file."""
+    while (key := reader.varint()) is not None:
+        kind = key & 7
+        if kind == _BYTES:
+            length = reader.varint()
+            if length is None:
+                raise MisfitError(_CUT)
+            if key >> 3 == 1:
+                return length
+            _pass_over(reader, length)
+        elif kind == _VARINT:
+            reader.varint()
+        elif kind in _WIDTH:
+            _pass_over(reader, _WIDTH[kind])
+        else:
+            raise MisfitError("expected a message in Protocol Buffers; what follows here is damaged")
+    return None
+
+
+def _pass_over(reader: _Reader, size: int) -> None:
+    if not reader.skip(size):
+        raise MisfitError(_CUT)
+
+
+_LENGTHS: Final[Mapping[Framing, Callable[[_Reader], int | None]]] = MappingProxyType(
+    {"bare": _field, "delimited": _Reader.varint, "prefixed": _prefix}
+)
+
+
+def _message(data: bytes, number: int) -> _Spans:
+    if data.startswith(_ZSTD):
+        try:
+            data = _inflated(data)
+        except MisfitError as misfit:
+            yield Malformed(number, str(misfit))
+            return
+    if data[:1] in (b"{", b"["):
+        yield from read_document(data, number)
+        return
+    yield from _groups(memoryview(data), number)
+
+
+def _inflated(data: bytes) -> bytes:
+    try:
+        from zstandard import ZstdDecompressor, ZstdError, frame_content_size  # noqa: PLC0415 - An extra.
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            "expected the package zstandard for messages that a collector compressed, got none; "
+            "pip install 'agent-identity-otel[zstd]'"
+        ) from None
+    try:
+        with ZstdDecompressor(max_window_size=_WINDOW).stream_reader(data, read_across_frames=True) as reader:
+            inflated = reader.read(MAX_LINE + 1)
+            whole = len(inflated) >= frame_content_size(data)  # -1 if the frame does not say.
+    except ZstdError:
+        whole, inflated = False, b""
+    if len(inflated) > MAX_LINE:
+        raise MisfitError(_LONG)
+    if not whole:
+        raise MisfitError("expected a message that zstd can inflate to its end; it is damaged")
+    return inflated
+
+
+def _split(data: memoryview) -> tuple[list[tuple[int, memoryview]], str | None]:
+    """Return the fields of a message that have a length, each with its number, and what is wrong behind them."""
+    fields: list[tuple[int, memoryview]] = []
+    place, end = 0, len(data)
+    try:
+        while place < end:
+            key, place = _varint(data, place)
+            kind = key & 7
+            if kind == _VARINT:
+                _, place = _varint(data, place)
+                continue
+            if kind == _BYTES:
+                size, place = _varint(data, place)
+            elif kind in _WIDTH:
+                size = _WIDTH[kind]
+            else:
+                return fields, _DAMAGED
+            place += size
+            if place > end:
+                return fields, _DAMAGED
+            if kind == _BYTES:
+                fields.append((key >> 3, data[place - size : place]))
+    except MisfitError as misfit:
+        return fields, str(misfit)
+    return fields, None
+
+
+def _varint(data: memoryview, place: int) -> tuple[int, int]:
+    value = 0
+    for shift, byte in enumerate(data[place : place + 10]):
+        value |= (byte & 0x7F) << 7 * shift
+        if byte < 0x80:
+            return value, place + shift + 1
+    raise MisfitError(_DAMAGED)
+
+
+def _groups(data: memoryview, number: int) -> _Spans:
+    fields, damage = _split(data)
+    for field, value in fields:
+        if field == 1:
+            yield from _resource_spans(value, number)
+    if damage:
+        yield Malformed(number, damage)
+
+
+def _resource_spans(data: memoryview, number: int) -> _Spans:
+    fields, damage = _split(data)
+    try:
+        resource = MappingProxyType(_attributes(_decoded(Resource, fields).attributes))
+    except MisfitError as misfit:
+        yield Malformed(number, str(misfit))
+        return
+    for field, value in fields:
+        if field == 2:
+            yield from _scope_spans(value, resource, number)
+    if damage:
+        yield Malformed(number, damage)
+
+
+def _scope_spans(data: memoryview, resource: Mapping[str, object], number: int) -> _Spans:
+    fields, damage = _split(data)
+    try:
+        scope = _decoded(InstrumentationScope, fields).name
+    except MisfitError as misfit:
+        yield Malformed(number, str(misfit))
+        return
+    for field, value in fields:
+        if field == 2:
+            try:
+                yield _span(_parsed(Span, bytes(value)), resource, scope, number)
+            except MisfitError as misfit:
+                yield Malformed(number, str(misfit))
+    if damage:
+        yield Malformed(number, damage)
+
+
+_M = TypeVar("_M", bound=Message)
+
+
+def _decoded(kind: type[_M], fields: Iterable[tuple[int, memoryview]]) -> _M:
+    """Return the message in field 1; the parts of one that is there several times are merged, as the format says."""
+    return _parsed(kind, b"".join(value for field, value in fields if field == 1))
+
+
+def _parsed(kind: type[_M], data: bytes) -> _M:
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise MisfitError(_DAMAGED) from None
+
+
+def _span(span: Span, resource: Mapping[str, object], scope: str, number: int) -> SpanData:
+    return SpanData(
+        trace_id=_id(span.trace_id, 16, "a trace id of 16 bytes"),
+        span_id=_id(span.span_id, 8, "a span id of 8 bytes"),
+        parent_id=_id(span.parent_span_id, 8, "a parent span id of 8 bytes") if any(span.parent_span_id) else None,
+        name=span.name,
+        start=span.start_time_unix_nano,
+        end=span.end_time_unix_nano,
+        attributes=MappingProxyType(_attributes(span.attributes)),
+        resource=resource,
+        scope=scope,
+        status=_STATUS.get(span.status.code, "unset"),
+        status_message=span.status.message,
+        line=number,
+    )
+
+
+def _id(value: bytes, size: int, what: str) -> str:
+    if len(value) != size or not any(value):
+        raise MisfitError(f"expected {what}, not all zero")
+    return value.hex()
+
+
+def _attributes(pairs: Iterable[KeyValue]) -> dict[str, object]:
+    attributes: dict[str, object] = {}
+    for pair in pairs:
+        key, found = pair.key, _value(pair.value)
+        # Readers differ in which of two values wins, so a verifier would judge another span than people see.
+        if key in attributes and repr(attributes[key]) != repr(found):
+            raise MisfitError("expected one value for each attribute, got two that differ")
+        attributes[key] = found
+    return attributes
+
+
+def _value(value: AnyValue) -> object:
+    """Return the Python value; the library decodes some fifty nested arrays and no more, so that this ends."""
+    kind = value.WhichOneof("value")
+    if kind == "string_value":
+        return value.string_value
+    if kind in _SCALARS:
+        return cast("object", getattr(value, kind))
+    if kind == "array_value":
+        return [_value(item) for item in value.array_value.values]
+    return _attributes(value.kvlist_value.values) if kind == "kvlist_value" else None

@@ -1,0 +1,302 @@
+"""Finding spans in JSON of any shape: what somebody copied out of the interface or the database of a back end.
+
+No two back ends show a span alike. What they share is that our attributes are somewhere in it: as members with
+dotted names, as objects in each other, or as a list of pairs of key and value; their values plain, wrapped with
+their type, or as JSON in text. So this looks for the attributes and, around them, for the ids of the span.
+Nothing here is believed: the verifier opens the signed record and holds it against what was found.
+"""
+
+import re
+from base64 import b64decode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias, TypeVar, cast, final
+
+from agent_identity.evidence.mirror import MIRRORED
+from agent_identity.evidence.otlp import MAX_NESTING, Malformed, MisfitError, any_value, parse_once
+
+__all__ = ["MAX_PASTED", "Likeness", "PastedSpan", "likeness", "read_pasted"]
+
+MAX_PASTED: Final = 16 * 1024 * 1024
+"""Bytes that a pasted text may have."""
+
+Likeness: TypeAlias = Literal["same", "tail", "other", "unknown"]
+"""Whether a shown id is the signed one; ``tail``: its lower 64 bits, ``unknown``: it cannot be read as an id."""
+
+_Members: TypeAlias = dict[str, object]
+_Key = TypeVar("_Key", str, int)
+_Ids: TypeAlias = tuple[tuple[object, ...], tuple[object, ...]]
+"""What an object shows as ids of a trace and of a span."""
+
+_Parents: TypeAlias = tuple[_Ids, ...]
+_NAME: Final = "agent_identity"
+_OURS: Final = "agent_identity."
+_PAYLOAD: Final = "agent_identity.attestation.payload"
+_KNOWN: Final = frozenset(name for name in MIRRORED if name.startswith(_OURS)) | {
+    f"agent_identity.attestation.{part}" for part in ("payload", "payload_type", "signature", "keyid", "digest")
+}
+_PREFIX: Final = re.compile(r"((?:.*?\.)?)agent_identity(?:\.|\Z)", re.DOTALL)
+_CONVENTIONAL: Final = re.compile(r"((?:.*?\.)?)(?:gen_ai|user|error)(?:\.|\Z)", re.DOTALL)
+_INDEXED: Final = re.compile(r"(agent_identity\..*)\.([0-9]{1,4})", re.DOTALL)
+_TYPED: Final = ({"type", "value"}, {"value"})
+_CONTEXTS: Final = frozenset({"context", "spancontext", "trace", "span"})
+_TRACE: Final = frozenset({"traceid", "contexttraceid", "spancontexttraceid"})
+_SPAN: Final = frozenset({"spanid", "contextspanid", "spancontextspanid"})
+_MARKS: Final = str.maketrans("", "", "._- ")
+_LONGEST: Final = 64  # Characters of a name that may be one of an id.
+_MAX_IDS: Final = 16
+_SHORTEST: Final = 11  # Characters of the shortest spelling of 64 bits, base64 without padding.
+_HEX: Final = re.compile(r"[0-9a-f]{1,32}")
+_DECIMAL: Final = re.compile(r"-?[0-9]{1,39}")
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{11}=?|[A-Za-z0-9+/_-]{22}(?:==)?")
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastedSpan:
+    """What was found of one span.
+
+    Attributes:
+        attributes: Those of ours, and the conventional ones that copy the record.
+        trace_ids: What is shown as the id of its trace, as it is written there.
+        span_ids: What is shown as its own id.
+        line: The 1-based line where its document starts.
+    """
+
+    attributes: Mapping[str, object]
+    trace_ids: tuple[object, ...]
+    span_ids: tuple[object, ...]
+    line: int
+
+
+def read_pasted(data: bytes) -> Iterator[PastedSpan | Malformed]:
+    """Yield each span with attributes of ours in a JSON text, and an item for each part that is malformed.
+
+    Args:
+        data: One JSON document, or one on each line; at most :data:`MAX_PASTED` bytes.
+    """
+    if len(data) > MAX_PASTED:
+        yield Malformed(1, f"expected a text of at most {MAX_PASTED} bytes; copy one span, or verify an export")
+        return
+    for line, document in enumerate(_documents(data), 1):
+        try:
+            if document.strip():
+                yield from _find(parse_once(document), (), line, 0)
+        except ValueError:
+            yield Malformed(line, "expected JSON as a back end shows it, or a document on each line; got other text")
+        except MisfitError as misfit:
+            yield Malformed(line, str(misfit))
+
+
+def _documents(data: bytes) -> Sequence[bytes]:
+    try:
+        parse_once(data)
+    except ValueError:
+        return data.splitlines()
+    except MisfitError:
+        pass
+    return (data,)
+
+
+def _find(value: object, parents: _Parents, line: int, depth: int) -> Iterator[PastedSpan]:
+    """Yield the spans in a value; the ids in the objects that it lies in come nearest first."""
+    if depth > MAX_NESTING:
+        raise MisfitError(f"expected at most {MAX_NESTING} nested arrays, objects and texts around a span")
+    if isinstance(value, dict):
+        members = cast("_Members", value)
+        attributes, rest = _grouped(members)
+        # The object around usually has the ids; in a flat row they are beside the attributes.
+        ids = _ids(members)
+        around = (*parents[:1], ids, *parents[1:])
+        parents = (ids, *parents)
+    elif isinstance(value, list):
+        items = cast("list[object]", value)
+        pairs = _attributes((_pairs(items) or {}).items())
+        attributes, rest = ([pairs], ()) if pairs else ((), items)
+        around = parents
+    else:
+        attributes, rest, around = (), _from_text(value), parents
+    for found in attributes:
+        yield _made(found, around, line)
+    for item in rest:
+        yield from _find(item, parents, line, depth + 1)
+
+
+def _grouped(members: _Members) -> tuple[Sequence[_Members], Sequence[object]]:
+    """Return the attributes among the members of an object, for each prefix of their names, and the other values."""
+    groups: dict[str, list[tuple[str, object]]] = {}
+    rest: list[object] = []
+    for name, value in members.items():
+        if found := _PREFIX.match(name) or _CONVENTIONAL.match(name):
+            groups.setdefault(found[1], []).append((name[len(found[1]) :], value))
+        else:
+            rest.append(value)
+    attributes: list[_Members] = []
+    for group in groups.values():
+        if ours := _attributes(group):
+            attributes.append(ours)
+        else:
+            rest.extend(value for _, value in group)
+    return attributes, rest
+
+
+def _from_text(text: object) -> Sequence[object]:
+    """Return the JSON value that a text is, if it may have attributes of ours."""
+    if not isinstance(text, str) or _NAME not in text or text[:1] not in ("{", "[", '"'):
+        return ()
+    try:
+        return (parse_once(text.encode()),)
+    except ValueError:
+        return ()
+
+
+def _pairs(items: Sequence[object]) -> _Members | None:
+    """Return what a list of pairs says, or ``None`` if it is another list."""
+    pairs: _Members = {}
+    for item in items:
+        if not isinstance(item, dict):
+            return None
+        members = {name.lower(): held for name, held in cast("_Members", item).items()}
+        key = members.get("key")
+        if not isinstance(key, str) or "value" not in members:
+            return None
+        _put(pairs, key, _plain(members["value"]))
+    return pairs
+
+
+def _put(attributes: dict[_Key, object], name: _Key, value: object) -> None:
+    # Readers differ in which of two values wins, so a verifier would judge another span than people see.
+    if name in attributes and repr(attributes[name]) != repr(value):
+        raise MisfitError("expected one value for each attribute, got two that differ")
+    attributes[name] = value
+
+
+def _plain(value: object) -> object:
+    """Return a value without what wraps it with its type."""
+    if not isinstance(value, dict):
+        return value
+    members = cast("_Members", value)
+    lower = {name.lower(): item for name, item in members.items()}
+    if set(lower) in _TYPED:
+        return lower["value"]
+    return any_value(members, 0) if any(name.endswith(("Value", "_value")) for name in members) else members
+
+
+def _attributes(pairs: Iterable[tuple[str, object]]) -> _Members:
+    """Return the attributes that concern us, by their dotted names; none if there is none that a span of ours has."""
+    flat: _Members = {}
+    for name, value in pairs:
+        _flatten(flat, name, value, 0)
+    attributes = {name: value for name, value in flat.items() if name.startswith(_OURS) or name in MIRRORED}
+    if not any(name in _KNOWN for name in attributes):
+        return {}
+    payload = attributes.get(_PAYLOAD)
+    if isinstance(payload, str) and payload.startswith('"'):
+        attributes = {name: _unquoted(value) for name, value in attributes.items()}
+    return _with_lists(attributes)
+
+
+def _flatten(flat: _Members, name: str, value: object, depth: int) -> None:
+    plain = _plain(value)
+    if not isinstance(plain, dict):
+        _put(flat, name, plain)
+    elif depth > MAX_NESTING:
+        raise MisfitError(f"expected at most {MAX_NESTING} nested objects of attributes")
+    else:
+        for key, item in cast("_Members", plain).items():
+            _flatten(flat, f"{name}.{key}", item, depth + 1)
+
+
+def _unquoted(value: object) -> object:
+    """Return what JSON in a text says, where a back end keeps each value so."""
+    try:
+        return parse_once(value.encode()) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _with_lists(attributes: _Members) -> _Members:
+    """Put arrays together again whose items were numbered by their names."""
+    whole: _Members = {}
+    items: dict[str, dict[int, object]] = {}
+    for name, value in attributes.items():
+        if found := _INDEXED.fullmatch(name):
+            _put(items.setdefault(found[1], {}), int(found[2]), value)
+        else:
+            whole[name] = value
+    for name, numbered in items.items():
+        _put(whole, name, [numbered[place] for place in sorted(numbered)])
+    return whole
+
+
+def _made(attributes: _Members, around: _Parents, line: int) -> PastedSpan:
+    return PastedSpan(
+        attributes=MappingProxyType(attributes),
+        trace_ids=next((trace for trace, _ in around if trace), ()),
+        span_ids=next((own for _, own in around if own), ()),
+        line=line,
+    )
+
+
+def _ids(members: _Members) -> _Ids:
+    trace = _shown(members, _TRACE)
+    return trace, _shown(members, _SPAN) or (_only_id(members) if trace else ())
+
+
+def _shown(members: _Members, names: frozenset[str]) -> tuple[object, ...]:
+    """Return what members of these names say, those of a span context included."""
+    found = [value for name, value in members.items() if _bare(name) in names]
+    for name, value in members.items():
+        if isinstance(value, dict) and (context := _bare(name)) in _CONTEXTS:
+            parts = cast("_Members", value).items()
+            found += [item for part, item in parts if _bare(part) in names or context + _bare(part) in names]
+    if len(found) > _MAX_IDS:
+        raise MisfitError(f"expected at most {_MAX_IDS} ids of one span, got more")
+    return tuple(item for item in found if item not in (None, ""))
+
+
+def _only_id(members: _Members) -> tuple[object, ...]:
+    """Return what an object with a trace id calls its own id, unless it is the number of a row."""
+    value = members.get("id")
+    return (value,) if isinstance(value, str) and len(value) >= _SHORTEST else ()
+
+
+def _bare(name: str) -> str:
+    return name.translate(_MARKS).lower() if len(name) <= _LONGEST else name
+
+
+def likeness(shown: object, signed: str) -> Likeness:
+    """Return whether an id is the signed one, in whichever of the usual spellings it is shown.
+
+    Hex with or without ``0x`` and leading zeros, a UUID, base64, or a decimal number.
+
+    Args:
+        shown: What a back end shows.
+        signed: The id in lower-case hex, 16 or 32 digits.
+    """
+    readings = _readings(shown)
+    if not readings:
+        return "unknown"
+    if int(signed, 16) in readings:
+        return "same"
+    return "tail" if len(signed) == 32 and int(signed[16:], 16) in readings else "other"
+
+
+def _readings(shown: object) -> set[int]:
+    """Return the numbers that an id may stand for."""
+    if type(shown) is int:
+        return {shown % 2**64 if shown < 0 else shown}
+    if not isinstance(shown, str) or len(shown) > 64:
+        return set()
+    readings: set[int] = set()
+    text = shown.strip()
+    digits = text.lower().removeprefix("0x").removeprefix("tr-").replace("-", "")
+    if _HEX.fullmatch(digits):
+        readings.add(int(digits, 16))
+    if _DECIMAL.fullmatch(text):
+        readings |= _readings(int(text))
+    if _BASE64.fullmatch(text):
+        plain = text.rstrip("=").replace("-", "+").replace("_", "/")
+        readings.add(int.from_bytes(b64decode(plain + "=" * (-len(plain) % 4))))
+    return readings

@@ -1,0 +1,101 @@
+"""Reading spans from whatever file of OTLP it is: told apart by content, never by name.
+
+JSON is read by :mod:`~agent_identity.evidence.otlp`, Protocol Buffers by
+:mod:`~agent_identity.evidence.otlp_protobuf`. Three binary forms are in use: one message, which may be
+continued by further ones; messages each after its length as a varint, as the specification asks of file
+exporters; and messages each after its length in four bytes, as the collector's ``file`` exporter writes them.
+https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/
+"""
+
+from collections.abc import Iterator
+from typing import Final, Literal, TypeAlias
+
+from agent_identity.errors import ConfigurationError
+from agent_identity.evidence.otlp import MAX_LINE, ByteLines, Malformed, Replay, SpanData, read_json
+
+__all__ = ["read_spans"]
+
+_Form: TypeAlias = Literal["json", "bare", "delimited", "prefixed"]
+_HEAD: Final = 32
+"""Bytes that tell the forms apart."""
+
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_TAGS: Final = (frozenset({0x0A}), frozenset({0x0A, 0x12, 0x1A}), frozenset({0x0A, 0x10, 0x12, 0x1A}))
+"""What an export request, its resource spans, and a resource or the spans of a scope in them may begin with."""
+
+_NESTS: Final = frozenset({0x0A, 0x12})
+_COUNT: Final = 0x10  # The one of them that has no length.
+
+
+def read_spans(source: ByteLines) -> Iterator[SpanData | Malformed]:
+    """Yield each span of a file of OTLP, and an item for each part that is malformed.
+
+    Memory holds one line or message at a time, of at most :data:`~agent_identity.evidence.otlp.MAX_LINE` bytes.
+
+    Args:
+        source: The file, open in binary mode.
+
+    Raises:
+        OSError: The file cannot be read.
+        ConfigurationError: It is in Protocol Buffers, or compressed, and what reads that is not installed.
+    """
+    head = b""
+    while len(head) < _HEAD and (data := source.readline(_HEAD - len(head))):
+        head += data
+    form = _form(head)
+    whole = Replay(head, source)
+    if form == "json":
+        yield from read_json(whole)
+        return
+    try:
+        from agent_identity.evidence.otlp_protobuf import read_protobuf  # noqa: PLC0415 - The library is an extra.
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            "expected the package opentelemetry-proto for traces in Protocol Buffers, got none; "
+            "pip install 'agent-identity-otel[otlp]', or write OTLP/JSON"
+        ) from None
+    yield from read_protobuf(whole, form)
+
+
+def _form(head: bytes) -> _Form:
+    """Return what a file is that begins so.
+
+    A line feed, a brace and other characters of text are lengths and tags as well, so that the nesting is
+    looked at: no JSON begins with fields of these numbers that lie within each other.
+    """
+    size = int.from_bytes(head[:4], "big")
+    if 2 <= size <= MAX_LINE and (head[4:8] == _ZSTD or head[4:5] == b"{" or _begins(head, 4, 4 + size)):
+        return "prefixed"
+    length, start = _varint(head, 0)
+    if 2 <= length <= MAX_LINE and _begins(head, start, start + length):
+        return "delimited"
+    return "bare" if _begins(head, 0, MAX_LINE) else "json"
+
+
+def _begins(head: bytes, place: int, end: int) -> bool:
+    """Return whether an export request that ends at ``end`` begins at ``place``, as far as three levels show it."""
+    for tags in _TAGS:
+        if place == end and tags is not _TAGS[0]:
+            return True
+        if place >= len(head) or head[place] not in tags:
+            return False
+        if head[place] == _COUNT:
+            return True
+        nests = head[place] in _NESTS
+        length, place = _varint(head, place + 1)
+        if place + length > end:
+            return False
+        if not nests:
+            return True
+        end = place + length
+    return True
+
+
+def _varint(head: bytes, place: int) -> tuple[int, int]:
+    """Return a number of at most 32 bits and where it ends; a longer or cut one is too large for any length."""
+    value = 0
+    for shift, byte in enumerate(head[place : place + 5]):
+        value |= (byte & 0x7F) << 7 * shift
+        if byte < 0x80:
+            return value, place + shift + 1
+    return 2**63, len(head)

@@ -16,6 +16,7 @@ from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import pasted
 from agent_identity.evidence.otlp import Malformed
 from agent_identity.evidence.pasted import PastedSpan, likeness, read_pasted
+from agent_identity.evidence.span_copy import span_ids
 
 VECTORS = Path(__file__).resolve().parents[2] / "vectors"
 TRUST = VECTORS / "evidence/trust.json"
@@ -413,14 +414,21 @@ def test_a_text_that_cannot_be_read_to_its_end() -> None:
     assert "unreadable" in codes(check(Broken(), TRUST, pasted=True))
 
 
-def test_a_record_of_no_span_belongs_to_none(tmp_path: Path) -> None:
-    """A record that was made without a span is on none, whatever ids are shown."""
+def test_a_record_of_no_span_belongs_to_the_one_that_is_made_of_it() -> None:
+    """A record that was made without a span has the ids that follow from it, and belongs to no other span."""
     from agent_identity.audit.findings import NOWHERE, Findings
     from agent_identity.audit.spans_check import SPAN_STEPS, SpansCheck
 
     (item,) = read_pasted(json.dumps(SPAN).encode())
     assert isinstance(item, PastedSpan)
-    assert SpansCheck(None, Findings("traces", SPAN_STEPS))._belongs({}, item, NOWHERE) is False
+    check = SpansCheck(None, Findings("traces", SPAN_STEPS))
+    record = {"id": "019ab697-e800-7000-8000-000000000009"}
+    assert check._belongs(record, item, NOWHERE) is False
+    trace, span = span_ids(record)
+    made = json.dumps({**SPAN, "traceId": trace, "spanId": span}).encode()
+    (item,) = read_pasted(made)
+    assert isinstance(item, PastedSpan)
+    assert check._belongs(record, item, NOWHERE) is True
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """May: what a grant permits, grants and their chains, and whether the task behind them still lives."""
 
-from agent_identity.authority.approvals import APPROVAL_TYPE, MAX_WAIT, Ruling, RulingStatus, trusted_ruling
+from agent_identity.authority.approvals import APPROVAL_TYPE, MAX_WAIT, Ruling, RulingStatus, folded, trusted_ruling
 from agent_identity.authority.chain import MAX_LIFETIME, SKEW, verify_chain
 from agent_identity.authority.constraints import (
     AllOf,
@@ -173,6 +173,7 @@ __all__ = [
     "derive",
     "dpop_proof",
     "exceeded",
+    "folded",
     "is_constraint",
     "issue",
     "par_hash",

@@ -6,8 +6,9 @@ decided. It is signed by the issuer's key like a grant, with a type of its own.
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, cast, final, get_args
 
 from agent_identity.authority.tokens import parse_compact, sign_compact
@@ -24,7 +25,7 @@ from agent_identity.identity import (
     principal_from_claim,
 )
 
-__all__ = ["APPROVAL_TYPE", "MAX_WAIT", "Ruling", "RulingStatus", "trusted_ruling"]
+__all__ = ["APPROVAL_TYPE", "MAX_WAIT", "Ruling", "RulingStatus", "folded", "trusted_ruling"]
 
 APPROVAL_TYPE: Final = "agent-approval+jwt"
 """The ``typ`` of a signed ruling."""
@@ -60,6 +61,7 @@ class Ruling:
         decided_at: Unix seconds.
         expires_at: Until when it can be used, in Unix seconds; at most 30 days later.
         reason: Why, for people; one line of 1 to 256 visible characters.
+        kid: The thumbprint of the key that signed it, if it was signed.
 
     Raises:
         TypeError: A field has the wrong type.
@@ -77,6 +79,7 @@ class Ruling:
     decided_at: int
     expires_at: int
     reason: str | None = None
+    kid: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if type(self.id) is not str or not _ID.fullmatch(self.id):
@@ -123,7 +126,7 @@ class Ruling:
         return sign_compact({"kid": signer.public_key.thumbprint, "typ": APPROVAL_TYPE}, claims, signer)
 
 
-def trusted_ruling(token: str, trust: TrustStore) -> Ruling:
+def trusted_ruling(token: str, trust: TrustStore, *, even_revoked: bool = False) -> Ruling:
     """Return a signed ruling after verifying it; whether it still counts is the caller's question.
 
     The key must be one of the issuer's own, be valid at the time of the ruling, and not be revoked.
@@ -131,6 +134,7 @@ def trusted_ruling(token: str, trust: TrustStore) -> Ruling:
     Args:
         token: What :meth:`Ruling.sign` returned.
         trust: Whom to trust.
+        even_revoked: Read rulings by revoked keys as well, for those who can show that they are older.
 
     Raises:
         TokenError: It is malformed (``bad_approval``, or a code of
@@ -149,15 +153,20 @@ def trusted_ruling(token: str, trust: TrustStore) -> Ruling:
     if type(issuer) is not str or (trust.issuer is not None and issuer != trust.issuer):
         raise TokenError("expected a ruling of the trusted issuer, got another issuer's", code="wrong_issuer")
     trust.check_issuer(trusted.key.thumbprint, issuer)
-    ruling = _ruling(claims)
-    if trusted.revoked_since is not None:
+    ruling = _ruling(claims, trusted.key.thumbprint)
+    if trusted.revoked_since is not None and not even_revoked:
         raise TokenError("expected a ruling signed by a key that is not revoked, got a revoked one", code="key_revoked")
     if not trusted.in_time(ruling.decided_at):
         raise TokenError("expected a ruling from the time in which its key is valid", code="key_not_valid_then")
     return ruling
 
 
-def _ruling(claims: Mapping[str, JSON]) -> Ruling:
+def folded(name: str) -> str:
+    """Return the name of a party without regard to case and compatibility forms, to tell whether two are the same."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+
+
+def _ruling(claims: Mapping[str, JSON], kid: str) -> Ruling:
     try:
         return Ruling(
             id=cast("str", claims["jti"]),
@@ -171,6 +180,7 @@ def _ruling(claims: Mapping[str, JSON]) -> Ruling:
             decided_at=cast("int", claims["iat"]),
             expires_at=cast("int", claims["exp"]),
             reason=cast("str | None", claims.get("reason")),
+            kid=kid,
         )
     except (TypeError, ValueError) as error:
         raise _bad(str(error)) from None

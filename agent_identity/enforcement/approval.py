@@ -1,13 +1,12 @@
 """Asking a person before a call runs: the desk that is asked, the request, and the answer."""
 
 import dataclasses
-import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, TypeAlias, cast, final
 
-from agent_identity.authority import MAX_WAIT, RulingStatus
+from agent_identity.authority import MAX_WAIT, RulingStatus, folded
 from agent_identity.canonical import JSON
 from agent_identity.enforcement.task import Task
 from agent_identity.errors import Denied, TokenError
@@ -236,8 +235,3 @@ def refuse_own(approver: Human, principal: Principal, agents: list[Agent], tool:
             "ask somebody else",
             code="approval_self",
         )
-
-
-def folded(name: str) -> str:
-    """Return a name without regard to case and compatibility forms."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())

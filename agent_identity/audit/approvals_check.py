@@ -1,6 +1,6 @@
 """Whether calls that ran because a person approved them were approved: by somebody else, for these arguments, once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, cast, final
 
 from agent_identity.audit.findings import Findings, Place
@@ -54,6 +54,7 @@ class ApprovalsCheck:
         self._pending: dict[str, list[_Said]] = {}
         self._approved: dict[str, list[_Approved]] = {}
         self._calls: dict[str, list[tuple[_Said, Place]]] = {}
+        self._suspended: set[str] = set()
 
     def take(self, record: Mapping[str, object], place: Place) -> None:
         """Keep what a record says about approvals.
@@ -70,6 +71,8 @@ class ApprovalsCheck:
             return
         ran = record["kind"] == "intent" or "intent" in record
         if ran and "chain" in record and "approval" in decision:
+            if record.get("outcome") == "suspended":
+                self._suspended.add(cast("str", record["intent"]))
             if record["kind"] == "intent":
                 self._calls.setdefault(decision["approval"], []).append((_said(record), place))
         elif ran or decision["enforced"] == "allow":
@@ -83,18 +86,22 @@ class ApprovalsCheck:
             proved: Returns whether the record at a place is proved to be what it says, its time included.
         """
         for identifier, calls in self._calls.items():
-            approved = self._approved.get(identifier, [])
             for said, place in calls:
-                if not approved:
-                    self._add("approval_missing", "expected the approval that the call names, got none", place)
-                elif all(said != given.said for given in approved):
-                    message = "expected an approval of this task, tool and these arguments, got that of another call"
-                    self._add("approval_mismatch", message, place)
-            if len(calls) > 1:
-                self._add("approval_reused", "expected each approval to be used once, got it again", calls[1][1])
+                self._match(said, self._approved.get(identifier, []), place)
+            # What left its body to be made again is one call, whenever it was made.
+            over = [place for _, place in calls if place.record not in self._suspended]
+            if len(over) > 1:
+                self._add("approval_reused", "expected each approval to be used once, got it again", over[1])
         for given in (given for approved in self._approved.values() for given in approved):
             self._judge(given, proved)
         self._findings.counts["approvals"] = sum(map(len, self._approved.values()))
+
+    def _match(self, said: _Said, approved: Sequence[_Approved], place: Place) -> None:
+        if not approved:
+            self._add("approval_missing", "expected the approval that the call names, got none", place)
+        elif all(said != given.said for given in approved):
+            message = "expected an approval of this task, tool and these arguments, got that of another call"
+            self._add("approval_mismatch", message, place)
 
     def _take_approval(self, record: Mapping[str, object], place: Place) -> None:
         approval = cast("dict[str, object]", record["approval"])

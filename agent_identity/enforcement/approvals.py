@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Final, cast, final
 
 from agent_identity import canonical
-from agent_identity.authority import SKEW, Ruling, StateStore, trusted_ruling
+from agent_identity.authority import MAX_WAIT, SKEW, Ruling, StateStore, trusted_ruling
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.ambience import Ambience, attached
 from agent_identity.enforcement.approval import Answer, Approval, ApprovalRequest, refuse_own
 from agent_identity.enforcement.approval_box import ApprovalBox
 from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.failures import trouble
+from agent_identity.enforcement.suspensions import leave, mark_of, taken_over
 from agent_identity.enforcement.task import Task
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, StateError, TokenError
 from agent_identity.evidence import DigestKeys, Ledger
@@ -210,6 +211,12 @@ class Approvals:
             raise
         self._record(call, task, "approved", ruling, held.token)
         self._forget(held.name)
+
+    def leave(self, call: Call) -> None:
+        """Leave the approval of a call that left its body to be made again: it is the same call then."""
+        if call.approval is not None:
+            now = self._now()
+            leave(self._state, mark_of(call.approval), now=now, expires_at=now + MAX_WAIT)
 
     def close(self) -> None:
         """Remove the requests of this enforcer: they end with its tasks."""
@@ -419,8 +426,11 @@ class Approvals:
             raise _expired(call)
 
     def _check_first(self, call: Call, ruling: Ruling) -> None:
+        now, last = self._now(), ruling.expires_at
         try:
-            first = self._state.insert(f"approval:{ruling.id}", now=self._now(), expires_at=ruling.expires_at)
+            first = self._state.insert(f"approval:{ruling.id}", now=now, expires_at=last) or taken_over(
+                self._state, mark_of(ruling.id), now=now, expires_at=last
+            )
         except StateError as error:
             _LOG.error("whether an approval was used could not be asked, the call is refused: %s", trouble(error))
             raise Denied(

@@ -17,7 +17,7 @@ from opentelemetry import trace
 from agent_identity.enforcement.ambience import Process
 from agent_identity.enforcement.approval import Approval
 from agent_identity.enforcement.approvals import Held
-from agent_identity.enforcement.arguments import BadArgumentsError, capture
+from agent_identity.enforcement.arguments import Arguments, BadArgumentsError, capture
 from agent_identity.enforcement.call import NOTHING, Call
 from agent_identity.enforcement.decisions import is_fact
 from agent_identity.enforcement.description import Description
@@ -195,7 +195,7 @@ class Guard:
             message = f"{self.tool.name}: expected the decision that was approved, got another one since; call again"
             raise Denied(message, code="approval_stale", decision=again)
         if task.limits:
-            call.reserved = reserve(point.state, task, self.tool.name, snapshot.values, point.clock.wall_ns())
+            self._reserve(call, task, snapshot)
         point.approvals.take_up(call, desk, held)
         call.desk, call.enforced, call.body = None, "allow", None
         self._intend(call)
@@ -284,9 +284,7 @@ class Guard:
             if self._point.inspectors or self._point.policy is not None:
                 self._point.check(task)  # They take time, and may end the task themselves.
             if task.limits and call.route is None and call.desk is None:
-                call.reserved = reserve(
-                    self._point.state, task, self.tool.name, arguments.values, self._point.clock.wall_ns()
-                )
+                self._reserve(call, task, arguments)
         except Denied as denied:
             self._deny(call, denied)
         except BadArgumentsError as error:
@@ -294,6 +292,10 @@ class Guard:
             self._deny(call, Denied(f"{self.tool.name}: {error}", code="bad_arguments"))
         except Exception as error:  # noqa: BLE001 - Authority fails closed: a defect of ours refuses the call.
             self._deny_failed(call, error)
+
+    def _reserve(self, call: Call, task: Task, arguments: Arguments) -> None:
+        point, call_id = self._point, None if self._outcome_of is None else call.call_id
+        call.reserved = reserve(point.state, task, self.tool.name, arguments, point.clock.wall_ns(), call_id=call_id)
 
     def _live_task(self, call: Call) -> Task:
         task = call.task
@@ -439,9 +441,17 @@ class Guard:
             return
         outcome = self._outcome_of(error) if self._outcome_of is not None else None
         if outcome is not None:
+            if outcome == "suspended":
+                self._leave(call)
             self._finish(call, outcome, None)
             return
         self._finish(call, "cancelled" if isinstance(error, _CANCELLED) else "error", kind_of(error))
+
+    def _leave(self, call: Call) -> None:
+        """Leave what the call has to itself: it is the same call when it is made again."""
+        if call.reserved is not None:
+            call.reserved.suspend()
+        self._point.approvals.leave(call)
 
     def _finish(self, call: Call, outcome: str, error: str | None) -> None:
         """Record an outcome; the act happened, so a failure to record it must not hide its result."""

@@ -7,13 +7,18 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Final, cast
 
-from langgraph.errors import GraphInterrupt
-from langgraph.types import Command, Interrupt, interrupt
-
 from agent_identity.enforcement import Enforcer
 from agent_identity.enforcement.approval import Approval, ApprovalRequest
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import Human
+
+try:
+    from langgraph.errors import GraphInterrupt
+    from langgraph.types import Command, Interrupt, interrupt
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "langgraph":
+        raise
+    raise ImportError("expected langgraph, which is not installed; pip install langgraph") from error
 
 __all__ = ["answer", "approval_by_interrupt", "requests_of"]
 

@@ -148,6 +148,7 @@ def _ending(action: Action) -> str:
         action.reason if action.outcome == _REFUSED or action.effect != "allow" else "",
         f"argument {action.argument}" if action.argument else "",
         f"to {action.route}" if action.route else "",
+        f"approved by {action.approver}" if action.approver else "",
         f"rule {action.rule}" if action.rule else "",
         action.why or "",
         "monitor mode, nothing enforced" if action.monitored else "",

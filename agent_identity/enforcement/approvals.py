@@ -16,6 +16,7 @@ from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.ambience import Ambience, attached
 from agent_identity.enforcement.approval import Answer, Approval, ApprovalRequest, refuse_own
 from agent_identity.enforcement.approval_box import ApprovalBox
+from agent_identity.enforcement.approval_refusals import expired, failed, mismatch, pending
 from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.failures import trouble
 from agent_identity.enforcement.suspensions import leave, mark_of, taken_over
@@ -163,7 +164,7 @@ class Approvals:
             with self._asking_outside(asking):
                 answer = desk.ask(asking.request)
         except AgentIdentityError as error:
-            raise _failed(call, error) from None
+            raise failed(call.tool, error) from None
         if inspect.isawaitable(answer):
             if inspect.iscoroutine(answer):
                 answer.close()
@@ -187,7 +188,7 @@ class Approvals:
                 if inspect.isawaitable(answer):
                     answer = await answer
         except AgentIdentityError as error:
-            raise _failed(call, error) from None
+            raise failed(call.tool, error) from None
         return self._heard(asking, answer)
 
     def take_up(self, call: Call, desk: Approval, held: Held) -> None:
@@ -225,6 +226,10 @@ class Approvals:
                 self._forget(name)
             except OSError as error:
                 _LOG.error("a request for an approval could not be removed: %s", trouble(error))
+
+    def after_fork_in_child(self) -> None:
+        """Leave the requests to the parent, whose tasks they are of."""
+        self._asked, self._filed = {}, set()
 
     def _decide(self, request: object, say: Callable[[ApprovalRequest], Answer]) -> str:
         if self._ambience.current() is not None:
@@ -313,19 +318,22 @@ class Approvals:
                 requested_at=now,
                 expires_at=last if desk.suspends else min(last, task.expires_at),
             )
-            self._announce(call, task, desk, known, name)
+            known = self._announce(call, task, desk, known, name)
         call.approval = known.id
         return _Asking(call, task, desk, known, name)
 
-    def _announce(self, call: Call, task: Task, desk: Approval, request: ApprovalRequest, name: str) -> None:
+    def _announce(self, call: Call, task: Task, desk: Approval, request: ApprovalRequest, name: str) -> ApprovalRequest:
+        """File and record a request; return the one that counts, if an equal one came first."""
         if desk.suspends:
-            return  # Announced when it is suspended: a rerun that brings the answer is no new request.
+            return request  # Announced when it is suspended: a rerun that brings the answer is no new request.
         if desk.ask is None:
+            kept = self._directory().put(name, request)
+            if kept is not request:
+                return kept
             self._filed.add(name)
-            if self._directory().put(name, request) is not request:
-                return
         call.approval = request.id
         self._record(call, task, "pending", request, None)
+        return request
 
     @contextlib.contextmanager
     def _asking_outside(self, asking: _Asking) -> Generator[None]:
@@ -345,11 +353,14 @@ class Approvals:
         """Return the ruling of an answer to this very request."""
         if type(answer) is Answer:
             if answer.request != asking.request.id:
-                raise _mismatch(asking.call)
+                raise mismatch(asking.call.tool)
+            if self._now() >= asking.request.expires_at:
+                self._record(asking.call, asking.task, "expired", asking.request, None)
+                raise expired(asking.call.tool)
             try:
                 return Held(*self._rule(asking.request, answer), asking.name)
             except AgentIdentityError as error:  # The signer.
-                raise _failed(asking.call, error) from None
+                raise failed(asking.call.tool, error) from None
         if type(answer) is str:
             return Held(self._trusted(asking.call, answer), answer, asking.name)
         raise Denied(
@@ -375,7 +386,7 @@ class Approvals:
                 return held
             polls -= 1
             if polls < 0:
-                raise _pending(asking)
+                raise pending(asking.call.tool, asking.request.id)
             pause.wait(_POLL_SECONDS)
 
     async def _wait_async(self, asking: _Asking) -> Held:
@@ -386,7 +397,7 @@ class Approvals:
                 return held
             polls -= 1
             if polls < 0:
-                raise _pending(asking)
+                raise pending(asking.call.tool, asking.request.id)
             await asyncio.sleep(_POLL_SECONDS)
 
     @staticmethod
@@ -406,7 +417,7 @@ class Approvals:
             return None
         self._forget(asking.name)
         self._record(asking.call, asking.task, "expired", asking.request, None)
-        raise _expired(asking.call)
+        raise expired(asking.call.tool)
 
     def _check(self, call: Call, task: Task, desk: Approval, ruling: Ruling) -> None:
         """Check that a ruling approves this very call, and that who made it may."""
@@ -417,13 +428,13 @@ class Approvals:
         same_task = ruling.task == task.id or bool(desk.suspends)
         asked = (_party(ruling.principal), ruling.agent.id, ruling.agent.owner, ruling.tool, ruling.args)
         if not same_task or asked != (_party(task.principal), task.agent.id, task.agent.owner, call.tool, args):
-            raise _mismatch(call)
+            raise mismatch(call.tool)
         if ruling.status != "approved":
             why = f": {ruling.reason}" if ruling.reason else ""
             raise Denied(f"{call.tool}: rejected by {ruling.approver.id}{why}", code="approval_rejected")
         desk.check(ruling.approver, task, call.tool)
         if not ruling.decided_at - SKEW <= self._now() < ruling.expires_at:
-            raise _expired(call)
+            raise expired(call.tool)
 
     def _check_first(self, call: Call, ruling: Ruling) -> None:
         now, last = self._now(), ruling.expires_at
@@ -495,28 +506,3 @@ def _has_loop() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def _pending(asking: _Asking) -> Denied:
-    return Denied(
-        f"{asking.call.tool}: waits for an approval, request {asking.request.id}; make the same call again when it "
-        "is decided",
-        code="approval_pending",
-    )
-
-
-def _expired(call: Call) -> Denied:
-    return Denied(f"{call.tool}: expected an approval in time, got none; ask again", code="approval_expired")
-
-
-def _mismatch(call: Call) -> Denied:
-    return Denied(
-        f"{call.tool}: expected the approval of this call, got one for another call; every call with other "
-        "arguments needs its own",
-        code="approval_mismatch",
-    )
-
-
-def _failed(call: Call, error: AgentIdentityError) -> Denied:
-    _LOG.error("asking for an approval of %s failed, the call is refused: %s", call.tool, trouble(error))
-    return Denied(f"{call.tool}: asking for an approval failed; see the log", code="approval_failed")

@@ -635,6 +635,7 @@ class Enforcer:
         self._arrivals = dataclasses.replace(self._arrivals, tasks=self._tasks)
         self._point.ambience.renew()
         self._point.revocations.after_fork_in_child()
+        self._point.approvals.after_fork_in_child()
 
     def _refuse_closed(self) -> None:
         if self._closed:

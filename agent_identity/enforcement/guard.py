@@ -24,7 +24,7 @@ from agent_identity.enforcement.description import Description
 from agent_identity.enforcement.failures import kind_of, trouble
 from agent_identity.enforcement.limits import reserve
 from agent_identity.enforcement.point import Point
-from agent_identity.enforcement.questions import Questions, refusal_of
+from agent_identity.enforcement.questions import Questions, ground_of, refusal_of
 from agent_identity.enforcement.task import Task
 from agent_identity.errors import (
     AgentIdentityError,
@@ -191,7 +191,7 @@ class Guard:
             raise NoTask(f"{self.tool.name}: expected an open task, got none")
         point.check(task)
         again = self._ask.decide(self._ask.request(snapshot.view, task, call.findings, "call"), self._told.known[0])
-        if again != call.decision:
+        if ground_of(again) != ground_of(call.decision):
             message = f"{self.tool.name}: expected the decision that was approved, got another one since; call again"
             raise Denied(message, code="approval_stale", decision=again)
         if task.limits:

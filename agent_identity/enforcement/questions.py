@@ -11,7 +11,7 @@ from agent_identity.enforcement.task import Task
 from agent_identity.errors import Denied
 from agent_identity.policy import Content, Decision, Effect, Finding, Request, Tool
 
-__all__ = ["Questions", "refusal_of"]
+__all__ = ["Questions", "ground_of", "refusal_of"]
 
 
 @final
@@ -83,6 +83,18 @@ class Questions:
         if not all(type(finding) is Finding for finding in findings):
             raise TypeError("expected an inspector to return findings, got something else")
         return findings
+
+
+def ground_of(decision: Decision) -> tuple[object, ...]:
+    """Return what a decision stands on: the same ground is the same decision, whatever it says to people."""
+    return (
+        decision.effect,
+        decision.route,
+        decision.rule,
+        decision.policy,
+        decision.version,
+        decision.digest,
+    )
 
 
 def refusal_of(decision: Decision, denied: Denied) -> Decision:

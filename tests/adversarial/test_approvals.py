@@ -354,6 +354,27 @@ def test_ac_64_an_expired_approval_is_refused(open_world: Callable[..., object])
     assert not list((world.directory / "approvals").iterdir())
 
 
+def test_ac_64_an_answer_that_comes_too_late_is_none(open_world: Callable[..., object]) -> None:
+    """Whoever thinks for longer than the request waits has to be asked again."""
+    world = _world(open_world, lambda request: (world.clock.advance(60), _yes(request))[1], ttl=timedelta(seconds=60))
+    body = world.tool()
+    with world.task(Scope("tool"), ttl=timedelta(minutes=10)):
+        _refused(world, "approval_expired", lambda: body(1))
+    assert [record["approval"]["status"] for record in world.records("approval")] == ["pending", "expired"]
+
+
+def test_ac_64_a_forked_child_takes_no_request_with_it(open_world: Callable[..., object]) -> None:
+    """It ends with nothing of its parent's: the request waits on, and is approved."""
+    world = _world(open_world)
+    body = world.tool()
+    with world.task(Scope("tool")):
+        _refused(world, "approval_pending", lambda: body(1))
+        world.enforcer._point.approvals.after_fork_in_child()
+        world.enforcer._point.approvals.close()
+        _approve_all(world)
+        assert body(1) == 1
+
+
 def test_ac_64_an_approval_after_the_end_of_the_task_lets_nothing_run(open_world: Callable[..., object]) -> None:
     """The task ended while the person thought, or before they began: nothing runs, whatever they say."""
     world = _world(open_world, lambda request: (task.end(), request.approve(by=BOB))[1])

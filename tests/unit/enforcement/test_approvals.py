@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_identity import canonical
 from agent_identity.approvals import Answer, Approval, ApprovalRequest, ask_in_the_terminal
 from agent_identity.authority import MemoryState, Scope
 from agent_identity.enforcement import Enforcer, terminal_desk
@@ -377,3 +378,41 @@ def test_outside_any_task_nobody_is_asked(opened: Callable[..., Any]) -> None:
     with pytest.raises(NoTask):
         world.enforcer.tool(name="tool")(lambda: None)()
     assert not asked
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats(-2, 2) | st.text("ab\u00e9", max_size=2),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text("ab", min_size=1, max_size=1), inner),
+    max_leaves=4,
+)
+
+
+def test_an_approval_fits_its_arguments_and_no_others(opened: Callable[..., Any]) -> None:
+    """Of any two calls, the approval of the first lets the second run exactly if they have one canonical form."""
+    kept: list[ApprovalRequest] = []
+    approved: list[str] = []
+
+    def ask(request: ApprovalRequest) -> "Answer | str":
+        if approved:
+            return approved.pop()
+        kept.append(request)
+        return request.reject(by=BOB)
+
+    world = opened(policy=POLICY, routes={"desk": Approval(ask=ask)})
+    body = world.enforcer.tool(name="tool")(lambda x: True)
+
+    @given(JSON, JSON)
+    def holds(first: object, second: object) -> None:
+        with pytest.raises(Denied):
+            body(first)
+        with world.enforcer.no_task():
+            approved.append(world.enforcer.approvals.approve(kept[-1], by=BOB))
+        if canonical.encode({"x": first}) == canonical.encode({"x": second}):  # type: ignore[dict-item]
+            assert body(second)
+            return
+        with pytest.raises(Denied) as caught:
+            body(second)
+        assert caught.value.code == "approval_mismatch"
+
+    with world.task(Scope("tool"), ttl=timedelta(hours=1)):
+        holds()

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final, NamedTuple, TypeAlias, cast, final
 
+from agent_identity.audit.approvals_check import ApprovalsCheck, is_approved
 from agent_identity.audit.chain_check import Delegations, Use
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.patterns import Pattern, Patterns, Slots
@@ -51,6 +52,7 @@ class Calls:
     Args:
         findings: Takes what is found.
         delegations: The grants of the source.
+        approvals: The approvals of the source; ``None`` for spans, which do not have them.
 
     Attributes:
         reader: Reads records, and knows the shapes of earlier ones, whatever their stream.
@@ -58,8 +60,9 @@ class Calls:
         recovered: What is said about recovered streams, by their ids.
     """
 
-    def __init__(self, findings: Findings, delegations: Delegations) -> None:
+    def __init__(self, findings: Findings, delegations: Delegations, approvals: ApprovalsCheck | None = None) -> None:
         self._findings = findings
+        self._approvals = approvals
         self._delegations = delegations
         self._patterns = Patterns()
         self.reader = RecordReader()
@@ -131,7 +134,12 @@ class Calls:
         kind = record["kind"]
         if "action" in record and "decision" in record:
             self._take_call(record, use, place)
-            self._patterns.learn(record, data)
+            if is_approved(cast("dict[str, str]", record["decision"])):
+                self._take_approval(record, place)
+            else:
+                self._patterns.learn(record, data)
+        elif kind == "approval":
+            self._take_approval(record, place)
         elif kind == "grant" and use is not None:
             token = cast("dict[str, str]", record["grant"])["token"]
             self._delegations.add_grant(token, use.chain[-1]["grant"], place)
@@ -144,6 +152,10 @@ class Calls:
             # A later one says less: of what an earlier start sealed or rejected, it may find nothing any more.
             if found["stream"] not in self.recovered or found["rejected_bytes"] != "0":
                 self.recovered[found["stream"]] = found
+
+    def _take_approval(self, record: Mapping[str, object], place: Place) -> None:
+        if self._approvals is not None:
+            self._approvals.take(record, place)
 
     def end_of_stream(self) -> None:
         """Keep what the stream leaves open: an outcome may stand in the stream of a forked child."""
@@ -173,7 +185,8 @@ class Calls:
         if "outcome" in record:
             intent = cast("str | None", record.get("intent"))
             outcome, monitored = cast("str", record["outcome"]), decision["mode"] == "monitor"
-            self._conclude(call, outcome, None if intent is None else intent.encode(), monitored=monitored)
+            asked = "approval" in decision  # Such a call can be suspended before it has an intent.
+            self._conclude(call, outcome, intent.encode() if intent else None, monitored=monitored, asked=asked)
         else:
             self._intend(call)
         if use is None:
@@ -191,13 +204,15 @@ class Calls:
         if call.use is not None:
             call.use.intents += 1
 
-    def _conclude(self, call: Call, outcome: str, intent: bytes | None, *, monitored: bool) -> None:
+    def _conclude(
+        self, call: Call, outcome: str, intent: bytes | None, *, monitored: bool, asked: bool = False
+    ) -> None:
         if call.seq <= self.committed:  # Anyone may have written the others, which count as unsealed only.
             self._outcomes[outcome] += 1
         if call.use is not None:
             call.use.outcomes += 1
         if intent is None:
-            if outcome not in {"denied", "routed"}:
+            if outcome not in {"denied", "routed"} and not (outcome == "suspended" and asked):
                 # In monitor mode a call runs even if its intent could not be written; then something is missing.
                 code = "unrecorded_intent" if monitored else "outcome_without_intent"
                 message = "expected an intent before the outcome of a call that ran, got none"

@@ -79,6 +79,14 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "allowed_without_task": "contradicted",
         "unknown_issuer": "cannot_tell",
         "chain_not_checked": "notice",
+        # Approvals.
+        "approval_missing": "contradicted",
+        "approval_mismatch": "contradicted",
+        "approval_self": "contradicted",
+        "approval_late": "contradicted",
+        "approval_reused": "contradicted",
+        "approval_forged": "contradicted",
+        "approval_request_missing": "incomplete",
         # Completeness of a ledger.
         "stream_missing": "incomplete",
         "stream_unknown": "incomplete",

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias, cast, final
 
+from agent_identity.audit.approvals_check import ApprovalsCheck
 from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.findings import Findings, Place, counted
@@ -46,7 +47,8 @@ class LedgerCheck:
     5. Each outcome of a call that ran has its intent, for the same task, tool and arguments. Intents
        without outcome count as ``unknown``. Tasks did at least what their end states.
     6. Each chain of grants verifies under the trusted issuer keys; the records name the principal and the
-       agents of the grants; what was allowed was a tool of the grant and in its lifetime.
+       agents of the grants; what was allowed was a tool of the grant and in its lifetime. What a person had to
+       approve was approved by somebody else than who asked, for the same task, tool and arguments, in time, once.
     7. Streams that the log knows are there, those that are there are in the log, and each is sealed to
        its end.
     8. Arguments are digests here and were compared with the grant before the call: not checked.
@@ -63,7 +65,8 @@ class LedgerCheck:
         self._findings = findings
         self._endless = 0
         self._delegations = Delegations(findings, _GRANTS, trust)
-        self._calls = Calls(findings, self._delegations)
+        self._approvals = ApprovalsCheck(findings, trust)
+        self._calls = Calls(findings, self._delegations, self._approvals)
 
     def run(
         self,
@@ -158,6 +161,7 @@ class LedgerCheck:
         self._calls.finish()
         self._conclude_doubts(log)
         self._delegations.settle(absent="a stream is missing" if missing else None, proved=_proof(log))
+        self._approvals.settle(_proof(log))
         findings.skip(_ARGUMENTS, "the ledger holds keyed digests of them")
         self._check_key_times(log.signers, max((stream.latest_ns for stream in streams.values()), default=0))
 

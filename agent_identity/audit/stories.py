@@ -53,6 +53,7 @@ class Action:
         error: The class of an error, or the code of a refusal.
         monitored: In monitor mode, where what was decided is recorded and not enforced.
         withheld: The call ran, and its result was kept from the caller.
+        approver: The person who approved it, if one had to.
     """
 
     record: str
@@ -69,6 +70,7 @@ class Action:
     error: str | None
     monitored: bool = False
     withheld: bool = False
+    approver: str | None = None
 
 
 @final
@@ -215,6 +217,7 @@ class _Draft:
         self.refused = 0
         self.withheld = 0
         self.delegations: dict[Delegation, None] = {}
+        self.approvers: dict[str, str] = {}
 
     def take(self, record: Mapping[str, object]) -> None:
         self.started_ns = min(self.started_ns, _start(record))
@@ -223,18 +226,25 @@ class _Draft:
             agent = cast("Mapping[str, str]", record["agent"])
             self.agent, self.owner = agent["id"], agent["owner"]
         kind = record["kind"]
-        if kind == "task_start":
+        if kind == "approval":
+            self._note_approver(cast("Mapping[str, object]", record["approval"]))
+        elif kind == "task_start":
             self._begin(agents, cast("Mapping[str, str]", record["task"]).get("purpose"))
         elif kind == "intent" and len(self.open) < MAX_ACTIONS:
-            self.open[cast("str", record["id"])] = _action(record, agents)
+            self.open[cast("str", record["id"])] = _action(record, agents, self.approvers)
         elif kind == "outcome":
             self.open.pop(cast("str", record.get("intent", "")), None)
-            action = _action(record, agents)
+            action = _action(record, agents, self.approvers)
             self.withheld += action.withheld
             self.refused += action.outcome == "denied" and not action.withheld
             self._add(action)
         elif kind == "task_end" and len(agents) == (self.depth or 1):
             self.ended_ns = int(cast("Mapping[str, str]", record["time"]).get("end", self.started_ns))
+
+    def _note_approver(self, approval: Mapping[str, object]) -> None:
+        if approval["status"] == "approved" and "approver" in approval and len(self.approvers) < MAX_ACTIONS:
+            approver = cast("Mapping[str, str]", approval["approver"])
+            self.approvers[cast("str", approval["id"])] = approver["id"]
 
     def _begin(self, agents: tuple[str, ...], purpose: str | None) -> None:
         if self.depth is None or len(agents) < self.depth:
@@ -335,7 +345,7 @@ def _agents(record: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(link["id"] for link in cast("Sequence[Mapping[str, str]]", record.get("chain", ())))
 
 
-def _action(record: Mapping[str, object], agents: tuple[str, ...]) -> Action:
+def _action(record: Mapping[str, object], agents: tuple[str, ...], approvers: Mapping[str, str]) -> Action:
     action = cast("Mapping[str, str]", record["action"])
     decision = cast("Mapping[str, str]", record["decision"])
     return Action(
@@ -353,6 +363,7 @@ def _action(record: Mapping[str, object], agents: tuple[str, ...]) -> Action:
         error=cast("str | None", record.get("error")),
         monitored=decision["mode"] == "monitor",
         withheld=record.get("outcome") == "denied" and record.get("error") == _WITHHELD,
+        approver=approvers.get(decision.get("approval", "")) if decision["enforced"] == "allow" else None,
     )
 
 

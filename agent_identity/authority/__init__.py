@@ -1,5 +1,6 @@
 """May: what a grant permits, grants and their chains, and whether the task behind them still lives."""
 
+from agent_identity.authority.approvals import APPROVAL_TYPE, MAX_WAIT, Ruling, RulingStatus, folded, trusted_ruling
 from agent_identity.authority.chain import MAX_LIFETIME, SKEW, verify_chain
 from agent_identity.authority.constraints import (
     AllOf,
@@ -97,6 +98,7 @@ from agent_identity.authority.tokens import (
 __all__ = [
     "ACCESS_TOKEN",
     "ACCESS_TOKEN_TYPE",
+    "APPROVAL_TYPE",
     "DPOP_TYPE",
     "EVERYTHING",
     "GRANT_TYPE",
@@ -111,6 +113,7 @@ __all__ = [
     "MAX_REVOCATIONS",
     "MAX_TOKEN",
     "MAX_TTL",
+    "MAX_WAIT",
     "PROOF_TYPE",
     "PROOF_WINDOW",
     "REGISTRATION_TYPE",
@@ -143,6 +146,8 @@ __all__ = [
     "RevocationList",
     "RevocationStatus",
     "RevokedKind",
+    "Ruling",
+    "RulingStatus",
     "Scope",
     "SqliteState",
     "StateStore",
@@ -168,6 +173,7 @@ __all__ = [
     "derive",
     "dpop_proof",
     "exceeded",
+    "folded",
     "is_constraint",
     "issue",
     "par_hash",
@@ -180,6 +186,7 @@ __all__ = [
     "sign_jwt",
     "token_hash",
     "trusted_revocations",
+    "trusted_ruling",
     "verify_chain",
     "verify_compact",
     "verify_proof",

@@ -12,6 +12,7 @@ from typing import Final, Never, cast
 
 from agent_identity.cli import (
     agents,
+    approvals,
     doctor,
     init,
     keys,
@@ -58,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"agent-identity {VERSION}")
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (verify, proof, show, tasks, replay, revoke, init, keys, signer, agents, doctor):
+    for command in (verify, proof, show, tasks, replay, revoke, approvals, init, keys, signer, agents, doctor):
         command.register(commands)
     return root
 

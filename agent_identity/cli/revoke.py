@@ -1,24 +1,19 @@
 """``agent-identity revoke``, ``reinstate`` and ``revocations``: the kill switch, and what it has stopped."""
 
 import argparse
-import contextlib
 import json
 import sys
-from collections.abc import Generator
 from pathlib import Path
 from typing import Final, cast, get_args
 
-from agent_identity.authority import EVERYTHING, DirectoryState, Revocation, RevokedKind
+from agent_identity.authority import EVERYTHING, Revocation, RevokedKind
 from agent_identity.cli.command import Commands
+from agent_identity.cli.opened import NS, opened
 from agent_identity.cli.terminal import Style, clean, columns, moment, table
-from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence import DigestKeys, Ledger
-from agent_identity.identity import RandomIds, SigningKey, SystemClock, TrustStore
 
 __all__ = ["register"]
 
-_NS: Final = 1_000_000_000
 _KINDS: Final = get_args(RevokedKind)
 _WHAT: Final = "what it is about: a task by its id, a grant by its hash, an issuer key by its thumbprint, others by id"
 
@@ -68,7 +63,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
 def run_revoke(chosen: argparse.Namespace) -> int:
     """Revoke or suspend."""
     kind, name = _target(chosen)
-    with _opened(chosen.directory, chosen.keys) as enforcer:
+    with opened(chosen.directory, chosen.keys) as enforcer:
         try:
             enforcer.revoke(kind, name, reason=chosen.reason, suspend=chosen.suspend)
         except ValueError as error:
@@ -82,7 +77,7 @@ def run_revoke(chosen: argparse.Namespace) -> int:
 def run_reinstate(chosen: argparse.Namespace) -> int:
     """Lift a suspension."""
     kind, name = _target(chosen)
-    with _opened(chosen.directory, chosen.keys) as enforcer:
+    with opened(chosen.directory, chosen.keys) as enforcer:
         try:
             enforcer.reinstate(kind, name)
         except ValueError as error:
@@ -94,7 +89,7 @@ def run_reinstate(chosen: argparse.Namespace) -> int:
 
 def run_list(chosen: argparse.Namespace) -> int:
     """List what is revoked."""
-    with _opened(chosen.directory, chosen.keys) as enforcer:
+    with opened(chosen.directory, chosen.keys) as enforcer:
         if chosen.sign_again:
             enforcer.revocations.sign_again()
         if chosen.adopt:
@@ -113,13 +108,13 @@ def run_list(chosen: argparse.Namespace) -> int:
     lines = table([_row(entry) for entry in listed.entries], room=columns(sys.stdout))
     for entry, line in zip(listed.entries, lines, strict=True):
         print(style.paint(line, "red" if entry.status == "revoked" else "yellow"))
-    print(style.paint(f"\nversion {listed.version} of {moment(listed.issued_at * _NS)}", "dim"))
+    print(style.paint(f"\nversion {listed.version} of {moment(listed.issued_at * NS)}", "dim"))
     return 0
 
 
 def _row(entry: Revocation) -> tuple[str, ...]:
     name = "" if entry.name == EVERYTHING else clean(entry.name)
-    return (entry.status, entry.kind, name, moment(entry.since * _NS), clean(entry.reason or ""))
+    return (entry.status, entry.kind, name, moment(entry.since * NS), clean(entry.reason or ""))
 
 
 def _target(chosen: argparse.Namespace) -> tuple[RevokedKind, str]:
@@ -128,36 +123,6 @@ def _target(chosen: argparse.Namespace) -> tuple[RevokedKind, str]:
     if name is None:
         raise ConfigurationError(f"expected which {kind}; give its name after the word")
     return kind, cast("str", name)
-
-
-@contextlib.contextmanager
-def _opened(directory: str, keys: str | None) -> Generator[Enforcer]:
-    if not (Path(directory) / "trust.json").exists():
-        raise ConfigurationError(
-            f"expected the directory of an enforcer at {directory!r}, found none; 'agent-identity init DIR' makes one"
-        )
-    if keys is None:
-        with Enforcer.open(directory) as enforcer:
-            yield enforcer
-        return
-    state = DirectoryState(Path(directory) / "state")
-    with contextlib.closing(state), _with_keys(Path(directory), Path(keys) / "keys", state) as enforcer:
-        yield enforcer
-
-
-def _with_keys(directory: Path, keys: Path, state: DirectoryState) -> Enforcer:
-    """Return an enforcer on a directory whose agents have no keys, for whoever has them."""
-    issuer, recorder = SigningKey.load(keys / "issuer.pem"), SigningKey.load(keys / "recorder.pem")
-    trust = TrustStore.load(directory / "trust.json")
-    ledger = Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=SystemClock(), ids=RandomIds())
-    return Enforcer(
-        issuer=issuer,
-        recorder=recorder,
-        trust=trust,
-        ledger=ledger,
-        digests=DigestKeys(directory / "keys" / "digests.jsonl"),
-        state=state,
-    )
 
 
 def _tell(chosen: argparse.Namespace, kind: str, name: str, status: str, version: int) -> None:

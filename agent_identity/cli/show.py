@@ -147,13 +147,19 @@ def _ending(action: Action) -> str:
     details = [
         action.reason if action.outcome == _REFUSED or action.effect != "allow" else "",
         f"argument {action.argument}" if action.argument else "",
-        f"to {action.route}" if action.route else "",
+        _route(action),
         f"rule {action.rule}" if action.rule else "",
         action.why or "",
         "monitor mode, nothing enforced" if action.monitored else "",
     ]
     found = ", ".join(part for part in details if part)
     return clean(f"{words}: {found}" if found else words)
+
+
+def _route(action: Action) -> str:
+    if action.approver:
+        return f"to {action.route}, approved by {action.approver}"
+    return f"to {action.route}" if action.route else ""
 
 
 def _colour(action: Action) -> str:

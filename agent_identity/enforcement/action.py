@@ -25,11 +25,19 @@ class Action:
         self._call: Call | None = None
 
     def __enter__(self) -> Call:
+        call = self._judge()
+        self._guard.settle(call)
+        return self._begin(call)
+
+    def _judge(self) -> Call:
         if self._call is not None:
             raise RuntimeError("expected a fresh action for each block; call enforcer.action(...) again")
-        self._call = self._guard.enter(self._values, tuple(self._values), can_route=False)
-        self._call.attach()
-        return self._call
+        return self._guard.judge(self._values, tuple(self._values), can_route=False)
+
+    def _begin(self, call: Call) -> Call:
+        self._call = call
+        call.attach()
+        return call
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -44,7 +52,9 @@ class Action:
             self._guard.fail(call, error)
 
     async def __aenter__(self) -> Call:
-        return self.__enter__()
+        call = self._judge()
+        await self._guard.settle_async(call)
+        return self._begin(call)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -4,7 +4,8 @@ from typing import Final, cast, final
 
 from agent_identity.authority import MAX_TTL, AgentRegistry, Chain, Registration, Scope
 from agent_identity.canonical import RecordValue
-from agent_identity.enforcement.point import Point, decision_claim
+from agent_identity.enforcement.decisions import decision_claim
+from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import traced
 from agent_identity.errors import ConfigurationError, Denied, OutOfScope, StateError, TokenError

@@ -10,9 +10,10 @@ from opentelemetry.trace import Span
 
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.ambience import Attachment, Process
+from agent_identity.enforcement.approval import Approval
 from agent_identity.enforcement.arguments import Arguments
+from agent_identity.enforcement.decisions import WITHIN_SCOPE
 from agent_identity.enforcement.limits import Reservation
-from agent_identity.enforcement.point import WITHIN_SCOPE
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import UNTRACED
 from agent_identity.errors import Denied
@@ -41,6 +42,7 @@ class Call:
         "_attachment",
         "_given",
         "action",
+        "approval",
         "argument",
         "as_given",
         "body",
@@ -48,6 +50,7 @@ class Call:
         "context",
         "decision",
         "denial",
+        "desk",
         "done",
         "enforced",
         "findings",
@@ -74,6 +77,8 @@ class Call:
         self.denial: Denied | None = None
         self.argument: str | None = None
         self.route: Callable[..., object] | None = None
+        self.desk: Approval | None = None
+        self.approval: str | None = None
         self.findings: tuple[Finding, ...] = ()
         self.span: Span = trace.INVALID_SPAN
         self.traced = UNTRACED

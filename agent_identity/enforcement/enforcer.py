@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Final, Literal, ParamSpec, Self, TypeVar, final, overload
 
@@ -27,13 +28,17 @@ from agent_identity.enforcement.action import Action
 from agent_identity.enforcement.admission import Admission
 from agent_identity.enforcement.agents_file import registry_path
 from agent_identity.enforcement.ambience import Ambience, attached
+from agent_identity.enforcement.approval import Approval
+from agent_identity.enforcement.approval_box import ApprovalBox
+from agent_identity.enforcement.approvals import Approvals
 from agent_identity.enforcement.carried import Carried
 from agent_identity.enforcement.crossing import Departures, Peer, Presentation
+from agent_identity.enforcement.decisions import Mode, policy_claim
 from agent_identity.enforcement.directory import Directory, check_keys, open_directory
 from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.handed import Recorded
 from agent_identity.enforcement.opening import Opening, Tasks, check_delegate, check_parties, current_or_refuse
-from agent_identity.enforcement.point import Mode, Point, policy_claim
+from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.resuming import Arrivals
 from agent_identity.enforcement.revoking import Revocations, named
 from agent_identity.enforcement.task import Task
@@ -86,7 +91,8 @@ class Enforcer:
         digests: Keys of argument and result digests.
         policy: Judges each call; without one the grant alone decides.
         routes: Handlers by name for calls that the policy routes. A handler gets the
-            :class:`~agent_identity.enforcement.Call` and returns in place of the body.
+            :class:`~agent_identity.enforcement.Call` and returns in place of the body; an
+            :class:`agent_identity.approvals.Approval` asks a person, and the body runs if they approve.
         inspectors: Look at arguments and results; what they find is put to the policy.
         mode: ``"enforce"``, or ``"monitor"`` to let everything run and record what would have happened.
         tracer_provider: Where spans go; by default the global provider, as it is at call time.
@@ -122,7 +128,7 @@ class Enforcer:
         ledger: Ledger,
         digests: DigestKeys,
         policy: Policy | None = None,
-        routes: Mapping[str, Callable[..., object]] | None = None,
+        routes: Mapping[str, Callable[..., object] | Approval] | None = None,
         inspectors: Sequence[Inspector] = (),
         mode: Mode = "enforce",
         tracer_provider: TracerProvider | None = None,
@@ -137,14 +143,16 @@ class Enforcer:
         exporter: "LedgerExporter | None" = None,
     ) -> None:
         time, shared = clock or SystemClock(), MemoryState() if state is None else state
+        source, ambience = ids or RandomIds(), Ambience()
         issuer_name = _check_parts(mode, sealing, issuer, recorder, trust, now=time.wall_ns() // _NS)
         anchor = _anchor(trust, time)
+        approvals = Approvals(ledger, digests, shared, issuer, ambience, trust=trust, clock=time, ids=source)
         self._point = Point(
             ledger=ledger,
             digests=digests,
             spans=Spans(recorder, tracer_provider, VERSION, ids_only=exporter is not None and tracer_provider is None),
             clock=time,
-            ambience=Ambience(),
+            ambience=ambience,
             policy=policy,
             routes=MappingProxyType(dict(routes or {})),
             inspectors=tuple(inspectors),
@@ -152,9 +160,10 @@ class Enforcer:
             inline=sealing == "inline",
             state=shared,
             revocations=Revocations(shared, ledger, signer=issuer, trust=trust, clock=time),
+            approvals=approvals,
         )
         self._registry = TaskRegistry()
-        source, admission = ids or RandomIds(), _admission(self._point, agents, unregistered)
+        admission = _admission(self._point, agents, unregistered)
         makers = (source, new_key, admission, tokens)
         self._tasks = Tasks(self._point, self._registry, issuer, issuer_name, anchor, *makers)
         self._arrivals = Arrivals(self._tasks, trust)
@@ -171,7 +180,7 @@ class Enforcer:
         directory: str | os.PathLike[str],
         *,
         policy: Policy | str | os.PathLike[str] | None = None,
-        routes: Mapping[str, Callable[..., object]] | None = None,
+        routes: Mapping[str, Callable[..., object] | Approval] | None = None,
         inspectors: Sequence[Inspector] = (),
         mode: Mode = "enforce",
         tracer_provider: TracerProvider | None = None,
@@ -245,6 +254,7 @@ class Enforcer:
                 exporter=None if otlp is None else _exporter(directory, otlp, found),
             )
         opened._own_state = found.state
+        opened._point.approvals.use(ApprovalBox(Path(directory) / "approvals"))
         if state is not None:
             opened._point.revocations.heed(found.state)
         return opened
@@ -552,6 +562,11 @@ class Enforcer:
         """What is revoked and suspended, for those who list it, hand it on or take it from elsewhere."""
         return self._point.revocations
 
+    @property
+    def approvals(self) -> Approvals:
+        """What waits for a person in the directory, and how they approve or reject it."""
+        return self._point.approvals
+
     def revoke(
         self,
         what: Task | Grant | Agent | Principal | RevokedKind,
@@ -610,6 +625,7 @@ class Enforcer:
         self._closed = True
         self._tasks.end_all()
         self._tasks.desk.close()
+        self._point.approvals.close()
         try:
             self._point.ledger.close()
         finally:
@@ -638,6 +654,7 @@ class Enforcer:
         self._point.revocations.after_fork_in_child()
         if self._exporter is not None:
             self._exporter.after_fork_in_child()
+        self._point.approvals.after_fork_in_child()
 
     def _refuse_closed(self) -> None:
         if self._closed:

@@ -8,20 +8,23 @@ guard's own defects included, refuses the call.
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
-from types import MappingProxyType
-from typing import Final, cast, final
+from collections.abc import Callable, Collection, Generator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Final, final
 
 from opentelemetry import trace
 
-from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.ambience import Process
-from agent_identity.enforcement.arguments import BadArgumentsError, canonical_bytes, capture
+from agent_identity.enforcement.approval import Approval
+from agent_identity.enforcement.approvals import Held
+from agent_identity.enforcement.arguments import Arguments, BadArgumentsError, capture
 from agent_identity.enforcement.call import NOTHING, Call
+from agent_identity.enforcement.decisions import is_fact
+from agent_identity.enforcement.description import Description
 from agent_identity.enforcement.failures import kind_of, trouble
 from agent_identity.enforcement.limits import reserve
-from agent_identity.enforcement.point import WITHIN_SCOPE, Point, decision_claim, is_fact, is_sound
+from agent_identity.enforcement.point import Point
+from agent_identity.enforcement.questions import Questions, ground_of, refusal_of
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import traced
 from agent_identity.errors import (
@@ -35,12 +38,11 @@ from agent_identity.errors import (
     Routed,
 )
 from agent_identity.evidence import Entry
-from agent_identity.policy import Content, Decision, Effect, Finding, Request, Tool
+from agent_identity.policy import Decision, Effect, Tool
 
 __all__ = ["Guard"]
 
 _LOG: Final = logging.getLogger("agent_identity")
-_MAX_CATEGORIES: Final = 1_024
 _CANCELLED: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
@@ -55,7 +57,7 @@ class Guard:
         outcome_of: Names the outcome of an exception that is no error (an interrupt is ``suspended``).
     """
 
-    __slots__ = ("_attributes", "_data", "_known", "_name", "_outcome_of", "_point", "tool")
+    __slots__ = ("_ask", "_attributes", "_name", "_outcome_of", "_point", "_told", "tool")
 
     def __init__(
         self,
@@ -67,10 +69,9 @@ class Guard:
     ) -> None:
         self.tool = tool
         self._point = point
-        self._data = data
+        self._ask = Questions(point, tool, data)
         self._outcome_of = outcome_of
-        # A sound decision that let a call run, and its claim: policies hand out the same few again and again.
-        self._known = (WITHIN_SCOPE, decision_claim(WITHIN_SCOPE, "allow", point.mode, None))
+        self._told = Description(point, tool)
         self._name = f"execute_tool {tool.name}"
         self._attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool.name}
         if tool.kind == "function":
@@ -92,7 +93,7 @@ class Guard:
     ) -> Call:
         """Judge a call and record its intent; the caller then runs the body with ``call.arguments``.
 
-        If ``call.route`` is set, that handler runs instead of the body.
+        If ``call.route`` is set, that handler runs instead of the body. A call that needs an approval waits here.
 
         Args:
             values: Arguments by name, defaults applied.
@@ -105,6 +106,23 @@ class Guard:
             Denied: The call is refused; the refusal is in the ledger.
             EvidenceError: Intent or refusal could not be recorded; the body must not run.
         """
+        call = self.judge(values, supplied, injected=injected, call_id=call_id, can_route=can_route)
+        self.settle(call)
+        return call
+
+    def judge(
+        self,
+        values: Mapping[str, object],
+        supplied: Collection[str],
+        *,
+        injected: Collection[str] = (),
+        call_id: str | None = None,
+        can_route: bool = True,
+    ) -> Call:
+        """Judge a call as :meth:`enter` does, but for the approval that it may need.
+
+        The body must not run before :meth:`settle` or :meth:`settle_async` has returned.
+        """
         try:
             return self._enter(values, supplied, injected, call_id, can_route=can_route)
         except AgentIdentityError:
@@ -116,6 +134,72 @@ class Guard:
                 "therefore did not run; see the log",
                 code="guard_failed",
             ) from None
+
+    def settle(self, call: Call) -> None:
+        """Wait for the approval that the call needs, if it needs one, and record its intent.
+
+        Raises:
+            Denied: There is none; the refusal is in the ledger.
+            EvidenceError: Something could not be recorded; the body must not run.
+        """
+        if call.desk is not None:
+            with self._settling(call):
+                self._go_on(call, call.desk, self._point.approvals.decide(call, call.desk))
+
+    async def settle_async(self, call: Call) -> None:
+        """Do what :meth:`settle` does without blocking the event loop."""
+        if call.desk is not None:
+            with self._settling(call):
+                self._go_on(call, call.desk, await self._point.approvals.decide_async(call, call.desk))
+
+    @contextmanager
+    def _settling(self, call: Call) -> Generator[None]:
+        """Refuse the call if what happens within fails; a call that is suspended is to be made again."""
+        try:
+            yield
+        except Denied as denied:
+            answer = denied
+        except EvidenceError:
+            self._point.spans.abandon(call.span)
+            call.release()
+            raise
+        except BaseException as error:
+            if self._is_suspended(call, error):
+                self._conclude(call, "suspended", None)
+                raise
+            if isinstance(error, Exception):
+                _LOG.error("asking for an approval of %s failed: %s", self.tool.name, trouble(error))
+                message = f"{self.tool.name}: asking for an approval failed with {kind_of(error)}"
+                answer = Denied(message, code="approval_failed")
+            else:
+                self._deny(call, Denied(f"{self.tool.name}: cancelled while it waited", code="approval_cancelled"))
+                self._finish(call, "denied", "approval_cancelled")
+                raise
+        else:
+            return
+        call.release()
+        answer.decision = refusal_of(call.decision, answer)
+        self._deny(call, answer)
+        raise self._refuse(call, answer, None) from None
+
+    def _is_suspended(self, call: Call, error: BaseException) -> bool:
+        return call.desk is not None and bool(call.desk.suspends) and isinstance(error, call.desk.suspends)
+
+    def _go_on(self, call: Call, desk: Approval, held: Held) -> None:
+        """Judge again what took time to be approved, use the approval, and record the intent (threats AC-63)."""
+        point, task, snapshot = self._point, call.task, call.snapshot()
+        if task is None or snapshot is None:
+            raise NoTask(f"{self.tool.name}: expected an open task, got none")
+        point.check(task)
+        again = self._ask.decide(self._ask.request(snapshot.view, task, call.findings, "call"), self._told.known[0])
+        if ground_of(again) != ground_of(call.decision):
+            message = f"{self.tool.name}: expected the decision that was approved, got another one since; call again"
+            raise Denied(message, code="approval_stale", decision=again)
+        if task.limits:
+            self._reserve(call, task, snapshot)
+        point.approvals.take_up(call, desk, held)
+        call.desk, call.enforced, call.body = None, "allow", None
+        self._intend(call)
 
     def refuse(self, values: Mapping[str, object], denied: Denied) -> Denied:
         """Record a refusal that was reached outside any task, and return it for raising.
@@ -134,7 +218,7 @@ class Guard:
             with suppress(BadArgumentsError):
                 call.captured(capture(values, values.keys(), ()))
             self._deny(call, denied)
-            self._describe(call)
+            self._told.describe(call)
         except BaseException:
             self._point.spans.abandon(call.span)
             raise
@@ -159,16 +243,19 @@ class Guard:
             call.traced = traced(call.span)
             self._judge(call, values, supplied, injected, can_route=can_route)
             try:
-                self._describe(call)
+                self._told.describe(call)
             except Exception as error:  # As in _judge: what is not described does not run.
                 if point.mode == "enforce" and isinstance(error, EvidenceError):
                     raise
                 self._deny_failed(call, error)
             if point.mode == "monitor":
                 call.given(values)
-                if call.denial is not None or call.route is not None:
+                if call.denial is not None or call.route is not None or call.desk is not None:
+                    call.desk = None
                     call.enforced = "audit"
                     call.route = None
+            if call.desk is not None and call.denial is None:
+                return call
             if call.denial is None or point.mode == "monitor":
                 self._intend(call)
                 return call
@@ -194,15 +281,13 @@ class Guard:
             arguments = capture(values, supplied, injected)
             call.captured(arguments)
             task = self._live_task(call)
-            call.findings = self._inspect("input", arguments.view)
+            call.findings = self._ask.inspect("input", arguments.view)
             task.scope.check(self.tool.name, arguments.view, arguments.supplied)
             self._consult(call, arguments.view, task, can_route=can_route)
             if self._point.inspectors or self._point.policy is not None:
                 self._point.check(task)  # They take time, and may end the task themselves.
-            if task.limits and call.route is None:
-                call.reserved = reserve(
-                    self._point.state, task, self.tool.name, arguments.values, self._point.clock.wall_ns()
-                )
+            if task.limits and call.route is None and call.desk is None:
+                self._reserve(call, task, arguments)
         except Denied as denied:
             self._deny(call, denied)
         except BadArgumentsError as error:
@@ -210,6 +295,10 @@ class Guard:
             self._deny(call, Denied(f"{self.tool.name}: {error}", code="bad_arguments"))
         except Exception as error:  # noqa: BLE001 - Authority fails closed: a defect of ours refuses the call.
             self._deny_failed(call, error)
+
+    def _reserve(self, call: Call, task: Task, arguments: Arguments) -> None:
+        point, call_id = self._point, None if self._outcome_of is None else call.call_id
+        call.reserved = reserve(point.state, task, self.tool.name, arguments, point.clock.wall_ns(), call_id=call_id)
 
     def _live_task(self, call: Call) -> Task:
         task = call.task
@@ -225,13 +314,16 @@ class Guard:
         point = self._point
         if point.policy is None:
             return
-        decision = self._decide(self._request(view, task, call.findings, "call"))
+        decision = self._ask.decide(self._ask.request(view, task, call.findings, "call"), self._told.known[0])
         call.decision = decision
         if decision.effect is Effect.BLOCK:
             raise PolicyBlocked(_blocked(self.tool.name, decision), code=decision.reason, decision=decision)
         if decision.effect is Effect.ROUTE:
             handler = point.routes.get(decision.route or "")
             call.action["route"] = decision.route or "unnamed"
+            if isinstance(handler, Approval):
+                call.desk, call.enforced = handler, "escalate"
+                return
             if handler is None:
                 message = f"{self.tool.name}: routed, and no handler has that name; pass routes={{...}} to the enforcer"
                 raise Routed(message, code="route_unavailable", decision=decision)
@@ -239,52 +331,6 @@ class Guard:
                 raise Routed(f"{self.tool.name}: routed elsewhere; this call did not run", decision=decision)
             call.route = handler
             call.enforced = "escalate"
-
-    def _request(
-        self, view: Mapping[str, object], task: Task | None, findings: tuple[Finding, ...], stage: str
-    ) -> Request:
-        return Request(
-            tool=self.tool,
-            arguments=MappingProxyType(view),
-            principal=None if task is None else task.principal,
-            agent=None if task is None else task.agent,
-            chain_depth=0 if task is None else task.chain.leaf.depth,
-            task_id=None if task is None else task.id,
-            purpose=None if task is None else task.purpose,
-            findings=findings,
-            data=self._data,
-            stage="result" if stage == "result" else "call",
-        )
-
-    def _decide(self, request: Request) -> Decision:
-        policy = self._point.policy
-        if policy is None:
-            return WITHIN_SCOPE
-        try:
-            decision = cast("object", policy.decide(request))
-        except Exception as error:  # noqa: BLE001 - A policy that cannot decide blocks.
-            return Decision(effect=Effect.BLOCK, reason="policy_failed", why=kind_of(error))
-        known = self._known[0]
-        if decision is known:
-            return known
-        if not isinstance(decision, Decision):
-            return Decision(effect=Effect.BLOCK, reason="policy_failed", why="not a Decision")
-        if not is_sound(decision):
-            return Decision(effect=Effect.BLOCK, reason="policy_failed", why="a Decision that no record can hold")
-        return decision
-
-    def _inspect(self, direction: str, value: object) -> tuple[Finding, ...]:
-        inspectors = self._point.inspectors
-        if not inspectors:
-            return ()
-        content = Content(direction="output" if direction == "output" else "input", tool=self.tool.name, value=value)
-        try:
-            findings = tuple(finding for inspector in inspectors for finding in inspector.inspect(content))
-        except Denied as denied:
-            raise RuntimeError(f"expected findings, got {kind_of(denied)}, which is not of this call") from None
-        if not all(type(finding) is Finding for finding in findings):
-            raise TypeError("expected an inspector to return findings, got something else")
-        return findings
 
     def _deny(self, call: Call, denied: Denied) -> None:
         if not isinstance(denied.decision, Decision):
@@ -300,54 +346,9 @@ class Guard:
         _LOG.error("the guard of %s failed, the call is refused: %s", self.tool.name, trouble(error))
         self._deny(call, Denied(f"{self.tool.name}: the guard failed with {kind_of(error)}", code="guard_failed"))
 
-    def _describe(self, call: Call) -> None:
-        """Fill in what both records of the call say about the action."""
-        action = call.action
-        action["tool"] = self.tool.name
-        action["kind"] = self.tool.kind
-        if self.tool.server:
-            action["server"] = self.tool.server
-        if call.call_id is not None:
-            action["call"] = call.call_id
-        arguments = call.snapshot()
-        if arguments is not None and arguments.values:
-            action["names"] = arguments.kinds()
-            action["args"] = self._digest(call, arguments.canonical())
-
-    def _digest(self, call: Call, data: bytes) -> str:
-        point = self._point
-        return point.digests.digest(point.ledger.stream if call.task is None else call.task.id, data)
-
-    def _body(self, call: Call) -> Mapping[str, RecordValue]:
-        """Return what both records of the call say; made once, unless the decision or the findings change."""
-        if call.body is not None:
-            return call.body
-        body: dict[str, RecordValue] = {"action": call.action, "decision": self._claim(call)}
-        if call.task is None:
-            body["attribution"] = "none"
-        else:
-            body.update(call.task.claims)
-        if call.traced.ids:
-            body["trace"] = call.traced.ids
-        if call.findings:
-            body["findings"] = sorted({finding.category for finding in call.findings})[:_MAX_CATEGORIES]
-        call.body = body
-        return body
-
-    def _claim(self, call: Call) -> Mapping[str, RecordValue]:
-        """Return what the record says about the decision."""
-        known, claim = self._known  # Read at once, because another thread may be writing another pair.
-        usual = call.enforced == "allow" and call.argument is None
-        if usual and call.decision is known:
-            return claim
-        claim = decision_claim(call.decision, call.enforced, self._point.mode, call.argument)
-        if usual:
-            self._known = (call.decision, claim)
-        return claim
-
     def _intend(self, call: Call) -> None:
         """Write the intent: no evidence, no action."""
-        body = {**self._body(call), "time": {"start": str(call.start_ns)}}
+        body = {**self._told.body(call), "time": {"start": str(call.start_ns)}}
         if call.traced.rooted:
             body["trace"] = call.traced.rooted
         try:
@@ -401,7 +402,7 @@ class Guard:
         if call.done:
             return
         blocked = self._judge_result(call, result)
-        self._describe_result(call, result)
+        self._told.describe_result(call, result)
         if blocked is not None and self._point.mode == "enforce":
             raise self._refuse(call, blocked, None)
         self._finish(call, "routed" if call.route is not None else "success", None)
@@ -416,28 +417,19 @@ class Guard:
         if blocked is not None and self._point.mode == "enforce":
             raise self._refuse(call, blocked, None)
 
-    def _describe_result(self, call: Call, result: object) -> None:
-        """Add the digest of the result; the act happened, so a failure must hide neither result nor outcome."""
-        try:
-            data = None if result is None else canonical_bytes(result)
-            if data is not None:
-                call.action["result"] = self._digest(call, data)
-        except Exception as error:  # noqa: BLE001 - See above.
-            _LOG.error("the result of %s has no digest: %s", self.tool.name, trouble(error))
-
     def _judge_result(self, call: Call, result: object) -> ContentBlocked | None:
         """Return the refusal of a result that the policy withholds."""
         if not self._point.inspectors:
             return None
         try:
-            findings = self._inspect("output", result)
+            findings = self._ask.inspect("output", result)
             if not findings:
                 return None
             call.findings = tuple(dict.fromkeys((*call.findings, *findings)))
             call.body = None
             snapshot = call.snapshot()
             view = NOTHING if snapshot is None else snapshot.view
-            decision = self._decide(self._request(view, call.task, findings, "result"))
+            decision = self._ask.decide(self._ask.request(view, call.task, findings, "result"), self._told.known[0])
         except Exception as error:  # noqa: BLE001 - What could not be inspected is withheld.
             decision = Decision(effect=Effect.BLOCK, reason="inspection_failed", why=kind_of(error))
         if decision.effect in (Effect.ALLOW, Effect.WARN):
@@ -454,9 +446,17 @@ class Guard:
             return
         outcome = self._outcome_of(error) if self._outcome_of is not None else None
         if outcome is not None:
+            if outcome == "suspended":
+                self._leave(call)
             self._finish(call, outcome, None)
             return
         self._finish(call, "cancelled" if isinstance(error, _CANCELLED) else "error", kind_of(error))
+
+    def _leave(self, call: Call) -> None:
+        """Leave what the call has to itself: it is the same call when it is made again."""
+        if call.reserved is not None:
+            call.reserved.suspend()
+        self._point.approvals.leave(call)
 
     def _finish(self, call: Call, outcome: str, error: str | None) -> None:
         """Record an outcome; the act happened, so a failure to record it must not hide its result."""
@@ -476,7 +476,7 @@ class Guard:
             return None
         point = self._point
         end_ns = max(point.clock.wall_ns(), call.start_ns)
-        body = dict(self._body(call))
+        body = dict(self._told.body(call))
         body["time"] = {"start": str(call.start_ns), "end": str(end_ns)}
         body["outcome"] = outcome
         if error:

@@ -26,10 +26,10 @@ R = TypeVar("R")
 
 
 class Entering(typing.Protocol):
-    """How a call enters the guard: :meth:`Guard.enter`, or what an integration puts before it."""
+    """How a call is judged: :meth:`Guard.judge`, or what an integration puts before it."""
 
     def __call__(self, values: Mapping[str, object], supplied: Collection[str], /, *, can_route: bool) -> Call:
-        """Return the call; see :meth:`Guard.enter`."""
+        """Return the call; see :meth:`Guard.judge`."""
         ...
 
 
@@ -41,12 +41,12 @@ def guarded(
     Args:
         guard: The guard.
         function: A function, coroutine function, generator function or async generator function.
-        entering: What judges a call in place of :meth:`Guard.enter`, which it must call.
+        entering: What judges a call in place of :meth:`Guard.judge`, which it must call.
         method: The first parameter is the receiver, whatever its name.
     """
     body = cast("Callable[..., object]", function)
     binder = Binder(body, method=method)
-    judge: Entering = guard.enter if entering is None else entering
+    judge: Entering = guard.judge if entering is None else entering
 
     def enter(args: tuple[object, ...], kwargs: Mapping[str, object]) -> Callable[[], Call]:
         """Bind at once, as calling the body would, and return what judges: a generator is judged later."""
@@ -93,12 +93,14 @@ class _Enter(typing.Protocol):
 
 _Start = Callable[[Call, tuple[object, ...]], object]
 _Begin = Callable[[], tuple[Call, object]]
+_BeginAsync = Callable[[], Awaitable[tuple[Call, object]]]
 _PLAIN: typing.Final[frozenset[type]] = frozenset((type(None), bool, int, float, str, bytes, list, tuple, dict))
 
 
 def _function(guard: Guard, enter: _Enter, start: _Start) -> Callable[..., object]:
     def wrapper(*args: object, **kwargs: object) -> object:
         call = enter(args, kwargs)()
+        guard.settle(call)
         call.attach()
         try:
             result = start(call, args)
@@ -126,7 +128,7 @@ def _continue(guard: Guard, call: Call, result: object) -> object:
     if _is(result, Generator):
         return _drive(guard, lambda: (call, result))
     if _is(result, AsyncGenerator):
-        return _drive_async(guard, lambda: (call, result))
+        return _drive_async(guard, _begun(call, result))
     return None
 
 
@@ -141,6 +143,7 @@ def _is(result: object, kind: type) -> bool:
 def _coroutine(guard: Guard, enter: _Enter, start: _Start) -> Callable[..., object]:
     async def wrapper(*args: object, **kwargs: object) -> object:
         call = enter(args, kwargs)()
+        await guard.settle_async(call)
         call.attach()
         try:
             result = start(call, args)
@@ -192,7 +195,7 @@ def _generator(guard: Guard, enter: _Enter, start: _Start) -> Callable[..., obje
 def _async_generator(guard: Guard, enter: _Enter, start: _Start) -> Callable[..., object]:
     def wrapper(*args: object, **kwargs: object) -> object:
         created, judge = otel.get_current(), enter(args, kwargs)
-        return _drive_async(guard, lambda: _begin(guard, created, judge, lambda call: start(call, args)))
+        return _drive_async(guard, lambda: _begin_async(guard, created, judge, lambda call: start(call, args)))
 
     return wrapper
 
@@ -203,6 +206,28 @@ def _begin(
     """Enter under the task of whoever created a generator, not of whoever consumes it."""
     with attached(created):
         call = judge()
+        guard.settle(call)
+    return _started(guard, call, start)
+
+
+async def _begin_async(
+    guard: Guard, created: otel.Context, judge: Callable[[], Call], start: Callable[[Call], object]
+) -> tuple[Call, object]:
+    """Enter as :func:`_begin` does, and wait for an approval without blocking the event loop."""
+    with attached(created):
+        call = judge()
+    await guard.settle_async(call)
+    return _started(guard, call, start)
+
+
+def _begun(call: Call, started: object) -> "_BeginAsync":
+    async def begin() -> tuple[Call, object]:
+        return call, started
+
+    return begin
+
+
+def _started(guard: Guard, call: Call, start: Callable[[Call], object]) -> tuple[Call, object]:
     call.attach()
     try:
         return call, start(call)
@@ -301,9 +326,9 @@ async def _step_async(guard: Guard, call: Call, pending: Awaitable[object]) -> o
         call.detach()
 
 
-async def _drive_async(guard: Guard, begin: _Begin) -> AsyncGenerator[object, object]:
+async def _drive_async(guard: Guard, begin: _BeginAsync) -> AsyncGenerator[object, object]:
     """Run an async generator step by step, as :func:`_drive` does."""
-    call, started = begin()
+    call, started = await begin()
     if not _is(started, AsyncGenerator):
         item = await _await(guard, call, started) if inspect.isawaitable(started) else started
         guard.succeed(call, item)

@@ -211,6 +211,7 @@ _DECISION: Final = _object(
         "version": _NAME,
         "digest": _SHA256,
         "warnings": _array(_NAME, 1024),
+        "approval": _UUID7,
     },
 )
 
@@ -264,7 +265,8 @@ _REGISTRATION: Final = _object(
     }
 )
 _APPROVAL: Final = _object(
-    {"id": _UUID7, "status": _one_of(("pending", "approved", "rejected", "expired"))}, {"approver": _PRINCIPAL}
+    {"id": _UUID7, "status": _one_of(("pending", "approved", "rejected", "expired"))},
+    {"approver": _PRINCIPAL, "expires": _NANOSECONDS, "token": _TOKEN, "reason": _NAME},
 )
 
 

@@ -19,6 +19,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from agent_identity.authority import Scope, TaskRegistry
 from agent_identity.canonical import decode_record
+from agent_identity.enforcement import description, questions
 from agent_identity.enforcement import guard as guard_module
 from agent_identity.enforcement import wrap as wrap_module
 from agent_identity.enforcement.ambience import Ambience
@@ -388,11 +389,11 @@ BEFORE = {
     "canonical form": (Arguments, "canonical"),
     "kinds": (Arguments, "kinds"),
     "digest": (DigestKeys, "digest"),
-    "claim": (guard_module.Guard, "_claim"),
+    "claim": (description.Description, "_claim"),
     "trace claim": (guard_module, "traced"),
     "append": (Ledger, "append"),
-    "request": (guard_module, "Request"),
-    "content": (guard_module, "Content"),
+    "request": (questions, "Request"),
+    "content": (questions, "Content"),
     "context": (guard_module.trace, "set_span_in_context"),
 }
 
@@ -501,8 +502,8 @@ def test_ac_92_an_interrupt_on_the_way_to_the_body_runs_nothing(open_world: Any,
 # What a call passes after its body; each is broken in turn.
 AFTER = {
     "wall clock": (FixedClock, "wall_ns"),
-    "result": (guard_module, "canonical_bytes"),
-    "claim": (guard_module.Guard, "_claim"),
+    "result": (description, "canonical_bytes"),
+    "claim": (description.Description, "_claim"),
     "digest": (DigestKeys, "digest"),
     "append": (Ledger, "append"),
     "span finish": (Spans, "finish"),

@@ -26,6 +26,7 @@ from agent_identity import (
     check,
     verify,
 )
+from agent_identity.approvals import Answer, Approval, ApprovalRequest, ask_in_the_terminal
 from agent_identity.constraints import OneOf, PathWithin, Range
 from agent_identity.identity.inbound import read_inbound
 from agent_identity.identity.jwks import KeySet
@@ -150,6 +151,23 @@ def known(token: str, chain: bytes, keys: Mapping[str, object]) -> Human:
     Human.from_id_token(token, jwks=JwksSource.discover("https://i.example"), issuer="i", audience="a")
     Human.from_id_token(token, jwks=KeySet.load("jwks.json"), issuer="i", audience="a")
     return Human.from_id_token(token, jwks="jwks.json", issuer="i", audience="a", roles_claim=("a", "b"))
+
+
+def approving(enforcer: Enforcer) -> Approval:
+    """People who decide about calls."""
+
+    async def ask(request: ApprovalRequest) -> Answer:
+        assert_type(request.principal, Human | Service)
+        return request.reject(by=Human("bob"), reason="no")
+
+    waiting = enforcer.approvals.pending()
+    assert_type(waiting, tuple[ApprovalRequest, ...])
+    assert_type(enforcer.approvals.approve(waiting[0], by=Human("bob")), str)
+    agent = Agent("a", owner="o")
+    enforcer.approvals.approve("id", by=agent)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Approval(ask=lambda request: request.approve(by=Human("bob")), roles=("finance",))
+    Enforcer.open("evidence", routes={"desk": Approval(ask=ask), "sandbox": handler})
+    return Approval(ask=ask_in_the_terminal(Human("bob")))
 
 
 class MySource:

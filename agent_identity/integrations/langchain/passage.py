@@ -153,7 +153,7 @@ class Seam:
         if injected or passage.given is not None:
             supplied = self._supplied(values, supplied, injected, passage.given)
         try:
-            call = cast("Guard", self._guard).enter(
+            call = cast("Guard", self._guard).judge(
                 values, supplied, injected=injected, call_id=passage.call_id, can_route=can_route
             )
         except Denied as denied:

@@ -143,6 +143,7 @@ def test_json_is_a_line_for_each_task(run: Run, evidence: Path) -> None:
         "error": "argument_out_of_scope",
         "monitored": False,
         "withheld": False,
+        "approver": None,
     }
     assert stories[0]["delegations"] == [
         {"agents": ["invoice-supervisor", "invoice-clerk"], "purpose": "read and pay invoices of Acme"}

@@ -16,8 +16,8 @@ from opentelemetry import trace
 from agent_identity.authority import Scope
 from agent_identity.constraints import Contains, Range
 from agent_identity.enforcement import Enforcer
+from agent_identity.enforcement.decisions import decision_claim
 from agent_identity.enforcement.guard import Guard
-from agent_identity.enforcement.point import decision_claim
 from agent_identity.errors import (
     ConfigurationError,
     ContentBlocked,

@@ -94,8 +94,14 @@ def full(kind: str) -> dict[str, Any]:
             "version": "3",
             "digest": f"sha256:{HEX}",
             "warnings": ["personal-data"],
+            "approval": UUID,
         },
-        "approval": {"approver": TASK["principal"]},
+        "approval": {
+            "approver": TASK["principal"],
+            "expires": "1764000900000000000",
+            "token": "eyJh.eyJi.c2ln",
+            "reason": "the invoice is a copy",
+        },
         "revocation": {"reason": "stolen"},
         "recovered": {"open": [UUID]},
     }.items():

@@ -1,0 +1,187 @@
+"""Whether calls that ran because a person approved them were approved: by somebody else, for these arguments, once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple, cast, final
+
+from agent_identity.audit.findings import Findings, Place
+from agent_identity.audit.revocation import LATE
+from agent_identity.authority import SKEW, Ruling, folded, trusted_ruling
+from agent_identity.errors import TokenError
+from agent_identity.identity import TrustStore
+
+__all__ = ["ApprovalsCheck", "is_approved"]
+
+_GRANTS: Final = 6
+_NS: Final = 1_000_000_000
+_UNTRUSTED: Final = frozenset({"unknown_key", "key_not_valid_then"})
+
+
+class _Said(NamedTuple):
+    """What a record says about a call and who it is for."""
+
+    task: str
+    tool: str
+    args: str | None
+    principal: Mapping[str, object]
+    agent: Mapping[str, object]
+    agents: tuple[str, ...]
+
+
+class _Approved(NamedTuple):
+    said: _Said
+    approval: Mapping[str, object]
+    start_ns: int
+    place: Place
+
+
+def is_approved(decision: Mapping[str, str]) -> bool:
+    """Return whether a decision says that the call may run because, and only because, a person approved it."""
+    return "approval" in decision or (decision["effect"], decision["enforced"]) == ("route", "allow")
+
+
+@final
+class ApprovalsCheck:
+    """The approvals of a source.
+
+    Args:
+        findings: Takes what is found.
+        trust: The trusted keys, or ``None``.
+    """
+
+    def __init__(self, findings: Findings, trust: TrustStore | None) -> None:
+        self._findings = findings
+        self._trust = trust
+        self._pending: dict[str, list[_Said]] = {}
+        self._approved: dict[str, list[_Approved]] = {}
+        self._calls: dict[str, list[tuple[_Said, Place]]] = {}
+        self._suspended: set[str] = set()
+
+    def take(self, record: Mapping[str, object], place: Place) -> None:
+        """Keep what a record says about approvals.
+
+        Args:
+            record: A record of the kind ``approval``, or a call.
+            place: Where it is.
+        """
+        if record["kind"] == "approval":
+            self._take_approval(record, place)
+            return
+        decision = cast("dict[str, str]", record["decision"])
+        if not is_approved(decision):
+            return
+        ran = record["kind"] == "intent" or "intent" in record
+        if ran and "chain" in record and "approval" in decision:
+            if record.get("outcome") == "suspended":
+                self._suspended.add(cast("str", record["intent"]))
+            if record["kind"] == "intent":
+                self._calls.setdefault(decision["approval"], []).append((_said(record), place))
+        elif ran or decision["enforced"] == "allow":
+            message = "expected an approval of a call that was to be approved, got none"
+            self._findings.add(_GRANTS, "approval_missing", message, place)
+
+    def settle(self, proved: Callable[[Place], bool]) -> None:
+        """Compare calls with their approvals, now that all is read.
+
+        Args:
+            proved: Returns whether the record at a place is proved to be what it says, its time included.
+        """
+        for identifier, calls in self._calls.items():
+            for said, place in calls:
+                self._match(said, self._approved.get(identifier, []), place)
+            # What left its body to be made again is one call, whenever it was made.
+            over = [place for _, place in calls if place.record not in self._suspended]
+            if len(over) > 1:
+                self._add("approval_reused", "expected each approval to be used once, got it again", over[1])
+        for given in (given for approved in self._approved.values() for given in approved):
+            self._judge(given, proved)
+        self._findings.counts["approvals"] = sum(map(len, self._approved.values()))
+
+    def _match(self, said: _Said, approved: Sequence[_Approved], place: Place) -> None:
+        if not approved:
+            self._add("approval_missing", "expected the approval that the call names, got none", place)
+        elif all(said != given.said for given in approved):
+            message = "expected an approval of this task, tool and these arguments, got that of another call"
+            self._add("approval_mismatch", message, place)
+
+    def _take_approval(self, record: Mapping[str, object], place: Place) -> None:
+        approval = cast("dict[str, object]", record["approval"])
+        identifier, said = cast("str", approval["id"]), _said(record)
+        if approval["status"] == "pending":
+            self._pending.setdefault(identifier, []).append(said)
+        elif approval["status"] == "approved":
+            start_ns = int(cast("dict[str, str]", record["time"])["start"])
+            self._approved.setdefault(identifier, []).append(_Approved(said, approval, start_ns, place))
+
+    def _judge(self, given: _Approved, proved: Callable[[Place], bool]) -> None:
+        said, approval, start_ns, place = given
+        approver = cast("dict[str, object]", approval.get("approver", {}))
+        if "token" not in approval or approver.get("kind") != "human":
+            self._add("approval_forged", "expected an approval that a person signed for, got none", place)
+            return
+        if folded(cast("str", approver["id"])) in map(folded, (cast("str", said.principal["id"]), *said.agents)):
+            self._add("approval_self", "expected an approver other than who asked, got the same", place)
+        if self._trust is None:
+            return
+        try:
+            ruling = trusted_ruling(cast("str", approval["token"]), self._trust, even_revoked=True)
+        except TokenError as error:
+            code = "unknown_issuer" if error.code in _UNTRUSTED else "approval_forged"
+            self._add(code, f"the approval does not verify ({error.code}): {error}", place)
+            return
+        self._refuse_revoked(ruling, given, self._trust, proved)
+        if not _agrees(ruling, said, approval):
+            self._add("approval_mismatch", "expected the record to say what was signed, got something else", place)
+        elif ruling.task != said.task:
+            self._find_request(ruling, said, place)
+        if not (ruling.decided_at - SKEW) * _NS <= start_ns < ruling.expires_at * _NS:
+            self._add("approval_late", "expected the approval to be used in its time, got another one", place)
+
+    def _find_request(self, ruling: Ruling, said: _Said, place: Place) -> None:
+        """Find the request of an earlier task that was approved: digests of two tasks cannot be compared."""
+        request = said._replace(task=ruling.task, args=ruling.args)
+        if not any(pending._replace(agents=said.agents) == request for pending in self._pending.get(ruling.id, ())):
+            message = "expected the request of an earlier task that was approved, got none"
+            self._add("approval_request_missing", message, place)
+
+    def _refuse_revoked(
+        self, ruling: Ruling, given: _Approved, trust: TrustStore, proved: Callable[[Place], bool]
+    ) -> None:
+        """Doubt what whoever has a revoked key may have signed; a record from before shows that it is older."""
+        kid = ruling.kid
+        trusted = None if kid is None else trust.get(kid, "issuer")
+        since = None if trusted is None else trusted.revoked_since
+        if since is None:
+            return
+        if ruling.decided_at >= since:
+            self._add(LATE, "expected an approval from before the issuer key was revoked, got a later one", given.place)
+        elif given.start_ns >= since * _NS or not proved(given.place):
+            message = "expected proof that the approval is older than the revocation of the issuer key, got none"
+            self._add("key_revoked", message, given.place)
+
+    def _add(self, code: str, message: str, place: Place) -> None:
+        self._findings.add(_GRANTS, code, message, place)
+
+
+def _said(record: Mapping[str, object]) -> _Said:
+    action = cast("dict[str, str]", record["action"])
+    return _Said(
+        task=cast("dict[str, str]", record["task"])["id"],
+        tool=action["tool"],
+        args=action.get("args"),
+        principal=cast("dict[str, object]", record["principal"]),
+        agent=cast("dict[str, object]", record["agent"]),
+        agents=tuple(link["id"] for link in cast("list[dict[str, str]]", record["chain"])),
+    )
+
+
+def _agrees(ruling: Ruling, said: _Said, approval: Mapping[str, object]) -> bool:
+    """Return whether a record says what was signed; arguments compare within one task only."""
+    approver = cast("dict[str, object]", approval["approver"])
+    return (
+        (ruling.id, ruling.status, ruling.tool) == (approval["id"], "approved", said.tool)
+        and (ruling.principal.kind, ruling.principal.id) == (said.principal["kind"], said.principal["id"])
+        and (ruling.agent.id, ruling.agent.owner) == (said.agent["id"], said.agent["owner"])
+        and (ruling.approver.id, ruling.approver.provenance) == (approver["id"], approver["provenance"])
+        and ruling.approver.issuer == approver.get("issuer")
+        and (ruling.task != said.task or ruling.args == said.args)
+    )

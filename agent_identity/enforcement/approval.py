@@ -1,0 +1,237 @@
+"""Asking a person before a call runs: the desk that is asked, the request, and the answer."""
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, TypeAlias, cast, final
+
+from agent_identity.authority import MAX_WAIT, RulingStatus, folded
+from agent_identity.canonical import JSON
+from agent_identity.enforcement.task import Task
+from agent_identity.errors import Denied, TokenError
+from agent_identity.identity import Agent, Human, Principal, agent_from_claim, check_id, principal_from_claim
+
+__all__ = ["Answer", "Approval", "ApprovalRequest", "Ask"]
+
+_FIFTEEN_MINUTES: Final = timedelta(minutes=15)
+_AT_ONCE: Final = timedelta(0)
+_REQUIRED: Final = frozenset(
+    {"agent", "arguments", "expires_at", "id", "principal", "purpose", "requested_at", "route", "task", "tool"}
+)
+_OPTIONAL: Final = frozenset({"args", "rule", "why"})
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a person said to one request; made by :meth:`ApprovalRequest.approve` and :meth:`~ApprovalRequest.reject`.
+
+    Attributes:
+        request: The id of the request.
+        status: ``"approved"`` or ``"rejected"``.
+        approver: Who decided.
+        reason: Why, for people.
+    """
+
+    request: str
+    status: RulingStatus
+    approver: Human
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.approver) is not Human:
+            raise TypeError(f"expected by=Human(...), got {type(self.approver).__name__}; only people approve")
+        if self.reason is not None:
+            check_id(self.reason, "reason")
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRequest:
+    """One call that waits for a person.
+
+    Attributes:
+        id: The request.
+        tool: The tool.
+        arguments: A copy of the arguments with which the body will run, JSON only; what a framework injects is not
+            among them. Never shown in the representation.
+        args: Their keyed digest, as records have it; None for a call without any.
+        task: The id of the task.
+        purpose: What the task is for.
+        principal: On whose behalf.
+        agent: Who is about to act.
+        route: The name of the desk.
+        rule: The rule of the policy that asks for it, if one is named.
+        why: Its reason.
+        requested_at: Unix seconds.
+        expires_at: Until when an approval can be used, in Unix seconds.
+    """
+
+    id: str
+    tool: str
+    arguments: Mapping[str, JSON] = field(repr=False)
+    args: str | None
+    task: str
+    purpose: str
+    principal: Principal
+    agent: Agent
+    route: str
+    rule: str | None = None
+    why: str | None = None
+    requested_at: int
+    expires_at: int
+
+    def approve(self, *, by: Human) -> Answer:
+        """Return the answer that the call may run, with these arguments and once.
+
+        Args:
+            by: Who decides; somebody else than who asks.
+        """
+        return Answer(self.id, "approved", by)
+
+    def reject(self, *, by: Human, reason: str | None = None) -> Answer:
+        """Return the answer that the call may not run.
+
+        Args:
+            by: Who decides.
+            reason: Why; the agent is told. 1 to 256 visible characters.
+        """
+        return Answer(self.id, "rejected", by, reason)
+
+    def to_dict(self) -> dict[str, JSON]:
+        """Return the request as JSON, with the arguments in clear: for people, not for logs."""
+        claim: dict[str, JSON] = {
+            field_.name: getattr(self, field_.name)
+            for field_ in dataclasses.fields(self)
+            if getattr(self, field_.name) is not None
+        }
+        claim["principal"] = cast("JSON", self.principal.to_claim())
+        claim["agent"] = cast("JSON", self.agent.to_claim())
+        claim["arguments"] = dict(self.arguments)
+        return claim
+
+    @classmethod
+    def from_dict(cls, claim: object) -> "ApprovalRequest":
+        """Return the request of what :meth:`to_dict` returned.
+
+        Raises:
+            ValueError: It is no such request.
+        """
+        if not isinstance(claim, Mapping):
+            raise ValueError("expected a request for an approval as an object")  # noqa: TRY004  It comes from outside.
+        members = dict(cast("Mapping[str, object]", claim))
+        if not _REQUIRED <= members.keys() <= _REQUIRED | _OPTIONAL or not isinstance(members["arguments"], Mapping):
+            raise ValueError("expected exactly the members of a request for an approval")
+        for name in ("requested_at", "expires_at"):
+            if type(members.pop(name)) is not int:
+                raise ValueError("expected times in Unix seconds")
+        texts = [name for name in members if name not in {"agent", "arguments", "principal"}]
+        if not all(type(members[name]) is str for name in texts):
+            raise ValueError("expected text in a request for an approval")
+        try:
+            principal, agent = principal_from_claim(members["principal"]), agent_from_claim(members["agent"])
+        except TokenError as error:
+            raise ValueError(str(error)) from None
+        return cls(**{"args": None, **cast("dict[str, object]", claim), "principal": principal, "agent": agent})  # type: ignore[arg-type]
+
+
+Ask: TypeAlias = Callable[[ApprovalRequest], "Answer | str | Awaitable[Answer | str]"]
+"""What asks a person: returns the answer, or the signed ruling that :meth:`Approvals.approve` returned elsewhere."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """A desk where a person decides about a call, to be named in ``routes``.
+
+    A call that the policy routes there runs if somebody entitled approves it: with exactly the arguments that were
+    shown, in the same task, once, in time. The principal can never approve what is done on their own behalf, nor
+    can an agent.
+
+    Args:
+        ask: Asks a person and returns the answer; a function or a coroutine function. Without one the request waits
+            in the directory of the enforcer until somebody decides by :meth:`Enforcer.approvals` or
+            ``agent-identity approvals``; the call is refused with ``approval_pending`` until then, and is to be made
+            again.
+        approvers: Ids of the only people who may approve; by default anybody else than the principal.
+        roles: Roles of which an approver must have one.
+        verified: Whether the approver must be ``verified`` by an identity provider.
+        owners_may_approve: Whether owners of the agents that act may approve. They answer for the agents, so by
+            default they do not.
+        ttl: How long a request waits, and an approval can be used: from 1 second to 30 days. Both end with the task.
+        wait: How long a call waits for an answer out of the directory before it is refused as pending.
+        suspends: Exceptions by which ``ask`` leaves, to be asked again when there is an answer, as an interrupt of
+            LangGraph does. An approval then counts for the same call in a later task of the same principal and
+            agent as well, because the principal has opened that one.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: A time is out of range, or an id or a role is malformed.
+    """
+
+    ask: Ask | None = None
+    approvers: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    verified: bool = False
+    owners_may_approve: bool = False
+    ttl: timedelta = _FIFTEEN_MINUTES
+    wait: timedelta = _AT_ONCE
+    suspends: tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        for names, what in ((self.approvers, "each approver"), (self.roles, "each role")):
+            if type(names) is not tuple:
+                raise TypeError(f"expected {what} in a tuple, got {type(names).__name__}; write (…,)")
+            for name in names:
+                check_id(name, what)
+        if not timedelta(seconds=1) <= self.ttl <= timedelta(seconds=MAX_WAIT):
+            raise ValueError("expected a ttl from 1 second to 30 days")
+        if self.wait < _AT_ONCE or (self.wait and self.ask is not None):
+            raise ValueError("expected a wait only where nobody is asked directly; 'ask' takes the time it takes")
+
+    def check(self, approver: Human, task: Task, tool: str) -> None:
+        """Return if a person may approve a call of the task.
+
+        Raises:
+            Denied: With the code ``approval_self``, ``approval_by_owner``, ``approver_not_permitted`` or
+                ``approver_not_verified``.
+        """
+        refuse_own(approver, task.principal, [grant.agent for grant in task.chain.grants], tool)
+        owners = {folded(grant.agent.owner) for grant in task.chain.grants}
+        if not self.owners_may_approve and folded(approver.id) in owners:
+            raise Denied(
+                f"{tool}: expected an approver who does not own an agent that acts, got its owner; "
+                "ask somebody else, or set owners_may_approve",
+                code="approval_by_owner",
+            )
+        if (self.approvers and approver.id not in self.approvers) or (
+            self.roles and not set(self.roles) & set(approver.roles)
+        ):
+            raise Denied(
+                f"{tool}: expected an approver whom the desk names, got another; ask one of them",
+                code="approver_not_permitted",
+            )
+        if self.verified and approver.provenance != "verified":
+            raise Denied(
+                f"{tool}: expected an approver verified by an identity provider, got an asserted one; "
+                "see Human.from_id_token",
+                code="approver_not_verified",
+            )
+
+
+def refuse_own(approver: Human, principal: Principal, agents: list[Agent], tool: str) -> None:
+    """Refuse an approver who is the requester: the principal, or an agent by another name.
+
+    Ids are compared without regard to case and compatibility forms, and whoever issued them, because the same
+    person under two spellings is still the same person.
+
+    Raises:
+        Denied: With the code ``approval_self``.
+    """
+    if folded(approver.id) in {folded(party.id) for party in (principal, *agents)}:
+        raise Denied(
+            f"{tool}: expected an approver other than who asks, got the principal or an agent of the task; "
+            "ask somebody else",
+            code="approval_self",
+        )

@@ -1,0 +1,125 @@
+"""Where requests wait for a person: files of a folder that only its owner can read, gone when they are decided.
+
+They hold arguments in clear, because whoever approves has to see what will run. No record holds them.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, final
+
+from agent_identity import canonical
+from agent_identity.enforcement.approval import ApprovalRequest
+from agent_identity.errors import ConfigurationError
+from agent_identity.identity import create_private_file, read_private_file
+
+__all__ = ["MAX_WAITING", "ApprovalBox"]
+
+MAX_WAITING: Final = 1_000
+"""Requests that can wait in one directory at a time."""
+
+_MAX_BYTES: Final = 64 * 1024 * 1024
+_REQUEST: Final = ".request"
+_RULING: Final = ".ruling"
+
+
+@final
+class ApprovalBox:
+    """The requests that wait in one directory, each under a name that says which call it is about.
+
+    Args:
+        folder: The folder; made with mode 0700 when the first request comes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, name: str, request: ApprovalRequest) -> ApprovalRequest:
+        """Keep a request, and return the one that waits under the name now: an equal one may have come first.
+
+        Raises:
+            ConfigurationError: The folder cannot be written, or too many requests wait.
+        """
+        with contextlib.suppress(FileExistsError):
+            self._folder.mkdir(mode=0o700)
+        self._check_private()
+        if sum(1 for _ in self._folder.glob(f"*{_REQUEST}")) >= MAX_WAITING:
+            raise ConfigurationError(
+                f"expected at most {MAX_WAITING} requests for approval at a time, got more; decide or wait"
+            )
+        try:
+            create_private_file(self._path(name, _REQUEST), canonical.encode(request.to_dict()))
+        except ConfigurationError as error:
+            if error.code != "already_exists":
+                raise
+            return self.find(name) or request
+        return request
+
+    def find(self, name: str) -> ApprovalRequest | None:
+        """Return the request that waits under a name, if there is one.
+
+        Raises:
+            ConfigurationError: The file is open to others, or is no request.
+        """
+        data = self._read(name, _REQUEST)
+        if data is None:
+            return None
+        try:
+            return ApprovalRequest.from_dict(canonical.decode(data))
+        except ValueError:
+            raise ConfigurationError(
+                f"expected a request for an approval in approvals/{name}{_REQUEST}, got something else; remove it"
+            ) from None
+
+    def waiting(self) -> Iterator[tuple[str, ApprovalRequest]]:
+        """Yield each request with its name; those that are decided still wait for their call."""
+        if not self._folder.is_dir():
+            return
+        self._check_private()
+        for path in sorted(self._folder.glob(f"*{_REQUEST}")):
+            request = self.find(path.stem)
+            if request is not None:
+                yield path.stem, request
+
+    def decide(self, name: str, token: str) -> None:
+        """Put a signed ruling beside its request.
+
+        Raises:
+            ConfigurationError: There is one already, or it cannot be written.
+        """
+        create_private_file(self._path(name, _RULING), token.encode("ascii"))
+
+    def ruling(self, name: str) -> str | None:
+        """Return the signed ruling about a request, if there is one; nothing in it is verified."""
+        data = self._read(name, _RULING)
+        return None if data is None else data.decode("ascii", "replace")
+
+    def remove(self, name: str) -> None:
+        """Remove a request and what was said to it."""
+        for suffix in (_REQUEST, _RULING):
+            with contextlib.suppress(FileNotFoundError):
+                self._path(name, suffix).unlink()
+
+    def _read(self, name: str, suffix: str) -> bytes | None:
+        path = self._path(name, suffix)
+        if not os.path.lexists(path):
+            return None
+        try:
+            return read_private_file(path, limit=_MAX_BYTES)
+        except ConfigurationError:
+            if os.path.lexists(path):
+                raise
+            return None  # It was decided just now.
+
+    def _path(self, name: str, suffix: str) -> Path:
+        return self._folder / f"{name}{suffix}"
+
+    def _check_private(self) -> None:
+        status = self._folder.stat()
+        if status.st_uid not in (0, os.geteuid()) or stat.S_IMODE(status.st_mode) & 0o077:
+            raise ConfigurationError(
+                "expected a folder for requests that only its owner can read, got one open to others or of another "
+                "owner; run chmod 700 on the folder 'approvals' of the evidence directory"
+            )

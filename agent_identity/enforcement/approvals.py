@@ -1,0 +1,508 @@
+"""Approvals at run time: requests, signed rulings, and the one use of each."""
+
+import asyncio
+import contextlib
+import hashlib
+import inspect
+import logging
+import threading
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Final, cast, final
+
+from agent_identity import canonical
+from agent_identity.authority import MAX_WAIT, SKEW, Ruling, StateStore, trusted_ruling
+from agent_identity.canonical import RecordValue
+from agent_identity.enforcement.ambience import Ambience, attached
+from agent_identity.enforcement.approval import Answer, Approval, ApprovalRequest, refuse_own
+from agent_identity.enforcement.approval_box import ApprovalBox
+from agent_identity.enforcement.approval_refusals import expired, failed, mismatch, pending
+from agent_identity.enforcement.call import Call
+from agent_identity.enforcement.failures import trouble
+from agent_identity.enforcement.suspensions import leave, mark_of, taken_over
+from agent_identity.enforcement.task import Task
+from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, StateError, TokenError
+from agent_identity.evidence import DigestKeys, Ledger
+from agent_identity.identity import Clock, Human, Ids, Principal, Signer, TrustStore
+
+__all__ = ["Approvals", "Held"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_NS: Final = 1_000_000_000
+_POLL_SECONDS: Final = 0.1
+_MAX_ASKED: Final = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A ruling that a call has got, not used yet."""
+
+    ruling: Ruling
+    token: str
+    name: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """One call that asks at one desk."""
+
+    call: Call
+    task: Task
+    desk: Approval
+    request: ApprovalRequest
+    name: str
+
+
+@final
+class Approvals:
+    """What waits for a person in the directory, and how they decide. Received from :attr:`Enforcer.approvals`.
+
+    People decide outside tasks: inside one it could be the agent that approves.
+
+    Args:
+        ledger: Keeps the records.
+        digests: Keys of argument digests.
+        state: Which rulings were used.
+        signer: The issuer's key, which signs rulings.
+        ambience: Where the current task is found.
+        trust: Whose rulings count, and the issuer's URI.
+        clock: Source of time.
+        ids: Source of ids.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        digests: DigestKeys,
+        state: StateStore,
+        signer: Signer,
+        ambience: Ambience,
+        *,
+        trust: TrustStore,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self._ledger = ledger
+        self._digests = digests
+        self._state = state
+        self._signer = signer
+        self._trust = trust
+        self._clock = clock
+        self._ids = ids
+        self._ambience = ambience
+        self._box: ApprovalBox | None = None
+        self._asked: dict[str, ApprovalRequest] = {}
+        self._filed: set[str] = set()
+
+    def use(self, box: ApprovalBox) -> None:
+        """Let requests wait in a directory."""
+        self._box = box
+
+    def pending(self) -> tuple[ApprovalRequest, ...]:
+        """Return the requests that wait in the directory for a person, oldest first; removes what has expired.
+
+        Raises:
+            ConfigurationError: The folder or a file in it is open to others, or there is no directory.
+        """
+        box, now = self._directory(), self._now()
+        found: list[ApprovalRequest] = []
+        for name, request in box.waiting():
+            if request.expires_at <= now:
+                box.remove(name)
+            elif box.ruling(name) is None:
+                found.append(request)
+        return tuple(sorted(found, key=lambda request: (request.requested_at, request.id)))
+
+    def approve(self, request: "ApprovalRequest | Mapping[str, object] | str", /, *, by: Human) -> str:
+        """Approve a call: as it is shown in the request, and once.
+
+        Args:
+            request: The id of one that waits in the directory, or a request that came another way, as it is or as
+                :meth:`ApprovalRequest.to_dict` makes it.
+            by: Who decides; somebody else than who asks.
+
+        Returns:
+            The signed ruling. For a request of the directory it is there already.
+
+        Raises:
+            Denied: The approver is the principal or an agent of the request (``approval_self``), a task is open here
+                (``approval_in_task``), or it is too late (``approval_expired``).
+            ConfigurationError: There is no such request, it is decided already, or it was altered.
+        """
+        return self._decide(request, lambda found: found.approve(by=by))
+
+    def reject(
+        self, request: "ApprovalRequest | Mapping[str, object] | str", /, *, by: Human, reason: str | None = None
+    ) -> str:
+        """Reject a call; the agent is told when it asks again.
+
+        Args:
+            request: As for :meth:`approve`.
+            by: Who decides.
+            reason: Why, for the agent and the record; 1 to 256 visible characters.
+
+        Returns:
+            The signed ruling.
+
+        Raises:
+            Denied: As for :meth:`approve`.
+            ConfigurationError: As for :meth:`approve`.
+        """
+        return self._decide(request, lambda found: found.reject(by=by, reason=reason))
+
+    def decide(self, call: Call, desk: Approval) -> Held:
+        """Ask at the desk and return the ruling, which is still to be taken up.
+
+        Raises:
+            Denied: There is none yet (``approval_pending``), or asking failed (``approval_failed``).
+        """
+        asking = self._begin(call, desk)
+        if desk.ask is None:
+            return self._wait(asking)
+        try:
+            with self._asking_outside(asking):
+                answer = desk.ask(asking.request)
+        except AgentIdentityError as error:
+            raise failed(call.tool, error) from None
+        if inspect.isawaitable(answer):
+            if inspect.iscoroutine(answer):
+                answer.close()
+            raise Denied(
+                f"{call.tool}: expected a desk whose 'ask' is no coroutine function, because the tool is none",
+                code="approval_failed",
+            )
+        return self._heard(asking, answer)
+
+    async def decide_async(self, call: Call, desk: Approval) -> Held:
+        """Ask at the desk as :meth:`decide` does, without blocking the event loop."""
+        asking = self._begin(call, desk)
+        if desk.ask is None:
+            return await self._wait_async(asking)
+        try:
+            with self._asking_outside(asking):
+                if inspect.iscoroutinefunction(desk.ask) or desk.suspends or not _has_loop():
+                    answer = desk.ask(asking.request)
+                else:
+                    answer = await asyncio.to_thread(desk.ask, asking.request)
+                if inspect.isawaitable(answer):
+                    answer = await answer
+        except AgentIdentityError as error:
+            raise failed(call.tool, error) from None
+        return self._heard(asking, answer)
+
+    def take_up(self, call: Call, desk: Approval, held: Held) -> None:
+        """Use a ruling for its call: exactly one of all who try, in any process, gets past here.
+
+        Raises:
+            Denied: It does not approve this call (see the codes ``approval_…``), or was used (``approval_used``).
+            EvidenceError: It could not be recorded.
+        """
+        ruling, task = held.ruling, cast("Task", call.task)
+        call.approval = ruling.id
+        try:
+            self._check(call, task, desk, ruling)
+            self._check_first(call, ruling)
+        except Denied as denied:
+            self._forget(held.name)
+            if denied.code == "approval_rejected":
+                self._record(call, task, "rejected", ruling, held.token)
+            elif denied.code == "approval_expired":
+                self._record(call, task, "expired", ruling, None)
+            raise
+        self._record(call, task, "approved", ruling, held.token)
+        self._forget(held.name)
+
+    def leave(self, call: Call) -> None:
+        """Leave the approval of a call that left its body to be made again: it is the same call then."""
+        if call.approval is not None:
+            now = self._now()
+            leave(self._state, mark_of(call.approval), now=now, expires_at=now + MAX_WAIT)
+
+    def close(self) -> None:
+        """Remove the requests of this enforcer: they end with its tasks."""
+        for name in list(self._filed):
+            try:
+                self._forget(name)
+            except OSError as error:
+                _LOG.error("a request for an approval could not be removed: %s", trouble(error))
+
+    def after_fork_in_child(self) -> None:
+        """Leave the requests to the parent, whose tasks they are of."""
+        self._asked, self._filed = {}, set()
+
+    def _decide(self, request: object, say: Callable[[ApprovalRequest], Answer]) -> str:
+        if self._ambience.current() is not None:
+            raise Denied(
+                "expected a person to decide outside any task, got a call inside one; "
+                "decide where no task is open, or inside 'with enforcer.no_task()'",
+                code="approval_in_task",
+            )
+        name, found = self._find(request)
+        answer = say(found)
+        if answer.status == "approved":
+            refuse_own(answer.approver, found.principal, [found.agent], found.tool)
+        if self._now() >= found.expires_at:
+            raise Denied(f"{found.tool}: expected a request in time, got one that has expired", code="approval_expired")
+        token = self._rule(found, answer)[1]
+        if name is not None:
+            self._directory().decide(name, token)
+        return token
+
+    def _find(self, request: object) -> tuple[str | None, ApprovalRequest]:
+        if isinstance(request, str):
+            for name, waiting in self._directory().waiting():
+                if waiting.id == request:
+                    return name, waiting
+            raise ConfigurationError("expected the id of a request that waits, got another; list what waits")
+        if isinstance(request, ApprovalRequest):
+            return None, request
+        try:
+            return None, ApprovalRequest.from_dict(request)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+
+    def _rule(self, request: ApprovalRequest, answer: Answer) -> tuple[Ruling, str]:
+        """Sign what was said about the arguments that were shown."""
+        if self._digest(request.task, request) != request.args:
+            raise ConfigurationError("expected a request as it was made, got an altered one; have it made again")
+        ruling = Ruling(
+            id=request.id,
+            status=answer.status,
+            task=request.task,
+            tool=request.tool,
+            args=request.args,
+            principal=request.principal,
+            agent=request.agent,
+            approver=answer.approver,
+            decided_at=self._now(),
+            expires_at=request.expires_at,
+            reason=answer.reason,
+        )
+        return ruling, ruling.sign(self._signer, issuer=self._trust.issuer or "")
+
+    def _digest(self, task: str, request: ApprovalRequest) -> str | None:
+        if request.args is None and not request.arguments:
+            return None
+        return self._digests.digest(task, canonical.encode(dict(request.arguments)))
+
+    def _begin(self, call: Call, desk: Approval) -> _Asking:
+        """Return the request of a call: a new one, or the one that waits already."""
+        task, snapshot = cast("Task", call.task), call.snapshot()
+        if snapshot is not None and not set(snapshot.opaque).isdisjoint(snapshot.supplied):
+            raise Denied(
+                f"{call.tool}: expected arguments that a person can be shown, got one that is no JSON; "
+                "pass a reference instead",
+                code="approval_unbindable",
+            )
+        args, decision, now = cast("str | None", call.action.get("args")), call.decision, self._now()
+        data = b"{}" if snapshot is None else snapshot.canonical()
+        name = _name(task, call.tool, args)
+        known = self._asked.get(name) if desk.suspends else None
+        if desk.ask is None:
+            known = self._directory().find(name)
+        if known is None:
+            last = now + int(desk.ttl.total_seconds())
+            known = ApprovalRequest(
+                id=self._ids.new(self._clock.wall_ns()),
+                tool=call.tool,
+                arguments=cast("Mapping[str, canonical.JSON]", canonical.decode(data)),
+                args=args,
+                task=task.id,
+                purpose=task.purpose,
+                principal=task.principal,
+                agent=task.agent,
+                route=decision.route or "",
+                rule=decision.rule,
+                why=decision.why,
+                requested_at=now,
+                expires_at=last if desk.suspends else min(last, task.expires_at),
+            )
+            known = self._announce(call, task, desk, known, name)
+        call.approval = known.id
+        return _Asking(call, task, desk, known, name)
+
+    def _announce(self, call: Call, task: Task, desk: Approval, request: ApprovalRequest, name: str) -> ApprovalRequest:
+        """File and record a request; return the one that counts, if an equal one came first."""
+        if desk.suspends:
+            return request  # Announced when it is suspended: a rerun that brings the answer is no new request.
+        if desk.ask is None:
+            kept = self._directory().put(name, request)
+            if kept is not request:
+                return kept
+            self._filed.add(name)
+        call.approval = request.id
+        self._record(call, task, "pending", request, None)
+        return request
+
+    @contextlib.contextmanager
+    def _asking_outside(self, asking: _Asking) -> Generator[None]:
+        """Ask outside the task, whose authority is not for whoever asks; a suspended request is announced."""
+        try:
+            with attached(self._ambience.without()):
+                yield
+        except asking.desk.suspends:
+            if asking.name not in self._asked:
+                if len(self._asked) >= _MAX_ASKED:
+                    self._asked.pop(next(iter(self._asked)))
+                self._asked[asking.name] = asking.request
+                self._record(asking.call, asking.task, "pending", asking.request, None)
+            raise
+
+    def _heard(self, asking: _Asking, answer: object) -> Held:
+        """Return the ruling of an answer to this very request."""
+        if type(answer) is Answer:
+            if answer.request != asking.request.id:
+                raise mismatch(asking.call.tool)
+            if self._now() >= asking.request.expires_at:
+                self._record(asking.call, asking.task, "expired", asking.request, None)
+                raise expired(asking.call.tool)
+            try:
+                return Held(*self._rule(asking.request, answer), asking.name)
+            except AgentIdentityError as error:  # The signer.
+                raise failed(asking.call.tool, error) from None
+        if type(answer) is str:
+            return Held(self._trusted(asking.call, answer), answer, asking.name)
+        raise Denied(
+            f"{asking.call.tool}: expected request.approve(by=...), request.reject(by=...) or a signed ruling "
+            "from the desk, got something else",
+            code="approval_forged",
+        )
+
+    def _trusted(self, call: Call, token: str) -> Ruling:
+        try:
+            return trusted_ruling(token, self._trust)
+        except TokenError as error:
+            raise Denied(
+                f"{call.tool}: expected an approval signed by the issuer, got another ({error.code})",
+                code="approval_forged",
+            ) from None
+
+    def _wait(self, asking: _Asking) -> Held:
+        pause, polls = threading.Event(), self._polls(asking)
+        while True:
+            held = self._look(asking)
+            if held is not None:
+                return held
+            polls -= 1
+            if polls < 0:
+                raise pending(asking.call.tool, asking.request.id)
+            pause.wait(_POLL_SECONDS)
+
+    async def _wait_async(self, asking: _Asking) -> Held:
+        polls = self._polls(asking)
+        while True:
+            held = self._look(asking)
+            if held is not None:
+                return held
+            polls -= 1
+            if polls < 0:
+                raise pending(asking.call.tool, asking.request.id)
+            await asyncio.sleep(_POLL_SECONDS)
+
+    @staticmethod
+    def _polls(asking: _Asking) -> int:
+        return int(asking.desk.wait.total_seconds() / _POLL_SECONDS)
+
+    def _look(self, asking: _Asking) -> Held | None:
+        asking.task.lease.check(self._clock)
+        token = self._directory().ruling(asking.name)
+        if token is not None:
+            try:
+                return Held(self._trusted(asking.call, token), token, asking.name)
+            except Denied:
+                self._forget(asking.name)
+                raise
+        if asking.request.expires_at > self._now():
+            return None
+        self._forget(asking.name)
+        self._record(asking.call, asking.task, "expired", asking.request, None)
+        raise expired(asking.call.tool)
+
+    def _check(self, call: Call, task: Task, desk: Approval, ruling: Ruling) -> None:
+        """Check that a ruling approves this very call, and that who made it may."""
+        args = cast("str | None", call.action.get("args"))
+        if ruling.task != task.id and desk.suspends and ruling.args is not None:
+            snapshot = call.snapshot()
+            args = None if snapshot is None else self._digests.digest(ruling.task, snapshot.canonical())
+        same_task = ruling.task == task.id or bool(desk.suspends)
+        asked = (_party(ruling.principal), ruling.agent.id, ruling.agent.owner, ruling.tool, ruling.args)
+        if not same_task or asked != (_party(task.principal), task.agent.id, task.agent.owner, call.tool, args):
+            raise mismatch(call.tool)
+        if ruling.status != "approved":
+            why = f": {ruling.reason}" if ruling.reason else ""
+            raise Denied(f"{call.tool}: rejected by {ruling.approver.id}{why}", code="approval_rejected")
+        desk.check(ruling.approver, task, call.tool)
+        if not ruling.decided_at - SKEW <= self._now() < ruling.expires_at:
+            raise expired(call.tool)
+
+    def _check_first(self, call: Call, ruling: Ruling) -> None:
+        now, last = self._now(), ruling.expires_at
+        try:
+            first = self._state.insert(f"approval:{ruling.id}", now=now, expires_at=last) or taken_over(
+                self._state, mark_of(ruling.id), now=now, expires_at=last
+            )
+        except StateError as error:
+            _LOG.error("whether an approval was used could not be asked, the call is refused: %s", trouble(error))
+            raise Denied(
+                f"{call.tool}: expected to look up whether the approval was used, got a store that does not answer; "
+                "see the log, and try again when it does",
+                code="state_unavailable",
+            ) from None
+        if not first:
+            raise Denied(
+                f"{call.tool}: expected an approval that was not used, got a used one; ask again", code="approval_used"
+            )
+
+    def _record(self, call: Call, task: Task, status: str, about: ApprovalRequest | Ruling, token: str | None) -> None:
+        approval: dict[str, RecordValue] = {
+            "id": about.id,
+            "status": status,
+            "expires": str(about.expires_at * _NS),
+        }
+        if isinstance(about, Ruling) and token is not None:
+            approval |= {"approver": about.approver.to_claim(), "token": token}
+            if about.reason is not None:
+                approval["reason"] = about.reason
+        body: dict[str, RecordValue] = {
+            **task.claims,
+            "action": dict(call.action),
+            "approval": approval,
+            "time": {"start": str(self._clock.wall_ns())},
+        }
+        self._ledger.append("approval", body)
+
+    def _forget(self, name: str) -> None:
+        self._asked.pop(name, None)
+        self._filed.discard(name)
+        if self._box is not None:
+            self._box.remove(name)
+
+    def _directory(self) -> ApprovalBox:
+        if self._box is None:
+            raise ConfigurationError(
+                "expected a directory in which requests can wait, got an enforcer without one; "
+                "open it with Enforcer.open, or give the desk an 'ask'"
+            )
+        return self._box
+
+    def _now(self) -> int:
+        return self._clock.wall_ns() // _NS
+
+
+def _name(task: Task, tool: str, args: str | None) -> str:
+    """Return the name of a call among those that wait: everything that an approval is bound to."""
+    bound = [task.id, task.grant.hash, tool, args]
+    return hashlib.sha256(canonical.encode(bound)).hexdigest()
+
+
+def _party(principal: Principal) -> tuple[str, str, str | None]:
+    return principal.kind, principal.id, principal.issuer
+
+
+def _has_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,72 @@
+"""Decisions as records tell them, and what no record can hold."""
+
+import re
+from typing import Final, Literal, TypeAlias
+
+from agent_identity.canonical import RecordValue
+from agent_identity.errors import ConfigurationError
+from agent_identity.policy import Decision, Effect, Policy
+
+__all__ = ["WITHIN_SCOPE", "Mode", "decision_claim", "is_fact", "is_sound", "policy_claim"]
+
+Mode: TypeAlias = Literal["enforce", "monitor"]
+
+_EFFECTS: Final = frozenset(Effect)
+_MAX_FACT: Final = 256
+_DIGEST: Final = re.compile("sha256:[0-9a-f]{64}")
+_MAX_WARNINGS: Final = 1_024
+
+WITHIN_SCOPE = Decision(effect=Effect.ALLOW, reason="within_scope")
+
+
+def decision_claim(decision: Decision, enforced: str, mode: Mode, argument: str | None) -> dict[str, RecordValue]:
+    """Return what the record says about a decision; unknown facts are left out."""
+    claim: dict[str, RecordValue] = {
+        "effect": decision.effect.value,
+        "enforced": enforced,
+        "mode": mode,
+        "reason": decision.reason,
+    }
+    facts = {
+        "rule": decision.rule,
+        "why": decision.why,
+        "argument": argument,
+        "policy": decision.policy,
+        "version": decision.version,
+        "digest": decision.digest,
+    }
+    claim.update({name: fact for name, fact in facts.items() if fact})
+    if decision.warnings:
+        claim["warnings"] = decision.warnings[:_MAX_WARNINGS]
+    return claim
+
+
+def policy_claim(policy: Policy) -> dict[str, RecordValue]:
+    """Return what the record says about the policy in force.
+
+    Raises:
+        ConfigurationError: No record can hold what a policy written by users says about itself.
+    """
+    claim: dict[str, RecordValue] = {"name": policy.name, "version": policy.version, "digest": policy.digest}
+    if not all(map(is_fact, claim.values())) or not _DIGEST.fullmatch(policy.digest):
+        raise ConfigurationError(
+            "expected a policy with name and version of 1 to 256 visible characters and a digest like "
+            "'sha256:<64 lower-case hex digits>'; correct them"
+        )
+    return claim
+
+
+def is_fact(value: object) -> bool:
+    """Return whether a record can hold the value as a fact."""
+    return type(value) is str and 0 < len(value) <= _MAX_FACT and value.isprintable()
+
+
+def is_sound(decision: Decision) -> bool:
+    """Return whether we know the effect and a record can hold the facts, which users' policies fill unchecked."""
+    facts = (decision.rule, decision.policy, decision.version, *decision.warnings)
+    digest = decision.digest
+    return (
+        decision.effect in _EFFECTS
+        and all(fact is None or is_fact(fact) for fact in facts)
+        and (digest is None or (is_fact(digest) and _DIGEST.fullmatch(digest) is not None))
+    )

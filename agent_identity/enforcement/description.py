@@ -1,0 +1,96 @@
+"""What both records of a call say about it: the action, the decision, and who acts for whom."""
+
+import logging
+from collections.abc import Mapping
+from typing import Final, final
+
+from agent_identity.canonical import RecordValue
+from agent_identity.enforcement.arguments import canonical_bytes
+from agent_identity.enforcement.call import Call
+from agent_identity.enforcement.decisions import WITHIN_SCOPE, decision_claim
+from agent_identity.enforcement.failures import trouble
+from agent_identity.enforcement.point import Point
+from agent_identity.policy import Tool
+
+__all__ = ["Description"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_MAX_CATEGORIES: Final = 1_024
+
+
+@final
+class Description:
+    """Describes the calls of one tool.
+
+    Args:
+        point: The enforcement point.
+        tool: The tool.
+
+    Attributes:
+        known: A sound decision that let a call run, and its claim.
+    """
+
+    __slots__ = ("_point", "_tool", "known")
+
+    def __init__(self, point: Point, tool: Tool) -> None:
+        self._point = point
+        self._tool = tool
+        # Policies hand out the same few decisions again and again.
+        self.known = (WITHIN_SCOPE, decision_claim(WITHIN_SCOPE, "allow", point.mode, None))
+
+    def describe(self, call: Call) -> None:
+        """Fill in what both records of the call say about the action."""
+        action = call.action
+        action["tool"] = self._tool.name
+        action["kind"] = self._tool.kind
+        if self._tool.server:
+            action["server"] = self._tool.server
+        if call.call_id is not None:
+            action["call"] = call.call_id
+        arguments = call.snapshot()
+        if arguments is not None and arguments.values:
+            action["names"] = arguments.kinds()
+            action["args"] = self.digest(call, arguments.canonical())
+
+    def digest(self, call: Call, data: bytes) -> str:
+        """Return the keyed digest of arguments or of a result."""
+        point = self._point
+        return point.digests.digest(point.ledger.stream if call.task is None else call.task.id, data)
+
+    def body(self, call: Call) -> Mapping[str, RecordValue]:
+        """Return what both records of the call say; made once, unless the decision or the findings change."""
+        if call.body is not None:
+            return call.body
+        body: dict[str, RecordValue] = {"action": call.action, "decision": self._claim(call)}
+        if call.task is None:
+            body["attribution"] = "none"
+        else:
+            body.update(call.task.claims)
+        if call.traced.ids:
+            body["trace"] = call.traced.ids
+        if call.findings:
+            body["findings"] = sorted({finding.category for finding in call.findings})[:_MAX_CATEGORIES]
+        call.body = body
+        return body
+
+    def _claim(self, call: Call) -> Mapping[str, RecordValue]:
+        """Return what the record says about the decision."""
+        known, claim = self.known  # Read at once, because another thread may be writing another pair.
+        usual = call.enforced == "allow" and call.argument is None and call.approval is None
+        if usual and call.decision is known:
+            return claim
+        claim = decision_claim(call.decision, call.enforced, self._point.mode, call.argument)
+        if call.approval is not None:
+            claim["approval"] = call.approval
+        if usual:
+            self.known = (call.decision, claim)
+        return claim
+
+    def describe_result(self, call: Call, result: object) -> None:
+        """Add the digest of the result; the act happened, so a failure must hide neither result nor outcome."""
+        try:
+            data = None if result is None else canonical_bytes(result)
+            if data is not None:
+                call.action["result"] = self.digest(call, data)
+        except Exception as error:  # noqa: BLE001 - See above.
+            _LOG.error("the result of %s has no digest: %s", self._tool.name, trouble(error))

@@ -1,0 +1,111 @@
+"""What a guard asks about a call: the inspectors what they find, the policy what it decides."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import cast, final
+
+from agent_identity.enforcement.decisions import WITHIN_SCOPE, is_sound
+from agent_identity.enforcement.failures import kind_of
+from agent_identity.enforcement.point import Point
+from agent_identity.enforcement.task import Task
+from agent_identity.errors import Denied
+from agent_identity.policy import Content, Decision, Effect, Finding, Request, Tool
+
+__all__ = ["Questions", "ground_of", "refusal_of"]
+
+
+@final
+class Questions:
+    """The questions about one tool.
+
+    Args:
+        point: The enforcement point.
+        tool: What the policy may know about the tool.
+        data: Labels of the data that the tool touches.
+    """
+
+    __slots__ = ("_data", "_point", "_tool")
+
+    def __init__(self, point: Point, tool: Tool, data: tuple[str, ...]) -> None:
+        self._point = point
+        self._tool = tool
+        self._data = data
+
+    def request(
+        self, view: Mapping[str, object], task: Task | None, findings: tuple[Finding, ...], stage: str
+    ) -> Request:
+        """Return the question about a call, or about what it returned."""
+        return Request(
+            tool=self._tool,
+            arguments=MappingProxyType(view),
+            principal=None if task is None else task.principal,
+            agent=None if task is None else task.agent,
+            chain_depth=0 if task is None else task.chain.leaf.depth,
+            task_id=None if task is None else task.id,
+            purpose=None if task is None else task.purpose,
+            findings=findings,
+            data=self._data,
+            stage="result" if stage == "result" else "call",
+        )
+
+    def decide(self, request: Request, known: Decision) -> Decision:
+        """Return the answer of the policy.
+
+        Args:
+            request: The question.
+            known: A sound decision that it may hand out again.
+        """
+        policy = self._point.policy
+        if policy is None:
+            return WITHIN_SCOPE
+        try:
+            decision = cast("object", policy.decide(request))
+        except Exception as error:  # noqa: BLE001 - A policy that cannot decide blocks.
+            return Decision(effect=Effect.BLOCK, reason="policy_failed", why=kind_of(error))
+        if decision is known:
+            return known
+        if not isinstance(decision, Decision):
+            return Decision(effect=Effect.BLOCK, reason="policy_failed", why="not a Decision")
+        if not is_sound(decision):
+            return Decision(effect=Effect.BLOCK, reason="policy_failed", why="a Decision that no record can hold")
+        return decision
+
+    def inspect(self, direction: str, value: object) -> tuple[Finding, ...]:
+        """Return what the inspectors find."""
+        inspectors = self._point.inspectors
+        if not inspectors:
+            return ()
+        content = Content(direction="output" if direction == "output" else "input", tool=self._tool.name, value=value)
+        try:
+            findings = tuple(finding for inspector in inspectors for finding in inspector.inspect(content))
+        except Denied as denied:
+            raise RuntimeError(f"expected findings, got {kind_of(denied)}, which is not of this call") from None
+        if not all(type(finding) is Finding for finding in findings):
+            raise TypeError("expected an inspector to return findings, got something else")
+        return findings
+
+
+def ground_of(decision: Decision) -> tuple[object, ...]:
+    """Return what a decision stands on: the same ground is the same decision, whatever it says to people."""
+    return (
+        decision.effect,
+        decision.route,
+        decision.rule,
+        decision.policy,
+        decision.version,
+        decision.digest,
+    )
+
+
+def refusal_of(decision: Decision, denied: Denied) -> Decision:
+    """Return the decision behind a refusal of a call that was to be approved; it names the rule that asked for that."""
+    if isinstance(denied.decision, Decision) and denied.decision.effect is Effect.BLOCK:
+        return denied.decision
+    return Decision(
+        effect=Effect.BLOCK,
+        reason=denied.code,
+        rule=decision.rule,
+        policy=decision.policy,
+        version=decision.version,
+        digest=decision.digest,
+    )

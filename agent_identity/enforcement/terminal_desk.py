@@ -1,0 +1,80 @@
+"""A person at the terminal in which the program runs."""
+
+import contextlib
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Final, TextIO
+
+from agent_identity import canonical
+from agent_identity.enforcement.approval import Answer, ApprovalRequest
+from agent_identity.errors import ConfigurationError
+from agent_identity.identity import Human
+
+__all__ = ["ask_in_the_terminal", "shown"]
+
+_TERMINAL: Final = Path("/dev/tty")
+_MAX_SHOWN: Final = 10_000
+
+
+def ask_in_the_terminal(
+    by: Human, *, streams: tuple[TextIO, TextIO] | None = None
+) -> Callable[[ApprovalRequest], Answer]:
+    """Return an ``ask`` for a desk that shows tool and arguments in the terminal and takes a yes for an approval.
+
+    The terminal of the process is asked, not its standard input, which may be a pipe that an agent fills.
+
+    Args:
+        by: Who sits there; the program vouches for it.
+        streams: Where answers are read and questions written; by default the terminal of the process.
+    """
+
+    def ask(request: ApprovalRequest) -> Answer:
+        with _terminal(streams) as (source, target):
+            target.write(f"{shown(request)}\napprove as {by.id}? [y/N] ")
+            target.flush()
+            answer = source.readline()
+        if answer.strip().lower() in ("y", "yes"):
+            return request.approve(by=by)
+        return request.reject(by=by)
+
+    return ask
+
+
+@contextlib.contextmanager
+def _terminal(streams: tuple[TextIO, TextIO] | None) -> Generator[tuple[TextIO, TextIO]]:
+    if streams is not None:
+        yield streams
+        return
+    try:
+        with (
+            _TERMINAL.open(encoding="utf-8", errors="replace") as source,
+            _TERMINAL.open("w", encoding="utf-8", errors="backslashreplace") as target,
+        ):
+            yield source, target
+    except OSError:
+        raise ConfigurationError(
+            "expected a terminal in which a person can be asked, got a process without one; use another desk"
+        ) from None
+
+
+def shown(request: ApprovalRequest) -> str:
+    """Return what a person has to see of a request, fit for a terminal: nothing in it can steer one.
+
+    Raises:
+        ConfigurationError: The arguments are too long to be looked at.
+    """
+    lines = [f"{request.tool} on behalf of {request.principal.id}, by {request.agent.id}: {request.purpose}"]
+    lines += [f"  {name} = {canonical.encode(value).decode()}" for name, value in sorted(request.arguments.items())]
+    if request.why:
+        lines.append(f"  because {request.why}")
+    text = "\n".join(map(_clean, lines))
+    if len(text) > _MAX_SHOWN:
+        raise ConfigurationError(
+            f"expected arguments of at most {_MAX_SHOWN} characters, which a person can look at, got more; "
+            "decide with --json, or pass a reference instead"
+        )
+    return text
+
+
+def _clean(line: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)

@@ -1,0 +1,116 @@
+"""A desk that asks by an interrupt of LangGraph: the graph stops, and whoever resumes it brings the ruling.
+
+Needs LangGraph, which comes with the ``langchain`` distribution.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Final, cast
+
+from agent_identity.enforcement import Enforcer
+from agent_identity.enforcement.approval import Approval, ApprovalRequest
+from agent_identity.errors import ConfigurationError
+from agent_identity.identity import Human
+
+try:
+    from langgraph.errors import GraphInterrupt
+    from langgraph.types import Command, Interrupt, interrupt
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "langgraph":
+        raise
+    raise ImportError("expected langgraph, which is not installed; pip install langgraph") from error
+
+__all__ = ["answer", "approval_by_interrupt", "requests_of"]
+
+_KEY: Final = "agent_identity_approval"
+_A_WEEK: Final = timedelta(days=7)
+
+
+def approval_by_interrupt(
+    *,
+    approvers: tuple[str, ...] = (),
+    roles: tuple[str, ...] = (),
+    verified: bool = False,
+    owners_may_approve: bool = False,
+    ttl: timedelta = _A_WEEK,
+) -> Approval:
+    """Return a desk that suspends the graph until somebody decides; for ``routes`` of an enforcer.
+
+    The value of the interrupt holds the request, with the arguments as the tool will get them; so does the
+    checkpoint, as it holds the model's call. Resume with :func:`answer`, inside a task of the same principal and
+    agent. Nothing that gives authority is in the checkpoint: the ruling in it is bound to the one call.
+
+    Args:
+        approvers: As for :class:`~agent_identity.approvals.Approval`.
+        roles: As there.
+        verified: As there.
+        owners_may_approve: As there.
+        ttl: How long the request waits, up to 30 days; the task in which it was made may end meanwhile.
+    """
+    return Approval(
+        ask=_ask,
+        approvers=approvers,
+        roles=roles,
+        verified=verified,
+        owners_may_approve=owners_may_approve,
+        ttl=ttl,
+        suspends=(GraphInterrupt,),
+    )
+
+
+def requests_of(interrupts: Sequence[Interrupt]) -> dict[str, ApprovalRequest]:
+    """Return the requests for approval among the interrupts of a graph, by the id of the interrupt.
+
+    Args:
+        interrupts: ``result["__interrupt__"]``, or ``graph.get_state(config).interrupts``.
+    """
+    found: dict[str, ApprovalRequest] = {}
+    for one in interrupts:
+        value = cast("object", one.value)
+        if isinstance(value, Mapping) and _KEY in value:
+            try:
+                found[one.id] = ApprovalRequest.from_dict(cast("Mapping[str, object]", value)[_KEY])
+            except ValueError as error:
+                raise ConfigurationError(str(error)) from None
+    return found
+
+
+def answer(
+    interrupts: Sequence[Interrupt],
+    enforcer: Enforcer,
+    *,
+    by: Human,
+    reject: bool = False,
+    reason: str | None = None,
+) -> "Command[tuple[()]]":
+    """Return the command that resumes a graph with the decision of a person about all requests of its interrupts.
+
+    Call it outside any task, because people decide, not agents. To decide one by one, sign each request of
+    :func:`requests_of` with :meth:`Approvals.approve` or :meth:`~Approvals.reject`, and resume with
+    ``Command(resume={interrupt_id: ruling, …})``.
+
+    Args:
+        interrupts: As for :func:`requests_of`.
+        enforcer: Signs the ruling.
+        by: Who decides; somebody else than the principal.
+        reject: Whether the calls are rejected.
+        reason: Why they are rejected; the agent is told.
+
+    Raises:
+        ConfigurationError: There is no request among the interrupts, or one was altered.
+        Denied: The approver is the principal or the agent, a task is open here, or it is too late.
+    """
+    found = requests_of(interrupts)
+    if not found:
+        raise ConfigurationError("expected interrupts that ask for an approval, got none")
+    approvals = enforcer.approvals
+    return Command(
+        resume={
+            name: approvals.reject(request, by=by, reason=reason) if reject else approvals.approve(request, by=by)
+            for name, request in found.items()
+        }
+    )
+
+
+def _ask(request: ApprovalRequest) -> str:
+    return cast("str", interrupt({_KEY: request.to_dict()}))

@@ -1,0 +1,245 @@
+"""What the verifier says where the enforcement point was made to let through what it must not."""
+
+import copy
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from agent_identity.approvals import Answer, Approval, ApprovalRequest, Approvals
+from agent_identity.audit import check
+from agent_identity.audit.approvals_check import ApprovalsCheck
+from agent_identity.audit.findings import Findings, Place
+from agent_identity.authority import Scope
+from agent_identity.enforcement import Enforcer
+from agent_identity.errors import Denied
+from agent_identity.evidence import open_ledger
+from agent_identity.identity import Agent, Human, TrustedKey, TrustStore
+from agent_identity.policy import Effect, Rule, RuleSet
+from agent_identity.testing import FixedClock, SequentialIds
+
+ALICE, BOB = Human("alice@example.com"), Human("bob@example.com")
+CLERK = Agent("clerk", owner="finance@example.com")
+POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", id="four-eyes", route="desk"))
+START = 1_764_000_000
+HERE = Place("r", "s", 1)
+
+
+def _yes(request: ApprovalRequest) -> Answer:
+    return request.approve(by=BOB)
+
+
+def _run(directory: Path, ask: Callable[[ApprovalRequest], object] = _yes, calls: tuple[int, ...] = (1,)) -> None:
+    options: dict[str, Any] = {"clock": FixedClock(START * 10**9), "ids": SequentialIds(), "policy": POLICY}
+    routes = {"desk": Approval(ask=ask, ttl=timedelta(seconds=60))}
+    with Enforcer.open(directory, routes=routes, **options) as enforcer:
+
+        @enforcer.tool
+        def pay(amount: int) -> int:
+            return amount
+
+        with enforcer.task("pay", principal=ALICE, agent=CLERK, scope=Scope("pay")):
+            for amount in calls:
+                pay(amount)
+
+
+def _codes(directory: Path) -> set[str]:
+    return {problem.code for problem in check(directory).findings}
+
+
+def test_sound_approvals_are_counted_and_say_nothing(tmp_path: Path) -> None:
+    """Three approved calls, two of them alike, are three approvals and no finding."""
+    _run(tmp_path / "e", calls=(1, 1, 2))
+    report = check(tmp_path / "e")
+    assert (report.verdict, report.counts["approvals"], report.kinds["approval"]) == ("verified", 3, 6)
+
+
+def test_a_call_that_names_an_approval_that_is_nowhere_is_a_contradiction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the enforcement point had let it run without one."""
+
+    def forget(_self: object, call: Any, _desk: object, held: Any) -> None:
+        call.approval = held.ruling.id
+
+    monkeypatch.setattr(Approvals, "take_up", forget)
+    _run(tmp_path / "e")
+    assert _codes(tmp_path / "e") == {"approval_missing"}
+
+
+def test_a_call_that_had_to_be_approved_and_names_no_approval_is_a_contradiction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is found as the first is, although it looks like it."""
+
+    def forget(_self: object, call: Any, _desk: object, _held: object) -> None:
+        call.approval = None
+
+    monkeypatch.setattr(Approvals, "take_up", forget)
+    _run(tmp_path / "e", calls=(1, 1))
+    report = check(tmp_path / "e")
+    assert [problem.code for problem in report.findings] == ["approval_missing"] * 4
+
+
+def test_an_approval_that_was_used_again_is_a_contradiction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call names its approval, so two that name one are found."""
+    kept: list[str] = []
+
+    def again(request: ApprovalRequest) -> object:
+        if not kept:
+            kept.append(approvals[0].approve(request, by=BOB))
+        return kept[0]
+
+    approvals: list[Approvals] = []
+    made = Approvals.__init__
+
+    def noted(self: Approvals, *args: Any, **kwargs: Any) -> None:
+        made(self, *args, **kwargs)
+        approvals.append(self)
+
+    monkeypatch.setattr(Approvals, "__init__", noted)
+    monkeypatch.setattr(Approvals, "_check_first", lambda *_: None)
+    _run(tmp_path / "e", again, calls=(1, 1))
+    assert _codes(tmp_path / "e") == {"approval_reused"}
+    monkeypatch.setattr(Approvals, "_check", lambda *_: None)
+    approvals.clear()
+    kept.clear()
+    _run(tmp_path / "f", again, calls=(1, 2))
+    assert "approval_mismatch" in _codes(tmp_path / "f")
+
+
+def test_a_principal_who_approved_is_a_contradiction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verifier knows both, and does not ask the enforcement point."""
+    monkeypatch.setattr(Approval, "check", lambda *_: None)
+    _run(tmp_path / "e", lambda request: request.approve(by=Human("Alice@example.com")))
+    assert _codes(tmp_path / "e") == {"approval_self"}
+
+
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], TrustStore]:
+    """The records of one approved call, and whom to trust."""
+    directory = tmp_path_factory.mktemp("taken") / "e"
+    _run(directory)
+    reader = open_ledger(directory)
+    records = [orjson.loads(line.record) for stream in reader.streams() for line in reader.entries(stream)]
+    found = [record for record in records if record["kind"] in ("approval", "intent", "outcome")]
+    return found, TrustStore.load(directory / "trust.json")
+
+
+def _judged(
+    taken: tuple[list[dict[str, Any]], TrustStore],
+    change: Callable[[list[dict[str, Any]]], object] = lambda _: None,
+    *,
+    trust: TrustStore | None = None,
+    proved: bool = True,
+) -> list[str]:
+    findings = Findings("ledger", ("step",) * 8)
+    records = copy.deepcopy(taken[0])
+    change(records)
+    checked = ApprovalsCheck(findings, trust or taken[1])
+    for record in records:
+        checked.take(record, HERE)
+    checked.settle(lambda _: proved)
+    return [problem.code for problem in findings.report().findings]
+
+
+def _set(at: int, *path: str, value: object) -> Callable[[list[dict[str, Any]]], None]:
+    def change(records: list[dict[str, Any]]) -> None:
+        member = records[at]
+        for name in path[:-1]:
+            member = member[name]
+        if value is None:
+            del member[path[-1]]
+        else:
+            member[path[-1]] = value
+
+    return change
+
+
+OTHER = "hmac-sha256:" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("change", "codes"),
+    [
+        (lambda _: None, []),
+        (_set(1, "approval", "token", value=None), ["approval_forged"]),
+        (_set(1, "approval", "token", value="e30.e30.e30"), ["approval_forged"]),
+        (_set(1, "approval", "approver", value=None), ["approval_forged"]),
+        (_set(1, "approval", "approver", "kind", value="service"), ["approval_forged"]),
+        (_set(1, "approval", "approver", "id", value="carol"), ["approval_mismatch"]),
+        (_set(1, "approval", "approver", "provenance", value="verified"), ["approval_mismatch"]),
+        (_set(1, "approval", "approver", "issuer", value="x"), ["approval_mismatch"]),
+        (_set(1, "action", "args", value=OTHER), ["approval_mismatch"] * 2),
+        (_set(2, "action", "args", value=OTHER), ["approval_mismatch"]),
+        (_set(2, "action", "tool", value="other"), ["approval_mismatch"]),
+        (_set(2, "task", "id", value="other"), ["approval_mismatch"]),
+        (_set(2, "agent", "id", value="other"), ["approval_mismatch"]),
+        (_set(2, "decision", "approval", value=None), ["approval_missing"]),
+        (lambda records: records[2].pop("chain"), ["approval_missing"]),
+        (lambda records: records.pop(1), ["approval_missing"]),
+        (lambda records: records.append(copy.deepcopy(records[2])), ["approval_reused"]),
+        (_set(1, "time", "start", value=str((START + 60) * 10**9)), ["approval_late"]),
+        (_set(1, "time", "start", value=str((START - 60) * 10**9)), ["approval_late"]),
+        (_set(0, "approval", "status", value="expired"), []),
+    ],
+)
+def test_each_thing_that_does_not_fit_is_found(
+    taken: tuple[list[dict[str, Any]], TrustStore], change: Callable[[list[dict[str, Any]]], object], codes: list[str]
+) -> None:
+    """One member changed, in the approval or in the call, and nothing else."""
+    assert _judged(taken, change) == codes
+
+
+def test_a_call_in_a_later_task_needs_the_request_of_the_earlier(
+    taken: tuple[list[dict[str, Any]], TrustStore],
+) -> None:
+    """Digests of two tasks cannot be compared, so the request must be there that the ruling is about."""
+
+    def later(records: list[dict[str, Any]]) -> None:
+        for record in records[1:]:
+            record["task"]["id"] = "later"
+            record["action"]["args"] = OTHER
+
+    def gone(records: list[dict[str, Any]]) -> None:
+        later(records)
+        records[0]["action"]["args"] = OTHER
+
+    assert _judged(taken, later) == []
+    assert _judged(taken, gone) == ["approval_request_missing"]
+
+
+def test_what_a_revoked_or_unknown_key_signed_is_in_doubt(taken: tuple[list[dict[str, Any]], TrustStore]) -> None:
+    """Dated after the revocation it is refused, before it needs proof of its age."""
+    trust = taken[1]
+
+    def with_issuer(**options: object) -> TrustStore:
+        keys = [TrustedKey(k.key, k.purpose, **(options if k.purpose == "issuer" else {})) for k in trust.keys]
+        return TrustStore(tuple(keys), issuer=trust.issuer, origin=trust.origin)
+
+    assert _judged(taken, trust=with_issuer(revoked_since=START)) == ["signed_after_revocation"]
+    assert _judged(taken, trust=with_issuer(revoked_since=START + 1)) == []
+    assert _judged(taken, trust=with_issuer(revoked_since=START + 1), proved=False) == ["key_revoked"]
+    assert _judged(taken, trust=with_issuer(not_before=START + 1)) == ["unknown_issuer"]
+    only = TrustStore(tuple(key for key in trust.keys if key.purpose != "issuer"), origin=trust.origin)
+    assert _judged(taken, trust=only) == ["unknown_issuer"]
+
+
+def test_without_trusted_keys_only_what_needs_none_is_judged(taken: tuple[list[dict[str, Any]], TrustStore]) -> None:
+    """The steps that need keys say so elsewhere."""
+    findings = Findings("ledger", ("step",) * 8)
+    checked = ApprovalsCheck(findings, None)
+    for record in taken[0]:
+        checked.take(record, HERE)
+    checked.settle(lambda _: True)
+    assert findings.report().findings == ()
+
+
+def test_a_refused_call_needs_no_approval(tmp_path: Path) -> None:
+    """Rejected and pending ones name a request, and nothing is wrong with that."""
+    with pytest.raises(Denied):
+        _run(tmp_path / "e", lambda request: request.reject(by=BOB))
+    assert check(tmp_path / "e").verdict == "verified"

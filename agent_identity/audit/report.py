@@ -12,6 +12,7 @@ __all__ = [
     "Problem",
     "Report",
     "Severity",
+    "Signature",
     "SourceKind",
     "Step",
     "StepStatus",
@@ -102,6 +103,27 @@ class Coverage:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Signature:
+    """One signature over a state of the log that was checked and counts.
+
+    Attributes:
+        role: Who signed: ``recorder``, ``second`` (the second key of the recorder), ``witness`` or ``anchor``.
+        name: The name of the log, or of the witness; empty for an anchor.
+        algorithm: How.
+        size: The number of entries of the log that it covers.
+        time: When another party signed, in seconds since the Unix epoch; ``None`` where the signer's word is all
+            that there is.
+    """
+
+    role: Literal["recorder", "second", "witness", "anchor"]
+    name: str
+    algorithm: str
+    size: int
+    time: int | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Report:
     """The result of :func:`~agent_identity.audit.check`.
 
@@ -117,6 +139,7 @@ class Report:
         problems: How many problems of each severity there are.
         coverage: For traces, what each library's tool calls are attributed to.
         steps: What was checked, in order.
+        signatures: For a ledger, whose signatures over the log were checked and count.
     """
 
     source: SourceKind
@@ -129,6 +152,7 @@ class Report:
     problems: Mapping[Severity, int]
     coverage: tuple[Coverage, ...]
     steps: tuple[Step, ...]
+    signatures: tuple[Signature, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -157,4 +181,5 @@ class Report:
             "findings": [asdict(problem) for problem in self.findings],
             "coverage": [asdict(scope) for scope in self.coverage],
             "steps": [asdict(step) for step in self.steps],
+            "signatures": [asdict(signature) for signature in self.signatures],
         }

@@ -7,6 +7,7 @@ from typing import cast
 from agent_identity.audit.comparison import Comparison
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.ledger_check import LEDGER_STEPS, LedgerCheck, Progress
+from agent_identity.audit.outside import Outside, Timestamps
 from agent_identity.audit.report import Report
 from agent_identity.audit.sources import (
     Counted,
@@ -24,7 +25,7 @@ from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.otlp import ByteLines
 from agent_identity.evidence.streams import open_ledger
-from agent_identity.identity import TrustStore, read_public_file
+from agent_identity.identity import Cosigner, TrustStore, Witnesses, read_public_file
 
 __all__ = ["check", "verify"]
 
@@ -37,6 +38,9 @@ def check(
     *,
     ledger: PathLike | None = None,
     checkpoint: bytes | PathLike | None = None,
+    witnesses: Sequence[str] = (),
+    require: int | None = None,
+    timestamps: Timestamps | None = None,
     redacted: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Report:
@@ -52,16 +56,22 @@ def check(
             whether spans are missing.
         checkpoint: For a ledger: a checkpoint of it that was kept elsewhere, as note or path. Only with it a
             ledger that was put back to an earlier state as a whole is found out.
+        witnesses: For a ledger: the verifier keys (C2SP signed-note) of parties that must have cosigned its log; by
+            default those that the trust file names.
+        require: So many of the witnesses are enough; by default what the trust file says, or all of them.
+        timestamps: For a ledger: verifies the time-stamps beside it, such as
+            :class:`agent_identity.integrations.rfc3161.Authority`.
         redacted: For spans: attributes of ours that a collector is known to rewrite.
         progress: Is told now and then how many of how many bytes are read.
 
     Raises:
-        ConfigurationError: The trust file, the checkpoint or the source cannot be read.
+        ConfigurationError: The trust file, the checkpoint or the source cannot be read, or a witness is none.
     """
     keys = to_trust(trust)
     directory = directory_of(source)
     if directory is not None:
-        return _check_ledger(directory, keys, _note(checkpoint), progress)
+        outside = Outside(_note(checkpoint), _witnesses(witnesses, require, keys), timestamps)
+        return _check_ledger(directory, keys, outside, progress)
     sources = cast("Sequence[PathLike | ByteLines]", source if isinstance(source, list | tuple) else [source])
     return _check_spans(sources, keys, ledger, redacted, progress)
 
@@ -72,6 +82,9 @@ def verify(
     *,
     ledger: PathLike | None = None,
     checkpoint: bytes | PathLike | None = None,
+    witnesses: Sequence[str] = (),
+    require: int | None = None,
+    timestamps: Timestamps | None = None,
     redacted: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Report:
@@ -85,7 +98,17 @@ def verify(
             which, and ``report`` has everything.
         ConfigurationError: The trust file, the checkpoint or the source cannot be read.
     """
-    report = check(source, trust, ledger=ledger, checkpoint=checkpoint, redacted=redacted, progress=progress)
+    report = check(
+        source,
+        trust,
+        ledger=ledger,
+        checkpoint=checkpoint,
+        witnesses=witnesses,
+        require=require,
+        timestamps=timestamps,
+        redacted=redacted,
+        progress=progress,
+    )
     if report.exit_code:
         first = report.findings[0]
         raise VerificationError(f"{report.verdict}: {first.message}", code=report.verdict, report=report)
@@ -98,14 +121,29 @@ def _note(checkpoint: bytes | PathLike | None) -> bytes | None:
     return read_public_file(checkpoint, limit=_MAX_NOTE)
 
 
-def _check_ledger(directory: str, keys: TrustStore | None, earlier: bytes | None, progress: Progress | None) -> Report:
+def _witnesses(given: Sequence[str], require: int | None, trust: TrustStore | None) -> Witnesses | None:
+    """Return who must vouch for the log; ``None`` for what the trust file says.
+
+    Raises:
+        ConfigurationError: A text is no verifier key, or more are required than there are.
+    """
+    if not given and require is None:
+        return None
+    try:
+        keys = tuple(map(Cosigner.from_vkey, given)) or (Witnesses(()) if trust is None else trust.witnesses).keys
+        return Witnesses(keys, require)
+    except ValueError as error:
+        raise ConfigurationError(f"bad witnesses: {error}") from None
+
+
+def _check_ledger(directory: str, keys: TrustStore | None, outside: Outside, progress: Progress | None) -> Report:
     findings = Findings("ledger", LEDGER_STEPS)
     findings.trust = "given"
     if keys is None:
         keys = _own_trust(directory, findings)
     reader = open_ledger(directory)
     total = size_of_ledger(directory, reader.streams()) if progress else 0
-    LedgerCheck(reader, keys, findings).run(earlier=earlier, total=total, progress=progress)
+    LedgerCheck(reader, keys, findings).run(outside=outside, total=total, progress=progress)
     return findings.report()
 
 

@@ -9,7 +9,7 @@ shows no other.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, final
 
 from agent_identity.errors import VerificationError
@@ -18,6 +18,7 @@ __all__ = [
     "EMPTY_ROOT",
     "HASH_SIZE",
     "CompactRange",
+    "consistency_of",
     "consistency_proof",
     "inclusion_proof",
     "leaf_hash",
@@ -130,21 +131,35 @@ def consistency_proof(leaves: Sequence[bytes], old_size: int) -> tuple[bytes, ..
     Raises:
         ValueError: ``old_size`` is zero, which proves nothing, or larger than the tree.
     """
-    if not 0 < old_size <= len(leaves):
-        raise ValueError(f"expected an old size from 1 to the tree size {len(leaves)}, got {old_size}")
+    return consistency_of(lambda start, stop: _range_root(leaves, start, stop), old_size, len(leaves))
+
+
+def consistency_of(range_root: Callable[[int, int], bytes], old_size: int, size: int) -> tuple[bytes, ...]:
+    """Return what :func:`consistency_proof` returns, for leaves that are not at hand.
+
+    Args:
+        range_root: Returns the root over the leaves from one place up to another; the whole of a subtree each time.
+        old_size: The number of leaves of the older tree.
+        size: The number of leaves of the tree.
+
+    Raises:
+        ValueError: ``old_size`` is zero, which proves nothing, or larger than the tree.
+    """
+    if not 0 < old_size <= size:
+        raise ValueError(f"expected an old size from 1 to the tree size {size}, got {old_size}")
     proof: list[bytes] = []
-    start, stop = 0, len(leaves)
+    start, stop = 0, size
     while old_size < stop:
         middle = start + _split(stop - start)
         if old_size <= middle:
-            proof.append(_range_root(leaves, middle, stop))
+            proof.append(range_root(middle, stop))
             stop = middle
         else:
-            proof.append(_range_root(leaves, start, middle))
+            proof.append(range_root(start, middle))
             start = middle
     # The verifier knows the old root; it needs this subtree only where it is not that whole root.
     if start:
-        proof.append(_range_root(leaves, start, stop))
+        proof.append(range_root(start, stop))
     return tuple(reversed(proof))
 
 

@@ -5,6 +5,7 @@ crash, a hang or another exception, is a finding. Some targets sign what they ar
 finds a signature, and what lies behind it has to stand too.
 """
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -33,6 +34,10 @@ from agent_identity.identity import Agent, Human, PublicKey, SigningKey, Trusted
 from agent_identity.identity.foreign_tokens import read_token
 from agent_identity.identity.inbound import read_inbound
 from agent_identity.identity.jwks import KeySet
+
+if (folder := str(Path(__file__).parent)) not in sys.path:  # Loaded by its path in the tests, as a program elsewhere.
+    sys.path.append(folder)
+import checkpoints
 
 __all__ = ["CORPUS", "TARGETS", "seeds"]
 
@@ -205,6 +210,10 @@ def registry(data: bytes) -> None:
         return
 
 
+for function in (checkpoints.note, checkpoints.checkpoint_text, checkpoints.verifier_key, checkpoints.witness_request):
+    target(function)
+
+
 def seeds(name: str) -> tuple[bytes, ...]:
     """Return good inputs for a target, from which the fuzzer finds the others sooner."""
     scope = Scope({"read": {}, "pay": {"amount": AllOf(Range(max=100), OneOf(1, 2)), "path": PathWithin("/data")}})
@@ -253,4 +262,4 @@ def seeds(name: str) -> tuple[bytes, ...]:
         ),
         "registry": (REGISTRY.read_bytes(),),
     }
-    return known.get(name, ())
+    return known.get(name) or checkpoints.SEEDS.get(name, ())

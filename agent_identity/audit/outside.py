@@ -124,8 +124,7 @@ def _cosigned(
 ) -> Iterator[Voucher]:
     for note in notes:
         try:
-            opened = open_note(note, known, witnesses)
-            checkpoint = Checkpoint.from_text(opened.text)
+            opened, checkpoint = _of_log(note, known, witnesses)
         except VerificationError as error:
             if error.code == "bad_signature":
                 message = "a checkpoint that a witness is said to have cosigned: a signature does not fit"
@@ -140,6 +139,21 @@ def _cosigned(
                 yield Voucher(checkpoint, said.time, said.cosigner, what)
 
 
+def _of_log(
+    note: bytes, known: dict[str, list[PublicKey]], witnesses: Sequence[Cosigner] = ()
+) -> tuple[Note, Checkpoint]:
+    """Open a checkpoint of the log.
+
+    Raises:
+        VerificationError: It is none.
+    """
+    opened = open_note(note, known, witnesses)
+    checkpoint = Checkpoint.from_text(opened.text)
+    if checkpoint.origin not in known:  # The name of its key is that of the log, what it says is not.
+        raise VerificationError("expected a checkpoint of this log, got one of another", code="wrong_origin")
+    return opened, checkpoint
+
+
 def _stamped(
     anchored: Iterable[tuple[bytes, bytes]],
     known: dict[str, list[PublicKey]],
@@ -148,7 +162,7 @@ def _stamped(
 ) -> Iterator[Voucher]:
     for note, token in anchored:
         try:
-            checkpoint = Checkpoint.from_text(open_note(note, known).text)
+            _, checkpoint = _of_log(note, known)
             time = timestamps(note, token)
         except VerificationError as error:
             findings.add(_TRUST, "anchor_not_counted", f"a time-stamp in log/anchors does not count: {error}")

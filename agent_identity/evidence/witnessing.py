@@ -55,11 +55,7 @@ class WitnessClient:
         """
         with recording("have a checkpoint cosigned"):
             checkpoint = unverified_checkpoint(note)
-            self._tree.read_on()
-            if self._tree.size < checkpoint.size or self._tree.root(checkpoint.size) != checkpoint.root:
-                raise EvidenceError(
-                    "expected the log that the checkpoint commits to, got another; verify the directory"
-                )
+            self._read_log(checkpoint)
             if self._known is None:
                 self._known = self._last_known()
             cosigned = self._ask(note, checkpoint)

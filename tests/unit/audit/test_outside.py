@@ -178,6 +178,12 @@ def test_a_time_stamp_needs_a_checkpoint_and_a_token(root: Path) -> None:
     assert "2 entries time-stamped at 2027" in report.steps[0].detail
 
 
+def test_time_stamps_that_were_asked_for_and_are_not_there(root: Path) -> None:
+    """Who asks for time-stamps of a directory without any cannot tell."""
+    report = check(root, TRUST, timestamps=lambda _message, _token: AT)
+    assert (report.verdict, codes(report)) == ("cannot_tell", {"not_anchored"})
+
+
 def test_things_are_counted_in_english() -> None:
     """A number of things reads as people write it."""
     assert [counted(2, noun) for noun in ("entry", "witness", "key", "record")] == [

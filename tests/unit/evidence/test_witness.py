@@ -382,9 +382,13 @@ def test_a_log_that_is_not_that_of_the_checkpoint_is_not_shown(tmp_path: Path, w
     with pytest.raises(EvidenceError, match="verify the directory"):
         client(note(5))
     written(tmp_path, [ENTRIES[0], b'{"n":"x"}', *ENTRIES[2:9]])
+    stale = LogTree(Files(), layout)
+    stale.read_on()
+    client = client_of(layout, net)
     with pytest.raises(EvidenceError, match="verify the directory"):
-        client_of(layout, net)(note(5))
+        client(note(5))
     written(tmp_path, ENTRIES[:9])
+    client._tree = stale
     client(note(5))
     assert net.statuses == [200]
 

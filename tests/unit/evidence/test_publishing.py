@@ -194,3 +194,16 @@ def test_a_forked_child_begins_anew(make: Callable[..., Publisher], place: Place
     assert publisher.settle(WAIT)
     assert publisher._changed is not old
     assert b"child" in place.got
+
+
+def test_a_forked_ledger_publishes_by_itself(tmp_path: Path, place: Place) -> None:
+    """The ledger of a child offers its own checkpoints, by a thread of the child."""
+    publisher = Publisher("the place", place)
+    given = {"clock": FixedClock(), "ids": SequentialIds(), "seal_interval": 1_000_000.0}
+    signer = SigningKey.from_seed(bytes(32))
+    with Ledger.open(tmp_path, signer=signer, origin="x.example/log", publishers=[publisher], **given) as ledger:
+        before = publisher._changed
+        ledger.after_fork_in_child()
+        assert publisher._changed is not before
+        ledger.append("policy", {"policy": {"name": "p", "digest": "sha256:" + "0" * 64}})
+    assert place.got[-1] == (tmp_path / "log" / "checkpoint").read_bytes()

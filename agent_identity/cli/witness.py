@@ -166,11 +166,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
-        if self.path != _PATH or not length.isdecimal() or int(length) > MAX_REQUEST:
+        if not length.isdecimal() or int(length) > MAX_REQUEST:
             self.close_connection = True  # What follows is not read.
-            self._answer(404 if self.path != _PATH else 413 if length.isdecimal() else 411, b"")
+            self._answer(413 if length.isdecimal() else 411, b"")
             return
         body = self.rfile.read(int(length))
+        if self.path != _PATH:
+            self._answer(404, b"")
+            return
         try:
             answer = self._witness.add_checkpoint(body)
         except AgentIdentityError as error:

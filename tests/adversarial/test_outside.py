@@ -323,15 +323,14 @@ def test_a_witness_refuses_what_is_no_request(room: Room) -> None:
     for method, path, body, status in (
         ("POST", "/add-checkpoint", b"", 400),
         ("POST", "/add-checkpoint", b"old 0\n\nelse.example\n", 404),
-        ("POST", "/add-checkpoint", iter([b"x"]), 411),
         ("POST", "/elsewhere", b"x", 404),
         ("GET", f"/{sha256(origin.encode()).hexdigest()}/checkpoint", None, 404),
         ("GET", "/", None, 404),
-        ("PUT", "/add-checkpoint", b"x", 501),
     ):
         assert one.ask(method, path, body)[0] == status, path
-    with suppress(OSError):  # It answers, and hangs up before it has read so much.
-        assert one.ask("POST", "/add-checkpoint", bytes(200_000))[0] == 413
+    for method, body, status in (("POST", bytes(200_000), 413), ("POST", iter([b"x"]), 411), ("PUT", b"x", 501)):
+        with suppress(OSError):  # It answers, and hangs up without having read what was sent.
+            assert one.ask(method, "/add-checkpoint", body)[0] == status
     assert room.work() == {}
 
 

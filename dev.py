@@ -30,6 +30,7 @@ STAMP = VENV / "made-from"
 DEBIAN = (  # A program that the tests start, and the package that has it.
     ("softhsm2-util", "softhsm2"),
     ("redis-server", "redis-server"),
+    ("openssl", "openssl"),  # A time-stamp authority.
     ("initdb", "postgresql"),
     ("postgres", "postgresql"),
 )

@@ -14,7 +14,8 @@ PACKAGE = "agent_identity"
 
 # Library → the modules, and with them everything below them, that may import it. The longest prefix decides.
 IMPORTERS: dict[str, tuple[str, ...]] = {
-    "cryptography": ("identity",),
+    # Time-stamps come with certificates, and their library takes them as objects of this one.
+    "cryptography": ("identity", "integrations.rfc3161"),
     "duckdb": ("integrations.parquet",),
     "grpc": ("enforcement.grpc_receiver",),
     "google.protobuf": ("evidence",),

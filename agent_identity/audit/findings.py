@@ -13,6 +13,7 @@ from agent_identity.audit.report import (
     Problem,
     Report,
     Severity,
+    Signature,
     SourceKind,
     Step,
     StepStatus,
@@ -42,6 +43,14 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "wrong_origin": "contradicted",
         "rolled_back": "contradicted",
         "log_missing": "contradicted",
+        "second_signature_missing": "contradicted",
+        "second_signature_unchecked": "cannot_tell",
+        # What other parties say.
+        "not_witnessed": "cannot_tell",
+        "witness_unchecked": "notice",
+        "tail_unwitnessed": "incomplete",
+        "not_anchored": "cannot_tell",
+        "anchor_not_counted": "notice",
         # The log.
         "unreadable": "cannot_tell",
         "log_malformed": "contradicted",
@@ -152,7 +161,8 @@ def counted(number: int, noun: str) -> str:
         noun: One of them, in English.
     """
     if number != 1:
-        noun = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeiou" else f"{noun}s"
+        plural = f"{noun[:-1]}ies" if noun.endswith("y") and noun[-2] not in "aeiou" else f"{noun}s"
+        noun = f"{noun}es" if noun.endswith("s") else plural
     return f"{number:,} {noun}"
 
 
@@ -178,6 +188,12 @@ class Findings:
         self._problems: Counter[Severity] = Counter()
         self._status: dict[int, StepStatus] = {}
         self._details: dict[int, str] = {}
+        self._signatures: list[Signature] = []
+
+    def sign(self, signature: Signature) -> None:
+        """Keep a signature that was checked and counts, at most as many as problems."""
+        if len(self._signatures) < MAX_KEPT and signature not in self._signatures:
+            self._signatures.append(signature)
 
     def add(self, step: int, code: str, message: str, place: Place = NOWHERE) -> None:
         """Keep a problem; the step in which it was found fails, or is not checked, accordingly."""
@@ -223,6 +239,7 @@ class Findings:
                 for number, name in enumerate(self._names, 1)
             ),
             period=self.period,
+            signatures=tuple(self._signatures),
         )
 
     def _integrity(self) -> Integrity:

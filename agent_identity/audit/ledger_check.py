@@ -8,6 +8,7 @@ from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import Heads, SignedLog, check_log
+from agent_identity.audit.outside import Outside
 from agent_identity.audit.periods import Life, judge_period, unknown_period
 from agent_identity.audit.revocation import Doubts
 from agent_identity.audit.stream_check import StreamCheck, Visit
@@ -71,7 +72,7 @@ class LedgerCheck:
     def run(
         self,
         *,
-        earlier: bytes | None = None,
+        outside: Outside | None = None,
         total: int = 0,
         progress: Progress | None = None,
         visit: Visit | None = None,
@@ -80,7 +81,7 @@ class LedgerCheck:
         """Check everything.
 
         Args:
-            earlier: A checkpoint of this log that was kept elsewhere.
+            outside: What the verifier has beside the trusted keys.
             total: Bytes in all streams, for the progress.
             progress: Is told how far it is.
             visit: Is shown each record that stands where it belongs.
@@ -91,7 +92,7 @@ class LedgerCheck:
             findings.period = unknown_period(*period, "there are no records")
         if self._trust is None:
             findings.add(_TRUST, "no_trust", "expected trusted keys, got none; pass the trust file of the recorder")
-        log = check_log(self._reader, self._trust, findings, earlier=earlier)
+        log = check_log(self._reader, self._trust, findings, outside=outside or Outside())
         # What the log commits to comes first, so that no forged record beside it is taken at its word before it.
         names = sorted(self._reader.streams(), key=lambda name: name not in log.heads)
         if not names and not log.heads:

@@ -1,19 +1,21 @@
 """Steps 1 and 2 for a ledger: whose checkpoint it is, and whether the log is the one it commits to."""
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeAlias, final
 
 from agent_identity.audit.findings import Findings, Place, counted
+from agent_identity.audit.outside import Outside, Voucher, conclude_vouchers, second_signature, vouchers
+from agent_identity.audit.report import Signature
 from agent_identity.audit.revocation import Doubts, Reach, reach_of, taken_over
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.checkpoint import Checkpoint, open_note
 from agent_identity.evidence.log import Head, loss_entry, unverified_checkpoint
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.streams import LedgerReader
-from agent_identity.identity import TrustedKey, TrustStore
+from agent_identity.identity import Cosigner, TrustedKey, TrustStore
 
 __all__ = ["Heads", "SignedLog", "check_log", "open_checkpoint"]
 
@@ -21,6 +23,11 @@ _TRUST: Final = 1
 _LOG: Final = 2
 _HEAD: Final = struct.Struct(">Q32s")
 
+_OWN: Final = "the checkpoint"
+_NOTHING: Final = Outside()
+
+_Pins: TypeAlias = dict[int, dict[bytes, str]]
+"""By size, the roots that the log must have had, each with words for who says so; several contradict each other."""
 _Opened: TypeAlias = tuple[Checkpoint | None, tuple[TrustedKey, ...]]
 _UNKNOWN: Final[_Opened] = (None, ())
 
@@ -74,47 +81,73 @@ class SignedLog:
 
 
 def check_log(
-    reader: LedgerReader, trust: TrustStore | None, findings: Findings, *, earlier: bytes | None = None
+    reader: LedgerReader, trust: TrustStore | None, findings: Findings, *, outside: Outside = _NOTHING
 ) -> SignedLog:
     """Check the log of a ledger against its checkpoint.
 
-    1. The checkpoint is signed by a trusted recorder key and names the trusted origin (C2SP signed-note).
+    1. The checkpoint is signed by a trusted recorder key and names the trusted origin (C2SP signed-note). Where the
+       trust file names second keys, one of them signed as well (C2SP tlog-cosignature). Where it names witnesses,
+       enough of them cosigned states of this log, the last of them the one in the checkpoint.
     2. The entries of the log re-derive its root (RFC 6962 §2.1); what follows is not sealed. A checkpoint
-       that was kept elsewhere is one that this log went through, and so are the states of the log that the
-       trust file names.
+       that was kept elsewhere, cosigned by a witness or time-stamped is one that this log went through, and so are
+       the states of the log that the trust file names.
 
     Args:
         reader: The ledger.
         trust: The trusted keys, or ``None``.
         findings: Takes what is found.
-        earlier: A checkpoint of this log that was kept elsewhere.
+        outside: What else the verifier has.
     """
+    checkpoint, signers = _open_own(reader, trust, findings)
+    kept, kept_by = _open_kept(outside.checkpoint, trust, findings)
+    found: list[Voucher] = []
+    if trust is not None and checkpoint is not None:
+        found = vouchers(reader, checkpoint.origin, trust, outside, findings)
+    reach = None
+    if trust is not None:
+        timed = [(voucher.checkpoint.size, voucher.time) for voucher in found]
+        reach = reach_of(trust, signers, kept.size if kept else 0, kept_by, timed)
+    log = _derive(reader, checkpoint, _pins(checkpoint, kept if kept_by else None, trust, found), findings, reach)
+    if trust is not None and checkpoint is not None and signers:
+        words = conclude_vouchers(found, checkpoint.size, trust, outside, findings)
+        if reach is None:
+            _accept(checkpoint, trust, findings, words)
+    doubts = None if reach is None else Doubts(reach, log.shown, None if reach.sound is None else log.before)
+    return SignedLog(log.heads, log.whole and checkpoint is not None and bool(signers), signers, doubts)
+
+
+def _open_own(reader: LedgerReader, trust: TrustStore | None, findings: Findings) -> _Opened:
+    """Open the checkpoint of the ledger itself."""
     removed = reader.log_was_removed()  # Before the checkpoint is read, because a process may be making it just now.
     note = reader.checkpoint()
     if note is None and removed:
         message = "expected log/checkpoint, which is made before all that is here, got none; the log was removed"
         findings.add(_TRUST, "log_missing", message)
-        opened = _UNKNOWN
-    else:
-        opened = open_checkpoint(note, trust, findings, "the checkpoint of the ledger")
-    checkpoint, signers = opened
-    anchors = [] if checkpoint is None else [checkpoint, *taken_over(trust, checkpoint.origin)]
-    kept, kept_by = _open_kept(earlier, trust, findings)
-    if kept is not None and kept_by:
-        anchors.append(kept)
-    reach = None if trust is None else reach_of(trust, signers, kept.size if kept else 0, kept_by)
-    if checkpoint is not None and signers and reach is None:
-        _accept(checkpoint, findings)
-    log = _derive(reader, checkpoint, anchors, findings, reach)
-    if checkpoint is None:
-        findings.skip(_LOG, "there is no checkpoint to compare with")
-    doubts = None if reach is None else Doubts(reach, log.shown, None if reach.sound is None else log.before)
-    return SignedLog(log.heads, log.whole and checkpoint is not None and bool(signers), signers, doubts)
+        return _UNKNOWN
+    return open_checkpoint(note, trust, findings, "the checkpoint of the ledger")
 
 
-def _accept(checkpoint: Checkpoint, findings: Findings) -> None:
+def _pins(
+    checkpoint: Checkpoint | None, kept: Checkpoint | None, trust: TrustStore | None, found: Sequence[Voucher]
+) -> "_Pins":
+    """Return the states that the log must have gone through, with words for each."""
+    pins: _Pins = {}
+    if checkpoint is not None:
+        kept_elsewhere = "the checkpoint kept elsewhere"
+        pairs = [(state, kept_elsewhere) for state in taken_over(trust, checkpoint.origin)]
+        pairs += [] if kept is None else [(kept, kept_elsewhere)]
+        pairs += [(voucher.checkpoint, voucher.what) for voucher in found]
+        for state, what in ((checkpoint, _OWN), *pairs):
+            pins.setdefault(state.size, {}).setdefault(state.root, what)
+    elif kept is not None:
+        pins[kept.size] = {kept.root: "the checkpoint kept elsewhere"}
+    return pins
+
+
+def _accept(checkpoint: Checkpoint, trust: TrustStore, findings: Findings, words: str) -> None:
     key = "the recorder key beside the ledger" if findings.trust == "self-asserted" else "a trusted recorder key"
-    findings.done(_TRUST, f"signed by {key} for the origin {checkpoint.origin}")
+    second = " and by the second key" if trust.second_keys_for(checkpoint.size) else ""
+    findings.done(_TRUST, f"signed by {key}{second} for the origin {checkpoint.origin}{words}")
 
 
 def _open_kept(
@@ -146,17 +179,28 @@ def open_checkpoint(note: bytes | None, trust: TrustStore | None, findings: Find
         return _UNKNOWN
     if trust is None:
         return checkpoint, ()
+    return _verified(note, checkpoint, trust, findings, what)
+
+
+def _verified(note: bytes, checkpoint: Checkpoint, trust: TrustStore, findings: Findings, what: str) -> _Opened:
+    """Verify the signatures of a checkpoint."""
     keys = [trusted for trusted in trust.keys if trusted.purpose == "recorder"]
     other = _other_log(trust, checkpoint)
+    second = [Cosigner(trust.origin or "", key.key) for key in trust.second_keys]
     try:
-        signed_by = open_note(note, {checkpoint.origin: [trusted.key for trusted in keys]}).signers
+        opened = open_note(note, {checkpoint.origin: [trusted.key for trusted in keys]}, second)
     except VerificationError as error:
         code = error.code if error.code in {"bad_signature", "unknown_key"} else "bad_checkpoint"
         findings.add(_TRUST, code, f"{what}: {(code == 'unknown_key' and other) or error}")
         return checkpoint, ()
     if other:
         findings.add(_TRUST, "wrong_origin", f"{what}: {other}")
-    return checkpoint, tuple(trusted for trusted in keys if trusted.key in signed_by)
+    if not second_signature(opened, checkpoint, trust, findings, what):
+        return checkpoint, ()
+    findings.sign(Signature("recorder", checkpoint.origin, "Ed25519", checkpoint.size))
+    for said in opened.cosignatures:
+        findings.sign(Signature("second", checkpoint.origin, said.cosigner.algorithm, checkpoint.size))
+    return checkpoint, tuple(trusted for trusted in keys if trusted.key in opened.signers)
 
 
 def _other_log(trust: TrustStore, checkpoint: Checkpoint) -> str:
@@ -173,9 +217,7 @@ def _other_log(trust: TrustStore, checkpoint: Checkpoint) -> str:
 class _Derivation:
     """The log as far as it was read."""
 
-    def __init__(
-        self, checkpoint: Checkpoint | None, anchors: list[Checkpoint], findings: Findings, reach: Reach | None
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint | None, pins: _Pins, findings: Findings, reach: Reach | None) -> None:
         self.heads: dict[str, Heads] = {}
         self.shown: Mapping[str, int] = {}
         self.before: Mapping[str, int] = {}
@@ -184,7 +226,7 @@ class _Derivation:
         self.whole = True
         self.ahead = False
         self._checkpoint = checkpoint
-        self._anchors = anchors
+        self._pins = pins
         self._findings = findings
 
     def take(self, entry: bytes, line: int) -> None:
@@ -231,47 +273,42 @@ class _Derivation:
             self.ahead = self.ahead or known is None or head.size > known.last_size
 
     def compare(self) -> None:
-        for anchor in self._anchors:
-            if anchor.size == self.tree.size and anchor.root != self.tree.root() and self.whole:
-                self._contradict(anchor)
+        roots = self._pins.get(self.tree.size)
+        if roots is None:
+            return
+        root = self.tree.root()
+        for expected, what in roots.items():
+            if expected != root and self.whole:
+                self._contradict(what)
 
-    def _contradict(self, anchor: Checkpoint) -> None:
-        if anchor is self._checkpoint:
+    def _contradict(self, what: str) -> None:
+        entries = f"expected the {counted(self.tree.size, 'entry')}"
+        if what is _OWN:
             self.whole = False
-            self._findings.add(
-                _LOG,
-                "log_changed",
-                f"expected the {counted(anchor.size, 'entry')} that the checkpoint covers, got others",
-            )
+            self._findings.add(_LOG, "log_changed", f"{entries} that the checkpoint covers, got others")
         else:
-            self._findings.add(
-                _TRUST,
-                "rolled_back",
-                f"expected the {counted(anchor.size, 'entry')} of the checkpoint kept elsewhere, got others",
-            )
+            self._findings.add(_TRUST, "rolled_back", f"{entries} of {what}, got others")
 
     def finish(self) -> None:
-        for anchor in self._anchors:
-            if anchor.size <= self.tree.size:
+        for size, what in ((size, what) for size, roots in self._pins.items() for what in roots.values()):
+            if size <= self.tree.size:
                 continue
-            got = f"expected at least {counted(anchor.size, 'entry')} in the log, got {self.tree.size:,}"
-            if anchor is self._checkpoint:
+            got = f"expected at least {counted(size, 'entry')} in the log, got {self.tree.size:,}"
+            if what is _OWN:
                 self.whole = False
                 self._findings.add(_LOG, "log_cut", f"{got}; the checkpoint proves that there were more")
             else:
-                self._findings.add(
-                    _TRUST, "rolled_back", f"{got}; the checkpoint kept elsewhere proves that there were"
-                )
+                self._findings.add(_TRUST, "rolled_back", f"{got}; {what} proves that there were")
 
 
 def _derive(
     reader: LedgerReader,
     checkpoint: Checkpoint | None,
-    anchors: list[Checkpoint],
+    pins: _Pins,
     findings: Findings,
     reach: Reach | None,
 ) -> _Derivation:
-    log = _Derivation(checkpoint, anchors, findings, reach)
+    log = _Derivation(checkpoint, pins, findings, reach)
     log.compare()  # An empty log has a root as well.
     number = 0
     for number, line in enumerate(reader.log_entries(), 1):
@@ -298,6 +335,8 @@ def _derive(
     if log.ahead:
         message = "expected a checkpoint over all that the log names, got an older one that was put back or left behind"
         findings.add(_LOG, "log_ahead", message)
-    if checkpoint is not None:
+    if checkpoint is None:
+        findings.skip(_LOG, "there is no checkpoint to compare with")
+    else:
         findings.done(_LOG, counted(covered, "entry"))
     return log

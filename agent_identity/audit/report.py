@@ -14,6 +14,7 @@ __all__ = [
     "Problem",
     "Report",
     "Severity",
+    "Signature",
     "SourceKind",
     "Step",
     "StepStatus",
@@ -104,6 +105,27 @@ class Coverage:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Signature:
+    """One signature over a state of the log that was checked and counts.
+
+    Attributes:
+        role: Who signed: ``recorder``, ``second`` (the second key of the recorder), ``witness`` or ``anchor``.
+        name: The name of the log, or of the witness; empty for an anchor.
+        algorithm: How.
+        size: The number of entries of the log that it covers.
+        time: When another party signed, in seconds since the Unix epoch; ``None`` where the signer's word is all
+            that there is.
+    """
+
+    role: Literal["recorder", "second", "witness", "anchor"]
+    name: str
+    algorithm: str
+    size: int
+    time: int | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Report:
     """The result of :func:`~agent_identity.audit.check`.
 
@@ -120,6 +142,7 @@ class Report:
         coverage: For traces, what each library's tool calls are attributed to.
         steps: What was checked, in order.
         period: What is shown about a period, if one was asked for.
+        signatures: For a ledger, whose signatures over the log were checked and count.
     """
 
     source: SourceKind
@@ -133,6 +156,7 @@ class Report:
     coverage: tuple[Coverage, ...]
     steps: tuple[Step, ...]
     period: Period | None = None
+    signatures: tuple[Signature, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -162,4 +186,5 @@ class Report:
             "coverage": [asdict(scope) for scope in self.coverage],
             "steps": [asdict(step) for step in self.steps],
             **({} if self.period is None else {"period": self.period.to_json()}),
+            "signatures": [asdict(signature) for signature in self.signatures],
         }

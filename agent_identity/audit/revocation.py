@@ -1,8 +1,9 @@
 """What a revoked key does to evidence: which records it alone vouches for, and what else shows that they are older.
 
 Whoever has a recorder key writes records and checkpoints of any date. Three things limit the doubt, none of them a
-date: a checkpoint from before the revocation that was kept elsewhere; the state of the log that the trust file names
-for a key that took it over before; and that of the sound key that took it over after. See decision 0017.
+date of the signer: a checkpoint from before the revocation that was kept, cosigned or time-stamped elsewhere; the
+state of the log that the trust file names for a key that took it over before; and that of the sound key that took it
+over after. See decision 0017.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ _TRUST: Final = 1
 _NS: Final = 1_000_000_000
 _OLD_RECORDS: Final = (
     "expected proof that the {} records from here on are older than the revocation of the key, got its signature only; "
-    "give a checkpoint from before that was kept elsewhere"
+    "give a checkpoint from before that was kept, cosigned or time-stamped elsewhere"
 )
 _LATE_RECORDS: Final = (
     "expected no record from after the revocation of the key under it, got {} from here on; anyone may have made them"
@@ -49,6 +50,7 @@ def taken_over(trust: TrustStore | None, origin: str) -> list[Checkpoint]:
     if trust is None or trust.origin != origin:
         return []
     pins = [key.takes_over for key in trust.keys if key.takes_over is not None]
+    pins += [second.takes_over for second in trust.second_keys]
     return [Checkpoint(origin, pin.size, pin.root) for pin in pins if pin.size]
 
 
@@ -69,7 +71,11 @@ class Reach:
 
 
 def reach_of(
-    trust: TrustStore, signers: Sequence[TrustedKey], kept: int, kept_by: Sequence[TrustedKey]
+    trust: TrustStore,
+    signers: Sequence[TrustedKey],
+    kept: int,
+    kept_by: Sequence[TrustedKey],
+    timed: Sequence[tuple[int, int]] = (),
 ) -> Reach | None:
     """Return what is beyond doubt, or ``None`` if no recorder key is revoked and all of it is.
 
@@ -78,6 +84,7 @@ def reach_of(
         signers: Those that signed the checkpoint of the ledger.
         kept: The number of entries under the checkpoint that was kept elsewhere; 0 if there is none.
         kept_by: The trusted keys that signed that one.
+        timed: Numbers of entries, each with the second at which another party saw them under a checkpoint.
     """
     revoked = [key for key in trust.keys if key.purpose == "recorder" and key.revoked_since is not None]
     if not revoked:
@@ -85,6 +92,7 @@ def reach_of(
     since = min(key.revoked_since or 0 for key in revoked)
     pins = [(key, key.takes_over.size) for key in trust.keys if key.takes_over is not None]
     older = [size for key, size in (*pins, *((key, kept) for key in kept_by)) if _start(key) < since]
+    older += [size for size, time in timed if time < since]
     # Of keys that were there before, nothing tells whether what they sign continues a forgery.
     last = max(map(_start, revoked))
     after = {key: size for key, size in pins if _start(key) > last}

@@ -7,6 +7,7 @@ from typing import cast
 from agent_identity.audit.comparison import Comparison
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.ledger_check import LEDGER_STEPS, LedgerCheck, Progress
+from agent_identity.audit.outside import Outside, Timestamps
 from agent_identity.audit.report import Report
 from agent_identity.audit.sources import (
     Counted,
@@ -24,7 +25,7 @@ from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.otlp import ByteLines
 from agent_identity.evidence.streams import open_ledger
-from agent_identity.identity import TrustStore, read_public_file
+from agent_identity.identity import Cosigner, TrustStore, Witnesses, read_public_file
 
 __all__ = ["check", "verify"]
 
@@ -37,6 +38,9 @@ def check(
     *,
     ledger: PathLike | None = None,
     checkpoint: bytes | PathLike | None = None,
+    witnesses: Sequence[str] = (),
+    require: int | None = None,
+    timestamps: Timestamps | None = None,
     redacted: Collection[str] = (),
     pasted: bool = False,
     progress: Progress | None = None,
@@ -54,6 +58,11 @@ def check(
             whether spans are missing.
         checkpoint: For a ledger: a checkpoint of it that was kept elsewhere, as note or path. Only with it a
             ledger that was put back to an earlier state as a whole is found out.
+        witnesses: For a ledger: the verifier keys (C2SP signed-note) of parties that must have cosigned its log; by
+            default those that the trust file names.
+        require: So many of the witnesses are enough; by default what the trust file says, or all of them.
+        timestamps: For a ledger: verifies the time-stamps beside it, such as
+            :class:`agent_identity.integrations.rfc3161.Authority`.
         redacted: For spans: attributes of ours that a collector is known to rewrite.
         pasted: The sources are JSON of any shape that shows spans, at most 16 MiB each: copied out of an
             interface, an API or a database. Whether a record belongs to the span is judged by the ids that are shown.
@@ -63,7 +72,8 @@ def check(
 
     Raises:
         ConfigurationError: The trust file, the checkpoint or the source cannot be read, or not with what is
-            installed, or the period has no length.
+            installed, a witness is none, or the
+            period has no length.
     """
     if period is not None and period[0] >= period[1]:
         raise ConfigurationError("expected a period that ends after it begins, got another; exchange the two times")
@@ -72,9 +82,8 @@ def check(
     if pasted and (directory is not None or ledger is not None):
         raise ConfigurationError("expected files of pasted spans and no ledger; leave one of them out")
     if directory is not None:
-        return _check_ledger(directory, keys, _note(checkpoint), progress, period)
-    if period is not None:
-        raise ConfigurationError("expected a period with an evidence directory, got traces; leave it out")
+        outside = Outside(_note(checkpoint), _witnesses(witnesses, require, keys), timestamps)
+        return _check_ledger(directory, keys, outside, progress, period)
     sources = cast("Sequence[PathLike | ByteLines]", source if isinstance(source, list | tuple) else [source])
     if pasted:
         return _check_pasted(sources, keys, redacted)
@@ -87,6 +96,9 @@ def verify(
     *,
     ledger: PathLike | None = None,
     checkpoint: bytes | PathLike | None = None,
+    witnesses: Sequence[str] = (),
+    require: int | None = None,
+    timestamps: Timestamps | None = None,
     redacted: Collection[str] = (),
     pasted: bool = False,
     progress: Progress | None = None,
@@ -107,6 +119,9 @@ def verify(
         trust,
         ledger=ledger,
         checkpoint=checkpoint,
+        witnesses=witnesses,
+        require=require,
+        timestamps=timestamps,
         redacted=redacted,
         pasted=pasted,
         progress=progress,
@@ -124,10 +139,25 @@ def _note(checkpoint: bytes | PathLike | None) -> bytes | None:
     return read_public_file(checkpoint, limit=_MAX_NOTE)
 
 
+def _witnesses(given: Sequence[str], require: int | None, trust: TrustStore | None) -> Witnesses | None:
+    """Return who must vouch for the log; ``None`` for what the trust file says.
+
+    Raises:
+        ConfigurationError: A text is no verifier key, or more are required than there are.
+    """
+    if not given and require is None:
+        return None
+    try:
+        keys = tuple(map(Cosigner.from_vkey, given)) or (Witnesses(()) if trust is None else trust.witnesses).keys
+        return Witnesses(keys, require)
+    except ValueError as error:
+        raise ConfigurationError(f"bad witnesses: {error}") from None
+
+
 def _check_ledger(
     directory: str,
     keys: TrustStore | None,
-    earlier: bytes | None,
+    outside: Outside,
     progress: Progress | None,
     period: tuple[int, int] | None,
 ) -> Report:
@@ -137,7 +167,7 @@ def _check_ledger(
         keys = _own_trust(directory, findings)
     reader = open_ledger(directory)
     total = size_of_ledger(directory, reader.streams()) if progress else 0
-    LedgerCheck(reader, keys, findings).run(earlier=earlier, total=total, progress=progress, period=period)
+    LedgerCheck(reader, keys, findings).run(outside=outside, total=total, progress=progress, period=period)
     return findings.report()
 
 

@@ -22,10 +22,14 @@ from agent_identity.cli.terminal import Style, clean, columns, hanging
 from agent_identity.enforcement.agents_file import registry_path
 from agent_identity.enforcement.diagnosis import Check, examine_telemetry
 from agent_identity.enforcement.directory import refuse_clash
-from agent_identity.errors import ConfigurationError, TokenError
-from agent_identity.evidence import Files, Layout
+from agent_identity.enforcement.second_key import SecondSigner, second_key_files
+from agent_identity.errors import ConfigurationError, TokenError, VerificationError
+from agent_identity.evidence import Files, Layout, open_ledger
+from agent_identity.evidence.checkpoint import MAX_NOTE
 from agent_identity.evidence.cursors import destinations
-from agent_identity.identity import Purpose, SigningKey, TrustStore
+from agent_identity.evidence.log import unverified_checkpoint
+from agent_identity.evidence.witnessing import cosigned_file
+from agent_identity.identity import Purpose, SigningKey, SystemClock, TrustStore, read_public_file
 
 __all__ = ["register"]
 
@@ -163,7 +167,9 @@ def examine_directory(root: Path) -> list[Check]:
         *_keys(root, store),
         *_modes(root),
         *_agents(root, store),
+        *_second_key(root, store),
         *_ledger(root),
+        *_witnesses(root, store),
         _disk(root),
     ]
 
@@ -241,6 +247,50 @@ def _agents(root: Path, trust: TrustStore | None) -> Iterator[Check]:
         yield Check("agents", "warn", f"expired, or soon: {shown}", cure)
     else:
         yield Check("agents", "ok", f"{counted(len(registered), 'agent')} registered")
+
+
+def _second_key(root: Path, trust: TrustStore | None) -> Iterator[Check]:
+    """Look at the second key, if the directory has one."""
+    if trust is None or not (trust.second_keys or second_key_files(root)[0].exists()):
+        return
+    try:
+        SecondSigner(root, SystemClock())
+    except ConfigurationError as error:
+        yield _failed("second key", error)
+    else:
+        yield Check("second key", "ok", "signs checkpoints with ML-DSA-44")
+
+
+def _witnesses(root: Path, trust: TrustStore | None) -> Iterator[Check]:
+    """Look at how far the witnesses that the trust file names have cosigned the log."""
+    if trust is None:
+        return
+    size = _entries_under(open_ledger(root).checkpoint())
+    for witness in trust.witnesses.keys:
+        name = f"witness {witness.name}"
+        seen = _entries_under(_content(Path(cosigned_file(Layout.of(root), witness))))
+        if seen is None:
+            cure = "open the enforcer with witnesses={'https://...': 'the verifier key'}"
+            yield Check(name, "warn", "it has cosigned nothing of the log", cure)
+        elif size is not None and seen < size:
+            cure = "see what the enforcer logs about it, and whether it can be reached"
+            yield Check(name, "warn", f"it has cosigned {seen:,} of {counted(size, 'entry')} of the log", cure)
+        else:
+            yield Check(name, "ok", f"it has cosigned all {counted(seen, 'entry')} of the log; 'verify' checks it")
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return read_public_file(path, limit=MAX_NOTE)
+    except ConfigurationError:
+        return None
+
+
+def _entries_under(note: bytes | None) -> int | None:
+    try:
+        return None if note is None else unverified_checkpoint(note).size
+    except VerificationError:
+        return None
 
 
 def _ledger(root: Path) -> Iterator[Check]:

@@ -2,11 +2,13 @@
 
 import argparse
 import json
+from pathlib import Path
 
 from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal import clean
 from agent_identity.enforcement.directory import prepare
-from agent_identity.identity import RandomIds, SystemClock
+from agent_identity.enforcement.second_key import exchange_second_key
+from agent_identity.identity import RandomIds, SystemClock, TrustStore
 
 __all__ = ["register"]
 
@@ -20,6 +22,11 @@ def register(commands: Commands) -> None:
         "Give trust.json, which holds public keys only, to whoever shall verify.",
     )
     command.add_argument("directory", metavar="DIR", help="the directory of the enforcer")
+    command.add_argument(
+        "--second-signature",
+        choices=("ml-dsa-44",),
+        help="have a second key sign every checkpoint from now on, which quantum computers do not forge",
+    )
     command.add_argument("--json", action="store_true", help="print JSON for machines")
     command.set_defaults(run=run)
 
@@ -27,6 +34,9 @@ def register(commands: Commands) -> None:
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     issuer, recorder, trust = prepare(chosen.directory, SystemClock(), RandomIds())
+    if chosen.second_signature and not trust.second_keys:
+        exchange_second_key(chosen.directory)
+        trust = TrustStore.load(Path(chosen.directory) / "trust.json")
     facts = {
         "directory": str(chosen.directory),
         "issuer": trust.issuer or "",
@@ -34,6 +44,8 @@ def run(chosen: argparse.Namespace) -> int:
         "recorder_key": recorder.public_key.thumbprint,
         "origin": trust.origin or "",
     }
+    if trust.second_keys:
+        facts["second_key"] = trust.second_keys[-1].key.thumbprint
     if chosen.json:
         print(json.dumps(facts))
         return 0
@@ -41,6 +53,8 @@ def run(chosen: argparse.Namespace) -> int:
     print(f"{name} is ready")
     print(f"  issuer key    {facts['issuer_key']}  signs grants")
     print(f"  recorder key  {facts['recorder_key']}  signs records and checkpoints")
+    if trust.second_keys:
+        print(f"  second key    {facts['second_key']}  signs checkpoints as well (ML-DSA-44)")
     print(f"  log           {clean(facts['origin'])}")
     print(f"\nKeep a copy of {name}/trust.json elsewhere: verifiers need it, and only it.")
     return 0

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Final, get_args
@@ -12,8 +13,9 @@ from typing import Final, get_args
 from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal import clean, columns, moment, table
 from agent_identity.enforcement.rotation import revoke, rotate
+from agent_identity.enforcement.second_key import exchange_second_key
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import Purpose, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity import MlDsaSigningKey, Purpose, SigningKey, TrustedKey, TrustStore
 
 __all__ = ["register"]
 
@@ -31,6 +33,12 @@ def register(commands: Commands) -> None:
     text = "make a private key file (mode 0600); never overwrites one"
     new = actions.add_parser("new", help=text, description=f"{text[0].upper()}{text[1:]}.")
     new.add_argument("path", metavar="FILE", help="the key file to make")
+    new.add_argument(
+        "--algorithm",
+        choices=("ed25519", "ml-dsa-44"),
+        default="ed25519",
+        help="what the key is for: everything (default), or the cosignatures of a witness",
+    )
     new.set_defaults(run=run_new)
     text = "list the public keys of a trust file"
     listing = actions.add_parser("list", help=text, description=f"{text[0].upper()}{text[1:]}.")
@@ -59,6 +67,13 @@ def _register_rotate(actions: Commands) -> None:
         which.add_argument(f"--{purpose}", dest="purposes", action="store_const", const=(purpose,), help=text)
     which.add_argument(
         "--all", dest="purposes", action="store_const", const=get_args(Purpose), help="exchange both keys"
+    )
+    which.add_argument(
+        "--second",
+        dest="purposes",
+        action="store_const",
+        const=(),
+        help="exchange the second key of checkpoints, at once and without overlap",
     )
     rotating.add_argument("path", metavar="DIR", help="the directory of the enforcer")
     rotating.add_argument(
@@ -89,7 +104,7 @@ def _register_revoke(actions: Commands) -> None:
 
 def run_new(chosen: argparse.Namespace) -> int:
     """Make a key file."""
-    key = SigningKey.generate()
+    key = SigningKey.generate() if chosen.algorithm == "ed25519" else MlDsaSigningKey.generate()
     key.save(chosen.path)
     print(f"{clean(chosen.path)}: {key.public_key.thumbprint}")
     return 0
@@ -116,12 +131,23 @@ def run_list(chosen: argparse.Namespace) -> int:
         print(trust.to_json().decode(), end="")
         return 0
     print(f"issuer  {clean(trust.issuer or 'not named')}\nlog     {clean(trust.origin or 'not pinned')}\n")
+    print("\n".join(_tables(trust)))
+    return 0
+
+
+def _tables(trust: TrustStore) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [("PURPOSE", "KEY", "VALID FROM", "VALID UNTIL", "REVOKED SINCE")]
     rows += [_row(key) for key in trust.keys]
+    rows += [
+        ("second", second.key.thumbprint, f"entry {second.takes_over.size + 1:,} of the log", "", "")
+        for second in trust.second_keys
+    ]
     if not any(key.revoked_since is not None for key in trust.keys):
         rows = [row[:-1] for row in rows]
-    print("\n".join(table(rows, indent="", room=columns(sys.stdout))))
-    return 0
+    yield from table(rows, indent="", room=columns(sys.stdout))
+    if trust.witnesses.keys:
+        yield f"\nwitnesses, of which {trust.witnesses.quorum} must vouch for the log"
+        yield from (f"  {clean(witness.vkey)}" for witness in trust.witnesses.keys)
 
 
 def _row(key: TrustedKey) -> tuple[str, ...]:
@@ -130,6 +156,8 @@ def _row(key: TrustedKey) -> tuple[str, ...]:
 
 def run_rotate(chosen: argparse.Namespace) -> int:
     """Exchange keys of a directory."""
+    if not chosen.purposes:
+        return _rotate_second(chosen)
     now, overlap = int(time.time()), _duration(chosen.overlap)
     for one in rotate(chosen.path, chosen.purposes, now=now, overlap=overlap, evidence=chosen.evidence):
         print(one.new.purpose)
@@ -137,6 +165,19 @@ def run_rotate(chosen: argparse.Namespace) -> int:
         print(f"  old key  {one.old.key.thumbprint}  until {_time(one.old.not_after)}")
     print("\nOpen the directory again in processes that have it open, before the old keys end.")
     print(f"Give {clean(chosen.path)}/trust.json to whoever verifies.")
+    return 0
+
+
+def _rotate_second(chosen: argparse.Namespace) -> int:
+    if not TrustStore.load(Path(chosen.path) / "trust.json").second_keys:
+        raise ConfigurationError(
+            "expected a directory with a second key, got one without; "
+            f"'agent-identity init {chosen.path} --second-signature ml-dsa-44' makes one"
+        )
+    second = exchange_second_key(chosen.path, evidence=chosen.evidence)
+    print(f"second key\n  new key  {second.key.thumbprint}  from entry {second.takes_over.size + 1:,} of the log")
+    print(f"\nProcesses that have the directory open use it already. Give {clean(chosen.path)}/trust.json to whoever")
+    print("verifies.")
     return 0
 
 

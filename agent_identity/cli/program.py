@@ -12,6 +12,7 @@ from typing import Final, Never, cast
 
 from agent_identity.cli import (
     agents,
+    anchor,
     approvals,
     doctor,
     init,
@@ -23,6 +24,7 @@ from agent_identity.cli import (
     signer,
     tasks,
     verify,
+    witness,
 )
 from agent_identity.cli.terminal import clean
 from agent_identity.errors import AgentIdentityError
@@ -59,7 +61,22 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"agent-identity {VERSION}")
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (verify, proof, show, tasks, replay, revoke, approvals, init, keys, signer, agents, doctor):
+    for command in (
+        verify,
+        proof,
+        show,
+        tasks,
+        replay,
+        revoke,
+        approvals,
+        witness,
+        anchor,
+        init,
+        keys,
+        signer,
+        agents,
+        doctor,
+    ):
         command.register(commands)
     return root
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from agent_identity.audit import Coverage, Period, Problem, Report, Step, check
 from agent_identity.audit.findings import counted
+from agent_identity.audit.outside import Timestamps
 from agent_identity.cli.command import Commands
 from agent_identity.cli.sources import is_directory, named
 from agent_identity.cli.terminal import Progress, Style, clean, columns, hanging, table
@@ -56,7 +57,7 @@ def register(commands: Commands) -> None:
     command.add_argument(
         "--ledger", metavar="DIR", help="for traces: compare with this ledger and find what is missing"
     )
-    command.add_argument("--checkpoint", metavar="FILE", help="for a ledger: an earlier checkpoint, kept elsewhere")
+    _add_outside(command)
     command.add_argument(
         "--redacted", metavar="ATTRIBUTE", action="append", default=[], help="an attribute that a collector rewrites"
     )
@@ -71,6 +72,24 @@ def register(commands: Commands) -> None:
     command.set_defaults(run=run)
 
 
+def _add_outside(command: argparse.ArgumentParser) -> None:
+    """Add the options for what was kept, and what others say, outside of the ledger."""
+    command.add_argument("--checkpoint", metavar="FILE", help="for a ledger: an earlier checkpoint, kept elsewhere")
+    command.add_argument(
+        "--witness",
+        metavar="VKEY",
+        action="append",
+        default=[],
+        help="for a ledger: the verifier key of a party that must have cosigned it, instead of those in the trust file",
+    )
+    command.add_argument("--require", metavar="N", type=int, help="so many of the witnesses are enough (default: all)")
+    command.add_argument(
+        "--tsa-certificate",
+        metavar="FILE",
+        help="for a ledger: verify the time-stamps in log/anchors under these certificates (PEM)",
+    )
+
+
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     source = named(chosen.source)
@@ -83,6 +102,9 @@ def run(chosen: argparse.Namespace) -> int:
             chosen.trust,
             ledger=chosen.ledger,
             checkpoint=chosen.checkpoint,
+            witnesses=chosen.witness,
+            require=chosen.require,
+            timestamps=_authority(chosen.tsa_certificate),
             redacted=chosen.redacted,
             pasted=chosen.span,
             progress=progress.update,
@@ -134,12 +156,23 @@ def _refuse_unused(chosen: argparse.Namespace) -> None:
             raise ConfigurationError(
                 "expected --ledger and --redacted with files of traces, got an evidence directory; leave them out"
             )
-    elif chosen.checkpoint is not None:
-        raise ConfigurationError("expected --checkpoint with an evidence directory, got traces; leave it out")
+    elif any((chosen.checkpoint, chosen.witness, chosen.require, chosen.tsa_certificate)):
+        raise ConfigurationError(
+            "expected --checkpoint, --witness, --require and --tsa-certificate with an evidence directory, got traces; "
+            "leave them out"
+        )
     elif chosen.ledger is not None and chosen.trust is None:
         raise ConfigurationError(
             "expected --trust together with --ledger; a copy of the ledger's trust.json that was kept elsewhere"
         )
+
+
+def _authority(path: str | None) -> Timestamps | None:
+    if path is None:
+        return None
+    from agent_identity.integrations.rfc3161 import Authority  # noqa: PLC0415  An extra.
+
+    return Authority.load(path)
 
 
 def lines(report: Report, style: Style, room: int | None = None) -> Iterator[str]:

@@ -3,15 +3,17 @@
 import contextlib
 import importlib.metadata
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, final, get_args
 
 from agent_identity.authority import DirectoryState
 from agent_identity.enforcement.rotation import finish_rotation
+from agent_identity.enforcement.second_key import SecondSigner
 from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.evidence import DigestKeys, Ledger
+from agent_identity.evidence.publishing import Publisher
 from agent_identity.identity import (
     Clock,
     Ids,
@@ -136,6 +138,11 @@ def connect(directory: str | os.PathLike[str], signer: str) -> tuple[Signer, Sig
             )
     issuer, recorder = SocketSigner(path, "issuer"), SocketSigner(path, "recorder")
     trust = TrustStore.load(issuer.trust_file())
+    if trust.second_keys:
+        raise ConfigurationError(
+            "expected a signer without a second key, got one whose trust.json names it; "
+            "a second key signs only from the directory itself"
+        )
     file = root / "trust.json"
     kept = TrustStore.load(file) if file.exists() else None
     if kept is not None:
@@ -233,6 +240,7 @@ def open_directory(
     ids: Ids,
     sync: Literal["process", "disk"],
     signer: str | None = None,
+    publishers: Sequence[Publisher] = (),
 ) -> Directory:
     """Open a directory for an enforcer of this process.
 
@@ -242,6 +250,7 @@ def open_directory(
         ids: Source of ids.
         sync: What an appended record survives: the death of the process, or power loss as well.
         signer: ``unix:PATH`` of the process that holds the keys; by default they are in the directory.
+        publishers: Take the checkpoints elsewhere.
 
     Raises:
         ConfigurationError: Keys, trust file or platform are unusable, or a key is revoked.
@@ -251,9 +260,19 @@ def open_directory(
     issuer, recorder, trust = prepare(directory, clock, ids) if signer is None else connect(directory, signer)
     check_keys(issuer.public_key, recorder.public_key, trust, clock.wall_ns() // 1_000_000_000)
     root = Path(directory)
+    cosign = SecondSigner(root, clock) if signer is None else None
     state = DirectoryState(root / "state", sync=sync)
     try:
-        ledger = Ledger.open(root, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids, sync=sync)
+        ledger = Ledger.open(
+            root,
+            signer=recorder,
+            origin=trust.origin or "",
+            clock=clock,
+            ids=ids,
+            sync=sync,
+            cosign=cosign,
+            publishers=publishers,
+        )
     except BaseException:
         state.close()
         raise

@@ -39,6 +39,7 @@ from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.handed import Recorded
 from agent_identity.enforcement.opening import Opening, Tasks, check_delegate, check_parties, current_or_refuse
 from agent_identity.enforcement.point import Point
+from agent_identity.enforcement.publication import publishers_for
 from agent_identity.enforcement.resuming import Arrivals
 from agent_identity.enforcement.revoking import Revocations, named
 from agent_identity.enforcement.task import Task
@@ -46,6 +47,7 @@ from agent_identity.enforcement.telemetry import Spans
 from agent_identity.enforcement.wrap import guarded
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import DigestKeys, Ledger
+from agent_identity.evidence.publishing import Publish
 from agent_identity.identity import (
     Agent,
     Clock,
@@ -193,6 +195,8 @@ class Enforcer:
         agents: Literal["required", "optional"] | None = "optional",
         tokens: TokenSource | None = None,
         otlp: str | None = None,
+        witnesses: Mapping[str, str] = MappingProxyType({}),
+        checkpoints: Publish | Sequence[Publish] = (),
     ) -> Self:
         """Open an enforcer on a directory; keys, trust file and ledger are created on first use.
 
@@ -219,6 +223,10 @@ class Enforcer:
                 every record and knows what was acknowledged, also of earlier processes. Spans are then not sent
                 through a tracer provider, unless one is given as well. Headers and protocol come from the
                 environment, ``OTEL_EXPORTER_OTLP_*``.
+            witnesses: Other parties that are to cosign the log: their verifier keys by their addresses. They are
+                asked off the callers' paths, and nothing waits for them; :attr:`degraded` says which fail.
+            checkpoints: A function, or several, called with the bytes of each signed checkpoint, in a thread of its
+                own. What it raises is counted, and stops nothing.
 
         Raises:
             TokenError: The registry of agents does not verify.
@@ -230,8 +238,9 @@ class Enforcer:
         _check_choices(mode, sealing)  # Before the directory is touched, so that a slip leaves no stream behind.
         if judge is not None:
             policy_claim(judge)
+        publishers = publishers_for(directory, witnesses, checkpoints)
         time, source = clock or SystemClock(), ids or RandomIds()
-        found = open_directory(directory, clock=time, ids=source, sync=sync, signer=signer)
+        found = open_directory(directory, clock=time, ids=source, sync=sync, signer=signer, publishers=publishers)
         with found.closed_on_failure():
             opened = cls(
                 issuer=found.issuer,
@@ -612,6 +621,17 @@ class Enforcer:
         """
         self._refuse_closed()
         self._point.revocations.reinstate(*named(what, name))
+
+    @property
+    def degraded(self) -> Mapping[str, str]:
+        """What does not work just now and stops nothing by itself: what it is, and why; empty if all is well.
+
+        ``ledger``: the last append or seal failed; records wait, or calls are refused. Others: a witness, or a function
+        of ``checkpoints=``, does not have the last checkpoint.
+        """
+        ledger = self._point.ledger
+        faults = {publisher.name: publisher.fault for publisher in ledger.publishers}
+        return {name: fault for name, fault in {"ledger": ledger.degraded, **faults}.items() if fault}
 
     def bind(self, function: Callable[P, R]) -> Callable[P, R]:
         """Return the function bound to the current task, for threads, executors and callbacks.

@@ -16,7 +16,7 @@ from agent_identity.evidence import CompactRange, Files, Layout, leaf_hash, open
 from agent_identity.evidence.files import EDIT, locked, open_regular
 from agent_identity.identity import PublicKey, Purpose, SigningKey, Takeover, TrustedKey, TrustStore, put_in_place
 
-__all__ = ["Rotated", "finish_rotation", "revoke", "rotate"]
+__all__ = ["Rotated", "alone", "finish_rotation", "log_so_far", "revoke", "rotate"]
 
 _LOCK: Final = "rotation.lock"
 
@@ -66,11 +66,11 @@ def rotate(
         raise ConfigurationError(
             "expected a directory with keys and trust.json, found none; 'agent-identity init DIR' makes one"
         )
-    with _alone(root):
+    with alone(root):
         resumed: list[Purpose] = [purpose for purpose in purposes if _complete(root, purpose)]
         trust = TrustStore.load(root / "trust.json")
         fresh: list[Purpose] = [purpose for purpose in purposes if purpose not in resumed]
-        log = _log_so_far(root if evidence is None else evidence) if "recorder" in fresh else None
+        log = log_so_far(root if evidence is None else evidence) if "recorder" in fresh else None
         done = [_exchange(root, trust, _new_key(root, purpose, now, log), now + overlap) for purpose in fresh]
         _settle(root, trust, done)
         return (*(_resumed(root, trust, purpose) for purpose in resumed), *done)
@@ -121,7 +121,7 @@ def _entry(trust: TrustStore, key: PublicKey, purpose: Purpose) -> TrustedKey:
     return entry
 
 
-def _log_so_far(directory: str | os.PathLike[str]) -> Takeover | None:
+def log_so_far(directory: str | os.PathLike[str]) -> Takeover | None:
     """Return size and root of the log, or ``None`` where there is none yet.
 
     Raises:
@@ -149,7 +149,7 @@ def finish_rotation(root: Path, purpose: Purpose) -> None:
         ConfigurationError: A file there is unusable.
     """
     if _next(root, purpose).exists():
-        with _alone(root):
+        with alone(root):
             _complete(root, purpose)
 
 
@@ -180,7 +180,7 @@ def revoke(
     """
     root = Path(path)
     file = root / "trust.json" if root.is_dir() else root
-    with _alone(root) if (root / "keys").is_dir() else contextlib.nullcontext():
+    with alone(root) if (root / "keys").is_dir() else contextlib.nullcontext():
         trust = TrustStore.load(file)
         found = [entry for entry in trust.keys if entry.key.thumbprint == thumbprint]
         if not found:
@@ -201,7 +201,7 @@ def revoke(
 
 
 @contextlib.contextmanager
-def _alone(root: Path) -> Generator[None]:
+def alone(root: Path) -> Generator[None]:
     """Hold the lock under which the keys of a directory change.
 
     Raises:

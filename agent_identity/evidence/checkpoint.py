@@ -7,16 +7,16 @@ the log of a checkpoint (c2sp.org/tlog-proof). Any tool of that ecosystem reads 
 What is read here comes from outside: sizes are bounded, and each value has one accepted spelling.
 """
 
-import hashlib
 import re
-from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self, final
 
 from agent_identity.errors import TokenError, VerificationError
+from agent_identity.evidence.cosignatures import Cosignature, LogHead, read_cosignature
 from agent_identity.evidence.merkle import EMPTY_ROOT, HASH_SIZE
-from agent_identity.identity import PublicKey, Signer
+from agent_identity.identity import Cosigner, PublicKey, Signer, b64_decode, b64_encode, note_key_id, split_vkey
+from agent_identity.identity import check_note_name as check_name
 
 __all__ = [
     "MAX_NOTE",
@@ -41,7 +41,6 @@ MAX_SIZE: Final = 2**63 - 1
 
 _MAX_PROOF: Final = 2 * MAX_NOTE
 _MAX_HASHES: Final = 63  # The depth of a tree of MAX_SIZE entries.
-_MAX_NAME: Final = 256
 _ED25519: Final = b"\x01"
 _SIGNATURE_LINE: Final = "— "
 _PROOF_HEADER: Final = "c2sp.org/tlog-proof@v1"
@@ -49,18 +48,8 @@ _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _FORBIDDEN: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 
 
-def check_name(name: str) -> None:
-    """Check the name of a key or log: 1 to 256 visible characters without spaces and without ``+``.
-
-    Raises:
-        ValueError: The name breaks a rule.
-    """
-    if not 1 <= len(name) <= _MAX_NAME or not name.isprintable() or " " in name or "+" in name:
-        raise ValueError("expected a log name of 1 to 256 visible characters without spaces and '+'; rename the log")
-
-
 def _key_id(name: str, key: PublicKey) -> bytes:
-    return hashlib.sha256(name.encode("utf-8") + b"\n" + _ED25519 + key.raw).digest()[:4]
+    return note_key_id(name, _ED25519, key.raw)
 
 
 def vkey(name: str, key: PublicKey) -> str:
@@ -70,7 +59,7 @@ def vkey(name: str, key: PublicKey) -> str:
         ValueError: The name breaks a rule of :func:`check_name`.
     """
     check_name(name)
-    return f"{name}+{_key_id(name, key).hex()}+{_base64(_ED25519 + key.raw)}"
+    return f"{name}+{_key_id(name, key).hex()}+{b64_encode(_ED25519 + key.raw)}"
 
 
 def parse_vkey(text: str) -> tuple[str, PublicKey]:
@@ -79,16 +68,10 @@ def parse_vkey(text: str) -> tuple[str, PublicKey]:
     Raises:
         ValueError: The text is no verifier key for Ed25519, or its key id is another key's.
     """
-    # The base64 part may hold further plus signs.
-    parts = text.split("+", 2)
-    if len(parts) != 3:
-        raise ValueError("expected a verifier key of the form <name>+<key id>+<base64>")
-    name, key_id, encoded = parts
-    check_name(name)
-    data = _unbase64(encoded)
-    if data[:1] != _ED25519:
+    name, key_id, kind, raw = split_vkey(text)
+    if kind != _ED25519:
         raise ValueError("expected a verifier key for Ed25519 (type 1), got another type")
-    key = PublicKey(data[1:])
+    key = PublicKey(raw)
     if key_id != _key_id(name, key).hex():
         raise ValueError("expected the key id of this name and key, got another; copy the verifier key again")
     return name, key
@@ -102,10 +85,17 @@ class Note:
     Attributes:
         text: The signed text, ending in a newline.
         signers: The known keys that signed it.
+        cosignatures: What known cosigners say about it.
+        unchecked: Known cosigners whose signatures stand there and cannot be checked here, since the installed
+            ``cryptography`` does not have their algorithm.
+        lines: The lines of the signatures that were verified, each with its newline.
     """
 
     text: str
     signers: tuple[PublicKey, ...]
+    cosignatures: tuple[Cosignature, ...] = ()
+    unchecked: tuple[Cosigner, ...] = ()
+    lines: tuple[str, ...] = ()
 
 
 def sign_note(text: str, name: str, signer: Signer) -> bytes:
@@ -124,13 +114,15 @@ def sign_note(text: str, name: str, signer: Signer) -> bytes:
         raise ValueError("expected lines of text that end in a newline, without control characters")
     body = text.encode("utf-8")
     signature = _key_id(name, signer.public_key) + signer.sign(body)
-    note = body + f"\n{_SIGNATURE_LINE}{name} {_base64(signature)}\n".encode()
+    note = body + f"\n{_SIGNATURE_LINE}{name} {b64_encode(signature)}\n".encode()
     if len(note) > MAX_NOTE:
         raise ValueError(f"expected a note of at most {MAX_NOTE} bytes, got {len(note)}")
     return note
 
 
-def open_note(data: bytes, known: Mapping[str, PublicKey | Sequence[PublicKey]]) -> Note:
+def open_note(
+    data: bytes, known: Mapping[str, PublicKey | Sequence[PublicKey]], cosigners: Collection[Cosigner] = ()
+) -> Note:
     """Return the note if a known key signed it.
 
     Signatures of unknown keys are ignored, as the format demands, so that witnesses can add theirs. A
@@ -139,33 +131,65 @@ def open_note(data: bytes, known: Mapping[str, PublicKey | Sequence[PublicKey]])
     Args:
         data: The note.
         known: The accepted keys by name; several where the key of a log was replaced.
+        cosigners: Whose cosignatures are looked for; only a checkpoint has any (C2SP tlog-cosignature). They stand in
+            for the signature of a known key only where no key is known at all.
 
     Raises:
-        VerificationError: The note is malformed (``bad_note``), a signature of a known key does not
-            verify (``bad_signature``), or no known key signed it (``unknown_key``).
+        VerificationError: The note is malformed (``bad_note``), a signature of a known key or cosigner does not
+            verify (``bad_signature``), no known key signed it (``unknown_key``), or cosigners are looked for on what
+            is no checkpoint (``bad_checkpoint``).
     """
     text, lines = _split_note(data)
     keys = {(name, _key_id(name, key)): key for name, some in known.items() for key in _each(some)}
-    body = text.encode("utf-8")
-    signers: list[PublicKey] = []
+    others = {(cosigner.name, cosigner.key_id): cosigner for cosigner in cosigners}
+    head = Checkpoint.from_text(text).head if others else LogHead("", 0, EMPTY_ROOT)
+    found = _Found(text.encode("utf-8"), head)
     for line in lines:
         name, signature = _signature(line)
-        key = keys.get((name, signature[:4]))
+        key = keys.get((name, signature[:4])) or others.get((name, signature[:4]))
         if key is None:
             continue
         try:
-            key.verify(signature[4:], body)
+            found.take(key, signature[4:], line)
         except TokenError:
             raise VerificationError(
                 "the signature of a known key does not fit the note; the note was changed", code="bad_signature"
             ) from None
-        signers.append(key)
-    if not signers:
+    if not found.signers and (known or not found.cosignatures):
         raise VerificationError(
             "expected a signature of a known key on the note, got none; add the key of the log to the trust file",
             code="unknown_key",
         )
-    return Note(text, tuple(signers))
+    return Note(text, tuple(found.signers), tuple(found.cosignatures), tuple(found.unchecked), tuple(found.lines))
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the signatures of a note say so far."""
+
+    body: bytes
+    head: LogHead
+    signers: list[PublicKey] = field(default_factory=list[PublicKey])
+    cosignatures: list[Cosignature] = field(default_factory=list[Cosignature])
+    unchecked: list[Cosigner] = field(default_factory=list[Cosigner])
+    lines: list[str] = field(default_factory=list[str])
+
+    def take(self, key: PublicKey | Cosigner, signature: bytes, line: str) -> None:
+        """Verify a signature.
+
+        Raises:
+            TokenError: It does not fit.
+        """
+        if isinstance(key, PublicKey):
+            key.verify(signature, self.body)
+            self.signers.append(key)
+        else:
+            said = read_cosignature(key, signature, self.body, self.head)
+            if said is None:
+                self.unchecked.append(key)
+                return
+            self.cosignatures.append(said)
+        self.lines.append(f"{line}\n")
 
 
 def _each(keys: PublicKey | Sequence[PublicKey]) -> Sequence[PublicKey]:
@@ -192,7 +216,7 @@ def _signature(line: str) -> tuple[str, bytes]:
     name, _, encoded = line.removeprefix(_SIGNATURE_LINE).partition(" ")
     try:
         check_name(name)
-        signature = _unbase64(encoded)
+        signature = b64_decode(encoded)
     except ValueError as error:
         raise _bad_note(str(error)) from None
     if not line.startswith(_SIGNATURE_LINE) or len(signature) < 5:
@@ -234,9 +258,14 @@ class Checkpoint:
             if not line or "\n" in line or _FORBIDDEN.search(line):
                 raise ValueError("expected extension lines that are not empty, without control characters")
 
+    @property
+    def head(self) -> LogHead:
+        """What cosigners make their statements about."""
+        return LogHead(self.origin, self.size, self.root)
+
     def to_text(self) -> str:
         """Return the text to sign with :func:`sign_note`."""
-        lines = (self.origin, str(self.size), _base64(self.root), *self.extensions)
+        lines = (self.origin, str(self.size), b64_encode(self.root), *self.extensions)
         return "".join(f"{line}\n" for line in lines)
 
     @classmethod
@@ -251,7 +280,7 @@ class Checkpoint:
             raise _bad_checkpoint("expected the lines origin, size and root, each ended by a newline")
         origin, size, root, *extensions = lines
         try:
-            return cls(origin, _decimal(size), _unbase64(root), extensions=tuple(extensions))
+            return cls(origin, _decimal(size), b64_decode(root), extensions=tuple(extensions))
         except ValueError as error:
             raise _bad_checkpoint(str(error)) from None
 
@@ -289,9 +318,9 @@ def format_proof(proof: LogProof) -> bytes:
     """Return the proof file (c2sp.org/tlog-proof@v1); its customary extension is ``.tlog-proof``."""
     lines = [_PROOF_HEADER]
     if proof.extra is not None:
-        lines.append(f"extra {_base64(proof.extra)}")
+        lines.append(f"extra {b64_encode(proof.extra)}")
     lines.append(f"index {proof.index}")
-    lines.extend(map(_base64, proof.hashes))
+    lines.extend(map(b64_encode, proof.hashes))
     return "\n".join(lines).encode("ascii") + b"\n\n" + proof.note
 
 
@@ -315,11 +344,11 @@ def parse_proof(data: bytes, *, limit: int = _MAX_PROOF) -> LogProof:
         lines = head.decode("ascii").split("\n")
         if not blank or lines.pop(0) != _PROOF_HEADER:
             raise _bad_proof(f"expected '{_PROOF_HEADER}', lines, a blank line and a checkpoint")
-        extra = _unbase64(lines.pop(0).removeprefix("extra ")) if lines and lines[0].startswith("extra ") else None
+        extra = b64_decode(lines.pop(0).removeprefix("extra ")) if lines and lines[0].startswith("extra ") else None
         if not lines or not lines[0].startswith("index "):
             raise _bad_proof("expected a line 'index <number>'")
         index = _decimal(lines.pop(0).removeprefix("index "))
-        return LogProof(index, tuple(map(_unbase64, lines)), note, extra)
+        return LogProof(index, tuple(map(b64_decode, lines)), note, extra)
     except ValueError as error:
         raise _bad_proof(str(error)) from None
 
@@ -328,20 +357,6 @@ def _decimal(text: str) -> int:
     if not _DECIMAL.fullmatch(text):
         raise ValueError("expected a decimal number without sign, spaces or leading zeros")
     return int(text)
-
-
-def _base64(data: bytes) -> str:
-    return b64encode(data).decode("ascii")
-
-
-def _unbase64(text: str) -> bytes:
-    try:
-        data = b64decode(text, validate=True)
-    except ValueError:
-        data = b""
-    if _base64(data) != text:
-        raise ValueError("expected base64 in its canonical spelling, got another")
-    return data
 
 
 def _bad_note(message: str) -> VerificationError:

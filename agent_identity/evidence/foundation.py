@@ -9,14 +9,14 @@ import contextlib
 from agent_identity.evidence.checkpoint import Checkpoint
 from agent_identity.evidence.files import EDIT, READ, Files, locked, open_regular, sync_folder
 from agent_identity.evidence.layout import Layout, is_stream_id
-from agent_identity.evidence.log import publish, read_checkpoint, signed_note
+from agent_identity.evidence.log import Cosign, publish, read_checkpoint, signed_note
 from agent_identity.evidence.merkle import EMPTY_ROOT
 from agent_identity.identity import Signer
 
 __all__ = ["found", "log_was_removed", "stream_names"]
 
 
-def found(files: Files, layout: Layout, *, signer: Signer, origin: str) -> None:
+def found(files: Files, layout: Layout, *, signer: Signer, origin: str, cosign: Cosign | None = None) -> None:
     """Sign the empty log of a directory that holds nothing yet.
 
     Killed at any moment, this leaves a directory in which the next start does the same. Of a directory that
@@ -27,6 +27,7 @@ def found(files: Files, layout: Layout, *, signer: Signer, origin: str) -> None:
         layout: The evidence directory, whose folders exist.
         signer: The recorder key.
         origin: The name of the log.
+        cosign: Adds the second signature, if there is to be one.
 
     Raises:
         EvidenceError: The signer failed.
@@ -40,7 +41,7 @@ def found(files: Files, layout: Layout, *, signer: Signer, origin: str) -> None:
             if _is_fresh(files, layout):
                 # Once in the life of a directory the disk is waited for, lest its streams survive a power loss and
                 # the checkpoint does not.
-                publish(files, layout, signed_note(Checkpoint(origin, 0, EMPTY_ROOT), signer), durable=True)
+                publish(files, layout, signed_note(Checkpoint(origin, 0, EMPTY_ROOT), signer, cosign), durable=True)
                 sync_folder(files, layout.root)
     finally:
         files.close(lock_fd)

@@ -71,6 +71,16 @@ class Layout:
         """The folder that holds one folder for each receiver of copies."""
         return f"{self.root}/exports"
 
+    @property
+    def witnesses(self) -> str:
+        """The folder of the checkpoints that witnesses cosigned, the latest of each."""
+        return f"{self.root}/log/witnesses"
+
+    @property
+    def anchors(self) -> str:
+        """The folder of the checkpoints that were anchored, each with its time-stamp."""
+        return f"{self.root}/log/anchors"
+
     def stream(self, stream: str) -> str:
         """The folder of one stream."""
         return f"{self.root}/ledger/{stream}"

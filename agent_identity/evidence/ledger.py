@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Final, Literal, Self, cast, final
 
@@ -18,8 +18,9 @@ from agent_identity.evidence.checkpoint import check_name
 from agent_identity.evidence.files import READ, Files, open_regular, recording
 from agent_identity.evidence.foundation import found
 from agent_identity.evidence.layout import Layout
-from agent_identity.evidence.log import DirectoryLog, read_checkpoint, unverified_checkpoint
+from agent_identity.evidence.log import Cosign, DirectoryLog, read_checkpoint, unverified_checkpoint
 from agent_identity.evidence.mac import LedgerKey, load_ledger_key
+from agent_identity.evidence.publishing import Publisher
 from agent_identity.evidence.recovery import Recovered, recover
 from agent_identity.evidence.sealing import After, Sealing
 from agent_identity.evidence.stream_writer import Entry, StreamWriter
@@ -56,6 +57,8 @@ class Ledger:
         sync: Literal["process", "disk"],
         seal_interval: float,
         version: str,
+        cosign: Cosign | None,
+        publishers: Sequence[Publisher],
     ) -> None:
         """Prepare; :meth:`open` is the way to get a ledger."""
         self.directory = layout.root
@@ -68,6 +71,8 @@ class Ledger:
         self._durable = sync == "disk"
         self._seal_interval = seal_interval
         self._version = version
+        self._cosign = cosign
+        self._publishers = tuple(publishers)
         self._ready = False  # Until earlier streams are recovered, which uses the log, nothing else may.
         self._at_exit = functools.partial(_close_at_exit, weakref.ref(self))
         with recording("open the evidence directory"):
@@ -75,7 +80,7 @@ class Ledger:
                 files.mkdir(folder, mode)
             files.mkdir(layout.log, 0o755)
             # Before anything else, so that whatever is found without a checkpoint has lost it.
-            found(files, layout, signer=signer, origin=origin)
+            found(files, layout, signer=signer, origin=origin, cosign=cosign)
             _check_origin(files, layout, origin)
             self._key: LedgerKey = load_ledger_key(files, layout.ledger_key)
         self._begin()
@@ -96,6 +101,8 @@ class Ledger:
             signer=self._signer,
             origin=self._origin,
             durable=self._durable,
+            cosign=self._cosign,
+            published=self._offer,
         )
         self._log = log
         self._sealing = Sealing(log, clock=self._clock, interval=self._seal_interval, durable=self._durable)
@@ -113,6 +120,8 @@ class Ledger:
         sync: Literal["process", "disk"] = "process",
         seal_interval: float = 0.2,
         version: str = VERSION,
+        cosign: Cosign | None = None,
+        publishers: Sequence[Publisher] = (),
     ) -> Self:
         """Open an evidence directory, made at first use, and begin a stream in it.
 
@@ -129,6 +138,8 @@ class Ledger:
             sync: ``process``: records survive the death of the process; ``disk``: of the machine as well.
             seal_interval: Seconds from a record to the seal that covers it.
             version: What the first record of a stream says about our version.
+            cosign: Adds the second signature to each checkpoint.
+            publishers: Are offered each checkpoint; closed with the ledger.
 
         Raises:
             EvidenceError: The directory cannot be written.
@@ -148,6 +159,8 @@ class Ledger:
             sync=sync,
             seal_interval=seal_interval,
             version=version,
+            cosign=cosign,
+            publishers=publishers,
         )
         try:
             ledger._start()
@@ -216,6 +229,15 @@ class Ledger:
     def callback_failures(self) -> int:
         """The number of callbacks that raised."""
         return self._sealing.failures
+
+    @property
+    def publishers(self) -> Sequence[Publisher]:
+        """Those that take checkpoints elsewhere, each with what failed."""
+        return self._publishers
+
+    def _offer(self, note: bytes) -> None:
+        for publisher in self._publishers:
+            publisher.offer(note)
 
     def append(self, kind: str, body: Mapping[str, RecordValue], *, after: After | None = None) -> Entry:
         """Write one record and return it; once this returns, the record survives.
@@ -290,7 +312,11 @@ class Ledger:
             self._closed = True
         atexit.unregister(self._at_exit)
         _open_ledgers.discard(self)
-        self._sealing.stop()
+        try:
+            self._sealing.stop()
+        finally:
+            for publisher in self._publishers:
+                publisher.close()
         if failure:
             raise failure
 
@@ -373,6 +399,8 @@ class Ledger:
         """Leave to the parent what is the parent's. Called by the interpreter in each forked child."""
         if not self._closed:
             self._sealing.abandon()
+            for publisher in self._publishers:
+                publisher.after_fork_in_child()
             self._begin()
 
 

@@ -9,9 +9,9 @@ a log that does not continue its own checkpoint. A log without one has lost it (
 import contextlib
 import logging
 import re
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Self, cast, final
+from typing import Final, Self, TypeAlias, cast, final
 
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError, VerificationError
@@ -34,6 +34,7 @@ from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.identity import Signer
 
 __all__ = [
+    "Cosign",
     "DirectoryLog",
     "Head",
     "loss_entry",
@@ -42,6 +43,9 @@ __all__ = [
     "signed_note",
     "unverified_checkpoint",
 ]
+
+Cosign: TypeAlias = Callable[[Checkpoint], str]
+"""Returns further signature lines for a checkpoint; none, an empty text."""
 
 _logger: Final = logging.getLogger("agent_identity.evidence")
 _SIZE: Final = re.compile(r"[1-9][0-9]{0,18}")
@@ -108,6 +112,7 @@ class DirectoryLog:
 
     __slots__ = (
         "_contradiction",
+        "_cosign",
         "_durable",
         "_files",
         "_heads",
@@ -119,6 +124,7 @@ class DirectoryLog:
         "_offset",
         "_old_mac",
         "_origin",
+        "_published",
         "_signer",
         "_tree",
         "_wanted",
@@ -126,9 +132,20 @@ class DirectoryLog:
     )
 
     def __init__(
-        self, files: Files, layout: Layout, key: LedgerKey, *, signer: Signer, origin: str, durable: bool
+        self,
+        files: Files,
+        layout: Layout,
+        key: LedgerKey,
+        *,
+        signer: Signer,
+        origin: str,
+        durable: bool,
+        cosign: Cosign | None = None,
+        published: Callable[[bytes], None] = lambda _: None,
     ) -> None:
         self._contradiction: str | None = None
+        self._cosign = cosign
+        self._published = published  # Is shown each checkpoint that is in place; it keeps the log waiting, so is quick.
         self._durable = durable
         self._files = files
         self._heads: dict[str, Head] = {}
@@ -313,18 +330,26 @@ class DirectoryLog:
         self._old_mac = None
 
     def _publish(self) -> None:
-        note = signed_note(Checkpoint(self._origin, self._tree.size, self._tree.root()), self._signer)
+        checkpoint = Checkpoint(self._origin, self._tree.size, self._tree.root())
+        note = signed_note(checkpoint, self._signer, self._cosign)
         publish(self._files, self._layout, note, durable=self._durable)
+        self._published(note)
 
 
-def signed_note(checkpoint: Checkpoint, signer: Signer) -> bytes:
+def signed_note(checkpoint: Checkpoint, signer: Signer, cosign: Cosign | None) -> bytes:
     """Return a checkpoint signed under its origin as the name of the key.
+
+    Args:
+        checkpoint: The checkpoint.
+        signer: The recorder key.
+        cosign: Adds the second signature, if there is to be one.
 
     Raises:
         EvidenceError: The signer failed.
     """
     try:  # A signer is the user's code: whatever it raises, nothing is signed.
-        return sign_note(checkpoint.to_text(), checkpoint.origin, signer)
+        note = sign_note(checkpoint.to_text(), checkpoint.origin, signer)
+        return note if cosign is None else note + cosign(checkpoint).encode("utf-8")
     except Exception as error:
         raise EvidenceError(
             f"expected the recorder key to sign a checkpoint, got {type(error).__name__}; repair the signer"

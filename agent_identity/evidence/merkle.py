@@ -9,7 +9,7 @@ shows no other.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, final
 
 from agent_identity.errors import VerificationError
@@ -18,6 +18,7 @@ __all__ = [
     "EMPTY_ROOT",
     "HASH_SIZE",
     "CompactRange",
+    "consistency_of",
     "consistency_proof",
     "consistency_ranges",
     "inclusion_proof",
@@ -186,6 +187,20 @@ def range_roots(leaves: Iterable[bytes], ranges: Sequence[tuple[int, int]]) -> t
         if ranges[waiting[-1]][0] <= position:
             trees[waiting[-1]].append(leaf)
     return tuple(tree.root() for tree in trees)
+
+
+def consistency_of(range_root: Callable[[int, int], bytes], old_size: int, size: int) -> tuple[bytes, ...]:
+    """Return what :func:`consistency_proof` returns, for leaves that are not at hand.
+
+    Args:
+        range_root: Returns the root over the leaves from one place up to another; the whole of a subtree each time.
+        old_size: The number of leaves of the older tree.
+        size: The number of leaves of the tree.
+
+    Raises:
+        ValueError: ``old_size`` is zero, which proves nothing, or larger than the tree.
+    """
+    return tuple(range_root(start, stop) for start, stop in consistency_ranges(old_size, size))
 
 
 def _split(size: int) -> int:

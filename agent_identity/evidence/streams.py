@@ -1,6 +1,7 @@
 """Reading an evidence directory as an auditor does: nothing is trusted, and problems are values."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final, Literal, NamedTuple, TypeAlias, final
@@ -21,6 +22,10 @@ inside it; ``unreadable``: the file, from here on, cannot be read. At offset 0 t
 when a process died before its first record, or when someone took it away: the log tells which.
 """
 
+_WITNESSED: Final = re.compile(r"[0-9a-f]{16}\.checkpoint")
+_ANCHORED: Final = re.compile(r"[0-9]{19}-[0-9a-f]{16}\.tsr")
+_MAX_WITNESSED: Final = 256
+_MAX_ANCHORED: Final = 10_000
 _PARTS: Final = {"stream": stream_parts, "log": log_parts}
 
 
@@ -77,6 +82,26 @@ class LedgerReader:
         with suppress(OSError):
             return read_checkpoint(self._files, self._layout.checkpoint)
         return None
+
+    def witnessed(self) -> Iterator[bytes]:
+        """Return the checkpoints that witnesses cosigned, as far as they can be read, at most 256."""
+        for name in self._names(self._layout.witnesses, _WITNESSED)[:_MAX_WITNESSED]:
+            with suppress(OSError):
+                yield read_checkpoint(self._files, f"{self._layout.witnesses}/{name}") or b""
+
+    def anchored(self) -> Iterator[tuple[bytes, bytes]]:
+        """Return the checkpoints that were anchored, each with its time-stamp, the latest first; at most 10,000."""
+        names = self._names(self._layout.anchors, _ANCHORED)
+        for name in names[: -_MAX_ANCHORED - 1 : -1]:
+            path = f"{self._layout.anchors}/{name}"
+            with suppress(OSError):
+                note = read_checkpoint(self._files, f"{path.removesuffix('.tsr')}.checkpoint")
+                yield note or b"", read_checkpoint(self._files, path) or b""
+
+    def _names(self, folder: str, form: re.Pattern[str]) -> list[str]:
+        with suppress(OSError):
+            return sorted(filter(form.fullmatch, self._files.listdir(folder)))
+        return []
 
     def log_was_removed(self) -> bool:
         """Return whether the directory was used and yet has no checkpoint, which no crash leaves behind."""

@@ -1,10 +1,12 @@
 """Who: principals and agents, their keys, whom to trust, and the sources of time and identifiers."""
 
 from agent_identity.identity.clock import Clock, SystemClock
-from agent_identity.identity.encoding import b64url_decode, b64url_encode
+from agent_identity.identity.cosigners import Cosigner, check_note_name, note_key_id, split_vkey
+from agent_identity.identity.encoding import b64_decode, b64_encode, b64url_decode, b64url_encode
 from agent_identity.identity.ids import Ids, RandomIds, uuid7
 from agent_identity.identity.jwt_keys import JwtAlgorithm, JwtKey, JwtSigner, as_jwt_signer, jwk_thumbprint
 from agent_identity.identity.keys import PublicKey, Signer, SigningKey
+from agent_identity.identity.ml_dsa import MlDsaPublicKey, MlDsaSigningKey
 from agent_identity.identity.principals import (
     Agent,
     Human,
@@ -22,24 +24,29 @@ from agent_identity.identity.private_files import (
     put_in_place,
     read_private_file,
     read_public_file,
+    replace_private_file,
     replace_public_file,
 )
 from agent_identity.identity.socket_signer import SocketSigner
-from agent_identity.identity.trust import Purpose, Takeover, TrustedKey, TrustStore
+from agent_identity.identity.trust import Purpose, SecondKey, Takeover, TrustedKey, TrustStore, Witnesses
 
 __all__ = [
     "Agent",
     "Clock",
+    "Cosigner",
     "Human",
     "Ids",
     "JwtAlgorithm",
     "JwtKey",
     "JwtSigner",
+    "MlDsaPublicKey",
+    "MlDsaSigningKey",
     "Principal",
     "Provenance",
     "PublicKey",
     "Purpose",
     "RandomIds",
+    "SecondKey",
     "Service",
     "Signer",
     "SigningKey",
@@ -48,19 +55,26 @@ __all__ = [
     "Takeover",
     "TrustStore",
     "TrustedKey",
+    "Witnesses",
     "agent_from_claim",
     "as_jwt_signer",
+    "b64_decode",
+    "b64_encode",
     "b64url_decode",
     "b64url_encode",
     "check_id",
+    "check_note_name",
     "check_path",
     "create_private_file",
     "create_public_file",
     "jwk_thumbprint",
+    "note_key_id",
     "principal_from_claim",
     "put_in_place",
     "read_private_file",
     "read_public_file",
+    "replace_private_file",
     "replace_public_file",
+    "split_vkey",
     "uuid7",
 ]

@@ -1,10 +1,10 @@
-"""Base64url without padding, in its one canonical spelling (RFC 4648 §5, RFC 7515 §2)."""
+"""Base64url without padding (RFC 4648 §5, RFC 7515 §2) and plain base64 (§4), each in its one canonical spelling."""
 
-from base64 import urlsafe_b64encode
+from base64 import b64decode, b64encode, urlsafe_b64encode
 from binascii import a2b_base64
 from typing import Final
 
-__all__ = ["b64url_decode", "b64url_encode"]
+__all__ = ["b64_decode", "b64_encode", "b64url_decode", "b64url_encode"]
 
 _TO_STANDARD: Final = bytes.maketrans(b"-_+/=", b"+/!!!")
 """To the alphabet of RFC 4648 §4, of which what is not in ours as well becomes a foreign character."""
@@ -35,4 +35,24 @@ def b64url_decode(text: str) -> bytes:
     last = len(data) % 3
     if last and b64url_encode(data[-last:]) != text[-last - 1 :]:
         raise ValueError("expected the canonical base64url of the bytes, got another spelling")
+    return data
+
+
+def b64_encode(data: bytes) -> str:
+    """Return the base64 text of the bytes, with padding (RFC 4648 §4)."""
+    return b64encode(data).decode("ascii")
+
+
+def b64_decode(text: str) -> bytes:
+    """Return the bytes of base64 text, which must be what :func:`b64_encode` writes for them.
+
+    Raises:
+        ValueError: The text has another spelling.
+    """
+    try:
+        data = b64decode(text, validate=True)
+    except ValueError:
+        data = b""
+    if b64_encode(data) != text:
+        raise ValueError("expected base64 in its canonical spelling, got another")
     return data

@@ -16,6 +16,7 @@ __all__ = [
     "put_in_place",
     "read_private_file",
     "read_public_file",
+    "replace_private_file",
     "replace_public_file",
 ]
 
@@ -70,10 +71,23 @@ def replace_public_file(path: PathLike, data: bytes) -> None:
     Raises:
         ConfigurationError: The folder cannot be written, or the platform knows no file modes.
     """
+    _replace(path, data, 0o644)
+
+
+def replace_private_file(path: PathLike, data: bytes) -> None:
+    """Write a file of mode 0600 in one step, as :func:`replace_public_file` does; it is on the disk then.
+
+    Raises:
+        ConfigurationError: The folder cannot be written, or the platform knows no file modes.
+    """
+    _replace(path, data, 0o600)
+
+
+def _replace(path: PathLike, data: bytes, mode: int) -> None:
     _require_modes()
     check_path(path)
     try:
-        temporary = _write_beside(path, data, 0o644)
+        temporary = _write_beside(path, data, mode)
         try:
             os.replace(temporary, path)  # noqa: PTH105  The os calls of one protocol stay together.
         except BaseException:

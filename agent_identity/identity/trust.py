@@ -3,19 +3,21 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, final, get_args
 
 from agent_identity.errors import ConfigurationError, TokenError
+from agent_identity.identity.cosigners import Cosigner
 from agent_identity.identity.keys import PublicKey
+from agent_identity.identity.ml_dsa import MlDsaPublicKey
 from agent_identity.identity.principals import check_id
 from agent_identity.identity.private_files import PathLike, create_public_file, read_public_file, replace_public_file
 
 if TYPE_CHECKING:
-    from agent_identity.identity.trust_file import TakeoverEntry
+    from agent_identity.identity.trust_file import TakeoverEntry, TrustFile
 
-__all__ = ["Purpose", "Takeover", "TrustStore", "TrustedKey"]
+__all__ = ["Purpose", "SecondKey", "Takeover", "TrustStore", "TrustedKey", "Witnesses"]
 
 Purpose: TypeAlias = Literal["issuer", "recorder"]
 """What a key may sign: root grants, or records and checkpoints."""
@@ -25,6 +27,7 @@ _MAX_TRUST_FILE: Final = 1 << 20
 _MAX_TIME: Final = (1 << 53) - 1  # Every reader of JSON keeps integers up to here.
 _MAX_SIZE: Final = (1 << 63) - 1
 _ROOT_SIZE: Final = 32
+_MAX_WITNESSES: Final = 64
 
 
 @final
@@ -120,6 +123,63 @@ def _check_time(value: int | None, what: str) -> None:
 
 @final
 @dataclass(frozen=True, slots=True)
+class SecondKey:
+    """A key that signs every checkpoint of the origin in addition to the recorder key, from some entry on.
+
+    Args:
+        key: The key.
+        takes_over: How far the log was when it began. Checkpoints over more entries need its signature, up to the
+            place where the next one takes over.
+
+    Raises:
+        TypeError: A field has the wrong type.
+    """
+
+    key: MlDsaPublicKey
+    takes_over: Takeover
+
+    def __post_init__(self) -> None:
+        pair: tuple[object, object] = (self.key, self.takes_over)
+        if (type(pair[0]), type(pair[1])) != (MlDsaPublicKey, Takeover):
+            raise TypeError("expected an MlDsaPublicKey and a Takeover")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Witnesses:
+    """Other parties that cosign the checkpoints of the origin, and how many of them must.
+
+    Args:
+        keys: The witnesses, each key once; at most 64.
+        required: So many of them, from 1 on, must vouch for the log; ``None`` for all.
+
+    Raises:
+        TypeError: A field has the wrong type.
+        ValueError: A witness is there twice, or more are required than there are.
+    """
+
+    keys: tuple[Cosigner, ...]
+    required: int | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.keys) is not tuple or any(type(key) is not Cosigner for key in self.keys):
+            raise TypeError("expected the witnesses as a tuple of Cosigner")
+        # One key under two names would be counted as two parties.
+        if len({key.key for key in self.keys}) != len(self.keys):
+            raise ValueError("expected each witness once, got a key twice; drop one")
+        if len(self.keys) > _MAX_WITNESSES:
+            raise ValueError(f"expected at most {_MAX_WITNESSES} witnesses, got {len(self.keys)}")
+        if self.required is not None and (type(self.required) is not int or not 1 <= self.required <= len(self.keys)):
+            raise ValueError("expected to require from 1 to all of the witnesses")
+
+    @property
+    def quorum(self) -> int:
+        """How many of them must vouch."""
+        return len(self.keys) if self.required is None else self.required
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class TrustStore:
     """The keys that a verifier accepts, and the names that it expects.
 
@@ -128,10 +188,13 @@ class TrustStore:
         issuer: The issuer that root grants must name, unless their key has an issuer of its own; ``None``
             accepts any that a trusted key signed.
         origin: The log that checkpoints must come from; ``None`` accepts any that a trusted key signed.
+        second_keys: The keys whose signature checkpoints need in addition, in the order in which they took over.
+        witnesses: Who else must vouch for the log.
 
     Raises:
         TypeError: A field has the wrong type.
-        ValueError: A key has the same purpose twice, or a name breaks the rules of
+        ValueError: A key has the same purpose twice, second keys are not in their order or stand without an origin,
+            or a name breaks the rules of
             :func:`~agent_identity.identity.check_id`. An origin also has neither spaces nor ``+``, since
             it names the key of a signed note (C2SP signed-note).
     """
@@ -139,6 +202,8 @@ class TrustStore:
     keys: tuple[TrustedKey, ...] = ()
     issuer: str | None = field(default=None, kw_only=True)
     origin: str | None = field(default=None, kw_only=True)
+    second_keys: tuple[SecondKey, ...] = field(default=(), kw_only=True)
+    witnesses: Witnesses = field(default=Witnesses(()), kw_only=True)
     _index: Mapping[tuple[str, str], TrustedKey] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -156,10 +221,34 @@ class TrustStore:
             check_id(self.issuer, "issuer")
         if self.origin is not None and ("+" in check_id(self.origin, "origin") or len(self.origin.split()) != 1):
             raise ValueError("expected an origin without spaces and plus signs")
+        self._check_second_keys()
         object.__setattr__(self, "_index", MappingProxyType(index))
 
+    def _check_second_keys(self) -> None:
+        if type(self.second_keys) is not tuple or any(type(second) is not SecondKey for second in self.second_keys):
+            raise TypeError("expected second_keys to be a tuple of SecondKey")
+        sizes = [second.takes_over.size for second in self.second_keys]
+        if sizes != sorted(sizes) or len({second.key for second in self.second_keys}) != len(sizes):
+            raise ValueError("expected second keys in the order in which they took over, each once")
+        if self.second_keys and self.origin is None:
+            raise ValueError("expected an origin beside second keys; name the log that they sign for")
+        if type(self.witnesses) is not Witnesses:
+            raise TypeError(f"expected witnesses to be Witnesses, got {type(self.witnesses).__name__}")
+
     def __reduce__(self) -> tuple[object, ...]:
-        return (_restore, (self.keys, self.issuer, self.origin))
+        return (_restore, (self.keys, self.issuer, self.origin, self.second_keys, self.witnesses))
+
+    def second_keys_for(self, size: int) -> tuple[Cosigner, ...]:
+        """Return the second keys of which one must have signed a checkpoint over so many entries, or none."""
+        if not self.second_keys or size <= self.second_keys[0].takes_over.size:
+            return ()
+        ends = [second.takes_over.size for second in self.second_keys[1:]]
+        return tuple(
+            Cosigner(self.origin or "", second.key)
+            for second, end in zip(self.second_keys, (*ends, size), strict=True)
+            # Where one takes over from another, either may have signed.
+            if second.takes_over.size <= size <= end
+        )
 
     def get(self, thumbprint: str, purpose: Purpose) -> TrustedKey | None:
         """Return the entry of a key for a purpose, whatever the time, or ``None``."""
@@ -239,7 +328,7 @@ class TrustStore:
         Raises:
             ValueError: A key has one purpose twice.
         """
-        return type(self)(keys, issuer=self.issuer, origin=self.origin)
+        return replace(self, keys=keys)
 
     @classmethod
     def load(cls, source: PathLike | Mapping[str, object] | bytes) -> Self:
@@ -272,17 +361,20 @@ class TrustStore:
             )
             for number, (trusted, entry) in enumerate(zip(keys, content.keys, strict=True)):
                 _check_kid(trusted, entry.kid, number)
-            return cls(keys, issuer=content.issuer, origin=content.origin)
+            second, witnesses = _others(content)
+            return cls(keys, issuer=content.issuer, origin=content.origin, second_keys=second, witnesses=witnesses)
         except ValueError as error:
             raise ConfigurationError(f"bad trust file: {error}") from None
 
     def to_json(self) -> bytes:
         """Return the content of the trust file: the same bytes for equal stores."""
         names = {"issuer": self.issuer, "origin": self.origin}
+        others = _others_document(self)
         document = {
-            "version": "1",
+            "version": "2" if others else "1",
             **{name: value for name, value in names.items() if value is not None},
             "keys": [_entry(trusted) for trusted in self.keys],
+            **others,
         }
         return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
@@ -304,8 +396,45 @@ class TrustStore:
         replace_public_file(path, self.to_json())
 
 
-def _restore(keys: tuple[TrustedKey, ...], issuer: str | None, origin: str | None) -> TrustStore:
-    return TrustStore(keys, issuer=issuer, origin=origin)
+def _restore(
+    keys: tuple[TrustedKey, ...],
+    issuer: str | None,
+    origin: str | None,
+    second_keys: tuple[SecondKey, ...] = (),
+    witnesses: Witnesses = Witnesses(()),
+) -> TrustStore:
+    return TrustStore(keys, issuer=issuer, origin=origin, second_keys=second_keys, witnesses=witnesses)
+
+
+def _others(content: "TrustFile") -> tuple[tuple[SecondKey, ...], Witnesses]:
+    """Return the second keys and the witnesses of a trust file."""
+    second = tuple(
+        SecondKey(MlDsaPublicKey.from_text(entry.pub), _takeover(entry.takes_over)) for entry in content.second_keys
+    )
+    for number, (key, entry) in enumerate(zip(second, content.second_keys, strict=True)):
+        if key.key.thumbprint != entry.kid:
+            raise ValueError(f"expected second_keys.{number}.kid to be the thumbprint of the key, got another")
+    if content.witnesses is None:
+        return second, Witnesses(())
+    return second, Witnesses(tuple(map(Cosigner.from_vkey, content.witnesses.keys)), content.witnesses.required)
+
+
+def _others_document(trust: TrustStore) -> dict[str, object]:
+    """Return the members that only files of version 2 have."""
+    others: dict[str, object] = {}
+    if trust.second_keys:
+        others["second_keys"] = [
+            {**second.key.to_jwk(), "kid": second.key.thumbprint, "takes_over": _log(second.takes_over)}
+            for second in trust.second_keys
+        ]
+    if trust.witnesses.keys:
+        required = {} if trust.witnesses.required is None else {"required": trust.witnesses.required}
+        others["witnesses"] = {"keys": [key.vkey for key in trust.witnesses.keys], **required}
+    return others
+
+
+def _log(takeover: Takeover) -> dict[str, str]:
+    return {"size": str(takeover.size), "root": takeover.root.hex()}
 
 
 def _document(source: PathLike | Mapping[str, object] | bytes) -> bytes:
@@ -341,7 +470,7 @@ def _entry(trusted: TrustedKey) -> dict[str, object]:
         "issuer": trusted.issuer,
         "revoked_since": trusted.revoked_since,
         "reason": trusted.reason,
-        "takes_over": None if log is None else {"size": str(log.size), "root": log.root.hex()},
+        "takes_over": None if log is None else _log(log),
     }
     return {
         **trusted.key.to_jwk(),

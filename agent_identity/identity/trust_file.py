@@ -1,13 +1,13 @@
 """The schema of the trust file, read strictly. Imports pydantic, therefore loaded only when a file is read."""
 
 import json
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["KeyEntry", "TakeoverEntry", "TrustFile", "parse_trust"]
+__all__ = ["KeyEntry", "SecondKeyEntry", "TakeoverEntry", "TrustFile", "WitnessesEntry", "parse_trust"]
 
 _Time = Annotated[int, Field(ge=0, le=(1 << 53) - 1)]
 
@@ -40,15 +40,44 @@ class KeyEntry(BaseModel):
     takes_over: TakeoverEntry | None = None
 
 
-class TrustFile(BaseModel):
-    """The whole file."""
+class SecondKeyEntry(BaseModel):
+    """A key that signs checkpoints in addition: a public JWK of the key type AKP, and where in the log it begins."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    version: Literal["1"]
+    kty: Literal["AKP"]
+    alg: Literal["ML-DSA-44"]
+    pub: str
+    kid: str
+    takes_over: TakeoverEntry
+
+
+class WitnessesEntry(BaseModel):
+    """Other parties that cosign checkpoints, by their verifier keys (C2SP signed-note)."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    keys: Annotated[list[str], Field(min_length=1, max_length=64)]
+    required: Annotated[int, Field(ge=1, le=64)] | None = None
+
+
+class TrustFile(BaseModel):
+    """The whole file. Version 2 is for what version 1 has not, and for nothing else."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    version: Literal["1", "2"]
     issuer: str | None = None
     origin: str | None = None
     keys: list[KeyEntry]
+    second_keys: list[SecondKeyEntry] = []
+    witnesses: WitnessesEntry | None = None
+
+    @model_validator(mode="after")
+    def _only_in_its_version(self) -> Self:
+        if (self.version == "2") != bool({"second_keys", "witnesses"} & self.model_fields_set):
+            raise ValueError("expected version 2 with second_keys or witnesses, and version 1 without")
+        return self
 
 
 def parse_trust(document: bytes) -> TrustFile:

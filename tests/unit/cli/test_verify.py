@@ -152,7 +152,7 @@ def test_json_is_the_report(run: Run, evidence: Path, trust: Path) -> None:
     assert (code, err, out.count("\n")) == (0, "", 1)
     assert list(report) == [
         *("source", "verdict", "exit_code", "integrity", "completeness", "trust"),
-        *("counts", "kinds", "problems", "findings", "coverage", "steps"),
+        *("counts", "kinds", "problems", "findings", "coverage", "steps", "signatures"),
     ]
     assert (report["source"], report["verdict"], report["exit_code"]) == ("ledger", "verified", 0)
     assert report["counts"]["records"] == 30
@@ -213,8 +213,11 @@ def test_the_folder_of_the_ledger_stands_for_its_directory(run: Run, evidence: P
     [
         (("{evidence}", "--ledger", "{evidence}"), "expected --ledger and --redacted with files of traces"),
         (("{evidence}", "--redacted", "user.id"), "expected --ledger and --redacted with files of traces"),
-        (("{spans}", "--checkpoint", "{spans}"), "expected --checkpoint with an evidence directory"),
-        (("-", "--checkpoint", "{spans}"), "expected --checkpoint with an evidence directory"),
+        (
+            ("{spans}", "--checkpoint", "{spans}"),
+            "expected --checkpoint, --witness, --require and --tsa-certificate with",
+        ),
+        (("-", "--checkpoint", "{spans}"), "expected --checkpoint, --witness, --require and --tsa-certificate with"),
         (("{spans}", "--ledger", "{evidence}"), "expected --trust together with --ledger"),
         (("{spans}", "--trust", "{trust}", "--ledger", "{spans}"), "expected an evidence directory as ledger"),
         (("{evidence}", "--trust", "nowhere"), "got 'No such file or directory'"),

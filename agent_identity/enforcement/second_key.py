@@ -1,0 +1,161 @@
+"""The second key of a directory: it signs every checkpoint as well, with an algorithm of another kind.
+
+``trust.json`` says which key it is and from which entry of the log on. It changes under the lock of the log, and
+whoever signs looks at the file under the same lock: so every checkpoint after the change has the new signature, also
+those of processes that have had the directory open for long.
+"""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, final
+
+from agent_identity.enforcement.rotation import alone, log_so_far
+from agent_identity.errors import ConfigurationError
+from agent_identity.evidence import Checkpoint, CompactRange, Files, Layout
+from agent_identity.evidence.cosignatures import cosign
+from agent_identity.evidence.files import EDIT, locked, open_regular
+from agent_identity.identity import (
+    Clock,
+    MlDsaSigningKey,
+    SecondKey,
+    Takeover,
+    TrustStore,
+    put_in_place,
+)
+
+__all__ = ["SecondSigner", "exchange_second_key", "second_key_files"]
+
+_NS: Final = 1_000_000_000
+
+
+def second_key_files(root: Path) -> tuple[Path, Path]:
+    """Return where the second key of a directory is, and where the one that follows it waits."""
+    return root / "keys" / "recorder.ml-dsa-44.pem", root / "keys" / "recorder.ml-dsa-44.next.pem"
+
+
+@final
+class SecondSigner:
+    """Adds the signature of the second key to checkpoints, once the directory has such a key.
+
+    Args:
+        root: The directory with keys and ``trust.json``.
+        clock: Tells the time of signatures.
+
+    Raises:
+        ConfigurationError: ``trust.json`` names a second key that the directory does not have, or cannot use, or the
+            directory has one that ``trust.json`` does not name.
+    """
+
+    def __init__(self, root: Path, clock: Clock) -> None:
+        self._root = root
+        self._clock = clock
+        self._seen: tuple[int, int, int] | None = None
+        self._key: MlDsaSigningKey | None = None
+        self._look()
+        if not self._ready() and os.path.lexists(second_key_files(root)[0]):
+            raise ConfigurationError(
+                "expected trust.json to name the second key that the directory has, got one that does not; "
+                "put back the copy that verifiers have"
+            )
+
+    def __call__(self, checkpoint: Checkpoint) -> str:
+        """Return the signature line, or nothing without a second key.
+
+        Raises:
+            ConfigurationError: The second key cannot be had.
+        """
+        self._look()
+        if self._key is None:
+            return ""
+        at = self._clock.wall_ns() // _NS
+        return cosign(checkpoint.to_text(), checkpoint.head, checkpoint.origin, self._key, at=at)
+
+    def _ready(self) -> bool:
+        return self._key is not None
+
+    def _look(self) -> None:
+        """Take the key that ``trust.json`` names now; one that was taken never gives way to none."""
+        file = self._root / "trust.json"
+        try:
+            found = file.stat()
+        except OSError:
+            return
+        seen = (found.st_mtime_ns, found.st_ino, found.st_size)
+        if seen == self._seen:
+            return
+        second = TrustStore.load(file).second_keys
+        if second and (self._key is None or self._key.public_key != second[-1].key):
+            self._key = _load(self._root, second[-1])
+        self._seen = seen
+
+
+def _load(root: Path, wanted: SecondKey) -> MlDsaSigningKey:
+    for path in second_key_files(root):
+        if os.path.lexists(path):
+            key = MlDsaSigningKey.load(path)
+            if key.public_key == wanted.key:
+                return key
+    raise ConfigurationError(
+        f"expected the second key that trust.json names at {str(second_key_files(root)[0])!r}, found none; restore it, "
+        "or exchange it: 'agent-identity keys rotate --second DIR'"
+    )
+
+
+def exchange_second_key(
+    directory: str | os.PathLike[str], *, evidence: str | os.PathLike[str] | None = None
+) -> SecondKey:
+    """Give a directory its second key, or a new one in place of the old one; processes need not open it again.
+
+    What a crash left half done is completed instead of begun anew.
+
+    Args:
+        directory: A directory with keys and ``trust.json``.
+        evidence: The directory with the log, if it is another one than that of the keys.
+
+    Raises:
+        ConfigurationError: The installed ``cryptography`` has no ML-DSA-44 (``ml_dsa_unavailable``), a file there is
+            unusable, or another exchange is under way. Whatever was done, the directory works.
+    """
+    root = Path(directory)
+    current, following = second_key_files(root)
+    with alone(root):
+        if not following.exists():
+            MlDsaSigningKey.generate().save(following)
+        key = MlDsaSigningKey.load(following).public_key
+        trust = TrustStore.load(root / "trust.json")
+        if any(known.key == key for known in trust.second_keys):
+            put_in_place(following, current)
+            return trust.second_keys[-1]
+        return _announce(root, trust, Layout.of(root if evidence is None else evidence), key=following)
+
+
+def _announce(root: Path, trust: TrustStore, layout: Layout, *, key: Path) -> SecondKey:
+    files = Files()
+    public = MlDsaSigningKey.load(key).public_key
+    try:
+        lock_fd = open_regular(files, layout.log_lock, EDIT)
+    except FileNotFoundError:  # Nothing was recorded yet.
+        return _take(root, trust, SecondKey(public, Takeover(0, CompactRange().root())), key)
+    except OSError as error:
+        raise _busy(error) from error
+    try:
+        with locked(files, lock_fd):
+            log = log_so_far(layout.root) or Takeover(0, CompactRange().root())
+            return _take(root, trust, SecondKey(public, log), key)
+    except OSError as error:
+        raise _busy(error) from error
+    finally:
+        files.close(lock_fd)
+
+
+def _busy(error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"expected to lock the log of the directory, got '{error.strerror or error}'; check owner and modes"
+    )
+
+
+def _take(root: Path, trust: TrustStore, second: SecondKey, key: Path) -> SecondKey:
+    replace(trust, second_keys=(*trust.second_keys, second)).save(root / "trust.json")
+    put_in_place(key, second_key_files(root)[0])
+    return second

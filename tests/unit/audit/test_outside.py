@@ -1,0 +1,194 @@
+"""What others say, as far as a verifier hears it: witnesses of all kinds, and files that are not what they claim."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent_identity.audit import Report, check
+from agent_identity.audit.findings import counted
+from agent_identity.errors import ConfigurationError, VerificationError
+from agent_identity.evidence import Layout, Ledger
+from agent_identity.evidence.checkpoint import Checkpoint, open_note, sign_note
+from agent_identity.evidence.cosignatures import CosigningKey, cosign
+from agent_identity.identity import Cosigner, MlDsaSigningKey, SigningKey, TrustStore, Witnesses
+from agent_identity.testing import FixedClock, SequentialIds
+
+ORIGIN = "x.example/log"
+SIGNER = SigningKey.from_seed(bytes(32))
+KEY = SigningKey.from_seed(bytes([1]) * 32)
+OTHER = SigningKey.from_seed(bytes([2]) * 32)
+WITNESS = Cosigner("w.example/1", KEY.public_key)
+TRUST = TrustStore((), origin=ORIGIN).with_key(SIGNER.public_key, "recorder")
+WITNESSED = replace(TRUST, witnesses=Witnesses((WITNESS,)))
+AT = 1_800_000_000
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Return an evidence directory with two entries in its log."""
+    clock, ids = FixedClock(), SequentialIds()
+    for _ in range(2):
+        Ledger.open(tmp_path, signer=SIGNER, origin=ORIGIN, clock=clock, ids=ids).close()
+    return tmp_path
+
+
+def checkpoint(root: Path) -> bytes:
+    """Return the checkpoint of a directory."""
+    return (root / "log" / "checkpoint").read_bytes()
+
+
+def cosigned(note: bytes, key: CosigningKey = KEY, *, at: int = AT) -> bytes:
+    """Return a checkpoint with a cosignature."""
+    text = open_note(note, {ORIGIN: SIGNER.public_key}).text
+    return note + cosign(text, Checkpoint.from_text(text).head, WITNESS.name, key, at=at).encode()
+
+
+def put(root: Path, note: bytes, name: str = "0" * 16) -> None:
+    """Put a note where clients keep what witnesses cosigned."""
+    folder = Path(Layout.of(root).witnesses)
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.checkpoint").write_bytes(note)
+
+
+def codes(report: Report) -> set[str]:
+    """Return what was found."""
+    return {item.code for item in report.findings} - {"no_end"}
+
+
+@pytest.mark.parametrize("place", ["witnesses", "checkpoint", "kept"])
+def test_a_cosignature_counts_wherever_it_stands(root: Path, place: str) -> None:
+    """Beside the ledger, on its checkpoint, or on one that was kept: what a witness signed, it signed."""
+    note = cosigned(checkpoint(root))
+    if place == "witnesses":
+        put(root, note)
+    elif place == "checkpoint":
+        (root / "log" / "checkpoint").write_bytes(note)
+    report = check(root, WITNESSED, checkpoint=note if place == "kept" else None)
+    assert codes(report) == set()
+    assert "2 of 2 entries cosigned by 1 of 1 witness, last at 2027-01-15T08:00:00Z" in report.steps[0].detail
+    assert check(root, TRUST, witnesses=[WITNESS.vkey]).verdict == ("cannot_tell" if place == "kept" else "verified")
+
+
+def test_without_witnesses_their_files_say_nothing(root: Path) -> None:
+    """Who trusts no witness is not told of any, whatever lies there."""
+    put(root, b"junk")
+    report = check(root, TRUST)
+    assert (report.verdict, [item.role for item in report.signatures]) == ("verified", ["recorder"])
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda note: b"junk", {"not_witnessed"}),
+        (lambda note: bytes(100_000), {"not_witnessed"}),
+        (lambda note: cosigned(note, OTHER), {"not_witnessed"}),
+        (lambda note: cosigned(note, at=0), {"not_witnessed"}),
+        (
+            lambda note: cosigned(sign_note(Checkpoint("y.example", 1, bytes(32)).to_text(), ORIGIN, SIGNER)),
+            {"not_witnessed"},
+        ),
+        (lambda note: cosigned(note)[:-1], {"not_witnessed"}),
+        (lambda note: cosigned(note).replace(b"w.example/1 ", b"w.example/2 "), {"not_witnessed"}),
+        (lambda note: _other_time(cosigned(note)), {"bad_signature", "not_witnessed"}),
+        (lambda note: cosigned(sign_note(Checkpoint(ORIGIN, 9, bytes(32)).to_text(), ORIGIN, SIGNER)), {"rolled_back"}),
+        (lambda note: cosigned(sign_note(Checkpoint(ORIGIN, 2, bytes(32)).to_text(), ORIGIN, SIGNER)), {"rolled_back"}),
+        (
+            lambda note: cosigned(sign_note(Checkpoint(ORIGIN, 1, bytes(32)).to_text(), ORIGIN, SIGNER)),
+            {"rolled_back", "tail_unwitnessed"},
+        ),
+    ],
+)
+def test_what_is_no_cosignature_of_this_log_proves_nothing(
+    root: Path, change: Callable[[bytes], bytes], expected: set[str]
+) -> None:
+    """A file beside the ledger counts as the statement of the witness that it is, or is none."""
+    put(root, change(checkpoint(root)))
+    report = check(root, WITNESSED)
+    assert codes(report) == expected
+    assert report.exit_code != 0
+
+
+def _other_time(note: bytes) -> bytes:
+    """Return a cosigned checkpoint whose cosignature names another time than it signed."""
+    from agent_identity.identity import b64_decode, b64_encode
+
+    head, _, encoded = note.decode().rstrip("\n").rpartition(" ")
+    raw = b64_decode(encoded)
+    return f"{head} {b64_encode(raw[:4] + (AT + 1).to_bytes(8) + raw[12:])}\n".encode()
+
+
+def test_a_time_beyond_all_calendars_is_shown_as_a_number(root: Path) -> None:
+    """A witness may sign any 63-bit time, and the report stays readable."""
+    put(root, cosigned(checkpoint(root), at=2**63 - 1))
+    assert f"last at {2**63 - 1} s" in check(root, WITNESSED).steps[0].detail
+
+
+def test_a_cosignature_that_cannot_be_checked_does_not_count(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the library lacks the algorithm of a witness, it is said, and the witness is missing."""
+    module = "cryptography.hazmat.primitives.asymmetric.mldsa"
+    pytest.importorskip(module, reason="the installed cryptography has no ML-DSA")
+    key = MlDsaSigningKey.generate()
+    put(root, cosigned(checkpoint(root), key))
+    vkey = Cosigner(WITNESS.name, key.public_key).vkey
+    assert check(root, TRUST, witnesses=[vkey]).verdict == "verified"
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delattr(module)
+    report = check(root, TRUST, witnesses=[vkey])
+    assert (report.verdict, codes(report)) == ("cannot_tell", {"witness_unchecked", "not_witnessed"})
+
+
+def test_given_witnesses_stand_in_for_those_of_the_trust_file(root: Path) -> None:
+    """What the verifier names decides; a number alone is about the witnesses of the trust file."""
+    put(root, cosigned(checkpoint(root)))
+    other = Cosigner("v.example", OTHER.public_key)
+    both = replace(TRUST, witnesses=Witnesses((WITNESS, other)))
+    assert codes(check(root, both)) == {"not_witnessed"}
+    assert check(root, both, require=1).verdict == "verified"
+    assert check(root, both, witnesses=[WITNESS.vkey]).verdict == "verified"
+    assert codes(check(root, WITNESSED, witnesses=[other.vkey])) == {"not_witnessed"}
+    for given, require in (["w"], None), ([WITNESS.vkey] * 2, None), ([WITNESS.vkey], 2), ([], 1):
+        with pytest.raises(ConfigurationError, match="bad witnesses"):
+            check(root, TRUST, witnesses=given, require=require)
+
+
+def test_a_time_stamp_needs_a_checkpoint_and_a_token(root: Path) -> None:
+    """Of the pairs beside the ledger only those count whose checkpoint the recorder signed and whose token verifies."""
+    folder = Path(Layout.of(root).anchors)
+    folder.mkdir()
+    note = checkpoint(root)
+    for number, (data, token) in enumerate([(note, b"good"), (note, b"bad"), (b"junk", b"good"), (None, b"good")]):
+        name = f"{number:019d}-{number:016x}"
+        (folder / f"{name}.tsr").write_bytes(token)
+        if data is not None:
+            (folder / f"{name}.checkpoint").write_bytes(data)
+    (folder / "readme").write_text("no time-stamp")
+
+    def verify(message: bytes, token: bytes) -> int:
+        if token != b"good":
+            raise VerificationError("the time-stamp does not count", code="bad_timestamp")
+        assert message == note
+        return AT
+
+    report = check(root, TRUST, timestamps=verify)
+    assert (report.verdict, codes(report)) == ("verified", {"anchor_not_counted"})
+    assert sum(item.code == "anchor_not_counted" for item in report.findings) == 3
+    assert "2 entries time-stamped at 2027" in report.steps[0].detail
+
+
+def test_time_stamps_that_were_asked_for_and_are_not_there(root: Path) -> None:
+    """Who asks for time-stamps of a directory without any cannot tell."""
+    report = check(root, TRUST, timestamps=lambda _message, _token: AT)
+    assert (report.verdict, codes(report)) == ("cannot_tell", {"not_anchored"})
+
+
+def test_things_are_counted_in_english() -> None:
+    """A number of things reads as people write it."""
+    assert [counted(2, noun) for noun in ("entry", "witness", "key", "record")] == [
+        "2 entries",
+        "2 witnesses",
+        "2 keys",
+        "2 records",
+    ]

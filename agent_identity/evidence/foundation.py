@@ -7,7 +7,7 @@ log. So no crash leaves one of these without a checkpoint: whoever finds them so
 import contextlib
 
 from agent_identity.evidence.checkpoint import Checkpoint
-from agent_identity.evidence.files import EDIT, READ, Files, locked, open_regular, sync_folder
+from agent_identity.evidence.files import EDIT, EXTEND, READ, Files, locked, open_regular, sync_folder
 from agent_identity.evidence.layout import Layout, is_stream_id
 from agent_identity.evidence.log import publish, read_checkpoint, signed_note
 from agent_identity.evidence.merkle import EMPTY_ROOT
@@ -39,7 +39,8 @@ def found(files: Files, layout: Layout, *, signer: Signer, origin: str) -> None:
         with locked(files, lock_fd):
             if _is_fresh(files, layout):
                 # Once in the life of a directory the disk is waited for, lest its streams survive a power loss and
-                # the checkpoint does not.
+                # the checkpoint does not, or a checkpoint and the name of the log's file does not.
+                files.close(open_regular(files, layout.log_entries, EXTEND))
                 publish(files, layout, signed_note(Checkpoint(origin, 0, EMPTY_ROOT), signer), durable=True)
                 sync_folder(files, layout.root)
     finally:

@@ -15,7 +15,7 @@ from typing import Final, Literal, Self, cast, final
 from agent_identity.canonical import RecordValue
 from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
 from agent_identity.evidence.checkpoint import check_name
-from agent_identity.evidence.files import READ, Files, open_regular, recording
+from agent_identity.evidence.files import READ, Files, make_folder, open_regular, recording, sync_folder
 from agent_identity.evidence.foundation import found
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.log import DirectoryLog, read_checkpoint, unverified_checkpoint
@@ -71,13 +71,17 @@ class Ledger:
         self._ready = False  # Until earlier streams are recovered, which uses the log, nothing else may.
         self._at_exit = functools.partial(_close_at_exit, weakref.ref(self))
         with recording("open the evidence directory"):
-            for folder, mode in ((layout.root, 0o755), (layout.keys, 0o700), (layout.streams, 0o755)):
+            make_folder(files, layout.root, 0o755)
+            for folder, mode in ((layout.keys, 0o700), (layout.streams, 0o755), (layout.log, 0o755)):
                 files.mkdir(folder, mode)
-            files.mkdir(layout.log, 0o755)
             # Before anything else, so that whatever is found without a checkpoint has lost it.
             found(files, layout, signer=signer, origin=origin)
             _check_origin(files, layout, origin)
             self._key: LedgerKey = load_ledger_key(files, layout.ledger_key)
+            if self._durable:
+                # Also what another process has made just now, and may not have waited for.
+                for folder in (layout.root, layout.keys, layout.log):
+                    sync_folder(files, folder)
         self._begin()
 
     def _begin(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError
 from agent_identity.evidence import sealing as sealing_module
-from agent_identity.evidence.files import Files
+from agent_identity.evidence.files import Files, make_folder
 from agent_identity.evidence.foundation import found
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.ledger import Ledger
@@ -492,7 +492,7 @@ def test_heads_have_one_form() -> None:
 def log(directory: Path) -> DirectoryLog:
     layout, files = Layout.of(directory), Files()
     for folder in (layout.log, layout.keys):
-        files.mkdir(folder, 0o700)
+        make_folder(files, folder, 0o700)
     found(files, layout, signer=SIGNER, origin=ORIGIN)
     key = load_ledger_key(files, layout.ledger_key)
     return DirectoryLog(files, layout, key, signer=SIGNER, origin=ORIGIN, durable=False)

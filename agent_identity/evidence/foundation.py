@@ -5,6 +5,8 @@ log. So no crash leaves one of these without a checkpoint: whoever finds them so
 """
 
 import contextlib
+import errno
+from typing import Final
 
 from agent_identity.evidence.checkpoint import Checkpoint
 from agent_identity.evidence.files import EDIT, EXTEND, READ, Files, locked, open_regular, sync_folder
@@ -14,6 +16,9 @@ from agent_identity.evidence.merkle import EMPTY_ROOT
 from agent_identity.identity import Signer
 
 __all__ = ["found", "log_was_removed", "stream_names"]
+
+_NO_FILE: Final = frozenset({None, errno.ELOOP, errno.ENXIO})
+"""What is said of a folder or device, of a link, and of a socket."""
 
 
 def found(files: Files, layout: Layout, *, signer: Signer, origin: str) -> None:
@@ -80,8 +85,12 @@ def _was_used(files: Files, layout: Layout) -> bool:
             return True
     try:
         fd = open_regular(files, layout.log_entries, READ)
+    except FileNotFoundError:
+        return False
     except OSError as error:
-        return not isinstance(error, FileNotFoundError)  # What is no file is no entries, and none of our doing.
+        if error.errno in _NO_FILE:
+            return True  # What is no file is no entries, and none of our doing.
+        raise  # It cannot be told: to take it for used now would be held against the log for good.
     try:
         return files.status(fd).st_size > 0
     finally:

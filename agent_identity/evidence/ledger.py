@@ -319,7 +319,7 @@ class Ledger:
 
     def _create_stream(self) -> StreamWriter:
         # The id is kept when this fails, lest each attempt on a full disk leave another folder.
-        self._next_stream = self._next_stream or self._ids.new(self._clock.wall_ns())
+        self._next_stream = self._next_stream or self._moment()[1]
         with recording("begin a stream of the ledger"):
             stream = StreamWriter.create(self._files, self._layout, self._next_stream, self._key, durable=self._durable)
         self._next_stream = None
@@ -333,13 +333,23 @@ class Ledger:
     def _write(self, stream: StreamWriter, kind: str, body: Mapping[str, RecordValue], after: After | None) -> Entry:
         record_id = body.get("id")
         if record_id is None or "time" not in body:
-            now = self._clock.wall_ns()
-            record_id = record_id or self._ids.new(now)
+            now, new_id = self._moment()
+            record_id = record_id or new_id
             if "time" not in body:
                 body = {"time": {"start": str(now)}, **body}
         entry = stream.append(kind, cast("str", record_id), body)
         self._sealing.submit(stream, entry, after)
         return entry
+
+    def _moment(self) -> tuple[int, str]:
+        """Return the time and a new id."""
+        try:  # Both are the user's code: whatever they raise, nothing was written.
+            now = self._clock.wall_ns()
+            return now, self._ids.new(now)
+        except Exception as error:
+            raise EvidenceError(
+                f"expected the clock and the source of ids to work, got {type(error).__name__}; repair them"
+            ) from error
 
     def _sync(self, stream: StreamWriter, end: int) -> None:
         try:

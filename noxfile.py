@@ -215,6 +215,19 @@ def outages(session: nox.Session) -> None:
     )
 
 
+@here
+def crash(session: nox.Session) -> None:
+    """A thousand kills, every state of the disk after a power loss, a fault at every call (on demand: an hour)."""
+    tests = ("tests/crash", "-rP", "--timeout=0")
+    session.run("python", "-m", "pytest", *WORKERS, *tests, *session.posargs, env={"AGENT_IDENTITY_CRASH": "1"})
+
+
+@here
+def soak(session: nox.Session) -> None:
+    """A day of guarded calls in an hour, over two processes, every record read back (on demand: an hour, 20 GB)."""
+    session.run("python", "tools/soak.py", *session.posargs)
+
+
 @nox.session(python="3.11")
 def fuzz(session: nox.Session) -> None:
     """Feed what strangers send from a coverage-guided fuzzer (on demand: ten minutes for each target)."""

@@ -12,7 +12,8 @@ from agent_identity.authority import DirectoryState
 from agent_identity.enforcement.rotation import finish_rotation
 from agent_identity.enforcement.second_key import SecondSigner
 from agent_identity.errors import ConfigurationError, TokenError
-from agent_identity.evidence import DigestKeys, Ledger
+from agent_identity.evidence import DigestKeys, Files, Ledger
+from agent_identity.evidence.files import make_folder
 from agent_identity.evidence.publishing import Publisher
 from agent_identity.identity import (
     Clock,
@@ -110,7 +111,7 @@ def prepare(directory: str | os.PathLike[str], clock: Clock, ids: Ids) -> tuple[
 def _folder_of_keys(root: Path) -> Path:
     keys = root / "keys"
     try:
-        keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(Files(), str(keys.absolute()), 0o700)
     except OSError as error:
         raise ConfigurationError(
             f"expected a directory for evidence that can be written, got {error.strerror}; choose another one"

@@ -201,9 +201,9 @@ class Tasks:
         task.lease.end()
         task.tokens.drop()
         handed = task.handed.take()
-        now = self.point.clock.wall_ns() // _NS
         for name, expires_at in handed.items():
             try:
+                now = self.point.clock.wall_ns() // _NS
                 self.point.state.insert(f"ended:{name}", now=now, expires_at=expires_at + _LATE)
             except Exception as error:  # noqa: BLE001 - What is handed out then ends by its own short life.
                 _LOG.error("the end of a task could not be told to other processes: %s", trouble(error))
@@ -404,6 +404,19 @@ class Opening:
         if self._finished or self._home is not Process.here:  # A forked child leaves the record to its parent.
             return False
         self._finished = True
+        try:
+            self._record_end(task, error)
+        except Exception as failure:
+            self._point.spans.abandon(self._span)
+            if error is None:
+                raise
+            # The block's own error matters more; the missing record shows in the ledger. Only the class is
+            # logged, because a trace would show the text of the block's error as well.
+            _LOG.error("the end of a task could not be recorded: %s", type(failure).__name__)
+            return False
+        return True
+
+    def _record_end(self, task: Task, error: BaseException | None) -> None:
         point, span = self._point, self._span
         end_ns = max(point.clock.wall_ns(), self._start_ns)
         body = self._body(task)
@@ -418,17 +431,7 @@ class Opening:
         def finish(entry: Entry) -> None:
             point.spans.finish(span, entry, end_ns, delegation)
 
-        try:
-            point.ledger.append("task_end", body, after=finish)
-        except Exception as failure:
-            point.spans.abandon(span)
-            if error is None:
-                raise
-            # The block's own error matters more; the missing record shows in the ledger. Only the class is
-            # logged, because a trace would show the text of the block's error as well.
-            _LOG.error("the end of a task could not be recorded: %s", type(failure).__name__)
-            return False
-        return True
+        point.ledger.append("task_end", body, after=finish)
 
 
 def _counts(tally: Tally) -> dict[str, RecordValue]:

@@ -14,7 +14,16 @@ from typing import Final, Literal, final
 import orjson
 
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence.files import EXTEND, Files, locked, open_regular, recording, write_whole
+from agent_identity.evidence.files import (
+    EXTEND,
+    Files,
+    locked,
+    make_folder,
+    open_regular,
+    recording,
+    sync_folder,
+    write_whole,
+)
 from agent_identity.evidence.mac import Mac
 
 __all__ = ["DigestKeys"]
@@ -108,8 +117,11 @@ class DigestKeys:
         try:
             return open_regular(self._files, self._path, EXTEND, 0o600)
         except FileNotFoundError:
-            self._files.mkdir(os.path.dirname(os.path.abspath(self._path)), 0o700)  # noqa: PTH100, PTH120
+            make_folder(self._files, self._folder(), 0o700)
             return open_regular(self._files, self._path, EXTEND, 0o600)
+
+    def _folder(self) -> str:
+        return os.path.dirname(os.path.abspath(self._path))  # noqa: PTH100, PTH120
 
     def _check_closed(self, fd: int) -> None:
         mode = self._files.status(fd).st_mode
@@ -142,6 +154,8 @@ class DigestKeys:
             write_whole(self._files, fd, line)
             if self._durable:
                 self._files.fdatasync(fd)
+                if not size:
+                    sync_folder(self._files, self._folder())
         except BaseException:
             with contextlib.suppress(OSError):
                 self._files.truncate(fd, size)

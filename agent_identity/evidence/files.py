@@ -9,7 +9,6 @@ import os
 import stat
 import time
 from collections.abc import Generator
-from pathlib import Path
 from typing import Final
 
 from agent_identity.errors import ConfigurationError, EvidenceError
@@ -23,6 +22,7 @@ __all__ = [
     "Files",
     "acquire",
     "locked",
+    "make_folder",
     "open_regular",
     "recording",
     "sync_folder",
@@ -138,11 +138,13 @@ class Files:
         """Return the names in a folder, in no order."""
         return os.listdir(path)  # noqa: PTH208
 
-    def mkdir(self, path: str, mode: int) -> None:
-        """Make a folder, and the folders above it; one that exists is fine and keeps its mode."""
-        folder = Path(path)
-        folder.parent.mkdir(0o755, parents=True, exist_ok=True)
-        folder.mkdir(mode, exist_ok=True)
+    def mkdir(self, path: str, mode: int) -> bool:
+        """Make a folder and return whether there was none; one that exists is fine and keeps its mode."""
+        try:
+            os.mkdir(path, mode)  # noqa: PTH102
+        except FileExistsError:
+            return False
+        return True
 
     def random(self, size: int) -> bytes:
         """Return unpredictable bytes for a new key."""
@@ -162,6 +164,23 @@ def open_regular(files: Files, path: str, flags: int, mode: int = 0o644) -> int:
             raise OSError(f"expected a regular file at {path!r}, got something else")
         stack.pop_all()
     return fd
+
+
+def make_folder(files: Files, path: str, mode: int) -> None:
+    """Make a folder and those above it, and wait until their names are on the disk; one that exists is left as it is.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    parent = os.path.dirname(path)  # noqa: PTH120
+    try:
+        made = files.mkdir(path, mode)
+    except FileNotFoundError:
+        make_folder(files, parent, 0o755)
+        made = files.mkdir(path, mode)
+    if made:
+        with contextlib.suppress(PermissionError):  # A folder in which one may write and not look.
+            sync_folder(files, parent)
 
 
 def sync_folder(files: Files, path: str) -> None:

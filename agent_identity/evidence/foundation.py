@@ -5,15 +5,20 @@ log. So no crash leaves one of these without a checkpoint: whoever finds them so
 """
 
 import contextlib
+import errno
+from typing import Final
 
 from agent_identity.evidence.checkpoint import Checkpoint
-from agent_identity.evidence.files import EDIT, READ, Files, locked, open_regular, sync_folder
+from agent_identity.evidence.files import EDIT, EXTEND, READ, Files, locked, open_regular, sync_folder
 from agent_identity.evidence.layout import Layout, is_stream_id
 from agent_identity.evidence.log import Cosign, publish, read_checkpoint, signed_note
 from agent_identity.evidence.merkle import EMPTY_ROOT
 from agent_identity.identity import Signer
 
 __all__ = ["found", "log_was_removed", "stream_names"]
+
+_NO_FILE: Final = frozenset({None, errno.ELOOP, errno.ENXIO})
+"""What is said of a folder or device, of a link, and of a socket."""
 
 
 def found(files: Files, layout: Layout, *, signer: Signer, origin: str, cosign: Cosign | None = None) -> None:
@@ -40,7 +45,8 @@ def found(files: Files, layout: Layout, *, signer: Signer, origin: str, cosign: 
         with locked(files, lock_fd):
             if _is_fresh(files, layout):
                 # Once in the life of a directory the disk is waited for, lest its streams survive a power loss and
-                # the checkpoint does not.
+                # the checkpoint does not, or a checkpoint and the name of the log's file does not.
+                files.close(open_regular(files, layout.log_entries, EXTEND))
                 publish(files, layout, signed_note(Checkpoint(origin, 0, EMPTY_ROOT), signer, cosign), durable=True)
                 sync_folder(files, layout.root)
     finally:
@@ -80,8 +86,12 @@ def _was_used(files: Files, layout: Layout) -> bool:
             return True
     try:
         fd = open_regular(files, layout.log_entries, READ)
+    except FileNotFoundError:
+        return False
     except OSError as error:
-        return not isinstance(error, FileNotFoundError)  # What is no file is no entries, and none of our doing.
+        if error.errno in _NO_FILE:
+            return True  # What is no file is no entries, and none of our doing.
+        raise  # It cannot be told: to take it for used now would be held against the log for good.
     try:
         return files.status(fd).st_size > 0
     finally:

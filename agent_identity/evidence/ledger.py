@@ -15,7 +15,7 @@ from typing import Final, Literal, Self, cast, final
 from agent_identity.canonical import RecordValue
 from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
 from agent_identity.evidence.checkpoint import check_name
-from agent_identity.evidence.files import READ, Files, open_regular, recording
+from agent_identity.evidence.files import READ, Files, make_folder, open_regular, recording, sync_folder
 from agent_identity.evidence.foundation import found
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.log import Cosign, DirectoryLog, read_checkpoint, unverified_checkpoint
@@ -76,13 +76,17 @@ class Ledger:
         self._ready = False  # Until earlier streams are recovered, which uses the log, nothing else may.
         self._at_exit = functools.partial(_close_at_exit, weakref.ref(self))
         with recording("open the evidence directory"):
-            for folder, mode in ((layout.root, 0o755), (layout.keys, 0o700), (layout.streams, 0o755)):
+            make_folder(files, layout.root, 0o755)
+            for folder, mode in ((layout.keys, 0o700), (layout.streams, 0o755), (layout.log, 0o755)):
                 files.mkdir(folder, mode)
-            files.mkdir(layout.log, 0o755)
             # Before anything else, so that whatever is found without a checkpoint has lost it.
             found(files, layout, signer=signer, origin=origin, cosign=cosign)
             _check_origin(files, layout, origin)
             self._key: LedgerKey = load_ledger_key(files, layout.ledger_key)
+            if self._durable:
+                # Also what another process has made just now, and may not have waited for.
+                for folder in (layout.root, layout.keys, layout.log):
+                    sync_folder(files, folder)
         self._begin()
 
     def _begin(self) -> None:
@@ -341,7 +345,7 @@ class Ledger:
 
     def _create_stream(self) -> StreamWriter:
         # The id is kept when this fails, lest each attempt on a full disk leave another folder.
-        self._next_stream = self._next_stream or self._ids.new(self._clock.wall_ns())
+        self._next_stream = self._next_stream or self._moment()[1]
         with recording("begin a stream of the ledger"):
             stream = StreamWriter.create(self._files, self._layout, self._next_stream, self._key, durable=self._durable)
         self._next_stream = None
@@ -355,13 +359,23 @@ class Ledger:
     def _write(self, stream: StreamWriter, kind: str, body: Mapping[str, RecordValue], after: After | None) -> Entry:
         record_id = body.get("id")
         if record_id is None or "time" not in body:
-            now = self._clock.wall_ns()
-            record_id = record_id or self._ids.new(now)
+            now, new_id = self._moment()
+            record_id = record_id or new_id
             if "time" not in body:
                 body = {"time": {"start": str(now)}, **body}
         entry = stream.append(kind, cast("str", record_id), body)
         self._sealing.submit(stream, entry, after)
         return entry
+
+    def _moment(self) -> tuple[int, str]:
+        """Return the time and a new id."""
+        try:  # Both are the user's code: whatever they raise, nothing was written.
+            now = self._clock.wall_ns()
+            return now, self._ids.new(now)
+        except Exception as error:
+            raise EvidenceError(
+                f"expected the clock and the source of ids to work, got {type(error).__name__}; repair them"
+            ) from error
 
     def _sync(self, stream: StreamWriter, end: int) -> None:
         try:

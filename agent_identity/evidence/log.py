@@ -318,8 +318,8 @@ class DirectoryLog:
         data = b"".join(lines)
         try:
             write_whole(self._files, fd, data)
-            if self._durable:
-                self._files.fdatasync(fd)
+            # In both modes: a checkpoint that survives a power loss without its entries contradicts the log for good.
+            self._files.fdatasync(fd)
         except OSError:
             # If this fails as well, the next to hold the lock removes the torn line.
             with contextlib.suppress(OSError):
@@ -359,6 +359,12 @@ def signed_note(checkpoint: Checkpoint, signer: Signer, cosign: Cosign | None) -
 def publish(files: Files, layout: Layout, note: bytes, *, durable: bool) -> None:
     """Put a signed checkpoint in place of the one before, in one step; called with the lock of the log.
 
+    Args:
+        files: The operating system.
+        layout: The evidence directory.
+        note: The checkpoint.
+        durable: Wait until the new one is in place also after a power loss; otherwise it may be the one before.
+
     Raises:
         OSError: It cannot be written.
     """
@@ -366,8 +372,7 @@ def publish(files: Files, layout: Layout, note: bytes, *, durable: bool) -> None
     fd = open_regular(files, temporary, REPLACE)
     try:
         write_whole(files, fd, note)
-        if durable:
-            files.fsync(fd)
+        files.fsync(fd)  # A name that survives a power loss without its content is no checkpoint.
     finally:
         files.close(fd)
     files.replace(temporary, layout.checkpoint)

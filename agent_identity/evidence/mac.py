@@ -8,11 +8,12 @@ log do not, so their MAC covers it as well.
 
 import hashlib
 import hmac
+import os
 import stat
 from typing import Final, final
 
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence.files import CREATE, READ, Files, open_regular, write_whole
+from agent_identity.evidence.files import CREATE, READ, Files, open_regular, sync_folder, write_whole
 
 __all__ = ["LedgerKey", "Mac", "load_ledger_key", "log_message"]
 
@@ -135,3 +136,4 @@ def _create(files: Files, path: str) -> None:
         pass
     finally:
         files.unlink(temporary)
+    sync_folder(files, os.path.dirname(path))  # noqa: PTH120  Without it, nothing that comes after it proves itself.

@@ -56,7 +56,7 @@ class Sealing:
         self._done = 0
         self._seals_wanted = 0
         self._seals_done = 0
-        self._last_seal_ns = clock.monotonic_ns()
+        self._last_seal_ns = self._now()
         self._due_ns: int | None = None  # When the news must be sealed; none while there is no news.
         self._idle = False
         self._urgent = False
@@ -66,6 +66,7 @@ class Sealing:
         self._turn = threading.Lock()  # Held by whoever works, so that callbacks keep their order.
         self._worker: int | None = None
         self._thread: threading.Thread | None = None
+        self._running = False
 
     def track(self, stream: StreamWriter) -> None:
         """Seal this stream from now on."""
@@ -138,11 +139,13 @@ class Sealing:
                 raise EvidenceError("expected the callbacks to end, got one that does not; the next start seals")
         with self._changed:
             self._seals_wanted += 1
-        self._work()
-        for stream in self._streams:
-            stream.close(settled=stream.usable and stream.sealed == stream.seq)
-        self._streams.clear()
-        self._log.close()
+        try:
+            self._work()
+        finally:
+            for stream in self._streams:
+                stream.close(settled=stream.usable and stream.sealed == stream.seq)
+            self._streams.clear()
+            self._log.close()
         if self.fault:
             raise EvidenceError(self.fault)
 
@@ -170,7 +173,7 @@ class Sealing:
 
     def _ensure_thread(self) -> bool:
         """Return whether the thread runs, having tried to start it; called with the condition held."""
-        if self._thread is not None and self._thread.is_alive():
+        if self._running and self._thread is not None and self._thread.is_alive():
             return True
         if self._stopping:
             return False
@@ -180,6 +183,7 @@ class Sealing:
         except RuntimeError:  # The interpreter is shutting down, or the system has no more threads.
             return False
         self._thread = thread
+        self._running = True
         return True
 
     def _hurry(self, reached: Callable[[], bool], timeout: float | None) -> bool:
@@ -191,15 +195,25 @@ class Sealing:
                 self._changed.notify_all()
                 self._hurried += 1
                 try:
-                    return self._changed.wait_for(reached, timeout)
+                    self._changed.wait_for(lambda: reached() or not self._running, timeout)
                 finally:
                     self._hurried -= 1
+                if reached() or self._running:
+                    return reached()
         self._work()
         return reached()
 
     def _run(self) -> None:
-        while self._wait():
-            self._work()
+        try:
+            while self._wait():
+                self._work()
+        except EvidenceError as error:  # Of the clock. Whoever waits does the work, and gets this error as well.
+            _logger.error("the thread that seals ends, the next record starts another: %s", error)  # noqa: TRY400
+        finally:
+            with self._changed:
+                self._running = False
+                self._idle = True
+                self._changed.notify_all()
 
     def _wait(self) -> bool:
         """Sleep until there is work; return whether to go on."""
@@ -212,7 +226,7 @@ class Sealing:
                 )
                 self._idle = False
             if self._due_ns is None:
-                self._due_ns = self._clock.monotonic_ns() + self._interval_ns
+                self._due_ns = self._now() + self._interval_ns
             self._changed.wait_for(lambda: self._urgent or self._stopping, self._until(self._due_ns))
             self._urgent = False
             return not self._stopping
@@ -226,7 +240,15 @@ class Sealing:
         )
 
     def _until(self, moment_ns: int) -> float:
-        return max(0, moment_ns - self._clock.monotonic_ns()) / _NS
+        return max(0, moment_ns - self._now()) / _NS
+
+    def _now(self) -> int:
+        try:  # A clock is the user's code: whatever it raises, the thread must not take those who wait along.
+            return self._clock.monotonic_ns()
+        except Exception as error:
+            raise EvidenceError(
+                f"expected the clock to tell the time, got {type(error).__name__}; repair the clock"
+            ) from error
 
     def _work(self) -> None:
         with self._turn:
@@ -283,7 +305,7 @@ class Sealing:
                 )
 
     def _seal(self, *, wanted: bool) -> None:
-        now = self._clock.monotonic_ns()
+        now = self._now()
         repeat = now - self._last_seal_ns >= _HEARTBEAT_NS
         if not (wanted or repeat or (self._due_ns is not None and now >= self._due_ns)):
             return

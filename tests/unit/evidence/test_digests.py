@@ -163,3 +163,14 @@ def test_every_id_finds_its_own_key(tmp_path_factory: pytest.TempPathFactory, id
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(digests_module, "_CHUNK", chunk)
         assert {key_id: DigestKeys(path).key_for(key_id) for key_id in ids} == made
+
+
+def test_the_name_of_the_file_is_on_the_disk_with_its_first_key(tmp_path: Path, faulty: type) -> None:
+    """In disk mode the folder is synced once: a key whose file has no name after a power loss is no key."""
+    files = faulty()
+    keys = DigestKeys(tmp_path / "digests.jsonl", files=files, sync="disk")
+    keys.create("one")
+    assert files.calls.count("fsync") == 1
+    keys.create("two")
+    assert files.calls.count("fsync") == 1
+    assert files.calls.count("fdatasync") == 2

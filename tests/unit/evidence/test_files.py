@@ -23,6 +23,7 @@ from agent_identity.evidence.files import (
     Files,
     acquire,
     locked,
+    make_folder,
     open_regular,
     recording,
     write_whole,
@@ -149,14 +150,26 @@ def test_only_regular_files_are_opened(tmp_path: Path, kind: str) -> None:
     assert open_descriptors() == before
 
 
-def test_mkdir_keeps_the_mode_of_a_folder_that_exists(tmp_path: Path) -> None:
-    """A folder is made with its mode, its parents too, and one that exists is left as it is."""
-    path = tmp_path / "a" / "b"
-    Files().mkdir(str(path), 0o700)
-    assert path.stat().st_mode & 0o777 == 0o700
+def test_a_folder_keeps_its_mode_and_its_name_is_on_the_disk(tmp_path: Path, faulty: type) -> None:
+    """A folder is made with its mode, those above it too, each name synced; one that exists is left as it is."""
+    path, files = tmp_path / "a" / "b", faulty()
+    make_folder(files, str(path), 0o700)
+    assert [path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777] == [0o700, 0o755]
+    assert files.calls == ["mkdir", "mkdir", "open", "fsync", "close", "mkdir", "open", "fsync", "close"]
     path.chmod(0o750)
-    Files().mkdir(str(path), 0o700)
+    files.calls.clear()
+    make_folder(files, str(path), 0o700)
     assert path.stat().st_mode & 0o777 == 0o750
+    assert files.calls == ["mkdir"]
+
+
+def test_a_folder_is_made_where_one_may_write_and_not_look(tmp_path: Path, faulty: type) -> None:
+    """A folder above that cannot be opened for reading is no reason to refuse; a failing disk is."""
+    files = faulty.failing("open", code=errno.EACCES)
+    make_folder(files, str(tmp_path / "a"), 0o700)
+    assert (tmp_path / "a").is_dir()
+    with pytest.raises(OSError, match="fault"):
+        make_folder(faulty.failing("fsync", code=errno.EIO), str(tmp_path / "b"), 0o700)
 
 
 def test_recording_names_purpose_reason_and_way_out() -> None:
@@ -215,11 +228,17 @@ def test_ledger_key_shows_nothing_and_has_one_length() -> None:
         LedgerKey(b"abc")
 
 
-def test_ledger_key_is_made_once_and_closed_to_others(tmp_path: Path) -> None:
-    """The second call reads what the first made; only the owner can read it; nothing else is left there."""
+def test_ledger_key_is_made_once_and_closed_to_others(tmp_path: Path, faulty: type) -> None:
+    """The second call reads what the first made, content and name synced; only the owner can; nothing else is left."""
     path = tmp_path / "ledger.key"
-    first = load_ledger_key(Files(), str(path))
-    second = load_ledger_key(Files(), str(path))
+    files = faulty()
+    first = load_ledger_key(files, str(path))
+    assert files.calls.index("fsync") < files.calls.index("link")
+    named = files.calls.index("unlink")
+    assert files.calls[named : named + 4] == ["unlink", "open", "fsync", "close"]
+    files = faulty()
+    second = load_ledger_key(files, str(path))
+    assert "fsync" not in files.calls
     assert first.log_mac().of(b"x") == second.log_mac().of(b"x")
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [tmp_path / "ledger.key"]

@@ -333,10 +333,10 @@ def test_an_interrupt_before_there_is_a_stream_is_harmless(opened: Open) -> None
     class Interrupted(Files):
         armed = False
 
-        def mkdir(self, path: str, mode: int) -> None:
+        def mkdir(self, path: str, mode: int) -> bool:
             if self.armed:
                 raise KeyboardInterrupt
-            super().mkdir(path, mode)
+            return super().mkdir(path, mode)
 
     files = Interrupted()
     ledger = opened(files=files)
@@ -475,14 +475,71 @@ def test_disk_mode_syncs_before_append_returns(opened: Open, faulty: type, audit
     assert audit().sealed == {ledger.stream: 3}
 
 
-def test_process_mode_never_waits_for_the_disk(opened: Open, faulty: type) -> None:
-    """Without being asked to survive power loss, no call waits for the disk, once the key is there."""
+@pytest.mark.parametrize("part", ["clock", "ids"])
+def test_a_clock_or_source_of_ids_that_fails_refuses_and_recovers(opened: Open, audit: Callable, part: str) -> None:
+    """Nothing is recorded, nothing of what was raised is quoted, and the stream goes on with the next record."""
+
+    class Broken:
+        def __getattr__(self, name: str) -> object:
+            raise ZeroDivisionError("canary")
+
+    ledger = opened()
+    stream, whole = ledger.stream, getattr(ledger, f"_{part}")
+    setattr(ledger, f"_{part}", Broken())
+    with pytest.raises(EvidenceError, match="got ZeroDivisionError; repair them") as caught:
+        ledger.append("registration", BODY)
+    assert "canary" not in str(caught.value)
+    assert ledger.degraded
+    setattr(ledger, f"_{part}", whole)
+    ledger.append("registration", BODY)
+    assert (ledger.stream, ledger.degraded) == (stream, None)
+    ledger.close()
+    assert audit().kinds(stream) == ["stream_start", "registration", "stream_end"]
+
+
+def test_a_file_that_cannot_be_opened_just_now_is_no_lost_log(opened: Open, audit: Callable) -> None:
+    """Too many open files at the first start refuse it; the next one founds the log as if nothing had been."""
+
+    class Crowded(Files):
+        def open(self, path: str, flags: int, mode: int = 0o644) -> int:
+            if path.endswith("log/entries.jsonl"):
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return super().open(path, flags, mode)
+
+    with pytest.raises(EvidenceError, match=os.strerror(errno.EMFILE)):
+        opened(files=Crowded())
+    opened().close()
+    assert audit().losses == []
+
+
+def test_process_mode_waits_for_the_disk_at_seals_alone(opened: Open, faulty: type) -> None:
+    """Without being asked to survive power loss, no append waits for the disk; a seal does, twice."""
     files = faulty()
     ledger = opened(files=files)
     files.calls.clear()
     ledger.append("registration", BODY)
-    ledger.close()
+    ledger.drain()
     assert not {"fsync", "fdatasync"} & set(files.calls)
+    ledger.close()
+    assert [name for name in files.calls if name in {"fsync", "fdatasync"}] == ["fdatasync", "fsync"]
+
+
+def test_disk_mode_waits_for_what_others_may_have_made(opened: Open, faulty: type, directory: Path) -> None:
+    """A process that comes second does not rely on the first having waited for the names of the folders."""
+    opened().close()
+    synced: list[str] = []
+
+    class Watched(Files):
+        def open(self, path: str, flags: int, mode: int = 0o644) -> int:
+            self.last = path
+            return super().open(path, flags, mode)
+
+        def fsync(self, fd: int) -> None:
+            synced.append(self.last)
+            super().fsync(fd)
+
+    opened(files=Watched(), sync="disk")
+    assert {str(directory), f"{directory}/keys", f"{directory}/log"} <= set(synced)
 
 
 def test_a_failed_sync_refuses_and_ends_the_stream(opened: Open, faulty: type, audit: Callable) -> None:

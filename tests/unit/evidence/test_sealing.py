@@ -12,7 +12,7 @@ import pytest
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError
 from agent_identity.evidence import sealing as sealing_module
-from agent_identity.evidence.files import Files
+from agent_identity.evidence.files import Files, make_folder
 from agent_identity.evidence.foundation import found
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.ledger import Ledger
@@ -232,6 +232,56 @@ def test_work_is_done_where_no_thread_can_start(opened: Open, monkeypatch: pytes
     assert seen == [threading.get_ident()] * 10
     ledger.seal()
     assert audit().sealed == {ledger.stream: 11}
+
+
+class Watch(FixedClock):
+    """A clock that can be broken."""
+
+    broken = False
+
+    def monotonic_ns(self) -> int:
+        """Tell the time, or fail."""
+        if self.broken:
+            raise ZeroDivisionError("canary")
+        return super().monotonic_ns()
+
+    def wall_ns(self) -> int:
+        """Tell the time, or fail."""
+        if self.broken:
+            raise ZeroDivisionError("canary")
+        return super().wall_ns()
+
+
+def test_a_clock_that_fails_hangs_nobody(opened: Open, audit: Callable, caplog: object) -> None:
+    """The thread ends with one line in the log, whoever waits gets the error, and the next record starts another."""
+    clock = Watch()
+    ledger = opened(clock=clock)
+    ledger.append("registration", BODY)
+    ledger.seal()
+    thread = ledger._sealing._thread
+    clock.broken = True
+    with pytest.raises(EvidenceError, match="got ZeroDivisionError; repair the clock") as caught:
+        ledger.seal()
+    assert "canary" not in str(caught.value) + caplog.text
+    thread.join(30)
+    assert not thread.is_alive()
+    clock.broken = False
+    ledger.append("registration", BODY)
+    assert ledger._sealing._thread is not thread
+    ledger.seal()
+    assert audit().sealed == {ledger.stream: 3}
+
+
+def test_a_ledger_is_closed_also_where_the_clock_fails(opened: Open, audit: Callable) -> None:
+    """What is left open would keep the next start from sealing it."""
+    clock = Watch()
+    ledger = opened(clock=clock)
+    ledger.append("registration", BODY)
+    clock.broken = True
+    with pytest.raises(EvidenceError):
+        ledger.close()
+    opened().close()
+    assert audit().sealed[audit().of_kind("recovered")[0]["recovered"]["stream"]] == 2
 
 
 def test_ctrl_c_in_a_callback_reaches_its_thread(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -506,7 +556,7 @@ def test_heads_have_one_form() -> None:
 def log(directory: Path) -> DirectoryLog:
     layout, files = Layout.of(directory), Files()
     for folder in (layout.log, layout.keys):
-        files.mkdir(folder, 0o700)
+        make_folder(files, folder, 0o700)
     found(files, layout, signer=SIGNER, origin=ORIGIN)
     key = load_ledger_key(files, layout.ledger_key)
     return DirectoryLog(files, layout, key, signer=SIGNER, origin=ORIGIN, durable=False)

@@ -1,15 +1,16 @@
 """Reading an evidence directory as an auditor does: nothing is trusted, and problems are values."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Final, Literal, NamedTuple, TypeAlias, final
+from typing import Literal, NamedTuple, TypeAlias, final
 
 from agent_identity.evidence.files import READ, Files, open_regular
 from agent_identity.evidence.foundation import log_was_removed, stream_names
 from agent_identity.evidence.layout import Layout, is_stream_id
-from agent_identity.evidence.lines import log_parts, read_lines, stream_parts
+from agent_identity.evidence.lines import Line, log_parts, read_lines, stream_parts
 from agent_identity.evidence.log import read_checkpoint
+from agent_identity.evidence.segments import Segment, read_stream, segments_of
 
 __all__ = ["LedgerReader", "Problem", "RawLine", "open_ledger"]
 
@@ -21,14 +22,11 @@ inside it; ``unreadable``: the file, from here on, cannot be read. At offset 0 t
 when a process died before its first record, or when someone took it away: the log tells which.
 """
 
-_PARTS: Final = {"stream": stream_parts, "log": log_parts}
-
-
 class RawLine(NamedTuple):
     """One line as it stands in a file. Nothing of it was verified.
 
     Attributes:
-        offset: Bytes before it in the file.
+        offset: Bytes before it in the log, or in the stream as far as that is there, decompressed.
         record: The bytes of its record (in the log: of its entry), or ``None`` with a problem.
         mac: Its MAC in hex, or ``None`` with a problem.
         problem: Why there is no record, or ``None``.
@@ -42,11 +40,24 @@ class RawLine(NamedTuple):
 
 @final
 class LedgerReader:
-    """Reads one evidence directory, live or at rest, with bounded memory; never raises on what it finds."""
+    """Reads one evidence directory, live or at rest, with bounded memory; never raises on what it finds.
 
-    __slots__ = ("_files", "_layout")
+    Args:
+        directory: The evidence directory.
+        archive: An archive of it, which has the segments that it has not any more.
+        files: The operating system; tests inject faults here.
+    """
 
-    def __init__(self, directory: "str | os.PathLike[str]", *, files: Files | None = None) -> None:
+    __slots__ = ("_archive", "_files", "_layout")
+
+    def __init__(
+        self,
+        directory: "str | os.PathLike[str]",
+        *,
+        archive: "str | os.PathLike[str] | None" = None,
+        files: Files | None = None,
+    ) -> None:
+        self._archive = None if archive is None else Layout.of(archive)
         self._files = files or Files()
         self._layout = Layout.of(directory)
 
@@ -58,19 +69,33 @@ class LedgerReader:
             return ()
 
     def entries(self, stream: str) -> Iterator[RawLine]:
-        """Return the lines of a stream, in their order.
+        """Return the lines of a stream over all of its segments, in their order, each once.
 
         Args:
             stream: The id of a stream; of one without a file, or no id at all, a single ``unreadable``
                 line is returned.
+
+        Raises:
+            ConfigurationError: A segment is compressed by zstd, and the extra of this name is not installed.
         """
         if not is_stream_id(stream):  # It may come from a log entry, and must not lead out of the directory.
             return iter((RawLine(0, None, None, "unreadable"),))
-        return self._read(self._layout.entries(stream), "stream")
+        return _split(read_stream(self._files, self._folders(stream), self._layout.entries(stream)), stream_parts)
+
+    def segments(self, stream: str) -> tuple[Segment, ...]:
+        """Return the files of a stream, in their order; none if they cannot be listed."""
+        if is_stream_id(stream):
+            with suppress(OSError):
+                return segments_of(self._files, self._folders(stream), self._layout.entries(stream))
+        return ()
+
+    def _folders(self, stream: str) -> tuple[str, ...]:
+        own = self._layout.stream(stream)
+        return (own,) if self._archive is None else (own, self._archive.stream(stream))
 
     def log_entries(self) -> Iterator[RawLine]:
         """Return the lines of the log, in their order."""
-        return self._read(self._layout.log_entries, "log")
+        return _split(self._log_lines(), log_parts)
 
     def checkpoint(self) -> bytes | None:
         """Return the signed checkpoint (at most 64 KiB and one byte), or ``None`` if it cannot be read."""
@@ -85,27 +110,35 @@ class LedgerReader:
         except OSError:
             return False
 
-    def _read(self, path: str, form: Literal["stream", "log"]) -> Iterator[RawLine]:
-        split = _PARTS[form]
-        end = 0
+    def _log_lines(self) -> Iterator[Line]:
+        fd = open_regular(self._files, self._layout.log_entries, READ)
         try:
-            fd = open_regular(self._files, path, READ)
-            try:
-                for offset, end, data, torn in read_lines(self._files, fd):  # noqa: B007  How far it could be read.
-                    if torn:
-                        yield RawLine(offset, None, None, "torn")
-                    elif data is None:
-                        yield RawLine(offset, None, None, "too_long")
-                    elif (parts := split(data)) is None:
-                        yield RawLine(offset, None, None, "malformed")
-                    else:
-                        yield RawLine(offset, *parts, None)
-            finally:
-                self._files.close(fd)
-        except OSError:
-            yield RawLine(end, None, None, "unreadable")
+            yield from read_lines(self._files, fd)
+        finally:
+            self._files.close(fd)
 
 
-def open_ledger(directory: "str | os.PathLike[str]", *, files: Files | None = None) -> LedgerReader:
-    """Return a reader of an evidence directory, whatever is there."""
-    return LedgerReader(directory, files=files)
+def _split(lines: Iterator[Line], parts_of: Callable[[bytes], tuple[bytes, str] | None]) -> Iterator[RawLine]:
+    end = 0
+    try:
+        for offset, end, data, torn in lines:  # noqa: B007  How far it could be read.
+            if torn:
+                yield RawLine(offset, None, None, "torn")
+            elif data is None:
+                yield RawLine(offset, None, None, "too_long")
+            elif (parts := parts_of(data)) is None:
+                yield RawLine(offset, None, None, "malformed")
+            else:
+                yield RawLine(offset, *parts, None)
+    except OSError:
+        yield RawLine(end, None, None, "unreadable")
+
+
+def open_ledger(
+    directory: "str | os.PathLike[str]",
+    *,
+    archive: "str | os.PathLike[str] | None" = None,
+    files: Files | None = None,
+) -> LedgerReader:
+    """Return a reader of an evidence directory, whatever is there; see :class:`LedgerReader`."""
+    return LedgerReader(directory, archive=archive, files=files)

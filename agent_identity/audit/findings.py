@@ -86,6 +86,8 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "torn_tail": "incomplete",
         "rejected_tail": "incomplete",
         "no_end": "incomplete",
+        "bad_pruning": "contradicted",
+        "pruned": "notice",
         "stream_empty": "notice",
         "recovered": "notice",
         # Spans.
@@ -215,4 +217,6 @@ class Findings:
     def _completeness(self) -> Completeness:
         if self.number("incomplete"):
             return "incomplete"
-        return "complete" if self.completeness_checked else "not_checked"
+        if not self.completeness_checked:
+            return "not_checked"
+        return "pruned" if self.counts["pruned"] else "complete"

@@ -7,8 +7,10 @@ from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import Heads, SignedLog, check_log
+from agent_identity.audit.pruning_check import find_pruned
 from agent_identity.audit.revocation import Doubts
 from agent_identity.audit.stream_check import StreamCheck, Visit
+from agent_identity.evidence.pruned import Pruned
 from agent_identity.evidence.streams import LedgerReader
 from agent_identity.identity import TrustedKey, TrustStore
 
@@ -47,7 +49,7 @@ class LedgerCheck:
     6. Each chain of grants verifies under the trusted issuer keys; the records name the principal and the
        agents of the grants; what was allowed was a tool of the grant and in its lifetime.
     7. Streams that the log knows are there, those that are there are in the log, and each is sealed to
-       its end.
+       its end. Where the first records are not there, a trusted recorder key signed that they were pruned.
     8. Arguments are digests here and were compared with the grant before the call: not checked.
 
     Args:
@@ -90,11 +92,13 @@ class LedgerCheck:
             return
         findings.completeness_checked = True
         streams: dict[str, StreamCheck] = {}
+        pruned = find_pruned(self._reader, names, log.heads, self._trust, findings)
+        self._take_kept(pruned)
         done = 0
         for name in names:
             heads = log.heads.get(name)
             shown_to = _doubting(log.doubts, heads, visit)
-            streams[name] = stream = StreamCheck(name, heads, findings, self._calls, shown_to)
+            streams[name] = stream = StreamCheck(name, heads, findings, self._calls, shown_to, pruned.get(name))
             done = self._read(stream, done, total, progress)
         missing = log.heads.keys() - streams.keys()
         self._conclude(log, streams, missing)
@@ -102,9 +106,17 @@ class LedgerCheck:
         self._check_completeness(streams, {name: log.heads[name].last_size for name in sorted(missing)})
         findings.done(_ALL, f"{counted(len(streams), 'stream')}{', as of this checkpoint' if log.proved else ''}")
 
+    def _take_kept(self, pruned: Mapping[str, Pruned]) -> None:
+        """Take what was kept of what was pruned, before the records that need it."""
+        if pruned:
+            self._calls.gone = {intent.encode() for statement in pruned.values() for intent in statement.open}
+        for name in pruned:
+            for token in self._reader.kept_grants(name):
+                self._delegations.add_kept(token)
+
     def _read(self, stream: StreamCheck, done: int, total: int, progress: Progress | None) -> int:
         offset = 0
-        for number, line in enumerate(self._reader.entries(stream.stream), 1):
+        for number, line in enumerate(self._reader.entries(stream.stream, start=stream.pruned + 1), 1):
             offset = line.offset
             stream.take(line)
             if progress is not None and not number % _TICK:
@@ -122,7 +134,7 @@ class LedgerCheck:
             for step in range(_RECORDS, _ALL):
                 findings.skip(step, "there are no records")
             return
-        sealed = sum(stream.sealed for stream in streams.values())
+        sealed = sum(stream.sealed - stream.pruned for stream in streams.values())
         detail = f"{sealed:,} of {counted(records, 'record')} in {counted(len(streams), 'stream')}"
         if log.proved and not missing and not any(stream.committed for stream in streams.values()):
             message = f"expected records that the log commits to, got {records:,} that it does not know yet"
@@ -134,7 +146,8 @@ class LedgerCheck:
         findings.done(_RECORDS, counted(records, "record"))
         self._calls.finish()
         self._conclude_doubts(log)
-        self._delegations.settle(absent="a stream is missing" if missing else None, proved=_proof(log))
+        absent = "a stream is missing" if missing else "its grant was pruned" if findings.counts["pruned"] else None
+        self._delegations.settle(absent=absent, proved=_proof(log))
         findings.skip(_ARGUMENTS, "the ledger holds keyed digests of them")
         self._check_key_times(log.signers, max((stream.latest_ns for stream in streams.values()), default=0))
 
@@ -156,11 +169,11 @@ class LedgerCheck:
     def _count(self, log: SignedLog, streams: Mapping[str, StreamCheck]) -> None:
         counts = self._findings.counts
         records = sum(stream.lines for stream in streams.values())
-        sealed = sum(stream.sealed for stream in streams.values())
+        sealed = sum(stream.sealed - stream.pruned for stream in streams.values())
         counts["records"] = records
         counts["streams"] = len(streams)
         counts["verified"] = max(0, sealed - (log.doubts.records if log.doubts else 0)) if log.proved else 0
-        counts["unsealed"] = sum(max(0, stream.lines - stream.committed) for stream in streams.values())
+        counts["unsealed"] = sum(max(0, stream.size - stream.committed) for stream in streams.values())
         counts["recovered"] = len(self._calls.recovered)
 
     def _check_completeness(self, streams: Mapping[str, StreamCheck], missing: Mapping[str, int]) -> None:
@@ -180,7 +193,9 @@ class LedgerCheck:
         if not stream.lines and not stream.committed and (recovered or not stream.torn):
             findings.add(_ALL, "stream_empty", "a stream that was begun holds no record", place)
             return
-        unsealed = stream.lines - stream.committed
+        if stream.pruned and not stream.lines:
+            return  # To its last record; its end is among them, or what a later start says of it.
+        unsealed = stream.size - stream.committed
         if stream.lines and not stream.committed:
             message = (
                 f"expected the log to commit to the stream, got {counted(stream.lines, 'record')} that nothing proves"
@@ -193,7 +208,7 @@ class LedgerCheck:
             findings.add(_ALL, "torn_tail", "expected whole lines, got a torn one at the end of the stream", place)
         if not stream.ended and not recovered:
             message = "expected the end of the stream, got none; its process still runs, was killed, or the end was cut"
-            findings.add(_ALL, "no_end", message, Place(stream=stream.stream, seq=stream.lines))
+            findings.add(_ALL, "no_end", message, Place(stream=stream.stream, seq=stream.size))
 
     def _report_recovered(self, name: str, found: Mapping[str, str]) -> None:
         place = Place(stream=name)

@@ -13,6 +13,7 @@ from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import Heads
 from agent_identity.canonical import decode_record
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
+from agent_identity.evidence.pruned import Pruned
 from agent_identity.evidence.streams import RawLine
 
 __all__ = ["StreamCheck", "Visit"]
@@ -30,6 +31,7 @@ class StreamCheck:
 
     Attributes:
         stream: The id of the stream.
+        pruned: The number of records before the first one that is left.
         lines: The number of lines so far, torn ones not counted.
         sealed: The number of records up to the last head that was re-derived.
         committed: The number of records that the log commits to.
@@ -38,10 +40,18 @@ class StreamCheck:
         latest_ns: The latest time of a record up to the last head, in nanoseconds since the Unix epoch.
     """
 
-    def __init__(self, stream: str, heads: Heads | None, findings: Findings, calls: Calls, visit: Visit | None) -> None:
+    def __init__(
+        self,
+        stream: str,
+        heads: Heads | None,
+        findings: Findings,
+        calls: Calls,
+        visit: Visit | None,
+        pruned: Pruned | None = None,
+    ) -> None:
         self.stream = stream
+        self.pruned = self.sealed = 0 if pruned is None else pruned.size
         self.lines = 0
-        self.sealed = 0
         self.committed = calls.committed = heads.last_size if heads else 0
         self.torn = False
         self.ended = False
@@ -53,12 +63,17 @@ class StreamCheck:
         self._kinds: Counter[str] = Counter()
         self._heads: Iterator[tuple[int, bytes]] = iter(heads or ())
         self._next_size, self._next_root = next(self._heads, (0, b""))
-        self._tree = CompactRange()
+        self._tree = CompactRange() if pruned is None else pruned.tree()
         self._derivable = True
-        self._seq = 0
-        self._prev = b""  # Of the record before, in hex; nothing if that is not known, or there is none.
+        self._seq = self.pruned
+        # Of the record before, in hex; nothing if that is not known, or there is none.
+        self._prev = b"" if pruned is None else hexlify(pruned.last)
         self._last_id: bytes | None = None
         self._newest_ns = 0
+        while 0 < self._next_size < self.pruned:
+            self._next_size, self._next_root = next(self._heads, (0, b""))
+        if self.pruned and self._next_size == self.pruned:
+            self._compare()
 
     def take(self, line: RawLine) -> None:
         """Check the next line."""
@@ -84,15 +99,20 @@ class StreamCheck:
         if self._tree.size == self._next_size:
             self._compare()
 
+    @property
+    def size(self) -> int:
+        """The number of records so far, what was pruned included."""
+        return self.pruned + self.lines
+
     def finish(self) -> None:
         """Say what can only be said once all lines are read."""
-        if self.lines < self.committed:
+        if self.size < self.committed:
             self._findings.add(
                 _HEADS,
                 "records_cut",
-                f"expected {counted(self.committed, 'record')}, which the log commits to, got {self.lines:,}; "
+                f"expected {counted(self.committed, 'record')}, which the log commits to, got {self.size:,}; "
                 "some were removed",
-                Place(stream=self.stream, seq=self.lines + 1),
+                Place(stream=self.stream, seq=self.size + 1),
             )
         self._findings.kinds.update(self._kinds)
         self._calls.end_of_stream()
@@ -195,7 +215,7 @@ class StreamCheck:
         self.lines += 1
         self._derivable = False
         place = Place(stream=self.stream, seq=self._seq + 1, line=self.lines)
-        if self.lines <= self.committed:
+        if self.size <= self.committed:
             self._findings.add(_RECORDS, "malformed_line", "expected a record in this line, got other bytes", place)
         else:
             self._findings.add(7, "malformed_tail", "after the last seal, expected a record, got other bytes", place)

@@ -37,6 +37,7 @@ def check(
     *,
     ledger: PathLike | None = None,
     checkpoint: bytes | PathLike | None = None,
+    archive: PathLike | None = None,
     redacted: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Report:
@@ -52,6 +53,7 @@ def check(
             whether spans are missing.
         checkpoint: For a ledger: a checkpoint of it that was kept elsewhere, as note or path. Only with it a
             ledger that was put back to an earlier state as a whole is found out.
+        archive: For a ledger: an archive of it, for the records that were pruned.
         redacted: For spans: attributes of ours that a collector is known to rewrite.
         progress: Is told now and then how many of how many bytes are read.
 
@@ -61,7 +63,7 @@ def check(
     keys = to_trust(trust)
     directory = directory_of(source)
     if directory is not None:
-        return _check_ledger(directory, keys, _note(checkpoint), progress)
+        return _check_ledger(directory, keys, _note(checkpoint), progress, archive)
     sources = cast("Sequence[PathLike | ByteLines]", source if isinstance(source, list | tuple) else [source])
     return _check_spans(sources, keys, ledger, redacted, progress)
 
@@ -72,6 +74,7 @@ def verify(
     *,
     ledger: PathLike | None = None,
     checkpoint: bytes | PathLike | None = None,
+    archive: PathLike | None = None,
     redacted: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Report:
@@ -85,7 +88,7 @@ def verify(
             which, and ``report`` has everything.
         ConfigurationError: The trust file, the checkpoint or the source cannot be read.
     """
-    report = check(source, trust, ledger=ledger, checkpoint=checkpoint, redacted=redacted, progress=progress)
+    report = check(source, trust, ledger=ledger, checkpoint=checkpoint, archive=archive, redacted=redacted, progress=progress)
     if report.exit_code:
         first = report.findings[0]
         raise VerificationError(f"{report.verdict}: {first.message}", code=report.verdict, report=report)
@@ -98,13 +101,19 @@ def _note(checkpoint: bytes | PathLike | None) -> bytes | None:
     return read_public_file(checkpoint, limit=_MAX_NOTE)
 
 
-def _check_ledger(directory: str, keys: TrustStore | None, earlier: bytes | None, progress: Progress | None) -> Report:
+def _check_ledger(
+    directory: str,
+    keys: TrustStore | None,
+    earlier: bytes | None,
+    progress: Progress | None,
+    archive: PathLike | None,
+) -> Report:
     findings = Findings("ledger", LEDGER_STEPS)
     findings.trust = "given"
     if keys is None:
         keys = _own_trust(directory, findings)
-    reader = open_ledger(directory)
-    total = size_of_ledger(directory, reader.streams()) if progress else 0
+    reader = open_ledger(directory, archive=archive)
+    total = size_of_ledger(reader) if progress else 0
     LedgerCheck(reader, keys, findings).run(earlier=earlier, total=total, progress=progress)
     return findings.report()
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Never, cast
 
-from agent_identity.cli import agents, doctor, init, keys, revoke, show, signer, tasks, verify
+from agent_identity.cli import agents, archive, bundle, doctor, export, init, keys, revoke, show, signer, tasks, verify
 from agent_identity.cli.terminal import clean
 from agent_identity.errors import AgentIdentityError
 from agent_identity.version import VERSION
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"agent-identity {VERSION}")
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (verify, show, tasks, revoke, init, keys, signer, agents, doctor):
+    for command in (verify, show, export, bundle, archive, tasks, revoke, init, keys, signer, agents, doctor):
         command.register(commands)
     return root
 

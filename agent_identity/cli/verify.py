@@ -32,6 +32,7 @@ _VERDICTS: Final = {
 }
 _MARKS: Final = {"passed": ("✓", "green"), "failed": ("✗", "red"), "not_checked": ("·", "yellow")}
 _COLOURS: Final = {"contradicted": "red", "cannot_tell": "yellow", "incomplete": "yellow", "notice": "dim"}
+_COMPLETENESS: Final = {"pruned": "complete for what is kept; older records were pruned"}
 _TRUST: Final = {
     "given": "keys given by you",
     "self-asserted": "self-asserted: the keys came from beside the ledger; give --trust with a copy kept elsewhere",
@@ -56,6 +57,7 @@ def register(commands: Commands) -> None:
         "--ledger", metavar="DIR", help="for traces: compare with this ledger and find what is missing"
     )
     command.add_argument("--checkpoint", metavar="FILE", help="for a ledger: an earlier checkpoint, kept elsewhere")
+    command.add_argument("--archive", metavar="OUT", help="for a ledger: an archive with what was pruned from it")
     command.add_argument(
         "--redacted", metavar="ATTRIBUTE", action="append", default=[], help="an attribute that a collector rewrites"
     )
@@ -74,6 +76,7 @@ def run(chosen: argparse.Namespace) -> int:
             chosen.trust,
             ledger=chosen.ledger,
             checkpoint=chosen.checkpoint,
+            archive=chosen.archive,
             redacted=chosen.redacted,
             progress=progress.update,
         )
@@ -97,8 +100,8 @@ def _refuse_unused(chosen: argparse.Namespace) -> None:
             raise ConfigurationError(
                 "expected --ledger and --redacted with files of traces, got an evidence directory; leave them out"
             )
-    elif chosen.checkpoint is not None:
-        raise ConfigurationError("expected --checkpoint with an evidence directory, got traces; leave it out")
+    elif chosen.checkpoint is not None or chosen.archive is not None:
+        raise ConfigurationError("expected --checkpoint and --archive with an evidence directory, got traces; leave them out")
     elif chosen.ledger is not None and chosen.trust is None:
         raise ConfigurationError(
             "expected --trust together with --ledger; a copy of the ledger's trust.json that was kept elsewhere"
@@ -116,7 +119,7 @@ def lines(report: Report, style: Style, room: int | None = None) -> Iterator[str
     words, colour = _VERDICTS[report.verdict]
     yield style.paint(words, colour, "bold") + f"  {_summary(report)}"
     yield f"  integrity     {report.integrity.replace('_', ' ')}"
-    yield f"  completeness  {report.completeness.replace('_', ' ')}"
+    yield f"  completeness  {_COMPLETENESS.get(report.completeness, report.completeness.replace('_', ' '))}"
     yield f"  trust         {hanging(_TRUST[report.trust], 16, room)}"
     yield ""
     for step in report.steps:
@@ -141,7 +144,7 @@ def _step(step: Step, style: Style, room: int | None) -> Iterator[str]:
 def _summary(report: Report) -> str:
     parts = [counted(report.counts.get("records", 0), "record")]
     parts += [
-        f"{report.counts[name]:,} {name}" for name in ("denied", "unknown", "unsealed") if report.counts.get(name)
+        f"{report.counts[name]:,} {name}" for name in ("denied", "unknown", "unsealed", "pruned") if report.counts.get(name)
     ]
     return ", ".join(parts)
 

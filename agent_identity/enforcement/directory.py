@@ -11,7 +11,7 @@ from typing import Final, Literal, final, get_args
 from agent_identity.authority import DirectoryState
 from agent_identity.enforcement.rotation import finish_rotation
 from agent_identity.errors import ConfigurationError, TokenError
-from agent_identity.evidence import DigestKeys, Ledger
+from agent_identity.evidence import DigestKeys, Ledger, Segments
 from agent_identity.identity import (
     Clock,
     Ids,
@@ -233,6 +233,7 @@ def open_directory(
     ids: Ids,
     sync: Literal["process", "disk"],
     signer: str | None = None,
+    segments: Segments | None = None,
 ) -> Directory:
     """Open a directory for an enforcer of this process.
 
@@ -242,6 +243,7 @@ def open_directory(
         ids: Source of ids.
         sync: What an appended record survives: the death of the process, or power loss as well.
         signer: ``unix:PATH`` of the process that holds the keys; by default they are in the directory.
+        segments: When the stream goes on in another file.
 
     Raises:
         ConfigurationError: Keys, trust file or platform are unusable, or a key is revoked.
@@ -253,7 +255,9 @@ def open_directory(
     root = Path(directory)
     state = DirectoryState(root / "state", sync=sync)
     try:
-        ledger = Ledger.open(root, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids, sync=sync)
+        ledger = Ledger.open(
+            root, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids, sync=sync, segments=segments
+        )
     except BaseException:
         state.close()
         raise

@@ -40,7 +40,7 @@ from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import Spans
 from agent_identity.enforcement.wrap import guarded
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence import DigestKeys, Ledger
+from agent_identity.evidence import DigestKeys, Ledger, Segments
 from agent_identity.identity import (
     Agent,
     Clock,
@@ -174,6 +174,7 @@ class Enforcer:
         ids: Ids | None = None,
         agents: Literal["required", "optional"] | None = "optional",
         tokens: TokenSource | None = None,
+        segments: Segments | None = None,
     ) -> Self:
         """Open an enforcer on a directory; keys, trust file and ledger are created on first use.
 
@@ -196,6 +197,8 @@ class Enforcer:
             agents: ``"required"``: only agents of the registry ``agents.jsonl`` in the directory may hold grants;
                 ``"optional"``: those that are in it are bound by it, others are free; ``None``: it is not read.
             tokens: See :class:`Enforcer`.
+            segments: When the stream of records goes on in another file, and how the one before is compressed; by
+                default after 64 MiB or a day, by gzip.
 
         Raises:
             TokenError: The registry of agents does not verify.
@@ -208,7 +211,7 @@ class Enforcer:
         if judge is not None:
             policy_claim(judge)
         time, source = clock or SystemClock(), ids or RandomIds()
-        found = open_directory(directory, clock=time, ids=source, sync=sync, signer=signer)
+        found = open_directory(directory, clock=time, ids=source, sync=sync, signer=signer, segments=segments)
         with found.closed_on_failure():
             opened = cls(
                 issuer=found.issuer,

@@ -11,6 +11,7 @@ from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.mirror import FieldCheck, compare, mirrored_attributes
 from agent_identity.evidence.otlp import Malformed, SpanData, read_spans
 from agent_identity.evidence.records import KINDS, OUTCOMES, check_record
+from agent_identity.evidence.segments import Segment, Segments
 from agent_identity.evidence.stream_writer import Entry
 from agent_identity.evidence.streams import LedgerReader, RawLine, open_ledger
 
@@ -30,6 +31,8 @@ __all__ = [
     "LedgerReader",
     "Malformed",
     "RawLine",
+    "Segment",
+    "Segments",
     "SpanData",
     "check_record",
     "compare",

@@ -12,7 +12,7 @@ from agent_identity.evidence.files import EDIT, READ, REPLACE, Files, open_regul
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.segments import CODECS, MAX_INFLATED, Codec, Compression, decompressed
 
-__all__ = ["Compressor", "Stopped", "compress", "copy_compressed"]
+__all__ = ["Compressor", "Stopped", "compress", "content_digest", "copy_compressed"]
 
 _CHUNK: Final = 256 * 1024
 _JOIN_SECONDS: Final = 10.0
@@ -162,7 +162,7 @@ def copy_compressed(  # budget: what is written, where to, and by what means
             write_whole(files, out, codec.finish())
             files.fsync(out)
         with opened(temporary, READ) as back:
-            if _digest(files, back, compression) != source.hexdigest():
+            if content_digest(files, back, compression) != source.hexdigest():
                 raise OSError("the compressed file is not what was compressed")
         files.replace(temporary, target)
     except BaseException:
@@ -173,7 +173,13 @@ def copy_compressed(  # budget: what is written, where to, and by what means
     return source.hexdigest()
 
 
-def _digest(files: Files, fd: int, compression: Compression) -> str:
+def content_digest(files: Files, fd: int, compression: Compression) -> str:
+    """Return the SHA-256 of the content of an open segment, in hex.
+
+    Raises:
+        OSError: It cannot be read, or is damaged.
+    """
+    files.seek(fd, 0)
     read, digest = decompressed(lambda size: files.read(fd, size), compression), hashlib.sha256()
     while chunk := read(_CHUNK):
         digest.update(chunk)

@@ -6,26 +6,28 @@ that the log commits to. Without a signature that counts it says nothing, and th
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self, cast, final
 
 from agent_identity.canonical import RecordValue, decode_record, encode_record
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.checkpoint import check_name, open_note, sign_note
-from agent_identity.evidence.files import Files
+from agent_identity.evidence.files import READ, Files, open_regular
 from agent_identity.evidence.layout import is_stream_id
+from agent_identity.evidence.lines import read_lines
 from agent_identity.evidence.log import read_checkpoint
 from agent_identity.evidence.merkle import CompactRange
 from agent_identity.identity import PublicKey, Signer
 
-__all__ = ["MAX_OPEN", "Pruned", "open_pruned", "read_pruned", "sign_pruned", "unverified_pruned"]
+__all__ = ["MAX_OPEN", "Pruned", "open_pruned", "read_grants", "read_pruned", "sign_pruned", "unverified_pruned"]
 
 MAX_OPEN: Final = 1_024
 """Intents that may be open where a stream is cut."""
 
 _TITLE: Final = "agent-identity pruned v1\n"  # No origin has spaces: no checkpoint is taken for this, and none of these for one.
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
+_TOKEN: Final = re.compile(rb"[A-Za-z0-9_.-]{1,65536}")
 _COUNT: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _MEMBERS: Final = frozenset({"last", "log", "origin", "peaks", "size", "stream", "time"})
 
@@ -146,6 +148,24 @@ def read_pruned(files: Files, path: str) -> bytes | None:
         OSError: There is one and it cannot be read.
     """
     return read_checkpoint(files, path)
+
+
+def read_grants(files: Files, path: str) -> Iterator[str]:
+    """Return the tokens in a file of grants, one a line; what is none is left out.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    try:
+        fd = open_regular(files, path, READ)
+    except FileNotFoundError:
+        return
+    try:
+        for line in read_lines(files, fd):
+            if line.data is not None and _TOKEN.fullmatch(line.data):
+                yield line.data.decode()
+    finally:
+        files.close(fd)
 
 
 def _text(value: object) -> str:

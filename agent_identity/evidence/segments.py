@@ -28,6 +28,7 @@ __all__ = [
     "Segment",
     "Segments",
     "closed_segments",
+    "compression_of",
     "decompressed",
     "first_place",
     "first_seq",
@@ -199,7 +200,7 @@ def read_stream(files: Files, folders: Sequence[str], active: str, *, start: int
     """
     base = 0
     with _settled(files, folders, active) as (closed, fd):
-        if not closed and fd is None:
+        if not closed and fd is None and start == 1:
             raise FileNotFoundError(active)
         ours = first_seq(files, fd) if fd is not None and (start > 1 or len(folders) > 1) else None
         if ours is not None:  # An archive may hold a copy of what is still here.
@@ -260,13 +261,14 @@ def _look_at(files: Files, first: int, path: str) -> Segment | None:
     with contextlib.suppress(FileNotFoundError):
         path, fd = _opened(files, path)
         try:
-            return Segment(path, first, _compression(path), files.status(fd).st_size)
+            return Segment(path, first, compression_of(path), files.status(fd).st_size)
         finally:
             files.close(fd)
     return None  # Pruned just now.
 
 
-def _compression(path: str) -> Compression:
+def compression_of(path: str) -> Compression:
+    """Return how a segment is compressed, by its name."""
     return cast("Compression", _OF_SUFFIX.get(path[path.rindex(".jsonl") + 6 :], "none"))
 
 
@@ -282,7 +284,7 @@ def _opened(files: Files, path: str) -> tuple[str, int]:
 def _lines_of(files: Files, path: str) -> Iterator[Line]:
     path, fd = _opened(files, path)
     try:
-        yield from read_segment(files, fd, _compression(path))
+        yield from read_segment(files, fd, compression_of(path))
     finally:
         files.close(fd)
 

@@ -1,7 +1,7 @@
 """Reading an evidence directory as an auditor does: nothing is trusted, and problems are values."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Literal, NamedTuple, TypeAlias, final
 
@@ -9,8 +9,9 @@ from agent_identity.evidence.files import READ, Files, open_regular
 from agent_identity.evidence.foundation import log_was_removed, stream_names
 from agent_identity.evidence.layout import Layout, is_stream_id
 from agent_identity.evidence.lines import Line, log_parts, read_lines, stream_parts
-from agent_identity.evidence.log import read_checkpoint
-from agent_identity.evidence.segments import Segment, read_stream, segments_of
+from agent_identity.evidence.log import Head, read_checkpoint
+from agent_identity.evidence.pruned import read_grants, read_pruned
+from agent_identity.evidence.segments import Segment, first_place, read_segment, read_stream, segments_of
 
 __all__ = ["LedgerReader", "Problem", "RawLine", "open_ledger"]
 
@@ -68,19 +69,21 @@ class LedgerReader:
         except OSError:
             return ()
 
-    def entries(self, stream: str) -> Iterator[RawLine]:
+    def entries(self, stream: str, *, start: int = 1) -> Iterator[RawLine]:
         """Return the lines of a stream over all of its segments, in their order, each once.
 
         Args:
             stream: The id of a stream; of one without a file, or no id at all, a single ``unreadable``
                 line is returned.
+            start: Segments are left out whose first record stands before this place.
 
         Raises:
             ConfigurationError: A segment is compressed by zstd, and the extra of this name is not installed.
         """
         if not is_stream_id(stream):  # It may come from a log entry, and must not lead out of the directory.
             return iter((RawLine(0, None, None, "unreadable"),))
-        return _split(read_stream(self._files, self._folders(stream), self._layout.entries(stream)), stream_parts)
+        lines = read_stream(self._files, self._folders(stream), self._layout.entries(stream), start=start)
+        return _split(lines, stream_parts)
 
     def segments(self, stream: str) -> tuple[Segment, ...]:
         """Return the files of a stream, in their order; none if they cannot be listed."""
@@ -89,9 +92,52 @@ class LedgerReader:
                 return segments_of(self._files, self._folders(stream), self._layout.entries(stream))
         return ()
 
+    def lines_of(self, segment: Segment) -> Iterator[Line]:
+        """Return the lines of one segment.
+
+        Raises:
+            OSError: It cannot be read, or is damaged.
+            ConfigurationError: It is compressed by zstd, and the extra of this name is not installed.
+        """
+        fd = open_regular(self._files, segment.path, READ)
+        try:
+            yield from read_segment(self._files, fd, segment.compression)
+        finally:
+            self._files.close(fd)
+
+    def first_place(self, stream: str) -> int | None:
+        """Return the place of the first record that there is of a stream, or ``None`` if none can be read."""
+        if is_stream_id(stream):
+            with suppress(OSError):
+                return first_place(self._files, self._folders(stream), self._layout.entries(stream))
+        return None
+
+    def pruned(self, stream: str) -> bytes | None:
+        """Return the signed statement of what was pruned from a stream, or ``None`` if none can be read."""
+        if is_stream_id(stream):
+            with suppress(OSError):
+                return read_pruned(self._files, self._layout.pruned(stream))
+        return None
+
+    def kept_grants(self, stream: str) -> Iterator[str]:
+        """Return the grants that were kept of what was pruned from a stream; each proves itself, or nothing."""
+        if is_stream_id(stream):
+            with suppress(OSError):
+                yield from read_grants(self._files, self._layout.grants(stream))
+
     def _folders(self, stream: str) -> tuple[str, ...]:
         own = self._layout.stream(stream)
         return (own,) if self._archive is None else (own, self._archive.stream(stream))
+
+    def sealed_sizes(self) -> Mapping[str, int]:
+        """Return how many records of each stream the entries of the log name, whatever proves those."""
+        found: dict[str, int] = {}
+        for line in self.log_entries():
+            if line.record is not None:
+                with suppress(ValueError):
+                    head = Head.from_entry(line.record)[0]
+                    found[head.stream] = max(head.size, found.get(head.stream, 0))
+        return found
 
     def log_entries(self) -> Iterator[RawLine]:
         """Return the lines of the log, in their order."""

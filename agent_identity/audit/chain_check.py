@@ -122,7 +122,7 @@ class Use:
             partial: Records were pruned, so that calls of openings that are not there may be missing as well.
         """
         if partial and not (self._stream == place.stream and self._begun):
-            return
+            return  # In an excerpt a task is whole or its opening is missing.
         self.end = place
         intents, outcomes = int(counts["intents"]), int(counts["outcomes"])
         if self._stream == place.stream and self._begun:

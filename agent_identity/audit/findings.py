@@ -88,6 +88,8 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "no_end": "incomplete",
         "bad_pruning": "contradicted",
         "pruned": "notice",
+        "excerpt": "incomplete",
+        "bad_excerpt": "contradicted",
         "stream_empty": "notice",
         "recovered": "notice",
         # Spans.

@@ -151,7 +151,11 @@ def to_audit_log(data: bytes, signer: Signer | None = None) -> _Json:
         "audit.schema.version": "1",
         "audit.sequence.stream_id": stream["id"],
         **({"audit.sequence.previous_hash": stream["prev"]} if "prev" in stream else {}),
-        **({"audit.target.id": _facts(record, "action")["tool"], "audit.target.type": "tool"} if "action" in record else {}),
+        **(
+            {"audit.target.id": _facts(record, "action")["tool"], "audit.target.type": "tool"}
+            if "action" in record
+            else {}
+        ),
     }
     log: _Json = {
         "eventName": f"agent_identity.{record['kind']}",

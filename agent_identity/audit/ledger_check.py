@@ -1,15 +1,16 @@
 """Verifying an evidence directory: one signature proves every record up to the last seal."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias, cast, final
 
 from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import Heads, SignedLog, check_log
-from agent_identity.audit.pruning_check import find_pruned
+from agent_identity.audit.pruning_check import find_excerpt, find_pruned
 from agent_identity.audit.revocation import Doubts
 from agent_identity.audit.stream_check import StreamCheck, Visit
+from agent_identity.evidence.excerpt import Start
 from agent_identity.evidence.pruned import Pruned
 from agent_identity.evidence.streams import LedgerReader
 from agent_identity.identity import TrustedKey, TrustStore
@@ -92,19 +93,26 @@ class LedgerCheck:
             return
         findings.completeness_checked = True
         streams: dict[str, StreamCheck] = {}
-        pruned = find_pruned(self._reader, names, log.heads, self._trust, findings)
-        self._take_kept(pruned)
+        starts = self._starts(names, log)
         done = 0
         for name in names:
             heads = log.heads.get(name)
             shown_to = _doubting(log.doubts, heads, visit)
-            streams[name] = stream = StreamCheck(name, heads, findings, self._calls, shown_to, pruned.get(name))
+            streams[name] = stream = StreamCheck(name, heads, findings, self._calls, shown_to, start=starts.get(name))
             done = self._read(stream, done, total, progress)
-        missing = log.heads.keys() - streams.keys()
+        missing = set[str]() if self._calls.partial else log.heads.keys() - streams.keys()
         self._conclude(log, streams, missing)
         self._count(log, streams)
         self._check_completeness(streams, {name: log.heads[name].last_size for name in sorted(missing)})
         findings.done(_ALL, f"{counted(len(streams), 'stream')}{', as of this checkpoint' if log.proved else ''}")
+
+    def _starts(self, names: Sequence[str], log: SignedLog) -> Mapping[str, Pruned | Start]:
+        """Return where the streams begin that do not begin with their first record."""
+        pruned = find_pruned(self._reader, names, log.heads, self._trust, self._findings)
+        self._take_kept(pruned)
+        given = find_excerpt(self._reader, names, self._findings)
+        self._calls.partial = given is not None
+        return pruned if given is None else {**pruned, **given}
 
     def _take_kept(self, pruned: Mapping[str, Pruned]) -> None:
         """Take what was kept of what was pruned, before the records that need it."""
@@ -143,13 +151,20 @@ class LedgerCheck:
             findings.done(_HEADS, detail)
         else:
             findings.skip(_HEADS, f"{detail} fit the log, but no trusted signature proves the log")
-        findings.done(_RECORDS, counted(records, "record"))
+        findings.done(_RECORDS, counted(records - sum(stream.withheld for stream in streams.values()), "record"))
         self._calls.finish()
         self._conclude_doubts(log)
-        absent = "a stream is missing" if missing else "its grant was pruned" if findings.counts["pruned"] else None
+        absent = self._why_absent(missing)
         self._delegations.settle(absent=absent, proved=_proof(log))
         findings.skip(_ARGUMENTS, "the ledger holds keyed digests of them")
         self._check_key_times(log.signers, max((stream.latest_ns for stream in streams.values()), default=0))
+
+    def _why_absent(self, missing: object) -> str | None:
+        if missing:
+            return "a stream is missing"
+        if self._calls.partial:
+            return "its grant is not in this excerpt"
+        return "its grant was pruned" if self._findings.counts["pruned"] else None
 
     def _conclude_doubts(self, log: SignedLog) -> None:
         if log.doubts is None:
@@ -170,9 +185,12 @@ class LedgerCheck:
         counts = self._findings.counts
         records = sum(stream.lines for stream in streams.values())
         sealed = sum(stream.sealed - stream.pruned for stream in streams.values())
-        counts["records"] = records
+        withheld = sum(stream.withheld for stream in streams.values())
+        counts["records"] = records - withheld
+        if withheld:
+            counts["withheld"] = withheld
         counts["streams"] = len(streams)
-        counts["verified"] = max(0, sealed - (log.doubts.records if log.doubts else 0)) if log.proved else 0
+        counts["verified"] = max(0, sealed - withheld - (log.doubts.records if log.doubts else 0)) if log.proved else 0
         counts["unsealed"] = sum(max(0, stream.size - stream.committed) for stream in streams.values())
         counts["recovered"] = len(self._calls.recovered)
 
@@ -206,7 +224,7 @@ class LedgerCheck:
             findings.add(_ALL, "tail_unsealed", message, place)
         if stream.torn and not recovered:
             findings.add(_ALL, "torn_tail", "expected whole lines, got a torn one at the end of the stream", place)
-        if not stream.ended and not recovered:
+        if not stream.ended and not recovered and stream.end is None:
             message = "expected the end of the stream, got none; its process still runs, was killed, or the end was cut"
             findings.add(_ALL, "no_end", message, Place(stream=stream.stream, seq=stream.size))
 

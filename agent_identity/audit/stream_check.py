@@ -12,6 +12,7 @@ from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import Heads
 from agent_identity.canonical import decode_record
+from agent_identity.evidence.excerpt import Start
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.pruned import Pruned
 from agent_identity.evidence.streams import RawLine
@@ -31,7 +32,9 @@ class StreamCheck:
 
     Attributes:
         stream: The id of the stream.
-        pruned: The number of records before the first one that is left.
+        pruned: The number of records before the first one that is there.
+        end: In an excerpt, the place of the last one that is given or withheld.
+        withheld: The number of records of which only the leaf hash is given.
         lines: The number of lines so far, torn ones not counted.
         sealed: The number of records up to the last head that was re-derived.
         committed: The number of records that the log commits to.
@@ -47,12 +50,17 @@ class StreamCheck:
         findings: Findings,
         calls: Calls,
         visit: Visit | None,
-        pruned: Pruned | None = None,
+        *,
+        start: Pruned | Start | None = None,
     ) -> None:
         self.stream = stream
-        self.pruned = self.sealed = 0 if pruned is None else pruned.size
+        self.pruned = self.sealed = 0 if start is None else start.size
+        self.end = start.end if isinstance(start, Start) else None
         self.lines = 0
-        self.committed = calls.committed = heads.last_size if heads else 0
+        self.withheld = 0
+        committed = heads.last_size if heads else 0
+        # Of a stream that is given in part, what stands behind that part is nobody's business here.
+        self.committed = calls.committed = committed if self.end is None else min(self.end, committed)
         self.torn = False
         self.ended = False
         self.latest_ns = 0
@@ -63,11 +71,11 @@ class StreamCheck:
         self._kinds: Counter[str] = Counter()
         self._heads: Iterator[tuple[int, bytes]] = iter(heads or ())
         self._next_size, self._next_root = next(self._heads, (0, b""))
-        self._tree = CompactRange() if pruned is None else pruned.tree()
+        self._tree = CompactRange() if start is None else start.tree()
         self._derivable = True
         self._seq = self.pruned
         # Of the record before, in hex; nothing if that is not known, or there is none.
-        self._prev = b"" if pruned is None else hexlify(pruned.last)
+        self._prev = b"" if start is None else hexlify(start.last)
         self._last_id: bytes | None = None
         self._newest_ns = 0
         while 0 < self._next_size < self.pruned:
@@ -203,6 +211,9 @@ class StreamCheck:
         if line.problem == "torn":
             self.torn = True
             return
+        if line.problem == "withheld" and self.end is not None:
+            self._take_withheld(bytes.fromhex(line.mac or ""))
+            return
         if line.problem == "unreadable":
             if line.offset or self.committed:
                 self._findings.add(
@@ -220,6 +231,16 @@ class StreamCheck:
         else:
             self._findings.add(7, "malformed_tail", "after the last seal, expected a record, got other bytes", place)
         self._forget()
+
+    def _take_withheld(self, leaf: bytes) -> None:
+        """Take the place of a record that is not shown; its hash is proved all the same."""
+        self.lines += 1
+        self.withheld += 1
+        self._tree.append(leaf)
+        self._advance(leaf)
+        self._last_id = None
+        if self._tree.size == self._next_size:
+            self._compare()
 
     def _reject(self, message: str, data: bytes) -> None:
         """Report a record that is none, and go on as if it were the one that belongs here."""

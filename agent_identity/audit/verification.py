@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection, Sequence
 from typing import cast
 
+from agent_identity.audit.bundle import is_bundle, unpacked
 from agent_identity.audit.comparison import Comparison
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.ledger_check import LEDGER_STEPS, LedgerCheck, Progress
@@ -44,8 +45,8 @@ def check(
     """Verify evidence offline and report what was found.
 
     Args:
-        source: An evidence directory; or one or several OTLP/JSON files, ``"-"`` for standard input, or
-            a file open in binary mode.
+        source: An evidence directory, or a bundle of one (``.zip``, ``.tar.gz``); or one or several OTLP/JSON
+            files, ``"-"`` for standard input, or a file open in binary mode.
         trust: The trusted public keys, or the path of a trust file. Without it, a ledger is verified under
             the ``trust.json`` beside it, which proves nothing to whom does not trust the directory: the
             report says ``self-asserted``.
@@ -61,6 +62,9 @@ def check(
         ConfigurationError: The trust file, the checkpoint or the source cannot be read.
     """
     keys = to_trust(trust)
+    if is_bundle(source):
+        with unpacked(cast("PathLike", source)) as evidence:
+            return _check_ledger(evidence, keys, _note(checkpoint), progress, archive)
     directory = directory_of(source)
     if directory is not None:
         return _check_ledger(directory, keys, _note(checkpoint), progress, archive)
@@ -88,7 +92,9 @@ def verify(
             which, and ``report`` has everything.
         ConfigurationError: The trust file, the checkpoint or the source cannot be read.
     """
-    report = check(source, trust, ledger=ledger, checkpoint=checkpoint, archive=archive, redacted=redacted, progress=progress)
+    report = check(
+        source, trust, ledger=ledger, checkpoint=checkpoint, archive=archive, redacted=redacted, progress=progress
+    )
     if report.exit_code:
         first = report.findings[0]
         raise VerificationError(f"{report.verdict}: {first.message}", code=report.verdict, report=report)

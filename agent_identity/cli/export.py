@@ -31,7 +31,9 @@ def register(commands: Commands) -> None:
     )
     command.add_argument("directory", metavar="DIR", help="the evidence directory")
     command.add_argument("--as", dest="form", choices=FORMS, required=True, help="the form")
-    command.add_argument("--since", metavar="TIME", help="only records from then on: 2026-11-24 or 2026-11-24T12:00:00Z")
+    command.add_argument(
+        "--since", metavar="TIME", help="only records from then on: 2026-11-24 or 2026-11-24T12:00:00Z"
+    )
     command.add_argument("-o", "--output", metavar="FILE", help="write there instead of the standard output")
     command.add_argument(
         "--sign", action="store_true", help="in-toto, otel-audit: sign each with the recorder key, after a verification"

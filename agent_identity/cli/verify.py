@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from agent_identity.audit import Coverage, Problem, Report, Step, check
+from agent_identity.audit.bundle import is_bundle
 from agent_identity.audit.findings import counted
 from agent_identity.cli.command import Commands
 from agent_identity.cli.sources import is_directory, named
@@ -32,6 +33,7 @@ _VERDICTS: Final = {
 }
 _MARKS: Final = {"passed": ("✓", "green"), "failed": ("✗", "red"), "not_checked": ("·", "yellow")}
 _COLOURS: Final = {"contradicted": "red", "cannot_tell": "yellow", "incomplete": "yellow", "notice": "dim"}
+_COUNTED: Final = ("denied", "unknown", "unsealed", "pruned", "withheld")
 _COMPLETENESS: Final = {"pruned": "complete for what is kept; older records were pruned"}
 _TRUST: Final = {
     "given": "keys given by you",
@@ -50,7 +52,10 @@ def register(commands: Commands) -> None:
         "incomplete.",
     )
     command.add_argument(
-        "source", metavar="SOURCE", nargs="+", help="an evidence directory, or trace files; - for stdin"
+        "source",
+        metavar="SOURCE",
+        nargs="+",
+        help="an evidence directory or a bundle of one, or trace files; - for stdin",
     )
     command.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, kept away from the evidence")
     command.add_argument(
@@ -95,13 +100,13 @@ def _refuse_unused(chosen: argparse.Namespace) -> None:
     Raises:
         ConfigurationError: An option does not fit the source.
     """
-    if is_directory(chosen.source[0]):
+    if is_directory(chosen.source[0]) or (len(chosen.source) == 1 and is_bundle(chosen.source[0])):
         if chosen.ledger is not None or chosen.redacted:
             raise ConfigurationError(
                 "expected --ledger and --redacted with files of traces, got an evidence directory; leave them out"
             )
     elif chosen.checkpoint is not None or chosen.archive is not None:
-        raise ConfigurationError("expected --checkpoint and --archive with an evidence directory, got traces; leave them out")
+        raise ConfigurationError("expected --checkpoint and --archive with a ledger, got traces; leave them out")
     elif chosen.ledger is not None and chosen.trust is None:
         raise ConfigurationError(
             "expected --trust together with --ledger; a copy of the ledger's trust.json that was kept elsewhere"
@@ -143,9 +148,7 @@ def _step(step: Step, style: Style, room: int | None) -> Iterator[str]:
 
 def _summary(report: Report) -> str:
     parts = [counted(report.counts.get("records", 0), "record")]
-    parts += [
-        f"{report.counts[name]:,} {name}" for name in ("denied", "unknown", "unsealed", "pruned") if report.counts.get(name)
-    ]
+    parts += [f"{report.counts[name]:,} {name}" for name in _COUNTED if report.counts.get(name)]
     return ", ".join(parts)
 
 

@@ -19,7 +19,7 @@ _JOIN_SECONDS: Final = 10.0
 _logger: Final = logging.getLogger("agent_identity.evidence")
 
 
-class Stopped(Exception):  # noqa: N818 - No error: it was asked to.
+class Stopped(Exception):
     """The work was given up in the middle, because the process ends."""
 
 
@@ -155,7 +155,7 @@ def copy_compressed(  # budget: what is written, where to, and by what means
             files.seek(fd, 0)
             while chunk := files.read(fd, _CHUNK):
                 if stopping():
-                    raise Stopped
+                    raise Stopped  # noqa: TRY301
                 source.update(chunk)
                 if data := codec.feed(chunk):
                     write_whole(files, out, data)
@@ -163,7 +163,7 @@ def copy_compressed(  # budget: what is written, where to, and by what means
             files.fsync(out)
         with opened(temporary, READ) as back:
             if content_digest(files, back, compression) != source.hexdigest():
-                raise OSError("the compressed file is not what was compressed")
+                raise OSError("the compressed file is not what was compressed")  # noqa: TRY301
         files.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):

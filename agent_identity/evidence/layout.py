@@ -105,6 +105,11 @@ class Layout:
         return f"{self.root}/ledger/{stream}/grants.jsonl"
 
     @property
+    def excerpt(self) -> str:
+        """What makes a directory an excerpt: which parts of which streams are in it."""
+        return f"{self.root}/excerpt.json"
+
+    @property
     def segments_lock(self) -> str:
         """Held while closed segments are compressed, archived or pruned."""
         return f"{self.root}/ledger/segments.lock"

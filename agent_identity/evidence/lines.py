@@ -11,7 +11,17 @@ from typing import Final, NamedTuple
 
 from agent_identity.evidence.files import Files
 
-__all__ = ["MAX_LINE_BYTES", "Line", "log_line", "log_parts", "read_lines", "split_lines", "stream_line", "stream_parts"]
+__all__ = [
+    "MAX_LINE_BYTES",
+    "Line",
+    "leaf_of",
+    "log_line",
+    "log_parts",
+    "read_lines",
+    "split_lines",
+    "stream_line",
+    "stream_parts",
+]
 
 MAX_LINE_BYTES: Final = 4 * 1024 * 1024
 """Longest line that is read, without its end."""
@@ -53,6 +63,13 @@ def stream_parts(line: bytes) -> tuple[bytes, str] | None:
     if line[:8] != b'{"mac":"' or line[72:84] != b'","record":{' or line[-2:] != b"}}" or mac.translate(None, _HEX):
         return None
     return line[83:-1], mac.decode()
+
+
+def leaf_of(line: bytes) -> str | None:
+    """Return the leaf hash (in hex) of a record that is withheld, or ``None`` if it has not that form."""
+    leaf = line[9:73]
+    fits = len(line) == 75 and line[:9] == b'{"leaf":"' and line[73:] == b'"}' and not leaf.translate(None, _HEX)
+    return leaf.decode() if fits else None
 
 
 def log_parts(line: bytes) -> tuple[bytes, str] | None:

@@ -25,7 +25,9 @@ __all__ = ["MAX_OPEN", "Pruned", "open_pruned", "read_grants", "read_pruned", "s
 MAX_OPEN: Final = 1_024
 """Intents that may be open where a stream is cut."""
 
-_TITLE: Final = "agent-identity pruned v1\n"  # No origin has spaces: no checkpoint is taken for this, and none of these for one.
+_TITLE: Final = (
+    "agent-identity pruned v1\n"  # No origin has spaces: no checkpoint is taken for this, and none of these for one.
+)
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9_.-]{1,65536}")
 _COUNT: Final = re.compile(r"0|[1-9][0-9]{0,18}")
@@ -170,7 +172,7 @@ def read_grants(files: Files, path: str) -> Iterator[str]:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError("expected text")
+        raise ValueError("expected text")  # noqa: TRY004 - It comes from outside.
     return value
 
 

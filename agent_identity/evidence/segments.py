@@ -10,6 +10,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Final, Literal, TypeAlias, cast, final
 
 import orjson
@@ -125,7 +126,7 @@ class Codec:
         self.finish = cast("Callable[[], bytes]", engine.flush)
 
 
-def _zstandard():  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _zstandard() -> ModuleType:
     try:
         import zstandard  # noqa: PLC0415  An extra.
     except ImportError:
@@ -203,20 +204,18 @@ def read_stream(files: Files, folders: Sequence[str], active: str, *, start: int
         if not closed and fd is None and start == 1:
             raise FileNotFoundError(active)
         ours = first_seq(files, fd) if fd is not None and (start > 1 or len(folders) > 1) else None
-        if ours is not None:  # An archive may hold a copy of what is still here.
-            closed = {first: path for first, path in closed.items() if first < ours}
-        closed = {first: path for first, path in closed.items() if first >= start}
-        last = next(reversed(closed), 0) if fd is None or not files.status(fd).st_size else 0
-        for first, path in closed.items():
-            end = 0
+        # An archive may hold a copy of what is still here.
+        chosen = [first for first in closed if start <= first < (ours or first + 1)]
+        last = chosen[-1] if chosen and (fd is None or not files.status(fd).st_size) else 0
+        for first in chosen:
+            path, end = closed[first], 0
             for line in _lines_of(files, path):
                 end = line.end
                 whole = not line.torn or first == last
                 yield Line(base + line.offset, base + end, line.data if whole else b"", torn=line.torn and whole)
             base += end
-        if fd is not None and (ours is None or ours >= start):
-            for line in read_lines(files, fd):
-                yield Line(base + line.offset, base + line.end, line.data, line.torn)
+        for line in read_lines(files, fd) if fd is not None and (ours or start) >= start else ():
+            yield Line(base + line.offset, base + line.end, line.data, line.torn)
 
 
 def first_place(files: Files, folders: Sequence[str], active: str) -> int | None:

@@ -3,25 +3,31 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Literal, NamedTuple, TypeAlias, final
+from typing import Final, Literal, NamedTuple, TypeAlias, final
 
 from agent_identity.evidence.files import READ, Files, open_regular
 from agent_identity.evidence.foundation import log_was_removed, stream_names
 from agent_identity.evidence.layout import Layout, is_stream_id
-from agent_identity.evidence.lines import Line, log_parts, read_lines, stream_parts
+from agent_identity.evidence.lines import Line, leaf_of, log_parts, read_lines, stream_parts
 from agent_identity.evidence.log import Head, read_checkpoint
 from agent_identity.evidence.pruned import read_grants, read_pruned
 from agent_identity.evidence.segments import Segment, first_place, read_segment, read_stream, segments_of
 
 __all__ = ["LedgerReader", "Problem", "RawLine", "open_ledger"]
 
-Problem: TypeAlias = Literal["malformed", "too_long", "torn", "unreadable"]
+Problem: TypeAlias = Literal["malformed", "too_long", "torn", "unreadable", "withheld"]
 """Why a line could not be taken apart.
+
+``withheld``: it holds the leaf hash of a record and nothing else, as in an excerpt.
 
 ``malformed``: it has not the form of such a line; ``too_long``: more than 4 MiB; ``torn``: the file ends
 inside it; ``unreadable``: the file, from here on, cannot be read. At offset 0 there may be no file at all, as
 when a process died before its first record, or when someone took it away: the log tells which.
 """
+
+MAX_EXCERPT: Final = 16 * 1024 * 1024
+"""Bytes that the file of an excerpt may have."""
+
 
 class RawLine(NamedTuple):
     """One line as it stands in a file. Nothing of it was verified.
@@ -29,7 +35,7 @@ class RawLine(NamedTuple):
     Attributes:
         offset: Bytes before it in the log, or in the stream as far as that is there, decompressed.
         record: The bytes of its record (in the log: of its entry), or ``None`` with a problem.
-        mac: Its MAC in hex, or ``None`` with a problem.
+        mac: Its MAC in hex, or ``None`` with a problem; of a record that is withheld, its leaf hash in hex.
         problem: Why there is no record, or ``None``.
     """
 
@@ -125,6 +131,18 @@ class LedgerReader:
             with suppress(OSError):
                 yield from read_grants(self._files, self._layout.grants(stream))
 
+    def excerpt(self) -> bytes | None:
+        """Return the file that makes the directory an excerpt, or ``None`` if there is none."""
+        with suppress(OSError):
+            fd = open_regular(self._files, self._layout.excerpt, READ)
+            try:
+                if self._files.status(fd).st_size > MAX_EXCERPT:
+                    return b""
+                return b"".join(iter(lambda: self._files.read(fd, MAX_EXCERPT), b""))
+            finally:
+                self._files.close(fd)
+        return None
+
     def _folders(self, stream: str) -> tuple[str, ...]:
         own = self._layout.stream(stream)
         return (own,) if self._archive is None else (own, self._archive.stream(stream))
@@ -173,7 +191,8 @@ def _split(lines: Iterator[Line], parts_of: Callable[[bytes], tuple[bytes, str] 
             elif data is None:
                 yield RawLine(offset, None, None, "too_long")
             elif (parts := parts_of(data)) is None:
-                yield RawLine(offset, None, None, "malformed")
+                leaf = leaf_of(data)
+                yield RawLine(offset, None, leaf, "malformed" if leaf is None else "withheld")
             else:
                 yield RawLine(offset, *parts, None)
     except OSError:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, cast, final
@@ -11,7 +11,7 @@ import orjson
 
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.checkpoint import Checkpoint
-from agent_identity.evidence.lines import stream_parts
+from agent_identity.evidence.lines import Line, stream_parts
 from agent_identity.evidence.log import Head, unverified_checkpoint
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.pruned import MAX_OPEN, Pruned, unverified_pruned
@@ -137,7 +137,7 @@ class _Survey:
         if before is not None:
             self.left.intents.update(dict.fromkeys(before.open))
             self.left.tokens.update((_hash_of(token), token) for token in tokens)
-        self.head = next(self._heads, None)
+        self._head = next(self._heads, None)
         self._first = self.tree.size + 1
         self._candidate: Cut | None = None
         self.proved: Cut | None = None
@@ -159,6 +159,17 @@ class _Survey:
             raise self._other() from None
         self._compare()
 
+    def take_lines(self, lines: Iterable[Line], *, until_settled: bool) -> bool:
+        """Add the lines of the next segment; return whether nothing that follows matters."""
+        for line in lines:
+            if until_settled and self._settled:
+                return True
+            parts = None if line.data is None or line.torn else stream_parts(line.data)
+            if parts is None and self._head is None:
+                return True  # Nobody sealed this: where a process died, it stays as it is.
+            self.take(None if parts is None else parts[0])
+        return False
+
     def cut(self, segments: Sequence[Segment]) -> None:
         """Note that the stream can be cut here."""
         if len(self.left.intents) > MAX_OPEN:
@@ -175,15 +186,15 @@ class _Survey:
         self._compare()
 
     @property
-    def settled(self) -> bool:
+    def _settled(self) -> bool:
         """Whether all cuts so far are proved, or nothing can prove them."""
-        return self.head is None or self._candidate is self.proved
+        return self._head is None or self._candidate is self.proved
 
     def _compare(self) -> None:
-        while self.head is not None and self.head.size < self.tree.size:
-            self.head = next(self._heads, None)
-        if self.head is not None and self.head.size == self.tree.size:
-            if self.head.root != self.tree.root():
+        while self._head is not None and self._head.size < self.tree.size:
+            self._head = next(self._heads, None)
+        if self._head is not None and self._head.size == self.tree.size:
+            if self._head.root != self.tree.root():
                 raise self._other()
             self.proved = self._candidate
 
@@ -220,17 +231,10 @@ def survey(
     for segment in reader.segments(stream):
         if segment.first < read.tree.size + 1:
             continue
-        for line in reader.lines_of(segment):
-            parts = None if line.data is None or line.torn else stream_parts(line.data)
-            if parts is None and read.head is None:
-                return read.proved  # Nobody sealed this: where a process died, it stays as it is.
-            read.take(None if parts is None else parts[0])
-            if not open_to_cut and read.settled:
-                return read.proved
+        if read.take_lines(reader.lines_of(segment), until_settled=not open_to_cut):
+            break
         open_to_cut = open_to_cut and eligible(segment, read.left.newest_ns)
         if open_to_cut:
             passed.append(segment)
             read.cut(passed)
-        elif read.settled:
-            break
     return read.proved

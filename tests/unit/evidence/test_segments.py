@@ -1,22 +1,13 @@
 """Streams over several files: what is read is the same, however often they rotate and whoever compresses them."""
 
-import gzip
-import hashlib
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from agent_identity.evidence import segments as segments_module
-from agent_identity.evidence.files import Files
-from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.ledger import Ledger
-from agent_identity.evidence.mac import LedgerKey
-from agent_identity.evidence.segments import Segments, closed_segments, read_stream
-from agent_identity.evidence.stream_writer import StreamWriter
-from agent_identity.evidence.streams import open_ledger
-from agent_identity.identity import Agent
+from agent_identity.evidence.segments import Segments
 
 BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}
 Open = Callable[..., Ledger]
@@ -46,7 +37,9 @@ def wait_for_compression(ledger: Ledger) -> None:
         thread.join(10)
 
 
-def test_a_large_segment_is_closed_and_the_chain_goes_on(small: None, opened: Open, audit: Callable, directory: Path) -> None:
+def test_a_large_segment_is_closed_and_the_chain_goes_on(
+    small: None, opened: Open, audit: Callable, directory: Path
+) -> None:
     """Every record is read once and in order over all files, with MACs, links and roots that fit."""
     ledger = opened(segments=tiny())
     for _ in range(10):

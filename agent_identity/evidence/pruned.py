@@ -85,7 +85,7 @@ class Pruned:
         Raises:
             ValueError: They make none.
         """
-        if claim.keys() | {"open"} != _MEMBERS | {"open"}:
+        if frozenset(claim) | {"open"} != _MEMBERS | {"open"}:
             raise ValueError("expected the members of a statement of what was pruned, got others")
         log = claim["log"]
         if not isinstance(log, dict) or cast("dict[str, object]", log).keys() != {"root", "size"}:

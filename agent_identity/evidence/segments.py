@@ -8,7 +8,7 @@ whatever the files are: the lines of all of them, one after the other, each once
 import contextlib
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Final, Literal, TypeAlias, cast, final
@@ -165,7 +165,7 @@ def closed_segments(files: Files, folders: Sequence[str]) -> dict[int, str]:
 
 
 @contextlib.contextmanager
-def _settled(files: Files, folders: Sequence[str], active: str) -> Iterator[tuple[dict[int, str], int | None]]:
+def _settled(files: Files, folders: Sequence[str], active: str) -> Generator[tuple[dict[int, str], int | None]]:
     """Yield the closed segments and the descriptor of the active one, which follows them; its process may run."""
     with contextlib.ExitStack() as stack:
         for _ in range(_ATTEMPTS):

@@ -140,6 +140,7 @@ class _Survey:
         self._head = next(self._heads, None)
         self._first = self.tree.size + 1
         self._candidate: Cut | None = None
+        self._proved_size = -1
         self.proved: Cut | None = None
         self._compare()
 
@@ -191,11 +192,13 @@ class _Survey:
         return self._head is None or self._candidate is self.proved
 
     def _compare(self) -> None:
-        while self._head is not None and self._head.size < self.tree.size:
+        while self._head is not None and self._head.size <= self.tree.size:
+            if self._head.size == self.tree.size:
+                if self._head.root != self.tree.root():
+                    raise self._other()
+                self._proved_size = self.tree.size
             self._head = next(self._heads, None)
-        if self._head is not None and self._head.size == self.tree.size:
-            if self._head.root != self.tree.root():
-                raise self._other()
+        if self._proved_size == self.tree.size:
             self.proved = self._candidate
 
     def _other(self) -> VerificationError:

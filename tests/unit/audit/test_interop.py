@@ -50,18 +50,20 @@ def records() -> list[bytes]:
     service = {"id": "spiffe://example.com/batch", "kind": "service", "provenance": "verified"}
     action = {"action": {"tool": "pay", "server": "mcp.example.com"}}
     decision = {"effect": "route", "enforced": "escalate", "mode": "enforce", "reason": "policy_routes", "rule": "r1"}
+    pruned = {"stream": ID, "first": "1", "last": "2", "root": "0" * 64, "checkpoint": "1"}
+    revoked = {"kind": "task", "name": "t", "status": "revoked", "version": "1"}
     more = [
         {**common, "kind": "registration", **agent},
         {**common, "kind": "erasure", "erasure": {"key": "k"}},
         {
             **common,
             "kind": "erasure",
-            "erasure": {"pruned": {"stream": ID, "first": "1", "last": "2", "root": "0" * 64, "checkpoint": "1"}},
+            "erasure": {"pruned": pruned},
         },
         {
             **common,
             "kind": "revocation",
-            "revocation": {"kind": "task", "name": "t", "status": "revoked", "version": "1"},
+            "revocation": revoked,
         },
         {
             **common,

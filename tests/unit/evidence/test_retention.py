@@ -372,7 +372,7 @@ def test_a_record_without_its_members_does_not_leave(directory: Path, opened: Op
         kept_grants = staticmethod(lambda stream: iter(()))
 
         @staticmethod
-        def lines_of(segment: object) -> object:
+        def lines_of(_: object) -> object:
             """Return one line."""
             line = b'{"mac":"' + b"0" * 64 + b'","record":{"a":1}}'
             return iter([Line(0, len(line), line, torn=False)])
@@ -549,9 +549,8 @@ def test_an_excerpt_of_a_pruned_stream_begins_behind_the_border(opened: Open, di
     ledger.seal()
     ((stream, _, cut),) = pruning(opened, directory)
     reader = open_ledger(directory)
-    starts = excerpt_of(
-        reader, {stream: read_heads(reader)[1][stream]}, lambda data: f'"stream":{{"id":"{stream}"'.encode() in data
-    )
+    own = f'"stream":{{"id":"{stream}"'.encode()
+    starts = excerpt_of(reader, {stream: read_heads(reader)[1][stream]}, lambda data: own in data)
     assert starts[stream] == Start(cut, statement(directory, stream).last, statement(directory, stream).peaks, 8)
     assert len(list(excerpt_lines(reader, stream, starts[stream], lambda data: True))) == 8 - cut
 

@@ -52,7 +52,7 @@ class Sealing:
         clock: Clock,
         interval: float,
         durable: bool,
-        compressor: Compressor | None = None,
+        compressor: Compressor,
         segment_seconds: float = DEFAULT_SECONDS,
     ) -> None:
         self.failures = 0
@@ -152,8 +152,7 @@ class Sealing:
         with self._changed:
             self._seals_wanted += 1
         self._work()
-        if self._compressor is not None:
-            self._compressor.stop()
+        self._compressor.stop()
         for stream in self._streams:
             stream.close(settled=stream.usable and stream.sealed == stream.seq)
         self._streams.clear()
@@ -165,8 +164,7 @@ class Sealing:
         """Forget everything, in a forked child: it belongs to the parent, and is closed but not touched."""
         for stream in self._streams:
             stream.drop()
-        if self._compressor is not None:
-            self._compressor.abandon()
+        self._compressor.abandon()
         self._log.close()
         self._stopping = True
         self._streams = []
@@ -328,9 +326,7 @@ class Sealing:
     def _tend(self, stream: StreamWriter, now: int) -> None:
         """Have closed segments compressed that are sealed to their end, and old ones closed."""
         while stream.closed and stream.closed[0].last <= stream.sealed:
-            closed = stream.closed.popleft()
-            if self._compressor is not None:
-                self._compressor.add(closed.path)
+            self._compressor.add(stream.closed.popleft().path)
         if stream.began_ns is None:
             stream.began_ns = now
         elif now - stream.began_ns >= self._segment_ns:

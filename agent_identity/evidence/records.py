@@ -259,7 +259,9 @@ _PRUNED: Final = _object(
 
 def _erasure(value: object) -> None:
     """The rule for what was erased: a key, or records of a stream."""
-    (_PRUNED if isinstance(value, Mapping) and "pruned" in value else _ERASED_KEY)(cast("object", value))
+    pruned = type(value) is dict and "pruned" in cast("dict[str, object]", value)
+    rule = _PRUNED if pruned else _ERASED_KEY
+    rule(cast("object", value))
 
 
 _REVOCATION: Final = _object(

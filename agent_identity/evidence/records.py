@@ -259,9 +259,11 @@ _PRUNED: Final = _object(
 
 def _erasure(value: object) -> None:
     """The rule for what was erased: a key, or records of a stream."""
-    pruned = type(value) is dict and "pruned" in cast("dict[str, object]", value)
-    rule = _PRUNED if pruned else _ERASED_KEY
-    rule(cast("object", value))
+    (_PRUNED if _has_member(value, "pruned") else _ERASED_KEY)(value)
+
+
+def _has_member(value: object, name: str) -> bool:
+    return type(value) is dict and name in cast("dict[str, object]", value)
 
 
 _REVOCATION: Final = _object(

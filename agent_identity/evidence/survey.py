@@ -117,8 +117,8 @@ class _Left:
             self._openings[leaf] -= 1
 
     def _drop(self, chain: Sequence[str]) -> None:
+        self._needed.subtract(chain)
         for grant in chain:
-            self._needed[grant] -= 1
             if self._needed[grant] <= 0:
                 del self._needed[grant]
                 self.tokens.pop(grant, None)

@@ -595,3 +595,41 @@ def test_peaks_make_the_same_tree() -> None:
     for size, peaks in ((1, ()), (-1, ()), (1, (b"short",))):
         with pytest.raises(ValueError, match="peaks"):
             CompactRange.of_peaks(size, peaks)
+
+
+def test_what_a_live_directory_has_beyond_its_checkpoint_is_left(
+    opened: Open, crashed: Crash, directory: Path, tmp_path: Path
+) -> None:
+    """Lines of the log behind the checkpoint and records behind the last head neither leave nor disturb."""
+    ledger = opened(segments=Segments(max_bytes=700, compression="none"), seal_interval=3_600.0)
+    for _ in range(4):
+        ledger.append("registration", BODY)
+    ledger.seal()
+    note = (directory / "log" / "checkpoint").read_bytes()
+    for _ in range(4):
+        ledger.append("registration", BODY)
+    ledger.seal()
+    (directory / "log" / "checkpoint").write_bytes(note)
+    reader = open_ledger(directory)
+    assert [head.size for head in read_heads(reader)[1][ledger.stream]] == [5]
+    (copied,) = archive(str(directory), str(tmp_path / "out"))
+    assert copied.last <= 5
+    starts = excerpt_of(reader, read_heads(reader)[1], lambda data: b'"seq":"2"' in data)
+    assert len(list(excerpt_lines(reader, ledger.stream, starts[ledger.stream], lambda data: False))) == 4
+    crashed(ledger)
+
+
+def test_a_grant_that_two_tasks_need_stays_until_both_have_ended(opened: Open, directory: Path) -> None:
+    """The grant above two others is kept while one of them goes on."""
+    ledger = opened(segments=Segments(compression="none"))
+    counts = {"counts": {"intents": "0", "outcomes": "0", "open": "0"}}
+    for name, above in (("a", ()), ("b", ("a",)), ("c", ("a",))):
+        ledger.append("grant", {**facts(name, above), "grant": {"token": f"{name}.{name}.{name}"}})
+        ledger.append("task_start", facts(name, above))
+    ledger.append("task_end", {**facts("a"), **counts})
+    ledger.append("task_end", {**facts("b", ("a",)), **counts})
+    ledger._stream.rotate_at = 0
+    ledger.append("registration", BODY)
+    ledger.seal()
+    ((stream, _, _),) = pruning(opened, directory)
+    assert list(open_ledger(directory).kept_grants(stream)) == ["a.a.a", "c.c.c"]

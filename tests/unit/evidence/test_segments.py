@@ -614,3 +614,39 @@ def test_an_unreadable_disk_is_an_evidence_error(opened: Open, faulty: Faulty) -
         filled(ledger, 1)
     files.heal()
     filled(ledger, 1)
+
+
+def test_a_ledger_that_closes_waits_for_the_compressor(opened: Open, directory: Path) -> None:
+    """What is under way when a process ends is finished or given up, and never half done."""
+    ledger = opened(segments=tiny("gzip"), seal_interval=3_600.0)
+    stream = filled(ledger)
+    compressor = ledger._sealing._compressor
+    held = threading.Event()
+    original = compressor._compress
+    started = threading.Event()
+
+    def slow(path: str) -> None:
+        started.set()
+        held.wait(10)
+        original(path)
+
+    compressor._compress = slow
+    ledger.seal()
+    started.wait(10)
+    closing = threading.Thread(target=ledger.close)
+    closing.start()
+    held.set()
+    closing.join(20)
+    assert not any(name.endswith(".tmp") for name in names(directory, stream))
+    assert sum(line.record is not None for line in open_ledger(directory).entries(stream)) == 12
+
+
+def test_a_stream_without_a_lock_file_is_left_alone(opened: Open, crashed: Crash, directory: Path) -> None:
+    """Where the lock file is gone, a start neither fails nor reports."""
+    ledger = opened()
+    ledger.append("registration", BODY)
+    stream = ledger.stream
+    crashed(ledger)
+    (directory / "ledger" / stream / "lock").unlink()
+    opened().close()
+    assert not (directory / "ledger" / stream / "lock").exists()

@@ -105,8 +105,10 @@ def _refuse_unused(chosen: argparse.Namespace) -> None:
             raise ConfigurationError(
                 "expected --ledger and --redacted with files of traces, got an evidence directory; leave them out"
             )
-    elif chosen.checkpoint is not None or chosen.archive is not None:
-        raise ConfigurationError("expected --checkpoint and --archive with a ledger, got traces; leave them out")
+    elif chosen.checkpoint is not None:
+        raise ConfigurationError("expected --checkpoint with an evidence directory, got traces; leave it out")
+    elif chosen.archive is not None:
+        raise ConfigurationError("expected --archive with an evidence directory, got traces; leave it out")
     elif chosen.ledger is not None and chosen.trust is None:
         raise ConfigurationError(
             "expected --trust together with --ledger; a copy of the ledger's trust.json that was kept elsewhere"

@@ -32,7 +32,7 @@ from agent_identity.evidence.records import KINDS
 from agent_identity.evidence.streams import open_ledger
 from agent_identity.identity import SigningKey
 
-SCHEMAS = Path(__file__).resolve().parents[2] / "vectors" / "schemas"
+SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 EVIDENCE = Path(__file__).resolve().parents[2] / "vectors" / "evidence"
 KEY = SigningKey.from_seed(b"e" * 32)
 ID = "01a20e43-46d8-715f-9270-91c309b88710"

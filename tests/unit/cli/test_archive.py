@@ -92,7 +92,7 @@ def test_what_does_not_verify_is_not_pruned(run: Callable, old: Path) -> None:
         (("bundle", "DIR", "-o", "x.zip", "--task", "nobody"), "found none"),
         (("bundle", "DIR", "-o", "x.zip", "--policy", "FILE", "--policy", "FILE"), "different names"),
         (("bundle", "DIR", "-o", "x.zip", "--policy", "BIG"), "at most"),
-        (("verify", "FILE", "--archive", "x"), "with a ledger"),
+        (("verify", "FILE", "--archive", "x"), "--archive with an evidence directory"),
     ],
 )
 def test_what_cannot_be_done_is_said(

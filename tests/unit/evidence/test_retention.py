@@ -633,3 +633,35 @@ def test_a_grant_that_two_tasks_need_stays_until_both_have_ended(opened: Open, d
     ledger.seal()
     ((stream, _, _),) = pruning(opened, directory)
     assert list(open_ledger(directory).kept_grants(stream)) == ["a.a.a", "c.c.c"]
+
+
+def test_a_directory_that_is_pruned_in_part_is_archived_behind_the_border(
+    opened: Open, directory: Path, tmp_path: Path
+) -> None:
+    """Files that a killed run left before the border are not copied, and heads before it are passed over."""
+    ledger = opened(segments=Segments(max_bytes=700, compression="none"))
+    stream = ledger.stream
+    for _ in range(14):
+        ledger.append("registration", BODY)
+        ledger.seal()
+    whole = tmp_path / "whole"
+    shutil.copytree(directory / "ledger" / stream, whole)
+    assert pruning(opened, directory)[0][0] == stream
+    border = statement(directory, stream).size
+    left = max(path for path in whole.glob("entries-*") if int(path.name[8:28]) <= border)
+    shutil.copy(left, directory / "ledger" / stream)
+    for _ in range(6):
+        ledger.append("registration", BODY)
+    ledger.seal()
+    copied = [found for found in archive(str(directory), str(tmp_path / "out")) if found.stream == stream]
+    assert [found.first for found in copied] == [border + 1]
+
+
+def test_a_first_line_that_is_no_record_has_no_place(opened: Open, directory: Path) -> None:
+    """Where the first line cannot be read, nobody says where the stream begins."""
+    opened().close()
+    folder = directory / "ledger" / STREAM
+    folder.mkdir()
+    for data in (b"", b"x\n", b'{"mac":"'):
+        (folder / "entries.jsonl").write_bytes(data)
+        assert open_ledger(directory).first_place(STREAM) is None

@@ -33,6 +33,7 @@ _CHANGING: Final = (
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?: UTC|Z)?"), "<moment>"),
     (re.compile(r"\b\d\d:\d\d:\d\d\.\d{3}\b"), "<time>"),
     (re.compile(r"\b\d+ [GM]iB free"), "<space> free"),
+    (re.compile(r"\b[\d,]+ bytes\b"), "<n> bytes"),
     # How often a ledger was sealed depends on how fast the machine is.
     (re.compile(r"\b\d+ entr(?:y|ies)\b"), "<n> entries"),
     (re.compile(r"\b\d+ unsealed\b|\b\d+ of them sealed\b"), "<n> sealed"),

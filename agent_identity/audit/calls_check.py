@@ -58,6 +58,8 @@ class Calls:
         reader: Reads records, and knows the shapes of earlier ones, whatever their stream.
         committed: How many records of the stream that is being read the log commits to.
         recovered: What is said about recovered streams, by their ids.
+        gone: Intents that were pruned before their outcomes; ``None`` if nothing was pruned at all.
+        partial: Only a part of the ledger is given, so that any intent may be missing.
     """
 
     def __init__(self, findings: Findings, delegations: Delegations, approvals: ApprovalsCheck | None = None) -> None:
@@ -72,6 +74,8 @@ class Calls:
         self._outcomes: Counter[str] = Counter()
         self.committed = 0
         self.recovered: dict[str, Mapping[str, str]] = {}
+        self.gone: set[bytes] | None = None
+        self.partial = False
 
     def recognise(self, data: bytes, place: Slots) -> Known | None:
         """Return what a record says if it is a call like earlier ones, right behind the record before it.
@@ -146,7 +150,7 @@ class Calls:
         elif kind == "task_start" and use is not None:
             use.begin(stream)
         elif kind == "task_end" and use is not None:
-            use.finish(cast("dict[str, str]", record["counts"]), place)
+            use.finish(cast("dict[str, str]", record["counts"]), place, partial=self.partial or self.gone is not None)
         elif kind == "recovered":
             found = cast("dict[str, str]", record["recovered"])
             # A later one says less: of what an earlier start sealed or rejected, it may find nothing any more.
@@ -219,13 +223,17 @@ class Calls:
                 self._findings.add(_LINKS, code, message, call.place())
             return
         found = self._open.pop(intent, None)
-        if found is None and len(self._deferred) < _MAX_DEFERRED:
+        if found is None and self.gone is not None and intent in self.gone:
+            self._findings.counts["intents_pruned"] += 1
+        elif found is None and len(self._deferred) < _MAX_DEFERRED:
             self._deferred.append((intent, call))
         else:
             self._match(found, call)
 
     def _match(self, intent: Call | None, outcome: Call) -> None:
-        if intent is None:
+        if intent is None and self.partial:
+            self._findings.counts["intents_withheld"] += 1
+        elif intent is None:
             message = "expected the intent that the outcome names, and no other outcome of it, got none"
             self._findings.add(_LINKS, "intent_missing", message, outcome.place())
         elif intent[:3] != outcome[:3]:

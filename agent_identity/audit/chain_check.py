@@ -110,12 +110,19 @@ class Use:
             self._stream, self._begun = stream, 0
         self._begun += 1
 
-    def finish(self, counts: Mapping[str, str], place: Place) -> None:
+    def finish(self, counts: Mapping[str, str], place: Place, *, partial: bool = False) -> None:
         """Keep what an end of the task states.
 
         Every opening counts for itself, so that their sums have to be there. A forked child states an end
         without an opening; its numbers contain those of its parent up to the fork.
+
+        Args:
+            counts: What it states.
+            place: Where the end is.
+            partial: Records were pruned, so that calls of openings that are not there may be missing as well.
         """
+        if partial and not (self._stream == place.stream and self._begun):
+            return  # In an excerpt a task is whole or its opening is missing.
         self.end = place
         intents, outcomes = int(counts["intents"]), int(counts["outcomes"])
         if self._stream == place.stream and self._begun:
@@ -164,6 +171,13 @@ class Delegations:
             self._findings.add(self._step, "bad_grant", "expected the grant that the record names, got another", place)
         else:
             self._tokens[leaf] = token
+
+    def add_kept(self, token: str) -> None:
+        """Keep a grant that stands in no record any more; it is the one that records name, or nothing."""
+        try:
+            self._tokens.setdefault(token_hash(token), token)
+        except TokenError:
+            return
 
     def find(self, grant: bytes) -> Use | None:
         """Return the use of a leaf grant, by its hash as it stands in the bytes of a record."""

@@ -104,6 +104,10 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "torn_tail": "incomplete",
         "rejected_tail": "incomplete",
         "no_end": "incomplete",
+        "bad_pruning": "contradicted",
+        "pruned": "notice",
+        "excerpt": "incomplete",
+        "bad_excerpt": "contradicted",
         "stream_empty": "notice",
         "recovered": "notice",
         # Spans.
@@ -250,4 +254,6 @@ class Findings:
     def _completeness(self) -> Completeness:
         if self.number("incomplete"):
             return "incomplete"
-        return "complete" if self.completeness_checked else "not_checked"
+        if not self.completeness_checked:
+            return "not_checked"
+        return "pruned" if self.counts["pruned"] else "complete"

@@ -1,6 +1,6 @@
 """Verifying an evidence directory: one signature proves every record up to the last seal."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias, cast, final
 
 from agent_identity.audit.approvals_check import ApprovalsCheck
@@ -10,8 +10,11 @@ from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import Heads, SignedLog, check_log
 from agent_identity.audit.outside import Outside
 from agent_identity.audit.periods import Life, judge_period, unknown_period
+from agent_identity.audit.pruning_check import find_excerpt, find_pruned
 from agent_identity.audit.revocation import Doubts
 from agent_identity.audit.stream_check import StreamCheck, Visit
+from agent_identity.evidence.excerpt import Start
+from agent_identity.evidence.pruned import Pruned
 from agent_identity.evidence.streams import LedgerReader
 from agent_identity.identity import TrustedKey, TrustStore
 
@@ -51,7 +54,7 @@ class LedgerCheck:
        agents of the grants; what was allowed was a tool of the grant and in its lifetime. What a person had to
        approve was approved by somebody else than who asked, for the same task, tool and arguments, in time, once.
     7. Streams that the log knows are there, those that are there are in the log, and each is sealed to
-       its end.
+       its end. Where the first records are not there, a trusted recorder key signed that they were pruned.
     8. Arguments are digests here and were compared with the grant before the call: not checked.
 
     Args:
@@ -100,14 +103,15 @@ class LedgerCheck:
             return
         findings.completeness_checked = True
         streams: dict[str, StreamCheck] = {}
+        starts = self._starts(names, log)
         done = 0
         for name in names:
             heads = log.heads.get(name)
             shown_to = _doubting(log.doubts, heads, visit)
-            stream = StreamCheck(name, heads, findings, self._calls, shown_to, period=period)
+            stream = StreamCheck(name, heads, findings, self._calls, shown_to, period=period, start=starts.get(name))
             streams[name] = stream
             done = self._read(stream, done, total, progress)
-        missing = log.heads.keys() - streams.keys()
+        missing = set[str]() if self._calls.partial else log.heads.keys() - streams.keys()
         self._conclude(log, streams, missing)
         self._count(log, streams)
         self._check_completeness(streams, {name: log.heads[name].last_size for name in sorted(missing)})
@@ -129,9 +133,25 @@ class LedgerCheck:
         ]
         findings.period = judge_period(*period, lives, doubt)
 
+    def _starts(self, names: Sequence[str], log: SignedLog) -> Mapping[str, Pruned | Start]:
+        """Return where the streams begin that do not begin with their first record."""
+        pruned = find_pruned(self._reader, names, log.heads, self._trust, self._findings)
+        self._take_kept(pruned)
+        given = find_excerpt(self._reader, names, self._findings)
+        self._calls.partial = given is not None
+        return pruned if given is None else {**pruned, **given}
+
+    def _take_kept(self, pruned: Mapping[str, Pruned]) -> None:
+        """Take what was kept of what was pruned, before the records that need it."""
+        if pruned:
+            self._calls.gone = {intent.encode() for statement in pruned.values() for intent in statement.open}
+        for name in pruned:
+            for token in self._reader.kept_grants(name):
+                self._delegations.add_kept(token)
+
     def _read(self, stream: StreamCheck, done: int, total: int, progress: Progress | None) -> int:
         offset = 0
-        for number, line in enumerate(self._reader.entries(stream.stream), 1):
+        for number, line in enumerate(self._reader.entries(stream.stream, start=stream.pruned + 1), 1):
             offset = line.offset
             stream.take(line)
             if progress is not None and not number % _TICK:
@@ -149,7 +169,7 @@ class LedgerCheck:
             for step in range(_RECORDS, _ALL):
                 findings.skip(step, "there are no records")
             return
-        sealed = sum(stream.sealed for stream in streams.values())
+        sealed = sum(stream.sealed - stream.pruned for stream in streams.values())
         detail = f"{sealed:,} of {counted(records, 'record')} in {counted(len(streams), 'stream')}"
         if log.proved and not missing and not any(stream.committed for stream in streams.values()):
             message = f"expected records that the log commits to, got {records:,} that it does not know yet"
@@ -158,13 +178,21 @@ class LedgerCheck:
             findings.done(_HEADS, detail)
         else:
             findings.skip(_HEADS, f"{detail} fit the log, but no trusted signature proves the log")
-        findings.done(_RECORDS, counted(records, "record"))
+        findings.done(_RECORDS, counted(records - sum(stream.withheld for stream in streams.values()), "record"))
         self._calls.finish()
         self._conclude_doubts(log)
-        self._delegations.settle(absent="a stream is missing" if missing else None, proved=_proof(log))
+        absent = self._why_absent(missing)
+        self._delegations.settle(absent=absent, proved=_proof(log))
         self._approvals.settle(_proof(log))
         findings.skip(_ARGUMENTS, "the ledger holds keyed digests of them")
         self._check_key_times(log.signers, max((stream.latest_ns for stream in streams.values()), default=0))
+
+    def _why_absent(self, missing: object) -> str | None:
+        if missing:
+            return "a stream is missing"
+        if self._calls.partial:
+            return "its grant is not in this excerpt"
+        return "its grant was pruned" if self._findings.counts["pruned"] else None
 
     def _conclude_doubts(self, log: SignedLog) -> None:
         if log.doubts is None:
@@ -184,11 +212,14 @@ class LedgerCheck:
     def _count(self, log: SignedLog, streams: Mapping[str, StreamCheck]) -> None:
         counts = self._findings.counts
         records = sum(stream.lines for stream in streams.values())
-        sealed = sum(stream.sealed for stream in streams.values())
-        counts["records"] = records
+        sealed = sum(stream.sealed - stream.pruned for stream in streams.values())
+        withheld = sum(stream.withheld for stream in streams.values())
+        counts["records"] = records - withheld
+        if withheld:
+            counts["withheld"] = withheld
         counts["streams"] = len(streams)
-        counts["verified"] = max(0, sealed - (log.doubts.records if log.doubts else 0)) if log.proved else 0
-        counts["unsealed"] = sum(max(0, stream.lines - stream.committed) for stream in streams.values())
+        counts["verified"] = max(0, sealed - withheld - (log.doubts.records if log.doubts else 0)) if log.proved else 0
+        counts["unsealed"] = sum(max(0, stream.size - stream.committed) for stream in streams.values())
         counts["recovered"] = len(self._calls.recovered)
 
     def _check_completeness(self, streams: Mapping[str, StreamCheck], missing: Mapping[str, int]) -> None:
@@ -208,7 +239,9 @@ class LedgerCheck:
         if not stream.lines and not stream.committed and (recovered or not stream.torn):
             findings.add(_ALL, "stream_empty", "a stream that was begun holds no record", place)
             return
-        unsealed = stream.lines - stream.committed
+        if stream.pruned and not stream.lines:
+            return  # To its last record; its end is among them, or what a later start says of it.
+        unsealed = stream.size - stream.committed
         if stream.lines and not stream.committed:
             message = (
                 f"expected the log to commit to the stream, got {counted(stream.lines, 'record')} that nothing proves"
@@ -219,10 +252,10 @@ class LedgerCheck:
             findings.add(_ALL, "tail_unsealed", message, place)
         if stream.torn and not recovered:
             findings.add(_ALL, "torn_tail", "expected whole lines, got a torn one at the end of the stream", place)
-        if not stream.ended and not recovered:
+        if not stream.ended and not recovered and stream.end is None:
             message = "expected the end of the stream, got none; its process still runs, was killed, or the end was cut"
             self._endless += 1
-            findings.add(_ALL, "no_end", message, Place(stream=stream.stream, seq=stream.lines))
+            findings.add(_ALL, "no_end", message, Place(stream=stream.stream, seq=stream.size))
 
     def _report_recovered(self, name: str, found: Mapping[str, str]) -> None:
         place = Place(stream=name)

@@ -140,7 +140,7 @@ class _Search:
             if not is_stream_id(stream) or seq < 1:
                 raise ConfigurationError("expected the id of a stream and a place from 1; see agent-identity show")
             streams, described = (stream,), "at this place"
-        total = size_of_ledger(self._root, streams) if self._progress else 0
+        total = size_of_ledger(self._reader, streams) if self._progress else 0
         done = 0
         for stream in streams:
             offset = 0

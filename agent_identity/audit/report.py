@@ -24,8 +24,8 @@ __all__ = [
 Integrity: TypeAlias = Literal["verified", "contradicted", "cannot_tell"]
 """Whether what is there is what was recorded."""
 
-Completeness: TypeAlias = Literal["complete", "incomplete", "not_checked"]
-"""Whether all that was recorded is there."""
+Completeness: TypeAlias = Literal["complete", "pruned", "incomplete", "not_checked"]
+"""Whether all that was recorded is there; ``pruned``: all but what a signed statement says was pruned."""
 
 TrustBasis: TypeAlias = Literal["given", "self-asserted", "none"]
 """Where the trusted keys came from: the caller, the directory that is verified itself, or nowhere."""

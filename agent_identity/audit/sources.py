@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias, cast, final
 
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.otlp import ByteLines
+from agent_identity.evidence.streams import LedgerReader
 from agent_identity.identity import TrustStore, check_path
 
 __all__ = [
@@ -34,6 +34,7 @@ Trust: TypeAlias = TrustStore | PathLike | None
 """Trusted keys, or the path of a trust file."""
 
 STANDARD_INPUT: Final = "-"
+_INFLATES: Final = 6  # Times that a compressed segment is larger, more or less.
 _BUFFER: Final = 256 * 1024  # Bytes; a line of one span is longer than what is read at once otherwise.
 
 
@@ -67,10 +68,14 @@ def directory_of(source: object) -> str | None:
     return str(root)
 
 
-def size_of_ledger(directory: str, streams: Sequence[str]) -> int:
-    """Return the bytes in the streams of a ledger; what cannot be seen counts nothing."""
-    layout = Layout.of(directory)
-    return sum(_size(layout.entries(stream)) for stream in streams)
+def size_of_ledger(reader: LedgerReader, streams: Sequence[str] | None = None) -> int:
+    """Return the bytes in streams of a ledger (by default in all), for compressed ones a guess.
+
+    What cannot be seen counts nothing.
+    """
+    names = reader.streams() if streams is None else streams
+    segments = (segment for stream in names for segment in reader.segments(stream))
+    return sum(segment.bytes * (1 if segment.compression == "none" else _INFLATES) for segment in segments)
 
 
 def size_of_files(sources: Sequence[PathLike | ByteLines]) -> int:

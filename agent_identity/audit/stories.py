@@ -13,6 +13,7 @@ from typing import Final, cast, final
 import orjson
 
 from agent_identity.audit.attestations import ATTESTATION
+from agent_identity.audit.bundle import is_bundle, unpacked
 from agent_identity.audit.sources import PathLike, Source, directory_of, opened
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.envelope import Attestation
@@ -153,6 +154,10 @@ def story(source: Source) -> Iterator[Story]:
 
 
 def _records(source: Source) -> Iterator[Mapping[str, object]]:
+    if is_bundle(source):
+        with unpacked(cast("PathLike", source)) as evidence:
+            yield from _well_formed(_ledger_bytes(evidence))
+        return
     directory = directory_of(source)
     if directory is not None:
         yield from _well_formed(_ledger_bytes(directory))

@@ -12,7 +12,9 @@ from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import Heads
 from agent_identity.canonical import decode_record
+from agent_identity.evidence.excerpt import Start
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
+from agent_identity.evidence.pruned import Pruned
 from agent_identity.evidence.streams import RawLine
 
 __all__ = ["StreamCheck", "Visit"]
@@ -30,6 +32,9 @@ class StreamCheck:
 
     Attributes:
         stream: The id of the stream.
+        pruned: The number of records before the first one that is there.
+        end: In an excerpt, the place of the last one that is given or withheld.
+        withheld: The number of records of which only the leaf hash is given.
         lines: The number of lines so far, torn ones not counted.
         sealed: The number of records up to the last head that was re-derived.
         committed: The number of records that the log commits to.
@@ -49,11 +54,16 @@ class StreamCheck:
         visit: Visit | None,
         *,
         period: tuple[int, int] | None = None,
+        start: Pruned | Start | None = None,
     ) -> None:
         self.stream = stream
+        self.pruned = self.sealed = 0 if start is None else start.size
+        self.end = start.end if isinstance(start, Start) else None
         self.lines = 0
-        self.sealed = 0
-        self.committed = calls.committed = heads.last_size if heads else 0
+        self.withheld = 0
+        committed = heads.last_size if heads else 0
+        # Of a stream that is given in part, what stands behind that part is nobody's business here.
+        self.committed = calls.committed = committed if self.end is None else min(self.end, committed)
         self.torn = False
         self.ended = False
         self.latest_ns = self.earliest_ns = self.within = 0
@@ -66,12 +76,17 @@ class StreamCheck:
         self._kinds: Counter[str] = Counter()
         self._heads: Iterator[tuple[int, bytes]] = iter(heads or ())
         self._next_size, self._next_root = next(self._heads, (0, b""))
-        self._tree = CompactRange()
+        self._tree = CompactRange() if start is None else start.tree()
         self._derivable = True
-        self._seq = 0
-        self._prev = b""  # Of the record before, in hex; nothing if that is not known, or there is none.
+        self._seq = self.pruned
+        # Of the record before, in hex; nothing if that is not known, or there is none.
+        self._prev = b"" if start is None else hexlify(start.last)
         self._last_id: bytes | None = None
         self._newest_ns = 0
+        while 0 < self._next_size < self.pruned:
+            self._next_size, self._next_root = next(self._heads, (0, b""))
+        if self.pruned and self._next_size == self.pruned:
+            self._compare()
 
     def take(self, line: RawLine) -> None:
         """Check the next line."""
@@ -99,15 +114,20 @@ class StreamCheck:
         if self._tree.size == self._next_size:
             self._compare()
 
+    @property
+    def size(self) -> int:
+        """The number of records so far, what was pruned included."""
+        return self.pruned + self.lines
+
     def finish(self) -> None:
         """Say what can only be said once all lines are read."""
-        if self.lines < self.committed:
+        if self.size < self.committed:
             self._findings.add(
                 _HEADS,
                 "records_cut",
-                f"expected {counted(self.committed, 'record')}, which the log commits to, got {self.lines:,}; "
+                f"expected {counted(self.committed, 'record')}, which the log commits to, got {self.size:,}; "
                 "some were removed",
-                Place(stream=self.stream, seq=self.lines + 1),
+                Place(stream=self.stream, seq=self.size + 1),
             )
         self._findings.kinds.update(self._kinds)
         self._calls.end_of_stream()
@@ -205,6 +225,9 @@ class StreamCheck:
         if line.problem == "torn":
             self.torn = True
             return
+        if line.problem == "withheld" and self.end is not None:
+            self._take_withheld(bytes.fromhex(line.mac or ""))
+            return
         if line.problem == "unreadable":
             if line.offset or self.committed:
                 self._findings.add(
@@ -217,11 +240,21 @@ class StreamCheck:
         self.lines += 1
         self._derivable = False
         place = Place(stream=self.stream, seq=self._seq + 1, line=self.lines)
-        if self.lines <= self.committed:
+        if self.size <= self.committed:
             self._findings.add(_RECORDS, "malformed_line", "expected a record in this line, got other bytes", place)
         else:
             self._findings.add(7, "malformed_tail", "after the last seal, expected a record, got other bytes", place)
         self._forget()
+
+    def _take_withheld(self, leaf: bytes) -> None:
+        """Take the place of a record that is not shown; its hash is proved all the same."""
+        self.lines += 1
+        self.withheld += 1
+        self._tree.append(leaf)
+        self._advance(leaf)
+        self._last_id = None
+        if self._tree.size == self._next_size:
+            self._compare()
 
     def _reject(self, message: str, data: bytes) -> None:
         """Report a record that is none, and go on as if it were the one that belongs here."""

@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection, Sequence
 from typing import cast
 
+from agent_identity.audit.bundle import is_bundle, unpacked
 from agent_identity.audit.comparison import Comparison
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.ledger_check import LEDGER_STEPS, LedgerCheck, Progress
@@ -41,6 +42,7 @@ def check(
     witnesses: Sequence[str] = (),
     require: int | None = None,
     timestamps: Timestamps | None = None,
+    archive: PathLike | None = None,
     redacted: Collection[str] = (),
     pasted: bool = False,
     progress: Progress | None = None,
@@ -49,8 +51,8 @@ def check(
     """Verify evidence offline and report what was found.
 
     Args:
-        source: An evidence directory; or one or several files of OTLP, in JSON or Protocol Buffers, ``"-"``
-            for standard input, or a file open in binary mode.
+        source: An evidence directory, or a bundle of one (``.zip``, ``.tar.gz``); or one or several files of OTLP, in
+            JSON or Protocol Buffers, ``"-"`` for standard input, or a file open in binary mode.
         trust: The trusted public keys, or the path of a trust file. Without it, a ledger is verified under
             the ``trust.json`` beside it, which proves nothing to whom does not trust the directory: the
             report says ``self-asserted``.
@@ -58,6 +60,7 @@ def check(
             whether spans are missing.
         checkpoint: For a ledger: a checkpoint of it that was kept elsewhere, as note or path. Only with it a
             ledger that was put back to an earlier state as a whole is found out.
+        archive: For a ledger: an archive of it, for the records that were pruned.
         witnesses: For a ledger: the verifier keys (C2SP signed-note) of parties that must have cosigned its log; by
             default those that the trust file names.
         require: So many of the witnesses are enough; by default what the trust file says, or all of them.
@@ -72,18 +75,20 @@ def check(
 
     Raises:
         ConfigurationError: The trust file, the checkpoint or the source cannot be read, or not with what is
-            installed, a witness is none, or the
-            period has no length.
+            installed, a witness is none, or the period has no length.
     """
     if period is not None and period[0] >= period[1]:
         raise ConfigurationError("expected a period that ends after it begins, got another; exchange the two times")
     keys = to_trust(trust)
+    outside = Outside(_note(checkpoint), _witnesses(witnesses, require, keys), timestamps)
+    if is_bundle(source):
+        with unpacked(cast("PathLike", source)) as evidence:
+            return _check_ledger(evidence, keys, outside, progress=progress, period=period, archive=archive)
     directory = directory_of(source)
     if pasted and (directory is not None or ledger is not None):
         raise ConfigurationError("expected files of pasted spans and no ledger; leave one of them out")
     if directory is not None:
-        outside = Outside(_note(checkpoint), _witnesses(witnesses, require, keys), timestamps)
-        return _check_ledger(directory, keys, outside, progress, period)
+        return _check_ledger(directory, keys, outside, progress=progress, period=period, archive=archive)
     sources = cast("Sequence[PathLike | ByteLines]", source if isinstance(source, list | tuple) else [source])
     if pasted:
         return _check_pasted(sources, keys, redacted)
@@ -99,6 +104,7 @@ def verify(
     witnesses: Sequence[str] = (),
     require: int | None = None,
     timestamps: Timestamps | None = None,
+    archive: PathLike | None = None,
     redacted: Collection[str] = (),
     pasted: bool = False,
     progress: Progress | None = None,
@@ -119,6 +125,7 @@ def verify(
         trust,
         ledger=ledger,
         checkpoint=checkpoint,
+        archive=archive,
         witnesses=witnesses,
         require=require,
         timestamps=timestamps,
@@ -158,15 +165,17 @@ def _check_ledger(
     directory: str,
     keys: TrustStore | None,
     outside: Outside,
+    *,
     progress: Progress | None,
     period: tuple[int, int] | None,
+    archive: PathLike | None,
 ) -> Report:
     findings = Findings("ledger", LEDGER_STEPS)
     findings.trust = "given"
     if keys is None:
         keys = _own_trust(directory, findings)
-    reader = open_ledger(directory)
-    total = size_of_ledger(directory, reader.streams()) if progress else 0
+    reader = open_ledger(directory, archive=archive)
+    total = size_of_ledger(reader) if progress else 0
     LedgerCheck(reader, keys, findings).run(outside=outside, total=total, progress=progress, period=period)
     return findings.report()
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from agent_identity.audit import Coverage, Period, Problem, Report, Step, check
+from agent_identity.audit.bundle import is_bundle
 from agent_identity.audit.findings import counted
 from agent_identity.audit.outside import Timestamps
 from agent_identity.cli.command import Commands
@@ -34,6 +35,8 @@ _VERDICTS: Final = {
 }
 _MARKS: Final = {"passed": ("✓", "green"), "failed": ("✗", "red"), "not_checked": ("·", "yellow")}
 _COLOURS: Final = {"contradicted": "red", "cannot_tell": "yellow", "incomplete": "yellow", "notice": "dim"}
+_COUNTED: Final = ("denied", "unknown", "unsealed", "pruned", "withheld")
+_COMPLETENESS: Final = {"pruned": "complete for what is kept; older records were pruned"}
 _TRUST: Final = {
     "given": "keys given by you",
     "self-asserted": "self-asserted: the keys came from beside the ledger; give --trust with a copy kept elsewhere",
@@ -51,7 +54,10 @@ def register(commands: Commands) -> None:
         "incomplete.",
     )
     command.add_argument(
-        "source", metavar="SOURCE", nargs="+", help="an evidence directory, or trace files; - for stdin"
+        "source",
+        metavar="SOURCE",
+        nargs="+",
+        help="an evidence directory or a bundle of one, or trace files; - for stdin",
     )
     command.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, kept away from the evidence")
     command.add_argument(
@@ -75,6 +81,7 @@ def register(commands: Commands) -> None:
 def _add_outside(command: argparse.ArgumentParser) -> None:
     """Add the options for what was kept, and what others say, outside of the ledger."""
     command.add_argument("--checkpoint", metavar="FILE", help="for a ledger: an earlier checkpoint, kept elsewhere")
+    command.add_argument("--archive", metavar="OUT", help="for a ledger: an archive with what was pruned from it")
     command.add_argument(
         "--witness",
         metavar="VKEY",
@@ -102,6 +109,7 @@ def run(chosen: argparse.Namespace) -> int:
             chosen.trust,
             ledger=chosen.ledger,
             checkpoint=chosen.checkpoint,
+            archive=chosen.archive,
             witnesses=chosen.witness,
             require=chosen.require,
             timestamps=_authority(chosen.tsa_certificate),
@@ -151,15 +159,15 @@ def _refuse_unused(chosen: argparse.Namespace) -> None:
     """
     if chosen.span and (is_directory(chosen.source[0]) or chosen.ledger is not None):
         raise ConfigurationError("expected --span with JSON that shows spans, and without --ledger; leave one out")
-    if is_directory(chosen.source[0]):
+    if is_directory(chosen.source[0]) or (len(chosen.source) == 1 and is_bundle(chosen.source[0])):
         if chosen.ledger is not None or chosen.redacted:
             raise ConfigurationError(
                 "expected --ledger and --redacted with files of traces, got an evidence directory; leave them out"
             )
-    elif any((chosen.checkpoint, chosen.witness, chosen.require, chosen.tsa_certificate)):
+    elif any((chosen.checkpoint, chosen.witness, chosen.require, chosen.tsa_certificate, chosen.archive)):
         raise ConfigurationError(
-            "expected --checkpoint, --witness, --require and --tsa-certificate with an evidence directory, got traces; "
-            "leave them out"
+            "expected --checkpoint, --witness, --require, --tsa-certificate and --archive with an evidence directory, "
+            "got traces; leave them out"
         )
     elif chosen.ledger is not None and chosen.trust is None:
         raise ConfigurationError(
@@ -186,7 +194,7 @@ def lines(report: Report, style: Style, room: int | None = None) -> Iterator[str
     words, colour = _VERDICTS[report.verdict]
     yield style.paint(words, colour, "bold") + f"  {_summary(report)}"
     yield f"  integrity     {report.integrity.replace('_', ' ')}"
-    yield f"  completeness  {report.completeness.replace('_', ' ')}"
+    yield f"  completeness  {_COMPLETENESS.get(report.completeness, report.completeness.replace('_', ' '))}"
     yield f"  trust         {hanging(_TRUST[report.trust], 16, room)}"
     if report.period is not None:
         yield f"  period        {hanging(_told(report.period), 16, room)}"
@@ -222,9 +230,7 @@ def _step(step: Step, style: Style, room: int | None) -> Iterator[str]:
 
 def _summary(report: Report) -> str:
     parts = [counted(report.counts.get("records", 0), "record")]
-    parts += [
-        f"{report.counts[name]:,} {name}" for name in ("denied", "unknown", "unsealed") if report.counts.get(name)
-    ]
+    parts += [f"{report.counts[name]:,} {name}" for name in _COUNTED if report.counts.get(name)]
     return ", ".join(parts)
 
 

@@ -12,7 +12,7 @@ from agent_identity.authority import DirectoryState
 from agent_identity.enforcement.rotation import finish_rotation
 from agent_identity.enforcement.second_key import SecondSigner
 from agent_identity.errors import ConfigurationError, TokenError
-from agent_identity.evidence import DigestKeys, Files, Ledger
+from agent_identity.evidence import DigestKeys, Files, Ledger, Segments
 from agent_identity.evidence.files import make_folder
 from agent_identity.evidence.publishing import Publisher
 from agent_identity.identity import (
@@ -242,6 +242,7 @@ def open_directory(
     sync: Literal["process", "disk"],
     signer: str | None = None,
     publishers: Sequence[Publisher] = (),
+    segments: Segments | None = None,
 ) -> Directory:
     """Open a directory for an enforcer of this process.
 
@@ -252,6 +253,7 @@ def open_directory(
         sync: What an appended record survives: the death of the process, or power loss as well.
         signer: ``unix:PATH`` of the process that holds the keys; by default they are in the directory.
         publishers: Take the checkpoints elsewhere.
+        segments: When the stream goes on in another file.
 
     Raises:
         ConfigurationError: Keys, trust file or platform are unusable, or a key is revoked.
@@ -273,6 +275,7 @@ def open_directory(
             sync=sync,
             cosign=cosign,
             publishers=publishers,
+            segments=segments,
         )
     except BaseException:
         state.close()

@@ -46,7 +46,7 @@ from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import Spans
 from agent_identity.enforcement.wrap import guarded
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence import DigestKeys, Ledger
+from agent_identity.evidence import DigestKeys, Ledger, Segments
 from agent_identity.evidence.publishing import Publish
 from agent_identity.identity import (
     Agent,
@@ -197,6 +197,7 @@ class Enforcer:
         otlp: str | None = None,
         witnesses: Mapping[str, str] = MappingProxyType({}),
         checkpoints: Publish | Sequence[Publish] = (),
+        segments: Segments | None = None,
     ) -> Self:
         """Open an enforcer on a directory; keys, trust file and ledger are created on first use.
 
@@ -227,6 +228,8 @@ class Enforcer:
                 asked off the callers' paths, and nothing waits for them; :attr:`degraded` says which fail.
             checkpoints: A function, or several, called with the bytes of each signed checkpoint, in a thread of its
                 own. What it raises is counted, and stops nothing.
+            segments: When the stream of records goes on in another file, and how the one before is compressed; by
+                default after 64 MiB or a day, by gzip.
 
         Raises:
             TokenError: The registry of agents does not verify.
@@ -240,7 +243,9 @@ class Enforcer:
             policy_claim(judge)
         publishers = publishers_for(directory, witnesses, checkpoints)
         time, source = clock or SystemClock(), ids or RandomIds()
-        found = open_directory(directory, clock=time, ids=source, sync=sync, signer=signer, publishers=publishers)
+        found = open_directory(
+            directory, clock=time, ids=source, sync=sync, signer=signer, publishers=publishers, segments=segments
+        )
         with found.closed_on_failure():
             opened = cls(
                 issuer=found.issuer,

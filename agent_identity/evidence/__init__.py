@@ -11,6 +11,7 @@ from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.mirror import FieldCheck, compare, mirrored_attributes
 from agent_identity.evidence.otlp import Malformed, SpanData
 from agent_identity.evidence.records import KINDS, OUTCOMES, check_record
+from agent_identity.evidence.segments import Segment, Segments
 from agent_identity.evidence.span_copy import SpanCopy, copy_of, error_of, span_ids
 from agent_identity.evidence.stream_writer import Entry
 from agent_identity.evidence.streams import LedgerReader, RawLine, open_ledger
@@ -32,6 +33,8 @@ __all__ = [
     "LedgerReader",
     "Malformed",
     "RawLine",
+    "Segment",
+    "Segments",
     "SpanCopy",
     "SpanData",
     "check_record",

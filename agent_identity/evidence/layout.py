@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, final
 
-__all__ = ["Layout", "is_stream_id"]
+__all__ = ["Layout", "is_stream_id", "segment_name"]
 
 _STREAM_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -13,6 +13,16 @@ _STREAM_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 def is_stream_id(name: str) -> bool:
     """Tell whether a name can be a stream (a UUID in lower case), and thus is safe inside a path."""
     return _STREAM_ID.fullmatch(name) is not None
+
+
+def segment_name(first: int, suffix: str = "") -> str:
+    """Return the name of a closed segment.
+
+    Args:
+        first: The place of its first record in the stream, from 1.
+        suffix: What the name ends in where it is compressed.
+    """
+    return f"entries-{first:020d}.jsonl{suffix}"
 
 
 @final
@@ -92,3 +102,29 @@ class Layout:
     def lock(self, stream: str) -> str:
         """The lock of one stream; held by its writer."""
         return f"{self.root}/ledger/{stream}/lock"
+
+    def segment(self, stream: str, first: int) -> str:
+        """A closed segment of one stream, not compressed."""
+        return f"{self.stream(stream)}/{segment_name(first)}"
+
+    def fresh(self, stream: str) -> str:
+        """The next file of one stream, until it takes its place."""
+        return f"{self.root}/ledger/{stream}/entries.jsonl.new"
+
+    def pruned(self, stream: str) -> str:
+        """The signed statement of what was pruned from one stream."""
+        return f"{self.root}/ledger/{stream}/pruned"
+
+    def grants(self, stream: str) -> str:
+        """The grants that were kept of what was pruned from one stream."""
+        return f"{self.root}/ledger/{stream}/grants.jsonl"
+
+    @property
+    def excerpt(self) -> str:
+        """What makes a directory an excerpt: which parts of which streams are in it."""
+        return f"{self.root}/excerpt.json"
+
+    @property
+    def segments_lock(self) -> str:
+        """Held while closed segments are compressed, archived or pruned."""
+        return f"{self.root}/ledger/segments.lock"

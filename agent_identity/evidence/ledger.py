@@ -15,6 +15,7 @@ from typing import Final, Literal, Self, cast, final
 from agent_identity.canonical import RecordValue
 from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
 from agent_identity.evidence.checkpoint import check_name
+from agent_identity.evidence.compression import Compressor
 from agent_identity.evidence.files import READ, Files, make_folder, open_regular, recording, sync_folder
 from agent_identity.evidence.foundation import found
 from agent_identity.evidence.layout import Layout
@@ -23,6 +24,7 @@ from agent_identity.evidence.mac import LedgerKey, load_ledger_key
 from agent_identity.evidence.publishing import Publisher
 from agent_identity.evidence.recovery import Recovered, recover
 from agent_identity.evidence.sealing import After, Sealing
+from agent_identity.evidence.segments import Segments
 from agent_identity.evidence.stream_writer import Entry, StreamWriter
 from agent_identity.identity import Clock, Ids, Signer, check_path
 from agent_identity.version import VERSION
@@ -56,6 +58,7 @@ class Ledger:
         files: Files,
         sync: Literal["process", "disk"],
         seal_interval: float,
+        segments: Segments,
         version: str,
         cosign: Cosign | None,
         publishers: Sequence[Publisher],
@@ -70,6 +73,7 @@ class Ledger:
         self._files = files
         self._durable = sync == "disk"
         self._seal_interval = seal_interval
+        self._segments = segments
         self._version = version
         self._cosign = cosign
         self._publishers = tuple(publishers)
@@ -109,7 +113,14 @@ class Ledger:
             published=self._offer,
         )
         self._log = log
-        self._sealing = Sealing(log, clock=self._clock, interval=self._seal_interval, durable=self._durable)
+        self._sealing = Sealing(
+            log,
+            clock=self._clock,
+            interval=self._seal_interval,
+            durable=self._durable,
+            compressor=Compressor(self._files, self._layout, self._segments.compression),
+            segment_seconds=self._segments.max_seconds,
+        )
 
     @classmethod
     def open(
@@ -123,6 +134,7 @@ class Ledger:
         files: Files | None = None,
         sync: Literal["process", "disk"] = "process",
         seal_interval: float = 0.2,
+        segments: Segments | None = None,
         version: str = VERSION,
         cosign: Cosign | None = None,
         publishers: Sequence[Publisher] = (),
@@ -141,6 +153,8 @@ class Ledger:
             files: The operating system; tests inject faults here.
             sync: ``process``: records survive the death of the process; ``disk``: of the machine as well.
             seal_interval: Seconds from a record to the seal that covers it.
+            segments: When the stream goes on in another file, and what becomes of the one before; by default
+                after 64 MiB or a day, compressed by gzip.
             version: What the first record of a stream says about our version.
             cosign: Adds the second signature to each checkpoint.
             publishers: Are offered each checkpoint; closed with the ledger.
@@ -162,6 +176,7 @@ class Ledger:
             files=files or Files(),
             sync=sync,
             seal_interval=seal_interval,
+            segments=segments or Segments(),
             version=version,
             cosign=cosign,
             publishers=publishers,
@@ -347,7 +362,14 @@ class Ledger:
         # The id is kept when this fails, lest each attempt on a full disk leave another folder.
         self._next_stream = self._next_stream or self._moment()[1]
         with recording("begin a stream of the ledger"):
-            stream = StreamWriter.create(self._files, self._layout, self._next_stream, self._key, durable=self._durable)
+            stream = StreamWriter.create(
+                self._files,
+                self._layout,
+                self._next_stream,
+                self._key,
+                durable=self._durable,
+                max_bytes=self._segments.max_bytes,
+            )
         self._next_stream = None
         self._sealing.track(stream)
         if "multiprocessing.util" in sys.modules:

@@ -6,12 +6,22 @@ both canonical JSON, so that the parts stand at fixed places and need no parser.
 
 import re
 from binascii import hexlify
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from agent_identity.evidence.files import Files
 
-__all__ = ["MAX_LINE_BYTES", "Line", "log_line", "log_parts", "read_lines", "stream_line", "stream_parts"]
+__all__ = [
+    "MAX_LINE_BYTES",
+    "Line",
+    "leaf_of",
+    "log_line",
+    "log_parts",
+    "read_lines",
+    "split_lines",
+    "stream_line",
+    "stream_parts",
+]
 
 MAX_LINE_BYTES: Final = 4 * 1024 * 1024
 """Longest line that is read, without its end."""
@@ -55,6 +65,13 @@ def stream_parts(line: bytes) -> tuple[bytes, str] | None:
     return line[83:-1], mac.decode()
 
 
+def leaf_of(line: bytes) -> str | None:
+    """Return the leaf hash (in hex) of a record that is withheld, or ``None`` if it has not that form."""
+    leaf = line[9:73]
+    fits = len(line) == 75 and line[:9] == b'{"leaf":"' and line[73:] == b'"}' and not leaf.translate(None, _HEX)
+    return leaf.decode() if fits else None
+
+
 def log_parts(line: bytes) -> tuple[bytes, str] | None:
     """Return entry and MAC (in hex) of a line of the log, or ``None`` if it has not that form."""
     match = _LOG.fullmatch(line)
@@ -68,9 +85,22 @@ def read_lines(files: Files, fd: int, start: int = 0) -> Iterator[Line]:
         OSError: The file cannot be read.
     """
     files.seek(fd, start)
+    yield from split_lines(lambda size: files.read(fd, size), start)
+
+
+def split_lines(read: Callable[[int], bytes], start: int) -> Iterator[Line]:
+    """Return the lines of what is read, never holding more than one longest line and a chunk.
+
+    Args:
+        read: Returns at most so many bytes, and none at the end.
+        start: Bytes before the first line.
+
+    Raises:
+        OSError: It cannot be read.
+    """
     rest = b""
     while True:
-        chunk = files.read(fd, _CHUNK)
+        chunk = read(_CHUNK)
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             end = start + len(line) + 1
@@ -79,16 +109,16 @@ def read_lines(files: Files, fd: int, start: int = 0) -> Iterator[Line]:
         if not chunk:
             break
         if len(rest) > MAX_LINE_BYTES:
-            length, rest, complete = _skip(files, fd, len(rest))
+            length, rest, complete = _skip(read, len(rest))
             yield Line(start, start + length, None, torn=not complete)
             start += length
     if rest:
         yield Line(start, start + len(rest), rest if len(rest) <= MAX_LINE_BYTES else None, torn=True)
 
 
-def _skip(files: Files, fd: int, length: int) -> tuple[int, bytes, bool]:
+def _skip(read: Callable[[int], bytes], length: int) -> tuple[int, bytes, bool]:
     """Read to the end of a line that is too long; return its length, what follows, and whether it ended."""
-    while chunk := files.read(fd, _CHUNK):
+    while chunk := read(_CHUNK):
         head, newline, rest = chunk.partition(b"\n")
         length += len(head) + len(newline)
         if newline:

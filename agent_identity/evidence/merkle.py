@@ -94,6 +94,29 @@ class CompactRange:
             root = node_hash(peak, root)
         return root
 
+    @property
+    def peaks(self) -> tuple[bytes, ...]:
+        """The roots of the perfect subtrees, the largest first: with the size, all that :meth:`of_peaks` needs."""
+        return tuple(self._peaks)
+
+    @classmethod
+    def of_peaks(cls, size: int, peaks: Sequence[bytes]) -> "CompactRange":
+        """Return a tree whose leaves are not at hand.
+
+        Args:
+            size: The number of its leaves.
+            peaks: Its :attr:`peaks`.
+
+        Raises:
+            ValueError: A tree of this size has another number of peaks, or one is no hash.
+        """
+        if size < 0 or len(peaks) != size.bit_count() or not _all_hashes(peaks):
+            raise ValueError("expected the peaks of a tree of this size, each a hash of 32 bytes")
+        tree = cls()
+        tree._peaks = list(peaks)
+        tree._size = size
+        return tree
+
     def copy(self) -> "CompactRange":
         """Return an independent tree with the same leaves."""
         twin = CompactRange()

@@ -248,6 +248,25 @@ _RECOVERED: Final = _object(
     },
     {"open": _array(_UUID7, 64)},
 )
+_ERASED_KEY: Final = _object({"key": _ID})
+_PRUNED: Final = _object(
+    {
+        "pruned": _object(
+            {"stream": _UUID7, "first": _POSITION, "last": _POSITION, "root": _HASH, "checkpoint": _COUNT},
+        )
+    }
+)
+
+
+def _erasure(value: object) -> None:
+    """The rule for what was erased: a key, or records of a stream."""
+    (_PRUNED if _has_member(value, "pruned") else _ERASED_KEY)(value)
+
+
+def _has_member(value: object, name: str) -> bool:
+    return type(value) is dict and name in cast("dict[str, object]", value)
+
+
 _REVOCATION: Final = _object(
     {
         "kind": _one_of(("task", "grant", "agent", "owner", "human", "service", "key", "everything")),
@@ -285,7 +304,7 @@ _SHAPES: Final[Mapping[str, _Rule]] = {
     "policy": _shape({"policy": _object({"name": _NAME, "version": _NAME, "digest": _SHA256})}),
     "approval": _shape({**_TASK, "action": _ACTION, "approval": _APPROVAL}, _TRACE),
     "revocation": _shape({"revocation": _REVOCATION}),
-    "erasure": _shape({"erasure": _object({"key": _ID})}),
+    "erasure": _shape({"erasure": _erasure}),
     "recovered": _shape({"recovered": _RECOVERED}),
     "stream_end": _shape({"end": _object({"size": _POSITION})}),
 }

@@ -10,14 +10,16 @@ from typing import Final, cast, final
 import orjson
 
 from agent_identity.canonical import RecordValue
-from agent_identity.errors import EvidenceError
+from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
 from agent_identity.evidence.files import EDIT, READ, Files, open_regular, recording, why
 from agent_identity.evidence.foundation import stream_names
 from agent_identity.evidence.layout import Layout
-from agent_identity.evidence.lines import Line, read_lines, stream_parts
+from agent_identity.evidence.lines import Line, stream_parts
 from agent_identity.evidence.log import DirectoryLog, Head
 from agent_identity.evidence.mac import LedgerKey, Mac
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
+from agent_identity.evidence.pruned import Pruned, read_pruned, unverified_pruned
+from agent_identity.evidence.segments import closed_segments, first_place, read_stream
 from agent_identity.evidence.stream_writer import settle, settled_size
 
 __all__ = ["Recovered", "recover"]
@@ -111,15 +113,35 @@ def recover(
 def _needs_recovery(files: Files, layout: Layout, name: str) -> bool:
     """Return whether the stream has bytes that nobody noted as settled."""
     try:
-        with _opened(files, layout.entries(name), READ) as fd:
-            size = files.status(fd).st_size
+        size = _size(files, layout.entries(name))
+        if not size and not closed_segments(files, (layout.stream(name),)):
+            return False  # A process that just starts, or died there, has written nothing.
         with _opened(files, layout.lock(name), READ) as fd:
-            return settled_size(files, fd) != size > 0
+            return settled_size(files, fd) != size
     except FileNotFoundError:
-        return False  # A process that just starts, or died there, has written nothing.
+        return False
     except OSError as error:
         _logger.warning("cannot look at stream %s: %s", name, why(error))
         return False
+
+
+def _size(files: Files, path: str) -> int:
+    """Return the size of a file; where its process died while it began another one, there is none."""
+    try:
+        with _opened(files, path, READ) as fd:
+            return files.status(fd).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _what_was_pruned(files: Files, layout: Layout, name: str) -> Pruned | None:
+    """Return the statement of what was pruned, whoever signed it, if the first records are gone."""
+    note = read_pruned(files, layout.pruned(name))
+    if note is None or first_place(files, (layout.stream(name),), layout.entries(name)) == 1:
+        return None
+    with contextlib.suppress(VerificationError):
+        return unverified_pruned(note)
+    return None
 
 
 @contextlib.contextmanager
@@ -152,8 +174,8 @@ class _Dead:
     name: str
     lock_fd: int
     sealed: Head | None
+    bytes: int  # Of the segment that was written last.
     tree: CompactRange = field(default_factory=CompactRange)
-    bytes: int = 0
     torn_bytes: int = 0
     rejected_bytes: int = 0
     intents: dict[str, None] = field(default_factory=dict[str, None])
@@ -176,15 +198,19 @@ class _Dead:
             try:
                 lock_fd = own.enter_context(_opened(files, layout.lock(name), EDIT))
                 files.lock(lock_fd)
-                with _opened(files, layout.entries(name), READ) as fd:
-                    dead = cls(name, lock_fd, sealed, bytes=files.status(fd).st_size)
-                    if settled_size(files, lock_fd) == dead.bytes:
-                        return None  # Another process was faster.
-                    dead._read(files, fd, key)
+                dead = cls(name, lock_fd, sealed, bytes=_size(files, layout.entries(name)))
+                if settled_size(files, lock_fd) == dead.bytes:
+                    return None  # Another process was faster.
+                pruned = _what_was_pruned(files, layout, name)
+                if pruned is not None:
+                    dead._begin(pruned)
+                dead._read(files, layout, key)
             except BlockingIOError:
                 return None  # Its process lives, or another one recovers it.
-            except OSError as error:
-                _logger.warning("cannot recover stream %s: %s", name, why(error))
+            except (OSError, ConfigurationError) as error:
+                _logger.warning(
+                    "cannot recover stream %s: %s", name, why(error) if isinstance(error, OSError) else error
+                )
                 return None
             stack.push(own.pop_all())
             return dead
@@ -217,21 +243,37 @@ class _Dead:
     def _sealed_size(self) -> int:
         return self.sealed.size if self.sealed else 0
 
-    def _read(self, files: Files, fd: int, key: LedgerKey) -> None:
-        mac = key.stream_mac(self.name)
-        for line in read_lines(files, fd):
+    def _begin(self, pruned: Pruned) -> None:
+        """Begin behind what was pruned; that nobody made it up, the heads will show."""
+        if pruned.stream == self.name and pruned.size <= self._sealed_size():
+            self.tree = pruned.tree()
+            self.prev = pruned.last.hex()
+            self.intents = dict.fromkeys(pruned.open)
+
+    def _read(self, files: Files, layout: Layout, key: LedgerKey) -> None:
+        mac, end = key.stream_mac(self.name), 0
+        rejected = 0 if self._contradicted() else None
+        for line in read_stream(
+            files, (layout.stream(self.name),), layout.entries(self.name), start=self.tree.size + 1
+        ):
+            end = line.end
+            if rejected is not None:
+                continue  # How much there is, is counted.
             if line.torn:
-                self.torn_bytes = self.bytes - line.offset
-                return
-            if not self._take(line, mac):
-                self.rejected_bytes = self.bytes - line.offset
-                return
-            if self.sealed and self.sealed.size == self.tree.size and self.sealed.root != self.tree.root():
+                self.torn_bytes = end - line.offset
+            elif not self._take(line, mac):
+                rejected = line.offset
+            elif self._contradicted():
                 # Lines of this stream, and yet not those that were sealed: nothing here continues the seal.
-                self.tree = CompactRange()
-                self.intents.clear()
-                self.rejected_bytes = self.bytes
-                return
+                rejected = 0
+        if rejected == 0:
+            self.tree = CompactRange()
+            self.intents.clear()
+        if rejected is not None:
+            self.rejected_bytes = end - rejected
+
+    def _contradicted(self) -> bool:
+        return bool(self.sealed and self.sealed.size == self.tree.size and self.sealed.root != self.tree.root())
 
     def _take(self, line: Line, mac: Mac) -> bool:
         """Add a line if the process wrote it at this place; return whether it did."""

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from typing import Final, TypeAlias, final
 
 from agent_identity.errors import EvidenceError
+from agent_identity.evidence.compression import Compressor
 from agent_identity.evidence.files import recording
 from agent_identity.evidence.log import DirectoryLog, Head
+from agent_identity.evidence.segments import DEFAULT_SECONDS
 from agent_identity.evidence.stream_writer import Entry, StreamWriter
 from agent_identity.identity import Clock
 
@@ -43,12 +45,23 @@ class Sealing:
         fault: Why the last seal failed, or ``None``.
     """
 
-    def __init__(self, log: DirectoryLog, *, clock: Clock, interval: float, durable: bool) -> None:
+    def __init__(  # What it works on, and how fast.
+        self,
+        log: DirectoryLog,
+        *,
+        clock: Clock,
+        interval: float,
+        durable: bool,
+        compressor: Compressor,
+        segment_seconds: float = DEFAULT_SECONDS,
+    ) -> None:
         self.failures = 0
         self.fault: str | None = None
         self._log = log
         self._clock = clock
+        self._compressor = compressor
         self._durable = durable
+        self._segment_ns = int(segment_seconds * _NS)
         self._interval_ns = int(interval * _NS)
         self._queue: deque[tuple[StreamWriter, bytes, tuple[After, Entry] | None, int]] = deque()
         self._streams: list[StreamWriter] = []
@@ -142,6 +155,7 @@ class Sealing:
         try:
             self._work()
         finally:
+            self._compressor.stop()
             for stream in self._streams:
                 stream.close(settled=stream.usable and stream.sealed == stream.seq)
             self._streams.clear()
@@ -153,6 +167,7 @@ class Sealing:
         """Forget everything, in a forked child: it belongs to the parent, and is closed but not touched."""
         for stream in self._streams:
             stream.drop()
+        self._compressor.abandon()
         self._log.close()
         self._stopping = True
         self._streams = []
@@ -329,7 +344,17 @@ class Sealing:
         self._last_seal_ns = now
         for stream, head in heads:
             stream.sealed = head.size
+            self._tend(stream, now)
         self._release()
+
+    def _tend(self, stream: StreamWriter, now: int) -> None:
+        """Have closed segments compressed that are sealed to their end, and old ones closed."""
+        while stream.closed and stream.closed[0].last <= stream.sealed:
+            self._compressor.add(stream.closed.popleft().path)
+        if stream.began_ns is None:
+            stream.began_ns = now
+        elif now - stream.began_ns >= self._segment_ns:
+            stream.rotate_at = 0
 
     def _unsealed(self, *, repeat: bool) -> list[StreamWriter]:
         return [s for s in self._streams if s.tree.size > s.sealed or (repeat and s.usable and s.tree.size)]

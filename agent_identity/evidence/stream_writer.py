@@ -1,10 +1,12 @@
-"""The stream of one process: a file that only grows, under a lock that only it holds."""
+"""The stream of one process: files that only grow, one after the other, under a lock that only it holds."""
 
 import contextlib
 import errno
+import logging
 import os
 import threading
 from binascii import hexlify
+from collections import deque
 from collections.abc import Mapping
 from typing import Final, NamedTuple, NoReturn, Self, final
 
@@ -18,8 +20,11 @@ from agent_identity.evidence.lines import stream_line
 from agent_identity.evidence.mac import LedgerKey
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.records import VERSION
+from agent_identity.evidence.segments import DEFAULT_BYTES
 
-__all__ = ["MAX_RECORD_BYTES", "Entry", "StreamWriter", "settle", "settled_size"]
+__all__ = ["MAX_RECORD_BYTES", "Closed", "Entry", "StreamWriter", "settle", "settled_size"]
+
+_logger: Final = logging.getLogger("agent_identity.evidence")
 
 MAX_RECORD_BYTES: Final = 1024 * 1024
 """Largest record that is written."""
@@ -41,13 +46,28 @@ class Entry(NamedTuple):
     leaf: bytes
 
 
+class Closed(NamedTuple):
+    """A segment that gets no more records.
+
+    Attributes:
+        path: Its path.
+        last: The place of its last record.
+    """
+
+    path: str
+    last: int
+
+
 @final
 class StreamWriter:
     """Appends records to one stream. The ledger's lock guards :meth:`append`.
 
     Attributes:
+        began_ns: When the sealing side first saw the segment that is written, on its clock; it owns it.
+        closed: The segments that were closed, oldest first; the sealing side takes them out.
         id: The id of the stream.
-        offset: Bytes in the file, up to the end of the last whole line.
+        offset: Bytes in the stream, up to the end of the last whole line.
+        rotate_at: The next record goes to a fresh segment if the stream has so many bytes.
         usable: Whether another record may follow; once false it stays false.
         tree: The Merkle tree over the records that the sealing side has seen; the sealing side owns it.
         sealed: How many of them are committed to the log; the sealing side owns it.
@@ -55,40 +75,76 @@ class StreamWriter:
     """
 
     __slots__ = (
+        "_base",
+        "_durable",
         "_failed",
         "_fd",
         "_files",
+        "_first",
+        "_layout",
         "_lock_fd",
         "_mac",
+        "_max_bytes",
         "_prev",
         "_sync_lock",
         "_synced",
+        "began_ns",
+        "closed",
         "id",
         "offset",
+        "rotate_at",
         "sealed",
         "seq",
         "tree",
         "usable",
     )
 
-    def __init__(self, files: Files, stream: str, key: LedgerKey, *, fd: int, lock_fd: int) -> None:
+    def __init__(  # Made by :meth:`create`.
+        self,
+        files: Files,
+        layout: Layout,
+        stream: str,
+        key: LedgerKey,
+        *,
+        fd: int,
+        lock_fd: int,
+        durable: bool,
+        max_bytes: int,
+    ) -> None:
+        self.began_ns: int | None = None
+        self.closed: deque[Closed] = deque()
         self.id = stream
         self.offset = 0
+        self.rotate_at = max_bytes
         self.sealed = 0
         self.seq = 0
         self.tree = CompactRange()
         self.usable = True
+        self._base = 0  # Bytes in the segments before.
+        self._durable = durable
         self._failed = False
         self._fd = fd
         self._files = files
+        self._first = 1  # The place of the first record of the segment that is written.
+        self._layout = layout
         self._lock_fd = lock_fd
         self._mac = key.stream_mac(stream)
+        self._max_bytes = max_bytes
         self._prev: str | None = None
         self._sync_lock = threading.Lock()
         self._synced = 0
 
     @classmethod
-    def create(cls, files: Files, layout: Layout, stream: str, key: LedgerKey, *, durable: bool) -> Self:
+    def create(
+        cls,
+        files: Files,
+        layout: Layout,
+        stream: str,
+        key: LedgerKey,
+        *,
+        durable: bool,
+        max_bytes: int = DEFAULT_BYTES,
+    ) -> Self:
         """Make the folder of a new stream and lock it; after a failure, the same stream may be tried again.
 
         Raises:
@@ -107,7 +163,7 @@ class StreamWriter:
                 sync_folder(files, layout.stream(stream))
                 sync_folder(files, layout.streams)
             stack.pop_all()
-        return cls(files, stream, key, fd=fd, lock_fd=lock_fd)
+        return cls(files, layout, stream, key, fd=fd, lock_fd=lock_fd, durable=durable, max_bytes=max_bytes)
 
     def append(self, kind: str, record_id: str, body: Mapping[str, RecordValue]) -> Entry:
         """Write one record; it survives the death of the process once this returns.
@@ -116,6 +172,8 @@ class StreamWriter:
             EvidenceError: It could not be written and is not in the ledger. If what was written in part
                 cannot be taken back either, the stream is not usable any more.
         """
+        if self.offset >= self.rotate_at:
+            self._rotate()
         seq = self.seq + 1
         place = {"id": self.id, "seq": str(seq)}
         if self._prev is not None:
@@ -152,13 +210,54 @@ class StreamWriter:
 
     def _take_back(self, reason: str, cause: OSError | None) -> NoReturn:
         try:
-            self._files.truncate(self._fd, self.offset)
+            self._files.truncate(self._fd, self.offset - self._base)
         except OSError:
             self.usable = False  # The next record goes to a new stream; this one ends in a torn line.
         raise EvidenceError(
             f"expected to append a record to the ledger, got '{reason}'; "
             "free or repair the disk of the evidence directory, the next call tries again"
         ) from cause
+
+    def _rotate(self) -> None:
+        """Close the segment and go on in a fresh one; where that fails, the records go on in the one there is."""
+        self.rotate_at = self.offset + self._max_bytes
+        if self.seq < self._first:
+            return
+        closed = self._layout.segment(self.id, self._first)
+        with self._sync_lock:
+            try:
+                fd = self._renew(closed)
+            except OSError as error:
+                _logger.warning("the stream goes on in the same segment: %s", why(error))
+                return
+            self._files.close(self._fd)
+            self._fd = fd
+        self._base = self.offset
+        self._first = self.seq + 1
+        self.began_ns = None
+        self.closed.append(Closed(closed, self.seq))
+
+    def _renew(self, closed: str) -> int:
+        """Give the segment the name of a closed one, and its place to a fresh one; return that one's descriptor."""
+        files, active = self._files, self._layout.entries(self.id)
+        with contextlib.ExitStack() as stack:
+            fd = open_regular(files, self._layout.fresh(self.id), EXTEND)
+            stack.callback(files.close, fd)
+            if files.status(fd).st_size:
+                raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+            if self._durable:
+                self._flush()
+            files.replace(active, closed)
+            try:
+                files.replace(self._layout.fresh(self.id), active)
+                if self._durable:
+                    sync_folder(files, self._layout.stream(self.id))
+            except OSError:
+                # Under whichever name it is, the segment takes this record. The next one begins a stream.
+                self.usable = False
+                raise
+            stack.pop_all()
+        return fd
 
     def sync(self, end: int) -> None:
         """Wait until the first ``end`` bytes are on the disk; callers at the same time share one wait.
@@ -174,15 +273,19 @@ class StreamWriter:
                 raise EvidenceError(
                     "expected the record on the disk, got a failure of the disk before; see the first error"
                 )
-            reached = self.offset
-            try:
-                with recording("sync the ledger"):
-                    self._files.fdatasync(self._fd)
-            except EvidenceError:
-                self._failed = True
-                self.usable = False
-                raise
-            self._synced = reached
+            with recording("sync the ledger"):
+                self._flush()
+
+    def _flush(self) -> None:
+        """Bring the segment to the disk; called with the lock of syncs held."""
+        reached = self.offset
+        try:
+            self._files.fdatasync(self._fd)
+        except OSError:
+            self._failed = True
+            self.usable = False
+            raise
+        self._synced = reached
 
     def close(self, *, settled: bool) -> None:
         """Give the stream back to the system.
@@ -192,7 +295,7 @@ class StreamWriter:
         """
         with self._sync_lock:
             if settled:
-                settle(self._files, self._lock_fd, self.offset)
+                settle(self._files, self._lock_fd, self.offset - self._base)
             self.drop()
 
     def drop(self) -> None:

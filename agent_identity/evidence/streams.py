@@ -2,20 +2,24 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Final, Literal, NamedTuple, TypeAlias, final
 
 from agent_identity.evidence.files import READ, Files, open_regular
 from agent_identity.evidence.foundation import log_was_removed, stream_names
 from agent_identity.evidence.layout import Layout, is_stream_id
-from agent_identity.evidence.lines import log_parts, read_lines, stream_parts
-from agent_identity.evidence.log import read_checkpoint
+from agent_identity.evidence.lines import Line, leaf_of, log_parts, read_lines, stream_parts
+from agent_identity.evidence.log import Head, read_checkpoint
+from agent_identity.evidence.pruned import read_grants, read_pruned
+from agent_identity.evidence.segments import Segment, first_place, read_segment, read_stream, segments_of
 
 __all__ = ["LedgerReader", "Problem", "RawLine", "open_ledger"]
 
-Problem: TypeAlias = Literal["malformed", "too_long", "torn", "unreadable"]
+Problem: TypeAlias = Literal["malformed", "too_long", "torn", "unreadable", "withheld"]
 """Why a line could not be taken apart.
+
+``withheld``: it holds the leaf hash of a record and nothing else, as in an excerpt.
 
 ``malformed``: it has not the form of such a line; ``too_long``: more than 4 MiB; ``torn``: the file ends
 inside it; ``unreadable``: the file, from here on, cannot be read. At offset 0 there may be no file at all, as
@@ -26,16 +30,17 @@ _WITNESSED: Final = re.compile(r"[0-9a-f]{16}\.checkpoint")
 _ANCHORED: Final = re.compile(r"[0-9]{19}-[0-9a-f]{16}\.tsr")
 _MAX_WITNESSED: Final = 256
 _MAX_ANCHORED: Final = 10_000
-_PARTS: Final = {"stream": stream_parts, "log": log_parts}
+MAX_EXCERPT: Final = 16 * 1024 * 1024
+"""Bytes that the file of an excerpt may have."""
 
 
 class RawLine(NamedTuple):
     """One line as it stands in a file. Nothing of it was verified.
 
     Attributes:
-        offset: Bytes before it in the file.
+        offset: Bytes before it in the log, or in the stream as far as that is there, decompressed.
         record: The bytes of its record (in the log: of its entry), or ``None`` with a problem.
-        mac: Its MAC in hex, or ``None`` with a problem.
+        mac: Its MAC in hex, or ``None`` with a problem; of a record that is withheld, its leaf hash in hex.
         problem: Why there is no record, or ``None``.
     """
 
@@ -47,11 +52,24 @@ class RawLine(NamedTuple):
 
 @final
 class LedgerReader:
-    """Reads one evidence directory, live or at rest, with bounded memory; never raises on what it finds."""
+    """Reads one evidence directory, live or at rest, with bounded memory; never raises on what it finds.
 
-    __slots__ = ("_files", "_layout")
+    Args:
+        directory: The evidence directory.
+        archive: An archive of it, which has the segments that it has not any more.
+        files: The operating system; tests inject faults here.
+    """
 
-    def __init__(self, directory: "str | os.PathLike[str]", *, files: Files | None = None) -> None:
+    __slots__ = ("_archive", "_files", "_layout")
+
+    def __init__(
+        self,
+        directory: "str | os.PathLike[str]",
+        *,
+        archive: "str | os.PathLike[str] | None" = None,
+        files: Files | None = None,
+    ) -> None:
+        self._archive = None if archive is None else Layout.of(archive)
         self._files = files or Files()
         self._layout = Layout.of(directory)
 
@@ -62,20 +80,91 @@ class LedgerReader:
         except OSError:
             return ()
 
-    def entries(self, stream: str) -> Iterator[RawLine]:
-        """Return the lines of a stream, in their order.
+    def entries(self, stream: str, *, start: int = 1) -> Iterator[RawLine]:
+        """Return the lines of a stream over all of its segments, in their order, each once.
 
         Args:
             stream: The id of a stream; of one without a file, or no id at all, a single ``unreadable``
                 line is returned.
+            start: Segments are left out whose first record stands before this place.
+
+        Raises:
+            ConfigurationError: A segment is compressed by zstd, and the extra of this name is not installed.
         """
         if not is_stream_id(stream):  # It may come from a log entry, and must not lead out of the directory.
             return iter((RawLine(0, None, None, "unreadable"),))
-        return self._read(self._layout.entries(stream), "stream")
+        lines = read_stream(self._files, self._folders(stream), self._layout.entries(stream), start=start)
+        return _split(lines, stream_parts)
+
+    def segments(self, stream: str) -> tuple[Segment, ...]:
+        """Return the files of a stream, in their order; none if they cannot be listed."""
+        if is_stream_id(stream):
+            with suppress(OSError):
+                return segments_of(self._files, self._folders(stream), self._layout.entries(stream))
+        return ()
+
+    def lines_of(self, segment: Segment) -> Iterator[Line]:
+        """Return the lines of one segment.
+
+        Raises:
+            OSError: It cannot be read, or is damaged.
+            ConfigurationError: It is compressed by zstd, and the extra of this name is not installed.
+        """
+        fd = open_regular(self._files, segment.path, READ)
+        try:
+            yield from read_segment(self._files, fd, segment.compression)
+        finally:
+            self._files.close(fd)
+
+    def first_place(self, stream: str) -> int | None:
+        """Return the place of the first record that there is of a stream, or ``None`` if none can be read."""
+        if is_stream_id(stream):
+            with suppress(OSError):
+                return first_place(self._files, self._folders(stream), self._layout.entries(stream))
+        return None
+
+    def pruned(self, stream: str) -> bytes | None:
+        """Return the signed statement of what was pruned from a stream, or ``None`` if none can be read."""
+        if is_stream_id(stream):
+            with suppress(OSError):
+                return read_pruned(self._files, self._layout.pruned(stream))
+        return None
+
+    def kept_grants(self, stream: str) -> Iterator[str]:
+        """Return the grants that were kept of what was pruned from a stream; each proves itself, or nothing."""
+        if is_stream_id(stream):
+            with suppress(OSError):
+                yield from read_grants(self._files, self._layout.grants(stream))
+
+    def excerpt(self) -> bytes | None:
+        """Return the file that makes the directory an excerpt, or ``None`` if there is none."""
+        with suppress(OSError):
+            fd = open_regular(self._files, self._layout.excerpt, READ)
+            try:
+                if self._files.status(fd).st_size > MAX_EXCERPT:
+                    return b""
+                return b"".join(iter(lambda: self._files.read(fd, MAX_EXCERPT), b""))
+            finally:
+                self._files.close(fd)
+        return None
+
+    def _folders(self, stream: str) -> tuple[str, ...]:
+        own = self._layout.stream(stream)
+        return (own,) if self._archive is None else (own, self._archive.stream(stream))
+
+    def sealed_sizes(self) -> Mapping[str, int]:
+        """Return how many records of each stream the entries of the log name, whatever proves those."""
+        found: dict[str, int] = {}
+        for line in self.log_entries():
+            if line.record is not None:
+                with suppress(ValueError):
+                    head = Head.from_entry(line.record)[0]
+                    found[head.stream] = max(head.size, found.get(head.stream, 0))
+        return found
 
     def log_entries(self) -> Iterator[RawLine]:
         """Return the lines of the log, in their order."""
-        return self._read(self._layout.log_entries, "log")
+        return _split(self._log_lines(), log_parts)
 
     def checkpoint(self) -> bytes | None:
         """Return the signed checkpoint (at most 64 KiB and one byte), or ``None`` if it cannot be read."""
@@ -110,27 +199,36 @@ class LedgerReader:
         except OSError:
             return False
 
-    def _read(self, path: str, form: Literal["stream", "log"]) -> Iterator[RawLine]:
-        split = _PARTS[form]
-        end = 0
+    def _log_lines(self) -> Iterator[Line]:
+        fd = open_regular(self._files, self._layout.log_entries, READ)
         try:
-            fd = open_regular(self._files, path, READ)
-            try:
-                for offset, end, data, torn in read_lines(self._files, fd):  # noqa: B007  How far it could be read.
-                    if torn:
-                        yield RawLine(offset, None, None, "torn")
-                    elif data is None:
-                        yield RawLine(offset, None, None, "too_long")
-                    elif (parts := split(data)) is None:
-                        yield RawLine(offset, None, None, "malformed")
-                    else:
-                        yield RawLine(offset, *parts, None)
-            finally:
-                self._files.close(fd)
-        except OSError:
-            yield RawLine(end, None, None, "unreadable")
+            yield from read_lines(self._files, fd)
+        finally:
+            self._files.close(fd)
 
 
-def open_ledger(directory: "str | os.PathLike[str]", *, files: Files | None = None) -> LedgerReader:
-    """Return a reader of an evidence directory, whatever is there."""
-    return LedgerReader(directory, files=files)
+def _split(lines: Iterator[Line], parts_of: Callable[[bytes], tuple[bytes, str] | None]) -> Iterator[RawLine]:
+    end = 0
+    try:
+        for offset, end, data, torn in lines:  # noqa: B007  How far it could be read.
+            if torn:
+                yield RawLine(offset, None, None, "torn")
+            elif data is None:
+                yield RawLine(offset, None, None, "too_long")
+            elif (parts := parts_of(data)) is None:
+                leaf = leaf_of(data)
+                yield RawLine(offset, None, leaf, "malformed" if leaf is None else "withheld")
+            else:
+                yield RawLine(offset, *parts, None)
+    except OSError:
+        yield RawLine(end, None, None, "unreadable")
+
+
+def open_ledger(
+    directory: "str | os.PathLike[str]",
+    *,
+    archive: "str | os.PathLike[str] | None" = None,
+    files: Files | None = None,
+) -> LedgerReader:
+    """Return a reader of an evidence directory, whatever is there; see :class:`LedgerReader`."""
+    return LedgerReader(directory, archive=archive, files=files)

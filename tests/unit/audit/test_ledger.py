@@ -602,7 +602,7 @@ def test_a_disk_that_breaks_leaves_the_question_open(
     recorder.ledger.close()
     monkeypatch.setattr(
         "agent_identity.audit.verification.open_ledger",
-        lambda directory: LedgerReader(directory, files=FailingFiles(name)),
+        lambda directory, **_: LedgerReader(directory, files=FailingFiles(name)),
     )
     report = check(recorder.path)
     assert "unreadable" in codes(report)

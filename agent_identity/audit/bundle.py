@@ -1,0 +1,305 @@
+"""Bundles: evidence, public keys and a report in one file, made for an auditor and read without trust in it."""
+
+import gzip
+import io
+import os
+import re
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Final, cast, final
+
+import orjson
+
+from agent_identity.audit.report import Report
+from agent_identity.audit.sources import PathLike
+from agent_identity.errors import ConfigurationError
+from agent_identity.evidence.excerpt import Excerpt, excerpt_lines, excerpt_of
+from agent_identity.evidence.streams import LedgerReader, open_ledger
+from agent_identity.evidence.survey import read_heads
+from agent_identity.identity import TrustStore
+
+__all__ = ["Choice", "collect", "is_bundle", "pack", "report_json", "unpacked"]
+
+_MAX_RATIO: Final = 200
+_MAX_MEMBERS: Final = 1_000_000
+_FREE: Final = 16 * 1024 * 1024  # Bytes that even a small bundle may become.
+_CHUNK: Final = 256 * 1024
+_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
+_STREAM: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_SEGMENT: Final = re.compile(r"entries(?:-[0-9]{20})?\.jsonl(?:\.gz|\.zst)?")
+_MEMBER: Final = re.compile(
+    rf"evidence/(?:ledger/{_STREAM}/(?:{_SEGMENT.pattern}|pruned|grants\.jsonl)|log/(?:entries\.jsonl|checkpoint)"
+    r"|trust\.json|excerpt\.json)"
+)
+"""What is taken out of a bundle: these names and no other, so that none leads anywhere else."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which records of a ledger a bundle shows.
+
+    Attributes:
+        task: Only those of this task.
+        from_ns: Only those that began at this moment or later, in nanoseconds since the Unix epoch.
+        until_ns: Only those that began before this moment.
+    """
+
+    task: str | None = None
+    from_ns: int | None = None
+    until_ns: int | None = None
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing is left out."""
+        return self == Choice()
+
+    def takes(self, record: Mapping[str, object]) -> bool:
+        """Return whether a record is chosen for itself."""
+        task = cast("Mapping[str, str]", record.get("task", {})).get("id")
+        start = int(cast("Mapping[str, str]", record["time"])["start"])
+        return (
+            (self.task is None or task == self.task)
+            and (self.from_ns is None or start >= self.from_ns)
+            and (self.until_ns is None or start < self.until_ns)
+        )
+
+
+def collect(directory: PathLike, target: Path, choice: Choice, *, archive: PathLike | None = None) -> None:
+    """Copy what proves the chosen records into a folder: log, segments, statements; public keys, and no others.
+
+    Args:
+        directory: The evidence directory.
+        target: An empty folder.
+        choice: What is chosen. Of all other records between them only the leaf hashes are copied.
+        archive: An archive of the directory, for what was pruned.
+
+    Raises:
+        VerificationError: The log is not what its checkpoint commits to, or what is chosen is not sealed yet.
+        ConfigurationError: Nothing is chosen, or the trust file holds something else than public keys.
+    """
+    source, reader = Path(directory), open_ledger(directory, archive=archive)
+    (target / "log").mkdir(parents=True)
+    for name in ("checkpoint", "entries.jsonl"):  # In this order: the log may grow behind its checkpoint.
+        with suppress(FileNotFoundError):
+            shutil.copyfile(source / "log" / name, target / "log" / name)
+    if (source / "trust.json").exists():
+        TrustStore.load(source / "trust.json").save(target / "trust.json")
+    if choice.everything:
+        _copy_all(reader, target)
+    else:
+        _copy_chosen(reader, target, choice)
+    for stream in reader.streams():
+        for name in ("pruned", "grants.jsonl"):
+            found = source / "ledger" / stream / name
+            if found.exists() and (target / "ledger" / stream).exists():
+                shutil.copyfile(found, target / "ledger" / stream / name)
+
+
+def _copy_all(reader: LedgerReader, target: Path) -> None:
+    for stream in reader.streams():
+        folder = target / "ledger" / stream
+        folder.mkdir(parents=True)
+        for segment in reader.segments(stream):
+            shutil.copyfile(segment.path, folder / Path(segment.path).name)
+
+
+def _copy_chosen(reader: LedgerReader, target: Path, choice: Choice) -> None:
+    tasks = _tasks(reader, choice)
+
+    def wanted(data: bytes) -> bool:
+        record = _loaded(data)
+        return record is not None and (
+            choice.takes(record) or (record["kind"] == "grant" and _task_of(record) in tasks)
+        )
+
+    streams = excerpt_of(reader, read_heads(reader)[1], wanted)
+    if not streams:
+        raise ConfigurationError("expected records of this task or time, found none; nothing to put into a bundle")
+    for stream, start in streams.items():
+        folder = target / "ledger" / stream
+        folder.mkdir(parents=True)
+        with (folder / "entries.jsonl").open("wb") as file:
+            file.writelines(excerpt_lines(reader, stream, start, wanted))
+    (target / "excerpt.json").write_bytes(Excerpt(streams).to_bytes())
+
+
+def _tasks(reader: LedgerReader, choice: Choice) -> frozenset[str | None]:
+    """Return the tasks of the chosen records, whose grants are needed as well, however old."""
+    lines = (line for stream in reader.streams() for line in reader.entries(stream) if line.record is not None)
+    records = (record for line in lines if (record := _loaded(line.record or b"")) is not None)
+    return frozenset(_task_of(record) for record in records if choice.takes(record)) - {None}
+
+
+def _task_of(record: Mapping[str, object]) -> str | None:
+    return cast("Mapping[str, str]", record.get("task", {})).get("id")
+
+
+def _loaded(data: bytes) -> Mapping[str, object] | None:
+    try:
+        record: object = orjson.loads(data)
+        if isinstance(record, dict) and int(cast("dict[str, dict[str, str]]", record)["time"]["start"]) >= 0:
+            return cast("dict[str, object]", record)
+    except (LookupError, TypeError, ValueError):
+        pass
+    return None
+
+
+def pack(target: PathLike, evidence: Path, others: Mapping[str, bytes]) -> None:
+    """Write a bundle; the same content makes the same bytes.
+
+    Args:
+        target: Its path, ending in ``.zip``, ``.tar.gz`` or ``.tgz``.
+        evidence: The folder that :func:`collect` filled.
+        others: Further files, by their names.
+
+    Raises:
+        ConfigurationError: The name ends in something else.
+    """
+    members: dict[str, Path | bytes] = dict(others)
+    members |= {
+        f"evidence/{path.relative_to(evidence).as_posix()}": path for path in evidence.rglob("*") if path.is_file()
+    }
+    name = os.fspath(target)
+    write = _write_zip if name.endswith(".zip") else _write_tar if name.endswith((".tar.gz", ".tgz")) else None
+    if write is None:
+        raise ConfigurationError("expected the name of a bundle to end in .zip or .tar.gz, got another")
+    temporary = Path(f"{name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            write(file, sorted(members.items()))
+        temporary.replace(name)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+_Members = Sequence[tuple[str, Path | bytes]]
+
+
+def _write_zip(file: BinaryIO, members: _Members) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members:
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.create_system, entry.external_attr = 3, 0o644 << 16
+            entry.compress_type = zipfile.ZIP_STORED if name.endswith((".gz", ".zst")) else zipfile.ZIP_DEFLATED
+            with _source(content) as source, archive.open(entry, "w", force_zip64=True) as out:
+                shutil.copyfileobj(source, out, _CHUNK)
+
+
+def _write_tar(file: BinaryIO, members: _Members) -> None:
+    with (
+        gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=6, mtime=0) as out,
+        tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for name, content in members:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content) if isinstance(content, bytes) else content.stat().st_size
+            with _source(content) as source:
+                archive.addfile(entry, source)
+
+
+@contextmanager
+def _source(content: Path | bytes) -> Generator[BinaryIO]:
+    with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
+        yield file
+
+
+def is_bundle(source: object) -> bool:
+    """Return whether a source names a file that ends like a bundle."""
+    return isinstance(source, str | os.PathLike) and os.fspath(cast("PathLike", source)).endswith(
+        (".zip", ".tar.gz", ".tgz")
+    )
+
+
+@contextmanager
+def unpacked(bundle: PathLike) -> Generator[str]:
+    """Unpack the evidence in a bundle for the block, within bounds, and yield the evidence directory.
+
+    Only names that evidence has are taken, none twice, and only regular files; all else in the bundle is left alone.
+
+    Raises:
+        ConfigurationError: It is no bundle, or would become too large.
+    """
+    with tempfile.TemporaryDirectory(prefix="agent-identity-") as folder:
+        try:
+            size = Path(bundle).stat().st_size
+            room = _Room(size * _MAX_RATIO + _FREE)
+            with Path(bundle).open("rb") as file:
+                members = _zip_members(file) if os.fspath(bundle).endswith(".zip") else _tar_members(file)
+                for name, content in members:
+                    room.take_member()
+                    if _MEMBER.fullmatch(name):
+                        _extract(Path(folder) / name, content, room)
+        except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+            raise ConfigurationError(
+                f"expected a bundle, got a file that cannot be unpacked ({type(error).__name__}); ask for it again"
+            ) from None
+        except OSError as error:
+            raise ConfigurationError(
+                f"expected a bundle, got '{error.strerror or 'a damaged file'}'; check the path, or ask for it again"
+            ) from None
+        if not (Path(folder) / "evidence").is_dir():
+            raise ConfigurationError("expected a bundle made by 'agent-identity bundle', got one without evidence")
+        yield f"{folder}/evidence"
+
+
+@final
+class _Room:
+    """How much may still be unpacked."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._members = 0
+
+    def take_member(self) -> None:
+        self._members += 1
+        if self._members > _MAX_MEMBERS:
+            raise ConfigurationError(f"expected at most {_MAX_MEMBERS:,} files in a bundle, got more")
+
+    def take(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise ConfigurationError(
+                f"expected a bundle that becomes at most {_MAX_RATIO} times as large, got one that becomes larger; "
+                "do not unpack it"
+            )
+
+
+_Member = tuple[str, Callable[[], BinaryIO | None]]
+
+
+def _zip_members(file: BinaryIO) -> Iterator[_Member]:
+    with zipfile.ZipFile(file) as archive:
+        for entry in archive.infolist():
+            yield entry.filename, partial(cast("Callable[[zipfile.ZipInfo], BinaryIO]", archive.open), entry)
+
+
+def _tar_members(file: BinaryIO) -> Iterator[_Member]:
+    with tarfile.open(fileobj=file, mode="r|gz") as archive:
+        for entry in archive:
+            plain = entry.isreg() and not entry.issparse()
+            content = partial(cast("Callable[[tarfile.TarInfo], BinaryIO | None]", archive.extractfile), entry)
+            yield entry.name, content if plain else lambda: None
+
+
+def _extract(path: Path, content: Callable[[], BinaryIO | None], room: _Room) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    source = content()
+    if source is None:
+        raise ValueError("expected a regular file")
+    with source, path.open("xb") as out:
+        while chunk := source.read(_CHUNK):
+            room.take(len(chunk))
+            out.write(chunk)
+
+
+def report_json(report: Report) -> bytes:
+    """Return a report as the file ``report.json``."""
+    return orjson.dumps(report.to_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"

@@ -1,0 +1,108 @@
+"""Where streams begin that do not begin with their first record, and who says so; it comes before the records."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from agent_identity.audit.findings import Findings, Place, counted
+from agent_identity.audit.log_check import Heads
+from agent_identity.errors import VerificationError
+from agent_identity.evidence.excerpt import Excerpt, Start
+from agent_identity.evidence.pruned import Pruned, open_pruned, unverified_pruned
+from agent_identity.evidence.streams import LedgerReader
+from agent_identity.identity import TrustStore
+
+__all__ = ["find_excerpt", "find_pruned"]
+
+_ALL: Final = 7
+
+
+def find_pruned(
+    reader: LedgerReader,
+    names: Iterable[str],
+    heads: Mapping[str, Heads],
+    trust: TrustStore | None,
+    findings: Findings,
+) -> dict[str, Pruned]:
+    """Return what is proved to be pruned from streams whose first records are not there.
+
+    1. The statement beside the stream is signed by a trusted recorder key that is not revoked (C2SP signed-note).
+    2. It is about this stream, under the trusted origin.
+    3. The log commits to at least as many records of the stream.
+
+    That its compact range is the one of the records that are gone is shown by the heads, with the records that are
+    left. Where the first records are there, the statement is not needed and not looked at.
+
+    Args:
+        reader: The directory.
+        names: Its streams.
+        heads: What the log commits to.
+        trust: The trusted keys, or ``None``.
+        findings: Takes what is found.
+    """
+    found: dict[str, Pruned] = {}
+    for name in names:
+        note = reader.pruned(name)
+        if note is None or reader.first_place(name) == 1:
+            continue
+        try:
+            committed = heads[name].last_size if name in heads else 0
+            pruned = _opened(note, name, committed, trust, findings)
+        except VerificationError as error:
+            message = f"the statement of what was pruned does not hold: {error}"
+            findings.add(_ALL, "bad_pruning", message, Place(stream=name))
+            continue
+        found[name] = pruned
+        findings.counts["pruned"] += pruned.size
+        left = f"what is left begins with record {pruned.size + 1:,}"
+        message = (
+            f"records 1 to {pruned.size:,} were pruned behind the checkpoint over "
+            f"{counted(pruned.log_size, 'entry')}; {left if pruned.size < committed else 'nothing else is sealed'}"
+        )
+        findings.add(_ALL, "pruned", message, Place(stream=name, seq=pruned.size + 1))
+    return found
+
+
+def find_excerpt(reader: LedgerReader, names: Iterable[str], findings: Findings) -> Mapping[str, Start] | None:
+    """Return what an excerpt gives of the streams, or ``None`` if the directory is none.
+
+    Whoever makes an excerpt says what is in it, without a signature: what is given is proved by the heads, and nothing
+    is said about all else. So an excerpt never counts as complete.
+
+    Args:
+        reader: The directory.
+        names: The streams that are there.
+        findings: Takes what is found.
+    """
+    data = reader.excerpt()
+    if data is None:
+        return None
+    findings.add(_ALL, "excerpt", "this is an excerpt; nothing is said about the records that are not in it")
+    try:
+        given = Excerpt.from_bytes(data).streams
+    except ValueError as error:
+        findings.add(_ALL, "bad_excerpt", f"the file excerpt.json does not hold: {error}")
+        return {}
+    return {name: given[name] for name in names if name in given}
+
+
+def _opened(note: bytes, name: str, committed: int, trust: TrustStore | None, findings: Findings) -> Pruned:
+    pruned = unverified_pruned(note)
+    if pruned.size > committed:
+        raise VerificationError(f"expected the log to commit to what was pruned, got {committed:,} records")
+    if pruned.stream != name or (trust is not None and trust.origin not in (None, pruned.origin)):
+        raise VerificationError("expected a statement about this stream of this log, got one about another")
+    if trust is None:
+        return pruned
+    keys = [trusted for trusted in trust.keys if trusted.purpose == "recorder"]
+    try:
+        signers = open_pruned(note, [trusted.key for trusted in keys])[1]
+    except VerificationError as error:
+        if error.code != "unknown_key":
+            raise
+        message = "expected a trusted key under the statement of what was pruned, got none"
+        findings.add(_ALL, "unknown_key", message, Place(stream=name))
+        return pruned
+    if all(trusted.revoked_since is not None for trusted in keys if trusted.key in signers):
+        message = "expected a sound key under the statement of what was pruned, got a revoked one; anyone may have it"
+        findings.add(_ALL, "key_revoked", message, Place(stream=name))
+    return pruned

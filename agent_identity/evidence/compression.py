@@ -1,0 +1,186 @@
+"""Compressing closed segments behind everybody's back: a whole new file first, then the old one goes."""
+
+import contextlib
+import hashlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Final, final
+
+from agent_identity.evidence.files import EDIT, READ, REPLACE, Files, open_regular, sync_folder, why, write_whole
+from agent_identity.evidence.layout import Layout
+from agent_identity.evidence.segments import CODECS, MAX_INFLATED, Codec, Compression, decompressed
+
+__all__ = ["Compressor", "Stopped", "compress", "content_digest", "copy_compressed"]
+
+_CHUNK: Final = 256 * 1024
+_JOIN_SECONDS: Final = 10.0
+_logger: Final = logging.getLogger("agent_identity.evidence")
+
+
+class Stopped(Exception):
+    """The work was given up in the middle, because the process ends."""
+
+
+@final
+class Compressor:
+    """Compresses segments, one after the other, in a thread that lives as long as there are some.
+
+    What it does not get to, since the process ends or the disk is full, stays as it is and is read all the same.
+    """
+
+    def __init__(self, files: Files, layout: Layout, compression: Compression) -> None:
+        self._files = files
+        self._layout = layout
+        self._compression: Compression = compression
+        self._lock = threading.Lock()
+        self._paths: deque[str] = deque()
+        self._stopping = False
+        self._fds: set[int] = set()
+        self._thread: threading.Thread | None = None
+
+    def add(self, path: str) -> None:
+        """Compress a closed segment whose records are all sealed; called by one thread at a time."""
+        if self._compression == "none" or self._stopping:
+            return
+        with self._lock:
+            self._paths.append(path)
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="agent-identity-compression", daemon=True)
+                with contextlib.suppress(RuntimeError):  # The interpreter shuts down, or there are no more threads.
+                    thread.start()
+                    self._thread = thread
+
+    def stop(self) -> None:
+        """Give up what is under way."""
+        self._stopping = True
+        thread = self._thread
+        if thread is not None:
+            thread.join(_JOIN_SECONDS)
+
+    def abandon(self) -> None:
+        """Close what the thread of the parent had open, in a forked child."""
+        self._stopping = True
+        for fd in self._fds:
+            with contextlib.suppress(OSError):
+                self._files.close(fd)
+        self._fds = set()
+
+    def _run(self) -> None:
+        while (path := self._next()) is not None:
+            with contextlib.suppress(Stopped):
+                self._compress(path)
+
+    def _next(self) -> str | None:
+        with self._lock:
+            if self._paths and not self._stopping:
+                return self._paths.popleft()
+            self._thread = None
+            return None
+
+    def _compress(self, path: str) -> None:
+        try:
+            with self._open(self._layout.segments_lock, EDIT) as lock_fd:
+                self._files.lock(lock_fd)  # Who has it looks at segments, or removes them: then this one stays.
+                try:
+                    compress(self._files, path, self._compression, stopping=lambda: self._stopping, opened=self._open)
+                finally:
+                    self._files.unlock(lock_fd)
+        except OSError as error:
+            _logger.warning("a segment stays as it is: %s", why(error))
+
+    @contextlib.contextmanager
+    def _open(self, path: str, flags: int) -> Generator[int]:
+        fd = open_regular(self._files, path, flags)
+        self._fds.add(fd)
+        try:
+            yield fd
+        finally:
+            self._fds.discard(fd)
+            self._files.close(fd)
+
+
+_Opener = Callable[[str, int], contextlib.AbstractContextManager[int]]
+
+
+def compress(
+    files: Files, path: str, compression: Compression, *, stopping: Callable[[], bool], opened: _Opener
+) -> None:
+    """Put a compressed file in place of a closed segment. Killed at any moment, one of the two is there and whole.
+
+    Args:
+        files: The operating system.
+        path: The segment.
+        compression: How; not ``none``.
+        stopping: Tells, now and then, whether to give up.
+        opened: Opens files for a block.
+
+    Raises:
+        Stopped: It was given up.
+        OSError: It did not work; the segment is as it was.
+    """
+    target = path + CODECS[compression]
+    with opened(path, READ) as fd:
+        if files.status(fd).st_size > MAX_INFLATED:
+            return
+        copy_compressed(files, fd, target, compression, stopping=stopping, opened=opened)
+    files.unlink(path)
+
+
+def copy_compressed(  # budget: what is written, where to, and by what means
+    files: Files, fd: int, target: str, compression: Compression, *, stopping: Callable[[], bool], opened: _Opener
+) -> str:
+    """Write a compressed copy of an open file, read it again, and give it its name only then.
+
+    Args:
+        files: The operating system.
+        fd: The file.
+        target: The path of the copy.
+        compression: How; not ``none``.
+        stopping: Tells, now and then, whether to give up.
+        opened: Opens files for a block.
+
+    Returns:
+        The SHA-256 of the content, in hex.
+
+    Raises:
+        Stopped: It was given up.
+        OSError: It did not work; there is no copy.
+    """
+    temporary, source = f"{target}.tmp", hashlib.sha256()
+    try:
+        with opened(temporary, REPLACE) as out:
+            codec = Codec(compression)
+            files.seek(fd, 0)
+            while chunk := files.read(fd, _CHUNK):
+                if stopping():
+                    raise Stopped  # noqa: TRY301
+                source.update(chunk)
+                if data := codec.feed(chunk):
+                    write_whole(files, out, data)
+            write_whole(files, out, codec.finish())
+            files.fsync(out)
+        with opened(temporary, READ) as back:
+            if content_digest(files, back, compression) != source.hexdigest():
+                raise OSError("the compressed file is not what was compressed")  # noqa: TRY301
+        files.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            files.unlink(temporary)
+        raise
+    sync_folder(files, target.rpartition("/")[0])
+    return source.hexdigest()
+
+
+def content_digest(files: Files, fd: int, compression: Compression) -> str:
+    """Return the SHA-256 of the content of an open segment, in hex.
+
+    Raises:
+        OSError: It cannot be read, or is damaged.
+    """
+    files.seek(fd, 0)
+    read, digest = decompressed(lambda size: files.read(fd, size), compression), hashlib.sha256()
+    while chunk := read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()

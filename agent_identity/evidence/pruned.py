@@ -1,0 +1,194 @@
+"""The signed statement of what was pruned from a stream: what stays of records that are gone.
+
+It lies beside the stream, as a signed note under the recorder key. With it the records behind the border verify as
+before: its compact range stands for the records before, and leads together with those that are left to the heads
+that the log commits to. Without a signature that counts it says nothing, and the records are missing.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Self, cast, final
+
+from agent_identity.canonical import RecordValue, decode_record, encode_record
+from agent_identity.errors import VerificationError
+from agent_identity.evidence.checkpoint import check_name, open_note, sign_note
+from agent_identity.evidence.files import READ, Files, open_regular
+from agent_identity.evidence.layout import is_stream_id
+from agent_identity.evidence.lines import read_lines
+from agent_identity.evidence.log import read_checkpoint
+from agent_identity.evidence.merkle import CompactRange
+from agent_identity.identity import PublicKey, Signer
+
+__all__ = ["MAX_OPEN", "Pruned", "open_pruned", "read_grants", "read_pruned", "sign_pruned", "unverified_pruned"]
+
+MAX_OPEN: Final = 1_024
+"""Intents that may be open where a stream is cut."""
+
+_TITLE: Final = (
+    "agent-identity pruned v1\n"  # No origin has spaces: no checkpoint is taken for this, and none of these for one.
+)
+_HASH: Final = re.compile(r"[0-9a-f]{64}")
+_TOKEN: Final = re.compile(rb"[A-Za-z0-9_.-]{1,65536}")
+_COUNT: Final = re.compile(r"0|[1-9][0-9]{0,18}")
+_MEMBERS: Final = frozenset({"last", "log", "origin", "peaks", "size", "stream", "time"})
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """The first records of a stream, of which this is left.
+
+    Attributes:
+        origin: The name of the log that commits to them.
+        stream: The id of the stream.
+        size: How many records are gone: those from 1 to this place.
+        last: The leaf hash of the last one.
+        peaks: The compact range over them, the largest subtree first.
+        open: The ids of the intents among them whose outcome was not, at most :data:`MAX_OPEN`.
+        log_size: The number of entries under the checkpoint behind which they were pruned.
+        log_root: The root in that checkpoint.
+        time_ns: When, in nanoseconds since the Unix epoch.
+    """
+
+    origin: str
+    stream: str
+    size: int
+    last: bytes
+    peaks: tuple[bytes, ...]
+    open: tuple[str, ...]
+    log_size: int
+    log_root: bytes
+    time_ns: int
+
+    def tree(self) -> CompactRange:
+        """Return the tree over the records that are gone."""
+        return CompactRange.of_peaks(self.size, self.peaks)
+
+    def to_claim(self) -> dict[str, RecordValue]:
+        """Return the statement in plain values."""
+        claim: dict[str, RecordValue] = {
+            "last": self.last.hex(),
+            "log": {"root": self.log_root.hex(), "size": str(self.log_size)},
+            "origin": self.origin,
+            "peaks": tuple(peak.hex() for peak in self.peaks),
+            "size": str(self.size),
+            "stream": self.stream,
+            "time": str(self.time_ns),
+        }
+        return {**claim, "open": self.open} if self.open else claim
+
+    @classmethod
+    def from_claim(cls, claim: Mapping[str, object]) -> Self:
+        """Return the statement that plain values make.
+
+        Raises:
+            ValueError: They make none.
+        """
+        if frozenset(claim) | {"open"} != _MEMBERS | {"open"}:
+            raise ValueError("expected the members of a statement of what was pruned, got others")
+        log = claim["log"]
+        if not isinstance(log, dict) or cast("dict[str, object]", log).keys() != {"root", "size"}:
+            raise ValueError("expected root and size of the log")
+        origin, stream = _text(claim["origin"]), _text(claim["stream"])
+        check_name(origin)
+        opened = _texts(claim.get("open", ()), MAX_OPEN)
+        if not is_stream_id(stream) or not all(map(is_stream_id, opened)):
+            raise ValueError("expected the ids of a stream and of intents")
+        found = cls(
+            origin=origin,
+            stream=stream,
+            size=_count(claim["size"]),
+            last=_hash(claim["last"]),
+            peaks=tuple(map(_hash, _texts(claim["peaks"], 64))),
+            open=opened,
+            log_size=_count(cast("dict[str, object]", log)["size"]),
+            log_root=_hash(cast("dict[str, object]", log)["root"]),
+            time_ns=_count(claim["time"]),
+        )
+        if not found.size:
+            raise ValueError("expected at least one record that was pruned")
+        found.tree()
+        return found
+
+
+def sign_pruned(pruned: Pruned, signer: Signer) -> bytes:
+    """Return the statement as a note signed by the recorder key."""
+    return sign_note(f"{_TITLE}{encode_record(pruned.to_claim()).decode()}\n", pruned.origin, signer)
+
+
+def unverified_pruned(note: bytes) -> Pruned:
+    """Return what a statement says, whoever signed it.
+
+    Raises:
+        VerificationError: The bytes are no such statement (``bad_pruning``).
+    """
+    text = note.decode(errors="replace").rpartition("\n\n")[0]
+    if not text.startswith(_TITLE):
+        raise VerificationError("expected a statement of what was pruned, got something else", code="bad_pruning")
+    try:
+        return Pruned.from_claim(decode_record(text.removeprefix(_TITLE).encode()))
+    except ValueError as error:
+        raise VerificationError(f"malformed statement of what was pruned: {error}", code="bad_pruning") from None
+
+
+def open_pruned(note: bytes, keys: Sequence[PublicKey]) -> tuple[Pruned, tuple[PublicKey, ...]]:
+    """Return the statement and the known keys that signed it.
+
+    Raises:
+        VerificationError: It is malformed (``bad_pruning``, ``bad_note``), changed (``bad_signature``), or signed by
+            no known key (``unknown_key``).
+    """
+    pruned = unverified_pruned(note)
+    return pruned, open_note(note, {pruned.origin: keys}).signers
+
+
+def read_pruned(files: Files, path: str) -> bytes | None:
+    """Return the file of a statement, at most one byte more than a note may have, or ``None`` if there is none.
+
+    Raises:
+        OSError: There is one and it cannot be read.
+    """
+    return read_checkpoint(files, path)
+
+
+def read_grants(files: Files, path: str) -> Iterator[str]:
+    """Return the tokens in a file of grants, one a line; what is none is left out.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    try:
+        fd = open_regular(files, path, READ)
+    except FileNotFoundError:
+        return
+    try:
+        for line in read_lines(files, fd):
+            if line.data is not None and _TOKEN.fullmatch(line.data):
+                yield line.data.decode()
+    finally:
+        files.close(fd)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected text")  # noqa: TRY004 - It comes from outside.
+    return value
+
+
+def _texts(value: object, most: int) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or len(cast("Sequence[object]", value)) > most:
+        raise ValueError(f"expected an array of at most {most} items")
+    return tuple(map(_text, cast("Sequence[object]", value)))
+
+
+def _count(value: object) -> int:
+    if not _COUNT.fullmatch(text := _text(value)):
+        raise ValueError("expected a decimal number")
+    return int(text)
+
+
+def _hash(value: object) -> bytes:
+    if not _HASH.fullmatch(text := _text(value)):
+        raise ValueError("expected 64 lower-case hex digits")
+    return bytes.fromhex(text)

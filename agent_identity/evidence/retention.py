@@ -1,0 +1,321 @@
+"""Taking old segments out of a directory: copied to an archive, and pruned behind a checkpoint that keeps the proof.
+
+Nothing leaves that the log does not prove. Pruning says first what it will remove, in a record that is sealed and in
+a signed statement beside the stream, and removes it then, the oldest file first: killed at any moment, what is there
+verifies, and the next run goes on.
+"""
+
+import contextlib
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+from agent_identity.errors import EvidenceError
+from agent_identity.evidence.checkpoint import Checkpoint
+from agent_identity.evidence.compression import content_digest, copy_compressed
+from agent_identity.evidence.files import (
+    EDIT,
+    READ,
+    REPLACE,
+    Files,
+    locked,
+    open_regular,
+    recording,
+    sync_folder,
+    write_whole,
+)
+from agent_identity.evidence.layout import Layout, segment_name
+from agent_identity.evidence.ledger import Ledger
+from agent_identity.evidence.log import read_checkpoint, unverified_checkpoint
+from agent_identity.evidence.merkle import CompactRange
+from agent_identity.evidence.pruned import Pruned, sign_pruned, unverified_pruned
+from agent_identity.evidence.segments import CODECS, Segment, closed_segments, compression_of
+from agent_identity.evidence.stream_writer import settled_size
+from agent_identity.evidence.streams import LedgerReader
+from agent_identity.evidence.survey import Cut, read_heads, survey
+from agent_identity.identity import Clock, Signer
+
+__all__ = ["Removed", "archive", "prune"]
+
+_CHUNK: Final = 256 * 1024
+_BATCH: Final = 32  # Streams pruned under one seal; each costs a descriptor meanwhile.
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What was archived or pruned of one stream.
+
+    Attributes:
+        stream: The id of the stream.
+        first: The place of the first record.
+        last: The place of the last one.
+        files: The number of files.
+        bytes: Their size on the disk, before.
+    """
+
+    stream: str
+    first: int
+    last: int
+    files: int
+    bytes: int
+
+
+def archive(
+    directory: str, target: str, *, before_ns: int | None = None, files: Files | None = None
+) -> Iterator[Removed]:
+    """Copy closed and sealed segments to an archive, compressed; those that it has already are left out.
+
+    The last file of a stream counts as closed once its process has gone and all of it is sealed.
+
+    Args:
+        directory: The evidence directory.
+        target: The archive; made if missing. It gets the log and its checkpoint as well.
+        before_ns: Only segments whose records are all older, in nanoseconds since the Unix epoch.
+        files: The operating system.
+
+    Yields:
+        What was copied, stream by stream.
+
+    Raises:
+        VerificationError: The log, or a stream, is not what the checkpoint commits to.
+        EvidenceError: A file cannot be read or written.
+    """
+    system, layout, out = files or Files(), Layout.of(directory), Layout.of(target)
+    with recording("archive segments"), _exclusive(system, layout):
+        system.mkdir(out.streams, 0o755)
+        system.mkdir(out.log, 0o755)
+        cutter = _Cutter(system, layout, before_ns, None)
+        for stream in cutter.reader.streams():
+            with contextlib.ExitStack() as held:
+                cut = cutter.cut(stream, held)
+                if cut is not None and (copied := _copy(system, cut, out.stream(stream))) is not None:
+                    yield Removed(stream, *copied)
+        for source, copy in ((layout.log_entries, out.log_entries), (layout.checkpoint, out.checkpoint)):
+            _copy_plain(system, source, copy)
+
+
+def prune(
+    directory: str,
+    ledger: Ledger,
+    *,
+    signer: Signer,
+    clock: Clock,
+    before_ns: int,
+    archived: str | None = None,
+    files: Files | None = None,
+) -> Iterator[Removed]:
+    """Remove closed and sealed segments whose records are all older than a time, and keep the proof of the rest.
+
+    Args:
+        directory: The evidence directory.
+        ledger: It, open: in its stream each removal is recorded before it happens.
+        signer: The recorder key, which signs what was pruned.
+        clock: Tells the time of the statement.
+        before_ns: Nanoseconds since the Unix epoch.
+        archived: Only what is in this archive, and the same there.
+        files: The operating system.
+
+    Yields:
+        What was removed, stream by stream.
+
+    Raises:
+        VerificationError: The log, or a stream, is not what the checkpoint commits to.
+        EvidenceError: A file cannot be read or written. What was recorded as pruned may still be there in part.
+    """
+    system, layout = files or Files(), Layout.of(directory)
+    pruner = _Pruner(system, layout, ledger, signer, clock)
+    with recording("prune segments"), _exclusive(system, layout):
+        cutter = _Cutter(system, layout, before_ns, None if archived is None else Layout.of(archived))
+        streams = cutter.reader.streams()
+        for start in range(0, len(streams), _BATCH):
+            with contextlib.ExitStack() as held:
+                found: list[tuple[str, Cut]] = []
+                for stream in streams[start : start + _BATCH]:
+                    pruner.finish(stream, cutter.reader)
+                    cut = cutter.cut(stream, held)
+                    if cut is not None:
+                        found.append((stream, cut))
+                yield from pruner.prune(found)
+
+
+@final
+class _Cutter:
+    """Finds where streams can be cut."""
+
+    def __init__(self, files: Files, layout: Layout, before_ns: int | None, keeper: Layout | None) -> None:
+        self.reader = LedgerReader(layout.root, files=files)
+        self._files = files
+        self._layout = layout
+        self._before_ns = before_ns
+        self._keeper = keeper
+        self._heads = read_heads(self.reader)[1]
+
+    def cut(self, stream: str, held: contextlib.ExitStack) -> Cut | None:
+        """Return what may leave of a stream; if its last file may, nobody writes it as long as ``held`` lives."""
+
+        def eligible(segment: Segment, newest_ns: int) -> bool:
+            old = self._before_ns is None or newest_ns < self._before_ns
+            kept = self._keeper is None or _is_in(self._files, segment, self._keeper.stream(stream))
+            return old and kept and (not segment.active or self._seize(stream, held))
+
+        return survey(self.reader, stream, self._heads.get(stream, ()), eligible)
+
+    def _seize(self, stream: str, held: contextlib.ExitStack) -> bool:
+        """Take the lock of a stream if its process has gone and nothing of it needs recovery."""
+        files = self._files
+        with contextlib.ExitStack() as own:
+            lock_fd = own.enter_context(_opened(files, self._layout.lock(stream), EDIT))
+            try:
+                files.lock(lock_fd)
+            except BlockingIOError:
+                return False
+            with _opened(files, self._layout.entries(stream), READ) as fd:
+                if settled_size(files, lock_fd) != files.status(fd).st_size:
+                    return False  # The next start recovers it.
+            held.push(own.pop_all())
+        return True
+
+
+@final
+class _Pruner:
+    """Removes segments, each after it said so."""
+
+    def __init__(self, files: Files, layout: Layout, ledger: Ledger, signer: Signer, clock: Clock) -> None:
+        self._files = files
+        self._layout = layout
+        self._ledger = ledger
+        self._signer = signer
+        self._clock = clock
+
+    def finish(self, stream: str, reader: LedgerReader) -> None:
+        """Remove what an earlier run stated as pruned and was killed before it removed."""
+        note, first = reader.pruned(stream), reader.first_place(stream)
+        if note is None or first is None or first == 1:
+            return
+        size = unverified_pruned(note).size
+        for segment in reader.segments(stream):
+            if segment.first <= size:
+                self._files.unlink(segment.path)
+
+    def prune(self, found: Sequence[tuple[str, Cut]]) -> Iterator[Removed]:
+        """Record, state and remove."""
+        if not found:
+            return
+        for stream, cut in found:
+            self._ledger.append("erasure", {"erasure": {"pruned": self._record(stream, cut)}})
+        self._ledger.seal()
+        for stream, cut in found:
+            self._state(stream, cut)
+            for segment in cut.segments:
+                self._files.unlink(segment.path)
+            sync_folder(self._files, self._layout.stream(stream))
+            size = sum(segment.bytes for segment in cut.segments)
+            yield Removed(stream, cut.first, cut.size, len(cut.segments), size)
+
+    def _record(self, stream: str, cut: Cut) -> dict[str, str]:
+        return {
+            "stream": stream,
+            "first": str(cut.first),
+            "last": str(cut.size),
+            "root": CompactRange.of_peaks(cut.size, cut.peaks).root().hex(),
+            "checkpoint": str(self._checkpoint().size),
+        }
+
+    def _checkpoint(self) -> Checkpoint:
+        return unverified_checkpoint(read_checkpoint(self._files, self._layout.checkpoint) or b"")
+
+    def _state(self, stream: str, cut: Cut) -> None:
+        checkpoint = self._checkpoint()
+        pruned = Pruned(
+            origin=checkpoint.origin,
+            stream=stream,
+            size=cut.size,
+            last=cut.last,
+            peaks=cut.peaks,
+            open=cut.open,
+            log_size=checkpoint.size,
+            log_root=checkpoint.root,
+            time_ns=self._clock.wall_ns(),
+        )
+        if cut.grants:
+            self._put(self._layout.grants(stream), "".join(f"{token}\n" for token in cut.grants).encode())
+        self._put(self._layout.pruned(stream), sign_pruned(pruned, self._signer))
+        sync_folder(self._files, self._layout.stream(stream))
+
+    def _put(self, path: str, data: bytes) -> None:
+        temporary = f"{path}.new"
+        fd = open_regular(self._files, temporary, REPLACE)
+        try:
+            write_whole(self._files, fd, data)
+            self._files.fsync(fd)
+        finally:
+            self._files.close(fd)
+        self._files.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def _exclusive(files: Files, layout: Layout) -> Generator[None]:
+    """Keep others from compressing, archiving or pruning meanwhile."""
+    fd = open_regular(files, layout.segments_lock, EDIT)
+    try:
+        with locked(files, fd):
+            yield
+    except BlockingIOError:
+        raise EvidenceError(
+            "expected no other program at work on the segments, got one; wait until it is done, and run this again"
+        ) from None
+    finally:
+        files.close(fd)
+
+
+def _is_in(files: Files, segment: Segment, folder: str) -> bool:
+    """Return whether a folder of an archive has a segment, with the same content."""
+    path = closed_segments(files, (folder, folder)).get(segment.first)
+    if path is None:
+        return False
+    with _opened(files, path, READ) as fd:
+        there = content_digest(files, fd, compression_of(path))
+    with _opened(files, segment.path, READ) as fd:
+        return there == content_digest(files, fd, segment.compression)
+
+
+def _copy(files: Files, cut: Cut, folder: str) -> tuple[int, int, int, int] | None:
+    """Copy the segments of a cut that are not in the folder; return the first and last place, how many, and bytes."""
+    files.mkdir(folder, 0o755)
+    have = {name.partition(".")[0] for name in files.listdir(folder) if not name.endswith(".tmp")}
+    missing = [s for s in cut.segments if segment_name(s.first).partition(".")[0] not in have]
+    if not missing:
+        return None
+    for segment in missing:
+        suffix = CODECS[segment.compression]
+        if segment.compression == "none":
+            with _opened(files, segment.path, READ) as fd:
+                target = f"{folder}/{segment_name(segment.first, CODECS['gzip'])}"
+                copy_compressed(files, fd, target, "gzip", stopping=lambda: False, opened=_opener(files))
+        else:
+            _copy_plain(files, segment.path, f"{folder}/{segment_name(segment.first, suffix)}")
+    return missing[0].first, cut.size, len(missing), sum(segment.bytes for segment in missing)
+
+
+def _copy_plain(files: Files, source: str, target: str) -> None:
+    temporary = f"{target}.tmp"
+    with _opened(files, source, READ) as fd, _opened(files, temporary, REPLACE) as out:
+        while chunk := files.read(fd, _CHUNK):
+            write_whole(files, out, chunk)
+        files.fsync(out)
+    files.replace(temporary, target)
+    sync_folder(files, target.rpartition("/")[0])
+
+
+@contextlib.contextmanager
+def _opened(files: Files, path: str, flags: int) -> Generator[int]:
+    fd = open_regular(files, path, flags)
+    try:
+        yield fd
+    finally:
+        files.close(fd)
+
+
+def _opener(files: Files) -> Callable[[str, int], contextlib.AbstractContextManager[int]]:
+    return lambda path, flags: _opened(files, path, flags)

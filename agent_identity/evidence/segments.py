@@ -1,0 +1,364 @@
+"""The files of one stream: closed segments in their order, then the one that is written.
+
+A stream begins in ``entries.jsonl``. When that is large or old, it becomes ``entries-<its first seq>.jsonl``, and
+a fresh one takes its place; once all of a closed segment is sealed, it is compressed. What is read is the same
+whatever the files are: the lines of all of them, one after the other, each once.
+"""
+
+import contextlib
+import re
+import zlib
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Final, Literal, TypeAlias, cast, final
+
+import orjson
+
+from agent_identity.errors import ConfigurationError
+from agent_identity.evidence.files import READ, Files, open_regular
+from agent_identity.evidence.lines import Line, read_lines, split_lines, stream_parts
+
+__all__ = [
+    "CODECS",
+    "DEFAULT_BYTES",
+    "DEFAULT_SECONDS",
+    "MAX_INFLATED",
+    "Codec",
+    "Compression",
+    "Segment",
+    "Segments",
+    "closed_segments",
+    "compression_of",
+    "decompressed",
+    "first_place",
+    "first_seq",
+    "read_segment",
+    "read_stream",
+    "segments_of",
+]
+
+Compression: TypeAlias = Literal["gzip", "zstd", "none"]
+"""How closed segments are compressed; ``zstd`` needs the extra of this name."""
+
+MAX_INFLATED: Final = 4 * 1024**3
+"""Bytes that a compressed segment may have once it is decompressed; larger ones are not read."""
+
+DEFAULT_BYTES: Final = 64 * 1024 * 1024
+"""Bytes after which a segment is closed, unless said otherwise."""
+
+DEFAULT_SECONDS: Final = 86_400.0
+"""Seconds after which a segment is closed, unless said otherwise."""
+
+CODECS: Final = {"none": "", "gzip": ".gz", "zstd": ".zst"}
+"""What the names of compressed files end in."""
+
+_OF_SUFFIX: Final = {suffix: name for name, suffix in CODECS.items()}
+_CLOSED: Final = re.compile(r"entries-([0-9]{20})\.jsonl(\.gz|\.zst|)")
+_CHUNK: Final = 256 * 1024
+_GZIP: Final = 31  # The window of zlib, and the header and the checksum of gzip.
+_MAX_WINDOW: Final = 128 * 1024 * 1024
+_ATTEMPTS: Final = 16
+_MIN_BYTES, _MAX_BYTES = 64 * 1024, 1024**3
+_MAX_SECONDS: Final = 31 * 86_400
+_Read: TypeAlias = Callable[[int], bytes]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segments:
+    """When a stream goes on in another file, and what becomes of the one before.
+
+    Args:
+        max_bytes: Bytes after which a segment is closed, from 64 KiB to 1 GiB; it may have one record more.
+        max_seconds: Seconds after which it is closed by the next record, from 1 second to 31 days.
+        compression: ``gzip``, ``zstd`` (extra ``zstd``) or ``none``; done in the background, once all is sealed.
+
+    Raises:
+        ValueError: A value is out of range.
+        ConfigurationError: The extra ``zstd`` is not installed.
+    """
+
+    max_bytes: int = DEFAULT_BYTES
+    max_seconds: float = DEFAULT_SECONDS
+    compression: Compression = "gzip"
+
+    def __post_init__(self) -> None:
+        if not _MIN_BYTES <= self.max_bytes <= _MAX_BYTES:
+            raise ValueError("expected max_bytes from 65,536 (64 KiB) to 1,073,741,824 (1 GiB)")
+        if not 1 <= self.max_seconds <= _MAX_SECONDS:
+            raise ValueError("expected max_seconds from 1 second to 2,678,400 (31 days)")
+        if self.compression not in CODECS:
+            raise ValueError("expected the compression 'gzip', 'zstd' or 'none'")
+        if self.compression == "zstd":
+            _zstandard()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One file of a stream.
+
+    Attributes:
+        path: Its path.
+        first: The place of its first record in the stream, from 1.
+        compression: How it is compressed.
+        bytes: Its size as it is on the disk.
+        active: It is the one that its process writes, or wrote last.
+    """
+
+    path: str
+    first: int
+    compression: Compression
+    bytes: int
+    active: bool = False
+
+
+class Codec:
+    """Compresses what is fed to it; deterministic, without a name or a time."""
+
+    def __init__(self, compression: Compression) -> None:
+        if compression == "zstd":
+            engine = _zstandard().ZstdCompressor(level=9, write_checksum=True).compressobj()
+        else:
+            engine = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
+        self.feed = cast("Callable[[bytes], bytes]", engine.compress)
+        self.finish = cast("Callable[[], bytes]", engine.flush)
+
+
+def _zstandard() -> ModuleType:
+    try:
+        import zstandard  # noqa: PLC0415  An extra.
+    except ImportError:
+        raise ConfigurationError(
+            "expected the extra zstd for segments ending in .zst, found none; "
+            "run pip install 'agent-identity-otel[zstd]'"
+        ) from None
+    return zstandard
+
+
+def closed_segments(files: Files, folders: Sequence[str]) -> dict[int, str]:
+    """Return the paths of closed segments by their first place, in order; of two with the same, the plainest.
+
+    Args:
+        files: The operating system.
+        folders: Where they may be; those of the first folder come before those of the others.
+
+    Raises:
+        OSError: The first folder cannot be listed.
+    """
+    found: dict[int, tuple[int, int, str]] = {}
+    for rank, folder in enumerate(folders):
+        try:
+            names = files.listdir(folder)
+        except FileNotFoundError:
+            if not rank and len(folders) == 1:
+                raise
+            continue
+        for name in names:
+            match = _CLOSED.fullmatch(name)
+            if match:
+                candidate = (rank, len(match[2]), f"{folder}/{name}")
+                first = int(match[1])
+                found[first] = min(found.get(first, candidate), candidate)
+    return {first: found[first][2] for first in sorted(found)}
+
+
+@contextlib.contextmanager
+def _settled(files: Files, folders: Sequence[str], active: str) -> Generator[tuple[dict[int, str], int | None]]:
+    """Yield the closed segments and the descriptor of the active one, which follows them; its process may run."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(_ATTEMPTS):
+            before = closed_segments(files, folders)
+            fd: int | None = None
+            with contextlib.suppress(FileNotFoundError):
+                fd = open_regular(files, active, READ)
+            if closed_segments(files, folders).keys() == before.keys():
+                break
+            if fd is not None:
+                files.close(fd)  # It was closed between the two looks: what was opened is not what follows.
+        else:
+            raise OSError("the segments of the stream change too fast")
+        if fd is not None:
+            stack.callback(files.close, fd)
+        yield before, fd
+
+
+def read_stream(files: Files, folders: Sequence[str], active: str, *, start: int = 1) -> Iterator[Line]:
+    """Return the lines of a stream over all of its segments, each once; offsets count from the first line there is.
+
+    A line that is torn and yet followed by another file is no line at all, and comes with no bytes.
+
+    Args:
+        files: The operating system.
+        folders: The folder of the stream, and further ones that may have the segments that it has not any more.
+        active: The path of the file that is written.
+        start: Segments are left out whose first record stands before this place.
+
+    Raises:
+        OSError: A file cannot be read, or there is none.
+        ConfigurationError: A segment is compressed, and what decompresses it is not installed.
+    """
+    base = 0
+    with _settled(files, folders, active) as (closed, fd):
+        if not closed and fd is None and start == 1:
+            raise FileNotFoundError(active)
+        ours = first_seq(files, fd) if fd is not None and (start > 1 or len(folders) > 1) else None
+        # An archive may hold a copy of what is still here.
+        chosen = [first for first in closed if start <= first < (ours or first + 1)]
+        last = chosen[-1] if chosen and (fd is None or not files.status(fd).st_size) else 0
+        for first in chosen:
+            path, end = closed[first], 0
+            for line in _lines_of(files, path):
+                end = line.end
+                whole = not line.torn or first == last
+                yield Line(base + line.offset, base + end, line.data if whole else b"", torn=line.torn and whole)
+            base += end
+        for line in read_lines(files, fd) if fd is not None and (ours or start) >= start else ():
+            yield Line(base + line.offset, base + line.end, line.data, line.torn)
+
+
+def first_place(files: Files, folders: Sequence[str], active: str) -> int | None:
+    """Return the place of the first record that there is of a stream, or ``None`` if there is none.
+
+    Raises:
+        OSError: The files cannot be listed or read.
+    """
+    with _settled(files, folders, active) as (closed, fd):
+        return next(iter(closed), None) or (None if fd is None else first_seq(files, fd))
+
+
+def first_seq(files: Files, fd: int) -> int | None:
+    """Return the place of the first record of an open segment as that names it, or ``None`` if it has none."""
+    line = next(read_lines(files, fd), None)
+    parts = None if line is None or line.data is None or line.torn else stream_parts(line.data)
+    if parts is None:
+        return None
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return int(orjson.loads(parts[0])["stream"]["seq"])
+    return None
+
+
+def segments_of(files: Files, folders: Sequence[str], active: str) -> tuple[Segment, ...]:
+    """Return the segments of a stream, in their order.
+
+    Raises:
+        OSError: They cannot be listed.
+    """
+    with _settled(files, folders, active) as (closed, fd):
+        found = [segment for first, path in closed.items() if (segment := _look_at(files, first, path))]
+        if fd is not None:
+            size = files.status(fd).st_size
+            first = first_seq(files, fd)
+            if first is not None:
+                found = [segment for segment in found if segment.first < first]
+                found.append(Segment(active, first, "none", size, active=True))
+    return tuple(found)
+
+
+def _look_at(files: Files, first: int, path: str) -> Segment | None:
+    with contextlib.suppress(FileNotFoundError):
+        path, fd = _opened(files, path)
+        try:
+            return Segment(path, first, compression_of(path), files.status(fd).st_size)
+        finally:
+            files.close(fd)
+    return None  # Pruned just now.
+
+
+def compression_of(path: str) -> Compression:
+    """Return how a segment is compressed, by its name."""
+    return cast("Compression", _OF_SUFFIX.get(path[path.rindex(".jsonl") + 6 :], "none"))
+
+
+def _opened(files: Files, path: str) -> tuple[str, int]:
+    """Open a closed segment, which may be compressed just now."""
+    plain = path[: path.rindex(".jsonl") + 6]
+    for name in (path, *(plain + suffix for suffix in CODECS.values())):
+        with contextlib.suppress(FileNotFoundError):
+            return name, open_regular(files, name, READ)
+    raise FileNotFoundError(path)
+
+
+def _lines_of(files: Files, path: str) -> Iterator[Line]:
+    path, fd = _opened(files, path)
+    try:
+        yield from read_segment(files, fd, compression_of(path))
+    finally:
+        files.close(fd)
+
+
+def read_segment(files: Files, fd: int, compression: Compression) -> Iterator[Line]:
+    """Return the lines of an open segment, with bounded memory.
+
+    Raises:
+        OSError: It cannot be read, is damaged, or is too large.
+        ConfigurationError: What decompresses it is not installed.
+    """
+    files.seek(fd, 0)
+    return split_lines(decompressed(lambda size: files.read(fd, size), compression), 0)
+
+
+def decompressed(read: _Read, compression: Compression) -> _Read:
+    """Return what reads the content of a compressed file, at most :data:`MAX_INFLATED` bytes of it.
+
+    Raises:
+        ConfigurationError: What decompresses it is not installed.
+    """
+    if compression == "none":
+        return read
+    inflate = _gunzip(read) if compression == "gzip" else _unzstd(read)
+    total = 0
+
+    def bounded(size: int) -> bytes:
+        nonlocal total
+        data = inflate(size)
+        total += len(data)
+        if total > MAX_INFLATED:
+            raise OSError(f"expected at most {MAX_INFLATED} bytes in a compressed segment, got more")
+        return data
+
+    return bounded
+
+
+def _gunzip(read: _Read) -> _Read:
+    engine = zlib.decompressobj(_GZIP)
+
+    def inflate(size: int) -> bytes:
+        while not engine.eof:
+            data = engine.unconsumed_tail or read(_CHUNK)
+            if not data:
+                raise OSError("expected a whole gzip file, got one that ends early")
+            try:
+                found = engine.decompress(data, size)
+            except zlib.error:
+                raise OSError("expected a gzip file, got other or damaged bytes") from None
+            if found:
+                return found
+        if engine.unused_data or read(1):
+            raise OSError("expected one gzip file, got bytes behind it")
+        return b""
+
+    return inflate
+
+
+def _unzstd(read: _Read) -> _Read:
+    zstandard = _zstandard()
+    source = _Source(read)
+    engine = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).stream_reader(source, read_across_frames=False)
+
+    def inflate(size: int) -> bytes:
+        try:
+            return cast("bytes", engine.read(size))
+        except zstandard.ZstdError:
+            raise OSError("expected a zstd file, got other or damaged bytes") from None
+
+    return inflate
+
+
+@final
+class _Source:
+    """What a decompressor reads from."""
+
+    def __init__(self, read: _Read) -> None:
+        self.read = read

@@ -1,0 +1,494 @@
+"""Verifying what is left of a ledger: pruned, archived, in an excerpt, in a bundle."""
+
+import gzip
+import io
+import json
+import shutil
+import tarfile
+import warnings
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from agent_identity import Agent, Enforcer, Human, Scope
+from agent_identity.audit import Report, check, story
+from agent_identity.audit import bundle as bundle_module
+from agent_identity.audit.bundle import Choice, collect, is_bundle, pack, unpacked
+from agent_identity.errors import ConfigurationError, VerificationError
+from agent_identity.evidence import Ledger, Segments
+from agent_identity.evidence import segments as segments_module
+from agent_identity.evidence.pruned import Pruned, sign_pruned, unverified_pruned
+from agent_identity.evidence.retention import archive, prune
+from agent_identity.identity import SigningKey, TrustStore
+from agent_identity.testing import FixedClock, SequentialIds
+
+ALICE, CLERK = Human("alice@example.com"), Agent("clerk", owner="finance@example.com")
+FUTURE = 1 << 62
+EVERYTHING = Choice()
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Room":
+    """A directory whose streams have segments of some eight records."""
+    monkeypatch.setattr(segments_module, "_MIN_BYTES", 1)
+    return Room(tmp_path)
+
+
+class Room:
+    """An evidence directory, its archive and bundles of it."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.path = base / "evidence"
+        self.clock = FixedClock()
+        self.ids = SequentialIds()
+        self.borders: list[int] = []
+        self.tasks: list[str] = []
+
+    def record(self, tasks: int = 6, *, size: int = 8_000) -> str:
+        """Record some tasks, one of which waits for its end until the last, and return the stream."""
+        segments = Segments(max_bytes=size, compression="none")
+        with Enforcer.open(self.path, clock=self.clock, ids=self.ids, segments=segments) as enforcer:
+
+            @enforcer.tool
+            def pay(amount: int) -> int:
+                """Pay."""
+                return amount
+
+            with enforcer.task("long", principal=ALICE, agent=CLERK, scope=Scope("pay")) as task:
+                self.tasks.append(task.id)
+                for number in range(tasks):
+                    pay(amount=number)
+                    self.clock.advance(1)
+                    with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")) as short:
+                        self.tasks.append(short.id)
+                        pay(amount=number)
+            return enforcer._point.ledger.stream
+
+    @property
+    def key(self) -> SigningKey:
+        """The recorder key."""
+        return SigningKey.load(self.path / "keys" / "recorder.pem")
+
+    def prune(self, before_ns: int = FUTURE) -> list[tuple[str, int, int]]:
+        """Prune, and return what went."""
+        origin = TrustStore.load(self.path / "trust.json").origin or ""
+        with Ledger.open(self.path, signer=self.key, origin=origin, clock=self.clock, ids=self.ids) as ledger:
+            given = {"signer": self.key, "clock": self.clock, "before_ns": before_ns}
+            return [(r.stream, r.first, r.last) for r in prune(str(self.path), ledger, **given)]
+
+    def check(self, **options: object) -> Report:
+        """Verify with the keys of the directory."""
+        return check(self.path, self.path / "trust.json", **options)
+
+    def statement(self, stream: str) -> Path:
+        """Return the path of the statement."""
+        return self.path / "ledger" / stream / "pruned"
+
+    def bundle(self, name: str = "b.zip", choice: Choice = EVERYTHING, **others: bytes) -> Path:
+        """Make a bundle."""
+        folder = self.base / f"staged-{name}"
+        folder.mkdir()
+        collect(self.path, folder, choice)
+        pack(self.base / name, folder, others)
+        return self.base / name
+
+
+def codes(report: Report) -> set[str]:
+    """Return the codes of what was found."""
+    return {problem.code for problem in report.findings}
+
+
+def second_of(report: Report) -> int:
+    """Return the number of records."""
+    return report.counts["records"]
+
+
+def test_what_is_left_of_a_pruned_stream_verifies(room: Room) -> None:
+    """Behind the border every record is proved; what is gone is said to be gone, and never counts as verified."""
+    stream = room.record()
+    before = room.check()
+    half = 1_764_000_003 * 10**9
+    ((name, first, last),) = room.prune(half)
+    assert (name, first) == (stream, 1)
+    after = room.check()
+    assert after.verdict == "verified"
+    assert (after.integrity, after.completeness) == ("verified", "pruned")
+    assert after.counts["pruned"] == last
+    assert after.counts["verified"] == after.counts["records"] == before.counts["records"] - last + 3
+    assert codes(after) == {"pruned"}
+    (found,) = after.findings
+    assert f"records 1 to {last} were pruned behind the checkpoint" in found.message
+    assert (found.stream, found.seq) == (stream, last + 1)
+
+
+def test_every_border_keeps_what_is_needed(room: Room) -> None:
+    """Wherever a stream with open calls and tasks is cut, the rest is verified without a contradiction."""
+    stream = room.record(4, size=1)
+    whole = room.base / "whole"
+    shutil.copytree(room.path, whole)
+    size = len(list((whole / "ledger" / stream).glob("entries*")))
+    for border in range(1, size, 3):
+        shutil.rmtree(room.path)
+        shutil.copytree(whole, room.path)
+        times = sorted((room.path / "ledger" / stream).glob("entries*"))
+        newest = json.loads(times[border].read_bytes())["record"]["time"]
+        room.prune(int(newest.get("end", newest["start"])) + 1)
+        report = room.check()
+        assert report.verdict == "verified", (border, report.findings)
+        assert codes(report) <= {"pruned", "chain_not_checked"}
+    assert report.counts["pruned"] > size // 2
+
+
+def test_an_outcome_behind_the_border_needs_no_intent(room: Room) -> None:
+    """An intent that was open where the stream was cut is named in the statement; another outcome has none."""
+    with (
+        Enforcer.open(room.path, clock=room.clock, ids=room.ids, segments=Segments(compression="none")) as enforcer,
+        enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")),
+        enforcer.action("pay"),
+    ):
+        ledger = enforcer._point.ledger
+        stream = ledger.stream
+        ledger._stream.rotate_at = 0
+        ledger.append("registration", {"agent": {"id": "clerk", "owner": "o"}})
+        ledger.seal()
+        ((name, _, _),) = room.prune()
+        assert name == stream
+    report = room.check()
+    assert report.verdict == "verified"
+    assert report.counts["intents_pruned"] == 1
+    assert report.counts["chains_verified"] == 1
+    path = room.statement(stream)
+    claim = unverified_pruned(path.read_bytes()).to_claim()
+    del claim["open"]
+    path.write_bytes(sign_pruned(Pruned.from_claim(claim), room.key))
+    assert "intent_missing" in codes(room.check())
+    (room.path / "ledger" / stream / "grants.jsonl").write_bytes(b"x.y.z\nno\nabc\n")
+    assert "chain_not_checked" in codes(room.check())
+
+
+def test_ac_101_records_that_are_gone_without_a_statement_are_missing(room: Room) -> None:
+    """Who removes segments without the recorder key cannot make it look like pruning."""
+    stream = room.record()
+    room.prune(1_764_000_003 * 10**9)
+    path, note = room.statement(stream), room.statement(stream).read_bytes()
+    pruned = unverified_pruned(note)
+    stranger = SigningKey.generate()
+    other = Pruned.from_claim(pruned.to_claim() | {"stream": "01a20e43-46d8-715f-9270-91c309b88710"})
+    far = Pruned.from_claim(pruned.to_claim() | {"size": "255", "peaks": ("00" * 32,) * 8})
+    foreign = Pruned.from_claim(pruned.to_claim() | {"origin": "elsewhere"})
+    swapped = Pruned.from_claim(pruned.to_claim() | {"peaks": tuple("11" * 32 for _ in pruned.peaks)})
+    for forged, expected, verdict in (
+        (b"", {"bad_pruning", "missing_records"}, "contradicted"),
+        (note.replace(b'"open"', b'"Open"').replace(b'"log"', b'"lug"'), {"bad_pruning"}, "contradicted"),
+        (note.replace(pruned.last.hex().encode(), b"0" * 64), {"bad_pruning"}, "contradicted"),
+        (sign_pruned(pruned, stranger), {"unknown_key"}, "cannot_tell"),
+        (sign_pruned(other, room.key), {"bad_pruning"}, "contradicted"),
+        (sign_pruned(far, room.key), {"bad_pruning"}, "contradicted"),
+        (sign_pruned(foreign, room.key), {"bad_pruning"}, "contradicted"),
+        (sign_pruned(swapped, room.key), {"head_mismatch"}, "contradicted"),
+    ):
+        path.write_bytes(forged)
+        report = room.check()
+        assert report.verdict == verdict, (expected, report.findings)
+        assert expected <= codes(report)
+    path.unlink()
+    report = room.check()
+    assert report.verdict == "contradicted"
+    assert {"missing_records", "records_cut"} <= codes(report)
+
+
+def test_a_statement_proves_no_more_than_what_was_pruned(room: Room) -> None:
+    """Records that are removed behind the border are missed as before, up to the last one."""
+    stream = room.record()
+    room.prune(1_764_000_003 * 10**9)
+    rest = sorted((room.path / "ledger" / stream).glob("entries*"))
+    rest[0].unlink()
+    assert room.check().verdict == "contradicted"
+    for path in rest[1:]:
+        path.unlink()
+    report = room.check()
+    assert report.verdict == "contradicted"
+    assert "records_cut" in codes(report)
+
+
+def test_a_statement_under_a_stolen_key_proves_nothing(room: Room) -> None:
+    """Whoever has a revoked key may have removed the records and signed; the verifier cannot tell."""
+    stream = room.record()
+    room.prune(1_764_000_003 * 10**9)
+    trust = json.loads((room.path / "trust.json").read_bytes())
+    for key in trust["keys"]:
+        if key["purpose"] == "recorder":
+            key["revoked_since"] = 1_864_000_000
+    stolen = room.base / "stolen.json"
+    stolen.write_text(json.dumps(trust))
+    report = check(room.path, stolen)
+    assert report.verdict == "cannot_tell"
+    assert any("statement" in p.message for p in report.findings if p.code == "key_revoked")
+    assert any(problem.stream == stream for problem in report.findings)
+
+
+def test_without_trusted_keys_a_statement_is_read_and_proves_nothing(room: Room) -> None:
+    """Without keys the verdict stays that nobody can tell."""
+    room.record()
+    room.prune(1_764_000_003 * 10**9)
+    (room.path / "trust.json").unlink()
+    report = check(room.path)
+    assert report.verdict == "cannot_tell"
+    assert report.counts["pruned"]
+
+
+def test_all_of_a_stream_can_go(room: Room) -> None:
+    """A stream that was pruned to its last record is accounted for, and its folder keeps the proof."""
+    stream = room.record()
+    room.prune()
+    report = room.check()
+    assert report.verdict == "verified"
+    assert report.counts["records"] == 3
+    assert "nothing else is sealed" in report.findings[0].message
+    room.statement(stream).unlink()
+    assert room.check().verdict == "contradicted"
+
+
+def test_an_archive_gives_back_what_was_pruned(room: Room) -> None:
+    """With the archive alongside, or its segments back in place, the whole ledger verifies as before."""
+    stream = room.record()
+    out = room.base / "out"
+    list(archive(str(room.path), str(out)))
+    count = room.check().counts["records"]
+    room.prune()
+    report = room.check(archive=out)
+    assert (report.verdict, report.completeness) == ("verified", "complete")
+    assert report.counts["records"] == count + 3
+    for path in (out / "ledger" / stream).iterdir():
+        shutil.copy(path, room.path / "ledger" / stream)
+    assert room.check().counts["verified"] == count + 3
+    first = min((room.path / "ledger" / stream).glob("*.gz"))
+    first.write_bytes(gzip.compress(gzip.decompress(first.read_bytes()).replace(b"alice", b"mally")))
+    report = room.check()
+    assert report.verdict == "contradicted"
+    assert "head_mismatch" in codes(report)
+
+
+def test_progress_counts_compressed_segments(room: Room) -> None:
+    """A directory with compressed segments has a size to show progress by."""
+    stream = room.record()
+    for path in list((room.path / "ledger" / stream).glob("entries-*")):
+        path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    seen: list[tuple[int, int]] = []
+    assert room.check(progress=lambda done, total: seen.append((done, total))).verdict == "verified"
+    assert seen[-1][1] > 0
+
+
+@pytest.mark.parametrize("name", ["b.zip", "b.tar.gz", "b.tgz"])
+def test_a_bundle_verifies_like_its_directory(room: Room, name: str) -> None:
+    """A bundle has ledger, log and public keys, gives the same report, and never a private key."""
+    room.record()
+    path = room.bundle(name, readme=b"hello")
+    trust = room.path / "trust.json"
+    assert is_bundle(path)
+    assert check(path, trust).to_json() == room.check().to_json()
+    assert check(path).trust == "self-asserted"
+    assert [told.task for told in story(path)] == [told.task for told in story(room.path)]
+    if name.endswith("zip"):
+        names = zipfile.ZipFile(path).namelist()
+    else:
+        with tarfile.open(path) as packed:
+            names = packed.getnames()
+    assert not any("keys" in member or member.endswith(".pem") for member in names)
+    assert "evidence/log/checkpoint" in names
+
+
+def test_the_same_content_makes_the_same_bytes(room: Room) -> None:
+    """Bundles have no time and no name of their maker in them."""
+    room.record()
+    for end in ("zip", "tar.gz"):
+        assert room.bundle(f"one.{end}").read_bytes() == room.bundle(f"two.{end}").read_bytes()
+    with pytest.raises(ConfigurationError, match=r"\.zip or \.tar\.gz"):
+        pack(room.base / "b.rar", room.path, {})
+
+
+def test_an_excerpt_of_one_task_shows_nothing_else(room: Room) -> None:
+    """Records of a task verify in their places; of the others only hashes are there, and it never counts as whole."""
+    room.record()
+    task = room.tasks[0]
+    path = room.bundle("t.zip", Choice(task=task))
+    report = check(path, room.path / "trust.json")
+    assert (report.verdict, report.exit_code) == ("incomplete", 3)
+    assert report.integrity == "verified"
+    assert codes(report) == {"excerpt"}
+    assert report.counts["records"] == report.counts["verified"] == 15
+    assert report.counts["withheld"] >= 25
+    assert report.counts["chains_verified"] == 1
+    data = zipfile.ZipFile(path)
+    text = b"".join(data.read(name) for name in data.namelist() if "entries" in name and "ledger" in name)
+    assert task.encode() in text
+    assert not any(other.encode() in text for other in room.tasks if other != task)
+
+
+def test_an_excerpt_of_a_time_has_the_grants_that_it_needs(room: Room) -> None:
+    """Calls of a task that began earlier verify under its grant; a call that began before is not blamed for it."""
+    room.record()
+    begin = 1_764_000_002 * 10**9
+    path = room.bundle("t.zip", Choice(from_ns=begin, until_ns=begin + 2 * 10**9))
+    report = check(path, room.path / "trust.json")
+    assert (report.integrity, report.completeness) == ("verified", "incomplete")
+    assert codes(report) == {"excerpt"}
+    assert report.counts["chains_verified"] >= 2
+
+
+def test_an_excerpt_may_begin_inside_a_call(room: Room) -> None:
+    """Where the intent is not in the excerpt, nothing is said about it; a missing grant is said to be missing."""
+    with (
+        Enforcer.open(room.path, clock=room.clock, ids=room.ids) as enforcer,
+        enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")),
+        enforcer.action("pay"),
+    ):
+        pass
+    folder = room.base / "x"
+    folder.mkdir()
+    original = bundle_module._tasks
+    try:
+        bundle_module._tasks = lambda reader, choice: frozenset()
+        outcome_only = Choice()
+        object.__setattr__(outcome_only, "task", "x")
+        wanted = Choice.takes
+        Choice.takes = lambda self, record: record["kind"] == "outcome"
+        collect(room.path, folder, outcome_only)
+    finally:
+        Choice.takes = wanted
+        bundle_module._tasks = original
+    report = check(folder, room.path / "trust.json")
+    assert report.integrity == "verified"
+    assert report.counts["intents_withheld"] == 1
+    assert codes(report) == {"excerpt", "chain_not_checked"}
+
+
+def test_a_choice_without_records_is_refused(room: Room) -> None:
+    """A bundle of a task that is not there is not made."""
+    room.record(1)
+    with pytest.raises(ConfigurationError, match="found none"):
+        room.bundle("t.zip", Choice(task="nobody"))
+
+
+def test_ac_100_withheld_lines_do_not_hide_records_in_a_ledger(room: Room) -> None:
+    """Outside an excerpt a leaf hash in place of a record is a malformed line; a forged one in an excerpt shows."""
+    stream = room.record()
+    path = max((room.path / "ledger" / stream).glob("entries-*"))
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b'{"leaf":"' + b"0" * 64 + b'"}\n' + b"".join(lines[1:]))
+    report = room.check()
+    assert report.verdict == "contradicted"
+    assert "malformed_line" in codes(report)
+    (room.path / "excerpt.json").write_bytes(b"{}")
+    report = room.check()
+    assert report.verdict == "contradicted"
+    assert "bad_excerpt" in codes(report)
+
+
+def test_an_excerpt_file_makes_no_ledger_whole(room: Room) -> None:
+    """Who removes a stream and adds the file of an excerpt gets no better verdict than incomplete."""
+    first = room.record(1)
+    room.record(1)
+    shutil.rmtree(room.path / "ledger" / first)
+    (room.path / "excerpt.json").write_bytes(b'{"streams":{},"v":"1"}')
+    report = room.check()
+    assert report.verdict == "incomplete"
+    assert "excerpt" in codes(report)
+
+
+def test_forged_hashes_in_an_excerpt_are_found(room: Room) -> None:
+    """A record that is changed and a hash that is made up lead to another root."""
+    room.record()
+    path = room.bundle("t.zip", Choice(task=room.tasks[0]))
+    for change in ((b'{"leaf":"', b'{"leaf":"0'), (b"alice", b"mally")):
+        with unpacked(path) as evidence:
+            (entries,) = Path(evidence).glob("ledger/*/entries.jsonl")
+            data = entries.read_bytes()
+            if change[0] in data and change[1].startswith(b"{"):
+                at = data.index(change[0]) + 9
+                data = data[:at] + (b"0" if data[at : at + 1] != b"0" else b"1") + data[at + 1 :]
+            else:
+                data = data.replace(*change)
+            entries.write_bytes(data)
+            assert check(evidence, room.path / "trust.json").verdict == "contradicted"
+
+
+def members(*entries: tuple[str, bytes]) -> bytes:
+    """Return a zip file of these members."""
+    file = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
+        warnings.simplefilter("ignore")  # Of names that come twice.
+        for name, data in entries:
+            made.writestr(name, data)
+    return file.getvalue()
+
+
+def tarred(*entries: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    """Return a compressed tar file of these members."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as made:
+        for entry, data in entries:
+            entry.size = len(data)
+            made.addfile(entry, io.BytesIO(data))
+    return file.getvalue()
+
+
+def link(name: str, target: str) -> tarfile.TarInfo:
+    """Return a symbolic link."""
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.linkname = tarfile.SYMTYPE, target
+    return entry
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("b.zip", b"no archive"),
+        ("b.tar.gz", b"no archive"),
+        ("b.tar.gz", gzip.compress(b"no archive at all" * 99)),
+        (
+            "b.zip",
+            members(("evidence/../../escaped", b"x"), ("/etc/escaped", b"x"), ("evidence/keys/recorder.pem", b"x")),
+        ),
+        ("b.zip", members(("evidence/log/checkpoint", b"x"), ("evidence/log/checkpoint", b"y"))),
+        ("b.zip", members(("evidence/log/entries.jsonl", b"\0" * 60_000_000))),
+        ("b.tar.gz", tarred((tarfile.TarInfo("evidence/log/entries.jsonl"), b"\0" * 60_000_000))),
+        ("b.tar.gz", tarred((link("evidence/log/checkpoint", "/etc/passwd"), b""))),
+        ("b.zip", members(("README.txt", b"x"))),
+    ],
+    ids=["other", "other-tar", "no-tar", "escape", "twice", "bomb", "tar-bomb", "link", "empty"],
+)
+def test_ac_103_a_hostile_bundle_is_refused(tmp_path: Path, name: str, data: bytes) -> None:
+    """What leads elsewhere, comes twice, is no file or becomes huge is refused, and nothing is left of it."""
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(ConfigurationError, match="bundle"):
+        check(path)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert not (tmp_path.parent / "escaped").exists()
+    with pytest.raises(ConfigurationError, match="bundle"):
+        check(tmp_path / "none.zip")
+
+
+def test_a_bundle_of_countless_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of members is bounded."""
+    monkeypatch.setattr(bundle_module, "_MAX_MEMBERS", 2)
+    path = tmp_path / "b.zip"
+    path.write_bytes(members(*((f"{number}", b"") for number in range(3))))
+    with pytest.raises(ConfigurationError, match="at most 2 files"):
+        check(path)
+
+
+def test_a_bundle_with_damaged_records_is_still_made(room: Room) -> None:
+    """Bundles show what is there, also what is broken: the auditor's verdict is the same."""
+    stream = room.record()
+    path = min((room.path / "ledger" / stream).glob("entries-*"))
+    path.write_bytes(b"x\n" + path.read_bytes())
+    (room.path / "trust.json").rename(room.base / "trust.json")
+    assert check(room.bundle(), room.base / "trust.json").verdict == "contradicted"
+    (room.path / "log" / "entries.jsonl").unlink()
+    with pytest.raises(VerificationError):
+        room.bundle("t.zip", Choice(task=room.tasks[0]))

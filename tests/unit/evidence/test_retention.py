@@ -1,0 +1,667 @@
+"""Old segments leave a directory: into an archive, and behind a statement that keeps the proof of the rest."""
+
+import contextlib
+import gzip
+import itertools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_identity.canonical import encode_record
+from agent_identity.errors import EvidenceError, VerificationError
+from agent_identity.evidence import segments as segments_module
+from agent_identity.evidence.checkpoint import sign_note
+from agent_identity.evidence.excerpt import Excerpt, Start, excerpt_lines, excerpt_of
+from agent_identity.evidence.files import EDIT, Files
+from agent_identity.evidence.layout import Layout
+from agent_identity.evidence.ledger import Ledger
+from agent_identity.evidence.lines import Line, leaf_of
+from agent_identity.evidence.merkle import CompactRange, leaf_hash
+from agent_identity.evidence.pruned import (
+    MAX_OPEN,
+    Pruned,
+    open_pruned,
+    read_grants,
+    sign_pruned,
+    unverified_pruned,
+)
+from agent_identity.evidence.retention import archive, prune
+from agent_identity.evidence.segments import Segments
+from agent_identity.evidence.streams import MAX_EXCERPT, open_ledger
+from agent_identity.evidence.survey import read_heads, survey
+from agent_identity.identity import SigningKey
+from agent_identity.testing import FixedClock
+
+ORIGIN = "ledger.example/log"
+SIGNER = SigningKey.from_seed(b"r" * 32)
+BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}
+STREAM = "01a20e43-46d8-715f-9270-91c309b88710"
+FUTURE = 1 << 62
+Open = Callable[..., Ledger]
+Crash = Callable[[Ledger], None]
+
+
+def facts(grant: str = "0", above: tuple[str, ...] = ()) -> dict[str, object]:
+    """Return the members of a record of a task, under a grant and those above it."""
+    return {
+        "task": {"id": STREAM},
+        "principal": {"id": "alice@example.com", "kind": "human", "provenance": "asserted"},
+        **BODY,
+        "chain": [{"id": "clerk", "grant": name * 64} for name in (*above, grant)],
+    }
+
+
+CALL = {
+    "action": {"tool": "pay"},
+    "decision": {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "within_scope"},
+}
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let segments be as small as one record."""
+    monkeypatch.setattr(segments_module, "_MIN_BYTES", 1)
+
+
+@pytest.fixture
+def written(opened: Open) -> Callable[..., str]:
+    """Writes a closed stream of small segments and returns its id."""
+
+    def write(count: int = 10, **options: object) -> str:
+        ledger = opened(segments=Segments(max_bytes=700, compression="none"), **options)
+        for _ in range(count):
+            ledger.append("registration", BODY)
+        stream = ledger.stream
+        ledger.close()
+        return stream
+
+    return write
+
+
+def pruning(opened: Open, directory: Path, **options: object) -> list[tuple[str, int, int]]:
+    """Prune and return what went."""
+    ledger = opened()
+    given = {"before_ns": FUTURE, "signer": SIGNER, "clock": FixedClock(), **options}
+    found = [(r.stream, r.first, r.last) for r in prune(str(directory), ledger, **given)]
+    ledger.close()
+    return found
+
+
+def files_of(directory: Path, stream: str) -> list[str]:
+    """Return the names of a stream's segments."""
+    return sorted(path.name for path in (directory / "ledger" / stream).glob("entries*"))
+
+
+def statement(directory: Path, stream: str) -> Pruned:
+    """Return the statement of what was pruned, under its signature."""
+    note = open_ledger(directory).pruned(stream)
+    assert note is not None
+    return open_pruned(note, [SIGNER.public_key])[0]
+
+
+def test_an_archive_has_every_closed_segment_once(
+    opened: Open, written: Callable, directory: Path, tmp_path: Path
+) -> None:
+    """A stream that has ended is copied whole and compressed; a second run copies nothing."""
+    stream = written()
+    before = files_of(directory, stream)
+    (copied,) = archive(str(directory), str(tmp_path / "out"))
+    assert (copied.stream, copied.first, copied.last, copied.files) == (stream, 1, 12, len(before))
+    assert list(archive(str(directory), str(tmp_path / "out"))) == []
+    assert files_of(directory, stream) == before
+    plain = b"".join((directory / "ledger" / stream / name).read_bytes() for name in before)
+    packed = sorted((tmp_path / "out" / "ledger" / stream).iterdir())
+    assert b"".join(gzip.decompress(path.read_bytes()) for path in packed) == plain
+    assert (tmp_path / "out" / "log" / "checkpoint").read_bytes() == (directory / "log" / "checkpoint").read_bytes()
+
+
+def test_what_is_compressed_is_copied_as_it_is(opened: Open, directory: Path, tmp_path: Path) -> None:
+    """A segment that is compressed already goes to the archive unchanged; the open one of a live process stays."""
+    ledger = opened(segments=Segments(max_bytes=700))
+    for _ in range(10):
+        ledger.append("registration", BODY)
+    ledger.seal()
+    ledger._sealing._compressor._thread.join(10)
+    (copied,) = archive(str(directory), str(tmp_path / "out"))
+    names = files_of(directory, ledger.stream)
+    assert sorted(p.name for p in (tmp_path / "out" / "ledger" / ledger.stream).iterdir()) == names[:-1]
+    assert copied.last < 11
+
+
+def test_only_what_is_old_is_archived(written: Callable, directory: Path, tmp_path: Path) -> None:
+    """A segment with one record that is younger stays."""
+    written()
+    assert list(archive(str(directory), str(tmp_path / "out"), before_ns=1)) == []
+
+
+def test_a_pruned_stream_leaves_a_statement(opened: Open, written: Callable, directory: Path, audit: Callable) -> None:
+    """What goes is recorded and sealed first, and the statement leads to the root that the log has."""
+    stream = written()
+    leaves = [leaf_hash(line.record) for line in open_ledger(directory).entries(stream)]
+    root = CompactRange(leaves).root()
+    assert pruning(opened, directory) == [(stream, 1, 12)]
+    assert files_of(directory, stream) == []
+    found = statement(directory, stream)
+    assert (found.size, found.last, found.tree().root(), found.origin) == (12, leaves[-1], root, ORIGIN)
+    reader = open_ledger(directory)
+    (own,) = [name for name in reader.streams() if name != stream]
+    records = [line.record for line in reader.entries(own)]
+    (recorded,) = [r for r in records if b'"erasure"' in r]
+    assert f'"last":"12","root":"{root.hex()}","stream":"{stream}"'.encode() in recorded
+    assert read_heads(reader)[0].size >= found.log_size > 0
+    assert list(reader.entries(stream, start=13)) == []
+    assert pruning(opened, directory) == [(own, 1, 3)]
+    assert statement(directory, stream) == found
+
+
+def test_a_live_stream_is_pruned_up_to_its_open_segment(opened: Open, directory: Path, crashed: Crash) -> None:
+    """The process goes on, its next start recovers the rest, and what was pruned twice is stated once."""
+    ledger = opened(segments=Segments(max_bytes=700, compression="none"))
+    for _ in range(7):
+        ledger.append("registration", BODY)
+    ledger.seal()
+    ((stream, _, first_cut),) = pruning(opened, directory)
+    for _ in range(6):
+        ledger.append("registration", BODY)
+    ledger.seal()
+    cuts = [cut for cut in pruning(opened, directory) if cut[0] == stream]
+    assert cuts[0][1] == first_cut + 1
+    assert statement(directory, stream).size == cuts[0][2]
+    ledger.append("registration", BODY)
+    crashed(ledger)
+    again = opened()
+    again.close()
+    heads = read_heads(open_ledger(directory))[1]
+    assert heads[stream][-1].size == 15
+    kinds = [line.record for line in open_ledger(directory).entries(again.stream) if b'"recovered"' in line.record]
+    assert b'"rejected_bytes":"0"' in kinds[0]
+
+
+@pytest.mark.parametrize("break_it", ["stream", "size", "title", "gone"])
+def test_a_statement_that_is_none_recovers_nothing(
+    opened: Open, directory: Path, crashed: Crash, break_it: str
+) -> None:
+    """Recovery takes a statement only if the heads of the log fit it, whoever signed."""
+    ledger = opened(segments=Segments(max_bytes=700, compression="none"))
+    for _ in range(7):
+        ledger.append("registration", BODY)
+    ledger.seal()
+    ((stream, _, _),) = pruning(opened, directory)
+    ledger.append("registration", BODY)
+    crashed(ledger)
+    path = directory / "ledger" / stream / "pruned"
+    found = unverified_pruned(path.read_bytes())
+    claim = found.to_claim()
+    if break_it == "stream":
+        path.write_bytes(sign_pruned(Pruned.from_claim(claim | {"stream": STREAM}), SIGNER))
+    elif break_it == "size":
+        tree = CompactRange([b"x" * 32] * 99)
+        forged = claim | {"size": "99", "peaks": tuple(peak.hex() for peak in tree.peaks)}
+        path.write_bytes(sign_pruned(Pruned.from_claim(forged), SIGNER))
+    elif break_it == "title":
+        path.write_bytes(b"something else\n\nsigned\n")
+    else:
+        path.unlink()
+    size = read_heads(open_ledger(directory))[1][stream][-1].size
+    opened().close()
+    assert read_heads(open_ledger(directory))[1][stream][-1].size == size
+
+
+def test_peaks_that_lead_elsewhere_are_rejected_at_once(opened: Open, directory: Path, crashed: Crash) -> None:
+    """A statement whose tree is not the one of the last head is contradicted before a line is read."""
+    ledger = opened(segments=Segments(compression="none"))
+    for _ in range(2):
+        ledger.append("registration", BODY)
+    ledger.seal()
+    stream = ledger.stream
+    ledger.append("registration", BODY)
+    crashed(ledger)
+    folder = directory / "ledger" / stream
+    lines = (folder / "entries.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "entries.jsonl").write_bytes(lines[3])
+    forged = pruned_of(3, stream=stream)
+    (folder / "pruned").write_bytes(sign_pruned(forged, SIGNER))
+    opened().close()
+    assert read_heads(open_ledger(directory))[1][stream][-1].size == 3
+
+
+def pruned_of(size: int, **changes: object) -> Pruned:
+    """Return a statement about so many records that nobody wrote."""
+    tree = CompactRange(bytes([number % 256]) * 32 for number in range(size))
+    facts = {
+        "origin": ORIGIN,
+        "stream": STREAM,
+        "size": size,
+        "last": b"l" * 32,
+        "peaks": tree.peaks,
+        "open": (),
+        "log_size": 3,
+        "log_root": b"r" * 32,
+        "time_ns": 5,
+    }
+    return Pruned(**{**facts, **changes})
+
+
+def test_what_is_open_at_the_border_is_kept(opened: Open, directory: Path) -> None:
+    """Intents without outcome are named, and grants of tasks that go on stay, with those above them."""
+    ledger = opened(segments=Segments(max_bytes=100_000, compression="none"))
+    for name, above in (("a", ()), ("b", ("a",)), ("c", ())):
+        ledger.append("grant", {**facts(name, above), "grant": {"token": f"{name}.{name}.{name}"}})
+        ledger.append("task_start", facts(name, above))
+    ledger.append("task_start", facts("c"))
+    counts = {"counts": {"intents": "0", "outcomes": "0", "open": "0"}}
+    ledger.append("task_end", {**facts("c"), **counts})
+    ledger.append("task_end", {**facts("c"), **counts})
+    ledger.append("task_end", {**facts("d"), **counts})
+    done = ledger.append("intent", {**facts("b", ("a",)), **CALL}).id
+    left = ledger.append("intent", {**facts("b", ("a",)), **CALL}).id
+    ledger.append("outcome", {**facts("b", ("a",)), **CALL, "outcome": "success", "intent": done})
+    ledger._stream.rotate_at = 0
+    ledger.append("registration", BODY)
+    ledger.seal()
+    ((stream, _, size),) = pruning(opened, directory)
+    assert size == 14
+    assert statement(directory, stream).open == (left,)
+    assert list(open_ledger(directory).kept_grants(stream)) == ["a.a.a", "b.b.b"]
+    ledger.append("outcome", {**facts("b", ("a",)), **CALL, "outcome": "success", "intent": left})
+    ledger.append("task_end", {**facts("b", ("a",)), **counts})
+    ledger._stream.rotate_at = 0
+    ledger.append("registration", BODY)
+    ledger.seal()
+    assert (stream, 15, 17) in pruning(opened, directory)
+    assert statement(directory, stream).open == ()
+
+
+def test_a_border_with_too_much_open_is_none(opened: Open, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where more calls are open than a statement names, the stream is not cut."""
+    monkeypatch.setattr("agent_identity.evidence.survey.MAX_OPEN", 1)
+    ledger = opened(segments=Segments(max_bytes=100_000, compression="none"))
+    for _ in range(2):
+        ledger.append("intent", {**facts("b"), **CALL})
+    ledger._stream.rotate_at = 0
+    ledger.append("registration", BODY)
+    ledger.seal()
+    assert pruning(opened, directory) == []
+
+
+def test_only_what_the_archive_has_is_pruned(opened: Open, written: Callable, directory: Path, tmp_path: Path) -> None:
+    """With an archive, a segment that is missing there, or another one, stays."""
+    stream = written()
+    out = tmp_path / "out"
+    assert pruning(opened, directory, archived=str(out)) == []
+    list(archive(str(directory), str(out)))
+    third = sorted((out / "ledger" / stream).iterdir())[2]
+    third.write_bytes(gzip.compress(b"other\n"))
+    cuts = [cut for cut in pruning(opened, directory, archived=str(out)) if cut[0] == stream]
+    assert cuts == [(stream, 1, int(third.name[8:28]) - 1)]
+    together = open_ledger(directory, archive=out)
+    assert together.first_place(stream) == 1
+    third.unlink()
+    firsts = [segment.first for segment in together.segments(stream)]
+    assert firsts == sorted(set(firsts))
+    assert firsts[0] == 1
+
+
+def test_a_stream_and_its_archive_are_read_once(
+    opened: Open, written: Callable, directory: Path, tmp_path: Path
+) -> None:
+    """What is in the directory and in the archive as well counts once, open segment included."""
+    stream = written()
+    list(archive(str(directory), str(tmp_path / "out")))
+    together = open_ledger(directory, archive=tmp_path / "out")
+    assert sum(line.record is not None for line in together.entries(stream)) == 12
+    shutil.rmtree(directory / "ledger" / stream)
+    assert sum(line.record is not None for line in together.entries(stream)) == 12
+
+
+def test_another_program_at_work_is_waited_for_and_refused(
+    opened: Open, written: Callable, directory: Path, tmp_path: Path
+) -> None:
+    """Two programs never archive or prune at once."""
+    written()
+
+    class Impatient(Files):
+        """Does not wait."""
+
+        def pause(self, seconds: float) -> None:
+            """Go on at once."""
+
+    files = Files()
+    fd = files.open(Layout.of(directory).segments_lock, EDIT)
+    files.lock(fd)
+    with pytest.raises(EvidenceError, match="no other program"):
+        list(archive(str(directory), str(tmp_path / "out"), files=Impatient()))
+    files.close(fd)
+
+
+@pytest.mark.parametrize("how", ["record", "line", "log", "checkpoint"])
+def test_what_the_log_does_not_prove_does_not_leave(
+    opened: Open, written: Callable, directory: Path, tmp_path: Path, how: str
+) -> None:
+    """Nothing is archived or pruned of a directory that is not what its checkpoint commits to."""
+    stream = written()
+    first = min((directory / "ledger" / stream).glob("entries-*"))
+    log = directory / "log" / "entries.jsonl"
+    if how == "record":
+        first.write_bytes(first.read_bytes().replace(b"ops@example.com", b"0ps@example.com"))
+    elif how == "line":
+        first.write_bytes(b"x\n" + first.read_bytes())
+    elif how == "log":
+        log.write_bytes(log.read_bytes().replace(b'"size":"12"', b'"size":"11"'))
+    else:
+        (directory / "log" / "checkpoint").unlink()
+    with pytest.raises(VerificationError):
+        list(archive(str(directory), str(tmp_path / "out")))
+    assert files_of(tmp_path / "out", stream) == []
+
+
+def test_a_record_without_its_members_does_not_leave(directory: Path, opened: Open, written: Callable) -> None:
+    """Bytes that hash as the log says and are no record of ours stop the survey."""
+    stream = written()
+    reader = open_ledger(directory)
+
+    class Odd:
+        """A reader whose lines hold no record."""
+
+        pruned = first_place = staticmethod(lambda stream: None)
+        segments = staticmethod(reader.segments)
+        kept_grants = staticmethod(lambda stream: iter(()))
+
+        @staticmethod
+        def lines_of(_: object) -> object:
+            """Return one line."""
+            line = b'{"mac":"' + b"0" * 64 + b'","record":{"a":1}}'
+            return iter([Line(0, len(line), line, torn=False)])
+
+    with pytest.raises(VerificationError, match="as the log commits"):
+        survey(Odd(), stream, read_heads(reader)[1][stream], lambda segment, ns: True)
+
+
+def test_a_crashed_process_keeps_its_torn_end(opened: Open, crashed: Crash, directory: Path) -> None:
+    """A file with a line that nobody sealed stays, before and after its recovery."""
+    ledger = opened()
+    ledger.append("registration", BODY)
+    stream = ledger.stream
+    crashed(ledger)
+    with (directory / "ledger" / stream / "entries.jsonl").open("ab") as file:
+        file.write(b'{"mac":"12')
+    assert stream not in {cut[0] for cut in pruning(opened, directory)}
+    assert files_of(directory, stream) == ["entries.jsonl"]
+
+
+def test_a_stream_that_needs_recovery_stays(opened: Open, crashed: Crash, directory: Path, tmp_path: Path) -> None:
+    """Of a process that was killed nothing leaves before a start looked at it."""
+    ledger = opened()
+    ledger.append("registration", BODY)
+    ledger.seal()
+    crashed(ledger)
+    assert list(archive(str(directory), str(tmp_path / "out"))) == []
+
+
+class Killed(BaseException):
+    """The process dies here."""
+
+
+@pytest.mark.parametrize("name", ["unlink", "replace", "fsync", "write"])
+def test_a_kill_while_pruning_leaves_what_the_next_run_finishes(
+    opened: Open, written: Callable, directory: Path, faulty: Callable, name: str, tmp_path: Path
+) -> None:
+    """Killed at any call, no record is unaccounted for; the next run removes the rest, and no more than that."""
+    stream = written()
+    for at in range(1, 9):
+        copy = tmp_path / f"copy{at}"
+        shutil.copytree(directory, copy)
+        calls = itertools.count(1)
+
+        def die(number: int, call: str, calls: itertools.count = calls, at: int = at) -> BaseException | None:
+            return Killed() if call == name and next(calls) == at else None
+
+        ledger = opened(copy)
+        given = {"before_ns": FUTURE, "signer": SIGNER, "clock": FixedClock()}
+        with contextlib.suppress(Killed):
+            list(prune(str(copy), ledger, **given, files=faulty(die)))
+        first = open_ledger(copy).first_place(stream)
+        if first != 1:
+            assert statement(copy, stream).size == 12
+        list(prune(str(copy), ledger, **given))
+        ledger.close()
+        assert files_of(copy, stream) == []
+        assert statement(copy, stream).size == 12
+
+
+TEXT = st.text("abc019-{}ü", max_size=4)
+claims = st.fixed_dictionaries(
+    {},
+    optional={
+        name: st.one_of(TEXT, st.lists(TEXT, max_size=3), st.booleans())
+        for name in ("last", "log", "origin", "peaks", "size", "stream", "time", "open", "more")
+    },
+)
+
+
+@given(changes=claims)
+def test_a_malformed_statement_is_an_error_of_one_line(changes: dict[str, object]) -> None:
+    """Whatever a file says, it is a statement or an error with a code."""
+    claim = {**pruned_of(5).to_claim(), **changes}
+    note = sign_note(f"agent-identity pruned v1\n{encode_record(claim).decode()}\n", ORIGIN, SIGNER)
+    found: Pruned | VerificationError
+    try:
+        found = unverified_pruned(note)
+    except VerificationError as error:
+        found = error
+    if isinstance(found, VerificationError):
+        assert found.code == "bad_pruning"
+        assert "\n" not in str(found)
+    else:
+        assert found.tree().size == found.size
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"log": {"root": "00" * 32}},
+        {"log": "x"},
+        {"size": "0", "peaks": ()},
+        {"size": "7"},
+        {"last": "zz"},
+        {"time": "-1"},
+        {"open": ["x"]},
+        {"open": [STREAM] * (MAX_OPEN + 1)},
+        {"origin": ["x"]},
+        {"peaks": "x"},
+    ],
+)
+def test_a_statement_has_one_form(changes: dict[str, object]) -> None:
+    """Members of other forms, counts that do not fit and lists that are too long are refused."""
+    with pytest.raises(ValueError, match="expected"):
+        Pruned.from_claim({**pruned_of(5).to_claim(), **changes})
+
+
+def test_a_statement_comes_back_and_knows_its_signer() -> None:
+    """What is signed is what is read; another key is unknown, and a changed text is found out."""
+    pruned = pruned_of(5, open=(STREAM,))
+    note = sign_pruned(pruned, SIGNER)
+    assert open_pruned(note, [SIGNER.public_key]) == (pruned, (SIGNER.public_key,))
+    with pytest.raises(VerificationError) as caught:
+        open_pruned(note, [SigningKey.from_seed(b"o" * 32).public_key])
+    assert caught.value.code == "unknown_key"
+    with pytest.raises(VerificationError) as caught:
+        open_pruned(note.replace(b'"size":"3"', b'"size":"4"'), [SIGNER.public_key])
+    assert caught.value.code == "bad_signature"
+
+
+def test_kept_grants_are_tokens(tmp_path: Path) -> None:
+    """Lines that are no token are left out, and no file is no grant."""
+    path = tmp_path / "grants.jsonl"
+    assert list(read_grants(Files(), str(path))) == []
+    path.write_bytes(b"a.b.c\nno token\n\nd.e.f\n" + b"x" * 70_000 + b"\n")
+    assert list(read_grants(Files(), str(path))) == ["a.b.c", "d.e.f"]
+
+
+def test_an_excerpt_withholds_all_else(opened: Open, written: Callable, directory: Path) -> None:
+    """Of what was not chosen only leaf hashes are there, from the first that was chosen to the next head."""
+    stream = written()
+    reader = open_ledger(directory)
+    records = [line.record for line in reader.entries(stream)]
+
+    def wanted(data: bytes) -> bool:
+        return data in (records[4], records[6])
+
+    starts = excerpt_of(reader, read_heads(reader)[1], wanted)
+    assert (starts[stream].size, starts[stream].end) == (4, 12)
+    lines = list(excerpt_lines(reader, stream, starts[stream], wanted))
+    assert len(lines) == 8
+    leaves = [leaf_of(line[:-1]) or leaf_hash(line[83:-2]).hex() for line in lines]
+    assert leaves == [leaf_hash(record).hex() for record in records[4:]]
+    tree = starts[stream].tree()
+    for leaf in leaves:
+        tree.append(bytes.fromhex(leaf))
+    assert tree.root() == read_heads(reader)[1][stream][-1].root
+    assert Excerpt.from_bytes(Excerpt(starts).to_bytes()) == Excerpt(starts)
+    whole = excerpt_of(reader, read_heads(reader)[1], lambda data: True)
+    assert Excerpt.from_bytes(Excerpt(whole).to_bytes()) == Excerpt(whole)
+    pruning(opened, directory, before_ns=FUTURE)
+    assert excerpt_of(reader, read_heads(reader)[1], wanted) == {}
+
+
+def test_an_excerpt_of_what_is_not_sealed_is_refused(opened: Open, directory: Path, crashed: Crash) -> None:
+    """Nothing proves what no head covers, so it is not handed out; lines behind damage are not looked at."""
+    ledger = opened(seal_interval=3_600.0)
+    ledger.append("registration", BODY)
+    crashed(ledger)
+    reader = open_ledger(directory)
+    with pytest.raises(VerificationError, match="no checkpoint covers"):
+        excerpt_of(reader, read_heads(reader)[1], lambda data: True)
+    path = directory / "ledger" / ledger.stream / "entries.jsonl"
+    path.write_bytes(b"x\n" + path.read_bytes())
+    assert excerpt_of(reader, read_heads(reader)[1], lambda data: True) == {}
+
+
+def test_an_excerpt_of_a_pruned_stream_begins_behind_the_border(opened: Open, directory: Path) -> None:
+    """What was pruned is not there to be shown, and its compact range is where the excerpt begins to count."""
+    ledger = opened(segments=Segments(max_bytes=700, compression="none"))
+    for _ in range(7):
+        ledger.append("registration", BODY)
+    ledger.seal()
+    ((stream, _, cut),) = pruning(opened, directory)
+    reader = open_ledger(directory)
+    own = f'"stream":{{"id":"{stream}"'.encode()
+    starts = excerpt_of(reader, {stream: read_heads(reader)[1][stream]}, lambda data: own in data)
+    assert starts[stream] == Start(cut, statement(directory, stream).last, statement(directory, stream).peaks, 8)
+    assert len(list(excerpt_lines(reader, stream, starts[stream], lambda data: True))) == 8 - cut
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"v": "2", "streams": {}},
+        {"v": "1", "streams": "x"},
+        {"v": "1", "streams": {"../x": {}}},
+        {"v": "1", "streams": {STREAM: "x"}},
+        {"v": "1", "streams": {STREAM: {"size": "x", "end": "1"}}},
+        {"v": "1", "streams": {STREAM: {"size": "2", "end": "3"}}},
+        {"v": "1", "streams": {STREAM: {"size": "2", "end": "1", "last": "00" * 32, "peaks": ["00" * 32]}}},
+        {"v": "1", "streams": {STREAM: {"size": "2", "end": "3", "last": "00" * 32, "peaks": []}}},
+    ],
+)
+def test_a_malformed_excerpt_is_refused(data: dict[str, object]) -> None:
+    """The file of an excerpt has one form."""
+    with pytest.raises(ValueError, match="expected"):
+        Excerpt.from_bytes(encode_record(data))
+
+
+def test_a_huge_excerpt_file_is_not_read(directory: Path, opened: Open) -> None:
+    """A file that is larger than any excerpt counts as malformed, and none is none."""
+    opened().close()
+    reader = open_ledger(directory)
+    assert reader.excerpt() is None
+    with (directory / "excerpt.json").open("wb") as file:
+        file.truncate(MAX_EXCERPT + 1)
+    assert reader.excerpt() == b""
+
+
+def test_peaks_make_the_same_tree() -> None:
+    """A tree that is made of peaks goes on like the one that they were taken from; others are refused."""
+    for size in range(20):
+        tree = CompactRange(bytes([number]) * 32 for number in range(size))
+        twin = CompactRange.of_peaks(size, tree.peaks)
+        for one in (tree, twin):
+            one.append(b"n" * 32)
+        assert twin.root() == tree.root()
+    for size, peaks in ((1, ()), (-1, ()), (1, (b"short",))):
+        with pytest.raises(ValueError, match="peaks"):
+            CompactRange.of_peaks(size, peaks)
+
+
+def test_what_a_live_directory_has_beyond_its_checkpoint_is_left(
+    opened: Open, crashed: Crash, directory: Path, tmp_path: Path
+) -> None:
+    """Lines of the log behind the checkpoint and records behind the last head neither leave nor disturb."""
+    ledger = opened(segments=Segments(max_bytes=700, compression="none"), seal_interval=3_600.0)
+    for _ in range(4):
+        ledger.append("registration", BODY)
+    ledger.seal()
+    note = (directory / "log" / "checkpoint").read_bytes()
+    for _ in range(4):
+        ledger.append("registration", BODY)
+    ledger.seal()
+    (directory / "log" / "checkpoint").write_bytes(note)
+    reader = open_ledger(directory)
+    assert [head.size for head in read_heads(reader)[1][ledger.stream]] == [5]
+    (copied,) = archive(str(directory), str(tmp_path / "out"))
+    assert copied.last <= 5
+    starts = excerpt_of(reader, read_heads(reader)[1], lambda data: b'"seq":"2"' in data)
+    assert len(list(excerpt_lines(reader, ledger.stream, starts[ledger.stream], lambda data: False))) == 4
+    crashed(ledger)
+
+
+def test_a_grant_that_two_tasks_need_stays_until_both_have_ended(opened: Open, directory: Path) -> None:
+    """The grant above two others is kept while one of them goes on."""
+    ledger = opened(segments=Segments(compression="none"))
+    counts = {"counts": {"intents": "0", "outcomes": "0", "open": "0"}}
+    for name, above in (("a", ()), ("b", ("a",)), ("c", ("a",))):
+        ledger.append("grant", {**facts(name, above), "grant": {"token": f"{name}.{name}.{name}"}})
+        ledger.append("task_start", facts(name, above))
+    ledger.append("task_end", {**facts("a"), **counts})
+    ledger.append("task_end", {**facts("b", ("a",)), **counts})
+    ledger._stream.rotate_at = 0
+    ledger.append("registration", BODY)
+    ledger.seal()
+    ((stream, _, _),) = pruning(opened, directory)
+    assert list(open_ledger(directory).kept_grants(stream)) == ["a.a.a", "c.c.c"]
+
+
+def test_a_directory_that_is_pruned_in_part_is_archived_behind_the_border(
+    opened: Open, directory: Path, tmp_path: Path
+) -> None:
+    """Files that a killed run left before the border are not copied, and heads before it are passed over."""
+    ledger = opened(segments=Segments(max_bytes=700, compression="none"))
+    stream = ledger.stream
+    for _ in range(14):
+        ledger.append("registration", BODY)
+        ledger.seal()
+    whole = tmp_path / "whole"
+    shutil.copytree(directory / "ledger" / stream, whole)
+    assert pruning(opened, directory)[0][0] == stream
+    border = statement(directory, stream).size
+    left = max(path for path in whole.glob("entries-*") if int(path.name[8:28]) <= border)
+    shutil.copy(left, directory / "ledger" / stream)
+    for _ in range(6):
+        ledger.append("registration", BODY)
+    ledger.seal()
+    copied = [found for found in archive(str(directory), str(tmp_path / "out")) if found.stream == stream]
+    assert [found.first for found in copied] == [border + 1]
+
+
+def test_a_first_line_that_is_no_record_has_no_place(opened: Open, directory: Path) -> None:
+    """Where the first line cannot be read, nobody says where the stream begins."""
+    opened().close()
+    folder = directory / "ledger" / STREAM
+    folder.mkdir()
+    for data in (b"", b"x\n", b'{"mac":"'):
+        (folder / "entries.jsonl").write_bytes(data)
+        assert open_ledger(directory).first_place(STREAM) is None

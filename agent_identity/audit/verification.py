@@ -89,6 +89,8 @@ def check(
         raise ConfigurationError("expected files of pasted spans and no ledger; leave one of them out")
     if directory is not None:
         return _check_ledger(directory, keys, outside, progress=progress, period=period, archive=archive)
+    if period is not None:
+        raise ConfigurationError("expected a period with an evidence directory, got traces; leave it out")
     sources = cast("Sequence[PathLike | ByteLines]", source if isinstance(source, list | tuple) else [source])
     if pasted:
         return _check_pasted(sources, keys, redacted)

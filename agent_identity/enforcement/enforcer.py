@@ -25,8 +25,6 @@ from agent_identity.authority import (
     TokenSource,
 )
 from agent_identity.enforcement.action import Action
-from agent_identity.enforcement.admission import Admission
-from agent_identity.enforcement.agents_file import registry_path
 from agent_identity.enforcement.ambience import Ambience, attached
 from agent_identity.enforcement.approval import Approval
 from agent_identity.enforcement.approval_box import ApprovalBox
@@ -34,10 +32,20 @@ from agent_identity.enforcement.approvals import Approvals
 from agent_identity.enforcement.carried import Carried
 from agent_identity.enforcement.crossing import Departures, Peer, Presentation
 from agent_identity.enforcement.decisions import Mode, policy_claim
-from agent_identity.enforcement.directory import Directory, check_keys, open_directory
+from agent_identity.enforcement.directory import open_directory
 from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.handed import Recorded
 from agent_identity.enforcement.opening import Opening, Tasks, check_delegate, check_parties, current_or_refuse
+from agent_identity.enforcement.parts import (
+    admission_of,
+    anchor_of,
+    check_choices,
+    check_parts,
+    exporter_of,
+    name_of,
+    record_policy,
+    registry_of,
+)
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.publication import publishers_for
 from agent_identity.enforcement.resuming import Arrivals
@@ -53,7 +61,6 @@ from agent_identity.identity import (
     Clock,
     Ids,
     Principal,
-    PublicKey,
     RandomIds,
     Signer,
     SigningKey,
@@ -146,8 +153,8 @@ class Enforcer:
     ) -> None:
         time, shared = clock or SystemClock(), MemoryState() if state is None else state
         source, ambience = ids or RandomIds(), Ambience()
-        issuer_name = _check_parts(mode, sealing, issuer, recorder, trust, now=time.wall_ns() // _NS)
-        anchor = _anchor(trust, time)
+        issuer_name = check_parts(mode, sealing, issuer, recorder, trust, now=time.wall_ns() // _NS)
+        anchor = anchor_of(trust, time)
         approvals = Approvals(ledger, digests, shared, issuer, ambience, trust=trust, clock=time, ids=source)
         self._point = Point(
             ledger=ledger,
@@ -165,14 +172,14 @@ class Enforcer:
             approvals=approvals,
         )
         self._registry = TaskRegistry()
-        admission = _admission(self._point, agents, unregistered)
+        admission = admission_of(self._point, agents, unregistered)
         makers = (source, new_key, admission, tokens)
         self._tasks = Tasks(self._point, self._registry, issuer, issuer_name, anchor, *makers)
         self._arrivals = Arrivals(self._tasks, trust)
         self._recorded = Recorded()
         self._point.spans.examine()
         _ENFORCERS.add(self)
-        _record_policy(ledger, policy, time)
+        record_policy(ledger, policy, time)
         if exporter is not None:
             self._exporter = exporter.start()
 
@@ -238,7 +245,7 @@ class Enforcer:
             EvidenceError: The ledger cannot be written.
         """
         judge = RuleSet.load(policy) if isinstance(policy, str | os.PathLike) else policy
-        _check_choices(mode, sealing)  # Before the directory is touched, so that a slip leaves no stream behind.
+        check_choices(mode, sealing)  # Before the directory is touched, so that a slip leaves no stream behind.
         if judge is not None:
             policy_claim(judge)
         publishers = publishers_for(directory, witnesses, checkpoints)
@@ -262,10 +269,10 @@ class Enforcer:
                 state=found.state if state is None else state,
                 clock=time,
                 ids=source,
-                agents=_registry_of(directory, agents, found.trust),
+                agents=registry_of(directory, agents, found.trust),
                 unregistered="deny" if agents == "required" else "allow",
                 tokens=tokens,
-                exporter=None if otlp is None else _exporter(directory, otlp, found),
+                exporter=None if otlp is None else exporter_of(directory, otlp, found),
             )
         opened._own_state = found.state
         opened._point.approvals.use(ApprovalBox(Path(directory) / "approvals"))
@@ -552,7 +559,7 @@ class Enforcer:
                 raise ConfigurationError("expected a function; put enforcer.tool below @staticmethod and the like")
             if hasattr(inner, _GUARDED):
                 raise ConfigurationError("expected an unguarded function, got a guarded one; guard it once")
-            guard = self.guard(name or _name(inner), kind=kind, labels=labels, data=data)
+            guard = self.guard(name or name_of(inner), kind=kind, labels=labels, data=data)
             wrapper = guarded(guard, inner)
             setattr(wrapper, _GUARDED, True)
             return wrapper
@@ -686,52 +693,6 @@ class Enforcer:
             raise ConfigurationError("expected an open enforcer, got a closed one; open it again")
 
 
-def _anchor(trust: TrustStore, clock: Clock) -> Callable[[str], PublicKey]:
-    return lambda thumbprint: trust.find(thumbprint, "issuer", at=clock.wall_ns() // 1_000_000_000)
-
-
-def _check_parts(mode: str, sealing: str, issuer: Signer, recorder: Signer, trust: TrustStore, *, now: int) -> str:
-    """Check that the parts fit together and return the issuer's URI.
-
-    Raises:
-        ConfigurationError: They do not.
-    """
-    _check_choices(mode, sealing)
-    if trust.issuer is None or trust.get(issuer.public_key.thumbprint, "issuer") is None:
-        raise ConfigurationError("expected the issuer's URI and key in the trust store; add them to it")
-    if trust.get(recorder.public_key.thumbprint, "recorder") is None:
-        raise ConfigurationError("expected the recorder's key in the trust store; add it to it")
-    check_keys(issuer.public_key, recorder.public_key, trust, now)
-    return trust.issuer
-
-
-def _check_choices(mode: str, sealing: str) -> None:
-    if mode not in ("enforce", "monitor"):
-        raise ConfigurationError("expected mode='enforce' or mode='monitor'")
-    if sealing not in ("background", "inline"):
-        raise ConfigurationError("expected sealing='background' or sealing='inline'")
-
-
-def _registry_of(directory: str | os.PathLike[str], agents: str | None, trust: TrustStore) -> AgentRegistry | None:
-    if agents not in ("required", "optional", None):
-        raise ConfigurationError("expected agents='required', agents='optional' or agents=None")
-    if agents is None:
-        return None
-    return AgentRegistry.load(registry_path(directory), trust, absent="refuse" if agents == "required" else "empty")
-
-
-def _exporter(directory: str | os.PathLike[str], otlp: str, found: Directory) -> "LedgerExporter":
-    from agent_identity.enforcement.exporting import LedgerExport, LedgerExporter  # noqa: PLC0415  Loads HTTP and TLS.
-
-    return LedgerExporter(LedgerExport(directory, otlp, signer=found.recorder, trust=found.trust))
-
-
-def _admission(point: Point, agents: AgentRegistry | None, unregistered: str) -> Admission | None:
-    if unregistered not in ("deny", "allow"):
-        raise ConfigurationError("expected unregistered='deny' or unregistered='allow'")
-    return None if agents is None else Admission(point, agents, required=unregistered == "deny")
-
-
 def _after_fork_in_child() -> None:
     for enforcer in list(_ENFORCERS):
         enforcer.after_fork_in_child()
@@ -739,16 +700,3 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, where nothing forks.
     os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def _record_policy(ledger: Ledger, policy: Policy | None, clock: Clock) -> None:
-    if policy is None:
-        return
-    ledger.append("policy", {"policy": policy_claim(policy), "time": {"start": str(clock.wall_ns())}})
-
-
-def _name(function: object) -> str:
-    name = getattr(function, "__name__", None)
-    if not isinstance(name, str):
-        raise ConfigurationError("expected a function with a name; give one with enforcer.tool(name=...)")
-    return name

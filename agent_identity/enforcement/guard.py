@@ -249,11 +249,7 @@ class Guard:
                     raise
                 self._deny_failed(call, error)
             if point.mode == "monitor":
-                call.given(values)
-                if call.denial is not None or call.route is not None or call.desk is not None:
-                    call.desk = None
-                    call.enforced = "audit"
-                    call.route = None
+                _let_run(call, values)
             if call.desk is not None and call.denial is None:
                 return call
             if call.denial is None or point.mode == "monitor":
@@ -507,3 +503,12 @@ def _blocked(tool: str, decision: Decision) -> str:
     rule = f" by rule {decision.rule!r}" if decision.rule else ""
     why = f": {decision.why}" if decision.why else ""
     return f"{tool}: blocked{rule}{why}"
+
+
+def _let_run(call: Call, values: Mapping[str, object]) -> None:
+    """Have a call run as it came, whatever was decided: monitor mode."""
+    call.given(values)
+    if call.denial is not None or call.route is not None or call.desk is not None:
+        call.desk = None
+        call.enforced = "audit"
+        call.route = None

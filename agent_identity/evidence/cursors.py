@@ -12,7 +12,17 @@ from typing import Final, Self, cast, final
 
 import orjson
 
-from agent_identity.evidence.files import EDIT, EXTEND, READ, REPLACE, Files, open_regular, recording, write_whole
+from agent_identity.evidence.files import (
+    EDIT,
+    EXTEND,
+    READ,
+    REPLACE,
+    Files,
+    make_folder,
+    open_regular,
+    recording,
+    write_whole,
+)
 from agent_identity.evidence.foundation import stream_names
 from agent_identity.evidence.layout import Layout, is_stream_id
 from agent_identity.evidence.tail import last_place
@@ -89,7 +99,7 @@ class Cursors:
         """
         cursors = cls(files, layout, hashlib.sha256(receiver.encode()).hexdigest()[:16])
         with recording("keep the place of an export"):
-            files.mkdir(cursors._folder, 0o755)
+            make_folder(files, cursors._folder, 0o755)
             cursors._replace("receiver", orjson.dumps({"receiver": receiver, "v": _VERSION}))
         return cursors
 

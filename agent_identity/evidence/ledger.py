@@ -80,18 +80,24 @@ class Ledger:
         self._ready = False  # Until earlier streams are recovered, which uses the log, nothing else may.
         self._at_exit = functools.partial(_close_at_exit, weakref.ref(self))
         with recording("open the evidence directory"):
-            make_folder(files, layout.root, 0o755)
-            for folder, mode in ((layout.keys, 0o700), (layout.streams, 0o755), (layout.log, 0o755)):
-                files.mkdir(folder, mode)
-            # Before anything else, so that whatever is found without a checkpoint has lost it.
-            found(files, layout, signer=signer, origin=origin, cosign=cosign)
-            _check_origin(files, layout, origin)
-            self._key: LedgerKey = load_ledger_key(files, layout.ledger_key)
-            if self._durable:
-                # Also what another process has made just now, and may not have waited for.
-                for folder in (layout.root, layout.keys, layout.log):
-                    sync_folder(files, folder)
+            self._key = self._found()
         self._begin()
+
+    def _found(self) -> LedgerKey:
+        """Make what is missing of the directory, and return the key of its MACs."""
+        files, layout = self._files, self._layout
+        make_folder(files, layout.root, 0o755)
+        for folder, mode in ((layout.keys, 0o700), (layout.streams, 0o755), (layout.log, 0o755)):
+            files.mkdir(folder, mode)
+        # Before anything else, so that whatever is found without a checkpoint has lost it.
+        found(files, layout, signer=self._signer, origin=self._origin, cosign=self._cosign)
+        _check_origin(files, layout, self._origin)
+        key = load_ledger_key(files, layout.ledger_key)
+        if self._durable:
+            # Also what another process has made just now, and may not have waited for.
+            for folder in (layout.root, layout.keys, layout.log):
+                sync_folder(files, folder)
+        return key
 
     def _begin(self) -> None:
         """Set what a process has for itself: at the start, and again in a forked child."""

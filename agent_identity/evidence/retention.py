@@ -19,6 +19,7 @@ from agent_identity.evidence.files import (
     REPLACE,
     Files,
     locked,
+    make_folder,
     open_regular,
     recording,
     sync_folder,
@@ -83,8 +84,8 @@ def archive(
     """
     system, layout, out = files or Files(), Layout.of(directory), Layout.of(target)
     with recording("archive segments"), _exclusive(system, layout):
-        system.mkdir(out.streams, 0o755)
-        system.mkdir(out.log, 0o755)
+        make_folder(system, out.streams, 0o755)
+        make_folder(system, out.log, 0o755)
         cutter = _Cutter(system, layout, before_ns, None)
         for stream in cutter.reader.streams():
             with contextlib.ExitStack() as held:
@@ -282,7 +283,7 @@ def _is_in(files: Files, segment: Segment, folder: str) -> bool:
 
 def _copy(files: Files, cut: Cut, folder: str) -> tuple[int, int, int, int] | None:
     """Copy the segments of a cut that are not in the folder; return the first and last place, how many, and bytes."""
-    files.mkdir(folder, 0o755)
+    make_folder(files, folder, 0o755)
     have = {name.partition(".")[0] for name in files.listdir(folder) if not name.endswith(".tmp")}
     missing = [s for s in cut.segments if segment_name(s.first).partition(".")[0] not in have]
     if not missing:

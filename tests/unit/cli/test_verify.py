@@ -215,9 +215,12 @@ def test_the_folder_of_the_ledger_stands_for_its_directory(run: Run, evidence: P
         (("{evidence}", "--redacted", "user.id"), "expected --ledger and --redacted with files of traces"),
         (
             ("{spans}", "--checkpoint", "{spans}"),
-            "expected --checkpoint, --witness, --require and --tsa-certificate with",
+            "expected --checkpoint, --witness, --require, --tsa-certificate and",
         ),
-        (("-", "--checkpoint", "{spans}"), "expected --checkpoint, --witness, --require and --tsa-certificate with"),
+        (
+            ("-", "--checkpoint", "{spans}"),
+            "expected --checkpoint, --witness, --require, --tsa-certificate and",
+        ),
         (("{spans}", "--ledger", "{evidence}"), "expected --trust together with --ledger"),
         (("{spans}", "--trust", "{trust}", "--ledger", "{spans}"), "expected an evidence directory as ledger"),
         (("{evidence}", "--trust", "nowhere"), "got 'No such file or directory'"),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.evidence import segments as segments_module
 from agent_identity.evidence.compression import Compressor, Stopped, compress, copy_compressed
-from agent_identity.evidence.files import EDIT, READ, Files, open_regular
+from agent_identity.evidence.files import EDIT, READ, Files, make_folder, open_regular
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.ledger import Ledger
 from agent_identity.evidence.mac import LedgerKey
@@ -74,6 +74,7 @@ def compressed(ledger: Ledger) -> None:
 
 def writer(root: Path, files: Files | None = None, *, durable: bool = False, size: int = 700) -> StreamWriter:
     layout = Layout.of(root)
+    make_folder(Files(), layout.streams, 0o755)
     return StreamWriter.create(files or Files(), layout, STREAM, KEY, durable=durable, max_bytes=size)
 
 

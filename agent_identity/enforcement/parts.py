@@ -1,0 +1,117 @@
+"""Whether what an enforcer is put together from fits together, and the parts that follow from others."""
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from agent_identity.authority import AgentRegistry
+from agent_identity.enforcement.admission import Admission
+from agent_identity.enforcement.agents_file import registry_path
+from agent_identity.enforcement.decisions import policy_claim
+from agent_identity.enforcement.directory import Directory, check_keys
+from agent_identity.enforcement.point import Point
+from agent_identity.errors import ConfigurationError
+from agent_identity.evidence import Ledger
+from agent_identity.identity import Clock, PublicKey, Signer, TrustStore
+from agent_identity.policy import Policy
+
+if TYPE_CHECKING:
+    from agent_identity.enforcement.exporting import LedgerExporter
+
+__all__ = [
+    "admission_of",
+    "anchor_of",
+    "check_choices",
+    "check_parts",
+    "exporter_of",
+    "name_of",
+    "record_policy",
+    "registry_of",
+]
+
+
+def anchor_of(trust: TrustStore, clock: Clock) -> Callable[[str], PublicKey]:
+    """Return what finds the issuer key of a thumbprint among those that are trusted now."""
+    return lambda thumbprint: trust.find(thumbprint, "issuer", at=clock.wall_ns() // 1_000_000_000)
+
+
+def check_parts(mode: str, sealing: str, issuer: Signer, recorder: Signer, trust: TrustStore, *, now: int) -> str:
+    """Check that the parts fit together and return the issuer's URI.
+
+    Raises:
+        ConfigurationError: They do not.
+    """
+    check_choices(mode, sealing)
+    if trust.issuer is None or trust.get(issuer.public_key.thumbprint, "issuer") is None:
+        raise ConfigurationError("expected the issuer's URI and key in the trust store; add them to it")
+    if trust.get(recorder.public_key.thumbprint, "recorder") is None:
+        raise ConfigurationError("expected the recorder's key in the trust store; add it to it")
+    check_keys(issuer.public_key, recorder.public_key, trust, now)
+    return trust.issuer
+
+
+def check_choices(mode: str, sealing: str) -> None:
+    """Check the choices that are words.
+
+    Raises:
+        ConfigurationError: One is none of the words.
+    """
+    if mode not in ("enforce", "monitor"):
+        raise ConfigurationError("expected mode='enforce' or mode='monitor'")
+    if sealing not in ("background", "inline"):
+        raise ConfigurationError("expected sealing='background' or sealing='inline'")
+
+
+def registry_of(directory: str | os.PathLike[str], agents: str | None, trust: TrustStore) -> AgentRegistry | None:
+    """Return the registry of agents of a directory, if it is to be read.
+
+    Raises:
+        ConfigurationError: The choice is none of the words, or a required registry is not there.
+        TokenError: The registry does not verify.
+    """
+    if agents not in ("required", "optional", None):
+        raise ConfigurationError("expected agents='required', agents='optional' or agents=None")
+    if agents is None:
+        return None
+    return AgentRegistry.load(registry_path(directory), trust, absent="refuse" if agents == "required" else "empty")
+
+
+def exporter_of(directory: str | os.PathLike[str], otlp: str, found: Directory) -> "LedgerExporter":
+    """Return what sends copies from the ledger of a directory to a receiver."""
+    from agent_identity.enforcement.exporting import LedgerExport, LedgerExporter  # noqa: PLC0415  Loads HTTP and TLS.
+
+    return LedgerExporter(LedgerExport(directory, otlp, signer=found.recorder, trust=found.trust))
+
+
+def admission_of(point: Point, agents: AgentRegistry | None, unregistered: str) -> Admission | None:
+    """Return what admits agents, if a registry says which.
+
+    Raises:
+        ConfigurationError: The choice is none of the words.
+    """
+    if unregistered not in ("deny", "allow"):
+        raise ConfigurationError("expected unregistered='deny' or unregistered='allow'")
+    return None if agents is None else Admission(point, agents, required=unregistered == "deny")
+
+
+def record_policy(ledger: Ledger, policy: Policy | None, clock: Clock) -> None:
+    """Record which policy is in force.
+
+    Raises:
+        EvidenceError: It could not be recorded.
+    """
+    if policy is None:
+        return
+    ledger.append("policy", {"policy": policy_claim(policy), "time": {"start": str(clock.wall_ns())}})
+
+
+def name_of(function: object) -> str:
+    """Return the name of a function.
+
+    Raises:
+        ConfigurationError: It has none.
+    """
+    name = getattr(function, "__name__", None)
+    if not isinstance(name, str):
+        raise ConfigurationError("expected a function with a name; give one with enforcer.tool(name=...)")
+    return name

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from agent_identity.audit import check
-from agent_identity.authority import Chain, Scope, derive, issue
+from agent_identity.authority import Chain, Ruling, Scope, derive, issue
 from agent_identity.evidence.files import Files
 from agent_identity.evidence.ledger import Ledger
 from agent_identity.evidence.sealing import Sealing
@@ -35,6 +35,7 @@ TRUST: Final = TrustStore(
     (TrustedKey(ISSUER.public_key, "issuer"), TrustedKey(RECORDER.public_key, "recorder")), origin=ORIGIN
 )
 TOOLS: Final = ("read_invoice", "pay", "mcp.bank/transfer", "x" * 128)
+APPROVER: Final = Human("boss@example.com")
 WHO: Final[tuple[Principal, ...]] = (Human("alice@example.com"), Human("日本@example.com"), Service("nightly"))
 DECIDED: Final = {
     "allow": ("allow", "within_scope"),
@@ -241,7 +242,25 @@ class Writer:
         )
         facts = self.facts(Chain((grant,)), task)
         self.add("grant", {**facts, "grant": {"token": grant.token}})
-        approval = {"id": self.id(), "status": "approved", "approver": WHO[1].to_claim()}
+        now = self.clock.wall_ns() // 10**9
+        ruling = Ruling(
+            id=self.id(),
+            status="approved",
+            task=task["id"],
+            tool=TOOLS[0],
+            args=None,
+            principal=grant.principal,
+            agent=grant.agent,
+            approver=APPROVER,
+            decided_at=now,
+            expires_at=now + 600,
+        )
+        approval = {
+            "id": ruling.id,
+            "status": "approved",
+            "approver": APPROVER.to_claim(),
+            "token": ruling.sign(ISSUER, issuer="urn:example:issuer"),
+        }
         self.add("approval", {**facts, "action": {"tool": TOOLS[0]}, "approval": approval})
 
 

@@ -86,7 +86,8 @@ class Head:
             ValueError: The entry has another form.
         """
         fields = decode_record(entry)
-        if frozenset(fields.keys() - {"alive"}) != _MEMBERS or not all(isinstance(value, str) for value in fields.values()):
+        known = frozenset(fields.keys() - {"alive"}) == _MEMBERS
+        if not known or not all(isinstance(value, str) for value in fields.values()):
             raise ValueError("expected the strings origin, root, size and stream in a log entry")
         texts = cast("dict[str, str]", fields)
         alive = texts.get("alive")

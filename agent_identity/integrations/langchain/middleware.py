@@ -7,7 +7,7 @@ import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, ExitStack, contextmanager
-from typing import Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
@@ -25,7 +25,6 @@ try:
     from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse
     from langgraph.config import get_config
     from langgraph.errors import ParentCommand
-    from langgraph.prebuilt.tool_node import ToolCallRequest
     from langgraph.types import Command
 
     from agent_identity.integrations.langchain.handoffs import Hop, Place, handed_to, note_handoff, place_of
@@ -33,6 +32,9 @@ except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in {"langchain", "langgraph"}:
         raise
     raise ImportError("expected langchain 1.0 or newer, which is not installed; pip install langchain") from error
+
+if TYPE_CHECKING:
+    from langchain.agents.middleware import ToolCallRequest  # It has moved since langchain 1.0.
 
 __all__ = ["AgentIdentityMiddleware"]
 
@@ -45,7 +47,7 @@ _Told: TypeAlias = "ModelResponse[Any]"
 _Answer: TypeAlias = "_Told | AIMessage"
 
 
-class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
+class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
     """Guards every tool call of one agent, and no tool for good.
 
     Each call is one decision, one intent, one outcome and one span, also for tools that ``protect`` guards, and
@@ -92,7 +94,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         """The tools offered to the model so far that its provider runs, where nobody can guard them."""
         return tuple(sorted(self._provided))
 
-    def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], _Result]) -> _Result:
+    def wrap_tool_call(self, request: "ToolCallRequest", handler: Callable[["ToolCallRequest"], _Result]) -> _Result:
         """Run one tool call under guard; called by the agent."""
         run = _Run(request, self._hops(_config_of(request)), self._unnamed, self._enforcer)
         with self._guarding(run), ExitStack() as stack:
@@ -102,7 +104,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         return run.answer()
 
     async def awrap_tool_call(
-        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[_Result]]
+        self, request: "ToolCallRequest", handler: Callable[["ToolCallRequest"], Awaitable[_Result]]
     ) -> _Result:
         """Run one tool call under guard; called by the agent."""
         run = _Run(request, self._hops(_config_of(request)), self._unnamed, self._enforcer)
@@ -267,7 +269,7 @@ class _Run:
         enforcer: The enforcer.
     """
 
-    def __init__(self, request: ToolCallRequest, hops: tuple[Hop, ...], unnamed: Guard, enforcer: Enforcer) -> None:
+    def __init__(self, request: "ToolCallRequest", hops: tuple[Hop, ...], unnamed: Guard, enforcer: Enforcer) -> None:
         self.request = request
         self.hops = hops
         self.result: _Result | None = None
@@ -373,5 +375,5 @@ def _provided_name(tool: Mapping[str, object]) -> str:
     return str(named.get("name") or tool.get("type") or "unnamed")
 
 
-def _config_of(request: ToolCallRequest) -> RunnableConfig:
+def _config_of(request: "ToolCallRequest") -> RunnableConfig:
     return cast("RunnableConfig", cast("Any", request).runtime.config)

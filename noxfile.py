@@ -21,6 +21,13 @@ HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 OTHERS = [version for version in PYTHONS if version != HERE]  # The session `coverage` runs the tests on this one.
 SAFE = {"PYTHONSAFEPATH": "1", "PYTHONPATH": None}  # Tests see the installed package, never the working copy.
 FEW = {"HYPOTHESIS_PROFILE": "few"}  # The same 50 examples of every property each time.
+# What the tests of LangChain and LangGraph need, beside what ours do.
+SAME_TOOL = (
+    *("langchain", "langgraph", "pytest", "pytest-asyncio", "langchain-tests", "psycopg[binary]"),
+    *("langgraph-checkpoint-sqlite", "langgraph-checkpoint-postgres", "freezegun", "pytest-mock"),
+    *("blockbuster", "grandalf", "responses", "pytest-socket", "syrupy", "numpy", "pytest-benchmark"),
+    "pytest-codspeed",
+)
 WORKERS = ("-n", "2")
 NO_DOCS = ("--ignore=tests/docs",)  # The session for the documentation runs its examples.
 
@@ -107,6 +114,13 @@ def lowest(session: nox.Session) -> None:
     session.install("-r", "requirements/lowest.lock")
     session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
     session.run("python", "-m", "pytest", *WORKERS, "tests/unit", *session.posargs, env={**SAFE, **FEW})
+
+
+@nox.session(python=PYTHONS[0])
+def same_tool(session: nox.Session) -> None:
+    """The tool tests of LangChain and LangGraph pass alike with every tool protected (on demand: downloads them)."""
+    session.install("-c", LOCK, f"{_built(session, '--wheel')}[langchain]", *SAME_TOOL)
+    session.run("python", "tools/same_tool.py", sys.executable, env=SAFE)
 
 
 @here

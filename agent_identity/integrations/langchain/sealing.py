@@ -289,7 +289,7 @@ def _passage(tool: BaseTool, tool_input: object, call_id: object) -> Passage:
     return Passage(tool, call_id if isinstance(call_id, str) else None, given)
 
 
-def entering(tool: BaseTool, entry: _Body, tool_input: object, *args: object, **kwargs: object) -> object:
+def entering(tool: BaseTool, entry: _Body, /, tool_input: object, *args: object, **kwargs: object) -> object:
     """Run a guarded tool by an entry point such as ``BaseTool.run``."""
     passage = _passage(tool, tool_input, kwargs.get("tool_call_id"))
     token = PASSAGE.set(passage)
@@ -302,7 +302,7 @@ def entering(tool: BaseTool, entry: _Body, tool_input: object, *args: object, **
 
 
 async def entering_async(
-    tool: BaseTool, entry: _AsyncBody, tool_input: object, *args: object, **kwargs: object
+    tool: BaseTool, entry: _AsyncBody, /, tool_input: object, *args: object, **kwargs: object
 ) -> object:
     """Run a guarded tool by an entry point such as ``BaseTool.arun``."""
     passage = _passage(tool, tool_input, kwargs.get("tool_call_id"))

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain_core.documents import Document
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import BaseTool, StructuredTool, create_retriever_tool, tool
@@ -21,7 +24,51 @@ from agent_identity.errors import Denied
 from agent_identity.integrations.langchain import protect
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.integrations.langchain_instrumentor import LangChainInstrumentor
-from tests.integrations.test_langchain_middleware import QUESTION, Counting, ScriptedModel, answers, calls, ran
+
+ran: list[Any] = []
+QUESTION: Any = {"messages": [HumanMessage("go")]}
+
+
+class ScriptedModel(BaseChatModel):
+    """A chat model that answers from a script, by how often it has answered before."""
+
+    script: list[AIMessage]
+
+    @property
+    def _llm_type(self) -> str:
+        return "scripted"
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+        """Offer nothing."""
+        return self
+
+    def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        answered = sum(isinstance(message, AIMessage) for message in messages)
+        return ChatResult(generations=[ChatGeneration(message=self.script[answered])])
+
+
+def script(*named: tuple[str, dict[str, Any]]) -> list[AIMessage]:
+    """Return what a model says that calls these tools at once and is then done."""
+    made = [{"name": n, "args": a, "id": f"c{i}"} for i, (n, a) in enumerate(named)]
+    return [AIMessage("", tool_calls=made), AIMessage("done")]
+
+
+def answers(result: Any) -> list[ToolMessage]:
+    """Return the tool messages of a result."""
+    return [message for message in result["messages"] if isinstance(message, ToolMessage)]
+
+
+class Counting(BaseTool):
+    """A tool that runs by its class, and counts."""
+
+    name: str = "find"
+    description: str = "Find."
+    count: int = 0
+
+    def _run(self, q: str) -> str:
+        self.count += 1
+        ran.append(q)
+        return f"found {q}"
 
 
 @pytest.fixture(autouse=True)
@@ -112,9 +159,8 @@ def test_all_three_ways_together_are_one_call(desk: Any, watching: LangChainInst
     watching.instrument(enforcer=desk.enforcer)
     held, bare = protect(make(), desk.enforcer), make()
     bare.name = "bare"
-    script = [calls(("find", {"q": "a"}), ("bare", {"q": "b"}), ("bare", {"q": "c"}))]
     made = create_agent(
-        ScriptedModel(script=[*script, *ScriptedModel(script=[calls()]).script]),
+        ScriptedModel(script=script(("find", {"q": "a"}), ("bare", {"q": "b"}), ("bare", {"q": "c"}))),
         [held, bare],
         middleware=[AgentIdentityMiddleware(desk.enforcer)],
     )
@@ -127,14 +173,14 @@ def test_all_three_ways_together_are_one_call(desk: Any, watching: LangChainInst
 def test_tools_of_sub_agents_are_seen(desk: Any, watching: LangChainInstrumentor) -> None:
     """What an inner agent calls is seen without a word in it, and refused as a message that it goes on with."""
     watching.instrument(enforcer=desk.enforcer)
-    inner = create_agent(ScriptedModel(script=[calls(("find", {"q": "b"})), calls()]), [make()])
+    inner = create_agent(ScriptedModel(script=script(("find", {"q": "b"}))), [make()])
 
     @tool
     def ask(topic: str) -> str:
         """Ask the other agent."""
         return str(answers(inner.invoke(QUESTION))[0].content)
 
-    outer = create_agent(ScriptedModel(script=[calls(("ask", {"topic": "x"})), calls()]), [ask])
+    outer = create_agent(ScriptedModel(script=script(("ask", {"topic": "x"}))), [ask])
     with desk.task("ask"):
         (message,) = answers(outer.invoke(QUESTION))
     assert str(message.content).startswith("refused: tool_not_granted")

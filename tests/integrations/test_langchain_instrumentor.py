@@ -20,10 +20,11 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import BaseTool, StructuredTool, create_retriever_tool, tool
 
+from agent_identity.enforcement import Enforcer
 from agent_identity.errors import Denied
 from agent_identity.integrations.langchain import protect
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
-from agent_identity.integrations.langchain_instrumentor import LangChainInstrumentor
+from agent_identity.integrations.langchain_instrumentor import LangChainInstrumentor, _Watch
 
 ran: list[Any] = []
 QUESTION: Any = {"messages": [HumanMessage("go")]}
@@ -283,3 +284,43 @@ def test_zero_code_leaves_langchain_alone_until_it_is_imported(tmp_path: Path) -
     command = [sys.executable, "-m", "agent_identity", "show", str(tmp_path / "seen")]
     shown = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "find" in shown.stdout + shown.stderr
+
+
+async def test_guarded_tools_are_left_to_their_guard(
+    desk: Any, open_desk: Any, watching: LangChainInstrumentor
+) -> None:
+    """A protected tool is judged by its own enforcer, and the instrumentor's has no record of it."""
+    made = protect(make(), desk.enforcer)
+    other = open_desk(mode="monitor")
+    watching.instrument(enforcer=other.enforcer)
+    with desk.task("find"):
+        made.invoke({"q": "a"})
+        await made.ainvoke({"q": "a"})
+    assert (desk.outcomes(), other.records()) == (["success", "success"], [])
+
+
+async def test_its_own_evidence_is_closed_with_it(
+    watching: LangChainInstrumentor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without an enforcer it opens the directory that the environment names, enforces if told, and closes it."""
+    monkeypatch.setenv("AGENT_IDENTITY_DIR", str(tmp_path / "own"))
+    monkeypatch.setenv("AGENT_IDENTITY_MODE", "enforce")
+    watching.instrument()
+    assert not (tmp_path / "own").exists()
+    made = make()
+    with pytest.raises(Denied) as caught:
+        await made.ainvoke({"q": "a"})
+    assert (caught.value.code, ran) == ("no_task", [])
+    watching.uninstrument()
+    with Enforcer.open(tmp_path / "own") as again:
+        assert again.current_task is None
+    assert await made.ainvoke({"q": "a"}) == "found a"
+
+
+def test_an_end_before_langchain_is_imported_leaves_it_alone() -> None:
+    """A hook that runs after uninstrument patches nothing."""
+    before = BaseTool.run
+    watch = _Watch(None)
+    watch.end()
+    watch.patch(sys.modules["langchain_core.tools.base"])
+    assert BaseTool.run is before

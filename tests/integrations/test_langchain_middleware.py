@@ -22,6 +22,7 @@ from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.identity import Agent
 from agent_identity.integrations.langchain import is_protected, protect
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
+from agent_identity.integrations.langchain.twins import Twins
 from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
 
 ran: list[Any] = []
@@ -467,3 +468,40 @@ async def test_text_that_was_streamed_before_it_was_looked_at_says_so(open_desk:
         list(thinking(strict, "hello").stream(QUESTION, stream_mode="messages"))
         thinking(strict, "hello").invoke(QUESTION)
     assert sorted(strict.outcomes()) == ["denied", "success"]
+
+
+async def test_a_refusal_of_something_else_is_the_models_error(desk: Any) -> None:
+    """What is refused inside the model, as by a guarded client, is no answer of the model; it is raised."""
+
+    class Failing(ScriptedModel):
+        def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+            raise Denied("no", code="theirs")
+
+    made = create_agent(Failing(script=[]), [], middleware=[AgentIdentityMiddleware(desk.enforcer, model="chat")])
+    async with desk.task("chat"):
+        with pytest.raises(Denied, match="no"):
+            made.invoke(QUESTION)
+        with pytest.raises(Denied, match="no"):
+            await made.ainvoke(QUESTION)
+    assert desk.outcomes() == ["error", "error"]
+
+
+def test_twins_are_few_and_follow_their_tool(desk: Any) -> None:
+    """A twin is kept until its tool is another; of many tools only so many are kept."""
+    asked: list[str] = []
+    twins = Twins(desk.enforcer, lambda tool: asked.append(tool.name))
+    counting = Counting()
+    assert twins.of(counting) is twins.of(counting)
+
+    class Other(Counting):
+        pass
+
+    first = twins.of(counting)
+    object.__setattr__(counting, "__class__", Other)
+    assert isinstance(twins.of(counting), Other)
+    assert twins.of(counting) is not first
+    others = [Counting(name=f"t{n}") for n in range(300)]
+    for other in others:
+        twins.of(other)
+    assert len(twins._known) <= 256
+    assert len(asked) == 302

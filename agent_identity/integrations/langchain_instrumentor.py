@@ -130,7 +130,10 @@ class _Watch:
     def _run(self, original: _Entry) -> _Entry:
         @functools.wraps(original)
         def run(tool: "BaseTool", *args: object, **kwargs: object) -> object:
-            twin = self._twin(tool)
+            try:
+                twin = self._twin(tool)
+            except Denied as denied:
+                return _answer(tool, denied, kwargs.get("tool_call_id"))
             if twin is None:
                 return original(tool, *args, **kwargs)
             from agent_identity.integrations.langchain.sealing import entering  # noqa: PLC0415  As in _twin.
@@ -144,7 +147,10 @@ class _Watch:
 
         @functools.wraps(original)
         async def arun(tool: "BaseTool", *args: object, **kwargs: object) -> object:
-            twin = self._twin(tool)
+            try:
+                twin = self._twin(tool)
+            except Denied as denied:
+                return _answer(tool, denied, kwargs.get("tool_call_id"))
             if twin is None:
                 return await entry(tool, *args, **kwargs)
             from agent_identity.integrations.langchain.sealing import entering_async  # noqa: PLC0415  As in _twin.
@@ -198,6 +204,20 @@ class _Watch:
         return Enforcer.open(
             directory, mode="enforce" if mode == "enforce" else "monitor", policy=os.environ.get(_POLICY) or None
         )
+
+
+def _answer(tool: "BaseTool", denied: Denied, call_id: object) -> object:
+    """Return the refusal of a tool that cannot be guarded as the model gets it.
+
+    Raises:
+        Denied: The call carries no id of a tool call.
+    """
+    if not isinstance(call_id, str):
+        raise denied
+    from langchain_core.messages import ToolMessage  # noqa: PLC0415  As in _twin.
+
+    content = f"refused: {denied.code}: {denied}"
+    return ToolMessage(content, status="error", tool_call_id=call_id, name=tool.name)
 
 
 def _vet(tool: "BaseTool", enforcer: Enforcer) -> None:

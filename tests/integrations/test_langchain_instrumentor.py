@@ -222,7 +222,7 @@ def test_patches_of_others_stay_and_ours_do_nothing(
 
 
 @pytest.mark.parametrize("mode", ["monitor", "enforce", "enfroce"])
-def test_what_cannot_be_watched_runs_in_monitor_mode_only(
+async def test_what_cannot_be_watched_runs_in_monitor_mode_only(
     watching: LangChainInstrumentor,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -243,6 +243,10 @@ def test_what_cannot_be_watched_runs_in_monitor_mode_only(
         with pytest.raises(Denied, match="expected a tool that can be guarded") as caught:
             made.invoke({"q": "a"})
         assert caught.value.code == "not_guarded"
+        call = {"type": "tool_call", "id": "c0", "name": "find", "args": {"q": "a"}}
+        for message in (made.invoke(call), await made.ainvoke(call)):
+            assert (message.status, message.tool_call_id) == ("error", "c0")
+            assert message.content.startswith("refused: not_guarded")
         assert ran == []
 
 

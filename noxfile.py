@@ -21,6 +21,13 @@ HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 OTHERS = [version for version in PYTHONS if version != HERE]  # The session `coverage` runs the tests on this one.
 SAFE = {"PYTHONSAFEPATH": "1", "PYTHONPATH": None}  # Tests see the installed package, never the working copy.
 FEW = {"HYPOTHESIS_PROFILE": "few"}  # The same 50 examples of every property each time.
+# What the tests of LangChain and LangGraph need, beside what ours do.
+SAME_TOOL = (
+    *("langchain", "langgraph", "pytest", "pytest-asyncio", "langchain-tests", "psycopg[binary]"),
+    *("langgraph-checkpoint-sqlite", "langgraph-checkpoint-postgres", "freezegun", "pytest-mock"),
+    *("blockbuster", "grandalf", "responses", "pytest-socket", "syrupy", "numpy", "pytest-benchmark"),
+    "pytest-codspeed",
+)
 WORKERS = ("-n", "2")
 NO_DOCS = ("--ignore=tests/docs",)  # The session for the documentation runs its examples.
 
@@ -118,6 +125,13 @@ def backends(session: nox.Session) -> None:
     session.run(
         "python", "-m", "pytest", "-p", "no:phoenix", "-W", "default", "tests/backends", *session.posargs, env=SAFE
     )
+
+
+@nox.session
+def same_tool(session: nox.Session) -> None:
+    """The tool tests of LangChain and LangGraph pass alike with every tool protected (on demand: downloads them)."""
+    session.install("-c", LOCK, f"{_built(session, '--wheel')}[langchain]", *SAME_TOOL)
+    session.run("python", "tools/same_tool.py", sys.executable, env=SAFE)
 
 
 @here

@@ -22,7 +22,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "httpx": ("integrations.httpx",),
     "joserfc": ("identity.jwks",),
     "langchain": ("integrations.langchain",),
-    "langchain_core": ("integrations.langchain",),
+    "langchain_core": ("integrations.langchain", "integrations.langchain_instrumentor"),
     "langgraph": ("integrations.langchain",),
     "mcp": ("integrations.mcp", "integrations.fastmcp"),
     "opentelemetry": ("enforcement", "integrations"),

@@ -9,6 +9,7 @@ import functools
 import inspect
 import typing
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Generator, Mapping
+from types import FunctionType
 from typing import ParamSpec, TypeVar, cast
 
 from opentelemetry import context as otel
@@ -393,12 +394,47 @@ def dressed(
 
 def _hints(body: Callable[..., object]) -> dict[str, object]:
     """Return the annotations of a callable, as far as they can be resolved where it was defined."""
-    source: object = body
+    source = body
     while isinstance(source, functools.partial):
         source = cast("functools.partial[object]", source).func
-    if not inspect.isroutine(source):
-        source = getattr(source, "__call__", None)  # noqa: B004  Its annotations are wanted.
+    annotated = _annotated(source)
+    given = None if inspect.isroutine(source) else getattr(source, "__signature__", None)
+    if isinstance(given, inspect.Signature) and "__wrapped__" not in getattr(source, "__dict__", {}):
+        known = {name: p.annotation for name, p in given.parameters.items() if p.annotation is not p.empty}
+    else:
+        try:
+            return typing.get_type_hints(annotated, include_extras=True)
+        except _UNRESOLVED:
+            known = dict(getattr(annotated, "__annotations__", {}))
+    names = cast("dict[str, object]", getattr(annotated, "__globals__", {}))
+    return {name: _resolved(hint, names) for name, hint in known.items()}
+
+
+_UNRESOLVED = (NameError, TypeError, AttributeError, SyntaxError)
+
+
+def _resolved(hint: object, names: dict[str, object]) -> object:
+    """Return one annotation by itself, because another one that has no meaning here must not hide it."""
+
+    def holder() -> None: ...
+
+    holder.__annotations__ = {"hint": hint}
     try:
-        return typing.get_type_hints(source, include_extras=True)
-    except (NameError, TypeError, AttributeError, SyntaxError):
-        return dict(getattr(source, "__annotations__", {}))
+        return cast("object", typing.get_type_hints(holder, names, include_extras=True)["hint"])
+    except _UNRESOLVED:
+        return hint
+
+
+def _annotated(source: Callable[..., object]) -> object:
+    """Return the function whose annotations and globals are those of a callable."""
+    if inspect.isroutine(source):
+        return source
+    if isinstance(source, type):
+        makers = [vars(cls).get(name) for cls in source.__mro__[:-1] for name in ("__new__", "__init__")]
+        found: list[object] = [
+            m for m in (type(source).__call__, *makers) if isinstance(m, FunctionType | staticmethod)
+        ]
+        return inspect.unwrap(cast("FunctionType", found[0])) if found else None
+    if callable(getattr(source, "__dict__", {}).get("__wrapped__")):
+        return inspect.unwrap(source)
+    return getattr(source, "__call__", None)  # noqa: B004  Its annotations are wanted.

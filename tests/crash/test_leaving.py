@@ -65,7 +65,8 @@ def test_ac_75_every_way_out_keeps_what_was_done(process: "subprocess.Popen[str]
     assert sum(stream.count("intent") for stream in found) >= done
     assert sum(stream[-1] != "stream_end" for stream in found) == unended
     before = check(directory)
-    assert before.integrity == ("cannot_tell" if unended else "verified"), before.findings
+    # Whether a seal came before the end of whoever does not end his stream, only the clock knows.
+    assert before.integrity == "verified" or (unended and before.integrity == "cannot_tell"), before.findings
     assert unended or before.counts["unsealed"] == 0
     Enforcer.open(directory).close()
     report = check(directory)

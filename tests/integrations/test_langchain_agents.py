@@ -1,28 +1,36 @@
 """Guarded tools inside agents: create_agent, ToolNode, interrupts, handoffs and injected state."""
 
 import sys
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.structured_output import ToolStrategy
 from langchain.tools import ToolRuntime
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable
-from langchain_core.tools import BaseTool, InjectedToolCallId, StructuredTool, tool
+from langchain_core.tools import BaseTool, InjectedToolArg, InjectedToolCallId, StructuredTool, tool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphBubbleUp, ParentCommand
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import InjectedState, InjectedStore, ToolNode
 from langgraph.store.memory import InMemoryStore
-from langgraph.types import Command, interrupt
+from langgraph.types import Command, Send, interrupt
+from pydantic import BaseModel
 
 from agent_identity.authority import Scope
+from agent_identity.constraints import OneOf, Range, Subset
 from agent_identity.errors import Denied
-from agent_identity.integrations.langchain import protect
+from agent_identity.identity import Agent, Human
+from agent_identity.integrations.langchain import bind_stream, protect
+from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
+from agent_identity.policy import Effect, Rule, RuleSet
 
 ran: list[Any] = []
 
@@ -408,3 +416,273 @@ def test_without_langgraph_errors_are_errors(desk: Any, monkeypatch: pytest.Monk
         fail.invoke({})
     assert desk.outcomes() == ["error"]
     assert "langgraph.errors" not in sys.modules
+
+
+# --- Agents as people build them ------------------------------------------------------------------
+
+
+def make_slow(start: threading.Barrier) -> BaseTool:
+    """Return a tool whose calls wait for one another, so that they do run at the same time."""
+
+    @tool
+    def find(q: str) -> str:
+        """Find."""
+        start.wait(10)
+        ran.append(q)
+        return f"found {q}"
+
+    return find
+
+
+def test_ac_37_parallel_calls_are_each_judged_by_themselves(desk: Any) -> None:
+    """Calls that run at the same time in threads of the ToolNode are each under the task, and each one decision."""
+    made = agent(
+        [protect(make_slow(threading.Barrier(2)), desk.enforcer)],
+        calls(("find", {"q": "a"}), ("find", {"q": "x"}), ("find", {"q": "b"})),
+    )
+    with desk.task("find", q=OneOf("a", "b")):
+        messages = tool_messages(made.invoke(QUESTION))
+    assert [message.status for message in messages] == ["success", "error", "success"]
+    assert sorted(ran) == ["a", "b"]
+    assert sorted(desk.outcomes()) == ["denied", "success", "success"]
+
+
+def test_ac_37_two_principals_at_once_never_mix(desk: Any) -> None:
+    """Two runs of one agent at the same time, each in the thread of its user: every record names the right one."""
+    made = agent([protect(make_slow(threading.Barrier(2)), desk.enforcer)], calls(("find", {"q": "a"})))
+
+    def serve(name: str) -> None:
+        with desk.enforcer.task("serve", principal=Human(name), agent=Agent("clerk", owner="x"), scope=Scope("find")):
+            made.invoke(QUESTION, {"metadata": {"user": name}})
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(serve, ["alice", "bob"]))
+    seen = sorted((r["principal"]["id"], r["kind"]) for r in desk.records())
+    assert seen == [("alice", "intent"), ("alice", "outcome"), ("bob", "intent"), ("bob", "outcome")]
+
+
+def test_ac_35_threads_of_the_application_do_not_inherit_the_task(desk: Any) -> None:
+    """An agent that is run in a pool without bind is refused, and with bind runs as who bound it."""
+    made = agent([protect(make_find(), desk.enforcer)], calls(("find", {"q": "a"})))
+    with ThreadPoolExecutor(1) as pool, desk.task("find"):
+        lost = pool.submit(made.invoke, QUESTION).result()
+        bound = pool.submit(desk.enforcer.bind(made.invoke), QUESTION).result()
+    assert str(tool_messages(lost)[0].content).startswith("refused: no_task")
+    assert tool_messages(bound)[0].status == "success"
+    assert desk.outcomes() == ["denied", "success"]
+
+
+def test_ac_36_a_stream_never_runs_as_its_consumer(desk: Any) -> None:
+    """A stream made under one principal and consumed under another, or under none, runs as its maker or not at all."""
+    made = agent([protect(make_find(), desk.enforcer)], calls(("find", {"q": "a"})))
+
+    def under(name: str) -> Any:
+        return desk.enforcer.task("ask", principal=Human(name), agent=Agent("clerk", owner="x"), scope=Scope("find"))
+
+    with under("alice"):
+        bound = bind_stream(made.stream(QUESTION))
+        with under("bob"):
+            list(bound)
+    assert {record["principal"]["id"] for record in desk.records()} == {"alice"}
+    with under("alice"):
+        late = bind_stream(made.stream(QUESTION))
+    with under("bob"):
+        list(late)
+    assert desk.outcomes() == ["success", "denied"]
+    assert {record["principal"]["id"] for record in desk.records()} == {"alice"}
+
+
+async def test_ac_36_an_async_stream_never_runs_as_its_consumer(desk: Any) -> None:
+    """The same for an async stream; one that is left early leaves the consumer its own task."""
+    made = agent([protect(make_afind(), desk.enforcer)], calls(("find", {"q": "a"})))
+
+    def under(name: str) -> Any:
+        return desk.enforcer.task("ask", principal=Human(name), agent=Agent("clerk", owner="x"), scope=Scope("find"))
+
+    async with under("alice"):
+        bound = bind_stream(made.astream(QUESTION))
+        async with under("bob") as task:
+            async for update in bound:
+                assert desk.enforcer.current_task is task
+                if "tools" in update:
+                    break
+            await bound.aclose()
+            assert desk.enforcer.current_task is task
+    assert {record["principal"]["id"] for record in desk.records()} == {"alice"}
+    assert desk.outcomes() == ["success"]
+    assert [item async for item in bind_stream(aiter(Plain()))] == [1]
+    assert list(bind_stream(iter([1]))) == [1]
+
+
+class Plain:
+    """An async iterator that is no generator and cannot be closed."""
+
+    left = 1
+
+    def __aiter__(self) -> "Plain":
+        """Return this."""
+        return self
+
+    async def __anext__(self) -> int:
+        """Return 1 once."""
+        if self.left:
+            self.left -= 1
+            return 1
+        raise StopAsyncIteration
+
+
+async def test_batches_and_events_are_guarded(desk: Any) -> None:
+    """batch, abatch and astream_events make each call one decision under the task round them."""
+    made = agent([protect(make_afind(), desk.enforcer)], calls(("find", {"q": "a"})))
+    async with desk.task("find", q="a"):
+        await made.abatch([QUESTION, QUESTION])
+        names = [event["name"] async for event in made.astream_events(QUESTION, version="v2")]
+    assert "find" in names
+    assert desk.outcomes() == ["success"] * 3
+    held = agent([protect(make_find(), desk.enforcer)], calls(("find", {"q": "a"})))
+    with desk.task("find", q="a"):
+        held.batch([QUESTION, QUESTION])
+    assert desk.outcomes() == ["success"] * 5
+
+
+def test_a_fan_out_by_send_is_one_decision_each(desk: Any) -> None:
+    """A graph that sends each call to a ToolNode of its own has every call under the task."""
+    graph: Any = StateGraph(MessagesState)
+    graph.add_node("tools", ToolNode([protect(make_find(), desk.enforcer)]))
+    message = calls(("find", {"q": "a"}), ("find", {"q": "b"}))
+    graph.add_conditional_edges(
+        START, lambda state: [Send("tools", {"messages": [m]}) for m in state["messages"]], ["tools"]
+    )
+    with desk.task("find", q="a"):
+        result = graph.compile().invoke({"messages": [message]})
+    assert [m.status for m in tool_messages(result)] == ["success", "error"]
+    assert sorted(desk.outcomes()) == ["denied", "success"]
+
+
+def test_structured_output_is_no_call(desk: Any) -> None:
+    """The tool that LangChain makes up for an answer with a schema runs nothing, and needs no grant."""
+    script = [calls(("find", {"q": "a"})), calls(("Answer", {"text": "x"}))]
+    made = create_agent(
+        ScriptedModel(script=script),
+        [make_find()],
+        middleware=[AgentIdentityMiddleware(desk.enforcer)],
+        response_format=ToolStrategy(Answer),
+    )
+    with desk.task("find"):
+        assert made.invoke(QUESTION)["structured_response"] == Answer(text="x")
+    assert desk.outcomes() == ["success"]
+
+
+class Answer(BaseModel):
+    """An answer with a schema."""
+
+    text: str
+
+
+def test_ac_39_a_supervisor_and_its_sub_agents_name_the_human(desk: Any) -> None:
+    """Three agents deep, every record ends in the human, and names who acted."""
+    clerks = [Agent(name, owner="finance@example.com") for name in ("second", "third")]
+    made = create_agent(
+        ScriptedModel(script=[calls(("find", {"q": "a"})), AIMessage("done")]),
+        [make_find()],
+        middleware=[AgentIdentityMiddleware(desk.enforcer, agent=clerks[1], scope=Scope("find"))],
+    )
+    for level in (2, 1):
+        inner = made
+
+        @tool(f"ask_{level}")
+        def ask(topic: str, inner: Annotated[Any, InjectedToolArg] = inner) -> str:
+            """Ask the other agent."""
+            return str(inner.invoke(QUESTION)["messages"][-1].content)
+
+        who = {2: clerks[0]}.get(level)
+        made = create_agent(
+            ScriptedModel(script=[calls((f"ask_{level}", {"topic": "x"})), AIMessage("done")]),
+            [ask],
+            middleware=[AgentIdentityMiddleware(desk.enforcer, agent=who)],
+        )
+    with desk.task("ask_1", "ask_2", "find"):
+        made.invoke(QUESTION)
+    chains = {r["action"]["tool"]: [link["id"] for link in r["chain"]] for r in desk.records()}
+    assert chains == {
+        "ask_1": ["clerk"],
+        "ask_2": ["clerk", "second"],
+        "find": ["clerk", "second", "third"],
+    }
+    assert {record["principal"]["id"] for record in desk.records()} == {"alice@example.com"}
+
+
+def test_ac_38_a_call_that_was_allowed_allows_no_other(desk: Any) -> None:
+    """A model that was let through to one tool is asked about anew for the next, in the same message and later."""
+
+    @tool
+    def wipe() -> str:
+        """Wipe."""
+        ran.append("wiped")
+        return "wiped"
+
+    tools = protect([make_find(), wipe], desk.enforcer)
+    made = agent(tools, calls(("find", {"q": "a"}), ("wipe", {})), calls(("wipe", {})))
+    with desk.task("find"):
+        messages = tool_messages(made.invoke(QUESTION))
+    assert [message.status for message in messages] == ["success", "error", "error"]
+    assert ran == ["a"]
+
+
+def test_ac_43_arguments_that_change_after_the_decision_do_not_reach_the_body(desk: Any) -> None:
+    """What a callback does to the arguments of the message while the tool runs, the body does not see."""
+    message = calls(("find", {"q": ["a"]}))
+    begun = threading.Event()
+
+    @tool
+    def find(q: list[str]) -> str:
+        """Find."""
+        message.tool_calls[0]["args"]["q"].append("/etc/shadow")
+        begun.set()
+        ran.append(list(q))
+        return "found"
+
+    made = agent([find], message, middleware=[AgentIdentityMiddleware(desk.enforcer)])
+    with desk.task("find", q=Subset("a")):
+        made.invoke(QUESTION)
+    assert begun.is_set()
+    assert ran == [["a"]]
+
+
+def test_ac_49_dressed_values_are_refused_in_an_agent(desk: Any) -> None:
+    """A value of another type than the grant's satisfies it in no agent."""
+
+    @tool
+    def pay(amount: Any) -> str:
+        """Pay."""
+        ran.append(amount)
+        return "paid"
+
+    made = agent(
+        [pay],
+        calls(*(("pay", {"amount": amount}) for amount in ("10", True, {"value": 10}, [10], 10))),
+        middleware=[AgentIdentityMiddleware(desk.enforcer)],
+    )
+    with desk.task("pay", amount=Range(1, 10)):
+        messages = tool_messages(made.invoke(QUESTION))
+    assert [message.status for message in messages] == ["error"] * 4 + ["success"]
+    assert ran == [10]
+
+
+def test_ac_46_an_argument_cannot_pose_as_a_principal(open_desk: Any) -> None:
+    """What a model writes under the name of a subject of the policy is an argument and nothing else."""
+    rule = Rule(Effect.BLOCK, tools="act", when={"principal.id": "alice@example.com"}, reason="not for alice")
+    desk = open_desk(policy=RuleSet(rule))
+
+    @tool
+    def act(principal: dict[str, str], user: str) -> str:
+        """Act."""
+        ran.append(user)
+        return "acted"
+
+    forged = calls(("act", {"principal": {"id": "root@example.com", "kind": "human"}, "user": "root"}))
+    made = agent([act], forged, middleware=[AgentIdentityMiddleware(desk.enforcer)])
+    with desk.task("act"):
+        (message,) = tool_messages(made.invoke(QUESTION))
+    assert str(message.content).startswith("refused: policy_blocks")
+    assert (ran, desk.outcomes()) == ([], ["denied"])

@@ -1,11 +1,17 @@
 """What type checkers see of the LangChain integration; checked, never run."""
 
-from typing import assert_type
+from collections.abc import Generator, Iterator
+from typing import TypedDict, assert_type
 
+from langchain.agents import create_agent  # pyright: ignore[reportUnknownVariableType]  LangChain leaves types open.
+from langchain_core.language_models import BaseChatModel
 from langchain_core.tools import BaseTool, StructuredTool, Tool, tool
 
+from agent_identity.authority import Scope
 from agent_identity.enforcement import Enforcer
-from agent_identity.integrations.langchain import protect, unprotect
+from agent_identity.identity import Agent
+from agent_identity.integrations.langchain import bind_stream, protect, unprotect
+from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 
 
 class Search(BaseTool):
@@ -40,3 +46,20 @@ def check(enforcer: Enforcer, structured: StructuredTool, single: Tool) -> None:
     # A function is guarded by enforcer.tool, and an enforcer is not optional.
     protect(check, enforcer)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     protect(read)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+
+
+def agents(enforcer: Enforcer, model: BaseChatModel, agent: Agent, scope: Scope, stream: Iterator[str]) -> None:
+    ours = AgentIdentityMiddleware(enforcer, agent=agent, scope=scope, model="chat")
+    assert_type(ours.provider_tools, tuple[str, ...])
+    create_agent(model, [read], middleware=[ours])
+    create_agent(model, [read], middleware=[ours], context_schema=Context)
+    assert_type(bind_stream(stream), Generator[str, None, None])
+
+    AgentIdentityMiddleware()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    AgentIdentityMiddleware(enforcer, agent="clerk")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+class Context(TypedDict):
+    """The context of an agent."""
+
+    user: str

@@ -5,6 +5,7 @@ Needs the extra ``langchain``.
 
 try:
     from agent_identity.integrations.langchain.protection import is_protected, protect, unprotect
+    from agent_identity.integrations.langchain.streams import bind_stream
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "langchain_core":
         raise
@@ -12,4 +13,4 @@ except ModuleNotFoundError as error:
         "expected langchain-core, which is not installed; pip install 'agent-identity-otel[langchain]'"
     ) from error
 
-__all__ = ["is_protected", "protect", "unprotect"]
+__all__ = ["bind_stream", "is_protected", "protect", "unprotect"]

@@ -18,7 +18,7 @@ from agent_identity.integrations.langchain.sealing import (
     unseal,
 )
 
-__all__ = ["is_protected", "protect", "unprotect"]
+__all__ = ["check", "is_protected", "protect", "unprotect"]
 
 ToolT = TypeVar("ToolT", bound=BaseTool)
 ToolsT = TypeVar("ToolsT", bound=Sequence[BaseTool])
@@ -68,7 +68,7 @@ def protect(tools: object, enforcer: Enforcer) -> object:
     """
     found = _each(tools)
     for tool in found:
-        _check(tool, enforcer)
+        check(tool, enforcer)
     for tool in found:
         if enforcer_of(tool) is None:
             seal(tool, enforcer)
@@ -127,8 +127,12 @@ def _each(tools: object) -> tuple[BaseTool, ...]:
     return cast("tuple[BaseTool, ...]", items)
 
 
-def _check(tool: BaseTool, enforcer: Enforcer) -> None:
-    """Raise if the tool cannot be guarded by the enforcer."""
+def check(tool: BaseTool, enforcer: Enforcer) -> None:
+    """Return if the tool can be guarded by the enforcer, or is already.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
     current = enforcer_of(tool)
     if current is enforcer:
         return

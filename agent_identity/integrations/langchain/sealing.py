@@ -22,7 +22,21 @@ from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.langchain.passage import PASSAGE, Passage, Seam, sealed
 from agent_identity.integrations.langchain.shortcuts import asks_nothing, shortcuts, stock_runs
 
-__all__ = ["FUNCTIONS", "METHODS", "base_of", "enforcer_of", "function_enforcer", "is_sealed", "seal", "unseal"]
+__all__ = [
+    "FUNCTIONS",
+    "METHODS",
+    "base_of",
+    "class_of",
+    "enforcer_of",
+    "entering",
+    "entering_async",
+    "function_enforcer",
+    "is_sealed",
+    "outcome_of",
+    "refusal",
+    "seal",
+    "unseal",
+]
 
 FUNCTIONS: Final = ("func", "coroutine")
 """The fields that hold a tool's functions."""
@@ -73,7 +87,7 @@ class Protection:
 
     @staticmethod
     def _guard(enforcer: Enforcer, tool: BaseTool) -> Guard:
-        return enforcer.guard(tool.name, outcome_of=_outcome_of)
+        return enforcer.guard(tool.name, outcome_of=outcome_of)
 
 
 def _own_method(base: type[BaseTool], name: str) -> _Body | None:
@@ -82,7 +96,7 @@ def _own_method(base: type[BaseTool], name: str) -> _Body | None:
     return None if owner in _STOCK else cast("_Body", getattr(base, name))
 
 
-def _outcome_of(error: BaseException) -> str | None:
+def outcome_of(error: BaseException) -> str | None:
     """Name the outcome of what LangGraph raises to leave a graph's node; it is no error.
 
     LangGraph need not be there, and where it has not been imported nothing of it can have been raised.
@@ -174,7 +188,7 @@ class _Fixed:
         )
 
 
-def _class_of(base: type[BaseTool], enforcer: Enforcer | None) -> type[BaseTool]:
+def class_of(base: type[BaseTool], enforcer: Enforcer | None) -> type[BaseTool]:
     """Return the guarded subclass of a class of tools for one enforcer."""
     # While the class lives it holds the enforcer, so that no other enforcer can have the same id.
     key = base, id(enforcer)
@@ -275,17 +289,36 @@ def _passage(tool: BaseTool, tool_input: object, call_id: object) -> Passage:
     return Passage(tool, call_id if isinstance(call_id, str) else None, given)
 
 
+def entering(tool: BaseTool, entry: _Body, /, tool_input: object, *args: object, **kwargs: object) -> object:
+    """Run a guarded tool by an entry point such as ``BaseTool.run``."""
+    passage = _passage(tool, tool_input, kwargs.get("tool_call_id"))
+    token = PASSAGE.set(passage)
+    try:
+        return entry(tool, tool_input, *args, **kwargs)
+    except Denied as denied:
+        return _answer(passage, denied)
+    finally:
+        PASSAGE.reset(token)
+
+
+async def entering_async(
+    tool: BaseTool, entry: _AsyncBody, /, tool_input: object, *args: object, **kwargs: object
+) -> object:
+    """Run a guarded tool by an entry point such as ``BaseTool.arun``."""
+    passage = _passage(tool, tool_input, kwargs.get("tool_call_id"))
+    token = PASSAGE.set(passage)
+    try:
+        return await entry(tool, tool_input, *args, **kwargs)
+    except Denied as denied:
+        return _answer(passage, denied)
+    finally:
+        PASSAGE.reset(token)
+
+
 def _run(base: type[BaseTool]) -> _Body:
     @functools.wraps(base.run)
     def run(self: BaseTool, tool_input: object, *args: object, **kwargs: object) -> object:
-        passage = _passage(self, tool_input, kwargs.get("tool_call_id"))
-        token = PASSAGE.set(passage)
-        try:
-            return cast("_Body", base.run)(self, tool_input, *args, **kwargs)
-        except Denied as denied:
-            return _answer(passage, denied)
-        finally:
-            PASSAGE.reset(token)
+        return entering(self, cast("_Body", base.run), tool_input, *args, **kwargs)
 
     return _unwrappable(run, base.run)
 
@@ -293,14 +326,7 @@ def _run(base: type[BaseTool]) -> _Body:
 def _arun(base: type[BaseTool]) -> _Body:
     @functools.wraps(base.arun)
     async def arun(self: BaseTool, tool_input: object, *args: object, **kwargs: object) -> object:
-        passage = _passage(self, tool_input, kwargs.get("tool_call_id"))
-        token = PASSAGE.set(passage)
-        try:
-            return await cast("_AsyncBody", base.arun)(self, tool_input, *args, **kwargs)
-        except Denied as denied:
-            return _answer(passage, denied)
-        finally:
-            PASSAGE.reset(token)
+        return await entering_async(self, cast("_AsyncBody", base.arun), tool_input, *args, **kwargs)
 
     return _unwrappable(arun, base.arun)
 
@@ -320,13 +346,13 @@ def _answer(passage: Passage, denied: Denied) -> ToolMessage:
     """
     if passage.call_id is None or passage.tool is None or not passage.refused(denied):
         raise denied
+    return ToolMessage(refusal(denied), status="error", tool_call_id=passage.call_id, name=passage.tool.name)
+
+
+def refusal(denied: Denied) -> str:
+    """Return what a model is told of a refusal."""
     reference = f" (reference {denied.reference})" if denied.reference else ""
-    return ToolMessage(
-        f"refused: {denied.code}{reference}: {denied}",
-        status="error",
-        tool_call_id=passage.call_id,
-        name=passage.tool.name,
-    )
+    return f"refused: {denied.code}{reference}: {denied}"
 
 
 def is_sealed(tool: BaseTool) -> bool:
@@ -354,7 +380,7 @@ def function_enforcer(function: object) -> Enforcer | None:
 
 def seal(tool: BaseTool, enforcer: Enforcer | None) -> None:
     """Guard a tool that no enforcer guards; without an enforcer it refuses every call."""
-    object.__setattr__(tool, "__class__", _class_of(base_of(tool), enforcer))
+    object.__setattr__(tool, "__class__", class_of(base_of(tool), enforcer))
     for slot in FUNCTIONS:
         # Reading puts the guarded function in the place of the bare one.
         getattr(tool, slot, None)

@@ -17,7 +17,7 @@ from opentelemetry import context as otel
 from opentelemetry import trace
 
 from agent_identity.authority import Scope
-from agent_identity.enforcement import Call, Enforcer
+from agent_identity.enforcement import Call, Enforcer, guarded
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, PolicyBlocked, Routed
 from agent_identity.identity import Agent, Human
 from agent_identity.policy import Effect, Rule, RuleSet
@@ -850,3 +850,75 @@ def test_a_broken_task_pool_pickles_the_refusal(world: Any, tmp_path: Path) -> N
         tool()
     again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - Our own bytes.
     assert (again.code, again.decision, again.reference) == ("no_task", caught.value.decision, caught.value.reference)
+
+
+class _Known:
+    """A type that annotations can name."""
+
+
+class _WithNew:
+    def __new__(cls, known: "_Known") -> Any:
+        """Take something."""
+        return known
+
+
+class _WithInit:
+    def __init__(self, known: "_Known") -> None:
+        """Take something."""
+
+
+class _Meta(type):
+    def __call__(cls, known: "_Known") -> Any:
+        """Take something."""
+        return known
+
+
+class _WithMeta(metaclass=_Meta):
+    pass
+
+
+class _Bare:
+    pass
+
+
+class _Explicit:
+    __signature__ = inspect.Signature(
+        [inspect.Parameter("known", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation="_Known")]
+    )
+
+    def __call__(self, known: str) -> Any:
+        """Take something."""
+        return known
+
+
+def _half_known(unknown: "_Nowhere", known: "_Known") -> Any:  # type: ignore[name-defined]  # noqa: F821
+    """Take something."""
+    return known
+
+
+class _Wrapping:
+    def __init__(self) -> None:
+        functools.update_wrapper(self, _half_known)
+
+    def __call__(self, unknown: str, known: str) -> Any:
+        """Take something."""
+        return known
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(_WithNew, _WithInit, _WithMeta, _Explicit(), _half_known, _Wrapping()),
+        functools.partial(_half_known, "bound"),
+    ],
+)
+def test_annotations_are_resolved_where_each_kind_of_callable_has_them(world: Any, body: Any) -> None:
+    """Whoever reads the annotations of a wrapper finds those of the body; one without meaning hides no other."""
+    wrapper = guarded(world.enforcer.guard("f"), body)
+    assert wrapper.__annotations__["known"] is _Known
+    assert wrapper.__annotations__.get("unknown", "_Nowhere") == "_Nowhere"
+
+
+def test_a_class_without_a_constructor_has_no_annotations(world: Any) -> None:
+    """Nothing is found where nothing stands."""
+    assert guarded(world.enforcer.guard("f"), _Bare).__annotations__ == {}

@@ -1,0 +1,379 @@
+"""One line for a whole agent: middleware for ``create_agent`` that guards its tools and looks at its model calls.
+
+Needs the distribution ``langchain`` 1.0 or newer, which the extra ``langchain`` does not install.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import BaseTool
+
+from agent_identity.authority import Scope
+from agent_identity.enforcement import Action, Call, Enforcer, Guard, Opening, Task
+from agent_identity.errors import AttenuationError, Denied
+from agent_identity.identity import Agent
+from agent_identity.integrations.langchain.protection import check, is_protected
+from agent_identity.integrations.langchain.sealing import enforcer_of, is_sealed, outcome_of, refusal
+from agent_identity.integrations.langchain.twins import Twins
+
+try:
+    from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse
+    from langgraph.config import get_config
+    from langgraph.errors import ParentCommand
+    from langgraph.types import Command
+
+    from agent_identity.integrations.langchain.handoffs import Hop, Place, handed_to, note_handoff, place_of
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] not in {"langchain", "langgraph"}:
+        raise
+    raise ImportError("expected langchain 1.0 or newer, which is not installed; pip install langchain") from error
+
+if TYPE_CHECKING:
+    from langchain.agents.middleware import ToolCallRequest  # It has moved since langchain 1.0.
+
+__all__ = ["AgentIdentityMiddleware"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_UNNAMED: Final = "unnamed_tool"
+_V2_HANDLER: Final = "_V2StreamingCallbackHandler"
+_Result: TypeAlias = "ToolMessage | Command[object]"
+_Asked: TypeAlias = "ModelRequest[Any]"  # LangChain's types want it so, for whatever contexts and answers agents have.
+_Told: TypeAlias = "ModelResponse[Any]"
+_Answer: TypeAlias = "_Told | AIMessage"
+
+
+class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
+    """Guards every tool call of one agent, and no tool for good.
+
+    Each call is one decision, one intent, one outcome and one span, also for tools that ``protect`` guards, and
+    where the instrumentor is at work. A refused call is answered with a ``ToolMessage`` with ``status="error"``, and
+    the run goes on. A call of a tool that does not exist is judged and recorded as well. Middleware that stands
+    after this one and retries makes each attempt a call of its own.
+
+    Tools that the model's provider runs cannot be guarded; :attr:`provider_tools` names those that were offered.
+
+    Args:
+        enforcer: The enforcer. A task must be open round the run.
+        agent: Who acts here, if not the agent of the task: each call then runs under authority that is delegated to
+            it for that call. After a handoff the chain also names those through whose hands the work came.
+        scope: What is delegated to ``agent``; by default all that the task covers.
+        model: The name under which scopes and rules know the calls of the model. The enforcer's inspectors then look
+            at the messages before each call and at the answer after it, the policy judges both, and a refusal
+            takes the place of the answer. The scope must cover the name. The kind of the call is ``model``, or
+            ``streamed_model`` where the answer may have reached its reader before it was looked at.
+            ``None`` leaves model calls alone.
+
+    Raises:
+        TypeError: A scope without an agent.
+        ValueError: ``model`` has not 1 to 256 visible characters.
+    """
+
+    def __init__(
+        self, enforcer: Enforcer, *, agent: Agent | None = None, scope: Scope | None = None, model: str | None = None
+    ) -> None:
+        super().__init__()
+        if scope is not None and agent is None:
+            raise TypeError("expected an agent that the scope is delegated to, got none; pass agent=")
+        self._enforcer = enforcer
+        self._own = None if agent is None else Hop(agent, scope)
+        self._twins = Twins(enforcer, lambda tool: check(tool, enforcer))
+        self._unnamed = enforcer.guard(_UNNAMED, outcome_of=outcome_of)
+        self._provided: set[str] = set()
+        self._models: dict[bool, Guard] = {}
+        if model is not None:
+            for streamed, kind in ((False, "model"), (True, "streamed_model")):
+                self._models[streamed] = enforcer.guard(model, kind=kind, outcome_of=outcome_of)
+
+    @property
+    def provider_tools(self) -> tuple[str, ...]:
+        """The tools offered to the model so far that its provider runs, where nobody can guard them."""
+        return tuple(sorted(self._provided))
+
+    def wrap_tool_call(self, request: "ToolCallRequest", handler: Callable[["ToolCallRequest"], _Result]) -> _Result:
+        """Run one tool call under guard; called by the agent."""
+        run = _Run(request, self._hops(_config_of(request)), self._unnamed, self._enforcer)
+        with self._guarding(run), ExitStack() as stack:
+            self._act(run.hops, stack)
+            self._prepare(run)
+            run.result = handler(run.request)
+        return run.answer()
+
+    async def awrap_tool_call(
+        self, request: "ToolCallRequest", handler: Callable[["ToolCallRequest"], Awaitable[_Result]]
+    ) -> _Result:
+        """Run one tool call under guard; called by the agent."""
+        run = _Run(request, self._hops(_config_of(request)), self._unnamed, self._enforcer)
+        with self._guarding(run):
+            async with AsyncExitStack() as stack:
+                await self._act_async(run.hops, stack)
+                self._prepare(run)
+                run.result = await handler(run.request)
+        return run.answer()
+
+    def wrap_model_call(self, request: _Asked, handler: Callable[[_Asked], _Told]) -> _Answer:
+        """Look at one call of the model, if that was asked for; called by the agent."""
+        self._look_at_tools(request)
+        if not self._models:
+            return handler(request)
+        guard, call = self._models[_is_streamed(request)], None
+        try:
+            with ExitStack() as stack:
+                self._act(self._hops(get_config()), stack)
+                with Action(guard, _asked(request)) as call:
+                    response = handler(request)
+                    call.result = _said(response)
+                return response
+        except (Denied, AttenuationError) as error:
+            if call is not None and call.denial is not error:
+                raise
+            return AIMessage(refusal(_recorded(guard, _asked(request), error)))
+
+    async def awrap_model_call(
+        self,
+        request: _Asked,
+        handler: Callable[[_Asked], Awaitable[_Told]],
+    ) -> _Answer:
+        """Look at one call of the model, if that was asked for; called by the agent."""
+        self._look_at_tools(request)
+        if not self._models:
+            return await handler(request)
+        guard, call = self._models[_is_streamed(request)], None
+        try:
+            async with AsyncExitStack() as stack:
+                await self._act_async(self._hops(get_config()), stack)
+                async with Action(guard, _asked(request)) as call:
+                    response = await handler(request)
+                    call.result = _said(response)
+                return response
+        except (Denied, AttenuationError) as error:
+            if call is not None and call.denial is not error:
+                raise
+            return AIMessage(refusal(_recorded(guard, _asked(request), error)))
+
+    def _hops(self, config: RunnableConfig) -> tuple[Hop, ...]:
+        """Return the delegations between the task that is open and who acts here."""
+        task = self._enforcer.current_task
+        if task is None:
+            return ()
+        hops = handed_to(task, place_of(config))
+        own = self._own
+        if own is None:
+            return hops
+        # Whoever is handed the work back goes on where it left off.
+        before = [hop.agent for hop in hops]
+        hops = hops[: before.index(own.agent)] if own.agent in before else hops
+        return hops if not hops and own.scope is None and own.agent == task.agent else (*hops, own)
+
+    def _act(self, hops: tuple[Hop, ...], stack: ExitStack) -> None:
+        """Open the delegations until the stack is left.
+
+        Raises:
+            Denied: The task has ended, or an agent may not act.
+            AttenuationError: A scope is more than there is.
+        """
+        try:
+            for hop in hops:
+                stack.enter_context(self._delegated(hop))
+        except (Denied, AttenuationError) as error:
+            self._tolerate(error)
+            stack.close()
+
+    async def _act_async(self, hops: tuple[Hop, ...], stack: AsyncExitStack) -> None:
+        try:
+            for hop in hops:
+                await stack.enter_async_context(self._delegated(hop))
+        except (Denied, AttenuationError) as error:
+            self._tolerate(error)
+            await stack.aclose()
+
+    def _tolerate(self, error: Denied | AttenuationError) -> None:
+        """In monitor mode, go on as the agent of the task; otherwise raise the error again."""
+        if self._unnamed.point.mode == "enforce":
+            raise error
+        _LOG.warning("monitor mode: a call goes on without delegation (%s)", error.code)
+
+    def _delegated(self, hop: Hop) -> Opening:
+        task = self._enforcer.current_task
+        return self._enforcer.delegate(hop.agent, scope=hop.scope or cast("Task", task).scope)
+
+    def _prepare(self, run: "_Run") -> None:
+        """Put what is to run in the place of the tool, and judge at once a call of what does not exist.
+
+        Raises:
+            Denied: The call is refused.
+            ConfigurationError: The tool cannot be guarded by this enforcer.
+        """
+        run.entered = True
+        tool = run.request.tool
+        if tool is None:
+            run.enter()
+        elif not self._is_guarded(tool):
+            run.request = dataclasses.replace(run.request, tool=self._twins.of(tool))
+
+    def _is_guarded(self, tool: BaseTool) -> bool:
+        """Tell whether a tool meets a guard anyway; of one that another enforcer guards there is no twin."""
+        return is_protected(tool) and enforcer_of(tool) in (None, self._enforcer)
+
+    @contextmanager
+    def _guarding(self, run: "_Run") -> Generator[None]:
+        """Turn a refusal into an answer to the model, and see a handoff however it leaves the tool."""
+        try:
+            yield
+        except ParentCommand as handoff:
+            run.hand_over(cast("Any", handoff).args[0])
+            raise
+        except (Denied, AttenuationError) as error:
+            if not run.is_answer(error):
+                run.fail(error)
+                raise
+            run.refuse(error)
+        except BaseException as error:
+            run.fail(error)
+            raise
+        else:
+            run.hand_over(run.result)
+
+    def _look_at_tools(self, request: _Asked) -> None:
+        """Learn which tools nobody can guard, and say so once.
+
+        Raises:
+            ConfigurationError: A tool cannot be guarded by this enforcer.
+        """
+        for tool in request.tools:
+            if isinstance(tool, BaseTool):
+                if not self._is_guarded(tool):
+                    self._twins.of(tool)
+                continue
+            name = _provided_name(tool)
+            if name not in self._provided:
+                self._provided.add(name)
+                _LOG.warning(
+                    "%r is run by the model's provider, where nobody can guard it; keep it out of the agent, or take "
+                    "its calls as unguarded",
+                    name,
+                )
+
+
+class _Run:
+    """One tool call while it is under way.
+
+    Args:
+        request: What the agent asks for.
+        hops: The delegations under which it runs.
+        unnamed: The guard of tools whose name no record could hold.
+        enforcer: The enforcer.
+    """
+
+    def __init__(self, request: "ToolCallRequest", hops: tuple[Hop, ...], unnamed: Guard, enforcer: Enforcer) -> None:
+        self.request = request
+        self.hops = hops
+        self.result: _Result | None = None
+        self.entered = False
+        self._enforcer = enforcer
+        self._unnamed = unnamed
+        self._task = enforcer.current_task
+        self._place: Place | None = place_of(_config_of(request))
+        self._call: tuple[Guard, Call] | None = None
+
+    def enter(self) -> None:
+        """Judge a call of a tool that the agent does not have; middleware further in may know it."""
+        guard, call = self._guard(), self.request.tool_call
+        entered = guard.enter(call["args"], tuple(call["args"]), call_id=call["id"], can_route=False)
+        self._call = guard, entered
+
+    def refuse(self, error: Denied | AttenuationError) -> None:
+        """Answer with a refusal, which is recorded if it is not yet."""
+        call = self.request.tool_call
+        denied = _recorded(self._guard(), call["args"], error)
+        self.result = ToolMessage(refusal(denied), status="error", tool_call_id=call["id"], name=call["name"])
+
+    def is_answer(self, error: Denied | AttenuationError) -> bool:
+        """Tell whether a refusal is that of this call: a guarded tool answers its own, and passes on those of others.
+
+        A function under :meth:`Enforcer.tool` answers nothing; nor does what came before the tool.
+        """
+        tool = self.request.tool
+        if not self.entered or tool is None:
+            return self._call is None
+        return isinstance(error, Denied) and not is_sealed(tool)
+
+    def fail(self, error: BaseException) -> None:
+        """Record that the call of a tool that the agent does not have ended by an exception."""
+        if self._call is not None:
+            self._call[0].fail(self._call[1], error)
+
+    def hand_over(self, result: object) -> None:
+        """Note where the result hands the work over to, and how a call of what does not exist ended."""
+        if self._task is not None and self._place is not None:
+            note_handoff(self._task, self._place, result, self.hops)
+        if self._call is not None:
+            guard, call = self._call
+            if isinstance(result, ToolMessage) and result.status == "error":
+                guard.fail(call, LookupError("expected a tool of the agent, got another name"))
+            else:
+                guard.succeed(call)
+
+    def answer(self) -> _Result:
+        """Return what the agent gets."""
+        return cast("_Result", self.result)
+
+    def _guard(self) -> Guard:
+        name = self.request.tool_call["name"]
+        try:
+            return self._enforcer.guard(name, outcome_of=outcome_of)
+        except (TypeError, ValueError):  # A model wrote it, and no record could hold it.
+            return self._unnamed
+
+
+def _recorded(guard: Guard, values: Mapping[str, object], error: Denied | AttenuationError) -> Denied:
+    """Return a refusal that is in the ledger."""
+    denied = error if isinstance(error, Denied) else Denied(str(error), code=error.code)
+    return denied if denied.reference else guard.refuse(values, denied)
+
+
+def _asked(request: _Asked) -> dict[str, object]:
+    """Return what goes to the model as arguments of a call, plain JSON."""
+    system = [] if request.system_prompt is None else [SystemMessage(request.system_prompt)]
+    return {"messages": [_plain(message) for message in (*system, *request.messages)]}
+
+
+def _said(response: _Told) -> object:
+    """Return what the model answered, as JSON."""
+    return [_plain(message) for message in response.result]
+
+
+def _plain(message: BaseMessage) -> dict[str, object]:
+    told: dict[str, object] = {"type": message.type, "content": cast("object", message.content)}
+    if isinstance(message, AIMessage) and message.tool_calls:
+        told["tool_calls"] = [{"name": call["name"], "args": call["args"]} for call in message.tool_calls]
+    return told
+
+
+def _is_streamed(request: _Asked) -> bool:
+    """Tell whether somebody may read the answer while it is written.
+
+    LangChain streams a model where a handler taps its output, or where the model is told to.
+    """
+    callbacks = cast("object", get_config().get("callbacks"))
+    handlers = cast("list[object]", getattr(callbacks, "handlers", callbacks) or [])
+    return getattr(request.model, "streaming", False) is True or any(map(_taps, handlers))
+
+
+def _taps(handler: object) -> bool:
+    kinds = type(handler).__mro__
+    return hasattr(handler, "tap_output_iter") or any(kind.__name__ == _V2_HANDLER for kind in kinds)
+
+
+def _provided_name(tool: Mapping[str, object]) -> str:
+    function = tool.get("function")
+    named = cast("Mapping[str, object]", function) if isinstance(function, Mapping) else tool
+    return str(named.get("name") or tool.get("type") or "unnamed")
+
+
+def _config_of(request: "ToolCallRequest") -> RunnableConfig:
+    return cast("RunnableConfig", cast("Any", request).runtime.config)

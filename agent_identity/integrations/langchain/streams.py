@@ -1,0 +1,71 @@
+"""Streams that run as whoever made them.
+
+``agent.stream(…)`` and ``astream`` begin to run when they are consumed, in the context of the consumer.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from typing import TypeVar, cast, overload
+
+from opentelemetry import context as otel
+from opentelemetry.context import Context
+
+from agent_identity.enforcement.ambience import attached
+
+__all__ = ["bind_stream"]
+
+T = TypeVar("T")
+
+
+@overload
+def bind_stream(stream: Iterator[T]) -> Generator[T]: ...
+
+
+@overload
+def bind_stream(stream: AsyncIterator[T]) -> AsyncGenerator[T]: ...
+
+
+def bind_stream(stream: Iterator[T] | AsyncIterator[T]) -> Generator[T] | AsyncGenerator[T]:
+    """Bind a stream to the task that is open now, wherever and by whomever it is consumed.
+
+    Each step runs in the context of now, and the consumer keeps its own between the steps. Once the task has ended,
+    further calls of tools are refused.
+
+    Args:
+        stream: What ``stream``, ``astream`` or ``astream_events`` of an agent or graph returned.
+    """
+    context = otel.get_current()
+    if isinstance(stream, AsyncIterator):
+        return _bound_async(stream, context)
+    return _bound(stream, context)
+
+
+def _bound(stream: Iterator[T], context: Context) -> Generator[T]:
+    try:
+        while True:
+            with attached(context):
+                try:
+                    item = next(stream)
+                except StopIteration:
+                    return
+            yield item
+    finally:
+        close = getattr(stream, "close", None)
+        if close is not None:
+            with attached(context):
+                close()
+
+
+async def _bound_async(stream: AsyncIterator[T], context: Context) -> AsyncGenerator[T]:
+    try:
+        while True:
+            with attached(context):
+                try:
+                    item = await anext(stream)
+                except StopAsyncIteration:
+                    return
+            yield item
+    finally:
+        aclose = getattr(cast("object", stream), "aclose", None)
+        if aclose is not None:
+            with attached(context):
+                await aclose()

@@ -1,0 +1,225 @@
+"""Zero code: an OpenTelemetry instrumentor that watches every LangChain tool of a process.
+
+``opentelemetry-instrument python app.py`` finds it by its entry point. It imports LangChain only when the application
+does, and starts in monitor mode: everything runs and is recorded, with what would have been refused.
+
+Needs ``opentelemetry-instrumentation``, which comes with ``opentelemetry-distro``.
+"""
+
+import atexit
+import functools
+import logging
+import os
+import threading
+from collections.abc import Awaitable, Callable, Collection
+from types import ModuleType
+from typing import TYPE_CHECKING, Final, cast, final
+
+import wrapt
+
+from agent_identity.enforcement import Enforcer
+from agent_identity.errors import ConfigurationError, Denied
+
+try:
+    from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # It has no types.
+except ModuleNotFoundError as error:
+    if not (error.name or "").startswith("opentelemetry.instrumentation"):
+        raise
+    raise ImportError(
+        "expected opentelemetry-instrumentation, which is not installed; pip install opentelemetry-distro"
+    ) from error
+
+if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
+
+    from agent_identity.integrations.langchain.twins import Twins
+
+__all__ = ["LangChainInstrumentor"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_MODULE: Final = "langchain_core.tools.base"
+_MODE: Final = "AGENT_IDENTITY_MODE"
+_DIRECTORY: Final = "AGENT_IDENTITY_DIR"
+_POLICY: Final = "AGENT_IDENTITY_POLICY"
+_SYNC: Final = "run"
+_ASYNC: Final = "arun"
+_Entry = Callable[..., object]
+
+
+class LangChainInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # As above.
+    """Guards every LangChain tool of the process: sub-agents', plain functions', retrievers', legacy agents'.
+
+    A tool that ``protect`` or the middleware guards is left to them, so that a call is one decision and one span.
+    Bodies that are called past ``BaseTool.run`` and ``arun`` (``tool.func(…)``) are not seen; ``protect`` sees them.
+
+    ``instrument`` takes an open ``enforcer``, which stays the caller's to close. Without one it opens its own when the
+    first tool runs, by the environment:
+
+    - ``AGENT_IDENTITY_DIR``: the directory of keys and evidence; ``evidence`` by default.
+    - ``AGENT_IDENTITY_MODE``: ``monitor`` (the default) or ``enforce``.
+    - ``AGENT_IDENTITY_POLICY``: the path of a policy file; none by default.
+
+    In monitor mode no failure of ours reaches the application. In enforce mode what cannot be guarded is refused.
+    """
+
+    _watch: "_Watch | None" = None
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """Return what must be installed for :meth:`instrument` to do anything."""
+        return ("langchain-core >= 1.0, < 2",)
+
+    def _instrument(self, **kwargs: object) -> None:
+        given = kwargs.get("enforcer")
+        if given is not None and not isinstance(given, Enforcer):
+            raise TypeError(f"expected an Enforcer, got {type(given).__name__}")
+        watch = self._watch = _Watch(given)
+        wrapt.register_post_import_hook(watch.patch, _MODULE)
+
+    def _uninstrument(self, **_kwargs: object) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.end()
+
+
+@final
+class _Watch:
+    """What one call of ``instrument`` has put into LangChain, until ``uninstrument``.
+
+    Args:
+        enforcer: The enforcer; without one, the environment says how to open it.
+    """
+
+    def __init__(self, enforcer: Enforcer | None) -> None:
+        self._lock = threading.RLock()
+        self._on = True
+        self._given = enforcer
+        self._opened: Enforcer | None = None
+        self._twins: Twins | None = None
+        self._kind: type[BaseTool] | None = None
+        self._replaced: dict[str, tuple[_Entry, _Entry]] = {}
+        self._told: set[str] = set()
+        # A mode that is misspelt must not let everything run.
+        mode = os.environ.get(_MODE, "monitor") if enforcer is None else enforcer.guard("tool").point.mode
+        self._enforces = mode != "monitor"
+
+    def patch(self, module: ModuleType) -> None:
+        """Put our entry points into the class of all tools; called when LangChain has been imported."""
+        with self._lock:
+            if not self._on:
+                return
+            kind = self._kind = cast("type[BaseTool]", module.BaseTool)
+            for name, made in ((_SYNC, self._run), (_ASYNC, self._arun)):
+                original = cast("_Entry", kind.__dict__[name])
+                ours = made(original)
+                self._replaced[name] = original, ours
+                setattr(kind, name, ours)
+
+    def end(self) -> None:
+        """Take our entry points out again; where others have put theirs on top, ours do nothing any more."""
+        with self._lock:
+            self._on = False
+            for name, (original, ours) in self._replaced.items():
+                if self._kind is not None and self._kind.__dict__.get(name) is ours:
+                    setattr(self._kind, name, original)
+            self._replaced.clear()
+            opened, self._opened, self._twins = self._opened, None, None
+        if opened is not None:
+            atexit.unregister(opened.close)
+            opened.close()
+
+    def _run(self, original: _Entry) -> _Entry:
+        @functools.wraps(original)
+        def run(tool: "BaseTool", *args: object, **kwargs: object) -> object:
+            try:
+                twin = self._twin(tool)
+            except Denied as denied:
+                return _answer(tool, denied, kwargs.get("tool_call_id"))
+            if twin is None:
+                return original(tool, *args, **kwargs)
+            from agent_identity.integrations.langchain.sealing import entering  # noqa: PLC0415  As in _twin.
+
+            return entering(twin, original, *args, **kwargs)
+
+        return run
+
+    def _arun(self, original: _Entry) -> _Entry:
+        entry = cast("Callable[..., Awaitable[object]]", original)
+
+        @functools.wraps(original)
+        async def arun(tool: "BaseTool", *args: object, **kwargs: object) -> object:
+            try:
+                twin = self._twin(tool)
+            except Denied as denied:
+                return _answer(tool, denied, kwargs.get("tool_call_id"))
+            if twin is None:
+                return await entry(tool, *args, **kwargs)
+            from agent_identity.integrations.langchain.sealing import entering_async  # noqa: PLC0415  As in _twin.
+
+            return await entering_async(twin, entry, *args, **kwargs)
+
+        return arun
+
+    def _twin(self, tool: "BaseTool") -> "BaseTool | None":
+        """Return what runs in the place of a tool; ``None`` for the tool itself.
+
+        Raises:
+            Denied: In enforce mode, the tool cannot be guarded.
+        """
+        if not self._on:
+            return None
+        try:
+            # LangChain need not be there when this module is imported.
+            from agent_identity.integrations.langchain import is_protected  # noqa: PLC0415
+
+            return None if is_protected(tool) else self._known().of(tool)
+        except Exception as error:
+            kind = type(error).__name__
+            if self._enforces:
+                raise Denied(
+                    f"{tool.name}: expected a tool that can be guarded, got {kind}; see the log", code="not_guarded"
+                ) from error
+            if kind not in self._told:
+                self._told.add(kind)
+                _LOG.warning("tools run unwatched, because watching them failed with %s: %s", kind, error)
+            return None
+
+    def _known(self) -> "Twins":
+        with self._lock:
+            if self._twins is None:
+                from agent_identity.integrations.langchain.twins import Twins  # noqa: PLC0415  As above.
+
+                enforcer = self._given
+                if enforcer is None:
+                    enforcer = self._opened = self._open()
+                    atexit.register(enforcer.close)
+                self._twins = Twins(enforcer, lambda tool: _vet(tool, enforcer))
+            return self._twins
+
+    @staticmethod
+    def _open() -> Enforcer:
+        mode = os.environ.get(_MODE, "monitor")
+        if mode not in {"monitor", "enforce"}:
+            raise ConfigurationError(f"expected {_MODE} to be monitor or enforce, got something else; correct it")
+        directory = os.environ.get(_DIRECTORY, "evidence")
+        return Enforcer.open(
+            directory, mode="enforce" if mode == "enforce" else "monitor", policy=os.environ.get(_POLICY) or None
+        )
+
+
+def _answer(tool: "BaseTool", denied: Denied, call_id: object) -> object:
+    """Return the refusal of a tool that cannot be guarded as the model gets it.
+
+    Raises:
+        Denied: The call carries no id of a tool call.
+    """
+    if not isinstance(call_id, str):
+        raise denied
+    from langchain_core.messages import ToolMessage  # noqa: PLC0415  As in _twin.
+
+    content = f"refused: {denied.code}: {denied}"
+    return ToolMessage(content, status="error", tool_call_id=call_id, name=tool.name)
+
+
+def _vet(tool: "BaseTool", enforcer: Enforcer) -> None:
+    """Raise if no record could hold the tool's name; how its class runs does not matter where it ends in ours."""
+    enforcer.guard(tool.name)

@@ -1,0 +1,507 @@
+"""AgentIdentityMiddleware: one line guards an agent, and leaves the tools as they were."""
+
+import logging
+from typing import Annotated, Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import ToolRetryMiddleware, wrap_tool_call
+from langchain.tools import ToolRuntime
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.tools import BaseTool, InjectedToolCallId, tool
+from langgraph.errors import ParentCommand
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import Command
+from pydantic import PrivateAttr
+
+from agent_identity.authority import Scope
+from agent_identity.constraints import Contains
+from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.identity import Agent
+from agent_identity.integrations.langchain import is_protected, protect
+from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
+from agent_identity.integrations.langchain.twins import Twins
+from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
+
+ran: list[Any] = []
+HELPER = Agent("helper", owner="finance@example.com")
+FIRST = Agent("first", owner="finance@example.com")
+QUESTION: Any = {"messages": [HumanMessage("go")]}
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    ran.clear()
+
+
+class ScriptedModel(BaseChatModel):
+    """A chat model that answers from a script, by how often it has answered before."""
+
+    script: list[AIMessage]
+
+    @property
+    def _llm_type(self) -> str:
+        return "scripted"
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+        """Offer nothing."""
+        return self
+
+    def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        answered = sum(isinstance(message, AIMessage) for message in messages)
+        return ChatResult(generations=[ChatGeneration(message=self.script[answered])])
+
+
+def calls(*named: tuple[str, dict[str, Any]]) -> AIMessage:
+    """Return the message of a model that calls tools; their ids are c0, c1 and so on."""
+    return AIMessage("", tool_calls=[{"name": n, "args": a, "id": f"c{i}"} for i, (n, a) in enumerate(named)])
+
+
+def agent(desk: Any, tools: list[Any], *script: AIMessage, before: Any = (), after: Any = (), **options: Any) -> Any:
+    """Return an agent with a scripted model behind the middleware."""
+    ours = AgentIdentityMiddleware(desk.enforcer, **options)
+    return create_agent(ScriptedModel(script=[*script, AIMessage("done")]), tools, middleware=[*before, ours, *after])
+
+
+def answers(result: Any) -> list[ToolMessage]:
+    """Return the tool messages of a result."""
+    return [message for message in result["messages"] if isinstance(message, ToolMessage)]
+
+
+@tool
+def find(q: str) -> str:
+    """Find."""
+    ran.append(q)
+    return f"found {q}"
+
+
+@tool
+async def afind(q: str) -> str:
+    """Find."""
+    ran.append(q)
+    return f"found {q}"
+
+
+class Counting(BaseTool):
+    """A tool that runs by its class, and remembers."""
+
+    name: str = "find"
+    description: str = "Find."
+    count: int = 0
+    _seen: list[str] = PrivateAttr(default_factory=list)
+
+    def _run(self, q: str) -> str:
+        self.count += 1
+        self._seen.append(q)
+        ran.append(q)
+        return f"found {q}"
+
+
+def test_one_line_guards_every_call_and_no_tool_for_good(desk: Any) -> None:
+    """One decision, one intent, one outcome, one span for each call; the tool stays bare; the run goes on."""
+    function = find.func  # type: ignore[attr-defined]
+    made = agent(desk, [find], calls(("find", {"q": "b"}), ("find", {"q": "a"})))
+    with desk.task("find", q="a"):
+        refused, found = answers(made.invoke(QUESTION))
+    assert (refused.status, refused.tool_call_id, refused.name) == ("error", "c0", "find")
+    assert str(refused.content).startswith("refused: argument_out_of_scope (reference ")
+    assert (found.status, found.content) == ("success", "found a")
+    assert ran == ["a"]
+    assert sorted(desk.outcomes()) == ["denied", "success"]
+    assert find.func is function  # type: ignore[attr-defined]
+    assert not is_protected(find)
+    assert find.invoke({"q": "c"}) == "found c"
+    assert len(desk.spans()) == 2
+
+
+async def test_async_runs_are_guarded_alike(desk: Any) -> None:
+    """Async tools and sync ones in one async run, at the same time."""
+    made = agent(desk, [find, afind], calls(("find", {"q": "a"}), ("afind", {"q": "b"}), ("afind", {"q": "c"})))
+    async with desk.task_for(Scope("find", q="a") | Scope("afind", q="b")):
+        messages = answers(await made.ainvoke(QUESTION))
+    assert [message.status for message in messages] == ["success", "success", "error"]
+    assert sorted(ran) == ["a", "b"]
+    assert sorted(desk.outcomes()) == ["denied", "success", "success"]
+
+
+def test_a_run_outside_any_task_is_refused_and_goes_on(desk: Any) -> None:
+    """Without a task nothing runs, and the model is told so."""
+    (message,) = answers(agent(desk, [find], calls(("find", {"q": "a"}))).invoke(QUESTION))
+    assert str(message.content).startswith("refused: no_task")
+    assert ran == []
+    assert desk.outcomes() == ["denied"]
+
+
+def test_protected_tools_are_judged_once(desk: Any) -> None:
+    """Protect and the middleware together are one decision; so is enforcer.tool below @tool."""
+
+    @tool
+    def held(q: str) -> str:
+        """Find."""
+        ran.append(q)
+        return "held"
+
+    own = tool(desk.enforcer.tool(find.func, name="find"))  # type: ignore[attr-defined]
+    own.name = "find"
+    protect(held, desk.enforcer)
+    made = agent(desk, [held, own], calls(("held", {"q": "a"}), ("find", {"q": "a"}), ("find", {"q": "b"})))
+    with desk.task_for(Scope("held", q="a") | Scope("find", q="a")):
+        messages = answers(made.invoke(QUESTION))
+    assert [message.status for message in messages] == ["success", "success", "error"]
+    assert sorted(desk.outcomes()) == ["denied", "success", "success"]
+    assert is_protected(held)
+
+
+def test_tools_keep_their_state(desk: Any) -> None:
+    """A tool that counts its calls counts those under guard, in its fields and in its private attributes."""
+    counting = Counting()
+    made = agent(desk, [counting], calls(("find", {"q": "a"}), ("find", {"q": "b"})))
+    with desk.task("find"):
+        made.invoke(QUESTION)
+    assert (counting.count, sorted(counting._seen)) == (2, ["a", "b"])
+    assert desk.outcomes() == ["success", "success"]
+
+
+def test_changed_tools_are_guarded_as_they_are_now(desk: Any) -> None:
+    """What is put in the place of a tool's function is what runs, under guard."""
+
+    @tool
+    def changing(q: str) -> str:
+        """Find."""
+        ran.append("old")
+        return "old"
+
+    def new(q: str) -> str:
+        ran.append("new")
+        return "new"
+
+    made = agent(desk, [changing], calls(("changing", {"q": "a"})))
+    with desk.task("changing"):
+        made.invoke(QUESTION)
+        changing.func = new  # type: ignore[attr-defined]
+        made.invoke(QUESTION)
+    assert ran == ["old", "new"]
+    assert desk.outcomes() == ["success", "success"]
+
+
+def test_tools_that_do_not_exist_are_refused_and_recorded(desk: Any) -> None:
+    """A hallucinated name is judged; even if it is granted, the call is an error and no success."""
+    made = agent(
+        desk, [find], calls(("wipe", {"path": "/"}), ("absent", {}), ("x" * 300, {"q": 1}), ("find", {"q": "a"}))
+    )
+    with desk.task_for(Scope("find") | Scope("absent")):
+        messages = answers(made.invoke(QUESTION))
+    assert [message.status for message in messages] == ["error", "error", "error", "success"]
+    assert str(messages[0].content).startswith("refused: tool_not_granted")
+    assert [message.tool_call_id for message in messages] == ["c0", "c1", "c2", "c3"]
+    assert sorted(desk.outcomes()) == ["denied", "denied", "error", "success"]
+    tools = sorted(record["action"]["tool"] for record in desk.records() if record["kind"] == "outcome")
+    assert tools == ["absent", "find", "unnamed_tool", "wipe"]
+
+
+@pytest.mark.parametrize("inner", [True, False])
+def test_a_retry_is_a_call_of_its_own(desk: Any, inner: bool) -> None:
+    """One call per attempt, wherever the retrying middleware stands."""
+
+    @tool
+    def flaky(q: str) -> str:
+        """Fail at first."""
+        ran.append(q)
+        if len(ran) < 3:
+            raise ValueError("not yet")
+        return "at last"
+
+    retry = ToolRetryMiddleware(max_retries=3, initial_delay=0, jitter=False)
+    place: Any = {"after": [retry]} if inner else {"before": [retry]}
+    made = agent(desk, [flaky], calls(("flaky", {"q": "a"})), **place)
+    with desk.task("flaky"):
+        (message,) = answers(made.invoke(QUESTION))
+    assert message.content == "at last"
+    assert desk.outcomes() == ["error", "error", "success"]
+
+
+def test_tools_of_another_enforcer_stop_the_run(desk: Any, open_desk: Any) -> None:
+    """Two enforcers on one tool are an error of the program, found before the model is asked."""
+
+    @tool
+    def theirs() -> str:
+        """Run."""
+        return "ran"
+
+    protect(theirs, open_desk().enforcer)
+    with desk.task("theirs"), pytest.raises(ConfigurationError, match="unprotect"):
+        agent(desk, [theirs], calls(("theirs", {}))).invoke(QUESTION)
+
+
+def test_provider_tools_are_named(desk: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Tools that nobody can guard are told once, and kept for who asks."""
+    ours = AgentIdentityMiddleware(desk.enforcer)
+    offered = [find, {"type": "web_search_preview"}, {"type": "function", "function": {"name": "remote"}}]
+    made = create_agent(ScriptedModel(script=[AIMessage("done")]), offered, middleware=[ours])
+    with caplog.at_level(logging.WARNING, logger="agent_identity"):
+        made.invoke(QUESTION)
+        made.invoke(QUESTION)
+    assert ours.provider_tools == ("remote", "web_search_preview")
+    assert [record.getMessage().count("web_search_preview") for record in caplog.records].count(1) == 1
+
+
+# --- Sub-agents and handoffs ----------------------------------------------------------------------
+
+
+def test_calls_of_a_named_agent_run_under_delegated_authority(desk: Any) -> None:
+    """The record names who acts and the human at the start; the delegation ends with the call."""
+    made = agent(
+        desk, [find], calls(("find", {"q": "a"}), ("find", {"q": "b"})), agent=HELPER, scope=Scope("find", q="a")
+    )
+    with desk.task("find") as task:
+        messages = answers(made.invoke(QUESTION))
+        assert desk.enforcer.current_task is task
+    assert [message.status for message in messages] == ["success", "error"]
+    for record in desk.records():
+        assert record["agent"]["id"] == "helper"
+        assert [link["id"] for link in record["chain"]] == ["clerk", "helper"]
+        assert record["principal"]["id"] == "alice@example.com"
+
+
+async def test_async_calls_of_a_named_agent_run_under_delegated_authority(desk: Any) -> None:
+    """The async path delegates the same; by default all that the task covers."""
+    made = agent(desk, [afind], calls(("afind", {"q": "a"})), agent=HELPER)
+    async with desk.task("afind"):
+        await made.ainvoke(QUESTION)
+    assert {record["agent"]["id"] for record in desk.records()} == {"helper"}
+
+
+def test_more_than_the_task_covers_is_refused_and_recorded(desk: Any) -> None:
+    """A scope that the task does not hold cannot be handed to a sub-agent; the run goes on."""
+    made = agent(desk, [find], calls(("find", {"q": "a"})), agent=HELPER, scope=Scope("find"))
+    with desk.task("find", q="a"):
+        (message,) = answers(made.invoke(QUESTION))
+    assert message.status == "error"
+    assert ran == []
+    assert desk.outcomes() == ["denied"]
+
+
+def test_monitor_mode_stops_nothing(open_desk: Any) -> None:
+    """A delegation that would be refused is left out, and what would have been refused is recorded and runs."""
+    desk = open_desk(mode="monitor")
+    made = agent(
+        desk, [find], calls(("find", {"q": "a"}), ("absent", {})), agent=HELPER, scope=Scope("find"), model="chat"
+    )
+    with desk.task("find", q="b"):
+        result = made.invoke(QUESTION)
+    assert [message.status for message in answers(result)] == ["success", "error"]
+    assert result["messages"][-1].content == "done"
+    assert ran == ["a"]
+    assert sorted(desk.outcomes()) == ["error", "success", "success", "success"]
+    assert {record["decision"]["enforced"] for record in desk.records()} == {"audit"}
+
+
+async def test_monitor_mode_stops_no_async_call(open_desk: Any) -> None:
+    """The async path leaves the delegation out alike."""
+    desk = open_desk(mode="monitor")
+    made = agent(desk, [afind], calls(("afind", {"q": "a"})), agent=HELPER, scope=Scope("find"))
+    async with desk.task("afind", q="b"):
+        await made.ainvoke(QUESTION)
+    assert (ran, desk.outcomes()) == (["a"], ["success"])
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt(), Denied("no", code="theirs")])
+def test_a_call_of_what_does_not_exist_ends_with_its_exception(desk: Any, error: BaseException) -> None:
+    """Middleware further in may know the tool, and fail: the intent gets its outcome."""
+
+    @wrap_tool_call
+    def failing(request: Any, handler: Any) -> Any:
+        raise error
+
+    made = agent(desk, [find], calls(("absent", {})), after=[failing])
+    with desk.task("absent"), pytest.raises(type(error)):
+        made.invoke(QUESTION)
+    assert len(desk.outcomes()) == 1
+
+
+def test_middleware_further_in_may_know_the_tool(desk: Any) -> None:
+    """A name that the agent lacks and that is granted is a success where somebody runs it."""
+
+    @wrap_tool_call
+    def knowing(request: Any, handler: Any) -> Any:
+        return ToolMessage("known", tool_call_id=request.tool_call["id"])
+
+    made = agent(desk, [find], calls(("absent", {})), after=[knowing])
+    with desk.task("absent"):
+        assert answers(made.invoke(QUESTION))[0].content == "known"
+    assert desk.outcomes() == ["success"]
+
+
+def test_a_refusal_inside_the_tool_is_not_the_tools(desk: Any) -> None:
+    """What the body of a tool lets through is an exception of the body, as it is with protect."""
+
+    @tool
+    def outer(q: str) -> str:
+        """Call another."""
+        return str(protect(find.model_copy(), desk.enforcer).invoke({"q": q}))
+
+    with desk.task("outer"), pytest.raises(Denied):
+        agent(desk, [outer], calls(("outer", {"q": "a"}))).invoke(QUESTION)
+    assert desk.outcomes() == ["denied", "error"]
+
+
+def test_a_scope_needs_an_agent(desk: Any) -> None:
+    """A scope that is delegated to nobody is a mistake."""
+    with pytest.raises(TypeError, match="agent="):
+        AgentIdentityMiddleware(desk.enforcer, scope=Scope("find"))
+
+
+@tool
+def hand_over(runtime: ToolRuntime, call_id: Annotated[str, InjectedToolCallId]) -> Command[Any]:
+    """Hand over."""
+    done = ToolMessage("handed over", tool_call_id=call_id)
+    return Command(goto="second", graph=Command.PARENT, update={"messages": [*runtime.state["messages"], done]})
+
+
+@tool
+def leave() -> str:
+    """Hand over by leaving."""
+    raise ParentCommand(Command(goto="second", graph=Command.PARENT))
+
+
+@pytest.mark.parametrize("how", [hand_over, leave])
+def test_ac_39_the_chain_follows_a_handoff(desk: Any, how: BaseTool) -> None:
+    """Whoever gets the work by Command(goto, graph=PARENT) acts under a chain that names who gave it."""
+    graph: Any = StateGraph(MessagesState)
+    graph.add_node("first", agent(desk, [how], calls((how.name, {})), agent=FIRST), destinations=("second",))
+    second = create_agent(
+        ScriptedModel(script=[AIMessage(""), calls(("find", {"q": "a"})), AIMessage("done")][how is leave :]),
+        [find],
+        middleware=[AgentIdentityMiddleware(desk.enforcer, agent=HELPER, scope=Scope("find"))],
+    )
+    graph.add_node("second", second)
+    graph.add_edge(START, "first")
+    with desk.task("find", how.name):
+        graph.compile().invoke(QUESTION)
+    assert ran == ["a"]
+    assert desk.outcomes() == ["success", "success"]
+    chains = {r["action"]["tool"]: [link["id"] for link in r["chain"]] for r in desk.records()}
+    assert chains == {how.name: ["clerk", "first"], "find": ["clerk", "first", "helper"]}
+    assert not any("error" in record for record in desk.records())
+
+
+# --- Model calls ----------------------------------------------------------------------------------
+
+
+class Words:
+    """Finds a word."""
+
+    name = "words"
+
+    def inspect(self, content: Content) -> tuple[Finding, ...]:
+        """Find the word in whatever it is."""
+        return (Finding(category="word", inspector=self.name),) if "classified" in repr(content.value) else ()
+
+
+BLOCKING = RuleSet(Rule(Effect.BLOCK, tools="chat", when={"findings.categories": Contains("word")}, reason="no words"))
+
+
+def thinking(desk: Any, answer: str) -> Any:
+    """Return an agent whose model calls are looked at."""
+    return create_agent(
+        ScriptedModel(script=[AIMessage(answer)]),
+        [find],
+        middleware=[AgentIdentityMiddleware(desk.enforcer, model="chat")],
+    )
+
+
+def test_model_calls_are_judged_and_recorded(open_desk: Any) -> None:
+    """A model call is one intent and one outcome, with what inspectors found."""
+    desk = open_desk(inspectors=(Words(),))
+    with desk.task("chat"):
+        result = thinking(desk, "this is classified").invoke(QUESTION)
+    assert result["messages"][-1].content == "this is classified"
+    intent, outcome = desk.records()
+    assert outcome["action"]["kind"] == "model"
+    assert outcome["findings"] == ["word"]
+    assert "findings" not in intent
+    assert desk.outcomes() == ["success"]
+
+
+async def test_a_model_call_without_a_grant_is_refused(desk: Any) -> None:
+    """The name of the model call must be in the scope; the run ends with the refusal as the answer."""
+    async with desk.task("find"):
+        result = await thinking(desk, "hello").ainvoke(QUESTION)
+    assert result["messages"][-1].content.startswith("refused: tool_not_granted (reference ")
+    assert desk.outcomes() == ["denied"]
+
+
+def test_the_policy_withholds_an_answer(open_desk: Any) -> None:
+    """A blocked answer never reaches the run; what is said instead names the record."""
+    desk = open_desk(inspectors=(Words(),), policy=BLOCKING)
+    with desk.task("chat"):
+        result = thinking(desk, "this is classified").invoke(QUESTION)
+    assert result["messages"][-1].content.startswith("refused: content_blocked (reference ")
+    assert "classified" not in result["messages"][-1].content
+    assert desk.outcomes() == ["denied"]
+    assert [record["kind"] for record in desk.records()] == ["intent", "outcome"]
+
+
+def test_the_policy_keeps_a_question_from_the_model(open_desk: Any) -> None:
+    """A blocked question is not asked: the model does not run."""
+    desk = open_desk(inspectors=(Words(),), policy=BLOCKING)
+    with desk.task("chat"):
+        result = thinking(desk, "hello").invoke({"messages": [HumanMessage("this is classified")]})
+    assert result["messages"][-1].content.startswith("refused: policy_blocks (reference ")
+    assert [record["kind"] for record in desk.records()] == ["outcome"]
+
+
+async def test_text_that_was_streamed_before_it_was_looked_at_says_so(open_desk: Any) -> None:
+    """Where tokens have reached their reader, the record and the policy know it by the kind of the call."""
+    desk = open_desk(inspectors=(Words(),), policy=BLOCKING)
+    with desk.task("chat"):
+        list(thinking(desk, "this is classified").stream(QUESTION, stream_mode="messages"))
+    async with desk.task("chat"):
+        async for _event in thinking(desk, "hello").astream_events(QUESTION, version="v2"):
+            pass
+    assert {record["action"]["kind"] for record in desk.records()} == {"streamed_model"}
+    refuse = RuleSet(Rule(Effect.BLOCK, when={"tool.kind": "streamed_model"}, reason="no streams"))
+    strict = open_desk(policy=refuse)
+    with strict.task("chat"):
+        list(thinking(strict, "hello").stream(QUESTION, stream_mode="messages"))
+        thinking(strict, "hello").invoke(QUESTION)
+    assert sorted(strict.outcomes()) == ["denied", "success"]
+
+
+async def test_a_refusal_of_something_else_is_the_models_error(desk: Any) -> None:
+    """What is refused inside the model, as by a guarded client, is no answer of the model; it is raised."""
+
+    class Failing(ScriptedModel):
+        def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+            raise Denied("no", code="theirs")
+
+    made = create_agent(Failing(script=[]), [], middleware=[AgentIdentityMiddleware(desk.enforcer, model="chat")])
+    async with desk.task("chat"):
+        with pytest.raises(Denied, match="no"):
+            made.invoke(QUESTION)
+        with pytest.raises(Denied, match="no"):
+            await made.ainvoke(QUESTION)
+    assert desk.outcomes() == ["error", "error"]
+
+
+def test_twins_are_few_and_follow_their_tool(desk: Any) -> None:
+    """A twin is kept until its tool is another; of many tools only so many are kept."""
+    asked: list[str] = []
+    twins = Twins(desk.enforcer, lambda tool: asked.append(tool.name))
+    counting = Counting()
+    assert twins.of(counting) is twins.of(counting)
+
+    class Other(Counting):
+        pass
+
+    first = twins.of(counting)
+    object.__setattr__(counting, "__class__", Other)
+    assert isinstance(twins.of(counting), Other)
+    assert twins.of(counting) is not first
+    others = [Counting(name=f"t{n}") for n in range(300)]
+    for other in others:
+        twins.of(other)
+    assert len(twins._known) <= 256
+    assert len(asked) == 302

@@ -1,5 +1,7 @@
 """Answers: what is proved, what is missing, and who did what on whose behalf; offline, with public keys only."""
 
+from agent_identity.audit.disclosing import disclose
+from agent_identity.audit.disclosure_check import Shown, check_disclosure
 from agent_identity.audit.ledger_check import Progress
 from agent_identity.audit.periods import Period
 from agent_identity.audit.proof_check import Checked, check_proof
@@ -19,12 +21,15 @@ __all__ = [
     "Progress",
     "Report",
     "Severity",
+    "Shown",
     "Source",
     "Step",
     "Story",
     "Trust",
     "check",
+    "check_disclosure",
     "check_proof",
+    "disclose",
     "prove",
     "prove_growth",
     "story",

@@ -6,6 +6,8 @@ from typing import Final, NamedTuple, TypeAlias, cast, final
 
 from agent_identity.audit.approvals_check import ApprovalsCheck, is_approved
 from agent_identity.audit.chain_check import Delegations, Use
+from agent_identity.audit.disclosed import Disclosures
+from agent_identity.audit.erasures import erasure_words
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.patterns import Pattern, Patterns, Slots
 from agent_identity.audit.shapes import RecordReader
@@ -14,6 +16,7 @@ __all__ = ["Call", "Calls", "Known"]
 
 _LINKS: Final = 5
 _GRANTS: Final = 6
+_ARGUMENTS: Final = 8
 _MAX_DEFERRED: Final = 10_000
 
 
@@ -53,6 +56,7 @@ class Calls:
         findings: Takes what is found.
         delegations: The grants of the source.
         approvals: The approvals of the source; ``None`` for spans, which do not have them.
+        disclosures: Arguments of some of the calls.
 
     Attributes:
         reader: Reads records, and knows the shapes of earlier ones, whatever their stream.
@@ -62,10 +66,18 @@ class Calls:
         partial: Only a part of the ledger is given, so that any intent may be missing.
     """
 
-    def __init__(self, findings: Findings, delegations: Delegations, approvals: ApprovalsCheck | None = None) -> None:
+    def __init__(
+        self,
+        findings: Findings,
+        delegations: Delegations,
+        *,
+        approvals: ApprovalsCheck | None = None,
+        disclosures: Disclosures | None = None,
+    ) -> None:
         self._findings = findings
         self._approvals = approvals
         self._delegations = delegations
+        self._disclosures = disclosures
         self._patterns = Patterns()
         self.reader = RecordReader()
         self._open: dict[bytes, Call] = {}
@@ -100,6 +112,8 @@ class Calls:
             or pattern.parties != use.parties
             or (pattern.intent >= 0 and slots[pattern.intent] not in self._open)
         ):
+            return None
+        if self._disclosures is not None and self._disclosures.want(slots[pattern.id]):
             return None
         return pattern, slots, use
 
@@ -151,11 +165,20 @@ class Calls:
             use.begin(stream)
         elif kind == "task_end" and use is not None:
             use.finish(cast("dict[str, str]", record["counts"]), place, partial=self.partial or self.gone is not None)
+        elif kind == "erasure":
+            self._take_erasure(cast("dict[str, str]", record["erasure"]), place)
         elif kind == "recovered":
-            found = cast("dict[str, str]", record["recovered"])
-            # A later one says less: of what an earlier start sealed or rejected, it may find nothing any more.
-            if found["stream"] not in self.recovered or found["rejected_bytes"] != "0":
-                self.recovered[found["stream"]] = found
+            self._take_recovered(cast("dict[str, str]", record["recovered"]))
+
+    def _take_erasure(self, erasure: Mapping[str, str], place: Place) -> None:
+        words = erasure_words(erasure)
+        if words is not None:
+            self._findings.add(_ARGUMENTS, "erased", words, place)
+
+    def _take_recovered(self, found: Mapping[str, str]) -> None:
+        # A later one says less: of what an earlier start sealed or rejected, it may find nothing any more.
+        if found["stream"] not in self.recovered or found["rejected_bytes"] != "0":
+            self.recovered[found["stream"]] = found
 
     def _take_approval(self, record: Mapping[str, object], place: Place) -> None:
         if self._approvals is not None:
@@ -193,6 +216,8 @@ class Calls:
             self._conclude(call, outcome, intent.encode() if intent else None, monitored=monitored, asked=asked)
         else:
             self._intend(call)
+        if self._disclosures is not None and self._disclosures.want(call.id):
+            self._disclosures.take(record, use, place)
         if use is None:
             self._findings.counts["unattributed"] += 1
         if decision["effect"] == "block":

@@ -41,6 +41,7 @@ class Use:
         stated_intents: The number of intents that the ends of the task state.
         stated_outcomes: The number of outcomes that the ends of the task state.
         end: Where the task ended.
+        leaf: The grant, once its chain is found to hold.
     """
 
     __slots__ = (
@@ -56,6 +57,7 @@ class Use:
         "intents",
         "last",
         "last_ns",
+        "leaf",
         "outcomes",
         "parties",
         "place",
@@ -85,6 +87,7 @@ class Use:
         self.last = self.first
         self.intents = self.outcomes = self.stated_intents = self.stated_outcomes = 0
         self.end: Place | None = None
+        self.leaf: Grant | None = None
         self._stream: str | None = None
         self._begun = 0
         self._stated = (0, 0)
@@ -262,6 +265,7 @@ class Delegations:
             message = "expected principal, agents and task as the grants name them, got others"
             self._findings.add(self._step, "claims_differ", message, use.place)
             return False
+        use.leaf = chain.leaf
         self._judge_calls(chain.leaf, use)
         return True
 

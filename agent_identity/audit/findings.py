@@ -71,6 +71,7 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "duplicate_record": "contradicted",
         "changed_record": "contradicted",
         "after_end": "contradicted",
+        "erased": "notice",
         # Intents and outcomes.
         "intent_missing": "contradicted",
         "intent_mismatch": "contradicted",
@@ -132,6 +133,14 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "bad_inclusion_proof": "contradicted",
         "bad_consistency_proof": "contradicted",
         "other_record": "contradicted",
+        # Disclosed arguments.
+        "bad_disclosure": "contradicted",
+        "other_arguments": "contradicted",
+        "argument_outside_grant": "contradicted",
+        "no_arguments": "cannot_tell",
+        "not_disclosable": "cannot_tell",
+        "record_not_proved": "cannot_tell",
+        "disclosed_record_missing": "cannot_tell",
         # Spans against a ledger.
         "differs_from_ledger": "contradicted",
         "not_in_ledger": "contradicted",

@@ -6,12 +6,14 @@ from typing import Final, TypeAlias, cast, final
 from agent_identity.audit.approvals_check import ApprovalsCheck
 from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.chain_check import Delegations
+from agent_identity.audit.disclosed import Disclosures
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import Heads, SignedLog, check_log
 from agent_identity.audit.outside import Outside
 from agent_identity.audit.periods import Life, judge_period, unknown_period
 from agent_identity.audit.pruning_check import find_excerpt, find_pruned
 from agent_identity.audit.revocation import Doubts
+from agent_identity.audit.sources import PathLike
 from agent_identity.audit.stream_check import StreamCheck, Visit
 from agent_identity.evidence.excerpt import Start
 from agent_identity.evidence.pruned import Pruned
@@ -55,22 +57,31 @@ class LedgerCheck:
        approve was approved by somebody else than who asked, for the same task, tool and arguments, in time, once.
     7. Streams that the log knows are there, those that are there are in the log, and each is sealed to
        its end. Where the first records are not there, a trusted recorder key signed that they were pruned.
-    8. Arguments are digests here and were compared with the grant before the call: not checked.
+    8. Arguments are digests here and were compared with the grant before the call: not checked, but for those
+       that are disclosed.
 
     Args:
         reader: The directory.
         trust: The trusted keys, or ``None``.
         findings: Takes what is found.
+        disclosures: Files that show arguments of calls.
     """
 
-    def __init__(self, reader: LedgerReader, trust: TrustStore | None, findings: Findings) -> None:
+    def __init__(
+        self,
+        reader: LedgerReader,
+        trust: TrustStore | None,
+        findings: Findings,
+        disclosures: Sequence[bytes | PathLike] = (),
+    ) -> None:
         self._reader = reader
         self._trust = trust
         self._findings = findings
         self._endless = 0
         self._delegations = Delegations(findings, _GRANTS, trust)
         self._approvals = ApprovalsCheck(findings, trust)
-        self._calls = Calls(findings, self._delegations, self._approvals)
+        self._disclosures = Disclosures(disclosures, findings, _ARGUMENTS) if disclosures else None
+        self._calls = Calls(findings, self._delegations, approvals=self._approvals, disclosures=self._disclosures)
 
     def run(
         self,
@@ -184,7 +195,7 @@ class LedgerCheck:
         absent = self._why_absent(missing)
         self._delegations.settle(absent=absent, proved=_proof(log))
         self._approvals.settle(_proof(log))
-        findings.skip(_ARGUMENTS, "the ledger holds keyed digests of them")
+        self._conclude_arguments()
         self._check_key_times(log.signers, max((stream.latest_ns for stream in streams.values()), default=0))
 
     def _why_absent(self, missing: object) -> str | None:
@@ -193,6 +204,11 @@ class LedgerCheck:
         if self._calls.partial:
             return "its grant is not in this excerpt"
         return "its grant was pruned" if self._findings.counts["pruned"] else None
+
+    def _conclude_arguments(self) -> None:
+        if self._disclosures is not None:
+            self._disclosures.settle("the ledger holds digests")
+        self._findings.skip(_ARGUMENTS, "the ledger holds keyed digests of them")
 
     def _conclude_doubts(self, log: SignedLog) -> None:
         if log.doubts is None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, TypeAlias, final
+from typing import Final, TypeAlias, cast, final
 
 from agent_identity.audit.findings import counted
 from agent_identity.audit.ledger_check import Progress
@@ -22,10 +22,11 @@ from agent_identity.evidence.merkle import (
     verify_inclusion,
 )
 from agent_identity.evidence.proof_files import GrowthProof, RecordProof
+from agent_identity.evidence.records import check_record
 from agent_identity.evidence.streams import LedgerReader, RawLine, open_ledger
 from agent_identity.identity import read_public_file
 
-__all__ = ["Wanted", "kept_note", "prove", "prove_growth"]
+__all__ = ["Wanted", "find_record", "kept_note", "prove", "prove_growth"]
 
 Wanted: TypeAlias = str | tuple[str, int]
 """A record: by its id, or by its stream and its place in it, from 1."""
@@ -71,6 +72,27 @@ def prove(directory: PathLike, record: Wanted, *, progress: Progress | None = No
         message = "expected the records as the log commits to them, got others; verify the ledger"
         raise VerificationError(message, code="head_mismatch") from None
     return proof.to_bytes()
+
+
+def find_record(directory: PathLike, record: Wanted) -> dict[str, object]:
+    """Return a record of the ledger as it is there. Nothing of it is proved.
+
+    Args:
+        directory: The evidence directory.
+        record: The id of the record; or its stream and its place in it, from 1.
+
+    Raises:
+        VerificationError: There is something else in its place (``malformed_record``).
+        ConfigurationError: There is no such directory or record.
+    """
+    reader, root = _reader(directory)
+    data = _Search(reader, root, None).find(record).data
+    try:
+        found = cast("dict[str, object]", decode_record(data))
+        check_record(found)
+    except ValueError as error:
+        raise VerificationError(str(error), code="malformed_record") from None
+    return found
 
 
 def prove_growth(directory: PathLike, earlier: bytes | PathLike) -> bytes:

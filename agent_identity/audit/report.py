@@ -36,7 +36,7 @@ Severity: TypeAlias = Literal["contradicted", "cannot_tell", "incomplete", "noti
 StepStatus: TypeAlias = Literal["passed", "failed", "not_checked"]
 """How a step ended. What was not checked is never shown as passed."""
 
-SourceKind: TypeAlias = Literal["ledger", "traces", "proof"]
+SourceKind: TypeAlias = Literal["ledger", "traces", "proof", "disclosure"]
 """What was verified."""
 
 EXIT_CODES: Final[Mapping[str, int]] = {"verified": 0, "contradicted": 1, "cannot_tell": 2, "incomplete": 3}

@@ -36,7 +36,7 @@ _UUID7: Final = rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-
 _DIGEST: Final = rb"hmac-sha256:[0-9a-f]{64}"
 _HASH: Final = rb"[0-9a-f]{64}"
 FORMS: Final[Mapping[Path, bytes]] = {
-    ("action", "args"): _DIGEST,
+    ("action", "args"): rb"(?:hmac|salted)-sha256:[0-9a-f]{64}",
     ("action", "call"): rb"[A-Za-z0-9_-]{1,256}",
     ("action", "result"): _DIGEST,
     ("chain", "grant"): _HASH,

@@ -1,15 +1,17 @@
 """Verifying spans, wherever they were copied from: each carries its record and the signature over it."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from typing import Final, TypeAlias, cast, final
 
 from agent_identity.audit.attestations import ATTESTATION, OURS, open_record
 from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.coverage import CoverageTable, is_tool_call
+from agent_identity.audit.disclosed import Disclosures
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.shapes import RecordReader
+from agent_identity.audit.sources import PathLike
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.envelope import Attestation
 from agent_identity.evidence.merkle import leaf_hash
@@ -65,20 +67,29 @@ class SpansCheck:
     7. A record that is there twice is the same twice; a place in a stream has one record, and that
        continues the record of the place before, if this is there.
     8. Spans are sampled and dropped, so that only a ledger can say whether all are there.
-    9. Arguments are digests here: not checked.
+    9. Arguments are digests here: not checked, but for those that are disclosed.
 
     Args:
         trust: The trusted keys, or ``None``, with which nothing can be verified.
         findings: Takes what is found.
         redacted: Attributes that a collector is known to rewrite; a change of them is no contradiction.
+        disclosures: Files that show arguments of calls.
     """
 
-    def __init__(self, trust: TrustStore | None, findings: Findings, *, redacted: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        trust: TrustStore | None,
+        findings: Findings,
+        *,
+        redacted: Collection[str] = (),
+        disclosures: Sequence[bytes | PathLike] = (),
+    ) -> None:
         self._trust = trust
         self._findings = findings
         self._redacted = _OTHERS_MAY_SET.union(redacted)
         self._reader = RecordReader()
         self._delegations = Delegations(findings, _GRANTS, trust)
+        self._disclosures = Disclosures(disclosures, findings, _ARGUMENTS) if disclosures else None
         self._coverage = CoverageTable()
         self._signed = self._hidden = 0  # Attributes that copy a record.
         self._streams: dict[str, int] = {}
@@ -151,6 +162,8 @@ class SpansCheck:
             self._delegations.settle(absent="not all its grants are in the file")
         findings.done(_READ, counted(counts["spans"], "span"))
         findings.skip(_ALL, "spans are sampled and dropped; compare with a ledger")
+        if self._disclosures is not None:
+            self._disclosures.settle("spans hold digests")
         findings.skip(_ARGUMENTS, "spans hold keyed digests of them")
 
     def _copies(self) -> str:
@@ -234,10 +247,12 @@ class SpansCheck:
         findings.kinds[cast("str", record["kind"])] += 1
         if "outcome" in record:
             findings.counts[cast("str", record["outcome"])] += 1
-        if "chain" not in record:
+        use = self._delegations.see(record, place) if "chain" in record else None
+        if self._disclosures is not None and self._disclosures.want(cast("str", record["id"]).encode()):
+            self._disclosures.take(record, use, place)
+        if use is None:
             findings.counts["unattributed"] += 1
             return
-        use = self._delegations.see(record, place)
         grant = attributes.get(GRANT_ATTRIBUTE)
         # One that was cut or blanked on the way is as good as none; it is not part of the record.
         if isinstance(grant, str):

@@ -14,6 +14,7 @@ import orjson
 
 from agent_identity.audit.attestations import ATTESTATION
 from agent_identity.audit.bundle import is_bundle, unpacked
+from agent_identity.audit.erasures import Erasures
 from agent_identity.audit.sources import PathLike, Source, directory_of, opened
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.envelope import Attestation
@@ -113,6 +114,7 @@ class Story:
         registered_for: The purpose for which the agent was registered, if the source says that it was.
         registration: The hash of that registration.
         via: Who acted for the principal before the request came here, the current actor first.
+        erased: The keys of its digests were erased: what its calls got and returned cannot be proved any more.
     """
 
     task: str | None
@@ -133,6 +135,7 @@ class Story:
     registered_for: str | None = None
     registration: str | None = None
     via: tuple[str, ...] = ()
+    erased: bool = False
 
 
 def story(source: Source) -> Iterator[Story]:
@@ -147,7 +150,7 @@ def story(source: Source) -> Iterator[Story]:
     Raises:
         ConfigurationError: The source cannot be opened.
     """
-    teller = _Teller()
+    teller = _Teller(Erasures(_erasures(source)))
     for record in _records(source):
         yield from teller.take(record)
     yield from teller.finish()
@@ -166,6 +169,14 @@ def _records(source: Source) -> Iterator[Mapping[str, object]]:
     for item in cast("Sequence[PathLike | ByteLines]", sources):
         with opened(item) as file:
             yield from _well_formed(_span_bytes(file))
+
+
+def _erasures(source: Source) -> Iterator[Mapping[str, object]]:
+    """Yield the records of erasures, which stand behind what they are about; spans carry none."""
+    directory = directory_of(source)
+    if directory is not None:
+        found = (data for data in _ledger_bytes(directory) if b'"kind":"erasure"' in data)
+        yield from (record for record in _well_formed(found) if record["kind"] == "erasure")
 
 
 def _ledger_bytes(directory: str) -> Iterator[bytes]:
@@ -264,7 +275,7 @@ class _Draft:
         else:
             self.omitted += 1
 
-    def finish(self) -> Story:
+    def finish(self, erasures: Erasures) -> Story:
         for action in self.open.values():
             self._add(action)
         return Story(
@@ -286,6 +297,7 @@ class _Draft:
             refused=self.refused,
             withheld=self.withheld,
             delegations=tuple(self.delegations),
+            erased=erasures.cover(self.task, self.principal, self.started_ns),
         )
 
 
@@ -293,7 +305,8 @@ class _Draft:
 class _Teller:
     """Sorts records to the tasks that they are part of."""
 
-    def __init__(self) -> None:
+    def __init__(self, erasures: Erasures) -> None:
+        self._erasures = erasures
         self._under_way: OrderedDict[str, _Draft] = OrderedDict()
         self._ended: OrderedDict[str, _Draft] = OrderedDict()
         self._outside: _Draft | None = None
@@ -314,9 +327,9 @@ class _Teller:
         if draft.ended_ns is not None and task in self._under_way:
             self._ended[task] = self._under_way.pop(task)
         if len(self._ended) > _MAX_ENDED:
-            yield self._ended.popitem(last=False)[1].finish()
+            yield self._ended.popitem(last=False)[1].finish(self._erasures)
         if len(self._under_way) > _MAX_UNDER_WAY:
-            yield self._under_way.popitem(last=False)[1].finish()
+            yield self._under_way.popitem(last=False)[1].finish(self._erasures)
 
     def _take_outside(self, record: Mapping[str, object]) -> None:
         if record["kind"] == "registration":
@@ -337,9 +350,9 @@ class _Teller:
         """Return what is left."""
         for drafts in (self._ended, self._under_way):
             for draft in drafts.values():
-                yield draft.finish()
+                yield draft.finish(self._erasures)
         if self._outside is not None:
-            yield self._outside.finish()
+            yield self._outside.finish(self._erasures)
 
 
 def _start(record: Mapping[str, object]) -> int:

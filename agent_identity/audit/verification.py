@@ -47,6 +47,7 @@ def check(
     pasted: bool = False,
     progress: Progress | None = None,
     period: tuple[int, int] | None = None,
+    disclosures: Sequence[bytes | PathLike] = (),
 ) -> Report:
     """Verify evidence offline and report what was found.
 
@@ -72,6 +73,8 @@ def check(
         progress: Is told now and then how many of how many bytes are read.
         period: For a ledger: the first nanosecond of a period, since the Unix epoch, and the first one after it. The
             report then says how much was recorded in it, or whether it is shown that nothing was.
+        disclosures: Files that show arguments of calls, as ``agent-identity disclose`` writes them, as bytes or
+            paths; these arguments are then compared with the records and the grants.
 
     Raises:
         ConfigurationError: The trust file, the checkpoint or the source cannot be read, or not with what is
@@ -83,18 +86,22 @@ def check(
     outside = Outside(_note(checkpoint), _witnesses(witnesses, require, keys), timestamps)
     if is_bundle(source):
         with unpacked(cast("PathLike", source)) as evidence:
-            return _check_ledger(evidence, keys, outside, progress=progress, period=period, archive=archive)
+            return _check_ledger(
+                evidence, keys, outside, progress=progress, period=period, archive=archive, disclosures=disclosures
+            )
     directory = directory_of(source)
     if pasted and (directory is not None or ledger is not None):
         raise ConfigurationError("expected files of pasted spans and no ledger; leave one of them out")
     if directory is not None:
-        return _check_ledger(directory, keys, outside, progress=progress, period=period, archive=archive)
+        return _check_ledger(
+            directory, keys, outside, progress=progress, period=period, archive=archive, disclosures=disclosures
+        )
     if period is not None:
         raise ConfigurationError("expected a period with an evidence directory, got traces; leave it out")
     sources = cast("Sequence[PathLike | ByteLines]", source if isinstance(source, list | tuple) else [source])
     if pasted:
         return _check_pasted(sources, keys, redacted)
-    return _check_spans(sources, keys, ledger, redacted, progress)
+    return _check_spans(sources, keys, ledger, redacted, progress, disclosures=disclosures)
 
 
 def verify(
@@ -111,6 +118,7 @@ def verify(
     pasted: bool = False,
     progress: Progress | None = None,
     period: tuple[int, int] | None = None,
+    disclosures: Sequence[bytes | PathLike] = (),
 ) -> Report:
     """Verify evidence offline; return the report only if everything that was checked holds.
 
@@ -135,6 +143,7 @@ def verify(
         pasted=pasted,
         progress=progress,
         period=period,
+        disclosures=disclosures,
     )
     if report.exit_code:
         first = report.findings[0]
@@ -171,6 +180,7 @@ def _check_ledger(
     progress: Progress | None,
     period: tuple[int, int] | None,
     archive: PathLike | None,
+    disclosures: Sequence[bytes | PathLike],
 ) -> Report:
     findings = Findings("ledger", LEDGER_STEPS)
     findings.trust = "given"
@@ -178,7 +188,7 @@ def _check_ledger(
         keys = _own_trust(directory, findings)
     reader = open_ledger(directory, archive=archive)
     total = size_of_ledger(reader) if progress else 0
-    LedgerCheck(reader, keys, findings).run(outside=outside, total=total, progress=progress, period=period)
+    LedgerCheck(reader, keys, findings, disclosures).run(outside=outside, total=total, progress=progress, period=period)
     return findings.report()
 
 
@@ -203,10 +213,12 @@ def _check_spans(
     ledger: PathLike | None,
     redacted: Collection[str],
     progress: Progress | None,
+    *,
+    disclosures: Sequence[bytes | PathLike],
 ) -> Report:
     findings = Findings("traces", SPAN_STEPS)
     findings.trust = "none" if keys is None else "given"
-    spans = SpansCheck(keys, findings, redacted=redacted)
+    spans = SpansCheck(keys, findings, redacted=redacted, disclosures=disclosures)
     total = size_of_files(sources) if progress else 0
     done = 0
 

@@ -224,6 +224,7 @@ def _modes(root: Path) -> Iterator[Check]:
         ("key folder", folder, "700"),
         ("ledger key", folder / "ledger.key", "600"),
         ("digest keys", folder / "digests.jsonl", "600"),
+        ("pseudonyms", folder / "pseudonyms.jsonl", "600"),
     ):
         if path.exists() and (found := stat.S_IMODE(path.stat().st_mode)) & 0o077:
             cure = f"chmod {mode} {path}" + ("" if path is folder else ", and ask who has read it")

@@ -16,7 +16,9 @@ from agent_identity.cli import (
     approvals,
     archive,
     bundle,
+    disclose,
     doctor,
+    erase,
     export,
     init,
     keys,
@@ -27,6 +29,7 @@ from agent_identity.cli import (
     signer,
     tasks,
     verify,
+    who,
     witness,
 )
 from agent_identity.cli.terminal import clean
@@ -42,7 +45,8 @@ INTERRUPTED: Final = 130
 """The exit code that shells give to what Ctrl-C ended."""
 
 _EPILOG: Final = """\
-exit codes of verify, check-proof: 0 verified · 1 contradicted or tampered · 2 cannot tell · 3 incomplete
+exit codes of verify, check-proof, check-disclosure:
+  0 verified · 1 contradicted or tampered · 2 cannot tell · 3 verified but incomplete
 other commands: 0 done · 1 something needs attention · 2 could not be done
 """
 
@@ -67,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     for command in (
         verify,
         proof,
+        disclose,
         show,
         export,
         bundle,
@@ -74,6 +79,8 @@ def parser() -> argparse.ArgumentParser:
         tasks,
         replay,
         revoke,
+        erase,
+        who,
         approvals,
         witness,
         anchor,

@@ -15,7 +15,7 @@ from agent_identity.cli.terminal import Progress, Style, clean, columns, moment
 from agent_identity.cli.verify import report_lines
 from agent_identity.errors import ConfigurationError, VerificationError
 
-__all__ = ["register"]
+__all__ = ["record_facts", "register", "wanted_record"]
 
 _VERDICTS: Final = {
     "verified": ("VERIFIED", "green"),
@@ -62,7 +62,7 @@ def run_proof(chosen: argparse.Namespace) -> int:
     progress = Progress(sys.stderr, "searching")
     try:
         if chosen.since is None:
-            data = prove(directory, _wanted(chosen.record), progress=progress.update)
+            data = prove(directory, wanted_record(chosen.record), progress=progress.update)
         else:
             data = prove_growth(directory, chosen.since)
     except VerificationError as error:
@@ -82,7 +82,12 @@ def run_proof(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _wanted(text: str) -> str | tuple[str, int]:
+def wanted_record(text: str) -> str | tuple[str, int]:
+    """Return which record is meant: an id, or a stream and a place in it.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
     stream, slash, seq = text.partition("/")
     if not slash:
         return text
@@ -114,7 +119,7 @@ def lines(checked: Checked, style: Style, room: int | None = None) -> Iterator[s
     if checked.origin is not None:
         yield f"  log     {clean(checked.origin)}, {counted(checked.size, 'entry')}"
     if checked.record is not None and checked.verdict == "verified":
-        for name, value in _facts(checked.record):
+        for name, value in record_facts(checked.record):
             yield f"  {name:<7} {clean(value)}"
     yield ""
     yield from report_lines(checked.report, style, room)
@@ -128,7 +133,7 @@ def _summary(checked: Checked) -> str:
     return f"record {clean(str(checked.record.get('id')))}"
 
 
-def _facts(record: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+def record_facts(record: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """Yield what a record says, for people; it has been checked."""
     facts = cast("Mapping[str, Mapping[str, str]]", record)
     yield "kind", str(record["kind"])

@@ -70,7 +70,7 @@ def run_revoke(chosen: argparse.Namespace) -> int:
             raise ConfigurationError(str(error)) from None
         listed = enforcer.revocations.current
     entry = listed.get(kind, name)
-    _tell(chosen, kind, name, entry.status if entry else "revoked", listed.version)
+    _tell(chosen, kind, name, entry.status if entry else "suspended" if chosen.suspend else "revoked", listed.version)
     return 0
 
 

@@ -126,6 +126,8 @@ def _heading(told: Story, style: Style) -> Iterator[str]:
     yield from _registered(told)
     ended = "no end recorded" if told.ended_ns is None else moment(told.ended_ns)
     yield f"  {moment(told.started_ns)} to {ended}"
+    if told.erased:
+        yield "  its digests cannot be proved any more: their keys were erased"
     for part in told.delegations:
         yield f"  delegated {clean(' → '.join(part.agents))}: {clean(part.purpose)}"
 

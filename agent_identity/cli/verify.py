@@ -67,6 +67,8 @@ def register(commands: Commands) -> None:
     command.add_argument(
         "--redacted", metavar="ATTRIBUTE", action="append", default=[], help="an attribute that a collector rewrites"
     )
+    text = "a file of 'agent-identity disclose'; its arguments are compared with records and grants"
+    command.add_argument("--disclosures", metavar="FILE", action="append", default=[], help=text)
     command.add_argument("--from", dest="start", metavar="TIME", help="for a ledger: what was recorded from then")
     command.add_argument("--until", dest="stop", metavar="TIME", help="and before then; both in RFC 3339")
     command.add_argument(
@@ -117,6 +119,7 @@ def run(chosen: argparse.Namespace) -> int:
             pasted=chosen.span,
             progress=progress.update,
             period=period,
+            disclosures=chosen.disclosures,
         )
     finally:
         progress.clear()

@@ -14,6 +14,7 @@ from typing import Final, cast, final
 import orjson
 
 from agent_identity import canonical
+from agent_identity.evidence.commitments import part
 
 __all__ = ["Arguments", "BadArgumentsError", "Binder", "canonical_bytes", "capture"]
 
@@ -93,6 +94,13 @@ class Arguments:
             # Without uncommon floats, and with ASCII keys, orjson's sorted form is the canonical one.
             return orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
         return canonical.encode(cast("canonical.JSON", values))
+
+    def parts(self) -> list[bytes]:
+        """Return what is committed to of each argument that is not opaque, sorted by name."""
+        names = sorted(name for name in self.values if name not in self.opaque)
+        if self._plain:
+            return [orjson.dumps([name, self.values[name]], option=orjson.OPT_SORT_KEYS) for name in names]
+        return [part(name, cast("canonical.JSON", self.values[name])) for name in names]
 
     def kinds(self) -> list[str]:
         """Return ``name:kind`` for each argument, sorted; what records show in place of values."""

@@ -172,7 +172,7 @@ class Departures:
         self._check(task)
         remaining = max(1, task.expires_at - wall // _NS)
         if self.tasks.admission is not None:
-            most = self.tasks.admission.admit(agent, scope, principal=task.principal, parent=task, wall_ns=wall)
+            most = self.tasks.admission.admit(agent, scope, principal=task.grant.principal, parent=task, wall_ns=wall)
             remaining = min(remaining, most)
         return derive(
             task.chain,
@@ -195,7 +195,7 @@ class Departures:
             point.check(task)
         except Denied as denied:
             start_ns = point.clock.wall_ns()
-            record_refusal(point, denied, task.agent, principal=task.principal, parent=task, start_ns=start_ns)
+            record_refusal(point, denied, task.agent, principal=task.grant.principal, parent=task, start_ns=start_ns)
             if point.mode == "enforce":
                 raise
 

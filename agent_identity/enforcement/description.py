@@ -50,12 +50,10 @@ class Description:
         arguments = call.snapshot()
         if arguments is not None and arguments.values:
             action["names"] = arguments.kinds()
-            action["args"] = self.digest(call, arguments.canonical())
+            action["args"] = self._point.digest_of(self._key(call), arguments)
 
-    def digest(self, call: Call, data: bytes) -> str:
-        """Return the keyed digest of arguments or of a result."""
-        point = self._point
-        return point.digests.digest(point.ledger.stream if call.task is None else call.task.id, data)
+    def _key(self, call: Call) -> str:
+        return self._point.ledger.stream if call.task is None else call.task.id
 
     def body(self, call: Call) -> Mapping[str, RecordValue]:
         """Return what both records of the call say; made once, unless the decision or the findings change."""
@@ -91,6 +89,6 @@ class Description:
         try:
             data = None if result is None else canonical_bytes(result)
             if data is not None:
-                call.action["result"] = self.digest(call, data)
+                call.action["result"] = self._point.digests.digest(self._key(call), data)
         except Exception as error:  # noqa: BLE001 - See above.
             _LOG.error("the result of %s has no digest: %s", self._tool.name, trouble(error))

@@ -12,7 +12,7 @@ from agent_identity.authority import DirectoryState
 from agent_identity.enforcement.rotation import finish_rotation
 from agent_identity.enforcement.second_key import SecondSigner
 from agent_identity.errors import ConfigurationError, TokenError
-from agent_identity.evidence import DigestKeys, Files, Ledger, Segments
+from agent_identity.evidence import DigestKeys, Files, Ledger, Pseudonyms, Segments
 from agent_identity.evidence.files import make_folder
 from agent_identity.evidence.publishing import Publisher
 from agent_identity.identity import (
@@ -214,6 +214,15 @@ def _trust(path: Path, issuer: PublicKey, recorder: PublicKey, name: str) -> Tru
     if trust.issuer is None or trust.origin is None:
         raise ConfigurationError("expected 'issuer' and 'origin' in trust.json; restore them or start a new directory")
     return trust
+
+
+def pseudonyms_of(directory: str | os.PathLike[str], *, wanted: bool) -> Pseudonyms | None:
+    """Return the pseudonyms of a directory; ``None`` if it has none and none are wanted.
+
+    Whoever has ever recorded pseudonyms must not record names by a slip of one process.
+    """
+    path = Path(directory) / "keys" / "pseudonyms.jsonl"
+    return Pseudonyms(path) if wanted or path.exists() else None
 
 
 def check_keys(issuer: PublicKey, recorder: PublicKey, trust: TrustStore, now: int) -> None:

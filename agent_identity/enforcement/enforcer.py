@@ -24,6 +24,7 @@ from agent_identity.authority import (
     TaskRegistry,
     TokenSource,
 )
+from agent_identity.enforcement import parts
 from agent_identity.enforcement.action import Action
 from agent_identity.enforcement.ambience import Ambience, attached
 from agent_identity.enforcement.approval import Approval
@@ -32,20 +33,10 @@ from agent_identity.enforcement.approvals import Approvals
 from agent_identity.enforcement.carried import Carried
 from agent_identity.enforcement.crossing import Departures, Peer, Presentation
 from agent_identity.enforcement.decisions import Mode, policy_claim
-from agent_identity.enforcement.directory import open_directory
+from agent_identity.enforcement.directory import open_directory, pseudonyms_of
 from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.handed import Recorded
 from agent_identity.enforcement.opening import Opening, Tasks, check_delegate, check_parties, current_or_refuse
-from agent_identity.enforcement.parts import (
-    admission_of,
-    anchor_of,
-    check_choices,
-    check_parts,
-    exporter_of,
-    name_of,
-    record_policy,
-    registry_of,
-)
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.publication import publishers_for
 from agent_identity.enforcement.resuming import Arrivals
@@ -54,7 +45,7 @@ from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import Spans
 from agent_identity.enforcement.wrap import guarded
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence import DigestKeys, Ledger, Segments
+from agent_identity.evidence import DigestKeys, Ledger, Pseudonyms, Segments
 from agent_identity.evidence.publishing import Publish
 from agent_identity.identity import (
     Agent,
@@ -119,6 +110,10 @@ class Enforcer:
             :class:`agent_identity.tokens.TokenExchange`.
         exporter: Sends copies from the ledger in place of spans; started here, closed by :meth:`close`. Spans are
             then made only with a ``tracer_provider`` that is given as well.
+        disclosable: Record arguments so that single ones can be shown to an auditor later, without the others; each
+            call takes some ten microseconds more.
+        pseudonyms: Names of principals in records, spans and grants; the application and the policies see the real
+            ones. Without any, the real ones stand everywhere. Neither goes together with approvals.
 
     Raises:
         ConfigurationError: The parts do not fit together.
@@ -150,11 +145,14 @@ class Enforcer:
         unregistered: Literal["deny", "allow"] = "deny",
         tokens: TokenSource | None = None,
         exporter: "LedgerExporter | None" = None,
+        disclosable: bool = False,
+        pseudonyms: Pseudonyms | None = None,
     ) -> None:
         time, shared = clock or SystemClock(), MemoryState() if state is None else state
         source, ambience = ids or RandomIds(), Ambience()
-        issuer_name = check_parts(mode, sealing, issuer, recorder, trust, now=time.wall_ns() // _NS)
-        anchor = anchor_of(trust, time)
+        parts.check_privacy(routes or {}, disclosable=disclosable, pseudonyms=pseudonyms)
+        issuer_name = parts.check_parts(mode, sealing, issuer, recorder, trust, now=time.wall_ns() // _NS)
+        anchor = parts.anchor_of(trust, time)
         approvals = Approvals(ledger, digests, shared, issuer, ambience, trust=trust, clock=time, ids=source)
         self._point = Point(
             ledger=ledger,
@@ -170,16 +168,18 @@ class Enforcer:
             state=shared,
             revocations=Revocations(shared, ledger, signer=issuer, trust=trust, clock=time),
             approvals=approvals,
+            disclosable=disclosable,
+            pseudonyms=pseudonyms,
         )
         self._registry = TaskRegistry()
-        admission = admission_of(self._point, agents, unregistered)
+        admission = parts.admission_of(self._point, agents, unregistered)
         makers = (source, new_key, admission, tokens)
         self._tasks = Tasks(self._point, self._registry, issuer, issuer_name, anchor, *makers)
         self._arrivals = Arrivals(self._tasks, trust)
         self._recorded = Recorded()
         self._point.spans.examine()
         _ENFORCERS.add(self)
-        record_policy(ledger, policy, time)
+        parts.record_policy(ledger, policy, time)
         if exporter is not None:
             self._exporter = exporter.start()
 
@@ -205,6 +205,8 @@ class Enforcer:
         witnesses: Mapping[str, str] = MappingProxyType({}),
         checkpoints: Publish | Sequence[Publish] = (),
         segments: Segments | None = None,
+        disclosable: bool = False,
+        pseudonyms: bool = False,
     ) -> Self:
         """Open an enforcer on a directory; keys, trust file and ledger are created on first use.
 
@@ -237,6 +239,10 @@ class Enforcer:
                 own. What it raises is counted, and stops nothing.
             segments: When the stream of records goes on in another file, and how the one before is compressed; by
                 default after 64 MiB or a day, by gzip.
+            disclosable: See :class:`Enforcer`.
+            pseudonyms: Name principals by pseudonyms in records, spans and grants. The mapping is kept in
+                ``keys/pseudonyms.jsonl`` in the directory, and ``agent-identity erase`` removes from it. A directory
+                that has this file is opened so in any case.
 
         Raises:
             TokenError: The registry of agents does not verify.
@@ -245,7 +251,7 @@ class Enforcer:
             EvidenceError: The ledger cannot be written.
         """
         judge = RuleSet.load(policy) if isinstance(policy, str | os.PathLike) else policy
-        check_choices(mode, sealing)  # Before the directory is touched, so that a slip leaves no stream behind.
+        parts.check_choices(mode, sealing)  # Before the directory is touched, so that a slip leaves no stream behind.
         if judge is not None:
             policy_claim(judge)
         publishers = publishers_for(directory, witnesses, checkpoints)
@@ -269,10 +275,12 @@ class Enforcer:
                 state=found.state if state is None else state,
                 clock=time,
                 ids=source,
-                agents=registry_of(directory, agents, found.trust),
+                agents=parts.registry_of(directory, agents, found.trust),
                 unregistered="deny" if agents == "required" else "allow",
                 tokens=tokens,
-                exporter=None if otlp is None else exporter_of(directory, otlp, found),
+                exporter=None if otlp is None else parts.exporter_of(directory, otlp, found),
+                disclosable=disclosable,
+                pseudonyms=pseudonyms_of(directory, wanted=pseudonyms),
             )
         opened._own_state = found.state
         opened._point.approvals.use(ApprovalBox(Path(directory) / "approvals"))
@@ -559,7 +567,7 @@ class Enforcer:
                 raise ConfigurationError("expected a function; put enforcer.tool below @staticmethod and the like")
             if hasattr(inner, _GUARDED):
                 raise ConfigurationError("expected an unguarded function, got a guarded one; guard it once")
-            guard = self.guard(name or name_of(inner), kind=kind, labels=labels, data=data)
+            guard = self.guard(name or parts.name_of(inner), kind=kind, labels=labels, data=data)
             wrapper = guarded(guard, inner)
             setattr(wrapper, _GUARDED, True)
             return wrapper
@@ -617,7 +625,7 @@ class Enforcer:
             ValueError: The name or the reason breaks the rules of ids.
         """
         self._refuse_closed()
-        self._point.revocations.revoke(*named(what, name), reason=reason, suspend=suspend)
+        self._point.revocations.revoke(*self._point.revocable(*named(what, name)), reason=reason, suspend=suspend)
 
     def reinstate(self, what: Task | Grant | Agent | Principal | RevokedKind, name: str | None = None, /) -> None:
         """Lift a suspension; what was revoked for good stays revoked.
@@ -632,7 +640,7 @@ class Enforcer:
             ValueError: It is not suspended.
         """
         self._refuse_closed()
-        self._point.revocations.reinstate(*named(what, name))
+        self._point.revocations.reinstate(*self._point.revocable(*named(what, name)))
 
     @property
     def degraded(self) -> Mapping[str, str]:

@@ -101,15 +101,16 @@ class Tasks:
         """Open a task under a fresh root grant."""
         wall = self.point.clock.wall_ns()
         seconds = seconds_of(ttl)
+        shown = self.point.shown(principal)
         if self.admission is not None:
-            most = self.admission.admit(agent, scope, principal=principal, parent=None, wall_ns=wall)
+            most = self.admission.admit(agent, scope, principal=shown, parent=None, wall_ns=wall)
             seconds = min(seconds, most)
         holder = self.new_key()
         grant = issue(
             self.issuer,
             issuer=self.issuer_name,
             task_id=self.ids.new(wall),
-            principal=principal,
+            principal=shown,
             agent=agent,
             holder=holder.public_key,
             scope=scope,
@@ -131,7 +132,7 @@ class Tasks:
         self.point.check(parent)
         remaining = max(1, parent.expires_at - wall // _NS)
         if self.admission is not None:
-            most = self.admission.admit(agent, scope, principal=parent.principal, parent=parent, wall_ns=wall)
+            most = self.admission.admit(agent, scope, principal=parent.grant.principal, parent=parent, wall_ns=wall)
             remaining = min(remaining, most)
         holder = self.new_key()
         grant = derive(
@@ -174,7 +175,7 @@ class Tasks:
         task = Task(
             id=leaf.task_id,
             purpose=purpose,
-            principal=leaf.principal,
+            principal=self.point.real(leaf.principal),
             agent=leaf.agent,
             chain=chain,
             expires_at=leaf.expires_at,

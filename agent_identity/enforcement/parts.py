@@ -1,17 +1,18 @@
 """Whether what an enforcer is put together from fits together, and the parts that follow from others."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from agent_identity.authority import AgentRegistry
 from agent_identity.enforcement.admission import Admission
 from agent_identity.enforcement.agents_file import registry_path
+from agent_identity.enforcement.approval import Approval
 from agent_identity.enforcement.decisions import policy_claim
 from agent_identity.enforcement.directory import Directory, check_keys
 from agent_identity.enforcement.point import Point
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence import Ledger
+from agent_identity.evidence import Ledger, Pseudonyms
 from agent_identity.identity import Clock, PublicKey, Signer, TrustStore
 from agent_identity.policy import Policy
 
@@ -23,6 +24,7 @@ __all__ = [
     "anchor_of",
     "check_choices",
     "check_parts",
+    "check_privacy",
     "exporter_of",
     "name_of",
     "record_policy",
@@ -60,6 +62,19 @@ def check_choices(mode: str, sealing: str) -> None:
         raise ConfigurationError("expected mode='enforce' or mode='monitor'")
     if sealing not in ("background", "inline"):
         raise ConfigurationError("expected sealing='background' or sealing='inline'")
+
+
+def check_privacy(routes: Mapping[str, object], *, disclosable: bool, pseudonyms: Pseudonyms | None) -> None:
+    """Check that no approval is asked for under digests or names that its ruling does not have.
+
+    Raises:
+        ConfigurationError: A route asks a person, and arguments are disclosable or principals have pseudonyms.
+    """
+    if (disclosable or pseudonyms is not None) and any(isinstance(route, Approval) for route in routes.values()):
+        raise ConfigurationError(
+            "expected approvals without disclosable arguments and without pseudonyms, got both; rulings name the "
+            "principal and the whole arguments, so leave one of the two out"
+        )
 
 
 def registry_of(directory: str | os.PathLike[str], agents: str | None, trust: TrustStore) -> AgentRegistry | None:

@@ -4,16 +4,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import final
 
-from agent_identity.authority import StateStore
+from agent_identity.authority import RevokedKind, StateStore
 from agent_identity.enforcement.ambience import Ambience
 from agent_identity.enforcement.approval import Approval
 from agent_identity.enforcement.approvals import Approvals
+from agent_identity.enforcement.arguments import Arguments
 from agent_identity.enforcement.decisions import Mode
 from agent_identity.enforcement.revoking import Revocations
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import Spans
-from agent_identity.evidence import DigestKeys, Ledger
-from agent_identity.identity import Clock
+from agent_identity.evidence import DigestKeys, Ledger, Pseudonyms
+from agent_identity.evidence.pseudonyms import PREFIX
+from agent_identity.identity import Clock, Principal, principal_from_claim
 from agent_identity.policy import Inspector, Policy
 
 __all__ = ["Point"]
@@ -37,6 +39,8 @@ class Point:
     state: StateStore
     revocations: Revocations
     approvals: Approvals
+    disclosable: bool = False
+    pseudonyms: Pseudonyms | None = None
 
     def check(self, task: Task) -> None:
         """Return if the task lives and nothing of its chain is revoked; asked before every call and every resume.
@@ -46,3 +50,47 @@ class Point:
         """
         task.lease.check(self.clock)
         self.revocations.check(task.chain)
+
+    def digest_of(self, key_id: str, arguments: Arguments) -> str:
+        """Return what the records of a call hold in place of its arguments.
+
+        Raises:
+            EvidenceError: A new key is needed and cannot be kept.
+        """
+        if self.disclosable:
+            return self.digests.commit(key_id, arguments.parts())
+        return self.digests.digest(key_id, arguments.canonical())
+
+    def shown(self, principal: Principal) -> Principal:
+        """Return a principal as grants and records name it.
+
+        Raises:
+            ValueError: Its id looks like a pseudonym, and would be taken for whoever has that.
+            EvidenceError: Its pseudonym cannot be kept.
+        """
+        if self.pseudonyms is None:
+            return principal
+        if principal.id.startswith(PREFIX):
+            raise ValueError(f"expected the id of a principal, got one that begins with {PREFIX!r}; use the real id")
+        return _renamed(principal, self.pseudonyms.of(principal.kind, principal.id))
+
+    def real(self, principal: Principal) -> Principal:
+        """Return the principal that a grant names, as the application and the policies see it, if it is known here."""
+        if self.pseudonyms is None or not principal.id.startswith(PREFIX):
+            return principal
+        found = self.pseudonyms.name_of(principal.id)
+        return principal if found is None or found[0] != principal.kind else _renamed(principal, found[1])
+
+    def revocable(self, kind: RevokedKind, name: str) -> tuple[RevokedKind, str]:
+        """Return what is to be revoked, as grants name it.
+
+        Raises:
+            EvidenceError: A pseudonym cannot be kept.
+        """
+        if self.pseudonyms is not None and kind in ("human", "service"):
+            return kind, self.pseudonyms.of(kind, name)
+        return kind, name
+
+
+def _renamed(principal: Principal, name: str) -> Principal:
+    return principal_from_claim({**principal.to_claim(), "id": name})

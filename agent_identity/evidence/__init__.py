@@ -10,6 +10,7 @@ from agent_identity.evidence.log import Head
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.mirror import FieldCheck, compare, mirrored_attributes
 from agent_identity.evidence.otlp import Malformed, SpanData
+from agent_identity.evidence.pseudonyms import Pseudonyms
 from agent_identity.evidence.records import KINDS, OUTCOMES, check_record
 from agent_identity.evidence.segments import Segment, Segments
 from agent_identity.evidence.span_copy import SpanCopy, copy_of, error_of, span_ids
@@ -32,6 +33,7 @@ __all__ = [
     "Ledger",
     "LedgerReader",
     "Malformed",
+    "Pseudonyms",
     "RawLine",
     "Segment",
     "Segments",

@@ -7,16 +7,20 @@ for good once its key is gone from the file (threats AC-105).
 import contextlib
 import os
 import re
-import stat
 from collections import OrderedDict
-from typing import Final, Literal, final
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final, Literal, NamedTuple, final
 
 import orjson
 
 from agent_identity.errors import ConfigurationError
+from agent_identity.evidence.commitments import commit
 from agent_identity.evidence.files import (
+    EDIT,
     EXTEND,
+    READ,
     Files,
+    check_private,
     locked,
     make_folder,
     open_regular,
@@ -31,6 +35,16 @@ __all__ = ["DigestKeys"]
 _KEY_BYTES: Final = 32
 _CHUNK: Final = 1024 * 1024
 _MAX_CACHED: Final = 4_096
+_IN_PLACE: Final = EDIT & ~os.O_CREAT
+_LINE: Final = re.compile(rb'\{"id":("(?:[^"\\]|\\.)*"),"key":"([0-9a-f-]{1,64})')
+
+
+class _Kept(NamedTuple):
+    """A key as it stands in the file, which may be less than a key."""
+
+    id: bytes
+    offset: int
+    text: bytes
 
 
 @final
@@ -74,6 +88,19 @@ class DigestKeys:
         mac = self._macs.get(key_id) or self._remember(key_id, self.key_for(key_id))
         return "hmac-sha256:" + mac.of(data).hex()
 
+    def commit(self, key_id: str, parts: Sequence[bytes]) -> str:
+        """Return ``salted-sha256:<64 hex digits>``, from which each part can be shown without the others.
+
+        Args:
+            key_id: The id of the task, or of the stream outside a task.
+            parts: What :func:`~agent_identity.evidence.commitments.part` makes of each argument, sorted by name.
+
+        Raises:
+            EvidenceError: A new key is needed and cannot be kept.
+            ConfigurationError: The key file is open to others.
+        """
+        return commit(self._macs.get(key_id) or self._remember(key_id, self.key_for(key_id)), parts)
+
     def create(self, key_id: str) -> None:
         """Make the key of an id that was never used before, without searching the file for it.
 
@@ -89,11 +116,100 @@ class DigestKeys:
     def key_for(self, key_id: str) -> bytes:
         """Return the 32 bytes of the key of an id, made now if it has none.
 
+        The key of an id that was erased is a fresh one that is kept nowhere: what is digested under it can be
+        proved by nobody.
+
         Raises:
             EvidenceError: The file cannot be read, or a new key cannot be kept.
             ConfigurationError: The key file is open to others.
         """
         return self._obtain(key_id, search=True)
+
+    def kept(self, key_id: str) -> bytes:
+        """Return the 32 bytes of the key of an id that has one, and make none.
+
+        Raises:
+            EvidenceError: The file cannot be read.
+            ConfigurationError: It was erased (``erased``), or there is none (``no_digest_key``).
+        """
+        wanted = orjson.dumps(key_id)
+        found = [kept for kept in self._read_all() if kept.id == wanted]
+        if any(b"-" in kept.text for kept in found):
+            raise ConfigurationError(
+                "expected the key of these digests, got its erasure; what they stand for cannot be proved any more",
+                code="erased",
+            )
+        for kept in found:
+            if len(kept.text) == 2 * _KEY_BYTES:
+                return bytes.fromhex(kept.text.decode())
+        raise ConfigurationError(
+            "expected the key of these digests in keys/digests.jsonl, got none; run this where the calls were recorded",
+            code="no_digest_key",
+        )
+
+    def count(self, key_ids: Collection[str]) -> int:
+        """Return how many of the ids have a key, or a part of one, that is not erased.
+
+        Raises:
+            EvidenceError: The file cannot be read.
+        """
+        wanted = frozenset(map(orjson.dumps, key_ids))
+        return len({kept.id for kept in self._read_all() if kept.id in wanted and kept.text.strip(b"-")})
+
+    def erase(self, key_ids: Collection[str]) -> None:
+        """Overwrite the keys of ids, and have the disk keep that. Their digests cannot be proved after this.
+
+        Each key is overwritten where it stands, so that at no moment there is another copy of the file, and a kill
+        between two keys leaves the rest for the next attempt. An id stays erased: no process makes it a new key.
+        A process that has used a key keeps it in its memory; it writes none of it back.
+
+        Args:
+            key_ids: The ids; those without a key are passed over.
+
+        Raises:
+            EvidenceError: The file cannot be written; some keys may be erased already.
+        """
+        wanted = frozenset(map(orjson.dumps, key_ids))
+        for key_id in key_ids:
+            self._macs.pop(key_id, None)
+        with recording("erase the keys of digests"):
+            try:
+                fd = open_regular(self._files, self._path, _IN_PLACE)
+            except FileNotFoundError:
+                return
+            try:
+                with locked(self._files, fd):
+                    found = [kept for kept in self._lines(fd) if kept.id in wanted and kept.text.strip(b"-")]
+                    for kept in found:
+                        self._files.seek(fd, kept.offset)
+                        write_whole(self._files, fd, b"-" * len(kept.text))
+                    self._files.fsync(fd)
+            finally:
+                self._files.close(fd)
+
+    def _read_all(self) -> list[_Kept]:
+        with recording("read the keys of digests"):
+            try:
+                fd = open_regular(self._files, self._path, READ)
+            except FileNotFoundError:
+                return []
+            try:
+                return list(self._lines(fd))
+            finally:
+                self._files.close(fd)
+
+    def _lines(self, fd: int) -> Iterator[_Kept]:
+        """Yield the keys in the file, torn ones as well."""
+        self._files.seek(fd, 0)
+        offset, rest, chunk = 0, b"", b"\n"
+        while chunk:
+            chunk = self._files.read(fd, _CHUNK)
+            *lines, rest = (rest + chunk).split(b"\n") if chunk else (rest, b"")
+            for line in lines:
+                match = _LINE.match(line)
+                if match is not None:
+                    yield _Kept(match[1], offset + match.start(2), match[2])
+                offset += len(line) + 1
 
     def _remember(self, key_id: str, key: bytes) -> Mac:
         mac = self._macs[key_id] = Mac(key)
@@ -106,12 +222,14 @@ class DigestKeys:
         with recording("keep the key of a digest"):
             fd = self._open()
             try:
-                self._check_closed(fd)
+                check_private(self._files, fd, self._path)
                 with locked(self._files, fd):
                     found = self._find(fd, head) if search else None
-                    return found or self._add(fd, head)
+                    if found is None:
+                        return self._add(fd, head)
             finally:
                 self._files.close(fd)
+        return self._files.random(_KEY_BYTES) if b"-" in found else bytes.fromhex(found.decode())
 
     def _open(self) -> int:
         try:
@@ -123,16 +241,9 @@ class DigestKeys:
     def _folder(self) -> str:
         return os.path.dirname(os.path.abspath(self._path))  # noqa: PTH100, PTH120
 
-    def _check_closed(self, fd: int) -> None:
-        mode = self._files.status(fd).st_mode
-        if mode & 0o077:
-            raise ConfigurationError(
-                f"expected {self._path!r} to be closed to group and others, got mode {stat.S_IMODE(mode):04o}; "
-                "run chmod 600 on it"
-            )
-
     def _find(self, fd: int, head: bytes) -> bytes | None:
-        line = re.compile(b"\n" + re.escape(head) + rb'([0-9a-f]{64})"\}\n')
+        """Return the text of a key, with dashes in it if it was erased."""
+        line = re.compile(b"\n" + re.escape(head) + rb'([0-9a-f-]{64})"\}\n')
         overlap = len(head) + 2 * _KEY_BYTES + 4
         self._files.seek(fd, 0)
         window = b"\n"
@@ -140,7 +251,7 @@ class DigestKeys:
             window += chunk
             match = line.search(window)
             if match:
-                return bytes.fromhex(match[1].decode())
+                return match[1]
             window = window[-overlap:]
         return None
 

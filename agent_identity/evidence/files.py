@@ -21,6 +21,7 @@ __all__ = [
     "REPLACE",
     "Files",
     "acquire",
+    "check_private",
     "locked",
     "make_folder",
     "open_regular",
@@ -181,6 +182,20 @@ def make_folder(files: Files, path: str, mode: int) -> None:
     if made:
         with contextlib.suppress(PermissionError):  # A folder in which one may write and not look.
             sync_folder(files, parent)
+
+
+def check_private(files: Files, fd: int, path: str) -> None:
+    """Return if an open file is closed to group and others.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    mode = files.status(fd).st_mode
+    if mode & 0o077:
+        raise ConfigurationError(
+            f"expected {path!r} to be closed to group and others, got mode {stat.S_IMODE(mode):04o}; "
+            "run chmod 600 on it"
+        )
 
 
 def sync_folder(files: Files, path: str) -> None:

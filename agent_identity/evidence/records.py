@@ -162,6 +162,9 @@ _UUID7: Final = _pattern(
 _HASH: Final = _pattern("64 lower-case hex digits", r"[0-9a-f]{64}")
 _SHA256: Final = _pattern("sha256:<64 lower-case hex digits>", r"sha256:[0-9a-f]{64}")
 _HMAC: Final = _pattern("hmac-sha256:<64 lower-case hex digits>", r"hmac-sha256:[0-9a-f]{64}")
+_ARGS: Final = _pattern(
+    "hmac-sha256: or salted-sha256: and 64 lower-case hex digits", r"(?:hmac|salted)-sha256:[0-9a-f]{64}"
+)
 _COUNT: Final = _pattern("a decimal number without leading zeros", r"0|[1-9][0-9]{0,18}")
 _POSITION: Final = _pattern("a decimal number from 1", r"[1-9][0-9]{0,18}")
 _NANOSECONDS: Final = _pattern("nanoseconds since 1970 as a decimal number", r"0|[1-9][0-9]{0,18}")
@@ -188,7 +191,7 @@ _ACTION: Final = _object(
         "kind": _NAME,
         "server": _NAME,
         "call": _NAME,
-        "args": _HMAC,
+        "args": _ARGS,
         "names": _array(_ARGUMENT, 100_000),
         "result": _HMAC,
         "route": _NAME,
@@ -248,7 +251,9 @@ _RECOVERED: Final = _object(
     },
     {"open": _array(_UUID7, 64)},
 )
-_ERASED_KEY: Final = _object({"key": _ID})
+_ERASER: Final[Mapping[str, _Rule]] = {"by": _ID, "reason": _WHY}
+_ERASED_KEY: Final = _object({"key": _ID}, _ERASER)
+_ERASED_PRINCIPAL: Final = _object({"principal": _ID, "keys": _COUNT}, _ERASER)
 _PRUNED: Final = _object(
     {
         "pruned": _object(
@@ -259,12 +264,15 @@ _PRUNED: Final = _object(
 
 
 def _erasure(value: object) -> None:
-    """The rule for what was erased: a key, or records of a stream."""
-    (_PRUNED if _has_member(value, "pruned") else _ERASED_KEY)(value)
+    """The rule for what was erased: the key of a task or stream, those of all tasks of a principal, or records."""
+    if _has(value, "pruned"):
+        _PRUNED(value)
+    else:
+        (_ERASED_PRINCIPAL if _has(value, "principal") else _ERASED_KEY)(value)
 
 
-def _has_member(value: object, name: str) -> bool:
-    return type(value) is dict and name in cast("dict[str, object]", value)
+def _has(value: object, member: str) -> bool:
+    return type(value) is dict and member in cast("dict[str, object]", value)
 
 
 _REVOCATION: Final = _object(

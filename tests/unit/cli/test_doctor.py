@@ -179,6 +179,7 @@ def test_an_open_private_key_fails(run: Run, root: Path, name: str) -> None:
         ("keys", "key folder", "warn"),
         ("keys/ledger.key", "ledger key", "fail"),
         ("keys/digests.jsonl", "digest keys", "fail"),
+        ("keys/pseudonyms.jsonl", "pseudonyms", "fail"),
     ],
     ids=str,
 )

@@ -124,7 +124,7 @@ def test_json_is_a_line_for_each_task(run: Run, evidence: Path) -> None:
     assert list(stories[0]) == [
         *("task", "purpose", "principal", "principal_kind", "provenance", "agent", "owner"),
         *("started_ns", "expires_ns", "ended_ns", "actions", "omitted", "refused", "withheld", "delegations"),
-        *("registered_for", "registration", "via"),
+        *("registered_for", "registration", "via", "erased"),
     ]
     assert (stories[0]["started_ns"], stories[0]["ended_ns"]) == ("1764000000000000000", "1764000001000000000")
     assert stories[2]["ended_ns"] is None

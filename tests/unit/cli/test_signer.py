@@ -80,6 +80,21 @@ def test_a_signer_serves_and_ends(start: Callable[..., Signer], tmp_path: Path, 
     assert not list((tmp_path / "evidence").rglob("*.pem"))
 
 
+def test_keys_of_digests_are_erased_with_the_keys_of_a_signer(
+    start: Callable[..., Signer], run: Run, tmp_path: Path
+) -> None:
+    """The record of the erasure is signed there; without the signer, nothing is erased."""
+    signer = start()
+    evidence = tmp_path / "evidence"
+    signer.work(evidence)
+    before = (evidence / "keys" / "digests.jsonl").read_bytes()
+    assert run("erase", evidence, "--principal", "alice")[0] == 2
+    assert (evidence / "keys" / "digests.jsonl").read_bytes() == before
+    code, out, _ = run("erase", evidence, "--principal", "alice", "--signer", f"unix:{signer.path}")
+    assert (code, "1 key erased" in out) == (0, True)
+    assert check(evidence, tmp_path / "signer" / "trust.json").verdict == "verified"
+
+
 def test_a_signer_that_was_killed_is_started_again(start: Callable[..., Signer], tmp_path: Path) -> None:
     """The relic of a socket is no obstacle, and the keys are those from before."""
     first = start()

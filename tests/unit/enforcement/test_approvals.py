@@ -416,3 +416,11 @@ def test_an_approval_fits_its_arguments_and_no_others(opened: Callable[..., Any]
 
     with world.task(Scope("tool"), ttl=timedelta(hours=1)):
         holds()
+
+
+@pytest.mark.parametrize("private", [{"disclosable": True}, {"pseudonyms": True}])
+def test_approvals_and_hidden_names_or_arguments_exclude_each_other(tmp_path: Path, private: dict[str, bool]) -> None:
+    """A ruling names the principal and the whole arguments, so neither can be under another name or digest."""
+    with pytest.raises(ConfigurationError, match="approvals without disclosable"):
+        Enforcer.open(tmp_path / "evidence", routes={"desk": Approval()}, **private)
+    Enforcer.open(tmp_path / "evidence", **private).close()

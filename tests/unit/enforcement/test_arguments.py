@@ -72,6 +72,7 @@ def test_digested_bytes_are_the_canonical_ones(values: dict[str, Any]) -> None:
     expected = canonical.encode(values)
     assert capture(values, ()).canonical() == expected
     assert canonical_bytes(values) == expected
+    assert capture(values, ()).parts() == [canonical.encode([name, values[name]]) for name in sorted(values)]
 
 
 class Text(str):

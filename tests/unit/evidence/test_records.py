@@ -275,7 +275,11 @@ def _set(*path: Any) -> Callable[[dict[str, Any], object], None]:
         (_set("chain"), "record.chain", [[{"id": "a", "grant": HEX}] * 34]),
         (_set("chain", 1, "grant"), "record.chain[1].grant", [HEX[1:], f"sha256:{HEX}"]),
         (_set("action", "tool"), "record.action.tool", ["x" * 257]),
-        (_set("action", "args"), "record.action.args", [HEX, f"sha256:{HEX}", f"hmac-sha256:{HEX.upper()}"]),
+        (
+            _set("action", "args"),
+            "record.action.args",
+            [HEX, f"sha256:{HEX}", f"hmac-sha256:{HEX.upper()}", f"salted-sha256:{HEX[1:]}"],
+        ),
         (
             _set("action", "names", 0),
             "record.action.names[0]",
@@ -393,7 +397,12 @@ PARTY = {"id": "alice", "kind": "human", "provenance": "asserted"}
         ("outcome", ("action", "server"), 1, f".action.server: {NAME}"),
         ("outcome", ("action", "call"), None, f".action.call: {NAME}"),
         ("outcome", ("action", "route"), [], f".action.route: {NAME}"),
-        ("outcome", ("action", "args"), HEX, f".action.args: {KEYED}"),
+        (
+            "outcome",
+            ("action", "args"),
+            HEX,
+            ".action.args: expected hmac-sha256: or salted-sha256: and 64 lower-case hex digits",
+        ),
         ("outcome", ("action", "result"), HEX, f".action.result: {KEYED}"),
         ("outcome", ("action", "names"), ["x:int"] * 100_001, ".action.names: expected 1 to 100000 items, got 100001"),
         (

@@ -1,0 +1,130 @@
+"""Disclosed arguments in a verification: each held against its own record, and against the grant of the call."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast, final
+
+from agent_identity.audit.chain_check import Use
+from agent_identity.audit.findings import Findings, Place, counted
+from agent_identity.audit.sources import PathLike
+from agent_identity.authority import Constraint
+from agent_identity.canonical import JSON
+from agent_identity.errors import VerificationError
+from agent_identity.evidence.disclosures import MAX_DISCLOSURE_BYTES, Disclosure, argument_names
+from agent_identity.identity import read_public_file
+
+__all__ = ["Disclosures", "load_disclosure"]
+
+
+def load_disclosure(disclosure: bytes | PathLike) -> Disclosure:
+    """Return the disclosure in a file.
+
+    Raises:
+        VerificationError: The file is malformed (``bad_disclosure``).
+        ConfigurationError: It cannot be read.
+    """
+    data = disclosure if isinstance(disclosure, bytes) else read_public_file(disclosure, limit=MAX_DISCLOSURE_BYTES)
+    return Disclosure.from_bytes(data)
+
+
+@final
+class Disclosures:
+    """Disclosures to be held against the records of a verification, each against its own.
+
+    Args:
+        files: The files, as bytes or paths.
+        findings: Takes what is found.
+        step: The number of the step about arguments.
+
+    Raises:
+        ConfigurationError: A file cannot be read.
+    """
+
+    def __init__(self, files: Sequence[bytes | PathLike], findings: Findings, step: int) -> None:
+        self._findings = findings
+        self._step = step
+        self._waiting: dict[bytes, list[Disclosure]] = {}
+        self._taken: list[_Taken] = []
+        for file in files:
+            try:
+                disclosure = load_disclosure(file)
+            except VerificationError as error:
+                findings.add(step, error.code, str(error))
+                continue
+            self._waiting.setdefault(disclosure.record.encode(), []).append(disclosure)
+
+    def want(self, record: bytes) -> bool:
+        """Return whether there is a disclosure of a record, by its id."""
+        return record in self._waiting
+
+    def take(self, record: Mapping[str, object], use: Use | None, place: Place) -> None:
+        """Compare a record with its disclosures, and keep what is to be compared with the grant.
+
+        Args:
+            record: An intent or outcome of the right shape.
+            use: The use of the grant that it is under.
+            place: Where it is.
+        """
+        shown: dict[str, JSON] = {}
+        for disclosure in self._waiting.pop(cast("str", record["id"]).encode()):
+            try:
+                disclosure.check(record)
+            except VerificationError as error:
+                self._findings.add(self._step, error.code, str(error), place)
+            else:
+                shown.update(disclosure.shown)
+        self._taken.append(_Taken(record, shown, use, place))
+
+    def settle(self, why: str) -> None:
+        """Say how far the arguments are within the grants, now that all chains are judged.
+
+        Args:
+            why: Why the other arguments cannot be checked.
+        """
+        findings, judged = self._findings, 0
+        for taken in self._taken:
+            problem = taken.problem()
+            if problem is not None:
+                findings.add(self._step, "argument_outside_grant", problem, taken.place)
+            judged += problem is None and taken.judged
+        for name in self._waiting:
+            message = "expected the record that a disclosure names among those that were verified, got none"
+            findings.add(self._step, "disclosed_record_missing", message, Place(name.decode("utf-8", "replace")))
+        findings.counts["arguments_within_grants"] = judged
+        # A step is passed only if all of it was; the other calls stay unchecked.
+        findings.skip(self._step, f"{counted(judged, 'disclosed call')} within the grants; of the others {why}")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A call with arguments that it is proved to have had."""
+
+    record: Mapping[str, object]
+    shown: Mapping[str, JSON]
+    use: Use | None
+    place: Place
+
+    @property
+    def judged(self) -> bool:
+        """Whether every argument that the grant constrains is shown, and the chain holds."""
+        constraints = self._constraints()
+        return constraints is not None and constraints.keys() <= self.shown.keys()
+
+    def problem(self) -> str | None:
+        """Return what is outside the grant, or ``None``."""
+        constraints = self._constraints() or {}
+        has = argument_names(self.record)
+        for name, constraint in constraints.items():
+            if name not in has:
+                return f"expected the argument {name!a} that the grant constrains, got a call without it"
+            if name in self.shown and not constraint.permits(self.shown[name]):
+                return f"expected {name!a} of an allowed call within the grant, got a value outside"
+        return None
+
+    def _constraints(self) -> Mapping[str, Constraint] | None:
+        if self.use is None or self.use.leaf is None:
+            return None
+        if cast("Mapping[str, str]", self.record["decision"])["effect"] == "block":
+            return None
+        return self.use.leaf.scope.tools.get(cast("Mapping[str, str]", self.record["action"])["tool"])

@@ -1,0 +1,58 @@
+"""Making a file that shows arguments of one call, and nothing of the others."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import cast
+
+from agent_identity.audit.proving import Wanted, find_record
+from agent_identity.audit.sources import PathLike
+from agent_identity.canonical import JSON
+from agent_identity.errors import ConfigurationError, VerificationError
+from agent_identity.evidence import DigestKeys
+from agent_identity.evidence.disclosures import Disclosure, argument_names
+
+__all__ = ["disclose"]
+
+
+def disclose(
+    directory: PathLike,
+    record: Wanted,
+    arguments: Mapping[str, JSON],
+    *,
+    names: Collection[str] | None = None,
+    show_task_key: bool = False,
+) -> bytes:
+    """Return the file that shows arguments of a call, for those who check it against its proved record.
+
+    The ledger does not hold the arguments: whoever has them hands them in, all of the call, also to show one.
+
+    Args:
+        directory: The evidence directory, with its ``keys``.
+        record: The id of the intent or outcome; or its stream and place.
+        arguments: The arguments of the call that are not opaque, by name.
+        names: Those to show; ``None`` for all.
+        show_task_key: For records with one digest of all arguments (an enforcer without ``disclosable=True``): put
+            the key of the task into the file. Whoever has it can try values on every digest of the task.
+
+    Raises:
+        VerificationError: The record is of other arguments (``other_arguments``), has none (``no_arguments``), or
+            can only be shown with the key of its task (``not_disclosable``); or it was changed.
+        ConfigurationError: There is no such directory or record, or its key was erased (``erased``).
+        EvidenceError: The keys cannot be read.
+    """
+    found = find_record(directory, record)
+    action = cast("Mapping[str, str]", found.get("action", {}))
+    if action.get("args", "").startswith("hmac-") and not show_task_key:
+        raise VerificationError(
+            "expected a record of an enforcer with disclosable=True, got one whose arguments can be shown only with "
+            "the key of their task, which opens all digests of the task to guessing; --with-task-key does that",
+            code="not_disclosable",
+        )
+    task = cast("Mapping[str, Mapping[str, str]]", found).get("task", cast("Mapping[str, str]", found["stream"]))["id"]
+    if not argument_names(found) and "args" not in action:
+        raise VerificationError("expected the record of a call with arguments, got another", code="no_arguments")
+    try:
+        key = DigestKeys(Path(directory) / "keys" / "digests.jsonl").kept(task)
+    except ConfigurationError as error:
+        raise VerificationError(str(error), code=error.code) from None
+    return Disclosure.of(found, arguments, key, names).to_bytes()

@@ -1,0 +1,160 @@
+"""Checking the arguments in a file against the one record that it names, once that is proved."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, cast, final
+
+from agent_identity.audit.attestations import ATTESTATION, open_record
+from agent_identity.audit.disclosed import load_disclosure
+from agent_identity.audit.findings import CODES, Findings, Place, counted
+from agent_identity.audit.proof_check import check_proof
+from agent_identity.audit.proving import prove
+from agent_identity.audit.report import Report
+from agent_identity.audit.shapes import RecordReader
+from agent_identity.audit.sources import PathLike, Trust, opened, to_trust
+from agent_identity.canonical import JSON
+from agent_identity.errors import ConfigurationError, VerificationError
+from agent_identity.evidence.otlp import SpanData
+from agent_identity.evidence.traces import read_spans
+from agent_identity.identity import TrustStore
+
+__all__ = ["Shown", "check_disclosure"]
+
+_STEPS: Final = (
+    "the file is a disclosure",
+    "the record that it names is proved",
+    "the arguments are those that the record commits to",
+)
+_FILE, _RECORD, _ARGUMENTS = 1, 2, 3
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The result of :func:`check_disclosure`.
+
+    Attributes:
+        record: The record, once it is proved.
+        arguments: The arguments that ran, once that is shown; otherwise empty.
+        hidden: How many arguments of the call are not shown.
+        report: What was checked and found.
+    """
+
+    record: Mapping[str, object] | None
+    arguments: Mapping[str, JSON]
+    hidden: int
+    report: Report
+
+    @property
+    def exit_code(self) -> int:
+        """0 verified, 1 contradicted, 2 cannot tell."""
+        return self.report.exit_code
+
+    def to_json(self) -> dict[str, object]:
+        """Return the result in plain values, as the command line prints it."""
+        arguments = dict(self.arguments)
+        return {"record": self.record, "arguments": arguments, "hidden": self.hidden, **self.report.to_json()}
+
+
+def check_disclosure(
+    disclosure: bytes | PathLike,
+    trust: Trust,
+    *,
+    ledger: PathLike | None = None,
+    proof: bytes | PathLike | None = None,
+    spans: PathLike | None = None,
+) -> Shown:
+    """Check offline that the arguments in a file are those of a call, or some of them.
+
+    Exactly one of the three says where the record is. That the rest of the evidence holds, and that the arguments
+    are within the grant, only :func:`~agent_identity.audit.check` with ``disclosures`` can say.
+
+    Args:
+        disclosure: The file, as bytes or path.
+        trust: The trusted public keys, or the path of a trust file.
+        ledger: An evidence directory.
+        proof: A proof of the record, as ``agent-identity proof`` writes it.
+        spans: A file of traces, or ``"-"`` for standard input.
+
+    Raises:
+        ConfigurationError: A file cannot be read, or not exactly one of the three is given.
+    """
+    if sum(given is not None for given in (ledger, proof, spans)) != 1:
+        raise ConfigurationError("expected one of a ledger, a proof and spans with the record; give one of them")
+    keys = to_trust(trust)
+    findings = Findings("disclosure", _STEPS)
+    findings.trust = "none" if keys is None else "given"
+    try:
+        found = load_disclosure(disclosure)
+    except VerificationError as error:
+        findings.add(_FILE, error.code, str(error))
+        return Shown(None, {}, 0, findings.report())
+    findings.done(_FILE, f"{counted(len(found.shown), 'argument')} shown, {found.hidden} not")
+    record = _record(found.record, keys, findings, ledger=ledger, proof=proof, spans=spans)
+    arguments: Mapping[str, JSON] = {}
+    if record is not None:
+        findings.done(_RECORD, f"record {found.record}")
+        try:
+            found.check(record)
+        except VerificationError as error:
+            findings.add(_ARGUMENTS, error.code, str(error), Place(found.record))
+        else:
+            arguments = found.shown
+            findings.done(_ARGUMENTS, f"of the call of {cast('Mapping[str, str]', record['action'])['tool']!a}")
+    return Shown(record, arguments, found.hidden, findings.report())
+
+
+def _record(
+    wanted: str,
+    trust: TrustStore | None,
+    findings: Findings,
+    *,
+    ledger: PathLike | None,
+    proof: bytes | PathLike | None,
+    spans: PathLike | None,
+) -> Mapping[str, object] | None:
+    """Return the record that is wanted, if it is proved."""
+    if trust is None:
+        findings.add(_RECORD, "no_trust", "expected trusted keys, got none; pass the trust file of the recorder")
+        return None
+    try:
+        if spans is not None:
+            return _record_of_span(wanted, trust, spans)
+        checked = check_proof(
+            prove(ledger, wanted) if ledger is not None else cast("bytes", proof), trust, record=wanted
+        )
+    except VerificationError as error:
+        contradicted = CODES.get(error.code) == "contradicted"
+        findings.add(_RECORD, error.code if contradicted else "record_not_proved", str(error), Place(wanted))
+        return None
+    for problem in checked.report.findings:
+        place = Place(problem.record, problem.stream, problem.seq, problem.line)
+        findings.add(_RECORD, problem.code, problem.message, place)
+    return checked.record if checked.verdict == "verified" and checked.kind == "record" else None
+
+
+def _record_of_span(wanted: str, trust: TrustStore, spans: PathLike) -> Mapping[str, object]:
+    """Return the signed record on a span, whatever else the span says.
+
+    Raises:
+        VerificationError: No span has it, or its signature does not hold.
+    """
+    reader, name = RecordReader(), "agent_identity.record.id"
+    failure: VerificationError | None = None
+    with opened(spans) as file:
+        for item in read_spans(file):
+            if not isinstance(item, SpanData) or f"{ATTESTATION}payload" not in item.attributes:
+                continue
+            try:
+                record, _ = open_record(item.attributes, trust, reader)
+            except VerificationError as error:
+                # What a span says about itself decides only which failure is told.
+                if item.attributes.get(name) == wanted:
+                    failure = error
+                continue
+            if record["id"] == wanted:
+                return record
+    raise failure or VerificationError(
+        "expected a span with the record that the disclosure names, got none; spans carry outcomes, not intents",
+        code="record_not_proved",
+    )

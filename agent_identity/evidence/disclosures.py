@@ -1,0 +1,244 @@
+"""Files that show arguments of one call, and what makes them checkable against its record.
+
+A file names the record and has one entry for each argument, in the order of their names: the argument with its
+salt, or the hash that stands for an argument that is not shown. Of records whose arguments have one digest as a
+whole, a file can only show all of them, with the key of the task.
+
+Files come from outside: sizes are bounded, and each has one accepted spelling.
+"""
+
+import hmac
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Self, cast, final
+
+from agent_identity import canonical
+from agent_identity.canonical import JSON
+from agent_identity.errors import VerificationError
+from agent_identity.evidence.commitments import PREFIX, leaf, part, root, salts
+from agent_identity.evidence.mac import Mac
+
+__all__ = ["MAX_DISCLOSURE_BYTES", "Disclosure", "argument_names"]
+
+MAX_DISCLOSURE_BYTES: Final = 64 * 1024 * 1024
+"""A file may have this many bytes: what arguments may have, escaped."""
+
+_VERSION: Final = "1"
+_MAX_ARGUMENTS: Final = 256
+_HEX: Final = re.compile(r"[0-9a-f]{64}")
+_SHOWN: Final = {"name", "value", "salt"}
+_WHOLE: Final = {"name", "value"}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Disclosure:
+    """Arguments of one call, some or all of them. Nothing of it is verified.
+
+    Attributes:
+        record: The id of the record.
+        shown: The arguments that are shown, by name.
+        salts: The salt of each of them; empty with a key.
+        leaves: What commits to each argument of the call, in the order of their names; empty with a key.
+        key: The key of the task, for a record with one digest of all arguments.
+    """
+
+    record: str
+    shown: Mapping[str, JSON]
+    salts: Mapping[str, bytes]
+    leaves: tuple[bytes | None, ...]
+    key: bytes | None = None
+
+    @classmethod
+    def of(
+        cls, record: Mapping[str, object], arguments: Mapping[str, JSON], key: bytes, names: Collection[str] | None
+    ) -> Self:
+        """Return what shows arguments of a call.
+
+        Args:
+            record: The intent or outcome.
+            arguments: All arguments of the call that are not opaque.
+            key: The key of its task.
+            names: Those to show; ``None`` for all.
+
+        Raises:
+            VerificationError: The record has no digest of arguments (``no_arguments``), has them under one digest
+                only (``not_disclosable``), or is of other arguments than these (``other_arguments``); or the call
+                has no such argument (``unknown_argument``).
+        """
+        known = argument_names(record)
+        if names is not None and (unknown := sorted(set(names) - set(known))):
+            raise VerificationError(
+                f"expected an argument of the call, got {unknown[0][:64]!a}; it has: {', '.join(known)[:512]}",
+                code="unknown_argument",
+            )
+        whole = not _digest(record).startswith(PREFIX)
+        if whole and names is not None and set(names) != set(known):
+            raise VerificationError(
+                "expected a record of an enforcer with disclosable=True, got one with one digest of all arguments; it "
+                "can only be shown whole",
+                code="not_disclosable",
+            )
+        parts = _parts(arguments)
+        found: Self
+        if whole:
+            found = cls(_id(record), arguments, {}, (), key)
+        else:
+            salted = dict(zip(sorted(arguments), salts(Mac(key), parts), strict=True))
+            leaves = [leaf(salt, data) for salt, data in zip(salted.values(), parts, strict=True)]
+            shown = [name for name in sorted(arguments) if names is None or name in names]
+            hidden = tuple(None if name in shown else hashed for name, hashed in zip(salted, leaves, strict=True))
+            found = cls(
+                _id(record), {name: arguments[name] for name in shown}, {name: salted[name] for name in shown}, hidden
+            )
+        found.check(record)
+        return found
+
+    def check(self, record: Mapping[str, object]) -> None:
+        """Return if these are the arguments, or some of them, that the record commits to.
+
+        Args:
+            record: The record; whether it is proved, is for the caller to say.
+
+        Raises:
+            VerificationError: It is another record (``other_record``), has no digest of arguments
+                (``no_arguments``), or is of other arguments (``other_arguments``); or it needs a disclosure of the
+                other form (``not_disclosable``).
+        """
+        if record.get("id") != self.record:
+            raise VerificationError("expected the record that the disclosure names, got another", code="other_record")
+        expected, names = _digest(record), argument_names(record)
+        if expected.startswith(PREFIX) is (self.key is not None):
+            raise VerificationError(
+                "expected a disclosure of the form that the record has digests for, got the other one",
+                code="not_disclosable",
+            )
+        if self.key is not None:
+            found = "hmac-sha256:" + Mac(self.key).of(canonical.encode(self.shown)).hex()
+            fits = tuple(sorted(self.shown)) == names and hmac.compare_digest(found, expected)
+        else:
+            fits = self._fits(names) and hmac.compare_digest(root(self._leaves()), expected)
+        if not fits:
+            raise VerificationError(
+                "expected the arguments that ran, which the record commits to, got others", code="other_arguments"
+            )
+
+    def _fits(self, names: Sequence[str]) -> bool:
+        """Return whether each argument stands where the record has its name."""
+        if len(names) != len(self.leaves):
+            return False
+        shown = [name for name, hashed in zip(names, self.leaves, strict=True) if hashed is None]
+        return shown == sorted(self.shown)
+
+    def _leaves(self) -> list[bytes]:
+        shown = (leaf(self.salts[name], part(name, self.shown[name])) for name in sorted(self.shown))
+        return [next(shown) if hashed is None else hashed for hashed in self.leaves]
+
+    @property
+    def hidden(self) -> int:
+        """How many arguments of the call are not shown."""
+        return sum(hashed is not None for hashed in self.leaves)
+
+    def to_bytes(self) -> bytes:
+        """Return the file: one line of canonical JSON."""
+        entries: list[JSON] = []
+        names = iter(sorted(self.shown))
+        for hashed in self.leaves or (None,) * len(self.shown):
+            if hashed is not None:
+                entries.append({"hash": hashed.hex()})
+                continue
+            name = next(names)
+            entry: dict[str, JSON] = {"name": name, "value": self.shown[name]}
+            if self.key is None:
+                entry["salt"] = self.salts[name].hex()
+            entries.append(entry)
+        file: dict[str, JSON] = {"v": _VERSION, "disclosure": {"record": self.record, "arguments": entries}}
+        if self.key is not None:
+            file["key"] = self.key.hex()
+        return canonical.encode(file) + b"\n"
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Return the disclosure in a file.
+
+        Raises:
+            VerificationError: The file is malformed or too large (``bad_disclosure``).
+        """
+        if len(data) > MAX_DISCLOSURE_BYTES:
+            message = f"malformed disclosure: expected at most {MAX_DISCLOSURE_BYTES} bytes"
+            raise VerificationError(message, code="bad_disclosure")
+        try:
+            return cls._from_file(canonical.decode(data.removesuffix(b"\n")))
+        except ValueError as error:
+            raise VerificationError(f"malformed disclosure: {error}", code="bad_disclosure") from None
+
+    @classmethod
+    def _from_file(cls, file: JSON) -> Self:
+        members = _object(file, {"v", "disclosure"}, {"key"})
+        if members["v"] != _VERSION:
+            raise ValueError(f"expected version {_VERSION}")
+        key = None if "key" not in members else _hash(members["key"])
+        stated = _object(members["disclosure"], {"record", "arguments"})
+        record, entries = stated["record"], stated["arguments"]
+        if not isinstance(record, str) or not isinstance(entries, list) or len(entries) > _MAX_ARGUMENTS:
+            raise ValueError(f"expected the id of a record, and an array of at most {_MAX_ARGUMENTS} arguments")
+        shown: dict[str, JSON] = {}
+        salted: dict[str, bytes] = {}
+        leaves: list[bytes | None] = []
+        for entry in entries:
+            if key is None and isinstance(entry, Mapping) and "hash" in entry:
+                leaves.append(_hash(_object(entry, {"hash"})["hash"]))
+                continue
+            argument = _object(entry, _WHOLE if key is not None else _SHOWN)
+            name = argument["name"]
+            if not isinstance(name, str) or (shown and name <= max(shown)):
+                raise ValueError("expected arguments with names, each once and in their order")
+            shown[name] = argument["value"]
+            if key is None:
+                salted[name] = _hash(argument["salt"])
+                leaves.append(None)
+        return cls(record, shown, salted, tuple(leaves), key)
+
+
+def argument_names(record: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the names of the arguments of a call that are not opaque, in their order.
+
+    Args:
+        record: An intent or outcome of the right shape.
+    """
+    action = cast("Mapping[str, Sequence[str]]", record.get("action", {}))
+    kinds = (entry.rpartition(":") for entry in action.get("names", ()))
+    return tuple(sorted(name for name, _, kind in kinds if kind != "opaque"))
+
+
+def _digest(record: Mapping[str, object]) -> str:
+    digest = cast("Mapping[str, str]", record.get("action", {})).get("args")
+    if digest is None:
+        raise VerificationError(
+            "expected the record of a call with arguments, got one that has no digest of any", code="no_arguments"
+        )
+    return digest
+
+
+def _id(record: Mapping[str, object]) -> str:
+    return cast("str", record["id"])
+
+
+def _parts(arguments: Mapping[str, JSON]) -> list[bytes]:
+    try:
+        return [part(name, arguments[name]) for name in sorted(arguments)]
+    except ValueError as error:
+        raise VerificationError(f"expected arguments in JSON: {error}", code="other_arguments") from None
+
+
+def _object(value: JSON, required: Collection[str], optional: Collection[str] = ()) -> Mapping[str, JSON]:
+    if not isinstance(value, Mapping) or not set(required) <= value.keys() <= {*required, *optional}:
+        raise ValueError(f"expected an object with {', '.join(sorted(required))}")
+    return value
+
+
+def _hash(value: JSON) -> bytes:
+    if not isinstance(value, str) or not _HEX.fullmatch(value):
+        raise ValueError("expected 64 lower-case hex digits")
+    return bytes.fromhex(value)

@@ -8,6 +8,7 @@ from typing import Final
 from agent_identity.authority import DirectoryState
 from agent_identity.enforcement import Enforcer
 from agent_identity.enforcement.approval_box import ApprovalBox
+from agent_identity.enforcement.directory import pseudonyms_of
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import DigestKeys, Ledger
 from agent_identity.identity import RandomIds, SigningKey, SystemClock, TrustStore
@@ -51,6 +52,7 @@ def _with_keys(directory: Path, keys: Path, state: DirectoryState) -> Enforcer:
         ledger=ledger,
         digests=DigestKeys(directory / "keys" / "digests.jsonl"),
         state=state,
+        pseudonyms=pseudonyms_of(directory, wanted=False),
     )
     enforcer.approvals.use(ApprovalBox(directory / "approvals"))
     return enforcer

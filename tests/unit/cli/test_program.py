@@ -26,7 +26,7 @@ def test_help_lists_the_commands_and_the_exit_codes(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
     assert all(f"\n    {name} " in out for name in ("verify", "show", "init", "keys", "doctor"))
-    assert "0 verified · 1 contradicted or tampered · 2 cannot tell · 3 incomplete" in out
+    assert "0 verified · 1 contradicted or tampered · 2 cannot tell · 3 verified but incomplete" in out
 
 
 @pytest.mark.parametrize("command", COMMANDS)

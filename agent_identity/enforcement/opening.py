@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -314,6 +315,10 @@ class Opening:
     def __enter__(self) -> Task:
         if self._task is not None:
             raise RuntimeError("expected a fresh task for each block; call enforcer.task(...) again")
+        if sys.is_finalizing():  # Some interpreters crash where times are computed this late.
+            raise EvidenceError(
+                "expected a running interpreter, got one that ends; open tasks before", code="ledger_closed"
+            )
         task = self._make()
         self._task = task
         try:

@@ -200,7 +200,8 @@ class SocketSigner:
         try:
             connection = self._connected()
             connection.settimeout(self._timeout)
-            send_frame(connection, request)
+            with contextlib.suppress(BrokenPipeError):  # Whoever refuses may have answered and closed already.
+                send_frame(connection, request)
             return receive_frame(connection, MAX_FRAME, self._timeout)
         except BaseException:  # Also of a signal handler: what comes later would be taken for the next answer.
             self._drop()

@@ -696,7 +696,7 @@ WHOLE: Final[dict[str, Row]] = {
         lambda at: {NOTE: at.patient.foreign[NOTE]}, 1, frozenset({"log_changed"}), "any"
     ),
     "the log of another ledger": Row(
-        lambda at: {NOTE: at.patient.foreign[NOTE], LOG: at.patient.foreign[LOG]}, 1, frozenset({"records_cut"}), "any"
+        lambda at: {NOTE: at.patient.foreign[NOTE], LOG: at.patient.foreign[LOG]}, 2, frozenset({"unknown_key"}), "any"
     ),
     "an earlier checkpoint": Row(lambda at: {NOTE: at.patient.earlier[NOTE]}, 3, frozenset({"log_ahead"}), "any"),
     "a signature of a stranger beside ours": Row(
@@ -812,8 +812,8 @@ def replace(path: Path, data: bytes | Special | None) -> None:
     elif data is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    elif path.parent.name == FORGED_ID and path.parent.exists():
-        path.parent.rmdir()
+    elif path.parent.parent.name == "ledger" and path.parent.exists() and not any(path.parent.iterdir()):
+        path.parent.rmdir()  # Lest the next surgery finds a stream that this one brought.
 
 
 def points(problem: Problem, near: str, at: Place) -> bool:

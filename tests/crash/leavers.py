@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -207,7 +208,8 @@ def forked(child: Child) -> None:
     """Fork in the body; the fork acts for itself and ends as programs do."""
 
     def fork() -> None:
-        pid = os.fork()
+        with warnings.catch_warnings(action="ignore"):  # That there are threads is the point.
+            pid = os.fork()
         if not pid:
             child.act()
             sys.exit(0)

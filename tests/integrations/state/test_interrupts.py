@@ -5,6 +5,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def _step(step: str, kind: str, where: str, directory: Path, wall_ns: int) -> di
 def _content(kind: str, where: str) -> bytes:
     """Return every value that the checkpointer keeps."""
     if kind == "sqlite":
-        with sqlite3.connect(where) as database:
+        with closing(sqlite3.connect(where)) as database:
             tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
             rows = [row for table in tables for row in database.execute(f"SELECT * FROM {table}")]
     else:

@@ -16,7 +16,6 @@ PACKAGE = "agent_identity"
 IMPORTERS: dict[str, tuple[str, ...]] = {
     # Time-stamps come with certificates, and their library takes them as objects of this one.
     "cryptography": ("identity", "integrations.rfc3161"),
-    "duckdb": ("integrations.parquet",),
     "grpc": ("enforcement.grpc_receiver",),
     "google.protobuf": ("evidence",),
     "httpx": ("integrations.httpx",),
@@ -24,15 +23,12 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "langchain": ("integrations.langchain",),
     "langchain_core": ("integrations.langchain", "integrations.langchain_instrumentor"),
     "langgraph": ("integrations.langchain",),
-    "mcp": ("integrations.mcp", "integrations.fastmcp"),
     "opentelemetry": ("enforcement", "integrations"),
     "opentelemetry.proto": ("evidence",),
     "orjson": ("canonical", "evidence", "enforcement", "audit"),
     "pkcs11": ("integrations.pkcs11",),
     # Where data from outside enters.
-    "pyarrow": ("integrations.parquet",),
     "pydantic": ("identity.trust_file", "integrations"),
-    "pyspark": ("integrations.spark",),
     "pytest": ("testing",),
     "requests": ("integrations.requests",),
     "rfc3161_client": ("integrations.rfc3161",),

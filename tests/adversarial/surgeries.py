@@ -783,6 +783,9 @@ def judge(patient: Patient, table: str, name: str, where: tuple[str, int], seed:
         for path, data in patient.files.items():
             if not (patient.directory / path).exists():
                 replace(patient.directory / path, data)
+        for stream in (patient.directory / "ledger").iterdir():
+            if not any(stream.iterdir()):
+                stream.rmdir()  # Lest the next surgery finds a stream that this one brought.
     found = {problem.code for problem in report.findings}
     if report.exit_code != row.code or (row.found and not row.found & found):
         return f"{table}: {name} at {where}: exit {report.exit_code}, {sorted(found)}"
@@ -812,8 +815,8 @@ def replace(path: Path, data: bytes | Special | None) -> None:
     elif data is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    elif path.parent.parent.name == "ledger" and path.parent.exists() and not any(path.parent.iterdir()):
-        path.parent.rmdir()  # Lest the next surgery finds a stream that this one brought.
+    elif path.parent.name == FORGED_ID and path.parent.exists():
+        path.parent.rmdir()
 
 
 def points(problem: Problem, near: str, at: Place) -> bool:

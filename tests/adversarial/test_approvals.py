@@ -27,7 +27,7 @@ from agent_identity import (
 from agent_identity.approvals import Answer, Approval, ApprovalRequest
 from agent_identity.authority import Ruling, trusted_ruling
 from agent_identity.constraints import Range
-from agent_identity.errors import ConfigurationError, PolicyBlocked
+from agent_identity.errors import AgentIdentityError, ConfigurationError, PolicyBlocked
 from agent_identity.limits import Limit
 from agent_identity.policy import Decision, Request
 from agent_identity.testing import FixedClock
@@ -474,8 +474,8 @@ def _race(directory: str, carried: str, token: str, barrier: object, results: ob
             barrier.wait()
             try:
                 results.put(f"ran {body(1)}")
-            except Denied as denied:
-                results.put(denied.code)
+            except AgentIdentityError as error:
+                results.put(error.code)
 
 
 def test_ac_64_two_processes_that_race_with_one_approval(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -478,8 +479,9 @@ def _race(directory: str, carried: str, token: str, barrier: object, results: ob
                 results.put(error.code)
 
 
-def test_ac_64_two_processes_that_race_with_one_approval(tmp_path: Path) -> None:
+def test_ac_64_two_processes_that_race_with_one_approval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same signed approval in two processes of the same task: one runs, the other is refused, and both verify."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(Path(__file__).parents[2])])  # The children import this file.
     context = multiprocessing.get_context("spawn")
     barrier, results, tokens = context.Barrier(2), context.Queue(), []
     with Enforcer.open(tmp_path / "evidence", policy=POLICY, routes={"desk": Approval()}) as enforcer:

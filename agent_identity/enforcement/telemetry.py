@@ -177,13 +177,15 @@ def traced(span: Span, context: Context | None = None) -> Traced:
         own, parent = span.get_span_context(), trace.get_current_span(context).get_span_context()
         if not own.is_valid:
             return UNTRACED
-        ids = {"trace": f"{own.trace_id:032x}"}
+        # Each is a property that costs a call, on the path of every guarded tool.
+        trace_id, span_id, parent_id = own.trace_id, own.span_id, parent.span_id
+        ids = {"trace": f"{trace_id:032x}"}
         # A tracer that makes no spans hands on the one before: the parent, and no span of this call.
-        if own.span_id != parent.span_id:
-            ids["span"] = f"{own.span_id:016x}"
-        if not parent.is_valid or parent.trace_id != own.trace_id:
+        if span_id != parent_id:
+            ids["span"] = f"{span_id:016x}"
+        if parent.trace_id != trace_id or not parent.is_valid:
             return Traced(ids, ids)
-        return Traced(ids, {**ids, "parent": f"{parent.span_id:016x}"})
+        return Traced(ids, {**ids, "parent": f"{parent_id:016x}"})
     except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
         _complain("a span has no usable context", error)
         return UNTRACED

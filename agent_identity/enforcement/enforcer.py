@@ -43,7 +43,7 @@ from agent_identity.enforcement.resuming import Arrivals
 from agent_identity.enforcement.revoking import Revocations, named
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import Spans
-from agent_identity.enforcement.wrap import guarded
+from agent_identity.enforcement.wrap import guarded, known_as_guarded
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import DigestKeys, Ledger, Pseudonyms, Segments
 from agent_identity.evidence.publishing import Publish
@@ -568,7 +568,7 @@ class Enforcer:
             if hasattr(inner, _GUARDED):
                 raise ConfigurationError("expected an unguarded function, got a guarded one; guard it once")
             guard = self.guard(name or parts.name_of(inner), kind=kind, labels=labels, data=data)
-            wrapper = guarded(guard, inner)
+            wrapper = known_as_guarded(guarded(guard, inner), guard)
             setattr(wrapper, _GUARDED, True)
             return wrapper
 

@@ -8,8 +8,9 @@ import contextlib
 import functools
 import inspect
 import typing
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Generator, Mapping
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import ParamSpec, TypeVar, cast
 
 from opentelemetry import context as otel
@@ -20,10 +21,26 @@ from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.guard import Guard
 from agent_identity.errors import Denied, EvidenceError
 
-__all__ = ["Entering", "dressed", "guarded"]
+__all__ = ["Entering", "dressed", "guard_of", "guarded", "known_as_guarded"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+_GUARDS: typing.Final["weakref.WeakKeyDictionary[FunctionType, Guard]"] = weakref.WeakKeyDictionary()
+"""By identity: an attribute of a wrapper is copied to whatever functools.wraps puts round it, a cache for one."""
+
+
+def known_as_guarded(wrapper: Callable[P, R], guard: Guard) -> Callable[P, R]:
+    """Keep by which guard every call of a function is judged, and return the function."""
+    _GUARDS[cast("FunctionType", wrapper)] = guard
+    return wrapper
+
+
+def guard_of(function: object) -> Guard | None:
+    """Return the guard that every call of a function or bound method meets, if it is known."""
+    plain = function.__func__ if isinstance(function, MethodType) else function
+    return _GUARDS.get(plain) if isinstance(plain, FunctionType) else None
 
 
 class Entering(typing.Protocol):

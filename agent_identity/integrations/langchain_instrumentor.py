@@ -169,9 +169,11 @@ class _Watch:
             return None
         try:
             # LangChain need not be there when this module is imported.
-            from agent_identity.integrations.langchain import is_protected  # noqa: PLC0415
+            from agent_identity.integrations.langchain.protection import is_enforced, is_protected  # noqa: PLC0415
 
-            return None if is_protected(tool) else self._known().of(tool)
+            if not is_protected(tool):
+                return self._known().of(tool)
+            refuses = not self._enforces or is_enforced(tool)
         except Exception as error:
             kind = type(error).__name__
             if self._enforces:
@@ -182,6 +184,13 @@ class _Watch:
                 self._told.add(kind)
                 _LOG.warning("tools run unwatched, because watching them failed with %s: %s", kind, error)
             return None
+        if not refuses:
+            raise Denied(
+                f"{tool.name}: expected a guard that refuses, got one in monitor mode; open its enforcer with "
+                "mode='enforce'",
+                code="not_guarded",
+            )
+        return None
 
     def _known(self) -> "Twins":
         with self._lock:

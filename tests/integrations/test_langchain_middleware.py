@@ -1,5 +1,6 @@
 """AgentIdentityMiddleware: one line guards an agent, and leaves the tools as they were."""
 
+import functools
 import logging
 from typing import Annotated, Any
 
@@ -10,7 +11,8 @@ from langchain.tools import ToolRuntime
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
-from langchain_core.tools import BaseTool, InjectedToolCallId, tool
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import BaseTool, InjectedToolCallId, StructuredTool, tool
 from langgraph.errors import ParentCommand
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command
@@ -505,3 +507,58 @@ def test_twins_are_few_and_follow_their_tool(desk: Any) -> None:
         twins.of(other)
     assert len(twins._known) <= 256
     assert len(asked) == 302
+
+
+class OwnWay(StructuredTool):
+    """A tool whose class runs something else than its function."""
+
+    def _run(self, *args: Any, config: RunnableConfig, run_manager: Any = None, **kwargs: Any) -> Any:
+        ran.append("own way")
+        return "done"
+
+
+def around(desk: Any, way: str) -> BaseTool:
+    """Return a tool that looks guarded, since it carries what a guarded function carries, and can run without."""
+
+    @desk.enforcer.tool(name="find")
+    def guarded(q: str) -> str:
+        """Find."""
+        ran.append(q)
+        return f"found {q}"
+
+    @functools.wraps(guarded)
+    def renamed(q: str) -> str:
+        ran.append(q)
+        return "done"
+
+    functions = {"class": guarded, "wraps": renamed, "cache": functools.lru_cache(guarded)}
+    kind = OwnWay if way == "class" else StructuredTool
+    return kind.from_function(functions[way], name="find", description="Find.")
+
+
+@pytest.mark.parametrize("way", ["class", "wraps", "cache"])
+def test_what_only_looks_guarded_does_not_run(desk: Any, way: str) -> None:
+    """An attribute of a guarded function proves nothing: what stands round it, or beside it, is refused."""
+    made = around(desk, way)
+    assert not is_protected(made)
+    with pytest.raises(ConfigurationError, match="bare function"):
+        agent(desk, [made], calls(("find", {"q": "a"}))).invoke(QUESTION)
+    assert ran == []
+
+
+def test_a_function_or_method_that_the_enforcer_guards_is_left_alone(desk: Any) -> None:
+    """One guard, one decision: also where the tool holds a bound method."""
+
+    class Shelf:
+        @desk.enforcer.tool(name="find")
+        def find(self, q: str) -> str:
+            """Find."""
+            ran.append(q)
+            return f"found {q}"
+
+    made = StructuredTool.from_function(Shelf().find, name="find", description="Find.")
+    assert is_protected(made)
+    with desk.task("find"):
+        (found,) = answers(agent(desk, [made], calls(("find", {"q": "a"}))).invoke(QUESTION))
+    assert (found.content, ran) == ("found a", ["a"])
+    assert [record["kind"] for record in desk.records()].count("intent") == 1

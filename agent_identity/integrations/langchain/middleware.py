@@ -17,8 +17,8 @@ from agent_identity.authority import Scope
 from agent_identity.enforcement import Action, Call, Enforcer, Guard, Opening, Task
 from agent_identity.errors import AttenuationError, Denied
 from agent_identity.identity import Agent
-from agent_identity.integrations.langchain.protection import check, is_protected
-from agent_identity.integrations.langchain.sealing import enforcer_of, is_sealed, outcome_of, refusal
+from agent_identity.integrations.langchain.protection import check, is_guarded_at
+from agent_identity.integrations.langchain.sealing import is_sealed, outcome_of, refusal
 from agent_identity.integrations.langchain.twins import Twins
 
 try:
@@ -216,8 +216,8 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
             run.request = dataclasses.replace(run.request, tool=self._twins.of(tool))
 
     def _is_guarded(self, tool: BaseTool) -> bool:
-        """Tell whether a tool meets a guard anyway; of one that another enforcer guards there is no twin."""
-        return is_protected(tool) and enforcer_of(tool) in (None, self._enforcer)
+        """Tell whether a tool meets a guard of ours anyway; of one that another enforcer guards there is no twin."""
+        return is_guarded_at(tool, self._unnamed.point)
 
     @contextmanager
     def _guarding(self, run: "_Run") -> Generator[None]:

@@ -6,6 +6,7 @@ from typing import Final, TypeVar, cast, overload
 from langchain_core.tools import BaseTool
 
 from agent_identity.enforcement import Enforcer
+from agent_identity.enforcement.point import Point
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.langchain.sealing import (
     FUNCTIONS,
@@ -13,12 +14,13 @@ from agent_identity.integrations.langchain.sealing import (
     base_of,
     enforcer_of,
     function_enforcer,
+    guards_of,
     is_sealed,
     seal,
     unseal,
 )
 
-__all__ = ["check", "is_protected", "protect", "unprotect"]
+__all__ = ["check", "is_enforced", "is_guarded_at", "is_protected", "protect", "unprotect"]
 
 ToolT = TypeVar("ToolT", bound=BaseTool)
 ToolsT = TypeVar("ToolsT", bound=Sequence[BaseTool])
@@ -108,10 +110,24 @@ def is_protected(tool: object) -> bool:
 
     A tool made from functions that :meth:`Enforcer.tool` guards counts as well.
     """
-    if not isinstance(tool, BaseTool) or is_sealed(tool):
-        return isinstance(tool, BaseTool)
-    functions = [function for slot in FUNCTIONS if (function := tool.__dict__.get(slot)) is not None]
-    return bool(functions) and all(hasattr(function, _GUARDED_FUNCTION) for function in functions)
+    return isinstance(tool, BaseTool) and (is_sealed(tool) or bool(guards_of(tool)))
+
+
+def is_guarded_at(tool: BaseTool, point: Point) -> bool:
+    """Tell whether every call of a tool meets a guard of one enforcement point, or the tool is closed."""
+    if is_sealed(tool):
+        enforcer = enforcer_of(tool)
+        return enforcer is None or enforcer.guard(tool.name).point is point
+    guards = guards_of(tool)
+    return bool(guards) and all(guard.point is point for guard in guards)
+
+
+def is_enforced(tool: BaseTool) -> bool:
+    """Tell whether what guards a tool, if anything does, refuses calls; monitor mode does not."""
+    enforcer = enforcer_of(tool)
+    if enforcer is not None:
+        return enforcer.guard(tool.name).point.mode == "enforce"
+    return is_sealed(tool) or all(guard.point.mode == "enforce" for guard in guards_of(tool))
 
 
 def _each(tools: object) -> tuple[BaseTool, ...]:

@@ -18,6 +18,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 
 from agent_identity.enforcement import Enforcer, Guard
+from agent_identity.enforcement.wrap import guard_of
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.langchain.passage import PASSAGE, Passage, Seam, sealed
 from agent_identity.integrations.langchain.shortcuts import asks_nothing, shortcuts, stock_runs
@@ -31,6 +32,7 @@ __all__ = [
     "entering",
     "entering_async",
     "function_enforcer",
+    "guards_of",
     "is_sealed",
     "outcome_of",
     "refusal",
@@ -370,6 +372,18 @@ def enforcer_of(tool: BaseTool) -> Enforcer | None:
     """Return the enforcer that guards the tool, if one does."""
     protection = _SEALED.get(type(tool))
     return None if protection is None else protection.enforcer
+
+
+def guards_of(tool: BaseTool) -> tuple[Guard, ...]:
+    """Return the guards of :meth:`Enforcer.tool` that every call of a bare tool meets; none if it has a way past them.
+
+    A class that runs tools in its own way may never call the functions, so what guards those does not count.
+    """
+    if any(_own_method(base_of(tool), name) is not None for name in METHODS):
+        return ()
+    functions = [function for slot in FUNCTIONS if (function := tool.__dict__.get(slot)) is not None]
+    guards = [guard for function in functions if (guard := guard_of(function)) is not None]
+    return tuple(guards) if len(guards) == len(functions) else ()
 
 
 def function_enforcer(function: object) -> Enforcer | None:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias, cast, final
 
+import orjson
+
 from agent_identity.audit.approvals_check import ApprovalsCheck
 from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.chain_check import Delegations
@@ -128,20 +130,29 @@ class LedgerCheck:
         self._check_completeness(streams, {name: log.heads[name].last_size for name in sorted(missing)})
         findings.done(_ALL, f"{counted(len(streams), 'stream')}{', as of this checkpoint' if log.proved else ''}")
         if period is not None:
-            self._judge_period(log, streams, period)
+            self._judge_period(log, streams, period, starts)
 
-    def _judge_period(self, log: SignedLog, streams: Mapping[str, StreamCheck], period: tuple[int, int]) -> None:
+    def _judge_period(
+        self,
+        log: SignedLog,
+        streams: Mapping[str, StreamCheck],
+        period: tuple[int, int],
+        starts: Mapping[str, Pruned | Start],
+    ) -> None:
         findings = self._findings
         if findings.number("contradicted") or findings.number("cannot_tell") or not log.proved:
             findings.period = unknown_period(*period, "the ledger does not verify")
             return
         # A stream without an end is no doubt about the time before its last sign of life.
         doubt = "records may be missing" if findings.number("incomplete") > self._endless else None
+        # A stream of which all is pruned shows no time of its own, and no life.
         lives = [
             Life(s.earliest_ns, s.latest_ns, log.heads[name].signs_ns, s.ended, s.within)
             for name, s in streams.items()
-            if s.sealed
+            if s.sealed > s.pruned
         ]
+        if any(period[0] < _whole_since(self._reader, name, start) for name, start in starts.items()):
+            doubt = doubt or "records of that time were pruned"
         findings.period = judge_period(*period, lives, doubt)
 
     def _starts(self, names: Sequence[str], log: SignedLog) -> Mapping[str, Pruned | Start]:
@@ -285,6 +296,20 @@ class LedgerCheck:
             f"{int(found['sealed_before']):,} of them sealed",
             place,
         )
+
+
+def _whole_since(reader: LedgerReader, name: str, start: Pruned | Start) -> int:
+    """Return from when on no record of a stream is pruned, as far as what is left tells.
+
+    What is pruned was written before the first record that is left, which may speak of what began long before.
+    """
+    if not isinstance(start, Pruned):
+        return 0
+    line = next(reader.entries(name, start=start.size + 1), None)
+    if line is None or line.record is None:
+        return start.time_ns
+    times = cast("dict[str, str]", orjson.loads(line.record)["time"])
+    return max(map(int, times.values()))
 
 
 def _doubting(doubts: Doubts | None, heads: Heads | None, visit: Visit | None) -> Visit | None:

@@ -34,6 +34,7 @@ class StreamCheck:
         stream: The id of the stream.
         pruned: The number of records before the first one that is there.
         end: In an excerpt, the place of the last one that is given or withheld.
+        proved: The size of the last head that was re-derived.
         withheld: The number of records of which only the leaf hash is given.
         lines: The number of lines so far, torn ones not counted.
         sealed: The number of records up to the last head that was re-derived.
@@ -59,8 +60,7 @@ class StreamCheck:
         self.stream = stream
         self.pruned = self.sealed = 0 if start is None else start.size
         self.end = start.end if isinstance(start, Start) else None
-        self.lines = 0
-        self.withheld = 0
+        self.lines = self.withheld = self.proved = 0
         committed = heads.last_size if heads else 0
         # Of a stream that is given in part, what stands behind that part is nobody's business here.
         self.committed = calls.committed = committed if self.end is None else min(self.end, committed)
@@ -129,6 +129,15 @@ class StreamCheck:
                 "some were removed",
                 Place(stream=self.stream, seq=self.size + 1),
             )
+        elif self.end is not None and self.proved != self.end:
+            # Whoever made the excerpt chose where it ends, and only a head proves what comes before its own size.
+            self._findings.add(
+                _HEADS,
+                "bad_excerpt",
+                f"expected an excerpt that ends at a head of the log, got one that ends at record {self.end:,}; "
+                "nothing proves its last records",
+                Place(stream=self.stream, seq=self.proved + 1),
+            )
         self._findings.kinds.update(self._kinds)
         self._calls.end_of_stream()
 
@@ -184,7 +193,7 @@ class StreamCheck:
 
     def _compare(self) -> None:
         if self._derivable and self._tree.root() == self._next_root:
-            self.sealed = self._next_size
+            self.sealed = self.proved = self._next_size
             self.latest_ns, self.earliest_ns, self.within = self._newest_ns, self._oldest_ns, self._within
             self._next_size, self._next_root = next(self._heads, (0, b""))
             return

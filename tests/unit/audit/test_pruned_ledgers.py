@@ -399,6 +399,42 @@ def test_an_excerpt_file_makes_no_ledger_whole(room: Room) -> None:
     assert "excerpt" in codes(report)
 
 
+def test_ac_97_an_excerpt_that_ends_at_no_head_proves_nothing(room: Room) -> None:
+    """Whoever may say where an excerpt ends could have forged what stands before: each end must be one of a head."""
+    whole = room.record(1, size=1 << 20)
+    path = room.path / "ledger" / whole / "entries.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]))
+    for end in (len(lines) - 1, len(lines), len(lines) + 1):
+        note = {"streams": {whole: {"end": str(end), "size": "0"}}, "v": "1"}
+        (room.path / "excerpt.json").write_bytes(json.dumps(note, separators=(",", ":"), sort_keys=True).encode())
+        report = room.check()
+        assert report.integrity == "contradicted"
+        assert codes(report) & {"bad_excerpt", "records_cut"}
+
+
+@pytest.mark.parametrize("left", ["some", "none"])
+def test_what_was_pruned_is_not_called_silence(room: Room, left: str) -> None:
+    """Records were there in the period, and are gone: nothing is shown about it, whoever else was alive."""
+    start_ns = room.clock.wall_ns()
+    with Enforcer.open(room.path, clock=room.clock, ids=room.ids) as alive:
+        stream = room.record()
+        stop_ns = room.clock.wall_ns()
+        room.clock.advance(10)
+        alive._point.ledger.seal()
+    assert room.check(period=(start_ns, stop_ns)).period.state == "recorded"
+    if left == "none":
+        room.prune()
+    else:
+        room.prune(stop_ns - 2_000_000_000)
+    assert any(p.stream == stream for p in room.check().findings if p.code == "pruned")
+    told = room.check(period=(start_ns, start_ns + 1)).period
+    assert (told.state, told.why) in {
+        ("cannot_tell", "records of that time were pruned"),
+        ("recorded", "records of that time were pruned"),
+    }
+
+
 def test_forged_hashes_in_an_excerpt_are_found(room: Room) -> None:
     """A record that is changed and a hash that is made up lead to another root."""
     room.record()

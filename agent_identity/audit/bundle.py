@@ -8,12 +8,13 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, cast, final
+from typing import BinaryIO, Final, Self, cast, final
 
 import orjson
 
@@ -31,6 +32,7 @@ _MAX_RATIO: Final = 200
 _MAX_MEMBERS: Final = 1_000_000
 _FREE: Final = 16 * 1024 * 1024  # Bytes that even a small bundle may become.
 _CHUNK: Final = 256 * 1024
+_MAX_HEADER: Final = 1024 * 1024
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _STREAM: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _SEGMENT: Final = re.compile(r"entries(?:-[0-9]{20})?\.jsonl(?:\.gz|\.zst)?")
@@ -232,12 +234,14 @@ def unpacked(bundle: PathLike) -> Generator[str]:
             size = Path(bundle).stat().st_size
             room = _Room(size * _MAX_RATIO + _FREE)
             with Path(bundle).open("rb") as file:
-                members = _zip_members(file) if os.fspath(bundle).endswith(".zip") else _tar_members(file)
+                zipped = os.fspath(bundle).endswith(".zip")
+                members = _zip_members(file) if zipped else _tar_members(file, room)
                 for name, content in members:
                     room.take_member()
                     if _MEMBER.fullmatch(name):
-                        _extract(Path(folder) / name, content, room)
-        except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+                        # What is read of a tar file is counted while it is inflated.
+                        _extract(Path(folder) / name, content, room if zipped else None)
+        except _DAMAGE as error:
             raise ConfigurationError(
                 f"expected a bundle, got a file that cannot be unpacked ({type(error).__name__}); ask for it again"
             ) from None
@@ -273,30 +277,62 @@ class _Room:
 
 
 _Member = tuple[str, Callable[[], BinaryIO | None]]
+_DAMAGE: Final = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error),
+    *(EOFError, NotImplementedError, RuntimeError, ValueError),
+)
+
+
+@final
+class _Inflated:
+    """The content of a gzip file, as much as there is room for: also of what a reader skips."""
+
+    def __init__(self, file: BinaryIO, room: _Room) -> None:
+        self._file = gzip.GzipFile(fileobj=file, mode="rb")
+        self._room = room
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self._room.take(len(data))
+        return data
+
+
+class _Entry(tarfile.TarInfo):
+    """The header of a member; what tarfile would read into memory with it is small."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        found = super().frombuf(buf, encoding, errors)
+        if found.type not in tarfile.REGULAR_TYPES and found.size > _MAX_HEADER:
+            raise ValueError("expected small headers in a bundle")
+        return found
 
 
 def _zip_members(file: BinaryIO) -> Iterator[_Member]:
     with zipfile.ZipFile(file) as archive:
         for entry in archive.infolist():
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError("expected members that were deflated")  # Others inflate without a bound.
             yield entry.filename, partial(cast("Callable[[zipfile.ZipInfo], BinaryIO]", archive.open), entry)
 
 
-def _tar_members(file: BinaryIO) -> Iterator[_Member]:
-    with tarfile.open(fileobj=file, mode="r|gz") as archive:
+def _tar_members(file: BinaryIO, room: _Room) -> Iterator[_Member]:
+    with tarfile.open(fileobj=cast("BinaryIO", _Inflated(file, room)), mode="r|", tarinfo=_Entry) as archive:
         for entry in archive:
             plain = entry.isreg() and not entry.issparse()
             content = partial(cast("Callable[[tarfile.TarInfo], BinaryIO | None]", archive.extractfile), entry)
             yield entry.name, content if plain else lambda: None
 
 
-def _extract(path: Path, content: Callable[[], BinaryIO | None], room: _Room) -> None:
+def _extract(path: Path, content: Callable[[], BinaryIO | None], room: _Room | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     source = content()
     if source is None:
         raise ValueError("expected a regular file")
     with source, path.open("xb") as out:
         while chunk := source.read(_CHUNK):
-            room.take(len(chunk))
+            if room is not None:
+                room.take(len(chunk))
             out.write(chunk)
 
 

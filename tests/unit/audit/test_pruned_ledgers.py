@@ -462,6 +462,32 @@ def members(*entries: tuple[str, bytes]) -> bytes:
     return file.getvalue()
 
 
+def squeezed() -> bytes:
+    """Return a zip file with a member that a method without bounds has compressed."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_BZIP2) as made:
+        made.writestr("evidence/log/entries.jsonl", b"\0" * 1_000_000)
+    return file.getvalue()
+
+
+def torn() -> bytes:
+    """Return a zip file whose deflated data are damaged."""
+    whole = bytearray(members(("evidence/log/entries.jsonl", bytes(range(256)) * 99)))
+    at = whole.index(b"entries.jsonl") + len(b"entries.jsonl")
+    whole[at : at + 20] = b"\xff" * 20
+    return bytes(whole)
+
+
+def headed() -> bytes:
+    """Return a compressed tar file with a header that is read into memory."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz", format=tarfile.PAX_FORMAT) as made:
+        entry = tarfile.TarInfo("evidence/log/checkpoint")
+        entry.pax_headers = {"comment": "x" * 2_000_000}
+        made.addfile(entry)
+    return file.getvalue()
+
+
 def tarred(*entries: tuple[tarfile.TarInfo, bytes]) -> bytes:
     """Return a compressed tar file of these members."""
     file = io.BytesIO()
@@ -494,8 +520,15 @@ def link(name: str, target: str) -> tarfile.TarInfo:
         ("b.tar.gz", tarred((tarfile.TarInfo("evidence/log/entries.jsonl"), b"\0" * 60_000_000))),
         ("b.tar.gz", tarred((link("evidence/log/checkpoint", "/etc/passwd"), b""))),
         ("b.zip", members(("README.txt", b"x"))),
+        ("b.tar.gz", tarred((tarfile.TarInfo("left-alone"), b"\0" * 60_000_000))),
+        ("b.zip", squeezed()),
+        ("b.zip", torn()),
+        ("b.tar.gz", headed()),
     ],
-    ids=["other", "other-tar", "no-tar", "escape", "twice", "bomb", "tar-bomb", "link", "empty"],
+    ids=[
+        *("other", "other-tar", "no-tar", "escape", "twice", "bomb", "tar-bomb", "link", "empty"),
+        *("skipped-bomb", "method", "torn", "header"),
+    ],
 )
 def test_ac_103_a_hostile_bundle_is_refused(tmp_path: Path, name: str, data: bytes) -> None:
     """What leads elsewhere, comes twice, is no file or becomes huge is refused, and nothing is left of it."""

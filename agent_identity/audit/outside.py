@@ -111,6 +111,21 @@ def vouchers(
     return found
 
 
+def check_witnessed(note: bytes, checkpoint: Checkpoint, trust: TrustStore, findings: Findings) -> str:
+    """Check that the witnesses whom a trust file names vouch for one checkpoint; return it in words for the step.
+
+    Args:
+        note: The signed checkpoint, which trusted keys of the log have signed.
+        checkpoint: What it says.
+        trust: The trusted keys.
+        findings: Takes what is missing.
+    """
+    if not trust.witnesses.keys:
+        return ""
+    found = list(_cosigned([note], _known(trust, checkpoint.origin), trust.witnesses.keys, findings))
+    return conclude_vouchers(found, checkpoint.size, trust, Outside(), findings)
+
+
 def _known(trust: TrustStore, origin: str) -> dict[str, list[PublicKey]]:
     return {origin: [trusted.key for trusted in trust.keys if trusted.purpose == "recorder"]}
 

@@ -6,6 +6,7 @@ from typing import Final, Literal, TypeAlias, cast, final
 
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import open_checkpoint
+from agent_identity.audit.outside import check_witnessed
 from agent_identity.audit.proving import kept_note
 from agent_identity.audit.report import Report
 from agent_identity.audit.revocation import LATE, reach_of
@@ -133,8 +134,9 @@ def _check_record(proof: RecordProof, trust: TrustStore | None, wanted: str | No
     if checkpoint is not None:
         _check_signers(proof, record if place else None, signers, trust, findings)
         _check_entry(proof, checkpoint, findings)
-        if signers:
-            findings.done(_TRUST, f"signed by a trusted recorder key for the origin {checkpoint.origin}")
+        if signers and trust is not None:
+            words = check_witnessed(proof.log.note, checkpoint, trust, findings)
+            findings.done(_TRUST, f"signed by a trusted recorder key for the origin {checkpoint.origin}{words}")
     _check_stream(proof, place, findings)
     origin, size = (None, 0) if checkpoint is None else (checkpoint.origin, checkpoint.size)
     return Checked("record", record, origin, size, findings.report())
@@ -231,9 +233,10 @@ def _check_growth(proof: GrowthProof, trust: TrustStore | None, earlier: bytes |
         old, old_by = open_checkpoint(earlier, trust, findings, "the checkpoint kept elsewhere")
     if new is not None and old is not None:
         _compare(proof, old, new, findings)
-        if new_by and old_by:
+        if new_by and old_by and trust is not None:
             _check_revoked(trust, (*old_by, *new_by), findings)
-            findings.done(_TRUST, f"signed by a trusted recorder key for the origin {new.origin}")
+            words = check_witnessed(proof.note, new, trust, findings)
+            findings.done(_TRUST, f"signed by a trusted recorder key for the origin {new.origin}{words}")
     origin, size = (None, 0) if new is None else (new.origin, new.size)
     return Checked("growth", None, origin, size, findings.report())
 

@@ -199,7 +199,7 @@ class _Log:
         # It is printed by and by, and nobody has looked at its lines of signatures yet.
         if not note.decode("utf-8", "replace").replace("\n", "").isprintable():
             raise VerificationError("expected a checkpoint of printable lines, got another", code="bad_checkpoint")
-        self.note = note
+        self.note = _with_cosignatures(note, reader.witnessed())
         self.checkpoint: Checkpoint = unverified_checkpoint(note)
 
     def entries(self) -> Iterator[bytes]:
@@ -275,3 +275,15 @@ def _whole(lines: Iterator[RawLine], size: int, code: str) -> Iterator[bytes]:
             raise VerificationError(f"{message}; verify the ledger", code=code)
         read += 1
         yield line.record
+
+
+def _with_cosignatures(note: bytes, witnessed: Iterator[bytes]) -> bytes:
+    """Return a checkpoint together with what witnesses have signed under the same text."""
+    text, _, signatures = note.rpartition(b"\n\n")
+    lines = dict.fromkeys(signatures.splitlines(keepends=True))
+    for other in witnessed:
+        said, _, more = other.rpartition(b"\n\n")
+        if said == text and more.decode("utf-8", "replace").replace("\n", "").isprintable():
+            lines |= dict.fromkeys(more.splitlines(keepends=True))
+    whole = text + b"\n\n" + b"".join(lines)
+    return whole if len(whole) <= MAX_NOTE else note

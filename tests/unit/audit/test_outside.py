@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_identity.audit import Report, check
+from agent_identity.audit import Report, check, check_proof, prove, prove_growth
 from agent_identity.audit.findings import counted
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence import Layout, Ledger
@@ -192,3 +192,22 @@ def test_things_are_counted_in_english() -> None:
         "2 keys",
         "2 records",
     ]
+
+
+@pytest.mark.parametrize("how", ["record", "growth"])
+def test_a_proof_counts_only_with_the_witnesses_that_the_trust_file_names(root: Path, how: str) -> None:
+    """Two histories that the recorder signed would both have proofs; witnesses stand in the file, or it cannot tell."""
+    stream = sorted(path.name for path in (root / "ledger").iterdir())[0]
+    earlier = checkpoint(root)
+
+    def told() -> Report:
+        if how == "record":
+            return check_proof(prove(root, (stream, 1)), WITNESSED).report
+        return check_proof(prove_growth(root, earlier), WITNESSED, checkpoint=earlier).report
+
+    assert (told().integrity, codes(told())) == ("cannot_tell", {"not_witnessed"})
+    put(root, cosigned(checkpoint(root), OTHER))
+    assert told().integrity != "verified"
+    put(root, cosigned(checkpoint(root)))
+    assert (told().integrity, codes(told())) == ("verified", set())
+    assert "cosigned by 1 of 1 witness" in told().steps[0].detail + told().steps[1].detail

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+from collections import OrderedDict
 from typing import Annotated, Any
 
 import pytest
@@ -13,16 +14,17 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, InjectedToolCallId, StructuredTool, tool
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import ParentCommand
 from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.types import Command
+from langgraph.types import Command, interrupt
 from pydantic import PrivateAttr
 
 from agent_identity.authority import Scope
 from agent_identity.constraints import Contains
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.identity import Agent
-from agent_identity.integrations.langchain import is_protected, protect
+from agent_identity.integrations.langchain import handoffs, is_protected, protect
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.integrations.langchain.twins import Twins
 from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
@@ -387,6 +389,82 @@ def test_ac_39_the_chain_follows_a_handoff(desk: Any, how: BaseTool) -> None:
     chains = {r["action"]["tool"]: [link["id"] for link in r["chain"]] for r in desk.records()}
     assert chains == {how.name: ["clerk", "first"], "find": ["clerk", "first", "helper"]}
     assert not any("error" in record for record in desk.records())
+
+
+class Finder(ScriptedModel):
+    """A model that asks the user, finds what it was told, and is done."""
+
+    def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        said = {message.name for message in messages if isinstance(message, ToolMessage)}
+        todo = [message for name, message in zip(("ask", "find"), self.script, strict=False) if name not in said]
+        return ChatResult(generations=[ChatGeneration(message=[*todo, AIMessage("done")][0])])
+
+
+@tool
+def ask(q: str) -> str:
+    """Ask."""
+    return str(interrupt(q))
+
+
+ASK_THEN_FIND = (calls(("ask", {"q": "may I?"})), calls(("find", {"q": "a"})))
+
+
+def handing_over(desk: Any, **scopes: Scope) -> Any:
+    """Return a graph of agents that hand over to one that asks, and then finds with all that it is given."""
+    graph: Any = StateGraph(MessagesState)
+    for name, scope in scopes.items():
+        giver = agent(
+            desk, [hand_over], calls(("hand_over", {})), agent=Agent(name, owner="o@example.com"), scope=scope
+        )
+        graph.add_node(name, giver, destinations=("second",))
+        graph.add_edge(START, name)
+    ours = AgentIdentityMiddleware(desk.enforcer, agent=HELPER)
+    graph.add_node("second", create_agent(Finder(script=list(ASK_THEN_FIND)), [ask, find], middleware=[ours]))
+    return graph.compile(checkpointer=InMemorySaver())
+
+
+NARROW = Scope("hand_over") | Scope("ask")
+
+
+@pytest.mark.parametrize("wide_first", [True, False])
+def test_ac_39_work_of_a_narrow_agent_gets_nothing_by_what_another_hands_over(desk: Any, wide_first: bool) -> None:
+    """Where several agents hand over to one node it has what all of them could give, whoever was later."""
+    scopes = {"narrow": NARROW, "wide": NARROW | Scope("find")}
+    graph = handing_over(desk, **dict(sorted(scopes.items(), reverse=wide_first)))
+    config: Any = {"configurable": {"thread_id": "1"}}
+    with desk.task("hand_over", "ask", "find"):
+        graph.invoke(QUESTION, config)
+        graph.invoke(Command(resume="yes"), config)
+    assert ran == []
+    last = desk.records()[-1]
+    assert (last["action"]["tool"], last["outcome"]) == ("find", "denied")
+
+
+@pytest.mark.parametrize(("scope", "done"), [(NARROW, []), (NARROW | Scope("find"), ["a"])])
+def test_ac_39_a_resume_under_a_new_task_is_not_free_of_who_handed_over(
+    desk: Any, scope: Scope, done: list[str]
+) -> None:
+    """Suspended work goes on through the hands that it came through, also in a task that is opened anew."""
+    graph = handing_over(desk, first=scope)
+    config: Any = {"configurable": {"thread_id": "1"}}
+    with desk.task("hand_over", "ask", "find"):
+        graph.invoke(QUESTION, config)
+    with desk.task("hand_over", "ask", "find"):
+        graph.invoke(Command(resume="yes"), config)
+    assert ran == done
+    chain = [link["id"] for link in desk.records()[-1]["chain"]]
+    assert chain[:2] == ["clerk", "first"]
+
+
+def test_only_so_many_runs_are_remembered(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was handed over is remembered for a bounded number of runs, the latest."""
+    monkeypatch.setattr(handoffs, "_RUNS", OrderedDict())
+    monkeypatch.setattr(handoffs, "_MAX_RUNS", 1)
+    graph = handing_over(desk, first=NARROW)
+    with desk.task("hand_over", "ask", "find"):
+        for thread in "12":
+            graph.invoke(QUESTION, {"configurable": {"thread_id": thread}})
+    assert [run.partition("|")[0] for run in handoffs._RUNS] == ["2"]
 
 
 # --- Model calls ----------------------------------------------------------------------------------

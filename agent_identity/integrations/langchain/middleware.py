@@ -27,7 +27,7 @@ try:
     from langgraph.errors import ParentCommand
     from langgraph.types import Command
 
-    from agent_identity.integrations.langchain.handoffs import Hop, Place, handed_to, note_handoff, place_of
+    from agent_identity.integrations.langchain.handoffs import Hop, Place, handed_to, note_handoff, place_of, run_of
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in {"langchain", "langgraph"}:
         raise
@@ -160,7 +160,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         task = self._enforcer.current_task
         if task is None:
             return ()
-        hops = handed_to(task, place_of(config))
+        hops = handed_to(task, place_of(config), run_of(config))
         own = self._own
         if own is None:
             return hops

@@ -197,7 +197,7 @@ def test_things_are_counted_in_english() -> None:
 @pytest.mark.parametrize("how", ["record", "growth"])
 def test_a_proof_counts_only_with_the_witnesses_that_the_trust_file_names(root: Path, how: str) -> None:
     """Two histories that the recorder signed would both have proofs; witnesses stand in the file, or it cannot tell."""
-    stream = sorted(path.name for path in (root / "ledger").iterdir())[0]
+    stream = min(path.name for path in (root / "ledger").iterdir())
     earlier = checkpoint(root)
 
     def told() -> Report:

@@ -28,9 +28,9 @@ def register(commands: Commands) -> None:
         "erase",
         help="make the digests of a task or principal unprovable, and record that",
         description="Overwrite the keys of the digests of a task, or of all tasks of a principal so far, and the "
-        "mapping of its pseudonym. Nobody can prove after that what its calls got and returned; the ledger verifies "
-        "as before, and has a record of the erasure. Copies of the folder keys elsewhere, such as backups, are yours "
-        "to erase.",
+        "mapping of its pseudonym, and remove what waits for approval. Nobody can prove after that what its calls got "
+        "and returned; the ledger verifies as before, and has a record of the erasure. Copies of the folder keys "
+        "elsewhere, such as backups, are yours to erase.",
     )
     command.add_argument("directory", metavar="DIR", help="the directory of the enforcer")
     target = command.add_mutually_exclusive_group(required=True)
@@ -77,11 +77,14 @@ def _login() -> str:
 def _tell(chosen: argparse.Namespace, kind: str, name: str, erased: Erased) -> None:
     if chosen.json:
         facts = {"kind": kind, "name": name, "tasks": erased.tasks, "keys": erased.keys, "record": erased.record}
-        print(json.dumps({**facts, "mapping": erased.mapping}))
-    elif erased.record is None:
+        print(json.dumps({**facts, "mapping": erased.mapping, "requests": erased.requests}))
+        return
+    if erased.record is None and not erased.requests:
         nothing = "nothing left to erase" if erased.tasks else "nothing to erase: unknown here, or erased before"
         print(f"{kind} {clean(name)}: {nothing}")
-    else:
+    if erased.requests:
+        print(f"{kind} {clean(name)}: {counted(erased.requests, 'request')} for approval removed")
+    if erased.record is not None:
         mapping = " and the mapping of the pseudonym" if erased.mapping else ""
         print(f"{kind} {clean(name)}: {counted(erased.keys, 'key')}{mapping} erased, record {erased.record}")
         print("processes that have such a task open keep its key in memory until they end; backups keep theirs")

@@ -6,7 +6,7 @@ They hold arguments in clear, because whoever approves has to see what will run.
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, final
 
@@ -36,8 +36,13 @@ class ApprovalBox:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def put(self, name: str, request: ApprovalRequest) -> ApprovalRequest:
+    def put(self, name: str, request: ApprovalRequest, *, now: int) -> ApprovalRequest:
         """Keep a request, and return the one that waits under the name now: an equal one may have come first.
+
+        Args:
+            name: Which call it is about.
+            request: The request.
+            now: Unix seconds; what has expired makes room.
 
         Raises:
             ConfigurationError: The folder cannot be written, or too many requests wait.
@@ -45,7 +50,9 @@ class ApprovalBox:
         with contextlib.suppress(FileExistsError):
             self._folder.mkdir(mode=0o700)
         self._check_private()
-        if sum(1 for _ in self._folder.glob(f"*{_REQUEST}")) >= MAX_WAITING:
+        if self._count() >= MAX_WAITING:
+            self.sweep(now)
+        if self._count() >= MAX_WAITING:
             raise ConfigurationError(
                 f"expected at most {MAX_WAITING} requests for approval at a time, got more; decide or wait"
             )
@@ -75,13 +82,10 @@ class ApprovalBox:
 
     def waiting(self) -> Iterator[tuple[str, ApprovalRequest]]:
         """Yield each request with its name; those that are decided still wait for their call."""
-        if not self._folder.is_dir():
-            return
-        self._check_private()
-        for path in sorted(self._folder.glob(f"*{_REQUEST}")):
-            request = self.find(path.stem)
+        for name in self._names():
+            request = self.find(name)
             if request is not None:
-                yield path.stem, request
+                yield name, request
 
     def decide(self, name: str, token: str) -> None:
         """Put a signed ruling beside its request.
@@ -96,11 +100,53 @@ class ApprovalBox:
         data = self._read(name, _RULING)
         return None if data is None else data.decode("ascii", "replace")
 
+    def sweep(self, now: int) -> None:
+        """Remove the requests that have expired.
+
+        Args:
+            now: Unix seconds.
+
+        Raises:
+            ConfigurationError: As for :meth:`find`.
+        """
+        for name, request in self.waiting():
+            if request.expires_at <= now:
+                self.remove(name)
+
+    def erase(self, tasks: Collection[str], principals: Collection[str]) -> int:
+        """Remove the requests of tasks and of principals, and return how many there were.
+
+        Raises:
+            ConfigurationError: As for :meth:`find`; the others were removed.
+        """
+        removed, unread = 0, None
+        for name in self._names():
+            try:
+                request = self.find(name)
+            except ConfigurationError as error:
+                unread = error
+                continue
+            if request is not None and (request.task in tasks or request.principal.id in principals):
+                self.remove(name)
+                removed += 1
+        if unread is not None:
+            raise unread
+        return removed
+
     def remove(self, name: str) -> None:
         """Remove a request and what was said to it."""
         for suffix in (_REQUEST, _RULING):
             with contextlib.suppress(FileNotFoundError):
                 self._path(name, suffix).unlink()
+
+    def _names(self) -> list[str]:
+        if not self._folder.is_dir():
+            return []
+        self._check_private()
+        return sorted(path.stem for path in self._folder.glob(f"*{_REQUEST}"))
+
+    def _count(self) -> int:
+        return sum(1 for _ in self._folder.glob(f"*{_REQUEST}"))
 
     def _read(self, name: str, suffix: str) -> bytes | None:
         path = self._path(name, suffix)

@@ -93,11 +93,15 @@ class Approvals:
         self._ambience = ambience
         self._box: ApprovalBox | None = None
         self._asked: dict[str, ApprovalRequest] = {}
-        self._filed: set[str] = set()
+        self._filed: dict[str, str] = {}
 
     def use(self, box: ApprovalBox) -> None:
-        """Let requests wait in a directory."""
+        """Let requests wait in a directory, and remove from it what a process left that did not end well."""
         self._box = box
+        try:
+            box.sweep(self._now())
+        except (ConfigurationError, OSError) as error:
+            _LOG.error("expired requests for approvals could not be removed: %s", trouble(error))
 
     def pending(self) -> tuple[ApprovalRequest, ...]:
         """Return the requests that wait in the directory for a person, oldest first; removes what has expired.
@@ -105,13 +109,9 @@ class Approvals:
         Raises:
             ConfigurationError: The folder or a file in it is open to others, or there is no directory.
         """
-        box, now = self._directory(), self._now()
-        found: list[ApprovalRequest] = []
-        for name, request in box.waiting():
-            if request.expires_at <= now:
-                box.remove(name)
-            elif box.ruling(name) is None:
-                found.append(request)
+        box = self._directory()
+        box.sweep(self._now())
+        found = [request for name, request in box.waiting() if box.ruling(name) is None]
         return tuple(sorted(found, key=lambda request: (request.requested_at, request.id)))
 
     def approve(self, request: "ApprovalRequest | Mapping[str, object] | str", /, *, by: Human) -> str:
@@ -219,9 +219,9 @@ class Approvals:
             now = self._now()
             leave(self._state, mark_of(call.approval), now=now, expires_at=now + MAX_WAIT)
 
-    def close(self) -> None:
-        """Remove the requests of this enforcer: they end with its tasks."""
-        for name in list(self._filed):
+    def end(self, task: str | None = None) -> None:
+        """Remove the requests of a task that has ended, or of all tasks of this enforcer."""
+        for name in [name for name, of in list(self._filed.items()) if task is None or of == task]:
             try:
                 self._forget(name)
             except OSError as error:
@@ -229,7 +229,7 @@ class Approvals:
 
     def after_fork_in_child(self) -> None:
         """Leave the requests to the parent, whose tasks they are of."""
-        self._asked, self._filed = {}, set()
+        self._asked, self._filed = {}, {}
 
     def _decide(self, request: object, say: Callable[[ApprovalRequest], Answer]) -> str:
         if self._ambience.current() is not None:
@@ -327,10 +327,10 @@ class Approvals:
         if desk.suspends:
             return request  # Announced when it is suspended: a rerun that brings the answer is no new request.
         if desk.ask is None:
-            kept = self._directory().put(name, request)
+            kept = self._directory().put(name, request, now=self._now())
             if kept is not request:
                 return kept
-            self._filed.add(name)
+            self._filed[name] = task.id
         call.approval = request.id
         self._record(call, task, "pending", request, None)
         return request
@@ -474,7 +474,7 @@ class Approvals:
 
     def _forget(self, name: str) -> None:
         self._asked.pop(name, None)
-        self._filed.discard(name)
+        self._filed.pop(name, None)
         if self._box is not None:
             self._box.remove(name)
 
@@ -491,8 +491,12 @@ class Approvals:
 
 
 def _name(task: Task, tool: str, args: str | None) -> str:
-    """Return the name of a call among those that wait: everything that an approval is bound to."""
-    bound = [task.id, task.grant.hash, tool, args]
+    """Return the name of a call among those that wait: everything that an approval is bound to.
+
+    Not the grant: an agent to which each call is delegated by itself makes the same call again under another one.
+    """
+    agents = [[grant.agent.id, grant.agent.owner] for grant in task.chain.grants]
+    bound = [task.id, agents, tool, args]
     return hashlib.sha256(canonical.encode(bound)).hexdigest()
 
 

@@ -665,7 +665,7 @@ class Enforcer:
         self._closed = True
         self._tasks.end_all()
         self._tasks.desk.close()
-        self._point.approvals.close()
+        self._point.approvals.end()
         try:
             self._point.ledger.close()
         finally:

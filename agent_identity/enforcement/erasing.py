@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias, cast, final
 
 from agent_identity.canonical import RecordValue, decode_record
+from agent_identity.enforcement.approval_box import ApprovalBox
 from agent_identity.enforcement.directory import pseudonyms_of
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import DigestKeys, Ledger, Pseudonyms, open_ledger
@@ -36,12 +37,14 @@ class Erased:
         keys: How many keys were erased now; 0 if there were none any more.
         record: The id of the record that says so.
         mapping: Whether the mapping of a pseudonym was erased now.
+        requests: How many requests for approval were removed, which hold arguments in clear.
     """
 
     tasks: int
     keys: int
     record: str | None
     mapping: bool = False
+    requests: int = 0
 
 
 def erase(
@@ -69,19 +72,21 @@ def erase(
     Raises:
         ValueError: A name or the reason has another form.
         ConfigurationError: The ledger knows no such task or principal. In a directory with pseudonyms nobody can tell a
-            principal that it never knew from one that was erased, and nothing is done.
+            principal that it never knew from one that was erased, and nothing is done. Or a request for approval
+            cannot be read; all else was erased.
         EvidenceError: The erasure could not be recorded, or not all keys could be erased; try again.
     """
     _check(name, by, reason)
     digests = DigestKeys(Path(directory) / "keys" / "digests.jsonl")
     pseudonyms = pseudonyms_of(directory, wanted=False) if kind == "principal" else None
     mapped = [] if pseudonyms is None else _mapped(pseudonyms, name)
+    names = _names(kind, name, pseudonyms)
     ids = {shown: _ids(directory, kind, shown) for shown in dict.fromkeys((*mapped, name))}
     if pseudonyms is None and not any(ids.values()):
         raise ConfigurationError(
             f"expected a {kind} that the ledger knows, got another; see 'agent-identity show', and give the whole id"
         )
-    erased, record = 0, None
+    every, erased, record = frozenset[str]().union(*ids.values()), 0, None
     for shown, tasks in ids.items():
         keys = digests.count(tasks)
         if keys or shown in mapped:
@@ -90,10 +95,11 @@ def erase(
             erased += keys
     if record is not None:
         ledger.seal()
-        digests.erase(frozenset[str]().union(*ids.values()))
+        digests.erase(every)
     if pseudonyms is not None:
         pseudonyms.erase(name)  # Also what an erasure left that power loss ended.
-    return Erased(sum(map(len, ids.values())), erased, record, bool(mapped))
+    requests = ApprovalBox(Path(directory) / "approvals").erase(every, names)
+    return Erased(len(every), erased, record, bool(mapped), requests)
 
 
 def _check(name: str, by: str, reason: str | None) -> None:
@@ -117,6 +123,14 @@ def _mapped(pseudonyms: Pseudonyms, name: str) -> list[str]:
         return [name] if pseudonyms.name_of(name) is not None else []
     found = (pseudonyms.find(kind, name) for kind in ("human", "service"))
     return [pseudonym for pseudonym in found if pseudonym is not None]
+
+
+def _names(kind: ErasedKind, name: str, pseudonyms: Pseudonyms | None) -> set[str]:
+    """Return by which ids a request for approval may name the principal, as far as that is known."""
+    if kind == "task":
+        return set()
+    found = None if pseudonyms is None else pseudonyms.name_of(name)
+    return {name} if found is None else {name, found[1]}
 
 
 def _ids(directory: str | os.PathLike[str], kind: ErasedKind, name: str) -> frozenset[str]:

@@ -52,6 +52,11 @@ class Handed:
         self._grants: dict[str, int] = {}
         self._addressed: dict[Hashable, Addressed] = {}
 
+    @property
+    def opened_here(self) -> bool:
+        """Whether the task was opened in this process; not one of its children, and not one that was received."""
+        return self._task_id is not None and self._process == os.getpid()
+
     def add(self, grant: Grant, now: int) -> None:
         """Keep that a grant leaves the process.
 

@@ -202,6 +202,8 @@ class Tasks:
         """End the authority here, and tell the processes that were handed a part of it."""
         task.lease.end()
         task.tokens.drop()
+        if task.handed.opened_here:
+            self.point.approvals.end(task.id)
         handed = task.handed.take()
         for name, expires_at in handed.items():
             try:

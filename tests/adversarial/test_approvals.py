@@ -371,9 +371,65 @@ def test_ac_64_a_forked_child_takes_no_request_with_it(open_world: Callable[...,
     with world.task(Scope("tool")):
         _refused(world, "approval_pending", lambda: body(1))
         world.enforcer._point.approvals.after_fork_in_child()
-        world.enforcer._point.approvals.close()
+        world.enforcer._point.approvals.end()
         _approve_all(world)
         assert body(1) == 1
+
+
+def test_ac_64_a_call_that_is_delegated_by_itself_finds_its_approval(open_world: Callable[..., object]) -> None:
+    """Each attempt has a grant of its own; the same call of another agent is another call."""
+    world = _world(open_world)
+    body = world.tool()
+    with world.task(Scope("tool")):
+        with world.enforcer.delegate(Agent("helper", owner="o"), scope=Scope("tool")):
+            _refused(world, "approval_pending", lambda: body(1))
+        _approve_all(world)
+        with world.enforcer.delegate(Agent("other", owner="o"), scope=Scope("tool")):
+            _refused(world, "approval_pending", lambda: body(1))
+        with world.enforcer.delegate(Agent("helper", owner="else"), scope=Scope("tool")):
+            _refused(world, "approval_pending", lambda: body(1))
+        _refused(world, "approval_pending", lambda: body(1))
+        with world.enforcer.delegate(Agent("helper", owner="o"), scope=Scope("tool")):
+            assert body(1) == 1
+            _refused(world, "approval_pending", lambda: body(1))
+    assert len(world.ran) == 1
+
+
+def test_ac_64_requests_end_with_their_task(open_world: Callable[..., object]) -> None:
+    """They hold arguments in clear: those of the task go, others wait on; the end of a delegation ends none."""
+    world = _world(open_world)
+    body = world.tool()
+    with world.task(Scope("tool")) as first:
+        with world.enforcer.delegate(Agent("helper", owner="o"), scope=Scope("tool")):
+            _refused(world, "approval_pending", lambda: body(1))
+        assert len(world.enforcer.approvals.pending()) == 1
+        with world.enforcer.no_task(), world.task(Scope("tool")) as second:
+            _refused(world, "approval_pending", lambda: body(2))
+            first.end()
+            assert [request.task for request in world.enforcer.approvals.pending()] == [second.id]
+    assert not list((world.directory / "approvals").iterdir())
+
+
+def test_ac_64_what_a_killed_process_left_is_cleared_away(open_world: Callable[..., object]) -> None:
+    """By the next that opens the directory, once it has expired; what cannot be read stops nobody."""
+    world = _world(open_world, ttl=timedelta(seconds=60))
+    body, folder = world.tool(), world.directory / "approvals"
+    with world.task(Scope("tool")):
+        _refused(world, "approval_pending", lambda: body(1))
+        (path,) = folder.iterdir()
+        left = path.read_bytes()
+    world.enforcer.close()
+    assert not list(folder.iterdir())
+    for moment, there in ((59, True), (60, False)):
+        path.touch(0o600)
+        path.write_bytes(left)
+        clock = FixedClock()
+        clock.advance(moment)
+        Enforcer.open(world.directory, clock=clock, policy=POLICY, routes={"desk": Approval()}).close()
+        assert path.exists() is there
+    path.touch(0o600)
+    Enforcer.open(world.directory, policy=POLICY, routes={"desk": Approval()}).close()
+    assert path.exists()
 
 
 def test_ac_64_an_approval_after_the_end_of_the_task_lets_nothing_run(open_world: Callable[..., object]) -> None:

@@ -20,10 +20,11 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 from pydantic import PrivateAttr
 
+from agent_identity.approvals import Approval
 from agent_identity.authority import Scope
 from agent_identity.constraints import Contains
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.identity import Agent
+from agent_identity.identity import Agent, Human
 from agent_identity.integrations.langchain import handoffs, is_protected, protect
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.integrations.langchain.twins import Twins
@@ -275,6 +276,22 @@ async def test_async_calls_of_a_named_agent_run_under_delegated_authority(desk: 
     async with desk.task("afind"):
         await made.ainvoke(QUESTION)
     assert {record["agent"]["id"] for record in desk.records()} == {"helper"}
+
+
+def test_a_call_of_a_named_agent_runs_once_a_person_approved_it(open_desk: Any) -> None:
+    """The model asks again, and each attempt is delegated anew; the approval is of the call."""
+    policy = RuleSet(Rule(Effect.ROUTE, tools="find", reason="two people decide", id="four-eyes", route="person"))
+    desk = open_desk(policy=policy, routes={"person": Approval()})
+    asked = calls(("find", {"q": "a"}))
+    made = agent(desk, [find], asked, agent=HELPER)
+    with desk.task("find"):
+        (message,) = answers(made.invoke(QUESTION))
+        assert (message.status, ran) == ("error", [])
+        with desk.enforcer.no_task():
+            (request,) = desk.enforcer.approvals.pending()
+            desk.enforcer.approvals.approve(request.id, by=Human("bob@example.com"))
+        (message,) = answers(made.invoke(QUESTION))
+        assert (message.status, ran) == ("success", ["a"])
 
 
 def test_more_than_the_task_covers_is_refused_and_recorded(desk: Any) -> None:

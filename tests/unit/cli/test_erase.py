@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from agent_identity.approvals import Approval
 from agent_identity.audit import check, story
 from agent_identity.authority import Scope
 from agent_identity.enforcement import Enforcer
 from agent_identity.errors import Denied, EvidenceError
 from agent_identity.evidence import DigestKeys, Ledger, check_record
 from agent_identity.identity import Agent, Human
+from agent_identity.policy import Effect, Rule, RuleSet
 
 Run = Callable[..., Any]
 
@@ -92,6 +94,45 @@ def test_the_digests_of_a_task_are_erased(run: Run, directory: Path) -> None:
     assert said[0]["by"]
     assert [told.erased for told in story(directory)] == [True, False, False, False]
     assert check(directory, directory / "trust.json").verdict == "verified"
+
+
+@pytest.mark.parametrize("target", ["principal", "task"])
+def test_requests_for_approval_are_removed(run: Run, tmp_path: Path, target: str) -> None:
+    """They hold arguments in clear; they go although the keys went before, and one that cannot be read is named."""
+    policy = RuleSet(Rule(Effect.ROUTE, tools="pay", reason="r", id="r", route="desk"))
+    directory, waiting = tmp_path / "evidence", tmp_path / "evidence" / "approvals"
+    kept: dict[str, bytes] = {}
+    with Enforcer.open(directory, policy=policy, routes={"desk": Approval()}) as enforcer:
+        pay = enforcer.tool(name="pay")(lambda amount: amount)
+        for name in ("alice", "alice", "bob"):
+            with enforcer.task("p", principal=Human(name), agent=Agent("clerk", owner="o"), scope=Scope("pay")):
+                with pytest.raises(Denied):
+                    pay(100)
+                kept |= {path.name: path.read_bytes() for path in waiting.iterdir()}
+    assert len(kept) == 3
+    alices = [name for name, data in kept.items() if b"alice" in data]
+    chosen = "alice" if target == "principal" else json.loads(kept[alices[0]])["task"]
+    gone = alices if target == "principal" else alices[:1]
+
+    def leave(**contents: bytes) -> None:  # As processes do that were killed.
+        for name, data in {**kept, **contents}.items():
+            (waiting / name).touch(0o600)
+            (waiting / name).write_bytes(data)
+
+    leave()
+    done = run("erase", directory, f"--{target}", chosen)
+    count = f"{len(gone)} request{'s' if len(gone) > 1 else ''} for approval removed"
+    assert (done.code, f"{target} {chosen}: {count}" in done.out, "erased, record" in done.out) == (0, True, True)
+    assert {path.name for path in waiting.iterdir()} == kept.keys() - set(gone)
+    leave()
+    again = run("erase", directory, f"--{target}", chosen)
+    assert (again.code, again.out) == (0, f"{target} {chosen}: {count}\n")
+    leave(**{"0.request": b"{}"})
+    done = run("erase", directory, f"--{target}", chosen, "--json")
+    assert (done.code, "approvals/0.request" in done.err) == (2, True)
+    assert {path.name for path in waiting.iterdir()} == {"0.request", *(kept.keys() - set(gone))}
+    (waiting / "0.request").unlink()
+    assert json.loads(run("erase", directory, f"--{target}", chosen, "--json").out)["requests"] == 0
 
 
 def test_later_tasks_are_not_erased(run: Run, directory: Path) -> None:

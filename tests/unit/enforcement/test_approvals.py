@@ -144,8 +144,8 @@ def test_a_call_waits_for_the_decision_of_another_thread(opened: Callable[..., A
     approvals, put = world.enforcer.approvals, ApprovalBox.put
     asked = threading.Event()
 
-    def noted(self: ApprovalBox, name: str, request: ApprovalRequest) -> ApprovalRequest:
-        kept = put(self, name, request)
+    def noted(self: ApprovalBox, name: str, request: ApprovalRequest, *, now: int) -> ApprovalRequest:
+        kept = put(self, name, request, now=now)
         asked.set()
         return kept
 
@@ -318,8 +318,8 @@ def test_files_that_are_no_requests_are_named(tmp_path: Path) -> None:
     """Somebody wrote something else there, or too much."""
     box = ApprovalBox(tmp_path / "approvals")
     assert list(box.waiting()) == []
-    first = box.put("a", request_of())
-    assert box.put("a", request_of(purpose="other")) == first
+    first = box.put("a", request_of(), now=1)
+    assert box.put("a", request_of(purpose="other"), now=1) == first
     path = tmp_path / "approvals" / "a.request"
     path.write_bytes(b"{}")
     with pytest.raises(ConfigurationError, match=r"approvals/a\.request"):
@@ -332,12 +332,15 @@ def test_files_that_are_no_requests_are_named(tmp_path: Path) -> None:
 
 
 def test_the_box_is_full_some_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loop that asks for ever fills no disk."""
+    """A loop that asks for ever fills no disk; what has expired makes room."""
     monkeypatch.setattr("agent_identity.enforcement.approval_box.MAX_WAITING", 1)
     box = ApprovalBox(tmp_path / "approvals")
-    box.put("a", request_of())
+    request = request_of()
+    box.put("a", request, now=1)
     with pytest.raises(ConfigurationError, match="at most 1 request"):
-        box.put("b", request_of())
+        box.put("b", request, now=request.expires_at - 1)
+    box.put("b", request, now=request.expires_at)
+    assert [name for name, _ in box.waiting()] == ["b"]
 
 
 def test_expired_requests_are_cleared_away(opened: Callable[..., Any]) -> None:

@@ -531,6 +531,9 @@ async def _drive_async(generator: AsyncGenerator[Any, Any], steps: list[str]) ->
     for _ in range(6):  # A stubborn one has to be told once for each item.
         with contextlib.suppress(RuntimeError, LookupError, StopAsyncIteration):
             await generator.aclose()
+    for _ in range(12):  # After one aclose that was ignored, another does nothing; what is left would end unseen.
+        with contextlib.suppress(RuntimeError, LookupError, StopAsyncIteration):
+            await anext(generator)
     return log
 
 

@@ -1,4 +1,4 @@
-"""Hostile grants and chains (abuse cases AC-01 to AC-05, AC-07 to AC-15 and AC-19 to AC-22)."""
+"""Hostile grants and chains (abuse cases AC-01 to AC-05, AC-07 to AC-15, AC-19 to AC-22 and AC-60)."""
 
 import hashlib
 import hmac
@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import random
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,7 +31,19 @@ from agent_identity.authority import (
     verify_proof,
 )
 from agent_identity.canonical import decode, encode
-from agent_identity.constraints import Contains, Exact, NotOneOf, OneOf, PathWithin, Prefix, Range, Subset, UrlWithin
+from agent_identity.constraints import (
+    AllOf,
+    AnyOf,
+    Contains,
+    Exact,
+    NotOneOf,
+    OneOf,
+    PathWithin,
+    Prefix,
+    Range,
+    Subset,
+    UrlWithin,
+)
 from agent_identity.errors import AgentIdentityError, AttenuationError, TokenError
 from agent_identity.identity import Agent, Human, PublicKey, SigningKey, b64url_decode, b64url_encode
 
@@ -693,6 +706,45 @@ def test_ac_22_signatures_of_one_kind_are_none_of_another() -> None:
         assert token.startswith("eyJ")
         assert set(token.rpartition(".")[0]).isdisjoint(" \n\0")
     assert PROOF_TYPE != GRANT_TYPE
+
+
+def _largest(make: Callable[[int, int], Any], outer: type, inner: type) -> Any:
+    """Return the largest constraint of two levels that is allowed."""
+    for clauses in range(64, 0, -1):
+        try:
+            return outer(*(inner(*(make(i, j) for j in range(64))) for i in range(clauses)))
+        except ValueError:
+            continue
+    raise AssertionError("no constraint is allowed")
+
+
+@pytest.mark.parametrize("outer", [AnyOf, AllOf])
+@pytest.mark.parametrize("inner", [AnyOf, AllOf])
+@pytest.mark.parametrize("shift", [lambda i, j: 63 - j, lambda i, j: j, lambda i, j: 64 * i + j])
+def test_ac_60_the_largest_constraints_are_compared_in_bounded_steps(
+    outer: type, inner: type, shift: Callable[[int, int], int]
+) -> None:
+    """There are no loops and no joins: some steps for each pair of parts at most, whatever a holder writes."""
+    parent = _largest(lambda i, j: Range(min=shift(i, j)), outer, inner)
+    child = _largest(lambda i, j: Range(min=shift(i, j) - 1), outer, inner)
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        covered = parent.covers(child)
+    finally:
+        sys.setprofile(before)
+    assert covered is parent.covers(child)
+    leaves = 64 * len(parent.clauses)
+    assert leaves > 600
+    assert 0 < calls <= 4 * leaves**2
+    with pytest.raises(ValueError, match="at most"):
+        AnyOf(parent, child)
 
 
 def test_a_chain_is_a_sequence_of_strings() -> None:

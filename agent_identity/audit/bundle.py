@@ -22,6 +22,7 @@ from agent_identity.audit.report import Report
 from agent_identity.audit.sources import PathLike
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.excerpt import Excerpt, excerpt_lines, excerpt_of
+from agent_identity.evidence.records import check_record
 from agent_identity.evidence.streams import LedgerReader, open_ledger
 from agent_identity.evidence.survey import read_heads
 from agent_identity.identity import TrustStore
@@ -145,11 +146,13 @@ def _task_of(record: Mapping[str, object]) -> str | None:
 
 
 def _loaded(data: bytes) -> Mapping[str, object] | None:
+    """Return a record, or ``None`` if it has not the form of one: nothing is chosen by what it says."""
     try:
         record: object = orjson.loads(data)
-        if isinstance(record, dict) and int(cast("dict[str, dict[str, str]]", record)["time"]["start"]) >= 0:
+        if isinstance(record, dict):
+            check_record(cast("dict[str, object]", record))
             return cast("dict[str, object]", record)
-    except (LookupError, TypeError, ValueError):
+    except ValueError:
         pass
     return None
 

@@ -5,8 +5,7 @@ range over those before the first one, and the leaf hash of each that is withhel
 those records is shown.
 """
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Self, cast, final
 
@@ -15,14 +14,14 @@ from agent_identity.errors import VerificationError
 from agent_identity.evidence.layout import is_stream_id
 from agent_identity.evidence.lines import stream_line
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
-from agent_identity.evidence.pruned import unverified_pruned
+from agent_identity.evidence.pruned import MAX_PEAKS, count_of, hash_of, texts_of, unverified_pruned
 from agent_identity.evidence.streams import LedgerReader
 from agent_identity.evidence.survey import Heads
 
 __all__ = ["Excerpt", "Start", "excerpt_lines", "excerpt_of"]
 
-_HASH: Final = re.compile(r"[0-9a-f]{64}")
-_COUNT: Final = re.compile(r"0|[1-9][0-9]{0,18}")
+_FACTS: Final = (frozenset({"end", "size"}), frozenset({"end", "last", "peaks", "size"}))
+"""What a part of a stream has to say, and what it may say."""
 
 
 @final
@@ -89,16 +88,14 @@ def _stream(name: str) -> str:
 
 
 def _start(value: object) -> Start:
-    if not isinstance(value, dict):
-        raise ValueError("expected what comes before a part of a stream")  # noqa: TRY004 - It comes from outside.
-    facts = cast("Mapping[str, object]", value)
-    size, end, last = (str(facts.get(name, default)) for name, default in (("size", ""), ("end", ""), ("last", "")))
-    peaks = [str(peak) for peak in cast("Sequence[object]", facts.get("peaks", ()))]
-    if not (_COUNT.fullmatch(size) and _COUNT.fullmatch(end) and all(map(_HASH.fullmatch, peaks))):
-        raise ValueError("expected sizes and hashes of a part of a stream")
-    if bool(int(size)) != bool(_HASH.fullmatch(last)) or int(size) > int(end):
+    facts = cast("Mapping[str, object]", value) if isinstance(value, dict) else {}
+    if not _FACTS[0] <= facts.keys() <= _FACTS[1]:
+        raise ValueError("expected what comes before a part of a stream")
+    size, end = count_of(facts["size"]), count_of(facts["end"])
+    if bool(size) != ("last" in facts) or size > end:
         raise ValueError("expected the hash of the record before a part of a stream")
-    start = Start(int(size), bytes.fromhex(last), tuple(map(bytes.fromhex, peaks)), int(end))
+    last = hash_of(facts["last"]) if size else b""
+    start = Start(size, last, tuple(map(hash_of, texts_of(facts.get("peaks", ()), MAX_PEAKS))), end)
     start.tree()
     return start
 

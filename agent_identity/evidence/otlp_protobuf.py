@@ -7,6 +7,7 @@ https://protobuf.dev/programming-guides/encoding/
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, TypeVar, cast, final
 
@@ -34,6 +35,7 @@ Framing: TypeAlias = Literal["bare", "delimited", "prefixed"]
 _Spans: TypeAlias = "Iterator[SpanData | Malformed]"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _WINDOW: Final = 64 * 1024 * 1024  # Bytes that inflating may hold; the collector uses 8 MiB.
+_PART: Final = 8 * 1024 * 1024  # Bytes of a span; what the library makes of them may take some forty times as many.
 _SKIP: Final = 1024 * 1024
 _CUT: Final = "expected the whole of the message, got a part; the file was cut"
 _DAMAGED: Final = "expected a message in Protocol Buffers; it is damaged"
@@ -192,31 +194,30 @@ def _inflated(data: bytes) -> bytes:
     return inflated
 
 
-def _split(data: memoryview) -> tuple[list[tuple[int, memoryview]], str | None]:
-    """Return the fields of a message that have a length, each with its number, and what is wrong behind them."""
-    fields: list[tuple[int, memoryview]] = []
+def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Yield the fields of a message that have a length, each with its number; none of them is kept.
+
+    Raises:
+        MisfitError: What follows those before is damaged.
+    """
     place, end = 0, len(data)
-    try:
-        while place < end:
-            key, place = _varint(data, place)
-            kind = key & 7
-            if kind == _VARINT:
-                _, place = _varint(data, place)
-                continue
-            if kind == _BYTES:
-                size, place = _varint(data, place)
-            elif kind in _WIDTH:
-                size = _WIDTH[kind]
-            else:
-                return fields, _DAMAGED
-            place += size
-            if place > end:
-                return fields, _DAMAGED
-            if kind == _BYTES:
-                fields.append((key >> 3, data[place - size : place]))
-    except MisfitError as misfit:
-        return fields, str(misfit)
-    return fields, None
+    while place < end:
+        key, place = _varint(data, place)
+        kind = key & 7
+        if kind == _VARINT:
+            _, place = _varint(data, place)
+            continue
+        if kind == _BYTES:
+            size, place = _varint(data, place)
+        elif kind in _WIDTH:
+            size = _WIDTH[kind]
+        else:
+            raise MisfitError(_DAMAGED)
+        place += size
+        if place > end:
+            raise MisfitError(_DAMAGED)
+        if kind == _BYTES:
+            yield key >> 3, data[place - size : place]
 
 
 def _varint(data: memoryview, place: int) -> tuple[int, int]:
@@ -229,56 +230,59 @@ def _varint(data: memoryview, place: int) -> tuple[int, int]:
 
 
 def _groups(data: memoryview, number: int) -> _Spans:
-    fields, damage = _split(data)
-    for field, value in fields:
-        if field == 1:
-            yield from _resource_spans(value, number)
-    if damage:
-        yield Malformed(number, damage)
+    try:
+        for field, value in _fields(data):
+            if field == 1:
+                yield from _resource_spans(value, number)
+    except MisfitError as misfit:
+        yield Malformed(number, str(misfit))
 
 
 def _resource_spans(data: memoryview, number: int) -> _Spans:
-    fields, damage = _split(data)
     try:
-        resource = MappingProxyType(_attributes(_decoded(Resource, fields).attributes))
+        resource = MappingProxyType(_attributes(_first(Resource, data).attributes))
+        for field, value in _fields(data):
+            if field == 2:
+                yield from _scope_spans(value, resource, number)
     except MisfitError as misfit:
         yield Malformed(number, str(misfit))
-        return
-    for field, value in fields:
-        if field == 2:
-            yield from _scope_spans(value, resource, number)
-    if damage:
-        yield Malformed(number, damage)
 
 
 def _scope_spans(data: memoryview, resource: Mapping[str, object], number: int) -> _Spans:
-    fields, damage = _split(data)
     try:
-        scope = _decoded(InstrumentationScope, fields).name
+        scope = _first(InstrumentationScope, data).name
+        for field, value in _fields(data):
+            if field == 2:
+                yield _span_of(value, resource, scope, number)
     except MisfitError as misfit:
         yield Malformed(number, str(misfit))
-        return
-    for field, value in fields:
-        if field == 2:
-            try:
-                yield _span(_parsed(Span, bytes(value)), resource, scope, number)
-            except MisfitError as misfit:
-                yield Malformed(number, str(misfit))
-    if damage:
-        yield Malformed(number, damage)
+
+
+def _span_of(data: memoryview, resource: Mapping[str, object], scope: str, number: int) -> SpanData | Malformed:
+    try:
+        return _span(_parsed(Span, data), resource, scope, number)
+    except MisfitError as misfit:
+        return Malformed(number, str(misfit))
 
 
 _M = TypeVar("_M", bound=Message)
 
 
-def _decoded(kind: type[_M], fields: Iterable[tuple[int, memoryview]]) -> _M:
+def _first(kind: type[_M], data: memoryview) -> _M:
     """Return the message in field 1; the parts of one that is there several times are merged, as the format says."""
-    return _parsed(kind, b"".join(value for field, value in fields if field == 1))
+    merged = bytearray()
+    with suppress(MisfitError):  # Told when the spans behind it are read.
+        for field, value in _fields(data):
+            if field == 1:
+                merged += value
+    return _parsed(kind, merged)
 
 
-def _parsed(kind: type[_M], data: bytes) -> _M:
+def _parsed(kind: type[_M], data: memoryview | bytearray) -> _M:
+    if len(data) > _PART:
+        raise MisfitError(f"expected spans and resources of at most {_PART} bytes, got a longer one")
     try:
-        return kind.FromString(data)
+        return kind.FromString(bytes(data))
     except DecodeError:
         raise MisfitError(_DAMAGED) from None
 

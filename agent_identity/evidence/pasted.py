@@ -166,10 +166,27 @@ def _pairs(items: Sequence[object]) -> _Members | None:
 
 
 def _put(attributes: dict[_Key, object], name: _Key, value: object) -> None:
+    _check_depth(value)
     # Readers differ in which of two values wins, so a verifier would judge another span than people see.
     if name in attributes and repr(attributes[name]) != repr(value):
         raise MisfitError("expected one value for each attribute, got two that differ")
     attributes[name] = value
+
+
+def _check_depth(value: object) -> None:
+    """Return if nothing that walks through a value can run out of stack."""
+    level = [value]
+    for _ in range(MAX_NESTING + 1):
+        level = [held for item in level for held in _held(item)]
+        if not level:
+            return
+    raise MisfitError(f"expected at most {MAX_NESTING} nested arrays and objects in an attribute")
+
+
+def _held(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return cast("_Members", value).values()
+    return cast("list[object]", value) if isinstance(value, list) else ()
 
 
 def _plain(value: object) -> object:
@@ -224,7 +241,7 @@ def _with_lists(attributes: _Members) -> _Members:
         if found := _INDEXED.fullmatch(name):
             _put(items.setdefault(found[1], {}), int(found[2]), value)
         else:
-            whole[name] = value
+            _put(whole, name, value)
     for name, numbered in items.items():
         _put(whole, name, [numbered[place] for place in sorted(numbered)])
     return whole

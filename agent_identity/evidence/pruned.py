@@ -20,10 +20,25 @@ from agent_identity.evidence.log import read_checkpoint
 from agent_identity.evidence.merkle import CompactRange
 from agent_identity.identity import PublicKey, Signer
 
-__all__ = ["MAX_OPEN", "Pruned", "open_pruned", "read_grants", "read_pruned", "sign_pruned", "unverified_pruned"]
+__all__ = [
+    "MAX_OPEN",
+    "MAX_PEAKS",
+    "Pruned",
+    "count_of",
+    "hash_of",
+    "open_pruned",
+    "read_grants",
+    "read_pruned",
+    "sign_pruned",
+    "texts_of",
+    "unverified_pruned",
+]
 
 MAX_OPEN: Final = 1_024
 """Intents that may be open where a stream is cut."""
+
+MAX_PEAKS: Final = 64
+"""Hashes that a compact range may have."""
 
 _TITLE: Final = (
     "agent-identity pruned v1\n"  # No origin has spaces: no checkpoint is taken for this, and none of these for one.
@@ -92,19 +107,19 @@ class Pruned:
             raise ValueError("expected root and size of the log")
         origin, stream = _text(claim["origin"]), _text(claim["stream"])
         check_name(origin)
-        opened = _texts(claim.get("open", ()), MAX_OPEN)
+        opened = texts_of(claim.get("open", ()), MAX_OPEN)
         if not is_stream_id(stream) or not all(map(is_stream_id, opened)):
             raise ValueError("expected the ids of a stream and of intents")
         found = cls(
             origin=origin,
             stream=stream,
-            size=_count(claim["size"]),
-            last=_hash(claim["last"]),
-            peaks=tuple(map(_hash, _texts(claim["peaks"], 64))),
+            size=count_of(claim["size"]),
+            last=hash_of(claim["last"]),
+            peaks=tuple(map(hash_of, texts_of(claim["peaks"], MAX_PEAKS))),
             open=opened,
-            log_size=_count(cast("dict[str, object]", log)["size"]),
-            log_root=_hash(cast("dict[str, object]", log)["root"]),
-            time_ns=_count(claim["time"]),
+            log_size=count_of(cast("dict[str, object]", log)["size"]),
+            log_root=hash_of(cast("dict[str, object]", log)["root"]),
+            time_ns=count_of(claim["time"]),
         )
         if not found.size:
             raise ValueError("expected at least one record that was pruned")
@@ -176,19 +191,34 @@ def _text(value: object) -> str:
     return value
 
 
-def _texts(value: object, most: int) -> tuple[str, ...]:
+def texts_of(value: object, most: int) -> tuple[str, ...]:
+    """Return the texts in an array from outside.
+
+    Raises:
+        ValueError: It is no array, has other items than texts, or more than ``most`` of them.
+    """
     if not isinstance(value, list | tuple) or len(cast("Sequence[object]", value)) > most:
         raise ValueError(f"expected an array of at most {most} items")
     return tuple(map(_text, cast("Sequence[object]", value)))
 
 
-def _count(value: object) -> int:
+def count_of(value: object) -> int:
+    """Return the number that a text from outside is.
+
+    Raises:
+        ValueError: It is no decimal number of at most 19 digits in its one spelling.
+    """
     if not _COUNT.fullmatch(text := _text(value)):
         raise ValueError("expected a decimal number")
     return int(text)
 
 
-def _hash(value: object) -> bytes:
+def hash_of(value: object) -> bytes:
+    """Return the hash that a text from outside is.
+
+    Raises:
+        ValueError: It is not 64 lower-case hex digits.
+    """
     if not _HASH.fullmatch(text := _text(value)):
         raise ValueError("expected 64 lower-case hex digits")
     return bytes.fromhex(text)

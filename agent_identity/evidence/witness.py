@@ -149,7 +149,7 @@ class WitnessState:
         try:
             content = cast("object", json.loads(read_private_file(path, limit=_MAX_STATE)))
             self._notes = _read(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ConfigurationError(
                 "expected the state of a witness, got something else; restore it, or start a witness of another name"
             ) from None

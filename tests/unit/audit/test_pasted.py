@@ -38,6 +38,9 @@ def plain(value: dict[str, Any]) -> Any:
 FLAT: dict[str, Any] = {pair["key"]: plain(pair["value"]) for pair in SPAN["attributes"]}
 
 
+DEEP = b"[" * 1_000 + b"]" * 1_000
+
+
 def nested(flat: dict[str, Any]) -> dict[str, Any]:
     """Return attributes as objects in each other."""
     root: dict[str, Any] = {}
@@ -335,6 +338,10 @@ def test_several_spans_in_one_text() -> None:
         (b'{"agent_identity.record.id": {"string_value": 5}}', "as a string"),
         (b'{"x":' * 80 + b"{}" + b"}" * 80, "nested"),
         (b'{"agent_identity":' + b'{"x":' * 80 + b"{}" + b"}" * 81, "nested"),
+        (b'{"agent_identity.record.id":%s}' % DEEP, "nested"),
+        (b'{"agent_identity.record.id":%s,"agent_identity":{"record":{"id":%s}}}' % (DEEP, DEEP), "nested"),
+        (b'[{"key":"agent_identity.record.id","value":%s},{"key":"x","value":%s}]' % (DEEP, DEEP), "nested"),
+        (b'{"agent_identity.attestation.payload":"\\"e30\\"","agent_identity.record.id":"%s"}' % DEEP, "nested"),
     ],
 )
 def test_text_that_cannot_be_judged_is_named(text: bytes, what: str) -> None:

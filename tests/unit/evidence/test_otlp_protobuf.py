@@ -5,6 +5,7 @@ import io
 import json
 import math
 import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -417,6 +418,39 @@ def test_a_changed_byte_never_raises(data: st.DataObject) -> None:
     whole[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     for item in read(bytes(whole)):
         assert isinstance(item, SpanData | Malformed)
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A field with a length."""
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+@pytest.mark.parametrize("levels", [(), (1,), (1, 2)])
+@pytest.mark.parametrize("number", [1, 2, 15])
+def test_empty_fields_take_no_memory(levels: tuple[int, ...], number: int) -> None:
+    """Fields of two bytes, however many, do not become hundreds of bytes each: memory is some times the message."""
+    data = field(number, b"") * 20_000
+    for level in reversed(levels):
+        data = field(level, data)
+    whole = io.BytesIO(FRAMINGS["prefixed"](data))
+    tracemalloc.start()
+    try:
+        for _ in read_spans(whole):
+            pass
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+def test_a_span_has_a_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the library would decode at once is bounded; the spans beside it are read."""
+    monkeypatch.setattr(otlp_protobuf, "_PART", 100)
+    long = span("long", text="x" * 100)
+    assert names(read(message(span("a"), long, span("b")))) == ["a", "!", "b"]
+    (problem,) = read(message(span("a"), text="x" * 100))
+    assert isinstance(problem, Malformed)
+    assert "of at most 100 bytes" in problem.message
 
 
 def test_the_messages_of_the_library_are_what_is_read() -> None:

@@ -3,6 +3,7 @@
 import argparse
 import json
 
+from agent_identity.audit.findings import counted
 from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal import moment
 from agent_identity.errors import ConfigurationError
@@ -43,7 +44,7 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.json:
         print(json.dumps({"entries": size, "time": seconds, "verified": authority is not None}))
         return 0
-    print(f"{size:,} entries of the log time-stamped at {moment(seconds * 1_000_000_000)}")
+    print(f"{counted(size, 'entry')} of the log time-stamped at {moment(seconds * 1_000_000_000)}")
     if authority is None:
         print("its signature was not checked; give --tsa-certificate, here or when you verify")
     return 0

@@ -59,7 +59,7 @@ def run(chosen: argparse.Namespace) -> int:
     root = Path(chosen.directory)
     if not (root / "trust.json").exists():
         raise ConfigurationError(
-            f"expected the directory of an enforcer at {chosen.directory!r}, found none with a trust.json"
+            f"expected the directory of an enforcer at {chosen.directory!r}, found none; name the one with trust.json"
         )
     selection, wanted = _selection(chosen)
     export = LedgerExport(

@@ -5,7 +5,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
+from agent_identity.audit.findings import counted
 from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal import clean
 from agent_identity.enforcement.signer_service import SignerKeys, SignerService
@@ -24,7 +26,9 @@ def register(commands: Commands) -> None:
         "checkpoints and grants of the directory's own names are signed. Run it as a user of its own, and open the "
         "enforcers with signer='unix:PATH'. SIGHUP has it read the directory again, after 'keys rotate'.",
     )
-    command.add_argument("directory", metavar="DIR", help="the directory with the keys; not that of the evidence")
+    command.add_argument(
+        "directory", metavar="DIR", help="the directory with the keys, made by init; not that of the evidence"
+    )
     command.add_argument("--socket", metavar="PATH", required=True, help="where to listen; a relic there is replaced")
     command.add_argument(
         "--user", metavar="NAME", action="append", default=[], help="serve this user as well (name or id)"
@@ -39,6 +43,11 @@ def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     users = {os.geteuid(), *_ids(chosen.user, _user, "user")}
     groups = set(_ids(chosen.group, _group, "group"))
+    if not (Path(chosen.directory) / "trust.json").exists():  # A slip must not serve keys that nobody trusts.
+        raise ConfigurationError(
+            f"expected the directory of a signer at {chosen.directory!r}, found none with a trust.json; "
+            "'agent-identity init DIR' makes one"
+        )
     _forbid_dumps()
     keys = SignerKeys(chosen.directory, clock=SystemClock(), ids=RandomIds())
     service = SignerService(keys, chosen.socket, users, groups, _say)
@@ -53,7 +62,8 @@ def run(chosen: argparse.Namespace) -> int:
     for number, act in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, load)):
         signal.signal(number, act)
     try:
-        print(f"signing for {len(users)} users and {len(groups)} groups at {clean(chosen.socket)}", flush=True)
+        served = f"{counted(len(users), 'user')} and {counted(len(groups), 'group')}"
+        print(f"signing for {served} at {clean(chosen.socket)}", flush=True)
         service.serve()
     finally:
         service.close()

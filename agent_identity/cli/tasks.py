@@ -38,7 +38,9 @@ def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     source = named([chosen.directory])
     if not Path(chosen.directory).is_dir():
-        raise ConfigurationError(f"expected the directory of an enforcer, got the file {chosen.directory!r}")
+        raise ConfigurationError(
+            f"expected the directory of an enforcer, got the file {chosen.directory!r}; name its directory"
+        )
     revoked, now = _revocations(Path(chosen.directory)), SystemClock().wall_ns()
     found = [(_status(told, revoked, now), told) for told in story(source) if told.task is not None]
     wanted = [(status, told) for status, told in found if chosen.all or status in _COLOURS]

@@ -29,7 +29,10 @@ def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     path = Path(chosen.directory) / "keys" / "pseudonyms.jsonl"
     if not path.exists():
-        raise ConfigurationError(f"expected the directory of an enforcer with pseudonyms, got {chosen.directory!r}")
+        raise ConfigurationError(
+            f"expected keys/pseudonyms.jsonl in {chosen.directory!r}, found none; name the directory of an enforcer "
+            "that is opened with pseudonyms=True"
+        )
     kind, name = Pseudonyms(path).who(chosen.pseudonym)
     print(json.dumps({"kind": kind, "id": name}) if chosen.json else f"{clean(name)} ({kind})")
     return 0

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import socket
 from typing import Final, cast, final
 
+from agent_identity.audit.findings import counted
 from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal import clean
 from agent_identity.errors import AgentIdentityError, ConfigurationError
@@ -69,7 +70,7 @@ def run(chosen: argparse.Namespace) -> int:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, stop)
             print(f"{clean(witness.cosigner.vkey)}")
-            print(f"cosigning {len(logs)} logs at http://{host}:{server.server_address[1]}", flush=True)
+            print(f"cosigning {counted(len(logs), 'log')} at http://{host}:{server.server_address[1]}", flush=True)
             server.serve_forever()
     finally:
         state.close()

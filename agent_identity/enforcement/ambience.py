@@ -61,6 +61,15 @@ class Ambience:
         """Return the task of this enforcer in the current context, alive or not."""
         return cast("Task | None", otel.get_value(self._key))
 
+    def missing(self) -> str:
+        """Say what is here in place of a task of this enforcer, for the message of a refusal, and how to go on."""
+        if any(isinstance(value, Task) for value in otel.get_current().values()):
+            return (
+                "got one of another enforcer, or from before a fork; open the directory once, use that enforcer for "
+                "the tools and for the tasks, and in a forked child open a task of its own"
+            )
+        return "got none; open one by 'with enforcer.task(...)', and carry it into threads with enforcer.bind(...)"
+
     def sees(self, context: Context | None) -> bool:
         """Tell whether a context holds a task of this process, alive or not."""
         return otel.get_value(self._key, context) is not None

@@ -117,6 +117,7 @@ class Enforcer:
 
     Raises:
         ConfigurationError: The parts do not fit together.
+        TypeError: ``state`` is no store.
     """
 
     _closed: bool = False
@@ -148,6 +149,7 @@ class Enforcer:
         disclosable: bool = False,
         pseudonyms: Pseudonyms | None = None,
     ) -> None:
+        parts.check_state(state)
         time, shared = clock or SystemClock(), MemoryState() if state is None else state
         source, ambience = ids or RandomIds(), Ambience()
         parts.check_privacy(routes or {}, disclosable=disclosable, pseudonyms=pseudonyms)
@@ -245,12 +247,14 @@ class Enforcer:
                 that has this file is opened so in any case.
 
         Raises:
+            TypeError: ``state`` is no store; the address of one for instance.
             TokenError: The registry of agents does not verify.
             ConfigurationError: Keys, trust file, package or platform are unusable.
             PolicyFormatError: The policy file is malformed; nothing runs under half a policy.
             EvidenceError: The ledger cannot be written.
         """
         judge = RuleSet.load(policy) if isinstance(policy, str | os.PathLike) else policy
+        parts.check_state(state)
         parts.check_choices(mode, sealing)  # Before the directory is touched, so that a slip leaves no stream behind.
         if judge is not None:
             policy_claim(judge)

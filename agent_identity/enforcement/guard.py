@@ -299,10 +299,7 @@ class Guard:
     def _live_task(self, call: Call) -> Task:
         task = call.task
         if task is None:
-            raise NoTask(
-                f"{self.tool.name}: expected an open task, got none; call it inside 'with enforcer.task(...)', "
-                "and carry the task into threads with enforcer.bind(...)"
-            )
+            raise NoTask(f"{self.tool.name}: expected an open task of this enforcer, {self._point.ambience.missing()}")
         self._point.check(task)
         return task
 

@@ -462,5 +462,5 @@ def current_or_refuse(point: Point) -> Task:
     """
     task = point.ambience.current()
     if task is None:
-        raise NoTask("expected an open task to delegate from, got none; open one with enforcer.task(...) first")
+        raise NoTask(f"expected an open task of this enforcer to delegate from, {point.ambience.missing()}")
     return task

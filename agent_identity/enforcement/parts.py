@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from agent_identity.authority import AgentRegistry
+from agent_identity.authority import AgentRegistry, StateStore
 from agent_identity.enforcement.admission import Admission
 from agent_identity.enforcement.agents_file import registry_path
 from agent_identity.enforcement.approval import Approval
@@ -25,6 +25,7 @@ __all__ = [
     "check_choices",
     "check_parts",
     "check_privacy",
+    "check_state",
     "exporter_of",
     "name_of",
     "record_policy",
@@ -74,6 +75,21 @@ def check_privacy(routes: Mapping[str, object], *, disclosable: bool, pseudonyms
         raise ConfigurationError(
             "expected approvals without disclosable arguments and without pseudonyms, got both; rulings name the "
             "principal and the whole arguments, so leave one of the two out"
+        )
+
+
+def check_state(state: object) -> None:
+    """Check that what is to hold shared state can be asked; the message does not show an address, which holds secrets.
+
+    Raises:
+        TypeError: It cannot.
+    """
+    steps = [name for name in vars(StateStore) if not name.startswith("_")]
+    usable = not isinstance(state, type) and all(callable(getattr(state, name, None)) for name in steps)
+    if state is not None and not usable:
+        raise TypeError(
+            f"expected state to be a StateStore, got {type(state).__name__}; make one of agent_identity.state, such as "
+            "RedisState(url), PostgresState(conninfo) or SqliteState(path)"
         )
 
 

@@ -3,7 +3,9 @@
 ``opentelemetry-instrument python app.py`` finds it by its entry point. It imports LangChain only when the application
 does, and starts in monitor mode: everything runs and is recorded, with what would have been refused.
 
-Needs ``opentelemetry-instrumentation``, which comes with ``opentelemetry-distro``.
+Needs ``opentelemetry-instrumentation``, which comes with ``pip install 'opentelemetry-distro[otlp]'``. If
+``opentelemetry-instrument`` itself fails to start, it logs that and runs the program with nothing guarded; where the
+evidence directory does not appear with the first call of a tool, that has happened.
 """
 
 import atexit
@@ -26,7 +28,7 @@ except ModuleNotFoundError as error:
     if not (error.name or "").startswith("opentelemetry.instrumentation"):
         raise
     raise ImportError(
-        "expected opentelemetry-instrumentation, which is not installed; pip install opentelemetry-distro"
+        "expected opentelemetry-instrumentation, which is not installed; pip install 'opentelemetry-distro[otlp]'"
     ) from error
 
 if TYPE_CHECKING:

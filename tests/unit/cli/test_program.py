@@ -205,6 +205,31 @@ def test_the_system_names_the_file(run: Run, evidence: Path, monkeypatch: pytest
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "way_out"),
+    [
+        (("replay", "typo", "--otlp", "http://localhost:4318"), "name the one with trust.json"),
+        (("who", "typo", "principal-x"), "name the directory of an enforcer that is opened with pseudonyms=True"),
+        (("signer", "typo", "--socket", "s"), "'agent-identity init DIR' makes one"),
+        (("erase", "typo", "--principal", "alice"), "check the path"),
+        (("approvals", "list", "typo"), "'agent-identity init DIR' makes one"),
+        (("tasks", "file"), "name its directory"),
+    ],
+    ids=lambda part: part[0] if isinstance(part, tuple) else "",
+)
+def test_a_directory_with_a_slip_in_its_name_is_not_made(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], way_out: str
+) -> None:
+    """Each command that needs the directory of an enforcer says what it did not find, how to go on, and makes none."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_bytes(b"")
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith("agent-identity: expected ")
+    assert way_out in err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_every_command_is_registered_with_what_runs_it() -> None:
     """Each command of the parser has a function, so that none ends in an attribute error."""
     words = [["verify", "x"], ["show", "x"], ["init", "x"], ["keys", "new", "x"], ["keys", "list", "x"]]

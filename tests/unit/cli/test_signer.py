@@ -13,7 +13,8 @@ import pytest
 from agent_identity.audit import check
 from agent_identity.authority import Scope
 from agent_identity.enforcement import Enforcer
-from agent_identity.identity import Agent, Human, SigningKey, TrustStore
+from agent_identity.enforcement.directory import prepare
+from agent_identity.identity import Agent, Human, RandomIds, SigningKey, SystemClock, TrustStore
 
 Run = Callable[..., tuple[int, str, str]]
 PATH = os.pathsep.join(path for path in sys.path if path)
@@ -58,6 +59,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Signer]]:
     with tempfile.TemporaryDirectory(prefix="ai-") as folder:
 
         def start_one(*words: str) -> Signer:
+            prepare(tmp_path / "signer", SystemClock(), RandomIds())
             running.append(Signer(tmp_path / "signer", f"{folder}/s", *words))
             return running[-1]
 
@@ -72,7 +74,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Signer]]:
 def test_a_signer_serves_and_ends(start: Callable[..., Signer], tmp_path: Path, number: int) -> None:
     """Evidence verifies with the signer's trust file; a signal ends the process, and takes the socket away."""
     signer = start()
-    assert signer.ready == f"signing for 1 users and 0 groups at {signer.path}\n"
+    assert signer.ready == f"signing for 1 user and 0 groups at {signer.path}\n"
     signer.work(tmp_path / "evidence")
     assert signer.stop(number) == (0, "")
     assert not Path(signer.path).exists()
@@ -138,7 +140,7 @@ def test_names_and_ids_are_served(start: Callable[..., Signer], tmp_path: Path) 
     """Users and groups by name or number, and the own user always."""
     signer = start("--user", "root", "--user", "12345", "--group", "root", "--group", "12345")
     users = len({0, 12345, os.geteuid()})
-    assert signer.ready.startswith(f"signing for {users} users and 2 groups")
+    assert signer.ready.startswith(f"signing for {users} user{'s' * (users > 1)} and 2 groups")
     signer.work(tmp_path / "evidence")
     SigningKey.load(signer.root / "keys" / "issuer.pem")
 

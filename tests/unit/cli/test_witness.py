@@ -73,7 +73,7 @@ def test_a_witness_serves_until_it_is_told_to_stop(
     ended.set()
     out = capsys.readouterr().out.splitlines()
     assert out[0] == Cosigner("w.example", SigningKey.load(key).public_key).vkey
-    assert out[1].startswith("cosigning 1 logs at http://127.0.0.1:")
+    assert out[1].startswith("cosigning 1 log at http://127.0.0.1:")
     chosen.new = False
     assert command.run(chosen) == 0
 

@@ -333,7 +333,7 @@ def test_the_end_of_the_task_reaches_whoever_shares_the_state(tmp_path: Path) ->
         assert refused.value.code == "task_ended"
 
 
-class Quiet:
+class Quiet(MemoryState):
     """State in which nothing is ever revoked."""
 
     def generation(self) -> int:

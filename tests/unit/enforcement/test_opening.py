@@ -19,7 +19,7 @@ from opentelemetry import context as otel
 from agent_identity.authority import Scope
 from agent_identity.canonical import encode_record
 from agent_identity.constraints import Range
-from agent_identity.enforcement import Call
+from agent_identity.enforcement import Call, Enforcer
 from agent_identity.enforcement.ambience import Attachment
 from agent_identity.enforcement.opening import _mapping
 from agent_identity.errors import (
@@ -543,6 +543,18 @@ def test_an_open_task_outlives_nothing_of_a_stack(world: Any) -> None:
     with ExitStack() as stack:
         stack.enter_context(world.task(OPEN))
         assert tool() == 1
+
+
+def test_a_task_of_another_enforcer_is_named_as_that(world: Any) -> None:
+    """Two enforcers over one directory do not share tasks, and the refusal tells the way out; else there is none."""
+    tool = guarded(world)
+    with Enforcer.open(world.directory) as other, other.task("p", principal=Human("alice"), agent=HELPER, scope=OPEN):
+        for use in (tool, world.enforcer.delegate(HELPER, scope=OPEN).__enter__):
+            with pytest.raises(NoTask, match=r"this enforcer.* got one of another enforcer.* open the directory once"):
+                use()
+    for use in (tool, world.enforcer.delegate(HELPER, scope=OPEN).__enter__):
+        with pytest.raises(NoTask, match=r"this enforcer.* got none; open one by 'with enforcer.task\(\.\.\.\)'"):
+            use()
 
 
 def test_a_child_process_forgets_the_tasks_of_its_parent(world: Any) -> None:

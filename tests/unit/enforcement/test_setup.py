@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, Tra
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
 
 from agent_identity.audit import check, story
-from agent_identity.authority import Scope
+from agent_identity.authority import MemoryState, Scope
 from agent_identity.enforcement import Enforcer
 from agent_identity.enforcement.diagnosis import examine_telemetry
 from agent_identity.enforcement.directory import open_directory, prepare, refuse_clash
@@ -206,6 +206,20 @@ def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path, missing: str
         parts["trust"] = TrustStore(keys, issuer=trust.issuer, origin=trust.origin)
     with pytest.raises(ConfigurationError, match="trust store"):
         Enforcer(**parts)
+    parts["ledger"].close()
+
+
+@pytest.mark.parametrize("state", ["redis://:secret@host/0", 5, object(), MemoryState])
+def test_what_is_no_store_is_refused_before_anything_is_made(tmp_path: Path, state: object) -> None:
+    """The message says which type is expected and where to get one, and does not show an address with a password."""
+    directory = tmp_path / "evidence"
+    with pytest.raises(TypeError, match=r"expected state to be a StateStore, got .*RedisState\(url\)") as caught:
+        Enforcer.open(directory, state=state)  # type: ignore[arg-type]
+    assert "secret" not in str(caught.value)
+    assert not directory.exists()
+    parts = _parts(tmp_path)
+    with pytest.raises(TypeError, match="expected state to be a StateStore"):
+        Enforcer(**parts, state=state)
     parts["ledger"].close()
 
 

@@ -138,7 +138,7 @@ class _Watch:
                 return _answer(tool, denied, kwargs.get("tool_call_id"))
             if twin is None:
                 return original(tool, *args, **kwargs)
-            from agent_identity.integrations.langchain.sealing import entering  # noqa: PLC0415  As in _twin.
+            from agent_identity.integrations.langchain.entries import entering  # noqa: PLC0415  As in _twin.
 
             return entering(twin, original, *args, **kwargs)
 
@@ -155,7 +155,7 @@ class _Watch:
                 return _answer(tool, denied, kwargs.get("tool_call_id"))
             if twin is None:
                 return await entry(tool, *args, **kwargs)
-            from agent_identity.integrations.langchain.sealing import entering_async  # noqa: PLC0415  As in _twin.
+            from agent_identity.integrations.langchain.entries import entering_async  # noqa: PLC0415  As in _twin.
 
             return await entering_async(twin, entry, *args, **kwargs)
 

@@ -310,14 +310,14 @@ def test_the_fields_of_the_test_are_taken_the_short_way() -> None:
     """So that the property above compares two ways and not one with itself."""
     for kind, _ in LEAVES:
         one = tool_of(create_model("Schema", a=(kind, None)))
-        assert module._facts(one) is not None, kind
+        assert module.facts_of(one) is not None, kind
     for schema in (*UNUSUAL, Root):
         if schema is not Validated:
-            assert module._facts(tool_of(schema)) is None, schema
+            assert module.facts_of(tool_of(schema)) is None, schema
 
     @tool
     def common(customer_id: str, limit: int = 10) -> str:
         """Read."""
         return customer_id
 
-    assert module._facts(common) is not None
+    assert module.facts_of(common) is not None

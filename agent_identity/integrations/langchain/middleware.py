@@ -17,8 +17,9 @@ from agent_identity.authority import Scope
 from agent_identity.enforcement import Action, Call, Enforcer, Guard, Opening, Task
 from agent_identity.errors import AttenuationError, Denied
 from agent_identity.identity import Agent
+from agent_identity.integrations.langchain.entries import refusal
 from agent_identity.integrations.langchain.protection import check, is_guarded_at
-from agent_identity.integrations.langchain.sealing import is_sealed, outcome_of, refusal
+from agent_identity.integrations.langchain.sealing import is_sealed, outcome_of
 from agent_identity.integrations.langchain.twins import Twins
 
 try:

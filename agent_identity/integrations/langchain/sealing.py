@@ -13,14 +13,14 @@ from types import FunctionType, MethodType
 from typing import Final, Never, NoReturn, cast, final, get_type_hints
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 
 from agent_identity.enforcement import Enforcer, Guard
 from agent_identity.enforcement.wrap import guard_of
-from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.integrations.langchain.passage import PASSAGE, Passage, Seam, sealed
+from agent_identity.errors import ConfigurationError
+from agent_identity.integrations.langchain.entries import arun_of, quiet_entries, run_of, unwrappable
+from agent_identity.integrations.langchain.passage import Seam, sealed
 from agent_identity.integrations.langchain.shortcuts import asks_nothing, shortcuts, stock_runs
 
 __all__ = [
@@ -29,13 +29,10 @@ __all__ = [
     "base_of",
     "class_of",
     "enforcer_of",
-    "entering",
-    "entering_async",
     "function_enforcer",
     "guards_of",
     "is_sealed",
     "outcome_of",
-    "refusal",
     "seal",
     "unseal",
 ]
@@ -113,11 +110,12 @@ def outcome_of(error: BaseException) -> str | None:
 class _Wrapped:
     """What is known about a function that stands in the place of a tool's own."""
 
-    __slots__ = ("body", "direct", "protection", "seam")
+    __slots__ = ("body", "direct", "is_async", "protection", "seam")
 
     def __init__(self, body: _Body, wrapper: _Body, protection: Protection, seam: Seam) -> None:
         self.body = body
         self.direct = asks_nothing(wrapper)
+        self.is_async = inspect.iscoroutinefunction(wrapper)
         self.protection = protection
         self.seam = seam
 
@@ -148,6 +146,15 @@ def _replaced(protection: Protection, slot: str, tool: BaseTool) -> _Body | None
     _WRAPPED[wrapper] = _Wrapped(stored, wrapper, protection, seam)
     vars(tool)[slot] = wrapper
     return wrapper
+
+
+def _direct(tool: BaseTool, slot: str) -> _Body | None:
+    """Return the guarded function in a field of a tool, if LangChain would hand it the arguments alone."""
+    function = cast("_Body | None", getattr(tool, slot))
+    known = _wrapped(function)
+    if known is None or not known.direct or (slot == "coroutine" and not known.is_async):
+        return None
+    return function
 
 
 @final
@@ -209,9 +216,10 @@ def _make_class(base: type[BaseTool], protection: Protection) -> type[BaseTool]:
         "__slots__": (),
         "__reduce_ex__": _reduce,
         "__init_subclass__": classmethod(_refuse_subclass),
-        "run": _Fixed("run", _run(base)),
-        "arun": _Fixed("arun", _arun(base)),
+        "run": _Fixed("run", run_of(base)),
+        "arun": _Fixed("arun", arun_of(base)),
         **shortcuts(base),
+        **quiet_entries(base, _direct),
     }
     for name in METHODS:
         own = protection.bodies.get(name)
@@ -257,7 +265,7 @@ def _stock(base: type[BaseTool], name: str) -> _Body:
     functools.update_wrapper(chosen, method)
     # LangChain resolves all annotations at each call and looks for one only.
     chosen.__annotations__ = {"config": RunnableConfig}
-    return _unwrappable(chosen, method)
+    return unwrappable(chosen, method)
 
 
 def _prepared(method: _Body) -> _Body:
@@ -279,82 +287,11 @@ def _prepared(method: _Body) -> _Body:
     functools.update_wrapper(copied, method)
     copied.__kwdefaults__ = method.__kwdefaults__
     copied.__annotations__ = hints
-    return _unwrappable(copied, method)
+    return unwrappable(copied, method)
 
 
 def _refuse_subclass(cls: type[Never], /, **_kwargs: object) -> NoReturn:
     raise TypeError(f"expected a subclass of the class of {cls.__name__}, not of that of a guarded tool")
-
-
-def _passage(tool: BaseTool, tool_input: object, call_id: object) -> Passage:
-    given = dict(cast("dict[str, object]", tool_input)) if isinstance(tool_input, dict) else None
-    return Passage(tool, call_id if isinstance(call_id, str) else None, given)
-
-
-def entering(tool: BaseTool, entry: _Body, /, tool_input: object, *args: object, **kwargs: object) -> object:
-    """Run a guarded tool by an entry point such as ``BaseTool.run``."""
-    passage = _passage(tool, tool_input, kwargs.get("tool_call_id"))
-    token = PASSAGE.set(passage)
-    try:
-        return entry(tool, tool_input, *args, **kwargs)
-    except Denied as denied:
-        return _answer(passage, denied)
-    finally:
-        PASSAGE.reset(token)
-
-
-async def entering_async(
-    tool: BaseTool, entry: _AsyncBody, /, tool_input: object, *args: object, **kwargs: object
-) -> object:
-    """Run a guarded tool by an entry point such as ``BaseTool.arun``."""
-    passage = _passage(tool, tool_input, kwargs.get("tool_call_id"))
-    token = PASSAGE.set(passage)
-    try:
-        return await entry(tool, tool_input, *args, **kwargs)
-    except Denied as denied:
-        return _answer(passage, denied)
-    finally:
-        PASSAGE.reset(token)
-
-
-def _run(base: type[BaseTool]) -> _Body:
-    @functools.wraps(base.run)
-    def run(self: BaseTool, tool_input: object, *args: object, **kwargs: object) -> object:
-        return entering(self, cast("_Body", base.run), tool_input, *args, **kwargs)
-
-    return _unwrappable(run, base.run)
-
-
-def _arun(base: type[BaseTool]) -> _Body:
-    @functools.wraps(base.arun)
-    async def arun(self: BaseTool, tool_input: object, *args: object, **kwargs: object) -> object:
-        return await entering_async(self, cast("_AsyncBody", base.arun), tool_input, *args, **kwargs)
-
-    return _unwrappable(arun, base.arun)
-
-
-def _unwrappable(wrapper: _Body, original: _Body) -> _Body:
-    """Return the wrapper without the attribute that leads past it."""
-    del wrapper.__dict__["__wrapped__"]
-    wrapper.__dict__["__signature__"] = inspect.signature(original)
-    return wrapper
-
-
-def _answer(passage: Passage, denied: Denied) -> ToolMessage:
-    """Return a refusal as the model gets it.
-
-    Raises:
-        Denied: The call carries no id of a tool call, or the refusal is that of another call.
-    """
-    if passage.call_id is None or passage.tool is None or not passage.refused(denied):
-        raise denied
-    return ToolMessage(refusal(denied), status="error", tool_call_id=passage.call_id, name=passage.tool.name)
-
-
-def refusal(denied: Denied) -> str:
-    """Return what a model is told of a refusal."""
-    reference = f" (reference {denied.reference})" if denied.reference else ""
-    return f"refused: {denied.code}{reference}: {denied}"
 
 
 def is_sealed(tool: BaseTool) -> bool:

@@ -24,7 +24,7 @@ from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import BaseModel, RootModel
 from pydantic.fields import FieldInfo
 
-__all__ = ["asks_nothing", "shortcuts", "stock_runs"]
+__all__ = ["Facts", "asks_nothing", "facts_of", "shortcuts", "source_of", "stock_runs"]
 
 _Body = Callable[..., object]
 _Input = Mapping[str, object]
@@ -53,25 +53,38 @@ _VARIADIC: Final = frozenset({"args", "kwargs"})
 
 
 @final
-class _Facts:
+class Facts:
     """What is known about a schema whose arguments can be taken by the short way.
 
     Attributes:
         fields: The names of its fields, none of which a framework fills in.
-        defaulted: Those that are there even if nobody named them.
         validator: What validates; a schema that is built anew has another one.
     """
 
-    __slots__ = ("defaulted", "fields", "validator")
+    __slots__ = ("_always", "_validate", "fields", "validator")
 
     def __init__(self, schema: type[BaseModel]) -> None:
         fields = schema.model_fields
         self.fields = tuple(fields)
-        self.defaulted = frozenset(n for n, field in fields.items() if not field.is_required()) - _VARIADIC
         self.validator: object = schema.__pydantic_validator__
+        self._always = frozenset(n for n, field in fields.items() if not field.is_required()) - _VARIADIC
+        self._validate = cast("Callable[[object], BaseModel]", schema.__pydantic_validator__.validate_python)
+
+    def arguments(self, given: Mapping[str, object]) -> dict[str, object]:
+        """Return the arguments that the function gets: those that were named, and those that have a default.
+
+        Raises:
+            ValidationError: They do not fit.
+        """
+        valid = self._validate(given)
+        named = valid.model_fields_set
+        # The values and not a dump of them: a tool gets its models as models.
+        return {
+            name: getattr(valid, name) for name in self.fields if name in given or name in self._always or name in named
+        }
 
 
-_FACTS: Final[WeakKeyDictionary[type[BaseModel], _Facts | None]] = WeakKeyDictionary()
+_FACTS: Final[WeakKeyDictionary[type[BaseModel], Facts | None]] = WeakKeyDictionary()
 
 
 def shortcuts(base: type[BaseTool]) -> dict[str, _Body]:
@@ -109,7 +122,12 @@ def _is_known(base: type[BaseTool], name: str) -> bool:
 
 
 def source_of(method: _Body) -> str:
-    """Return what tells one version of a method from another, or nothing where its source is not at hand."""
+    """Return what tells one version of a method from another, or nothing where its source is not at hand.
+
+    What somebody put round a method has the source of the method, and is another one.
+    """
+    if "__wrapped__" in getattr(method, "__dict__", {}):
+        return ""
     try:
         source = inspect.getsource(method)
     except (OSError, TypeError):
@@ -122,18 +140,10 @@ def _parse_input(base: type[BaseTool]) -> _Body:
     original = cast("_Body", getattr(base, _PARSE))
 
     def parse_input(self: BaseTool, tool_input: object, tool_call_id: str | None) -> object:
-        facts = _facts(self) if type(tool_input) is dict else None
+        facts = facts_of(self) if type(tool_input) is dict else None
         if facts is None:
             return original(self, tool_input, tool_call_id)
-        given = cast("dict[str, object]", tool_input)
-        valid = cast("type[BaseModel]", self.args_schema).model_validate(given)
-        named = valid.model_fields_set
-        # The values and not a dump of them: a tool gets its models as models.
-        return {
-            name: getattr(valid, name)
-            for name in facts.fields
-            if name in given or name in facts.defaulted or name in named
-        }
+        return facts.arguments(cast("_Input", tool_input))
 
     return parse_input
 
@@ -143,7 +153,7 @@ def _filter_injected_args(base: type[BaseTool]) -> _Body:
     original = cast("_Body", getattr(base, _FILTER))
 
     def filter_injected_args(self: BaseTool, tool_input: dict[str, object]) -> object:
-        facts = _facts(self)
+        facts = facts_of(self)
         if facts is None or not tool_input.keys() <= set(facts.fields):
             return original(self, tool_input)
         return dict(tool_input)
@@ -151,7 +161,7 @@ def _filter_injected_args(base: type[BaseTool]) -> _Body:
     return filter_injected_args
 
 
-def _facts(tool: BaseTool) -> _Facts | None:
+def facts_of(tool: BaseTool) -> Facts | None:
     """Return what is known about the schema of a tool, or ``None`` if it needs LangChain's way."""
     if not isinstance(tool.args_schema, type) or getattr(tool, _INJECTED):
         return None
@@ -163,7 +173,7 @@ def _facts(tool: BaseTool) -> _Facts | None:
     else:
         if facts is None or facts.validator is schema.__pydantic_validator__:
             return facts
-    facts = _FACTS[schema] = _Facts(schema) if _is_simple(tool, schema) else None
+    facts = _FACTS[schema] = Facts(schema) if _is_simple(tool, schema) else None
     return facts
 
 

@@ -17,7 +17,7 @@ from opentelemetry.context import Context
 
 from agent_identity.enforcement.task import Task
 
-__all__ = ["Ambience", "Process"]
+__all__ = ["Ambience", "Process", "task_in"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,13 +31,16 @@ class Process:
 
     Attributes:
         here: Equal to itself for as long as the process lives, and another object in each forked child.
+        any_task: The key in the context of the innermost task, whichever enforcer opened it.
     """
 
     here: ClassVar[object] = object()
+    any_task: ClassVar[str] = otel.create_key("agent_identity.any_task")
 
 
 def _after_fork_in_child() -> None:
     Process.here = object()
+    Process.any_task = otel.create_key("agent_identity.any_task")
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, where nothing forks.
@@ -76,11 +79,11 @@ class Ambience:
 
     def holding(self, task: Task, context: Context | None = None) -> Context:
         """Return a copy of a context (default: the current one) that holds the task."""
-        return otel.set_value(self._key, task, context)
+        return otel.set_value(Process.any_task, task, otel.set_value(self._key, task, context))
 
     def without(self) -> Context:
         """Return a copy of the current context that holds no task."""
-        return otel.set_value(self._key, None)
+        return otel.set_value(Process.any_task, None, otel.set_value(self._key, None))
 
     def bind(self, function: Callable[P, R]) -> Callable[P, R]:
         """Return the function bound to the context of now, for threads, executors and callbacks."""
@@ -100,6 +103,17 @@ class Ambience:
                 return function(*args, **kwargs)
 
         return bound
+
+
+def task_in(context: Context | None = None) -> Task | None:
+    """Return the innermost task of a context, alive or not, whichever enforcer opened it; for telemetry only.
+
+    Guards ask their own enforcer: a task of another one gives no authority (ADR 0010).
+
+    Args:
+        context: The context; by default the current one.
+    """
+    return cast("Task | None", otel.get_value(Process.any_task, context))
 
 
 @contextmanager

@@ -19,13 +19,15 @@ from opentelemetry.util.types import AttributeValue
 
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.failures import trouble
+from agent_identity.enforcement.providers import look_for_provider
 from agent_identity.evidence import Entry, error_of, mirrored_attributes, signed_attributes
 from agent_identity.identity import Signer
 
-__all__ = ["UNTRACED", "Spans", "Traced", "current_trace", "traced"]
+__all__ = ["SCOPE", "UNTRACED", "Spans", "Traced", "current_trace", "traced"]
 
 _LOG: Final = logging.getLogger("agent_identity")
-_SCOPE: Final = "agent_identity"
+SCOPE: Final = "agent_identity"
+"""The instrumentation scope of our spans."""
 
 
 @final
@@ -55,6 +57,7 @@ class Spans:
     def start(self, name: str, attributes: Mapping[str, str], start_ns: int, context: Context | None = None) -> Span:
         """Start a span; one that does not record if telemetry fails."""
         try:
+            look_for_provider()
             if self._ids_only:
                 return self._named(name, attributes, context)
             return self._current().start_span(
@@ -91,7 +94,7 @@ class Spans:
         provider = self._provider or trace.get_tracer_provider()
         tracer = self._tracer
         if tracer is None or provider is not self._seen:
-            tracer = self._tracer = provider.get_tracer(_SCOPE, self._version)
+            tracer = self._tracer = provider.get_tracer(SCOPE, self._version)
             self._seen = provider
             _warn_about(provider)
         return tracer

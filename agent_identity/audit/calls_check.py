@@ -1,14 +1,17 @@
 """Steps 5 and 6 record by record: intents and their outcomes, tasks, and what was allowed under which grant."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple, TypeAlias, cast, final
+
+import orjson
 
 from agent_identity.audit.approvals_check import ApprovalsCheck, is_approved
 from agent_identity.audit.chain_check import Delegations, Use
 from agent_identity.audit.disclosed import Disclosures
 from agent_identity.audit.erasures import erasure_words
 from agent_identity.audit.findings import Findings, Place, counted
+from agent_identity.audit.overflow import Overflow
 from agent_identity.audit.patterns import Pattern, Patterns, Slots
 from agent_identity.audit.shapes import RecordReader
 
@@ -18,13 +21,14 @@ _LINKS: Final = 5
 _GRANTS: Final = 6
 _ARGUMENTS: Final = 8
 _MAX_DEFERRED: Final = 10_000
+_MAX_WAITING: Final = 20_000  # Intents in memory, of some 500 bytes each.
 
 
 class Call(NamedTuple):
     """What intent and outcome of a call must agree on, and where the record is.
 
     Attributes:
-        use: The use of the grant that the call is under; ``None`` outside any task.
+        grant: The hash of the grant that the call is under; ``None`` outside any task.
         tool: The tool.
         arguments: The digest of the arguments, or ``None`` without any.
         id: The id of the record.
@@ -32,7 +36,7 @@ class Call(NamedTuple):
         seq: Its place.
     """
 
-    use: Use | None
+    grant: bytes | None
     tool: str
     arguments: bytes | None
     id: bytes
@@ -42,6 +46,66 @@ class Call(NamedTuple):
     def place(self) -> Place:
         """Return where the record is."""
         return Place(self.id.decode(), self.stream, self.seq)
+
+    def packed(self) -> bytes:
+        """Return the bytes from which :meth:`unpacked` makes it again."""
+        grant, arguments = (None if part is None else part.decode() for part in (self.grant, self.arguments))
+        return orjson.dumps((grant, self.tool, arguments, self.id.decode(), self.stream, self.seq))
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> "Call":
+        """Return the call that :meth:`packed` kept."""
+        grant, tool, arguments, identifier, stream, seq = orjson.loads(data)
+        return cls(_encoded(grant), tool, _encoded(arguments), identifier.encode(), stream, seq)
+
+
+def _encoded(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()
+
+
+@final
+class _Waiting:
+    """Intents without an outcome, in the order in which they came, with bounded memory."""
+
+    def __init__(self) -> None:
+        self.near: dict[bytes, Call] = {}
+        self._far = Overflow()
+        self._number = 0
+
+    def __contains__(self, intent: bytes) -> bool:
+        return intent in self.near or self._far.get(intent) is not None
+
+    def put(self, call: Call) -> None:
+        """Keep an intent; a later one with the same id takes its place."""
+        self.near[call.id] = call
+        if len(self.near) > _MAX_WAITING:
+            self.spill()
+
+    def pop(self, intent: bytes) -> Call | None:
+        """Return an intent by its id, and wait no longer."""
+        found = self.near.pop(intent, None)
+        if not self._far:
+            return found
+        far = self._far.pop(intent)
+        return found or (None if far is None else Call.unpacked(far[1]))
+
+    def spill(self) -> None:
+        """Move all to the disk."""
+        rows = list[tuple[bytes, int, bytes]]()
+        for call in self.near.values():
+            before = self._far.get(call.id)
+            self._number += 1
+            rows.append((call.id, self._number if before is None else before[0], call.packed()))
+        self._far.put(rows)
+        self.near.clear()
+
+    def calls(self) -> Iterator[Call]:
+        """Return all, each once."""
+        if self._far:
+            self.spill()
+            yield from (Call.unpacked(data) for _, data in self._far.items())
+        else:
+            yield from self.near.values()
 
 
 Known: TypeAlias = tuple[Pattern, Slots, Use]
@@ -80,8 +144,9 @@ class Calls:
         self._disclosures = disclosures
         self._patterns = Patterns()
         self.reader = RecordReader()
-        self._open: dict[bytes, Call] = {}
-        self._left: dict[bytes, Call] = {}
+        self._open = _Waiting()
+        self._left = _Waiting()
+        self._use: Use | None = None
         self._deferred: list[tuple[bytes, Call]] = []
         self._outcomes: Counter[str] = Counter()
         self.committed = 0
@@ -89,33 +154,50 @@ class Calls:
         self.gone: set[bytes] | None = None
         self.partial = False
 
-    def recognise(self, data: bytes, place: Slots) -> Known | None:
+    def recognise(self, data: bytes, place: bytes) -> Known | None:
         """Return what a record says if it is a call like earlier ones, right behind the record before it.
 
         ``None`` means only that the full checks must decide.
 
         Args:
             data: The bytes of the record.
-            place: Its stream, the leaf hash of the record before it in hex, and its place in the stream.
+            place: The bytes that name its place; see :func:`~agent_identity.audit.patterns.place_of`.
         """
-        found = self._patterns.find(data)
+        first = data.find(b',"agent":{') + 1
+        use = self._use
+        if use is None or not data.startswith(use.context.agent, first):
+            use = self._use_at(data, first)
+            if use is None:
+                return None
+        agent, principal, task = use.context
+        second = first + len(agent)
+        third = data.find(b',"principal":{', second) + 1
+        fourth = third + len(principal)
+        fifth = fourth + len(place)
+        if not (data.startswith(principal, third) and data.startswith(place, fourth) and data.startswith(task, fifth)):
+            return None
+        found = self._patterns.find(data[:first] + data[second:third] + data[fifth + len(task) :])
         if found is None:
             return None
         pattern, slots = found
-        grants = slots[pattern.grants]
-        use = self._delegations.find(grants[-1])
         if (
-            use is None
-            or slots[pattern.place] != place
-            or slots[pattern.task] != use.task_facts
-            or grants != use.grants
-            or pattern.parties != use.parties
+            pattern.first != first
+            or pattern.second != third - second
             or (pattern.intent >= 0 and slots[pattern.intent] not in self._open)
+            or (self._disclosures is not None and self._disclosures.want(slots[pattern.id]))
         ):
             return None
-        if self._disclosures is not None and self._disclosures.want(slots[pattern.id]):
-            return None
         return pattern, slots, use
+
+    def _use_at(self, data: bytes, first: int) -> Use | None:
+        """Return the use whose context a record has."""
+        end = data.find(b'],"decision":{', first)
+        grant = data.rfind(b'"grant":"', first, end) + 9
+        use = self._delegations.find(data[grant : grant + 64])
+        if use is None or not data.startswith(use.context.agent, first):
+            return None
+        self._use = use
+        return use
 
     def take_known(self, known: Known, stream: str, seq: int) -> int:
         """Check what a recognised call says about others, and return its time in nanoseconds since the epoch.
@@ -127,15 +209,17 @@ class Calls:
         """
         pattern, slots, use = known
         arguments = slots[pattern.arguments] if pattern.arguments >= 0 else None
-        call = Call(use, pattern.tool, arguments, slots[pattern.id], stream, seq)
+        call = Call(use.grant, pattern.tool, arguments, slots[pattern.id], stream, seq)
         if pattern.outcome is None:
-            self._intend(call)
+            self._open.put(call)
+            use.intents += 1
         else:
+            use.outcomes += 1
             intent = slots[pattern.intent] if pattern.intent >= 0 else None
             self._conclude(call, pattern.outcome, intent, monitored=pattern.monitored)
         start_ns = int(slots[pattern.start])
         if pattern.effect != "block":
-            use.allow(pattern.tool, start_ns, call.place)
+            use.allow(pattern.tool, start_ns, call)
         return start_ns
 
     def take(self, record: Mapping[str, object], data: bytes, stream: str, seq: int) -> None:
@@ -149,26 +233,32 @@ class Calls:
         """
         place = Place(cast("str", record["id"]), stream, seq)
         use = self._delegations.see(record, place) if "chain" in record else None
+        self._use = None  # It may have been moved to the disk, to make room for that one.
         kind = record["kind"]
         if "action" in record and "decision" in record:
             self._take_call(record, use, place)
             if is_approved(cast("dict[str, str]", record["decision"])):
                 self._take_approval(record, place)
-            else:
-                self._patterns.learn(record, data)
+            elif use is not None:
+                use.recognise(record, self._patterns.learn(record, data))
         elif kind == "approval":
             self._take_approval(record, place)
-        elif kind == "grant" and use is not None:
-            token = cast("dict[str, str]", record["grant"])["token"]
-            self._delegations.add_grant(token, use.chain[-1]["grant"], place)
-        elif kind == "task_start" and use is not None:
-            use.begin(stream)
-        elif kind == "task_end" and use is not None:
-            use.finish(cast("dict[str, str]", record["counts"]), place, partial=self.partial or self.gone is not None)
+        elif use is not None:
+            self._take_task(record, use, place)
         elif kind == "erasure":
             self._take_erasure(cast("dict[str, str]", record["erasure"]), place)
         elif kind == "recovered":
             self._take_recovered(cast("dict[str, str]", record["recovered"]))
+
+    def _take_task(self, record: Mapping[str, object], use: Use, place: Place) -> None:
+        kind = record["kind"]
+        if kind == "grant":
+            token = cast("dict[str, str]", record["grant"])["token"]
+            self._delegations.add_grant(token, use.chain[-1]["grant"], place)
+        elif kind == "task_start":
+            use.begin(cast("str", place.stream))
+        elif kind == "task_end":
+            use.finish(cast("dict[str, str]", record["counts"]), place, partial=self.partial or self.gone is not None)
 
     def _take_erasure(self, erasure: Mapping[str, str], place: Place) -> None:
         words = erasure_words(erasure)
@@ -186,19 +276,21 @@ class Calls:
 
     def end_of_stream(self) -> None:
         """Keep what the stream leaves open: an outcome may stand in the stream of a forked child."""
-        self._left.update(self._open)
-        self._open = {}
+        for call in self._open.calls():
+            self._left.put(call)
+        self._open = _Waiting()
 
     def finish(self) -> None:
         """Match across streams what no stream could match for itself, and count what stays open."""
         findings = self._findings
         for intent_id, outcome in self._deferred:
-            self._match(self._left.pop(intent_id, None), outcome)
-        for intent in self._left.values():
+            self._match(self._left.pop(intent_id), outcome)
+        findings.counts["unknown"] += 0
+        for intent in self._left.calls():
+            findings.counts["unknown"] += 1
             message = f"expected an outcome of the call of {intent.tool!a}, got none; how it ended is unknown"
             findings.add(_LINKS, "unknown_outcome", message, intent.place())
         findings.counts.update(self._outcomes)
-        findings.counts["unknown"] += len(self._left)
         self._delegations.check_counts(_LINKS)
         intents, outcomes = findings.kinds["intent"], findings.kinds["outcome"]
         findings.done(_LINKS, f"{counted(intents, 'intent')}, {counted(outcomes, 'outcome')}")
@@ -208,38 +300,34 @@ class Calls:
         decision = cast("dict[str, str]", record["decision"])
         tool, digest, (identifier, stream, seq, _) = action["tool"], action.get("args"), place
         arguments = None if digest is None else digest.encode()
-        call = Call(use, tool, arguments, cast("str", identifier).encode(), cast("str", stream), cast("int", seq))
+        grant = None if use is None else use.grant
+        call = Call(grant, tool, arguments, cast("str", identifier).encode(), cast("str", stream), cast("int", seq))
         if "outcome" in record:
             intent = cast("str | None", record.get("intent"))
             outcome, monitored = cast("str", record["outcome"]), decision["mode"] == "monitor"
             asked = "approval" in decision  # Such a call can be suspended before it has an intent.
             self._conclude(call, outcome, intent.encode() if intent else None, monitored=monitored, asked=asked)
         else:
-            self._intend(call)
+            self._open.put(call)
         if self._disclosures is not None and self._disclosures.want(call.id):
             self._disclosures.take(record, use, place)
         if use is None:
             self._findings.counts["unattributed"] += 1
+        else:
+            use.count(concluded="outcome" in record)
         if decision["effect"] == "block":
             return
         if use is not None:
-            use.allow(tool, int(cast("dict[str, str]", record["time"])["start"]), call.place)
+            use.allow(tool, int(cast("dict[str, str]", record["time"])["start"]), call)
         else:
             message = "expected only calls of a task to be allowed, got one outside any task"
             self._findings.add(_GRANTS, "allowed_without_task", message, place)
-
-    def _intend(self, call: Call) -> None:
-        self._open[call.id] = call
-        if call.use is not None:
-            call.use.intents += 1
 
     def _conclude(
         self, call: Call, outcome: str, intent: bytes | None, *, monitored: bool, asked: bool = False
     ) -> None:
         if call.seq <= self.committed:  # Anyone may have written the others, which count as unsealed only.
             self._outcomes[outcome] += 1
-        if call.use is not None:
-            call.use.outcomes += 1
         if intent is None:
             if outcome not in {"denied", "routed"} and not (outcome == "suspended" and asked):
                 # In monitor mode a call runs even if its intent could not be written; then something is missing.
@@ -247,7 +335,7 @@ class Calls:
                 message = "expected an intent before the outcome of a call that ran, got none"
                 self._findings.add(_LINKS, code, message, call.place())
             return
-        found = self._open.pop(intent, None)
+        found = self._open.pop(intent)
         if found is None and self.gone is not None and intent in self.gone:
             self._findings.counts["intents_pruned"] += 1
         elif found is None and len(self._deferred) < _MAX_DEFERRED:

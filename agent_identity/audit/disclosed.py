@@ -73,6 +73,8 @@ class Disclosures:
                 self._findings.add(self._step, error.code, str(error), place)
             else:
                 shown.update(disclosure.shown)
+        if use is not None:
+            use.kept = True
         self._taken.append(_Taken(record, shown, use, place))
 
     def settle(self, why: str) -> None:

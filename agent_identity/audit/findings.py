@@ -161,6 +161,10 @@ class Place(NamedTuple):
     seq: int | None = None
     line: int | None = None
 
+    def place(self) -> "Place":
+        """Return itself, as what has a place does."""
+        return self
+
 
 NOWHERE: Final = Place()
 """For problems of the whole source."""

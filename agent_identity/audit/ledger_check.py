@@ -19,7 +19,7 @@ from agent_identity.audit.sources import PathLike
 from agent_identity.audit.stream_check import StreamCheck, Visit
 from agent_identity.evidence.excerpt import Start
 from agent_identity.evidence.pruned import Pruned
-from agent_identity.evidence.streams import LedgerReader
+from agent_identity.evidence.streams import LedgerReader, RawLine
 from agent_identity.identity import TrustedKey, TrustStore
 
 __all__ = ["LEDGER_STEPS", "LedgerCheck", "Progress"]
@@ -39,7 +39,6 @@ LEDGER_STEPS: Final = (
 )
 _TRUST, _HEADS, _RECORDS, _GRANTS, _ALL, _ARGUMENTS = 1, 3, 4, 6, 7, 8
 _NS: Final = 1_000_000_000
-_TICK: Final = 4_096  # Records between two reports of progress; some 50 ms.
 
 
 @final
@@ -172,16 +171,19 @@ class LedgerCheck:
                 self._delegations.add_kept(token)
 
     def _read(self, stream: StreamCheck, done: int, total: int, progress: Progress | None) -> int:
-        offset = 0
-        for number, line in enumerate(self._reader.entries(stream.stream, start=stream.pruned + 1), 1):
-            offset = line.offset
-            stream.take(line)
-            if progress is not None and not number % _TICK:
-                progress(done + offset, total)
+        end = 0
+        for part in self._reader.blocks(stream.stream, start=stream.pruned + 1):
+            if isinstance(part, RawLine):
+                stream.take(part)
+            else:
+                stream.take_block(part)
+                end = part.end
+            if progress is not None:
+                progress(done + end, total)
         stream.finish()
         if progress is not None:
-            progress(done + offset, total)
-        return done + offset
+            progress(done + end, total)
+        return done + end
 
     def _conclude(self, log: SignedLog, streams: Mapping[str, StreamCheck], missing: object) -> None:
         findings = self._findings

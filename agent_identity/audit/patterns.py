@@ -1,24 +1,62 @@
 """Recognising calls that look like earlier ones, without parsing them.
 
-A *pattern* is the shape of a call that the full checks have accepted, and what all calls of this shape say.
-Nothing is left to check but what the slots say that the caller compares with what it knows.
+A call is cut into what its task says (*context*), its place in the stream, and the rest, which says what was done.
+A *pattern* is the shape of a rest that the full checks have accepted, and what all calls of this shape say. Whether a
+record has the right form is a matter of each of its members alone, so that a known rest between the bytes of a known
+context, with the place that belongs there, is a record that the full checks accept as well.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final, NamedTuple, cast, final
+
+import orjson
 
 from agent_identity.audit.shapes import Path, Shapes, Slots, slots_of
 
-__all__ = ["Pattern", "Patterns", "Slots"]
+__all__ = ["Context", "Cut", "Pattern", "Patterns", "Slots", "context_of", "cut", "place_of"]
 
 _CALLS: Final = frozenset({"intent", "outcome"})
 _ARGUMENTS: Final = ("action", "args")
-_GRANT: Final = ("chain", "grant")
 _INTENT: Final = ("intent",)
-_STREAM: Final = (("stream", "id"), ("stream", "prev"), ("stream", "seq"))
-_TASK: Final = (("task", "expires"), ("task", "id"))
-_COMPARED: Final[frozenset[Path]] = frozenset({_GRANT, _INTENT, *_STREAM, *_TASK})
-_NEEDED: Final[frozenset[Path]] = frozenset({_GRANT, ("id",), *_STREAM, *_TASK, ("time", "start")})
+_COMPARED: Final[frozenset[Path]] = frozenset({_INTENT})
+_NEEDED: Final[frozenset[Path]] = frozenset({("id",), ("time", "start")})
+_AGENT: Final = b',"agent":{'
+_DECISION: Final = b'],"decision":{'
+_PRINCIPAL: Final = b',"principal":{'
+_STREAM: Final = b',"stream":{'
+_TASK: Final = b',"task":{'
+_TIME: Final = b',"time":{'
+_ELSEWHERE: Final = ("agent", "chain", "principal", "stream", "task")
+
+
+class Context(NamedTuple):
+    """What every call under one grant says, in the bytes of the record.
+
+    Attributes:
+        agent: The members ``agent`` and ``chain``.
+        principal: The member ``principal``.
+        task: The member ``task``.
+    """
+
+    agent: bytes
+    principal: bytes
+    task: bytes
+
+
+class Cut(NamedTuple):
+    """The parts of a call.
+
+    Attributes:
+        context: What its task says.
+        rest: All but context and place.
+        first: Where the context was in the rest.
+        second: How many bytes of the rest are between its parts.
+    """
+
+    context: Context
+    rest: bytes
+    first: int
+    second: int
 
 
 class Pattern(NamedTuple):
@@ -30,13 +68,11 @@ class Pattern(NamedTuple):
         outcome: How the call ended, if it did.
         effect: What was decided.
         monitored: Whether the decision was only recorded.
-        parties: The members ``principal`` and ``agent``, and the agents of the chain.
+        first: Where the context is.
+        second: How many bytes are between its parts.
         arguments: The slot of the digest of the arguments, or -1.
-        grants: The slots of the hashes of the chain.
         id: The slot of the record id.
         intent: The slot of the intent, or -1.
-        place: The slots of the stream, of the hash of the record before in it, and of the place in it.
-        task: The slots of the task: its expiry and its id.
         start: The slot of the time.
     """
 
@@ -45,14 +81,54 @@ class Pattern(NamedTuple):
     outcome: str | None
     effect: str
     monitored: bool
-    parties: tuple[object, object, tuple[str, ...]]
+    first: int
+    second: int
     arguments: int
-    grants: slice
     id: int
     intent: int
-    place: slice
-    task: slice
     start: int
+
+
+def place_of(stream: bytes, prev: bytes, seq: int) -> bytes:
+    """Return the bytes of the member ``stream``.
+
+    Args:
+        stream: The id of the stream.
+        prev: The leaf hash of the record before, in hex.
+        seq: The place in the stream.
+    """
+    return b'"stream":{"id":"%s","prev":"%s","seq":"%d"},' % (stream, prev, seq)
+
+
+def cut(data: bytes) -> Cut | None:
+    """Return the parts of a call, or ``None`` if the members are not there or stand in another order."""
+    ends = [0]
+    for mark in (_AGENT, _DECISION, _PRINCIPAL, _STREAM, _TASK, _TIME):
+        found = data.find(mark, ends[-1])
+        if found < 0:
+            return None
+        ends.append(found + (2 if mark is _DECISION else 1))
+    _, agent, decision, principal, stream, task, time = ends
+    context = Context(data[agent:decision], data[principal:stream], data[task:time])
+    return Cut(context, b"".join((data[:agent], data[decision:principal], data[time:])), agent, principal - decision)
+
+
+def context_of(record: Mapping[str, object], task: Mapping[str, str]) -> Context:
+    """Return how the calls of a task are written, as far as its first record tells.
+
+    Args:
+        record: A record of the task that the full checks have accepted.
+        task: Its member ``task``, without what calls do not repeat.
+    """
+    agent, principal, of_task = (
+        orjson.dumps(part, option=orjson.OPT_SORT_KEYS)[1:-1] + b","
+        for part in (
+            {"agent": record["agent"], "chain": record["chain"]},
+            {"principal": record["principal"]},
+            {"task": task},
+        )
+    )
+    return Context(agent, principal, of_task)
 
 
 @final
@@ -61,47 +137,47 @@ class Patterns:
 
     def __init__(self) -> None:
         self._shapes: Shapes[Pattern] = Shapes(_COMPARED)
+        self.find = self._shapes.find
 
-    def find(self, data: bytes) -> tuple[Pattern, Slots] | None:
-        """Return the pattern of a record and what its slots say, or ``None`` if it fits none.
-
-        The caller compares the slots of grants, task, intent and place with what it knows; only then the
-        record is accepted.
-        """
-        return self._shapes.find(data)
-
-    def learn(self, record: Mapping[str, object], data: bytes) -> None:
+    def learn(self, record: Mapping[str, object], data: bytes) -> Context | None:
         """Make a pattern of a record that the full checks have accepted, if it is a call that can be one.
 
         Args:
             record: The record.
             data: Its canonical bytes.
+
+        Returns:
+            Its context, with which it would be recognised.
         """
         if record["kind"] not in _CALLS or "chain" not in record:
-            return
-        slots = slots_of(record)
+            return None
+        rest = {name: value for name, value in record.items() if name not in _ELSEWHERE}
+        parts = cut(data)
+        if parts is None or parts.rest != orjson.dumps(rest, option=orjson.OPT_SORT_KEYS):
+            return None
+        if self.find(parts.rest) is not None:
+            return parts.context
+        slots = slots_of(rest)
         paths = [slot.path for slot in slots]
-        if _NEEDED.issubset(paths):
-            self._shapes.learn(slots, data, _pattern(record, paths))
+        if not _NEEDED.issubset(paths):
+            return None
+        self._shapes.learn(slots, parts.rest, _pattern(record, paths, parts))
+        return parts.context
 
 
-def _pattern(record: Mapping[str, object], paths: Sequence[Path]) -> Pattern:
+def _pattern(record: Mapping[str, object], paths: list[Path], parts: Cut) -> Pattern:
     action = cast("Mapping[str, str]", record["action"])
     decision = cast("Mapping[str, str]", record["decision"])
-    agents = tuple(link["id"] for link in cast("Sequence[Mapping[str, str]]", record["chain"]))
-    grants, place, task = paths.index(_GRANT), paths.index(_STREAM[0]), paths.index(_TASK[0])
     return Pattern(
         kind=cast("str", record["kind"]),
         tool=action["tool"],
         outcome=cast("str | None", record.get("outcome")),
         effect=decision["effect"],
         monitored=decision["mode"] == "monitor",
-        parties=(record["principal"], record["agent"], agents),
+        first=parts.first,
+        second=parts.second,
         arguments=paths.index(_ARGUMENTS) if _ARGUMENTS in paths else -1,
-        grants=slice(grants, grants + paths.count(_GRANT)),
         id=paths.index(("id",)),
         intent=paths.index(_INTENT) if _INTENT in paths else -1,
-        place=slice(place, place + 3),
-        task=slice(task, task + 2),
         start=paths.index(("time", "start")),
     )

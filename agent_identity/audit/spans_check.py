@@ -263,7 +263,7 @@ class SpansCheck:
         decision = cast("dict[str, str] | None", record.get("decision"))
         if decision is not None and decision["effect"] != "block":
             start_ns = int(cast("dict[str, str]", record["time"])["start"])
-            use.allow(cast("dict[str, str]", record["action"])["tool"], start_ns, lambda: place)
+            use.allow(cast("dict[str, str]", record["action"])["tool"], start_ns, place)
 
     def _compare(self, record: Mapping[str, object], attributes: Mapping[str, object], place: Place) -> bool:
         """Compare the plain attributes with the record; return whether none contradicts it."""

@@ -2,7 +2,7 @@
 
 from binascii import hexlify
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, TypeAlias, cast, final
 
@@ -11,11 +11,13 @@ import orjson
 from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import Heads
+from agent_identity.audit.patterns import place_of
 from agent_identity.canonical import decode_record
 from agent_identity.evidence.excerpt import Start
+from agent_identity.evidence.lines import Block, Line, record_of
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.pruned import Pruned
-from agent_identity.evidence.streams import RawLine
+from agent_identity.evidence.streams import RawLine, raw_line
 
 __all__ = ["StreamCheck", "Visit"]
 
@@ -24,6 +26,7 @@ Visit: TypeAlias = Callable[[Mapping[str, object], bytes], None]
 
 _HEADS: Final = 3
 _RECORDS: Final = 4
+_MANY: Final = 4_096  # Leaf hashes that are added to the tree at once.
 
 
 @final
@@ -77,6 +80,7 @@ class StreamCheck:
         self._heads: Iterator[tuple[int, bytes]] = iter(heads or ())
         self._next_size, self._next_root = next(self._heads, (0, b""))
         self._tree = CompactRange() if start is None else start.tree()
+        self._leaves: list[bytes] = []  # What the tree does not have yet.
         self._derivable = True
         self._seq = self.pruned
         # Of the record before, in hex; nothing if that is not known, or there is none.
@@ -96,12 +100,13 @@ class StreamCheck:
             return
         self.lines += 1
         leaf = leaf_hash(data)
-        self._tree.append(leaf)
-        known = self._calls.recognise(data, (self._name, self._prev, b"%d" % (self._seq + 1)))
-        if known is None or self.ended:
+        self._leaves.append(leaf)
+        known = None if self.ended else self._calls.recognise(data, place_of(self._name, self._prev, self._seq + 1))
+        if known is None:
             self._take_unknown(data, leaf)
         else:
-            self._advance(leaf)
+            self._seq += 1
+            self._prev = hexlify(leaf)
             pattern, slots, _ = known
             self._last_id = slots[pattern.id]
             self._kinds[pattern.kind] += 1
@@ -111,8 +116,58 @@ class StreamCheck:
                 self._look_at_time(start_ns, self._period)
             if self._visit is not None:
                 self._visit(orjson.loads(data), leaf)
-        if self._tree.size == self._next_size:
+        self._look_at_tree()
+
+    def take_block(self, block: Block) -> None:
+        """Check the next lines; as :meth:`take` does for each, but with less ado about calls like earlier ones."""
+        if self._visit is not None or self._period is not None or block.torn:
+            for line in block.each():
+                self.take(raw_line(line))
+            return
+        rest = 0
+        while rest < len(block.lines):
+            rest = self._take_calls(block.lines, rest)
+            if rest < len(block.lines):
+                self.take(raw_line(Line(block.offset, block.end, block.lines[rest], torn=False)))
+                rest += 1
+
+    def _take_calls(self, lines: Sequence[bytes | None], rest: int) -> int:  # budget: the loop that takes all the time
+        """Check calls like earlier ones; return the number of the first line that may be something else."""
+        recognise, take_known, kinds, leaves = self._calls.recognise, self._calls.take_known, self._kinds, self._leaves
+        stream, name, seq, prev, newest_ns = self.stream, self._name, self._seq, self._prev, self._newest_ns
+        begun, room = rest, min(len(lines), rest + self._until_compared())
+        if self.ended:
+            room = rest
+        while rest < room:
+            data = record_of(lines[rest])
+            known = None if data is None else recognise(data, place_of(name, prev, seq + 1))
+            if data is None or known is None:
+                break
+            rest += 1
+            seq += 1
+            leaf = leaf_hash(data)
+            leaves.append(leaf)
+            prev = hexlify(leaf)
+            pattern, slots, _ = known
+            kinds[pattern.kind] += 1
+            start_ns = take_known(known, stream, seq)
+            newest_ns = max(newest_ns, start_ns)
+            self._last_id = slots[pattern.id]
+        self._seq, self._prev, self._newest_ns = seq, prev, newest_ns
+        self.lines += rest - begun
+        self._look_at_tree()
+        return rest
+
+    def _until_compared(self) -> int:
+        """Return how many records may be taken before the tree has to be looked at."""
+        here = self._tree.size + len(self._leaves)
+        return self._next_size - here if self._next_size > here else _MANY
+
+    def _look_at_tree(self) -> None:
+        if self._leaves and self._tree.size + len(self._leaves) == self._next_size:
             self._compare()
+        elif len(self._leaves) >= _MANY:
+            self._grow()
 
     @property
     def size(self) -> int:
@@ -191,7 +246,12 @@ class StreamCheck:
             message = f"expected the stream to end with {counted(int(stated), 'record')}, got {self._seq}"
             self._report("missing_records", message, record)
 
+    def _grow(self) -> None:
+        self._tree.extend(self._leaves)
+        self._leaves.clear()
+
     def _compare(self) -> None:
+        self._grow()
         if self._derivable and self._tree.root() == self._next_root:
             self.sealed = self.proved = self._next_size
             self.latest_ns, self.earliest_ns, self.within = self._newest_ns, self._oldest_ns, self._within
@@ -259,11 +319,10 @@ class StreamCheck:
         """Take the place of a record that is not shown; its hash is proved all the same."""
         self.lines += 1
         self.withheld += 1
-        self._tree.append(leaf)
+        self._leaves.append(leaf)
         self._advance(leaf)
         self._last_id = None
-        if self._tree.size == self._next_size:
-            self._compare()
+        self._look_at_tree()
 
     def _reject(self, message: str, data: bytes) -> None:
         """Report a record that is none, and go on as if it were the one that belongs here."""

@@ -6,19 +6,22 @@ both canonical JSON, so that the parts stand at fixed places and need no parser.
 
 import re
 from binascii import hexlify
-from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple, cast
 
 from agent_identity.evidence.files import Files
 
 __all__ = [
     "MAX_LINE_BYTES",
+    "Block",
     "Line",
     "leaf_of",
     "log_line",
     "log_parts",
+    "read_blocks",
     "read_lines",
-    "split_lines",
+    "record_of",
+    "split_blocks",
     "stream_line",
     "stream_parts",
 ]
@@ -47,6 +50,33 @@ class Line(NamedTuple):
     torn: bool
 
 
+class Block(NamedTuple):
+    """Lines of a file that follow each other; several at once cost less than one by one.
+
+    Attributes:
+        offset: Bytes before them in the file.
+        end: Bytes up to their end.
+        lines: The lines without their newlines; one that is too long stands alone, as ``None``.
+        torn: The last newline is missing: the file ends inside a line, which stands alone.
+    """
+
+    offset: int
+    end: int
+    lines: list[bytes | None]
+    torn: bool = False
+
+    def each(self) -> "Iterator[Line]":
+        """Return the lines one by one."""
+        if len(self.lines) == 1:
+            yield Line(self.offset, self.end, self.lines[0], self.torn)
+            return
+        offset = self.offset
+        for line in self.lines:
+            end = offset + len(line or b"") + 1
+            yield Line(offset, end, line, torn=False)
+            offset = end
+
+
 def stream_line(mac: bytes, record: bytes) -> bytes:
     """Return the line of a record, its newline included."""
     return b"".join((b'{"mac":"', hexlify(mac), b'","record":', record, b"}\n"))
@@ -59,10 +89,15 @@ def log_line(mac: bytes, entry: bytes) -> bytes:
 
 def stream_parts(line: bytes) -> tuple[bytes, str] | None:
     """Return record and MAC (in hex) of a line of a stream, or ``None`` if it has not that form."""
-    mac = line[8:72]
-    if line[:8] != b'{"mac":"' or line[72:84] != b'","record":{' or line[-2:] != b"}}" or mac.translate(None, _HEX):
+    record = record_of(line)
+    return None if record is None else (record, line[8:72].decode())
+
+
+def record_of(line: bytes | None) -> bytes | None:
+    """Return the record of a line of a stream, or ``None`` if the line has not that form."""
+    if line is None or line[:8] != b'{"mac":"' or line[72:84] != b'","record":{' or line[-2:] != b"}}":
         return None
-    return line[83:-1], mac.decode()
+    return None if line[8:72].translate(None, _HEX) else line[83:-1]
 
 
 def leaf_of(line: bytes) -> str | None:
@@ -84,11 +119,21 @@ def read_lines(files: Files, fd: int, start: int = 0) -> Iterator[Line]:
     Raises:
         OSError: The file cannot be read.
     """
+    for block in read_blocks(files, fd, start):
+        yield from block.each()
+
+
+def read_blocks(files: Files, fd: int, start: int = 0) -> Iterator[Block]:
+    """Return the lines from byte ``start`` on, as many at once as a chunk has.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
     files.seek(fd, start)
-    yield from split_lines(lambda size: files.read(fd, size), start)
+    return split_blocks(lambda size: files.read(fd, size), start)
 
 
-def split_lines(read: Callable[[int], bytes], start: int) -> Iterator[Line]:
+def split_blocks(read: Callable[[int], bytes], start: int) -> Iterator[Block]:
     """Return the lines of what is read, never holding more than one longest line and a chunk.
 
     Args:
@@ -102,18 +147,29 @@ def split_lines(read: Callable[[int], bytes], start: int) -> Iterator[Line]:
     while True:
         chunk = read(_CHUNK)
         *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            end = start + len(line) + 1
-            yield Line(start, end, line if len(line) <= MAX_LINE_BYTES else None, torn=False)
-            start = end
+        if lines:
+            sizes = [len(line) for line in lines]
+            if max(sizes) > MAX_LINE_BYTES:
+                yield from _one_by_one(lines, start)
+            else:
+                yield Block(start, start + sum(sizes) + len(sizes), cast("list[bytes | None]", lines))
+            start += sum(sizes) + len(sizes)
         if not chunk:
             break
         if len(rest) > MAX_LINE_BYTES:
             length, rest, complete = _skip(read, len(rest))
-            yield Line(start, start + length, None, torn=not complete)
+            yield Block(start, start + length, [None], not complete)
             start += length
     if rest:
-        yield Line(start, start + len(rest), rest if len(rest) <= MAX_LINE_BYTES else None, torn=True)
+        yield Block(start, start + len(rest), [rest if len(rest) <= MAX_LINE_BYTES else None], torn=True)
+
+
+def _one_by_one(lines: Sequence[bytes], start: int) -> Iterator[Block]:
+    """Return a block for each line, because one of them is too long."""
+    for line in lines:
+        end = start + len(line) + 1
+        yield Block(start, end, [line if len(line) <= MAX_LINE_BYTES else None])
+        start = end
 
 
 def _skip(read: Callable[[int], bytes], length: int) -> tuple[int, bytes, bool]:

@@ -17,7 +17,7 @@ import orjson
 
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.files import READ, Files, open_regular
-from agent_identity.evidence.lines import Line, read_lines, split_lines, stream_parts
+from agent_identity.evidence.lines import Block, Line, read_blocks, read_lines, split_blocks, stream_parts
 
 __all__ = [
     "CODECS",
@@ -36,6 +36,7 @@ __all__ = [
     "read_segment",
     "read_stream",
     "segments_of",
+    "stream_blocks",
 ]
 
 Compression: TypeAlias = Literal["gzip", "zstd", "none"]
@@ -185,6 +186,12 @@ def _settled(files: Files, folders: Sequence[str], active: str) -> Generator[tup
 
 
 def read_stream(files: Files, folders: Sequence[str], active: str, *, start: int = 1) -> Iterator[Line]:
+    """Return the lines of a stream one by one; see :func:`stream_blocks`."""
+    for block in stream_blocks(files, folders, active, start=start):
+        yield from block.each()
+
+
+def stream_blocks(files: Files, folders: Sequence[str], active: str, *, start: int = 1) -> Iterator[Block]:
     """Return the lines of a stream over all of its segments, each once; offsets count from the first line there is.
 
     A line that is torn and yet followed by another file is no line at all, and comes with no bytes.
@@ -209,13 +216,15 @@ def read_stream(files: Files, folders: Sequence[str], active: str, *, start: int
         last = chosen[-1] if chosen and (fd is None or not files.status(fd).st_size) else 0
         for first in chosen:
             path, end = closed[first], 0
-            for line in _lines_of(files, path):
-                end = line.end
-                whole = not line.torn or first == last
-                yield Line(base + line.offset, base + end, line.data if whole else b"", torn=line.torn and whole)
+            for block in _blocks_of(files, path):
+                end = block.end
+                whole = not block.torn or first == last
+                if not whole:
+                    block = Block(block.offset, end, [b""])  # noqa: PLW2901
+                yield block._replace(offset=base + block.offset, end=base + end)
             base += end
-        for line in read_lines(files, fd) if fd is not None and (ours or start) >= start else ():
-            yield Line(base + line.offset, base + line.end, line.data, line.torn)
+        for block in read_blocks(files, fd) if fd is not None and (ours or start) >= start else ():
+            yield block._replace(offset=base + block.offset, end=base + block.end)
 
 
 def first_place(files: Files, folders: Sequence[str], active: str) -> int | None:
@@ -280,7 +289,7 @@ def _opened(files: Files, path: str) -> tuple[str, int]:
     raise FileNotFoundError(path)
 
 
-def _lines_of(files: Files, path: str) -> Iterator[Line]:
+def _blocks_of(files: Files, path: str) -> Iterator[Block]:
     path, fd = _opened(files, path)
     try:
         yield from read_segment(files, fd, compression_of(path))
@@ -288,7 +297,7 @@ def _lines_of(files: Files, path: str) -> Iterator[Line]:
         files.close(fd)
 
 
-def read_segment(files: Files, fd: int, compression: Compression) -> Iterator[Line]:
+def read_segment(files: Files, fd: int, compression: Compression) -> Iterator[Block]:
     """Return the lines of an open segment, with bounded memory.
 
     Raises:
@@ -296,7 +305,7 @@ def read_segment(files: Files, fd: int, compression: Compression) -> Iterator[Li
         ConfigurationError: What decompresses it is not installed.
     """
     files.seek(fd, 0)
-    return split_lines(decompressed(lambda size: files.read(fd, size), compression), 0)
+    return split_blocks(decompressed(lambda size: files.read(fd, size), compression), 0)
 
 
 def decompressed(read: _Read, compression: Compression) -> _Read:

@@ -9,12 +9,19 @@ from typing import Final, Literal, NamedTuple, TypeAlias, final
 from agent_identity.evidence.files import READ, Files, open_regular
 from agent_identity.evidence.foundation import log_was_removed, stream_names
 from agent_identity.evidence.layout import Layout, is_stream_id
-from agent_identity.evidence.lines import Line, leaf_of, log_parts, read_lines, stream_parts
+from agent_identity.evidence.lines import Block, Line, leaf_of, log_parts, read_lines, stream_parts
 from agent_identity.evidence.log import Head, read_checkpoint
 from agent_identity.evidence.pruned import read_grants, read_pruned
-from agent_identity.evidence.segments import Segment, first_place, read_segment, read_stream, segments_of
+from agent_identity.evidence.segments import (
+    Segment,
+    first_place,
+    read_segment,
+    read_stream,
+    segments_of,
+    stream_blocks,
+)
 
-__all__ = ["LedgerReader", "Problem", "RawLine", "open_ledger"]
+__all__ = ["LedgerReader", "Problem", "RawLine", "open_ledger", "raw_line"]
 
 Problem: TypeAlias = Literal["malformed", "too_long", "torn", "unreadable", "withheld"]
 """Why a line could not be taken apart.
@@ -96,6 +103,27 @@ class LedgerReader:
         lines = read_stream(self._files, self._folders(stream), self._layout.entries(stream), start=start)
         return _split(lines, stream_parts)
 
+    def blocks(self, stream: str, *, start: int = 1) -> Iterator[Block | RawLine]:
+        """Return the lines of a stream as :meth:`entries` does, but many at once, each as it stands in the file.
+
+        Args:
+            stream: The id of a stream.
+            start: Segments are left out whose first record stands before this place.
+
+        Raises:
+            ConfigurationError: A segment is compressed by zstd, and the extra of this name is not installed.
+        """
+        if not is_stream_id(stream):
+            yield RawLine(0, None, None, "unreadable")
+            return
+        end = 0
+        try:
+            for block in stream_blocks(self._files, self._folders(stream), self._layout.entries(stream), start=start):
+                end = block.end
+                yield block
+        except OSError:
+            yield RawLine(end, None, None, "unreadable")
+
     def segments(self, stream: str) -> tuple[Segment, ...]:
         """Return the files of a stream, in their order; none if they cannot be listed."""
         if is_stream_id(stream):
@@ -112,7 +140,8 @@ class LedgerReader:
         """
         fd = open_regular(self._files, segment.path, READ)
         try:
-            yield from read_segment(self._files, fd, segment.compression)
+            for block in read_segment(self._files, fd, segment.compression):
+                yield from block.each()
         finally:
             self._files.close(fd)
 
@@ -210,18 +239,29 @@ class LedgerReader:
 def _split(lines: Iterator[Line], parts_of: Callable[[bytes], tuple[bytes, str] | None]) -> Iterator[RawLine]:
     end = 0
     try:
-        for offset, end, data, torn in lines:  # noqa: B007  How far it could be read.
-            if torn:
-                yield RawLine(offset, None, None, "torn")
-            elif data is None:
-                yield RawLine(offset, None, None, "too_long")
-            elif (parts := parts_of(data)) is None:
-                leaf = leaf_of(data)
-                yield RawLine(offset, None, leaf, "malformed" if leaf is None else "withheld")
-            else:
-                yield RawLine(offset, *parts, None)
+        for line in lines:
+            end = line.end
+            yield raw_line(line, parts_of)
     except OSError:
         yield RawLine(end, None, None, "unreadable")
+
+
+def raw_line(line: Line, parts_of: Callable[[bytes], tuple[bytes, str] | None] = stream_parts) -> RawLine:
+    """Return a line taken apart.
+
+    Args:
+        line: The line.
+        parts_of: Returns its record and its MAC; by default those of a line of a stream.
+    """
+    if line.torn:
+        return RawLine(line.offset, None, None, "torn")
+    if line.data is None:
+        return RawLine(line.offset, None, None, "too_long")
+    parts = parts_of(line.data)
+    if parts is not None:
+        return RawLine(line.offset, *parts, None)
+    leaf = leaf_of(line.data)
+    return RawLine(line.offset, None, leaf, "malformed" if leaf is None else "withheld")
 
 
 def open_ledger(

@@ -1,0 +1,98 @@
+"""What a verification has to remember of a large source goes to the disk, so that memory does not grow with it."""
+
+import contextlib
+import sqlite3
+from collections.abc import Generator, Iterable, Iterator
+from typing import Final, final
+
+from agent_identity.errors import ConfigurationError
+
+__all__ = ["Overflow"]
+
+_CACHE_KIB: Final = 8_192
+_TABLE: Final = "CREATE TABLE kept (key BLOB PRIMARY KEY, number INTEGER NOT NULL, value BLOB NOT NULL) WITHOUT ROWID"
+
+
+@final
+class Overflow:
+    """Values by key in a file that nobody else sees and that is gone with the process.
+
+    The file is made with the first value, in the folder for temporary files (``SQLITE_TMPDIR``, ``TMPDIR``).
+    """
+
+    def __init__(self) -> None:
+        self._open: sqlite3.Connection | None = None
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def put(self, items: Iterable[tuple[bytes, int, bytes]]) -> None:
+        """Keep values, each with its key and a number that orders them; a value with a key that is there replaces it.
+
+        Raises:
+            ConfigurationError: There is no room for them.
+        """
+        with _told(), self._file() as file:
+            before = file.total_changes
+            file.executemany("INSERT INTO kept VALUES (?, ?, ?) ON CONFLICT DO NOTHING", rows := list(items))
+            added = file.total_changes - before
+            self._count += added
+            if added < len(rows):
+                file.executemany("UPDATE kept SET number = ?2, value = ?3 WHERE key = ?1", rows)
+
+    def get(self, key: bytes) -> tuple[int, bytes] | None:
+        """Return number and value of a key, or ``None`` if there is none.
+
+        Raises:
+            ConfigurationError: The file cannot be read.
+        """
+        if not self._count:
+            return None
+        with _told():
+            row = self._file().execute("SELECT number, value FROM kept WHERE key = ?", (key,)).fetchone()
+        return None if row is None else (row[0], row[1])
+
+    def pop(self, key: bytes) -> tuple[int, bytes] | None:
+        """Return number and value of a key and keep them no longer; ``None`` if there is none.
+
+        Raises:
+            ConfigurationError: The file cannot be read.
+        """
+        found = self.get(key)
+        if found is not None:
+            with _told():
+                self._file().execute("DELETE FROM kept WHERE key = ?", (key,))
+            self._count -= 1
+        return found
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Return keys and values in the order of their numbers; nothing may be kept meanwhile.
+
+        Raises:
+            ConfigurationError: The file cannot be read.
+        """
+        if self._count:
+            with _told():
+                yield from self._file().execute("SELECT key, value FROM kept ORDER BY number")
+
+    def _file(self) -> sqlite3.Connection:
+        if self._open is None:
+            # A database without a name is a private file that is deleted as soon as it is open.
+            self._open = sqlite3.connect("", isolation_level=None)
+            self._open.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            self._open.execute("PRAGMA journal_mode = OFF")
+            self._open.execute(_TABLE)
+        return self._open
+
+
+@contextlib.contextmanager
+def _told() -> Generator[None]:
+    """Say how to go on if the disk is full."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise ConfigurationError(
+            "expected room for temporary files, about 4 KiB for each task that is verified, "
+            f"got '{type(error).__name__}'; set TMPDIR to a folder with more"
+        ) from None

@@ -332,7 +332,7 @@ class _Teller:
             yield self._under_way.popitem(last=False)[1].finish(self._erasures)
 
     def _take_outside(self, record: Mapping[str, object]) -> None:
-        if record["kind"] == "registration":
+        if record["kind"] == "registration" and "agent" in record:
             self._take_registration(record)
         if record["kind"] not in {"intent", "outcome"}:
             return

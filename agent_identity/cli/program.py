@@ -21,6 +21,7 @@ from agent_identity.cli import (
     erase,
     export,
     init,
+    inventory,
     keys,
     proof,
     replay,
@@ -88,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
         keys,
         signer,
         agents,
+        inventory,
         doctor,
     ):
         command.register(commands)

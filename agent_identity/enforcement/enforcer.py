@@ -36,6 +36,7 @@ from agent_identity.enforcement.decisions import Mode, policy_claim
 from agent_identity.enforcement.directory import open_directory, pseudonyms_of
 from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.handed import Recorded
+from agent_identity.enforcement.inventory import Inventory
 from agent_identity.enforcement.opening import Opening, Tasks, check_delegate, check_parties, current_or_refuse
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.publication import publishers_for
@@ -170,6 +171,7 @@ class Enforcer:
             state=shared,
             revocations=Revocations(shared, ledger, signer=issuer, trust=trust, clock=time),
             approvals=approvals,
+            inventory=Inventory(ledger, issuer, trust, time),
             disclosable=disclosable,
             pseudonyms=pseudonyms,
         )
@@ -288,6 +290,7 @@ class Enforcer:
             )
         opened._own_state = found.state
         opened._point.approvals.use(ApprovalBox(Path(directory) / "approvals"))
+        opened._point.inventory.use(directory, found.state)
         if state is not None:
             opened._point.revocations.heed(found.state)
         return opened

@@ -118,13 +118,22 @@ class Guard:
         injected: Collection[str] = (),
         call_id: str | None = None,
         can_route: bool = True,
+        refusal: Denied | None = None,
     ) -> Call:
         """Judge a call as :meth:`enter` does, but for the approval that it may need.
 
         The body must not run before :meth:`settle` or :meth:`settle_async` has returned.
+
+        Args:
+            values: See :meth:`enter`.
+            supplied: See :meth:`enter`.
+            injected: See :meth:`enter`.
+            call_id: See :meth:`enter`.
+            can_route: See :meth:`enter`.
+            refusal: A refusal that an integration has reached before; it is recorded as that of this call.
         """
         try:
-            return self._enter(values, supplied, injected, call_id, can_route=can_route)
+            return self._enter(values, supplied, injected, call_id, can_route=can_route, refusal=refusal)
         except AgentIdentityError:
             raise
         except Exception as error:  # noqa: BLE001 - As in _judge: whatever our own defect is, the body does not run.
@@ -232,6 +241,7 @@ class Guard:
         call_id: str | None,
         *,
         can_route: bool,
+        refusal: Denied | None,
     ) -> Call:
         point = self._point
         if call_id is not None and not is_fact(call_id):
@@ -241,7 +251,7 @@ class Guard:
         call.span = point.spans.start(self._name, attributes, call.start_ns)
         try:
             call.traced = traced(call.span)
-            self._judge(call, values, supplied, injected, can_route=can_route)
+            self._judge(call, values, supplied, injected, can_route=can_route, refusal=refusal)
             try:
                 self._told.describe(call)
             except Exception as error:  # As in _judge: what is not described does not run.
@@ -270,13 +280,14 @@ class Guard:
         injected: Collection[str],
         *,
         can_route: bool,
+        refusal: Denied | None = None,
     ) -> None:
         """Reach a decision; leave the refusal, if any, in ``call.denial``."""
         try:
             # First the snapshot: even a call outside any task is recorded with what it asked for.
             arguments = capture(values, supplied, injected)
             call.captured(arguments)
-            task = self._live_task(call)
+            task = self._live_task(call, refusal)
             call.findings = self._ask.inspect("input", arguments.view)
             task.scope.check(self.tool.name, arguments.view, arguments.supplied)
             self._consult(call, arguments.view, task, can_route=can_route)
@@ -296,11 +307,13 @@ class Guard:
         point, call_id = self._point, None if self._outcome_of is None else call.call_id
         call.reserved = reserve(point.state, task, self.tool.name, arguments, point.clock.wall_ns(), call_id=call_id)
 
-    def _live_task(self, call: Call) -> Task:
+    def _live_task(self, call: Call, refusal: Denied | None) -> Task:
         task = call.task
         if task is None:
             raise NoTask(f"{self.tool.name}: expected an open task of this enforcer, {self._point.ambience.missing()}")
         self._point.check(task)
+        if refusal is not None:
+            raise refusal
         return task
 
     def _consult(self, call: Call, view: Mapping[str, object], task: Task, *, can_route: bool) -> None:

@@ -10,6 +10,7 @@ from agent_identity.enforcement.approval import Approval
 from agent_identity.enforcement.approvals import Approvals
 from agent_identity.enforcement.arguments import Arguments
 from agent_identity.enforcement.decisions import Mode
+from agent_identity.enforcement.inventory import Inventory
 from agent_identity.enforcement.revoking import Revocations
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import Spans
@@ -39,6 +40,7 @@ class Point:
     state: StateStore
     revocations: Revocations
     approvals: Approvals
+    inventory: Inventory
     disclosable: bool = False
     pseudonyms: Pseudonyms | None = None
 

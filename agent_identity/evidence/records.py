@@ -291,6 +291,13 @@ _REGISTRATION: Final = _object(
         "status": _one_of(("registered", "suspended", "retired", "orphaned")),
     }
 )
+_SERVER: Final = _object(
+    {"name": _NAME, "transport": _one_of(("stdio", "http", "other")), "status": _one_of(("pinned", "moved"))},
+    {"place": _NAME, "title": _NAME, "version": _NAME, "reason": _NAME},
+)
+_OFFERED: Final = _object(
+    {"name": _NAME, "status": _one_of(("pinned", "changed", "new"))}, {"pinned": _SHA256, "offered": _SHA256}
+)
 _APPROVAL: Final = _object(
     {"id": _UUID7, "status": _one_of(("pending", "approved", "rejected", "expired"))},
     {"approver": _PRINCIPAL, "expires": _NANOSECONDS, "token": _TOKEN, "reason": _NAME},
@@ -301,6 +308,15 @@ def _shape(required: Mapping[str, _Rule], optional: Mapping[str, _Rule] | None =
     return _object({**_COMMON, **required}, optional)
 
 
+_AGENT_REGISTRATION: Final = _shape({"agent": _AGENT}, {"registration": _REGISTRATION})
+_SERVER_REGISTRATION: Final = _shape({"server": _SERVER}, {"tools": _array(_OFFERED, 1024)})
+
+
+def _registration(value: object) -> None:
+    """The rule for what was registered: an agent, or a server and its tools."""
+    (_SERVER_REGISTRATION if _has(value, "server") else _AGENT_REGISTRATION)(value)
+
+
 _SHAPES: Final[Mapping[str, _Rule]] = {
     "stream_start": _shape({"sdk": _object({"name": _NAME, "version": _NAME})}),
     "grant": _shape({**_TASK, "grant": _object({"token": _TOKEN})}, _TRACE),
@@ -308,7 +324,7 @@ _SHAPES: Final[Mapping[str, _Rule]] = {
     "intent": _shape({**_TASK, **_INTENT}, {**_TRACE, **_FINDINGS}),
     "outcome": _shape({**_TASK, **_OUTCOME}, _AFTERWARDS),
     "task_end": _shape({**_TASK, "counts": _COUNTS}, {**_TRACE, "outcome": _one_of(OUTCOMES), "error": _NAME}),
-    "registration": _shape({"agent": _AGENT}, {"registration": _REGISTRATION}),
+    "registration": _registration,
     "policy": _shape({"policy": _object({"name": _NAME, "version": _NAME, "digest": _SHA256})}),
     "approval": _shape({**_TASK, "action": _ACTION, "approval": _APPROVAL}, _TRACE),
     "revocation": _shape({"revocation": _REVOCATION}),

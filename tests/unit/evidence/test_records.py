@@ -129,6 +129,28 @@ def refusal(value: dict[str, Any]) -> str:
     return str(caught.value)
 
 
+SERVER = {"name": "files", "transport": "stdio", "status": "pinned"}
+TOOL = {"name": "read", "status": "changed", "pinned": f"sha256:{HEX}", "offered": f"sha256:{HEX}"}
+
+
+def test_a_server_is_registered_in_place_of_an_agent() -> None:
+    """A registration says of a server where it is and which definitions of its tools count; never half of both."""
+    head = {key: value for key, value in record("registration").items() if key != "agent"}
+    more = {"place": f"sha256:{HEX}", "title": "Files", "version": "1.0", "reason": "looked at"}
+    for server, tools in ((SERVER, {}), ({**SERVER, **more}, {"tools": [TOOL, {"name": "new", "status": "new"}]})):
+        check_record({**head, "server": server, **tools})
+    for bad, where in (
+        ({"server": SERVER, "agent": TASK["agent"]}, "record"),
+        ({"server": {**SERVER, "transport": "pigeon"}}, "record.server.transport"),
+        ({"server": {**SERVER, "status": "new"}}, "record.server.status"),
+        ({"server": SERVER, "tools": []}, "record.tools"),
+        ({"server": SERVER, "tools": [{**TOOL, "pinned": HEX}]}, "record.tools[0].pinned"),
+        ({"server": SERVER, "tools": [{"name": "read"}]}, "record.tools[0].status"),
+        ({}, "record.agent"),
+    ):
+        assert refusal({**head, **bad}).startswith(f"{where}:")
+
+
 def outcome_of(value: dict[str, Any]) -> str:
     """The message of the refusal of a record, if it is refused."""
     try:

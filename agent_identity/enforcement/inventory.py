@@ -1,0 +1,346 @@
+"""The inventory of servers and their tools: kept in memory, or in the signed file ``inventory.json`` of a directory.
+
+The file has two lines: a token of the issuer over the digest of the second line and over a number that only grows,
+and the inventory as canonical JSON. Whoever can write the directory and has not the issuer's key cannot change what
+counts; an older file that is put back is noticed by every process that knew the newer one.
+"""
+
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Collection, Mapping
+from typing import Final, NamedTuple, cast, final
+
+from agent_identity.authority import StateStore
+from agent_identity.authority.tokens import parse_compact, sign_compact
+from agent_identity.canonical import JSON, decode, encode
+from agent_identity.enforcement.failures import trouble
+from agent_identity.enforcement.offers import (
+    Book,
+    Definition,
+    Offer,
+    OfferedTool,
+    Sighting,
+    Transport,
+    accepted,
+    given,
+    sighted,
+)
+from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, TokenError
+from agent_identity.evidence import Ledger
+from agent_identity.evidence.files import EDIT, Files, locked, open_regular, why
+from agent_identity.identity import Clock, Signer, TrustStore, read_public_file, replace_public_file
+
+__all__ = ["Inventory", "InventoryFile", "accept", "inventory_path", "pin"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_TYPE: Final = "agent-inventory+jwt"
+_NAME: Final = "inventory.json"
+_MARK: Final = "inventory"
+_MAX_FILE: Final = 32 * 1024 * 1024
+_VERSION: Final = "servers.v1"
+
+
+def inventory_path(directory: str | os.PathLike[str]) -> str:
+    """Return where the inventory of a directory is."""
+    return os.path.join(os.path.abspath(directory), _NAME)  # noqa: PTH100, PTH118  No links are resolved.
+
+
+class _State(NamedTuple):
+    """An inventory and its number."""
+
+    number: int
+    book: Book
+
+
+_EMPTY: Final = _State(0, {})
+
+
+@final
+class InventoryFile:
+    """The file of an inventory.
+
+    Args:
+        path: Where it is.
+        trust: The trusted keys; those trusted as issuer may sign it.
+        state: Remembers how far the file was seen, for processes that never saw it.
+    """
+
+    __slots__ = ("_known", "_stamp", "_state", "_trust", "path")
+
+    def __init__(self, path: str, trust: TrustStore, state: StateStore | None = None) -> None:
+        self.path = path
+        self._trust = trust
+        self._state = state
+        self._known = _EMPTY
+        self._stamp: tuple[int, ...] | None = None
+
+    def load(self) -> Book:
+        """Return the inventory as the file is now; no file is an empty one.
+
+        Raises:
+            TokenError: It does not verify, or is older than one that was read before (``inventory_rolled_back``).
+            ConfigurationError: It cannot be read.
+            StateError: The state cannot be asked.
+        """
+        stamp = self._look()
+        if stamp is None or stamp != self._stamp:
+            self._known, self._stamp = self._continued(stamp), stamp
+        return self._known.book
+
+    def change(self, by: Callable[[Book], Book], signer: Signer, *, anew: bool = False) -> Book:
+        """Change the inventory, with other writers kept out, and return it.
+
+        Args:
+            by: Returns the next inventory, given this one; the same one writes nothing.
+            signer: A key that is trusted as issuer.
+            anew: Go on from whatever is there, also if a later one was seen: somebody takes responsibility.
+
+        Raises:
+            TokenError: What is there does not verify, or the signer is not trusted.
+            ConfigurationError: The file cannot be read or written, or another writer does not finish.
+            StateError: The state cannot be asked.
+        """
+        system = Files()
+        try:
+            fd = open_regular(system, f"{self.path}.lock", EDIT)
+            try:
+                with locked(system, fd):
+                    before = self._found(self._look()).book if anew else self.load()
+                    after = by(before)
+                    if after is not before:
+                        content = _written(_State(max(self._known.number, self._seen()) + 1, after), signer)
+                        _read(content, self._trust)  # Nothing is written that would not be read.
+                        replace_public_file(self.path, content)
+                        self.load()
+                    return after
+            finally:
+                system.close(fd)
+        except OSError as error:
+            raise ConfigurationError(
+                f"expected to change the inventory {self.path!r}, got '{why(error)}'; check its folder, and whether "
+                "another writer hangs"
+            ) from None
+
+    def _found(self, stamp: tuple[int, ...] | None) -> _State:
+        return _EMPTY if stamp is None else _read(read_public_file(self.path, limit=_MAX_FILE), self._trust)
+
+    def _continued(self, stamp: tuple[int, ...] | None) -> _State:
+        # The stamp is from before the file is read: if it changes meanwhile, the next look sees another one.
+        state = self._found(stamp)
+        later = max(self._known.number, self._seen())
+        if state.number < later:
+            raise TokenError(
+                "expected the inventory that was there before or a later one, got an older one or none; put the "
+                "latest one back, or start anew with 'agent-identity inventory pin'",
+                code="inventory_rolled_back",
+            )
+        if self._state is not None and state.number > later:
+            self._state.put(_MARK, state.number, b"")
+        return state
+
+    def _seen(self) -> int:
+        kept = None if self._state is None else self._state.get(_MARK)
+        return 0 if kept is None else kept[0]
+
+    def _look(self) -> tuple[int, ...] | None:
+        try:
+            status = os.stat(self.path)  # noqa: PTH116  Cheaper, and asked at each call.
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ConfigurationError(
+                f"expected to look at the inventory {self.path!r}, got '{error.strerror}'; check the path"
+            ) from None
+        return (status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns)
+
+
+@final
+class Inventory:
+    """The inventory of one enforcement point. Safe to share between threads.
+
+    Args:
+        ledger: Gets a record of each server, and of each change, when it is first used.
+        signer: Signs the file.
+        trust: Whose signatures count.
+        clock: Source of time.
+    """
+
+    __slots__ = ("_book", "_clock", "_file", "_ledger", "_lock", "_recorded", "_signer", "_trust")
+
+    def __init__(self, ledger: Ledger, signer: Signer, trust: TrustStore, clock: Clock) -> None:
+        self._ledger = ledger
+        self._signer = signer
+        self._trust = trust
+        self._clock = clock
+        self._file: InventoryFile | None = None
+        self._book: Book = {}
+        self._recorded: dict[str, Offer] = {}
+        self._lock = threading.RLock()
+
+    def use(self, directory: str | os.PathLike[str], state: StateStore) -> None:
+        """Keep the inventory in a directory, whose state remembers how far it was seen."""
+        self._file = InventoryFile(inventory_path(directory), self._trust, state)
+
+    def sight(self, seen: Sighting, *, pin: bool) -> None:
+        """Take in how a server shows itself; what is new stands in the ledger before this returns.
+
+        Args:
+            seen: What the server shows.
+            pin: See :func:`~agent_identity.enforcement.offers.sighted`.
+
+        Raises:
+            Denied: With code ``inventory_unusable``: it cannot be read or written.
+            EvidenceError: The server could not be recorded.
+        """
+
+        def look(book: Book) -> Book:
+            return sighted(book, seen, now=self._clock.wall_ns() // 1_000_000_000, pin=pin)
+
+        with self._lock:
+            book = self._usable(lambda: self._change(look))
+            self._record(seen.name, book[seen.name])
+
+    def find(self, name: str) -> Offer | None:
+        """Return what is known of a server now.
+
+        Raises:
+            Denied: With code ``inventory_unusable``: it cannot be read.
+            EvidenceError: What somebody accepted could not be recorded.
+        """
+        with self._lock:
+            book = self._usable(lambda: self._book if self._file is None else self._file.load())
+            offer = book.get(name)
+            if offer is not None:
+                self._record(name, offer)
+            return offer
+
+    def _change(self, look: Callable[[Book], Book]) -> Book:
+        if self._file is not None:
+            known = self._file.load()
+            return known if look(known) is known else self._file.change(look, self._signer)
+        self._book = look(self._book)
+        return self._book
+
+    def _usable(self, ask: Callable[[], Book]) -> Book:
+        try:
+            return ask()
+        except AgentIdentityError as error:
+            _LOG.error("the inventory cannot be used, calls of servers are refused: %s", trouble(error))
+            raise Denied(f"the inventory of servers cannot be used: {error}", code="inventory_unusable") from None
+
+    def _record(self, name: str, offer: Offer) -> None:
+        """Record a server as it stands, once for each way in which it stands."""
+        if self._recorded.get(name) == offer:
+            return
+        body = {**offer.to_record(name), "time": {"start": str(self._clock.wall_ns())}}
+        self._ledger.append("registration", body)
+        self._recorded[name] = offer
+
+
+def accept(
+    file: InventoryFile,
+    name: str,
+    tools: Collection[str] | None,
+    *,
+    signer: Signer,
+    now: int,
+    digest: str | None = None,
+    reason: str | None = None,
+) -> Offer:
+    """Accept what a server offers, and return how it stands then; see :func:`~.offers.accepted`.
+
+    Raises:
+        TokenError: The inventory does not verify.
+        ConfigurationError: There is nothing like that to accept, or the file cannot be written.
+    """
+    book = file.change(lambda known: accepted(known, name, tools, now=now, digest=digest, reason=reason), signer)
+    return book[name]
+
+
+def pin(file: InventoryFile, servers: Book, *, signer: Signer, now: int) -> Book:
+    """Pin servers as somebody gave them, and return the inventory; what was known of them is replaced.
+
+    An inventory that was lost goes on from here.
+
+    Raises:
+        TokenError: The inventory does not verify.
+        ConfigurationError: There are too many servers or tools, or the file cannot be written.
+    """
+    return file.change(lambda known: given(known, servers, now=now), signer, anew=True)
+
+
+def _written(state: _State, signer: Signer) -> bytes:
+    body = encode({_VERSION: {name: _claim(offer) for name, offer in state.book.items()}})
+    if len(body) > _MAX_FILE // 2:
+        raise ConfigurationError("expected an inventory of at most 16 MiB, got a larger one; start a new one")
+    claims: dict[str, JSON] = {"digest": hashlib.sha256(body).hexdigest(), "number": state.number}
+    token = sign_compact({"kid": signer.public_key.thumbprint, "typ": _TYPE}, claims, signer)
+    return token.encode() + b"\n" + body + b"\n"
+
+
+def _read(data: bytes, trust: TrustStore) -> _State:
+    try:
+        line, body, end = data.split(b"\n")
+        token = line.decode("ascii")
+    except ValueError:
+        raise TokenError("expected an inventory of two lines, got another file", code="inventory_malformed") from None
+    parts = parse_compact(token)
+    trusted = trust.get(parts.kid or "", "issuer")
+    if trusted is None:
+        raise TokenError("expected an inventory that the issuer signed, got another", code="unknown_key")
+    claims = parts.verify(trusted.key, _TYPE)
+    number = claims.get("number")
+    if end or type(number) is not int or claims.get("digest") != hashlib.sha256(body).hexdigest():
+        raise TokenError("expected the inventory that was signed, got another", code="inventory_malformed")
+    try:
+        content = cast("Mapping[str, Mapping[str, Mapping[str, JSON]]]", decode(body))
+        return _State(number, {name: _offer(claim) for name, claim in content[_VERSION].items()})
+    except (KeyError, TypeError, ValueError):
+        # It is signed, so it is not from a stranger, but from another version.
+        raise TokenError("expected an inventory of this version, got another", code="inventory_malformed") from None
+
+
+def _claim(offer: Offer) -> dict[str, JSON]:
+    return {
+        "moved": None if offer.moved is None else list(offer.moved),
+        "place": offer.place,
+        "reason": offer.reason,
+        "title": offer.title,
+        "tools": {
+            name: {
+                "offered": _definition_claim(tool.offered),
+                "pinned": _definition_claim(tool.pinned),
+                "since": tool.since,
+            }
+            for name, tool in offer.tools.items()
+        },
+        "transport": offer.transport,
+        "version": offer.version,
+    }
+
+
+def _definition_claim(definition: Definition | None) -> JSON:
+    return None if definition is None else {"digest": definition.digest, "text": definition.text}
+
+
+def _offer(claim: Mapping[str, JSON]) -> Offer:
+    moved = cast("list[str] | None", claim["moved"])
+    tools = cast("Mapping[str, Mapping[str, JSON]]", claim["tools"])
+    return Offer(
+        cast("Transport", claim["transport"]),
+        cast("str", claim["place"]),
+        title=cast("str", claim["title"]),
+        version=cast("str", claim["version"]),
+        tools={
+            name: OfferedTool(_definition(tool["pinned"]), _definition(tool["offered"]), cast("int", tool["since"]))
+            for name, tool in tools.items()
+        },
+        moved=None if moved is None else (cast("Transport", moved[0]), moved[1]),
+        reason=cast("str | None", claim["reason"]),
+    )
+
+
+def _definition(claim: JSON) -> Definition | None:
+    return None if claim is None else Definition(**cast("Mapping[str, str]", claim))

@@ -58,9 +58,8 @@ from agent_identity.identity import (
     SigningKey,
     SystemClock,
     TrustStore,
-    check_id,
 )
-from agent_identity.policy import Inspector, Policy, RuleSet, Tool
+from agent_identity.policy import Inspector, Policy, RuleSet
 from agent_identity.version import VERSION
 
 if TYPE_CHECKING:
@@ -522,10 +521,7 @@ class Enforcer:
             ValueError: It has not 1 to 256 visible characters, so that no record could hold it.
         """
         self._refuse_closed()
-        for what, text in (("the name of a tool", name), ("its kind", kind), ("its server", server)):
-            if text is not None:
-                check_id(text, what)
-        tool = Tool(name=name, kind=kind, server=server, labels=tuple(labels))
+        tool = parts.tool_of(name, kind, server, labels)
         return Guard(self._point, tool, data=tuple(data), outcome_of=outcome_of)
 
     @overload

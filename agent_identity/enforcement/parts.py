@@ -1,7 +1,7 @@
 """Whether what an enforcer is put together from fits together, and the parts that follow from others."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from agent_identity.authority import AgentRegistry, StateStore
@@ -13,8 +13,8 @@ from agent_identity.enforcement.directory import Directory, check_keys
 from agent_identity.enforcement.point import Point
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import Ledger, Pseudonyms
-from agent_identity.identity import Clock, PublicKey, Signer, TrustStore
-from agent_identity.policy import Policy
+from agent_identity.identity import Clock, PublicKey, Signer, TrustStore, check_id
+from agent_identity.policy import Policy, Tool
 
 if TYPE_CHECKING:
     from agent_identity.enforcement.exporting import LedgerExporter
@@ -30,6 +30,7 @@ __all__ = [
     "name_of",
     "record_policy",
     "registry_of",
+    "tool_of",
 ]
 
 
@@ -134,6 +135,19 @@ def record_policy(ledger: Ledger, policy: Policy | None, clock: Clock) -> None:
     if policy is None:
         return
     ledger.append("policy", {"policy": policy_claim(policy), "time": {"start": str(clock.wall_ns())}})
+
+
+def tool_of(name: str, kind: str, server: str | None, labels: Sequence[str]) -> Tool:
+    """Return a tool as policies and records know it.
+
+    Raises:
+        TypeError: The name, kind or server is no ``str``.
+        ValueError: It has not 1 to 256 visible characters, so that no record could hold it.
+    """
+    for what, text in (("the name of a tool", name), ("its kind", kind), ("its server", server)):
+        if text is not None:
+            check_id(text, what)
+    return Tool(name=name, kind=kind, server=server, labels=tuple(labels))
 
 
 def name_of(function: object) -> str:

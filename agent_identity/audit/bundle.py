@@ -22,6 +22,7 @@ from agent_identity.audit.report import Report
 from agent_identity.audit.sources import PathLike
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.excerpt import Excerpt, excerpt_lines, excerpt_of
+from agent_identity.evidence.layout import GRANTS_NAME
 from agent_identity.evidence.records import check_record
 from agent_identity.evidence.streams import LedgerReader, open_ledger
 from agent_identity.evidence.survey import read_heads
@@ -38,7 +39,7 @@ _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _STREAM: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _SEGMENT: Final = re.compile(r"entries(?:-[0-9]{20})?\.jsonl(?:\.gz|\.zst)?")
 _MEMBER: Final = re.compile(
-    rf"evidence/(?:ledger/{_STREAM}/(?:{_SEGMENT.pattern}|pruned|grants\.jsonl)|log/(?:entries\.jsonl|checkpoint)"
+    rf"evidence/(?:ledger/{_STREAM}/(?:{_SEGMENT.pattern}|pruned|{GRANTS_NAME.pattern})|log/(?:entries\.jsonl|checkpoint)"
     r"|trust\.json|excerpt\.json)"
 )
 """What is taken out of a bundle: these names and no other, so that none leads anywhere else."""
@@ -100,10 +101,10 @@ def collect(directory: PathLike, target: Path, choice: Choice, *, archive: PathL
     else:
         _copy_chosen(reader, target, choice)
     for stream in reader.streams():
-        for name in ("pruned", "grants.jsonl"):
-            found = source / "ledger" / stream / name
-            if found.exists() and (target / "ledger" / stream).exists():
-                shutil.copyfile(found, target / "ledger" / stream / name)
+        for found in (source / "ledger" / stream).glob("*"):
+            if found.name == "pruned" or GRANTS_NAME.fullmatch(found.name):
+                with suppress(FileNotFoundError):  # Nothing of this stream is chosen.
+                    shutil.copyfile(found, target / "ledger" / stream / found.name)
 
 
 def _copy_all(reader: LedgerReader, target: Path) -> None:

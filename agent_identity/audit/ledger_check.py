@@ -13,7 +13,7 @@ from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import Heads, SignedLog, check_log
 from agent_identity.audit.outside import Outside
 from agent_identity.audit.periods import Life, judge_period, unknown_period
-from agent_identity.audit.pruning_check import find_excerpt, find_pruned
+from agent_identity.audit.pruning_check import find_excerpt, find_kept, find_pruned
 from agent_identity.audit.revocation import Doubts
 from agent_identity.audit.sources import PathLike
 from agent_identity.audit.stream_check import StreamCheck, Visit
@@ -166,8 +166,8 @@ class LedgerCheck:
         """Take what was kept of what was pruned, before the records that need it."""
         if pruned:
             self._calls.gone = {intent.encode() for statement in pruned.values() for intent in statement.open}
-        for name in pruned:
-            for token in self._reader.kept_grants(name):
+        for statement in pruned.values():
+            for token in find_kept(self._reader, statement, self._findings):
                 self._delegations.add_kept(token)
 
     def _read(self, stream: StreamCheck, done: int, total: int, progress: Progress | None) -> int:

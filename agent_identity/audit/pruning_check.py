@@ -11,9 +11,23 @@ from agent_identity.evidence.pruned import Pruned, open_pruned, unverified_prune
 from agent_identity.evidence.streams import LedgerReader
 from agent_identity.identity import TrustStore
 
-__all__ = ["find_excerpt", "find_pruned"]
+__all__ = ["find_excerpt", "find_kept", "find_pruned"]
 
 _ALL: Final = 7
+_KEPT: Final[Mapping[str, tuple[str, str]]] = {
+    "missing": (
+        "kept_grants_missing",
+        "expected the grants that were kept of what was pruned, got fewer; chains with one of them are not checked",
+    ),
+    "changed": (
+        "kept_grants_changed",
+        "expected the grants that the statement of what was pruned names, got others; none of them was taken",
+    ),
+    "unstated": (
+        "kept_grants_unstated",
+        "the statement of what was pruned does not name the grants that were kept; whether one is missing is not shown",
+    ),
+}
 
 
 def find_pruned(
@@ -60,6 +74,20 @@ def find_pruned(
         )
         findings.add(_ALL, "pruned", message, Place(stream=name, seq=pruned.size + 1))
     return found
+
+
+def find_kept(reader: LedgerReader, pruned: Pruned, findings: Findings) -> tuple[str, ...]:
+    """Return the grants that were kept of what was pruned: those that the statement names, all of them or none.
+
+    Args:
+        reader: The directory.
+        pruned: The statement.
+        findings: Takes what is found.
+    """
+    tokens, state = reader.kept_grants(pruned)
+    if state != "named":
+        findings.add(_ALL, *_KEPT[state], Place(stream=pruned.stream))
+    return tokens
 
 
 def find_excerpt(reader: LedgerReader, names: Iterable[str], findings: Findings) -> Mapping[str, Start] | None:

@@ -57,7 +57,10 @@ def _list(chosen: argparse.Namespace, waiting: tuple[ApprovalRequest, ...]) -> i
     for request in waiting:
         head = table([(request.id, f"until {moment(request.expires_at * NS)}")], indent="", room=columns(sys.stdout))
         print(style.paint(head[0], "bold"))
-        print(shown(request))
+        try:
+            print(shown(request))
+        except ConfigurationError as error:  # The others are shown all the same.
+            print(f"  not shown: {error}")
     return 0
 
 

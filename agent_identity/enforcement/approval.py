@@ -154,9 +154,11 @@ class Approval:
             in the directory of the enforcer until somebody decides by :meth:`Enforcer.approvals` or
             ``agent-identity approvals``; the call is refused with ``approval_pending`` until then, and is to be made
             again.
-        approvers: Ids of the only people who may approve; by default anybody else than the principal.
-        roles: Roles of which an approver must have one.
-        verified: Whether the approver must be ``verified`` by an identity provider.
+        approvers: The only people who may approve; by default anybody else than the principal. An id names whoever
+            has it; ``Human(id, issuer=…)`` names the one person whom this issuer calls so.
+        roles: Roles of which an approver must have one, whoever gave it.
+        verified: Whether the approver must be ``verified`` by an identity provider. Ids are unique at their issuer
+            only (OpenID Connect Core §5.7), so ``approvers`` are named with theirs then.
         owners_may_approve: Whether owners of the agents that act may approve. They answer for the agents, so by
             default they do not.
         ttl: How long a request waits, and an approval can be used: from 1 second to 30 days. Both end with the task.
@@ -167,11 +169,12 @@ class Approval:
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: A time is out of range, or an id or a role is malformed.
+        ValueError: A time is out of range, an id or a role is malformed, or an approver who must be verified is
+            named without an issuer.
     """
 
     ask: Ask | None = None
-    approvers: tuple[str, ...] = ()
+    approvers: tuple[str | Human, ...] = ()
     roles: tuple[str, ...] = ()
     verified: bool = False
     owners_may_approve: bool = False
@@ -184,7 +187,10 @@ class Approval:
             if type(names) is not tuple:
                 raise TypeError(f"expected {what} in a tuple, got {type(names).__name__}; write (…,)")
             for name in names:
-                check_id(name, what)
+                if not (isinstance(name, Human) and names is self.approvers):
+                    check_id(cast("str", name), what)
+        if self.verified and any(isinstance(named, str) or named.issuer is None for named in self.approvers):
+            raise ValueError("expected approvers like Human(id, issuer=…) at a desk with verified=True, got a bare id")
         if not timedelta(seconds=1) <= self.ttl <= timedelta(seconds=MAX_WAIT):
             raise ValueError("expected a ttl from 1 second to 30 days")
         if self.wait < _AT_ONCE or (self.wait and self.ask is not None):
@@ -205,9 +211,7 @@ class Approval:
                 "ask somebody else, or set owners_may_approve",
                 code="approval_by_owner",
             )
-        if (self.approvers and approver.id not in self.approvers) or (
-            self.roles and not set(self.roles) & set(approver.roles)
-        ):
+        if (self.approvers and not self._names(approver)) or (self.roles and not set(self.roles) & set(approver.roles)):
             raise Denied(
                 f"{tool}: expected an approver whom the desk names, got another; ask one of them",
                 code="approver_not_permitted",
@@ -219,12 +223,20 @@ class Approval:
                 code="approver_not_verified",
             )
 
+    def _names(self, approver: Human) -> bool:
+        who = (approver.id, approver.issuer)
+        return any(
+            named == approver.id if isinstance(named, str) else (named.id, named.issuer) == who
+            for named in self.approvers
+        )
+
 
 def refuse_own(approver: Human, principal: Principal, agents: list[Agent], tool: str) -> None:
     """Refuse an approver who is the requester: the principal, or an agent by another name.
 
-    Ids are compared without regard to case and compatibility forms, and whoever issued them, because the same
-    person under two spellings is still the same person.
+    Ids are compared without regard to case and compatibility forms, and whoever issued them: the same person under
+    two spellings, or at two issuers, is still the same person. Where two people share an id, somebody else is to be
+    asked, which costs less than one person who decides about their own calls.
 
     Raises:
         Denied: With the code ``approval_self``.

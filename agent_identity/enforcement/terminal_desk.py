@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from agent_identity import canonical
+from agent_identity.canonical import JSON
 from agent_identity.enforcement.approval import Answer, ApprovalRequest
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import Human
@@ -64,7 +65,7 @@ def shown(request: ApprovalRequest) -> str:
         ConfigurationError: The arguments are too long to be looked at.
     """
     lines = [f"{request.tool} on behalf of {request.principal.id}, by {request.agent.id}: {request.purpose}"]
-    lines += [f"  {name} = {canonical.encode(value).decode()}" for name, value in sorted(request.arguments.items())]
+    lines += [f"  {_named(name)} = {_json(value)}" for name, value in sorted(request.arguments.items())]
     if request.why:
         lines.append(f"  because {request.why}")
     text = "\n".join(map(_clean, lines))
@@ -74,6 +75,15 @@ def shown(request: ApprovalRequest) -> str:
             "decide with --json, or pass a reference instead"
         )
     return text
+
+
+def _named(name: str) -> str:
+    """Return the name of an argument, quoted where it could pass for more than a name."""
+    return name if name.isidentifier() else _json(name)
+
+
+def _json(value: JSON) -> str:
+    return canonical.encode(value, surrogates=True).decode("utf-8", "surrogatepass")
 
 
 def _clean(line: str) -> str:

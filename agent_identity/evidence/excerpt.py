@@ -88,7 +88,7 @@ def _stream(name: str) -> str:
 
 
 def _start(value: object) -> Start:
-    facts = cast("Mapping[str, object]", value) if isinstance(value, dict) else {}
+    facts: Mapping[str, object] = cast("dict[str, object]", value) if isinstance(value, dict) else {}
     if not _FACTS[0] <= facts.keys() <= _FACTS[1]:
         raise ValueError("expected what comes before a part of a stream")
     size, end = count_of(facts["size"]), count_of(facts["end"])

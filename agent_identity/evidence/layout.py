@@ -5,7 +5,10 @@ import re
 from dataclasses import dataclass
 from typing import Final, final
 
-__all__ = ["Layout", "is_stream_id", "segment_name"]
+__all__ = ["GRANTS_NAME", "Layout", "is_stream_id", "segment_name"]
+
+GRANTS_NAME: Final = re.compile(r"grants(?:-[0-9a-f]{64})?\.jsonl")
+"""The names of files with grants that were kept of what was pruned."""
 
 _STREAM_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -115,9 +118,9 @@ class Layout:
         """The signed statement of what was pruned from one stream."""
         return f"{self.root}/ledger/{stream}/pruned"
 
-    def grants(self, stream: str) -> str:
-        """The grants that were kept of what was pruned from one stream."""
-        return f"{self.root}/ledger/{stream}/grants.jsonl"
+    def grants(self, stream: str, digest: str | None = None) -> str:
+        """The grants that were kept of what was pruned from one stream; without a digest those that none names."""
+        return f"{self.root}/ledger/{stream}/grants{'' if digest is None else f'-{digest}'}.jsonl"
 
     @property
     def excerpt(self) -> str:

@@ -5,10 +5,11 @@ before: its compact range stands for the records before, and leads together with
 that the log commits to. Without a signature that counts it says nothing, and the records are missing.
 """
 
+import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Self, cast, final
+from typing import Final, Literal, Self, TypeAlias, cast, final
 
 from agent_identity.canonical import RecordValue, decode_record, encode_record
 from agent_identity.errors import VerificationError
@@ -23,11 +24,15 @@ from agent_identity.identity import PublicKey, Signer
 __all__ = [
     "MAX_OPEN",
     "MAX_PEAKS",
+    "Kept",
+    "KeptState",
     "Pruned",
     "count_of",
+    "grants_file",
     "hash_of",
     "open_pruned",
     "read_grants",
+    "read_kept",
     "read_pruned",
     "sign_pruned",
     "texts_of",
@@ -47,6 +52,29 @@ _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9_.-]{1,65536}")
 _COUNT: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _MEMBERS: Final = frozenset({"last", "log", "origin", "peaks", "size", "stream", "time"})
+_OPTIONAL: Final = frozenset({"grants", "open"})
+
+KeptState: TypeAlias = Literal["named", "unstated", "missing", "changed"]
+"""Whether the grants that are there are those that the statement names; ``unstated``: it names none, nor says so."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Which grants were kept: the file beside the statement, which has its digest in its name.
+
+    Attributes:
+        count: How many there are; of none there is no file.
+        digest: The SHA-256 of the file, in hex.
+    """
+
+    count: int
+    digest: str
+
+    @classmethod
+    def of(cls, tokens: Collection[str]) -> Self:
+        """Return what names these grants."""
+        return cls(len(tokens), hashlib.sha256(grants_file(tokens)).hexdigest())
 
 
 @final
@@ -64,6 +92,7 @@ class Pruned:
         log_size: The number of entries under the checkpoint behind which they were pruned.
         log_root: The root in that checkpoint.
         time_ns: When, in nanoseconds since the Unix epoch.
+        kept: Which grants were kept; ``None`` in a statement that does not say.
     """
 
     origin: str
@@ -75,6 +104,7 @@ class Pruned:
     log_size: int
     log_root: bytes
     time_ns: int
+    kept: Kept | None = None
 
     def tree(self) -> CompactRange:
         """Return the tree over the records that are gone."""
@@ -91,7 +121,11 @@ class Pruned:
             "stream": self.stream,
             "time": str(self.time_ns),
         }
-        return {**claim, "open": self.open} if self.open else claim
+        if self.open:
+            claim["open"] = self.open
+        if self.kept is not None:
+            claim["grants"] = {"count": str(self.kept.count), "digest": self.kept.digest}
+        return claim
 
     @classmethod
     def from_claim(cls, claim: Mapping[str, object]) -> Self:
@@ -100,7 +134,7 @@ class Pruned:
         Raises:
             ValueError: They make none.
         """
-        if frozenset(claim) | {"open"} != _MEMBERS | {"open"}:
+        if not _MEMBERS <= claim.keys() <= _MEMBERS | _OPTIONAL:
             raise ValueError("expected the members of a statement of what was pruned, got others")
         log = claim["log"]
         if not isinstance(log, dict) or cast("dict[str, object]", log).keys() != {"root", "size"}:
@@ -120,6 +154,7 @@ class Pruned:
             log_size=count_of(cast("dict[str, object]", log)["size"]),
             log_root=hash_of(cast("dict[str, object]", log)["root"]),
             time_ns=count_of(claim["time"]),
+            kept=_kept(claim["grants"]) if "grants" in claim else None,
         )
         if not found.size:
             raise ValueError("expected at least one record that was pruned")
@@ -183,6 +218,41 @@ def read_grants(files: Files, path: str) -> Iterator[str]:
                 yield line.data.decode()
     finally:
         files.close(fd)
+
+
+def grants_file(tokens: Iterable[str]) -> bytes:
+    """Return the file of kept grants: one a line, in their order."""
+    return "".join(f"{token}\n" for token in sorted(tokens)).encode()
+
+
+def read_kept(files: Files, path: str, kept: Kept) -> tuple[tuple[str, ...], KeptState]:
+    """Return the grants that a statement names, all of them or none, and what is wrong with their file.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    tokens: list[str] = []
+    try:
+        fd = open_regular(files, path, READ)
+    except FileNotFoundError:
+        return (), "missing" if kept.count else "named"
+    try:
+        for line in read_lines(files, fd):
+            if line.data is None or not _TOKEN.fullmatch(line.data) or len(tokens) == kept.count:
+                return (), "changed"
+            tokens.append(line.data.decode())
+    finally:
+        files.close(fd)
+    if len(tokens) < kept.count:
+        return (), "missing"
+    return (tuple(tokens), "named") if Kept.of(tokens) == kept else ((), "changed")
+
+
+def _kept(value: object) -> Kept:
+    if not isinstance(value, dict) or cast("dict[str, object]", value).keys() != {"count", "digest"}:
+        raise ValueError("expected how many grants were kept, and the digest of their file")
+    facts = cast("dict[str, object]", value)
+    return Kept(count_of(facts["count"]), hash_of(facts["digest"]).hex())
 
 
 def _text(value: object) -> str:

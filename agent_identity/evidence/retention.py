@@ -25,11 +25,11 @@ from agent_identity.evidence.files import (
     sync_folder,
     write_whole,
 )
-from agent_identity.evidence.layout import Layout, segment_name
+from agent_identity.evidence.layout import GRANTS_NAME, Layout, segment_name
 from agent_identity.evidence.ledger import Ledger
 from agent_identity.evidence.log import read_checkpoint, unverified_checkpoint
 from agent_identity.evidence.merkle import CompactRange
-from agent_identity.evidence.pruned import Pruned, sign_pruned, unverified_pruned
+from agent_identity.evidence.pruned import Kept, Pruned, grants_file, sign_pruned, unverified_pruned
 from agent_identity.evidence.segments import CODECS, Segment, closed_segments, compression_of
 from agent_identity.evidence.stream_writer import settled_size
 from agent_identity.evidence.streams import LedgerReader
@@ -227,7 +227,7 @@ class _Pruner:
         return unverified_checkpoint(read_checkpoint(self._files, self._layout.checkpoint) or b"")
 
     def _state(self, stream: str, cut: Cut) -> None:
-        checkpoint = self._checkpoint()
+        checkpoint, kept = self._checkpoint(), Kept.of(cut.grants)
         pruned = Pruned(
             origin=checkpoint.origin,
             stream=stream,
@@ -238,11 +238,18 @@ class _Pruner:
             log_size=checkpoint.size,
             log_root=checkpoint.root,
             time_ns=self._clock.wall_ns(),
+            kept=kept,
         )
+        # The old statement and its grants count until the new statement, whose grants have another name, is there.
+        own = self._layout.grants(stream, kept.digest)
         if cut.grants:
-            self._put(self._layout.grants(stream), "".join(f"{token}\n" for token in cut.grants).encode())
+            self._put(own, grants_file(cut.grants))
         self._put(self._layout.pruned(stream), sign_pruned(pruned, self._signer))
         sync_folder(self._files, self._layout.stream(stream))
+        for name in self._files.listdir(self._layout.stream(stream)):
+            path = f"{self._layout.stream(stream)}/{name}"
+            if GRANTS_NAME.fullmatch(name) and path != own:
+                self._files.unlink(path)
 
     def _put(self, path: str, data: bytes) -> None:
         temporary = f"{path}.new"

@@ -11,7 +11,7 @@ from agent_identity.evidence.foundation import log_was_removed, stream_names
 from agent_identity.evidence.layout import Layout, is_stream_id
 from agent_identity.evidence.lines import Block, Line, leaf_of, log_parts, read_lines, stream_parts
 from agent_identity.evidence.log import Head, read_checkpoint
-from agent_identity.evidence.pruned import read_grants, read_pruned
+from agent_identity.evidence.pruned import KeptState, Pruned, read_grants, read_kept, read_pruned
 from agent_identity.evidence.segments import (
     Segment,
     first_place,
@@ -159,11 +159,19 @@ class LedgerReader:
                 return read_pruned(self._files, self._layout.pruned(stream))
         return None
 
-    def kept_grants(self, stream: str) -> Iterator[str]:
-        """Return the grants that were kept of what was pruned from a stream; each proves itself, or nothing."""
-        if is_stream_id(stream):
-            with suppress(OSError):
-                yield from read_grants(self._files, self._layout.grants(stream))
+    def kept_grants(self, pruned: Pruned) -> tuple[tuple[str, ...], KeptState]:
+        """Return the grants that were kept of what was pruned, and whether they are those that the statement names.
+
+        Args:
+            pruned: The statement. If it names none, all that are there are returned: each proves itself, or nothing.
+        """
+        kept, stream = pruned.kept, pruned.stream
+        try:
+            if kept is not None:
+                return read_kept(self._files, self._layout.grants(stream, kept.digest), kept)
+            return tuple(read_grants(self._files, self._layout.grants(stream))), "unstated"
+        except OSError:
+            return (), "unstated" if kept is None else "missing"
 
     def excerpt(self) -> bytes | None:
         """Return the file that makes the directory an excerpt, or ``None`` if there is none."""

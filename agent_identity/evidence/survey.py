@@ -228,7 +228,7 @@ def survey(
     note, before = reader.pruned(stream), None
     if note is not None and reader.first_place(stream) != 1:
         before = unverified_pruned(note)
-    read = _Survey(stream, heads, before, tuple(reader.kept_grants(stream)) if before else ())
+    read = _Survey(stream, heads, before, () if before is None else _kept(reader, before))
     passed: list[Segment] = []
     open_to_cut = True
     for segment in reader.segments(stream):
@@ -241,3 +241,14 @@ def survey(
             passed.append(segment)
             read.cut(passed)
     return read.proved
+
+
+def _kept(reader: LedgerReader, before: Pruned) -> tuple[str, ...]:
+    tokens, state = reader.kept_grants(before)
+    if state in {"missing", "changed"}:
+        raise VerificationError(
+            f"expected the grants that were kept of stream {before.stream}, got others; nothing more of it is archived "
+            "or pruned, put them back",
+            code="contradicted" if state == "changed" else "incomplete",
+        )
+    return tokens

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -29,6 +30,7 @@ from agent_identity.approvals import Answer, Approval, ApprovalRequest
 from agent_identity.authority import Ruling, trusted_ruling
 from agent_identity.constraints import Range
 from agent_identity.errors import AgentIdentityError, ConfigurationError, PolicyBlocked
+from agent_identity.identity import principal_from_claim
 from agent_identity.limits import Limit
 from agent_identity.policy import Decision, Request
 from agent_identity.testing import FixedClock
@@ -248,6 +250,35 @@ def test_ac_64_only_who_may_approve_does(
     body = world.tool()
     with world.task(Scope("tool")):
         _refused(world, code, lambda: body(1))
+
+
+def _verified(issuer: str, name: str = "bob@example.com") -> Human:
+    """Return a person whom an identity provider verified."""
+    claim = {"id": name, "kind": "human", "provenance": "verified", "issuer": issuer}
+    return cast("Human", principal_from_claim(claim))
+
+
+def test_ac_64_the_same_id_at_another_issuer_is_another_person(open_world: Callable[..., object]) -> None:
+    """Who has the id of an approver at an identity provider of their own may not approve; the one who is meant may."""
+    named = Human("bob@example.com", issuer="https://login.example.com")
+    said = [_verified("https://login.elsewhere.example")]
+    world = _world(open_world, lambda request: request.approve(by=said[0]), verified=True, approvers=(named,))
+    body = world.tool()
+    with world.task(Scope("tool")):
+        _refused(world, "approver_not_permitted", lambda: body(1))
+        said[0] = Human("bob@example.com", issuer="https://login.example.com")
+        _refused(world, "approver_not_verified", lambda: body(1))
+        said[:] = [_verified("https://login.example.com")]
+        body(1)
+
+
+def test_ac_64_nobody_approves_their_own_call_through_another_issuer(open_world: Callable[..., object]) -> None:
+    """The id of the principal never approves, whichever identity provider vouches for it."""
+    other = _verified("https://login.elsewhere.example", "alice@example.com")
+    world = _world(open_world, lambda request: request.approve(by=other), verified=True)
+    body = world.tool()
+    with world.task(Scope("tool"), principal=_verified("https://login.example.com", "alice@example.com")):
+        _refused(world, "approval_self", lambda: body(1))
 
 
 def test_ac_64_an_agent_cannot_approve_from_inside_a_task(open_world: Callable[..., object]) -> None:

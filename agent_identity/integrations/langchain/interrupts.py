@@ -28,7 +28,7 @@ _A_WEEK: Final = timedelta(days=7)
 
 def approval_by_interrupt(
     *,
-    approvers: tuple[str, ...] = (),
+    approvers: tuple[str | Human, ...] = (),
     roles: tuple[str, ...] = (),
     verified: bool = False,
     owners_may_approve: bool = False,

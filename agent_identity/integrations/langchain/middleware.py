@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 
@@ -29,6 +29,7 @@ try:
     from langgraph.types import Command
 
     from agent_identity.integrations.langchain.handoffs import Hop, Place, handed_to, note_handoff, place_of, run_of
+    from agent_identity.integrations.langchain.traffic import asked, said
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in {"langchain", "langgraph"}:
         raise
@@ -64,8 +65,11 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
             it for that call. After a handoff the chain also names those through whose hands the work came.
         scope: What is delegated to ``agent``; by default all that the task covers.
         model: The name under which scopes and rules know the calls of the model. The enforcer's inspectors then look
-            at the messages before each call and at the answer after it, the policy judges both, and a refusal
-            takes the place of the answer. The scope must cover the name. The kind of the call is ``model``, or
+            at what goes out before each call (messages with all members that integrations send, the system message,
+            tools as they are described to the model, ``tool_choice``, ``model_settings``) and at the messages of the
+            answer after it, the policy judges both, and a refusal takes the place of the answer. They do not see
+            artifacts of tools, which are not sent, the schema in ``response_format``, and what the model object or
+            its client adds by itself. The scope must cover the name. The kind of the call is ``model``, or
             ``streamed_model`` where the answer may have reached its reader before it was looked at.
             ``None`` leaves model calls alone.
 
@@ -125,14 +129,14 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         try:
             with ExitStack() as stack:
                 self._act(self._hops(get_config()), stack)
-                with Action(guard, _asked(request)) as call:
+                with Action(guard, asked(request)) as call:
                     response = handler(request)
-                    call.result = _said(response)
+                    call.result = said(response)
                 return response
         except (Denied, AttenuationError) as error:
             if call is not None and call.denial is not error:
                 raise
-            return AIMessage(refusal(_recorded(guard, _asked(request), error)))
+            return AIMessage(refusal(_recorded(guard, asked(request), error)))
 
     async def awrap_model_call(
         self,
@@ -147,14 +151,14 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         try:
             async with AsyncExitStack() as stack:
                 await self._act_async(self._hops(get_config()), stack)
-                async with Action(guard, _asked(request)) as call:
+                async with Action(guard, asked(request)) as call:
                     response = await handler(request)
-                    call.result = _said(response)
+                    call.result = said(response)
                 return response
         except (Denied, AttenuationError) as error:
             if call is not None and call.denial is not error:
                 raise
-            return AIMessage(refusal(_recorded(guard, _asked(request), error)))
+            return AIMessage(refusal(_recorded(guard, asked(request), error)))
 
     def _hops(self, config: RunnableConfig) -> tuple[Hop, ...]:
         """Return the delegations between the task that is open and who acts here."""
@@ -335,24 +339,6 @@ def _recorded(guard: Guard, values: Mapping[str, object], error: Denied | Attenu
     """Return a refusal that is in the ledger."""
     denied = error if isinstance(error, Denied) else Denied(str(error), code=error.code)
     return denied if denied.reference else guard.refuse(values, denied)
-
-
-def _asked(request: _Asked) -> dict[str, object]:
-    """Return what goes to the model as arguments of a call, plain JSON."""
-    system = [] if request.system_prompt is None else [SystemMessage(request.system_prompt)]
-    return {"messages": [_plain(message) for message in (*system, *request.messages)]}
-
-
-def _said(response: _Told) -> object:
-    """Return what the model answered, as JSON."""
-    return [_plain(message) for message in response.result]
-
-
-def _plain(message: BaseMessage) -> dict[str, object]:
-    told: dict[str, object] = {"type": message.type, "content": cast("object", message.content)}
-    if isinstance(message, AIMessage) and message.tool_calls:
-        told["tool_calls"] = [{"name": call["name"], "args": call["args"]} for call in message.tool_calls]
-    return told
 
 
 def _is_streamed(request: _Asked) -> bool:

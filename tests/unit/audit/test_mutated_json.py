@@ -107,6 +107,7 @@ PRUNED = {
     "stream": ID,
     "time": "1",
     "open": [ID],
+    "grants": {"count": "2", "digest": HASH},
 }
 
 

@@ -164,7 +164,62 @@ def test_an_outcome_behind_the_border_needs_no_intent(room: Room) -> None:
     del claim["open"]
     path.write_bytes(sign_pruned(Pruned.from_claim(claim), room.key))
     assert "intent_missing" in codes(room.check())
-    (room.path / "ledger" / stream / "grants.jsonl").write_bytes(b"x.y.z\nno\nabc\n")
+
+
+def between(room: Room) -> str:
+    """Prune a stream between the beginning of a task and a call of it, and return the stream."""
+    with (
+        Enforcer.open(room.path, clock=room.clock, ids=room.ids, segments=Segments(compression="none")) as enforcer,
+        enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")),
+    ):
+        ledger = enforcer._point.ledger
+        ledger._stream.rotate_at = 0
+        ledger.append("registration", {"agent": {"id": "clerk", "owner": "o"}})
+        ledger.seal()
+        room.prune()
+        with enforcer.action("pay"):
+            pass
+        return ledger.stream
+
+
+def test_ac_101_grants_that_were_kept_do_not_go_unnoticed(room: Room) -> None:
+    """One that is gone makes the report incomplete, one that nobody named contradicts it, and none is taken then."""
+    stream = between(room)
+    assert (room.check().verdict, room.check().counts["chains_verified"]) == ("verified", 1)
+    (path,) = (room.path / "ledger" / stream).glob("grants*")
+    content = path.read_bytes()
+    for change, code, verdict in (
+        (None, "kept_grants_missing", "incomplete"),
+        (b"", "kept_grants_missing", "incomplete"),
+        (content * 2, "kept_grants_changed", "contradicted"),
+        (content + b"x" * 100_000, "kept_grants_changed", "contradicted"),
+        (content.replace(b".", b".A"), "kept_grants_changed", "contradicted"),
+    ):
+        path.unlink() if change is None else path.write_bytes(change)
+        report = room.check()
+        assert report.verdict == verdict, code
+        assert {code, "chain_not_checked"} <= codes(report)
+        assert report.counts["chains_verified"] == 0
+    path.write_bytes(content)
+    path.with_name("grants.jsonl").write_bytes(content * 100)
+    assert room.check().verdict == "verified"
+    for name, choice in (("w.zip", EVERYTHING), ("e.tar.gz", Choice(from_ns=0))):
+        report = check(room.bundle(name, choice), room.path / "trust.json")
+        assert (report.integrity, report.counts["chains_verified"]) == ("verified", 1)
+
+
+def test_a_statement_that_names_no_grants_says_less(room: Room) -> None:
+    """Directories that were pruned before grants were named verify as before, and are told what is not shown."""
+    stream = between(room)
+    (path,) = (room.path / "ledger" / stream).glob("grants*")
+    old = path.rename(path.with_name("grants.jsonl"))
+    claim = unverified_pruned(room.statement(stream).read_bytes()).to_claim()
+    del claim["grants"]
+    room.statement(stream).write_bytes(sign_pruned(Pruned.from_claim(claim), room.key))
+    report = room.check()
+    assert (report.verdict, report.counts["chains_verified"]) == ("verified", 1)
+    assert codes(report) == {"pruned", "kept_grants_unstated"}
+    old.write_bytes(b"x.y.z\nno\nabc\n")
     assert "chain_not_checked" in codes(room.check())
 
 

@@ -62,6 +62,20 @@ def test_a_call_is_shown_approved_and_runs(run: Run, enforcer: Enforcer, tmp_pat
             pay("INV-1\x1b[2J", 1800.5)
 
 
+def test_a_request_that_is_too_long_hides_no_other(run: Run, enforcer: Enforcer, tmp_path: Path) -> None:
+    """Nobody can keep a request from being seen by one that nobody can look at."""
+    pay = _pay(enforcer)
+    with enforcer.task("pay it", principal=ALICE, agent=CLERK, scope=Scope("pay")):
+        for invoice in ("a", "b" * 20_000, "c"):
+            with pytest.raises(Denied):
+                pay(invoice, 1.0)
+    code, out, err = run("approvals", "list", tmp_path / "d")
+    assert (code, err) == (0, "")
+    assert [out.count(text) for text in ('invoice = "a"', 'invoice = "c"', "b" * 100)] == [1, 1, 0]
+    assert out.count("  not shown: expected arguments of at most 10000 characters") == 1
+    assert all(request.id in out for request in enforcer.approvals.pending())
+
+
 def test_a_call_is_rejected_with_a_reason(run: Run, enforcer: Enforcer, tmp_path: Path) -> None:
     """The agent is told why."""
     directory, pay = tmp_path / "d", _pay(enforcer)

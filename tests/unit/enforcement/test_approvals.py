@@ -299,6 +299,43 @@ def test_the_terminal_shows_what_will_run_and_takes_a_yes(said: str, status: str
     )
 
 
+def test_the_name_of_an_argument_passes_for_nothing_else() -> None:
+    """A name that an agent makes up cannot look like another argument, another line, or the end of the question."""
+    target = io.StringIO()
+    names = ("amount = 1\n  note", "x\x1b[2J", 'because "ok"', "", "a b", "a.b", "class", "é", "\u202ex", "\ud800")
+    ask_in_the_terminal(BOB, streams=(io.StringIO("y\n"), target))(request_of(arguments=dict.fromkeys(names, "\udfff")))
+    lines = target.getvalue().splitlines()
+    assert lines[1:-1] == [
+        '  "" = "\\udfff"',
+        '  "a b" = "\\udfff"',
+        '  "a.b" = "\\udfff"',
+        '  "amount = 1\\n  note" = "\\udfff"',
+        '  "because \\"ok\\"" = "\\udfff"',
+        '  class = "\\udfff"',
+        '  "x\\u001b[2J" = "\\udfff"',
+        '  é = "\\udfff"',
+        '  "\\u202ex" = "\\udfff"',
+        '  "\\ud800" = "\\udfff"',
+    ]
+
+
+@pytest.mark.parametrize(
+    "named", ["bob@example.com", Human("bob@example.com"), Human("carol@example.com", issuer="https://a.example")]
+)
+def test_a_verified_approver_is_named_with_an_issuer(named: str | Human) -> None:
+    """A bare id would be whoever any issuer calls so; and nothing but ids and people names an approver."""
+    good = Human("bob@example.com", issuer="https://a.example")
+    assert Approval(verified=True, approvers=(good,)).approvers == (good,)
+    assert Approval(approvers=(named, good)).approvers == (named, good)
+    if getattr(named, "issuer", None) is None:
+        with pytest.raises(ValueError, match="issuer="):
+            Approval(verified=True, approvers=(good, named))
+    with pytest.raises(TypeError):
+        Approval(roles=(good,))  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        Approval(approvers=(Service("bob"),))  # type: ignore[arg-type]
+
+
 def test_the_terminal_of_the_process_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Not its standard input; without a terminal, or with too much to look at, nothing is approved."""
     terminal = tmp_path / "tty"

@@ -5,13 +5,15 @@ import gzip
 import itertools
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity.canonical import encode_record
+from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError, VerificationError
 from agent_identity.evidence import segments as segments_module
 from agent_identity.evidence.checkpoint import sign_note
@@ -23,6 +25,7 @@ from agent_identity.evidence.lines import Line, leaf_of
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.pruned import (
     MAX_OPEN,
+    Kept,
     Pruned,
     open_pruned,
     read_grants,
@@ -101,6 +104,11 @@ def statement(directory: Path, stream: str) -> Pruned:
     note = open_ledger(directory).pruned(stream)
     assert note is not None
     return open_pruned(note, [SIGNER.public_key])[0]
+
+
+def kept(directory: Path, stream: str) -> tuple[tuple[str, ...], str]:
+    """Return the grants that were kept of a stream, and whether they are those that the statement names."""
+    return open_ledger(directory).kept_grants(statement(directory, stream))
 
 
 def test_an_archive_has_every_closed_segment_once(
@@ -266,7 +274,7 @@ def test_what_is_open_at_the_border_is_kept(opened: Open, directory: Path) -> No
     ((stream, _, size),) = pruning(opened, directory)
     assert size == 14
     assert statement(directory, stream).open == (left,)
-    assert list(open_ledger(directory).kept_grants(stream)) == ["a.a.a", "b.b.b"]
+    assert kept(directory, stream) == (("a.a.a", "b.b.b"), "named")
     ledger.append("outcome", {**facts("b", ("a",)), **CALL, "outcome": "success", "intent": left})
     ledger.append("task_end", {**facts("b", ("a",)), **counts})
     ledger._stream.rotate_at = 0
@@ -369,7 +377,6 @@ def test_a_record_without_its_members_does_not_leave(directory: Path, opened: Op
 
         pruned = first_place = staticmethod(lambda stream: None)
         segments = staticmethod(reader.segments)
-        kept_grants = staticmethod(lambda stream: iter(()))
 
         @staticmethod
         def lines_of(_: object) -> object:
@@ -438,7 +445,7 @@ claims = st.fixed_dictionaries(
     {},
     optional={
         name: st.one_of(TEXT, st.lists(TEXT, max_size=3), st.booleans())
-        for name in ("last", "log", "origin", "peaks", "size", "stream", "time", "open", "more")
+        for name in ("last", "log", "origin", "peaks", "size", "stream", "time", "open", "grants", "more")
     },
 )
 
@@ -500,6 +507,105 @@ def test_kept_grants_are_tokens(tmp_path: Path) -> None:
     assert list(read_grants(Files(), str(path))) == []
     path.write_bytes(b"a.b.c\nno token\n\nd.e.f\n" + b"x" * 70_000 + b"\n")
     assert list(read_grants(Files(), str(path))) == ["a.b.c", "d.e.f"]
+
+
+@pytest.mark.parametrize(
+    ("file", "tokens", "state"),
+    [
+        (b"a.b.c\nd.e.f\n", ("a.b.c", "d.e.f"), "named"),
+        (b"a.b.c\nd.e.f", ("a.b.c", "d.e.f"), "named"),
+        (b"d.e.f\n", (), "missing"),
+        (None, (), "missing"),
+        (b"a.b.c\nd.e.f\ng.h.i\n", (), "changed"),
+        (b"a.b.c\ng.h.i\n", (), "changed"),
+        (b"a.b.c\nno token\n", (), "changed"),
+        (b"a.b.c\nd.e.f\n" + b"x" * 5_000_000, (), "changed"),
+    ],
+)
+def test_grants_that_a_statement_names_are_all_there_or_none(
+    directory: Path, file: bytes | None, tokens: tuple[str, ...], state: str
+) -> None:
+    """Fewer than are named, more, others, or other lines among them: then none of them is taken."""
+    named = Kept.of(["d.e.f", "a.b.c"])
+    pruned = replace(pruned_of(5), kept=named)
+    assert Pruned.from_claim(decode_record(encode_record(pruned.to_claim()))) == pruned
+    path = Path(Layout.of(directory).grants(pruned.stream, named.digest))
+    path.parent.mkdir(parents=True)
+    if file is not None:
+        path.write_bytes(file)
+    assert open_ledger(directory).kept_grants(pruned) == (tokens, state)
+    assert open_ledger(directory).kept_grants(replace(pruned, kept=Kept.of([]))) == ((), "named")
+    assert open_ledger(directory).kept_grants(replace(pruned, kept=None)) == ((), "unstated")
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    assert open_ledger(directory).kept_grants(pruned) == ((), "missing")
+
+
+def test_a_kill_between_grants_and_statement_loses_no_grant(
+    opened: Open, directory: Path, faulty: Callable, tmp_path: Path
+) -> None:
+    """What was kept before counts until the new statement stands; then the file before it is removed."""
+    ledger = opened(segments=Segments(compression="none"))
+    stream = ledger.stream
+    counts = {"counts": {"intents": "0", "outcomes": "0", "open": "0"}}
+
+    def rotate() -> None:
+        ledger._stream.rotate_at = 0
+        ledger.append("registration", BODY)
+        ledger.seal()
+
+    def of(name: str) -> dict[str, object]:
+        named = sha256(f"{name}.{name}".encode()).hexdigest()
+        return {**facts(name), "chain": [{"id": "clerk", "grant": named}]}
+
+    for name in ("a", "b"):
+        ledger.append("grant", {**of(name), "grant": {"token": f"{name}.{name}.{name}"}})
+        ledger.append("task_start", of(name))
+    rotate()
+    pruning(opened, directory)
+    assert kept(directory, stream) == (("a.a.a", "b.b.b"), "named")
+    ledger.append("task_end", {**of("a"), **counts})
+    rotate()
+    before, after = ("a.a.a", "b.b.b"), ("b.b.b",)
+    seen: set[tuple[tuple[str, ...], int]] = set()
+    for at in range(1, 7):
+        copy = tmp_path / f"copy{at}"
+        shutil.copytree(directory, copy)
+        calls = itertools.count(1)
+
+        def die(number: int, call: str, calls: itertools.count = calls, at: int = at) -> BaseException | None:
+            return Killed() if call in {"replace", "unlink"} and next(calls) == at else None
+
+        other = opened(copy)
+        given = {"before_ns": FUTURE, "signer": SIGNER, "clock": FixedClock()}
+        with contextlib.suppress(Killed):
+            list(prune(str(copy), other, **given, files=faulty(die)))
+        tokens, state = kept(copy, stream)
+        assert state == "named"
+        seen.add((tokens, len(list((copy / "ledger" / stream).glob("grants*.jsonl")))))
+        list(prune(str(copy), other, **given))
+        other.close()
+        assert kept(copy, stream)[0] in {before, after}
+    assert seen == {(before, 1), (before, 2), (after, 2), (after, 1)}
+
+
+@pytest.mark.parametrize("change", ["missing", "changed"])
+def test_grants_that_are_not_those_that_were_kept_stop_the_next_pruning(
+    opened: Open, directory: Path, change: str
+) -> None:
+    """Nobody signs anew what was lost or put in since the last statement."""
+    ledger = opened(segments=Segments(compression="none"))
+    ledger.append("grant", {**facts("a"), "grant": {"token": "a.a.a"}})
+    ledger.append("task_start", facts("a"))
+    for _ in range(2):
+        ledger._stream.rotate_at = 0
+        ledger.append("registration", BODY)
+        ledger.seal()
+        if not (found := list((directory / "ledger" / ledger.stream).glob("grants*"))):
+            pruning(opened, directory)
+    found[0].write_bytes(b"" if change == "missing" else b"x.x.x\n")
+    with pytest.raises(VerificationError, match="grants that were kept"):
+        pruning(opened, directory)
 
 
 def test_an_excerpt_withholds_all_else(opened: Open, written: Callable, directory: Path) -> None:
@@ -632,7 +738,7 @@ def test_a_grant_that_two_tasks_need_stays_until_both_have_ended(opened: Open, d
     ledger.append("registration", BODY)
     ledger.seal()
     ((stream, _, _),) = pruning(opened, directory)
-    assert list(open_ledger(directory).kept_grants(stream)) == ["a.a.a", "c.c.c"]
+    assert kept(directory, stream) == (("a.a.a", "c.c.c"), "named")
 
 
 def test_a_directory_that_is_pruned_in_part_is_archived_behind_the_border(

@@ -388,7 +388,6 @@ def test_segments_of_nothing(directory: Path, opened: Open) -> None:
         assert reader.segments(stream) == ()
         assert reader.first_place(stream) is None
         assert reader.pruned(stream) is None
-        assert list(reader.kept_grants(stream)) == []
     folder = directory / "ledger" / STREAM
     folder.mkdir()
     (folder / "entries.jsonl").write_bytes(b'{"mac":"' + b"0" * 64 + b'","record":{}}\n')

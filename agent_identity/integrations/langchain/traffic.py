@@ -1,0 +1,68 @@
+"""What goes to a model and comes from it, as JSON for inspectors: all that travels, not only the text.
+
+LangChain's integrations send the members of messages that providers know, wherever they stand: the reasoning of a model
+and calls in an older form are in ``additional_kwargs``, a participant is in ``name``. An ``artifact`` stays.
+https://docs.langchain.com/oss/python/langchain/messages
+"""
+
+from typing import Any, Final, cast
+
+from langchain.agents.middleware import ModelRequest, ModelResponse
+from langchain_core.messages import BaseMessage, SystemMessage
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic_core import to_jsonable_python
+
+__all__ = ["asked", "said"]
+
+_MEMBERS: Final = (
+    *("name", "id", "tool_calls", "invalid_tool_calls", "tool_call_id", "status"),
+    *("additional_kwargs", "response_metadata"),
+)
+_AROUND: Final = ("tool_choice", "model_settings")
+
+
+def asked(request: ModelRequest[Any]) -> dict[str, object]:
+    """Return what goes to the model as arguments of a call: messages, tools and settings.
+
+    Args:
+        request: The request of the agent.
+
+    Raises:
+        ValueError: Something in it cannot be written as JSON; nothing of it may go out then.
+    """
+    told: dict[str, object] = {"messages": [_plain(message) for message in (*_system(request), *request.messages)]}
+    if request.tools:
+        told["tools"] = [
+            _json(convert_to_openai_tool(tool) if isinstance(tool, BaseTool) else tool) for tool in request.tools
+        ]
+    return told | {name: _json(value) for name in _AROUND if (value := getattr(request, name, None))}
+
+
+def said(response: ModelResponse[Any]) -> object:
+    """Return what the model answered.
+
+    Args:
+        response: What the agent gets.
+
+    Raises:
+        ValueError: Something in it cannot be written as JSON.
+    """
+    return [_plain(message) for message in response.result]
+
+
+def _system(request: ModelRequest[Any]) -> list[SystemMessage]:
+    # Before langchain 1.1 there was only its text.
+    message = cast("object", getattr(request, "system_message", None))
+    if isinstance(message, SystemMessage):
+        return [message]
+    return [] if request.system_prompt is None else [SystemMessage(request.system_prompt)]
+
+
+def _plain(message: BaseMessage) -> dict[str, object]:
+    members = {name: _json(value) for name in _MEMBERS if (value := getattr(message, name, None))}
+    return {"type": message.type, "content": _json(cast("object", message.content)), **members}
+
+
+def _json(value: object) -> object:
+    return to_jsonable_python(value, bytes_mode="base64", fallback=repr)

@@ -20,6 +20,8 @@ Five nouns carry the whole: identity (who), authority (may), policy (judges), ev
 Integrations are imported by their full path, such as ``agent_identity.integrations.langchain``;
 constraints of arguments from ``agent_identity.constraints``; every exception also from
 ``agent_identity.errors``.
+
+PYTEST_DONT_REWRITE: pytest rewrites the packages of all who bring a plugin, and warns of one that is imported already.
 """
 
 from importlib import import_module

@@ -23,13 +23,13 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "langchain": ("integrations.langchain",),
     "langchain_core": ("integrations.langchain", "integrations.langchain_instrumentor"),
     "langgraph": ("integrations.langchain",),
-    "opentelemetry": ("enforcement", "integrations"),
+    "opentelemetry": ("enforcement", "integrations", "testing.rehearsal"),
     "opentelemetry.proto": ("evidence",),
     "orjson": ("canonical", "evidence", "enforcement", "audit"),
     "pkcs11": ("integrations.pkcs11",),
     # Where data from outside enters.
     "pydantic": ("identity.trust_file", "integrations"),
-    "pytest": ("testing",),
+    "pytest": ("pytest_plugin",),
     "requests": ("integrations.requests",),
     "rfc3161_client": ("integrations.rfc3161",),
     # Each store by the one module that speaks to it.

@@ -1,7 +1,4 @@
-"""Doubles for tests: a clock that stands still until moved, and ids that count.
-
-Nothing of the library imports this module.
-"""
+"""Doubles of what a test must not depend on: a clock that stands still until moved, and ids that count."""
 
 import threading
 from typing import Final, final

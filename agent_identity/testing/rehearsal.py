@@ -1,0 +1,93 @@
+"""The real enforcer on a directory of the test, with time and ids that are the same in every run."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Protocol, Self, TypedDict, Unpack, final
+
+from opentelemetry.trace import TracerProvider
+
+from agent_identity.authority import StateStore, TokenSource
+from agent_identity.enforcement import Enforcer
+from agent_identity.enforcement.approval import Approval
+from agent_identity.policy import Inspector, Policy
+from agent_identity.testing.doubles import FixedClock, SequentialIds
+from agent_identity.testing.records import Records
+
+__all__ = ["Rehearsal", "Rehearse"]
+
+
+class _Options(TypedDict, total=False):
+    """What a rehearsal hands on to :meth:`Enforcer.open`, where it is described."""
+
+    policy: Policy | str | os.PathLike[str]
+    routes: Mapping[str, Callable[..., object] | Approval]
+    inspectors: Sequence[Inspector]
+    mode: Literal["enforce", "monitor"]
+    tracer_provider: TracerProvider
+    state: StateStore
+    agents: Literal["required", "optional"] | None
+    tokens: TokenSource
+    disclosable: bool
+    pseudonyms: bool
+
+
+@final
+class Rehearsal:
+    """An enforcer with a clock that stands still and ids that count, and what it has recorded. A context manager.
+
+    Records are signed before a call returns, so that spans are finished then as well.
+
+    Attributes:
+        enforcer: The enforcer, with real keys and a real ledger.
+        clock: Its clock, which moves only when the test moves it.
+        directory: Its directory, for ``check`` once it is closed.
+    """
+
+    def __init__(self, directory: Path, clock: FixedClock, enforcer: Enforcer) -> None:
+        self.directory = directory
+        self.clock = clock
+        self.enforcer = enforcer
+
+    @classmethod
+    def open(cls, directory: str | os.PathLike[str], **options: Unpack[_Options]) -> Self:
+        """Open one; with pytest, the fixture ``rehearse`` does it in ``tmp_path``.
+
+        Args:
+            directory: An empty directory, or one to be made.
+            options: As for :meth:`Enforcer.open`: ``policy``, ``routes``, ``inspectors``, ``mode``,
+                ``tracer_provider``, ``state``, ``agents``, ``tokens``, ``disclosable``, ``pseudonyms``.
+
+        Raises:
+            ConfigurationError: An option is unusable.
+            PolicyFormatError: The policy file is malformed.
+        """
+        clock = FixedClock()
+        enforcer = Enforcer.open(directory, clock=clock, ids=SequentialIds(), sealing="inline", **options)
+        return cls(Path(directory), clock, enforcer)
+
+    @property
+    def records(self) -> Records:
+        """What has been recorded, and what may be asserted of it."""
+        return Records(self.directory)
+
+    def close(self) -> None:
+        """Close the enforcer; the records stay. Idempotent."""
+        self.enforcer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Rehearse(Protocol):
+    """What the fixture ``rehearse`` is: opens a rehearsal, which ends with the test."""
+
+    def __call__(self, **options: Unpack[_Options]) -> Rehearsal:
+        """Open a rehearsal in a directory of its own; the options are those of :meth:`Rehearsal.open`."""
+        ...

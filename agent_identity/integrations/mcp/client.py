@@ -213,7 +213,7 @@ class _Passage:
         if inventory.find(server.name) is None and not (first and _next(result) is None):
             seen = await self._everything()  # What is pinned at first sight is all that is there.
         inventory.sight(self._sighting(seen), pin=server.first_sight == "pin")
-        self._listed |= {name: of.digest for name, of in seen.items()}
+        self._listed = {**({} if first else self._listed), **{name: of.digest for name, of in seen.items()}}
         if self._point.mode == "monitor":
             return result
         tools = [tool for tool in _tools(result) if self._counts(str(plain(tool).get("name")))]

@@ -1,7 +1,10 @@
-"""A protected MCP server of its own process: by pipes, or with a port over streamable HTTP."""
+"""A protected MCP server of its own process: by pipes, or on a socket that it is given, over streamable HTTP."""
 
+import contextlib
 import sys
 from pathlib import Path
+
+from opentelemetry.sdk.trace import TracerProvider
 
 from agent_identity import Enforcer
 from agent_identity.integrations.mcp import protect_server
@@ -12,9 +15,9 @@ except ModuleNotFoundError:
     from mcp.server.mcpserver import MCPServer as Server
 
 
-def main(directory: str, description: str, port: str = "") -> None:
+def main(directory: str, description: str, fd: str = "") -> None:
     """Serve until the other side goes away."""
-    with Enforcer.open(directory) as enforcer:
+    with Enforcer.open(directory, tracer_provider=TracerProvider()) as enforcer:
         server = Server("invoices")
 
         @server.tool(description=description)
@@ -24,12 +27,18 @@ def main(directory: str, description: str, port: str = "") -> None:
             return f"{path} for {enforcer.current_task.principal.id}"
 
         protect_server(server, enforcer, name="invoices")
-        if not port:
+        if not fd:
             server.run("stdio")
             return
         import uvicorn
 
-        uvicorn.run(server.streamable_http_app(), host="127.0.0.1", port=int(port), log_level="error")
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.run(
+                server.streamable_http_app(),
+                fd=int(fd),
+                log_level="error",
+                timeout_graceful_shutdown=1,
+            )
 
 
 if __name__ == "__main__":

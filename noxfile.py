@@ -53,6 +53,7 @@ nox.options.sessions = [
     "vectors",
     "docs",
     "lowest",
+    "mcp",
     "build",
 ]
 
@@ -114,6 +115,15 @@ def lowest(session: nox.Session) -> None:
     session.install("-r", "requirements/lowest.lock")
     session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
     session.run("python", "-m", "pytest", *WORKERS, "tests/unit", *session.posargs, env={**SAFE, **FEW})
+
+
+@nox.session(python=PYTHONS[0])
+@nox.parametrize("sdk", ["lowest", "mcp2"])
+def mcp(session: nox.Session, sdk: str) -> None:
+    """The tests of MCP against the lowest version of its SDK and the second major one; all others have the first."""
+    session.install("-r", f"requirements/{sdk}.lock")
+    session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
+    session.run("python", "-m", "pytest", "tests/integrations/mcp", *session.posargs, env={**SAFE, **FEW})
 
 
 @nox.session(python=PYTHONS[0])

@@ -23,6 +23,8 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "langchain": ("integrations.langchain",),
     "langchain_core": ("integrations.langchain", "integrations.langchain_instrumentor"),
     "langgraph": ("integrations.langchain",),
+    "langchain_mcp_adapters": ("integrations.mcp.langchain",),
+    "mcp": ("integrations.mcp",),
     "opentelemetry": ("enforcement", "integrations", "testing.rehearsal"),
     "opentelemetry.proto": ("evidence",),
     "orjson": ("canonical", "evidence", "enforcement", "audit"),

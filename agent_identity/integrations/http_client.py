@@ -22,7 +22,7 @@ from agent_identity.integrations.http_binding import (
     to_headers,
 )
 
-__all__ = ["Peer", "checked_peers", "delegation_headers", "delegation_names", "peer_of"]
+__all__ = ["Peer", "checked_peers", "delegation_headers", "delegation_names", "is_loopback", "peer_of"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _KEY: Final = re.compile(r"(?:[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::[1-9][0-9]{0,4})?")
@@ -82,7 +82,7 @@ def peer_of(url: str, peers: Mapping[str, Peer]) -> Peer | None:
     peer = peers.get(f"{host}:{port}")
     if peer is None and port == _DEFAULT_PORT[scheme]:
         peer = peers.get(host)
-    if peer is not None and scheme == "http" and not _is_loopback(host):
+    if peer is not None and scheme == "http" and not is_loopback(host):
         _LOG.warning("no authority is sent to %s over plain http; use https", peer.audience)
         return None
     return peer
@@ -93,7 +93,8 @@ def delegation_names(names: Iterable[str]) -> list[str]:
     return [name for name in names if name.lower() in HEADERS]
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine."""
     if host == "localhost":
         return True
     try:

@@ -1,0 +1,17 @@
+"""MCP: servers that verify on whose behalf they are called, and clients that guard, pin and address their calls.
+
+Needs the extra ``mcp``: the official SDK, 1.x or 2.x.
+"""
+
+try:
+    from agent_identity.integrations.mcp.client import protect_session
+    from agent_identity.integrations.mcp.server import Anonymous, protect_server
+    from agent_identity.integrations.mcp.servers import McpServer
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "mcp":
+        raise
+    raise ImportError(
+        "expected the package mcp, which is not installed; pip install 'agent-identity-otel[mcp]'"
+    ) from error
+
+__all__ = ["Anonymous", "McpServer", "protect_server", "protect_session"]

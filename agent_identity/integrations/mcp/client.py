@@ -1,0 +1,281 @@
+"""The calling side: a session whose calls are guarded, whose tools are pinned, and which addresses authority.
+
+The session stays the same object. Every request of it passes ``send_request``, in every version of the SDK, so that
+this is the one place that is guarded: ``call_tool``, ``read_resource`` and ``get_prompt``, whoever calls them.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, TypeVar, cast, final
+
+from mcp import ClientSession, types
+
+from agent_identity.canonical import JSON
+from agent_identity.enforcement import Call, Enforcer
+from agent_identity.enforcement.offers import Definition, Sighting
+from agent_identity.enforcement.traces import TRACEPARENT, traceparent
+from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
+from agent_identity.identity import check_id
+from agent_identity.integrations.mcp.binding import OURS, Target, bound, normal_uri, target_of, to_meta
+from agent_identity.integrations.mcp.sdk import (
+    Response,
+    keep_out_of_logs,
+    list_request,
+    members,
+    plain,
+    session_of,
+    with_params,
+)
+from agent_identity.integrations.mcp.server import conclude
+from agent_identity.integrations.mcp.servers import McpServer
+
+__all__ = ["protect_session"]
+
+ClientT = TypeVar("ClientT")
+_Forward = Callable[[object], Awaitable[object]]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_PASSAGE: Final = "__agent_identity_passage__"
+_PAGES: Final = 100
+_DEFINING: Final = ("annotations", "description", "inputSchema", "name", "outputSchema", "title")
+"""What makes the definition of a tool; the same in every version of the SDK, which keep different other members."""
+
+
+def protect_session(client: ClientT, enforcer: Enforcer, server: McpServer) -> ClientT:
+    """Guard the calls of a session in place: tools, resources and prompts.
+
+    A call runs only inside a task whose scope covers it, as ``server/tool`` (``server:resource``,
+    ``server:prompt/name``), and only with the definition of the tool that is pinned. What the server returns is
+    inspected like the result of any tool. Tools whose definition changed are left out of listings until somebody
+    accepts them. A refused call raises :class:`~agent_identity.errors.Denied`, and nothing is sent.
+
+    Args:
+        client: An ``mcp.ClientSession``, or a client that is connected and holds one. Guard it before ``initialize``
+            to have the version of the server in the records. A client that connects again has another session.
+        enforcer: Whose tasks count.
+        server: Which server it is connected to.
+
+    Returns:
+        What was given: the same session or client.
+
+    Raises:
+        ConfigurationError: It is no session, is guarded already, or the client has a cache of responses.
+    """
+    session = session_of(client)
+    if hasattr(session, _PASSAGE):
+        raise ConfigurationError("expected a session that nobody guards yet, got a guarded one; guard it once")
+    kind = type(session)
+
+    async def listing(cursor: str | None) -> object:
+        return await kind.send_request(session, list_request(cursor), types.ListToolsResult)
+
+    passage = _Passage(enforcer, server, session, listing)
+
+    original = cast("Callable[..., Awaitable[object]]", kind.send_request)
+
+    async def send_request(self: ClientSession, request: object, *args: object, **kwargs: object) -> object:
+        async def forward(changed: object) -> object:
+            return await original(self, changed, *args, **kwargs)
+
+        return await passage.send(request, forward)
+
+    members = {"send_request": send_request, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    session.__class__ = cast("type[ClientSession]", type(kind.__name__, (kind,), members))
+    setattr(session, _PASSAGE, passage)
+    keep_out_of_logs()
+    return client
+
+
+@final
+class _Passage:
+    """The way of every request of one session."""
+
+    __slots__ = ("_enforcer", "_listed", "_listing", "_point", "_server", "_session", "_title", "_version")
+
+    def __init__(
+        self,
+        enforcer: Enforcer,
+        server: McpServer,
+        session: ClientSession,
+        listing: Callable[[str | None], Awaitable[object]],
+    ) -> None:
+        self._enforcer = enforcer
+        self._point = enforcer.guard(server.name).point
+        self._listing = listing
+        self._server = server
+        self._session = session
+        self._listed: dict[str, str] = {}
+        self._title = ""
+        self._version = ""
+
+    async def send(self, request: object, forward: _Forward) -> object:
+        """Send a request, guarded if it is one of a tool, a resource or a prompt."""
+        asked = plain(request)
+        method, params = str(asked.get("method")), cast("dict[str, object]", asked.get("params") or {})
+        if isinstance(params.get("uri"), str):
+            params["uri"] = normal_uri(cast("str", params["uri"]))
+        target = target_of(self._server.name, method, params)
+        if target is not None:
+            return await self._call(target, request, params, forward)
+        if method == "tools/list":
+            return await self._list(await forward(request), first=not params.get("cursor"))
+        result = await forward(request)
+        if method == "initialize":
+            self._hear(plain(result).get("serverInfo"))
+        return result
+
+    async def _call(self, target: Target, request: object, params: Mapping[str, object], forward: _Forward) -> object:
+        guard = self._enforcer.guard(target.name, kind="mcp", server=self._server.name)
+        refusal = await self._refusal(target)
+        call = guard.judge(target.values, tuple(target.values), can_route=False, refusal=refusal)
+        await guard.settle_async(call)
+        call.attach()
+        try:
+            result = await forward(self._addressed(target, call, request, params))
+        except BaseException as error:
+            call.detach()
+            guard.fail(call, error)
+            raise
+        call.detach()
+        conclude(guard, call, plain(result), is_tool=target.tool is not None)
+        return result
+
+    async def _refusal(self, target: Target) -> Denied | None:
+        """Return why a call cannot be let through whatever the task says."""
+        if target.trouble is not None or self._enforcer.current_task is None:
+            return target.trouble
+        try:
+            await self._check(target.tool)
+        except Denied as denied:
+            return denied
+        return None
+
+    async def _check(self, tool: str | None) -> None:
+        server = self._server
+        inventory = self._point.inventory
+        if tool is None:
+            offer = inventory.find(server.name)
+            if offer is None:
+                inventory.sight(self._sighting({}), pin=server.first_sight == "pin")
+            else:
+                offer.check_place(server.name, server.transport, server.place)
+            return
+        if tool not in self._listed:
+            await self._look()
+        offer = inventory.find(server.name)
+        if offer is None:
+            raise Denied(f"expected a tool that the server {server.name!r} lists, got another", code="tool_not_listed")
+        offer.check_place(server.name, server.transport, server.place)
+        offer.check_tool(server.name, tool, self._listed.get(tool))
+
+    def _addressed(self, target: Target, call: Call, request: object, params: Mapping[str, object]) -> object:
+        """Return the request as it leaves: with what was judged, and with authority for a receiver alone."""
+        changed = dict(params)
+        if target.values and "arguments" in params:
+            changed["arguments"] = dict(call.arguments)
+        meta = dict(cast("Mapping[str, object]", params.get("_meta") or {}))
+        for name in OURS:
+            meta.pop(name, None)
+        if self._server.receiver:
+            meta |= self._authority(target, changed)
+        changed.pop("_meta", None)
+        return with_params(request, {**changed, "_meta": meta} if meta else changed)
+
+    def _authority(self, target: Target, params: Mapping[str, object]) -> dict[str, str]:
+        task = self._enforcer.current_task
+        peer = self._server.peer(() if task is None else task.scope.tools)
+        try:
+            members = to_meta(self._enforcer.present(peer, tool=target.name, arguments=bound(params)))
+        except AgentIdentityError as error:
+            if self._point.mode == "enforce":
+                raise
+            _LOG.warning("monitor mode: %s is called without authority: %s", target.name, error)
+            return {}
+        trace = traceparent()
+        return members if trace is None else {TRACEPARENT: trace, **members}
+
+    async def _look(self) -> None:
+        """Have the server list all its tools, through the session, which keeps what it learns."""
+        cursor: str | None = None
+        for _ in range(_PAGES):
+            if cursor is None:
+                page = await self._session.list_tools()
+            else:
+                page = await self._session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
+            cursor = cast("str | None", plain(page).get("nextCursor"))
+            if cursor is None:
+                return
+
+    async def _list(self, result: object, *, first: bool) -> object:
+        """Take in a page of tools, and return it without those whose definition does not count."""
+        inventory, server = self._point.inventory, self._server
+        seen = _definitions(result)
+        if inventory.find(server.name) is None and not (first and _next(result) is None):
+            seen = await self._everything()  # What is pinned at first sight is all that is there.
+        inventory.sight(self._sighting(seen), pin=server.first_sight == "pin")
+        self._listed = {**({} if first else self._listed), **{name: of.digest for name, of in seen.items()}}
+        if self._point.mode == "monitor":
+            return result
+        tools = [tool for tool in _tools(result) if self._counts(str(plain(tool).get("name")))]
+        return cast("Response", result).model_copy(update={"tools": tools})
+
+    async def _everything(self) -> dict[str, Definition]:
+        pages: list[object] = []
+        cursor: str | None = None
+        for _ in range(_PAGES):
+            page = await self._listing(cursor)
+            pages.append(page)
+            cursor = _next(page)
+            if cursor is None:
+                break
+        return _definitions(*pages)
+
+    def _counts(self, tool: str) -> bool:
+        offer, server = self._point.inventory.find(self._server.name), self._server
+        try:
+            if offer is not None:
+                offer.check_place(server.name, server.transport, server.place)
+                offer.check_tool(server.name, tool, self._listed.get(tool))
+        except Denied as denied:
+            _LOG.warning("a tool of the server %s is left out of its listing: %s", server.name, denied.code)
+            return False
+        return True
+
+    def _hear(self, info: object) -> None:
+        """Keep what the server says about itself; it decides nothing."""
+        facts = members(info)
+        self._title, self._version = _said(facts.get("name")), _said(facts.get("version"))
+
+    def _sighting(self, tools: Mapping[str, Definition]) -> Sighting:
+        if not self._title:
+            self._hear(plain(getattr(self._session, "server_info", None)))
+        server = self._server
+        return Sighting(server.name, server.transport, server.place, self._title, self._version, tools)
+
+
+def _tools(result: object) -> Sequence[object]:
+    return cast("Sequence[object]", getattr(result, "tools", ()))
+
+
+def _next(result: object) -> str | None:
+    return cast("str | None", plain(result).get("nextCursor"))
+
+
+def _definitions(*pages: object) -> dict[str, Definition]:
+    """Return the definitions that a server lists; of two tools with one name neither counts (threats AC-65)."""
+    found: dict[str, set[Definition]] = {}
+    for tool in (tool for page in pages for tool in _tools(page)):
+        facts = cast("Mapping[str, JSON]", plain(tool))
+        try:
+            name = check_id(cast("str", facts.get("name")), "name")
+            definition = Definition.of({key: facts[key] for key in _DEFINING if key in facts})
+        except (TypeError, ValueError):
+            _LOG.warning("a tool is left out, since its name or definition has no canonical form")
+        else:
+            found.setdefault(name, set()).add(definition)
+    return {name: of.pop() for name, of in found.items() if len(of) == 1}
+
+
+def _said(text: object) -> str:
+    """Return what a server says of itself, fit for a record and a terminal."""
+    return "".join(c for c in text if c.isprintable())[:128].strip() if isinstance(text, str) else ""

@@ -1,0 +1,150 @@
+"""What differs between the versions of the official SDK, so that nothing else has to know.
+
+In 1.x, requests and results are wrapped in root models and handlers stand in a dictionary by class; in 2.x they are
+plain models and handlers are found by method. Both have one method through which every request of a client leaves,
+``ClientSession.send_request``.
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Final, Protocol, Self, cast
+
+from mcp import ClientSession, types
+from mcp.shared import exceptions
+from pydantic import BaseModel, RootModel
+
+from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.integrations.mcp.binding import REFUSAL
+
+__all__ = [
+    "ERROR_CODE",
+    "Response",
+    "keep_out_of_logs",
+    "list_request",
+    "members",
+    "plain",
+    "protocol_error",
+    "refusal_result",
+    "refusal_text",
+    "session_of",
+    "unwrapped",
+    "with_params",
+    "wrapped_like",
+]
+
+ERROR_CODE: Final = -32_010
+"""The code of JSON-RPC for a refusal where MCP has no error results; in the range that servers may define."""
+
+_LOGGERS: Final = (
+    *("mcp.client.streamable_http", "mcp.client.sse", "mcp.client.websocket", "mcp.client.stdio"),
+    *("mcp.server.streamable_http", "mcp.server.sse", "mcp.server.lowlevel.server", "mcp.shared.session"),
+)
+_TOKENS: Final = re.compile(r"[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}(?:~[A-Za-z0-9_.~-]*)?")
+
+
+class Response(Protocol):
+    """A result of the SDK."""
+
+    def model_copy(self, *, update: Mapping[str, object]) -> Self:
+        """Return a copy with other members."""
+        ...
+
+
+class _WithoutTokens(logging.Filter):
+    """Takes tokens out of messages: at level DEBUG, transports of the SDK log whole requests."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if "io.agent-identity/" in message:
+            record.msg, record.args = _TOKENS.sub("…", message), ()
+        return True
+
+
+_FILTER: Final = _WithoutTokens()
+
+
+def keep_out_of_logs() -> None:
+    """Have the SDK log no tokens of ours; done once."""
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_FILTER)
+
+
+def plain(value: object) -> dict[str, object]:
+    """Return a request, its parameters or a result as it stands in JSON."""
+    value = unwrapped(value)
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return dict(members(value))
+
+
+def members(value: object) -> Mapping[str, object]:
+    """Return the members of what is perhaps an object; none if it is another thing."""
+    return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else {}
+
+
+def unwrapped(value: object) -> object:
+    """Return what a root model of 1.x holds, or the value itself."""
+    return cast("RootModel[object]", value).root if isinstance(value, RootModel) else value
+
+
+def with_params(request: object, params: Mapping[str, object]) -> object:
+    """Return a fresh request of the same kind, which shares nothing with the first."""
+    inner = cast("BaseModel", unwrapped(request))
+    fresh = type(inner).model_validate({**plain(inner), "params": dict(params)})
+    return wrapped_like(request, fresh)
+
+
+def wrapped_like(example: object, value: object) -> object:
+    """Return a request or result in the root model that another one came in, if it came in one."""
+    return value if unwrapped(example) is example else type(example)(value)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  A root model.
+
+
+def list_request(cursor: str | None) -> types.ClientRequest:
+    """Return a request for a page of the tools of a server."""
+    params = None if cursor is None else types.PaginatedRequestParams(cursor=cursor)
+    inner = types.ListToolsRequest(params=params)
+    wrapper = cast("object", types.ClientRequest)  # In 2.x no class, but a union.
+    return types.ClientRequest(inner) if isinstance(wrapper, type) else cast("types.ClientRequest", inner)
+
+
+def refusal_text(denied: Denied) -> str:
+    """Return what the other side may read about a refusal: its code, and where it is recorded."""
+    reference = "" if denied.reference is None else f" (reference {denied.reference})"
+    return f"Refused: {denied.code}{reference}"
+
+
+def refusal_result(denied: Denied) -> types.CallToolResult:
+    """Return a refused tool call as the protocol has it: a result that is an error."""
+    facts = {"code": denied.code, **({} if denied.reference is None else {"reference": denied.reference})}
+    content = [{"type": "text", "text": refusal_text(denied)}]
+    return types.CallToolResult.model_validate({"content": content, "isError": True, "_meta": {REFUSAL: facts}})
+
+
+def protocol_error(denied: Denied) -> Exception:
+    """Return a refusal as an error of the protocol, where it has no results that are errors."""
+    facts = {"code": denied.code, **({} if denied.reference is None else {"reference": denied.reference})}
+    current = cast("type[Exception] | None", getattr(exceptions, "MCPError", None))
+    if current is not None:
+        return current(ERROR_CODE, refusal_text(denied), facts)
+    legacy = cast("type[Exception]", exceptions.McpError)
+    return legacy(types.ErrorData(code=ERROR_CODE, message=refusal_text(denied), data=facts))
+
+
+def session_of(client: object) -> ClientSession:
+    """Return the session itself, or that of a client that holds one.
+
+    Raises:
+        ConfigurationError: It is neither, or the client answers from a cache that knows no principals.
+    """
+    if isinstance(client, ClientSession):
+        return client
+    if getattr(client, "_response_cache", None) is not None:
+        raise ConfigurationError(
+            "expected a client that asks the server each time, got one with a cache of responses, which would answer "
+            "one principal with what another was given; pass cache=None to the client"
+        )
+    session = cast("object", getattr(client, "session", None))
+    if not isinstance(session, ClientSession):
+        raise ConfigurationError("expected an mcp.ClientSession, or a client that is connected, got another")
+    return session

@@ -1,0 +1,45 @@
+"""A protected MCP server of its own process: by pipes, or on a socket that it is given, over streamable HTTP."""
+
+import contextlib
+import sys
+from pathlib import Path
+
+from opentelemetry.sdk.trace import TracerProvider
+
+from agent_identity import Enforcer
+from agent_identity.integrations.mcp import protect_server
+
+try:
+    from mcp.server.fastmcp import FastMCP as Server
+except ModuleNotFoundError:
+    from mcp.server.mcpserver import MCPServer as Server
+
+
+def main(directory: str, description: str, fd: str = "") -> None:
+    """Serve until the other side goes away."""
+    with Enforcer.open(directory, tracer_provider=TracerProvider()) as enforcer:
+        server = Server("invoices")
+
+        @server.tool(description=description)
+        def read(path: str) -> str:
+            with (Path(directory) / "ran").open("a") as file:
+                file.write(f"{path}\n")
+            return f"{path} for {enforcer.current_task.principal.id}"
+
+        protect_server(server, enforcer, name="invoices")
+        if not fd:
+            server.run("stdio")
+            return
+        import uvicorn
+
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.run(
+                server.streamable_http_app(),
+                fd=int(fd),
+                log_level="error",
+                timeout_graceful_shutdown=1,
+            )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

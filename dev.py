@@ -26,6 +26,7 @@ PYTHON = BIN / "python"
 LOCK = ROOT / "requirements" / "dev.lock"
 LOWEST = ROOT / "requirements" / "lowest.lock"
 BACKENDS = ROOT / "requirements" / "backends.lock"
+NEIGHBOURS = ROOT / "requirements" / "neighbours.lock"
 STAMP = VENV / "made-from"
 DEBIAN = (  # A program that the tests start, and the package that has it.
     ("softhsm2-util", "softhsm2"),
@@ -141,6 +142,7 @@ def lock(arguments: list[str]) -> int:
     must(*every, "--group", "test", "--resolution", "lowest-direct", "--output-file", LOWEST.relative_to(ROOT))
     few = ("--extra", "otlp", "--extra", "zstd")
     must(*compile_, *few, "--group", "backends", "--output-file", BACKENDS.relative_to(ROOT))
+    must(*compile_, "--extra", "otlp", "--group", "neighbours", "--output-file", NEIGHBOURS.relative_to(ROOT))
     return 0
 
 

@@ -27,6 +27,7 @@ LOCK = ROOT / "requirements" / "dev.lock"
 LOWEST = ROOT / "requirements" / "lowest.lock"
 BACKENDS = ROOT / "requirements" / "backends.lock"
 MCP2 = ROOT / "requirements" / "mcp2.lock"
+NEIGHBOURS = ROOT / "requirements" / "neighbours.lock"
 STAMP = VENV / "made-from"
 DEBIAN = (  # A program that the tests start, and the package that has it.
     ("softhsm2-util", "softhsm2"),
@@ -143,6 +144,7 @@ def lock(arguments: list[str]) -> int:
     few = ("--extra", "otlp", "--extra", "zstd")
     must(*compile_, *few, "--group", "backends", "--output-file", BACKENDS.relative_to(ROOT))
     must(*compile_, "--extra", "mcp", "--group", "mcp2", "--output-file", MCP2.relative_to(ROOT))
+    must(*compile_, "--extra", "otlp", "--group", "neighbours", "--output-file", NEIGHBOURS.relative_to(ROOT))
     return 0
 
 

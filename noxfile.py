@@ -137,6 +137,15 @@ def backends(session: nox.Session) -> None:
     )
 
 
+@nox.session(python=PYTHONS[0])
+def neighbours(session: nox.Session) -> None:
+    """Beside Langfuse, Phoenix, Traceloop and Logfire in one process, in every order (on demand: 250 MB)."""
+    session.install("-r", "requirements/neighbours.lock")
+    session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
+    env = {**SAFE, "AGENT_IDENTITY_NEIGHBOURS": "all"}  # Here none of them may be missing.
+    session.run("python", "-m", "pytest", *WORKERS, "tests/beside", *session.posargs, env=env)
+
+
 @nox.session
 def same_tool(session: nox.Session) -> None:
     """The tool tests of LangChain and LangGraph pass alike with every tool protected (on demand: downloads them)."""

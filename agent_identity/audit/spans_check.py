@@ -39,6 +39,7 @@ _READ, _SIGNED, _FORM, _SPAN, _COPY, _GRANTS, _ONCE, _ALL, _ARGUMENTS = range(1,
 _Span: TypeAlias = SpanData | PastedSpan
 _SHORT: Final = (1 << 64) - 1
 _JWS: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]{86}", re.ASCII)
+_SCOPE: Final = "agent_identity"
 _PAYLOAD: Final = ATTESTATION + "payload"
 _NAMED: Final = 5  # Attributes that a message names.
 _TICK: Final = 256  # Spans between two reports of progress; some 50 ms.
@@ -49,6 +50,9 @@ _OF_OURS: Final = MIRRORED.keys() | {ATTESTATION + part.name for part in fields(
 """Every attribute that a span of ours carries: what is compared with the record, what proves it, and the grant."""
 _OTHERS_MAY_SET: Final = frozenset({"user.id", "error.type", "gen_ai.agent.name", "gen_ai.tool.call.id"})
 """Conventional attributes that other libraries and collectors set and hash as well."""
+
+_THEIRS: Final = _OTHERS_MAY_SET - {"user.id"}
+"""Those that on a span of another library are its own, and say nothing about ours. Who it was stays worth a notice."""
 
 
 @final
@@ -213,7 +217,7 @@ class SpansCheck:
             self._findings.add(_SPAN, "wrong_span", message, place)
             counts["contradicted"] += 1
             return None
-        agrees = self._compare(record, span.attributes, place)
+        agrees = self._compare(record, span, place)
         once = self._keep(record, leaf, place)
         if once is None:
             return record if agrees else None
@@ -265,11 +269,14 @@ class SpansCheck:
             start_ns = int(cast("dict[str, str]", record["time"])["start"])
             use.allow(cast("dict[str, str]", record["action"])["tool"], start_ns, place)
 
-    def _compare(self, record: Mapping[str, object], attributes: Mapping[str, object], place: Place) -> bool:
+    def _compare(self, record: Mapping[str, object], span: _Span, place: Place) -> bool:
         """Compare the plain attributes with the record; return whether none contradicts it."""
-        agrees, hidden = True, list[str]()
+        agrees, hidden, attributes = True, list[str](), span.attributes
+        theirs = _THEIRS if isinstance(span, SpanData) and span.scope not in ("", _SCOPE) else frozenset[str]()
         self._signed += len(mirrored_attributes(record))
         for field in deviations(record, attributes):
+            if field.attribute in theirs and field.verdict == "changed":
+                continue
             if field.verdict == "changed":
                 known = field.attribute in self._redacted
                 agrees = agrees and known

@@ -6,7 +6,6 @@ from typing import Final, final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span
 
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.ambience import Attachment, Process
@@ -15,7 +14,7 @@ from agent_identity.enforcement.arguments import Arguments
 from agent_identity.enforcement.decisions import WITHIN_SCOPE
 from agent_identity.enforcement.limits import Reservation
 from agent_identity.enforcement.task import Task
-from agent_identity.enforcement.telemetry import UNTRACED
+from agent_identity.enforcement.telemetry import UNTRACED, CallSpan
 from agent_identity.errors import Denied
 from agent_identity.policy import Finding
 
@@ -80,7 +79,7 @@ class Call:
         self.desk: Approval | None = None
         self.approval: str | None = None
         self.findings: tuple[Finding, ...] = ()
-        self.span: Span = trace.INVALID_SPAN
+        self.span: CallSpan = trace.INVALID_SPAN
         self.traced = UNTRACED
         self.context: Context | None = None
         self.intent: str | None = None

@@ -32,7 +32,7 @@ from agent_identity.enforcement.approval_box import ApprovalBox
 from agent_identity.enforcement.approvals import Approvals
 from agent_identity.enforcement.carried import Carried
 from agent_identity.enforcement.crossing import Departures, Peer, Presentation
-from agent_identity.enforcement.decisions import Mode, policy_claim
+from agent_identity.enforcement.decisions import Mode
 from agent_identity.enforcement.directory import open_directory, pseudonyms_of
 from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.handed import Recorded
@@ -43,7 +43,7 @@ from agent_identity.enforcement.publication import publishers_for
 from agent_identity.enforcement.resuming import Arrivals
 from agent_identity.enforcement.revoking import Revocations, named
 from agent_identity.enforcement.task import Task
-from agent_identity.enforcement.telemetry import Spans
+from agent_identity.enforcement.telemetry import SpanMode
 from agent_identity.enforcement.wrap import guarded, known_as_guarded
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import DigestKeys, Ledger, Pseudonyms, Segments
@@ -59,8 +59,7 @@ from agent_identity.identity import (
     SystemClock,
     TrustStore,
 )
-from agent_identity.policy import Inspector, Policy, RuleSet
-from agent_identity.version import VERSION
+from agent_identity.policy import Inspector, Policy
 
 if TYPE_CHECKING:
     from agent_identity.enforcement.exporting import LedgerExporter
@@ -97,6 +96,10 @@ class Enforcer:
         mode: ``"enforce"``, or ``"monitor"`` to let everything run and record what would have happened.
         tracer_provider: Where spans go; by default the global provider, as it is at call time.
         sealing: ``"background"`` signs records off the caller's path, ``"inline"`` on it.
+        spans: Whose span carries the record of a call. ``"auto"``: that of another instrumentation where it has made
+            one for the same call with the same provider, else one of ours; ``"own"``: always ours; ``"enrich"``: only
+            theirs, and without one the record is in the ledger alone. Records on their spans are signed before the call
+            returns.
         clock: Source of time.
         ids: Source of ids.
         new_key: Makes the key that holds a grant and proves its possession; by default one in memory.
@@ -138,6 +141,7 @@ class Enforcer:
         mode: Mode = "enforce",
         tracer_provider: TracerProvider | None = None,
         sealing: Literal["background", "inline"] = "background",
+        spans: SpanMode = "auto",
         state: StateStore | None = None,
         clock: Clock | None = None,
         ids: Ids | None = None,
@@ -159,7 +163,7 @@ class Enforcer:
         self._point = Point(
             ledger=ledger,
             digests=digests,
-            spans=Spans(recorder, tracer_provider, VERSION, ids_only=exporter is not None and tracer_provider is None),
+            spans=parts.spans_of(recorder, tracer_provider, exporter, spans),
             clock=time,
             ambience=ambience,
             policy=policy,
@@ -198,6 +202,7 @@ class Enforcer:
         tracer_provider: TracerProvider | None = None,
         sync: Literal["process", "disk"] = "process",
         sealing: Literal["background", "inline"] = "background",
+        spans: SpanMode = "auto",
         signer: str | None = None,
         state: StateStore | None = None,
         clock: Clock | None = None,
@@ -224,6 +229,7 @@ class Enforcer:
             tracer_provider: See :class:`Enforcer`.
             sync: ``"process"``: a record survives the death of the process; ``"disk"``: power loss too.
             sealing: See :class:`Enforcer`.
+            spans: See :class:`Enforcer`.
             signer: ``"unix:PATH"``, the socket of an ``agent-identity signer`` that holds the keys in place of
                 the directory.
             clock: See :class:`Enforcer`.
@@ -254,11 +260,10 @@ class Enforcer:
             PolicyFormatError: The policy file is malformed; nothing runs under half a policy.
             EvidenceError: The ledger cannot be written.
         """
-        judge = RuleSet.load(policy) if isinstance(policy, str | os.PathLike) else policy
+        # Before the directory is touched, so that a slip leaves no stream behind.
+        judge = parts.judge_of(policy)
         parts.check_state(state)
-        parts.check_choices(mode, sealing)  # Before the directory is touched, so that a slip leaves no stream behind.
-        if judge is not None:
-            policy_claim(judge)
+        parts.check_choices(mode, sealing, spans)
         publishers = publishers_for(directory, witnesses, checkpoints)
         time, source = clock or SystemClock(), ids or RandomIds()
         found = open_directory(
@@ -277,6 +282,7 @@ class Enforcer:
                 mode=mode,
                 tracer_provider=tracer_provider,
                 sealing=sealing,
+                spans=spans,
                 state=found.state if state is None else state,
                 clock=time,
                 ids=source,

@@ -12,8 +12,6 @@ from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Final, final
 
-from opentelemetry import trace
-
 from agent_identity.enforcement.ambience import Process
 from agent_identity.enforcement.approval import Approval
 from agent_identity.enforcement.approvals import Held
@@ -23,10 +21,11 @@ from agent_identity.enforcement.decisions import is_fact
 from agent_identity.enforcement.description import Description
 from agent_identity.enforcement.failures import kind_of, trouble
 from agent_identity.enforcement.limits import reserve
+from agent_identity.enforcement.neighbours import Borrowed
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.questions import Questions, ground_of, refusal_of
 from agent_identity.enforcement.task import Task
-from agent_identity.enforcement.telemetry import traced
+from agent_identity.enforcement.telemetry import in_context
 from agent_identity.errors import (
     AgentIdentityError,
     ContentBlocked,
@@ -221,9 +220,9 @@ class Guard:
             EvidenceError: It could not be recorded.
         """
         call = Call(self.tool.name, None, None, self._point.clock.wall_ns())
-        call.span = self._point.spans.start(self._name, self._attributes, call.start_ns)
+        spans = self._point.spans
+        call.span, call.traced = spans.start_call(self.tool.name, self._name, self._attributes, call.start_ns)
         try:
-            call.traced = traced(call.span)
             with suppress(BadArgumentsError):
                 call.captured(capture(values, values.keys(), ()))
             self._deny(call, denied)
@@ -248,9 +247,8 @@ class Guard:
             call_id = None  # It comes from a model, decides nothing, and this one fits into no record.
         call = Call(self.tool.name, call_id, point.ambience.current(), point.clock.wall_ns())
         attributes = self._attributes if call_id is None else {**self._attributes, "gen_ai.tool.call.id": call_id}
-        call.span = point.spans.start(self._name, attributes, call.start_ns)
+        call.span, call.traced = point.spans.start_call(self.tool.name, self._name, attributes, call.start_ns)
         try:
-            call.traced = traced(call.span)
             self._judge(call, values, supplied, injected, can_route=can_route, refusal=refusal)
             try:
                 self._told.describe(call)
@@ -366,7 +364,7 @@ class Guard:
         else:
             if call.task is not None:
                 call.task.tally.intent()
-        call.context = trace.set_span_in_context(call.span)
+        call.context = in_context(call.span)
 
     def _refuse(self, call: Call, denied: Denied, outcome: str | None) -> Denied:
         """Record a refusal and return it for raising."""
@@ -491,6 +489,10 @@ class Guard:
             body["intent"] = call.intent
         elif call.traced.rooted:
             body["trace"] = call.traced.rooted
+        instead = point.spans.regain(call.span, self._name, self._attributes, call.start_ns)
+        if instead is not None:
+            call.span, call.traced = instead
+            body["trace"] = call.traced.rooted
         span = call.span
 
         def finish(entry: Entry) -> None:
@@ -499,7 +501,7 @@ class Guard:
         if not point.spans.records(span):
             entry = point.ledger.append("outcome", body)
             point.spans.abandon(span)
-        elif point.inline:
+        elif point.inline or type(span) is Borrowed:
             entry = point.ledger.append("outcome", body)
             finish(entry)
         else:

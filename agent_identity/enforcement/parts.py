@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from opentelemetry.trace import TracerProvider
+
 from agent_identity.authority import AgentRegistry, StateStore
 from agent_identity.enforcement.admission import Admission
 from agent_identity.enforcement.agents_file import registry_path
@@ -11,10 +13,12 @@ from agent_identity.enforcement.approval import Approval
 from agent_identity.enforcement.decisions import policy_claim
 from agent_identity.enforcement.directory import Directory, check_keys
 from agent_identity.enforcement.point import Point
+from agent_identity.enforcement.telemetry import SpanMode, Spans
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import Ledger, Pseudonyms
 from agent_identity.identity import Clock, PublicKey, Signer, TrustStore, check_id
-from agent_identity.policy import Policy, Tool
+from agent_identity.policy import Policy, RuleSet, Tool
+from agent_identity.version import VERSION
 
 if TYPE_CHECKING:
     from agent_identity.enforcement.exporting import LedgerExporter
@@ -27,9 +31,11 @@ __all__ = [
     "check_privacy",
     "check_state",
     "exporter_of",
+    "judge_of",
     "name_of",
     "record_policy",
     "registry_of",
+    "spans_of",
     "tool_of",
 ]
 
@@ -54,7 +60,7 @@ def check_parts(mode: str, sealing: str, issuer: Signer, recorder: Signer, trust
     return trust.issuer
 
 
-def check_choices(mode: str, sealing: str) -> None:
+def check_choices(mode: str, sealing: str, spans: str = "auto") -> None:
     """Check the choices that are words.
 
     Raises:
@@ -64,6 +70,8 @@ def check_choices(mode: str, sealing: str) -> None:
         raise ConfigurationError("expected mode='enforce' or mode='monitor'")
     if sealing not in ("background", "inline"):
         raise ConfigurationError("expected sealing='background' or sealing='inline'")
+    if spans not in ("auto", "own", "enrich"):
+        raise ConfigurationError("expected spans='auto', spans='own' or spans='enrich'")
 
 
 def check_privacy(routes: Mapping[str, object], *, disclosable: bool, pseudonyms: Pseudonyms | None) -> None:
@@ -124,6 +132,31 @@ def admission_of(point: Point, agents: AgentRegistry | None, unregistered: str) 
     if unregistered not in ("deny", "allow"):
         raise ConfigurationError("expected unregistered='deny' or unregistered='allow'")
     return None if agents is None else Admission(point, agents, required=unregistered == "deny")
+
+
+def judge_of(policy: Policy | str | os.PathLike[str] | None) -> Policy | None:
+    """Return the policy, or that of a file, once it is known that records can name it.
+
+    Raises:
+        ConfigurationError: They cannot.
+        PolicyFormatError: The file is malformed.
+    """
+    judge = RuleSet.load(policy) if isinstance(policy, str | os.PathLike) else policy
+    if judge is not None:
+        policy_claim(judge)
+    return judge
+
+
+def spans_of(
+    recorder: Signer, provider: TracerProvider | None, exporter: "LedgerExporter | None", mode: SpanMode
+) -> Spans:
+    """Return what makes spans, or only their ids where an exporter sends them from the ledger.
+
+    Raises:
+        ConfigurationError: The mode is none of the words.
+    """
+    check_choices("enforce", "inline", mode)
+    return Spans(recorder, provider, VERSION, ids_only=exporter is not None and provider is None, mode=mode)
 
 
 def record_policy(ledger: Ledger, policy: Policy | None, clock: Clock) -> None:

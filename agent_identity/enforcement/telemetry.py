@@ -9,7 +9,7 @@ import logging
 import os
 import random
 from collections.abc import Mapping
-from typing import Final, NamedTuple, cast, final
+from typing import Final, Literal, NamedTuple, TypeAlias, cast, final
 
 import orjson
 from opentelemetry import trace
@@ -19,15 +19,18 @@ from opentelemetry.util.types import AttributeValue
 
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.failures import trouble
+from agent_identity.enforcement.neighbours import SCOPE, Borrowed, below, span_of_call, take
 from agent_identity.enforcement.providers import look_for_provider
 from agent_identity.evidence import Entry, error_of, mirrored_attributes, signed_attributes
 from agent_identity.identity import Signer
 
-__all__ = ["SCOPE", "UNTRACED", "Spans", "Traced", "current_trace", "traced"]
+__all__ = ["UNTRACED", "CallSpan", "SpanMode", "Spans", "Traced", "current_trace", "in_context", "traced"]
 
+SpanMode: TypeAlias = Literal["auto", "own", "enrich"]
+"""Whose span carries the record of a call: that of another library where there is one, always ours, only theirs."""
+
+CallSpan: TypeAlias = "Span | Borrowed"
 _LOG: Final = logging.getLogger("agent_identity")
-SCOPE: Final = "agent_identity"
-"""The instrumentation scope of our spans."""
 
 
 @final
@@ -40,14 +43,22 @@ class Spans:
         version: Our version, for the instrumentation scope.
         ids_only: Make no spans, because others send them from the ledger: only their ids, and the sampler's
             decision for the spans that the application makes below them.
+        mode: Whose spans carry the records of calls. Tasks have spans of ours in any case: nobody else makes one.
     """
 
-    __slots__ = ("_ids_only", "_provider", "_seen", "_signer", "_tracer", "_version")
+    __slots__ = ("_ids_only", "_mode", "_provider", "_seen", "_signer", "_tracer", "_version")
 
     def __init__(
-        self, signer: Signer, provider: TracerProvider | None, version: str, *, ids_only: bool = False
+        self,
+        signer: Signer,
+        provider: TracerProvider | None,
+        version: str,
+        *,
+        ids_only: bool = False,
+        mode: SpanMode = "auto",
     ) -> None:
         self._ids_only = ids_only
+        self._mode = mode
         self._signer = signer
         self._provider = provider
         self._version = version
@@ -66,6 +77,45 @@ class Spans:
         except Exception as error:  # noqa: BLE001 - Telemetry fails open: any failure of a provider costs only the span.
             _complain("a tracer provider failed to start a span", error)
             return trace.INVALID_SPAN
+
+    def start_call(
+        self, tool: str, name: str, attributes: Mapping[str, str], start_ns: int
+    ) -> tuple[CallSpan, "Traced"]:
+        """Start the span of a call, or borrow the one that another library has made for it; return it with its ids."""
+        try:
+            current = trace.get_current_span()
+            if self._mode != "own":
+                found = span_of_call(tool, current)
+                if found is not None and self._lends(found) and take(found):
+                    span = Borrowed(found, attributes)
+                    return span, traced(span)
+                if self._mode == "enrich":
+                    span = Borrowed(current, attributes, carries=False)
+                    return span, traced(span)
+            context = below(current)
+        except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
+            _complain("a span of another library could not be used", error)
+            context = None
+        own = self.start(name, attributes, start_ns, context)
+        return own, traced(own, context)
+
+    def _lends(self, span: Span) -> bool:
+        """Return whether the record goes where ours would: two providers have two exporters."""
+        if self._mode == "enrich":
+            return True
+        provider = self._provider or trace.get_tracer_provider()
+        ours = getattr(provider, "resource", None)
+        return not self._ids_only and (ours is None or getattr(span, "resource", None) is ours)
+
+    def regain(
+        self, span: CallSpan, name: str, attributes: Mapping[str, str], start_ns: int
+    ) -> tuple[Span, "Traced"] | None:
+        """Return a span of ours for a record whose borrowed span has ended too early, as those of generators may."""
+        if self._mode != "auto" or type(span) is not Borrowed or self.records(span):
+            return None
+        context = trace.set_span_in_context(span.span)
+        own = self.start(name, attributes, start_ns, context)
+        return own, traced(own, context)
 
     def _named(self, name: str, attributes: Mapping[str, str], context: Context | None) -> Span:
         """Return a span that records nothing, with the ids and the sampling that the provider would give it."""
@@ -99,8 +149,8 @@ class Spans:
             _warn_about(provider)
         return tracer
 
-    def finish(self, span: Span, entry: Entry, end_ns: int, extra: Mapping[str, str] | None = None) -> None:
-        """Put the signed record on the span and end it.
+    def finish(self, span: CallSpan, entry: Entry, end_ns: int, extra: Mapping[str, str] | None = None) -> None:
+        """Put the signed record on the span and end it; a borrowed one is ended by its owner.
 
         Args:
             span: The span.
@@ -109,32 +159,38 @@ class Spans:
             extra: Further attributes, set before the evidence.
         """
         try:
-            if span.is_recording():
+            if self.records(span):
                 record = cast("dict[str, RecordValue]", orjson.loads(entry.record))
                 attributes: dict[str, AttributeValue] = dict(extra or ())
                 attributes.update(mirrored_attributes(record))
                 attributes.update(signed_attributes(entry.record, self._signer))
+                problem = error_of(record)
+                if type(span) is Borrowed:
+                    span.carry(attributes, problem)
+                    return
                 span.set_attributes(attributes)
-                if (problem := error_of(record)) is not None:
+                if problem is not None:
                     span.set_status(Status(StatusCode.ERROR, problem))
-            span.end(end_time=end_ns)
+            if type(span) is not Borrowed:
+                span.end(end_time=end_ns)
         except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
             _complain("a span could not be finished", error)
 
     @staticmethod
-    def records(span: Span) -> bool:
+    def records(span: CallSpan) -> bool:
         """Tell whether a record put on the span would be kept."""
         try:
-            return span.is_recording()
+            return span.takes() if type(span) is Borrowed else span.is_recording()
         except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
             _complain("a span does not say whether it records", error)
             return False
 
     @staticmethod
-    def abandon(span: Span) -> None:
+    def abandon(span: CallSpan) -> None:
         """End a span whose record could not be written."""
         try:
-            span.end()
+            if type(span) is not Borrowed:
+                span.end()
         except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
             _complain("a span could not be ended", error)
 
@@ -169,7 +225,7 @@ UNTRACED: Final = Traced({}, {})
 """Of what has no span in any trace."""
 
 
-def traced(span: Span, context: Context | None = None) -> Traced:
+def traced(span: CallSpan, context: Context | None = None) -> Traced:
     """Return the ids of a span that was just started, for the records about it.
 
     Args:
@@ -177,7 +233,10 @@ def traced(span: Span, context: Context | None = None) -> Traced:
         context: Where it was started; by default the current context, which the span is not in yet.
     """
     try:
-        own, parent = span.get_span_context(), trace.get_current_span(context).get_span_context()
+        if type(span) is Borrowed:
+            own, parent = span.ids()
+        else:
+            own, parent = span.get_span_context(), trace.get_current_span(context).get_span_context()
         if not own.is_valid:
             return UNTRACED
         # Each is a property that costs a call, on the path of every guarded tool.
@@ -192,6 +251,11 @@ def traced(span: Span, context: Context | None = None) -> Traced:
     except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
         _complain("a span has no usable context", error)
         return UNTRACED
+
+
+def in_context(span: CallSpan) -> Context:
+    """Return the current context with the span of a call in it, in which its body runs."""
+    return trace.set_span_in_context(span.span if type(span) is Borrowed else span)
 
 
 def current_trace() -> Mapping[str, RecordValue]:

@@ -21,6 +21,7 @@ import wrapt
 
 from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.integrations.stamps import stamp_spans
 
 try:
     from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # It has no types.
@@ -43,6 +44,7 @@ _MODULE: Final = "langchain_core.tools.base"
 _MODE: Final = "AGENT_IDENTITY_MODE"
 _DIRECTORY: Final = "AGENT_IDENTITY_DIR"
 _POLICY: Final = "AGENT_IDENTITY_POLICY"
+_STAMPS: Final = "AGENT_IDENTITY_STAMPS"
 _SYNC: Final = "run"
 _ASYNC: Final = "arun"
 _Entry = Callable[..., object]
@@ -61,6 +63,9 @@ class LangChainInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # As above
     - ``AGENT_IDENTITY_MODE``: ``monitor`` (the default) or ``enforce``.
     - ``AGENT_IDENTITY_POLICY``: the path of a policy file; none by default.
 
+    With ``stamps=True``, or ``AGENT_IDENTITY_STAMPS=true``, the spans of other libraries are stamped as well
+    (:mod:`agent_identity.integrations.stamps`).
+
     In monitor mode no failure of ours reaches the application. In enforce mode what cannot be guarded is refused.
     """
 
@@ -74,6 +79,8 @@ class LangChainInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # As above
         given = kwargs.get("enforcer")
         if given is not None and not isinstance(given, Enforcer):
             raise TypeError(f"expected an Enforcer, got {type(given).__name__}")
+        if kwargs.get("stamps", os.environ.get(_STAMPS, "").strip().lower() == "true"):
+            stamp_spans()
         watch = self._watch = _Watch(given)
         wrapt.register_post_import_hook(watch.patch, _MODULE)
 

@@ -19,9 +19,9 @@ from opentelemetry.trace import TracerProvider
 
 from agent_identity.enforcement.ambience import task_in
 from agent_identity.enforcement.failures import kind_of
+from agent_identity.enforcement.neighbours import is_ours
 from agent_identity.enforcement.providers import when_provided
 from agent_identity.enforcement.task import Task
-from agent_identity.enforcement.telemetry import SCOPE
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["AgentIdentitySpanProcessor", "stamp_spans"]
@@ -55,8 +55,7 @@ class AgentIdentitySpanProcessor(SpanProcessor):
             if task is None or not task.lease.live:
                 return
             attributes = span.attributes or _NOTHING
-            scope = span.instrumentation_scope
-            if _TASK in attributes or (scope is not None and scope.name == SCOPE):
+            if _TASK in attributes or is_ours(span):
                 return
             span.set_attributes(_stamp(task, named=_USER in attributes))
         except Exception as error:  # noqa: BLE001 - Telemetry fails open; what a processor raises reaches the application.

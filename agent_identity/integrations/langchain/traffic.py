@@ -5,7 +5,7 @@ and calls in an older form are in ``additional_kwargs``, a participant is in ``n
 https://docs.langchain.com/oss/python/langchain/messages
 """
 
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 from langchain.agents.middleware import ModelRequest, ModelResponse
 from langchain_core.messages import BaseMessage, SystemMessage
@@ -15,6 +15,8 @@ from pydantic_core import to_jsonable_python
 
 __all__ = ["asked", "said"]
 
+_Asked: TypeAlias = "ModelRequest[Any]"  # LangChain's types want it so, for whatever contexts and answers agents have.
+_Told: TypeAlias = "ModelResponse[Any]"
 _MEMBERS: Final = (
     *("name", "id", "tool_calls", "invalid_tool_calls", "tool_call_id", "status"),
     *("additional_kwargs", "response_metadata"),
@@ -22,7 +24,7 @@ _MEMBERS: Final = (
 _AROUND: Final = ("tool_choice", "model_settings")
 
 
-def asked(request: ModelRequest[Any]) -> dict[str, object]:
+def asked(request: _Asked) -> dict[str, object]:
     """Return what goes to the model as arguments of a call: messages, tools and settings.
 
     Args:
@@ -39,7 +41,7 @@ def asked(request: ModelRequest[Any]) -> dict[str, object]:
     return told | {name: _json(value) for name in _AROUND if (value := getattr(request, name, None))}
 
 
-def said(response: ModelResponse[Any]) -> object:
+def said(response: _Told) -> object:
     """Return what the model answered.
 
     Args:
@@ -51,7 +53,7 @@ def said(response: ModelResponse[Any]) -> object:
     return [_plain(message) for message in response.result]
 
 
-def _system(request: ModelRequest[Any]) -> list[SystemMessage]:
+def _system(request: _Asked) -> list[SystemMessage]:
     # Before langchain 1.1 there was only its text.
     message = cast("object", getattr(request, "system_message", None))
     if isinstance(message, SystemMessage):

@@ -387,6 +387,30 @@ def test_what_a_collector_is_known_to_rewrite_is_no_contradiction(run: Run) -> N
     assert (report.exit_code, codes(report)) == (0, {"copy_changed"})
 
 
+def test_on_spans_of_others_their_words_are_theirs(run: Run) -> None:
+    """What another library calls agent, call and error on its own span is no finding; whom it names as user is."""
+    document = run.document()
+
+    def differ(span: dict[str, Any]) -> None:
+        for name in ("gen_ai.agent.name", "gen_ai.tool.call.id", "error.type"):
+            if value_of(span, name) is not None:
+                set_value(span, name, "theirs")
+
+    on_each(differ)(document)
+    assert codes(report_on(run, document)) == {"copy_changed"}
+    for resource in document["resourceSpans"]:
+        for scope in resource["scopeSpans"]:
+            scope["scope"]["name"] = "another.library"
+    assert (report_on(run, document).exit_code, codes(report_on(run, document))) == (0, set())
+    on_each(lambda span: set_value(span, "user.id", "mallory"))(document)
+    assert (report_on(run, document).exit_code, codes(report_on(run, document))) == (0, {"copy_changed"})
+    on_each(lambda span: set_value(span, "agent_identity.agent.id", "theirs"))(document)
+    assert (report_on(run, document).exit_code, codes(report_on(run, document))) == (
+        1,
+        {"copy_changed", "field_changed"},
+    )
+
+
 def test_what_is_missing_is_one_notice_for_each_record(run: Run) -> None:
     """A record without its plain copy verifies; the notice counts what is missing and names the first few."""
     document = run.document()

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain.agents.middleware import ToolRetryMiddleware, wrap_tool_call
+from langchain.agents.middleware import AgentMiddleware, ToolRetryMiddleware, wrap_tool_call
 from langchain.tools import ToolRuntime
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, InjectedToolCallId, StructuredTool, tool
@@ -511,6 +511,69 @@ async def test_a_model_call_without_a_grant_is_refused(desk: Any) -> None:
         result = await thinking(desk, "hello").ainvoke(QUESTION)
     assert result["messages"][-1].content.startswith("refused: tool_not_granted (reference ")
     assert desk.outcomes() == ["denied"]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        HumanMessage("q", name="classified"),
+        HumanMessage("q", additional_kwargs={"note": {"deep": ["classified"]}}),
+        HumanMessage([{"type": "image_url", "image_url": {"url": "https://classified.example"}}]),
+        AIMessage("q", response_metadata={"previous": "classified"}),
+        AIMessage("", tool_calls=[{"name": "find", "args": {}, "id": "classified"}]),
+        AIMessage("", invalid_tool_calls=[{"name": "find", "args": "{classified", "id": "1", "error": None}]),
+        SystemMessage([{"type": "text", "text": "classified"}]),
+    ],
+    ids=["name", "kwargs", "block", "metadata", "call id", "invalid call", "system"],
+)
+def test_all_that_is_sent_is_looked_at(open_desk: Any, question: BaseMessage) -> None:
+    """Wherever in a message a word stands that integrations send, it does not reach the model."""
+    desk = open_desk(inspectors=(Words(),), policy=BLOCKING)
+    with desk.task("chat"):
+        if isinstance(question, SystemMessage):
+            agent = create_agent(
+                ScriptedModel(script=[AIMessage("hello")]),
+                [find],
+                system_prompt=question,
+                middleware=[AgentIdentityMiddleware(desk.enforcer, model="chat")],
+            )
+            result = agent.invoke(QUESTION)
+        else:
+            result = thinking(desk, "hello").invoke({"messages": [question, HumanMessage("go on")]})
+    assert result["messages"][-1].content.startswith("refused: policy_blocks (reference ")
+
+
+def test_tools_and_settings_are_sent_as_well(open_desk: Any) -> None:
+    """What the model is told of the tools goes out with each call; what never leaves is not held against it."""
+    seen: list[Any] = []
+
+    class Keeps(Words):
+        def inspect(self, content: Content) -> tuple[Finding, ...]:
+            seen.append(content.value)
+            return super().inspect(content)
+
+    class Settings(AgentMiddleware):
+        def wrap_model_call(self, request: Any, handler: Any) -> Any:
+            return handler(request.override(model_settings={"user": "u-1", "odd": object()}))
+
+    desk = open_desk(inspectors=(Keeps(),), policy=BLOCKING)
+    answered = ToolMessage("done", tool_call_id="1", artifact={"stays": "classified"})
+    history = [HumanMessage("q"), AIMessage("", tool_calls=[{"name": "find", "args": {"q": "a"}, "id": "1"}]), answered]
+    agent = create_agent(
+        ScriptedModel(script=[AIMessage(""), AIMessage("hello", additional_kwargs={"reasoning_content": "hm"})]),
+        [find, {"type": "web_search"}],
+        middleware=[Settings(), AgentIdentityMiddleware(desk.enforcer, model="chat")],
+    )
+    with desk.task("chat"):
+        assert agent.invoke({"messages": history})["messages"][-1].content == "hello"
+    sent, came = seen
+    described, provided = sent["tools"]
+    assert (described["function"]["name"], described["function"]["description"]) == ("find", find.description)
+    assert described["function"]["parameters"]["properties"].keys() == {"q"}
+    assert provided == {"type": "web_search"}
+    assert sent["model_settings"]["user"] == "u-1"
+    assert sent["messages"][2]["tool_call_id"] == "1"
+    assert came[0]["additional_kwargs"] == {"reasoning_content": "hm"}
 
 
 def test_the_policy_withholds_an_answer(open_desk: Any) -> None:

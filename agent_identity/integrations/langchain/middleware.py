@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 
@@ -22,12 +22,13 @@ from agent_identity.integrations.langchain.sealing import is_sealed, outcome_of,
 from agent_identity.integrations.langchain.twins import Twins
 
 try:
-    from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse
+    from langchain.agents.middleware import AgentMiddleware, AgentState
     from langgraph.config import get_config
     from langgraph.errors import ParentCommand
     from langgraph.types import Command
 
     from agent_identity.integrations.langchain.handoffs import Hop, Place, handed_to, note_handoff, place_of, run_of
+    from agent_identity.integrations.langchain.traffic import Asked, Told, asked, said
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in {"langchain", "langgraph"}:
         raise
@@ -42,9 +43,7 @@ _LOG: Final = logging.getLogger("agent_identity")
 _UNNAMED: Final = "unnamed_tool"
 _V2_HANDLER: Final = "_V2StreamingCallbackHandler"
 _Result: TypeAlias = "ToolMessage | Command[object]"
-_Asked: TypeAlias = "ModelRequest[Any]"  # LangChain's types want it so, for whatever contexts and answers agents have.
-_Told: TypeAlias = "ModelResponse[Any]"
-_Answer: TypeAlias = "_Told | AIMessage"
+_Answer: TypeAlias = "Told | AIMessage"
 
 
 class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
@@ -63,8 +62,11 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
             it for that call. After a handoff the chain also names those through whose hands the work came.
         scope: What is delegated to ``agent``; by default all that the task covers.
         model: The name under which scopes and rules know the calls of the model. The enforcer's inspectors then look
-            at the messages before each call and at the answer after it, the policy judges both, and a refusal
-            takes the place of the answer. The scope must cover the name. The kind of the call is ``model``, or
+            at what goes out before each call (messages with all members that integrations send, the system message,
+            tools as they are described to the model, ``tool_choice``, ``model_settings``) and at the messages of the
+            answer after it, the policy judges both, and a refusal takes the place of the answer. They do not see
+            artifacts of tools, which are not sent, the schema in ``response_format``, and what the model object or
+            its client adds by itself. The scope must cover the name. The kind of the call is ``model``, or
             ``streamed_model`` where the answer may have reached its reader before it was looked at.
             ``None`` leaves model calls alone.
 
@@ -115,7 +117,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
                 run.result = await handler(run.request)
         return run.answer()
 
-    def wrap_model_call(self, request: _Asked, handler: Callable[[_Asked], _Told]) -> _Answer:
+    def wrap_model_call(self, request: Asked, handler: Callable[[Asked], Told]) -> _Answer:
         """Look at one call of the model, if that was asked for; called by the agent."""
         self._look_at_tools(request)
         if not self._models:
@@ -124,19 +126,19 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         try:
             with ExitStack() as stack:
                 self._act(self._hops(get_config()), stack)
-                with Action(guard, _asked(request)) as call:
+                with Action(guard, asked(request)) as call:
                     response = handler(request)
-                    call.result = _said(response)
+                    call.result = said(response)
                 return response
         except (Denied, AttenuationError) as error:
             if call is not None and call.denial is not error:
                 raise
-            return AIMessage(refusal(_recorded(guard, _asked(request), error)))
+            return AIMessage(refusal(_recorded(guard, asked(request), error)))
 
     async def awrap_model_call(
         self,
-        request: _Asked,
-        handler: Callable[[_Asked], Awaitable[_Told]],
+        request: Asked,
+        handler: Callable[[Asked], Awaitable[Told]],
     ) -> _Answer:
         """Look at one call of the model, if that was asked for; called by the agent."""
         self._look_at_tools(request)
@@ -146,14 +148,14 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         try:
             async with AsyncExitStack() as stack:
                 await self._act_async(self._hops(get_config()), stack)
-                async with Action(guard, _asked(request)) as call:
+                async with Action(guard, asked(request)) as call:
                     response = await handler(request)
-                    call.result = _said(response)
+                    call.result = said(response)
                 return response
         except (Denied, AttenuationError) as error:
             if call is not None and call.denial is not error:
                 raise
-            return AIMessage(refusal(_recorded(guard, _asked(request), error)))
+            return AIMessage(refusal(_recorded(guard, asked(request), error)))
 
     def _hops(self, config: RunnableConfig) -> tuple[Hop, ...]:
         """Return the delegations between the task that is open and who acts here."""
@@ -238,7 +240,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         else:
             run.hand_over(run.result)
 
-    def _look_at_tools(self, request: _Asked) -> None:
+    def _look_at_tools(self, request: Asked) -> None:
         """Learn which tools nobody can guard, and say so once.
 
         Raises:
@@ -336,25 +338,7 @@ def _recorded(guard: Guard, values: Mapping[str, object], error: Denied | Attenu
     return denied if denied.reference else guard.refuse(values, denied)
 
 
-def _asked(request: _Asked) -> dict[str, object]:
-    """Return what goes to the model as arguments of a call, plain JSON."""
-    system = [] if request.system_prompt is None else [SystemMessage(request.system_prompt)]
-    return {"messages": [_plain(message) for message in (*system, *request.messages)]}
-
-
-def _said(response: _Told) -> object:
-    """Return what the model answered, as JSON."""
-    return [_plain(message) for message in response.result]
-
-
-def _plain(message: BaseMessage) -> dict[str, object]:
-    told: dict[str, object] = {"type": message.type, "content": cast("object", message.content)}
-    if isinstance(message, AIMessage) and message.tool_calls:
-        told["tool_calls"] = [{"name": call["name"], "args": call["args"]} for call in message.tool_calls]
-    return told
-
-
-def _is_streamed(request: _Asked) -> bool:
+def _is_streamed(request: Asked) -> bool:
     """Tell whether somebody may read the answer while it is written.
 
     LangChain streams a model where a handler taps its output, or where the model is told to.

@@ -1,0 +1,72 @@
+"""What goes to a model and comes from it, as JSON for inspectors: all that travels, not only the text.
+
+LangChain's integrations send the members of messages that providers know, wherever they stand: the reasoning of a model
+and calls in an older form are in ``additional_kwargs``, a participant is in ``name``. An ``artifact`` stays.
+https://docs.langchain.com/oss/python/langchain/messages
+"""
+
+from typing import Any, Final, TypeAlias, cast
+
+from langchain.agents.middleware import ModelRequest, ModelResponse
+from langchain_core.messages import BaseMessage, SystemMessage
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import ConfigDict, TypeAdapter
+
+__all__ = ["Asked", "Told", "asked", "said"]
+
+Asked: TypeAlias = "ModelRequest[Any]"  # LangChain's types want it so, for whatever contexts and answers agents have.
+Told: TypeAlias = "ModelResponse[Any]"
+
+_MEMBERS: Final = (
+    *("name", "id", "tool_calls", "invalid_tool_calls", "tool_call_id", "status"),
+    *("additional_kwargs", "response_metadata"),
+)
+_ANYTHING: Final = TypeAdapter[object](object, config=ConfigDict(ser_json_bytes="base64"))
+_AROUND: Final = ("tool_choice", "model_settings")
+
+
+def asked(request: Asked) -> dict[str, object]:
+    """Return what goes to the model as arguments of a call: messages, tools and settings.
+
+    Args:
+        request: The request of the agent.
+
+    Raises:
+        ValueError: Something in it cannot be written as JSON; nothing of it may go out then.
+    """
+    told: dict[str, object] = {"messages": [_plain(message) for message in (*_system(request), *request.messages)]}
+    if request.tools:
+        told["tools"] = [
+            _json(convert_to_openai_tool(tool) if isinstance(tool, BaseTool) else tool) for tool in request.tools
+        ]
+    return told | {name: _json(value) for name in _AROUND if (value := getattr(request, name, None))}
+
+
+def said(response: Told) -> object:
+    """Return what the model answered.
+
+    Args:
+        response: What the agent gets.
+
+    Raises:
+        ValueError: Something in it cannot be written as JSON.
+    """
+    return [_plain(message) for message in response.result]
+
+
+def _system(request: Asked) -> list[SystemMessage]:
+    # Before langchain 1.1 there was only its text.
+    message = cast("object", getattr(request, "system_message", None))
+    if isinstance(message, SystemMessage):
+        return [message]
+    return [] if request.system_prompt is None else [SystemMessage(request.system_prompt)]
+
+
+def _plain(message: BaseMessage) -> dict[str, object]:
+    members = {name: _json(value) for name in _MEMBERS if (value := getattr(message, name, None))}
+    return {"type": message.type, "content": _json(cast("object", message.content)), **members}
+
+
+def _json(value: object) -> object:
+    return _ANYTHING.dump_python(value, mode="json", fallback=repr)

@@ -23,13 +23,13 @@ from agent_identity.integrations.langchain.sealing import is_sealed, outcome_of
 from agent_identity.integrations.langchain.twins import Twins
 
 try:
-    from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse
+    from langchain.agents.middleware import AgentMiddleware, AgentState
     from langgraph.config import get_config
     from langgraph.errors import ParentCommand
     from langgraph.types import Command
 
     from agent_identity.integrations.langchain.handoffs import Hop, Place, handed_to, note_handoff, place_of, run_of
-    from agent_identity.integrations.langchain.traffic import asked, said
+    from agent_identity.integrations.langchain.traffic import Asked, Told, asked, said
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in {"langchain", "langgraph"}:
         raise
@@ -44,9 +44,7 @@ _LOG: Final = logging.getLogger("agent_identity")
 _UNNAMED: Final = "unnamed_tool"
 _V2_HANDLER: Final = "_V2StreamingCallbackHandler"
 _Result: TypeAlias = "ToolMessage | Command[object]"
-_Asked: TypeAlias = "ModelRequest[Any]"  # LangChain's types want it so, for whatever contexts and answers agents have.
-_Told: TypeAlias = "ModelResponse[Any]"
-_Answer: TypeAlias = "_Told | AIMessage"
+_Answer: TypeAlias = "Told | AIMessage"
 
 
 class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
@@ -120,7 +118,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
                 run.result = await handler(run.request)
         return run.answer()
 
-    def wrap_model_call(self, request: _Asked, handler: Callable[[_Asked], _Told]) -> _Answer:
+    def wrap_model_call(self, request: Asked, handler: Callable[[Asked], Told]) -> _Answer:
         """Look at one call of the model, if that was asked for; called by the agent."""
         self._look_at_tools(request)
         if not self._models:
@@ -140,8 +138,8 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
 
     async def awrap_model_call(
         self,
-        request: _Asked,
-        handler: Callable[[_Asked], Awaitable[_Told]],
+        request: Asked,
+        handler: Callable[[Asked], Awaitable[Told]],
     ) -> _Answer:
         """Look at one call of the model, if that was asked for; called by the agent."""
         self._look_at_tools(request)
@@ -243,7 +241,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         else:
             run.hand_over(run.result)
 
-    def _look_at_tools(self, request: _Asked) -> None:
+    def _look_at_tools(self, request: Asked) -> None:
         """Learn which tools nobody can guard, and say so once.
 
         Raises:
@@ -341,7 +339,7 @@ def _recorded(guard: Guard, values: Mapping[str, object], error: Denied | Attenu
     return denied if denied.reference else guard.refuse(values, denied)
 
 
-def _is_streamed(request: _Asked) -> bool:
+def _is_streamed(request: Asked) -> bool:
     """Tell whether somebody may read the answer while it is written.
 
     LangChain streams a model where a handler taps its output, or where the model is told to.

@@ -11,20 +11,22 @@ from langchain.agents.middleware import ModelRequest, ModelResponse
 from langchain_core.messages import BaseMessage, SystemMessage
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic_core import to_jsonable_python
+from pydantic import ConfigDict, TypeAdapter
 
-__all__ = ["asked", "said"]
+__all__ = ["Asked", "Told", "asked", "said"]
 
-_Asked: TypeAlias = "ModelRequest[Any]"  # LangChain's types want it so, for whatever contexts and answers agents have.
-_Told: TypeAlias = "ModelResponse[Any]"
+Asked: TypeAlias = "ModelRequest[Any]"  # LangChain's types want it so, for whatever contexts and answers agents have.
+Told: TypeAlias = "ModelResponse[Any]"
+
 _MEMBERS: Final = (
     *("name", "id", "tool_calls", "invalid_tool_calls", "tool_call_id", "status"),
     *("additional_kwargs", "response_metadata"),
 )
+_ANYTHING: Final = TypeAdapter[object](object, config=ConfigDict(ser_json_bytes="base64"))
 _AROUND: Final = ("tool_choice", "model_settings")
 
 
-def asked(request: _Asked) -> dict[str, object]:
+def asked(request: Asked) -> dict[str, object]:
     """Return what goes to the model as arguments of a call: messages, tools and settings.
 
     Args:
@@ -41,7 +43,7 @@ def asked(request: _Asked) -> dict[str, object]:
     return told | {name: _json(value) for name in _AROUND if (value := getattr(request, name, None))}
 
 
-def said(response: _Told) -> object:
+def said(response: Told) -> object:
     """Return what the model answered.
 
     Args:
@@ -53,7 +55,7 @@ def said(response: _Told) -> object:
     return [_plain(message) for message in response.result]
 
 
-def _system(request: _Asked) -> list[SystemMessage]:
+def _system(request: Asked) -> list[SystemMessage]:
     # Before langchain 1.1 there was only its text.
     message = cast("object", getattr(request, "system_message", None))
     if isinstance(message, SystemMessage):
@@ -67,4 +69,4 @@ def _plain(message: BaseMessage) -> dict[str, object]:
 
 
 def _json(value: object) -> object:
-    return to_jsonable_python(value, bytes_mode="base64", fallback=repr)
+    return _ANYTHING.dump_python(value, mode="json", fallback=repr)

@@ -10,9 +10,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Final, final
 
+from opentelemetry import context as otel
 from opentelemetry import trace
+from opentelemetry.trace import Span
 
 from agent_identity.enforcement.ambience import Process
 from agent_identity.enforcement.approval import Approval
@@ -57,7 +60,7 @@ class Guard:
         outcome_of: Names the outcome of an exception that is no error (an interrupt is ``suspended``).
     """
 
-    __slots__ = ("_ask", "_attributes", "_name", "_outcome_of", "_point", "_told", "tool")
+    __slots__ = ("_ask", "_attributes", "_late", "_name", "_outcome_of", "_point", "_told", "tool")
 
     def __init__(
         self,
@@ -74,8 +77,8 @@ class Guard:
         self._told = Description(point, tool)
         self._name = f"execute_tool {tool.name}"
         self._attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool.name}
-        if tool.kind == "function":
-            self._attributes["gen_ai.tool.type"] = "function"
+        # Whatever decides on a span when it starts needs the two above; this one is set off the caller's path.
+        self._late = {"gen_ai.tool.type": "function"} if tool.kind == "function" else None
 
     @property
     def point(self) -> Point:
@@ -236,11 +239,12 @@ class Guard:
         point = self._point
         if call_id is not None and not is_fact(call_id):
             call_id = None  # It comes from a model, decides nothing, and this one fits into no record.
-        call = Call(self.tool.name, call_id, point.ambience.current(), point.clock.wall_ns())
+        around = otel.get_current()  # Once, because each look at it goes through four calls.
+        call = Call(self.tool.name, call_id, point.ambience.current(around), point.clock.wall_ns())
         attributes = self._attributes if call_id is None else {**self._attributes, "gen_ai.tool.call.id": call_id}
-        call.span = point.spans.start(self._name, attributes, call.start_ns)
+        call.span = point.spans.start(self._name, attributes, call.start_ns, around)
         try:
-            call.traced = traced(call.span)
+            call.traced = traced(call.span, around)
             self._judge(call, values, supplied, injected, can_route=can_route)
             try:
                 self._told.describe(call)
@@ -278,7 +282,7 @@ class Guard:
             call.captured(arguments)
             task = self._live_task(call)
             call.findings = self._ask.inspect("input", arguments.view)
-            task.scope.check(self.tool.name, arguments.view, arguments.supplied)
+            task.chain.grants[-1].scope.check(self.tool.name, arguments.view, arguments.supplied)
             self._consult(call, arguments.view, task, can_route=can_route)
             if self._point.inspectors or self._point.policy is not None:
                 self._point.check(task)  # They take time, and may end the task themselves.
@@ -397,7 +401,7 @@ class Guard:
         """
         if call.done:
             return
-        blocked = self._judge_result(call, result)
+        blocked = self._judge_result(call, result) if self._point.inspectors else None
         self._told.describe_result(call, result)
         if blocked is not None and self._point.mode == "enforce":
             raise self._refuse(call, blocked, None)
@@ -482,10 +486,7 @@ class Guard:
         elif call.traced.rooted:
             body["trace"] = call.traced.rooted
         span = call.span
-
-        def finish(entry: Entry) -> None:
-            point.spans.finish(span, entry, end_ns)
-
+        finish = partial(self._end_span, span, end_ns)
         if not point.spans.records(span):
             entry = point.ledger.append("outcome", body)
             point.spans.abandon(span)
@@ -497,6 +498,9 @@ class Guard:
         if call.task is not None:
             call.task.tally.outcome(of_intent=call.intent is not None)
         return entry
+
+    def _end_span(self, span: Span, end_ns: int, entry: Entry) -> None:
+        self._point.spans.finish(span, entry, end_ns, self._late)
 
 
 def _blocked(tool: str, decision: Decision) -> str:

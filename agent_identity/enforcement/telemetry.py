@@ -174,16 +174,18 @@ def traced(span: Span, context: Context | None = None) -> Traced:
         context: Where it was started; by default the current context, which the span is not in yet.
     """
     try:
-        own, parent = span.get_span_context(), trace.get_current_span(context).get_span_context()
+        own, parent = span.get_span_context(), getattr(span, "parent", None)  # The SDK's spans know theirs.
+        if not isinstance(parent, trace.SpanContext):
+            parent = trace.get_current_span(context).get_span_context()
         if not own.is_valid:
             return UNTRACED
-        # Each is a property that costs a call, on the path of every guarded tool.
-        trace_id, span_id, parent_id = own.trace_id, own.span_id, parent.span_id
+        # A span context is a tuple of these, and each of its properties costs a call on the path of every guarded tool.
+        trace_id, span_id, parent_id = own[0], own[1], parent[1]
         ids = {"trace": f"{trace_id:032x}"}
         # A tracer that makes no spans hands on the one before: the parent, and no span of this call.
         if span_id != parent_id:
             ids["span"] = f"{span_id:016x}"
-        if parent.trace_id != trace_id or not parent.is_valid:
+        if parent[0] != trace_id or not parent.is_valid:
             return Traced(ids, ids)
         return Traced(ids, {**ids, "parent": f"{parent_id:016x}"})
     except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.

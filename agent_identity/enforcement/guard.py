@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Final, final
+from typing import Final, NoReturn, final
 
 from opentelemetry import context as otel
 from opentelemetry import trace
@@ -276,16 +276,21 @@ class Guard:
         can_route: bool,
     ) -> None:
         """Reach a decision; leave the refusal, if any, in ``call.denial``."""
+        point = self._point
         try:
             # First the snapshot: even a call outside any task is recorded with what it asked for.
             arguments = capture(values, supplied, injected)
             call.captured(arguments)
-            task = self._live_task(call)
-            call.findings = self._ask.inspect("input", arguments.view)
+            task = call.task
+            if task is None:
+                self._refuse_without_task()
+            point.check(task)
+            if point.inspectors:
+                call.findings = self._ask.inspect("input", arguments.view)
             task.chain.grants[-1].scope.check(self.tool.name, arguments.view, arguments.supplied)
             self._consult(call, arguments.view, task, can_route=can_route)
-            if self._point.inspectors or self._point.policy is not None:
-                self._point.check(task)  # They take time, and may end the task themselves.
+            if point.inspectors or point.policy is not None:
+                point.check(task)  # They take time, and may end the task themselves.
             if task.limits and call.route is None and call.desk is None:
                 self._reserve(call, task, arguments)
         except Denied as denied:
@@ -300,15 +305,11 @@ class Guard:
         point, call_id = self._point, None if self._outcome_of is None else call.call_id
         call.reserved = reserve(point.state, task, self.tool.name, arguments, point.clock.wall_ns(), call_id=call_id)
 
-    def _live_task(self, call: Call) -> Task:
-        task = call.task
-        if task is None:
-            raise NoTask(
-                f"{self.tool.name}: expected an open task, got none; call it inside 'with enforcer.task(...)', "
-                "and carry the task into threads with enforcer.bind(...)"
-            )
-        self._point.check(task)
-        return task
+    def _refuse_without_task(self) -> NoReturn:
+        raise NoTask(
+            f"{self.tool.name}: expected an open task, got none; call it inside 'with enforcer.task(...)', "
+            "and carry the task into threads with enforcer.bind(...)"
+        )
 
     def _consult(self, call: Call, view: Mapping[str, object], task: Task, *, can_route: bool) -> None:
         point = self._point

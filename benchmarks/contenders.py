@@ -12,7 +12,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -22,7 +22,7 @@ import orjson
 import timing
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
-from world import ALICE, ATTRIBUTES, CLERK, SCOPE, SOME, Nowhere, get_invoice, guarded, opened, policy, provided
+from world import ALICE, ATTRIBUTES, CLERK, SCOPE, SOME, Nowhere, World, get_invoice, guarded, opened, policy, provided
 
 from agent_identity import Enforcer, SigningKey, check
 from agent_identity.enforcement.directory import open_directory
@@ -100,12 +100,12 @@ def unguarded() -> None:
     from agent_identity.enforcement import Call, Guard  # noqa: PLC0415
     from agent_identity.enforcement.arguments import capture  # noqa: PLC0415
 
-    def enter(guard: Guard, values: dict[str, object], supplied: Sequence[str], **_: object) -> Call:
+    def judge(guard: Guard, values: dict[str, object], supplied: Sequence[str], **_: object) -> Call:
         call = Call(guard.tool.name, None, None, 0)
         call.captured(capture(values, supplied))
         return call
 
-    for name, substitute in (("enter", enter), ("succeed", lambda *_: None)):
+    for name, substitute in (("judge", judge), ("succeed", lambda *_: None)):
         setattr(Guard, name, substitute)
 
 
@@ -159,6 +159,72 @@ def gathered(seconds: float, *, guard: bool) -> Numbers:
             protect(tool, world.enforcer)
         context = contextvars.copy_context()  # A loop's own context knows of no task.
         return timing.rates(lambda: runner.run(hundred(), context=context), seconds, world.settle)
+
+
+def measured_later(call: Callable[[], Coroutine[Any, Any, object]], seconds: float, world: World) -> Numbers:
+    """Measure a coroutine function in one event loop; everything that it does is in the thread of the loop."""
+
+    async def some() -> None:
+        for _ in range(10):
+            await call()
+
+    with asyncio.Runner() as runner:
+        context = contextvars.copy_context()  # A loop's own context knows of no task.
+        found = timing.rates(lambda: runner.run(some(), context=context), seconds, world.settle)
+    return {kind: taken / 10 for kind, taken in found.items()}
+
+
+@contender("ainvoke", guard=False)
+@contender("ainvoke-guarded", guard=True)
+def invoked_later(seconds: float, *, guard: bool) -> Numbers:
+    """Measure one call of a coroutine after the other."""
+    from agent_identity.integrations.langchain import protect  # noqa: PLC0415
+
+    tool, given = langchain_tool(coroutine=True), {"customer_id": SOME}
+    with opened() as world:
+        if guard:
+            protect(tool, world.enforcer)
+        return measured_later(lambda: tool.ainvoke(given), seconds, world)
+
+
+@contender("node", guard=False)
+@contender("node-guarded", guard=True)
+def through_node(seconds: float, *, guard: bool) -> Numbers:
+    """Measure a graph of one ToolNode that gets one tool call."""
+    from langchain_core.messages import AIMessage  # noqa: PLC0415
+    from langgraph.graph import MessagesState, StateGraph  # noqa: PLC0415
+    from langgraph.prebuilt import ToolNode  # noqa: PLC0415
+
+    from agent_identity.integrations.langchain import protect  # noqa: PLC0415
+
+    tool = langchain_tool(coroutine=True)
+    call = {"name": "get_invoice", "args": {"customer_id": SOME}, "id": "call_1", "type": "tool_call"}
+    with opened() as world:
+        if guard:
+            protect(tool, world.enforcer)
+        building = StateGraph(MessagesState)
+        building.add_node("tools", ToolNode([tool]))
+        building.add_edge("__start__", "tools")
+        graph: Any = building.compile()
+        given = {"messages": [AIMessage("", tool_calls=[call])]}
+        return measured_later(lambda: graph.ainvoke(given), seconds, world)
+
+
+@contender("agent", guard=False)
+@contender("agent-guarded", guard=True)
+def agent_loop(seconds: float, *, guard: bool) -> Numbers:
+    """Measure an agent whose scripted model calls the tool five times; per run."""
+    from langchain.agents import create_agent  # noqa: PLC0415
+    from scripted import Scripted  # noqa: PLC0415
+
+    from agent_identity.integrations.langchain import protect  # noqa: PLC0415
+
+    tool = langchain_tool(coroutine=True)
+    with opened() as world:
+        if guard:
+            protect(tool, world.enforcer)
+        agent: Any = create_agent(Scripted(calls=5), [tool])
+        return measured_later(lambda: agent.ainvoke({"messages": [("user", "go")]}), seconds, world)
 
 
 # Large arguments

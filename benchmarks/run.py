@@ -101,7 +101,13 @@ PLAIN = ("function", "guarded", "span")
 TASK = ("task", "sign", "verify")
 ROWS = (
     Row("langchain", "guarded LangChain invoke ÷ bare", ("invoke-guarded", "invoke"),
-        ratio("invoke-guarded", "invoke"), 0.7, 1.25),
+        ratio("invoke-guarded", "invoke"), 0.7, 1.0),
+    Row("langchain-ainvoke", "guarded LangChain ainvoke ÷ bare", ("ainvoke-guarded", "ainvoke"),
+        ratio("ainvoke-guarded", "ainvoke"), 0.7, 1.0),
+    Row("langchain-node", "a graph of one ToolNode, guarded ÷ bare", ("node-guarded", "node"),
+        ratio("node-guarded", "node"), 0.95, 1.0),
+    Row("langchain-agent", "an agent that calls five times, guarded ÷ bare", ("agent-guarded", "agent"),
+        ratio("agent-guarded", "agent"), 0.95, 1.0),
     Row("langchain-own", "its own cost ÷ what a stock span adds",
         ("invoke-guarded", "invoke-shell", "invoke-span", "invoke"), own_cost, 0.75, 1.5),
     Row("function", "guarded function: added hot time ÷ span", PLAIN, beyond("guarded", "function", "span"), 1.3, 2.0),

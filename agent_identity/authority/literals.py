@@ -243,9 +243,9 @@ class Range:
 
     def permits(self, value: object) -> bool:
         """Tell whether the value is a finite number between the bounds; compared without rounding."""
-        if not is_number(value):
+        if not isinstance(value, (int, float)) or not is_number(value):
             return False
-        number = cast("int | float", value)
+        number = value
         if self.min is not None and (number < self.min or (number == self.min and not self.min_inclusive)):
             return False
         return self.max is None or number < self.max or (number == self.max and self.max_inclusive)

@@ -323,7 +323,7 @@ class Prefix:
 
     def permits(self, value: object) -> bool:
         """Tell whether the value is text that begins so."""
-        return is_text(value) and cast("str", value).startswith(self.text)
+        return isinstance(value, str) and is_text(value) and value.startswith(self.text)
 
     def covers(self, child: Constraint) -> bool:
         """Tell whether the child's text begins so, or its values do."""

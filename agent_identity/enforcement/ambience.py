@@ -60,9 +60,10 @@ class Ambience:
         """Lose sight of every task so far, as a forked child must: its parent's tasks are not its own."""
         self._key = otel.create_key("agent_identity.task")
 
-    def current(self) -> Task | None:
-        """Return the task of this enforcer in the current context, alive or not."""
-        return cast("Task | None", otel.get_value(self._key))
+    def current(self, context: Context | None = None) -> Task | None:
+        """Return the task of this enforcer in a context (default: the current one), alive or not."""
+        found = otel.get_value(self._key, context)
+        return found if isinstance(found, Task) else None
 
     def missing(self) -> str:
         """Say what is here in place of a task of this enforcer, for the message of a refusal, and how to go on."""

@@ -30,7 +30,9 @@ MAX_NAME: Final = 128
 MAX_TEXT: Final = 8 * 1024 * 1024
 """Characters of text that the arguments of one call may hold."""
 
+_BAD_NAME: Final = f"expected argument names of 1 to {MAX_NAME} visible characters"
 _INT64: Final = 1 << 63
+_TEXT: Final = frozenset({str})
 
 
 class BadArgumentsError(ValueError):
@@ -104,7 +106,7 @@ class Arguments:
 
     def kinds(self) -> list[str]:
         """Return ``name:kind`` for each argument, sorted; what records show in place of values."""
-        return sorted(f"{name}:{_KINDS.get(type(value), 'opaque')}" for name, value in self.view.items())
+        return sorted([f"{name}:{_KINDS.get(type(value), 'opaque')}" for name, value in self.view.items()])
 
 
 _KINDS: Final[Mapping[type, str]] = MappingProxyType(
@@ -139,18 +141,20 @@ def capture(
     if len(values) > MAX_ARGUMENTS:
         raise BadArgumentsError(None, f"expected at most {MAX_ARGUMENTS} arguments, got {len(values)}")
     copier = _Copier()
+    copier.plain = _check_names(values)
     copied: dict[str, object] = {}
     opaque: list[str] = []
     for name, value in values.items():
-        # Names of **kwargs may come from a model, and records and messages show them.
-        if type(name) is not str or not name.isprintable() or not 0 < len(name) <= MAX_NAME:
-            raise BadArgumentsError(None, f"expected argument names of 1 to {MAX_NAME} visible characters")
         kind = type(value)
         if kind is bool or value is None:
             copied[name] = value
         elif name in injected:
             copied[name] = value
             opaque.append(name)
+        elif type(value) is str and value.isascii() and copier.text + len(value) <= MAX_TEXT:
+            # Most values are texts: they are worth a way without a call.
+            copier.text += len(value)
+            copied[name] = value
         else:
             try:
                 copied[name] = copier.copy(value, 0)
@@ -159,9 +163,21 @@ def capture(
                 opaque.append(name)
             except ValueError as error:
                 raise BadArgumentsError(name, str(error)) from None
-        if not name.isascii():
-            copier.plain = False
     return Arguments(copied, supplied, opaque or _NO_OPAQUE, plain=copier.plain)
+
+
+def _check_names(names: Collection[str]) -> bool:
+    """Return whether all names are ASCII; those of ``**kwargs`` may come from a model, and records show them.
+
+    Raises:
+        BadArgumentsError: One has not 1 to 128 visible characters.
+    """
+    if not _TEXT.issuperset(map(type, names)) or "" in names or max(map(len, names), default=1) > MAX_NAME:
+        raise BadArgumentsError(None, _BAD_NAME)
+    together = "".join(names)
+    if not together.isprintable():
+        raise BadArgumentsError(None, _BAD_NAME)
+    return together.isascii()
 
 
 @final
@@ -174,17 +190,16 @@ class _Copier:
         self.plain = True
 
     def copy(self, value: object, depth: int) -> object:
-        kind = type(value)
-        if kind is str:
-            self._check_text(cast("str", value))
-        elif kind is int:
-            if not -_INT64 <= cast("int", value) < _INT64:
+        if type(value) is str:
+            self._check_text(value)
+        elif type(value) is int:
+            if not -_INT64 <= value < _INT64:
                 raise ValueError("expected an integer of at most 64 bits; pass larger ones as text")
-        elif kind is float:
-            if not math.isfinite(cast("float", value)):
+        elif type(value) is float:
+            if not math.isfinite(value):
                 raise ValueError("expected a finite number, got NaN or an infinity")
-            self.plain = self.plain and canonical.is_plain_number(cast("float", value))
-        elif value is not None and kind is not bool:
+            self.plain = self.plain and canonical.is_plain_number(value)
+        elif value is not None and type(value) is not bool:
             return self._container(value, depth)
         return value
 
@@ -244,6 +259,8 @@ class _Copier:
 
 def canonical_bytes(value: object) -> bytes | None:
     """Return the canonical bytes of a result, or ``None`` if it is not JSON-like or too large."""
+    if type(value) is str and value.isascii() and len(value) <= MAX_TEXT:
+        return orjson.dumps(value)
     copier = _Copier()
     try:
         copied = copier.copy(value, 0)
@@ -266,7 +283,7 @@ class Binder:
         method: The first parameter is the receiver, whatever its name.
     """
 
-    __slots__ = ("_defaults", "_names", "_receiver", "_simple", "_variable", "signature")
+    __slots__ = ("_defaults", "_names", "_receiver", "_required", "_simple", "_variable", "signature")
 
     def __init__(self, function: Callable[..., object], *, method: bool = False) -> None:
         self.signature = inspect.signature(function)
@@ -277,6 +294,7 @@ class Binder:
         self._simple = all(p.kind in plain for p in parameters) and self._receiver is None
         self._names = tuple(p.name for p in positional)
         self._defaults = {p.name: p.default for p in parameters}
+        self._required = frozenset(p.name for p in parameters if p.default is inspect.Parameter.empty)
         self._variable = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD), None)
 
     def bind(
@@ -292,16 +310,8 @@ class Binder:
             given = dict(zip(self._names, args, strict=False))
             if not kwargs or self._fits(given, kwargs):
                 given.update(kwargs)
-                supplied = tuple(given)
-                if len(given) == len(self._defaults):
-                    return given, supplied
-                for name, default in self._defaults.items():
-                    if name not in given:
-                        if default is inspect.Parameter.empty:
-                            break
-                        given[name] = default
-                else:
-                    return given, supplied
+                if self._required <= given.keys():
+                    return {**self._defaults, **given}, tuple(given)
         return self._bind_slowly(args, kwargs)
 
     def _fits(self, given: Mapping[str, object], kwargs: Iterable[str]) -> bool:

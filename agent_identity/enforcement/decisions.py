@@ -7,7 +7,7 @@ from agent_identity.canonical import RecordValue
 from agent_identity.errors import ConfigurationError
 from agent_identity.policy import Decision, Effect, Policy
 
-__all__ = ["WITHIN_SCOPE", "Mode", "decision_claim", "is_fact", "is_sound", "policy_claim"]
+__all__ = ["WITHIN_SCOPE", "Mode", "blocked_by", "decision_claim", "is_fact", "is_sound", "policy_claim"]
 
 Mode: TypeAlias = Literal["enforce", "monitor"]
 
@@ -54,6 +54,13 @@ def policy_claim(policy: Policy) -> dict[str, RecordValue]:
             "'sha256:<64 lower-case hex digits>'; correct them"
         )
     return claim
+
+
+def blocked_by(decision: Decision, tool: str) -> str:
+    """Return what a caller is told of a call that a policy blocked."""
+    rule = f" by rule {decision.rule!r}" if decision.rule else ""
+    why = f": {decision.why}" if decision.why else ""
+    return f"{tool}: blocked{rule}{why}"
 
 
 def is_fact(value: object) -> bool:

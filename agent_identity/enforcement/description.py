@@ -50,10 +50,8 @@ class Description:
         arguments = call.snapshot()
         if arguments is not None and arguments.values:
             action["names"] = arguments.kinds()
-            action["args"] = self._point.digest_of(self._key(call), arguments)
-
-    def _key(self, call: Call) -> str:
-        return self._point.ledger.stream if call.task is None else call.task.id
+            key = self._point.ledger.stream if call.task is None else call.task.id
+            action["args"] = self._point.digest_of(key, arguments)
 
     def body(self, call: Call) -> Mapping[str, RecordValue]:
         """Return what both records of the call say; made once, unless the decision or the findings change."""
@@ -89,6 +87,7 @@ class Description:
         try:
             data = None if result is None else canonical_bytes(result)
             if data is not None:
-                call.action["result"] = self._point.digests.digest(self._key(call), data)
+                key = self._point.ledger.stream if call.task is None else call.task.id
+                call.action["result"] = self._point.digests.digest(key, data)
         except Exception as error:  # noqa: BLE001 - See above.
             _LOG.error("the result of %s has no digest: %s", self._tool.name, trouble(error))

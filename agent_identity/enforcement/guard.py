@@ -10,14 +10,17 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Final, final
+from functools import partial
+from typing import Final, NoReturn, final
+
+from opentelemetry import context as otel
 
 from agent_identity.enforcement.ambience import Process
 from agent_identity.enforcement.approval import Approval
 from agent_identity.enforcement.approvals import Held
 from agent_identity.enforcement.arguments import Arguments, BadArgumentsError, capture
 from agent_identity.enforcement.call import NOTHING, Call
-from agent_identity.enforcement.decisions import is_fact
+from agent_identity.enforcement.decisions import blocked_by, is_fact
 from agent_identity.enforcement.description import Description
 from agent_identity.enforcement.failures import kind_of, trouble
 from agent_identity.enforcement.limits import reserve
@@ -25,7 +28,7 @@ from agent_identity.enforcement.neighbours import Borrowed
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.questions import Questions, ground_of, refusal_of
 from agent_identity.enforcement.task import Task
-from agent_identity.enforcement.telemetry import in_context
+from agent_identity.enforcement.telemetry import CallSpan, in_context
 from agent_identity.errors import (
     AgentIdentityError,
     ContentBlocked,
@@ -56,7 +59,7 @@ class Guard:
         outcome_of: Names the outcome of an exception that is no error (an interrupt is ``suspended``).
     """
 
-    __slots__ = ("_ask", "_attributes", "_name", "_outcome_of", "_point", "_told", "tool")
+    __slots__ = ("_ask", "_attributes", "_late", "_name", "_outcome_of", "_point", "_told", "tool")
 
     def __init__(
         self,
@@ -73,8 +76,8 @@ class Guard:
         self._told = Description(point, tool)
         self._name = f"execute_tool {tool.name}"
         self._attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool.name}
-        if tool.kind == "function":
-            self._attributes["gen_ai.tool.type"] = "function"
+        # Whatever decides on a span when it starts needs the two above; this one is set off the caller's path.
+        self._late = {"gen_ai.tool.type": "function"} if tool.kind == "function" else None
 
     @property
     def point(self) -> Point:
@@ -220,8 +223,8 @@ class Guard:
             EvidenceError: It could not be recorded.
         """
         call = Call(self.tool.name, None, None, self._point.clock.wall_ns())
-        spans = self._point.spans
-        call.span, call.traced = spans.start_call(self.tool.name, self._name, self._attributes, call.start_ns)
+        start = self._point.spans.start_call
+        call.span, call.traced = start(self.tool.name, self._name, self._attributes, call.start_ns)
         try:
             with suppress(BadArgumentsError):
                 call.captured(capture(values, values.keys(), ()))
@@ -245,9 +248,10 @@ class Guard:
         point = self._point
         if call_id is not None and not is_fact(call_id):
             call_id = None  # It comes from a model, decides nothing, and this one fits into no record.
-        call = Call(self.tool.name, call_id, point.ambience.current(), point.clock.wall_ns())
+        around = otel.get_current()  # Once, because each look at it goes through four calls.
+        call = Call(self.tool.name, call_id, point.ambience.current(around), point.clock.wall_ns())
         attributes = self._attributes if call_id is None else {**self._attributes, "gen_ai.tool.call.id": call_id}
-        call.span, call.traced = point.spans.start_call(self.tool.name, self._name, attributes, call.start_ns)
+        call.span, call.traced = point.spans.start_call(self.tool.name, self._name, attributes, call.start_ns, around)
         try:
             self._judge(call, values, supplied, injected, can_route=can_route, refusal=refusal)
             try:
@@ -281,16 +285,21 @@ class Guard:
         refusal: Denied | None = None,
     ) -> None:
         """Reach a decision; leave the refusal, if any, in ``call.denial``."""
+        point = self._point
         try:
             # First the snapshot: even a call outside any task is recorded with what it asked for.
             arguments = capture(values, supplied, injected)
             call.captured(arguments)
-            task = self._live_task(call, refusal)
-            call.findings = self._ask.inspect("input", arguments.view)
-            task.scope.check(self.tool.name, arguments.view, arguments.supplied)
+            task = call.task
+            if task is None or refusal is not None:
+                self._refuse_early(task, refusal)
+            point.check(task)
+            if point.inspectors:
+                call.findings = self._ask.inspect("input", arguments.view)
+            task.chain.grants[-1].scope.check(self.tool.name, arguments.view, arguments.supplied)
             self._consult(call, arguments.view, task, can_route=can_route)
-            if self._point.inspectors or self._point.policy is not None:
-                self._point.check(task)  # They take time, and may end the task themselves.
+            if point.inspectors or point.policy is not None:
+                point.check(task)  # They take time, and may end the task themselves.
             if task.limits and call.route is None and call.desk is None:
                 self._reserve(call, task, arguments)
         except Denied as denied:
@@ -305,14 +314,11 @@ class Guard:
         point, call_id = self._point, None if self._outcome_of is None else call.call_id
         call.reserved = reserve(point.state, task, self.tool.name, arguments, point.clock.wall_ns(), call_id=call_id)
 
-    def _live_task(self, call: Call, refusal: Denied | None) -> Task:
-        task = call.task
-        if task is None:
-            raise NoTask(f"{self.tool.name}: expected an open task of this enforcer, {self._point.ambience.missing()}")
-        self._point.check(task)
-        if refusal is not None:
-            raise refusal
-        return task
+    def _refuse_early(self, task: Task | None, refusal: Denied | None) -> NoReturn:
+        if task is not None:
+            self._point.check(task)
+        missing = f"{self.tool.name}: expected an open task of this enforcer, {self._point.ambience.missing()}"
+        raise NoTask(missing) if task is None or refusal is None else refusal
 
     def _consult(self, call: Call, view: Mapping[str, object], task: Task, *, can_route: bool) -> None:
         point = self._point
@@ -321,7 +327,7 @@ class Guard:
         decision = self._ask.decide(self._ask.request(view, task, call.findings, "call"), self._told.known[0])
         call.decision = decision
         if decision.effect is Effect.BLOCK:
-            raise PolicyBlocked(_blocked(self.tool.name, decision), code=decision.reason, decision=decision)
+            raise PolicyBlocked(blocked_by(decision, self.tool.name), code=decision.reason, decision=decision)
         if decision.effect is Effect.ROUTE:
             handler = point.routes.get(decision.route or "")
             call.action["route"] = decision.route or "unnamed"
@@ -405,7 +411,7 @@ class Guard:
         """
         if call.done:
             return
-        blocked = self._judge_result(call, result)
+        blocked = self._judge_result(call, result) if self._point.inspectors else None
         self._told.describe_result(call, result)
         if blocked is not None and self._point.mode == "enforce":
             raise self._refuse(call, blocked, None)
@@ -438,7 +444,7 @@ class Guard:
             decision = Decision(effect=Effect.BLOCK, reason="inspection_failed", why=kind_of(error))
         if decision.effect in (Effect.ALLOW, Effect.WARN):
             return None
-        blocked = ContentBlocked(_blocked(self.tool.name, decision), code="content_blocked", decision=decision)
+        blocked = ContentBlocked(blocked_by(decision, self.tool.name), code="content_blocked", decision=decision)
         self._deny(call, blocked)
         if self._point.mode == "monitor":
             call.enforced = "audit"
@@ -494,10 +500,7 @@ class Guard:
             call.span, call.traced = instead
             body["trace"] = call.traced.rooted
         span = call.span
-
-        def finish(entry: Entry) -> None:
-            point.spans.finish(span, entry, end_ns)
-
+        finish = partial(self._end_span, span, end_ns)
         if not point.spans.records(span):
             entry = point.ledger.append("outcome", body)
             point.spans.abandon(span)
@@ -510,11 +513,8 @@ class Guard:
             call.task.tally.outcome(of_intent=call.intent is not None)
         return entry
 
-
-def _blocked(tool: str, decision: Decision) -> str:
-    rule = f" by rule {decision.rule!r}" if decision.rule else ""
-    why = f": {decision.why}" if decision.why else ""
-    return f"{tool}: blocked{rule}{why}"
+    def _end_span(self, span: CallSpan, end_ns: int, entry: Entry) -> None:
+        self._point.spans.finish(span, entry, end_ns, self._late)
 
 
 def _let_run(call: Call, values: Mapping[str, object]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import cast, final
+from typing import final
 
 from agent_identity.enforcement.decisions import WITHIN_SCOPE, is_sound
 from agent_identity.enforcement.failures import kind_of
@@ -40,7 +40,7 @@ class Questions:
             arguments=MappingProxyType(view),
             principal=None if task is None else task.principal,
             agent=None if task is None else task.agent,
-            chain_depth=0 if task is None else task.chain.leaf.depth,
+            chain_depth=0 if task is None else task.chain.grants[-1].depth,
             task_id=None if task is None else task.id,
             purpose=None if task is None else task.purpose,
             findings=findings,
@@ -59,16 +59,10 @@ class Questions:
         if policy is None:
             return WITHIN_SCOPE
         try:
-            decision = cast("object", policy.decide(request))
+            decision = policy.decide(request)
         except Exception as error:  # noqa: BLE001 - A policy that cannot decide blocks.
             return Decision(effect=Effect.BLOCK, reason="policy_failed", why=kind_of(error))
-        if decision is known:
-            return known
-        if not isinstance(decision, Decision):
-            return Decision(effect=Effect.BLOCK, reason="policy_failed", why="not a Decision")
-        if not is_sound(decision):
-            return Decision(effect=Effect.BLOCK, reason="policy_failed", why="a Decision that no record can hold")
-        return decision
+        return known if decision is known else _checked(decision)
 
     def inspect(self, direction: str, value: object) -> tuple[Finding, ...]:
         """Return what the inspectors find."""
@@ -83,6 +77,15 @@ class Questions:
         if not all(type(finding) is Finding for finding in findings):
             raise TypeError("expected an inspector to return findings, got something else")
         return findings
+
+
+def _checked(decision: object) -> Decision:
+    """Return what a policy answered, if that is an answer."""
+    if not isinstance(decision, Decision):
+        return Decision(effect=Effect.BLOCK, reason="policy_failed", why="not a Decision")
+    if not is_sound(decision):
+        return Decision(effect=Effect.BLOCK, reason="policy_failed", why="a Decision that no record can hold")
+    return decision
 
 
 def ground_of(decision: Decision) -> tuple[object, ...]:

@@ -79,11 +79,11 @@ class Spans:
             return trace.INVALID_SPAN
 
     def start_call(
-        self, tool: str, name: str, attributes: Mapping[str, str], start_ns: int
+        self, tool: str, name: str, attributes: Mapping[str, str], start_ns: int, around: Context | None = None
     ) -> tuple[CallSpan, "Traced"]:
         """Start the span of a call, or borrow the one that another library has made for it; return it with its ids."""
         try:
-            current = trace.get_current_span()
+            current = trace.get_current_span(around)
             if self._mode != "own":
                 found = span_of_call(tool, current)
                 if found is not None and self._lends(found) and take(found):
@@ -92,10 +92,10 @@ class Spans:
                 if self._mode == "enrich":
                     span = Borrowed(current, attributes, carries=False)
                     return span, traced(span)
-            context = below(current)
+            context = below(current, around)
         except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
             _complain("a span of another library could not be used", error)
-            context = None
+            context = around
         own = self.start(name, attributes, start_ns, context)
         return own, traced(own, context)
 
@@ -236,16 +236,18 @@ def traced(span: CallSpan, context: Context | None = None) -> Traced:
         if type(span) is Borrowed:
             own, parent = span.ids()
         else:
-            own, parent = span.get_span_context(), trace.get_current_span(context).get_span_context()
+            own, known = span.get_span_context(), getattr(span, "parent", None)  # The SDK's spans know theirs.
+            current = trace.get_current_span
+            parent = known if isinstance(known, trace.SpanContext) else current(context).get_span_context()
         if not own.is_valid:
             return UNTRACED
-        # Each is a property that costs a call, on the path of every guarded tool.
-        trace_id, span_id, parent_id = own.trace_id, own.span_id, parent.span_id
+        # A span context is a tuple of these, and each of its properties costs a call on the path of every guarded tool.
+        trace_id, span_id, parent_id = own[0], own[1], parent[1]
         ids = {"trace": f"{trace_id:032x}"}
         # A tracer that makes no spans hands on the one before: the parent, and no span of this call.
         if span_id != parent_id:
             ids["span"] = f"{span_id:016x}"
-        if parent.trace_id != trace_id or not parent.is_valid:
+        if parent[0] != trace_id or not parent.is_valid:
             return Traced(ids, ids)
         return Traced(ids, {**ids, "parent": f"{parent_id:016x}"})
     except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.

@@ -90,12 +90,25 @@ def guarded(
     if inspect.isasyncgenfunction(body):
         wrapper = _async_generator(guard, enter, start)
     elif inspect.iscoroutinefunction(body):
-        wrapper = _coroutine(guard, enter, start)
+        wrapper = _coroutine(guard, _at_once(binder, judge, enter), start)
     elif inspect.isgeneratorfunction(body):
         wrapper = _generator(guard, enter, start)
     else:
-        wrapper = _function(guard, enter, start)
+        wrapper = _function(guard, _at_once(binder, judge, enter), start)
     return cast("Callable[P, R]", dressed(wrapper, body, binder.signature))
+
+
+def _at_once(binder: Binder, judge: Entering, enter: "_Enter") -> "_Judge":
+    """Return what binds and judges in one step, where a call begins at once."""
+
+    def judged(args: tuple[object, ...], kwargs: Mapping[str, object]) -> Call:
+        try:
+            values, supplied = binder.bind(args, kwargs)
+        except TypeError:
+            return enter(args, kwargs)()
+        return judge(values, supplied, can_route=True)
+
+    return judged
 
 
 def _enter_as_given(judge: Entering, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Call:
@@ -109,16 +122,18 @@ class _Enter(typing.Protocol):
     def __call__(self, args: tuple[object, ...], kwargs: Mapping[str, object], /) -> Callable[[], Call]: ...
 
 
+_Judge = Callable[[tuple[object, ...], Mapping[str, object]], Call]
 _Start = Callable[[Call, tuple[object, ...]], object]
 _Begin = Callable[[], tuple[Call, object]]
 _BeginAsync = Callable[[], Awaitable[tuple[Call, object]]]
 _PLAIN: typing.Final[frozenset[type]] = frozenset((type(None), bool, int, float, str, bytes, list, tuple, dict))
 
 
-def _function(guard: Guard, enter: _Enter, start: _Start) -> Callable[..., object]:
+def _function(guard: Guard, judge: _Judge, start: _Start) -> Callable[..., object]:
     def wrapper(*args: object, **kwargs: object) -> object:
-        call = enter(args, kwargs)()
-        guard.settle(call)
+        call = judge(args, kwargs)
+        if call.desk is not None:
+            guard.settle(call)
         call.attach()
         try:
             result = start(call, args)
@@ -127,9 +142,10 @@ def _function(guard: Guard, enter: _Enter, start: _Start) -> Callable[..., objec
             guard.fail(call, error)
             raise
         call.detach()
-        continued = _continue(guard, call, result)
-        if continued is not None:
-            return continued
+        if type(result) not in _PLAIN:
+            continued = _continue(guard, call, result)
+            if continued is not None:
+                return continued
         guard.succeed(call, result)
         return result
 
@@ -139,7 +155,7 @@ def _function(guard: Guard, enter: _Enter, start: _Start) -> Callable[..., objec
 def _continue(guard: Guard, call: Call, result: object) -> object:
     """Keep guarding where a plain function returns something that only now begins to run."""
     kind = type(result)
-    if kind in _PLAIN or hasattr(kind, "__enter__") or hasattr(kind, "__aenter__"):
+    if hasattr(kind, "__enter__") or hasattr(kind, "__aenter__"):
         return None  # What is a context manager as well must stay one.
     if _is(result, Coroutine):
         return _await(guard, call, cast("Awaitable[object]", result))
@@ -158,10 +174,11 @@ def _is(result: object, kind: type) -> bool:
     return issubclass(type(result), kind)
 
 
-def _coroutine(guard: Guard, enter: _Enter, start: _Start) -> Callable[..., object]:
+def _coroutine(guard: Guard, judge: _Judge, start: _Start) -> Callable[..., object]:
     async def wrapper(*args: object, **kwargs: object) -> object:
-        call = enter(args, kwargs)()
-        await guard.settle_async(call)
+        call = judge(args, kwargs)
+        if call.desk is not None:
+            await guard.settle_async(call)
         call.attach()
         try:
             result = start(call, args)

@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Final, Literal, Self, cast, final
+from typing import Final, Literal, Self, final
 
 from agent_identity.canonical import RecordValue
 from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
@@ -282,7 +282,9 @@ class Ledger:
                 raise self._refusal()
             self._busy = True
             try:
-                stream = self._current()
+                stream = self._stream
+                if stream is None or not stream.usable or not stream.seq:
+                    stream = self._current()
                 entry = self._write(stream, kind, body, after)
                 self._fault = None
             except BaseException as error:
@@ -391,7 +393,7 @@ class Ledger:
             record_id = record_id or new_id
             if "time" not in body:
                 body = {"time": {"start": str(now)}, **body}
-        entry = stream.append(kind, cast("str", record_id), body)
+        entry = stream.append(kind, str(record_id), body)
         self._sealing.submit(stream, entry, after)
         return entry
 

@@ -63,7 +63,7 @@ class Sealing:
         self._durable = durable
         self._segment_ns = int(segment_seconds * _NS)
         self._interval_ns = int(interval * _NS)
-        self._queue: deque[tuple[StreamWriter, bytes, tuple[After, Entry] | None, int]] = deque()
+        self._queue: deque[tuple[StreamWriter, bytes, After | None, Entry | None, int]] = deque()
         self._streams: list[StreamWriter] = []
         self._submitted = 0
         self._done = 0
@@ -88,7 +88,7 @@ class Sealing:
     def submit(self, stream: StreamWriter, entry: Entry, after: After | None) -> None:
         """Queue a record that was written; called under the ledger's lock, in order."""
         # Where nothing is to be done with the record itself, its leaf is enough to keep.
-        self._queue.append((stream, entry.leaf, None if after is None else (after, entry), stream.offset))
+        self._queue.append((stream, entry.leaf, after, None if after is None else entry, stream.offset))
         self._submitted += 1
         if self._idle:
             self.start()
@@ -284,9 +284,9 @@ class Sealing:
     def _run_callbacks(self) -> None:
         left = len(self._queue)  # What comes in meanwhile waits for the next turn, so that seals are not late.
         while left and self._queue:
-            stream, leaf, wanted, end = self._queue.popleft()
+            stream, leaf, after, entry, end = self._queue.popleft()
             try:
-                self._finish(stream, leaf, wanted, end)
+                self._finish(stream, leaf, after, entry, end)
             finally:
                 self._done += 1
             left -= 1
@@ -298,16 +298,15 @@ class Sealing:
                 # it saves them.
                 time.sleep(_BREATH)
 
-    def _finish(self, stream: StreamWriter, leaf: bytes, wanted: tuple[After, Entry] | None, end: int) -> None:
+    def _finish(self, stream: StreamWriter, leaf: bytes, after: After | None, entry: Entry | None, end: int) -> None:
         if self._durable:
             try:
                 stream.sync(end)
             except EvidenceError:
                 return  # Its appender got the same error; what may not be on the disk is not signed.
         stream.tree.append(leaf)
-        if wanted is None:
+        if after is None or entry is None:
             return
-        after, entry = wanted
         try:
             after(entry)
         except KeyboardInterrupt:

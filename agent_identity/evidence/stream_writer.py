@@ -5,7 +5,6 @@ import errno
 import logging
 import os
 import threading
-from binascii import hexlify
 from collections import deque
 from collections.abc import Mapping
 from typing import Final, NamedTuple, NoReturn, Self, final
@@ -203,7 +202,7 @@ class StreamWriter:
             self._take_back(why(error), error)
         if written != len(line):
             self._take_back("a write of a part of it", None)
-        self._prev = hexlify(leaf).decode()
+        self._prev = leaf.hex()
         self.seq = seq
         self.offset += written
         return Entry(record_id, seq, data, leaf)

@@ -2,14 +2,14 @@
 
 import os
 import threading
-from typing import Final, Protocol, final
+from typing import ClassVar, Final, Protocol, final
 
 __all__ = ["Ids", "RandomIds", "uuid7"]
 
 _NS_PER_MS: Final = 1_000_000
 _LIMIT_NS: Final = (1 << 48) * _NS_PER_MS
 _STEP_NS: Final = 245  # One step of the 12-bit fraction of a millisecond is 244.14 ns.
-_VARIANT: Final = "89ab"
+_VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _POOL_BYTES: Final = 4_096
 
 
@@ -26,16 +26,19 @@ def uuid7(wall_ns: int, random: bytes) -> str:
     Raises:
         ValueError: The time or the number of bytes is out of range.
     """
-    if not 0 <= wall_ns < _LIMIT_NS:
-        raise ValueError("expected wall_ns from 0 to below 2^48 milliseconds; pass nanoseconds since 1970")
     if len(random) != 8:
         raise ValueError(f"expected 8 random bytes, got {len(random)}")
+    return _text(wall_ns, random.hex())
+
+
+def _text(wall_ns: int, low: str) -> str:
+    """Return the UUID of a time and 16 random digits, of which version and variant take the place of some."""
+    if not 0 <= wall_ns < _LIMIT_NS:
+        raise ValueError("expected wall_ns from 0 to below 2^48 milliseconds; pass nanoseconds since 1970")
     milliseconds, rest = divmod(wall_ns, _NS_PER_MS)
-    # Two halves of 64 bits, because arithmetic on 128 bits costs twice as much. Version and variant take
-    # the place of random bits (RFC 9562 §4).
-    high = (milliseconds << 16 | 0x7000 | (rest << 12) // _NS_PER_MS).to_bytes(8, "big").hex()
-    low = random.hex()
-    return f"{high[:8]}-{high[8:12]}-{high[12:]}-{_VARIANT[random[0] >> 4 & 3]}{low[1:4]}-{low[4:]}"
+    high = f"{milliseconds:012x}"
+    fraction = (rest << 12) // _NS_PER_MS
+    return f"{high[:8]}-{high[8:]}-7{fraction:03x}-{_VARIANT[low[0]]}{low[1:4]}-{low[4:]}"
 
 
 class Ids(Protocol):
@@ -53,8 +56,21 @@ class Ids(Protocol):
 # Reentrant, because a signal handler may interrupt the holder and want an id as well. Held over a fork,
 # because a child that inherits a lock of a thread it does not have would wait for ever.
 _LOCK: Final = threading.RLock()
+
+
+class _Process:
+    """This process, told from those that it was forked from; to ask the system at each id costs a call of it."""
+
+    here: ClassVar[object] = object()
+
+
+def _after_fork_in_child() -> None:
+    _Process.here = object()
+    _LOCK.release()
+
+
 if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, where nothing forks.
-    os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
+    os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_after_fork_in_child)
 
 
 @final
@@ -65,8 +81,8 @@ class RandomIds:
 
     def __init__(self) -> None:
         self._last_ns = -_STEP_NS
-        self._owner = 0
-        self._pool = b""
+        self._owner: object = None
+        self._pool = ""  # Random digits.
         self._used = 0
 
     def new(self, now_ns: int) -> str:
@@ -82,15 +98,12 @@ class RandomIds:
             stamp = self._last_ns + _STEP_NS
             if now_ns > stamp:  # noqa: PLR1730  max() costs three times as much.
                 stamp = now_ns
-            new = uuid7(stamp, self._random())
+            process = _Process.here
+            if self._used == len(self._pool) or self._owner != process:  # A forked child must not repeat its parent.
+                # Many at once: each time the kernel is asked, other threads get their turn.
+                self._pool, self._used, self._owner = os.urandom(_POOL_BYTES).hex(), 0, process
+            start = self._used
+            self._used = end = start + 16
+            new = _text(stamp, self._pool[start:end])
             self._last_ns = stamp
         return new
-
-    def _random(self) -> bytes:
-        """Return 8 random bytes, asking the kernel for many at once: each time, other threads get their turn."""
-        process = os.getpid()
-        if self._used == len(self._pool) or self._owner != process:  # A forked child must not repeat its parent.
-            self._pool, self._used, self._owner = os.urandom(_POOL_BYTES), 0, process
-        start = self._used
-        self._used = start + 8
-        return self._pool[start : self._used]

@@ -148,10 +148,13 @@ def _replaced(protection: Protection, slot: str, tool: BaseTool) -> _Body | None
     return wrapper
 
 
-def _direct(tool: BaseTool, slot: str) -> _Body | None:
+def _direct(protection: Protection, tool: BaseTool, slot: str) -> _Body | None:
     """Return the guarded function in a field of a tool, if LangChain would hand it the arguments alone."""
-    function = cast("_Body | None", getattr(tool, slot))
+    function = cast("_Body | None", tool.__dict__.get(slot))
     known = _wrapped(function)
+    if known is None or known.protection is not protection or not known.seam.fits(tool):
+        function = _replaced(protection, slot, tool)
+        known = _wrapped(function)
     if known is None or not known.direct or (slot == "coroutine" and not known.is_async):
         return None
     return function
@@ -219,7 +222,7 @@ def _make_class(base: type[BaseTool], protection: Protection) -> type[BaseTool]:
         "run": _Fixed("run", run_of(base)),
         "arun": _Fixed("arun", arun_of(base)),
         **shortcuts(base),
-        **quiet_entries(base, _direct),
+        **quiet_entries(base, functools.partial(_direct, protection)),
     }
     for name in METHODS:
         own = protection.bodies.get(name)

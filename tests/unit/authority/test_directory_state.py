@@ -85,3 +85,12 @@ def test_a_child_without_the_folder_refuses_later(tmp_path: Path) -> None:
     state.after_fork_in_child()
     with pytest.raises(StateError, match="closed"):
         state.generation()
+
+
+def test_a_closed_store_tells_no_news(tmp_path: Path) -> None:
+    """Also to whoever asked a moment before, and is not looked up on the disk again."""
+    state = DirectoryState(tmp_path / "state")
+    state.generation()
+    state.close()
+    with pytest.raises(StateError, match="closed"):
+        state.generation()

@@ -149,3 +149,21 @@ def test_a_forked_child_has_randomness_of_its_own() -> None:
     )
     made = done.stdout.split()
     assert len(made) == len(set(made)) == 1200
+
+
+def test_what_a_fork_leaves_takes_fresh_randomness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs in the child lets go of the lock, and has the next id ask the kernel again."""
+    module = sys.modules[RandomIds.__module__]
+    asked: list[int] = []
+
+    def urandom(size: int) -> bytes:
+        asked.append(size)
+        return bytes([len(asked)]) * size
+
+    monkeypatch.setattr(module.os, "urandom", urandom)
+    ids = RandomIds()
+    before = [ids.new(NOW)[24:] for _ in range(2)]
+    module._LOCK.acquire()
+    module._after_fork_in_child()
+    assert ids.new(NOW)[24:] not in before
+    assert asked == [4_096, 4_096]

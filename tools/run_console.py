@@ -78,7 +78,7 @@ def run(path: Path, *, update: bool) -> int:
     environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
     count, status = 0, 0
     for block in _blocks(page):
-        if block.language == "python":
+        if block.language == "python" and not block.title:
             with redirect_stdout(io.StringIO()):
                 exec(compile("\n" * (block.line - 1) + block.text, str(path), "exec"), namespace)  # noqa: S102
         for command, shown in commands(block.text) if block.language == "console" else ():

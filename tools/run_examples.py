@@ -4,6 +4,8 @@ Run as ``python tools/run_examples.py [--first] FILE.md``. The blocks of one fil
 order, in one namespace, in an empty folder. Lines keep their numbers, so a traceback points into the Markdown.
 A block fenced as ``output`` right after a ``python`` block must be what that block printed. Ids (UUIDs) are not
 compared, and ``…`` stands for anything else that differs each time.
+A block with a title, as in ``python title="test_clerk.py"``, is a file of that name, and one whose name begins with
+``test_`` is run by pytest.
 ``--first`` runs only the first block.
 """
 
@@ -13,6 +15,7 @@ import io
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import textwrap
@@ -21,18 +24,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,})(?P<info>[^`\n]*)$")
+_TITLE = re.compile(r'title="([\w-]+\.py)"')
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One fenced block: its language, the line its text starts on (1-based), and the text."""
+    """One fenced block: its language, the line its text starts on (1-based), the text, and the file that it is."""
 
     language: str
     line: int
     text: str
     follows: bool
     """Only blank lines lie between this block and the one before."""
+    title: str | None = None
 
 
 def blocks(markdown: str) -> list[Block]:
@@ -51,7 +56,8 @@ def blocks(markdown: str) -> list[Block]:
         number = next((n for n in range(start, len(lines)) if closing.match(lines[n])), len(lines))
         text = textwrap.dedent("\n".join(lines[start:number])) + "\n"
         language = (opening["info"].split() or [""])[0]
-        found.append(Block(language, start + 1, text, follows=blank))
+        title = _TITLE.search(opening["info"])
+        found.append(Block(language, start + 1, text, follows=blank, title=title[1] if title else None))
         number, blank = number + 1, True
     return found
 
@@ -67,6 +73,9 @@ def run(path: Path, *, first: bool) -> int:
     namespace: dict[str, object] = {"__name__": "__main__"}
     for index in chosen:
         block = every[index]
+        if block.title:
+            _keep(block.title, block.text)
+            continue
         printed = io.StringIO()
         with redirect_stdout(printed):
             exec(compile("\n" * (block.line - 1) + block.text, str(path), "exec"), namespace)  # noqa: S102
@@ -75,6 +84,20 @@ def run(path: Path, *, first: bool) -> int:
         if after and after.follows and after.language == "output" and not _same(after.text, printed.getvalue()):
             raise AssertionError(f"{path}:{after.line}: expected\n{after.text}\ngot\n{printed.getvalue()}")
     return len(chosen)
+
+
+def _keep(title: str, text: str) -> None:
+    """Write a block to its file, and run the tests in it.
+
+    Raises:
+        CalledProcessError: One of them fails.
+    """
+    Path(title).write_text(text, encoding="utf-8")
+    if title.startswith("test_"):
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", title]
+        environment = {**os.environ, "PYTEST_ADDOPTS": "-p agent_identity", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        # Only what the documentation shows is run.
+        subprocess.run(command, check=True, env={**environment, "PYTHONPATH": os.getcwd()})  # noqa: S603, PTH109
 
 
 def _same(expected: str, printed: str) -> bool:

@@ -21,7 +21,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "httpx": ("integrations.httpx",),
     "joserfc": ("identity.jwks",),
     "langchain": ("integrations.langchain",),
-    "langchain_core": ("integrations.langchain", "integrations.langchain_instrumentor"),
+    "langchain_core": ("integrations.langchain", "integrations.langchain_instrumentor", "integrations.mcp.langchain"),
     "langgraph": ("integrations.langchain",),
     "langchain_mcp_adapters": ("integrations.mcp.langchain",),
     "mcp": ("integrations.mcp",),

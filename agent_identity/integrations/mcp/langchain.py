@@ -1,0 +1,163 @@
+"""``MultiServerMCPClient`` of langchain-mcp-adapters: its tools, resources and prompts pass protected sessions.
+
+Needs the package langchain-mcp-adapters, which asks for the SDK 1.x.
+"""
+
+import dataclasses
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, cast, final
+
+from langchain_core.tools import BaseTool
+from langchain_mcp_adapters.callbacks import CallbackContext
+from langchain_mcp_adapters.client import MultiServerMCPClient
+from langchain_mcp_adapters.interceptors import MCPToolCallRequest
+from langchain_mcp_adapters.sessions import Connection, create_session
+from langchain_mcp_adapters.tools import load_mcp_tools
+from mcp import ClientSession, types
+from mcp.shared.session import ProgressFnT
+
+from agent_identity.enforcement import Enforcer
+from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.integrations.mcp.binding import Target, target_of
+from agent_identity.integrations.mcp.client import protect_session
+from agent_identity.integrations.mcp.sdk import refusal_result
+from agent_identity.integrations.mcp.servers import McpServer
+
+__all__ = ["protect_client"]
+
+_GUARD: Final = "__agent_identity_sessions__"
+
+
+def protect_client(
+    client: MultiServerMCPClient, enforcer: Enforcer, servers: Mapping[str, McpServer]
+) -> MultiServerMCPClient:
+    """Guard every session that a client opens, in place: those of its tools, resources and prompts.
+
+    The tools of ``get_tools()`` are those whose definitions count, and a call of one that is refused returns an error
+    result with code and reference, so that the agent goes on. Interceptors of your own belong into the client before;
+    those that are added later do not run. Tools that were loaded before are not guarded.
+
+    Args:
+        client: The client.
+        enforcer: Whose tasks count.
+        servers: Each connection of the client by its name there, and which server it leads to. Where the server has
+            neither url nor command, those of the connection count.
+
+    Returns:
+        What was given: the same client.
+
+    Raises:
+        ConfigurationError: The client is guarded already, or a connection has no server here, or the other way round.
+    """
+    if hasattr(client, _GUARD):
+        raise ConfigurationError("expected a client that nobody guards yet, got a guarded one; guard it once")
+    if servers.keys() != client.connections.keys():
+        raise ConfigurationError("expected a server for each connection of the client, and no others; name them all")
+    placed = {name: _placed(server, client.connections[name]) for name, server in servers.items()}
+    guard = _Sessions(client, enforcer, placed)
+    client.tool_interceptors = [*client.tool_interceptors, guard.intercept]
+    for name, method in (("session", guard.session), ("get_tools", guard.get_tools), (_GUARD, guard)):
+        setattr(client, name, method)
+    return client
+
+
+@final
+class _Sessions:
+    """Opens the sessions of one client."""
+
+    def __init__(self, client: MultiServerMCPClient, enforcer: Enforcer, servers: Mapping[str, McpServer]) -> None:
+        self._client = client
+        self._enforcer = enforcer
+        self._servers = dict(servers)
+
+    @asynccontextmanager
+    async def session(self, server_name: str, *, auto_initialize: bool = True) -> AsyncGenerator[ClientSession]:
+        """Open a session; see ``MultiServerMCPClient.session``."""
+        async with self._opened(server_name, None, None) as (session, _):
+            if auto_initialize:
+                await session.initialize()
+            yield session
+
+    async def get_tools(self, *, server_name: str | None = None) -> list[BaseTool]:
+        """Return the tools that count; see ``MultiServerMCPClient.get_tools``."""
+        client, found = self._client, list[BaseTool]()
+        # What the client was made with; earlier versions know fewer options.
+        options = {"handle_tool_errors": client.handle_tool_errors} if hasattr(client, "handle_tool_errors") else {}
+        for name in self._servers if server_name is None else (server_name,):
+            async with self.session(name) as session:
+                # They are bound to a session that ends here; calls do not reach it, since the interceptor opens others.
+                found += await cast("Callable[..., Awaitable[list[BaseTool]]]", load_mcp_tools)(
+                    session,
+                    callbacks=client.callbacks,
+                    tool_interceptors=client.tool_interceptors,
+                    server_name=name,
+                    tool_name_prefix=client.tool_name_prefix,
+                    **options,
+                )
+        return found
+
+    async def intercept(
+        self,
+        request: MCPToolCallRequest,
+        handler: Callable[[MCPToolCallRequest], Awaitable[object]],  # noqa: ARG002  The name is the protocol's.
+    ) -> types.CallToolResult:
+        """Call a tool in a protected session, in place of the handler, which would open one that is not."""
+        try:
+            self._refuse_outside(request)
+        except Denied as denied:
+            return refusal_result(denied)
+        failure: Exception | None = None
+        result: types.CallToolResult | None = None
+        async with self._opened(request.server_name, request.headers, request.name) as (session, progress):
+            await session.initialize()
+            try:
+                result = await session.call_tool(request.name, request.args, progress_callback=progress)
+            except Denied as denied:
+                result = refusal_result(denied)
+            except Exception as error:  # noqa: BLE001  Raised below: what closes the session would group it.
+                failure = error
+        if failure is not None:
+            raise failure
+        return cast("types.CallToolResult", result)
+
+    def _refuse_outside(self, request: MCPToolCallRequest) -> None:
+        """Refuse what no task covers before a server is started or connected for it.
+
+        Raises:
+            Denied: There is no task; it is recorded.
+        """
+        server = self._servers.get(request.server_name)
+        if server is None or self._enforcer.current_task is not None:
+            return
+        target = cast("Target", target_of(server.name, "tools/call", {"name": request.name, "arguments": request.args}))
+        guard = self._enforcer.guard(target.name, kind="mcp", server=server.name)
+        if guard.point.mode == "enforce":
+            guard.judge(target.values, tuple(target.values), can_route=False)
+
+    @asynccontextmanager
+    async def _opened(
+        self, name: str, headers: Mapping[str, object] | None, tool: str | None
+    ) -> AsyncGenerator[tuple[ClientSession, ProgressFnT | None]]:
+        if name not in self._servers:
+            raise ConfigurationError(f"expected a connection of the client, got {name!r}")
+        connection = cast("dict[str, object]", self._client.connections[name])
+        if headers and connection["transport"] != "stdio":
+            known = cast("Mapping[str, object]", connection.get("headers") or {})
+            connection = {**connection, "headers": {**known, **headers}}
+        context = CallbackContext(server_name=name, tool_name=tool)
+        callbacks = self._client.callbacks.to_mcp_format(context=context)
+        async with create_session(cast("Connection", connection), mcp_callbacks=callbacks) as session:
+            protect_session(session, self._enforcer, self._servers[name])
+            yield session, callbacks.progress_callback
+
+
+def _placed(server: McpServer, connection: Connection) -> McpServer:
+    """Return the server with the place of the connection, unless it has one."""
+    if server.url is not None or server.command is not None:
+        return server
+    known = cast("Mapping[str, object]", connection)
+    if known.get("transport") == "stdio":
+        words = (known["command"], *cast("Sequence[object]", known.get("args") or ()))
+        return dataclasses.replace(server, command=[str(word) for word in words])
+    return dataclasses.replace(server, url=str(known["url"]))

@@ -1,0 +1,85 @@
+"""What only the SDK 2.x and fastmcp have: their clients, both eras of the protocol, and inputs that are asked for."""
+
+from typing import Any
+
+import pytest
+from mcp_parties import LEGACY, NAME, Pair, tool
+
+if LEGACY:
+    pytest.skip("these need the SDK 2.x", allow_module_level=True)
+
+from mcp import Client, types
+from mcp.server.lowlevel import Server
+
+from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.integrations.mcp import McpServer, protect_server, protect_session
+
+RECEIVER = McpServer(NAME, receiver=True)
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_the_client_of_the_sdk(pair: Pair, mode: str) -> None:
+    """In both eras of the protocol, tools, resources and prompts pass the session that the client holds."""
+    async with Client(pair.guarded(), mode=mode, cache=None) as client:
+        assert protect_session(client, pair.a, RECEIVER) is client
+        with pair.task():
+            assert (await client.call_tool("read", {"path": "a"})).content[0].text == "content of a"
+            assert (await client.read_resource("note://a")).contents[0].text == "note a"
+            assert await client.get_prompt("ask", {"topic": "a"})
+        await pair.denied("no_task", lambda: client.call_tool("read", {"path": "a"}))
+    assert pair.ran == [("read", "a"), ("note", "a"), ("ask", "a")]
+    (server,) = [record["server"] for record in pair.records("a", "registration")]
+    assert server["title"] == NAME
+
+
+async def test_a_client_that_answers_from_a_cache_is_refused(pair: Pair) -> None:
+    """A cache that knows no principals would give one what another was given, past every guard."""
+    async with Client(pair.guarded()) as client:
+        with pytest.raises(ConfigurationError, match="cache=None"):
+            protect_session(client, pair.a, RECEIVER)
+
+
+async def test_each_round_of_a_call_that_asks_for_input_is_a_call(pair: Pair) -> None:
+    """Where a tool asks for input, each round has its own proof, over the answers as well."""
+    rounds: list[Any] = []
+
+    async def on_list(*_: Any) -> Any:
+        return types.ListToolsResult(tools=[tool("read")])
+
+    async def on_call(_: Any, params: Any) -> Any:
+        rounds.append(params.request_state)
+        if params.request_state is None:
+            return types.InputRequiredResult(request_state="asked")
+        return types.CallToolResult(content=[types.TextContent(type="text", text="done")])
+
+    server = protect_server(Server(NAME, on_list_tools=on_list, on_call_tool=on_call), pair.b, name=NAME)
+    async with Client(server, cache=None) as client:
+        protect_session(client, pair.a, RECEIVER)
+        with pair.task():
+            assert (await client.call_tool("read", {"path": "a"})).content[0].text == "done"
+    assert rounds == [None, "asked"]
+    for name in "ab":
+        assert [record["outcome"] for record in pair.records(name, "outcome")] == ["success", "success"]
+
+
+async def test_fastmcp(pair: Pair) -> None:
+    """A server and a client of the package fastmcp; the tool sees no authority in its context."""
+    fastmcp = pytest.importorskip("fastmcp")
+    server = fastmcp.FastMCP(NAME)
+    seen: list[str] = []
+
+    @server.tool(description="Read.")
+    def read(path: str, ctx: fastmcp.Context) -> str:
+        seen.append(str(ctx.request_context.meta))
+        return f"content of {path}"
+
+    protect_server(server, pair.b, name=NAME)
+    async with fastmcp.Client(server) as client:
+        protect_session(client, pair.a, RECEIVER)
+        with pair.task():
+            assert (await client.call_tool("read", {"path": "a"})).data == "content of a"
+        with pytest.raises(Denied):
+            await client.call_tool("read", {"path": "a"})
+    assert len(seen) == 1
+    assert "agent-identity" not in seen[0]
+    assert pair.last("b") == ("invoices/read", "success", None)

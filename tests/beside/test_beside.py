@@ -107,7 +107,8 @@ def test_a_call_is_one_span_beside_each_product(tmp_path: Path, product: str, or
     seen = {name: detail for name, status, detail in got["doctor"] if status == "ok"}
     assert "AgentIdentitySpanProcessor" in seen["processors"]
     assert ("scrubber" in seen) is (product in {"logfire", "langfuse"})
-    assert [row for row in got["doctor"] if row[1] != "ok"] == []
+    complaints = [detail for _, status, detail in got["doctor"] if status != "ok"]
+    assert len(complaints) == (2 if product == "phoenix" else 0)  # As it is registered by default.
     ids = {span["span"] for span in got["spans"]}
     if product != "langfuse":  # It exports what looks like GenAI, and drops what the tool itself traces.
         assert {span["parent"] for span in got["spans"]} <= {"", *ids}

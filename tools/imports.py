@@ -28,6 +28,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "opentelemetry": ("enforcement", "integrations", "testing.rehearsal"),
     "opentelemetry.proto": ("evidence",),
     "orjson": ("canonical", "evidence", "enforcement", "audit"),
+    "packaging": ("cli.doctor_packages",),
     "pkcs11": ("integrations.pkcs11",),
     # Where data from outside enters.
     "pydantic": ("identity.trust_file", "integrations"),

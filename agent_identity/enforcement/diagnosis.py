@@ -1,14 +1,25 @@
-"""Looks at the telemetry of this process for what would cost spans or cut evidence on them."""
+"""Looks at the telemetry of this process for what would cost spans or cut evidence on them.
+
+The SDK offers no public way to read processors, exporters and limits of a provider, and neither do the products that
+put theirs on top; what is not found where it is now is left out, and never guessed.
+"""
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, final
+from typing import Final, Literal, cast, final
+from urllib.parse import urlsplit
 
-from opentelemetry import trace
+from opentelemetry import propagate, trace
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace import TracerProvider as SdkProvider
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-__all__ = ["Check", "examine_telemetry"]
+from agent_identity.enforcement.neighbours import SCOPE
+from agent_identity.evidence.mirror import MIRRORED
+
+__all__ = ["Check", "examine_pipeline", "examine_telemetry"]
 
 NEEDED_ATTRIBUTES: Final = 64
 """Attributes that a span must be able to hold: ours and those of the application."""
@@ -53,24 +64,38 @@ def examine_telemetry(
     if env.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         cure = "unset it; the ledger is kept anyway"
         return [Check("provider", "warn", "OTEL_SDK_DISABLED is set: no spans are made", cure)]
-    if not isinstance(found, SdkProvider):
-        kind = f"{type(found).__module__}.{type(found).__qualname__}"
+    sdk = _sdk(found)
+    if sdk is None:
         cure = "set an SDK TracerProvider with an exporter, before or after the enforcer; the ledger is kept anyway"
-        return [Check("provider", "warn", f"no SDK tracer provider, but {kind}: spans may not be made", cure)]
-    return [Check("provider", "ok", "SDK tracer provider"), _sampler(found), *_limits(found)]
+        return [Check("provider", "warn", f"no SDK tracer provider, but {_kind(found)}: spans may not be made", cure)]
+    detail = (
+        "SDK tracer provider" if type(sdk) is SdkProvider and sdk is found else f"SDK tracer provider, {_kind(found)}"
+    )
+    return [Check("provider", "ok", detail), _sampler(sdk), *_limits(sdk)]
+
+
+def _sdk(provider: trace.TracerProvider) -> SdkProvider | None:
+    """Return the provider of the SDK that a provider is, or that it stands before, as Logfire's does."""
+    if isinstance(provider, SdkProvider):
+        return provider
+    inner = getattr(provider, "provider", None)
+    return inner if isinstance(inner, SdkProvider) else None
+
+
+def _kind(thing: object) -> str:
+    return f"{type(thing).__module__}.{type(thing).__qualname__}"
 
 
 def _sampler(provider: SdkProvider) -> Check:
     sampler = provider.sampler
     description = sampler.get_description()
     if description.startswith(_ALWAYS):
-        return Check("sampler", "ok", description)
+        return Check("sampler", "ok", description.partition(",")[0].replace("{root:", ", root "))
     cure = "sample always on for agents; what is not sampled is only in the ledger"
     return Check("sampler", "warn", f"{description}: some spans will not be made", cure)
 
 
 def _limits(provider: SdkProvider) -> list[Check]:
-    # The SDK offers no public way to read the limits of a provider.
     limits = getattr(provider, "_span_limits", None)
     count = getattr(limits, "max_span_attributes", None)
     length = getattr(limits, "max_span_attribute_length", None)
@@ -82,3 +107,126 @@ def _limits(provider: SdkProvider) -> list[Check]:
         cure = f"raise OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT to {NEEDED_LENGTH} or more, or unset it"
         checks.append(Check("span limits", "fail", f"values are cut at {length}: signatures will not verify", cure))
     return checks or [Check("span limits", "ok", "large enough for signed records")]
+
+
+def examine_pipeline(provider: trace.TracerProvider | None = None) -> list[Check]:
+    """Return what was found about processors, exporters, scrubbers and propagators: what happens to spans once made.
+
+    Args:
+        provider: The provider to look at; by default the global one.
+    """
+    found = provider or trace.get_tracer_provider()
+    sdk = _sdk(found)
+    checks = [] if sdk is None else [*_processors(sdk), *_scrubbers(found, sdk)]
+    return [*checks, _propagators()]
+
+
+def _each_processor(provider: SdkProvider) -> Sequence[object]:
+    joined = getattr(provider, "_active_span_processor", None)
+    return cast("Sequence[object]", getattr(joined, "_span_processors", ()))
+
+
+_WITHIN: Final = ("span_exporter", "_exporter", "exporter", "_batch_processor", "wrapped", "processor", "_processor")
+
+
+def _within(thing: object, depth: int = 0) -> Iterator[object]:
+    """Yield what a processor hands spans on to: other processors, and exporters."""
+    if depth > 6:
+        return
+    for name in _WITHIN:
+        inner = vars(thing).get(name) if hasattr(thing, "__dict__") else None
+        if inner is not None:
+            yield inner
+            yield from _within(inner, depth + 1)
+
+
+def _exporter(processor: object) -> object | None:
+    return next(
+        (inner for inner in _within(processor) if hasattr(inner, "export") and hasattr(inner, "shutdown")), None
+    )
+
+
+def _processors(provider: SdkProvider) -> list[Check]:
+    found = _each_processor(provider)
+    if not found:
+        cure = "provider.add_span_processor(BatchSpanProcessor(...)) with your exporter; the ledger is kept anyway"
+        return [Check("processors", "warn", "none: spans are made, and go nowhere", cure)]
+    checks = [Check("processors", "ok", ", ".join(map(_told, found)))]
+    for processor in found:
+        exporter = _exporter(processor)
+        if type(processor).__name__ == "SimpleSpanProcessor" and hasattr(exporter, "_endpoint"):
+            cure = "use BatchSpanProcessor: a collector that is down holds up each call for seconds otherwise"
+            checks.append(Check("processors", "warn", f"{_told(processor)} sends in the way of the caller", cure))
+    if getattr(provider, "_default_processor", None) is not None:
+        cure = "provider.add_span_processor(..., replace_default_processor=False), as stamp_spans(provider) does"
+        checks.append(Check("processors", "warn", "Phoenix drops its exporter when the next processor is added", cure))
+    return checks
+
+
+def _told(processor: object) -> str:
+    """Return a processor for people, with its exporter and where that sends."""
+    exporter = _exporter(processor)
+    if exporter is None:
+        return type(processor).__name__
+    return f"{type(processor).__name__} → {type(exporter).__name__}{_place(getattr(exporter, '_endpoint', None))}"
+
+
+def _place(endpoint: object) -> str:
+    """Return where an exporter sends, without names and passwords in the address."""
+    if not isinstance(endpoint, str):
+        return ""
+    parts = urlsplit(endpoint)
+    host = parts.netloc.rpartition("@")[2]
+    return f" to {host}{parts.path}" if host else ""
+
+
+def _scrubbers(provider: trace.TracerProvider, sdk: SdkProvider) -> Iterator[Check]:
+    """Yield what is known of those that remove by pattern, by filter or by a function."""
+    scrubbing = getattr(getattr(provider, "config", None), "scrubbing", None)
+    if scrubbing is not None and scrubbing is not False:
+        yield _logfire(cast("Sequence[str]", getattr(scrubbing, "extra_patterns", None) or ()))
+    for processor in _each_processor(sdk):
+        keeps = cast("Callable[[ReadableSpan], bool] | None", getattr(processor, "_should_export_span", None))
+        if keeps is not None:
+            yield _langfuse(keeps)
+        if any(getattr(inner, "_mask_otel_spans", None) is not None for inner in _within(processor)):
+            cure = "have it leave attributes that begin with agent_identity. as they are"
+            yield Check("scrubber", "warn", "Langfuse's mask_otel_spans may change evidence", cure)
+
+
+def _logfire(patterns: Sequence[str]) -> Check:
+    names = (*MIRRORED, "agent_identity.attestation.payload", "agent_identity.delegation.grant")
+    hit = sorted({name for name in names for pattern in patterns if re.search(pattern, name, re.IGNORECASE)})
+    if not hit:
+        return Check("scrubber", "ok", "Logfire's patterns leave the names of our attributes alone")
+    shown = ", ".join(hit[:3]) + (", …" if len(hit) > 3 else "")
+    cure = "narrow extra_patterns, or let ScrubbingOptions(callback=...) return the value of agent_identity.*"
+    return Check("scrubber", "warn", f"Logfire's extra_patterns blank {shown}", cure)
+
+
+def _langfuse(keeps: Callable[[ReadableSpan], bool]) -> Check:
+    """Ask the filter about a span as ours are."""
+    attributes = {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "tool",
+        "agent_identity.outcome": "success",
+    }
+    span = ReadableSpan("execute_tool tool", attributes=attributes, instrumentation_scope=InstrumentationScope(SCOPE))
+    try:
+        kept = keeps(span)
+    except Exception:  # noqa: BLE001 - It is a function of the user's, and may raise anything.
+        kept = False
+    if kept:
+        return Check("scrubber", "ok", "Langfuse's filter keeps our spans")
+    cure = "have should_export_span return True for the scope agent_identity"
+    return Check("scrubber", "warn", "Langfuse's filter drops our spans", cure)
+
+
+def _propagators() -> Check:
+    textmap = propagate.get_global_textmap()
+    each = cast("Sequence[object]", getattr(textmap, "_propagators", (textmap,)))
+    shown = ", ".join(sorted(type(one).__name__ for one in each)) or "none"
+    if "traceparent" in textmap.fields:
+        return Check("propagators", "ok", shown)
+    cure = "put tracecontext into OTEL_PROPAGATORS; authority does not travel by it, only the trace does"
+    return Check("propagators", "warn", f"{shown}: traces are split at the border of a process", cure)

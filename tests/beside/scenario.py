@@ -27,6 +27,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from agent_identity import Agent, Enforcer, Human, Scope, check
+from agent_identity.cli.doctor import diagnose
 from agent_identity.integrations.langchain import protect
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.integrations.langchain_instrumentor import LangChainInstrumentor
@@ -36,6 +37,8 @@ Exporters = dict[str, Callable[[], list[Any]]]
 """What each exporter has got, as requests of OTLP."""
 
 CALLBACKS: list[Any] = []
+LOOKED_AT = ("provider", "processors", "scrubber")
+"""What the doctor says of these is written down as well."""
 
 
 class Model(BaseChatModel):
@@ -226,8 +229,12 @@ def main(product: str, order: str, way: str, spans: Any) -> None:
                 pass
 
         asyncio.run(run())
+    looked = [check for _, checks in diagnose("evidence") for check in checks]
+    seen = [(check.name, check.status, check.detail) for check in looked if check.name in LOOKED_AT]
     LangChainInstrumentor().uninstrument()  # Which closes the enforcer that it has opened.
-    Path("got.json").write_text(json.dumps({name: told(got()) for name, got in exporters.items()}), encoding="utf-8")
+    Path("got.json").write_text(
+        json.dumps({n: {**told(got()), "doctor": seen} for n, got in exporters.items()}), encoding="utf-8"
+    )
 
 
 def told(requests: list[Any]) -> dict[str, Any]:

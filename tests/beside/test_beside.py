@@ -103,6 +103,12 @@ def test_a_call_is_one_span_beside_each_product(tmp_path: Path, product: str, or
     assert [span["name"] for span in got["spans"] if span["scope"] == "agent_identity"] == ["invoke_agent clerk"]
     assert len(tool_spans(got)) == CALLS
     assert {span["scope"] for span in evidence(got)} == {TRACED_BY[product]}
+    # The doctor sees their provider and processors, and what they remove; none of it costs evidence.
+    seen = {name: detail for name, status, detail in got["doctor"] if status == "ok"}
+    assert "AgentIdentitySpanProcessor" in seen["processors"]
+    assert ("scrubber" in seen) is (product in {"logfire", "langfuse"})
+    complaints = [detail for _, status, detail in got["doctor"] if status != "ok"]
+    assert len(complaints) == (2 if product == "phoenix" else 0)  # As it is registered by default.
     ids = {span["span"] for span in got["spans"]}
     if product != "langfuse":  # It exports what looks like GenAI, and drops what the tool itself traces.
         assert {span["parent"] for span in got["spans"]} <= {"", *ids}

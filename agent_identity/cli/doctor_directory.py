@@ -1,0 +1,257 @@
+"""What ``agent-identity doctor`` looks at in an evidence directory: keys, trust, shared state, ledger, disk."""
+
+import contextlib
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, get_args
+
+from agent_identity.audit.findings import counted
+from agent_identity.authority import AgentRegistry, SqliteState
+from agent_identity.cli.doctor_process import examine_store
+from agent_identity.enforcement.agents_file import registry_path
+from agent_identity.enforcement.diagnosis import Check
+from agent_identity.enforcement.second_key import SecondSigner, second_key_files
+from agent_identity.errors import ConfigurationError, TokenError, VerificationError
+from agent_identity.evidence import Files, Layout, open_ledger
+from agent_identity.evidence.checkpoint import MAX_NOTE
+from agent_identity.evidence.cursors import destinations
+from agent_identity.evidence.log import unverified_checkpoint
+from agent_identity.evidence.witnessing import cosigned_file
+from agent_identity.identity import Purpose, SigningKey, SystemClock, TrustedKey, TrustStore, read_public_file
+
+__all__ = ["examine_directory", "failed"]
+
+LOW_DISK: Final = 100 * 1024 * 1024
+"""Bytes of free space below which the ledger is likely to stop soon."""
+
+_DAY: Final = 86_400
+_SOON: Final = 14 * _DAY  # Seconds before an expiry in which somebody should know of it.
+_OLD: Final = 365 * _DAY  # Seconds after which a key has had a long life.
+
+
+def examine_directory(root: Path) -> list[Check]:
+    """Look at keys, trust file and ledger of a directory."""
+    if not root.exists():
+        return [Check("directory", "fail", "there is none at the path", f"agent-identity init {root}")]
+    if not root.is_dir():
+        return [Check("directory", "fail", "a file is at the path", "name the directory of the enforcer")]
+    trust = _trust(root)
+    store = trust if isinstance(trust, TrustStore) else None
+    first = trust if isinstance(trust, Check) else _named(trust)
+    return [
+        first,
+        *_keys(root, store),
+        *_modes(root),
+        *_agents(root, store),
+        *_second_key(root, store),
+        *_state(root),
+        *_ledger(root),
+        *_witnesses(root, store),
+        _disk(root),
+    ]
+
+
+def failed(name: str, error: ConfigurationError | TokenError) -> Check:
+    """Return the finding that an error is; its way out stands behind the semicolon."""
+    detail, _, cure = str(error).partition("; ")
+    return Check(name, "fail", detail, cure or "restore it from a copy, or start a new directory")
+
+
+def _trust(root: Path) -> TrustStore | Check:
+    if not (root / "trust.json").exists():
+        cure = f"restore it from a copy; only if nothing was recorded here yet, agent-identity init {root}"
+        return Check("trust file", "fail", "there is none", cure)
+    try:
+        return TrustStore.load(root / "trust.json")
+    except ConfigurationError as error:
+        return failed("trust file", error)
+
+
+def _named(trust: TrustStore) -> Check:
+    return Check("trust file", "ok", f"{counted(len(trust.keys), 'public key')}, log {trust.origin or 'not pinned'}")
+
+
+def _keys(root: Path, trust: TrustStore | None) -> Iterator[Check]:
+    if trust is not None and not any((root / "keys" / f"{name}.pem").exists() for name in get_args(Purpose)):
+        cure = "all is well if an agent-identity signer holds them; otherwise restore them from a copy"
+        yield Check("keys", "warn", "there are none in the directory", cure)
+        return
+    for name in get_args(Purpose):
+        path = root / "keys" / f"{name}.pem"
+        try:
+            thumbprint = SigningKey.load(path).public_key.thumbprint
+        except ConfigurationError as error:
+            yield failed(f"{name} key", error)
+            continue
+        entry = None if trust is None else trust.get(thumbprint, name)
+        if trust is not None and entry is None:
+            cure = "restore the pair from a copy, or start a new directory"
+            yield Check(f"{name} key", "fail", "it is not the one in trust.json", cure)
+        else:
+            yield _key(root, name, entry, trust)
+
+
+def _key(root: Path, name: Purpose, entry: TrustedKey | None, trust: TrustStore | None) -> Check:
+    """Look at the age of a key, at how long it is valid, and at what overlaps with it."""
+    now, rotate = int(time.time()), f"agent-identity keys rotate --{name} {root}"
+    if entry is not None and (entry.revoked_since is not None or not entry.in_time(now)):
+        state = "it is not valid now" if entry.revoked_since is None else "it is revoked"
+        return Check(f"{name} key", "fail", state, rotate)
+    made = (
+        (root / "keys" / f"{name}.pem").stat().st_mtime
+        if entry is None or entry.not_before is None
+        else entry.not_before
+    )
+    age = max(0, now - int(made))
+    old = f"{counted(age // _DAY, 'day')} old" if age >= _DAY else "made today"
+    detail = f"private to its owner, {old}{_overlap(name, entry, trust, now)}"
+    if entry is not None and entry.not_after is not None and entry.not_after < now + _SOON:
+        return Check(
+            f"{name} key", "warn", f"it is valid for {counted((entry.not_after - now) // _DAY, 'day')}", rotate
+        )
+    return Check(f"{name} key", "warn", detail, rotate) if age > _OLD else Check(f"{name} key", "ok", detail)
+
+
+def _overlap(name: Purpose, entry: TrustedKey | None, trust: TrustStore | None, now: int) -> str:
+    """Say which other keys of the same purpose count now, as they do for a while after a rotation."""
+    if trust is None or entry is None:
+        return ""
+    mine = (key for key in trust.keys if key.purpose == name and key.issuer == entry.issuer and key is not entry)
+    others = [key for key in mine if key.revoked_since is None and key.in_time(now)]
+    if not others:
+        return ""
+    ends = [key.not_after for key in others if key.not_after is not None]
+    until = f" until {time.strftime('%Y-%m-%d', time.gmtime(max(ends)))}" if len(ends) == len(others) else ""
+    return f"; {counted(len(others), 'key')} before it still valid{until}"
+
+
+def _modes(root: Path) -> Iterator[Check]:
+    """Look at what else must be closed to others."""
+    folder = root / "keys"
+    for name, path, mode in (
+        ("key folder", folder, "700"),
+        ("ledger key", folder / "ledger.key", "600"),
+        ("digest keys", folder / "digests.jsonl", "600"),
+        ("pseudonyms", folder / "pseudonyms.jsonl", "600"),
+    ):
+        if path.exists() and (found := stat.S_IMODE(path.stat().st_mode)) & 0o077:
+            cure = f"chmod {mode} {path}" + ("" if path is folder else ", and ask who has read it")
+            yield Check(name, "warn" if path is folder else "fail", f"others can reach it (mode {found:04o})", cure)
+
+
+def _agents(root: Path, trust: TrustStore | None) -> Iterator[Check]:
+    """Look at the registry of agents, if there is one and its keys are known."""
+    path = registry_path(root)
+    if trust is None or not path.exists():
+        return
+    try:
+        registered = [row for row in AgentRegistry.load(path, trust).current() if row.status == "registered"]
+    except (ConfigurationError, TokenError) as error:
+        yield failed("agents", error)
+        return
+    soon = sorted(row.agent.id for row in registered if row.expires_at < time.time() + _SOON)
+    if soon:
+        shown = ", ".join(soon[:10]) + (", …" if len(soon) > 10 else "")
+        cure = f"agent-identity agents add {root} AGENT --replace …"
+        yield Check("agents", "warn", f"expired, or soon: {shown}", cure)
+    else:
+        yield Check("agents", "ok", f"{counted(len(registered), 'agent')} registered")
+
+
+def _second_key(root: Path, trust: TrustStore | None) -> Iterator[Check]:
+    """Look at the second key, if the directory has one."""
+    if trust is None or not (trust.second_keys or second_key_files(root)[0].exists()):
+        return
+    try:
+        SecondSigner(root, SystemClock())
+    except ConfigurationError as error:
+        yield failed("second key", error)
+    else:
+        yield Check("second key", "ok", "signs checkpoints with ML-DSA-44")
+
+
+def _state(root: Path) -> Iterator[Check]:
+    """Ask the state that the processes of the directory share, if something was kept there yet."""
+    path = root / "state" / "state.sqlite"
+    if not path.exists():
+        return
+    try:
+        with contextlib.closing(SqliteState(path)) as state:
+            yield examine_store("shared state", state)
+    except ConfigurationError as error:
+        yield failed("shared state", error)
+
+
+def _witnesses(root: Path, trust: TrustStore | None) -> Iterator[Check]:
+    """Look at how far the witnesses that the trust file names have cosigned the log."""
+    if trust is None:
+        return
+    size = _entries_under(open_ledger(root).checkpoint())
+    for witness in trust.witnesses.keys:
+        name = f"witness {witness.name}"
+        seen = _entries_under(_content(Path(cosigned_file(Layout.of(root), witness))))
+        if seen is None:
+            cure = "open the enforcer with witnesses={'https://...': 'the verifier key'}"
+            yield Check(name, "warn", "it has cosigned nothing of the log", cure)
+        elif size is not None and seen < size:
+            cure = "see what the enforcer logs about it, and whether it can be reached"
+            yield Check(name, "warn", f"it has cosigned {seen:,} of {counted(size, 'entry')} of the log", cure)
+        else:
+            yield Check(name, "ok", f"it has cosigned all {counted(seen, 'entry')} of the log; 'verify' checks it")
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return read_public_file(path, limit=MAX_NOTE)
+    except ConfigurationError:
+        return None
+
+
+def _entries_under(note: bytes | None) -> int | None:
+    try:
+        return None if note is None else unverified_checkpoint(note).size
+    except VerificationError:
+        return None
+
+
+def _ledger(root: Path) -> Iterator[Check]:
+    yield _streams(root)
+    yield from _copies(root)
+
+
+def _streams(root: Path) -> Check:
+    folder = root / "ledger"
+    if not folder.is_dir():
+        return Check("ledger", "ok", "none yet; the first enforcer creates it")
+    if not os.access(folder, os.W_OK):
+        return Check("ledger", "fail", "this user cannot write to it", f"give this user write access to {folder}")
+    streams = sum(1 for entry in folder.iterdir() if entry.is_dir())
+    return Check("ledger", "ok", f"{counted(streams, 'stream')}; 'agent-identity verify {root}' checks them")
+
+
+def _copies(root: Path) -> Iterator[Check]:
+    """Say of each receiver of copies how far it is."""
+    layout = Layout.of(root)
+    for cursors in destinations(Files(), layout):
+        name, aside = cursors.receiver, len({one.record for one in cursors.aside()})
+        try:
+            behind = cursors.behind()
+        except OSError:
+            continue
+        detail = f"{name}: {counted(behind, 'record')} behind" if behind else f"{name}: has all"
+        if aside:
+            detail += f", {counted(aside, 'record')} set aside"
+        again = " --again" if aside else ""
+        cure = f"agent-identity replay {root} --otlp {name.partition(' ')[0]}{again}"
+        yield Check("copies", "warn" if behind or aside else "ok", detail, cure if behind or aside else "")
+
+
+def _disk(root: Path) -> Check:
+    free = shutil.disk_usage(root).free
+    if free < LOW_DISK:
+        return Check("disk", "warn", f"{free >> 20} MiB free", "free some space: without evidence nothing runs")
+    return Check("disk", "ok", f"{free >> 30} GiB free" if free >> 30 else f"{free >> 20} MiB free")

@@ -1,0 +1,103 @@
+"""What ``agent-identity doctor`` looks at among installed distributions: who owns our name, which versions fit."""
+
+import importlib.metadata
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, NamedTuple
+
+from agent_identity.audit.findings import counted
+from agent_identity.enforcement.diagnosis import Check
+from agent_identity.enforcement.directory import refuse_clash
+from agent_identity.errors import ConfigurationError
+from agent_identity.version import VERSION
+
+__all__ = ["Installed", "examine_package", "examine_versions", "installed"]
+
+_OURS: Final = "agent-identity-otel"
+_WATCHED: Final = re.compile(
+    r"(opentelemetry|openinference|langchain|langgraph|arize-phoenix|traceloop)([._-].*)?"
+    r"|langfuse|logfire|mcp|fastmcp|pydantic|wrapt|cryptography|orjson",
+    re.IGNORECASE,
+)
+"""Distributions whose versions have to fit each other for spans to be made, and carry evidence."""
+
+_SHOWN: Final = ("opentelemetry-sdk", "langchain-core", "langgraph", "mcp")
+
+
+class Installed(NamedTuple):
+    """An installed distribution.
+
+    Attributes:
+        name: Its name, as it is normalised (PEP 503).
+        version: Its version.
+        requires: What it requires (PEP 508).
+    """
+
+    name: str
+    version: str
+    requires: tuple[str, ...]
+
+
+def installed() -> list[Installed]:
+    """Return every distribution of this environment that has to do with us."""
+    found: dict[str, Installed] = {}
+    for each in importlib.metadata.distributions():
+        name = str(each.metadata["Name"] or "")
+        if name and (name == _OURS or _WATCHED.fullmatch(name)):
+            plain = re.sub(r"[-_.]+", "-", name).lower()
+            found.setdefault(plain, Installed(plain, each.version, tuple(each.requires or ())))
+    return list(found.values())
+
+
+def examine_package(find: Callable[[str], object] = importlib.metadata.distribution) -> Check:
+    """Look for another distribution that owns our import name (threats AC-71).
+
+    Args:
+        find: Looks up an installed distribution by name.
+    """
+    try:
+        refuse_clash(find)
+    except ConfigurationError as error:
+        detail, _, cure = str(error).partition("; ")
+        return Check("package", "fail", detail, cure)
+    return Check("package", "ok", f"agent_identity belongs to {_OURS}, version {VERSION}")
+
+
+def examine_versions(found: Iterable[Installed] | None = None) -> list[Check]:
+    """Look for distributions that do not fit each other, as happens where one was installed past the resolver.
+
+    Args:
+        found: What is installed.
+    """
+    every = {each.name: each for each in (installed() if found is None else found)}
+    misfits = sorted({misfit for each in every.values() for misfit in _misfits(each, every)})
+    checks = [Check("versions", "fail" if owner == _OURS else "warn", detail, cure) for owner, detail, cure in misfits]
+    if checks:
+        return checks
+    shown = ", ".join(f"{name} {every[name].version}" for name in _SHOWN if name in every)
+    return [Check("versions", "ok", f"{counted(len(every), 'distribution')}, all fit each other; {shown}".rstrip("; "))]
+
+
+def _misfits(each: Installed, every: dict[str, Installed]) -> Iterator[tuple[str, str, str]]:
+    """Yield the owner, the finding and its cure for each requirement that what is installed does not meet."""
+    try:
+        from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415 - It need not be there.
+    except ModuleNotFoundError:
+        return
+    for text in each.requires:
+        try:
+            wanted = Requirement(text)
+        except InvalidRequirement:
+            continue
+        name = re.sub(r"[-_.]+", "-", wanted.name).lower()
+        other = every.get(name)
+        # What belongs to an extra is required by nobody, unless it is ours: we import it if it is there.
+        applies = (
+            wanted.marker is None
+            or wanted.marker.evaluate({"extra": ""})
+            or (each.name == _OURS and "extra" in str(wanted.marker))
+        )
+        if other is None or not applies or wanted.specifier.contains(other.version, prereleases=True):
+            continue
+        detail = f"{each.name} {each.version} expects {name} {wanted.specifier}, got {other.version}"
+        yield each.name, detail, f"pip install '{name}{wanted.specifier}', or another version of {each.name}"

@@ -1,0 +1,151 @@
+"""What ``agent-identity doctor`` looks at in a process: its enforcers, their state, and the tools of its agents."""
+
+import gc
+import importlib
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from types import FunctionType, MethodType
+from typing import Final, cast
+
+from agent_identity.audit.findings import counted
+from agent_identity.authority import StateStore
+from agent_identity.enforcement import Enforcer
+from agent_identity.enforcement.diagnosis import Check
+from agent_identity.enforcement.point import Point
+from agent_identity.errors import ConfigurationError, StateError
+
+__all__ = ["examine_enforcers", "examine_store", "examine_tools"]
+
+_NAMED: Final = 10  # Names that a finding lists.
+_PROVIDED: Final = re.compile(
+    r"(web_search|web_fetch|file_search|code_interpreter|code_execution|computer|computer_use|image_generation|mcp|bash"
+    r"|text_editor|memory|local_shell|shell|url_context|google_search|google_maps|tool_search)"
+    r"(_preview)?(_\d{8})?"
+)
+"""The types of tools that providers of models run themselves; what they call them today."""
+
+_DEEP: Final = 12
+_MOST_TOOLS: Final = 128  # Longer lists are something else.
+
+
+def examine_store(name: str, state: StateStore) -> Check:
+    """Ask a state that processes share, and say how long it took to answer.
+
+    Args:
+        name: What to call it.
+        state: The state.
+    """
+    started = time.perf_counter_ns()
+    kind = type(state).__name__
+    try:
+        state.contains("doctor:asks", now=int(time.time()))
+    except StateError as error:
+        detail, _, cure = str(error).partition("; ")
+        return Check(
+            name, "fail", f"{kind}: {detail}", cure or "see that it runs and can be reached; calls are refused"
+        )
+    return Check(name, "ok", f"{kind}, answers in {(time.perf_counter_ns() - started) / 1e6:.1f} ms")
+
+
+def examine_enforcers() -> list[Check]:
+    """Look at the enforcers that are open in this process."""
+    checks: list[Check] = []
+    for enforcer in [thing for thing in gc.get_objects() if type(thing) is Enforcer]:
+        try:
+            point = enforcer.guard("doctor").point
+        except ConfigurationError:
+            continue  # It is closed.
+        checks += _enforcer(enforcer, point)
+    return checks
+
+
+def _enforcer(enforcer: Enforcer, point: Point) -> Iterator[Check]:
+    stream = f"stream …{point.ledger.stream[-6:]}"
+    if point.mode == "monitor":
+        cure = "once its records show what you want, open it with mode='enforce'"
+        yield Check("enforcer", "warn", f"{stream}, monitor: refuses nothing", cure)
+    else:
+        yield Check("enforcer", "ok", f"{stream}, enforces" + ("" if point.policy is None else ", with a policy"))
+    for what, why in enforcer.degraded.items():
+        yield Check("enforcer", "warn", f"{stream}: {what}: {why}", "repair it; see what the enforcer logs about it")
+    yield examine_store("shared state", point.state)
+
+
+def examine_tools() -> list[Check]:
+    """Look at the LangChain tools in this process: which no enforcer guards, and which nobody can guard."""
+    if "langchain_core.tools" not in sys.modules:
+        return []
+    checks = [_langchain_tools()]
+    provided = sorted(set(_provider_tools()))
+    if provided:
+        cure = "leave them out, or accept that the provider of the model runs them unseen; ours never sees a call"
+        checks.append(Check("tools", "warn", f"the provider runs, and nobody can guard: {_listed(provided)}", cure))
+    return checks
+
+
+def _langchain_tools() -> Check:
+    langchain = importlib.import_module("agent_identity.integrations.langchain")
+    base = sys.modules["langchain_core.tools"].BaseTool
+    used, covered = _tools_of_nodes()
+    # By type, because isinstance() runs code of proxies and lazy objects.
+    tools = [thing for thing in gc.get_objects() if issubclass(type(thing), base)]
+    tools = [tool for tool in tools if id(tool) in used or not _is_stock(tool)]
+    bare = sorted({tool.name for tool in tools if id(tool) not in covered and not langchain.is_protected(tool)})
+    if not bare:
+        return Check("tools", "ok", f"{counted(len(tools), 'LangChain tool')}, none without a guard")
+    module = sys.modules.get("agent_identity.integrations.langchain_instrumentor")
+    if module is not None and module.LangChainInstrumentor().is_instrumented_by_opentelemetry:
+        return Check("tools", "ok", f"{counted(len(tools), 'LangChain tool')}, all watched by LangChainInstrumentor")
+    cure = "protect(tool, enforcer) each of them, or accept that their calls leave no evidence"
+    return Check("tools", "warn", f"{counted(len(bare), 'LangChain tool')} without a guard: {_listed(bare)}", cure)
+
+
+def _is_stock(tool: object) -> bool:
+    """Return whether a tool lies on the shelf of LangChain itself; importing it makes some, used or not."""
+    module = getattr(getattr(tool, "func", None), "__module__", None)
+    return isinstance(module, str) and module.partition(".")[0] == "langchain"
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+
+
+def _tools_of_nodes() -> tuple[set[int], set[int]]:
+    """Return the identities of the tools that nodes of graphs run, and of those that our middleware covers there."""
+    nodes = sys.modules.get("langgraph.prebuilt.tool_node")
+    ours = sys.modules.get("agent_identity.integrations.langchain.middleware")
+    used, covered = set[int](), set[int]()
+    for thing in gc.get_objects() if nodes is not None else ():
+        if nodes is None or type(thing) is not nodes.ToolNode:
+            continue
+        node = cast("dict[str, object]", vars(cast("object", thing)))
+        tools = set(map(id, cast("Mapping[str, object]", node.get("_tools_by_name", {})).values()))
+        used |= tools
+        wrapper = node.get("_wrap_tool_call") or node.get("_awrap_tool_call")
+        if ours is not None and _reaches(wrapper, ours.AgentIdentityMiddleware, 0):
+            covered |= tools
+    return used, covered
+
+
+def _reaches(thing: object, kind: type, depth: int) -> bool:
+    """Return whether a function is, or is composed of, methods of a class."""
+    if depth > _DEEP:
+        return False
+    if type(thing) is MethodType:
+        return isinstance(thing.__self__, kind)
+    cells = (thing.__closure__ or ()) if type(thing) is FunctionType else ()
+    return any(_reaches(cell.cell_contents, kind, depth + 1) for cell in cells)
+
+
+def _provider_tools() -> Iterator[str]:
+    """Yield what is offered to models in this process as a description alone, such as ``{"type": "web_search"}``."""
+    for thing in gc.get_objects():
+        if type(thing) is not list:
+            continue
+        items = cast("list[object]", thing)
+        for item in items if len(items) <= _MOST_TOOLS else ():
+            name = cast("dict[str, object]", item).get("type") if type(item) is dict else None
+            if isinstance(name, str) and _PROVIDED.fullmatch(name):
+                yield name

@@ -59,10 +59,10 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "pasted": (("evidence/pasted",), unit("audit", "pasted")),
     "lines": (("evidence/mac", "evidence/lines", "evidence/layout", "evidence/files"), (*TABLES, *WRITING)),
     "ledger": (("evidence/stream_writer", "evidence/log", "evidence/ledger"), (*TABLES, *WRITING)),
-    "sealing": (("evidence/sealing", "evidence/foundation"), (*TABLES, *WRITING)),
+    "sealing": (("evidence/sealing", "evidence/foundation"), unit("evidence", "sealing", "ledger", "refused_ledger")),
     "reading": (
         ("evidence/segments", "evidence/compression", "evidence/recovery", "evidence/streams"),
-        (*TABLES, *WRITING, *unit("evidence", "segments"), *unit("audit", "pruned_ledgers")),
+        unit("evidence", "recovery", "streams", "segments", "refused_ledger"),
     ),
     "keeping": (("evidence/pruned", "evidence/excerpt", "evidence/retention", "evidence/survey"), KEEPING),
     "shown": (

@@ -245,6 +245,40 @@ def test_a_revocation_counts_to_the_second_and_for_the_use_as_well(
     assert used(10 * 10**9) == ["key_revoked"]
 
 
+def test_a_call_that_left_its_body_to_be_made_again_uses_its_approval_once(
+    taken: tuple[list[dict[str, Any]], TrustStore],
+) -> None:
+    """Whichever of the two is recorded first; two that both ran to their end are two uses."""
+
+    def judged(first: str, second: str) -> list[str]:
+        findings = Findings("ledger", ("step",) * 8)
+        checked = ApprovalsCheck(findings, taken[1])
+        request, approval, intent, outcome = copy.deepcopy(taken[0])
+        again, ended = copy.deepcopy((intent, outcome))
+        again["id"] = ended["intent"] = "again"
+        outcome["outcome"], ended["outcome"] = first, second
+        for record in (request, approval, intent, outcome, again, ended):
+            checked.take(record, HERE._replace(record=record["id"]))
+        checked.settle(lambda _: True)
+        return [problem.code for problem in findings.report().findings]
+
+    assert judged("suspended", "ok") == judged("ok", "suspended") == judged("suspended", "suspended") == []
+    assert judged("ok", "ok") == ["approval_reused"]
+
+
+@pytest.mark.parametrize(("enforced", "codes"), [("allow", ["approval_missing"]), ("block", [])])
+def test_a_call_without_an_intent_is_one_that_did_not_run(
+    taken: tuple[list[dict[str, Any]], TrustStore], enforced: str, codes: list[str]
+) -> None:
+    """One that says it was allowed lacks its approval all the same; one that was refused needs none."""
+
+    def refused(records: list[dict[str, Any]]) -> None:
+        del records[2], records[2]["intent"]
+        records[2]["decision"] |= {"enforced": enforced, "approval": "x"}
+
+    assert _judged(taken, refused) == codes
+
+
 def test_the_time_of_an_approval_is_exact(taken: tuple[list[dict[str, Any]], TrustStore]) -> None:
     """It may be used from thirty seconds before it was given, for clocks that differ, until it ends, to the ns."""
     for nanoseconds, codes in (

@@ -238,11 +238,18 @@ def test_a_sign_of_life_counts_in_one_period() -> None:
 def test_records_in_a_period_are_counted_over_all_streams() -> None:
     """With what keeps the ledger from being whole, if anything does."""
     lives = [Life(0, 5, (), ended=True, within=2), Life(0, 5, (), ended=True, within=3)]
+    lives[1] = lives[1]._replace(signs_ns=(10, 11))
     told = judge_period(10, 20, lives, "records may be missing")
-    assert (told.state, told.records, told.why) == ("recorded", 5, "records may be missing")
+    assert told == Period(10, 20, "recorded", 5, 2, "records may be missing")
     assert judge_period(10, 20, lives, None).why == "each is proved by the checkpoint"
     nothing = [life._replace(within=0) for life in lives]
-    assert judge_period(1, 2, nothing, "why") == Period(1, 2, "cannot_tell", 0, 0, "why")
+    assert judge_period(10, 20, nothing, "why") == Period(10, 20, "cannot_tell", 0, 2, "why")
+    assert unknown_period(1, 2, "why") == Period(1, 2, "cannot_tell", 0, 0, "why")
+    gap = judge_period(4, 10, [nothing[0], Life(8, 9, (9, 11), ended=True, within=0)], None)
+    assert (gap.state, gap.records, gap.signs) == ("not_running", 0, 1)
+    assert (
+        gap.why == "nothing was recorded; from 1970-01-01T00:00:00Z on, no process of the ledger was alive for a time"
+    )
 
 
 def test_a_period_needs_a_length_and_a_ledger(room: Room, tmp_path: Path) -> None:

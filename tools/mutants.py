@@ -2,7 +2,9 @@
 
 Each group is a few modules with the unit tests that are theirs, so that a mutant costs about a second and the score
 says what these tests notice, not what some test elsewhere does. It runs in a copy of the working tree below
-.nox/mutants, and a second run goes on where the first one was stopped. All groups take hours.
+.nox/mutants, and a second run goes on where the first one was stopped. All groups take hours: `--sample N` runs at
+most so many mutants of each module, the same ones each time, and the score says so. `--again` runs the mutants once
+more that no test noticed, for tests that are new.
 
 A mutant that only changes the type that `cast` names is not counted: nothing runs differently. What a module does
 while it is imported (the rules of records, the readers of the mirror) is counted, but not measured: mutmut imports
@@ -13,6 +15,7 @@ import argparse
 import ast
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -21,14 +24,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 AUTHORITY = ("tests/unit/authority",)
-TABLES = "tests/unit/evidence/test_refused_evidence.py"
-WRITING = tuple(
-    f"tests/unit/evidence/test_{name}.py"
-    for name in ("files", "ledger", "recovery", "sealing", "streams", "digests", "refused_ledger")
-)
+
+
+def unit(room: str, *names: str) -> tuple[str, ...]:
+    """Return the paths of unit tests of a room."""
+    return tuple(f"tests/unit/{room}/test_{name}.py" for name in names)
+
+
+TABLES = unit("evidence", "refused_evidence")
+WRITING = unit("evidence", "files", "ledger", "recovery", "sealing", "streams", "digests", "refused_ledger")
+PROVING = unit("audit", "proofs", "periods")
+KEEPING = (*unit("evidence", "retention", "segments"), *unit("audit", "pruned_ledgers"))
 VERIFYING = (
-    "tests/unit/audit/test_ledger.py",
-    "tests/unit/audit/test_periods.py",
+    *unit("audit", "ledger", "periods"),
     "tests/adversarial/test_tamper.py",
     "tests/adversarial/test_lost_log.py",
     "tests/adversarial/test_ledger_surgery.py",
@@ -43,24 +51,49 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "proofs": (
         ("evidence/merkle", "evidence/checkpoint", "evidence/envelope"),
-        (TABLES, *(f"tests/unit/evidence/test_{name}.py" for name in ("merkle", "checkpoint", "envelope"))),
+        (*TABLES, *unit("evidence", "merkle", "checkpoint", "envelope")),
     ),
-    "records": (
-        ("evidence/records", "evidence/mirror"),
-        ("tests/unit/evidence/test_records.py", "tests/unit/evidence/test_mirror.py"),
+    "records": (("evidence/records", "evidence/mirror"), unit("evidence", "records", "mirror")),
+    "spans": (("evidence/otlp",), (*TABLES, *unit("evidence", "otlp"))),
+    "wire": (("evidence/otlp_protobuf", "evidence/traces"), unit("evidence", "otlp_protobuf")),
+    "pasted": (("evidence/pasted",), unit("audit", "pasted")),
+    "lines": (("evidence/mac", "evidence/lines", "evidence/layout", "evidence/files"), (*TABLES, *WRITING)),
+    "ledger": (("evidence/stream_writer", "evidence/log", "evidence/ledger"), (*TABLES, *WRITING)),
+    "sealing": (("evidence/sealing", "evidence/foundation"), unit("evidence", "sealing", "ledger", "refused_ledger")),
+    "reading": (
+        ("evidence/segments", "evidence/compression", "evidence/recovery", "evidence/streams"),
+        unit("evidence", "recovery", "streams", "segments", "refused_ledger"),
     ),
-    "spans": (("evidence/otlp",), (TABLES, "tests/unit/evidence/test_otlp.py")),
-    "wire": (("evidence/otlp_protobuf", "evidence/traces"), ("tests/unit/evidence/test_otlp_protobuf.py",)),
-    "pasted": (("evidence/pasted",), ("tests/unit/audit/test_pasted.py",)),
-    "lines": (("evidence/mac", "evidence/lines", "evidence/digests", "evidence/files"), (TABLES, *WRITING)),
-    "ledger": (("evidence/stream_writer", "evidence/log", "evidence/ledger"), (TABLES, *WRITING)),
-    "proof_files": (
-        ("evidence/proof_files", "audit/proving", "audit/proof_check", "audit/periods"),
-        (
-            "tests/unit/evidence/test_proof_files.py",
-            "tests/unit/audit/test_proofs.py",
-            "tests/unit/audit/test_periods.py",
-        ),
+    "keeping": (("evidence/pruned", "evidence/excerpt", "evidence/retention", "evidence/survey"), KEEPING),
+    "shown": (
+        ("evidence/disclosures", "evidence/commitments", "evidence/digests", "evidence/pseudonyms"),
+        unit("evidence", "disclosures", "digests", "erasure", "pseudonyms", "refused_ledger"),
+    ),
+    "witnesses": (
+        ("evidence/cosignatures", "evidence/witness", "evidence/witnessing", "evidence/log_tree"),
+        (*unit("evidence", "cosignatures", "witness"), *unit("audit", "outside")),
+    ),
+    "published": (("evidence/publishing",), unit("evidence", "publishing")),
+    "copies": (
+        ("evidence/copies", "evidence/cursors", "evidence/tail", "evidence/span_copy", "evidence/otlp_writing"),
+        unit("evidence", "copies", "cursors", "span_copy", "otlp_writing"),
+    ),
+    "proof_files": (("evidence/proof_files", "audit/proving"), (*unit("evidence", "proof_files"), *PROVING)),
+    "judging": (
+        ("audit/proof_check", "audit/periods", "audit/approvals_check", "audit/pruning_check", "audit/erasures"),
+        (*PROVING, *unit("audit", "approvals", "pruned_ledgers", "erasures")),
+    ),
+    "disclosing": (
+        ("audit/disclosure_check", "audit/disclosed", "audit/disclosing"),
+        (*unit("evidence", "disclosures"), *unit("cli", "disclose", "erase")),
+    ),
+    "outside": (("audit/outside",), unit("audit", "outside", "periods")),
+    "bundle": (("audit/bundle",), unit("audit", "pruned_ledgers")),
+    "stories": (("audit/stories",), unit("audit", "stories")),
+    "interop": (("audit/interop",), unit("audit", "interop")),
+    "sources": (
+        ("audit/sources", "audit/report", "audit/overflow"),
+        unit("audit", "ledger", "spans", "outside", "pasted"),
     ),
     "verification": (
         ("audit/ledger_check", "audit/stream_check", "audit/log_check", "audit/findings", "audit/verification"),
@@ -69,14 +102,24 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "delegations": (("audit/calls_check", "audit/chain_check", "audit/revocation"), VERIFYING),
     "patterns": (
         ("audit/shapes", "audit/patterns"),
-        ("tests/unit/audit/test_shapes.py", "tests/unit/audit/test_patterns.py", "tests/unit/audit/test_ledger.py"),
+        unit("audit", "shapes", "patterns", "ledger"),
     ),
     "traces": (
         ("audit/spans_check", "audit/attestations", "audit/comparison", "audit/coverage"),
-        ("tests/unit/audit/test_spans.py", "tests/unit/audit/test_ledger.py"),
+        unit("audit", "spans", "ledger"),
     ),
-    "sealing": (("evidence/sealing", "evidence/recovery", "evidence/streams", "evidence/layout"), (TABLES, *WRITING)),
 }
+SLOW = "tests/unit/evidence/test_ledger.py::test_ac_92_a_fault_at_every_call_loses_and_hides_nothing"
+# What mutmut does first when it runs: it writes the mutants of each module, and their names beside them.
+WRITE = """
+import mutmut.__main__ as mutmut
+mutmut.set_mutant_under_test("mutant_generation")
+mutmut.makedirs("mutants", exist_ok=True)
+mutmut.copy_src_dir()
+mutmut.copy_also_copy_files()
+mutmut.setup_source_paths()
+mutmut.create_mutants(1)
+"""
 NOTICED = (1, 3)  # Exit codes of pytest: a test failed, or pytest itself did.
 UNNOTICED = (0, 5, 33)  # All passed, no test was collected, no test reaches the function.
 
@@ -95,6 +138,7 @@ def copied(group: str) -> Path:
     for key, values in {
         "only_mutate": [f"agent_identity/{module}.py" for module in modules],
         "pytest_add_cli_args_test_selection": list(tests),
+        "pytest_add_cli_args": ["-q", "-p", "no:randomly", f"--deselect={SLOW}"],
     }.items():
         settings = re.sub(rf"^{key} = \[.*\]$", f"{key} = {json.dumps(values)}", settings, flags=re.MULTILINE)
     _write(folder / "pyproject.toml", settings.encode())
@@ -129,20 +173,41 @@ def equal_without_casts(mutated: Path) -> Iterator[str]:
             yield name
 
 
-def scores(folder: Path) -> Iterator[str]:
-    """Yield a line for each module: how many mutants were noticed, and the names of the others."""
+def results(folder: Path) -> Iterator[tuple[str, dict[str, int | None]]]:
+    """Yield each module with its mutants that count, and how pytest ended with them; ``None`` if it did not run."""
     for found in sorted(folder.glob("mutants/agent_identity/**/*.py.meta")):
         codes = json.loads(found.read_text(encoding="utf-8"))["exit_code_by_key"]
         same = set(equal_without_casts(found.with_suffix("")))
-        counted = {name: code for name, code in codes.items() if code is not None and name.split(".")[-1] not in same}
+        module = found.relative_to(folder / "mutants").as_posix().removesuffix(".py.meta")
+        yield module, {name: code for name, code in codes.items() if name.split(".")[-1] not in same}
+
+
+def scores(folder: Path) -> Iterator[str]:
+    """Yield a line for each module: how many mutants were noticed, and the names of the others."""
+    for module, codes in results(folder):
+        counted = {name: code for name, code in codes.items() if code is not None}
         if not counted:
             continue
         left = [name for name, code in counted.items() if code in UNNOTICED]
         odd = [name for name, code in counted.items() if code not in NOTICED and code not in UNNOTICED]
         noticed = len(counted) - len(left)
-        module = found.relative_to(folder / "mutants").as_posix().removesuffix(".py.meta")
-        yield f"{module}: {noticed} of {len(counted)} ({100 * noticed / len(counted):.1f} %), {len(odd)} by a timeout"
+        sample = f", a sample of {len(codes)}" if len(counted) < len(codes) else ""
+        percent = f"{100 * noticed / len(counted):.1f} %"
+        yield f"{module}: {noticed} of {len(counted)} ({percent}), {len(odd)} by a timeout{sample}"
         yield from (f"    unnoticed: {name}" for name in left)
+
+
+def chosen(folder: Path, sample: int | None, *, again: bool) -> list[str]:
+    """Return the names of the mutants that are to run: those of a sample that did not, and those left unnoticed."""
+    names: list[str] = []
+    for module, codes in results(folder):
+        picked = sorted(codes)
+        if sample is not None:
+            # The seed is the module, so that a second run goes on with the same sample.
+            picked = random.Random(module).sample(picked, min(sample, len(picked)))  # noqa: S311
+        names += [name for name in picked if codes[name] is None and not again]
+        names += [name for name, code in codes.items() if code in UNNOTICED and again]
+    return names
 
 
 def main() -> int:
@@ -150,6 +215,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run mutmut over groups of modules.")
     parser.add_argument("group", nargs="*", help=f"any of: {', '.join(GROUPS)}; all of them if none is named")
     parser.add_argument("--score", action="store_true", help="print what was found so far, and run nothing")
+    parser.add_argument("--sample", type=int, metavar="N", help="run at most N mutants of each module")
+    parser.add_argument("--again", action="store_true", help="run only what no test noticed so far")
     options = parser.parse_args()
     if unknown := set(options.group) - GROUPS.keys():
         parser.error(f"expected groups among {', '.join(GROUPS)}, got {', '.join(sorted(unknown))}")
@@ -157,10 +224,16 @@ def main() -> int:
     # The copy does not stand beside the vectors; the same few examples each time make the score repeatable.
     environment = {**os.environ, "AGENT_IDENTITY_VECTORS": published, "HYPOTHESIS_PROFILE": "few"}
     for group in options.group or GROUPS:
-        folder = copied(group)
+        folder = ROOT / ".nox" / "mutants" / group
         if not options.score:
-            command = [sys.executable, "-m", "mutmut", "run", "--max-children", "1"]
-            subprocess.run(command, cwd=folder, env=environment, check=True)  # noqa: S603
+            copied(group)
+            names: list[str] = []
+            if options.sample is not None or options.again:
+                subprocess.run([sys.executable, "-c", WRITE], cwd=folder, env=environment, check=True)  # noqa: S603
+                names = chosen(folder, options.sample, again=options.again)
+            command = [sys.executable, "-m", "mutmut", "run", "--max-children", "1", *names]
+            if names or (options.sample is None and not options.again):
+                subprocess.run(command, cwd=folder, env=environment, check=True)  # noqa: S603
         print(*scores(folder), sep="\n")
     return 0
 

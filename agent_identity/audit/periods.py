@@ -116,10 +116,9 @@ def judge_period(start_ns: int, stop_ns: int, lives: Iterable[Life], doubt: str 
 
 def _doubt(start_ns: int, stop_ns: int, lives: Sequence[Life]) -> str | None:
     """Return why something may have been recorded in the period all the same."""
-    first, last = (min(life.first_ns for life in lives), max(life.seen_ns for life in lives)) if lives else (0, 0)
-    if start_ns < first or not lives:
+    if not lives or start_ns < min(life.first_ns for life in lives):
         return "the ledger begins later"
-    if stop_ns > last:
+    if stop_ns > (last := max(life.seen_ns for life in lives)):
         return f"the last sign of life that a checkpoint covers is of {_moment(last)}"
     for life in lives:
         if not life.ended and life.seen_ns < stop_ns and start_ns <= life.seen_ns + SILENCE_NS:

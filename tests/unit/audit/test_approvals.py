@@ -228,6 +228,132 @@ def test_what_a_revoked_or_unknown_key_signed_is_in_doubt(taken: tuple[list[dict
     assert _judged(taken, trust=only) == ["unknown_issuer"]
 
 
+def test_a_revocation_counts_to_the_second_and_for_the_use_as_well(
+    taken: tuple[list[dict[str, Any]], TrustStore],
+) -> None:
+    """An approval that was used in the second of the revocation is in doubt; one used before and proved is not."""
+    keys = [
+        TrustedKey(k.key, k.purpose, **({"revoked_since": START + 10} if k.purpose == "issuer" else {}))
+        for k in taken[1].keys
+    ]
+    trust = TrustStore(tuple(keys), issuer=taken[1].issuer, origin=taken[1].origin)
+
+    def used(nanoseconds: int) -> list[str]:
+        return _judged(taken, _set(1, "time", "start", value=str(START * 10**9 + nanoseconds)), trust=trust)
+
+    assert used(10 * 10**9 - 1) == []
+    assert used(10 * 10**9) == ["key_revoked"]
+
+
+def test_a_call_that_left_its_body_to_be_made_again_uses_its_approval_once(
+    taken: tuple[list[dict[str, Any]], TrustStore],
+) -> None:
+    """Whichever of the two is recorded first; two that both ran to their end are two uses."""
+
+    def judged(first: str, second: str) -> list[str]:
+        findings = Findings("ledger", ("step",) * 8)
+        checked = ApprovalsCheck(findings, taken[1])
+        request, approval, intent, outcome = copy.deepcopy(taken[0])
+        again, ended = copy.deepcopy((intent, outcome))
+        again["id"] = ended["intent"] = "again"
+        outcome["outcome"], ended["outcome"] = first, second
+        for record in (request, approval, intent, outcome, again, ended):
+            checked.take(record, HERE._replace(record=record["id"]))
+        checked.settle(lambda _: True)
+        return [problem.code for problem in findings.report().findings]
+
+    assert judged("suspended", "ok") == judged("ok", "suspended") == judged("suspended", "suspended") == []
+    assert judged("ok", "ok") == ["approval_reused"]
+
+
+@pytest.mark.parametrize(("enforced", "codes"), [("allow", ["approval_missing"]), ("block", [])])
+def test_a_call_without_an_intent_is_one_that_did_not_run(
+    taken: tuple[list[dict[str, Any]], TrustStore], enforced: str, codes: list[str]
+) -> None:
+    """One that says it was allowed lacks its approval all the same; one that was refused needs none."""
+
+    def refused(records: list[dict[str, Any]]) -> None:
+        del records[2], records[2]["intent"]
+        records[2]["decision"] |= {"enforced": enforced, "approval": "x"}
+
+    assert _judged(taken, refused) == codes
+
+
+def test_the_time_of_an_approval_is_exact(taken: tuple[list[dict[str, Any]], TrustStore]) -> None:
+    """It may be used from thirty seconds before it was given, for clocks that differ, until it ends, to the ns."""
+    for nanoseconds, codes in (
+        (-30 * 10**9, []),
+        (-30 * 10**9 - 1, ["approval_late"]),
+        (60 * 10**9 - 1, []),
+        (60 * 10**9, ["approval_late"]),
+    ):
+        assert _judged(taken, _set(1, "time", "start", value=str(START * 10**9 + nanoseconds))) == codes
+
+
+UNVERIFIED = "the approval does not verify (algorithm_not_allowed): expected the algorithm EdDSA, got another or none"
+TOLD: dict[str, tuple[Callable[[list[dict[str, Any]]], object], list[tuple[str, int]]]] = {
+    "no approval": (
+        lambda records: records.pop(1),
+        [("expected the approval that the call names, got none", 3)],
+    ),
+    "no name": (
+        _set(2, "decision", "approval", value=None),
+        [("expected an approval of a call that was to be approved, got none", 3)],
+    ),
+    "another call": (
+        _set(2, "action", "tool", value="other"),
+        [("expected an approval of this task, tool and these arguments, got that of another call", 3)],
+    ),
+    "used again": (
+        lambda records: records.extend([copy.deepcopy(records[2])] * 2),
+        [("expected each approval to be used once, got it again", 5)],
+    ),
+    "no signature": (
+        _set(1, "approval", "token", value=None),
+        [("expected an approval that a person signed for, got none", 2)],
+    ),
+    "garbage for a signature": (
+        _set(1, "approval", "token", value="e30.e30.e30"),
+        [
+            (
+                UNVERIFIED,
+                2,
+            )
+        ],
+    ),
+    "oneself": (
+        _set(1, "principal", "id", value="BOB@example.com"),
+        [
+            ("expected an approval of this task, tool and these arguments, got that of another call", 3),
+            ("expected an approver other than who asked, got the same", 2),
+            ("expected the record to say what was signed, got something else", 2),
+        ],
+    ),
+    "late": (
+        _set(1, "time", "start", value=str((START + 60) * 10**9)),
+        [("expected the approval to be used in its time, got another one", 2)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_each_finding_says_what_is_wrong_and_where(taken: tuple[list[dict[str, Any]], TrustStore], name: str) -> None:
+    """At the call for what it lacks, at the approval for what it is; and the step of grants fails."""
+    change, told = TOLD[name]
+    findings = Findings("ledger", ("step",) * 8)
+    records = copy.deepcopy(taken[0])
+    for place, record in enumerate(records, 1):
+        record["place"] = place
+    change(records)
+    checked = ApprovalsCheck(findings, taken[1])
+    for number, record in enumerate(records, 1):
+        checked.take(record, Place(f"r{number}", "s", max(number, record["place"])))
+    checked.settle(lambda _: True)
+    report = findings.report()
+    assert [(problem.message, problem.seq) for problem in report.findings] == told
+    assert [step.number for step in report.steps if step.status == "failed"] == [6]
+
+
 def test_without_trusted_keys_only_what_needs_none_is_judged(taken: tuple[list[dict[str, Any]], TrustStore]) -> None:
     """The steps that need keys say so elsewhere."""
     findings = Findings("ledger", ("step",) * 8)

@@ -35,3 +35,17 @@ def test_words_are_about_keys_only() -> None:
         "the digests of the tasks of 'a\\nb' so far cannot be proved any more: their keys were erased, by 'c'"
     )
     assert erasure_words({"pruned": ""}) is None
+    assert erasure_words({"key": "task\n1"}) == (
+        "the digests of the task 'task\\n1' cannot be proved any more: their keys were erased"
+    )
+    assert erasure_words({"key": "ü", "principal": "a", "by": "ö"}) == (
+        "the digests of the task '\\xfc' cannot be proved any more: their keys were erased, by '\\xf6'"
+    )
+
+
+def test_a_principal_is_covered_from_the_beginning_of_time() -> None:
+    """The first moment there is belongs to what was erased, and to nobody else."""
+    erasures = Erasures([{"erasure": {"principal": "alice", "keys": "1"}, "time": {"start": "0"}}])
+    assert erasures.cover("t", "alice", 0)
+    assert not erasures.cover("t", "bob", 0)
+    assert not erasures.cover("t", "alice", 1)

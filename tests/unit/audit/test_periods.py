@@ -1,12 +1,13 @@
 """What a ledger shows about a period: records, silence, or nothing."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from agent_identity.audit import Period, check
-from agent_identity.audit.periods import Life, judge_period, unknown_period
+from agent_identity.audit.periods import SILENCE_NS, Life, judge_period, unknown_period
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.ledger import Ledger
 from agent_identity.evidence.log import Head
@@ -179,6 +180,76 @@ def test_two_processes_vouch_for_one_period_together() -> None:
     assert judge_period(10, 100, [first, late], "why").why == "why"
     assert judge_period(60, 100, [first, late], None).signs == 0
     assert judge_period(60, 101, [first, late, Life(70, 200, (), ended=True, within=0)], None).signs == 1
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="this system has no time zone of a process")
+def test_times_are_told_in_utc_and_never_rounded_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the verifier sits, and also in the last nanosecond of a second."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        told = judge_period(1, BEGIN + 2 * HOUR, [Life(0, BEGIN + NS - 1, (), ended=True, within=0)], None)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert told.why.endswith(" covers is of 2025-11-24T16:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "lives", "state"),
+    [
+        (10, 20, [Life(10, 20, (), ended=True, within=0)], "silent"),
+        (9, 20, [Life(10, 20, (), ended=True, within=0)], "cannot_tell"),
+        (10, 21, [Life(10, 20, (), ended=True, within=0)], "cannot_tell"),
+        (10, 20, [Life(10, 20, (), ended=False, within=0)], "silent"),
+        (10, 20, [Life(0, 15, (), ended=True, within=0), Life(15, 20, (), ended=True, within=0)], "silent"),
+        (10, 20, [Life(0, 15, (), ended=True, within=0), Life(16, 20, (), ended=True, within=0)], "not_running"),
+        (10, 20, [Life(0, 19, (), ended=True, within=0), Life(20, 30, (), ended=True, within=0)], "not_running"),
+        (10, 20, [Life(0, 18, (), ended=True, within=0), Life(2, 5, (), ended=True, within=0)], "cannot_tell"),
+        (10, 20, [Life(0, 30, (), ended=True, within=0), Life(2, 5, (), ended=True, within=0)], "silent"),
+        (10, 20, [Life(0, 19, (), ended=False, within=0), Life(1, 30, (), ended=True, within=0)], "cannot_tell"),
+        (10, 20, [Life(0, 20, (), ended=False, within=0), Life(1, 30, (), ended=True, within=0)], "silent"),
+        (
+            SILENCE_NS + 5,
+            SILENCE_NS + 9,
+            [Life(0, 5, (), ended=False, within=0), Life(0, SILENCE_NS + 9, (), ended=True, within=0)],
+            "cannot_tell",
+        ),
+        (
+            SILENCE_NS + 6,
+            SILENCE_NS + 9,
+            [Life(0, 5, (), ended=False, within=0), Life(0, SILENCE_NS + 9, (), ended=True, within=0)],
+            "silent",
+        ),
+    ],
+)
+def test_every_border_of_a_period_belongs_to_one_side(start: int, stop: int, lives: list[Life], state: str) -> None:
+    """To the nanosecond: first records, last signs of life, gaps, and how long a process may be silent."""
+    assert judge_period(start, stop, lives, None).state == state
+
+
+def test_a_sign_of_life_counts_in_one_period() -> None:
+    """The first nanosecond of a period belongs to it, the first after it does not."""
+    life = Life(0, 5, (10, 20), ended=True, within=0)
+    assert [judge_period(*ends, [life], None).signs for ends in ((10, 20), (9, 21), (11, 20))] == [1, 2, 0]
+    assert (SILENCE_NS, life.seen_ns, life._replace(last_ns=30).seen_ns) == (3_660_000_000_000, 20, 30)
+
+
+def test_records_in_a_period_are_counted_over_all_streams() -> None:
+    """With what keeps the ledger from being whole, if anything does."""
+    lives = [Life(0, 5, (), ended=True, within=2), Life(0, 5, (), ended=True, within=3)]
+    lives[1] = lives[1]._replace(signs_ns=(10, 11))
+    told = judge_period(10, 20, lives, "records may be missing")
+    assert told == Period(10, 20, "recorded", 5, 2, "records may be missing")
+    assert judge_period(10, 20, lives, None).why == "each is proved by the checkpoint"
+    nothing = [life._replace(within=0) for life in lives]
+    assert judge_period(10, 20, nothing, "why") == Period(10, 20, "cannot_tell", 0, 2, "why")
+    assert unknown_period(1, 2, "why") == Period(1, 2, "cannot_tell", 0, 0, "why")
+    gap = judge_period(4, 10, [nothing[0], Life(8, 9, (9, 11), ended=True, within=0)], None)
+    assert (gap.state, gap.records, gap.signs) == ("not_running", 0, 1)
+    assert (
+        gap.why == "nothing was recorded; from 1970-01-01T00:00:00Z on, no process of the ledger was alive for a time"
+    )
 
 
 def test_a_period_needs_a_length_and_a_ledger(room: Room, tmp_path: Path) -> None:

@@ -313,6 +313,8 @@ def test_an_entry_of_another_log_is_not_one_of_this(original: Path) -> None:
     note = sign_note(Checkpoint(ORIGIN, 1, root_of([leaf_hash(entry)])).to_text(), ORIGIN, SIGNER)
     checked = check_proof(changed(proof, entry=entry, index=0, log_hashes=(), note=note), TRUST)
     assert (checked.exit_code, codes(checked)) == (1, {"wrong_origin"})
+    assert checked.report.findings[0].message == "expected an entry of this log, got one of another origin"
+    assert [step.status for step in checked.report.steps] == ["passed", "failed", "passed", "passed"]
 
 
 def test_a_log_is_shown_to_have_grown_only(original: Path) -> None:
@@ -386,6 +388,226 @@ def test_a_ledger_that_did_not_grow_from_a_checkpoint_says_so(room: Path) -> Non
     refused("log_cut", (room / "kept").read_bytes())
 
 
+SIGNED = f"signed by a trusted recorder key for the origin {ORIGIN}"
+FIRST = "019ab697-e800-7000-8000-000000000001"
+RECORD = (
+    ("passed", SIGNED),
+    ("passed", "entry 1 of 6"),
+    ("passed", "record 3 of 3"),
+    ("passed", f"record 3 of {FIRST}"),
+)
+OPEN = ("not_checked", "")
+KNOWN_KEY = "expected a signature of a known key on the note, got none; add the key of the log to the trust file"
+NO_TRUST = "expected trusted keys, got none; pass the trust file of the recorder"
+NO_NOTE = "malformed checkpoint: expected the lines origin, size and root, each ended by a newline"
+ANOTHER_ROOT = "the proof leads to another root; the entry, its place or the tree was changed"
+
+
+def steps(checked: Checked) -> tuple[tuple[str, str], ...]:
+    """Return how the steps ended and what they say."""
+    return tuple((step.status, step.detail.replace("of stream ", "of ")) for step in checked.report.steps)
+
+
+def told(checked: Checked) -> list[tuple[str, int | None]]:
+    """Return what was found in words, with the places in the stream."""
+    return [(problem.message, problem.seq) for problem in checked.report.findings]
+
+
+@pytest.mark.parametrize("origin", ["proofs.example", None])
+def test_a_proof_that_holds_says_what_was_shown(original: Path, origin: str | None) -> None:
+    """Each step with its name and its numbers, whether or not the trust file names the log."""
+    proof = prove(original / "evidence", (open_ledger(original / "evidence").streams()[0], 3))
+    checked = check_proof(proof, TrustStore((KEY,), origin=origin))
+    assert [step.name for step in checked.report.steps] == [
+        "trust and signature of the checkpoint",
+        "the entry is in the log of the checkpoint",
+        "the record is in the stream of the entry",
+        "the record is in form and in place",
+    ]
+    assert (steps(checked), told(checked), checked.size, checked.report.source) == (RECORD, [], 6, "proof")
+
+
+BROKEN: dict[str, tuple[dict[str, object], list[tuple[str, int | None]], dict[int, tuple[str, str]]]] = {
+    "hashes": ({"hashes": (b"h" * 32,)}, [(ANOTHER_ROOT, 3)], {3: ("failed", "record 3 of 3")}),
+    "log hashes": (
+        {"log_hashes": (b"h" * 32,)},
+        [("expected a proof of 3 hashes, got 1", None)],
+        {2: ("failed", "entry 1 of 6")},
+    ),
+    "an entry that is none": (
+        {"entry": b'{"a":"b"}'},
+        [(ANOTHER_ROOT, None), ("expected an entry of the log in the proof, got something else", None)],
+        {2: ("failed", "entry 1 of 6"), 3: ("failed", "")},
+    ),
+    "a record that is none": (
+        {"record": b'{"a":"b"}'},
+        [("record.kind: expected a known kind of record", None)],
+        {3: ("not_checked", "the record does not say where it stands"), 4: ("failed", "")},
+    ),
+    "a note that is none": (
+        {"note": b"x"},
+        [(f"the checkpoint of the proof: {NO_NOTE}", None)],
+        {1: ("failed", ""), 2: OPEN},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_does_not_fit_fails_its_step_only(original: Path, name: str) -> None:
+    """The step says so in words and with the place; what needs it is left open, and the other steps are told."""
+    parts, found, other = BROKEN[name]
+    proof = prove(original / "evidence", (FIRST, 3))
+    checked = check_proof(changed(RecordProof.from_bytes(proof), **parts), TRUST)
+    assert (told(checked), checked.exit_code) == (found, 1)
+    assert steps(checked) == tuple(other.get(number, step) for number, step in enumerate(RECORD, 1))
+    assert (checked.origin, checked.size) == ((None, 0) if name == "a note that is none" else (ORIGIN, 6))
+
+
+def test_what_is_of_another_stream_is_told_with_its_place(original: Path) -> None:
+    """The record says where it stands, the entry is about another stream."""
+    one, two = (RecordProof.from_bytes(prove(original / "evidence", place)) for place in ((FIRST, 3), (FIRST, 4)))
+    head, _ = Head.from_entry(one.entry)
+    entry = Head(f"{FIRST[:-1]}9", head.size, head.root).to_entry(ORIGIN)
+    checked = check_proof(changed(one, entry=entry), TRUST)
+    assert told(checked) == [
+        (ANOTHER_ROOT, None),
+        ("expected a record of the stream of the entry, got another", 3),
+    ]
+    assert [step.status for step in checked.report.steps] == ["passed", "failed", "failed", "passed"]
+    checked = check_proof(changed(one, record=two.record, hashes=()), TRUST)
+    assert told(checked) == [("expected an index below the tree size 3, got 3", 4)]
+
+
+DOUBTED: dict[str, tuple[TrustStore | None, str, tuple[str, str]]] = {
+    "none": (None, NO_TRUST, OPEN),
+    "another key": (WRONG_TRUST["another key"][0], f"the checkpoint of the proof: {KNOWN_KEY}", OPEN),
+    "a key that had expired": (
+        WRONG_TRUST["a key that had expired"][0],
+        "expected a checkpoint by a key that was valid at the time of the record, got another one",
+        ("not_checked", SIGNED),
+    ),
+    "a revoked key": (
+        WRONG_TRUST["a revoked key"][0],
+        "expected a record that no revoked key vouches for alone, got one; verify the ledger itself",
+        ("not_checked", SIGNED),
+    ),
+    "a key that was revoked before": (
+        WRONG_TRUST["a key that was revoked before"][0],
+        "expected a record that no revoked key vouches for alone, got one; verify the ledger itself",
+        ("failed", SIGNED),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DOUBTED)
+def test_a_key_that_does_not_count_leaves_the_first_step(original: Path, name: str) -> None:
+    """What the hashes show is told all the same; the step about trust says what is missing."""
+    trust, message, first = DOUBTED[name]
+    checked = check_proof(prove(original / "evidence", (FIRST, 3)), trust)
+    assert (told(checked), steps(checked)) == ([(message, None)], (first, *RECORD[1:]))
+    assert checked.report.trust == ("none" if trust is None else "given")
+
+
+def test_a_record_counts_from_the_second_of_its_key_on(original: Path) -> None:
+    """Validity includes its first and its last second; the end of a call is not before its key was revoked."""
+    proof = prove(original / "evidence", (FIRST, 3))
+    second = int(RecordProof.from_bytes(proof).record.partition(b'"start":"')[2][:19]) // 10**9
+
+    def found(**options: int) -> set[str]:
+        return codes(check_proof(proof, TrustStore((TrustedKey(SIGNER.public_key, "recorder", **options),))))
+
+    assert (found(not_before=second), found(not_before=second + 1)) == (set(), {"key_not_valid_then"})
+    assert (found(not_after=second), found(not_after=second - 1)) == (set(), {"key_not_valid_then"})
+    assert (found(revoked_since=second), found(revoked_since=second + 1)) == (
+        {"signed_after_revocation"},
+        {"key_revoked"},
+    )
+    parsed = RecordProof.from_bytes(proof)
+    record = orjson.loads(parsed.record)
+    record["time"]["end"] = str((second + 1) * 10**9)  # What begins before and ends after was signed after.
+    proof = changed(parsed, record=orjson.dumps(record, option=orjson.OPT_SORT_KEYS))
+    assert found(revoked_since=second + 1) == {"bad_inclusion_proof", "signed_after_revocation"}
+    assert found(not_after=second) == {"bad_inclusion_proof"}
+
+
+def test_one_key_in_time_is_enough_and_an_unknown_one_harms_nothing(original: Path) -> None:
+    """A checkpoint that two keys signed, one of them before its time."""
+    proof = RecordProof.from_bytes(prove(original / "evidence", (FIRST, 3)))
+    note = (
+        proof.log.note
+        + sign_note(proof.log.note.decode().partition("\n\n")[0] + "\n", ORIGIN, OTHER).splitlines(keepends=True)[-1]
+    )
+    late = TrustedKey(OTHER.public_key, "recorder", not_before=1_900_000_000)
+    for keys in ((KEY, late), (late, KEY), (KEY,)):
+        assert check_proof(changed(proof, note=note), TrustStore(keys, origin=ORIGIN)).exit_code == 0
+    assert codes(check_proof(changed(proof, note=note), TrustStore((late,), origin=ORIGIN))) == {"key_not_valid_then"}
+
+
+def test_growth_is_told_step_by_step(original: Path) -> None:
+    """From how many entries to how many, and what is missing or does not fit, in words."""
+    kept, now = (original / "kept").read_bytes(), (original / "evidence/log/checkpoint").read_bytes()
+    data = prove_growth(original / "evidence", kept)
+    fork = sign_note(Checkpoint(ORIGIN, 3, b"f" * 32).to_text(), ORIGIN, SIGNER)
+    other = sign_note(Checkpoint("elsewhere", 4, b"f" * 32).to_text(), "elsewhere", SIGNER)
+    revoked = TrustStore((TrustedKey(SIGNER.public_key, "recorder", revoked_since=1_900_000_000),), origin=ORIGIN)
+    both, grown = ("passed", SIGNED), ("passed", "from 3 to 6 entries")
+    none = "expected the earlier checkpoint as it was kept elsewhere, got none; without it, nothing is shown"
+    shorter = "expected a proof from 6 entries on, as the checkpoint kept elsewhere has them, got one from 3 on"
+    cases: list[tuple[TrustStore | None, bytes | None, list[str], tuple[tuple[str, str], tuple[str, str]]]] = [
+        (TRUST, kept, [], (both, grown)),
+        (TRUST, None, [none], (OPEN, OPEN)),
+        (TRUST, now, [shorter], (both, ("failed", "from 6 to 6 entries"))),
+        (
+            TRUST,
+            fork,
+            ["the proof leads to other roots; the new tree does not continue the old one"],
+            (both, ("failed", "from 3 to 6 entries")),
+        ),
+        (
+            TrustStore((KEY,)),
+            other,
+            ["expected two checkpoints of one log, got those of two"],
+            (both, ("failed", "")),
+        ),
+        (TRUST, b"x", [f"the checkpoint kept elsewhere: {NO_NOTE}"], (("failed", ""), OPEN)),
+        (
+            revoked,
+            kept,
+            ["expected keys that are not revoked, got one that others may have; verify the ledger itself"],
+            (("not_checked", SIGNED), grown),
+        ),
+        (None, kept, [NO_TRUST], (OPEN, grown)),
+    ]
+    for trust, earlier, found, ends in cases:
+        checked = check_proof(data, trust, checkpoint=earlier)
+        assert (told(checked), steps(checked)) == ([(message, None) for message in found], ends)
+        assert (checked.kind, checked.record, checked.origin, checked.size) == ("growth", None, ORIGIN, 6)
+    assert [step.name for step in checked.report.steps] == [
+        "trust and signature of both checkpoints",
+        "the later log continues the earlier one",
+    ]
+    checked = check_proof(GrowthProof(3, (b"h" * 32,), b"x").to_bytes(), TRUST, checkpoint=kept)
+    assert (told(checked), checked.origin, checked.size) == (
+        [(f"the checkpoint of the proof: {NO_NOTE}", None)],
+        None,
+        0,
+    )
+
+
+def test_of_the_checkpoints_of_growth_each_needs_a_key_that_counts(original: Path) -> None:
+    """A revoked key under one of the two is enough to doubt both."""
+    kept = (original / "kept").read_bytes()
+    earlier = sign_note(kept.decode().partition("\n\n")[0] + "\n", ORIGIN, OTHER)
+    data = prove_growth(original / "evidence", kept)
+    for revoked, sound in ((SIGNER, OTHER), (OTHER, SIGNER)):
+        keys = (
+            TrustedKey(revoked.public_key, "recorder", revoked_since=1_900_000_000),
+            TrustedKey(sound.public_key, "recorder"),
+        )
+        assert codes(check_proof(data, TrustStore(keys, origin=ORIGIN), checkpoint=earlier)) == {"key_revoked"}
+    assert codes(check_proof(data, TRUST, checkpoint=earlier)) == {"unknown_key"}
+
+
 def test_arguments_fit_the_kind_of_proof(original: Path) -> None:
     """What would not be looked at is refused."""
     record = prove(original / "evidence", next(records(original / "evidence"))[2]["id"])
@@ -404,8 +626,15 @@ def test_what_is_no_proof_is_called_that(room: Path) -> None:
     checked = check_proof(b"garbage", TRUST)
     assert (checked.kind, checked.record, checked.origin, checked.size) == ("unknown", None, None, 0)
     assert codes(checked) == {"bad_proof"}
-    told = check_proof(whole, TRUST).to_json()
-    assert (told["proof"], told["origin"], told["size"], told["verdict"]) == ("record", ORIGIN, "6", "verified")
-    assert orjson.loads(orjson.dumps(told))["record"]["kind"] == "stream_start"
+    assert told(checked) == [
+        ("malformed proof file: expected 'c2sp.org/tlog-proof@v1', lines, a blank line and a checkpoint", None)
+    ]
+    assert ([step.name for step in checked.report.steps], steps(checked)) == (
+        ["the file is a proof"],
+        (("failed", ""),),
+    )
+    plain = check_proof(whole, TRUST).to_json()
+    assert (plain["proof"], plain["origin"], plain["size"], plain["verdict"]) == ("record", ORIGIN, "6", "verified")
+    assert orjson.loads(orjson.dumps(plain))["record"]["kind"] == "stream_start"
     with pytest.raises(ConfigurationError):
         check_proof(room / "nowhere", TRUST)

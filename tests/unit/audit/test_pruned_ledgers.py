@@ -7,6 +7,7 @@ import shutil
 import tarfile
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,17 @@ from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity.audit import Report, check, story
 from agent_identity.audit import bundle as bundle_module
 from agent_identity.audit.bundle import Choice, collect, is_bundle, pack, unpacked
+from agent_identity.audit.findings import Findings
+from agent_identity.audit.log_check import Heads
+from agent_identity.audit.pruning_check import find_excerpt, find_pruned
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence import Ledger, Segments
 from agent_identity.evidence import segments as segments_module
+from agent_identity.evidence.excerpt import Excerpt, Start
+from agent_identity.evidence.log import Head
 from agent_identity.evidence.pruned import Pruned, sign_pruned, unverified_pruned
 from agent_identity.evidence.retention import archive, prune
-from agent_identity.identity import SigningKey, TrustStore
+from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 from agent_identity.testing import FixedClock, SequentialIds
 
 ALICE, CLERK = Human("alice@example.com"), Agent("clerk", owner="finance@example.com")
@@ -266,6 +272,150 @@ def test_a_statement_proves_no_more_than_what_was_pruned(room: Room) -> None:
     report = room.check()
     assert report.verdict == "contradicted"
     assert "records_cut" in codes(report)
+
+
+class Told:
+    """A reader of a ledger of which only statements are there."""
+
+    def __init__(self, notes: dict[str, bytes], *, first: int = 6, excerpt: bytes | None = None) -> None:
+        self.pruned = notes.get
+        self.first_place = lambda name: first
+        self.excerpt = lambda: excerpt
+
+
+STREAM = "01a20e43-46d8-715f-9270-91c309b88710"
+RECORDER, SECOND = SigningKey.from_seed(b"r" * 32), SigningKey.from_seed(b"s" * 32)
+STATEMENT = Pruned(
+    origin="o",
+    stream=STREAM,
+    size=5,
+    last=b"l" * 32,
+    peaks=(b"p" * 32, b"q" * 32),
+    open=(),
+    log_size=1,
+    log_root=b"r" * 32,
+    time_ns=1,
+)
+
+
+def found_of(
+    note: bytes, *, committed: int | None = 9, trust: TrustStore | None = None, first: int = 6
+) -> tuple[dict[str, Pruned], list[tuple[str, str, str | None, int | None]], str, int]:
+    """Return what is proved to be pruned, what was found, how the step ended, and what was counted."""
+    findings = Findings("ledger", ("step",) * 8)
+    heads = {}
+    if committed is not None:
+        heads[STREAM] = Heads()
+        heads[STREAM].add(Head(STREAM, committed, b"h" * 32))
+    found = find_pruned(Told({STREAM: note}, first=first), [STREAM], heads, trust, findings)
+    report = findings.report()
+    told = [(problem.code, problem.message, problem.stream, problem.seq) for problem in report.findings]
+    return found, told, report.steps[6].status, findings.counts["pruned"]
+
+
+def trusted(*keys: SigningKey, origin: str | None = "o", **options: int) -> TrustStore:
+    """Return a trust store with recorder keys, of which the first has options."""
+    entries = [TrustedKey(key.public_key, "recorder", **(options if not at else {})) for at, key in enumerate(keys)]
+    return TrustStore(tuple(entries), origin=origin)
+
+
+GONE = "records 1 to 5 were pruned behind the checkpoint over 1 entry; "
+NOT_HELD = "the statement of what was pruned does not hold: "
+ABOUT_ANOTHER = f"{NOT_HELD}expected a statement about this stream of this log, got one about another"
+NO_KEY = "expected a trusted key under the statement of what was pruned, got none"
+REVOKED = "expected a sound key under the statement of what was pruned, got a revoked one; anyone may have it"
+
+
+@pytest.mark.parametrize(
+    ("committed", "words"), [(9, "what is left begins with record 6"), (6, "what is left begins with record 6")]
+)
+def test_a_statement_that_holds_says_what_went(committed: int, words: str) -> None:
+    """It is a notice at the first place that is left, with or without the trusted origin, and counts what is gone."""
+    note = sign_pruned(STATEMENT, RECORDER)
+    for trust in (trusted(RECORDER), trusted(RECORDER, origin=None), None, trusted(RECORDER, SECOND)):
+        assert found_of(note, committed=committed, trust=trust) == (
+            {STREAM: STATEMENT},
+            [("pruned", GONE + words, STREAM, 6)],
+            "not_checked",
+            5,
+        )
+    assert found_of(note, committed=5, trust=trusted(RECORDER))[1][0][1] == GONE + "nothing else is sealed"
+    far = sign_pruned(replace(STATEMENT, size=4096, peaks=(b"p" * 32,), log_size=1234), RECORDER)
+    assert found_of(far, committed=4097)[1][0][1] == (
+        "records 1 to 4,096 were pruned behind the checkpoint over 1,234 entries; what is left begins with record 4,097"
+    )
+
+
+def test_where_the_first_record_is_a_statement_is_not_looked_at() -> None:
+    """Also one that does not hold: nothing hangs on it; and it says nothing of streams it is not beside."""
+    assert found_of(b"garbage", first=1) == ({}, [], "not_checked", 0)
+    findings = Findings("ledger", ("step",) * 8)
+    other = f"{STREAM[:-1]}1"
+    reader = Told({other: sign_pruned(replace(STATEMENT, stream=other), RECORDER), f"{STREAM[:-1]}2": b"x"})
+    heads = {other: Heads()}
+    heads[other].add(Head(other, 5, b"h" * 32))
+    names = [STREAM, f"{STREAM[:-1]}2", other]
+    assert set(find_pruned(reader, names, heads, trusted(RECORDER), findings)) == {other}
+    assert [(problem.code, problem.stream) for problem in findings.report().findings] == [
+        ("bad_pruning", f"{STREAM[:-1]}2"),
+        ("pruned", other),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("statement", "committed", "message"),
+    [
+        (STATEMENT, 4, f"{NOT_HELD}expected the log to commit to what was pruned, got 4 records"),
+        (STATEMENT, None, f"{NOT_HELD}expected the log to commit to what was pruned, got 0 records"),
+        (replace(STATEMENT, stream=f"{STREAM[:-1]}1"), 9, ABOUT_ANOTHER),
+        (replace(STATEMENT, origin="p"), 9, ABOUT_ANOTHER),
+    ],
+)
+def test_a_statement_that_does_not_fit_is_a_contradiction(
+    statement: Pruned, committed: int | None, message: str
+) -> None:
+    """More than the log commits to, another stream, another log: the step fails, and nothing counts as pruned."""
+    told = found_of(sign_pruned(statement, RECORDER), committed=committed, trust=trusted(RECORDER))
+    assert told == ({}, [("bad_pruning", message, STREAM, None)], "failed", 0)
+
+
+def test_a_statement_needs_one_sound_key() -> None:
+    """A stranger's key leaves it open, a revoked one as well, and a sound one beside it settles it."""
+    note = sign_pruned(STATEMENT, RECORDER)
+    (gone,) = found_of(note, trust=trusted(RECORDER))[1]
+    unknown = found_of(note, trust=trusted(SECOND))
+    assert unknown == ({STREAM: STATEMENT}, [("unknown_key", NO_KEY, STREAM, None), gone], "not_checked", 5)
+    issuer = TrustStore((TrustedKey(RECORDER.public_key, "issuer"),), origin="o")
+    assert found_of(note, trust=issuer) == unknown
+    revoked = ({STREAM: STATEMENT}, [("key_revoked", REVOKED, STREAM, None), gone], "not_checked", 5)
+    assert found_of(note, trust=trusted(RECORDER, revoked_since=1)) == revoked
+    assert found_of(note, trust=trusted(RECORDER, SECOND, revoked_since=1)) == revoked
+    both = note + sign_pruned(STATEMENT, SECOND).splitlines(keepends=True)[-1]
+    assert found_of(both, trust=trusted(RECORDER, SECOND, revoked_since=1))[1] == [gone]
+    changed = note.replace(b"6c" * 32, b"6d" * 32)
+    assert found_of(changed, trust=trusted(RECORDER))[1][0][0] == "bad_pruning"
+
+
+def test_an_excerpt_says_what_it_is() -> None:
+    """It fails the step, also where it holds, because it is never whole; of streams that are not there it says none."""
+    start = Start(1, b"l" * 32, (b"p" * 32,), 3)
+    data = Excerpt({STREAM: start, f"{STREAM[:-1]}1": start}).to_bytes()
+    words = "this is an excerpt; nothing is said about the records that are not in it"
+    for given, names, expected, more in (
+        (data, [STREAM, f"{STREAM[:-1]}2"], {STREAM: start}, []),
+        (
+            b"{}",
+            [STREAM],
+            {},
+            ["the file excerpt.json does not hold: expected the file of an excerpt, got something else"],
+        ),
+        (None, [STREAM], None, None),
+    ):
+        findings = Findings("ledger", ("step",) * 8)
+        assert find_excerpt(Told({}, excerpt=given), names, findings) == expected
+        messages = [problem.message for problem in findings.report().findings]
+        assert messages == ([] if more is None else [*more, words])
+        assert findings.report().steps[6].status == ("not_checked" if more is None else "failed")
 
 
 def test_a_statement_under_a_stolen_key_proves_nothing(room: Room) -> None:

@@ -12,7 +12,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from agent_identity.audit import check, check_disclosure, disclose
+from agent_identity.audit import Shown, check, check_disclosure, disclose, prove
 from agent_identity.authority import Scope
 from agent_identity.constraints import OneOf, Range
 from agent_identity.enforcement import Enforcer
@@ -231,6 +231,112 @@ def test_what_is_not_proved_shows_nothing(world: Path, tmp_path: Path) -> None:
             check_disclosure(good, kept, **where)
 
 
+def words(shown: Shown) -> tuple[list[tuple[str, str | None]], list[tuple[str, str]]]:
+    """Return what was found in words, with the records, and how the steps ended."""
+    report = shown.report
+    return (
+        [(problem.message, problem.record) for problem in report.findings],
+        [(step.status, step.detail) for step in report.steps],
+    )
+
+
+def test_each_step_of_a_disclosure_says_what_it_covered(world: Path) -> None:
+    """How many arguments are shown, which record is proved, of what call; and what is missing, at its step."""
+    good, kept = shown_of(world, "amount"), world / "kept.json"
+    wanted, other = (records(world, "outcome")[index]["id"] for index in (0, 1))
+    open_, file = ("not_checked", ""), ("passed", "1 argument shown, 2 not")
+    proved, call = ("passed", f"record {wanted}"), ("passed", "of the call of 'pay'")
+    shown = check_disclosure(good, kept, **ledger(world))
+    assert words(shown) == ([], [file, proved, call])
+    assert (shown.hidden, shown.report.trust, shown.report.source) == (2, "given", "disclosure")
+    assert [step.name for step in shown.report.steps] == [
+        "the file is a disclosure",
+        "the record that it names is proved",
+        "the arguments are those that the record commits to",
+    ]
+    assert shown.to_json() == {
+        "record": records(world, "outcome")[0],
+        "arguments": {"amount": 20},
+        "hidden": 2,
+        **shown.report.to_json(),
+    }
+    whole = check_disclosure(shown_of(world), kept, spans=world / "spans.jsonl")
+    assert words(whole) == ([], [("passed", "3 arguments shown, 0 not"), proved, call])
+    cases: list[tuple[bytes, Any, dict[str, Any], list[tuple[str, str | None]], list[tuple[str, str]]]] = [
+        (
+            good.replace(b'"value":20', b'"value":21'),
+            kept,
+            ledger(world),
+            [("expected the arguments that ran, which the record commits to, got others", wanted)],
+            [file, proved, ("failed", "")],
+        ),
+        (
+            b"{}",
+            kept,
+            ledger(world),
+            [("malformed disclosure: expected an object with disclosure, v", None)],
+            [("failed", ""), open_, open_],
+        ),
+        (
+            good,
+            None,
+            ledger(world),
+            [("expected trusted keys, got none; pass the trust file of the recorder", None)],
+            [file, open_, open_],
+        ),
+        (
+            good,
+            kept,
+            {"proof": prove(world / "evidence", other)},
+            [("expected the proof of another record; ask for the right one", other)],
+            [file, ("failed", ""), open_],
+        ),
+        (
+            good.replace(wanted.encode(), b"another"),
+            kept,
+            {"spans": world / "spans.jsonl"},
+            [
+                (
+                    (
+                        "expected a span with the record that the disclosure names, got none; spans carry outcomes, "
+                        "not intents"
+                    ),
+                    "another",
+                )
+            ],
+            [file, open_, open_],
+        ),
+    ]
+    for data, trust, where, found, ends in cases:
+        shown = check_disclosure(data, trust, **where)
+        assert words(shown) == (found, ends)
+        assert (dict(shown.arguments), shown.hidden) == ({}, 0 if data == b"{}" else 2)
+    problem = check_disclosure(good, kept, proof=prove(world / "evidence", other)).report.findings[0]
+    stream = records(world, "outcome")[1]["stream"]
+    assert (problem.stream, str(problem.seq), problem.line) == (stream["id"], stream["seq"], None)
+    assert check_disclosure(good, None, **ledger(world)).report.trust == "none"
+
+
+def test_one_sound_span_is_enough(world: Path) -> None:
+    """Garbage, unsigned spans, forged ones that claim the record, and others stand before it and change nothing."""
+    good, kept = shown_of(world, "amount"), world / "kept.json"
+    spans = (world / "spans.jsonl").read_text()
+    unsigned = spans.replace("agent_identity.attestation.payload", "another")
+    stranger = spans.replace("agent_identity.record.id", "another").replace('"amount', '"Amount')
+    name = json.dumps("agent_identity.attestation.signature") + ',"value":{"stringValue":"'
+    forged = spans.replace(" ", "").replace(name, name + "0")
+    assert forged != spans
+    for before in ("garbage\n", unsigned, stranger, forged):
+        (world / "all.jsonl").write_text(before + spans)
+        assert check_disclosure(good, kept, spans=world / "all.jsonl").exit_code == 0
+    (world / "all.jsonl").write_text(forged + unsigned)
+    shown = check_disclosure(good, kept, spans=world / "all.jsonl")
+    assert (shown.exit_code, shown.record) == (1, None)
+    assert "spans carry" not in shown.report.findings[0].message
+    gone = good.replace(records(world, "outcome")[0]["id"].encode(), b"another")
+    assert check_disclosure(gone, kept, spans=world / "all.jsonl").exit_code == 2
+
+
 def test_an_intent_is_on_no_span(world: Path) -> None:
     """Spans carry outcomes; that is said."""
     data = disclose(world / "evidence", records(world, "intent")[0]["id"], ARGUMENTS)
@@ -284,6 +390,21 @@ def test_disclosures_that_do_not_fit_contradict(world: Path, source: str) -> Non
         assert report.verdict == verdict
         assert code in [problem.code for problem in report.findings]
         assert report.steps[-1].status == ("failed" if verdict == "contradicted" else "not_checked")
+    report = check(world / source, kept, disclosures=[cases[2][0], b"{}", good, cases[0][0]])
+    first = records(world, "outcome")[0]
+    told = {problem.code: (problem.message, problem.record, problem.stream) for problem in report.findings}
+    assert told["other_arguments"][:2] == (
+        "expected the arguments that ran, which the record commits to, got others",
+        first["id"],
+    )
+    assert told["bad_disclosure"] == ("malformed disclosure: expected an object with disclosure, v", None, None)
+    assert told["disclosed_record_missing"] == (
+        "expected the record that a disclosure names among those that were verified, got none",
+        "another",
+        None,
+    )
+    # What is wrong beside it does not undo what another file shows of the same call.
+    assert report.counts["arguments_within_grants"] == 1
 
 
 def test_a_call_outside_its_grant_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

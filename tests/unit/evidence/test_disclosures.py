@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,101 @@ def test_malformed_files_are_refused(data: bytes) -> None:
     with pytest.raises(VerificationError) as caught:
         Disclosure.from_bytes(data)
     assert caught.value.code == "bad_disclosure"
+    assert str(caught.value).startswith("malformed disclosure: ")
+
+
+def test_each_refusal_says_what_was_expected() -> None:
+    """In words that show no value, and for files with what is missing."""
+
+    def told(call: Callable[[], object]) -> str:
+        with pytest.raises(VerificationError) as caught:
+            call()
+        return str(caught.value)
+
+    assert [
+        told(lambda data=data: Disclosure.from_bytes(data))[22:] for data in (*MALFORMED[1:5], *MALFORMED[7:17])
+    ] == [
+        "expected an object with disclosure, v",
+        "expected an object with disclosure, v",
+        "expected an object with arguments, record",
+        "expected version 1",
+        *["expected the id of a record, and an array of at most 256 arguments"] * 2,
+        "expected an object with name, salt, value",
+        "expected 64 lower-case hex digits",
+        "expected an object with name, salt, value",
+        "expected arguments with names, each once and in their order",
+        "expected an object with name, value",
+        *["expected arguments with names, each once and in their order"] * 2,
+        "expected the id of a record, and an array of at most 256 arguments",
+    ]
+    assert told(lambda: Disclosure.from_bytes(MALFORMED[-1])) == "malformed disclosure: expected at most 67108864 bytes"
+    whole, many = Disclosure.of(record(), ARGUMENTS, KEY, None), {f"{n:03}" * 10: 1 for n in range(40)}
+    names, long = ", ".join(many)[:512], r"\xe9" * 64
+    no_digest = "expected the record of a call with arguments, got one that has no digest of any"
+    wrong: list[tuple[Callable[[], object], str]] = [
+        (
+            lambda: Disclosure.of(record(), {**ARGUMENTS, "amount": float("nan")}, KEY, ["amount"]),
+            "expected arguments in JSON: expected a finite number, got NaN or an infinity",
+        ),
+        (
+            lambda: Disclosure.of(record(), ARGUMENTS, KEY, ["zz", "to", "é" * 65]),
+            "expected an argument of the call, got 'zz'; it has: amount, currency, to",
+        ),
+        (
+            lambda: Disclosure.of(record(many), many, KEY, ["é" * 65]),
+            f"expected an argument of the call, got '{long}'; it has: {names}",
+        ),
+        (lambda: Disclosure.of({"id": "r"}, {}, KEY, None), no_digest),
+        (lambda: whole.check({"id": "r", "action": {"tool": "pay"}}), no_digest),
+        (
+            lambda: Disclosure.of(record(salted=False), ARGUMENTS, KEY, ["amount"]),
+            (
+                "expected a record of an enforcer with disclosable=True, got one with one digest of all arguments; it "
+                "can only be shown whole"
+            ),
+        ),
+        (
+            lambda: whole.check(record(name="b")),
+            "expected the record that the disclosure names, got another",
+        ),
+        (
+            lambda: whole.check(record(salted=False)),
+            "expected a disclosure of the form that the record has digests for, got the other one",
+        ),
+        (
+            lambda: whole.check(record({})),
+            "expected the arguments that ran, which the record commits to, got others",
+        ),
+    ]
+    assert [told(call) for call, _ in wrong] == [message for _, message in wrong]
+
+
+def test_what_is_just_within_its_bounds_is_read() -> None:
+    """256 arguments make a disclosure, a file without its last newline is one, and names may be asked for twice."""
+    many = {f"a{number:03}": number for number in range(256)}
+    found = Disclosure.of(record(many), many, KEY, ["a000"])
+    assert Disclosure.from_bytes(found.to_bytes()) == found
+    assert found.hidden == 255
+    assert Disclosure.from_bytes(found.to_bytes()[:-1]) == found
+    with pytest.raises(VerificationError):
+        Disclosure.from_bytes(found.to_bytes() + b"\n")
+    assert found.to_bytes()[-1:] == b"\n"
+    old = record(salted=False)
+    assert Disclosure.of(old, ARGUMENTS, KEY, [*ARGUMENTS, "to"]) == Disclosure.of(old, ARGUMENTS, KEY, None)
+    padded = MALFORMED[-1][:-1]
+    with pytest.raises(VerificationError) as caught:
+        Disclosure.from_bytes(padded)
+    assert "at most" not in str(caught.value)
+
+
+def test_names_are_what_stands_before_the_last_colon() -> None:
+    """A name may have colons, and a kind is never part of it."""
+    assert argument_names({"action": {"names": ["b:x:opaque:number", "b:opaque", "a::string", ":null"]}}) == (
+        "",
+        "a:",
+        "b:x:opaque",
+    )
+    assert argument_names({}) == argument_names({"action": {}}) == ()
 
 
 KEYS = st.text("abé\U0001f600", max_size=3)

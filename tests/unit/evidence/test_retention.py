@@ -25,6 +25,7 @@ from agent_identity.evidence.lines import Line, leaf_of
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.pruned import (
     MAX_OPEN,
+    MAX_PEAKS,
     Kept,
     Pruned,
     open_pruned,
@@ -492,6 +493,77 @@ def test_a_statement_has_one_form(changes: dict[str, object]) -> None:
         Pruned.from_claim({**pruned_of(5).to_claim(), **changes})
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"more": "x"}, "expected the members of a statement of what was pruned, got others"),
+        ({"log": {"root": "00" * 32}}, "expected root and size of the log"),
+        ({"log": {"root": "00" * 32, "size": "1", "more": "x"}}, "expected root and size of the log"),
+        ({"log": "x"}, "expected root and size of the log"),
+        ({"log": {"root": "0", "size": "1"}}, "expected 64 lower-case hex digits"),
+        ({"log": {"root": "00" * 32, "size": "x"}}, "expected a decimal number"),
+        ({"stream": "x"}, "expected the ids of a stream and of intents"),
+        ({"open": ("x",)}, "expected the ids of a stream and of intents"),
+        ({"open": (STREAM, "x", STREAM)}, "expected the ids of a stream and of intents"),
+        ({"open": (STREAM,) * (MAX_OPEN + 1)}, "expected an array of at most 1024 items"),
+        ({"open": "x"}, "expected an array of at most 1024 items"),
+        ({"peaks": ("00" * 32,) * (MAX_PEAKS + 1)}, "expected an array of at most 64 items"),
+        ({"peaks": (1,)}, "expected text"),
+        ({"origin": ("x",)}, "expected text"),
+        ({"size": "0", "peaks": ()}, "expected at least one record that was pruned"),
+        ({"size": "05"}, "expected a decimal number"),
+        ({"size": "5x"}, "expected a decimal number"),
+        ({"size": "1" + "0" * 19}, "expected a decimal number"),
+        ({"last": "A" * 64}, "expected 64 lower-case hex digits"),
+        ({"last": "a" * 65}, "expected 64 lower-case hex digits"),
+        ({"time": ""}, "expected a decimal number"),
+    ],
+)
+def test_what_is_wrong_with_a_statement_is_told(changes: dict[str, object], words: str) -> None:
+    """In a line, of the plain values as of the file."""
+    with pytest.raises(ValueError, match=f"^{words}$"):
+        Pruned.from_claim({**pruned_of(5).to_claim(), **changes})
+
+
+def test_statements_at_their_bounds_are_read() -> None:
+    """1,024 open intents, 19 digits, and a start at the epoch are within them; each member comes back at its place."""
+    most = pruned_of(5, open=(STREAM,) * MAX_OPEN, time_ns=0, log_size=10**19 - 1)
+    assert Pruned.from_claim(most.to_claim()) == most
+    large = replace(pruned_of(1), size=10**18 * 9, peaks=(b"p" * 32,) * (9 * 10**18).bit_count())
+    assert Pruned.from_claim(large.to_claim()) == large
+    assert pruned_of(5, open=(STREAM,)).to_claim() == {
+        "last": "6c" * 32,
+        "log": {"root": "72" * 32, "size": "3"},
+        "open": (STREAM,),
+        "origin": ORIGIN,
+        "peaks": tuple(peak.hex() for peak in pruned_of(5).peaks),
+        "size": "5",
+        "stream": STREAM,
+        "time": "5",
+    }
+    assert "open" not in pruned_of(5).to_claim()
+    assert (MAX_OPEN, MAX_PEAKS) == (1_024, 64)
+
+
+def test_a_statement_has_a_title_of_its_own() -> None:
+    """So it is no checkpoint, and no checkpoint is one; what is malformed says so."""
+    note = sign_pruned(pruned_of(5), SIGNER)
+    assert note.startswith(b'agent-identity pruned v1\n{"last":"6c')
+    assert unverified_pruned(note + b"\xff") == pruned_of(5)
+    for data, words in (
+        (note.replace(b"pruned v1", b"pruned v2"), "expected a statement of what was pruned, got something else"),
+        (note.partition(b"\n\n")[0] + b"\n", "expected a statement of what was pruned, got something else"),
+        (b"", "expected a statement of what was pruned, got something else"),
+        (
+            note.replace(b'"time":"5"', b'"time":"x"'),
+            "malformed statement of what was pruned: expected a decimal number",
+        ),
+    ):
+        with pytest.raises(VerificationError) as caught:
+            unverified_pruned(data)
+        assert (caught.value.code, str(caught.value)) == ("bad_pruning", words)
+
+
 def test_a_statement_comes_back_and_knows_its_signer() -> None:
     """What is signed is what is read; another key is unknown, and a changed text is found out."""
     pruned = pruned_of(5, open=(STREAM,))
@@ -511,6 +583,9 @@ def test_kept_grants_are_tokens(tmp_path: Path) -> None:
     assert list(read_grants(Files(), str(path))) == []
     path.write_bytes(b"a.b.c\nno token\n\nd.e.f\n" + b"x" * 70_000 + b"\n")
     assert list(read_grants(Files(), str(path))) == ["a.b.c", "d.e.f"]
+    longest = b"x" * 65_536
+    path.write_bytes(longest + b"\n" + longest + b"x\n-_.9Z\nun\xc3\xbc\nlast")
+    assert list(read_grants(Files(), str(path))) == [longest.decode(), "-_.9Z", "last"]
 
 
 @pytest.mark.parametrize(
@@ -682,6 +757,46 @@ def test_a_malformed_excerpt_is_refused(data: dict[str, object]) -> None:
     """The file of an excerpt has one form."""
     with pytest.raises(ValueError, match="expected"):
         Excerpt.from_bytes(encode_record(data))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"v": "2", "streams": {}}, "expected the file of an excerpt, got something else"),
+        ({"v": "1", "streams": "x"}, "expected the file of an excerpt, got something else"),
+        ({"v": "1"}, "expected the file of an excerpt, got something else"),
+        ({"v": "1", "streams": {"../x": {}}}, "expected the id of a stream"),
+        ({"v": "1", "streams": {STREAM: "x"}}, "expected what comes before a part of a stream"),
+        ({"v": "1", "streams": {STREAM: {"size": "0"}}}, "expected what comes before a part of a stream"),
+        ({"v": "1", "streams": {STREAM: {"size": "0", "end": "1", "x": "y"}}}, "expected what comes before a part of"),
+        ({"v": "1", "streams": {STREAM: {"size": "2", "end": "3"}}}, "expected the hash of the record before a part"),
+        (
+            {"v": "1", "streams": {STREAM: {"size": "0", "end": "3", "last": "00" * 32}}},
+            "expected the hash of the record before a part of a stream",
+        ),
+        (
+            {"v": "1", "streams": {STREAM: {"size": "2", "end": "1", "last": "00" * 32, "peaks": ("00" * 32,)}}},
+            "expected the hash of the record before a part of a stream",
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_excerpt_is_told(data: dict[str, object], words: str) -> None:
+    """In a line."""
+    with pytest.raises(ValueError, match=f"^{words}"):
+        Excerpt.from_bytes(encode_record(data))
+
+
+def test_an_excerpt_has_one_file() -> None:
+    """What comes before each part, by stream; a part that begins the stream has nothing before it."""
+    other = f"{STREAM[:-1]}1"
+    excerpt = Excerpt({STREAM: Start(0, b"", (), 3), other: Start(2, b"l" * 32, (b"p" * 32,), 2)})
+    before = b'{"end":"2","last":"%s","peaks":["%s"],"size":"2"}' % (b"6c" * 32, b"70" * 32)
+    assert excerpt.to_bytes() == b'{"streams":{"%s":{"end":"3","size":"0"},"%s":%s},"v":"1"}' % (
+        STREAM.encode(),
+        other.encode(),
+        before,
+    )
+    assert Excerpt.from_bytes(excerpt.to_bytes()) == excerpt
 
 
 def test_a_huge_excerpt_file_is_not_read(directory: Path, opened: Open) -> None:

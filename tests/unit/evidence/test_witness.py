@@ -119,6 +119,99 @@ def test_nothing_else_is_cosigned(witness: Witness) -> None:
     assert witness.add_checkpoint(asking(5, 8)).status == 200
 
 
+def test_each_refusal_says_what_was_expected(witness: Witness) -> None:
+    """A line of plain text for the operator of the log, without anything of the request."""
+    assert witness.add_checkpoint(asking(0, 5)).status == 200
+    proof = consistency_proof(LEAVES[:8], 5)
+    empty = sign_note(f"{ORIGIN}\n0\n{Checkpoint(ORIGIN, 1, LEAVES[0]).to_text().splitlines()[2]}\n", ORIGIN, LOG)
+    malformed = (400, b"expected an old size, a proof, an empty line and a checkpoint\n")
+    key = (403, b"expected a signature of a key of the log, none that fails\n")
+    changed = note(8)[:-4] + (b"A" if note(8)[-4:-3] != b"A" else b"B") + note(8)[-3:]
+    for request, answer in (
+        (b"", malformed),
+        (request_for(5, proof, sign_note(f"{ORIGIN}\nmany\nroot\n", ORIGIN, LOG)), malformed),
+        (request_for(5, proof, note(8).replace(b"\n\n", b"\n\x01\n\n")), malformed),
+        (request_for(5, proof, note(8, key=KEY)), key),
+        (request_for(5, proof, changed), key),
+        (request_for(0, (), note(8, origin="example.com/other")), (404, b"expected a log that this witness knows\n")),
+        (request_for(9, proof, note(8)), (400, b"expected an old size of at most that of the checkpoint\n")),
+        (request_for(5, (), empty), (422, b"expected the root of the empty tree with size 0\n")),
+        (
+            request_for(5, (), note(8)),
+            (422, b"expected a checkpoint that continues the latest one of its log\n"),
+        ),
+    ):
+        assert witness.add_checkpoint(request) == (*answer, "text/plain; charset=utf-8")
+    assert witness.add_checkpoint(asking(4, 8)) == (409, b"5\n", "text/x.tlog.size")
+
+
+def test_requests_at_their_bounds_are_read() -> None:
+    """63 hashes, 19 digits and the largest body are within them, and one more of each is not."""
+    for lines, fits in ((63, True), (64, False)):
+        hashes = [bytes([number]) * 32 for number in range(lines)]
+        request = request_for(1, hashes, b"note")
+        if fits:
+            assert parse_request(request).proof == tuple(hashes)
+        else:
+            with pytest.raises(ValueError, match="expected at most 63 lines of proof"):
+                parse_request(request)
+    assert parse_request(request_for(10**19 - 1, (), b"")).old_size == 10**19 - 1
+    for first in (b"old 10000000000000000000", b"old 01", b"old ", b"old x", b"old +1", b"old \xc2\xb2", b"1"):
+        with pytest.raises(ValueError, match=r"old <size>|ascii"):
+            parse_request(first + b"\n\nnote")
+    largest = request_for(1, (), b"")
+    largest += b"x" * (MAX_REQUEST - len(largest))
+    assert len(parse_request(largest).note) == MAX_REQUEST - 7
+    for body in (largest + b"x", b"old 1\nnote"):
+        with pytest.raises(ValueError, match=f"expected at most {MAX_REQUEST} bytes with an empty line before"):
+            parse_request(body)
+    for size in (31, 33):
+        with pytest.raises(ValueError, match="expected hashes of 32 bytes"):
+            parse_request(request_for(1, [bytes(32), bytes(size)], b"note"))
+    assert parse_request(b"old 1\n\nnote\n\n").note == b"note\n\n"
+
+
+def test_the_cosignature_has_the_second_of_the_clock(tmp_path: Path) -> None:
+    """Seconds since the Unix epoch, cut off and never rounded up."""
+    state = WitnessState(tmp_path / "state", new=True)
+    clock = FixedClock(7 * 10**9 + 999_999_999)
+    witness = Witness(NAME, KEY, {"a": (), ORIGIN: (KEY.public_key, LOG.public_key)}, state, clock)
+    answer = witness.add_checkpoint(asking(0, 3))
+    assert [said.time for said in open_note(note(3) + answer.body, {}, [COSIGNER]).cosignatures] == [7]
+    assert (tmp_path / "state").read_text() == (
+        '{\n "version": "1",\n "logs": {\n  "example.com/log": '
+        + json.dumps((note(3) + answer.body).decode(), ensure_ascii=False)
+        + "\n }\n}\n"
+    )
+    assert witness.logs() == ("a", ORIGIN)
+    assert witness.latest(hashlib.sha256(b"a").hexdigest()) is None
+    assert witness.latest(hashlib.sha256(ORIGIN.encode()).hexdigest()) == note(3) + answer.body
+
+
+def test_what_is_wrong_with_a_state_is_told(tmp_path: Path) -> None:
+    """With the way out, and not with what is in the file."""
+    path = tmp_path / "state"
+    first = WitnessState(path, new=True)
+    assert (tmp_path / "state.lock").stat().st_mode & 0o777 == 0o600
+
+    def told(place: Path, *, new: bool) -> str:
+        with pytest.raises(ConfigurationError) as caught:
+            WitnessState(place, new=new)
+        return str(caught.value)
+
+    used = "expected the state of one witness, got one that another process uses; stop that one first"
+    assert told(path, new=False) == told(path, new=True) == used
+    first.close()
+    path.write_bytes(b"{")
+    assert told(path, new=False) == (
+        "expected the state of a witness, got something else; restore it, or start a witness of another name"
+    )
+    absent = "expected a folder for the state of the witness, got 'No such file or directory'; choose another path"
+    assert told(tmp_path / "absent" / "state", new=True) == absent
+    path.write_text(json.dumps({"version": "1", "logs": {"é": sign_note("é\n0\nAA\n", "é", LOG).decode()}}))
+    assert "something else" in told(path, new=False)
+
+
 def test_an_empty_log_can_be_cosigned_and_grow(witness: Witness) -> None:
     """The checkpoint over nothing is a state as any other; every tree continues it, without a proof."""
     text = Checkpoint(ORIGIN, 0, EMPTY_ROOT).to_text()
@@ -373,6 +466,88 @@ def test_a_refusal_is_an_error_and_keeps_nothing(
         client_of(layout, net)(note(5))
     assert caught.value.code == "witness_refused"
     assert not Path(cosigned_file(layout, COSIGNER)).exists()
+    assert len(net.statuses) == (3 if answer == (409, b"2\n") else 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((422, b""), "422: the log does not continue what it saw before, so somebody has a second history"),
+        ((403, b""), "403: it does not know the recorder key"),
+        ((404, b""), "404: it does not know the log"),
+        ((400, b""), "400: it does not understand the request"),
+        ((500, b""), "500: see what its operator says"),
+        ((422, b"2\n"), "422: the log does not continue what it saw before, so somebody has a second history"),
+        ((409, b"02\n"), "409: it has another checkpoint each time it is asked"),
+        ((409, b"2"), "409: it has another checkpoint each time it is asked"),
+        ((409, b"10000000000000000000\n"), "409: it has another checkpoint each time it is asked"),
+        ((409, b"0\n"), "409: it has another checkpoint each time it is asked"),
+    ],
+)
+def test_each_status_has_its_words(tmp_path: Path, witness: Witness, answer: tuple[int, bytes], words: str) -> None:
+    """The operator of the log is told what the witness means."""
+    net, layout = Net(witness), written(tmp_path, ENTRIES[:9])
+    net.instead = lambda _: answer
+    with pytest.raises(EvidenceError) as caught:
+        client_of(layout, net)(note(5))
+    assert (caught.value.code, str(caught.value)) == (
+        "witness_refused",
+        f"expected the witness to cosign, got status {words}",
+    )
+
+
+def test_a_client_asks_from_what_was_cosigned_last(tmp_path: Path, witness: Witness) -> None:
+    """From its own last one, after a start from the file, and after a 409 from what the witness said."""
+    layout, asked = written(tmp_path, ENTRIES), list[int]()
+
+    def noted(body: bytes) -> tuple[int, bytes]:
+        asked.append(parse_request(body).old_size)
+        answer = witness.add_checkpoint(body)
+        return answer.status, answer.body
+
+    client = WitnessClient(Files(), layout, COSIGNER, noted)
+    for size in (3, 8):
+        client(note(size))
+    WitnessClient(Files(), layout, COSIGNER, noted)(note(300))
+    client(note(301))
+    assert asked == [0, 3, 8, 8, 300]
+    path = Path(cosigned_file(layout, COSIGNER))
+    assert path.parent == tmp_path / "log" / "witnesses"
+    assert path.name == hashlib.sha256(COSIGNER.vkey.encode()).hexdigest()[:16] + ".checkpoint"
+    assert sorted(file.name for file in path.parent.iterdir()) == [path.name, "lock"]
+    assert path.read_bytes().startswith(note(301))
+    asked.clear()
+    client(note(8))  # The witness knows a later one: nothing to do, and nothing is forgotten.
+    client(note(302))
+    assert asked == [8, 301]
+
+
+def test_what_does_not_fit_is_told_with_its_numbers(tmp_path: Path, witness: Witness) -> None:
+    """Which log is there, which one the witness saw, and whose cosignature was expected."""
+    net, layout = Net(witness), written(tmp_path, ENTRIES)
+    client_of(layout, net)(note(1100))
+    written(tmp_path, ENTRIES[:1050])
+    Path(cosigned_file(layout, COSIGNER)).unlink()
+    told: list[tuple[str, str]] = []
+    for size, answer in ((1050, None), (1060, None), (5, (200, b""))):
+        net.instead = None if answer is None else lambda _, answer=answer: answer
+        with pytest.raises(EvidenceError) as caught:
+            client_of(layout, net)(note(size))
+        told.append((caught.value.code, str(caught.value)))
+    assert told == [
+        (
+            "witness_refused",
+            (
+                "expected at least the 1,100 entries of the log that the witness saw, got 1,050; the log was put back, "
+                "verify the directory"
+            ),
+        ),
+        (EvidenceError.default_code, "expected the log of the checkpoint, got another; verify the directory"),
+        (
+            "witness_refused",
+            "expected the cosignature of the witness over the checkpoint, got another; compare its verifier key",
+        ),
+    ]
 
 
 def test_a_log_that_is_not_that_of_the_checkpoint_is_not_shown(tmp_path: Path, witness: Witness) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import mmap
 import os
 import stat
+import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from agent_identity.errors import ConfigurationError, StateError
 __all__ = ["DirectoryState"]
 
 _BYTES: Final = 8
+_read: Final[Callable[[mmap.mmap], tuple[int]]] = struct.Struct("<Q").unpack_from
 _LOOK_NS: Final = 50_000_000
 
 
@@ -92,7 +94,7 @@ class DirectoryState:
             self._check_there()
             self._looked = now
         try:  # As _count() does, without the call: every guarded call asks twice.
-            count = int.from_bytes(self._news[:_BYTES], "little")
+            count = _read(self._news)[0]
         except ValueError:
             count = self._count()
         if count % 2:
@@ -150,7 +152,7 @@ class DirectoryState:
 
     def _count(self) -> int:
         try:
-            return int.from_bytes(self._news[:_BYTES], "little")
+            return _read(self._news)[0]
         except ValueError:
             raise StateError("expected an open store of state, got a closed one; open the directory again") from None
 

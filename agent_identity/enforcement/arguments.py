@@ -30,9 +30,7 @@ MAX_NAME: Final = 128
 MAX_TEXT: Final = 8 * 1024 * 1024
 """Characters of text that the arguments of one call may hold."""
 
-_BAD_NAME: Final = f"expected argument names of 1 to {MAX_NAME} visible characters"
 _INT64: Final = 1 << 63
-_TEXT: Final = frozenset({str})
 
 
 class BadArgumentsError(ValueError):
@@ -141,10 +139,12 @@ def capture(
     if len(values) > MAX_ARGUMENTS:
         raise BadArgumentsError(None, f"expected at most {MAX_ARGUMENTS} arguments, got {len(values)}")
     copier = _Copier()
-    copier.plain = _check_names(values)
     copied: dict[str, object] = {}
     opaque: list[str] = []
     for name, value in values.items():
+        # Names of **kwargs may come from a model, and records and messages show them.
+        if type(name) is not str or not name.isprintable() or not 0 < len(name) <= MAX_NAME:
+            raise BadArgumentsError(None, f"expected argument names of 1 to {MAX_NAME} visible characters")
         kind = type(value)
         if kind is bool or value is None:
             copied[name] = value
@@ -163,21 +163,9 @@ def capture(
                 opaque.append(name)
             except ValueError as error:
                 raise BadArgumentsError(name, str(error)) from None
+        if not name.isascii():
+            copier.plain = False
     return Arguments(copied, supplied, opaque or _NO_OPAQUE, plain=copier.plain)
-
-
-def _check_names(names: Collection[str]) -> bool:
-    """Return whether all names are ASCII; those of ``**kwargs`` may come from a model, and records show them.
-
-    Raises:
-        BadArgumentsError: One has not 1 to 128 visible characters.
-    """
-    if not _TEXT.issuperset(map(type, names)) or "" in names or max(map(len, names), default=1) > MAX_NAME:
-        raise BadArgumentsError(None, _BAD_NAME)
-    together = "".join(names)
-    if not together.isprintable():
-        raise BadArgumentsError(None, _BAD_NAME)
-    return together.isascii()
 
 
 @final

@@ -15,7 +15,7 @@ from agent_identity.canonical import RecordValue
 from agent_identity.errors import EvidenceError
 from agent_identity.evidence.files import EDIT, EXTEND, Files, acquire, open_regular, recording, sync_folder, why
 from agent_identity.evidence.layout import Layout
-from agent_identity.evidence.lines import stream_line
+from agent_identity.evidence.lines import RECORD, stream_line
 from agent_identity.evidence.mac import LedgerKey
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.records import VERSION
@@ -192,8 +192,6 @@ class StreamWriter:
                 f"expected a record of at most {MAX_RECORD_BYTES} bytes, got {len(data)}; shorten its fields",
                 code="bad_record",
             )
-        # A copy, because orjson's bytes hold several times the memory that they need, and many records may wait.
-        data = bytes(memoryview(data))
         leaf = leaf_hash(data)
         line = stream_line(self._mac.of(data), data)
         try:
@@ -205,7 +203,8 @@ class StreamWriter:
         self._prev = leaf.hex()
         self.seq = seq
         self.offset += written
-        return Entry(record_id, seq, data, leaf)
+        # A copy, because orjson's bytes hold several times the memory that they need, and many records may wait.
+        return Entry(record_id, seq, line[RECORD], leaf)
 
     def _take_back(self, reason: str, cause: OSError | None) -> NoReturn:
         try:

@@ -36,9 +36,8 @@ def _text(wall_ns: int, low: str) -> str:
     if not 0 <= wall_ns < _LIMIT_NS:
         raise ValueError("expected wall_ns from 0 to below 2^48 milliseconds; pass nanoseconds since 1970")
     milliseconds, rest = divmod(wall_ns, _NS_PER_MS)
-    high = f"{milliseconds:012x}"
-    fraction = (rest << 12) // _NS_PER_MS
-    return f"{high[:8]}-{high[8:]}-7{fraction:03x}-{_VARIANT[low[0]]}{low[1:4]}-{low[4:]}"
+    high = f"{milliseconds << 16 | 0x7000 | (rest << 12) // _NS_PER_MS:016x}"
+    return f"{high[:8]}-{high[8:12]}-{high[12:]}-{_VARIANT[low[0]]}{low[1:4]}-{low[4:]}"
 
 
 class Ids(Protocol):

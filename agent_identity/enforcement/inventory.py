@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final, NamedTuple, cast, final
 
 from agent_identity.authority import StateStore
+from agent_identity.authority.forks import renewed_in_children
 from agent_identity.authority.tokens import parse_compact, sign_compact
 from agent_identity.canonical import JSON, decode, encode
 from agent_identity.enforcement.failures import trouble
@@ -167,7 +168,7 @@ class Inventory:
         clock: Source of time.
     """
 
-    __slots__ = ("_book", "_clock", "_file", "_ledger", "_lock", "_recorded", "_signer", "_trust")
+    __slots__ = ("__weakref__", "_book", "_clock", "_file", "_ledger", "_lock", "_recorded", "_signer", "_trust")
 
     def __init__(self, ledger: Ledger, signer: Signer, trust: TrustStore, clock: Clock) -> None:
         self._ledger = ledger
@@ -178,6 +179,12 @@ class Inventory:
         self._book: Book = {}
         self._recorded: dict[str, Offer] = {}
         self._lock = threading.RLock()
+        renewed_in_children(self)
+
+    def after_fork_in_child(self) -> None:
+        """Leave the lock to the parent, and record servers again in the stream of the child."""
+        self._lock = threading.RLock()
+        self._recorded = {}
 
     def use(self, directory: str | os.PathLike[str], state: StateStore) -> None:
         """Keep the inventory in a directory, whose state remembers how far it was seen."""

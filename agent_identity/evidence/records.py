@@ -308,15 +308,6 @@ def _shape(required: Mapping[str, _Rule], optional: Mapping[str, _Rule] | None =
     return _object({**_COMMON, **required}, optional)
 
 
-_AGENT_REGISTRATION: Final = _shape({"agent": _AGENT}, {"registration": _REGISTRATION})
-_SERVER_REGISTRATION: Final = _shape({"server": _SERVER}, {"tools": _array(_OFFERED, 1024)})
-
-
-def _registration(value: object) -> None:
-    """The rule for what was registered: an agent, or a server and its tools."""
-    (_SERVER_REGISTRATION if _has(value, "server") else _AGENT_REGISTRATION)(value)
-
-
 _SHAPES: Final[Mapping[str, _Rule]] = {
     "stream_start": _shape({"sdk": _object({"name": _NAME, "version": _NAME})}),
     "grant": _shape({**_TASK, "grant": _object({"token": _TOKEN})}, _TRACE),
@@ -324,7 +315,7 @@ _SHAPES: Final[Mapping[str, _Rule]] = {
     "intent": _shape({**_TASK, **_INTENT}, {**_TRACE, **_FINDINGS}),
     "outcome": _shape({**_TASK, **_OUTCOME}, _AFTERWARDS),
     "task_end": _shape({**_TASK, "counts": _COUNTS}, {**_TRACE, "outcome": _one_of(OUTCOMES), "error": _NAME}),
-    "registration": _registration,
+    "registration": _shape({"agent": _AGENT}, {"registration": _REGISTRATION}),
     "policy": _shape({"policy": _object({"name": _NAME, "version": _NAME, "digest": _SHA256})}),
     "approval": _shape({**_TASK, "action": _ACTION, "approval": _APPROVAL}, _TRACE),
     "revocation": _shape({"revocation": _REVOCATION}),
@@ -337,6 +328,14 @@ _UNATTRIBUTED: Final[Mapping[str, _Rule]] = {
     "outcome": _shape({**_NOBODY, **_OUTCOME}, _AFTERWARDS),
 }
 """Calls outside any task say nothing about a task, a principal, an agent or a chain."""
+
+_OF_SERVERS: Final[Mapping[str, _Rule]] = {
+    "registration": _shape({"server": _SERVER}, {"tools": _array(_OFFERED, 1024)}),
+}
+"""What is registered is an agent, or a server and its tools."""
+
+_VARIANTS: Final = (("attribution", _UNATTRIBUTED), ("server", _OF_SERVERS))
+"""Other shapes of a kind, by the member that tells them."""
 
 
 def check_record(record: Mapping[str, object]) -> None:
@@ -352,9 +351,12 @@ def check_record(record: Mapping[str, object]) -> None:
     kind = record.get("kind")
     if type(kind) is not str or kind not in _SHAPES:
         raise ValueError("record.kind: expected a known kind of record")
-    shapes = _UNATTRIBUTED if "attribution" in record and kind in _UNATTRIBUTED else _SHAPES
+    shape = _SHAPES[kind]
+    for member, shapes in _VARIANTS:
+        if member in record:
+            shape = shapes.get(kind, shape)
     try:
-        shapes[kind](record)
+        shape(record)
     except _MisfitError as misfit:
         raise ValueError(f"record{''.join(reversed(misfit.steps))}: {misfit.what}") from None
     stream = cast("dict[str, str]", record["stream"])

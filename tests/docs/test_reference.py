@@ -16,7 +16,7 @@ from agent_identity.audit.findings import CODES
 from agent_identity.authority import access_claims
 from agent_identity.evidence.envelope import PAYLOAD_TYPE
 from agent_identity.evidence.mirror import MIRRORED
-from agent_identity.evidence.records import _SHAPES, EFFECTS, KINDS, OUTCOMES, VERSION
+from agent_identity.evidence.records import _OF_SERVERS, _SHAPES, EFFECTS, KINDS, OUTCOMES, VERSION
 from agent_identity.policy.attributes import ATTRIBUTES
 from agent_identity.policy.conditions import _WORDS
 
@@ -60,10 +60,10 @@ def test_every_kind_of_record_is_named() -> None:
     assert f'Value of `v`: `"{VERSION}"`' in page
 
 
-@pytest.mark.parametrize("kind", sorted(_SHAPES))
-def test_every_member_of_a_record_is_named(kind: str) -> None:
+@pytest.mark.parametrize("rule", [*_SHAPES.values(), *_OF_SERVERS.values()], ids=[*_SHAPES, "registration of a server"])
+def test_every_member_of_a_record_is_named(rule: object) -> None:
     """Each member of each kind, at each level, stands on the page of the record format."""
-    page, members = _page("record.md"), _members(_SHAPES[kind])
+    page, members = _page("record.md"), _members(rule)
     assert {"v", "id", "seq", "prev", "start", "end"} < members
     assert [name for name in members if not re.search(rf"[`.]{name}[`.\[]", page)] == []
 

@@ -144,7 +144,10 @@ def session_of(client: object) -> ClientSession:
             "expected a client that asks the server each time, got one with a cache of responses, which would answer "
             "one principal with what another was given; pass cache=None to the client"
         )
-    session = cast("object", getattr(client, "session", None))
+    try:
+        session = cast("object", getattr(client, "session", None))
+    except RuntimeError:  # A client that is not connected.
+        session = None
     if not isinstance(session, ClientSession):
         raise ConfigurationError("expected an mcp.ClientSession, or a client that is connected, got another")
     return session

@@ -37,6 +37,8 @@ async def test_a_client_that_answers_from_a_cache_is_refused(pair: Pair) -> None
     async with Client(pair.guarded()) as client:
         with pytest.raises(ConfigurationError, match="cache=None"):
             protect_session(client, pair.a, RECEIVER)
+    with pytest.raises(ConfigurationError, match="that is connected"):
+        protect_session(Client(pair.server(), cache=None), pair.a, RECEIVER)
 
 
 async def test_each_round_of_a_call_that_asks_for_input_is_a_call(pair: Pair) -> None:

@@ -1,6 +1,9 @@
 """The inventory of servers: what is pinned counts until somebody accepts another, and the file cannot be changed."""
 
 import json
+import os
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -272,6 +275,32 @@ def test_what_cannot_be_recorded_is_not_used(world: Any, monkeypatch: pytest.Mon
             inventory.sight(sighting(read=A), pin=True)
     inventory.find("files")
     assert len(world.records("registration")) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_forked_child_goes_on_without_the_lock_of_its_parent(world: Any) -> None:
+    """A lock that another thread holds while the process forks blocks nobody in the child."""
+    inventory = inventory_of(world)
+    inventory.sight(sighting(read=A), pin=True)
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with inventory._lock:
+            held.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(60)
+    child = os.fork()
+    if not child:
+        signal.alarm(30)
+        found = inventory.find("files")
+        os._exit(0 if found is not None and found.tools["read"].pinned == A else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    done.set()
+    thread.join()
 
 
 def test_there_are_bounds(world: Any) -> None:

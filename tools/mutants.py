@@ -59,7 +59,10 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "pasted": (("evidence/pasted",), unit("audit", "pasted")),
     "lines": (("evidence/mac", "evidence/lines", "evidence/layout", "evidence/files"), (*TABLES, *WRITING)),
     "ledger": (("evidence/stream_writer", "evidence/log", "evidence/ledger"), (*TABLES, *WRITING)),
-    "sealing": (("evidence/sealing", "evidence/foundation"), unit("evidence", "sealing", "ledger", "refused_ledger")),
+    "sealing": (
+        ("evidence/sealing", "evidence/foundation"),
+        unit("evidence", "sealing", "foundation", "ledger", "refused_ledger"),
+    ),
     "reading": (
         ("evidence/segments", "evidence/compression", "evidence/recovery", "evidence/streams"),
         unit("evidence", "recovery", "streams", "segments", "refused_ledger"),

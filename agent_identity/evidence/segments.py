@@ -59,6 +59,7 @@ _CLOSED: Final = re.compile(r"entries-([0-9]{20})\.jsonl(\.gz|\.zst|)")
 _CHUNK: Final = 256 * 1024
 _GZIP: Final = 31  # The window of zlib, and the header and the checksum of gzip.
 _MAX_WINDOW: Final = 128 * 1024 * 1024
+_SIP: Final = 1024  # Bytes of zstd that become 32 MiB at most.
 _ATTEMPTS: Final = 16
 _MIN_BYTES, _MAX_BYTES = 64 * 1024, 1024**3
 _MAX_SECONDS: Final = 31 * 86_400
@@ -353,21 +354,23 @@ def _gunzip(read: _Read) -> _Read:
 
 def _unzstd(read: _Read) -> _Read:
     zstandard = _zstandard()
-    source = _Source(read)
-    engine = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).stream_reader(source, read_across_frames=False)
+    # Its reader of streams takes a file that ends early for one that is whole.
+    engine = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).decompressobj()
+    waiting = memoryview(b"")
 
     def inflate(size: int) -> bytes:
-        try:
-            return cast("bytes", engine.read(size))
-        except zstandard.ZstdError:
-            raise OSError("expected a zstd file, got other or damaged bytes") from None
+        nonlocal waiting
+        while not (waiting or engine.eof):
+            data = read(_SIP)
+            if not data:
+                raise OSError("expected a whole zstd file, got one that ends early")
+            try:
+                waiting = memoryview(cast("bytes", engine.decompress(data)))
+            except zstandard.ZstdError:
+                raise OSError("expected a zstd file, got other or damaged bytes") from None
+        if not waiting and (engine.unused_data or read(1)):
+            raise OSError("expected one zstd file, got bytes behind it")
+        found, waiting = waiting[:size], waiting[size:]
+        return bytes(found)
 
     return inflate
-
-
-@final
-class _Source:
-    """What a decompressor reads from."""
-
-    def __init__(self, read: _Read) -> None:
-        self.read = read

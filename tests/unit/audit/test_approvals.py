@@ -243,6 +243,20 @@ def test_a_revocation_counts_to_the_second_and_for_the_use_as_well(
 
     assert used(10 * 10**9 - 1) == []
     assert used(10 * 10**9) == ["key_revoked"]
+    for since, message in (
+        (START, "expected an approval from before the issuer key was revoked, got a later one"),
+        (START + 1, "expected proof that the approval is older than the revocation of the issuer key, got none"),
+    ):
+        keys = [
+            TrustedKey(k.key, k.purpose, **({"revoked_since": since} if k.purpose == "issuer" else {}))
+            for k in taken[1].keys
+        ]
+        findings = Findings("ledger", ("step",) * 8)
+        checked = ApprovalsCheck(findings, TrustStore(tuple(keys), issuer=taken[1].issuer, origin=taken[1].origin))
+        for place, record in enumerate(taken[0], 1):
+            checked.take(record, Place("r", "s", place))
+        checked.settle(lambda _: False)
+        assert [(problem.message, problem.seq) for problem in findings.report().findings] == [(message, 2)]
 
 
 def test_a_call_that_left_its_body_to_be_made_again_uses_its_approval_once(

@@ -4,15 +4,18 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from agent_identity.audit import Report, check, check_proof, prove, prove_growth
-from agent_identity.audit.findings import counted
+from agent_identity.audit.findings import Findings, counted
+from agent_identity.audit.outside import Outside, Voucher, conclude_vouchers, second_signature
+from agent_identity.audit.report import Signature
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence import Layout, Ledger
 from agent_identity.evidence.checkpoint import Checkpoint, open_note, sign_note
-from agent_identity.evidence.cosignatures import CosigningKey, cosign
+from agent_identity.evidence.cosignatures import Cosignature, CosigningKey, cosign
 from agent_identity.identity import Cosigner, MlDsaSigningKey, SigningKey, TrustStore, Witnesses
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -192,6 +195,179 @@ def test_things_are_counted_in_english() -> None:
         "2 keys",
         "2 records",
     ]
+
+
+SECOND, THIRD = Cosigner("v.example", OTHER.public_key), Cosigner("u.example", SIGNER.public_key)
+THREE = (WITNESS, SECOND, THIRD)
+
+
+def said(witness: Cosigner | None, size: int, time: int = AT) -> Voucher:
+    """Return that a party saw a state of the log."""
+    return Voucher(Checkpoint(ORIGIN, size, bytes(32)), time, witness, "what")
+
+
+def concluded(
+    found: list[Voucher], *, size: int = 1_000, required: int | None = None, stamped: bool = False
+) -> tuple[str, list[tuple[str, str]], tuple[Signature, ...], str]:
+    """Return the words for the step, what was found, the signatures that count, and how the step ended."""
+    findings = Findings("ledger", ("step",))
+    trust = TRUST if required is None else replace(TRUST, witnesses=Witnesses(THREE, required))
+    outside = Outside(timestamps=(lambda _message, _token: AT) if stamped else None)
+    words = conclude_vouchers(found, size, trust, outside, findings)
+    report = findings.report()
+    told = [(problem.code, problem.message) for problem in report.findings]
+    return words, told, report.signatures, report.steps[0].status
+
+
+@pytest.mark.parametrize(
+    ("sizes", "required", "words", "told"),
+    [
+        ((1_000, 1_000, 1_000), 3, "1,000 of 1,000 entries cosigned by 3 of 3 witnesses", []),
+        ((1_000, 900, 2_000), 2, "1,000 of 1,000 entries cosigned by 2 of 3 witnesses", []),
+        ((1_000, 0, 0), 1, "1,000 of 1,000 entries cosigned by 1 of 3 witnesses", []),
+        (
+            (1_000, 999, 0),
+            2,
+            "999 of 1,000 entries cosigned by 2 of 3 witnesses",
+            [
+                (
+                    "tail_unwitnessed",
+                    (
+                        "expected 2 of 3 witnesses to vouch for all 1,000 entries of the log, got 999; another "
+                        "history may follow those"
+                    ),
+                )
+            ],
+        ),
+        (
+            (1_000, 1_000, 0),
+            3,
+            "",
+            [
+                (
+                    "not_witnessed",
+                    (
+                        "expected 3 of 3 witnesses to vouch for the log, got 2; nobody else says that there is no "
+                        "second history"
+                    ),
+                )
+            ],
+        ),
+    ],
+)
+def test_so_many_witnesses_as_are_required_vouch_for_so_much(
+    sizes: tuple[int, ...], required: int, words: str, told: list[tuple[str, str]]
+) -> None:
+    """The furthest state of each counts, once; the log is vouched for as far as the last one that is needed."""
+    found = [
+        said(witness, size, AT + place) for place, (witness, size) in enumerate(zip(THREE, sizes, strict=True)) if size
+    ]
+    older = [said(witness, 1, AT - 5) for witness, size in zip(THREE, sizes, strict=True) if size]
+    signed = tuple(
+        Signature("witness", item.witness.name, "Ed25519", item.checkpoint.size, item.time) for item in found
+    )
+    last = f", last at 2027-01-15T08:00:0{len(found) - 1}Z"
+    for vouchers in (found, found + older, found + found):
+        got = concluded(vouchers, required=required)
+        assert got[:2] == (f"; {words}{last}" if words else "", told)
+        assert set(signed) <= set(got[2])
+    assert concluded(found, required=required)[2] == signed
+    assert (
+        concluded(found, required=required)[3]
+        == {
+            "": "not_checked",
+            "not_witnessed": "not_checked",
+            "tail_unwitnessed": "failed",
+        }[told[0][0] if told else ""]
+    )
+
+
+def test_the_largest_state_that_was_time_stamped_is_told() -> None:
+    """Beside what witnesses say, which does not stand in for it, nor it for them."""
+    missing = "expected a time-stamp of a trusted authority over a checkpoint, got none that counts"
+    assert concluded([said(WITNESS, 1_000)], stamped=True)[:2] == ("", [("not_anchored", missing)])
+    stamps = [said(None, 3, AT + 1), said(None, 900), said(None, 1, AT + 2)]
+    words, told, signatures, _ = concluded(stamps, stamped=True)
+    assert (words, told) == ("; 900 entries time-stamped at 2027-01-15T08:00:00Z", [])
+    assert signatures == (Signature("anchor", "", "RFC 3161", 900, AT),)
+    assert concluded(stamps) == ("", [], (), "not_checked")
+    words, told, signatures, _ = concluded([*stamps, said(WITNESS, 1_000)], required=1, stamped=True)
+    assert words == (
+        "; 1,000 of 1,000 entries cosigned by 1 of 3 witnesses, last at 2027-01-15T08:00:00Z"
+        "; 900 entries time-stamped at 2027-01-15T08:00:00Z"
+    )
+    assert [item.role for item in signatures] == ["witness", "anchor"]
+    assert [code for code, _ in concluded(stamps, required=1, stamped=True)[1]] == ["not_witnessed"]
+
+
+class Demanding:
+    """A trust store that demands a second signature from a size on."""
+
+    origin = ORIGIN
+
+    def second_keys_for(self, size: int) -> tuple[Cosigner, ...]:
+        """Return whose it has to be."""
+        return (SECOND, THIRD) if size >= 2 else ()
+
+
+@pytest.mark.parametrize(
+    ("cosignatures", "unchecked", "code"),
+    [
+        ((), (), "second_signature_missing"),
+        ((Cosignature(WITNESS, AT),), (WITNESS,), "second_signature_missing"),
+        ((Cosignature(WITNESS, AT),), (WITNESS, THIRD), "second_signature_unchecked"),
+        ((Cosignature(WITNESS, AT), Cosignature(THIRD, 0)), (SECOND,), None),
+    ],
+)
+def test_a_second_signature_that_is_demanded_has_to_be_there(
+    cosignatures: tuple[Cosignature, ...], unchecked: tuple[Cosigner, ...], code: str | None
+) -> None:
+    """By one of the keys that count for this size; what cannot be checked here is an open question."""
+    note = SimpleNamespace(cosignatures=cosignatures, unchecked=unchecked)
+    findings = Findings("ledger", ("step",))
+    for checkpoint, demanded in (
+        (Checkpoint(ORIGIN, 2, bytes(32)), True),
+        (Checkpoint(ORIGIN, 1, bytes(32)), False),
+        (Checkpoint("y.example", 2, bytes(32)), False),
+    ):
+        fits = second_signature(note, checkpoint, Demanding(), findings, "this")  # type: ignore[arg-type]
+        assert fits is (not demanded or code is None)
+    words = {
+        "second_signature_missing": (
+            "this: expected the second signature that the trust file demands, got none; it was taken off"
+        ),
+        "second_signature_unchecked": (
+            "this: expected to check its second signature (ML-DSA-44), got a version of cryptography that cannot; "
+            "install its newest version"
+        ),
+    }
+    told = [(problem.code, problem.message) for problem in findings.report().findings]
+    assert told == ([] if code is None else [(code, words[code])])
+    statuses = {None: "not_checked", "second_signature_missing": "failed", "second_signature_unchecked": "not_checked"}
+    assert findings.report().steps[0].status == statuses[code]
+
+
+def test_what_is_wrong_with_the_word_of_others_is_told(root: Path) -> None:
+    """At the step about trust, in words, with the name of the witness and no more of the file."""
+    put(root, _other_time(cosigned(checkpoint(root))))
+    put(root, cosigned(checkpoint(root)), "1" * 16)
+    folder = Path(Layout.of(root).anchors)
+    folder.mkdir()
+    for number in (1, 2):
+        (folder / f"{number:019d}-{number:016x}.tsr").write_bytes(b"token")
+        (folder / f"{number:019d}-{number:016x}.checkpoint").write_bytes(checkpoint(root))
+
+    def refuse(message: bytes, token: bytes) -> int:
+        if token == b"token" and message == checkpoint(root):
+            raise VerificationError("it does not count", code="bad_timestamp")
+        return AT
+
+    report = check(root, WITNESSED, timestamps=refuse)
+    assert [problem.message for problem in report.findings if problem.code not in ("no_end", "not_anchored")] == [
+        "a checkpoint that a witness is said to have cosigned: a signature does not fit",
+        *["a time-stamp in log/anchors does not count: it does not count"] * 2,
+    ]
+    assert report.steps[0].status == "failed"
 
 
 @pytest.mark.parametrize("how", ["record", "growth"])

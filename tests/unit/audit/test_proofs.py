@@ -11,12 +11,13 @@ import pytest
 from agent_identity.audit import Checked, check_proof, prove, prove_growth
 from agent_identity.errors import AgentIdentityError, ConfigurationError, VerificationError
 from agent_identity.evidence.checkpoint import Checkpoint, LogProof, sign_note
+from agent_identity.evidence.cosignatures import cosign
 from agent_identity.evidence.ledger import Ledger
 from agent_identity.evidence.log import Head
 from agent_identity.evidence.merkle import leaf_hash, root_of
 from agent_identity.evidence.proof_files import GrowthProof, RecordProof
 from agent_identity.evidence.streams import open_ledger
-from agent_identity.identity import SigningKey, TrustedKey, TrustStore
+from agent_identity.identity import Cosigner, SigningKey, TrustedKey, TrustStore, Witnesses
 from agent_identity.testing import FixedClock, SequentialIds
 
 SIGNER = SigningKey.from_seed(b"q" * 32)
@@ -592,6 +593,21 @@ def test_growth_is_told_step_by_step(original: Path) -> None:
         None,
         0,
     )
+
+
+def test_witnesses_that_the_trust_file_names_vouch_for_proofs(original: Path) -> None:
+    """For the checkpoint of the proof, of a record as of growth; without them the question is open."""
+    key = SigningKey.from_seed(b"w" * 32)
+    trust = TrustStore((KEY,), origin=ORIGIN, witnesses=Witnesses((Cosigner("w.example", key.public_key),)))
+    kept, now = (original / "kept").read_bytes(), (original / "evidence/log/checkpoint").read_bytes()
+    text = now.decode().partition("\n\n")[0] + "\n"
+    cosigned = now + cosign(text, Checkpoint.from_text(text).head, "w.example", key, at=1_790_000_000).encode()
+    growth, record = prove_growth(original / "evidence", kept), prove(original / "evidence", (FIRST, 3))
+    words = f"{SIGNED}; 6 of 6 entries cosigned by 1 of 1 witness, last at 2026-09-21T14:13:20Z"
+    for proof, earlier in ((growth, kept), (record, None)):
+        assert codes(check_proof(proof, trust, checkpoint=earlier)) == {"not_witnessed"}
+        checked = check_proof(proof.replace(now, cosigned), trust, checkpoint=earlier)
+        assert (checked.exit_code, steps(checked)[0]) == (0, ("passed", words))
 
 
 def test_of_the_checkpoints_of_growth_each_needs_a_key_that_counts(original: Path) -> None:

@@ -356,6 +356,9 @@ def test_where_the_first_record_is_a_statement_is_not_looked_at() -> None:
     heads[other].add(Head(other, 5, b"h" * 32))
     names = [STREAM, f"{STREAM[:-1]}2", other]
     assert set(find_pruned(reader, names, heads, trusted(RECORDER), findings)) == {other}
+    again = Findings("ledger", ("step",) * 8)
+    find_pruned(reader, [other, other], heads, trusted(RECORDER), again)
+    assert (findings.counts["pruned"], again.counts["pruned"]) == (5, 10)
     assert [(problem.code, problem.stream) for problem in findings.report().findings] == [
         ("bad_pruning", f"{STREAM[:-1]}2"),
         ("pruned", other),

@@ -3,6 +3,8 @@
 import builtins
 import errno
 import gzip
+import hashlib
+import io
 import os
 import threading
 from collections.abc import Callable
@@ -411,11 +413,48 @@ def test_a_damaged_gzip_file_is_unreadable(tmp_path: Path, data: bytes, message:
         list(iter(lambda: read(1 << 20), b""))
 
 
-def test_a_damaged_zstd_file_is_unreadable() -> None:
-    """Damage of a segment compressed by zstd is an error of reading as well."""
-    read = decompressed(lambda size: b"not zstd at all!", "zstd")
-    with pytest.raises(OSError, match="zstd"):
-        read(100)
+PLAIN = bytes(range(256)) * 40
+
+
+def inflated(packed: bytes, compression: str, *, size: int = 1 << 20) -> bytes:
+    """Return what a compressed file holds, read in pieces of a size."""
+    source = io.BytesIO(packed)
+    read = decompressed(source.read, compression)
+    return b"".join(iter(lambda: read(size), b""))
+
+
+@pytest.mark.parametrize("packed", [zstandard.compress(PLAIN), None], ids=["without checksum", "ours"])
+def test_a_damaged_zstd_file_is_unreadable(packed: bytes | None) -> None:
+    """Damage of a segment compressed by zstd is an error of reading as well, wherever it ends early."""
+    if packed is None:
+        codec = segments_module.Codec("zstd")
+        packed = codec.feed(PLAIN) + codec.finish()
+    assert inflated(packed, "zstd") == inflated(packed, "zstd", size=7) == PLAIN
+    for end in range(len(packed)):
+        with pytest.raises(OSError, match=r"^expected a whole zstd file, got one that ends early$"):
+            inflated(packed[:end], "zstd")
+    for more in (b"m", packed):
+        with pytest.raises(OSError, match=r"^expected one zstd file, got bytes behind it$"):
+            inflated(packed + more, "zstd")
+    with pytest.raises(OSError, match=r"^expected a zstd file, got other or damaged bytes$"):
+        inflated(b"not zstd at all!", "zstd")
+
+
+def test_bytes_behind_a_compressed_file_are_found_wherever_it_ends() -> None:
+    """Also where its end and the end of what is read at once are the same."""
+    for compression, chunk in (("gzip", 256 * 1024), ("zstd", 1024)):
+        codec = segments_module.Codec(compression)
+        for size in range(chunk - 150, chunk):
+            noise = hashlib.shake_256(b"noise").digest(size)  # Nothing that can be made smaller.
+            packed = codec.feed(noise) + codec.finish()
+            codec = segments_module.Codec(compression)
+            if len(packed) == chunk:
+                break
+        else:
+            pytest.fail("expected a file of just this size")
+        assert inflated(packed, compression) == noise
+        with pytest.raises(OSError, match="behind it"):
+            inflated(packed + b"m", compression)
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])

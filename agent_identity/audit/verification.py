@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import cast
 
+from agent_identity.audit import spreading
 from agent_identity.audit.bundle import is_bundle, unpacked
 from agent_identity.audit.comparison import Comparison
 from agent_identity.audit.findings import Findings
@@ -33,7 +35,7 @@ __all__ = ["check", "verify"]
 _MAX_NOTE = 65_537
 
 
-def check(
+def check(  # budget: one line for each thing that a verifier may have
     source: Source,
     trust: Trust = None,
     *,
@@ -48,6 +50,7 @@ def check(
     progress: Progress | None = None,
     period: tuple[int, int] | None = None,
     disclosures: Sequence[bytes | PathLike] = (),
+    processes: int = 1,
 ) -> Report:
     """Verify evidence offline and report what was found.
 
@@ -75,6 +78,8 @@ def check(
             report then says how much was recorded in it, or whether it is shown that nothing was.
         disclosures: Files that show arguments of calls, as ``agent-identity disclose`` writes them, as bytes or
             paths; these arguments are then compared with the records and the grants.
+        processes: For a ledger: have so many processes read it, 0 for as many as there are processors; what is found
+            is the same. A program that asks for several has to be importable (``if __name__ == "__main__":``).
 
     Raises:
         ConfigurationError: The trust file, the checkpoint or the source cannot be read, or not with what is
@@ -84,18 +89,24 @@ def check(
         raise ConfigurationError("expected a period that ends after it begins, got another; exchange the two times")
     keys = to_trust(trust)
     outside = Outside(_note(checkpoint), _witnesses(witnesses, require, keys), timestamps)
+    check_ledger = partial(
+        _check_ledger,
+        keys=keys,
+        outside=outside,
+        progress=progress,
+        period=period,
+        archive=archive,
+        disclosures=disclosures,
+        processes=processes,
+    )
     if is_bundle(source):
         with unpacked(cast("PathLike", source)) as evidence:
-            return _check_ledger(
-                evidence, keys, outside, progress=progress, period=period, archive=archive, disclosures=disclosures
-            )
+            return check_ledger(evidence)
     directory = directory_of(source)
     if pasted and (directory is not None or ledger is not None):
         raise ConfigurationError("expected files of pasted spans and no ledger; leave one of them out")
     if directory is not None:
-        return _check_ledger(
-            directory, keys, outside, progress=progress, period=period, archive=archive, disclosures=disclosures
-        )
+        return check_ledger(directory)
     if period is not None:
         raise ConfigurationError("expected a period with an evidence directory, got traces; leave it out")
     sources = cast("Sequence[PathLike | ByteLines]", source if isinstance(source, list | tuple) else [source])
@@ -119,6 +130,7 @@ def verify(
     progress: Progress | None = None,
     period: tuple[int, int] | None = None,
     disclosures: Sequence[bytes | PathLike] = (),
+    processes: int = 1,
 ) -> Report:
     """Verify evidence offline; return the report only if everything that was checked holds.
 
@@ -144,6 +156,7 @@ def verify(
         progress=progress,
         period=period,
         disclosures=disclosures,
+        processes=processes,
     )
     if report.exit_code:
         first = report.findings[0]
@@ -174,13 +187,14 @@ def _witnesses(given: Sequence[str], require: int | None, trust: TrustStore | No
 
 def _check_ledger(
     directory: str,
+    *,
     keys: TrustStore | None,
     outside: Outside,
-    *,
     progress: Progress | None,
     period: tuple[int, int] | None,
     archive: PathLike | None,
     disclosures: Sequence[bytes | PathLike],
+    processes: int,
 ) -> Report:
     findings = Findings("ledger", LEDGER_STEPS)
     findings.trust = "given"
@@ -188,7 +202,9 @@ def _check_ledger(
         keys = _own_trust(directory, findings)
     reader = open_ledger(directory, archive=archive)
     total = size_of_ledger(reader) if progress else 0
-    LedgerCheck(reader, keys, findings, disclosures).run(outside=outside, total=total, progress=progress, period=period)
+    with spreading.processes(processes) as spread:
+        check_ = LedgerCheck(reader, keys, findings, disclosures, spread)
+        check_.run(outside=outside, total=total, progress=progress, period=period)
     return findings.report()
 
 

@@ -18,6 +18,7 @@ __all__ = ["Spread", "processes"]
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
+_MAX: Final = 64
 _AHEAD: Final = 2  # Results that wait for each process; of some 4 MiB each.
 
 
@@ -30,18 +31,19 @@ class Spread(Protocol):
 
 
 @contextlib.contextmanager
-def processes(number: int) -> Generator[Spread | None]:
+def processes(number: int, *, most: int | None = None) -> Generator[Spread | None]:
     """Yield what has the work done in so many processes; ``None`` for one, which is this one.
 
     Args:
-        number: How many; 0 for as many as there are processors.
+        number: How many; 0 for as many as there are processors,
+        most: and not more than this.
 
     Raises:
         ConfigurationError: The number is negative, or a process was killed.
     """
     if number < 0:
         raise ConfigurationError("expected a number of processes from 0 on, got another")
-    number = number or len(os.sched_getaffinity(0))
+    number = number or min(most or _MAX, len(os.sched_getaffinity(0)))
     if number == 1:
         yield None
         return

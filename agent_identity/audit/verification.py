@@ -33,6 +33,7 @@ from agent_identity.identity import Cosigner, TrustStore, Witnesses, read_public
 __all__ = ["check", "verify"]
 
 _MAX_NOTE = 65_537
+_WORTH = 16 * 1024 * 1024  # Bytes of records for which a process is worth while.
 
 
 def check(  # budget: one line for each thing that a verifier may have
@@ -78,8 +79,9 @@ def check(  # budget: one line for each thing that a verifier may have
             report then says how much was recorded in it, or whether it is shown that nothing was.
         disclosures: Files that show arguments of calls, as ``agent-identity disclose`` writes them, as bytes or
             paths; these arguments are then compared with the records and the grants.
-        processes: For a ledger: have so many processes read it, 0 for as many as there are processors; what is found
-            is the same. A program that asks for several has to be importable (``if __name__ == "__main__":``).
+        processes: For a ledger: have so many processes read it, 0 for as many as it is worth, up to the number of
+            processors; what is found is the same. A program that asks for several has to be importable
+            (``if __name__ == "__main__":``).
 
     Raises:
         ConfigurationError: The trust file, the checkpoint or the source cannot be read, or not with what is
@@ -201,10 +203,11 @@ def _check_ledger(
     if keys is None:
         keys = _own_trust(directory, findings)
     reader = open_ledger(directory, archive=archive)
-    total = size_of_ledger(reader) if progress else 0
-    with spreading.processes(processes) as spread:
+    size = size_of_ledger(reader)
+    # Small ledgers are read before other processes have started.
+    with spreading.processes(processes, most=1 + size // _WORTH) as spread:
         check_ = LedgerCheck(reader, keys, findings, disclosures, spread)
-        check_.run(outside=outside, total=total, progress=progress, period=period)
+        check_.run(outside=outside, total=size, progress=progress, period=period)
     return findings.report()
 
 

@@ -40,6 +40,7 @@ __all__ = [
     "segments_of",
     "stream_blocks",
     "stream_pieces",
+    "zstandard_module",
 ]
 
 Compression: TypeAlias = Literal["gzip", "zstd", "none"]
@@ -95,7 +96,7 @@ class Segments:
         if self.compression not in CODECS:
             raise ValueError("expected the compression 'gzip', 'zstd' or 'none'")
         if self.compression == "zstd":
-            _zstandard()
+            zstandard_module()
 
 
 @final
@@ -123,19 +124,24 @@ class Codec:
 
     def __init__(self, compression: Compression) -> None:
         if compression == "zstd":
-            engine = _zstandard().ZstdCompressor(level=9, write_checksum=True).compressobj()
+            engine = zstandard_module().ZstdCompressor(level=9, write_checksum=True).compressobj()
         else:
             engine = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
         self.feed = cast("Callable[[bytes], bytes]", engine.compress)
         self.finish = cast("Callable[[], bytes]", engine.flush)
 
 
-def _zstandard() -> ModuleType:
+def zstandard_module() -> ModuleType:
+    """Return the library for zstd, which is an extra.
+
+    Raises:
+        ConfigurationError: It is not installed.
+    """
     try:
         import zstandard  # noqa: PLC0415  An extra.
     except ImportError:
         raise ConfigurationError(
-            "expected the extra zstd for segments ending in .zst, found none; "
+            "expected the extra zstd for what is compressed by zstd, found none; "
             "run pip install 'agent-identity-otel[zstd]'"
         ) from None
     return zstandard
@@ -454,7 +460,7 @@ def _gunzip(read: _Read) -> _Read:
 
 
 def _unzstd(read: _Read) -> _Read:
-    zstandard = _zstandard()
+    zstandard = zstandard_module()
     source = _Source(read)
     engine = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).stream_reader(source, read_across_frames=False)
 

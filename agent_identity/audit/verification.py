@@ -203,7 +203,7 @@ def _check_ledger(
     if keys is None:
         keys = _own_trust(directory, findings)
     reader = open_ledger(directory, archive=archive)
-    size = size_of_ledger(reader)
+    size = 0 if progress is None and processes else size_of_ledger(reader)
     # Small ledgers are read before other processes have started.
     with spreading.processes(processes, most=1 + size // _WORTH) as spread:
         check_ = LedgerCheck(reader, keys, findings, disclosures, spread)

@@ -38,25 +38,25 @@ def merged(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     class Both:
         """Verifies plainly, and then in parts."""
 
-        def __init__(self, reader: LedgerReader, keys: Any, findings: Any, *given: Any) -> None:
+        def __init__(self, reader: LedgerReader, keys: Any, findings: Any, *given: Any, **_: Any) -> None:
             self._made = (reader, keys, findings, given)
 
         def run(self, **asked: Any) -> None:
             reader, keys, findings, given = self._made
             if type(reader._files) is not Files:  # Its faults do not happen to those who read the parts.
-                plain(reader, keys, findings, *given[:1]).run(**asked)
+                plain(reader, keys, findings, *given).run(**asked)
                 return
             for _ in range(3):  # A process may write the ledger just now.
                 reports = [self._report(asked, spread) for spread in (elsewhere, None)]
                 if reports[0] == reports[1]:
                     break
             assert reports[0] == reports[1]
-            plain(reader, keys, findings, *given[:1]).run(**asked)
+            plain(reader, keys, findings, *given).run(**asked)
 
         def _report(self, asked: dict[str, Any], spread: Any) -> Report:
             reader, keys, findings, given = self._made
             own = type(findings)("ledger", verification.LEDGER_STEPS)
-            plain(reader, keys, own, *given[:1], spread).run(**{**asked, "progress": None})
+            plain(reader, keys, own, *given, spread=spread).run(**{**asked, "progress": None})
             return own.report()
 
     monkeypatch.setattr(Parts, "merge_into", noted)

@@ -12,7 +12,7 @@ from agent_identity.audit.disclosed import Disclosures
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import Heads, SignedLog, check_log
 from agent_identity.audit.outside import Outside
-from agent_identity.audit.parts import Parts
+from agent_identity.audit.parts import Found, Parts, Work, read_work
 from agent_identity.audit.periods import Life, judge_period, unknown_period
 from agent_identity.audit.pruning_check import find_excerpt, find_pruned
 from agent_identity.audit.revocation import Doubts
@@ -69,6 +69,7 @@ class LedgerCheck:
         findings: Takes what is found.
         disclosures: Files that show arguments of calls.
         spread: Has other processes read parts of the streams; what is found is the same.
+        read: Reads a part.
     """
 
     def __init__(
@@ -77,9 +78,11 @@ class LedgerCheck:
         trust: TrustStore | None,
         findings: Findings,
         disclosures: Sequence[bytes | PathLike] = (),
+        *,
         spread: Spread | None = None,
+        read: Callable[[Work], tuple[Work, Found | None]] = read_work,
     ) -> None:
-        self._spread = spread
+        self._spread, self._read_part = spread, read
         self._reader = reader
         self._trust = trust
         self._findings = findings
@@ -185,7 +188,9 @@ class LedgerCheck:
             return None
         sizes = {name: (heads.last_size if (heads := log.heads.get(name)) else 0) for name in names}
         begin = {name: start.size for name, start in starts.items()}
-        return Parts(self._reader, self._spread, sizes, begin, pruned=self._calls.gone is not None)
+        return Parts(
+            self._reader, self._spread, sizes, begin, pruned=self._calls.gone is not None, read=self._read_part
+        )
 
     def _read(self, stream: StreamCheck, parts: Parts | None, done: int, tell: Callable[[int], object]) -> int:
         end = 0

@@ -96,6 +96,7 @@ class Parts:
         committed: How many records of each stream the log commits to; in the order in which they are merged.
         starts: How many records of a stream were pruned.
         pruned: Whether records of the ledger were pruned.
+        read: Reads a part.
 
     Attributes:
         whole: Whether all of the stream that was merged last was taken over.
@@ -109,13 +110,14 @@ class Parts:
         starts: Mapping[str, int],
         *,
         pruned: bool,
+        read: Callable[[Work], tuple[Work, Found | None]],
     ) -> None:
         works = (
             Work(stream, piece, size, pruned)
             for stream, size in committed.items()
             for piece in reader.pieces(stream, start=starts.get(stream, 0) + 1, most=_PIECE)
         )
-        self._results = groupby(spread(read_work, works), lambda result: result[0].stream)
+        self._results = groupby(spread(read, works), lambda result: result[0].stream)
         self._next = next(self._results, None)
         self.whole = False
 

@@ -13,7 +13,7 @@ from typing import Final, Protocol, TypeVar
 
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["Spread", "processes"]
+__all__ = ["Spread", "here", "processes"]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -28,6 +28,11 @@ class Spread(Protocol):
     def __call__(self, function: Callable[[_T], _R], items: Iterable[_T], /) -> Iterator[_R]:
         """Return the results."""
         ...
+
+
+def here(function: Callable[[_T], _R], items: Iterable[_T], /) -> Iterator[_R]:
+    """Do the work in this process; as any :class:`Spread` does."""
+    return map(function, items)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from agent_identity.audit.sources import (
     to_trust,
 )
 from agent_identity.audit.spans_check import SPAN_STEPS, SpansCheck
+from agent_identity.audit.state_file import check_state, read_or_remember
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.otlp import ByteLines
@@ -52,6 +53,7 @@ def check(  # budget: one line for each thing that a verifier may have
     period: tuple[int, int] | None = None,
     disclosures: Sequence[bytes | PathLike] = (),
     processes: int = 1,
+    state: PathLike | None = None,
 ) -> Report:
     """Verify evidence offline and report what was found.
 
@@ -82,6 +84,9 @@ def check(  # budget: one line for each thing that a verifier may have
         processes: For a ledger: have so many processes read it, 0 for as many as it is worth, up to the number of
             processors; what is found is the same. A program that asks for several has to be importable
             (``if __name__ == "__main__":``).
+        state: For a ledger: a file of yours in which is kept what was read, so that a verification that was stopped
+            goes on where it was. Whoever can write it can have faults overlooked; see
+            :mod:`agent_identity.audit.state_file`.
 
     Raises:
         ConfigurationError: The trust file, the checkpoint or the source cannot be read, or not with what is
@@ -100,6 +105,7 @@ def check(  # budget: one line for each thing that a verifier may have
         archive=archive,
         disclosures=disclosures,
         processes=processes,
+        state=None if state is None else check_state(state),
     )
     if is_bundle(source):
         with unpacked(cast("PathLike", source)) as evidence:
@@ -112,6 +118,8 @@ def check(  # budget: one line for each thing that a verifier may have
     if period is not None:
         raise ConfigurationError("expected a period with an evidence directory, got traces; leave it out")
     sources = cast("Sequence[PathLike | ByteLines]", source if isinstance(source, list | tuple) else [source])
+    if state is not None:
+        raise ConfigurationError("expected a state file with an evidence directory, got traces; leave it out")
     if pasted:
         return _check_pasted(sources, keys, redacted)
     return _check_spans(sources, keys, ledger, redacted, progress, disclosures=disclosures)
@@ -133,6 +141,7 @@ def verify(
     period: tuple[int, int] | None = None,
     disclosures: Sequence[bytes | PathLike] = (),
     processes: int = 1,
+    state: PathLike | None = None,
 ) -> Report:
     """Verify evidence offline; return the report only if everything that was checked holds.
 
@@ -159,6 +168,7 @@ def verify(
         period=period,
         disclosures=disclosures,
         processes=processes,
+        state=state,
     )
     if report.exit_code:
         first = report.findings[0]
@@ -197,6 +207,7 @@ def _check_ledger(
     archive: PathLike | None,
     disclosures: Sequence[bytes | PathLike],
     processes: int,
+    state: str | None,
 ) -> Report:
     findings = Findings("ledger", LEDGER_STEPS)
     findings.trust = "given"
@@ -206,7 +217,11 @@ def _check_ledger(
     size = 0 if progress is None and processes else size_of_ledger(reader)
     # Small ledgers are read before other processes have started.
     with spreading.processes(processes, most=1 + size // _WORTH) as spread:
-        check_ = LedgerCheck(reader, keys, findings, disclosures, spread)
+        if state is None:
+            check_ = LedgerCheck(reader, keys, findings, disclosures, spread=spread)
+        else:
+            remember = partial(read_or_remember, state=state)
+            check_ = LedgerCheck(reader, keys, findings, disclosures, spread=spread or spreading.here, read=remember)
         check_.run(outside=outside, total=size, progress=progress, period=period)
     return findings.report()
 

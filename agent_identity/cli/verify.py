@@ -62,6 +62,8 @@ def register(commands: Commands) -> None:
         "folders of them; - for stdin",
     )
     command.add_argument("--files-from", metavar="LIST", help="a file that lists trace files, one a line; - for stdin")
+    text = "keep here what was read of a ledger, and go on from there; a file of yours that nobody else can write"
+    command.add_argument("--state", metavar="FILE", help=text)
     command.add_argument(
         "--processes", metavar="N", type=int, default=0, help="so many processes read a ledger (default: as fits)"
     )
@@ -129,6 +131,7 @@ def run(chosen: argparse.Namespace) -> int:
             period=period,
             disclosures=chosen.disclosures,
             processes=chosen.processes,
+            state=chosen.state,
         )
     finally:
         progress.clear()

@@ -1,7 +1,7 @@
 """Steps 5 and 6 record by record: intents and their outcomes, tasks, and what was allowed under which grant."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple, TypeAlias, cast, final
 
 import orjson
@@ -14,13 +14,16 @@ from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.overflow import Overflow
 from agent_identity.audit.patterns import Pattern, Patterns, Slots
 from agent_identity.audit.shapes import RecordReader
+from agent_identity.audit.use_store import Packed
 
-__all__ = ["Call", "Calls", "Known"]
+__all__ = ["Call", "Calls", "CallsPart", "Known"]
 
 _LINKS: Final = 5
 _GRANTS: Final = 6
 _ARGUMENTS: Final = 8
 _MAX_DEFERRED: Final = 10_000
+_MAX_LATER: Final = 10_000
+_OTHERS: Final = frozenset({"approval", "erasure", "recovered"})
 _MAX_WAITING: Final = 20_000  # Intents in memory, of some 500 bytes each.
 
 
@@ -69,47 +72,87 @@ class _Waiting:
 
     def __init__(self) -> None:
         self.near: dict[bytes, Call] = {}
-        self._far = Overflow()
+        self.lowest, self.highest = b"~", b""  # Of the ids of all that ever were here; they grow with time.
+        self.far = Overflow()
         self._number = 0
 
     def __contains__(self, intent: bytes) -> bool:
-        return intent in self.near or self._far.get(intent) is not None
+        return intent in self.near or self.far.get(intent) is not None
 
     def put(self, call: Call) -> None:
         """Keep an intent; a later one with the same id takes its place."""
         self.near[call.id] = call
+        if call.id < self.lowest:  # noqa: PLR1730  Half as quick with min().
+            self.lowest = call.id
+        if call.id > self.highest:  # noqa: PLR1730
+            self.highest = call.id
         if len(self.near) > _MAX_WAITING:
             self.spill()
 
     def pop(self, intent: bytes) -> Call | None:
         """Return an intent by its id, and wait no longer."""
         found = self.near.pop(intent, None)
-        if not self._far:
+        if not self.far:
             return found
-        far = self._far.pop(intent)
+        far = self.far.pop(intent)
         return found or (None if far is None else Call.unpacked(far[1]))
+
+    def none_between(self, lowest: bytes, highest: bytes) -> bool:
+        """Return whether no intent that waits has an id from one to another."""
+        return not self.far and not any(lowest <= intent <= highest for intent in self.near)
+
+    def fit(self, outcomes: Iterable[tuple[bytes, Call]]) -> bool:
+        """Return whether outcomes agree with those of their intents that wait in memory."""
+        found = ((self.near.get(intent), outcome) for intent, outcome in outcomes)
+        return all(intent is None or intent[:3] == outcome[:3] for intent, outcome in found)
 
     def spill(self) -> None:
         """Move all to the disk."""
         rows = list[tuple[bytes, int, bytes]]()
         for call in self.near.values():
-            before = self._far.get(call.id)
+            before = self.far.get(call.id)
             self._number += 1
             rows.append((call.id, self._number if before is None else before[0], call.packed()))
-        self._far.put(rows)
+        self.far.put(rows)
         self.near.clear()
 
     def calls(self) -> Iterator[Call]:
         """Return all, each once."""
-        if self._far:
+        if self.far:
             self.spill()
-            yield from (Call.unpacked(data) for _, data in self._far.items())
+            yield from (Call.unpacked(data) for _, data in self.far.rows())
         else:
             yield from self.near.values()
 
 
 Known: TypeAlias = tuple[Pattern, Slots, Use]
 """A record that fits a pattern: what its slots say, and the use of the grant that it is under."""
+
+
+class CallsPart(NamedTuple):
+    """What the records of a part of a stream say about calls.
+
+    Attributes:
+        uses: What was done under each grant, packed, in the order in which they came.
+        tokens: The grants that it holds.
+        open: Its intents without an outcome, packed.
+        deferred: Its outcomes of other intents, packed, each behind the id of its intent.
+        outcomes: How many of its calls ended how.
+        counts: What else was counted.
+        later: Its records that concern all of the ledger, each with its place.
+        lowest: The lowest id of its intents.
+        highest: The highest one.
+    """
+
+    uses: list[Packed]
+    tokens: list[tuple[str, str]]
+    open: list[bytes]
+    deferred: list[tuple[bytes, bytes]]
+    outcomes: Mapping[str, int]
+    counts: Mapping[str, int]
+    later: list[tuple[Mapping[str, object], tuple[object, ...]]]
+    lowest: bytes
+    highest: bytes
 
 
 @final
@@ -121,6 +164,9 @@ class Calls:
         delegations: The grants of the source.
         approvals: The approvals of the source; ``None`` for spans, which do not have them.
         disclosures: Arguments of some of the calls.
+        part: Only a part of a stream is read, and others will be merged.
+        patterns: Those that were learned from other sources.
+        reader: One that knows the shapes of other sources.
 
     Attributes:
         reader: Reads records, and knows the shapes of earlier ones, whatever their stream.
@@ -137,13 +183,17 @@ class Calls:
         *,
         approvals: ApprovalsCheck | None = None,
         disclosures: Disclosures | None = None,
+        part: bool = False,
+        patterns: Patterns | None = None,
+        reader: RecordReader | None = None,
     ) -> None:
+        self._later: list[tuple[Mapping[str, object], tuple[object, ...]]] | None = [] if part else None
         self._findings = findings
         self._approvals = approvals
         self._delegations = delegations
         self._disclosures = disclosures
-        self._patterns = Patterns()
-        self.reader = RecordReader()
+        self._patterns = patterns or Patterns()
+        self.reader = reader or RecordReader()
         self._open = _Waiting()
         self._left = _Waiting()
         self._use: Use | None = None
@@ -183,7 +233,7 @@ class Calls:
         if (
             pattern.first != first
             or pattern.second != third - second
-            or (pattern.intent >= 0 and slots[pattern.intent] not in self._open)
+            or (pattern.intent >= 0 and slots[pattern.intent] not in self._open.near)
             or (self._disclosures is not None and self._disclosures.want(slots[pattern.id]))
         ):
             return None
@@ -216,11 +266,23 @@ class Calls:
         else:
             use.outcomes += 1
             intent = slots[pattern.intent] if pattern.intent >= 0 else None
-            self._conclude(call, pattern.outcome, intent, monitored=pattern.monitored)
+            if not self._end(call, pattern.outcome, intent):
+                self._conclude(call, pattern.outcome, intent, monitored=pattern.monitored)
         start_ns = int(slots[pattern.start])
         if pattern.effect != "block":
             use.allow(pattern.tool, start_ns, call)
         return start_ns
+
+    def _end(self, call: Call, outcome: str, intent: bytes | None) -> bool:
+        """Conclude a call as nearly all are; return whether that was enough."""
+        waiting = self._open
+        found = None if intent is None else waiting.near.get(intent)
+        if found is None or waiting.far or found[:3] != call[:3]:
+            return False
+        del waiting.near[found.id]
+        if call.seq <= self.committed:
+            self._outcomes[outcome] += 1
+        return True
 
     def take(self, record: Mapping[str, object], data: bytes, stream: str, seq: int) -> None:
         """Check what a record says about others, and remember it as a pattern.
@@ -238,17 +300,25 @@ class Calls:
         if "action" in record and "decision" in record:
             self._take_call(record, use, place)
             if is_approved(cast("dict[str, str]", record["decision"])):
-                self._take_approval(record, place)
+                self._take_other(record, place)
             elif use is not None:
                 use.recognise(record, self._patterns.learn(record, data))
-        elif kind == "approval":
-            self._take_approval(record, place)
+        elif kind in _OTHERS:
+            self._take_other(record, place)
         elif use is not None:
             self._take_task(record, use, place)
+
+    def _take_other(self, record: Mapping[str, object], place: Place) -> None:
+        """Take a record that concerns all of the ledger."""
+        kind = record["kind"]
+        if self._later is not None:
+            self._later.append((record, tuple(place)))
         elif kind == "erasure":
             self._take_erasure(cast("dict[str, str]", record["erasure"]), place)
         elif kind == "recovered":
             self._take_recovered(cast("dict[str, str]", record["recovered"]))
+        elif self._approvals is not None:
+            self._approvals.take(record, place)
 
     def _take_task(self, record: Mapping[str, object], use: Use, place: Place) -> None:
         kind = record["kind"]
@@ -270,9 +340,49 @@ class Calls:
         if found["stream"] not in self.recovered or found["rejected_bytes"] != "0":
             self.recovered[found["stream"]] = found
 
-    def _take_approval(self, record: Mapping[str, object], place: Place) -> None:
-        if self._approvals is not None:
-            self._approvals.take(record, place)
+    def shipped(self) -> CallsPart | None:
+        """Return what a part of a stream says, or ``None`` if that is too much to be merged."""
+        later, waiting = self._later or [], self._open
+        if len(later) > _MAX_LATER:
+            return None
+        uses, tokens = self._delegations.shipped()
+        return CallsPart(
+            uses,
+            tokens,
+            [call.packed() for call in waiting.calls()],
+            [(intent, outcome.packed()) for intent, outcome in self._deferred],
+            dict(self._outcomes),
+            dict(self._findings.counts),
+            later,
+            waiting.lowest,
+            waiting.highest,
+        )
+
+    def merge(self, part: CallsPart) -> bool:
+        """Take over what the next part of a stream says; return whether that is possible, and changes nothing if not.
+
+        Args:
+            part: What a part says in which nothing was found to report.
+        """
+        outcomes = [(intent, Call.unpacked(outcome)) for intent, outcome in part.deferred]
+        # An intent that is there twice would take the place of the first one, and the part does not know that one.
+        if (
+            not self._open.none_between(part.lowest, part.highest)
+            or not self._open.fit(outcomes)
+            or len(self._deferred) + len(outcomes) > _MAX_DEFERRED
+            or not self._delegations.merge(part.uses, part.tokens)
+        ):
+            return False
+        for intent, outcome in outcomes:
+            self._resolve(intent, outcome)
+        for call in part.open:
+            self._open.put(Call.unpacked(call))
+        self._outcomes.update(part.outcomes)
+        self._findings.counts.update(part.counts)
+        for record, place in part.later:
+            self._take_other(record, Place(*cast("tuple[str, str, int, None]", place)))
+        self._use = None
+        return True
 
     def end_of_stream(self) -> None:
         """Keep what the stream leaves open: an outcome may stand in the stream of a forked child."""
@@ -291,7 +401,6 @@ class Calls:
             message = f"expected an outcome of the call of {intent.tool!a}, got none; how it ended is unknown"
             findings.add(_LINKS, "unknown_outcome", message, intent.place())
         findings.counts.update(self._outcomes)
-        self._delegations.check_counts(_LINKS)
         intents, outcomes = findings.kinds["intent"], findings.kinds["outcome"]
         findings.done(_LINKS, f"{counted(intents, 'intent')}, {counted(outcomes, 'outcome')}")
 
@@ -335,6 +444,10 @@ class Calls:
                 message = "expected an intent before the outcome of a call that ran, got none"
                 self._findings.add(_LINKS, code, message, call.place())
             return
+        self._resolve(intent, call)
+
+    def _resolve(self, intent: bytes, call: Call) -> None:
+        """Hold an outcome against its intent, or wait for that."""
         found = self._open.pop(intent)
         if found is None and self.gone is not None and intent in self.gone:
             self._findings.counts["intents_pruned"] += 1

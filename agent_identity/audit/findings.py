@@ -241,6 +241,11 @@ class Findings:
         """Return how many problems of this severity there are."""
         return self._problems[severity]
 
+    @property
+    def total(self) -> int:
+        """The number of problems so far."""
+        return sum(self._problems.values())
+
     def report(self) -> Report:
         """Return the report over everything so far."""
         findings = [problem for severity in _ORDER for problem in self._kept[severity]]

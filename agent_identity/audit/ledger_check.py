@@ -12,10 +12,12 @@ from agent_identity.audit.disclosed import Disclosures
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import Heads, SignedLog, check_log
 from agent_identity.audit.outside import Outside
+from agent_identity.audit.parts import Found, Parts, Work, read_work
 from agent_identity.audit.periods import Life, judge_period, unknown_period
 from agent_identity.audit.pruning_check import find_excerpt, find_kept, find_pruned
 from agent_identity.audit.revocation import Doubts
 from agent_identity.audit.sources import PathLike
+from agent_identity.audit.spreading import Spread
 from agent_identity.audit.stream_check import StreamCheck, Visit
 from agent_identity.evidence.excerpt import Start
 from agent_identity.evidence.pruned import Pruned
@@ -66,6 +68,8 @@ class LedgerCheck:
         trust: The trusted keys, or ``None``.
         findings: Takes what is found.
         disclosures: Files that show arguments of calls.
+        spread: Has other processes read parts of the streams; what is found is the same.
+        read: Reads a part.
     """
 
     def __init__(
@@ -74,7 +78,11 @@ class LedgerCheck:
         trust: TrustStore | None,
         findings: Findings,
         disclosures: Sequence[bytes | PathLike] = (),
+        *,
+        spread: Spread | None = None,
+        read: Callable[[Work], tuple[Work, Found | None]] = read_work,
     ) -> None:
+        self._spread, self._read_part = spread, read
         self._reader = reader
         self._trust = trust
         self._findings = findings
@@ -116,13 +124,14 @@ class LedgerCheck:
         findings.completeness_checked = True
         streams: dict[str, StreamCheck] = {}
         starts = self._starts(names, log)
+        parts = self._parts(names, log, starts, visit)
         done = 0
         for name in names:
             heads = log.heads.get(name)
             shown_to = _doubting(log.doubts, heads, visit)
             stream = StreamCheck(name, heads, findings, self._calls, shown_to, period=period, start=starts.get(name))
             streams[name] = stream
-            done = self._read(stream, done, total, progress)
+            done = self._read(stream, parts, done, lambda reached: progress and progress(reached, total))
         missing = set[str]() if self._calls.partial else log.heads.keys() - streams.keys()
         self._conclude(log, streams, missing)
         self._count(log, streams)
@@ -170,20 +179,42 @@ class LedgerCheck:
             for token in find_kept(self._reader, statement, self._findings):
                 self._delegations.add_kept(token)
 
-    def _read(self, stream: StreamCheck, done: int, total: int, progress: Progress | None) -> int:
+    def _parts(
+        self, names: Sequence[str], log: SignedLog, starts: Mapping[str, Pruned | Start], visit: Visit | None
+    ) -> Parts | None:
+        """Return the parts of the streams as other processes read them, if they may."""
+        every = visit is not None or log.doubts is not None or self._disclosures is not None or self._calls.partial
+        if self._spread is None or every:
+            return None
+        sizes = {name: (heads.last_size if (heads := log.heads.get(name)) else 0) for name in names}
+        begin = {name: start.size for name, start in starts.items()}
+        return Parts(
+            self._reader, self._spread, sizes, begin, pruned=self._calls.gone is not None, read=self._read_part
+        )
+
+    def _read(self, stream: StreamCheck, parts: Parts | None, done: int, tell: Callable[[int], object]) -> int:
         end = 0
+        if parts is not None:
+            end = parts.merge_into(stream, lambda reached: tell(done + reached))
+        if parts is None or not parts.whole:
+            end = max(end, self._read_lines(stream, lambda reached: tell(done + max(end, reached))))
+        stream.finish()
+        tell(done + end)
+        return done + end
+
+    def _read_lines(self, stream: StreamCheck, tell: Callable[[int], object]) -> int:
+        """Read the lines of a stream behind those that are known already; return how many bytes it has."""
+        end, known = 0, stream.lines
         for part in self._reader.blocks(stream.stream, start=stream.pruned + 1):
             if isinstance(part, RawLine):
                 stream.take(part)
-            else:
-                stream.take_block(part)
-                end = part.end
-            if progress is not None:
-                progress(done + end, total)
-        stream.finish()
-        if progress is not None:
-            progress(done + end, total)
-        return done + end
+                continue
+            end = part.end
+            if known < len(part.lines):
+                stream.take_block(part.without(known))
+            known = max(0, known - len(part.lines))
+            tell(end)
+        return end
 
     def _conclude(self, log: SignedLog, streams: Mapping[str, StreamCheck], missing: object) -> None:
         findings = self._findings
@@ -206,10 +237,13 @@ class LedgerCheck:
         self._calls.finish()
         self._conclude_doubts(log)
         absent = self._why_absent(missing)
-        self._delegations.settle(absent=absent, proved=_proof(log))
+        self._delegations.settle(absent=absent, proved=_proof(log), spread=self._spread_chains())
         self._approvals.settle(_proof(log))
         self._conclude_arguments()
         self._check_key_times(log.signers, max((stream.latest_ns for stream in streams.values()), default=0))
+
+    def _spread_chains(self) -> Spread | None:
+        return None if self._disclosures is not None else self._spread
 
     def _why_absent(self, missing: object) -> str | None:
         if missing:

@@ -66,7 +66,7 @@ class Overflow:
             self._count -= 1
         return found
 
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
+    def rows(self) -> Iterator[tuple[bytes, bytes]]:
         """Return keys and values in the order of their numbers; nothing may be kept meanwhile.
 
         Raises:

@@ -107,14 +107,14 @@ class _Shape(NamedTuple, Generic[_T]):
     """Which slots are not compared, what they may hold, and what is known about the records."""
 
     checked: Callable[[Slots], Slots]
-    form: re.Pattern[bytes]
+    matches: Callable[[bytes], object]
     known: _T
 
 
 class _Layout(NamedTuple, Generic[_T]):
     """What takes records apart whose slots are at the same places, and their shapes, by what is between the slots."""
 
-    split: Struct
+    split: Callable[[bytes], Slots]
     shapes: dict[Slots, _Shape[_T]]
 
 
@@ -137,11 +137,11 @@ class Shapes(Generic[_T]):
         if layouts is None:
             return None
         for split, shapes in layouts.values():
-            parts = split.unpack(data)
+            parts = split(data)
             shape = shapes.get(parts[::2])
             if shape is not None:
-                checked, form, known = shape
-                return (known, parts[1::2]) if form.fullmatch(b"\n".join(checked(parts))) else None
+                checked, matches, known = shape
+                return (known, parts[1::2]) if matches(b"\n".join(checked(parts))) else None
         return None
 
     def learn(self, slots: Sequence[Slot], data: bytes, known: _T) -> None:
@@ -160,11 +160,11 @@ class Shapes(Generic[_T]):
         self._learned += 1
         layouts = self._layouts.setdefault(len(data), {})
         form = _format(slots, len(data))
-        layout = layouts.setdefault(form, _Layout(Struct(form), {}))
+        layout = layouts.setdefault(form, _Layout(Struct(form).unpack, {}))
         checked = [number for number, slot in enumerate(slots) if slot.path not in self._compared]
-        layout.shapes[layout.split.unpack(data)[::2]] = _Shape(
+        layout.shapes[layout.split(data)[::2]] = _Shape(
             itemgetter(*(2 * number + 1 for number in checked)),  # Between the constants.
-            re.compile(b"\n".join(FORMS[slots[number].path] for number in checked)),
+            re.compile(b"\n".join(FORMS[slots[number].path] for number in checked)).fullmatch,
             known,
         )
         if len(layouts) > _MAX_LAYOUTS:

@@ -1,32 +1,61 @@
 """Steps 3 to 5 for one stream of a ledger: its heads, its records, its intents and outcomes."""
 
+from array import array
 from binascii import hexlify
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final, TypeAlias, cast, final
+from typing import Final, NamedTuple, TypeAlias, cast, final
 
 import orjson
 
-from agent_identity.audit.calls_check import Calls
+from agent_identity.audit.calls_check import Calls, CallsPart
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import Heads
 from agent_identity.audit.patterns import place_of
+from agent_identity.audit.stream_growth import Growth
 from agent_identity.canonical import decode_record
 from agent_identity.evidence.excerpt import Start
 from agent_identity.evidence.lines import Block, Line, record_of
-from agent_identity.evidence.merkle import CompactRange, leaf_hash
+from agent_identity.evidence.merkle import HASH_SIZE, leaf_hash
 from agent_identity.evidence.pruned import Pruned
 from agent_identity.evidence.streams import RawLine, raw_line
 
-__all__ = ["StreamCheck", "Visit"]
+__all__ = ["StreamCheck", "StreamPart", "Visit"]
 
 Visit: TypeAlias = Callable[[Mapping[str, object], bytes], None]
 """Is shown each record that stands where it belongs, with its leaf hash."""
 
 _HEADS: Final = 3
 _RECORDS: Final = 4
-_MANY: Final = 4_096  # Leaf hashes that are added to the tree at once.
+
+
+class StreamPart(NamedTuple):
+    """What was found in a part of a stream in which nothing is to be reported, for the one who merges the parts.
+
+    Attributes:
+        first: The place of its first record, as that says.
+        prev: The leaf hash of the record before, in hex, as the first record says.
+        last: The place of its last record.
+        last_hash: The leaf hash of that, in hex.
+        last_id: Its id.
+        ended: Whether it states the end of the stream.
+        leaves: The leaf hashes of the records.
+        times: When they began, in nanoseconds since the Unix epoch, 8 bytes each.
+        kinds: How many there are of each kind.
+        calls: What they say about calls.
+    """
+
+    first: int
+    prev: bytes
+    last: int
+    last_hash: bytes
+    last_id: bytes | None
+    ended: bool
+    leaves: bytes
+    times: bytes
+    kinds: Mapping[str, int]
+    calls: CallsPart
 
 
 @final
@@ -37,16 +66,11 @@ class StreamCheck:
         stream: The id of the stream.
         pruned: The number of records before the first one that is there.
         end: In an excerpt, the place of the last one that is given or withheld.
-        proved: The size of the last head that was re-derived.
         withheld: The number of records of which only the leaf hash is given.
         lines: The number of lines so far, torn ones not counted.
-        sealed: The number of records up to the last head that was re-derived.
         committed: The number of records that the log commits to.
         torn: Whether the file ends inside a line.
         ended: Whether the stream states its end.
-        latest_ns: The latest time of a record up to the last head, in nanoseconds since the Unix epoch.
-        earliest_ns: The earliest one, if a period was asked for.
-        within: The number of these records that begin in the period that was asked for.
     """
 
     def __init__(
@@ -61,36 +85,51 @@ class StreamCheck:
         start: Pruned | Start | None = None,
     ) -> None:
         self.stream = stream
-        self.pruned = self.sealed = 0 if start is None else start.size
+        self.pruned = 0 if start is None else start.size
         self.end = start.end if isinstance(start, Start) else None
-        self.lines = self.withheld = self.proved = 0
+        self.lines = self.withheld = 0
         committed = heads.last_size if heads else 0
         # Of a stream that is given in part, what stands behind that part is nobody's business here.
         self.committed = calls.committed = committed if self.end is None else min(self.end, committed)
         self.torn = False
         self.ended = False
-        self.latest_ns = self.earliest_ns = self.within = 0
-        self._period = period
-        self._oldest_ns = self._within = 0
         self._name = stream.encode()
         self._findings = findings
         self._calls = calls
         self._visit = visit
         self._kinds: Counter[str] = Counter()
-        self._heads: Iterator[tuple[int, bytes]] = iter(heads or ())
-        self._next_size, self._next_root = next(self._heads, (0, b""))
-        self._tree = CompactRange() if start is None else start.tree()
-        self._leaves: list[bytes] = []  # What the tree does not have yet.
+        self._growth = Growth(heads, start, period)
         self._derivable = True
         self._seq = self.pruned
         # Of the record before, in hex; nothing if that is not known, or there is none.
         self._prev = b"" if start is None else hexlify(start.last)
         self._last_id: bytes | None = None
-        self._newest_ns = 0
-        while 0 < self._next_size < self.pruned:
-            self._next_size, self._next_root = next(self._heads, (0, b""))
-        if self.pruned and self._next_size == self.pruned:
-            self._compare()
+        self._look()
+
+    @property
+    def proved(self) -> int:
+        """The size of the last head that was re-derived."""
+        return self._growth.sealed
+
+    @property
+    def sealed(self) -> int:
+        """The number of records up to the last head that was re-derived."""
+        return max(self.pruned, self._growth.sealed)
+
+    @property
+    def latest_ns(self) -> int:
+        """The latest time of a record up to the last head, in nanoseconds since the Unix epoch."""
+        return self._growth.latest_ns
+
+    @property
+    def earliest_ns(self) -> int:
+        """The earliest one, if a period was asked for."""
+        return self._growth.earliest_ns
+
+    @property
+    def within(self) -> int:
+        """The number of these records that begin in the period that was asked for."""
+        return self._growth.within
 
     def take(self, line: RawLine) -> None:
         """Check the next line."""
@@ -100,7 +139,7 @@ class StreamCheck:
             return
         self.lines += 1
         leaf = leaf_hash(data)
-        self._leaves.append(leaf)
+        self._growth.leaves.append(leaf)
         known = None if self.ended else self._calls.recognise(data, place_of(self._name, self._prev, self._seq + 1))
         if known is None:
             self._take_unknown(data, leaf)
@@ -110,17 +149,14 @@ class StreamCheck:
             pattern, slots, _ = known
             self._last_id = slots[pattern.id]
             self._kinds[pattern.kind] += 1
-            start_ns = self._calls.take_known(known, self.stream, self._seq)
-            self._newest_ns = max(self._newest_ns, start_ns)
-            if self._period is not None:
-                self._look_at_time(start_ns, self._period)
+            self._growth.times.append(self._calls.take_known(known, self.stream, self._seq))
             if self._visit is not None:
                 self._visit(orjson.loads(data), leaf)
-        self._look_at_tree()
+        self._look()
 
     def take_block(self, block: Block) -> None:
         """Check the next lines; as :meth:`take` does for each, but with less ado about calls like earlier ones."""
-        if self._visit is not None or self._period is not None or block.torn:
+        if self._visit is not None or block.torn:
             for line in block.each():
                 self.take(raw_line(line))
             return
@@ -133,9 +169,16 @@ class StreamCheck:
 
     def _take_calls(self, lines: Sequence[bytes | None], rest: int) -> int:  # budget: the loop that takes all the time
         """Check calls like earlier ones; return the number of the first line that may be something else."""
-        recognise, take_known, kinds, leaves = self._calls.recognise, self._calls.take_known, self._kinds, self._leaves
-        stream, name, seq, prev, newest_ns = self.stream, self._name, self._seq, self._prev, self._newest_ns
-        begun, room = rest, min(len(lines), rest + self._until_compared())
+        recognise, take_known, growth, kinds = self._calls.recognise, self._calls.take_known, self._growth, self._kinds
+        stream, name, seq, prev, leaves, times = (
+            self.stream,
+            self._name,
+            self._seq,
+            self._prev,
+            growth.leaves,
+            growth.times,
+        )
+        begun, room = rest, min(len(lines), rest + growth.room)
         if self.ended:
             room = rest
         while rest < room:
@@ -150,29 +193,60 @@ class StreamCheck:
             prev = hexlify(leaf)
             pattern, slots, _ = known
             kinds[pattern.kind] += 1
-            start_ns = take_known(known, stream, seq)
-            newest_ns = max(newest_ns, start_ns)
+            times.append(take_known(known, stream, seq))
             self._last_id = slots[pattern.id]
-        self._seq, self._prev, self._newest_ns = seq, prev, newest_ns
+        self._seq, self._prev = seq, prev
         self.lines += rest - begun
-        self._look_at_tree()
+        self._look()
         return rest
-
-    def _until_compared(self) -> int:
-        """Return how many records may be taken before the tree has to be looked at."""
-        here = self._tree.size + len(self._leaves)
-        return self._next_size - here if self._next_size > here else _MANY
-
-    def _look_at_tree(self) -> None:
-        if self._leaves and self._tree.size + len(self._leaves) == self._next_size:
-            self._compare()
-        elif len(self._leaves) >= _MANY:
-            self._grow()
 
     @property
     def size(self) -> int:
         """The number of records so far, what was pruned included."""
         return self.pruned + self.lines
+
+    def begin(self, first: int, prev: bytes) -> None:
+        """Begin with a later record than the first.
+
+        Args:
+            first: Its place.
+            prev: The leaf hash of the record before it, in hex.
+        """
+        self._seq, self._prev = first - 1, prev
+
+    def hand_over(self, leaves: bytearray, times: "array[int]") -> None:
+        """Give away leaf hashes and times instead of growing a tree."""
+        leaves += b"".join(self._growth.leaves)
+        times.extend(self._growth.times)
+        self._growth.leaves.clear()
+        self._growth.times.clear()
+
+    def shipped(self, first: int, prev: bytes, leaves: bytes, times: bytes, calls: CallsPart) -> StreamPart:
+        """Return what was found, with what was given away."""
+        return StreamPart(
+            first, prev, self._seq, self._prev, self._last_id, self.ended, leaves, times, dict(self._kinds), calls
+        )
+
+    def merge(self, part: StreamPart) -> bool:
+        """Take over what was found in the next part of the stream; return whether that is possible.
+
+        It is not if the part does not follow, or if anything would have to be reported; then nothing is changed.
+
+        Args:
+            part: A part in which nothing was found to report.
+        """
+        if not self._derivable or self.ended or (part.first, part.prev) != (self._seq + 1, self._prev):
+            return False
+        leaves = [part.leaves[at : at + HASH_SIZE] for at in range(0, len(part.leaves), HASH_SIZE)]
+        growth = self._growth.grown(leaves, array("Q", part.times).tolist())
+        if growth is None or not self._calls.merge(part.calls):
+            return False
+        self._growth = growth
+        self.lines += len(leaves)
+        self._seq, self._prev, self._last_id = part.last, part.last_hash, part.last_id
+        self.ended = part.ended
+        self._kinds.update(part.kinds)
+        return True
 
     def finish(self) -> None:
         """Say what can only be said once all lines are read."""
@@ -213,19 +287,12 @@ class StreamCheck:
         kind = cast("str", record["kind"])
         self._last_id = cast("str", record["id"]).encode()
         self._kinds[kind] += 1
-        start_ns = int(cast("dict[str, str]", record["time"])["start"])
-        self._newest_ns = max(self._newest_ns, start_ns)
-        if self._period is not None:
-            self._look_at_time(start_ns, self._period)
+        self._growth.times.append(int(cast("dict[str, str]", record["time"])["start"]))
         self._calls.take(record, data, self.stream, self._seq)
         if kind == "stream_end":
             self._end(record)
         if self._visit is not None:
             self._visit(record, leaf)
-
-    def _look_at_time(self, start_ns: int, period: tuple[int, int]) -> None:
-        self._oldest_ns = min(self._oldest_ns or start_ns, start_ns)
-        self._within += period[0] <= start_ns < period[1]
 
     def _advance(self, leaf: bytes) -> None:
         self._seq += 1
@@ -246,24 +313,17 @@ class StreamCheck:
             message = f"expected the stream to end with {counted(int(stated), 'record')}, got {self._seq}"
             self._report("missing_records", message, record)
 
-    def _grow(self) -> None:
-        self._tree.extend(self._leaves)
-        self._leaves.clear()
-
-    def _compare(self) -> None:
-        self._grow()
-        if self._derivable and self._tree.root() == self._next_root:
-            self.sealed = self.proved = self._next_size
-            self.latest_ns, self.earliest_ns, self.within = self._newest_ns, self._oldest_ns, self._within
-            self._next_size, self._next_root = next(self._heads, (0, b""))
+    def _look(self) -> None:
+        growth = self._growth
+        if growth.look(derivable=self._derivable):
             return
         self._findings.add(
             _HEADS,
             "head_mismatch",
-            f"expected the records {self.sealed + 1} to {self._next_size} as the log commits to them, got others",
+            f"expected the records {self.sealed + 1} to {growth.expected} as the log commits to them, got others",
             Place(stream=self.stream, seq=self.sealed + 1),
         )
-        self._next_size = 0  # Every later head contains these records.
+        growth.give_up()
 
     def _explain(self, record: Mapping[str, object], leaf: bytes) -> bool:
         """Say why a record does not follow the one before; return whether it takes the next place."""
@@ -319,10 +379,10 @@ class StreamCheck:
         """Take the place of a record that is not shown; its hash is proved all the same."""
         self.lines += 1
         self.withheld += 1
-        self._leaves.append(leaf)
+        self._growth.leaves.append(leaf)
         self._advance(leaf)
         self._last_id = None
-        self._look_at_tree()
+        self._look()
 
     def _reject(self, message: str, data: bytes) -> None:
         """Report a record that is none, and go on as if it were the one that belongs here."""

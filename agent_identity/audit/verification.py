@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import cast
 
+from agent_identity.audit import spreading
 from agent_identity.audit.bundle import is_bundle, unpacked
 from agent_identity.audit.comparison import Comparison
 from agent_identity.audit.findings import Findings
@@ -22,6 +24,7 @@ from agent_identity.audit.sources import (
     to_trust,
 )
 from agent_identity.audit.spans_check import SPAN_STEPS, SpansCheck
+from agent_identity.audit.state_file import check_state, read_or_remember
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.otlp import ByteLines
@@ -31,9 +34,10 @@ from agent_identity.identity import Cosigner, TrustStore, Witnesses, read_public
 __all__ = ["check", "verify"]
 
 _MAX_NOTE = 65_537
+_WORTH = 16 * 1024 * 1024  # Bytes of records for which a process is worth while.
 
 
-def check(
+def check(  # budget: one line for each thing that a verifier may have
     source: Source,
     trust: Trust = None,
     *,
@@ -48,6 +52,8 @@ def check(
     progress: Progress | None = None,
     period: tuple[int, int] | None = None,
     disclosures: Sequence[bytes | PathLike] = (),
+    processes: int = 1,
+    state: PathLike | None = None,
 ) -> Report:
     """Verify evidence offline and report what was found.
 
@@ -75,6 +81,12 @@ def check(
             report then says how much was recorded in it, or whether it is shown that nothing was.
         disclosures: Files that show arguments of calls, as ``agent-identity disclose`` writes them, as bytes or
             paths; these arguments are then compared with the records and the grants.
+        processes: For a ledger: have so many processes read it, 0 for as many as it is worth, up to the number of
+            processors; what is found is the same. A program that asks for several has to be importable
+            (``if __name__ == "__main__":``).
+        state: For a ledger: a file of yours in which is kept what was read, so that a verification that was stopped
+            goes on where it was. Whoever can write it can have faults overlooked; see
+            :mod:`agent_identity.audit.state_file`.
 
     Raises:
         ConfigurationError: The trust file, the checkpoint or the source cannot be read, or not with what is
@@ -84,21 +96,30 @@ def check(
         raise ConfigurationError("expected a period that ends after it begins, got another; exchange the two times")
     keys = to_trust(trust)
     outside = Outside(_note(checkpoint), _witnesses(witnesses, require, keys), timestamps)
+    check_ledger = partial(
+        _check_ledger,
+        keys=keys,
+        outside=outside,
+        progress=progress,
+        period=period,
+        archive=archive,
+        disclosures=disclosures,
+        processes=processes,
+        state=None if state is None else check_state(state),
+    )
     if is_bundle(source):
         with unpacked(cast("PathLike", source)) as evidence:
-            return _check_ledger(
-                evidence, keys, outside, progress=progress, period=period, archive=archive, disclosures=disclosures
-            )
+            return check_ledger(evidence)
     directory = directory_of(source)
     if pasted and (directory is not None or ledger is not None):
         raise ConfigurationError("expected files of pasted spans and no ledger; leave one of them out")
     if directory is not None:
-        return _check_ledger(
-            directory, keys, outside, progress=progress, period=period, archive=archive, disclosures=disclosures
-        )
+        return check_ledger(directory)
     if period is not None:
         raise ConfigurationError("expected a period with an evidence directory, got traces; leave it out")
     sources = cast("Sequence[PathLike | ByteLines]", source if isinstance(source, list | tuple) else [source])
+    if state is not None:
+        raise ConfigurationError("expected a state file with an evidence directory, got traces; leave it out")
     if pasted:
         return _check_pasted(sources, keys, redacted)
     return _check_spans(sources, keys, ledger, redacted, progress, disclosures=disclosures)
@@ -119,6 +140,8 @@ def verify(
     progress: Progress | None = None,
     period: tuple[int, int] | None = None,
     disclosures: Sequence[bytes | PathLike] = (),
+    processes: int = 1,
+    state: PathLike | None = None,
 ) -> Report:
     """Verify evidence offline; return the report only if everything that was checked holds.
 
@@ -144,6 +167,8 @@ def verify(
         progress=progress,
         period=period,
         disclosures=disclosures,
+        processes=processes,
+        state=state,
     )
     if report.exit_code:
         first = report.findings[0]
@@ -174,21 +199,30 @@ def _witnesses(given: Sequence[str], require: int | None, trust: TrustStore | No
 
 def _check_ledger(
     directory: str,
+    *,
     keys: TrustStore | None,
     outside: Outside,
-    *,
     progress: Progress | None,
     period: tuple[int, int] | None,
     archive: PathLike | None,
     disclosures: Sequence[bytes | PathLike],
+    processes: int,
+    state: str | None,
 ) -> Report:
     findings = Findings("ledger", LEDGER_STEPS)
     findings.trust = "given"
     if keys is None:
         keys = _own_trust(directory, findings)
     reader = open_ledger(directory, archive=archive)
-    total = size_of_ledger(reader) if progress else 0
-    LedgerCheck(reader, keys, findings, disclosures).run(outside=outside, total=total, progress=progress, period=period)
+    size = 0 if progress is None and processes else size_of_ledger(reader)
+    # Small ledgers are read before other processes have started.
+    with spreading.processes(processes, most=1 + size // _WORTH) as spread:
+        if state is None:
+            check_ = LedgerCheck(reader, keys, findings, disclosures, spread=spread)
+        else:
+            remember = partial(read_or_remember, state=state)
+            check_ = LedgerCheck(reader, keys, findings, disclosures, spread=spread or spreading.here, read=remember)
+        check_.run(outside=outside, total=size, progress=progress, period=period)
     return findings.report()
 
 

@@ -3,11 +3,11 @@
 import os
 import shutil
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, TextIO, final
 
-__all__ = ["Progress", "Style", "clean", "columns", "hanging", "moment", "table", "width"]
+__all__ = ["Estimate", "Progress", "Style", "clean", "columns", "hanging", "moment", "table", "width"]
 
 LONGEST: Final = 2_048
 """Characters of a text from outside that are shown; the longest id that we accept has so many."""
@@ -15,6 +15,7 @@ LONGEST: Final = 2_048
 _CODES: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
 _NARROW: Final = 24  # Columns below which breaking lines does more harm than good.
 _BAR: Final = 40
+_SOON: Final = 2.0  # Seconds, before which the speed says little.
 
 
 @final
@@ -116,6 +117,31 @@ def moment(ns: int) -> str:
         ns: Nanoseconds since the Unix epoch, up to the year 9999.
     """
     return datetime.fromtimestamp(ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+@final
+class Estimate:
+    """How long the rest of a read will take, at the speed so far.
+
+    Args:
+        clock: Returns seconds that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._begun = clock()
+
+    def left(self, done: int, total: int) -> float | None:
+        """Return seconds, or ``None`` as long as there is nothing to go by.
+
+        Args:
+            done: Bytes so far.
+            total: All of them; 0 means unknown.
+        """
+        passed = self._clock() - self._begun
+        if passed < _SOON or not 0 < done <= total:
+            return None
+        return passed * (total - done) / done
 
 
 @final

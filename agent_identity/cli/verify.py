@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -13,8 +14,8 @@ from agent_identity.audit.bundle import is_bundle
 from agent_identity.audit.findings import counted
 from agent_identity.audit.outside import Timestamps
 from agent_identity.cli.command import Commands
-from agent_identity.cli.sources import is_directory, named
-from agent_identity.cli.terminal import Progress, Style, clean, columns, hanging, table
+from agent_identity.cli.sources import gathered, is_directory, named
+from agent_identity.cli.terminal import Estimate, Progress, Style, clean, columns, hanging, table
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["register", "report_lines"]
@@ -56,8 +57,15 @@ def register(commands: Commands) -> None:
     command.add_argument(
         "source",
         metavar="SOURCE",
-        nargs="+",
-        help="an evidence directory or a bundle of one, or trace files; - for stdin",
+        nargs="*",
+        help="an evidence directory or a bundle of one, or trace files, also compressed by gzip or zstd, patterns and "
+        "folders of them; - for stdin",
+    )
+    command.add_argument("--files-from", metavar="LIST", help="a file that lists trace files, one a line; - for stdin")
+    text = "keep here what was read of a ledger, and go on from there; a file of yours that nobody else can write"
+    command.add_argument("--state", metavar="FILE", help=text)
+    command.add_argument(
+        "--processes", metavar="N", type=int, default=0, help="so many processes read a ledger (default: as fits)"
     )
     command.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, kept away from the evidence")
     command.add_argument(
@@ -101,10 +109,12 @@ def _add_outside(command: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
+    chosen.source = gathered(chosen.source, chosen.files_from)
     source = named(chosen.source)
     _refuse_unused(chosen)
     period = _period(chosen.start, chosen.stop)
     progress = Progress(sys.stderr, "verifying")
+    estimate = Estimate(time.monotonic)
     try:
         report = check(
             source,
@@ -117,9 +127,11 @@ def run(chosen: argparse.Namespace) -> int:
             timestamps=_authority(chosen.tsa_certificate),
             redacted=chosen.redacted,
             pasted=chosen.span,
-            progress=progress.update,
+            progress=lambda done, total: progress.update(done, total, estimate.left(done, total)),
             period=period,
             disclosures=chosen.disclosures,
+            processes=chosen.processes,
+            state=chosen.state,
         )
     finally:
         progress.clear()

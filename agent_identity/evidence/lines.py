@@ -69,6 +69,13 @@ class Block(NamedTuple):
     lines: list[bytes | None]
     torn: bool = False
 
+    def without(self, number: int) -> "Block":
+        """Return the lines but for the first ones."""
+        if not number:
+            return self
+        end = self.offset + sum(len(line or b"") + 1 for line in self.lines[:number])
+        return Block(end, self.end, self.lines[number:], self.torn)
+
     def each(self) -> "Iterator[Line]":
         """Return the lines one by one."""
         if len(self.lines) == 1:

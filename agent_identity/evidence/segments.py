@@ -26,6 +26,7 @@ __all__ = [
     "MAX_INFLATED",
     "Codec",
     "Compression",
+    "Piece",
     "Segment",
     "Segments",
     "closed_segments",
@@ -33,10 +34,13 @@ __all__ = [
     "decompressed",
     "first_place",
     "first_seq",
+    "piece_blocks",
     "read_segment",
     "read_stream",
     "segments_of",
     "stream_blocks",
+    "stream_pieces",
+    "zstandard_module",
 ]
 
 Compression: TypeAlias = Literal["gzip", "zstd", "none"]
@@ -93,7 +97,7 @@ class Segments:
         if self.compression not in CODECS:
             raise ValueError("expected the compression 'gzip', 'zstd' or 'none'")
         if self.compression == "zstd":
-            _zstandard()
+            zstandard_module()
 
 
 @final
@@ -121,19 +125,24 @@ class Codec:
 
     def __init__(self, compression: Compression) -> None:
         if compression == "zstd":
-            engine = _zstandard().ZstdCompressor(level=9, write_checksum=True).compressobj()
+            engine = zstandard_module().ZstdCompressor(level=9, write_checksum=True).compressobj()
         else:
             engine = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
         self.feed = cast("Callable[[bytes], bytes]", engine.compress)
         self.finish = cast("Callable[[], bytes]", engine.flush)
 
 
-def _zstandard() -> ModuleType:
+def zstandard_module() -> ModuleType:
+    """Return the library for zstd, which is an extra.
+
+    Raises:
+        ConfigurationError: It is not installed.
+    """
     try:
         import zstandard  # noqa: PLC0415  An extra.
     except ImportError:
         raise ConfigurationError(
-            "expected the extra zstd for segments ending in .zst, found none; "
+            "expected the extra zstd for what is compressed by zstd, found none; "
             "run pip install 'agent-identity-otel[zstd]'"
         ) from None
     return zstandard
@@ -208,24 +217,123 @@ def stream_blocks(files: Files, folders: Sequence[str], active: str, *, start: i
         ConfigurationError: A segment is compressed, and what decompresses it is not installed.
     """
     base = 0
+    with _chosen(files, folders, active, start) as (paths, fd):
+        last = paths[-1] if paths and (fd is None or not files.status(fd).st_size) else None
+        for path in paths:
+            end = 0
+            for block in _blocks_of(files, path):
+                end = block.end
+                if block.torn and path != last:
+                    block = Block(block.offset, end, [b""])  # noqa: PLW2901
+                yield block._replace(offset=base + block.offset, end=base + end)
+            base += end
+        for block in read_blocks(files, fd) if fd is not None else ():
+            yield block._replace(offset=base + block.offset, end=base + block.end)
+
+
+@contextlib.contextmanager
+def _chosen(
+    files: Files, folders: Sequence[str], active: str, start: int
+) -> Generator[tuple[Sequence[str], int | None]]:
+    """Yield the paths of the closed segments that are read, and the descriptor of the active one if that is."""
     with _settled(files, folders, active) as (closed, fd):
         if not closed and fd is None and start == 1:
             raise FileNotFoundError(active)
         ours = first_seq(files, fd) if fd is not None and (start > 1 or len(folders) > 1) else None
         # An archive may hold a copy of what is still here.
-        chosen = [first for first in closed if start <= first < (ours or first + 1)]
-        last = chosen[-1] if chosen and (fd is None or not files.status(fd).st_size) else 0
-        for first in chosen:
-            path, end = closed[first], 0
-            for block in _blocks_of(files, path):
-                end = block.end
-                whole = not block.torn or first == last
-                if not whole:
-                    block = Block(block.offset, end, [b""])  # noqa: PLW2901
-                yield block._replace(offset=base + block.offset, end=base + end)
-            base += end
-        for block in read_blocks(files, fd) if fd is not None and (ours or start) >= start else ():
-            yield block._replace(offset=base + block.offset, end=base + block.end)
+        paths = [path for first, path in closed.items() if start <= first < (ours or first + 1)]
+        yield paths, (fd if (ours or start) >= start else None)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of one file of a stream; the pieces of a stream in their order are what :func:`stream_blocks` reads.
+
+    Attributes:
+        path: The file.
+        size: Its bytes when it was looked at; it may have grown since.
+        start: It has the lines that begin at this byte or behind it,
+        stop: and before this one; ``None``: to the end, for a compressed file.
+    """
+
+    path: str
+    size: int
+    start: int
+    stop: int | None
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes of the file it has."""
+        return self.size if self.stop is None else self.stop - self.start
+
+
+def stream_pieces(files: Files, folders: Sequence[str], active: str, *, start: int = 1, most: int) -> tuple[Piece, ...]:
+    """Return the pieces of a stream, in their order.
+
+    Args:
+        files: The operating system.
+        folders: As for :func:`stream_blocks`.
+        active: The path of the file that is written.
+        start: Segments are left out whose first record stands before this place.
+        most: Bytes of a file after which another piece begins; compressed ones are one piece.
+
+    Raises:
+        OSError: The files cannot be listed or looked at.
+    """
+    pieces: list[Piece] = []
+    with _chosen(files, folders, active, start) as (paths, fd):
+        for path in paths:
+            found, opened = _opened(files, path)
+            try:
+                pieces += _pieces(found, files.status(opened).st_size, most)
+            finally:
+                files.close(opened)
+        if fd is not None:
+            pieces += _pieces(active, files.status(fd).st_size, most)
+    return tuple(pieces)
+
+
+def _pieces(path: str, size: int, most: int) -> Iterator[Piece]:
+    if compression_of(path) != "none":
+        yield Piece(path, size, 0, None)
+        return
+    for start in range(0, size, most):
+        yield Piece(path, size, start, min(start + most, size))
+
+
+def piece_blocks(files: Files, piece: Piece) -> Iterator[Block]:
+    """Return the lines of a piece; their offsets count from the begin of the file, decompressed.
+
+    Raises:
+        OSError: The file cannot be read, is damaged, or is shorter than it was.
+        ConfigurationError: What decompresses it is not installed.
+    """
+    fd = open_regular(files, piece.path, READ)
+    try:
+        if files.status(fd).st_size < piece.size:
+            raise OSError("expected a file that only grows, got a shorter one")
+        if piece.stop is None:
+            yield from read_segment(files, fd, compression_of(piece.path))
+        else:
+            yield from _between(files, fd, piece.start, piece.stop)
+    finally:
+        files.close(fd)
+
+
+def _between(files: Files, fd: int, start: int, stop: int) -> Iterator[Block]:
+    """Return the lines of an open file that begin between two bytes."""
+    # The byte before tells whether a line begins right here.
+    for block in read_blocks(files, fd, max(0, start - 1)):
+        lines = block.each() if block.offset < start or block.end > stop else None
+        if lines is None:
+            yield block
+            continue
+        for line in lines:
+            if start <= line.offset < stop:
+                yield Block(line.offset, line.end, [line.data], line.torn)
+        if block.end >= stop:
+            return
 
 
 def first_place(files: Files, folders: Sequence[str], active: str) -> int | None:
@@ -353,7 +461,7 @@ def _gunzip(read: _Read) -> _Read:
 
 
 def _unzstd(read: _Read) -> _Read:
-    zstandard = _zstandard()
+    zstandard = zstandard_module()
     # Its reader of streams takes a file that ends early for one that is whole.
     engine = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).decompressobj()
     waiting = memoryview(b"")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Final, Literal, TypeAlias
 
 from agent_identity.errors import ConfigurationError
+from agent_identity.evidence.inflating import inflated, is_compressed
 from agent_identity.evidence.otlp import MAX_LINE, ByteLines, Malformed, Replay, SpanData, read_json
 
 __all__ = ["read_spans"]
@@ -39,11 +40,13 @@ def read_spans(source: ByteLines) -> Iterator[SpanData | Malformed]:
         OSError: The file cannot be read.
         ConfigurationError: It is in Protocol Buffers, or compressed, and what reads that is not installed.
     """
-    head = b""
-    while len(head) < _HEAD and (data := source.readline(_HEAD - len(head))):
-        head += data
+    head = _first(source)
+    whole: ByteLines = Replay(head, source)
+    if is_compressed(head):
+        whole = inflated(head, whole)
+        head = _first(whole)
+        whole = Replay(head, whole)
     form = _form(head)
-    whole = Replay(head, source)
     if form == "json":
         yield from read_json(whole)
         return
@@ -55,6 +58,14 @@ def read_spans(source: ByteLines) -> Iterator[SpanData | Malformed]:
             "pip install 'agent-identity-otel[otlp]', or write OTLP/JSON"
         ) from None
     yield from read_protobuf(whole, form)
+
+
+def _first(source: ByteLines) -> bytes:
+    """Return the first bytes of a file."""
+    head = b""
+    while len(head) < _HEAD and (data := source.readline(_HEAD - len(head))):
+        head += data
+    return head
 
 
 def _form(head: bytes) -> _Form:

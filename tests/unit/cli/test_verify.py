@@ -196,11 +196,14 @@ def test_a_directory_is_taken_alone(run: Run, evidence: Path, spans: Path) -> No
     assert "expected one evidence directory, or files of traces, got the directory" in err
 
 
-def test_a_directory_without_evidence_is_refused(run: Run, tmp_path: Path, spans: Path) -> None:
-    """A folder of traces, or an empty one, is no evidence directory, and the way out is named."""
-    code, _, err = run("verify", tmp_path)
+def test_a_directory_without_evidence_is_refused(run: Run, tmp_path: Path) -> None:
+    """A folder with neither evidence nor traces is refused, and the way out is named."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_text("x")
+    code, _, err = run("verify", tmp_path / "empty")
     assert code == 2
-    assert "got one without ledger, log, keys, trust.json; name the directory of the enforcer, or the files" in err
+    assert "got one without ledger, log, keys, trust.json, and without files of traces" in err
+    assert "name the directory of the enforcer, or the files" in err
 
 
 def test_the_folder_of_the_ledger_stands_for_its_directory(run: Run, evidence: Path) -> None:

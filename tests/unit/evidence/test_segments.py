@@ -634,7 +634,7 @@ def test_a_segment_compressed_by_zstd_needs_the_extra_to_read(
     def missing() -> object:
         raise ConfigurationError("expected the extra zstd")
 
-    monkeypatch.setattr(segments_module, "_zstandard", missing)
+    monkeypatch.setattr(segments_module, "zstandard_module", missing)
     with pytest.raises(ConfigurationError, match="zstd"):
         list(open_ledger(directory).entries(stream))
     opened().close()

@@ -1,0 +1,165 @@
+"""Whether a chain of grants holds, and what was done under it stays within it."""
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+import orjson
+
+from agent_identity.audit.findings import Place, counted
+from agent_identity.audit.revocation import LATE, REVOKED
+from agent_identity.audit.uses import Use
+from agent_identity.authority import MAX_TTL, SKEW, Chain, Grant, verify_chain
+from agent_identity.errors import AttenuationError, TokenError
+from agent_identity.identity import PublicKey, TrustedKey, TrustStore
+
+__all__ = ["Judged", "judge", "judge_packed"]
+
+_NS: Final = 1_000_000_000
+_UNTRUSTED: Final = frozenset({"unknown_key", "key_not_valid_then"})
+_Add: TypeAlias = Callable[[str, str, Place], None]
+_Batch: TypeAlias = Sequence[tuple[bytes, list[str] | None]]
+
+
+class Judged(NamedTuple):
+    """What was found in several chains.
+
+    Attributes:
+        judged: How many hold.
+        unjudged: Of how many a grant is not there.
+        problems: The problems in their order: code, message and place.
+    """
+
+    judged: int
+    unjudged: int
+    problems: list[tuple[str, str, Place]]
+
+
+def judge_packed(batch: _Batch, *, trust: TrustStore, absent: str | None) -> Judged:
+    """Judge several chains, in another process perhaps.
+
+    Args:
+        batch: The uses, packed, each with the grants of its chain, or ``None`` if one is not there.
+        trust: The trusted keys, none of them revoked.
+        absent: Why a grant may be missing without a contradiction, or ``None`` if none may.
+    """
+    problems: list[tuple[str, str, Place]] = []
+
+    def add(code: str, message: str, place: Place) -> None:
+        problems.append((code, message, place))
+
+    verdicts = [
+        judge(Use.unpacked(use), tokens, trust, absent=absent, proved=lambda _: True, add=add) for use, tokens in batch
+    ]
+    return Judged(verdicts.count(True), verdicts.count(None), problems)
+
+
+def judge(
+    use: Use,
+    tokens: Sequence[str] | None,
+    trust: TrustStore | None,
+    *,
+    absent: str | None,
+    proved: Callable[[Place], bool],
+    add: _Add,
+) -> bool | None:
+    """Return whether the chain of a use holds; ``None`` if one of its grants is not there.
+
+    Args:
+        use: What was done under it.
+        tokens: The grants, from the root on, or ``None`` if one is not there.
+        trust: The trusted keys, or ``None``.
+        absent: Why a grant may be missing without a contradiction, or ``None`` if none may.
+        proved: Returns whether the record at a place is proved to be what it says, its time included.
+        add: Takes what is found.
+    """
+    _compare_counts(use, add)
+    if tokens is None:
+        if absent is None:
+            message = "expected every grant of the chain in the evidence, got a chain with one that is not there"
+            add("unknown_grant", message, use.place)
+        else:
+            add("chain_not_checked", f"the chain was not checked: {absent}", use.place)
+        return None
+    if trust is None:
+        return False
+    try:
+        chain, issuer = _verify(tokens, trust)
+        _refuse_revoked(chain, issuer, use, proved)
+    except (TokenError, AttenuationError) as error:
+        code = error.code if error.code in REVOKED else "unknown_issuer" if error.code in _UNTRUSTED else "bad_grant"
+        add(code, f"the chain does not verify ({error.code}): {error}", use.place)
+        return False
+    if not _names(chain, use):
+        add("claims_differ", "expected principal, agents and task as the grants name them, got others", use.place)
+        return False
+    use.leaf = chain.leaf
+    _judge_calls(chain.leaf, use, add)
+    return True
+
+
+def _compare_counts(use: Use, add: _Add) -> None:
+    """Compare what the ends of a task state with what is there; more may be there, from other threads."""
+    if use.end is not None and (use.intents < use.stated_intents or use.outcomes < use.stated_outcomes):
+        stated = f"{counted(use.stated_intents, 'intent')} and {counted(use.stated_outcomes, 'outcome')} of the task"
+        add("counts_disagree", f"expected {stated}, got {use.intents} and {use.outcomes}", use.end)
+
+
+def _judge_calls(leaf: Grant, use: Use, add: _Add) -> None:
+    for tool, place in use.tools.items():
+        if tool not in leaf.scope.tools:
+            add("tool_outside_grant", "expected only tools of the grant to be allowed, got another one", place)
+    if use.last_ns >= leaf.expires_at * _NS:
+        message = "expected allowed calls within the life of the grant, got one after it"
+        add("outside_grant_time", message, use.last.place())
+    if 0 <= use.first_ns < (leaf.issued_at - SKEW) * _NS:
+        # Whoever names the hash of a grant has seen it: only a clock that went back dates the call before it.
+        message = "expected allowed calls to be dated after their grant, got one before it; the clock went back"
+        add("dated_before_grant", message, use.first.place())
+
+
+def _verify(tokens: Sequence[str], trust: TrustStore) -> tuple[Chain, TrustedKey]:
+    """Verify a chain as of the time of its root; how long grants may live was for the enforcement point to say."""
+    used: list[TrustedKey] = []
+
+    def anchor(thumbprint: str) -> PublicKey:
+        trusted = trust.get(thumbprint, "issuer")
+        if trusted is None:
+            raise TokenError("expected a trusted issuer key, got another; add it to the trust file", code="unknown_key")
+        used.append(trusted)
+        return trusted.key
+
+    chain = verify_chain(tokens, anchors=anchor, issuer=None, now=None, max_lifetime=MAX_TTL)
+    trust.check_issuer(used[0].key.thumbprint, chain.root.issuer)
+    if not used[0].in_time(chain.root.issued_at):
+        raise TokenError("expected a grant from the time in which the issuer key is valid", code="key_not_valid_then")
+    return chain, used[0]
+
+
+def _refuse_revoked(chain: Chain, issuer: TrustedKey, use: Use, proved: Callable[[Place], bool]) -> None:
+    """Refuse a grant that whoever has a revoked key may have made; a record from before shows that it is older.
+
+    Raises:
+        TokenError: Nothing shows that (``key_revoked``), or the grant says itself that it is younger.
+    """
+    since = issuer.revoked_since
+    if since is None or (use.seen_ns < since * _NS and chain.root.issued_at < since and proved(use.place)):
+        return
+    if chain.root.issued_at >= since:
+        raise TokenError("expected a grant from before the issuer key was revoked, got a later one", code=LATE)
+    raise TokenError(
+        "expected proof that the grant is older than the revocation of the issuer key, got none", code="key_revoked"
+    )
+
+
+def _names(chain: Chain, use: Use) -> bool:
+    """Return whether the records under a chain name what its grants name."""
+    leaf = chain.leaf
+    links = [{"id": grant.agent.id, "grant": grant.hash} for grant in chain.grants]
+    # Tuples of claims become the arrays that records have.
+    principal, agent = orjson.loads(orjson.dumps([leaf.principal.to_claim(), leaf.agent.to_claim()]))
+    expires = int(use.task.get("expires", "0"))
+    return (
+        (use.principal, use.agent, use.chain) == (principal, agent, links)
+        and use.task["id"] == leaf.task_id
+        and expires <= leaf.expires_at * _NS
+    )

@@ -1,0 +1,122 @@
+"""The tree over the records of one stream, as it grows from head to head of the log."""
+
+from collections.abc import Iterator
+from itertools import tee
+from typing import Final, final
+
+from agent_identity.audit.log_check import Heads
+from agent_identity.evidence.excerpt import Start
+from agent_identity.evidence.merkle import CompactRange
+from agent_identity.evidence.pruned import Pruned
+
+__all__ = ["Growth"]
+
+_MANY: Final = 4_096  # Leaf hashes that are added to the tree at once.
+
+
+@final
+class Growth:
+    """Re-derives the heads of one stream.
+
+    Args:
+        heads: What the log commits to, or ``None``.
+        start: Where the stream begins, if not with its first record.
+        period: The first nanosecond of a period and the first one after it, if one was asked for.
+
+    Attributes:
+        leaves: Leaf hashes that the tree does not have yet; whoever adds some looks at :attr:`room` before, and
+            calls :meth:`look` behind them.
+        times: When records began, in nanoseconds since the Unix epoch.
+        sealed: The size of the last head that was re-derived.
+        expected: The size of the next one; 0 if there is none.
+        latest_ns: The latest time of a record up to the last head that was re-derived.
+        earliest_ns: The earliest one, if a period was asked for.
+        within: The number of these records that begin in the period.
+    """
+
+    def __init__(self, heads: Heads | None, start: Pruned | Start | None, period: tuple[int, int] | None) -> None:
+        self.leaves: list[bytes] = []
+        self.times: list[int] = []
+        self.sealed: int = 0
+        self.latest_ns = self.earliest_ns = self.within = 0
+        self._period = period
+        self._newest_ns = self._oldest_ns = self._within = 0
+        self._tree = CompactRange() if start is None else start.tree()
+        self._heads: Iterator[tuple[int, bytes]] = iter(heads or ())
+        self.expected: int = 0
+        self._root: bytes = b""
+        self._next()
+        while 0 < self.expected < self._tree.size:
+            self._next()
+
+    def _next(self) -> None:
+        self.expected, self._root = next(self._heads, (0, b""))
+
+    @property
+    def size(self) -> int:
+        """The number of records so far."""
+        return self._tree.size + len(self.leaves)
+
+    @property
+    def room(self) -> int:
+        """How many leaf hashes may be added before :meth:`look` is called."""
+        return self.expected - self.size if self.expected > self.size else _MANY
+
+    def look(self, *, derivable: bool = True) -> bool:
+        """Compare with the next head if the tree has its size; return whether they agree.
+
+        Args:
+            derivable: Whether all records were there so far.
+        """
+        if self.size != self.expected or not self.expected:
+            if len(self.leaves) >= _MANY:
+                self.grow()
+            return True
+        self.grow()
+        if not derivable or self._tree.root() != self._root:
+            return False
+        self.sealed = self.expected
+        self.latest_ns, self.earliest_ns, self.within = self._newest_ns, self._oldest_ns, self._within
+        self._next()
+        return True
+
+    def give_up(self) -> None:
+        """Compare with no other head, because every later one contains the records of one that does not agree."""
+        self.expected = 0
+
+    def grow(self) -> None:
+        """Add to the tree what it does not have yet."""
+        self._tree.extend(self.leaves)
+        self.leaves.clear()
+        times = self.times
+        if times:
+            self._newest_ns = max(self._newest_ns, *times)
+            if self._period is not None:
+                start_ns, stop_ns = self._period
+                self._oldest_ns = min(self._oldest_ns or times[0], *times)
+                self._within += sum(start_ns <= time < stop_ns for time in times)
+            times.clear()
+
+    def grown(self, leaves: list[bytes], times: list[int]) -> "Growth | None":
+        """Return what it becomes with more records, or ``None`` if it contradicts a head; it stays as it is.
+
+        Args:
+            leaves: Their leaf hashes.
+            times: When they began.
+        """
+        self.grow()
+        twin = Growth(None, None, self._period)
+        for name in ("sealed", "latest_ns", "earliest_ns", "within", "expected"):
+            setattr(twin, name, getattr(self, name))
+        twin._newest_ns, twin._oldest_ns, twin._within = self._newest_ns, self._oldest_ns, self._within
+        twin._root, twin._tree = self._root, self._tree.copy()
+        self._heads, twin._heads = tee(self._heads)
+        done = 0
+        while done < len(leaves):
+            upto = done + twin.room
+            twin.leaves += leaves[done:upto]
+            twin.times += times[done:upto]
+            if not twin.look():
+                return None
+            done = upto
+        return twin

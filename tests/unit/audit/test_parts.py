@@ -1,0 +1,114 @@
+"""A ledger that is verified in parts, in other processes, gives the report that it gives in one piece."""
+
+import os
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from agent_identity.audit import check
+from agent_identity.audit.overflow import Overflow
+from agent_identity.audit.spreading import processes
+from agent_identity.authority import Scope
+from agent_identity.enforcement import Enforcer
+from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.identity import Agent, Human
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "adversarial"))
+
+import surgeries
+from audit_in_parts import merged
+
+from agent_identity.evidence.sealing import Sealing
+
+__all__ = ["merged"]
+
+ROWS = [(table, name) for table, rows in surgeries.TABLES.items() for name in rows]
+ALICE, CLERK = Human("alice@example.com"), Agent("clerk", owner="finance@example.com")
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[surgeries.Patient]:
+    """The ledger under the knife."""
+    ensure = Sealing._ensure_thread
+    yield surgeries.patient_in(tmp_path_factory.mktemp("surgery"))
+    Sealing._ensure_thread = ensure  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(("table", "name"), ROWS)
+def test_after_any_surgery_the_parts_find_what_the_whole_finds(
+    patient: surgeries.Patient, merged: list[bool], table: str, name: str
+) -> None:
+    """The two reports are equal to the last word, or the fixture raises; and the verdict is that of the table."""
+    places = surgeries.places(patient, table)
+    where = random.Random(f"{name} in parts").choice(places)  # noqa: S311
+    assert surgeries.judge(patient, table, name, where) in (None, "not here")
+
+
+def test_clean_ledgers_are_merged_from_parts(patient: surgeries.Patient, merged: list[bool]) -> None:
+    """Most streams are taken over whole, so that the comparisons compare something."""
+    assert check(patient.directory, surgeries.clean.TRUST).exit_code == 0
+    assert merged.count(True) >= 2
+
+
+def run(directory: Path) -> None:
+    """Make a ledger with a few tasks and every way in which calls end."""
+    with Enforcer.open(directory) as enforcer:
+        for number in range(4):
+            with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay", amount=1)):
+                for amount in (1, 2, 1):
+                    with suppress(Denied, KeyError), enforcer.action("pay", amount=amount):
+                        if number == 2:
+                            raise KeyError
+
+
+def test_real_processes_find_the_same(tmp_path: Path) -> None:
+    """With two processes the report is that of one, for a sound ledger and for one that was changed."""
+    run(tmp_path / "e")
+    (path,) = (tmp_path / "e" / "ledger").glob("*/entries.jsonl")
+    for _ in range(2):
+        assert check(tmp_path / "e", processes=2) == check(tmp_path / "e")
+        path.write_bytes(path.read_bytes().replace(b'"pay"', b'"bay"', 1))
+    assert check(tmp_path / "e", processes=2).exit_code == 1
+
+
+def lose_a_process() -> None:
+    """Have a process end by itself."""
+    with processes(2) as spread:
+        assert spread is not None
+        list(spread(os._exit, [1]))
+
+
+def test_a_process_that_is_killed_is_no_verdict() -> None:
+    """If a process dies, nothing is verified, and the message says how to go on."""
+    with pytest.raises(ConfigurationError, match="one process"):
+        lose_a_process()
+
+
+def test_the_number_of_processes_is_none_below_zero() -> None:
+    """A negative number is refused."""
+    with pytest.raises(ConfigurationError, match="from 0 on"), processes(-1):
+        pass
+
+
+def test_what_overflows_keeps_its_order_and_its_latest_value() -> None:
+    """A value takes the place of an earlier one with its key, and rows come in the order of their numbers."""
+    kept = Overflow()
+    assert (len(kept), kept.get(b"a"), kept.pop(b"a"), list(kept.rows())) == (0, None, None, [])
+    kept.put([(b"b", 2, b"two"), (b"a", 1, b"one")])
+    kept.put([(b"a", 3, b"three"), (b"c", 0, b"zero")])
+    assert list(kept.rows()) == [(b"c", b"zero"), (b"b", b"two"), (b"a", b"three")]
+    assert (kept.pop(b"b"), kept.pop(b"b"), len(kept)) == ((2, b"two"), None, 2)
+
+
+def test_a_disk_without_room_is_no_verdict() -> None:
+    """Where temporary files cannot grow, the message says which folder has to."""
+    kept = Overflow()
+    kept.put([(b"a", 1, b"one")])
+    kept._file().execute("PRAGMA max_page_count = 1")
+    with pytest.raises(ConfigurationError, match="TMPDIR"):
+        kept.put((b"%d" % n, n, b"x" * 1000) for n in range(1000))

@@ -1,0 +1,127 @@
+"""A verification that goes on where it was stopped finds what one finds that was not."""
+
+import sqlite3
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent_identity.audit import check, parts, state_file
+from agent_identity.authority import Scope
+from agent_identity.enforcement import Enforcer
+from agent_identity.errors import ConfigurationError
+from agent_identity.identity import Agent, Human
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "adversarial"))
+
+import surgeries
+
+from agent_identity.evidence.sealing import Sealing
+
+ROWS = [(table, name) for table, rows in surgeries.TABLES.items() for name in rows]
+ALICE, CLERK = Human("alice@example.com"), Agent("clerk", owner="finance@example.com")
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[surgeries.Patient]:
+    """The ledger under the knife."""
+    ensure = Sealing._ensure_thread
+    yield surgeries.patient_in(tmp_path_factory.mktemp("surgery"))
+    Sealing._ensure_thread = ensure  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[parts.Work]:
+    """The parts that are read and not remembered."""
+    found: list[parts.Work] = []
+    read_work = parts.read_work
+
+    def noted(work: parts.Work) -> tuple[parts.Work, parts.Found | None]:
+        found.append(work)
+        return read_work(work)
+
+    monkeypatch.setattr(state_file, "read_work", noted)
+    monkeypatch.setattr(parts, "_PIECE", 2_500)
+    return found
+
+
+def test_what_was_read_is_not_read_again(patient: surgeries.Patient, tmp_path: Path, reads: list[parts.Work]) -> None:
+    """The second run only reads what there is to report about, and its report is the same."""
+    plain = check(patient.directory, surgeries.clean.TRUST)
+    assert check(patient.directory, surgeries.clean.TRUST, state=tmp_path / "state") == plain
+    first = len(reads)
+    assert check(patient.directory, surgeries.clean.TRUST, state=tmp_path / "state") == plain
+    assert first > 5
+    assert len(reads) - first < first / 2
+
+
+@pytest.mark.parametrize(("table", "name"), ROWS)
+def test_a_state_from_before_any_surgery_hides_nothing(
+    patient: surgeries.Patient,
+    tmp_path: Path,
+    reads: list[parts.Work],
+    monkeypatch: pytest.MonkeyPatch,
+    table: str,
+    name: str,
+) -> None:
+    """A ledger that is changed after it was read gets the verdict of the table, and the report of a fresh run."""
+    state = tmp_path / "state"
+    check(patient.directory, surgeries.clean.TRUST, state=state)
+    plain = surgeries.check
+
+    def remembering(*words: object, **options: object) -> object:
+        report = plain(*words, **options)
+        if Path(str(words[0])).is_dir():
+            assert plain(*words, **options, state=state) == report
+        return report
+
+    monkeypatch.setattr(surgeries, "check", remembering)
+    places = surgeries.places(patient, table)
+    assert surgeries.judge(patient, table, name, places[len(places) // 2]) in (None, "not here")
+
+
+def test_a_ledger_that_grew_is_read_from_where_it_ended(tmp_path: Path, reads: list[parts.Work]) -> None:
+    """Parts that were sealed then and are sealed now need not be read again."""
+    directory, state = tmp_path / "e", tmp_path / "state"
+    with Enforcer.open(directory) as enforcer:
+        for _ in range(2):
+            for _ in range(12):
+                with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")):
+                    pass
+            enforcer._point.ledger.seal()
+            before = len(reads)
+            check(directory, state=state)
+        assert before < len(reads) < 2 * before
+
+
+@pytest.mark.parametrize("damage", ["{}", '{"found":[0,1,1],"part":[1,2,3],"calls":[]}', "[", '"x"'])
+def test_a_damaged_state_is_read_anew(
+    patient: surgeries.Patient, tmp_path: Path, reads: list[parts.Work], damage: str
+) -> None:
+    """What is no entry is no help, and no harm."""
+    state = tmp_path / "state"
+    plain = check(patient.directory, surgeries.clean.TRUST, state=state)
+    with sqlite3.connect(state) as file:
+        file.execute("UPDATE parts SET found = ?", (damage.encode(),))
+    file.close()
+    assert check(patient.directory, surgeries.clean.TRUST, state=state) == plain
+
+
+def test_a_state_that_is_not_ones_own_is_refused(tmp_path: Path, patient: surgeries.Patient) -> None:
+    """A file that others can open, a link, a folder and a file of something else are no state."""
+    shared = tmp_path / "shared"
+    shared.touch(mode=0o644)
+    (tmp_path / "link").symlink_to(shared)
+    (tmp_path / "other").write_text("no database" * 100)
+    (tmp_path / "other").chmod(0o600)
+    for name in ("shared", "link", "other", "missing/state", "."):
+        with pytest.raises(ConfigurationError, match="expected a state file"):
+            check(patient.directory, surgeries.clean.TRUST, state=tmp_path / name)
+
+
+def test_traces_have_no_state(tmp_path: Path) -> None:
+    """A state is of a ledger."""
+    (tmp_path / "spans.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match="got traces"):
+        check(tmp_path / "spans.json", surgeries.clean.TRUST, state=tmp_path / "state")

@@ -1,0 +1,62 @@
+"""Compressed files of traces: any cut into members and reads gives the content, and damage is an error."""
+
+import gzip
+import io
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_identity.evidence import inflating
+from agent_identity.evidence.inflating import inflated, is_compressed
+
+
+def content(data: bytes) -> bytes:
+    """Return what a compressed file holds, line by line."""
+    source = inflated(data[:8], io.BytesIO(data))
+    return b"".join(iter(lambda: source.readline(1_000), b""))
+
+
+@given(st.lists(st.binary(max_size=3_000), max_size=4), st.sampled_from(["gzip", "zstd"]))
+def test_members_follow_each_other(parts: list[bytes], how: str) -> None:
+    """Several members or frames are one file, empty ones included."""
+    pack = gzip.compress if how == "gzip" else zstandard.compress
+    data = b"".join(map(pack, parts)) or pack(b"")
+    assert is_compressed(data)
+    assert content(data) == b"".join(parts)
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=3_000), min_size=1, max_size=3),
+    st.sampled_from(["gzip", "zstd"]),
+    st.integers(1, 17),
+)
+def test_a_file_that_ends_early_is_an_error(parts: list[bytes], how: str, cut: int) -> None:
+    """A member or frame without its end was cut, wherever that was and whatever stands before it."""
+    pack = gzip.compress if how == "gzip" else zstandard.ZstdCompressor(write_checksum=True).compress
+    *whole, last = map(pack, parts)
+    with pytest.raises(OSError, match="ends early"):
+        content(b"".join(whole) + last[: max(4, len(last) - cut)])
+
+
+@pytest.mark.parametrize(
+    "pack", [gzip.compress, zstandard.ZstdCompressor(write_checksum=True).compress], ids=["gzip", "zstd"]
+)
+def test_damaged_bytes_are_an_error(pack: object) -> None:
+    """What is no such file behind its first bytes is named."""
+    data = pack(bytes(range(256)) * 40)  # type: ignore[operator]
+    with pytest.raises(OSError, match="damaged bytes"):
+        content(data[:12] + b"\xff" * 60 + data[72:])
+
+
+def test_a_bomb_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is too large once it is decompressed is read no further."""
+    monkeypatch.setattr(inflating, "MAX_TRACES", 1_000_000)
+    with pytest.raises(OSError, match="at most 1000000 bytes"):
+        content(gzip.compress(bytes(3_000_000)))
+
+
+def test_plain_traces_are_not_compressed() -> None:
+    """No form of traces begins like a compressed file."""
+    assert not any(map(is_compressed, (b"", b"{}", b"\x0a\x10", b"\0\0\0\x05\x28\xb5\x2f\xfd")))

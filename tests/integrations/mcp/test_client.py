@@ -28,7 +28,7 @@ from opentelemetry import propagate
 
 from agent_identity.authority import Scope
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.identity import Agent, SigningKey
+from agent_identity.identity import Agent, SigningKey, b64url_decode
 from agent_identity.integrations.mcp import McpServer, protect_session
 from agent_identity.integrations.mcp.binding import CHAIN, OURS, PROOF, to_meta
 from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
@@ -169,7 +169,7 @@ async def test_only_receivers_get_authority(pair: Pair, spy: Spy) -> None:
 
 
 async def test_a_receiver_gets_a_leaf_with_its_own_tools_alone(pair: Pair, spy: Spy) -> None:
-    """What else the task may do is neither granted to the server nor shown to it; each call has its own proof."""
+    """What else the task may do is not granted to the server; each call has its own proof."""
     async with pair.connected(spy.server) as session:
         with pair.task(SCOPE | Scope("send_mail") | Scope("files/read")):
             for _ in range(2):
@@ -180,8 +180,10 @@ async def test_a_receiver_gets_a_leaf_with_its_own_tools_alone(pair: Pair, spy: 
     leaf = pair.records("a", "grant")[-1]
     assert first[CHAIN].endswith(leaf["grant"]["token"])
     assert len(first[CHAIN].split("~")) == 2
-    with pytest.raises(Denied):
-        pair.b.guard("files/read").enter({"path": "a"}, ("path",))
+    claims = b64url_decode(leaf["grant"]["token"].split(".")[1])
+    assert b"invoices/read" in claims
+    assert b"send_mail" not in claims
+    assert b"files/read" not in claims
 
 
 async def test_propagators_carry_nothing_of_ours(pair: Pair, spy: Spy) -> None:

@@ -12,6 +12,7 @@ from mcp import ClientSession, types
 
 from agent_identity.canonical import JSON
 from agent_identity.enforcement import Enforcer
+from agent_identity.enforcement.failures import kind_of
 from agent_identity.enforcement.offers import Definition, Sighting
 from agent_identity.enforcement.traces import TRACEPARENT, traceparent
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
@@ -148,6 +149,11 @@ class _Passage:
             await self._check(target.tool)
         except Denied as denied:
             return denied
+        except AgentIdentityError:
+            raise
+        except Exception as error:  # noqa: BLE001 - What cannot be compared is refused, on the record.
+            text = f"{target.name}: the tools of the server could not be listed: {kind_of(error)}"
+            return Denied(text, code="tool_not_listed")
         return None
 
     async def _check(self, tool: str | None) -> None:

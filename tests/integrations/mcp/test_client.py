@@ -5,6 +5,7 @@ import logging
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -237,10 +238,20 @@ def test_where_a_server_is() -> None:
     assert one.place.startswith("sha256:")
     assert one.place != two.place
     assert (THIRD.transport, THIRD.place) == ("other", "")
+    assert "secret" not in repr(McpServer(NAME, url="https://x/?key=secret"))
+    assert "secret" not in repr(McpServer(NAME, command=["x", "--key=secret"]))
     for bad in ({"agent": Agent("a", owner="o")}, {"key": KEY}):
         with pytest.raises(ValueError, match="together"):
             McpServer(NAME, **bad)
     assert McpServer(NAME, tools=["invoices/read"]).peer(("x",)).tools == {"invoices/read"}
+
+
+def test_without_the_sdk_the_error_says_what_to_install() -> None:
+    """The extra is named, in one line."""
+    code = "import sys; sys.modules['mcp'] = None; import agent_identity.integrations.mcp"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "ImportError: expected the package mcp" in done.stderr
+    assert "pip install 'agent-identity-otel[mcp]'" in done.stderr
 
 
 # ------------------------------------------------------------------------------------------- every way in

@@ -11,7 +11,8 @@ from typing import Final, TypeVar, cast, final
 from mcp import ClientSession, types
 
 from agent_identity.canonical import JSON
-from agent_identity.enforcement import Call, Enforcer
+from agent_identity.enforcement import Enforcer
+from agent_identity.enforcement.failures import kind_of
 from agent_identity.enforcement.offers import Definition, Sighting
 from agent_identity.enforcement.traces import TRACEPARENT, traceparent
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
@@ -131,7 +132,7 @@ class _Passage:
         await guard.settle_async(call)
         call.attach()
         try:
-            result = await forward(self._addressed(target, call, request, params))
+            result = await forward(self._addressed(target, request, params))
         except BaseException as error:
             call.detach()
             guard.fail(call, error)
@@ -148,6 +149,11 @@ class _Passage:
             await self._check(target.tool)
         except Denied as denied:
             return denied
+        except AgentIdentityError:
+            raise
+        except Exception as error:  # noqa: BLE001 - What cannot be compared is refused, on the record.
+            text = f"{target.name}: the tools of the server could not be listed: {kind_of(error)}"
+            return Denied(text, code="tool_not_listed")
         return None
 
     async def _check(self, tool: str | None) -> None:
@@ -168,11 +174,12 @@ class _Passage:
         offer.check_place(server.name, server.transport, server.place)
         offer.check_tool(server.name, tool, self._listed.get(tool))
 
-    def _addressed(self, target: Target, call: Call, request: object, params: Mapping[str, object]) -> object:
-        """Return the request as it leaves: with what was judged, and with authority for a receiver alone."""
+    def _addressed(self, target: Target, request: object, params: Mapping[str, object]) -> object:
+        """Return the request as it leaves: with what was judged, and with authority for a receiver alone.
+
+        The parameters are a copy that nobody else has, so that they are still what was judged.
+        """
         changed = dict(params)
-        if target.values and "arguments" in params:
-            changed["arguments"] = dict(call.arguments)
         meta = dict(cast("Mapping[str, object]", params.get("_meta") or {}))
         for name in OURS:
             meta.pop(name, None)

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, final
 
 from agent_identity.canonical import encode
@@ -58,8 +58,8 @@ class McpServer:
     """
 
     name: str
-    url: str | None = None
-    command: Sequence[str] | None = None
+    url: str | None = field(default=None, repr=False)
+    command: Sequence[str] | None = field(default=None, repr=False)
     receiver: bool = False
     agent: Agent | None = None
     key: PublicKey | None = None

@@ -5,6 +5,7 @@ import logging
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -28,7 +29,7 @@ from opentelemetry import propagate
 
 from agent_identity.authority import Scope
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.identity import Agent, SigningKey
+from agent_identity.identity import Agent, SigningKey, b64url_decode
 from agent_identity.integrations.mcp import McpServer, protect_session
 from agent_identity.integrations.mcp.binding import CHAIN, OURS, PROOF, to_meta
 from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
@@ -169,7 +170,7 @@ async def test_only_receivers_get_authority(pair: Pair, spy: Spy) -> None:
 
 
 async def test_a_receiver_gets_a_leaf_with_its_own_tools_alone(pair: Pair, spy: Spy) -> None:
-    """What else the task may do is neither granted to the server nor shown to it; each call has its own proof."""
+    """What else the task may do is not granted to the server; each call has its own proof."""
     async with pair.connected(spy.server) as session:
         with pair.task(SCOPE | Scope("send_mail") | Scope("files/read")):
             for _ in range(2):
@@ -180,8 +181,10 @@ async def test_a_receiver_gets_a_leaf_with_its_own_tools_alone(pair: Pair, spy: 
     leaf = pair.records("a", "grant")[-1]
     assert first[CHAIN].endswith(leaf["grant"]["token"])
     assert len(first[CHAIN].split("~")) == 2
-    with pytest.raises(Denied):
-        pair.b.guard("files/read").enter({"path": "a"}, ("path",))
+    claims = b64url_decode(leaf["grant"]["token"].split(".")[1])
+    assert b"invoices/read" in claims
+    assert b"send_mail" not in claims
+    assert b"files/read" not in claims
 
 
 async def test_propagators_carry_nothing_of_ours(pair: Pair, spy: Spy) -> None:
@@ -235,10 +238,20 @@ def test_where_a_server_is() -> None:
     assert one.place.startswith("sha256:")
     assert one.place != two.place
     assert (THIRD.transport, THIRD.place) == ("other", "")
+    assert "secret" not in repr(McpServer(NAME, url="https://x/?key=secret"))
+    assert "secret" not in repr(McpServer(NAME, command=["x", "--key=secret"]))
     for bad in ({"agent": Agent("a", owner="o")}, {"key": KEY}):
         with pytest.raises(ValueError, match="together"):
             McpServer(NAME, **bad)
     assert McpServer(NAME, tools=["invoices/read"]).peer(("x",)).tools == {"invoices/read"}
+
+
+def test_without_the_sdk_the_error_says_what_to_install() -> None:
+    """The extra is named, in one line."""
+    code = "import sys; sys.modules['mcp'] = None; import agent_identity.integrations.mcp"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "ImportError: expected the package mcp" in done.stderr
+    assert "pip install 'agent-identity-otel[mcp]'" in done.stderr
 
 
 # ------------------------------------------------------------------------------------------- every way in

@@ -124,6 +124,29 @@ async def test_ac_65_two_tools_of_one_name_do_not_count(pair: Pair) -> None:
     assert changing.ran == []
 
 
+async def test_ac_65_a_server_that_lists_nothing_has_no_tools(pair: Pair) -> None:
+    """A tool that cannot be compared with anything is refused on the record, though the server would run it."""
+    ran: list[Any] = []
+    if LEGACY:
+        server = LowLevel(NAME)
+
+        @server.call_tool(validate_input=False)
+        async def call(name: str, _: Any) -> Any:
+            ran.append(name)
+            return []
+
+    else:
+
+        async def on_call(*_: Any) -> Any:
+            ran.append("read")
+
+        server = LowLevel(NAME, on_call_tool=on_call)
+    async with pair.connected(server, KNOWN) as session:
+        with pair.task(SCOPE):
+            await pair.denied("tool_not_listed", lambda: session.call_tool("read", {}))
+    assert ran == []
+
+
 async def test_ac_65_another_program_under_a_known_name_is_refused(pair: Pair, changing: Changing) -> None:
     """A name belongs to where it was first seen: tools, resources and prompts of another place are refused."""
     async with pair.connected(changing.server, McpServer(NAME, command=["one"])) as session:

@@ -5,6 +5,7 @@ judged, the signed record is put on that one. It is theirs: it keeps its name, i
 end it. Nothing can be added to a span that has ended, so that its record is signed before the call returns.
 """
 
+import os
 import sys
 import threading
 from collections import OrderedDict
@@ -96,6 +97,10 @@ class _Taken:
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[int, int], None] = OrderedDict()
 
+    def renew(self) -> None:
+        """Have a lock of its own, as a forked child must: another thread of the parent may have held it."""
+        self._lock = threading.Lock()
+
     def take(self, span: Span) -> bool:
         """Take a span; return whether nobody has it yet."""
         context = span.get_span_context()
@@ -110,6 +115,8 @@ class _Taken:
 
 
 _TAKEN: Final = _Taken()
+if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, where nothing forks.
+    os.register_at_fork(after_in_child=_TAKEN.renew)
 
 
 def take(span: Span) -> bool:

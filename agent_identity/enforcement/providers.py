@@ -1,7 +1,6 @@
 """The global tracer provider, which applications set before us, after us, or never."""
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -13,7 +12,6 @@ from agent_identity.enforcement.failures import trouble
 __all__ = ["look_for_provider", "when_provided"]
 
 _LOG: Final = logging.getLogger("agent_identity")
-_LOCK: Final = threading.Lock()
 _WAITING: Final[list[Callable[[TracerProvider], object]]] = []
 
 
@@ -26,8 +24,7 @@ def when_provided(use: Callable[[TracerProvider], object]) -> None:
     Args:
         use: The function; what it raises is logged, because telemetry fails open.
     """
-    with _LOCK:
-        _WAITING.append(use)
+    _WAITING.append(use)
     look_for_provider()
 
 
@@ -38,10 +35,11 @@ def look_for_provider() -> None:
     provider = trace.get_tracer_provider()
     if isinstance(provider, trace.ProxyTracerProvider):
         return
-    with _LOCK:
-        waiting = _WAITING[:]
-        _WAITING.clear()
-    for use in waiting:
+    while True:
+        try:
+            use = _WAITING.pop(0)  # Atomic: of threads that race here, each function has one.
+        except IndexError:
+            return
         try:
             use(provider)
         except Exception as error:  # noqa: BLE001 - Telemetry fails open: what a provider does not take is only missed.

@@ -132,7 +132,10 @@ def span_of_call(tool: str, current: Span) -> Span | None:
         current: The current span.
     """
     # Ours may be that of the task, with nothing below it but what OpenInference makes current nowhere.
-    found = current if not is_ours(current) and _is_call_of(current, tool) else _span_of_run(tool)
+    ours = is_ours(current)
+    if ours and _OPENINFERENCE not in sys.modules:
+        return None  # The usual case, on the path of every guarded tool.
+    found = current if not ours and _is_call_of(current, tool) else _span_of_run(tool)
     return found if found is not None and found.is_recording() else None
 
 
@@ -180,7 +183,7 @@ def below(current: Span, context: Context | None = None) -> Context | None:
         current: The current span.
         context: The context; by default the current one.
     """
-    if current.get_span_context().is_valid:
+    if _OPENINFERENCE not in sys.modules or current.get_span_context().is_valid:
         return context
     run = _run()
     return context if run is None else trace.set_span_in_context(run, context)

@@ -9,10 +9,11 @@ from opentelemetry.trace import TracerProvider
 
 from agent_identity.enforcement.failures import trouble
 
-__all__ = ["look_for_provider", "when_provided"]
+__all__ = ["WAITING", "look_for_provider", "when_provided"]
 
 _LOG: Final = logging.getLogger("agent_identity")
-_WAITING: Final[list[Callable[[TracerProvider], object]]] = []
+WAITING: Final[list[Callable[[TracerProvider], object]]] = []
+"""What waits for a provider; empty nearly always, which whoever is in a hurry sees without a call."""
 
 
 def when_provided(use: Callable[[TracerProvider], object]) -> None:
@@ -24,20 +25,18 @@ def when_provided(use: Callable[[TracerProvider], object]) -> None:
     Args:
         use: The function; what it raises is logged, because telemetry fails open.
     """
-    _WAITING.append(use)
+    WAITING.append(use)
     look_for_provider()
 
 
 def look_for_provider() -> None:
-    """Call what waits, if there is a provider now; costs next to nothing where nothing waits."""
-    if not _WAITING:
-        return
+    """Call what waits, if there is a provider now."""
     provider = trace.get_tracer_provider()
     if isinstance(provider, trace.ProxyTracerProvider):
         return
     while True:
         try:
-            use = _WAITING.pop(0)  # Atomic: of threads that race here, each function has one.
+            use = WAITING.pop(0)  # Atomic: of threads that race here, each function has one.
         except IndexError:
             return
         try:

@@ -20,7 +20,7 @@ from opentelemetry.util.types import AttributeValue
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.failures import trouble
 from agent_identity.enforcement.neighbours import SCOPE, Borrowed, below, span_of_call, take
-from agent_identity.enforcement.providers import look_for_provider
+from agent_identity.enforcement.providers import WAITING, look_for_provider
 from agent_identity.evidence import Entry, error_of, mirrored_attributes, signed_attributes
 from agent_identity.identity import Signer
 
@@ -68,7 +68,8 @@ class Spans:
     def start(self, name: str, attributes: Mapping[str, str], start_ns: int, context: Context | None = None) -> Span:
         """Start a span; one that does not record if telemetry fails."""
         try:
-            look_for_provider()
+            if WAITING:
+                look_for_provider()
             if self._ids_only:
                 return self._named(name, attributes, context)
             return self._current().start_span(
@@ -82,6 +83,7 @@ class Spans:
         self, tool: str, name: str, attributes: Mapping[str, str], start_ns: int
     ) -> tuple[CallSpan, "Traced"]:
         """Start the span of a call, or borrow the one that another library has made for it; return it with its ids."""
+        context = around = None
         try:
             current = trace.get_current_span()
             if self._mode != "own":
@@ -93,11 +95,11 @@ class Spans:
                     span = Borrowed(current, attributes, carries=False)
                     return span, traced(span)
             context = below(current)
+            around = current if context is None else None
         except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
             _complain("a span of another library could not be used", error)
-            context = None
         own = self.start(name, attributes, start_ns, context)
-        return own, traced(own, context)
+        return own, traced(own, context, around)
 
     def _lends(self, span: Span) -> bool:
         """Return whether the record goes where ours would: two providers have two exporters."""
@@ -107,12 +109,12 @@ class Spans:
         ours = getattr(provider, "resource", None)
         return not self._ids_only and (ours is None or getattr(span, "resource", None) is ours)
 
-    def regain(
-        self, span: CallSpan, name: str, attributes: Mapping[str, str], start_ns: int
-    ) -> tuple[Span, "Traced"] | None:
-        """Return a span of ours for a record whose borrowed span has ended too early, as those of generators may."""
-        if self._mode != "auto" or type(span) is not Borrowed or self.records(span):
-            return None
+    def lacks(self, span: Borrowed) -> bool:
+        """Return whether a record needs a span of ours, because the borrowed one has ended; a generator's may have."""
+        return self._mode == "auto" and not self.records(span)
+
+    def regain(self, span: Borrowed, name: str, attributes: Mapping[str, str], start_ns: int) -> tuple[Span, "Traced"]:
+        """Return a span of ours below a borrowed one."""
         context = trace.set_span_in_context(span.span)
         own = self.start(name, attributes, start_ns, context)
         return own, traced(own, context)
@@ -225,18 +227,20 @@ UNTRACED: Final = Traced({}, {})
 """Of what has no span in any trace."""
 
 
-def traced(span: CallSpan, context: Context | None = None) -> Traced:
+def traced(span: CallSpan, context: Context | None = None, around: Span | None = None) -> Traced:
     """Return the ids of a span that was just started, for the records about it.
 
     Args:
         span: The span.
         context: Where it was started; by default the current context, which the span is not in yet.
+        around: The span that is current there, if it is at hand.
     """
     try:
         if type(span) is Borrowed:
             own, parent = span.ids()
         else:
-            own, parent = span.get_span_context(), trace.get_current_span(context).get_span_context()
+            own = span.get_span_context()
+            parent = (around or trace.get_current_span(context)).get_span_context()
         if not own.is_valid:
             return UNTRACED
         # Each is a property that costs a call, on the path of every guarded tool.

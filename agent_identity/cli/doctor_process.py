@@ -26,6 +26,9 @@ _PROVIDED: Final = re.compile(
 )
 """The types of tools that providers of models run themselves; what they call them today."""
 
+_NODES: Final = (("langgraph.prebuilt.tool_node", "ToolNode"), ("langchain.tools.tool_node", "_ToolNode"))
+"""Nodes that run tools; langchain 1.0 has its own."""
+
 _DEEP: Final = 12
 _MOST_TOOLS: Final = 128  # Longer lists are something else.
 
@@ -114,11 +117,11 @@ def _listed(names: list[str]) -> str:
 
 def _tools_of_nodes() -> tuple[set[int], set[int]]:
     """Return the identities of the tools that nodes of graphs run, and of those that our middleware covers there."""
-    nodes = sys.modules.get("langgraph.prebuilt.tool_node")
+    kinds = [getattr(sys.modules.get(module), name, None) for module, name in _NODES]
     ours = sys.modules.get("agent_identity.integrations.langchain.middleware")
     used, covered = set[int](), set[int]()
-    for thing in gc.get_objects() if nodes is not None else ():
-        if nodes is None or type(thing) is not nodes.ToolNode:
+    for thing in gc.get_objects() if any(kinds) else ():
+        if type(thing) not in kinds:
             continue
         node = cast("dict[str, object]", vars(cast("object", thing)))
         tools = set(map(id, cast("Mapping[str, object]", node.get("_tools_by_name", {})).values()))

@@ -495,9 +495,8 @@ class Guard:
             body["intent"] = call.intent
         elif call.traced.rooted:
             body["trace"] = call.traced.rooted
-        instead = point.spans.regain(call.span, self._name, self._attributes, call.start_ns)
-        if instead is not None:
-            call.span, call.traced = instead
+        if type(call.span) is Borrowed and point.spans.lacks(call.span):
+            call.span, call.traced = point.spans.regain(call.span, self._name, self._attributes, call.start_ns)
             body["trace"] = call.traced.rooted
         span = call.span
         finish = partial(self._end_span, span, end_ns)

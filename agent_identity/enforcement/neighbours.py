@@ -5,6 +5,7 @@ judged, the signed record is put on that one. It is theirs: it keeps its name, i
 end it. Nothing can be added to a span that has ended, so that its record is signed before the call returns.
 """
 
+import os
 import sys
 import threading
 from collections import OrderedDict
@@ -96,6 +97,10 @@ class _Taken:
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[int, int], None] = OrderedDict()
 
+    def renew(self) -> None:
+        """Have a lock of its own, as a forked child must: another thread of the parent may have held it."""
+        self._lock = threading.Lock()
+
     def take(self, span: Span) -> bool:
         """Take a span; return whether nobody has it yet."""
         context = span.get_span_context()
@@ -110,6 +115,8 @@ class _Taken:
 
 
 _TAKEN: Final = _Taken()
+if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, where nothing forks.
+    os.register_at_fork(after_in_child=_TAKEN.renew)
 
 
 def take(span: Span) -> bool:
@@ -125,7 +132,10 @@ def span_of_call(tool: str, current: Span) -> Span | None:
         current: The current span.
     """
     # Ours may be that of the task, with nothing below it but what OpenInference makes current nowhere.
-    found = current if not is_ours(current) and _is_call_of(current, tool) else _span_of_run(tool)
+    ours = is_ours(current)
+    if ours and _OPENINFERENCE not in sys.modules:
+        return None  # The usual case, on the path of every guarded tool.
+    found = current if not ours and _is_call_of(current, tool) else _span_of_run(tool)
     return found if found is not None and found.is_recording() else None
 
 
@@ -173,7 +183,7 @@ def below(current: Span, context: Context | None = None) -> Context | None:
         current: The current span.
         context: The context; by default the current one.
     """
-    if current.get_span_context().is_valid:
+    if _OPENINFERENCE not in sys.modules or current.get_span_context().is_valid:
         return context
     run = _run()
     return context if run is None else trace.set_span_in_context(run, context)

@@ -1,7 +1,6 @@
 """The global tracer provider, which applications set before us, after us, or never."""
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -10,11 +9,11 @@ from opentelemetry.trace import TracerProvider
 
 from agent_identity.enforcement.failures import trouble
 
-__all__ = ["look_for_provider", "when_provided"]
+__all__ = ["WAITING", "look_for_provider", "when_provided"]
 
 _LOG: Final = logging.getLogger("agent_identity")
-_LOCK: Final = threading.Lock()
-_WAITING: Final[list[Callable[[TracerProvider], object]]] = []
+WAITING: Final[list[Callable[[TracerProvider], object]]] = []
+"""What waits for a provider; empty nearly always, which whoever is in a hurry sees without a call."""
 
 
 def when_provided(use: Callable[[TracerProvider], object]) -> None:
@@ -26,22 +25,20 @@ def when_provided(use: Callable[[TracerProvider], object]) -> None:
     Args:
         use: The function; what it raises is logged, because telemetry fails open.
     """
-    with _LOCK:
-        _WAITING.append(use)
+    WAITING.append(use)
     look_for_provider()
 
 
 def look_for_provider() -> None:
-    """Call what waits, if there is a provider now; costs next to nothing where nothing waits."""
-    if not _WAITING:
-        return
+    """Call what waits, if there is a provider now."""
     provider = trace.get_tracer_provider()
     if isinstance(provider, trace.ProxyTracerProvider):
         return
-    with _LOCK:
-        waiting = _WAITING[:]
-        _WAITING.clear()
-    for use in waiting:
+    while True:
+        try:
+            use = WAITING.pop(0)  # Atomic: of threads that race here, each function has one.
+        except IndexError:
+            return
         try:
             use(provider)
         except Exception as error:  # noqa: BLE001 - Telemetry fails open: what a provider does not take is only missed.

@@ -20,7 +20,7 @@ from opentelemetry.util.types import AttributeValue
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.failures import trouble
 from agent_identity.enforcement.neighbours import SCOPE, Borrowed, below, span_of_call, take
-from agent_identity.enforcement.providers import look_for_provider
+from agent_identity.enforcement.providers import WAITING, look_for_provider
 from agent_identity.evidence import Entry, error_of, mirrored_attributes, signed_attributes
 from agent_identity.identity import Signer
 
@@ -68,7 +68,8 @@ class Spans:
     def start(self, name: str, attributes: Mapping[str, str], start_ns: int, context: Context | None = None) -> Span:
         """Start a span; one that does not record if telemetry fails."""
         try:
-            look_for_provider()
+            if WAITING:
+                look_for_provider()
             if self._ids_only:
                 return self._named(name, attributes, context)
             return self._current().start_span(
@@ -107,12 +108,12 @@ class Spans:
         ours = getattr(provider, "resource", None)
         return not self._ids_only and (ours is None or getattr(span, "resource", None) is ours)
 
-    def regain(
-        self, span: CallSpan, name: str, attributes: Mapping[str, str], start_ns: int
-    ) -> tuple[Span, "Traced"] | None:
-        """Return a span of ours for a record whose borrowed span has ended too early, as those of generators may."""
-        if self._mode != "auto" or type(span) is not Borrowed or self.records(span):
-            return None
+    def lacks(self, span: Borrowed) -> bool:
+        """Return whether a record needs a span of ours, because the borrowed one has ended; a generator's may have."""
+        return self._mode == "auto" and not self.records(span)
+
+    def regain(self, span: Borrowed, name: str, attributes: Mapping[str, str], start_ns: int) -> tuple[Span, "Traced"]:
+        """Return a span of ours below a borrowed one."""
         context = trace.set_span_in_context(span.span)
         own = self.start(name, attributes, start_ns, context)
         return own, traced(own, context)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -170,6 +171,20 @@ def test_racing_calls_share_out_one_span(world: World, theirs: Theirs) -> None:
             thread.join()
     assert sorted(scopes(world)) == ["agent_identity"] * 7 + ["another.library"]
     assert report_on(world).verdict == "verified"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_forked_while_a_span_is_taken_does_not_hang(world: World) -> None:
+    """What another thread of the parent held is free in the child, which takes spans of its own."""
+    span = world.provider.get_tracer("another.library").start_span("execute_tool find", attributes=TOOL)
+    with neighbours._TAKEN._lock:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if neighbours.take(span) and not neighbours.take(span) else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    span.end()
 
 
 def test_memory_is_bounded(world: World, theirs: Theirs, monkeypatch: pytest.MonkeyPatch) -> None:

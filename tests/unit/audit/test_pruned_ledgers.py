@@ -454,6 +454,18 @@ def test_a_bundle_verifies_like_its_directory(room: Room, name: str) -> None:
     assert "evidence/log/checkpoint" in names
 
 
+def test_a_bundle_tells_of_keys_that_were_erased(room: Room) -> None:
+    """As its directory does: what those calls got and returned cannot be proved any more."""
+    with Enforcer.open(room.path, clock=room.clock, ids=room.ids) as enforcer:
+        for _ in range(2):
+            with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")) as task:
+                pass
+        enforcer._point.ledger.append("erasure", {"erasure": {"key": task.id}})
+    told = [(item.task, item.erased) for item in story(room.path)]
+    assert [erased for _, erased in told] == [False, True]
+    assert [(item.task, item.erased) for item in story(room.bundle())] == told
+
+
 def test_the_same_content_makes_the_same_bytes(room: Room) -> None:
     """Bundles have no time and no name of their maker in them."""
     room.record()

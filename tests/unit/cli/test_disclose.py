@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -13,6 +14,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from agent_identity.audit import Shown, check, check_disclosure, disclose, prove
+from agent_identity.audit.disclosed import Disclosures
+from agent_identity.audit.findings import Findings, Place
 from agent_identity.authority import Scope
 from agent_identity.constraints import OneOf, Range
 from agent_identity.enforcement import Enforcer
@@ -430,6 +433,33 @@ def test_a_call_outside_its_grant_is_found(tmp_path: Path, monkeypatch: pytest.M
         ("argument_outside_grant", second),
     ]
     assert not any("51" in problem.message for problem in report.findings)
+    assert [problem.message for problem in report.findings] == [
+        "expected 'amount' of an allowed call within the grant, got a value outside",
+        "expected the argument 'amount' that the grant constrains, got a call without it",
+    ]
+    assert report.steps[-1].status == "failed"
+
+
+def test_what_a_disclosure_is_held_against_stays_in_memory(world: Path) -> None:
+    """A large ledger puts uses of grants on the disk; one that waits for its grant has to stay, or nobody judges it."""
+    outcome = records(world, "outcome")[0]
+    findings = Findings("ledger", ("step",))
+    held = Disclosures([shown_of(world, "amount", "to"), shown_of(world, "note")], findings, 1)
+    assert held.want(outcome["id"].encode())
+    assert not held.want(b"another")
+    use = SimpleNamespace(kept=False, leaf=None)
+    held.take(outcome, use, Place(outcome["id"], "s", 1))
+    assert use.kept
+    assert not held.want(outcome["id"].encode())
+    grant = Scope("pay", amount=Range(max=50), note=OneOf("für Bob"), to=OneOf("carol"))
+    use.leaf = SimpleNamespace(scope=grant)  # The chain is judged after all is read.
+    held.settle("the rest is secret")
+    report = findings.report()
+    assert [(problem.message, problem.seq) for problem in report.findings] == [
+        ("expected 'to' of an allowed call within the grant, got a value outside", 1)
+    ]
+    assert report.steps[0].detail == "0 disclosed calls within the grants; of the others the rest is secret"
+    assert findings.counts["arguments_within_grants"] == 0
 
 
 def test_one_digest_of_all_needs_the_key_of_the_task(run: Run, evidence: Path, trust: Path) -> None:

@@ -229,9 +229,10 @@ def test_what_is_not_proved_shows_nothing(world: Path, tmp_path: Path) -> None:
     (world / "evidence" / "log" / "checkpoint").unlink()
     shown = check_disclosure(good, kept, **ledger(world))
     assert (shown.exit_code, shown.report.findings[0].code) == (2, "record_not_proved")
-    for where in ({}, {"proof": b"", "spans": "x"}):
-        with pytest.raises(ConfigurationError, match="one of a ledger"):
+    for where in ({}, {"proof": b"", "spans": "x"}, {"ledger": "x", "spans": "x"}, {"ledger": "x", "proof": b""}):
+        with pytest.raises(ConfigurationError) as caught:
             check_disclosure(good, kept, **where)
+        assert str(caught.value) == ("expected one of a ledger, a proof and spans with the record; give one of them")
 
 
 def words(shown: Shown) -> tuple[list[tuple[str, str | None]], list[tuple[str, str]]]:

@@ -19,7 +19,7 @@ from agent_identity.audit.findings import Findings, Place
 from agent_identity.authority import Scope
 from agent_identity.constraints import OneOf, Range
 from agent_identity.enforcement import Enforcer
-from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.errors import ConfigurationError, Denied, VerificationError
 from agent_identity.evidence import DigestKeys
 from agent_identity.evidence.disclosures import Disclosure
 from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
@@ -483,6 +483,45 @@ def test_one_digest_of_all_needs_the_key_of_the_task(run: Run, evidence: Path, t
     assert (shown.exit_code, dict(shown.arguments)) == (0, golden["arguments"])
     report = check(evidence, trust, disclosures=[done.out.encode()])
     assert report.counts["arguments_within_grants"] == 1
+
+
+def test_what_cannot_be_shown_is_told_before_a_key_is_needed(world: Path, evidence: Path, tmp_path: Path) -> None:
+    """A record without arguments says so also where the keys are gone; opaque ones alone are shown as none."""
+    (world / "evidence" / "keys" / "digests.jsonl").unlink()
+    ping = records(world, "outcome")[3]["id"]
+    with pytest.raises(VerificationError) as caught:
+        disclose(world / "evidence", ping, {})
+    assert (caught.value.code, str(caught.value)) == (
+        "no_arguments",
+        "expected the record of a call with arguments, got another",
+    )
+    golden = json.loads((Path(__file__).parents[2] / "vectors" / "disclosures.json").read_text())[3]
+    with pytest.raises(VerificationError) as caught:
+        disclose(evidence, golden["record"], golden["arguments"])
+    assert (caught.value.code, str(caught.value)) == (
+        "not_disclosable",
+        (
+            "expected a record of an enforcer with disclosable=True, got one whose arguments can be shown only with the "
+            "key of their task, which opens all digests of the task to guessing; --with-task-key does that"
+        ),
+    )
+    with Enforcer.open(tmp_path / "opaque", disclosable=True) as enforcer:
+
+        @enforcer.tool
+        def use(connection: object) -> None:
+            pass
+
+        with enforcer.task("p", principal=Human("alice"), agent=Agent("clerk", owner="o"), scope=Scope("use")):
+            use(object())
+    outcome = next(
+        record
+        for file in (tmp_path / "opaque").glob("ledger/*/entries.jsonl")
+        for line in file.read_bytes().splitlines()
+        if (record := orjson.loads(line)["record"])["kind"] == "outcome"
+    )
+    data = disclose(tmp_path / "opaque", outcome["id"], {})
+    shown = check_disclosure(data, tmp_path / "opaque" / "trust.json", ledger=tmp_path / "opaque")
+    assert (shown.exit_code, dict(shown.arguments), shown.hidden) == (0, {}, 0)
 
 
 def test_without_the_key_nothing_can_be_shown(run: Run, world: Path) -> None:

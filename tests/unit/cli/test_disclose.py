@@ -501,8 +501,8 @@ def test_what_cannot_be_shown_is_told_before_a_key_is_needed(world: Path, eviden
     assert (caught.value.code, str(caught.value)) == (
         "not_disclosable",
         (
-            "expected a record of an enforcer with disclosable=True, got one whose arguments can be shown only with the "
-            "key of their task, which opens all digests of the task to guessing; --with-task-key does that"
+            "expected a record of an enforcer with disclosable=True, got one whose arguments can be shown only with "
+            "the key of their task, which opens all digests of the task to guessing; --with-task-key does that"
         ),
     )
     with Enforcer.open(tmp_path / "opaque", disclosable=True) as enforcer:

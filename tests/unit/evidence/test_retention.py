@@ -18,7 +18,7 @@ from agent_identity.evidence import segments as segments_module
 from agent_identity.evidence.checkpoint import sign_note
 from agent_identity.evidence.excerpt import Excerpt, Start, excerpt_lines, excerpt_of
 from agent_identity.evidence.files import EDIT, Files
-from agent_identity.evidence.layout import Layout
+from agent_identity.evidence.layout import Layout, segment_name
 from agent_identity.evidence.ledger import Ledger
 from agent_identity.evidence.lines import Line, leaf_of
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
@@ -31,7 +31,7 @@ from agent_identity.evidence.pruned import (
     sign_pruned,
     unverified_pruned,
 )
-from agent_identity.evidence.retention import archive, prune
+from agent_identity.evidence.retention import Removed, archive, prune
 from agent_identity.evidence.segments import Segments
 from agent_identity.evidence.streams import MAX_EXCERPT, open_ledger
 from agent_identity.evidence.survey import read_heads, survey
@@ -138,6 +138,46 @@ def test_only_what_is_old_is_archived(written: Callable, directory: Path, tmp_pa
     """A segment with one record that is younger stays."""
     written()
     assert list(archive(str(directory), str(tmp_path / "out"), before_ns=1)) == []
+
+
+def test_the_border_of_what_is_old_is_exact(opened: Open, directory: Path, tmp_path: Path, clock: FixedClock) -> None:
+    """A segment leaves if its newest moment is before the border, the end of a call included, to the nanosecond."""
+    ledger = opened(segments=Segments(max_bytes=100_000, compression="none"))
+    begin = clock.wall_ns()
+    ended = {"time": {"start": str(begin), "end": str(begin + 77)}}
+    ledger.append("outcome", {**facts("b"), **CALL, "outcome": "success", **ended})
+    ledger._stream.rotate_at = 0
+    clock.advance(1)
+    ledger.append("registration", BODY)
+    ledger.seal()
+    newest = begin + 77
+    assert pruning(opened, directory, before_ns=newest) == []
+    assert list(archive(str(directory), str(tmp_path / "out"), before_ns=newest)) == []
+    (copied,) = archive(str(directory), str(tmp_path / "out"), before_ns=newest + 1)
+    assert (copied.first, copied.last, copied.files) == (1, 2, 1)
+    assert pruning(opened, directory, before_ns=newest + 1) == [(ledger.stream, 1, 2)]
+
+
+def test_what_left_is_told_with_its_files_and_bytes(
+    opened: Open, written: Callable, directory: Path, tmp_path: Path
+) -> None:
+    """For the archive what was copied, for pruning what was removed; folders are open to readers, copies are synced."""
+    stream = written()
+    paths = sorted((directory / "ledger" / stream).glob("entries*"))
+    size, out = sum(path.stat().st_size for path in paths), tmp_path / "out"
+    (out / "ledger" / stream).mkdir(parents=True)
+    (out / "ledger" / stream / f"{segment_name(1)}.gz.tmp").write_bytes(b"of a copy that was killed")
+    (copied,) = archive(str(directory), str(out))
+    assert copied == Removed(stream, 1, 12, len(paths), size)
+    assert len(list((out / "ledger" / stream).glob("*.gz"))) == len(paths)
+    (out / "ledger" / stream / f"{segment_name(1)}.gz").unlink()
+    (again,) = archive(str(directory), str(out))
+    assert (again.first, again.files, again.bytes) == (1, 1, paths[0].stat().st_size)
+    ledger = opened()
+    given = {"before_ns": FUTURE, "signer": SIGNER, "clock": FixedClock(7_000_000_000)}
+    assert list(prune(str(directory), ledger, **given)) == [Removed(stream, 1, 12, len(paths), size)]
+    ledger.close()
+    assert statement(directory, stream).time_ns == 7_000_000_000
 
 
 def test_a_pruned_stream_leaves_a_statement(opened: Open, written: Callable, directory: Path, audit: Callable) -> None:
@@ -288,6 +328,9 @@ def test_a_border_with_too_much_open_is_none(opened: Open, directory: Path, monk
     ledger.append("registration", BODY)
     ledger.seal()
     assert pruning(opened, directory) == []
+    monkeypatch.setattr("agent_identity.evidence.survey.MAX_OPEN", 2)
+    assert pruning(opened, directory)[0][:2] == (ledger.stream, 1)
+    assert len(statement(directory, ledger.stream).open) == 2
 
 
 def test_only_what_the_archive_has_is_pruned(opened: Open, written: Callable, directory: Path, tmp_path: Path) -> None:
@@ -335,9 +378,13 @@ def test_another_program_at_work_is_waited_for_and_refused(
     files = Files()
     fd = files.open(Layout.of(directory).segments_lock, EDIT)
     files.lock(fd)
-    with pytest.raises(EvidenceError, match="no other program"):
+    with pytest.raises(EvidenceError) as caught:
         list(archive(str(directory), str(tmp_path / "out"), files=Impatient()))
+    assert str(caught.value) == (
+        "expected no other program at work on the segments, got one; wait until it is done, and run this again"
+    )
     files.close(fd)
+    assert [found.last for found in archive(str(directory), str(tmp_path / "out"), files=Impatient())] == [12]
 
 
 @pytest.mark.parametrize("how", ["record", "line", "log", "checkpoint"])
@@ -356,8 +403,23 @@ def test_what_the_log_does_not_prove_does_not_leave(
         log.write_bytes(log.read_bytes().replace(b'"size":"12"', b'"size":"11"'))
     else:
         (directory / "log" / "checkpoint").unlink()
-    with pytest.raises(VerificationError):
+    others = (
+        (
+            f"expected the records of stream {stream} as the log commits to them, got others; nothing of it is "
+            "archived or pruned, run the verification"
+        ),
+        "contradicted",
+    )
+    log_of_others = "expected the log that its checkpoint commits to, got another; run the verification"
+    told = {
+        "record": others,
+        "line": others,
+        "log": (log_of_others, VerificationError.default_code),
+        "checkpoint": ("expected log/checkpoint, got none; nothing proves the records", VerificationError.default_code),
+    }
+    with pytest.raises(VerificationError) as caught:
         list(archive(str(directory), str(tmp_path / "out")))
+    assert (str(caught.value), caught.value.code) == told[how]
     assert files_of(tmp_path / "out", stream) == []
 
 

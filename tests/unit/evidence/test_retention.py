@@ -672,8 +672,12 @@ def test_an_excerpt_of_what_is_not_sealed_is_refused(opened: Open, directory: Pa
     ledger.append("registration", BODY)
     crashed(ledger)
     reader = open_ledger(directory)
-    with pytest.raises(VerificationError, match="no checkpoint covers"):
+    with pytest.raises(VerificationError) as caught:
         excerpt_of(reader, read_heads(reader)[1], lambda data: True)
+    assert str(caught.value) == (
+        "expected sealed records in the excerpt, got some that no checkpoint covers yet; close the enforcer or wait a "
+        "second, and try again"
+    )
     path = directory / "ledger" / ledger.stream / "entries.jsonl"
     path.write_bytes(b"x\n" + path.read_bytes())
     assert excerpt_of(reader, read_heads(reader)[1], lambda data: True) == {}
@@ -691,6 +695,36 @@ def test_an_excerpt_of_a_pruned_stream_begins_behind_the_border(opened: Open, di
     starts = excerpt_of(reader, {stream: read_heads(reader)[1][stream]}, lambda data: own in data)
     assert starts[stream] == Start(cut, statement(directory, stream).last, statement(directory, stream).peaks, 8)
     assert len(list(excerpt_lines(reader, stream, starts[stream], lambda data: True))) == 8 - cut
+
+
+@pytest.mark.parametrize("left", ["the last", "all"])
+def test_files_that_a_killed_run_left_change_no_excerpt(
+    opened: Open, directory: Path, tmp_path: Path, left: str
+) -> None:
+    """With some of them, it begins behind the border as without; with all, where the stream begins."""
+    ledger = opened(segments=Segments(max_bytes=700, compression="none"))
+    for _ in range(7):
+        ledger.append("registration", BODY)
+    ledger.seal()
+    whole = tmp_path / "whole"
+    shutil.copytree(directory / "ledger" / ledger.stream, whole)
+    ((stream, _, cut),) = pruning(opened, directory)
+    reader = open_ledger(directory)
+    heads = {stream: read_heads(reader)[1][stream]}
+
+    def shown() -> tuple[Start, list[bytes]]:
+        start = excerpt_of(reader, heads, lambda data: f'"id":"{stream}"'.encode() in data)[stream]
+        return start, list(excerpt_lines(reader, stream, start, lambda data: True))
+
+    before = shown()
+    removed = sorted(path for path in whole.glob("entries-*") if int(path.name[8:28]) <= cut)
+    assert len(removed) > 1
+    for path in removed if left == "all" else removed[-1:]:
+        shutil.copy(path, directory / "ledger" / stream)
+    lines = [line for path in sorted(whole.glob("entries-*")) for line in path.read_bytes().splitlines(keepends=True)]
+    lines += (whole / "entries.jsonl").read_bytes().splitlines(keepends=True)
+    assert before[1] == lines[cut:]
+    assert shown() == (before if left != "all" else (Start(0, b"", (), 8), lines))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Old segments leave a directory: into an archive, and behind a statement that keeps the proof of the rest."""
 
 import contextlib
+import errno
 import gzip
 import itertools
 import shutil
@@ -119,6 +120,20 @@ def test_an_archive_has_every_closed_segment_once(
     packed = sorted((tmp_path / "out" / "ledger" / stream).iterdir())
     assert b"".join(gzip.decompress(path.read_bytes()) for path in packed) == plain
     assert (tmp_path / "out" / "log" / "checkpoint").read_bytes() == (directory / "log" / "checkpoint").read_bytes()
+
+
+def test_a_disk_that_fails_says_what_was_to_be_done(
+    opened: Open, written: Callable, directory: Path, tmp_path: Path, faulty: Callable
+) -> None:
+    """Archiving, pruning: an error of the library with the words of the system."""
+    written()
+    files = faulty.failing("lock", code=errno.EIO)
+    with pytest.raises(EvidenceError, match=r"^expected to archive segments, got"):
+        list(archive(str(directory), str(tmp_path / "out"), files=files))
+    ledger = opened()
+    given = {"before_ns": FUTURE, "signer": SIGNER, "clock": FixedClock(), "files": files}
+    with pytest.raises(EvidenceError, match=r"^expected to prune segments, got"):
+        list(prune(str(directory), ledger, **given))
 
 
 def test_what_is_compressed_is_copied_as_it_is(opened: Open, directory: Path, tmp_path: Path) -> None:

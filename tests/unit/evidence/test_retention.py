@@ -460,14 +460,23 @@ def test_a_record_without_its_members_does_not_leave(directory: Path, opened: Op
         survey(Odd(), stream, read_heads(reader)[1][stream], lambda segment, ns: True)
 
 
-def test_a_crashed_process_keeps_its_torn_end(opened: Open, crashed: Crash, directory: Path) -> None:
+@pytest.mark.parametrize(
+    "end",
+    [
+        b'{"mac":"12',
+        b"x" * (4 * 1024 * 1024 + 1) + b"\n",
+        b'{"mac":"' + b"0" * 64 + b'","record":{"a":"b"}}',
+    ],
+    ids=["cut", "too long", "without its newline"],
+)
+def test_a_crashed_process_keeps_its_torn_end(opened: Open, crashed: Crash, directory: Path, end: bytes) -> None:
     """A file with a line that nobody sealed stays, before and after its recovery."""
     ledger = opened()
     ledger.append("registration", BODY)
     stream = ledger.stream
     crashed(ledger)
     with (directory / "ledger" / stream / "entries.jsonl").open("ab") as file:
-        file.write(b'{"mac":"12')
+        file.write(end)
     assert stream not in {cut[0] for cut in pruning(opened, directory)}
     assert files_of(directory, stream) == ["entries.jsonl"]
 

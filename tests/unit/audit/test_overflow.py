@@ -2,6 +2,7 @@
 
 import sqlite3
 from pathlib import Path
+from typing import Self
 
 import pytest
 from hypothesis import given
@@ -74,7 +75,7 @@ def test_a_full_disk_says_how_to_go_on(call: str) -> None:
 
         executemany = execute
 
-        def __enter__(self) -> "Full":
+        def __enter__(self) -> Self:
             """Begin."""
             return self
 

@@ -522,6 +522,20 @@ def test_a_client_asks_from_what_was_cosigned_last(tmp_path: Path, witness: Witn
     assert asked == [8, 301]
 
 
+def test_the_latest_cosignature_of_one_state_is_kept(tmp_path: Path) -> None:
+    """It says that nothing larger was known at a later time; readers may see it."""
+    clock = FixedClock(7 * 10**9)
+    witness = Witness(NAME, KEY, {ORIGIN: (LOG.public_key,)}, WitnessState(tmp_path / "state", new=True), clock)
+    layout = written(tmp_path, ENTRIES)
+    client = client_of(layout, Net(witness))
+    path = Path(cosigned_file(layout, COSIGNER))
+    for second in (7, 8):
+        client(note(8))
+        assert [said.time for said in open_note(path.read_bytes(), {}, [COSIGNER]).cosignatures] == [second]
+        clock.advance(1)
+    assert path.parent.stat().st_mode & 0o777 == 0o755
+
+
 def test_what_does_not_fit_is_told_with_its_numbers(tmp_path: Path, witness: Witness) -> None:
     """Which log is there, which one the witness saw, and whose cosignature was expected."""
     net, layout = Net(witness), written(tmp_path, ENTRIES)

@@ -413,6 +413,10 @@ def test_a_client_that_lost_its_file_asks_again(tmp_path: Path, witness: Witness
     Path(cosigned_file(layout, COSIGNER)).write_bytes(b"damaged")
     client_of(layout, net)(note(9))
     assert net.statuses == [200, 409, 200]
+    Path(cosigned_file(layout, COSIGNER)).unlink()
+    client_of(layout, net)(note(9))  # The very state that the witness knows.
+    assert net.statuses == [200, 409, 200, 409, 200]
+    assert Path(cosigned_file(layout, COSIGNER)).read_bytes().startswith(note(9))
 
 
 def test_a_client_gives_way_to_a_later_checkpoint(tmp_path: Path, witness: Witness) -> None:

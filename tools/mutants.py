@@ -90,12 +90,13 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("audit/disclosure_check", "audit/disclosed", "audit/disclosing"),
         (*unit("evidence", "disclosures"), *unit("cli", "disclose", "erase")),
     ),
+    "overflow": (("audit/overflow",), unit("audit", "overflow")),
     "outside": (("audit/outside",), unit("audit", "outside", "periods")),
     "bundle": (("audit/bundle",), unit("audit", "pruned_ledgers")),
     "stories": (("audit/stories",), unit("audit", "stories")),
     "interop": (("audit/interop",), unit("audit", "interop")),
     "sources": (
-        ("audit/sources", "audit/report", "audit/overflow"),
+        ("audit/sources", "audit/report"),
         unit("audit", "ledger", "spans", "outside", "pasted"),
     ),
     "verification": (

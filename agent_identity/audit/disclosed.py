@@ -91,7 +91,7 @@ class Disclosures:
             judged += problem is None and taken.judged
         for name in self._waiting:
             message = "expected the record that a disclosure names among those that were verified, got none"
-            findings.add(self._step, "disclosed_record_missing", message, Place(name.decode("utf-8", "replace")))
+            findings.add(self._step, "disclosed_record_missing", message, Place(name.decode()))
         findings.counts["arguments_within_grants"] = judged
         # A step is passed only if all of it was; the other calls stay unchecked.
         findings.skip(self._step, f"{counted(judged, 'disclosed call')} within the grants; of the others {why}")

@@ -128,8 +128,7 @@ def _record(
         findings.add(_RECORD, error.code if contradicted else "record_not_proved", str(error), Place(wanted))
         return None
     for problem in checked.report.findings:
-        place = Place(problem.record, problem.stream, problem.seq, problem.line)
-        findings.add(_RECORD, problem.code, problem.message, place)
+        findings.add(_RECORD, problem.code, problem.message, Place(problem.record, problem.stream, problem.seq))
     return checked.record if checked.verdict == "verified" and checked.kind == "record" else None
 
 
@@ -155,6 +154,5 @@ def _record_of_span(wanted: str, trust: TrustStore, spans: PathLike) -> Mapping[
             if record["id"] == wanted:
                 return record
     raise failure or VerificationError(
-        "expected a span with the record that the disclosure names, got none; spans carry outcomes, not intents",
-        code="record_not_proved",
+        "expected a span with the record that the disclosure names, got none; spans carry outcomes, not intents"
     )

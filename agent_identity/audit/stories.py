@@ -150,6 +150,10 @@ def story(source: Source) -> Iterator[Story]:
     Raises:
         ConfigurationError: The source cannot be opened.
     """
+    if is_bundle(source):
+        with unpacked(cast("PathLike", source)) as evidence:
+            yield from story(evidence)
+        return
     teller = _Teller(Erasures(_erasures(source)))
     for record in _records(source):
         yield from teller.take(record)
@@ -157,10 +161,6 @@ def story(source: Source) -> Iterator[Story]:
 
 
 def _records(source: Source) -> Iterator[Mapping[str, object]]:
-    if is_bundle(source):
-        with unpacked(cast("PathLike", source)) as evidence:
-            yield from _well_formed(_ledger_bytes(evidence))
-        return
     directory = directory_of(source)
     if directory is not None:
         yield from _well_formed(_ledger_bytes(directory))

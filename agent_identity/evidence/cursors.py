@@ -6,6 +6,7 @@ that a crash at any moment costs copies that are sent twice, and never one that 
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Final, Self, cast, final
@@ -32,6 +33,7 @@ __all__ = ["Aside", "Cursor", "Cursors", "destinations"]
 _VERSION: Final = "1"
 _MOST: Final = 1024 * 1024  # Bytes that are read of a small file.
 _SHOWN: Final = 256
+_PLACE: Final = re.compile(r"[0-9]{1,19}")
 
 
 @final
@@ -139,7 +141,7 @@ class Cursors:
         """Return how far a stream is; of one that nothing is known of, its beginning."""
         members = self._read(stream)
         seq = members.get("seq")
-        if not isinstance(seq, str) or not seq.isdecimal() or not seq.isascii():
+        if not isinstance(seq, str) or not _PLACE.fullmatch(seq):
             return Cursor()
         return Cursor(int(seq), members.get("done") is True)
 

@@ -31,6 +31,7 @@ from agent_identity.evidence.envelope import pae
 from agent_identity.evidence.records import KINDS
 from agent_identity.evidence.streams import open_ledger
 from agent_identity.identity import SigningKey
+from agent_identity.version import VERSION
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 EVIDENCE = Path(__file__).resolve().parents[2] / "vectors" / "evidence"
@@ -90,6 +91,265 @@ def records() -> list[bytes]:
 
 
 RECORDS = records()
+ROUTED, BARE = RECORDS[-2], RECORDS[-1]
+STREAM, CALL, TASK = (f"019ab697-e800-7000-8000-00000000000{number}" for number in (1, 7, 4))
+PREV = "a81f59ed92f274ed0795ef37ebe9e38ccfe986dcee055f1c6ec43da8c8894437"
+
+
+def hashed(data: bytes, **more: object) -> dict[str, object]:
+    """Return a fingerprint of OCSF."""
+    value = hashlib.sha256(data).hexdigest()
+    return {"algorithm_id": 3, "algorithm": "SHA-256", "encoding_id": 1, "value": value, **more}
+
+
+def changed(data: bytes, **members: object) -> bytes:
+    """Return a record with other members; those that are ``None`` are gone."""
+    record = {**orjson.loads(data), **members}
+    return encode_record({name: value for name, value in record.items() if value is not None})
+
+
+def test_a_call_in_the_form_of_ocsf() -> None:
+    """Every member of the event, for a call that says all that a record can say of one."""
+    event = to_ocsf(ROUTED)
+    attestation = {"uid": CALL, "chain_uid": STREAM}
+    expected = {
+        "class_uid": 6003,
+        "class_name": "API Activity",
+        "category_uid": 6,
+        "category_name": "Application Activity",
+        "activity_id": 99,
+        "activity_name": "outcome",
+        "type_uid": 600399,
+        "type_name": "API Activity: Other",
+        "time": 1764000000123,
+        "start_time": 1764000000123,
+        "end_time": 1764000001123,
+        "status_id": 1,
+        "status": "Success",
+        "status_code": "routed",
+        "severity_id": 1,
+        "metadata": {
+            "version": "1.9.0",
+            "product": {"name": "agent-identity-otel", "vendor_name": "agent-identity", "version": VERSION},
+            "profiles": ["ai_operation", "record_integrity", "security_control", "trace"],
+            "uid": CALL,
+            "sequence": 4,
+            "log_format": "application/vnd.agent-identity.record.v1+json",
+            "log_version": "1",
+            "correlation_uid": TASK,
+        },
+        "actor": {"user": {"uid": "spiffe://example.com/batch", "type_id": 4}, "invoked_by": "invoice-supervisor"},
+        "src_endpoint": {"uid": STREAM, "type_id": 99, "type": "stream of records"},
+        "api": {"operation": "pay", "service": {"name": "mcp.example.com"}, "request": {"uid": CALL}},
+        "raw_data": ROUTED.decode(),
+        "raw_data_size": len(ROUTED),
+        "raw_data_hash": hashed(ROUTED),
+        "action_id": 99,
+        "action": "route",
+        "disposition_id": 7,
+        "disposition": "Custom Action",
+        "status_detail": "policy_routes",
+        "policy": {"uid": "r1"},
+        "ai_agent": {
+            "uid": "invoice-supervisor",
+            "name": "invoice-supervisor",
+            "version": "2.1",
+            "instance_uid": STREAM,
+        },
+        "trace": {"uid": "a" * 32},
+        "attestation_list": [attestation],
+    }
+    fingerprint = hashed(encode(expected), serialization_id=2, serialization="JCS")
+    assert event == {**expected, "attestation_list": [{**attestation, "fingerprint": fingerprint}]}
+    again = to_ocsf(BARE, event)
+    assert again["attestation_list"][0]["prev_event"] == {
+        "uid": CALL,
+        "type_uid": 600399,
+        "fingerprint": fingerprint,
+    }
+
+
+def test_what_a_record_does_not_say_is_not_in_its_event() -> None:
+    """Of a call outside any task: no actor but the library, no agent, no task, no end."""
+    event = to_ocsf(BARE)
+    assert event["actor"] == {"app_name": "agent-identity-otel"}
+    assert event["api"] == {"operation": "pay", "request": {"uid": CALL}}
+    assert not {"end_time", "ai_agent", "policy"} & event.keys()
+    assert "correlation_uid" not in event["metadata"]
+    assert to_ocsf(RECORDS[-6])["api"] == {"operation": "agent_identity.registration"}
+    assert not {"action", "trace", "status_code"} & to_ocsf(RECORDS[-6]).keys()
+    of_human = changed(ROUTED, principal={"id": "a", "kind": "human", "provenance": "asserted"}, error="E", intent=ID)
+    event = to_ocsf(of_human)
+    assert event["actor"] == {"user": {"uid": "a", "type_id": 1}, "invoked_by": "invoice-supervisor"}
+    assert event["api"]["request"] == {"uid": ID}
+    assert event["api"]["response"] == {"error": "E"}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "audit"),
+    [
+        ("success", (1, "Success", "success", 1), "success"),
+        ("routed", (1, "Success", "routed", 1), "success"),
+        ("error", (2, "Failure", "error", 1), "failure"),
+        ("cancelled", (2, "Failure", "cancelled", 1), "failure"),
+        ("denied", (2, "Failure", "denied", 2), "failure"),
+        ("suspended", (0, "Unknown", "suspended", 1), "unknown"),
+        ("unknown", (0, "Unknown", "unknown", 1), "unknown"),
+    ],
+)
+def test_how_a_call_ended_is_said_in_both_forms(outcome: str, status: tuple[object, ...], audit: str) -> None:
+    """What ran well, what did not, and what nobody knows; a refusal weighs more than an error."""
+    data = changed(BARE, outcome=outcome)
+    event = to_ocsf(data)
+    assert tuple(event[name] for name in ("status_id", "status", "status_code", "severity_id")) == status
+    assert {"key": "audit.outcome", "value": {"stringValue": audit}} in to_audit_log(data)["attributes"]
+
+
+@pytest.mark.parametrize(
+    ("effect", "action", "enforced", "disposition"),
+    [
+        ("allow", 1, "allow", (1, "Allowed")),
+        ("warn", 1, "allow", (1, "Allowed")),
+        ("block", 2, "block", (2, "Blocked")),
+        ("route", 99, "escalate", (7, "Custom Action")),
+        ("block", 2, "audit", (17, "Logged")),
+    ],
+)
+def test_what_was_decided_and_what_was_enforced_are_said(
+    effect: str, action: int, enforced: str, disposition: tuple[int, str]
+) -> None:
+    """Both, because in monitor mode they differ; with the policy where the record names it."""
+    decision = {"effect": effect, "enforced": enforced, "mode": "enforce", "reason": "r"}
+    event = to_ocsf(changed(BARE, decision=decision))
+    assert (event["action_id"], event["action"]) == (action, effect)
+    assert (event["disposition_id"], event["disposition"], event["status_detail"]) == (*disposition, "r")
+    named = to_ocsf(changed(BARE, decision={**decision, "policy": "p", "version": "3", "rule": "x"}))
+    assert named["policy"] == {"name": "p", "version": "3", "uid": "x"}
+
+
+def test_a_call_as_a_cloudevent() -> None:
+    """Every member, and the record itself."""
+    assert to_cloudevent(ROUTED) == {
+        "specversion": "1.0",
+        "id": CALL,
+        "source": f"urn:uuid:{STREAM}",
+        "type": "agent_identity.record.outcome",
+        "time": "2025-11-24T16:00:00.123456789Z",
+        "datacontenttype": "application/json",
+        "sequence": "00000000000000000004",
+        "recordsha256": hashlib.sha256(ROUTED).hexdigest(),
+        "data": orjson.loads(ROUTED),
+        "subject": TASK,
+        "traceparent": f"00-{'a' * 32}-{'b' * 16}-01",
+    }
+    assert not {"subject", "traceparent"} & to_cloudevent(BARE).keys()
+    late = changed(BARE, time={"start": "1764000000999999999"})
+    assert to_cloudevent(late)["time"] == "2025-11-24T16:00:00.999999999Z"
+
+
+def test_a_call_in_the_form_of_an_audit_log() -> None:
+    """Every member, the attributes in the order of their names, and the bytes that are signed."""
+
+    def attributes(**more: str) -> list[dict[str, object]]:
+        found = {
+            "audit.action": "EXECUTE",
+            "audit.actor.id": "spiffe://example.com/batch",
+            "audit.actor.type": "service",
+            "audit.outcome": "success",
+            "audit.record.id": CALL,
+            "audit.schema.version": "1",
+            "audit.sequence.previous_hash": PREV,
+            "audit.sequence.stream_id": STREAM,
+            "audit.target.id": "pay",
+            "audit.target.type": "tool",
+        } | {f"audit.integrity.{name}": value for name, value in more.items()}
+        return [{"key": key, "value": {"stringValue": found[key]}} for key in sorted(found)]
+
+    expected = {
+        "eventName": "agent_identity.outcome",
+        "timeUnixNano": "1764000000123456789",
+        "observedTimeUnixNano": "1764000001123456789",
+        "body": {"stringValue": ROUTED.decode()},
+        "traceId": "a" * 32,
+        "spanId": "b" * 16,
+        "attributes": attributes(),
+    }
+    assert to_audit_log(ROUTED) == expected
+    text = encode(
+        {
+            "event_name": "agent_identity.outcome",
+            "body": {"stringValue": ROUTED.decode()},
+            "timestamp": "1764000000123456789",
+            "observed_timestamp": "1764000001123456789",
+            "attributes": {item["key"]: item["value"] for item in attributes()},
+            "trace_id": "a" * 32,
+            "span_id": "b" * 16,
+        }
+    )
+    assert audit_log_bytes(expected) == text
+    value = base64.b64encode(KEY.sign(text)).decode()
+    assert to_audit_log(ROUTED, KEY) == {**expected, "attributes": attributes(canonicalization="jcs", value=value)}
+    bare = to_audit_log(BARE)
+    assert (bare["observedTimeUnixNano"], "spanId" in bare) == (bare["timeUnixNano"], False)
+    others = {item["key"]: item["value"]["stringValue"] for item in to_audit_log(RECORDS[-6])["attributes"]}
+    assert {name: others[f"audit.{name}"] for name in ("action", "actor.id", "actor.type")} == {
+        "action": "REGISTRATION",
+        "actor.id": "clerk",
+        "actor.type": "service",
+    }
+    system = {item["key"]: item["value"]["stringValue"] for item in bare["attributes"]}
+    assert (system["audit.actor.id"], system["audit.actor.type"]) == ("agent-identity-otel", "system")
+    human = changed(ROUTED, principal={"id": "a", "kind": "human", "provenance": "asserted"})
+    assert {"key": "audit.actor.type", "value": {"stringValue": "user"}} in to_audit_log(human)["attributes"]
+
+
+def test_a_record_as_a_statement() -> None:
+    """Its subject is the record by its hash, its predicate the record."""
+    assert to_statement(ROUTED) == {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": f"record:{CALL}", "digest": {"sha256": hashlib.sha256(ROUTED).hexdigest()}}],
+        "predicateType": "urn:agent-identity:record:v1",
+        "predicate": {
+            "mediaType": "application/vnd.agent-identity.record.v1+json",
+            "record": orjson.loads(ROUTED),
+        },
+    }
+
+
+def test_the_lines_of_an_export_are_whole() -> None:
+    """Each in its envelope, with the key that signed, or bare."""
+    lines = [orjson.loads(line) for line in export(EVIDENCE, "otel-audit", signer=KEY)]
+    (data,) = {line["resourceLogs"][0]["resource"]["attributes"][0]["value"]["stringValue"] for line in lines}
+    assert data == "agent-identity"
+    assert lines[0]["resourceLogs"][0]["resource"]["attributes"] == [
+        {"key": "service.name", "value": {"stringValue": "agent-identity"}},
+        {"key": "audit.integrity.algorithm", "value": {"stringValue": "EdDSA"}},
+        {"key": "audit.integrity.certificate", "value": {"stringValue": KEY.public_key.thumbprint}},
+    ]
+    first = RECORDS[0]
+    assert lines[0]["resourceLogs"][0]["scopeLogs"] == [{"logRecords": [to_audit_log(first, KEY)]}]
+    bare = orjson.loads(next(export(EVIDENCE, "otel-audit")))
+    assert bare["resourceLogs"][0]["resource"]["attributes"] == [
+        {"key": "service.name", "value": {"stringValue": "agent-identity"}}
+    ]
+    assert next(export(EVIDENCE, "in-toto")) == encode(to_statement(first)) + b"\n"
+    body = encode(to_statement(first))
+    signature = base64.b64encode(KEY.sign(pae("application/vnd.in-toto+json", body))).decode()
+    assert orjson.loads(next(export(EVIDENCE, "in-toto", signer=KEY))) == {
+        "payloadType": "application/vnd.in-toto+json",
+        "payload": base64.b64encode(body).decode(),
+        "signatures": [{"keyid": KEY.public_key.thumbprint, "sig": signature}],
+    }
+
+
+def test_an_export_says_what_it_needs(tmp_path: Path) -> None:
+    """A directory, and a form that is known."""
+    with pytest.raises(ConfigurationError) as caught:
+        export(tmp_path / "none", "ocsf")
+    assert str(caught.value) == "expected an evidence directory, got something else; check the path"
+    with pytest.raises(ConfigurationError) as caught:
+        export(EVIDENCE, "other")  # type: ignore[arg-type]
+    assert str(caught.value) == "expected one of the forms ocsf, cloudevents, in-toto, otel-audit, got another"
 
 
 def ocsf_errors(value: object, schema: Mapping[str, Any], form: Mapping[str, Any], path: str = "$") -> list[str]:

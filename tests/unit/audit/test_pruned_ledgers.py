@@ -7,6 +7,7 @@ import shutil
 import tarfile
 import warnings
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity.audit import Report, check, story
 from agent_identity.audit import bundle as bundle_module
-from agent_identity.audit.bundle import Choice, collect, is_bundle, pack, unpacked
+from agent_identity.audit.bundle import Choice, collect, is_bundle, pack, report_json, unpacked
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.log_check import Heads
 from agent_identity.audit.pruning_check import find_excerpt, find_pruned
@@ -509,6 +510,18 @@ def test_a_bundle_verifies_like_its_directory(room: Room, name: str) -> None:
     assert "evidence/log/checkpoint" in names
 
 
+def test_a_bundle_tells_of_keys_that_were_erased(room: Room) -> None:
+    """As its directory does: what those calls got and returned cannot be proved any more."""
+    with Enforcer.open(room.path, clock=room.clock, ids=room.ids) as enforcer:
+        for _ in range(2):
+            with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")) as task:
+                pass
+        enforcer._point.ledger.append("erasure", {"erasure": {"key": task.id}})
+    told = [(item.task, item.erased) for item in story(room.path)]
+    assert [erased for _, erased in told] == [False, True]
+    assert [(item.task, item.erased) for item in story(room.bundle())] == told
+
+
 def test_the_same_content_makes_the_same_bytes(room: Room) -> None:
     """Bundles have no time and no name of their maker in them."""
     room.record()
@@ -516,6 +529,132 @@ def test_the_same_content_makes_the_same_bytes(room: Room) -> None:
         assert room.bundle(f"one.{end}").read_bytes() == room.bundle(f"two.{end}").read_bytes()
     with pytest.raises(ConfigurationError, match=r"\.zip or \.tar\.gz"):
         pack(room.base / "b.rar", room.path, {})
+
+
+@pytest.mark.parametrize(
+    ("choice", "task", "start", "taken"),
+    [
+        (Choice(), None, 5, True),
+        (Choice(task="t"), "t", 5, True),
+        (Choice(task="t"), "u", 5, False),
+        (Choice(task="t"), None, 5, False),
+        (Choice(from_ns=5), None, 5, True),
+        (Choice(from_ns=6), None, 5, False),
+        (Choice(until_ns=5), None, 5, False),
+        (Choice(until_ns=6), None, 5, True),
+        (Choice(task="t", from_ns=5, until_ns=6), "t", 5, True),
+        (Choice(task="t", from_ns=6, until_ns=7), "t", 5, False),
+    ],
+)
+def test_a_choice_has_exact_borders(choice: Choice, task: str | None, start: int, taken: bool) -> None:
+    """The first moment belongs to it, the last does not, and all that it names has to fit."""
+    record = {"time": {"start": str(start)}} | ({} if task is None else {"task": {"id": task}})
+    assert choice.takes(record) is taken
+    assert choice.everything is (choice == EVERYTHING)
+
+
+def test_what_is_packed_has_one_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names in their order, no time but the first one, plain modes; what is compressed already is only stored."""
+    evidence = tmp_path / "evidence"
+    (evidence / "log").mkdir(parents=True)
+    (evidence / "log" / "entries.jsonl").write_bytes(b"e" * 100)
+    (evidence / "a.gz").write_bytes(b"g")
+    (evidence / "b.zst").write_bytes(b"z")
+    for name in ("b.zip", "b.tgz"):
+        pack(tmp_path / name, evidence, {"readme.txt": b"r", "A": b""})
+    names = ["A", "evidence/a.gz", "evidence/b.zst", "evidence/log/entries.jsonl", "readme.txt"]
+    with zipfile.ZipFile(tmp_path / "b.zip") as packed:
+        entries = packed.infolist()
+        assert [entry.filename for entry in entries] == names
+        assert {(e.date_time, e.create_system, e.external_attr) for e in entries} == {
+            ((1980, 1, 1, 0, 0, 0), 3, 0o644 << 16)
+        }
+        methods = [zipfile.ZIP_DEFLATED, *[zipfile.ZIP_STORED] * 2, *[zipfile.ZIP_DEFLATED] * 2]
+        assert [entry.compress_type for entry in entries] == methods
+        assert packed.read("evidence/log/entries.jsonl") == b"e" * 100
+    with tarfile.open(tmp_path / "b.tgz") as packed_tar:
+        members_of = packed_tar.getmembers()
+        assert [entry.name for entry in members_of] == names
+        assert {(entry.mode, entry.mtime, entry.uid, entry.uname) for entry in members_of} == {(0o644, 0, 0, "")}
+        assert packed_tar.extractfile("readme.txt").read() == b"r"  # type: ignore[union-attr]
+    assert (tmp_path / "b.tgz").read_bytes()[3:8] == bytes(5)  # Neither a name nor a time in the header of gzip.
+    with pytest.raises(ConfigurationError) as caught:
+        pack(tmp_path / "b.rar", evidence, {})
+    assert str(caught.value) == "expected the name of a bundle to end in .zip or .tar.gz, got another"
+    monkeypatch.setattr(bundle_module.shutil, "copyfileobj", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        pack(tmp_path / "c.zip", evidence, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.tgz", "b.zip", "evidence"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        (
+            "b.zip",
+            lambda: b"no archive",
+            "expected a bundle, got a file that cannot be unpacked (BadZipFile); ask for it again",
+        ),
+        (
+            "b.zip",
+            lambda: members(("README.txt", b"x")),
+            "expected a bundle made by 'agent-identity bundle', got one without evidence",
+        ),
+        (
+            "b.zip",
+            lambda: members(("evidence/log/entries.jsonl", b"\0" * 60_000_000)),
+            "expected a bundle that becomes at most 200 times as large, got one that becomes larger; do not unpack it",
+        ),
+        (
+            "b.tar.gz",
+            lambda: tarred((tarfile.TarInfo("left-alone"), b"\0" * 60_000_000)),
+            "expected a bundle that becomes at most 200 times as large, got one that becomes larger; do not unpack it",
+        ),
+        (
+            "b.tar.gz",
+            lambda: tarred((link("evidence/log/checkpoint", "/etc/passwd"), b"")),
+            "expected a bundle, got a file that cannot be unpacked (ValueError); ask for it again",
+        ),
+        ("b.zip", None, "expected a bundle, got 'No such file or directory'; check the path, or ask for it again"),
+    ],
+    ids=["other", "empty", "bomb", "skipped bomb", "link", "none"],
+)
+def test_why_a_bundle_is_refused_is_told(
+    tmp_path: Path, name: str, data: Callable[[], bytes] | None, words: str
+) -> None:
+    """With the way out."""
+    if data is not None:
+        (tmp_path / name).write_bytes(data())
+    with pytest.raises(ConfigurationError) as caught, unpacked(tmp_path / name):
+        pass
+    assert str(caught.value) == words
+
+
+def test_a_bundle_may_become_as_large_as_its_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the byte: what is inflated counts, in a zip file only what is taken out of it."""
+    monkeypatch.setattr(bundle_module, "_MAX_RATIO", 1)
+    path, content = tmp_path / "b.zip", b"\0" * 1_000
+    path.write_bytes(members(("evidence/log/checkpoint", content)))
+    monkeypatch.setattr(bundle_module, "_FREE", len(content) - path.stat().st_size)
+    with unpacked(path) as evidence:
+        assert (Path(evidence) / "log" / "checkpoint").read_bytes() == content
+    monkeypatch.setattr(bundle_module, "_FREE", len(content) - path.stat().st_size - 1)
+    with pytest.raises(ConfigurationError, match="at most 1 times"), unpacked(path):
+        pass
+    monkeypatch.setattr(bundle_module, "_FREE", 10_000)
+    monkeypatch.setattr(bundle_module, "_MAX_MEMBERS", 3)
+    path.write_bytes(members(("x", content * 100), ("y", b""), ("evidence/log/checkpoint", b"c")))
+    with unpacked(path) as evidence:
+        assert [file.name for file in Path(evidence).rglob("*") if file.is_file()] == ["checkpoint"]
+    assert not Path(evidence).exists()
+
+
+def test_a_report_is_written_in_one_form(room: Room) -> None:
+    """Indented, with its members in their order, and a newline at the end."""
+    room.record(1)
+    report = room.check()
+    data = report_json(report)
+    assert data == json.dumps(report.to_json(), indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
 def test_an_excerpt_of_one_task_shows_nothing_else(room: Room) -> None:
@@ -577,8 +716,9 @@ def test_an_excerpt_may_begin_inside_a_call(room: Room) -> None:
 def test_a_choice_without_records_is_refused(room: Room) -> None:
     """A bundle of a task that is not there is not made."""
     room.record(1)
-    with pytest.raises(ConfigurationError, match="found none"):
+    with pytest.raises(ConfigurationError) as caught:
         room.bundle("t.zip", Choice(task="nobody"))
+    assert str(caught.value) == "expected records of this task or time, found none; nothing to put into a bundle"
 
 
 def test_ac_100_withheld_lines_do_not_hide_records_in_a_ledger(room: Room) -> None:

@@ -2,6 +2,7 @@
 
 import io
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from agent_identity.audit import Delegation, Story, story
+from agent_identity.audit import Action, Delegation, Story, story
+from agent_identity.audit import stories as stories_module
+from agent_identity.audit.erasures import Erasures
 from agent_identity.authority import Scope
 from agent_identity.constraints import Contains
 from agent_identity.enforcement import Enforcer
@@ -79,6 +82,144 @@ def test_stories_tell_who_did_what_on_whose_behalf(told: tuple[Path, io.StringIO
     assert (second.purpose, len(second.actions)) == ("second", 1)
     assert (outside.task, outside.principal, outside.agent) == (None, None, None)
     assert outline(outside) == [("read", (), "denied", "no_task")] * 2
+
+
+def test_a_story_is_whole(told: tuple[Path, io.StringIO]) -> None:
+    """Every member of the story of a task, and of its calls."""
+    first, second, outside = story(told[0])
+    records = {
+        record["id"]: record
+        for path in told[0].glob("ledger/*/entries.jsonl")
+        for record in (orjson.loads(line)["record"] for line in path.read_bytes().splitlines())
+    }
+    empty = {"rule": None, "why": None, "argument": None, "route": None, "error": None}
+    allowed = Action(
+        record=first.actions[0].record,
+        at_ns=START + 10**9,
+        tool="read",
+        agents=("clerk",),
+        effect="allow",
+        outcome="success",
+        reason="default",
+        **empty,
+    )
+    assert first.actions[0] == allowed
+    assert records[allowed.record]["kind"] == "outcome"
+    outcome = {**empty, "error": "argument_out_of_scope", "argument": "id"}
+    assert first.actions[1] == replace(
+        allowed,
+        record=first.actions[1].record,
+        at_ns=START + 2 * 10**9,
+        effect="block",
+        outcome="denied",
+        reason="argument_out_of_scope",
+        **outcome,
+    )
+    assert replace(first, actions=()) == Story(
+        task=first.task,
+        purpose="first",
+        principal="alice@example.com",
+        principal_kind="human",
+        provenance="asserted",
+        agent="clerk",
+        owner="finance@example.com",
+        started_ns=START,
+        expires_ns=START + 300 * 10**9,
+        ended_ns=START + 4 * 10**9,
+        actions=(),
+        omitted=0,
+        refused=2,
+        delegations=(Delegation(("clerk", "reader"), "look"),),
+    )
+    assert (second.purpose, second.refused, second.delegations) == ("second", 0, ())
+    assert replace(outside, actions=()) == Story(
+        *(None,) * 7, started_ns=START + 6 * 10**9, expires_ns=None, ended_ns=None, actions=(), omitted=0, refused=2
+    )
+
+
+def record_of(kind: str, second: int, **members: Any) -> dict[str, Any]:
+    """Return as much of a record as a story looks at."""
+    start = str(START + second * 10**9)
+    return {"kind": kind, "id": f"{kind}-{second}", "time": {"start": start, "end": str(int(start) + 7)}, **members}
+
+
+def party(*agents: str, task: str = "t", **of_task: str) -> dict[str, Any]:
+    """Return the members of a record of a task."""
+    return {
+        "task": {"id": task, **of_task},
+        "principal": {"id": "alice", "kind": "human", "provenance": "verified", "via": ["a", "b"]},
+        "agent": {"id": agents[-1], "owner": f"owner of {agents[-1]}"},
+        "chain": [{"id": agent} for agent in agents],
+    }
+
+
+def told_of(*records: dict[str, Any]) -> list[Story]:
+    """Return the stories that records make."""
+    teller = stories_module._Teller(Erasures([]))
+    return [item for record in records for item in teller.take(record)] + list(teller.finish())
+
+
+DECIDED = {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "r"}
+
+
+def test_what_a_registration_says_stands_in_the_story() -> None:
+    """The last one before the task began, of its agent."""
+    (told,) = told_of(
+        record_of("registration", 0, agent={"id": "clerk"}, registration={"purpose": "old", "hash": "0"}),
+        record_of("registration", 0, agent={"id": "other"}, registration={"purpose": "no", "hash": "2"}),
+        record_of("registration", 0, agent={"id": "clerk"}, registration={"purpose": "pays", "hash": "1"}),
+        record_of("task_start", 3, **party("clerk", purpose="p", expires="9")),
+        record_of("registration", 4, agent={"id": "clerk"}, registration={"purpose": "late", "hash": "3"}),
+        record_of("task_end", 5, **party("clerk")),
+    )
+    assert (told.registered_for, told.registration, told.via) == ("pays", "1", ("a", "b"))
+    assert (told.expires_ns, told.ended_ns, told.owner) == (9, START + 5 * 10**9 + 7, "owner of clerk")
+
+
+def test_a_task_ends_where_it_was_opened() -> None:
+    """The end of a part is not that of the task; where it was opened elsewhere, the first that is here counts."""
+    (told,) = told_of(
+        record_of("task_start", 1, **party("root", "clerk", purpose="p")),
+        record_of("task_start", 2, **party("root", "clerk", "reader", purpose="q")),
+        record_of("task_end", 3, **party("root", "clerk", "reader")),
+        record_of("intent", 4, action={"tool": "pay"}, decision=DECIDED, **party("root", "clerk")),
+    )
+    assert (told.purpose, told.ended_ns, told.agent) == ("p", None, None)
+    assert told.delegations == (Delegation(("root", "clerk", "reader"), "q"),)
+    assert [(action.tool, action.agents, action.outcome) for action in told.actions] == [
+        ("pay", ("root", "clerk"), "unknown")
+    ]
+    (told,) = told_of(
+        record_of("task_start", 1, **party("root", "clerk", purpose="p")),
+        record_of("task_start", 2, **party("root", purpose="q")),
+        record_of("task_end", 3, **party("root", "clerk")),
+        record_of("task_end", 4, **party("root")),
+    )
+    assert (told.purpose, told.ended_ns, told.agent) == ("q", START + 4 * 10**9 + 7, "root")
+
+
+def test_an_opening_that_was_refused_names_the_agent_and_a_call_its_approver() -> None:
+    """An approver counts for a call that ran, and if the approval was given."""
+    approved = {"id": "1", "status": "approved", "approver": {"id": "bob"}}
+    rejected = {"id": "2", "status": "rejected", "approver": {"id": "carol"}}
+    call = {"action": {"tool": "pay", "route": "desk"}, "outcome": "success", **party("clerk")}
+    (told,) = told_of(
+        record_of("approval", 1, approval=approved, **party("clerk")),
+        record_of("approval", 1, approval=rejected, **party("clerk")),
+        record_of("outcome", 2, decision={**DECIDED, "approval": "1"}, **call),
+        record_of("outcome", 3, decision={**DECIDED, "approval": "2"}, **call),
+        record_of("outcome", 4, decision={**DECIDED, "approval": "1", "enforced": "block"}, **call),
+        record_of(
+            "outcome",
+            5,
+            decision=DECIDED,
+            **{**call, "action": {"tool": "invoke_agent", "agent": {"id": "x"}}, "outcome": "denied", "error": "e"},
+        ),
+    )
+    assert [action.approver for action in told.actions] == ["bob", None, None, None]
+    assert [action.tool for action in told.actions] == ["pay", "pay", "pay", "invoke_agent x"]
+    assert [action.route for action in told.actions] == ["desk", "desk", "desk", None]
+    assert (told.refused, told.withheld) == (1, 0)
 
 
 def test_spans_tell_the_same_story_without_the_purpose(told: tuple[Path, io.StringIO]) -> None:

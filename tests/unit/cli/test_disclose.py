@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -13,10 +14,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from agent_identity.audit import Shown, check, check_disclosure, disclose, prove
+from agent_identity.audit.disclosed import Disclosures
+from agent_identity.audit.findings import Findings, Place
 from agent_identity.authority import Scope
 from agent_identity.constraints import OneOf, Range
 from agent_identity.enforcement import Enforcer
-from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.errors import ConfigurationError, Denied, VerificationError
 from agent_identity.evidence import DigestKeys
 from agent_identity.evidence.disclosures import Disclosure
 from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
@@ -226,9 +229,10 @@ def test_what_is_not_proved_shows_nothing(world: Path, tmp_path: Path) -> None:
     (world / "evidence" / "log" / "checkpoint").unlink()
     shown = check_disclosure(good, kept, **ledger(world))
     assert (shown.exit_code, shown.report.findings[0].code) == (2, "record_not_proved")
-    for where in ({}, {"proof": b"", "spans": "x"}):
-        with pytest.raises(ConfigurationError, match="one of a ledger"):
+    for where in ({}, {"proof": b"", "spans": "x"}, {"ledger": "x", "spans": "x"}, {"ledger": "x", "proof": b""}):
+        with pytest.raises(ConfigurationError) as caught:
             check_disclosure(good, kept, **where)
+        assert str(caught.value) == ("expected one of a ledger, a proof and spans with the record; give one of them")
 
 
 def words(shown: Shown) -> tuple[list[tuple[str, str | None]], list[tuple[str, str]]]:
@@ -430,6 +434,33 @@ def test_a_call_outside_its_grant_is_found(tmp_path: Path, monkeypatch: pytest.M
         ("argument_outside_grant", second),
     ]
     assert not any("51" in problem.message for problem in report.findings)
+    assert [problem.message for problem in report.findings] == [
+        "expected 'amount' of an allowed call within the grant, got a value outside",
+        "expected the argument 'amount' that the grant constrains, got a call without it",
+    ]
+    assert report.steps[-1].status == "failed"
+
+
+def test_what_a_disclosure_is_held_against_stays_in_memory(world: Path) -> None:
+    """A large ledger puts uses of grants on the disk; one that waits for its grant has to stay, or nobody judges it."""
+    outcome = records(world, "outcome")[0]
+    findings = Findings("ledger", ("step",))
+    held = Disclosures([shown_of(world, "amount", "to"), shown_of(world, "note")], findings, 1)
+    assert held.want(outcome["id"].encode())
+    assert not held.want(b"another")
+    use = SimpleNamespace(kept=False, leaf=None)
+    held.take(outcome, use, Place(outcome["id"], "s", 1))
+    assert use.kept
+    assert not held.want(outcome["id"].encode())
+    grant = Scope("pay", amount=Range(max=50), note=OneOf("für Bob"), to=OneOf("carol"))
+    use.leaf = SimpleNamespace(scope=grant)  # The chain is judged after all is read.
+    held.settle("the rest is secret")
+    report = findings.report()
+    assert [(problem.message, problem.seq) for problem in report.findings] == [
+        ("expected 'to' of an allowed call within the grant, got a value outside", 1)
+    ]
+    assert report.steps[0].detail == "0 disclosed calls within the grants; of the others the rest is secret"
+    assert findings.counts["arguments_within_grants"] == 0
 
 
 def test_one_digest_of_all_needs_the_key_of_the_task(run: Run, evidence: Path, trust: Path) -> None:
@@ -452,6 +483,45 @@ def test_one_digest_of_all_needs_the_key_of_the_task(run: Run, evidence: Path, t
     assert (shown.exit_code, dict(shown.arguments)) == (0, golden["arguments"])
     report = check(evidence, trust, disclosures=[done.out.encode()])
     assert report.counts["arguments_within_grants"] == 1
+
+
+def test_what_cannot_be_shown_is_told_before_a_key_is_needed(world: Path, evidence: Path, tmp_path: Path) -> None:
+    """A record without arguments says so also where the keys are gone; opaque ones alone are shown as none."""
+    (world / "evidence" / "keys" / "digests.jsonl").unlink()
+    ping = records(world, "outcome")[3]["id"]
+    with pytest.raises(VerificationError) as caught:
+        disclose(world / "evidence", ping, {})
+    assert (caught.value.code, str(caught.value)) == (
+        "no_arguments",
+        "expected the record of a call with arguments, got another",
+    )
+    golden = json.loads((Path(__file__).parents[2] / "vectors" / "disclosures.json").read_text())[3]
+    with pytest.raises(VerificationError) as caught:
+        disclose(evidence, golden["record"], golden["arguments"])
+    assert (caught.value.code, str(caught.value)) == (
+        "not_disclosable",
+        (
+            "expected a record of an enforcer with disclosable=True, got one whose arguments can be shown only with "
+            "the key of their task, which opens all digests of the task to guessing; --with-task-key does that"
+        ),
+    )
+    with Enforcer.open(tmp_path / "opaque", disclosable=True) as enforcer:
+
+        @enforcer.tool
+        def use(connection: object) -> None:
+            pass
+
+        with enforcer.task("p", principal=Human("alice"), agent=Agent("clerk", owner="o"), scope=Scope("use")):
+            use(object())
+    outcome = next(
+        record
+        for file in (tmp_path / "opaque").glob("ledger/*/entries.jsonl")
+        for line in file.read_bytes().splitlines()
+        if (record := orjson.loads(line)["record"])["kind"] == "outcome"
+    )
+    data = disclose(tmp_path / "opaque", outcome["id"], {})
+    shown = check_disclosure(data, tmp_path / "opaque" / "trust.json", ledger=tmp_path / "opaque")
+    assert (shown.exit_code, dict(shown.arguments), shown.hidden) == (0, {}, 0)
 
 
 def test_without_the_key_nothing_can_be_shown(run: Run, world: Path) -> None:

@@ -1,5 +1,6 @@
 """How far a receiver is: kept durably, one step at a time, and never further than it was."""
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from agent_identity.errors import EvidenceError
 from agent_identity.evidence import Files, Layout
+from agent_identity.evidence import cursors as cursors_module
 from agent_identity.evidence.cursors import Aside, Cursor, Cursors, destinations
 
 STREAM = "01957a3f-4e23-7b01-a9d1-0000000000a1"
@@ -40,7 +42,11 @@ def test_a_place_is_kept_for_each_receiver(tmp_path: Path, cursors: Cursors) -> 
 
 
 @pytest.mark.parametrize(
-    "kept", [b"", b"{", b"[]", b'{"seq":12}', b'{"seq":"-1"}', b'{"seq":"\xd9\xa1"}', b'{"seq":"x"}']
+    "kept",
+    [
+        *(b"", b"{", b"[]", b'{"seq":12}', b'{"seq":"-1"}', b'{"seq":"\xd9\xa1"}', b'{"seq":"x"}', b'{"seq":""}'),
+        b'{"seq":"%b"}' % (b"9" * 5_000),
+    ],
 )
 def test_a_place_that_cannot_be_read_is_the_beginning(tmp_path: Path, cursors: Cursors, kept: bytes) -> None:
     """A damaged file costs copies that are sent twice, and none that is not sent."""
@@ -129,6 +135,56 @@ def test_a_forked_child_leaves_the_lock_to_its_parent(tmp_path: Path, cursors: C
         cursors._lock_fd = kept
         with other.alone() as second:
             assert not second
+
+
+def test_what_is_kept_of_a_receiver_is_plain_to_read(tmp_path: Path, cursors: Cursors) -> None:
+    """Small files of JSON in a folder whose name follows from that of the receiver."""
+    cursors.set(STREAM, Cursor(12, done=True))
+    cursors.set_aside(ASIDE)
+    place = folder(tmp_path)
+    assert place.name == cursors.name == hashlib.sha256(NAME.encode()).hexdigest()[:16]
+    assert (place / "receiver").read_bytes() == b'{"receiver":"http://collector:4318/v1/traces","v":"1"}'
+    assert (place / STREAM).read_bytes() == b'{"done":true,"seq":"12","v":"1"}'
+    assert (place / "aside.jsonl").read_bytes() == (
+        b'\n{"record":"%b","reason":"HTTP 400","seq":"7","stream":"%b"}' % (OTHER.encode(), STREAM.encode())
+    )
+    with cursors.alone():
+        pass
+    assert sorted(path.name for path in place.iterdir()) == [STREAM, "aside.jsonl", "lock", "receiver"]
+    (place / STREAM).write_bytes(b'{"done":1,"seq":"9999999999999999999"}')
+    assert cursors.get(STREAM) == Cursor(10**19 - 1)
+
+
+def test_a_receiver_that_cannot_be_kept_is_told(tmp_path: Path, cursors: Cursors) -> None:
+    """With what was to be done."""
+    place = folder(tmp_path)
+    (place / "aside.jsonl").mkdir()
+    with pytest.raises(EvidenceError, match=r"^expected to note what a receiver does not take, got"):
+        cursors.set_aside(ASIDE)
+    with pytest.raises(EvidenceError, match=r"^expected to begin an export anew, got"):
+        cursors.forget()
+    (place / "lock").mkdir()
+    with pytest.raises(EvidenceError, match=r"^expected to keep the place of an export, got"), cursors.alone():
+        pass
+    (place / f"{STREAM}.new").mkdir()
+    with pytest.raises(EvidenceError, match=r"^expected to keep the place of an export, got"):
+        cursors.set(STREAM, Cursor(1))
+    assert list(cursors.aside()) == []
+
+
+def test_what_is_read_of_a_large_file_is_bounded(
+    tmp_path: Path, cursors: Cursors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A place in a file that is too large is the beginning; of what was set aside, sixteen times as much is read."""
+    monkeypatch.setattr(cursors_module, "_MOST", 200)
+    (folder(tmp_path) / STREAM).write_bytes(b'{"done":false,"seq":"12"}'.rjust(200))
+    assert cursors.get(STREAM) == Cursor(12)
+    (folder(tmp_path) / STREAM).write_bytes(b'{"done":false,"seq":"12"}'.rjust(201))
+    assert cursors.get(STREAM) == Cursor()
+    for _ in range(40):
+        cursors.set_aside(ASIDE)
+    whole = (folder(tmp_path) / "aside.jsonl").read_bytes()
+    assert len(list(cursors.aside())) == whole[: 16 * 200].count(b"}")
 
 
 def test_everything_is_sent_again_after_forgetting(cursors: Cursors) -> None:

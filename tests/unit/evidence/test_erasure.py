@@ -81,6 +81,43 @@ def test_without_a_file_there_is_nothing_to_erase(path: Path) -> None:
     assert caught.value.code == "no_digest_key"
 
 
+def test_why_there_is_no_key_is_said(path: Path, faulty: type) -> None:
+    """Erased, never there, or not to be read: in words, with where to go."""
+    keys = DigestKeys(path)
+    keys.key_for("task")
+    keys.erase(["task"])
+    told = []
+    for name in ("task", "other"):
+        with pytest.raises(ConfigurationError) as caught:
+            keys.kept(name)
+        told.append(str(caught.value))
+    assert told == [
+        "expected the key of these digests, got its erasure; what they stand for cannot be proved any more",
+        "expected the key of these digests in keys/digests.jsonl, got none; run this where the calls were recorded",
+    ]
+    with pytest.raises(EvidenceError, match=r"^expected to read the keys of digests, got"):
+        DigestKeys(path, files=faulty.failing("read", code=errno.EIO)).kept("task")
+    with pytest.raises(EvidenceError, match=r"^expected to keep the key of a digest, got"):
+        DigestKeys(path, files=faulty.failing("write", code=errno.EIO)).key_for("new")
+    with pytest.raises(EvidenceError, match=r"^expected to erase the keys of digests, got"):
+        DigestKeys(path, files=faulty.failing("fsync", code=errno.EIO)).erase(["task"])
+
+
+def test_only_what_an_erased_key_left_is_overwritten(path: Path, faulty: type) -> None:
+    """One write for each key that is there, none for those that are erased or never were."""
+    keys = DigestKeys(path)
+    made = {name: keys.key_for(name) for name in ("one", "two", "three")}
+    files = faulty()
+    DigestKeys(path, files=files).erase(["one", "three", "none"])
+    DigestKeys(path, files=files).erase(["one", "three"])
+    assert files.calls.count("write") == 2
+    assert path.read_text().splitlines() == [
+        f'{{"id":"one","key":"{"-" * 64}"}}',
+        f'{{"id":"two","key":"{made["two"].hex()}"}}',
+        f'{{"id":"three","key":"{"-" * 64}"}}',
+    ]
+
+
 def test_a_torn_key_is_erased_as_well(path: Path) -> None:
     """What a process that died left of a key is part of one; the whole one behind it goes, too."""
     DigestKeys(path).key_for("one")

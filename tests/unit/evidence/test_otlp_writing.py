@@ -1,10 +1,12 @@
 """OTLP is written as others read it, and their answers are read with suspicion."""
 
 import builtins
+from dataclasses import replace
 from io import BytesIO
 from types import MappingProxyType
 from typing import Any
 
+import orjson
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
@@ -14,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import SpanCopy, SpanData, read_spans
 from agent_identity.evidence.otlp_writing import SCOPE, ExportAnswer, export_request, read_answer
+from agent_identity.version import VERSION
 
 SPANS = [
     SpanCopy(
@@ -86,6 +89,52 @@ def test_answers_say_what_was_rejected(body: bytes, encoding: Any, answer: Expor
     assert read_answer(body, encoding) == answer
 
 
+def test_json_has_one_form() -> None:
+    """Every member of the request, with times as decimal strings; no parent and no error are left out."""
+    span = replace(SPANS[0], parent_id=None, error=None, attributes={"a": "x", "b": ("y", "z")})
+    failed = replace(span, parent_id="e" * 16, error="E", attributes={})
+    values = {"arrayValue": {"values": [{"stringValue": "y"}, {"stringValue": "z"}]}}
+    plain = {
+        "traceId": span.trace_id,
+        "spanId": span.span_id,
+        "name": span.name,
+        "kind": 1,
+        "startTimeUnixNano": str(span.start),
+        "endTimeUnixNano": str(span.end),
+        "attributes": [{"key": "a", "value": {"stringValue": "x"}}, {"key": "b", "value": values}],
+        "status": {},
+    }
+    bad = {**plain, "attributes": [], "status": {"code": 2, "message": "E"}, "parentSpanId": "e" * 16}
+    assert orjson.loads(export_request([span, failed], {"service.name": "x"}, "json")) == {
+        "resourceSpans": [
+            {
+                "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "x"}}]},
+                "scopeSpans": [{"scope": {"name": "agent_identity", "version": VERSION}, "spans": [plain, bad]}],
+            }
+        ]
+    }
+    (group,) = ExportTraceServiceRequest.FromString(export_request([span], {"a": "b"}, "protobuf")).resource_spans
+    assert group.scope_spans[0].scope.version == VERSION
+    assert [pair.key for pair in group.resource.attributes] == ["a"]
+    assert [pair.key for pair in group.scope_spans[0].spans[0].attributes] == ["a", "b"]
+
+
+def test_why_an_answer_is_none_is_told() -> None:
+    """In a line; a negative number of protobuf rejects nothing."""
+    other = "expected the answer to an export request, got something else"
+    number = "expected the number of rejected spans, got something else"
+    for body, encoding, words in (
+        (b"<html>", "json", other),
+        (b'{"partialSuccess":[1]}', "json", other),
+        (b"<html>", "protobuf", other),
+        (b'{"partialSuccess":{"rejectedSpans":-1}}', "json", number),
+        (b'{"partialSuccess":{"rejectedSpans":1.5}}', "json", number),
+    ):
+        with pytest.raises(ValueError, match=f"^{words}$"):
+            read_answer(body, encoding)
+    assert read_answer(partial(-3, "m"), "protobuf") == ExportAnswer(0, "m")
+
+
 @pytest.mark.parametrize(
     ("body", "encoding"),
     [
@@ -114,6 +163,10 @@ def test_protobuf_without_its_library_says_what_to_do(monkeypatch: pytest.Monkey
         return whole(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(ConfigurationError, match=r"\[otlp\].*http/json"):
+    with pytest.raises(ConfigurationError) as caught:
         export_request(SPANS, RESOURCE, "protobuf")
+    assert str(caught.value) == (
+        "expected the package opentelemetry-proto for OTLP in protobuf, found none; "
+        "install agent-identity-otel[otlp], or choose the protocol http/json"
+    )
     assert export_request(SPANS, RESOURCE, "json")

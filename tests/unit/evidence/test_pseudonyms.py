@@ -1,12 +1,15 @@
 """Pseudonyms: one for each principal, the same everywhere, and nobody's once erased."""
 
 import errno
+import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from agent_identity.errors import ConfigurationError, EvidenceError
+from agent_identity.evidence import pseudonyms as pseudonyms_module
 from agent_identity.evidence.pseudonyms import PREFIX, Pseudonyms
 
 
@@ -130,6 +133,61 @@ def test_a_kill_at_any_step_loses_nobody_else(path: Path, faulty: type) -> None:
         Pseudonyms(path).erase("alice")
         assert refused(Pseudonyms(path), alice) == "erased"
     assert step > 8
+
+
+def test_why_nobody_can_tell_is_said(path: Path, faulty: type) -> None:
+    """Erased, of another directory, or not to be read: in words, and with what was to be done."""
+    names = Pseudonyms(path)
+    alice = names.of("human", "alice")
+    names.erase("alice")
+
+    def told(call: Callable[[Pseudonyms], object], name: str = "") -> str:
+        files = faulty.failing(name, code=errno.EIO) if name else None
+        with pytest.raises((ConfigurationError, EvidenceError)) as caught:
+            call(Pseudonyms(path, files=files))
+        return str(caught.value)
+
+    assert told(lambda names: names.who(alice)) == (
+        "expected the mapping of the pseudonym, got its erasure; nobody can tell any more who it is"
+    )
+    assert told(lambda names: names.who("x")) == (
+        "expected a pseudonym of this directory, got another; ask where the task was opened"
+    )
+    assert told(lambda names: names.find("human", "bob"), "open").startswith("expected to read the pseudonyms, got")
+    assert told(lambda names: names.of("human", "bob"), "write").startswith("expected to keep a pseudonym, got")
+    assert told(lambda names: names.erase("bob"), "open").startswith("expected to erase a pseudonym, got")
+
+
+def test_an_erasure_is_kept_by_the_disk_and_seen_at_once(path: Path, faulty: type) -> None:
+    """Also where the clock of the file stands still: the file is longer by a byte, if anything was overwritten."""
+    running = Pseudonyms(path)
+    alice = running.of("human", "alice")
+    status = path.stat()
+    files = faulty()
+    Pseudonyms(path, files=files).erase("alice")
+    assert files.calls[-3:] == ["fsync", "unlock", "close"]
+    assert (path.stat().st_size, files.calls.count("write")) == (status.st_size + 1, 2)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert running.name_of(alice) is None
+    files.calls.clear()
+    Pseudonyms(path, files=files).erase("alice")
+    assert files.calls.count("write") == 0
+    assert path.read_bytes() == (
+        b'\n{"pseudonym":"%b","of":%b}\n\n' % (alice.encode(), b"-" * len(b'["human","alice"]'))
+    )
+
+
+def test_a_new_pseudonym_is_on_the_disk_and_long_files_are_read_whole(
+    path: Path, faulty: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the chunks in which the file is read."""
+    monkeypatch.setattr(pseudonyms_module, "_CHUNK", 7)
+    files = faulty()
+    names = Pseudonyms(path, files=files)
+    made = [names.of("service", f"agent-{number}") for number in range(5)]
+    assert files.calls.count("fdatasync") == 5
+    assert [Pseudonyms(path).who(name) for name in made] == [("service", f"agent-{number}") for number in range(5)]
+    assert all(len(name) == len(PREFIX) + 32 for name in made)
 
 
 def test_without_a_file_nobody_is_known(path: Path) -> None:

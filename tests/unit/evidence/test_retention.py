@@ -1,6 +1,7 @@
 """Old segments leave a directory: into an archive, and behind a statement that keeps the proof of the rest."""
 
 import contextlib
+import errno
 import gzip
 import itertools
 import shutil
@@ -19,7 +20,7 @@ from agent_identity.evidence import segments as segments_module
 from agent_identity.evidence.checkpoint import sign_note
 from agent_identity.evidence.excerpt import Excerpt, Start, excerpt_lines, excerpt_of
 from agent_identity.evidence.files import EDIT, Files
-from agent_identity.evidence.layout import Layout
+from agent_identity.evidence.layout import Layout, segment_name
 from agent_identity.evidence.ledger import Ledger
 from agent_identity.evidence.lines import Line, leaf_of
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
@@ -33,7 +34,7 @@ from agent_identity.evidence.pruned import (
     sign_pruned,
     unverified_pruned,
 )
-from agent_identity.evidence.retention import archive, prune
+from agent_identity.evidence.retention import Removed, archive, prune
 from agent_identity.evidence.segments import Segments
 from agent_identity.evidence.streams import MAX_EXCERPT, open_ledger
 from agent_identity.evidence.survey import read_heads, survey
@@ -128,6 +129,20 @@ def test_an_archive_has_every_closed_segment_once(
     assert (tmp_path / "out" / "log" / "checkpoint").read_bytes() == (directory / "log" / "checkpoint").read_bytes()
 
 
+def test_a_disk_that_fails_says_what_was_to_be_done(
+    opened: Open, written: Callable, directory: Path, tmp_path: Path, faulty: Callable
+) -> None:
+    """Archiving, pruning: an error of the library with the words of the system."""
+    written()
+    files = faulty.failing("lock", code=errno.EIO)
+    with pytest.raises(EvidenceError, match=r"^expected to archive segments, got"):
+        list(archive(str(directory), str(tmp_path / "out"), files=files))
+    ledger = opened()
+    given = {"before_ns": FUTURE, "signer": SIGNER, "clock": FixedClock(), "files": files}
+    with pytest.raises(EvidenceError, match=r"^expected to prune segments, got"):
+        list(prune(str(directory), ledger, **given))
+
+
 def test_what_is_compressed_is_copied_as_it_is(opened: Open, directory: Path, tmp_path: Path) -> None:
     """A segment that is compressed already goes to the archive unchanged; the open one of a live process stays."""
     ledger = opened(segments=Segments(max_bytes=700))
@@ -145,6 +160,46 @@ def test_only_what_is_old_is_archived(written: Callable, directory: Path, tmp_pa
     """A segment with one record that is younger stays."""
     written()
     assert list(archive(str(directory), str(tmp_path / "out"), before_ns=1)) == []
+
+
+def test_the_border_of_what_is_old_is_exact(opened: Open, directory: Path, tmp_path: Path, clock: FixedClock) -> None:
+    """A segment leaves if its newest moment is before the border, the end of a call included, to the nanosecond."""
+    ledger = opened(segments=Segments(max_bytes=100_000, compression="none"))
+    begin = clock.wall_ns()
+    ended = {"time": {"start": str(begin), "end": str(begin + 77)}}
+    ledger.append("outcome", {**facts("b"), **CALL, "outcome": "success", **ended})
+    ledger._stream.rotate_at = 0
+    clock.advance(1)
+    ledger.append("registration", BODY)
+    ledger.seal()
+    newest = begin + 77
+    assert pruning(opened, directory, before_ns=newest) == []
+    assert list(archive(str(directory), str(tmp_path / "out"), before_ns=newest)) == []
+    (copied,) = archive(str(directory), str(tmp_path / "out"), before_ns=newest + 1)
+    assert (copied.first, copied.last, copied.files) == (1, 2, 1)
+    assert pruning(opened, directory, before_ns=newest + 1) == [(ledger.stream, 1, 2)]
+
+
+def test_what_left_is_told_with_its_files_and_bytes(
+    opened: Open, written: Callable, directory: Path, tmp_path: Path
+) -> None:
+    """For the archive what was copied, for pruning what was removed; folders are open to readers, copies are synced."""
+    stream = written()
+    paths = sorted((directory / "ledger" / stream).glob("entries*"))
+    size, out = sum(path.stat().st_size for path in paths), tmp_path / "out"
+    (out / "ledger" / stream).mkdir(parents=True)
+    (out / "ledger" / stream / f"{segment_name(1)}.gz.tmp").write_bytes(b"of a copy that was killed")
+    (copied,) = archive(str(directory), str(out))
+    assert copied == Removed(stream, 1, 12, len(paths), size)
+    assert len(list((out / "ledger" / stream).glob("*.gz"))) == len(paths)
+    (out / "ledger" / stream / f"{segment_name(1)}.gz").unlink()
+    (again,) = archive(str(directory), str(out))
+    assert (again.first, again.files, again.bytes) == (1, 1, paths[0].stat().st_size)
+    ledger = opened()
+    given = {"before_ns": FUTURE, "signer": SIGNER, "clock": FixedClock(7_000_000_000)}
+    assert list(prune(str(directory), ledger, **given)) == [Removed(stream, 1, 12, len(paths), size)]
+    ledger.close()
+    assert statement(directory, stream).time_ns == 7_000_000_000
 
 
 def test_a_pruned_stream_leaves_a_statement(opened: Open, written: Callable, directory: Path, audit: Callable) -> None:
@@ -295,6 +350,9 @@ def test_a_border_with_too_much_open_is_none(opened: Open, directory: Path, monk
     ledger.append("registration", BODY)
     ledger.seal()
     assert pruning(opened, directory) == []
+    monkeypatch.setattr("agent_identity.evidence.survey.MAX_OPEN", 2)
+    assert pruning(opened, directory)[0][:2] == (ledger.stream, 1)
+    assert len(statement(directory, ledger.stream).open) == 2
 
 
 def test_only_what_the_archive_has_is_pruned(opened: Open, written: Callable, directory: Path, tmp_path: Path) -> None:
@@ -342,9 +400,13 @@ def test_another_program_at_work_is_waited_for_and_refused(
     files = Files()
     fd = files.open(Layout.of(directory).segments_lock, EDIT)
     files.lock(fd)
-    with pytest.raises(EvidenceError, match="no other program"):
+    with pytest.raises(EvidenceError) as caught:
         list(archive(str(directory), str(tmp_path / "out"), files=Impatient()))
+    assert str(caught.value) == (
+        "expected no other program at work on the segments, got one; wait until it is done, and run this again"
+    )
     files.close(fd)
+    assert [found.last for found in archive(str(directory), str(tmp_path / "out"), files=Impatient())] == [12]
 
 
 @pytest.mark.parametrize("how", ["record", "line", "log", "checkpoint"])
@@ -363,8 +425,23 @@ def test_what_the_log_does_not_prove_does_not_leave(
         log.write_bytes(log.read_bytes().replace(b'"size":"12"', b'"size":"11"'))
     else:
         (directory / "log" / "checkpoint").unlink()
-    with pytest.raises(VerificationError):
+    others = (
+        (
+            f"expected the records of stream {stream} as the log commits to them, got others; nothing of it is "
+            "archived or pruned, run the verification"
+        ),
+        "contradicted",
+    )
+    log_of_others = "expected the log that its checkpoint commits to, got another; run the verification"
+    told = {
+        "record": others,
+        "line": others,
+        "log": (log_of_others, VerificationError.default_code),
+        "checkpoint": ("expected log/checkpoint, got none; nothing proves the records", VerificationError.default_code),
+    }
+    with pytest.raises(VerificationError) as caught:
         list(archive(str(directory), str(tmp_path / "out")))
+    assert (str(caught.value), caught.value.code) == told[how]
     assert files_of(tmp_path / "out", stream) == []
 
 
@@ -389,14 +466,23 @@ def test_a_record_without_its_members_does_not_leave(directory: Path, opened: Op
         survey(Odd(), stream, read_heads(reader)[1][stream], lambda segment, ns: True)
 
 
-def test_a_crashed_process_keeps_its_torn_end(opened: Open, crashed: Crash, directory: Path) -> None:
+@pytest.mark.parametrize(
+    "end",
+    [
+        b'{"mac":"12',
+        b"x" * (4 * 1024 * 1024 + 1) + b"\n",
+        b'{"mac":"' + b"0" * 64 + b'","record":{"a":"b"}}',
+    ],
+    ids=["cut", "too long", "without its newline"],
+)
+def test_a_crashed_process_keeps_its_torn_end(opened: Open, crashed: Crash, directory: Path, end: bytes) -> None:
     """A file with a line that nobody sealed stays, before and after its recovery."""
     ledger = opened()
     ledger.append("registration", BODY)
     stream = ledger.stream
     crashed(ledger)
     with (directory / "ledger" / stream / "entries.jsonl").open("ab") as file:
-        file.write(b'{"mac":"12')
+        file.write(end)
     assert stream not in {cut[0] for cut in pruning(opened, directory)}
     assert files_of(directory, stream) == ["entries.jsonl"]
 
@@ -719,8 +805,12 @@ def test_an_excerpt_of_what_is_not_sealed_is_refused(opened: Open, directory: Pa
     ledger.append("registration", BODY)
     crashed(ledger)
     reader = open_ledger(directory)
-    with pytest.raises(VerificationError, match="no checkpoint covers"):
+    with pytest.raises(VerificationError) as caught:
         excerpt_of(reader, read_heads(reader)[1], lambda data: True)
+    assert str(caught.value) == (
+        "expected sealed records in the excerpt, got some that no checkpoint covers yet; close the enforcer or wait a "
+        "second, and try again"
+    )
     path = directory / "ledger" / ledger.stream / "entries.jsonl"
     path.write_bytes(b"x\n" + path.read_bytes())
     assert excerpt_of(reader, read_heads(reader)[1], lambda data: True) == {}
@@ -738,6 +828,36 @@ def test_an_excerpt_of_a_pruned_stream_begins_behind_the_border(opened: Open, di
     starts = excerpt_of(reader, {stream: read_heads(reader)[1][stream]}, lambda data: own in data)
     assert starts[stream] == Start(cut, statement(directory, stream).last, statement(directory, stream).peaks, 8)
     assert len(list(excerpt_lines(reader, stream, starts[stream], lambda data: True))) == 8 - cut
+
+
+@pytest.mark.parametrize("left", ["the last", "all"])
+def test_files_that_a_killed_run_left_change_no_excerpt(
+    opened: Open, directory: Path, tmp_path: Path, left: str
+) -> None:
+    """With some of them, it begins behind the border as without; with all, where the stream begins."""
+    ledger = opened(segments=Segments(max_bytes=700, compression="none"))
+    for _ in range(7):
+        ledger.append("registration", BODY)
+    ledger.seal()
+    whole = tmp_path / "whole"
+    shutil.copytree(directory / "ledger" / ledger.stream, whole)
+    ((stream, _, cut),) = pruning(opened, directory)
+    reader = open_ledger(directory)
+    heads = {stream: read_heads(reader)[1][stream]}
+
+    def shown() -> tuple[Start, list[bytes]]:
+        start = excerpt_of(reader, heads, lambda data: f'"id":"{stream}"'.encode() in data)[stream]
+        return start, list(excerpt_lines(reader, stream, start, lambda data: True))
+
+    before = shown()
+    removed = sorted(path for path in whole.glob("entries-*") if int(path.name[8:28]) <= cut)
+    assert len(removed) > 1
+    for path in removed if left == "all" else removed[-1:]:
+        shutil.copy(path, directory / "ledger" / stream)
+    lines = [line for path in sorted(whole.glob("entries-*")) for line in path.read_bytes().splitlines(keepends=True)]
+    lines += (whole / "entries.jsonl").read_bytes().splitlines(keepends=True)
+    assert before[1] == lines[cut:]
+    assert shown() == (before if left != "all" else (Start(0, b"", (), 8), lines))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The span of a record is made from the record alone."""
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -43,7 +44,11 @@ def test_missing_ids_follow_from_the_record() -> None:
     assert span_ids(first)[0] == span_ids(second)[0]
     assert span_ids(first)[1] != span_ids(second)[1]
     assert span_ids({**first, "trace": {"trace": "c" * 32}}) == ("c" * 32, span_ids(first)[1])
+    task = "agent-identity/trace/v1\n" + TASK
+    assert span_ids(first)[0] == hashlib.sha256(task.encode()).hexdigest()[:32]
+    assert span_ids(first)[1] == hashlib.sha256(f"agent-identity/span/v1\n{UUID}".encode()).hexdigest()[:16]
     alone = record("outcome", attribution="none")
+    assert span_ids(alone)[0] == hashlib.sha256(f"agent-identity/trace/v1\n{UUID}".encode()).hexdigest()[:32]
     assert span_ids(alone)[0] != span_ids(first)[0]
 
 
@@ -52,6 +57,10 @@ def test_missing_ids_follow_from_the_record() -> None:
     [
         ({"kind": "outcome", "outcome": "success"}, None),
         ({"kind": "outcome", "outcome": "routed"}, None),
+        ({"kind": "outcome", "outcome": "suspended"}, None),
+        ({"kind": "outcome", "outcome": "cancelled"}, None),
+        ({"kind": "outcome", "outcome": "cancelled", "error": "Stop"}, None),
+        ({"kind": "outcome", "outcome": "error"}, "error"),
         ({"kind": "outcome", "outcome": "denied", "error": "no_task"}, "no_task"),
         ({"kind": "outcome", "outcome": "unknown"}, "unknown"),
         ({"kind": "intent"}, "unknown"),
@@ -105,6 +114,9 @@ def test_a_task_carries_its_grants() -> None:
     span = copy_of(end, encode_record(end), KEY, grants="a.b.c")
     assert (span.name, span.error, span.parent_id) == ("invoke_agent clerk", None, None)
     assert span.attributes[GRANT_ATTRIBUTE] == "a.b.c"
+    assert span.attributes["gen_ai.operation.name"] == "invoke_agent"
+    assert span.attributes["gen_ai.agent.name"] == "clerk"
+    assert GRANT_ATTRIBUTE not in copy_of(end, encode_record(end), KEY).attributes
 
 
 def test_a_refused_opening_is_named_for_the_agent_that_was_asked_for() -> None:

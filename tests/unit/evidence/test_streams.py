@@ -9,8 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent_identity.evidence import streams as streams_module
 from agent_identity.evidence.files import Files
+from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.ledger import Ledger
+from agent_identity.evidence.lines import log_line
+from agent_identity.evidence.log import Head
 from agent_identity.evidence.streams import RawLine, open_ledger
 
 STREAM = "01a20e43-46d8-715f-9270-91c309b88710"
@@ -123,6 +127,74 @@ def test_a_checkpoint_that_is_no_file_is_none(directory: Path) -> None:
     """A folder in its place is as good as nothing."""
     (directory / "log" / "checkpoint").mkdir(parents=True)
     assert open_ledger(directory).checkpoint() is None
+
+
+def test_what_witnesses_and_authorities_left_is_read_within_bounds(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only names of their form, in their order, the latest time-stamps first; what is no file is left out."""
+    reader = open_ledger(directory)
+    assert (list(reader.witnessed()), list(reader.anchored())) == ([], [])
+    layout = Layout.of(directory)
+    witnesses, anchors = Path(layout.witnesses), Path(layout.anchors)
+    witnesses.mkdir(parents=True)
+    anchors.mkdir(parents=True)
+    for number in range(5):
+        (witnesses / f"{number:016x}.checkpoint").write_bytes(b"%d" % number)
+        (anchors / f"{number:019d}-{number:016x}.tsr").write_bytes(b"t%d" % number)
+        (anchors / f"{number:019d}-{number:016x}.checkpoint").write_bytes(b"c%d" % number)
+    for name in ("lock", f"{'0' * 16}.checkpoint.new", f"{'0' * 15}.checkpoint", f"{'A' * 16}.checkpoint"):
+        (witnesses / name).write_bytes(b"no")
+        (anchors / name).write_bytes(b"no")
+    (anchors / f"{3:019d}-{3:016x}.checkpoint").unlink()
+    (witnesses / f"{1:016x}.checkpoint").unlink()
+    (witnesses / f"{1:016x}.checkpoint").mkdir()
+    assert list(reader.witnessed()) == [b"0", b"2", b"3", b"4"]
+    assert list(reader.anchored()) == [(b"c4", b"t4"), (b"", b"t3"), (b"c2", b"t2"), (b"c1", b"t1"), (b"c0", b"t0")]
+    monkeypatch.setattr(streams_module, "_MAX_WITNESSED", 3)
+    monkeypatch.setattr(streams_module, "_MAX_ANCHORED", 2)
+    assert list(reader.witnessed()) == [b"0", b"2"]  # What is no file takes a place.
+    assert list(reader.anchored()) == [(b"c4", b"t4"), (b"", b"t3")]
+
+
+def test_the_file_of_an_excerpt_is_read_whole_up_to_its_bound(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One byte more, and nothing of it is read; a folder is none."""
+    monkeypatch.setattr(streams_module, "MAX_EXCERPT", 5)
+    directory.mkdir()
+    path, reader = directory / "excerpt.json", open_ledger(directory)
+    for data, found in ((b"12345", b"12345"), (b"123456", b""), (b"", b"")):
+        path.write_bytes(data)
+        assert reader.excerpt() == found
+    path.unlink()
+    path.mkdir()
+    assert reader.excerpt() is None
+
+
+def test_the_log_names_how_many_records_each_stream_had(directory: Path) -> None:
+    """The largest number counts, whatever else the lines say, and whatever order they have."""
+    other = f"{STREAM[:-1]}1"
+    heads = [Head(STREAM, 7, bytes(32)), Head(other, 2, bytes(32)), Head(STREAM, 5, bytes(32))]
+    (directory / "log").mkdir(parents=True)
+    lines = [log_line(bytes(32), head.to_entry("o")) for head in heads]
+    lines[1:1] = [b"garbage\n", log_line(bytes(32), b'{"lost":"checkpoint","origin":"o"}')]
+    (directory / "log" / "entries.jsonl").write_bytes(b"".join(lines))
+    assert open_ledger(directory).sealed_sizes() == {STREAM: 7, other: 2}
+
+
+def test_what_cannot_be_told_of_a_log_is_no_accusation(directory: Path, faulty: type) -> None:
+    """Only a directory that can be read is said to have lost its log."""
+    _stream(directory, GOOD)
+    assert open_ledger(directory).log_was_removed()
+    assert not open_ledger(directory, files=faulty.failing("listdir", code=errno.EIO)).log_was_removed()
+
+
+def test_a_line_that_is_withheld_gives_its_leaf(directory: Path) -> None:
+    """As in an excerpt; anything else in such a line makes it malformed."""
+    _stream(directory, b'{"leaf":"%b"}\n{"leaf":"%b"}\n' % (b"a" * 64, b"A" * 64))
+    assert list(open_ledger(directory).entries(STREAM)) == [
+        RawLine(0, None, "a" * 64, "withheld"),
+        RawLine(76, None, None, "malformed"),
+    ]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -413,6 +413,10 @@ def test_a_client_that_lost_its_file_asks_again(tmp_path: Path, witness: Witness
     Path(cosigned_file(layout, COSIGNER)).write_bytes(b"damaged")
     client_of(layout, net)(note(9))
     assert net.statuses == [200, 409, 200]
+    Path(cosigned_file(layout, COSIGNER)).unlink()
+    client_of(layout, net)(note(9))  # The very state that the witness knows.
+    assert net.statuses == [200, 409, 200, 409, 200]
+    assert Path(cosigned_file(layout, COSIGNER)).read_bytes().startswith(note(9))
 
 
 def test_a_client_gives_way_to_a_later_checkpoint(tmp_path: Path, witness: Witness) -> None:
@@ -520,6 +524,20 @@ def test_a_client_asks_from_what_was_cosigned_last(tmp_path: Path, witness: Witn
     client(note(8))  # The witness knows a later one: nothing to do, and nothing is forgotten.
     client(note(302))
     assert asked == [8, 301]
+
+
+def test_the_latest_cosignature_of_one_state_is_kept(tmp_path: Path) -> None:
+    """It says that nothing larger was known at a later time; readers may see it."""
+    clock = FixedClock(7 * 10**9)
+    witness = Witness(NAME, KEY, {ORIGIN: (LOG.public_key,)}, WitnessState(tmp_path / "state", new=True), clock)
+    layout = written(tmp_path, ENTRIES)
+    client = client_of(layout, Net(witness))
+    path = Path(cosigned_file(layout, COSIGNER))
+    for second in (7, 8):
+        client(note(8))
+        assert [said.time for said in open_note(path.read_bytes(), {}, [COSIGNER]).cosignatures] == [second]
+        clock.advance(1)
+    assert path.parent.stat().st_mode & 0o777 == 0o755
 
 
 def test_what_does_not_fit_is_told_with_its_numbers(tmp_path: Path, witness: Witness) -> None:

@@ -202,6 +202,13 @@ def bench(session: nox.Session) -> None:
     session.run("python", _present(session, "benchmarks/run.py"), *session.posargs)
 
 
+@nox.session
+def peers(session: nox.Session) -> None:
+    """What a tool costs in the hands of others (on demand: each in its own environment from the index, 200 MB)."""
+    session.install("uv")
+    session.run("python", "benchmarks/peers/run.py", *session.posargs)
+
+
 @here
 def thorough(session: nox.Session) -> None:
     """Chain surgery and attenuation a million times, then every property with 20,000 examples (on demand: hours)."""

@@ -18,6 +18,9 @@ SAMPLE = 0.010
 FEWEST = 10
 """Samples that a repetition takes at least."""
 
+LOW = 0.1
+"""The quantile of interleaved samples that counts: on a busy machine the middle is that of its other load."""
+
 
 def nothing() -> None:
     """Settle nothing."""
@@ -38,7 +41,8 @@ def rates(call: Callable[[], object], seconds: float, settle: Callable[[], objec
     size = _warm_up(call)
     settle()
     gc.collect()
-    hot, wall = [], []
+    hot: list[float] = []
+    wall: list[float] = []
     began, ends = time.process_time(), time.perf_counter() + seconds
     while len(hot) < FEWEST or time.perf_counter() < ends:
         wall_began, hot_began = time.perf_counter(), time.thread_time()
@@ -49,6 +53,54 @@ def rates(call: Callable[[], object], seconds: float, settle: Callable[[], objec
     settle()
     cpu = (time.process_time() - began) / (size * len(hot))
     return {"hot": median(hot), "cpu": cpu, "wall": median(wall)}
+
+
+def interleaved(
+    bare: Callable[[], object],
+    call: Callable[[], object],
+    seconds: float,
+    *,
+    off: Callable[[], object] = nothing,
+    on: Callable[[], object] = nothing,
+    settle: Callable[[], object] = nothing,
+) -> dict[str, float]:
+    """Return the seconds per call of two that take turns in one process, a sample of each in a round.
+
+    Args:
+        bare: What the other is compared with.
+        call: What is compared.
+        seconds: How long all rounds last.
+        off: Called before each sample of ``bare``, unmeasured.
+        on: Called before each sample of ``call``, unmeasured.
+        settle: Waits until everything that the calls left to other threads is done.
+
+    Returns:
+        ``bare`` and ``hot``: CPU time of the calling thread; ``cpu``: CPU time of the whole process for ``call``
+        until all is settled; ``calls``: how many of ``call`` were measured. The times are low quantiles of the rounds.
+    """
+    off()
+    bare_size = _warm_up(bare)
+    on()
+    size = _warm_up(call)
+    settle()
+    gc.collect()
+    found: dict[str, list[float]] = {"bare": [], "hot": [], "cpu": []}
+    ends = time.perf_counter() + seconds
+    while len(found["hot"]) < FEWEST or time.perf_counter() < ends:
+        off()
+        began = time.thread_time()
+        for _ in repeat(None, bare_size):
+            bare()
+        found["bare"].append((time.thread_time() - began) / bare_size)
+        on()
+        all_began, began = time.process_time(), time.thread_time()
+        for _ in repeat(None, size):
+            call()
+        found["hot"].append((time.thread_time() - began) / size)
+        settle()
+        found["cpu"].append((time.process_time() - all_began) / size)
+    lowest = {kind: quantile(sorted(samples), LOW) for kind, samples in found.items()}
+    return {**lowest, "calls": size * len(found["hot"])}
 
 
 def _warm_up(call: Callable[[], object]) -> int:

@@ -83,7 +83,6 @@ class Spans:
         self, tool: str, name: str, attributes: Mapping[str, str], start_ns: int
     ) -> tuple[CallSpan, "Traced"]:
         """Start the span of a call, or borrow the one that another library has made for it; return it with its ids."""
-        context = around = None
         try:
             current = trace.get_current_span()
             if self._mode != "own":
@@ -95,11 +94,11 @@ class Spans:
                     span = Borrowed(current, attributes, carries=False)
                     return span, traced(span)
             context = below(current)
-            around = current if context is None else None
         except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
             _complain("a span of another library could not be used", error)
+            context = None
         own = self.start(name, attributes, start_ns, context)
-        return own, traced(own, context, around)
+        return own, traced(own, context)
 
     def _lends(self, span: Span) -> bool:
         """Return whether the record goes where ours would: two providers have two exporters."""
@@ -227,20 +226,18 @@ UNTRACED: Final = Traced({}, {})
 """Of what has no span in any trace."""
 
 
-def traced(span: CallSpan, context: Context | None = None, around: Span | None = None) -> Traced:
+def traced(span: CallSpan, context: Context | None = None) -> Traced:
     """Return the ids of a span that was just started, for the records about it.
 
     Args:
         span: The span.
         context: Where it was started; by default the current context, which the span is not in yet.
-        around: The span that is current there, if it is at hand.
     """
     try:
         if type(span) is Borrowed:
             own, parent = span.ids()
         else:
-            own = span.get_span_context()
-            parent = (around or trace.get_current_span(context)).get_span_context()
+            own, parent = span.get_span_context(), trace.get_current_span(context).get_span_context()
         if not own.is_valid:
             return UNTRACED
         # Each is a property that costs a call, on the path of every guarded tool.

@@ -92,7 +92,7 @@ def test_a_ledger_that_grew_is_read_from_where_it_ended(tmp_path: Path, reads: l
             enforcer._point.ledger.seal()
             before = len(reads)
             check(directory, state=state)
-        assert before < len(reads) < 2 * before
+        assert before < len(reads) <= 2 * before + 3  # Else the parts of the first run were read again, too.
 
 
 @pytest.mark.parametrize("damage", ["{}", '{"found":[0,1,1],"part":[1,2,3],"calls":[]}', "[", '"x"'])

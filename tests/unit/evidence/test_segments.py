@@ -26,6 +26,7 @@ from agent_identity.evidence.retention import _opener
 from agent_identity.evidence.segments import (
     Segments,
     closed_segments,
+    compression_of,
     decompressed,
     first_place,
     read_stream,
@@ -402,9 +403,9 @@ def test_segments_of_nothing(directory: Path, opened: Open) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"no gzip at all", "damaged"),
-        (gzip.compress(b"x" * 1000, mtime=0)[:-1], "ends early"),
-        (gzip.compress(b"x", mtime=0) + b"more", "behind it"),
+        (b"no gzip at all", "expected a gzip file, got other or damaged bytes"),
+        (gzip.compress(b"x" * 1000, mtime=0)[:-1], "expected a whole gzip file, got one that ends early"),
+        (gzip.compress(b"x", mtime=0) + b"more", "expected one gzip file, got bytes behind it"),
     ],
     ids=["other", "cut", "longer"],
 )
@@ -412,7 +413,7 @@ def test_a_damaged_gzip_file_is_unreadable(tmp_path: Path, data: bytes, message:
     """Damage of a compressed segment is an error of reading, and never the end of the stream."""
     source = iter([data])
     read = decompressed(lambda size: next(source, b""), "gzip")
-    with pytest.raises(OSError, match=message):
+    with pytest.raises(OSError, match=f"^{message}$"):
         list(iter(lambda: read(1 << 20), b""))
 
 
@@ -516,6 +517,82 @@ def test_segments_have_bounds(options: dict[str, object]) -> None:
     """Sizes, times and compressions out of range are refused."""
     with pytest.raises(ValueError, match="expected"):
         Segments(**options)
+
+
+def test_the_bounds_of_segments_are_within_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 KiB to 1 GiB, a second to 31 days, three compressions; the defaults are what is told."""
+    monkeypatch.setattr(segments_module, "_MIN_BYTES", 64 * 1024)
+    size = "expected max_bytes from 65,536 (64 KiB) to 1,073,741,824 (1 GiB)"
+    age = "expected max_seconds from 1 second to 2,678,400 (31 days)"
+    for size_of in (65_536, 1_073_741_824):
+        assert Segments(max_bytes=size_of).max_bytes == size_of
+    for seconds in (1, 2_678_400):
+        assert Segments(max_seconds=seconds).max_seconds == seconds
+    for options, words in (
+        ({"max_bytes": 65_535}, size),
+        ({"max_bytes": 1_073_741_825}, size),
+        ({"max_seconds": 0.999}, age),
+        ({"max_seconds": 2_678_401}, age),
+        ({"compression": "lzma"}, "expected the compression 'gzip', 'zstd' or 'none'"),
+    ):
+        with pytest.raises(ValueError, match="expected") as caught:
+            Segments(**options)
+        assert str(caught.value) == words
+    assert (Segments().max_bytes, Segments().max_seconds, Segments().compression) == (64 * 1024 * 1024, 86_400, "gzip")
+
+
+@pytest.mark.parametrize(
+    ("name", "compression"),
+    [
+        ("entries-00000000000000000001.jsonl", "none"),
+        ("entries-00000000000000000001.jsonl.gz", "gzip"),
+        ("a.jsonl.d/entries-00000000000000000001.jsonl.zst", "zstd"),
+        ("entries.jsonl.tmp", "none"),
+    ],
+)
+def test_a_name_tells_the_compression(name: str, compression: str) -> None:
+    """By its end, wherever the folder is."""
+    assert compression_of(f"/x.jsonl.gz/{name}") == compression
+
+
+def test_closed_segments_are_listed_in_their_order(tmp_path: Path) -> None:
+    """By number; of two forms the plain one, of two folders the first; other names are none."""
+    own, other = tmp_path / "own", tmp_path / "other"
+    own.mkdir()
+    other.mkdir()
+    names = {
+        own: ("entries-00000000000000000009.jsonl", "entries-00000000000000000002.jsonl.gz", "entries.jsonl"),
+        other: (
+            *("entries-00000000000000000002.jsonl", "entries-00000000000000000005.jsonl.zst"),
+            *("entries-00000000000000000005.jsonl.gz", "entries-1.jsonl", "entries-00000000000000000007.jsonl.tmp"),
+        ),
+    }
+    for folder, files in names.items():
+        for name in files:
+            (folder / name).touch()
+    (own / "entries-00000000000000000009.jsonl.gz").touch()
+    assert list(closed_segments(Files(), (str(own), str(other))).items()) == [
+        (2, f"{own}/entries-00000000000000000002.jsonl.gz"),
+        (5, f"{other}/entries-00000000000000000005.jsonl.gz"),
+        (9, f"{own}/entries-00000000000000000009.jsonl"),
+    ]
+    assert closed_segments(Files(), (str(tmp_path / "none"), str(own))).keys() == {2, 9}
+    assert closed_segments(Files(), (str(tmp_path / "none"), str(tmp_path / "nor"))) == {}
+    with pytest.raises(FileNotFoundError):
+        closed_segments(Files(), (str(tmp_path / "none"),))
+
+
+def test_the_size_of_what_is_inflated_is_bounded_to_the_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many bytes as are allowed are read, and not one more."""
+    codec = segments_module.Codec("gzip")
+    packed = codec.feed(PLAIN) + codec.finish()
+    monkeypatch.setattr(segments_module, "MAX_INFLATED", len(PLAIN))
+    assert inflated(packed, "gzip") == inflated(packed, "gzip", size=100) == PLAIN
+    monkeypatch.setattr(segments_module, "MAX_INFLATED", len(PLAIN) - 1)
+    with pytest.raises(OSError, match="expected at most") as caught:
+        inflated(packed, "gzip")
+    assert str(caught.value) == f"expected at most {len(PLAIN) - 1} bytes in a compressed segment, got more"
+    assert inflated(PLAIN, "none") == PLAIN  # What is not compressed is as large as its file.
 
 
 def test_a_full_disk_leaves_the_plain_segment(tmp_path: Path, faulty: Faulty) -> None:

@@ -6,8 +6,9 @@ import gzip
 import hashlib
 import io
 import os
+import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from agent_identity.evidence.compression import Compressor, Stopped, compress, c
 from agent_identity.evidence.files import EDIT, READ, Files, make_folder, open_regular
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.ledger import Ledger
+from agent_identity.evidence.lines import Block
 from agent_identity.evidence.mac import LedgerKey
 from agent_identity.evidence.retention import _opener
 from agent_identity.evidence.segments import (
@@ -33,7 +35,7 @@ from agent_identity.evidence.segments import (
     segments_of,
 )
 from agent_identity.evidence.stream_writer import Closed, StreamWriter
-from agent_identity.evidence.streams import open_ledger
+from agent_identity.evidence.streams import RawLine, open_ledger, raw_line
 from agent_identity.testing import FixedClock
 
 BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}
@@ -286,6 +288,57 @@ def test_syncs_and_rotation_go_together(tmp_path: Path) -> None:
     assert order[-1] == "sync"
     assert list(stream.closed) == [Closed(Layout.of(tmp_path).segment(STREAM, 1), 3)]
     stream.close(settled=True)
+
+
+def raw(blocks: Iterable[Block | RawLine]) -> list[RawLine]:
+    """Return the lines of blocks as a reader takes them apart."""
+    found: list[RawLine] = []
+    for block in blocks:
+        found += [block] if isinstance(block, RawLine) else map(raw_line, block.each())
+    return found
+
+
+def test_every_way_to_read_a_stream_gives_the_same(opened: Open, directory: Path, tmp_path: Path) -> None:
+    """Line by line, in blocks, and file by file; from its first record, from a later segment, and behind an archive."""
+    ledger = opened(segments=Segments(max_bytes=700))
+    stream = filled(ledger)
+    compressed(ledger)
+    ledger.append("registration", BODY)
+    reader = open_ledger(directory)
+    lines = list(reader.entries(stream))
+    assert [line.problem for line in lines] == [None] * 12
+    assert raw(reader.blocks(stream)) == lines
+    segments = reader.segments(stream)
+    assert len(segments) > 3
+    assert [segment.bytes for segment in segments] == [Path(segment.path).stat().st_size for segment in segments]
+    assert [segment.active for segment in segments] == [False] * (len(segments) - 1) + [True]
+    by_file = [raw_line(line).record for segment in segments for line in reader.lines_of(segment)]
+    assert by_file == [line.record for line in lines]
+    first = segments[2].first
+    later = list(reader.entries(stream, start=first))
+    assert [line.record for line in later] == [line.record for line in lines[first - 1 :]]
+    assert raw(reader.blocks(stream, start=first)) == later
+    archive = tmp_path / "archive"
+    shutil.copytree(directory / "ledger", archive / "ledger")
+    for segment in segments[:2]:
+        Path(segment.path).unlink()
+    both = open_ledger(directory, archive=archive)
+    assert raw(both.blocks(stream)) == list(both.entries(stream)) == lines
+
+
+def test_what_cannot_be_read_ends_the_blocks(directory: Path, tmp_path: Path) -> None:
+    """At the byte up to which they were read; of no stream, and of none that is there, there is one such line."""
+    none = [RawLine(0, None, None, "unreadable")]
+    reader = open_ledger(directory)
+    assert raw(reader.blocks("../..")) == raw(reader.blocks(STREAM)) == none
+    folder = directory / "ledger" / STREAM
+    folder.mkdir(parents=True)
+    whole = b'{"mac":"' + b"0" * 64 + b'","record":{"a":"b"}}\n'
+    (folder / "entries-00000000000000000001.jsonl").write_bytes(whole * 3)
+    (folder / "entries-00000000000000000004.jsonl.gz").write_bytes(b"no gzip")
+    found = raw(reader.blocks(STREAM))
+    assert found == list(reader.entries(STREAM))
+    assert (len(found), found[-1]) == (4, RawLine(3 * len(whole), None, None, "unreadable"))
 
 
 def test_a_reader_meets_a_rotation_between_its_looks(tmp_path: Path) -> None:

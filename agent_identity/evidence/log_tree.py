@@ -54,7 +54,7 @@ class LogTree:
         Raises:
             OSError: The log cannot be read.
         """
-        return self._range_root(0, size) if size else CompactRange().root()
+        return self._range_root(0, size)
 
     def consistency(self, old_size: int, size: int) -> tuple[bytes, ...]:
         """Return the proof that the tree over ``size`` entries continues the one over ``old_size`` (RFC 6962 §2.1.2).

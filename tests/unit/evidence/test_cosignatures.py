@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity.errors import VerificationError
+from agent_identity.errors import TokenError, VerificationError
 from agent_identity.evidence.checkpoint import Checkpoint, open_note, sign_note
-from agent_identity.evidence.cosignatures import CosigningKey, cosign
+from agent_identity.evidence.cosignatures import Cosignature, CosigningKey, cosign, read_cosignature
 from agent_identity.evidence.merkle import leaf_hash
 from agent_identity.identity import Cosigner, MlDsaSigningKey, SigningKey, b64_decode, b64_encode
 
@@ -107,6 +107,29 @@ def test_no_cosignature_is_moved_to_another_statement(witness: CosigningKey) -> 
         with pytest.raises(VerificationError) as caught:
             open_note(note, KNOWN, [cosigner])
         assert caught.value.code == "bad_signature"
+
+
+def test_a_cosignature_has_a_time_and_a_signature() -> None:
+    """Fewer bytes than a time and one more, or a time without room, say nothing, with the code of a bad signature."""
+    cosigner = Cosigner(NAME, WITNESS.public_key)
+    for data in (b"", bytes(7), bytes(8), bytes([128]) + bytes(71)):
+        with pytest.raises(TokenError) as caught:
+            read_cosignature(cosigner, data, TEXT.encode(), CHECKPOINT.head)
+        assert (caught.value.code, str(caught.value)) == (
+            "bad_signature",
+            "expected a time and a signature in a cosignature",
+        )
+    for data in (bytes(9), bytes(72), bytes([127]) + bytes([255]) * 71):
+        with pytest.raises(TokenError) as caught:
+            read_cosignature(cosigner, data, TEXT.encode(), CHECKPOINT.head)
+        assert caught.value.code == "bad_signature"
+        assert "a time and" not in str(caught.value)
+    for at in (0, 1, 2**63 - 1):
+        raw = b64_decode(cosign(TEXT, CHECKPOINT.head, NAME, WITNESS, at=at).split(" ")[2].strip())
+        assert read_cosignature(cosigner, raw[4:], TEXT.encode(), CHECKPOINT.head) == Cosignature(cosigner, at)
+    with pytest.raises(ValueError, match="expected a time from 0 to") as caught_value:
+        cosign(TEXT, CHECKPOINT.head, NAME, WITNESS, at=-1)
+    assert str(caught_value.value) == "expected a time from 0 to 2^63 - 1 and an origin of at most 255 bytes"
 
 
 def test_only_a_checkpoint_is_cosigned() -> None:

@@ -4,8 +4,10 @@ import errno
 import logging
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,7 +21,9 @@ from agent_identity.evidence.ledger import Ledger
 from agent_identity.evidence.lines import log_line
 from agent_identity.evidence.log import DirectoryLog, Head
 from agent_identity.evidence.mac import load_ledger_key, log_message
-from agent_identity.evidence.merkle import EMPTY_ROOT
+from agent_identity.evidence.merkle import EMPTY_ROOT, CompactRange
+from agent_identity.evidence.sealing import Sealing
+from agent_identity.evidence.stream_writer import Closed
 from agent_identity.identity import PublicKey, SigningKey, SystemClock
 from agent_identity.testing import FixedClock
 
@@ -153,7 +157,10 @@ def test_a_callback_may_append_but_not_wait_for_itself(opened: Open, audit: Call
 
     ledger.append("registration", BODY, after=act)
     ledger.drain()
-    assert len(errors) == 3
+    assert errors == [
+        f"expected {name}() outside of the callback of a record; call it from another thread"
+        for name in ("drain", "seal", "close")
+    ]
     ledger.close()
     assert audit().sealed[ledger.stream] == 4
 
@@ -165,7 +172,10 @@ def test_drain_gives_up_in_time(opened: Open) -> None:
     ledger.append("registration", BODY, after=lambda entry: gate.wait(30))
     with pytest.raises(EvidenceError, match="timeout") as caught:
         ledger.drain(timeout=0.001)
-    assert caught.value.code == "evidence_pending"
+    assert (caught.value.code, str(caught.value)) == (
+        "evidence_pending",
+        "expected the callbacks of all records within 0.001 s, got a timeout; they stay queued, so wait again",
+    )
     gate.set()
     ledger.drain(timeout=30)
 
@@ -207,8 +217,9 @@ def test_a_hanging_callback_does_not_hang_the_end(
     with pytest.raises(EvidenceError, match="timeout"):
         ledger.drain(0)
     assert started.wait(30)
-    with pytest.raises(EvidenceError, match="does not"):
+    with pytest.raises(EvidenceError) as caught:
         ledger.close()
+    assert str(caught.value) == "expected the callbacks to end, got one that does not; the next start seals"
     gate.set()
     ledger._sealing._thread.join()
     ledger._sealing.abandon()
@@ -250,6 +261,175 @@ class Watch(FixedClock):
         if self.broken:
             raise ZeroDivisionError("canary")
         return super().wall_ns()
+
+
+class Noted:
+    """A log and a compressor that note what they are asked for."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[object, ...]] = []
+        self.error: Exception | None = None
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        """Return what notes a call."""
+
+        def call(*given: object, **named: object) -> None:
+            self.said.append((name, *given, *named.items()))
+            if self.error is not None and name == "commit":
+                raise self.error
+
+        return call
+
+    def taken(self) -> list[tuple[object, ...]]:
+        """Return what was said since the last time."""
+        said, self.said = self.said, []
+        return said
+
+
+class Stream(SimpleNamespace):
+    """As much of a stream as sealing looks at."""
+
+    def __init__(self, name: str, size: int = 0, *, usable: bool = True) -> None:
+        super().__init__(id=name, tree=CompactRange([bytes([place]) * 32 for place in range(size)]), sealed=0, seq=size)
+        self.usable, self.closed, self.began_ns, self.rotate_at = usable, deque(), None, 700
+        self.said: list[object] = []
+
+    def head(self, alive_ns: int | None = None) -> tuple[Head, int | None]:
+        """Return the head over all of it."""
+        return Head(self.id, self.tree.size, self.tree.root()), alive_ns
+
+    def close(self, *, settled: bool) -> None:
+        """Note it."""
+        self.said.append(settled)
+
+    def drop(self) -> None:
+        """Note it."""
+        self.said.append("dropped")
+
+
+SECOND = 10**9
+
+
+def sealing_of(*streams: Stream) -> tuple[Sealing, Noted, FixedClock]:
+    """Return the sealing of streams, without a thread; what it asks for; and its clock."""
+    said, clock = Noted(), FixedClock(1_000 * SECOND)
+    sealing = Sealing(said, clock=clock, interval=2.0, durable=False, compressor=said, segment_seconds=10.0)
+    for stream in streams:
+        sealing.track(stream)
+    return sealing, said, clock
+
+
+def committed(said: Noted) -> list[tuple[list[tuple[Head, int | None]], bool]]:
+    """Return the heads that were committed, each with the time in it, and whether as signs of life."""
+    calls = [call for call in said.taken() if call[0] == "commit"]
+    return [([(head, head.alive_ns) for head in call[1]], call[2][1]) for call in calls]
+
+
+def test_a_seal_is_due_at_its_moment_and_an_hour_after_the_last() -> None:
+    """Not before, unless it is wanted; a sign of life has its time, and is of every stream that goes on."""
+    live, empty = Stream("live", 3), Stream("empty")
+    gone, sealed = Stream("gone", 2, usable=False), Stream("sealed", 1)
+    gone.seq, sealed.sealed = 5, 1
+    sealing, said, clock = sealing_of(live, empty, gone, sealed)
+    sealing._seal(wanted=False)
+    sealing._due_ns = clock.monotonic_ns() + 1
+    sealing._seal(wanted=False)
+    assert said.taken() == []
+    sealing._due_ns = clock.monotonic_ns()
+    sealing._seal(wanted=False)
+    assert committed(said) == [([live.head(), gone.head()], False)]
+    assert (sealing._due_ns, live.sealed, gone.sealed) == (None, 3, 2)
+    clock.advance(3599)
+    sealing._seal(wanted=False)
+    sealing._seal(wanted=True)
+    assert said.taken() == []  # Nothing is new.
+    clock.advance(1)
+    sealing._seal(wanted=False)
+    now = clock.wall_ns()
+    assert committed(said) == [([live.head(now), sealed.head(now)], True)]
+    clock.advance(3599)
+    live.tree.append(bytes(32))
+    sealing._seal(wanted=True)
+    assert committed(said) == [([live.head()], False)]
+    clock.advance(3599)
+    sealing._seal(wanted=False)
+    assert said.taken() == []
+
+
+def test_a_seal_that_failed_is_tried_again_with_no_news() -> None:
+    """Its fault stays until it is made good, and so does the hour."""
+    live = Stream("live", 3)
+    sealing, said, clock = sealing_of(live)
+    said.error = EvidenceError("expected room, got none")
+    for _ in range(2):
+        sealing._seal(wanted=True)
+    assert (sealing.fault, live.sealed, len(said.taken())) == ("expected room, got none", 0, 2)
+    said.error = None
+    live.sealed = 3
+    sealing._seal(wanted=True)
+    assert (committed(said), sealing.fault) == ([([], False)], None)
+    sealing._seal(wanted=True)
+    assert said.taken() == []
+    clock.advance(3600)
+    said.error = OSError(errno.ENOSPC, "x")
+    sealing._seal(wanted=False)
+    assert sealing.fault is not None
+    assert sealing.fault.startswith("expected to seal the ledger, got")
+    said.taken()
+    said.error = None
+    sealing._seal(wanted=True)
+    assert committed(said) == [([live.head(clock.wall_ns())], True)]
+
+
+def test_what_is_sealed_is_compressed_rotated_and_given_back() -> None:
+    """Closed segments to their last record, open ones after their time, streams that were abandoned."""
+    live, gone = Stream("live", 8), Stream("gone", 2, usable=False)
+    live.closed.extend([Closed("first", 3), Closed("second", 8), Closed("third", 9)])
+    sealing, said, clock = sealing_of(live, gone)
+    sealing._seal(wanted=True)
+    assert said.taken()[1:] == [("add", "first"), ("add", "second"), ("forget", "gone")]
+    assert ([item.path for item in live.closed], gone.said, sealing._streams) == (["third"], [False], [live])
+    assert (live.began_ns, live.rotate_at) == (clock.monotonic_ns(), 700)
+    for seconds, rotate_at in ((9, 700), (1, 0)):
+        clock.advance(seconds)
+        live.tree.append(bytes(32))
+        sealing._seal(wanted=True)
+        assert live.rotate_at == rotate_at
+    assert ("add", "third") in said.taken()
+
+
+def test_the_end_gives_everything_back() -> None:
+    """A stream that is whole and sealed is settled, others are left to the next start."""
+    whole, torn, behind = Stream("whole", 2), Stream("torn", 2, usable=False), Stream("behind", 2)
+    torn.seq = 5
+    behind.seq = 3
+    sealing, said, _ = sealing_of(whole, torn, behind)
+    sealing.stop()
+    assert (whole.said, torn.said, behind.said) == ([True], [False], [False])
+    assert [call[0] for call in said.taken()] == ["commit", "stop", "close"]
+    assert (sealing._streams, sealing._ensure_thread()) == ([], False)
+    failing, said, _ = sealing_of(whole := Stream("whole", 2))
+    said.error = EvidenceError("expected room, got none")
+    with pytest.raises(EvidenceError, match=r"^expected room, got none$"):
+        failing.stop()
+    assert (whole.said, [call[0] for call in said.taken()]) == ([False], ["commit", "stop", "close"])
+
+
+def test_a_child_drops_what_belongs_to_its_parent() -> None:
+    """Nothing is sealed, nothing settled, and nothing begun."""
+    live = Stream("live", 2)
+    sealing, said, _ = sealing_of(live)
+    sealing._queue.append((live, b"", None, 0))
+    sealing.abandon()
+    assert (live.said, [call[0] for call in said.taken()]) == (["dropped"], ["abandon", "close"])
+    assert (sealing._streams, list(sealing._queue), sealing._ensure_thread()) == ([], [], False)
+
+
+def test_the_time_until_a_moment_is_never_negative() -> None:
+    """In seconds, of the clock that is injected."""
+    sealing, _, clock = sealing_of()
+    now = clock.monotonic_ns()
+    assert [sealing._until(now + ns) for ns in (-5, 0, 1, SECOND, 3 * SECOND // 2)] == [0, 0, 1e-9, 1, 1.5]
 
 
 def test_a_clock_that_fails_hangs_nobody(opened: Open, audit: Callable, caplog: object) -> None:

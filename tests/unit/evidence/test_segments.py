@@ -6,8 +6,9 @@ import gzip
 import hashlib
 import io
 import os
+import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -17,22 +18,24 @@ from hypothesis import strategies as st
 
 from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.evidence import segments as segments_module
-from agent_identity.evidence.compression import Compressor, Stopped, compress, copy_compressed
+from agent_identity.evidence.compression import Compressor, Stopped, compress, content_digest, copy_compressed
 from agent_identity.evidence.files import EDIT, READ, Files, make_folder, open_regular
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.ledger import Ledger
+from agent_identity.evidence.lines import Block
 from agent_identity.evidence.mac import LedgerKey
 from agent_identity.evidence.retention import _opener
 from agent_identity.evidence.segments import (
     Segments,
     closed_segments,
+    compression_of,
     decompressed,
     first_place,
     read_stream,
     segments_of,
 )
 from agent_identity.evidence.stream_writer import Closed, StreamWriter
-from agent_identity.evidence.streams import open_ledger
+from agent_identity.evidence.streams import RawLine, open_ledger, raw_line
 from agent_identity.testing import FixedClock
 
 BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}
@@ -285,6 +288,57 @@ def test_syncs_and_rotation_go_together(tmp_path: Path) -> None:
     stream.close(settled=True)
 
 
+def raw(blocks: Iterable[Block | RawLine]) -> list[RawLine]:
+    """Return the lines of blocks as a reader takes them apart."""
+    found: list[RawLine] = []
+    for block in blocks:
+        found += [block] if isinstance(block, RawLine) else map(raw_line, block.each())
+    return found
+
+
+def test_every_way_to_read_a_stream_gives_the_same(opened: Open, directory: Path, tmp_path: Path) -> None:
+    """Line by line, in blocks, and file by file; from its first record, from a later segment, and behind an archive."""
+    ledger = opened(segments=Segments(max_bytes=700))
+    stream = filled(ledger)
+    compressed(ledger)
+    ledger.append("registration", BODY)
+    reader = open_ledger(directory)
+    lines = list(reader.entries(stream))
+    assert [line.problem for line in lines] == [None] * 12
+    assert raw(reader.blocks(stream)) == lines
+    segments = reader.segments(stream)
+    assert len(segments) > 3
+    assert [segment.bytes for segment in segments] == [Path(segment.path).stat().st_size for segment in segments]
+    assert [segment.active for segment in segments] == [False] * (len(segments) - 1) + [True]
+    by_file = [raw_line(line).record for segment in segments for line in reader.lines_of(segment)]
+    assert by_file == [line.record for line in lines]
+    first = segments[2].first
+    later = list(reader.entries(stream, start=first))
+    assert [line.record for line in later] == [line.record for line in lines[first - 1 :]]
+    assert raw(reader.blocks(stream, start=first)) == later
+    archive = tmp_path / "archive"
+    shutil.copytree(directory / "ledger", archive / "ledger")
+    for segment in segments[:2]:
+        Path(segment.path).unlink()
+    both = open_ledger(directory, archive=archive)
+    assert raw(both.blocks(stream)) == list(both.entries(stream)) == lines
+
+
+def test_what_cannot_be_read_ends_the_blocks(directory: Path, tmp_path: Path) -> None:
+    """At the byte up to which they were read; of no stream, and of none that is there, there is one such line."""
+    none = [RawLine(0, None, None, "unreadable")]
+    reader = open_ledger(directory)
+    assert raw(reader.blocks("../..")) == raw(reader.blocks(STREAM)) == none
+    folder = directory / "ledger" / STREAM
+    folder.mkdir(parents=True)
+    whole = b'{"mac":"' + b"0" * 64 + b'","record":{"a":"b"}}\n'
+    (folder / "entries-00000000000000000001.jsonl").write_bytes(whole * 3)
+    (folder / "entries-00000000000000000004.jsonl.gz").write_bytes(b"no gzip")
+    found = raw(reader.blocks(STREAM))
+    assert found == list(reader.entries(STREAM))
+    assert (len(found), found[-1]) == (4, RawLine(3 * len(whole), None, None, "unreadable"))
+
+
 def test_a_reader_meets_a_rotation_between_its_looks(tmp_path: Path) -> None:
     """A stream that rotates while it is opened is read without gap and without double."""
     stream = writer(tmp_path)
@@ -399,9 +453,9 @@ def test_segments_of_nothing(directory: Path, opened: Open) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"no gzip at all", "damaged"),
-        (gzip.compress(b"x" * 1000, mtime=0)[:-1], "ends early"),
-        (gzip.compress(b"x", mtime=0) + b"more", "behind it"),
+        (b"no gzip at all", "expected a gzip file, got other or damaged bytes"),
+        (gzip.compress(b"x" * 1000, mtime=0)[:-1], "expected a whole gzip file, got one that ends early"),
+        (gzip.compress(b"x", mtime=0) + b"more", "expected one gzip file, got bytes behind it"),
     ],
     ids=["other", "cut", "longer"],
 )
@@ -409,7 +463,7 @@ def test_a_damaged_gzip_file_is_unreadable(tmp_path: Path, data: bytes, message:
     """Damage of a compressed segment is an error of reading, and never the end of the stream."""
     source = iter([data])
     read = decompressed(lambda size: next(source, b""), "gzip")
-    with pytest.raises(OSError, match=message):
+    with pytest.raises(OSError, match=f"^{message}$"):
         list(iter(lambda: read(1 << 20), b""))
 
 
@@ -515,6 +569,160 @@ def test_segments_have_bounds(options: dict[str, object]) -> None:
         Segments(**options)
 
 
+def test_the_bounds_of_segments_are_within_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 KiB to 1 GiB, a second to 31 days, three compressions; the defaults are what is told."""
+    monkeypatch.setattr(segments_module, "_MIN_BYTES", 64 * 1024)
+    size = "expected max_bytes from 65,536 (64 KiB) to 1,073,741,824 (1 GiB)"
+    age = "expected max_seconds from 1 second to 2,678,400 (31 days)"
+    for size_of in (65_536, 1_073_741_824):
+        assert Segments(max_bytes=size_of).max_bytes == size_of
+    for seconds in (1, 2_678_400):
+        assert Segments(max_seconds=seconds).max_seconds == seconds
+    for options, words in (
+        ({"max_bytes": 65_535}, size),
+        ({"max_bytes": 1_073_741_825}, size),
+        ({"max_seconds": 0.999}, age),
+        ({"max_seconds": 2_678_401}, age),
+        ({"compression": "lzma"}, "expected the compression 'gzip', 'zstd' or 'none'"),
+    ):
+        with pytest.raises(ValueError, match="expected") as caught:
+            Segments(**options)
+        assert str(caught.value) == words
+    assert (Segments().max_bytes, Segments().max_seconds, Segments().compression) == (64 * 1024 * 1024, 86_400, "gzip")
+
+
+@pytest.mark.parametrize(
+    ("name", "compression"),
+    [
+        ("entries-00000000000000000001.jsonl", "none"),
+        ("entries-00000000000000000001.jsonl.gz", "gzip"),
+        ("a.jsonl.d/entries-00000000000000000001.jsonl.zst", "zstd"),
+        ("entries.jsonl.tmp", "none"),
+    ],
+)
+def test_a_name_tells_the_compression(name: str, compression: str) -> None:
+    """By its end, wherever the folder is."""
+    assert compression_of(f"/x.jsonl.gz/{name}") == compression
+
+
+def test_closed_segments_are_listed_in_their_order(tmp_path: Path) -> None:
+    """By number; of two forms the plain one, of two folders the first; other names are none."""
+    own, other = tmp_path / "own", tmp_path / "other"
+    own.mkdir()
+    other.mkdir()
+    names = {
+        own: ("entries-00000000000000000009.jsonl", "entries-00000000000000000002.jsonl.gz", "entries.jsonl"),
+        other: (
+            *("entries-00000000000000000002.jsonl", "entries-00000000000000000005.jsonl.zst"),
+            *("entries-00000000000000000005.jsonl.gz", "entries-1.jsonl", "entries-00000000000000000007.jsonl.tmp"),
+        ),
+    }
+    for folder, files in names.items():
+        for name in files:
+            (folder / name).touch()
+    (own / "entries-00000000000000000009.jsonl.gz").touch()
+    assert list(closed_segments(Files(), (str(own), str(other))).items()) == [
+        (2, f"{own}/entries-00000000000000000002.jsonl.gz"),
+        (5, f"{other}/entries-00000000000000000005.jsonl.gz"),
+        (9, f"{own}/entries-00000000000000000009.jsonl"),
+    ]
+    assert closed_segments(Files(), (str(tmp_path / "none"), str(own))).keys() == {2, 9}
+    assert closed_segments(Files(), (str(tmp_path / "none"), str(tmp_path / "nor"))) == {}
+    with pytest.raises(FileNotFoundError):
+        closed_segments(Files(), (str(tmp_path / "none"),))
+
+
+def test_the_size_of_what_is_inflated_is_bounded_to_the_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many bytes as are allowed are read, and not one more."""
+    codec = segments_module.Codec("gzip")
+    packed = codec.feed(PLAIN) + codec.finish()
+    monkeypatch.setattr(segments_module, "MAX_INFLATED", len(PLAIN))
+    assert inflated(packed, "gzip") == inflated(packed, "gzip", size=100) == PLAIN
+    monkeypatch.setattr(segments_module, "MAX_INFLATED", len(PLAIN) - 1)
+    with pytest.raises(OSError, match="expected at most") as caught:
+        inflated(packed, "gzip")
+    assert str(caught.value) == f"expected at most {len(PLAIN) - 1} bytes in a compressed segment, got more"
+    assert inflated(PLAIN, "none") == PLAIN  # What is not compressed is as large as its file.
+
+
+def closed(root: Path, *numbers: int) -> list[Path]:
+    """Write closed segments below the folder of a stream, and return their paths."""
+    layout = Layout.of(root)
+    make_folder(Files(), layout.stream(STREAM), 0o755)
+    paths = [Path(layout.segment(STREAM, number)) for number in numbers]
+    for path in paths:
+        path.write_bytes(PLAIN)
+    return paths
+
+
+def test_compressing_is_given_up_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is under way stays as it was, what waits is not begun, and the thread ends without a word."""
+    raised: list[object] = []
+    threads: list[threading.Thread] = []
+    begun = threading.Event()
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    first, second = closed(tmp_path, 1, 9)
+
+    class Ending(Files):
+        """Ends the work at its first read."""
+
+        def read(self, fd: int, size: int) -> bytes:
+            """End it, and read."""
+            threads.append(threading.current_thread())
+            compressor._stopping = True
+            begun.set()
+            return super().read(fd, size)
+
+    files = Ending()
+    compressor = Compressor(files, Layout.of(tmp_path), "gzip")
+    with compressor._lock:
+        compressor._paths.append(str(second))
+    compressor.add(str(first))
+    assert begun.wait(30)
+    threads[0].join(30)
+    assert (threads[0].daemon, threads[0].name, raised) == (True, "agent-identity-compression", [])
+    assert sorted(path.name for path in first.parent.iterdir()) == [first.name, second.name]
+    compressor.add(str(second))
+    assert (list(compressor._paths), compressor._thread, len(threads)) == ([str(first)], None, 1)
+
+
+def test_a_compressed_segment_is_on_the_disk_before_the_plain_one_goes(tmp_path: Path) -> None:
+    """Its content, then its name; the digest is that of the content."""
+    (path,) = closed(tmp_path, 1)
+    said: list[tuple[str, object]] = []
+
+    class Watching(Files):
+        """Notes what happens to whom."""
+
+        def fsync(self, fd: int) -> None:
+            """Note the file."""
+            said.append(("fsync", os.fstat(fd).st_ino))
+            super().fsync(fd)
+
+        def replace(self, source: str, target: str) -> None:
+            """Note the name."""
+            said.append(("replace", target))
+            super().replace(source, target)
+
+        def unlink(self, path: str) -> None:
+            """Note the name."""
+            said.append(("unlink", path))
+            super().unlink(path)
+
+    files = Watching()
+    compress(files, str(path), "gzip", stopping=lambda: False, opened=_opener(files))
+    packed = path.with_name(f"{path.name}.gz")
+    assert said == [
+        ("fsync", packed.stat().st_ino),
+        ("replace", str(packed)),
+        ("fsync", path.parent.stat().st_ino),
+        ("unlink", str(path)),
+    ]
+    with packed.open("rb") as file:
+        digest = content_digest(Files(), file.fileno(), "gzip")
+    assert digest == hashlib.sha256(PLAIN).hexdigest()
+
+
 def test_a_full_disk_leaves_the_plain_segment(tmp_path: Path, faulty: Faulty) -> None:
     """Where compressing fails at any call, the segment is whole and there is no half file."""
     path = tmp_path / "entries-00000000000000000001.jsonl"
@@ -555,7 +763,7 @@ def test_a_copy_that_reads_back_differently_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"line" * 3)
     swapping = Swapping()
     fd = open_regular(swapping, str(path), READ)
-    with pytest.raises(OSError, match="not what was compressed"):
+    with pytest.raises(OSError, match=r"^the compressed file is not what was compressed$"):
         copy_compressed(swapping, fd, f"{path}.gz", "gzip", stopping=lambda: False, opened=_opener(swapping))
     os.close(fd)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
@@ -599,7 +807,7 @@ def test_who_archives_keeps_the_compressor_out(
     if thread is not None:
         thread.join(10)
     assert path.exists()
-    assert "stays as it is" in caplog.text
+    assert any(record.getMessage().startswith("a segment stays as it is: ") for record in caplog.records)
     files.close(fd)
 
     def refuse(self: threading.Thread) -> None:

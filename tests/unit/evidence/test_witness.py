@@ -360,14 +360,21 @@ def test_a_log_is_proved_from_its_file(tmp_path: Path, size: int) -> None:
         assert tree.consistency(old, size) == consistency_proof(LEAVES[:size], old)
 
 
-def test_a_torn_line_ends_the_log(tmp_path: Path) -> None:
-    """What a process is just writing is not read before it is whole."""
+@pytest.mark.parametrize(
+    "end",
+    [b'{"entry":{"n"', log_line(bytes(32), ENTRIES[3])[:-1], b"x" * (4 * 1024 * 1024 + 1) + b"\n", b"garbage\n"],
+    ids=["cut", "without its newline", "too long", "none"],
+)
+def test_a_torn_line_ends_the_log(tmp_path: Path, end: bytes) -> None:
+    """What a process is just writing is not read before it is whole, and nothing behind what is no line."""
     layout = written(tmp_path, ENTRIES[:3])
     with Path(layout.log_entries).open("ab") as file:
-        file.write(b'{"entry":{"n"')
+        file.write(end)
     tree = LogTree(Files(), layout)
-    tree.read_on()
-    assert tree.size == 3
+    assert tree.root(0) == EMPTY_ROOT
+    for _ in range(2):
+        tree.read_on()
+        assert (tree.size, tree.root(3), tree.root(0)) == (3, root_of(LEAVES[:3]), EMPTY_ROOT)
 
 
 class Net:

@@ -16,6 +16,7 @@ from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence import Layout, Ledger
 from agent_identity.evidence.checkpoint import Checkpoint, open_note, sign_note
 from agent_identity.evidence.cosignatures import Cosignature, CosigningKey, cosign
+from agent_identity.evidence.merkle import EMPTY_ROOT
 from agent_identity.identity import Cosigner, MlDsaSigningKey, SigningKey, TrustStore, Witnesses
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -203,7 +204,7 @@ THREE = (WITNESS, SECOND, THIRD)
 
 def said(witness: Cosigner | None, size: int, time: int = AT) -> Voucher:
     """Return that a party saw a state of the log."""
-    return Voucher(Checkpoint(ORIGIN, size, bytes(32)), time, witness, "what")
+    return Voucher(Checkpoint(ORIGIN, size, bytes(32) if size else EMPTY_ROOT), time, witness, "what")
 
 
 def concluded(
@@ -280,6 +281,14 @@ def test_so_many_witnesses_as_are_required_vouch_for_so_much(
             "tail_unwitnessed": "failed",
         }[told[0][0] if told else ""]
     )
+
+
+def test_a_witness_that_saw_an_empty_log_vouches_for_nothing_in_it() -> None:
+    """It is a party that is there, and another history may follow what it saw, from the first entry on."""
+    words, told, _, status = concluded([said(WITNESS, 0)], size=1, required=1)
+    assert words == "; 0 of 1 entry cosigned by 1 of 3 witnesses, last at 2027-01-15T08:00:00Z"
+    assert ([code for code, _ in told], status) == (["tail_unwitnessed"], "failed")
+    assert concluded([said(WITNESS, 0)], size=0, required=1)[1] == []
 
 
 def test_the_largest_state_that_was_time_stamped_is_told() -> None:

@@ -375,19 +375,23 @@ def test_a_log_that_cannot_be_trusted_leaves_streams_for_later(
     log.write_bytes(good + b"garbage\n")
     with pytest.raises(EvidenceError):
         opened().close()
-    assert "earlier streams stay unsealed" in caplog.text
+    assert (
+        "earlier streams stay unsealed: expected a log written with this directory's key, got other bytes at offset "
+        f"{len(good)}; nothing is sealed until log/entries.jsonl is repaired" in caplog.text
+    )
     log.write_bytes(good)
     assert len(recovered(opened, audit)) == 2
 
 
 def test_a_seal_that_fails_leaves_streams_for_later(
-    opened: Open, crashed: Crash, audit: Callable, faulty: type
+    opened: Open, crashed: Crash, audit: Callable, faulty: type, caplog: object
 ) -> None:
     """No checkpoint, no report: the next start recovers the stream as if nobody had tried."""
     dead(opened, crashed)
     files = faulty()
     files.fault = lambda number, name: OSError(errno.ENOSPC, "fault") if name == "replace" else None
     ledger = opened(files=files)
+    assert "earlier streams stay unsealed: expected to seal what was recovered, got" in caplog.text
     files.heal()
     ledger.close()
     assert not audit().of_kind("recovered")

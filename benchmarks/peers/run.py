@@ -66,7 +66,8 @@ def uv() -> list[str]:
 
 def install(name: str, *, newest: bool) -> Path:
     """Make the environment of a peer, or bring it up to date; return its interpreter."""
-    folder = ENVIRONMENTS / (f"{name}-newest" if newest else name)
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    folder = ENVIRONMENTS / "-".join([name, version, *(["newest"] * newest)])
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     wanted = [part.partition("==")[0] if newest else part for part in PEERS[name]]
     if not python.exists():

@@ -510,6 +510,24 @@ def test_a_bundle_verifies_like_its_directory(room: Room, name: str) -> None:
     assert "evidence/log/checkpoint" in names
 
 
+@pytest.mark.parametrize("choice", [EVERYTHING, Choice(from_ns=1_764_000_004 * 10**9)], ids=["all", "a part"])
+def test_a_bundle_of_a_pruned_ledger_has_what_was_kept(room: Room, choice: Choice) -> None:
+    """The statement and the grants that the rest needs travel with it, so that it verifies as its directory does."""
+    stream = room.record()
+    room.prune(1_764_000_003 * 10**9)
+    assert room.check().verdict == "verified"
+    path = room.bundle(choice=choice)
+    report = check(path, room.path / "trust.json")
+    with zipfile.ZipFile(path) as packed:
+        for name in ("pruned", "grants.jsonl"):
+            kept = (room.path / "ledger" / stream / name).read_bytes()
+            assert packed.read(f"evidence/ledger/{stream}/{name}") == kept
+    if choice is EVERYTHING:
+        assert report.to_json() == room.check().to_json()
+    assert (report.integrity, "bad_pruning" in codes(report)) == ("verified", False)
+    assert report.counts["chains_verified"] >= 1
+
+
 def test_a_bundle_tells_of_keys_that_were_erased(room: Room) -> None:
     """As its directory does: what those calls got and returned cannot be proved any more."""
     with Enforcer.open(room.path, clock=room.clock, ids=room.ids) as enforcer:

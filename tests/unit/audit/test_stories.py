@@ -222,6 +222,39 @@ def test_an_opening_that_was_refused_names_the_agent_and_a_call_its_approver() -
     assert (told.refused, told.withheld) == (1, 0)
 
 
+def test_a_story_tells_that_its_keys_were_erased(tmp_path: Path) -> None:
+    """Of a task by its id, of a principal by all that began until then; the record stands behind both."""
+    clock = FixedClock(START)
+    with Enforcer.open(tmp_path, clock=clock, ids=SequentialIds()) as enforcer:
+        ledger, bob = enforcer._point.ledger, Human("bob@example.com")
+        for who in (ALICE, ALICE, bob):
+            with enforcer.task("t", principal=who, agent=CLERK, scope=Scope("pay")) as task:
+                if who is ALICE:
+                    first = task.id
+        ledger.append("erasure", {"erasure": {"key": first}})
+        ledger.append("erasure", {"erasure": {"principal": bob.id, "keys": "1"}})
+        clock.advance(1)
+        with enforcer.task("t", principal=bob, agent=CLERK, scope=Scope("pay")):
+            pass
+    assert [(told.principal, told.erased) for told in story(tmp_path)] == [
+        (ALICE.id, False),
+        (ALICE.id, True),
+        (bob.id, True),
+        (bob.id, False),
+    ]
+
+
+def test_a_task_that_ended_waits_for_late_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as no more have ended since than are kept."""
+    monkeypatch.setattr(stories_module, "_MAX_ENDED", 2)
+    late = record_of(
+        "outcome", 9, action={"tool": "pay"}, decision=DECIDED, outcome="denied", **party("clerk", task="a")
+    )
+    ends = [record_of("task_end", second, **party("clerk", task=name)) for second, name in enumerate("abc")]
+    assert [len(told.actions) for told in told_of(*ends[:2], late)] == [1, 0]
+    assert [(told.task, len(told.actions)) for told in told_of(*ends, late)] == [("a", 0), ("b", 0), ("c", 0), ("a", 1)]
+
+
 def test_spans_tell_the_same_story_without_the_purpose(told: tuple[Path, io.StringIO]) -> None:
     """Traces tell what the ledger tells, save for the purpose and the times of the starts."""
     directory, text = told

@@ -359,6 +359,18 @@ def test_what_no_signature_would_prove_makes_no_span(world: World) -> None:
     ]
 
 
+def test_the_end_of_a_call_counts_for_the_key_to_the_second(world: World) -> None:
+    """As a verifier has it: a key may sign up to its last second, and not what ended later."""
+    second = 1_764_000_000
+    last = {"start": str(second * 10**9), "end": str(second * 10**9 + 999_999_999)}
+    late = {**last, "end": str((second + 1) * 10**9)}
+    world.call(time=last)
+    world.call(time=late)
+    trust = TrustStore((TrustedKey(KEY.public_key, "recorder", not_after=second),))
+    found = list(world.copies(trust=trust).read())
+    assert [(copied.problem, copied.span is None) for copied in found] == [(None, False), ("key_not_valid_then", True)]
+
+
 def test_a_tail_is_made_of_proved_records(world: World) -> None:
     """What it yields are the bytes whose hash the log commits to."""
     entry = world.ledger.append("intent", CALL)

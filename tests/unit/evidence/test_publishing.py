@@ -137,8 +137,64 @@ def test_a_dead_place_is_not_asked_at_every_seal(make: Callable[..., Publisher],
     assert not publisher._waiting
 
 
-def test_closing_does_not_wait_for_the_pause_between_two(make: Callable[..., Publisher], place: Place) -> None:
-    """The last checkpoint is delivered at once when everything closes."""
+def test_who_needs_the_latest_only_gets_no_older_one(
+    make: Callable[..., Publisher], place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was offered while it was busy gives way to the last of it, and counts as nothing that was lost."""
+    monkeypatch.setattr(publishing, "_PAUSES", (0.0,))
+    publisher = make(latest_only=True)
+    place.open.clear()
+    publisher.offer(b"1")
+    assert place.entered.wait(WAIT)
+    for note in (b"2", b"3", b"4"):
+        publisher.offer(note)
+    place.open.set()
+    assert publisher.settle(WAIT)
+    assert (place.got, publisher.skipped) == ([b"1", b"4"], 0)
+
+
+def test_what_was_never_offered_anything_is_settled(place: Place) -> None:
+    """It has a name and no thread, and says nothing when it is closed."""
+    publisher = Publisher("the place", place)
+    assert publisher.settle(0)
+    assert (publisher.name, publisher._thread) == ("the place", None)
+    publisher.offer(b"1")
+    thread = publisher._thread
+    assert thread is not None
+    assert (thread.name, thread.daemon) == ("agent-identity-publishing", True)
+    assert publisher.settle(WAIT)
+    publisher.close()
+    thread.join(WAIT)
+    assert not thread.is_alive()
+
+
+def test_the_log_names_the_place_and_why(
+    make: Callable[..., Publisher], place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once for each row of failures, and at the end if the last checkpoint did not arrive."""
+    publisher = make(latest_only=True)
+    place.error = OSError()
+    publisher.offer(b"1")
+    publisher.settle(WAIT)
+    publisher.close()
+    slow = make()
+    place.error = None
+    place.open.clear()
+    slow.offer(b"2")
+    slow.close(0)
+    place.open.set()
+    assert [record.getMessage() for record in caplog.records] == [
+        "a checkpoint could not be taken to the place: OSError; it goes on trying",
+        "the place does not have the last checkpoint: OSError",
+        "the place does not have the last checkpoint: no answer in time",
+    ]
+
+
+def test_closing_does_not_wait_for_the_pause_between_two(
+    make: Callable[..., Publisher], place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last checkpoint is delivered at once when everything closes, however long the pause is."""
+    monkeypatch.setattr(publishing, "_PAUSES", (1_000.0,))
     publisher = make(latest_only=True)
     publisher.offer(b"1")
     assert publisher.settle(WAIT)

@@ -16,6 +16,7 @@ PACKAGE = "agent_identity"
 IMPORTERS: dict[str, tuple[str, ...]] = {
     # Time-stamps come with certificates, and their library takes them as objects of this one.
     "cryptography": ("identity", "integrations.rfc3161"),
+    "duckdb": ("audit.tables",),
     "grpc": ("enforcement.grpc_receiver",),
     "google.protobuf": ("evidence",),
     "httpx": ("integrations.httpx",),

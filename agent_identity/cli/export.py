@@ -10,6 +10,7 @@ from typing import BinaryIO, Final
 
 from agent_identity.audit import check
 from agent_identity.audit.interop import FORMS, export
+from agent_identity.audit.tables import export_tables
 from agent_identity.cli.command import Commands
 from agent_identity.cli.sources import is_directory, named
 from agent_identity.enforcement.directory import connect
@@ -25,12 +26,17 @@ def register(commands: Commands) -> None:
     """Add the command."""
     command = commands.add_parser(
         "export",
-        help="write the records as OCSF, CloudEvents, in-toto statements or OpenTelemetry audit logs",
-        description="Write the records of an evidence directory in another form, one line of JSON each. It shows what "
-        "the ledger says and proves nothing; --sign signs only records that were verified just before.",
+        help="write the records as OCSF, CloudEvents, in-toto statements, OpenTelemetry audit logs, or a table",
+        description="Write the records of an evidence directory in another form, one line of JSON each, or as a table "
+        "in Parquet. It shows what the ledger says and proves nothing; --sign signs only records that were verified "
+        "just before.",
     )
     command.add_argument("directory", metavar="DIR", help="the evidence directory")
-    command.add_argument("--as", dest="form", choices=FORMS, required=True, help="the form")
+    form = command.add_mutually_exclusive_group(required=True)
+    form.add_argument("--as", dest="form", choices=FORMS, help="the form")
+    form.add_argument(
+        "--parquet", metavar="OUT", help="a new folder for a table, one row for each record (extra tables)"
+    )
     command.add_argument(
         "--since", metavar="TIME", help="only records from then on: 2026-11-24 or 2026-11-24T12:00:00Z"
     )
@@ -39,6 +45,11 @@ def register(commands: Commands) -> None:
         "--sign", action="store_true", help="in-toto, otel-audit: sign each with the recorder key, after a verification"
     )
     command.add_argument("--signer", metavar="unix:PATH", help="the process that holds the keys, for --sign")
+    text = (
+        "--parquet: verify first, write only what the log covers, and say the verdict; the exit code is that of verify"
+    )
+    command.add_argument("--verify", action="store_true", help=text)
+    command.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, for --verify")
     command.set_defaults(run=run)
 
 
@@ -48,6 +59,10 @@ def run(chosen: argparse.Namespace) -> int:
     if not is_directory(chosen.directory):
         raise ConfigurationError(f"expected an evidence directory, got the file {chosen.directory!r}")
     since_ns = 0 if chosen.since is None else moment_ns(chosen.since)
+    if chosen.parquet is not None:
+        return _table(chosen, since_ns)
+    if chosen.verify or chosen.trust is not None:
+        raise ConfigurationError("expected --verify and --trust with --parquet, got another form; leave them out")
     signer = _signer(chosen) if chosen.sign else None
     with _output(chosen.output) as out:
         for line in export(
@@ -55,6 +70,23 @@ def run(chosen: argparse.Namespace) -> int:
         ):
             out.write(line)
     return 0
+
+
+def _table(chosen: argparse.Namespace, since_ns: int) -> int:
+    """Write a table, and say what it is."""
+    if chosen.output is not None or chosen.sign or chosen.signer is not None:
+        raise ConfigurationError("expected --output, --sign and --signer with --as, got a table; leave them out")
+    written = export_tables(
+        chosen.directory, chosen.parquet, since_ns=since_ns, verify=chosen.verify, trust=chosen.trust
+    )
+    left = f", {written.left_out:,} lines left out that are no records" if written.left_out else ""
+    print(f"{written.records:,} records{left}")
+    if written.report is None:
+        print("not verified; a copy for questions, and no proof")
+        return 0
+    verdict = f"{written.report.verdict} before it was made (keys: {written.report.trust})"
+    print(f"{verdict}; a copy for questions, and no proof")
+    return written.report.exit_code
 
 
 def _signer(chosen: argparse.Namespace) -> Signer:

@@ -87,6 +87,10 @@ def test_what_does_not_verify_is_not_pruned(run: Callable, old: Path) -> None:
         (("export", "DIR", "--as", "ocsf", "--since", "yesterday"), "expected a time"),
         (("export", "DIR", "--as", "ocsf", "--sign"), "without signatures"),
         (("export", "DIR", "--as", "in-toto", "--sign", "--signer", "tcp:x"), "unix:PATH"),
+        (("export", "DIR", "--as", "ocsf", "--verify"), "with --parquet"),
+        (("export", "DIR", "--parquet", "x", "--sign"), "with --as"),
+        (("export", "DIR", "--parquet", "x", "--trust", "FILE"), "ask for one"),
+        (("export", "DIR", "--parquet", "DIR"), "not there yet"),
         (("bundle", "FILE", "-o", "x.zip"), "evidence directory"),
         (("bundle", "DIR", "-o", "x.rar"), "to end in .zip"),
         (("bundle", "DIR", "-o", "x.zip", "--task", "nobody"), "found none"),
@@ -123,6 +127,17 @@ def test_export_writes_lines_of_json(run: Callable, old: Path, tmp_path: Path, f
     path = next(old.glob("ledger/*/entries-*"))
     path.write_bytes(path.read_bytes().replace(b"alice", b"mally"))
     assert run("export", str(old), "--as", "in-toto", "--sign").code == 2
+
+
+def test_export_writes_a_table(run: Callable, old: Path, tmp_path: Path) -> None:
+    """The command says how many records, whether they were verified, and ends as verify does."""
+    done = run("export", str(old), "--parquet", str(tmp_path / "plain"))
+    assert (done.code, done.out) == (0, "17 records\nnot verified; a copy for questions, and no proof\n")
+    path = next(old.glob("ledger/*/entries-*"))
+    path.write_bytes(path.read_bytes().replace(b'"alice', b'"mally') + b"no record\n")
+    done = run("export", str(old), "--parquet", str(tmp_path / "changed"), "--verify")
+    assert done.code == 1
+    assert "records, 1 lines left out that are no records\ncontradicted before it was made (keys: self-" in done.out
 
 
 def test_a_bundle_is_verified_where_only_the_package_is(run: Callable, old: Path, tmp_path: Path) -> None:

@@ -1,0 +1,199 @@
+"""The table has every record to the byte, says what it is, and is there as a whole or not at all."""
+
+import json
+import shutil
+import stat
+import sys
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import duckdb
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_identity import Agent, Enforcer, Human, Scope
+from agent_identity.audit import check, tables
+from agent_identity.audit.tables import COLUMNS, export_tables
+from agent_identity.canonical import decode_record, encode_record
+from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.evidence.sealing import Sealing
+from agent_identity.evidence.streams import open_ledger
+
+EVIDENCE = Path(__file__).resolve().parents[2] / "vectors" / "evidence"
+ALICE, CLERK = Human("alice@example.com"), Agent("clerk", owner="finance@example.com", version="2")
+
+
+def recorded(directory: Path) -> list[str]:
+    """Return the records of a ledger."""
+    reader = open_ledger(directory)
+    lines = (line.record for stream in reader.streams() for line in reader.entries(stream))
+    return [data.decode() for data in lines if data is not None]
+
+
+def ask(folder: Path, what: str, rest: str = "") -> list[tuple[object, ...]]:
+    """Return what DuckDB answers about a table."""
+    files = [str(path) for path in sorted(folder.rglob("*.parquet"))]
+    return duckdb.execute(f"SELECT {what} FROM read_parquet(?, hive_partitioning = true) {rest}", [files]).fetchall()  # noqa: S608
+
+
+def about(folder: Path) -> dict[str, str]:
+    """Return what all files of a table say about themselves."""
+    files = [str(path) for path in folder.rglob("*.parquet")]
+    rows = duckdb.execute("SELECT DISTINCT key, value FROM parquet_kv_metadata(?)", [files]).fetchall()
+    found = {key.decode(): value.decode() for key, value in rows}
+    assert len(found) == len(rows)
+    return {key: value for key, value in found.items() if key.startswith("agent_identity.")}
+
+
+def test_every_record_is_there_to_the_byte(tmp_path: Path) -> None:
+    """The records of the golden evidence, with the columns that they state and their hashes."""
+    written = export_tables(EVIDENCE, tmp_path / "new" / "table")
+    rows = ask(
+        tmp_path / "new" / "table", "record, sha256, id, kind, seq, time_ns, epoch_us(time), CAST(day AS VARCHAR)"
+    )
+    assert (written.records, written.left_out, written.report) == (30, 0, None)
+    assert sorted(str(row[0]) for row in rows) == sorted(recorded(EVIDENCE))
+    for text, digest, id_, kind, seq, start, moment, day in rows:
+        record = decode_record(str(text).encode())
+        assert digest == sha256(str(text).encode()).hexdigest()
+        assert (id_, kind) == (record["id"], record["kind"])
+        assert (str(seq), str(start)) == (record["stream"]["seq"], record["time"]["start"])  # type: ignore[index, call-overload]
+        assert isinstance(start, int)
+        assert moment == start // 1000
+        assert day == "2025-11-24"
+
+
+def test_columns_say_who_did_what_for_whom(tmp_path: Path) -> None:
+    """Principal, agents of the chain, decision and outcome stand in columns of their types."""
+    scope = Scope("pay")
+    with Enforcer.open(tmp_path / "e") as enforcer, enforcer.task("t", principal=ALICE, agent=CLERK, scope=scope):
+        with enforcer.action("pay"):
+            pass
+        with pytest.raises(Denied), enforcer.action("steal"):
+            pass
+    export_tables(tmp_path / "e", tmp_path / "table")
+    columns = "principal, principal_kind, agent, agent_owner, agent_version, tool, outcome, effect, reason, len(grants)"
+    who = ("alice@example.com", "human", "clerk", "finance@example.com", "2")
+    assert ask(tmp_path / "table", columns, "WHERE kind = 'outcome' ORDER BY seq") == [
+        (*who, "pay", "success", "allow", "within_scope", 1),
+        (*who, "steal", "denied", "block", "tool_not_granted", 1),
+    ]
+    assert ask(tmp_path / "table", "DISTINCT chain", "WHERE kind = 'intent'") == [(["clerk"],)]
+    assert ask(tmp_path / "table", "typeof(time), typeof(seq)", "LIMIT 1") == [("TIMESTAMP", "UBIGINT")]
+
+
+def test_a_table_says_a_verdict_only_if_there_was_one(tmp_path: Path) -> None:
+    """Without a verification the files say that they are a copy, and no word of a verdict."""
+    export_tables(EVIDENCE, tmp_path / "plain")
+    assert sorted(about(tmp_path / "plain")) == ["agent_identity.note", "agent_identity.version"]
+    assert "no proof" in about(tmp_path / "plain")["agent_identity.note"]
+    written = export_tables(EVIDENCE, tmp_path / "sure", verify=True, trust=EVIDENCE / "trust.json")
+    assert written.report == check(EVIDENCE, EVIDENCE / "trust.json")
+    said = json.loads(about(tmp_path / "sure")["agent_identity.verification"])
+    assert (said["verdict"], said["trust"]) == ("verified", "given")
+    assert said["counts"] == dict(written.report.counts)
+    with pytest.raises(ConfigurationError, match="ask for one"):
+        export_tables(EVIDENCE, tmp_path / "x", trust=EVIDENCE / "trust.json")
+
+
+def test_a_changed_ledger_makes_a_table_that_says_so(tmp_path: Path) -> None:
+    """The verdict in the files is the one that was found, however bad."""
+    shutil.copytree(EVIDENCE, tmp_path / "e")
+    path = max((tmp_path / "e" / "ledger").glob("*/entries*"), key=lambda path: path.stat().st_size)
+    path.write_bytes(path.read_bytes().replace(b"policy_blocks", b"policy_blacks"))
+    written = export_tables(tmp_path / "e", tmp_path / "table", verify=True)
+    assert written.report is not None
+    assert written.report.verdict == "contradicted"
+    assert json.loads(about(tmp_path / "table")["agent_identity.verification"])["verdict"] == "contradicted"
+
+
+def test_what_no_log_covers_is_not_in_a_verified_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records behind the last seal were not proved by it, and are left out; without a verification they are there."""
+    monkeypatch.setattr(Sealing, "_ensure_thread", lambda self: False)
+    for _ in range(2):
+        task = {"principal": ALICE, "agent": CLERK, "scope": Scope("pay")}
+        with Enforcer.open(tmp_path / "e") as enforcer, enforcer.task("t", **task):
+            shutil.copytree(tmp_path / "e", tmp_path / "cut", dirs_exist_ok=True)
+    sealed = sum(open_ledger(tmp_path / "cut").sealed_sizes().values())
+    assert 0 < sealed < len(recorded(tmp_path / "cut"))
+    assert export_tables(tmp_path / "cut", tmp_path / "sure", verify=True).records == sealed
+    assert export_tables(tmp_path / "cut", tmp_path / "all").records == len(recorded(tmp_path / "cut"))
+
+
+def test_what_is_no_record_is_counted(tmp_path: Path) -> None:
+    """Lines that are no records are left out, and the number of them is told; earlier records as well, if asked."""
+    shutil.copytree(EVIDENCE, tmp_path / "e")
+    path = max((tmp_path / "e" / "ledger").glob("*/entries*"))
+    path.write_bytes(path.read_bytes() + b'no record\n{"v":"1"}\n')
+    written = export_tables(tmp_path / "e", tmp_path / "table")
+    assert (written.records, written.left_out) == (30, 2)
+    assert export_tables(EVIDENCE, tmp_path / "late", since_ns=2**63).records == 0
+
+
+def test_many_files_have_what_one_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With bounds of a few rows the table has the same records, in more files; days have folders of their own."""
+    monkeypatch.setattr(tables, "_INSERTED", (2, 10**6))
+    monkeypatch.setattr(tables, "_WRITTEN", (4, 10**6))
+    export_tables(EVIDENCE, tmp_path / "rows")
+    assert len(list((tmp_path / "rows").glob("day=2025-11-24/*.parquet"))) == 8
+    monkeypatch.setattr(tables, "_INSERTED", (10**6, 1))
+    monkeypatch.setattr(tables, "_WRITTEN", (10**6, 1))
+    export_tables(EVIDENCE, tmp_path / "bytes")
+    assert len(list((tmp_path / "bytes").rglob("*.parquet"))) == 30
+    for name in ("rows", "bytes"):
+        assert sorted(str(row[0]) for row in ask(tmp_path / name, "record")) == sorted(recorded(EVIDENCE))
+
+
+TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
+
+
+@given(texts=st.lists(TEXTS, min_size=1, max_size=5), number=st.integers(0, 10**19 - 1))
+def test_any_text_and_number_come_back(
+    tmp_path_factory: pytest.TempPathFactory, texts: Sequence[str], number: int
+) -> None:
+    """Quotes, zero bytes, other scripts and the largest numbers that a record may state are the same afterwards."""
+    folder = tmp_path_factory.mktemp("table")
+    start = next(text for text in recorded(EVIDENCE) if '"kind":"task_start"' in text)
+    record = decode_record(start.encode())
+    sent = []
+    table = tables._Table(duckdb, str(folder), {"agent_identity.note": "it's"})
+    for text in texts:
+        sent.append(encode_record({**record, "time": {"start": str(number)}, "task": {"id": "t", "purpose": text}}))
+        table.add(tables._row(sent[-1]))
+    table.finish()
+    rows = ask(folder, "record, purpose, time_ns")
+    assert rows == [(data.decode(), text, number) for data, text in zip(sent, texts, strict=True)]
+
+
+def test_the_folder_is_new_private_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with anything in it is refused, nobody else may read the new one, and a failure leaves nothing."""
+    name = "it's [a] *{i}"
+    export_tables(EVIDENCE, tmp_path / name)
+    assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o700
+    with pytest.raises(ConfigurationError, match="not there yet"):
+        export_tables(EVIDENCE, tmp_path / name)
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigurationError, match="not there yet"):
+        export_tables(EVIDENCE, tmp_path / "link")
+    with pytest.raises(ConfigurationError, match="can be written"):
+        export_tables(EVIDENCE, EVIDENCE / "trust.json" / "table")
+    monkeypatch.setattr(tables, "_MEMORY", "1KB")
+    with pytest.raises(ConfigurationError, match="have room"):
+        export_tables(EVIDENCE, tmp_path / "full")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name, "link"]
+
+
+def test_what_cannot_be_exported_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is no evidence directory, and without the extra the message names it."""
+    with pytest.raises(ConfigurationError, match="evidence directory"):
+        export_tables(EVIDENCE / "trust.json", tmp_path / "x")
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    with pytest.raises(ConfigurationError, match=r"agent-identity-otel\[tables\]"):
+        export_tables(EVIDENCE, tmp_path / "x")
+
+
+def test_each_column_is_filled_from_a_record() -> None:
+    """The columns are those that a row has, in any order."""
+    assert set(tables._row(recorded(EVIDENCE)[0].encode())) == set(COLUMNS)

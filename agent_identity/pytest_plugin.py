@@ -5,7 +5,7 @@ off), so it imports nothing of ours before a test asks for the fixture.
 """
 
 from collections.abc import Generator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -42,7 +42,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         return (yield)
     except BaseException as error:
         for rehearsal in item.stash.get(_OPENED, ()):
-            records = str(rehearsal.records)
-            if records not in str(error):  # Where one of our assertions failed, it has listed them.
-                item.add_report_section("call", "agent_identity", f"{rehearsal.directory}: {records}")
+            with suppress(Exception):  # The failure of the test matters more, whatever it does when shown.
+                records = str(rehearsal.records)
+                if records not in str(error):  # Where one of our assertions failed, it has listed them.
+                    item.add_report_section("call", "agent_identity", f"{rehearsal.directory}: {records}")
         raise

@@ -14,7 +14,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tools import BaseTool, StructuredTool, ToolException, tool
 from langchain_core.tracers.context import collect_runs, register_configure_hook
 from langsmith.run_helpers import tracing_context
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agent_identity.errors import OutOfScope
 from agent_identity.integrations.langchain import entries as module
@@ -366,6 +366,39 @@ def test_an_entry_that_others_replace_is_theirs(
     assert ways == []
 
 
+async def test_what_others_put_below_an_entry_is_theirs(
+    desk: Any, ways: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entry of structured tools goes on in that of all tools."""
+    one, called, original = looking(desk), [], BaseTool.ainvoke
+
+    async def replaced(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
+        called.append("ainvoke")
+        return await original(self, *args, **kwargs)
+
+    monkeypatch.setattr(BaseTool, "ainvoke", replaced)
+    async with desk.task("look"):
+        await one.ainvoke({})
+    assert called == ["ainvoke"]
+    assert ways == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(BaseTool, "invoke"), (BaseTool, "run"), (BaseCallbackManager, "__init__")]
+)
+def test_what_was_wrapped_before_us_is_not_stock(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> None:
+    """A wrapper of wrapt, as instrumentations use it, answers for what it wraps: source, names, attributes."""
+    wrapt = pytest.importorskip("wrapt")
+    assert is_stock(StructuredTool)
+    wrapper = wrapt.FunctionWrapper(vars(owner)[name], lambda wrapped, _, args, kwargs: wrapped(*args, **kwargs))
+    monkeypatch.setattr(owner, name, wrapper)
+    quiet._is_stock_below.cache_clear()
+    try:
+        assert not is_stock(StructuredTool)
+    finally:
+        quiet._is_stock_below.cache_clear()
+
+
 @pytest.mark.parametrize(
     "value",
     ["1", {"type": "tool_call", "name": "look", "id": None, "args": {"x": 1}}],
@@ -409,6 +442,11 @@ def test_a_tool_without_arguments_is_not_validated(desk: Any, ways: list[bool]) 
         """Look."""
         return "looked"
 
+    class Nothing(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+    strict = StructuredTool.from_function(lambda: "looked", name="look", description="Look.", args_schema=Nothing)
     with desk.task("look"):
-        assert protect(look, desk.enforcer).invoke({"more": 1}) == "looked"
-    assert ways == [True]
+        for made in (look, strict):
+            assert protect(made, desk.enforcer).invoke({"more": 1}) == "looked"
+    assert ways == [True, True]

@@ -78,6 +78,7 @@ def quiet_entries(base: type[BaseTool], direct: _Direct) -> dict[str, _Body]:
         return {}
     entry, run = base.invoke, base.run
     aentry, arun = base.ainvoke, base.arun
+    below = BaseTool.ainvoke  # That of a structured tool goes on there.
 
     @functools.wraps(entry)
     def invoke(self: BaseTool, input: object, config: RunnableConfig | None = None, **kwargs: object) -> object:  # noqa: A002  Its name.
@@ -95,7 +96,7 @@ def quiet_entries(base: type[BaseTool], direct: _Direct) -> dict[str, _Body]:
     @functools.wraps(aentry)
     async def ainvoke(self: BaseTool, input: object, config: RunnableConfig | None = None, **kwargs: object) -> object:  # noqa: A002  As above.
         call = None
-        if not kwargs and base.ainvoke is aentry and base.arun is arun:
+        if not kwargs and base.ainvoke is aentry and base.arun is arun and BaseTool.ainvoke is below:
             call = quiet_call(self, direct(self, "coroutine"), input, config, AsyncCallbackManager)
         if call is None:
             return await cast("_AsyncBody", base.ainvoke)(self, input, config, **kwargs)

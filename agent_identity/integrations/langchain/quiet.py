@@ -11,7 +11,7 @@ import functools
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import Context, ContextVar, copy_context
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Final, TypeAlias, cast, final
 from uuid import UUID
 
@@ -109,7 +109,10 @@ def _is_stock_below() -> bool:
 
 
 def _is_known(function: object) -> bool:
-    return source_of(cast("_Body", function)) in _SOURCES.get(getattr(function, "__qualname__", ""), ())
+    # What stands in the place of a function may answer all that is asked of it like the function itself.
+    return type(function) is FunctionType and source_of(cast("_Body", function)) in _SOURCES.get(
+        getattr(function, "__qualname__", ""), ()
+    )
 
 
 @final
@@ -151,7 +154,7 @@ class QuietCall:
             passage: The passage of the call.
         """
         try:
-            arguments = self._facts.arguments(self.given)
+            arguments = self._arguments()
             content = self._context(passage).run(self._function, **arguments)
         except Exception as error:
             handle = self._handler(error)
@@ -163,7 +166,7 @@ class QuietCall:
     async def run_async(self, passage: Passage) -> object:
         """Run a coroutine function, in a task of its own as LangChain does."""
         try:
-            arguments = self._facts.arguments(self.given)
+            arguments = self._arguments()
             pending = cast("Coroutine[object, object, object]", self._function(**arguments))
             content = await coro_with_context(pending, self._context(passage))
         except Exception as error:
@@ -172,6 +175,10 @@ class QuietCall:
                 raise
             return self._formed(handle(error), "error")
         return self._formed(content, "success")
+
+    def _arguments(self) -> dict[str, object]:
+        # LangChain takes a schema without fields for no arguments at all, and validates nothing.
+        return self._facts.arguments(self.given) if self._facts.fields else {}
 
     def _context(self, passage: Passage) -> Context:
         context = copy_context()

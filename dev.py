@@ -26,6 +26,7 @@ PYTHON = BIN / "python"
 LOCK = ROOT / "requirements" / "dev.lock"
 LOWEST = ROOT / "requirements" / "lowest.lock"
 BACKENDS = ROOT / "requirements" / "backends.lock"
+SPARK = ROOT / "requirements" / "spark.lock"
 MCP2 = ROOT / "requirements" / "mcp2.lock"
 NEIGHBOURS = ROOT / "requirements" / "neighbours.lock"
 STAMP = VENV / "made-from"
@@ -138,11 +139,12 @@ def lock(arguments: list[str]) -> int:
         "--universal",
     ]
     compile_ += ["--python-version", "3.11", "--generate-hashes", "--no-header", "--no-emit-index-url", *arguments]
-    every = (*compile_, "--all-extras")
+    every = (*compile_, "--extra", "all")
     must(*every, "--group", "dev", "--output-file", LOCK.relative_to(ROOT))
     must(*every, "--group", "test", "--resolution", "lowest-direct", "--output-file", LOWEST.relative_to(ROOT))
     few = ("--extra", "otlp", "--extra", "zstd")
     must(*compile_, *few, "--group", "backends", "--output-file", BACKENDS.relative_to(ROOT))
+    must(*compile_, "--extra", "spark", "--group", "test", "--output-file", SPARK.relative_to(ROOT))
     must(*compile_, "--extra", "mcp", "--group", "mcp2", "--output-file", MCP2.relative_to(ROOT))
     must(*compile_, "--extra", "otlp", "--group", "neighbours", "--output-file", NEIGHBOURS.relative_to(ROOT))
     return 0

@@ -138,6 +138,18 @@ def backends(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS[0])
+def spark(session: nox.Session) -> None:
+    """Verification on a real Spark of this machine gives the report of one process (on demand: 500 MB, and Java)."""
+    session.install("-r", "requirements/spark.lock")
+    session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
+    env = {**SAFE, "AGENT_IDENTITY_SPARK": "1"}  # Here neither may be missing.
+    # The warnings of Spark are not ours.
+    session.run(
+        "python", "-m", "pytest", "-W", "default", "tests/integrations/test_spark.py", *session.posargs, env=env
+    )
+
+
+@nox.session(python=PYTHONS[0])
 def neighbours(session: nox.Session) -> None:
     """Beside Langfuse, Phoenix, Traceloop and Logfire in one process, in every order (on demand: 250 MB)."""
     session.install("-r", "requirements/neighbours.lock")

@@ -36,16 +36,19 @@ def here(function: Callable[[_T], _R], items: Iterable[_T], /) -> Iterator[_R]:
 
 
 @contextlib.contextmanager
-def processes(number: int, *, most: int | None = None) -> Generator[Spread | None]:
+def processes(number: int | Spread, *, most: int | None = None) -> Generator[Spread | None]:
     """Yield what has the work done in so many processes; ``None`` for one, which is this one.
 
     Args:
-        number: How many; 0 for as many as there are processors,
+        number: How many; 0 for as many as there are processors, or what has the work done elsewhere,
         most: and not more than this.
 
     Raises:
         ConfigurationError: The number is negative, or a process was killed.
     """
+    if not isinstance(number, int):
+        yield number
+        return
     if number < 0:
         raise ConfigurationError("expected a number of processes from 0 on, got another")
     number = number or min(most or _MAX, len(os.sched_getaffinity(0)))

@@ -24,6 +24,7 @@ from agent_identity.audit.sources import (
     to_trust,
 )
 from agent_identity.audit.spans_check import SPAN_STEPS, SpansCheck
+from agent_identity.audit.spreading import Spread
 from agent_identity.audit.state_file import check_state, read_or_remember
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence.layout import Layout
@@ -52,7 +53,7 @@ def check(  # budget: one line for each thing that a verifier may have
     progress: Progress | None = None,
     period: tuple[int, int] | None = None,
     disclosures: Sequence[bytes | PathLike] = (),
-    processes: int = 1,
+    processes: int | Spread = 1,
     state: PathLike | None = None,
 ) -> Report:
     """Verify evidence offline and report what was found.
@@ -83,7 +84,8 @@ def check(  # budget: one line for each thing that a verifier may have
             paths; these arguments are then compared with the records and the grants.
         processes: For a ledger: have so many processes read it, 0 for as many as it is worth, up to the number of
             processors; what is found is the same. A program that asks for several has to be importable
-            (``if __name__ == "__main__":``).
+            (``if __name__ == "__main__":``). Or what has it read elsewhere, such as
+            :func:`agent_identity.integrations.spark.on_spark`.
         state: For a ledger: a file of yours in which is kept what was read, so that a verification that was stopped
             goes on where it was. Whoever can write it can have faults overlooked; see
             :mod:`agent_identity.audit.state_file`.
@@ -140,7 +142,7 @@ def verify(
     progress: Progress | None = None,
     period: tuple[int, int] | None = None,
     disclosures: Sequence[bytes | PathLike] = (),
-    processes: int = 1,
+    processes: int | Spread = 1,
     state: PathLike | None = None,
 ) -> Report:
     """Verify evidence offline; return the report only if everything that was checked holds.
@@ -206,9 +208,11 @@ def _check_ledger(
     period: tuple[int, int] | None,
     archive: PathLike | None,
     disclosures: Sequence[bytes | PathLike],
-    processes: int,
+    processes: int | Spread,
     state: str | None,
 ) -> Report:
+    if state is not None and not isinstance(processes, int):
+        raise ConfigurationError("expected a state file with processes of this machine, got others; leave it out")
     findings = Findings("ledger", LEDGER_STEPS)
     findings.trust = "given"
     if keys is None:

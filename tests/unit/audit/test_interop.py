@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -245,6 +246,19 @@ def test_a_call_as_a_cloudevent() -> None:
     assert not {"subject", "traceparent"} & to_cloudevent(BARE).keys()
     late = changed(BARE, time={"start": "1764000000999999999"})
     assert to_cloudevent(late)["time"] == "2025-11-24T16:00:00.999999999Z"
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="this system has no time zone of a process")
+def test_times_are_in_utc_wherever_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event says Z, and means it."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        told = to_cloudevent(ROUTED)["time"]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert told == "2025-11-24T16:00:00.123456789Z"
 
 
 def test_a_call_in_the_form_of_an_audit_log() -> None:

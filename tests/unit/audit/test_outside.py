@@ -1,6 +1,7 @@
 """What others say, as far as a verifier hears it: witnesses of all kinds, and files that are not what they claim."""
 
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -289,6 +290,19 @@ def test_a_witness_that_saw_an_empty_log_vouches_for_nothing_in_it() -> None:
     assert words == "; 0 of 1 entry cosigned by 1 of 3 witnesses, last at 2027-01-15T08:00:00Z"
     assert ([code for code, _ in told], status) == (["tail_unwitnessed"], "failed")
     assert concluded([said(WITNESS, 0)], size=0, required=1)[1] == []
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="this system has no time zone of a process")
+def test_the_time_of_a_witness_is_told_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the verifier sits."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        words = concluded([said(WITNESS, 1)], size=1, required=1)[0]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert words.endswith("last at 2027-01-15T08:00:00Z")
 
 
 def test_the_largest_state_that_was_time_stamped_is_told() -> None:

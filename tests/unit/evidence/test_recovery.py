@@ -5,19 +5,25 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_identity.errors import EvidenceError
 from agent_identity.evidence import recovery as recovery_module
+from agent_identity.evidence import segments as segments_module
 from agent_identity.evidence.files import EDIT, Files
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.ledger import Ledger
 from agent_identity.evidence.lines import stream_line
 from agent_identity.evidence.log import DirectoryLog
 from agent_identity.evidence.mac import load_ledger_key
+from agent_identity.evidence.retention import prune
+from agent_identity.evidence.segments import Segments
 from agent_identity.evidence.stream_writer import settle, settled_size
+from agent_identity.identity import SigningKey
+from agent_identity.testing import FixedClock
 
 BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}
 INTENT = {
@@ -363,6 +369,37 @@ def test_an_unreadable_stream_does_not_stop_the_start(
     assert [r["recovered"]["stream"] for r in audit().of_kind("recovered")] == [whole.stream]
     assert f"stream {broken.stream}: {os.strerror(errno.EIO)}" in caplog.text
     assert [found["stream"] for found in recovered(opened, audit)] == [broken.stream]
+
+
+def test_a_stream_whose_first_records_were_pruned_is_recovered_behind_them(
+    opened: Open, crashed: Crash, audit: Callable, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The statement beside it says where it goes on, with the calls that were open there; and nothing is rejected."""
+    monkeypatch.setattr(segments_module, "_MIN_BYTES", 1)
+    ledger = opened(segments=Segments(max_bytes=1, compression="none"))
+    left = ledger.append("intent", INTENT).id
+    ledger.append("registration", BODY)
+    ledger.append("registration", BODY)
+    ledger.seal()
+    other = opened()
+    given = {"before_ns": 1 << 62, "signer": SigningKey.from_seed(b"r" * 32), "clock": FixedClock()}
+    assert [removed.stream for removed in prune(str(directory), other, **given)] == [ledger.stream]
+    other.close()
+    ledger.append("registration", BODY)
+    crashed(ledger)
+    again = opened()
+    again.close()
+    lines = path_of(directory, again).read_bytes().splitlines()
+    (found,) = [r["recovered"] for line in lines if (r := orjson.loads(line)["record"])["kind"] == "recovered"]
+    assert found == {
+        "stream": ledger.stream,
+        "size": "5",
+        "sealed_before": "4",
+        "torn_bytes": "0",
+        "rejected_bytes": "0",
+        "open_count": "1",
+        "open": [left],
+    }
 
 
 def test_a_log_that_cannot_be_trusted_leaves_streams_for_later(

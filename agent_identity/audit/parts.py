@@ -6,6 +6,7 @@ Or there is anything else, and nothing is returned: then the lines are read agai
 So parts decide about speed and never about what is found.
 """
 
+import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
@@ -19,7 +20,6 @@ from agent_identity.audit.shapes import RecordReader
 from agent_identity.audit.spreading import Spread
 from agent_identity.audit.stream_check import StreamCheck, StreamPart
 from agent_identity.canonical import decode_record
-from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.files import Files
 from agent_identity.evidence.lines import Block, record_of
 from agent_identity.evidence.merkle import HASH_SIZE
@@ -29,6 +29,8 @@ from agent_identity.evidence.streams import LedgerReader
 __all__ = ["Found", "PartReader", "Parts", "Work", "read_work"]
 
 _PIECE: Final = 8 * 1024 * 1024  # Bytes of a file in one part.
+_SEQ: Final = re.compile(r"[1-9][0-9]{0,18}")
+_PREV: Final = re.compile(r"(?:[0-9a-f]{64})?")
 _PATTERNS: Final = Patterns()  # What was learned from one part holds for the next.
 _READER: Final = RecordReader()
 
@@ -79,7 +81,7 @@ def read_work(work: Work) -> tuple[Work, Found | None]:
     reader = PartReader(work.stream, work.committed, pruned=work.pruned)
     try:
         part = reader.take(measured(piece_blocks(Files(), work.piece)))
-    except (OSError, ConfigurationError):
+    except Exception:  # noqa: BLE001  Reading the lines in their order tells what is wrong with them.
         return work, None
     if not reached:
         return work, Found(0, 0, None)
@@ -191,9 +193,11 @@ class PartReader:
         data = record_of(block.lines[0])
         try:
             stream = {} if data is None else cast("dict[str, str]", decode_record(data).get("stream"))
-            self._first = int(stream["seq"])
-            self._prev = stream.get("prev", "").encode()
+            seq, prev = stream["seq"], stream.get("prev", "")
+            if not _SEQ.fullmatch(seq) or not _PREV.fullmatch(prev):
+                return False
         except (ValueError, TypeError, KeyError, AttributeError):
             return False
+        self._first, self._prev = int(seq), prev.encode()
         self._check.begin(self._first, self._prev)
         return True

@@ -4,7 +4,8 @@ The file has what :mod:`~agent_identity.audit.parts` found, by the SHA-256 of th
 read and hashed again each time, so that a ledger that was changed meanwhile finds nothing in it, and is verified like
 any other. Checkpoint, log, heads, chains of grants and all that concerns more than one part are verified each time.
 Whoever can write the file can make it say that a part is without fault: it belongs to the verifier alone, like the
-program itself, and a file that others can write or own is refused.
+program itself, and a file that others can write or own is refused. So is a folder in which they can make files: SQLite
+takes what lies beside a file under certain names for a part of it.
 """
 
 import base64
@@ -23,6 +24,7 @@ from agent_identity.audit.parts import Found, Work, read_work
 from agent_identity.audit.stream_check import StreamPart
 from agent_identity.audit.use_store import Packed
 from agent_identity.errors import ConfigurationError
+from agent_identity.identity import check_path
 from agent_identity.version import VERSION
 
 __all__ = ["check_state", "read_or_remember"]
@@ -30,25 +32,29 @@ __all__ = ["check_state", "read_or_remember"]
 _TABLE: Final = "CREATE TABLE IF NOT EXISTS parts (key BLOB PRIMARY KEY, found BLOB NOT NULL)"
 _CHUNK: Final = 1024 * 1024
 _WAIT: Final = 30.0  # Seconds for another process that writes.
+_BESIDE: Final = ("-journal", "-wal", "-shm")  # What SQLite takes for its own, whoever made it.
+_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 def check_state(path: str | os.PathLike[str]) -> str:
     """Return the path of a state file that is fit for use, having made it if there is none.
 
     Raises:
-        ConfigurationError: It is no regular file, belongs to another user, can be written by others, or is no state.
+        ConfigurationError: It is no regular file, belongs to another user, can be written by others, or is no state;
+            or others can put files beside it, which SQLite would read as parts of it.
     """
-    name = os.path.abspath(path)  # noqa: PTH100  No links are resolved.
+    check_path(path)
+    # A folder that is a link is judged, and opened from here on, as what it leads to.
+    folder, base = os.path.split(os.path.abspath(path))  # noqa: PTH100  The last link is not resolved.
+    name = os.path.join(os.path.realpath(folder), base)  # noqa: PTH118
     try:
+        _check_folder(Path(name).parent)
+        for suffix in _BESIDE:
+            _check_own(name + suffix)
         os.close(os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        status = Path(name).lstat()
+        _check_own(name)
     except OSError as error:
         raise ConfigurationError(f"expected a state file at {name!r}, got '{error.strerror}'; check the path") from None
-    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise ConfigurationError(
-            f"expected a state file of your own that nobody else can open at {name!r}, got another; remove it, or "
-            "say chmod 600 if you know where it comes from"
-        )
     try:
         file = sqlite3.connect(name, timeout=_WAIT)
         file.execute(_TABLE)
@@ -56,6 +62,37 @@ def check_state(path: str | os.PathLike[str]) -> str:
     except sqlite3.Error:
         raise ConfigurationError(f"expected a state file at {name!r}, got another file; remove it") from None
     return name
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder in which others can make files, or that they can exchange for another one."""
+    for place in (folder, *folder.parents):
+        status = place.stat()
+        # In a folder with the sticky bit nobody renames what is not theirs; but anybody puts something beside it.
+        held = place != folder and status.st_mode & stat.S_ISVTX
+        if status.st_uid not in (0, os.geteuid()) or (status.st_mode & _OTHERS_WRITE and not held):
+            raise ConfigurationError(
+                f"expected a folder for the state file that only you can write, got {str(place)!r}; take one of your "
+                "own, or say chmod go-w"
+            )
+
+
+def _check_own(name: str) -> None:
+    """Refuse a file that others made, can open or reach by another name; one that is not there is fine."""
+    try:
+        status = Path(name).lstat()
+    except FileNotFoundError:
+        return
+    if (
+        not stat.S_ISREG(status.st_mode)
+        or status.st_uid != os.geteuid()
+        or status.st_mode & 0o077
+        or status.st_nlink != 1
+    ):
+        raise ConfigurationError(
+            f"expected a state file of your own that nobody else can open at {name!r}, got another; remove it, or "
+            "say chmod 600 if you know where it comes from"
+        )
 
 
 def read_or_remember(work: Work, *, state: str) -> tuple[Work, Found | None]:

@@ -11,6 +11,7 @@ import pytest
 
 from agent_identity.audit import check
 from agent_identity.audit.overflow import Overflow
+from agent_identity.audit.parts import PartReader, Work, read_work
 from agent_identity.audit.spreading import processes
 from agent_identity.authority import Scope
 from agent_identity.enforcement import Enforcer
@@ -24,6 +25,7 @@ import surgeries
 from audit_in_parts import merged
 
 from agent_identity.evidence.sealing import Sealing
+from agent_identity.evidence.segments import Piece
 
 __all__ = ["merged"]
 
@@ -74,6 +76,41 @@ def test_real_processes_find_the_same(tmp_path: Path) -> None:
         assert check(tmp_path / "e", processes=2) == check(tmp_path / "e")
         path.write_bytes(path.read_bytes().replace(b'"pay"', b'"bay"', 1))
     assert check(tmp_path / "e", processes=2).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b'"seq":"%s"' % (b"9" * 4300),
+        b'"seq":"%s"' % (b"9" * 20),
+        b'"seq":"0"',
+        b'"seq":"01"',
+        b'"seq":"1 "',
+        b'"seq":"\xd9\xa1"',
+        b'"seq":1',
+        b'"prev":"\\ud800","seq":"1"',
+        b'"prev":"%s","seq":"1"' % (b"0" * 63),
+        b'"prev":["x"],"seq":"1"',
+    ],
+)
+def test_a_place_that_is_none_is_reported_by_parts_and_state_as_well(
+    tmp_path: Path, merged: list[bool], stream: bytes
+) -> None:
+    """The first record of a part may say anything about its place: the report is that of a plain run."""
+    run(tmp_path / "e")
+    (path,) = (tmp_path / "e" / "ledger").glob("*/entries.jsonl")
+    path.write_bytes(path.read_bytes().replace(b'"seq":"1"', stream, 1))
+    assert check(tmp_path / "e").exit_code == 1  # The fixture compares.
+    assert check(tmp_path / "e", state=tmp_path / "state") == check(tmp_path / "e")
+
+
+def test_a_fault_in_reading_a_part_has_it_read_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever happens while a part is read, the lines are read once more, and no process falls over them."""
+    piece = Piece(str(tmp_path / "missing"), 0, 0, None)
+    work = Work("01a", piece, 0, False)
+    assert read_work(work) == (work, None)
+    monkeypatch.setattr(PartReader, "take", lambda *_: 1 // 0)
+    assert read_work(work) == (work, None)
 
 
 def lose_a_process() -> None:

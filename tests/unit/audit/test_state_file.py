@@ -120,6 +120,61 @@ def test_a_state_that_is_not_ones_own_is_refused(tmp_path: Path, patient: surger
             check(patient.directory, surgeries.clean.TRUST, state=tmp_path / name)
 
 
+@pytest.mark.parametrize("suffix", ["-journal", "-wal", "-shm"])
+def test_a_file_planted_beside_the_state_is_refused(tmp_path: Path, patient: surgeries.Patient, suffix: str) -> None:
+    """SQLite would roll it back into the state, so it must be one's own like the state; a sound one is no harm."""
+    state, beside = tmp_path / "state", tmp_path / f"state{suffix}"
+    beside.touch(mode=0o666)
+    beside.chmod(0o644)
+    with pytest.raises(ConfigurationError, match=f"state{suffix}"):
+        check(patient.directory, surgeries.clean.TRUST, state=state)
+    assert not state.exists()
+    beside.chmod(0o600)
+    (tmp_path / "hard").hardlink_to(beside)
+    with pytest.raises(ConfigurationError, match=f"state{suffix}"):
+        check(patient.directory, surgeries.clean.TRUST, state=state)
+    beside.unlink()
+    beside.symlink_to(tmp_path / "hard")
+    with pytest.raises(ConfigurationError, match=f"state{suffix}"):
+        check(patient.directory, surgeries.clean.TRUST, state=state)
+    beside.unlink()
+    beside.touch(mode=0o600)
+    assert check(patient.directory, surgeries.clean.TRUST, state=state).exit_code == 0
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o720])
+def test_a_folder_that_others_can_write_has_no_state(tmp_path: Path, patient: surgeries.Patient, mode: int) -> None:
+    """Whoever can make files beside the state can change it; one further up counts without its sticky bit."""
+    folder = tmp_path / "folder"
+    (folder / "own").mkdir(parents=True)
+    folder.chmod(mode)
+    (tmp_path / "link").symlink_to(folder)
+    for where in (folder, tmp_path / "link"):
+        with pytest.raises(ConfigurationError, match="only you can write"):
+            check(patient.directory, surgeries.clean.TRUST, state=where / "state")
+    assert list(folder.iterdir()) == [folder / "own"]
+    if mode & 0o1000:
+        assert check(patient.directory, surgeries.clean.TRUST, state=folder / "own" / "state").exit_code == 0
+    else:
+        with pytest.raises(ConfigurationError, match="only you can write"):
+            check(patient.directory, surgeries.clean.TRUST, state=folder / "own" / "state")
+
+
+def test_a_folder_of_another_user_has_no_state(
+    tmp_path: Path, patient: surgeries.Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder belongs to the verifier or to root."""
+    other = tmp_path.stat().st_uid + 1
+    monkeypatch.setattr(state_file.os, "geteuid", lambda: other)
+    if other != 1:
+        with pytest.raises(ConfigurationError, match="only you can write"):
+            check(patient.directory, surgeries.clean.TRUST, state=tmp_path / "state")
+    else:  # The tests run as root, whose folders are trusted; not so its files.
+        (tmp_path / "state").touch(mode=0o600)
+        with pytest.raises(ConfigurationError, match="expected a state file of your own"):
+            check(patient.directory, surgeries.clean.TRUST, state=tmp_path / "state")
+
+
 def test_traces_have_no_state(tmp_path: Path) -> None:
     """A state is of a ledger."""
     (tmp_path / "spans.json").write_text("{}")

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar, cast
 
 from agent_identity.errors import ConfigurationError
 
@@ -44,8 +44,11 @@ def processes(number: int, *, most: int | None = None) -> Generator[Spread | Non
         most: and not more than this.
 
     Raises:
+        TypeError: It is no whole number.
         ConfigurationError: The number is negative, or a process was killed.
     """
+    if not isinstance(cast("object", number), int):
+        raise TypeError(f"expected a whole number of processes, got {type(number).__name__}; 0 takes as many as fit")
     if number < 0:
         raise ConfigurationError("expected a number of processes from 0 on, got another")
     number = number or min(most or _MAX, len(os.sched_getaffinity(0)))

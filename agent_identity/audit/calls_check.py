@@ -243,6 +243,7 @@ class Calls:
         """Return the use whose context a record has."""
         end = data.find(b'],"decision":{', first)
         grant = data.rfind(b'"grant":"', first, end) + 9
+        self._use = None  # It may be moved to the disk, to make room for the other one.
         use = self._delegations.find(data[grant : grant + 64])
         if use is None or not data.startswith(use.context.agent, first):
             return None

@@ -44,9 +44,14 @@ def processes(number: int | Spread, *, most: int | None = None) -> Generator[Spr
         most: and not more than this.
 
     Raises:
+        TypeError: It is no whole number.
         ConfigurationError: The number is negative, or a process was killed.
     """
     if not isinstance(number, int):
+        if not callable(number):
+            raise TypeError(
+                f"expected a whole number of processes, got {type(number).__name__}; 0 takes as many as fit"
+            )
         yield number
         return
     if number < 0:

@@ -13,40 +13,58 @@ import hashlib
 import os
 import sqlite3
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, TypeVar, cast, final
 
 import orjson
 
 from agent_identity.audit.calls_check import CallsPart
 from agent_identity.audit.parts import Found, Work, read_work
+from agent_identity.audit.spreading import Spread
 from agent_identity.audit.stream_check import StreamPart
 from agent_identity.audit.use_store import Packed
 from agent_identity.errors import ConfigurationError
+from agent_identity.evidence.merkle import HASH_SIZE
 from agent_identity.identity import check_path
 from agent_identity.version import VERSION
 
-__all__ = ["check_state", "read_or_remember"]
+__all__ = ["Used", "check_state", "read_or_remember"]
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 _TABLE: Final = "CREATE TABLE IF NOT EXISTS parts (key BLOB PRIMARY KEY, found BLOB NOT NULL)"
 _CHUNK: Final = 1024 * 1024
+_SIZE: Final = 32  # Bytes of the digest before what was found.
+_TIME: Final = 8  # Bytes of a time.
 _WAIT: Final = 30.0  # Seconds for another process that writes.
 _BESIDE: Final = ("-journal", "-wal", "-shm")  # What SQLite takes for its own, whoever made it.
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
-def check_state(path: str | os.PathLike[str]) -> str:
+def check_state(path: str | os.PathLike[str], *, apart_from: str = "") -> str:
     """Return the path of a state file that is fit for use, having made it if there is none.
 
+    Args:
+        path: The path.
+        apart_from: The evidence directory, which is no place for it.
+
     Raises:
+        TypeError: It is no path.
         ConfigurationError: It is no regular file, belongs to another user, can be written by others, or is no state;
             or others can put files beside it, which SQLite would read as parts of it.
     """
+    given = cast("object", path)
+    if not isinstance(given, str | os.PathLike) or not isinstance(cast("object", os.fspath(path)), str):
+        raise TypeError(f"expected the path of a state file, got {type(path).__name__}; pass a str or a Path")
     check_path(path)
     # A folder that is a link is judged, and opened from here on, as what it leads to.
     folder, base = os.path.split(os.path.abspath(path))  # noqa: PTH100  The last link is not resolved.
     name = os.path.join(os.path.realpath(folder), base)  # noqa: PTH118
+    if apart_from and Path(os.path.realpath(apart_from)) in Path(name).parents:
+        raise ConfigurationError("expected a state file outside of the evidence directory, got one in it; move it")
     try:
         _check_folder(Path(name).parent)
         for suffix in _BESIDE:
@@ -104,24 +122,72 @@ def read_or_remember(work: Work, *, state: str) -> tuple[Work, Found | None]:
     """
     try:
         key = _key(work)
-        file = sqlite3.connect(state, timeout=_WAIT)
-    except (OSError, sqlite3.Error):
+        with closing(sqlite3.connect(state, timeout=_WAIT)) as file:
+            known = _known(file, key, work)
+            if known is not None:
+                return work, known
+            result = read_work(work)
+            # Bytes that were changed between the two reads are not those of the key.
+            if result[1] is not None and result[1].part is not None and _key(work) == key:
+                data = _packed(result[1], work.committed)
+                with file:
+                    row = (key, _digest(key, data) + data)
+                    file.execute("INSERT OR REPLACE INTO parts VALUES (?, ?)", row)
+                return work, result[1]._replace(key=key)
+            return result
+    except Exception:  # noqa: BLE001  Whatever is wrong with the state, it is no help, and no harm.
         return read_work(work)
+
+
+@final
+class Used:
+    """Which entries of a state a run used, to remove all others at its end.
+
+    Args:
+        state: The path of the state file.
+        spread: Has the work done.
+    """
+
+    def __init__(self, state: str, spread: Spread) -> None:
+        self._state, self._spread = state, spread
+        self._keys: set[bytes] = set()
+
+    def __call__(self, function: Callable[[_T], _R], items: Iterable[_T], /) -> Iterator[_R]:
+        """Return the results, as :class:`~agent_identity.audit.spreading.Spread` does."""
+        for result in self._spread(function, items):
+            self._note(result)
+            yield result
+
+    def _note(self, result: object) -> None:
+        match result:
+            case (Work(), Found() as found) if found.key:
+                self._keys.add(found.key)
+            case _:
+                pass
+
+    def keep(self) -> None:
+        """Remove what was not used, so that the state does not grow with every run; none used say nothing."""
+        if not self._keys:
+            return
+        with suppress(sqlite3.Error), closing(sqlite3.connect(self._state, timeout=_WAIT)) as file, file:
+            unused = [row for row in file.execute("SELECT key FROM parts") if row[0] not in self._keys]
+            file.executemany("DELETE FROM parts WHERE key = ?", unused)
+
+
+def _known(file: sqlite3.Connection, key: bytes, work: Work) -> Found | None:
+    """Return what is kept of a part, or ``None`` if nothing is that can be used."""
     try:
         row = file.execute("SELECT found FROM parts WHERE key = ?", (key,)).fetchone()
-        known = None if row is None else _unpacked(row[0], work.committed)
-        if known is not None:
-            return work, known
-        result = read_work(work)
-        # Bytes that were changed between the two reads are not those of the key.
-        if result[1] is not None and result[1].part is not None and _key(work) == key:
-            with file:
-                file.execute("INSERT OR REPLACE INTO parts VALUES (?, ?)", (key, _packed(result[1], work.committed)))
-    except (OSError, sqlite3.Error, ValueError, TypeError, KeyError):
-        return read_work(work)
-    finally:
-        file.close()
-    return result
+        if row is None or row[0][:_SIZE] != _digest(key, row[0][_SIZE:]):
+            return None
+        found = _unpacked(row[0][_SIZE:], work.committed)
+    except Exception:  # noqa: BLE001  An entry that cannot be read is none.
+        return None
+    return None if found is None else found._replace(key=key)
+
+
+def _digest(key: bytes, data: bytes) -> bytes:
+    return hashlib.sha256(key + data).digest()
 
 
 def _key(work: Work) -> bytes:
@@ -169,36 +235,71 @@ def _packed(found: Found, committed: int) -> bytes:
 
 def _unpacked(data: bytes, committed: int) -> Found | None:
     """Return what was found, or ``None`` if it was counted while the log committed to fewer of these records."""
-    kept = cast("dict[str, list[object]]", orjson.loads(data))
-    start, end, then = cast("list[int]", kept["found"])
-    if then != committed and cast("int", kept["part"][2]) > min(then, committed):
-        return None
+    kept = cast("dict[str, list[Any]]", orjson.loads(data))
+    start, end, then = map(_number, kept["found"])
     first, prev, last, last_hash, last_id, ended, leaves, times, kinds = kept["part"]
+    if then != committed and _number(last) > min(then, committed):
+        return None
     uses, tokens, waiting, deferred, outcomes, counts, later, lowest, highest = kept["calls"]
     calls = CallsPart(
-        [Packed(grants.encode(), use.encode()) for grants, use in cast("list[tuple[str, str]]", uses)],
-        [(leaf, token) for leaf, token in cast("list[tuple[str, str]]", tokens)],
-        [call.encode() for call in cast("list[str]", waiting)],
-        [(one.encode(), two.encode()) for one, two in cast("list[tuple[str, str]]", deferred)],
-        cast("Mapping[str, int]", outcomes),
-        cast("Mapping[str, int]", counts),
-        [(record, tuple(place)) for record, place in cast("list[tuple[Mapping[str, object], list[object]]]", later)],
-        cast("str", lowest).encode(),
-        cast("str", highest).encode(),
+        [Packed(_bytes(grants), _bytes(use)) for grants, use in uses],
+        [(_string(leaf), _string(token)) for leaf, token in tokens],
+        [_bytes(call) for call in waiting],
+        [(_bytes(one), _bytes(two)) for one, two in deferred],
+        _counts(outcomes),
+        _counts(counts),
+        [(_mapping(record), tuple(place)) for record, place in later],
+        _bytes(lowest),
+        _bytes(highest),
     )
     part = StreamPart(
-        cast("int", first),
-        cast("str", prev).encode(),
-        cast("int", last),
-        cast("str", last_hash).encode(),
-        None if last_id is None else cast("str", last_id).encode(),
-        bool(ended),
-        base64.b64decode(cast("str", leaves)),
-        base64.b64decode(cast("str", times)),
-        cast("Mapping[str, int]", kinds),
+        _number(first),
+        _bytes(prev),
+        _number(last),
+        _bytes(last_hash),
+        None if last_id is None else _bytes(last_id),
+        ended is True,
+        base64.b64decode(_string(leaves), validate=True),
+        base64.b64decode(_string(times), validate=True),
+        _counts(kinds),
         calls,
     )
+    number = part.last - part.first + 1
+    # Else the tree would grow by other records than the place says, or by times that are none.
+    if (
+        not 0 <= start < end
+        or not 0 < number == len(part.leaves) / HASH_SIZE == len(part.times) / _TIME
+        or len(part.prev) not in (0, 64)
+        or len(part.last_hash) != 64
+    ):
+        return None
     return Found(start, end, part)
+
+
+def _number(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise TypeError("expected a number")
+    return value
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("expected a text")
+    return value
+
+
+def _bytes(value: object) -> bytes:
+    return _string(value).encode()
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise TypeError("expected an object")
+    return cast("Mapping[str, object]", value)
+
+
+def _counts(value: object) -> Mapping[str, int]:
+    return {name: _number(count) for name, count in _mapping(value).items()}
 
 
 def _text(data: bytes | None) -> str | None:

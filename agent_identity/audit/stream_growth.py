@@ -40,7 +40,8 @@ class Growth:
         self.sealed: int = 0
         self.latest_ns = self.earliest_ns = self.within = 0
         self._period = period
-        self._newest_ns = self._oldest_ns = self._within = 0
+        self._newest_ns = self._within = 0
+        self._oldest_ns: int | None = None
         self._tree = CompactRange() if start is None else start.tree()
         self._heads: Iterator[tuple[int, bytes]] = iter(heads or ())
         self.expected: int = 0
@@ -76,7 +77,7 @@ class Growth:
         if not derivable or self._tree.root() != self._root:
             return False
         self.sealed = self.expected
-        self.latest_ns, self.earliest_ns, self.within = self._newest_ns, self._oldest_ns, self._within
+        self.latest_ns, self.earliest_ns, self.within = self._newest_ns, self._oldest_ns or 0, self._within
         self._next()
         return True
 
@@ -93,7 +94,7 @@ class Growth:
             self._newest_ns = max(self._newest_ns, *times)
             if self._period is not None:
                 start_ns, stop_ns = self._period
-                self._oldest_ns = min(self._oldest_ns or times[0], *times)
+                self._oldest_ns = min(times[0] if self._oldest_ns is None else self._oldest_ns, *times)
                 self._within += sum(start_ns <= time < stop_ns for time in times)
             times.clear()
 

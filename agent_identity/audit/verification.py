@@ -25,7 +25,7 @@ from agent_identity.audit.sources import (
 )
 from agent_identity.audit.spans_check import SPAN_STEPS, SpansCheck
 from agent_identity.audit.spreading import Spread
-from agent_identity.audit.state_file import check_state, read_or_remember
+from agent_identity.audit.state_file import Used, check_state, read_or_remember
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.otlp import ByteLines
@@ -107,7 +107,7 @@ def check(  # budget: one line for each thing that a verifier may have
         archive=archive,
         disclosures=disclosures,
         processes=processes,
-        state=None if state is None else check_state(state),
+        state=state,
     )
     if is_bundle(source):
         with unpacked(cast("PathLike", source)) as evidence:
@@ -209,24 +209,29 @@ def _check_ledger(
     archive: PathLike | None,
     disclosures: Sequence[bytes | PathLike],
     processes: int | Spread,
-    state: str | None,
+    state: PathLike | None,
 ) -> Report:
     if state is not None and not isinstance(processes, int):
         raise ConfigurationError("expected a state file with processes of this machine, got others; leave it out")
+    kept = None if state is None else check_state(state, apart_from=directory)
     findings = Findings("ledger", LEDGER_STEPS)
     findings.trust = "given"
     if keys is None:
         keys = _own_trust(directory, findings)
     reader = open_ledger(directory, archive=archive)
     size = 0 if progress is None and processes else size_of_ledger(reader)
+    used = None
     # Small ledgers are read before other processes have started.
     with spreading.processes(processes, most=1 + size // _WORTH) as spread:
-        if state is None:
+        if kept is None:
             check_ = LedgerCheck(reader, keys, findings, disclosures, spread=spread)
         else:
-            remember = partial(read_or_remember, state=state)
-            check_ = LedgerCheck(reader, keys, findings, disclosures, spread=spread or spreading.here, read=remember)
+            used = Used(kept, spread or spreading.here)
+            remember = partial(read_or_remember, state=kept)
+            check_ = LedgerCheck(reader, keys, findings, disclosures, spread=used, read=remember)
         check_.run(outside=outside, total=size, progress=progress, period=period)
+    if used is not None:
+        used.keep()
     return findings.report()
 
 

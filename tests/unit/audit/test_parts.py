@@ -132,6 +132,13 @@ def test_the_number_of_processes_is_none_below_zero() -> None:
         pass
 
 
+@pytest.mark.parametrize("number", [1.5, "2", None])
+def test_the_number_of_processes_is_whole(tmp_path: Path, number: object) -> None:
+    """Anything else is refused with words."""
+    with pytest.raises(TypeError, match="expected a whole number of processes"):
+        check(tmp_path, processes=number)  # type: ignore[arg-type]
+
+
 def test_what_overflows_keeps_its_order_and_its_latest_value() -> None:
     """A value takes the place of an earlier one with its key, and rows come in the order of their numbers."""
     kept = Overflow()

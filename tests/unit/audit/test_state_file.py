@@ -2,9 +2,10 @@
 
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from agent_identity.audit import check, parts, state_file
@@ -95,17 +96,133 @@ def test_a_ledger_that_grew_is_read_from_where_it_ended(tmp_path: Path, reads: l
         assert before < len(reads) <= 2 * before + 3  # Else the parts of the first run were read again, too.
 
 
-@pytest.mark.parametrize("damage", ["{}", '{"found":[0,1,1],"part":[1,2,3],"calls":[]}', "[", '"x"'])
+def entries(state: Path) -> dict[bytes, bytes]:
+    """Return what is kept."""
+    with sqlite3.connect(state) as file:
+        return dict(file.execute("SELECT key, found FROM parts"))
+
+
+def put(state: Path, found: dict[bytes, bytes | str]) -> None:
+    """Replace what is kept."""
+    with sqlite3.connect(state) as file:
+        file.execute("DELETE FROM parts")
+        file.executemany("INSERT INTO parts VALUES (?, ?)", found.items())
+    file.close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: b"{}",
+        lambda _: "a text",
+        lambda found: found[:-1],
+        lambda found: found[:32] + found[32:].replace(b'"calls"', b'"CALLS"'),
+        lambda found: b"\0" * 32 + found[32:],
+    ],
+)
 def test_a_damaged_state_is_read_anew(
-    patient: surgeries.Patient, tmp_path: Path, reads: list[parts.Work], damage: str
+    patient: surgeries.Patient,
+    tmp_path: Path,
+    reads: list[parts.Work],
+    damage: Callable[[bytes], bytes | str],
 ) -> None:
-    """What is no entry is no help, and no harm."""
+    """What is not as it was written is no help, and no harm."""
     state = tmp_path / "state"
     plain = check(patient.directory, surgeries.clean.TRUST, state=state)
-    with sqlite3.connect(state) as file:
-        file.execute("UPDATE parts SET found = ?", (damage.encode(),))
-    file.close()
+    before = len(reads)
+    put(state, {key: damage(found) for key, found in entries(state).items()})
     assert check(patient.directory, surgeries.clean.TRUST, state=state) == plain
+    assert len(reads) == 2 * before
+
+
+def test_entries_that_changed_their_places_are_none(
+    patient: surgeries.Patient, tmp_path: Path, reads: list[parts.Work]
+) -> None:
+    """What was found in one part is not taken for another one."""
+    state = tmp_path / "state"
+    plain = check(patient.directory, surgeries.clean.TRUST, state=state)
+    before, kept = len(reads), entries(state)
+    put(state, dict(zip(kept, [*list(kept.values())[1:], next(iter(kept.values()))], strict=True)))
+    assert check(patient.directory, surgeries.clean.TRUST, state=state) == plain
+    assert len(reads) == 2 * before
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (["found"], ["0", "1", 0]),
+        (["found", 0], -1),
+        (["found", 1], 0),
+        (["found"], []),
+        (["part", 0], "1"),
+        (["part", 0], True),
+        (["part", 1], 1),
+        (["part", 1], "ab"),
+        (["part", 2], "9"),
+        (["part", 2], 10**6),
+        (["part", 3], None),
+        (["part", 3], "ab"),
+        (["part", 4], 3),
+        (["part", 6], ""),
+        (["part", 6], "#"),
+        (["part", 7], "AAAA"),
+        (["part", 7], ""),
+        (["part", 8], [1]),
+        (["part", 8], {"intent": "x"}),
+        (["part", 8], {"intent": -1}),
+        (["calls", 0], [[1, 2]]),
+        (["calls", 1], [[1, 2]]),
+        (["calls", 2], [1]),
+        (["calls", 3], [["a"]]),
+        (["calls", 4], []),
+        (["calls", 5], {"x": 1.5}),
+        (["calls", 6], [[1, [2]]]),
+        (["calls", 7], 1),
+        (["calls"], [1]),
+        (["part"], None),
+    ],
+)
+def test_an_entry_of_another_form_is_none(
+    patient: surgeries.Patient, tmp_path: Path, reads: list[parts.Work], path: list[str | int], value: object
+) -> None:
+    """Types and lengths are looked at, even if the hash of an entry is right."""
+    state = tmp_path / "state"
+    plain = check(patient.directory, surgeries.clean.TRUST, state=state)
+    before, changed = len(reads), {}
+    for key, found in entries(state).items():
+        kept = orjson.loads(found[32:])
+        at = kept
+        for step in path[:-1]:
+            at = at[step]
+        at[path[-1]] = value
+        data = orjson.dumps(kept)
+        changed[key] = state_file._digest(key, data) + data
+    put(state, changed)
+    assert check(patient.directory, surgeries.clean.TRUST, state=state) == plain
+    assert len(reads) == 2 * before
+
+
+def test_a_run_to_the_end_leaves_what_it_used(tmp_path: Path, reads: list[parts.Work]) -> None:
+    """A ledger that grows run after run has each of its parts in the state once."""
+    directory, state = tmp_path / "e", tmp_path / "state"
+    with Enforcer.open(directory) as enforcer:
+        for _ in range(6):
+            with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")):
+                pass
+            enforcer._point.ledger.seal()
+            check(directory, state=state)
+    del reads[:]
+    check(directory, state=tmp_path / "fresh")
+    check(directory, state=state)
+    assert entries(state).keys() == entries(tmp_path / "fresh").keys()
+    assert check(patient_of(tmp_path), state=state).verdict == "cannot_tell"  # A run that uses none removes none.
+    assert entries(state).keys() == entries(tmp_path / "fresh").keys()
+
+
+def patient_of(tmp_path: Path) -> Path:
+    """Return an evidence directory without records."""
+    (tmp_path / "none" / "ledger").mkdir(parents=True)
+    return tmp_path / "none"
 
 
 def test_a_state_that_is_not_ones_own_is_refused(tmp_path: Path, patient: surgeries.Patient) -> None:
@@ -175,8 +292,29 @@ def test_a_folder_of_another_user_has_no_state(
             check(patient.directory, surgeries.clean.TRUST, state=tmp_path / "state")
 
 
+def test_what_is_no_path_of_a_state_is_refused(patient: surgeries.Patient) -> None:
+    """Other types and characters that no name can have are told by words."""
+    for path in (b"bytes", 3):
+        with pytest.raises(TypeError, match="expected the path of a state file"):
+            check(patient.directory, surgeries.clean.TRUST, state=path)  # type: ignore[arg-type]
+    for name in ("a\0b", "x" * 5_000, "\ud800"):
+        with pytest.raises(ConfigurationError, match="expected a"):
+            check(patient.directory, surgeries.clean.TRUST, state=name)
+
+
+def test_a_state_is_not_in_the_evidence(patient: surgeries.Patient) -> None:
+    """An empty file of a ledger is not made a state."""
+    path = Path(patient.directory) / "ledger" / "state"
+    with pytest.raises(ConfigurationError, match="outside of the evidence directory"):
+        check(patient.directory, surgeries.clean.TRUST, state=path)
+    assert not path.exists()
+
+
 def test_traces_have_no_state(tmp_path: Path) -> None:
-    """A state is of a ledger."""
+    """A state is of a ledger, and is not made for anything else."""
     (tmp_path / "spans.json").write_text("{}")
     with pytest.raises(ConfigurationError, match="got traces"):
         check(tmp_path / "spans.json", surgeries.clean.TRUST, state=tmp_path / "state")
+    with pytest.raises(ConfigurationError, match="got traces"):
+        check(tmp_path / "spans.json", pasted=True, state=tmp_path / "state")
+    assert not (tmp_path / "state").exists()

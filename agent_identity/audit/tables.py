@@ -109,7 +109,7 @@ _TOP: Final = ("id", "kind", "intent", "outcome", "error")
 
 _NOTE: Final = "A copy of records. Queries over it are answers and no proof: verify the ledger that it was made from."
 _INSERTED: Final = (2_000, 4 * 1024 * 1024)  # Rows, and bytes of records, that one statement takes.
-_WRITTEN: Final = (100_000, 128 * 1024 * 1024)  # The same for one file of each day.
+_WRITTEN: Final = (50_000, 64 * 1024 * 1024)  # The same for one file of each day.
 _MEMORY: Final = "1GB"
 
 _Row: TypeAlias = dict[str, object]

@@ -109,7 +109,9 @@ _TOP: Final = ("id", "kind", "intent", "outcome", "error")
 
 _NOTE: Final = "A copy of records. Queries over it are answers and no proof: verify the ledger that it was made from."
 _INSERTED: Final = (2_000, 4 * 1024 * 1024)  # Rows, and bytes of records, that one statement takes.
-_WRITTEN: Final = (100_000, 128 * 1024 * 1024)  # The same for one file of each day.
+_WRITTEN: Final = (50_000, 64 * 1024 * 1024)  # The same for one file of each day.
+_DAYS: Final = 32  # As many days are written at once: each needs memory of its own.
+_DAY: Final = 86_400 * 1_000_000_000
 _MEMORY: Final = "1GB"
 
 _Row: TypeAlias = dict[str, object]
@@ -284,10 +286,16 @@ class _Table:
         self._shape = orjson.dumps([shape]).decode()
         self._rows: list[_Row] = []
         self._size = 0
+        self._days: set[int] = set()
         self._inserted = self._bytes = self._files = 0
 
     def add(self, row: _Row) -> None:
         """Add a row."""
+        day = cast("int", row["time_ns"]) // _DAY
+        if day not in self._days and len(self._days) >= _DAYS:
+            self._insert()
+            self._write()
+        self._days.add(day)
         self._rows.append(row)
         self._size += len(cast("str", row["record"]))
         if len(self._rows) >= _INSERTED[0] or self._size >= _INSERTED[1]:
@@ -323,6 +331,7 @@ class _Table:
             f"FILENAME_PATTERN 'records-{self._files:06}-{{i}}', KV_METADATA {{{self._about}}})"
         )
         self._engine.execute("TRUNCATE records")
+        self._days.clear()
         self._inserted = self._bytes = 0
 
 

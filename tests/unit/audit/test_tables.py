@@ -146,6 +146,18 @@ def test_many_files_have_what_one_has(tmp_path: Path, monkeypatch: pytest.Monkey
         assert sorted(str(row[0]) for row in ask(tmp_path / name, "record")) == sorted(recorded(EVIDENCE))
 
 
+def test_many_days_do_not_need_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger of many days, a few records on each, is written some days at a time, each in its folder."""
+    monkeypatch.setattr(tables, "_MEMORY", "500MB")  # All of these days at once would need more.
+    row = tables._row(recorded(EVIDENCE)[0].encode())
+    table = tables._Table(duckdb, str(tmp_path), {"agent_identity.note": "days"})
+    for number in range(1_000):
+        table.add({**row, "seq": number, "time_ns": number * 86_400 * 10**9})
+    table.finish()
+    assert len(list(tmp_path.glob("day=*/*.parquet"))) == 1_000
+    assert ask(tmp_path, "count(DISTINCT seq), max(CAST(day AS VARCHAR))") == [(1_000, "1972-09-26")]
+
+
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
 
 

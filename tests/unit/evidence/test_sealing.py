@@ -415,6 +415,23 @@ def test_the_end_gives_everything_back() -> None:
     assert (whole.said, [call[0] for call in said.taken()]) == ([False], ["commit", "stop", "close"])
 
 
+def test_what_comes_in_meanwhile_waits_for_the_next_turn() -> None:
+    """However busy callers are, a turn of callbacks ends, and the seal behind it is not late."""
+    live = Stream("live")
+    sealing, _, _ = sealing_of(live)
+    seen: list[int] = []
+
+    def act(entry: int) -> None:
+        seen.append(entry)
+        sealing._queue.append((live, bytes(32), (act, entry + 10), 0))
+
+    sealing._queue.extend((live, bytes(32), (act, number), 0) for number in (1, 2, 3))
+    sealing._run_callbacks()
+    assert (seen, len(sealing._queue), sealing._done, live.tree.size) == ([1, 2, 3], 3, 3, 3)
+    sealing._run_callbacks()
+    assert seen == [1, 2, 3, 11, 12, 13]
+
+
 def test_a_child_drops_what_belongs_to_its_parent() -> None:
     """Nothing is sealed, nothing settled, and nothing begun."""
     live = Stream("live", 2)

@@ -25,6 +25,7 @@ from agent_identity.integrations.mcp.sdk import (
     members,
     plain,
     session_of,
+    told_by,
     with_params,
 )
 from agent_identity.integrations.mcp.server import conclude
@@ -131,13 +132,19 @@ class _Passage:
         call = guard.judge(target.values, tuple(target.values), can_route=False, refusal=refusal)
         await guard.settle_async(call)
         call.attach()
+        result: object = None
+        failure: BaseException | None = None
         try:
             result = await forward(self._addressed(target, request, params))
-        except BaseException as error:
-            call.detach()
-            guard.fail(call, error)
-            raise
+        except BaseException as error:  # noqa: BLE001  Raised below: what is withheld is no context of the refusal.
+            failure = error
         call.detach()
+        if failure is not None:
+            told = told_by(failure)
+            if told is not None:
+                guard.emit(call, told)
+            guard.fail(call, failure)
+            raise failure
         conclude(guard, call, plain(result), is_tool=target.tool is not None)
         return result
 

@@ -28,6 +28,7 @@ __all__ = [
     "refusal_result",
     "refusal_text",
     "session_of",
+    "told_by",
     "unwrapped",
     "with_params",
     "wrapped_like",
@@ -129,6 +130,12 @@ def protocol_error(denied: Denied) -> Exception:
         return current(ERROR_CODE, refusal_text(denied), facts)
     legacy = cast("type[Exception]", exceptions.McpError)
     return legacy(types.ErrorData(code=ERROR_CODE, message=refusal_text(denied), data=facts))
+
+
+def told_by(error: BaseException) -> dict[str, object] | None:
+    """Return code, message and data of an error that the other side answered with; ``None`` for any other error."""
+    kind = cast("type[Exception]", getattr(exceptions, "MCPError", None) or exceptions.McpError)
+    return plain(cast("object", getattr(error, "error", None))) if isinstance(error, kind) else None
 
 
 def session_of(client: object) -> ClientSession:

@@ -1,6 +1,7 @@
 """A calling enforcer and a server that trusts its issuer, connected in memory, by pipes or over loopback."""
 
 import contextlib
+import dataclasses
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -75,6 +76,27 @@ def low_level(
         return types.CallToolResult(content=[types.TextContent(type="text", text=text)])
 
     return LowLevel(name, on_list_tools=on_list, on_call_tool=on_call)
+
+
+def fail_with(server: Any, code: int, message: str, data: Any = None) -> None:
+    """Have a low-level server answer each call of a tool with an error of the protocol."""
+    from mcp.shared import exceptions
+
+    async def fail(*_: Any) -> Any:
+        if LEGACY:
+            raise exceptions.McpError(types.ErrorData(code=code, message=message, data=data))
+        raise exceptions.MCPError(code, message, data)
+
+    if LEGACY:
+        server.request_handlers[types.CallToolRequest] = fail
+    else:
+        find = server.get_request_handler
+
+        def found(method: str) -> Any:
+            entry = find(method)
+            return dataclasses.replace(entry, handler=fail) if method == "tools/call" else entry
+
+        server.get_request_handler = found
 
 
 def tool(name: str, description: str = "Read.", **properties: Any) -> types.Tool:

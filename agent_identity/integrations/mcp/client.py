@@ -39,6 +39,8 @@ _Forward = Callable[[object], Awaitable[object]]
 _LOG: Final = logging.getLogger("agent_identity")
 _PASSAGE: Final = "__agent_identity_passage__"
 _PAGES: Final = 100
+_NO_METHOD: Final = -32_601
+"""What a server without tools answers when it is asked for them (JSON-RPC 2.0, section 5.1)."""
 _DEFINING: Final = ("annotations", "description", "inputSchema", "name", "outputSchema", "title")
 """What makes the definition of a tool; the same in every version of the SDK, which keep different other members."""
 
@@ -167,10 +169,10 @@ class _Passage:
         server = self._server
         inventory = self._point.inventory
         if tool is None:
+            if inventory.find(server.name) is None:
+                await self._look_first()
             offer = inventory.find(server.name)
-            if offer is None:
-                inventory.sight(self._sighting({}), pin=server.first_sight == "pin")
-            else:
+            if offer is not None:
                 offer.check_place(server.name, server.transport, server.place)
             return
         if tool not in self._listed:
@@ -219,6 +221,15 @@ class _Passage:
             cursor = cast("str | None", plain(page).get("nextCursor"))
             if cursor is None:
                 return
+
+    async def _look_first(self) -> None:
+        """Pin the tools of a server of which a resource or prompt is asked first; one without tools has none later."""
+        try:
+            await self._look()
+        except Exception as error:
+            if (told_by(error) or {}).get("code") != _NO_METHOD:
+                raise
+            self._point.inventory.sight(self._sighting({}), pin=self._server.first_sight == "pin")
 
     async def _list(self, result: object, *, first: bool) -> object:
         """Take in a page of tools, and return it without those whose definition does not count."""

@@ -78,8 +78,8 @@ def low_level(
     return LowLevel(name, on_list_tools=on_list, on_call_tool=on_call)
 
 
-def fail_with(server: Any, code: int, message: str, data: Any = None) -> None:
-    """Have a low-level server answer each call of a tool with an error of the protocol."""
+def fail_with(server: Any, code: int, message: str, data: Any = None, method: str = "tools/call") -> None:
+    """Have a low-level server answer each request of a method with an error of the protocol."""
     from mcp.shared import exceptions
 
     async def fail(*_: Any) -> Any:
@@ -88,13 +88,14 @@ def fail_with(server: Any, code: int, message: str, data: Any = None) -> None:
         raise exceptions.MCPError(code, message, data)
 
     if LEGACY:
-        server.request_handlers[types.CallToolRequest] = fail
+        kind = types.CallToolRequest if method == "tools/call" else types.ListToolsRequest
+        server.request_handlers[kind] = fail
     else:
         find = server.get_request_handler
 
-        def found(method: str) -> Any:
-            entry = find(method)
-            return dataclasses.replace(entry, handler=fail) if method == "tools/call" else entry
+        def found(asked: str) -> Any:
+            entry = find(asked)
+            return dataclasses.replace(entry, handler=fail) if asked == method else entry
 
         server.get_request_handler = found
 

@@ -5,7 +5,21 @@ from typing import Any
 
 import pytest
 from mcp import types
-from mcp_parties import ALICE, CLERK, LEGACY, NAME, LowLevel, Pair, by_pipes, command, in_memory, low_level, tool
+from mcp_parties import (
+    ALICE,
+    CLERK,
+    LEGACY,
+    NAME,
+    LowLevel,
+    Pair,
+    by_pipes,
+    command,
+    fail_with,
+    in_memory,
+    low_level,
+    lower,
+    tool,
+)
 
 from agent_identity.authority import Scope
 from agent_identity.cli import main
@@ -247,6 +261,36 @@ async def test_all_pages_are_pinned_at_first_sight(pair: Pair) -> None:
     assert ran == ["new"]
     (record,) = pair.records("a", "registration")
     assert [found["name"] for found in record["tools"]] == ["new", "read"]
+
+
+async def test_a_resource_that_is_read_first_pins_the_tools(pair: Pair) -> None:
+    """Whichever kind is asked first, the tools of that moment are pinned, in one registration."""
+    async with pair.connected(pair.guarded()) as session:
+        with pair.task():
+            await session.read_resource("note://a")
+            assert listed(await session.list_tools()) == ["read"]
+            await session.call_tool("read", {"path": "a"})
+    (record,) = pair.records("a", "registration")
+    assert [(found["name"], found["status"]) for found in record["tools"]] == [("read", "pinned")]
+
+
+@pytest.mark.parametrize(("code", "refusal"), [(-32_601, None), (-32_000, "tool_not_listed")])
+async def test_ac_65_a_resource_of_a_server_that_lists_no_tools(pair: Pair, code: int, refusal: str | None) -> None:
+    """One that has no tools is pinned without any; of one that fails to list them, nothing is pinned or read."""
+    server = pair.server()
+    fail_with(lower(server), code, "no", method="tools/list")
+    scope = SCOPE | Scope("invoices:resource")
+    async with pair.connected(server, KNOWN) as session:
+        with pair.task(scope):
+            if refusal is not None:
+                await pair.denied(refusal, lambda: session.read_resource("note://a"), "invoices:resource")
+                assert pair.records("a", "registration") == []
+                return
+            await session.read_resource("note://a")
+    async with pair.connected(pair.server(), KNOWN) as session:
+        assert listed(await session.list_tools()) == []
+        with pair.task(scope):
+            await pair.denied("tool_not_accepted", lambda: session.call_tool("read", {"path": "a"}))
 
 
 async def test_what_a_server_says_of_itself_is_fit_for_records(pair: Pair) -> None:

@@ -25,6 +25,7 @@ from agent_identity.integrations.mcp.sdk import (
     members,
     plain,
     session_of,
+    told_by,
     with_params,
 )
 from agent_identity.integrations.mcp.server import conclude
@@ -38,6 +39,8 @@ _Forward = Callable[[object], Awaitable[object]]
 _LOG: Final = logging.getLogger("agent_identity")
 _PASSAGE: Final = "__agent_identity_passage__"
 _PAGES: Final = 100
+_NO_METHOD: Final = -32_601
+"""What a server without tools answers when it is asked for them (JSON-RPC 2.0, section 5.1)."""
 _DEFINING: Final = ("annotations", "description", "inputSchema", "name", "outputSchema", "title")
 """What makes the definition of a tool; the same in every version of the SDK, which keep different other members."""
 
@@ -91,7 +94,7 @@ def protect_session(client: ClientT, enforcer: Enforcer, server: McpServer) -> C
 class _Passage:
     """The way of every request of one session."""
 
-    __slots__ = ("_enforcer", "_listed", "_listing", "_point", "_server", "_session", "_title", "_version")
+    __slots__ = (*("_enforcer", "_listed", "_listing", "_more", "_point", "_server", "_session", "_title", "_version"),)
 
     def __init__(
         self,
@@ -105,7 +108,8 @@ class _Passage:
         self._listing = listing
         self._server = server
         self._session = session
-        self._listed: dict[str, str] = {}
+        self._listed: dict[str, set[str]] = {}  # All digests under a name, over the pages since the first.
+        self._more = False  # Whether pages of this listing have not been seen.
         self._title = ""
         self._version = ""
 
@@ -131,13 +135,19 @@ class _Passage:
         call = guard.judge(target.values, tuple(target.values), can_route=False, refusal=refusal)
         await guard.settle_async(call)
         call.attach()
+        result: object = None
+        failure: BaseException | None = None
         try:
             result = await forward(self._addressed(target, request, params))
-        except BaseException as error:
-            call.detach()
-            guard.fail(call, error)
-            raise
+        except BaseException as error:  # noqa: BLE001  Raised below: what is withheld is no context of the refusal.
+            failure = error
         call.detach()
+        if failure is not None:
+            told = told_by(failure)
+            if told is not None:
+                guard.emit(call, told)
+            guard.fail(call, failure)
+            raise failure
         conclude(guard, call, plain(result), is_tool=target.tool is not None)
         return result
 
@@ -160,19 +170,24 @@ class _Passage:
         server = self._server
         inventory = self._point.inventory
         if tool is None:
+            if inventory.find(server.name) is None:
+                await self._look_first()
             offer = inventory.find(server.name)
-            if offer is None:
-                inventory.sight(self._sighting({}), pin=server.first_sight == "pin")
-            else:
+            if offer is not None:
                 offer.check_place(server.name, server.transport, server.place)
             return
-        if tool not in self._listed:
+        if self._more or self._digest(tool) is None:
             await self._look()
         offer = inventory.find(server.name)
         if offer is None:
             raise Denied(f"expected a tool that the server {server.name!r} lists, got another", code="tool_not_listed")
         offer.check_place(server.name, server.transport, server.place)
-        offer.check_tool(server.name, tool, self._listed.get(tool))
+        offer.check_tool(server.name, tool, self._digest(tool))
+
+    def _digest(self, tool: str) -> str | None:
+        """Return the digest of a tool as the server lists it, if it lists one definition under that name."""
+        found = self._listed.get(tool, ())
+        return next(iter(found)) if len(found) == 1 else None
 
     def _addressed(self, target: Target, request: object, params: Mapping[str, object]) -> object:
         """Return the request as it leaves: with what was judged, and with authority for a receiver alone.
@@ -209,24 +224,41 @@ class _Passage:
                 page = await self._session.list_tools()
             else:
                 page = await self._session.list_tools(params=types.PaginatedRequestParams(cursor=cursor))
-            cursor = cast("str | None", plain(page).get("nextCursor"))
+            cursor = _next(page)
             if cursor is None:
-                return
+                break
+        self._more = False  # What stands on later pages is not listed.
+
+    async def _look_first(self) -> None:
+        """Pin the tools of a server of which a resource or prompt is asked first; one without tools has none later."""
+        try:
+            await self._look()
+        except Exception as error:
+            if (told_by(error) or {}).get("code") != _NO_METHOD:
+                raise
+            self._point.inventory.sight(self._sighting({}), pin=self._server.first_sight == "pin")
 
     async def _list(self, result: object, *, first: bool) -> object:
         """Take in a page of tools, and return it without those whose definition does not count."""
         inventory, server = self._point.inventory, self._server
-        seen = _definitions(result)
+        pages: Sequence[object] = (result,)
         if inventory.find(server.name) is None and not (first and _next(result) is None):
-            seen = await self._everything()  # What is pinned at first sight is all that is there.
+            pages = await self._everything()  # What is pinned at first sight is all that is there.
+        found = _definitions(*pages)
+        if first:
+            self._listed = {}
+        for name, several in found.items():
+            self._listed.setdefault(name, set()).update(of.digest for of in several)
+        self._more = len(pages) == 1 and _next(result) is not None
+        # Of two tools with one name neither counts, on one page or on two (threats AC-65).
+        seen = {name: of.pop() for name, of in found.items() if self._digest(name) is not None}
         inventory.sight(self._sighting(seen), pin=server.first_sight == "pin")
-        self._listed = {**({} if first else self._listed), **{name: of.digest for name, of in seen.items()}}
         if self._point.mode == "monitor":
             return result
         tools = [tool for tool in _tools(result) if self._counts(str(plain(tool).get("name")))]
         return cast("Response", result).model_copy(update={"tools": tools})
 
-    async def _everything(self) -> dict[str, Definition]:
+    async def _everything(self) -> Sequence[object]:
         pages: list[object] = []
         cursor: str | None = None
         for _ in range(_PAGES):
@@ -235,14 +267,14 @@ class _Passage:
             cursor = _next(page)
             if cursor is None:
                 break
-        return _definitions(*pages)
+        return pages
 
     def _counts(self, tool: str) -> bool:
         offer, server = self._point.inventory.find(self._server.name), self._server
         try:
             if offer is not None:
                 offer.check_place(server.name, server.transport, server.place)
-                offer.check_tool(server.name, tool, self._listed.get(tool))
+                offer.check_tool(server.name, tool, self._digest(tool))
         except Denied as denied:
             _LOG.warning("a tool of the server %s is left out of its listing: %s", server.name, denied.code)
             return False
@@ -268,8 +300,8 @@ def _next(result: object) -> str | None:
     return cast("str | None", plain(result).get("nextCursor"))
 
 
-def _definitions(*pages: object) -> dict[str, Definition]:
-    """Return the definitions that a server lists; of two tools with one name neither counts (threats AC-65)."""
+def _definitions(*pages: object) -> dict[str, set[Definition]]:
+    """Return the definitions that a server lists under each name."""
     found: dict[str, set[Definition]] = {}
     for tool in (tool for page in pages for tool in _tools(page)):
         facts = cast("Mapping[str, JSON]", plain(tool))
@@ -280,7 +312,7 @@ def _definitions(*pages: object) -> dict[str, Definition]:
             _LOG.warning("a tool is left out, since its name or definition has no canonical form")
         else:
             found.setdefault(name, set()).add(definition)
-    return {name: of.pop() for name, of in found.items() if len(of) == 1}
+    return found
 
 
 def _said(text: object) -> str:

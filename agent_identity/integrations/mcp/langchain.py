@@ -41,21 +41,21 @@ def protect_client(
     Args:
         client: The client.
         enforcer: Whose tasks count.
-        servers: Each connection of the client by its name there, and which server it leads to. Where the server has
-            neither url nor command, those of the connection count.
+        servers: Each connection of the client by its name there, and which server it leads to. Where it is, the
+            connection says, again each time it is opened; a url or command of the server has to agree with it.
 
     Returns:
         What was given: the same client.
 
     Raises:
-        ConfigurationError: The client is guarded already, or a connection has no server here, or the other way round.
+        ConfigurationError: The client is guarded already, a connection has no server here, or the other way round, or
+            it leads to another place than the url or command of its server.
     """
     if hasattr(client, _GUARD):
         raise ConfigurationError("expected a client that nobody guards yet, got a guarded one; guard it once")
     if servers.keys() != client.connections.keys():
         raise ConfigurationError("expected a server for each connection of the client, and no others; name them all")
-    placed = {name: _placed(server, client.connections[name]) for name, server in servers.items()}
-    guard = _Sessions(client, enforcer, placed)
+    guard = _Sessions(client, enforcer, {name: _agreed(of, client.connections[name]) for name, of in servers.items()})
     client.tool_interceptors = [*client.tool_interceptors, guard.intercept]
     for name, method in (("session", guard.session), ("get_tools", guard.get_tools), (_GUARD, guard)):
         setattr(client, name, method)
@@ -104,7 +104,7 @@ class _Sessions:
     ) -> types.CallToolResult:
         """Call a tool in a protected session, in place of the handler, which would open one that is not."""
         try:
-            self._refuse_outside(request)
+            self._refuse_early(request)
         except Denied as denied:
             return refusal_result(denied)
         failure: Exception | None = None
@@ -121,19 +121,44 @@ class _Sessions:
             raise failure
         return cast("types.CallToolResult", result)
 
-    def _refuse_outside(self, request: MCPToolCallRequest) -> None:
-        """Refuse what no task covers before a server is started or connected for it.
+    def _refuse_early(self, request: MCPToolCallRequest) -> None:
+        """Refuse what no task covers, and what a moved connection leads to, before a server is started or connected.
 
         Raises:
-            Denied: There is no task; it is recorded.
+            Denied: There is no task, or nobody has seen the server where it is now; it is recorded.
         """
         server = self._servers.get(request.server_name)
-        if server is None or self._enforcer.current_task is not None:
+        if server is None:
+            return
+        _, here = self._found(request.server_name)
+        moved = self._moved(server, here)
+        if moved is None and self._enforcer.current_task is not None:
             return
         target = cast("Target", target_of(server.name, "tools/call", {"name": request.name, "arguments": request.args}))
         guard = self._enforcer.guard(target.name, kind="mcp", server=server.name)
         if guard.point.mode == "enforce":
-            guard.judge(target.values, tuple(target.values), can_route=False)
+            guard.judge(target.values, tuple(target.values), can_route=False, refusal=moved)
+
+    def _found(self, name: str) -> tuple[dict[str, object], McpServer]:
+        """Return a connection as it is now, which nobody changes any more, and the server that it leads to."""
+        connection: dict[str, object] = {**self._client.connections[name]}
+        if connection["transport"] == "stdio":
+            connection["args"] = list(cast("Sequence[object]", connection.get("args") or ()))
+        return connection, _placed(self._servers[name], connection)
+
+    def _moved(self, server: McpServer, here: McpServer) -> Denied | None:
+        """Return the refusal of a server that is elsewhere since the client was guarded.
+
+        One that the inventory knows is compared with that, as at every call: there, the new place can be accepted.
+        """
+        same = (server.transport, server.place) == (here.transport, here.place)
+        if same or self._enforcer.guard(server.name).point.inventory.find(server.name) is not None:
+            return None
+        return Denied(
+            f"expected the connection of {server.name!r} as it was when the client was guarded, got one to another "
+            "address or command; if that is right, make and guard another client",
+            code="server_moved",
+        )
 
     @asynccontextmanager
     async def _opened(
@@ -141,23 +166,38 @@ class _Sessions:
     ) -> AsyncGenerator[tuple[ClientSession, ProgressFnT | None]]:
         if name not in self._servers:
             raise ConfigurationError(f"expected a connection of the client, got {name!r}")
-        connection = cast("dict[str, object]", self._client.connections[name])
+        connection, here = self._found(name)
+        moved = self._moved(self._servers[name], here)
+        if moved is not None and self._enforcer.guard(here.name).point.mode == "enforce":
+            raise moved
         if headers and connection["transport"] != "stdio":
             known = cast("Mapping[str, object]", connection.get("headers") or {})
             connection = {**connection, "headers": {**known, **headers}}
         context = CallbackContext(server_name=name, tool_name=tool)
         callbacks = self._client.callbacks.to_mcp_format(context=context)
         async with create_session(cast("Connection", connection), mcp_callbacks=callbacks) as session:
-            protect_session(session, self._enforcer, self._servers[name])
+            protect_session(session, self._enforcer, here)
             yield session, callbacks.progress_callback
 
 
-def _placed(server: McpServer, connection: Connection) -> McpServer:
-    """Return the server with the place of the connection, unless it has one."""
-    if server.url is not None or server.command is not None:
-        return server
-    known = cast("Mapping[str, object]", connection)
-    if known.get("transport") == "stdio":
-        words = (known["command"], *cast("Sequence[object]", known.get("args") or ()))
-        return dataclasses.replace(server, command=[str(word) for word in words])
-    return dataclasses.replace(server, url=str(known["url"]))
+def _agreed(server: McpServer, connection: Connection) -> McpServer:
+    """Return the server with the place of the connection.
+
+    Raises:
+        ConfigurationError: The server has another place.
+    """
+    here = _placed(server, cast("Mapping[str, object]", connection))
+    if server.transport != "other" and (server.transport, server.place) != (here.transport, here.place):
+        raise ConfigurationError(
+            f"expected the url or command of {server.name!r} to be that of its connection, got another; leave it out, "
+            "or name the one that the client connects to"
+        )
+    return here
+
+
+def _placed(server: McpServer, connection: Mapping[str, object]) -> McpServer:
+    """Return the server with the place of the connection."""
+    if connection.get("transport") == "stdio":
+        words = (connection["command"], *cast("Sequence[object]", connection.get("args") or ()))
+        return dataclasses.replace(server, url=None, command=[str(word) for word in words])
+    return dataclasses.replace(server, url=str(connection["url"]), command=None)

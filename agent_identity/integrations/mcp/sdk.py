@@ -6,8 +6,10 @@ plain models and handlers are found by method. Both have one method through whic
 """
 
 import logging
+import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final, Protocol, Self, cast
 
 from mcp import ClientSession, types
@@ -28,6 +30,7 @@ __all__ = [
     "refusal_result",
     "refusal_text",
     "session_of",
+    "told_by",
     "unwrapped",
     "with_params",
     "wrapped_like",
@@ -39,7 +42,9 @@ ERROR_CODE: Final = -32_010
 _LOGGERS: Final = (
     *("mcp.client.streamable_http", "mcp.client.sse", "mcp.client.websocket", "mcp.client.stdio"),
     *("mcp.server.streamable_http", "mcp.server.sse", "mcp.server.lowlevel.server", "mcp.shared.session"),
+    *("mcp.server.runner", "mcp.shared.jsonrpc_dispatcher"),
 )
+_PACKAGE: Final = f"{Path(exceptions.__file__).parents[1]}{os.sep}"
 _TOKENS: Final = re.compile(r"[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}(?:~[A-Za-z0-9_.~-]*)?")
 
 
@@ -52,22 +57,35 @@ class Response(Protocol):
 
 
 class _WithoutTokens(logging.Filter):
-    """Takes tokens out of messages: at level DEBUG, transports of the SDK log whole requests."""
+    """Takes tokens out of messages: at level DEBUG, the SDK logs whole requests. Never raises, as logging does not."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
+        try:
+            message = record.getMessage()
+        except Exception:  # noqa: BLE001  Whatever a value does that is asked for its text.
+            record.msg, record.args = "a message of the SDK of MCP that has no text", ()
+            return True
         if "io.agent-identity/" in message:
             record.msg, record.args = _TOKENS.sub("…", message), ()
         return True
 
 
+class _OfTheSdk(_WithoutTokens):
+    """The same for what the SDK logs at the root, as ``mcp.shared.session`` of 1.x does; nothing else is touched."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return super().filter(record) if record.pathname.startswith(_PACKAGE) else True
+
+
 _FILTER: Final = _WithoutTokens()
+_ROOT_FILTER: Final = _OfTheSdk()
 
 
 def keep_out_of_logs() -> None:
     """Have the SDK log no tokens of ours; done once."""
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(_FILTER)
+    logging.getLogger().addFilter(_ROOT_FILTER)
 
 
 def plain(value: object) -> dict[str, object]:
@@ -129,6 +147,12 @@ def protocol_error(denied: Denied) -> Exception:
         return current(ERROR_CODE, refusal_text(denied), facts)
     legacy = cast("type[Exception]", exceptions.McpError)
     return legacy(types.ErrorData(code=ERROR_CODE, message=refusal_text(denied), data=facts))
+
+
+def told_by(error: BaseException) -> dict[str, object] | None:
+    """Return code, message and data of an error that the other side answered with; ``None`` for any other error."""
+    kind = cast("type[Exception]", getattr(exceptions, "MCPError", None) or exceptions.McpError)
+    return plain(cast("object", getattr(error, "error", None))) if isinstance(error, kind) else None
 
 
 def session_of(client: object) -> ClientSession:

@@ -1,6 +1,7 @@
 """A calling enforcer and a server that trusts its issuer, connected in memory, by pipes or over loopback."""
 
 import contextlib
+import dataclasses
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -75,6 +76,28 @@ def low_level(
         return types.CallToolResult(content=[types.TextContent(type="text", text=text)])
 
     return LowLevel(name, on_list_tools=on_list, on_call_tool=on_call)
+
+
+def fail_with(server: Any, code: int, message: str, data: Any = None, method: str = "tools/call") -> None:
+    """Have a low-level server answer each request of a method with an error of the protocol."""
+    from mcp.shared import exceptions
+
+    async def fail(*_: Any) -> Any:
+        if LEGACY:
+            raise exceptions.McpError(types.ErrorData(code=code, message=message, data=data))
+        raise exceptions.MCPError(code, message, data)
+
+    if LEGACY:
+        kind = types.CallToolRequest if method == "tools/call" else types.ListToolsRequest
+        server.request_handlers[kind] = fail
+    else:
+        find = server.get_request_handler
+
+        def found(asked: str) -> Any:
+            entry = find(asked)
+            return dataclasses.replace(entry, handler=fail) if asked == method else entry
+
+        server.get_request_handler = found
 
 
 def tool(name: str, description: str = "Read.", **properties: Any) -> types.Tool:

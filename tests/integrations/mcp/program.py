@@ -1,6 +1,7 @@
 """A protected MCP server of its own process: by pipes, or on a socket that it is given, over streamable HTTP."""
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def main(directory: str, description: str, fd: str = "") -> None:
     with Enforcer.open(directory, tracer_provider=TracerProvider()) as enforcer:
         server = Server("invoices")
 
-        @server.tool(description=description)
+        @server.tool(description=os.environ.get("DESCRIPTION", description))
         def read(path: str) -> str:
             with (Path(directory) / "ran").open("a") as file:
                 file.write(f"{path}\n")

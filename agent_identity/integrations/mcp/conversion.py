@@ -115,11 +115,12 @@ def _judged(value: object, sent: object) -> object:
         return {**known, **{key: _judged(of, known[key]) if key in known else _form(of) for key, of in inside.items()}}
     if isinstance(value, (list, tuple)) and isinstance(sent, list):
         return [_judged(*pair) for pair in zip(cast("list[object]", value), cast("list[object]", sent), strict=True)]
-    form, is_set = _form(value), isinstance(value, AbstractSet) and isinstance(sent, list)
-    if is_set and sorted(map(_canonical, cast("list[object]", form))) == sorted(
-        map(_canonical, cast("list[object]", sent))
-    ):
-        return sent  # The members of a set have no order.
+    if isinstance(value, AbstractSet) and isinstance(sent, list):
+        # The members of a set have no order.
+        inner = map(_form, cast("AbstractSet[object]", value))
+        if sorted(map(_canonical, inner)) == sorted(map(_canonical, cast("list[object]", sent))):
+            return cast("object", sent)
+    form = _form(cast("object", value))
     if _canonical(form) != _canonical(sent):
         raise ValueError("expected the form in which the tool gets it, got another")
     return form
@@ -142,9 +143,7 @@ def _form(value: object) -> object:
         return _form(value.get_secret_value())
     if isinstance(value, Enum):
         return _form(value.value)
-    if isinstance(value, PurePath):
-        return str(value)
-    return _number(value) if isinstance(value, Decimal) else to_jsonable_python(value)
+    return _leaf(value)
 
 
 def _members(value: object) -> Mapping[str, object] | None:
@@ -158,8 +157,12 @@ def _members(value: object) -> Mapping[str, object] | None:
     return None
 
 
-def _number(value: Decimal) -> float:
-    """Return a decimal number as a number, which has one form; as text it has many."""
+def _leaf(value: object) -> object:
+    if isinstance(value, PurePath):
+        return str(value)
+    if not isinstance(value, Decimal):
+        return to_jsonable_python(value)
+    # As a number it has one form, as text many.
     number = float(value)
     if Decimal(str(number)) != value:
         raise ValueError("expected a number that JSON can hold, got another")

@@ -13,7 +13,7 @@ from agent_identity.authority import DirectoryState
 from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal import Style, clean, columns, table
 from agent_identity.enforcement.directory import prepare
-from agent_identity.enforcement.inventory import InventoryFile, accept, inventory_path, pin
+from agent_identity.enforcement.inventory import InventoryFile, accept, forget, inventory_path, pin
 from agent_identity.enforcement.offers import Book, Definition, Offer, OfferedTool
 from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.identity import RandomIds, Signer, SigningKey, SystemClock, TrustStore, read_public_file
@@ -49,6 +49,10 @@ def register(commands: Commands) -> None:
     taken.add_argument("--reason", metavar="TEXT", help="why; it stands in the record of the server")
     taken.add_argument("--key", metavar="FILE", help="the issuer key that signs; by default that of the directory")
     taken.set_defaults(run=run_accept)
+    gone = _action(actions, "forget", "forget a server; what it shows next is its first sight, and is pinned anew")
+    gone.add_argument("server", metavar="SERVER", help="the name of the server")
+    gone.add_argument("--key", metavar="FILE", help="the issuer key that signs; by default that of the directory")
+    gone.set_defaults(run=run_forget)
     given = _action(actions, "pin", "pin the servers of another inventory, as 'list --json' printed it")
     given.add_argument("file", metavar="FILE", help="what 'list --json' printed; '-' is standard input")
     given.add_argument("--key", metavar="FILE", help="the issuer key that signs; by default that of the directory")
@@ -105,6 +109,18 @@ def run_accept(chosen: argparse.Namespace) -> int:
         except ValueError as error:
             raise ConfigurationError(f"bad reason: {error}") from None
     _print({chosen.server: offer}, as_json=chosen.json)
+    return 0
+
+
+def run_forget(chosen: argparse.Namespace) -> int:
+    """Forget a server."""
+    signer, trust, _ = _signing(chosen)
+    with _file(chosen.directory, trust) as file:
+        forget(file, chosen.server, signer=signer)
+    if chosen.json:
+        print(json.dumps({"forgotten": chosen.server}))
+    else:
+        print(f"{clean(chosen.server)} is forgotten; what it shows next is its first sight, and is pinned anew")
     return 0
 
 
@@ -181,7 +197,7 @@ def _lines(definition: Definition | None) -> list[str]:
     if definition is None:
         return []
     if not definition.text:
-        return [f"(too long to be kept) {definition.digest}"]
+        return [f"(too long to be kept, alone or with the others of its server) {definition.digest}"]
     return json.dumps(json.loads(definition.text), indent=2, ensure_ascii=False).splitlines()
 
 

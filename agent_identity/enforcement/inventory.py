@@ -25,6 +25,7 @@ from agent_identity.enforcement.offers import (
     Sighting,
     Transport,
     accepted,
+    forgotten,
     given,
     sighted,
 )
@@ -33,7 +34,7 @@ from agent_identity.evidence import Ledger
 from agent_identity.evidence.files import EDIT, Files, locked, open_regular, why
 from agent_identity.identity import Clock, Signer, TrustStore, read_public_file, replace_public_file
 
-__all__ = ["Inventory", "InventoryFile", "accept", "inventory_path", "pin"]
+__all__ = ["Inventory", "InventoryFile", "accept", "forget", "inventory_path", "pin"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _TYPE: Final = "agent-inventory+jwt"
@@ -266,6 +267,16 @@ def accept(
     return book[name]
 
 
+def forget(file: InventoryFile, name: str, *, signer: Signer) -> Book:
+    """Forget a server, and return the inventory: what the server shows next is its first sight.
+
+    Raises:
+        TokenError: The inventory does not verify.
+        ConfigurationError: The server is unknown, or the file cannot be written.
+    """
+    return file.change(lambda known: forgotten(known, name), signer)
+
+
 def pin(file: InventoryFile, servers: Book, *, signer: Signer, now: int) -> Book:
     """Pin servers as somebody gave them, and return the inventory; what was known of them is replaced.
 
@@ -304,7 +315,7 @@ def _read(data: bytes, trust: TrustStore) -> _State:
     try:
         content = cast("Mapping[str, Mapping[str, Mapping[str, JSON]]]", decode(body))
         return _State(number, {name: _offer(claim) for name, claim in content[_VERSION].items()})
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, LookupError, TypeError, ValueError):
         # It is signed, so it is not from a stranger, but from another version.
         raise TokenError("expected an inventory of this version, got another", code="inventory_malformed") from None
 

@@ -17,6 +17,7 @@ from agent_identity.identity import check_id
 
 __all__ = [
     "MAX_SERVERS",
+    "MAX_TEXT",
     "MAX_TOOLS",
     "Book",
     "Definition",
@@ -24,6 +25,7 @@ __all__ = [
     "OfferedTool",
     "Sighting",
     "accepted",
+    "forgotten",
     "given",
     "sighted",
 ]
@@ -33,6 +35,11 @@ MAX_SERVERS: Final = 256
 
 MAX_TOOLS: Final = 1_024
 """Tools of one server, at most."""
+
+MAX_TEXT: Final = 1_048_576
+"""Bytes of the definitions of one server that are kept for people, as they stand in the file; of others, digests are.
+
+Thus no server can fill the file that all of them share."""
 
 _LONGEST: Final = 32_768
 _DIGEST: Final = re.compile("sha256:[0-9a-f]{64}")
@@ -47,7 +54,7 @@ class Definition:
 
     Attributes:
         digest: ``sha256:`` over the canonical JSON.
-        text: The canonical JSON, for people who compare; empty if it is very long.
+        text: The canonical JSON, for people who compare; empty if it is very long, or the server says very much.
     """
 
     digest: str
@@ -224,7 +231,7 @@ def sighted(book: Book, seen: Sighting, *, now: int, pin: bool) -> Book:
         known,
         title=seen.title or known.title,
         version=seen.version or known.version,
-        tools=tools,
+        tools=_bounded(tools),
         moved=None if here == (known.transport, known.place) else here,
     )
     return book if offer == book.get(seen.name) else {**book, seen.name: offer}
@@ -270,6 +277,17 @@ def accepted(
     return {**book, name: offer}
 
 
+def forgotten(book: Book, name: str) -> Book:
+    """Return the inventory without a server, which is then seen for the first time again.
+
+    Raises:
+        ConfigurationError: The server is unknown.
+    """
+    if name not in book:
+        raise ConfigurationError(f"expected a server of the inventory, got {name!r}; 'inventory list' names them")
+    return {known: offer for known, offer in book.items() if known != name}
+
+
 def given(book: Book, servers: Book, *, now: int) -> Book:
     """Return the inventory with servers pinned as somebody gave them.
 
@@ -281,7 +299,7 @@ def given(book: Book, servers: Book, *, now: int) -> Book:
         if len(offer.tools) > MAX_TOOLS:
             raise ConfigurationError(f"expected at most {MAX_TOOLS} tools of a server, got more")
         tools = {tool: replace(of, since=now) for tool, of in offer.tools.items()}
-        found[name] = replace(offer, tools=tools)
+        found[name] = replace(offer, tools=_bounded(tools))
         try:
             for text in (name, *tools):
                 check_id(text, "name")
@@ -289,6 +307,22 @@ def given(book: Book, servers: Book, *, now: int) -> Book:
             raise ConfigurationError(f"bad name in an inventory: {error}") from None
     if len(found) > MAX_SERVERS:
         raise ConfigurationError(f"expected at most {MAX_SERVERS} servers in the inventory, got more")
+    return found
+
+
+def _bounded(tools: Mapping[str, OfferedTool]) -> Mapping[str, OfferedTool]:
+    """Return the tools of a server with no more text than one server may have; what is pinned has its text first."""
+    left, found = MAX_TEXT, dict(sorted(tools.items()))
+    for which in ("pinned", "offered"):
+        for name, tool in found.items():
+            definition = tool.pinned if which == "pinned" else tool.offered
+            if definition is None or not definition.text:
+                continue
+            size = len(encode(definition.text))
+            if size <= left:
+                left -= size
+            else:
+                found[name] = replace(tool, **{which: replace(definition, text="")})
     return found
 
 

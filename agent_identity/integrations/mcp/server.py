@@ -11,6 +11,7 @@ from agent_identity.enforcement.traces import TRACEPARENT
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, TokenError
 from agent_identity.identity import Agent, Principal, Service, Signer
 from agent_identity.integrations.mcp.binding import OURS, Target, bound, presentation_of, target_of
+from agent_identity.integrations.mcp.conversion import settled
 from agent_identity.integrations.mcp.sdk import (
     keep_out_of_logs,
     members,
@@ -75,7 +76,8 @@ def protect_server(
 
     Args:
         server: A ``Server`` or ``FastMCP`` of the SDK 1.x, a ``Server`` or ``MCPServer`` of 2.x, or a ``FastMCP`` of
-            the package fastmcp. Guarding again by the same enforcer under the same name changes nothing.
+            the package fastmcp; a high-level one itself, so that its conversions are known. Guarding again by the same
+            enforcer under the same name changes nothing, unless somebody replaced the guarded handlers.
         enforcer: The enforcer of the server.
         name: The name of the server, to which callers address grants and proofs, and which begins the names of its
             tools in scopes and policies.
@@ -94,18 +96,17 @@ def protect_server(
     """
     lower = _lower_level(server)
     before = cast("_Door | None", getattr(lower, _DOOR, None))
-    door = _Door(enforcer, check_name(name), holder, agent, purpose, dangerously_let_in_anonymous)
-    if before is not None:
-        if before != door:
-            raise ConfigurationError("expected an MCP server that nobody guards yet, got a guarded one; guard it once")
-        return server
-    handlers = getattr(lower, "request_handlers", None)
+    door = _Door(enforcer, check_name(name), holder, agent, purpose, dangerously_let_in_anonymous, server)
+    if before is not None and before != door:
+        raise ConfigurationError("expected an MCP server that nobody guards yet, got a guarded one; guard it once")
+    handlers = cast("object", getattr(lower, "request_handlers", None))
     if isinstance(handlers, dict):
-        guarded = _Handlers(door, cast("dict[type, _Handler]", handlers))
-        lower.request_handlers = guarded  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  As in 1.x.
-    else:
-        _guard_found(cast("_Modern", lower), door)
-    setattr(lower, _DOOR, door)
+        if not isinstance(handlers, _Handlers):  # Somebody may have put other ones in their place.
+            guarded = _Handlers(before or door, cast("dict[type, _Handler]", handlers))
+            lower.request_handlers = guarded  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  As in 1.x.
+    elif not hasattr(cast("_Modern", lower).get_request_handler, _DOOR):
+        _guard_found(cast("_Modern", lower), before or door)
+    setattr(lower, _DOOR, before or door)
     keep_out_of_logs()
     return server
 
@@ -120,6 +121,7 @@ class _Door:
     agent: Agent | None
     purpose: str | None
     anonymous: Anonymous | None
+    server: object = dataclasses.field(compare=False, repr=False)
 
     async def run(
         self,
@@ -140,7 +142,10 @@ class _Door:
         await opening.__aenter__()  # Here, apart from the handler, whose errors are its own.
         async with AsyncExitStack() as stack:
             stack.push_async_exit(opening)
-            call = guard.judge(target.values, tuple(target.values), can_route=False, refusal=target.trouble)
+            values, trouble = target.values, target.trouble
+            if trouble is None and target.tool is not None:
+                values, trouble = await settled(self.server, target.name, values, tool=target.tool, meta=meta)
+            call = guard.judge(values, tuple(target.values), can_route=False, refusal=trouble)
             await guard.settle_async(call)
             call.attach()
             try:
@@ -280,6 +285,7 @@ def _guard_found(server: _Modern, door: _Door) -> None:
 
         return dataclasses.replace(entry, handler=guarded)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
 
+    setattr(found, _DOOR, door)
     server.get_request_handler = found
 
 

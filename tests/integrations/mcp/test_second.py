@@ -11,8 +11,11 @@ if LEGACY:
 from mcp import Client, types
 from mcp.server.lowlevel import Server
 
+from agent_identity.authority import Scope
+from agent_identity.constraints import Contains
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.mcp import McpServer, protect_server, protect_session
+from agent_identity.policy import Effect, Rule, RuleSet
 
 RECEIVER = McpServer(NAME, receiver=True)
 
@@ -85,3 +88,38 @@ async def test_fastmcp(pair: Pair) -> None:
     assert len(seen) == 1
     assert "agent-identity" not in seen[0]
     assert pair.last("b") == ("invoices/read", "success", None)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        ({"ids": [1]}, None),
+        ({"ids": [1], "more": {"a": 1}}, None),
+        ({"ids": [42]}, "policy_blocks"),
+        ({"ids": ["42"]}, "bad_arguments"),
+        ({"ids": "[42]"}, "bad_arguments"),
+        ({"ids": [1], "limit": 100}, "policy_blocks"),
+        ({"ids": [1], "limit": "100"}, "bad_arguments"),
+    ],
+)
+async def test_fastmcp_runs_what_was_judged(pair: Pair, sent: dict[str, Any], code: str | None) -> None:
+    """Another spelling of a value that a rule blocks passes no rule here either, and its dependencies are no matter."""
+    fastmcp = pytest.importorskip("fastmcp")
+    server = fastmcp.FastMCP(NAME)
+
+    @server.tool(description="Pay.")
+    def pay(ids: list[int], ctx: fastmcp.Context, limit: int = 5, more: dict[str, int] | None = None) -> str:
+        pair.ran.append(ids)
+        return "paid"
+
+    rules = [
+        Rule(Effect.BLOCK, when={"args.ids": Contains(42)}, reason="no 42", id="no-42"),
+        Rule(Effect.BLOCK, when={"args.limit": 100}, reason="no 100", id="no-100"),
+    ]
+    protect_server(server, pair.open("b", policy=RuleSet(*rules)), name=NAME)
+    async with fastmcp.Client(server) as client:
+        protect_session(client, pair.a, RECEIVER)
+        with pair.task(Scope("invoices/pay")):
+            await client.call_tool("pay", sent, raise_on_error=False)
+    assert pair.last("b") == ("invoices/pay", "success" if code is None else "denied", code)
+    assert len(pair.ran) == (code is None)

@@ -3,14 +3,20 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
+from pathlib import PurePosixPath
 from typing import Any
+from uuid import UUID
 
 import pytest
 from mcp import types
 from mcp.shared import exceptions
 from mcp_parties import ALICE, LEGACY, NAME, Pair, in_memory, low_level, lower, tool
+from pydantic import BaseModel, SecretStr
 
 from agent_identity.authority import Scope
+from agent_identity.constraints import Contains
 from agent_identity.enforcement import Peer
 from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.evidence import Ledger
@@ -157,6 +163,95 @@ async def test_the_policy_of_the_server_decides(pair: Pair) -> None:
         with pair.task():
             pair.refused(await send(session, meta_for(pair, path="a"), path="a"), "policy_blocks")
     assert pair.ran == []
+
+
+class Row(BaseModel):
+    """A member of an argument, with a default."""
+
+    number: int
+    kind: str = "bill"
+
+
+ACCOUNT = "c0ffee00-0000-4000-8000-00000000000a"
+PAYMENTS = RuleSet(
+    Rule(Effect.BLOCK, when={"args.ids": Contains(42)}, reason="no 42", id="no-42"),
+    Rule(Effect.BLOCK, when={"args.account": ACCOUNT}, reason="frozen", id="frozen"),
+    Rule(Effect.BLOCK, when={"args.amount": 7}, reason="no 7", id="no-7"),
+    Rule(Effect.BLOCK, when={"args.row.kind": "void"}, reason="void", id="void"),
+)
+GOOD: dict[str, Any] = {"ids": [1], "account": ACCOUNT.replace("c0", "d0")}
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({}, None),
+        ({"ids": [2, 1], "amount": 1.5, "tags": ["z", "b", "a"], "row": {"number": 1}, "day": "2026-01-02"}, None),
+        ({"secret": "s", "path": "a/b", "unknown": 1}, None),
+        ({"ids": [42]}, "policy_blocks"),
+        ({"ids": ["42"]}, "bad_arguments"),
+        ({"ids": "[42]"}, "bad_arguments"),
+        ({"ids": [True]}, "bad_arguments"),
+        ({"ids": ["x"]}, "bad_arguments"),
+        ({"account": ACCOUNT}, "policy_blocks"),
+        ({"account": ACCOUNT.upper()}, "bad_arguments"),
+        ({"account": ACCOUNT.replace("-", "")}, "bad_arguments"),
+        ({"amount": 7}, "policy_blocks"),
+        ({"amount": "7"}, "bad_arguments"),
+        ({"amount": "7.0"}, "bad_arguments"),
+        ({"row": {"number": "1"}}, "bad_arguments"),
+        ({"row": {"number": 1, "kind": "void"}}, "policy_blocks"),
+        ({"tags": ["a", "a"]}, "bad_arguments"),
+        ({"path": "a//b"}, "bad_arguments"),
+    ],
+)
+async def test_what_is_judged_is_what_the_tool_gets(pair: Pair, change: dict[str, Any], code: str | None) -> None:
+    """Another spelling of a value that a rule blocks passes no rule, and what has one spelling is let through."""
+    server = pair.server()
+
+    @server.tool(description="Pay.")
+    def pay(
+        ids: list[int],
+        account: UUID,
+        amount: Decimal = Decimal("1.0"),
+        tags: frozenset[str] = frozenset(),
+        row: Row = Row(number=1),  # noqa: B008
+        day: date | None = None,
+        secret: SecretStr | None = None,
+        path: PurePosixPath = PurePosixPath("x"),  # noqa: B008
+    ) -> str:
+        pair.ran.append(ids)
+        return "paid"
+
+    protect_server(server, pair.open("b", policy=PAYMENTS), name=NAME)
+    async with pair.connected(server) as session:
+        with pair.task(Scope("invoices/pay")):
+            result = await session.call_tool("pay", {**GOOD, **change})
+    if code is None:
+        assert result.content[0].text == "paid"
+    else:
+        pair.refused(result, code, "invoices/pay")
+    assert len(pair.ran) == (code is None)
+
+
+@pytest.mark.parametrize(("default", "code"), [(42, "policy_blocks"), (41, None)])
+async def test_the_defaults_of_a_tool_are_judged(pair: Pair, default: int, code: str | None) -> None:
+    """What nobody sent counts too, as the tool gets it."""
+    server = pair.server()
+
+    def pay(amount: int = default) -> str:
+        return f"{amount}"
+
+    server.add_tool(pay, description="Pay.")
+    policy = RuleSet(Rule(Effect.BLOCK, when={"args.amount": 42}, reason="no 42", id="no-42"))
+    protect_server(server, pair.open("b", policy=policy), name=NAME)
+    async with pair.connected(server) as session:
+        with pair.task(Scope("invoices/pay")):
+            result = await session.call_tool("pay", {})
+    if code is None:
+        assert result.content[0].text == "41"
+    else:
+        pair.refused(result, code, "invoices/pay")
 
 
 async def test_a_server_can_go_on_with_the_authority(pair: Pair) -> None:
@@ -385,6 +480,25 @@ async def test_ac_66_a_handler_that_is_swapped_is_guarded(pair: Pair) -> None:
     async with in_memory(server) as session:
         pair.refused(await session.call_tool("read", {"path": "a"}), "no_delegation")
     assert pair.ran == []
+
+
+async def test_ac_66_handlers_that_were_replaced_wholesale_are_guarded_again(pair: Pair) -> None:
+    """Guarding again guards again, if the guarded handlers are gone."""
+    server = pair.guarded()
+    low = lower(server)
+    if LEGACY:
+        low.request_handlers = dict(low.request_handlers)
+    else:
+        low.get_request_handler = type(low).get_request_handler.__get__(low)
+    for _ in range(2):
+        assert protect_server(server, pair.b, name=NAME) is server
+    async with in_memory(server) as session:
+        pair.refused(await session.call_tool("read", {"path": "a"}), "no_delegation")
+    assert pair.ran == []
+    async with pair.connected(server) as session:
+        with pair.task():
+            assert (await session.call_tool("read", {"path": "a"})).content[0].text == "content of a"
+    assert len(pair.records("b", "intent")) == 1
 
 
 async def test_ac_66_a_tool_that_is_swapped_is_guarded(pair: Pair) -> None:

@@ -90,7 +90,25 @@ def test_what_was_looked_at_elsewhere_is_pinned(run: Run, home: Path, tmp_path: 
         "long": AFTER.digest,
         "read": BEFORE.digest,
     }
-    assert "(too long to be kept)" in run("inventory", "diff", tmp_path / "other", "files", "long")[1]
+    assert (
+        "(too long to be kept, alone or with the others of its server)"
+        in run("inventory", "diff", tmp_path / "other", "files", "long")[1]
+    )
+
+
+def test_a_server_that_is_forgotten_is_seen_for_the_first_time_again(run: Run, home: Path) -> None:
+    """It says so; what the server shows next is pinned, and other servers stay as they are."""
+    show(home, read=AFTER)
+    code, out, err = run("inventory", "forget", home, "files")
+    assert (code, err) == (0, "")
+    assert out == "files is forgotten; what it shows next is its first sight, and is pinned anew\n"
+    assert json.loads(run("inventory", "list", home, "--json")[1]) == {"servers": {}}
+    show(home, read=AFTER)
+    code, out, _ = run("inventory", "list", home, "--json")
+    assert code == 0
+    assert json.loads(out)["servers"]["files"]["tools"]["read"]["pinned"]["digest"] == AFTER.digest
+    code, out, _ = run("inventory", "forget", home, "files", "--json")
+    assert (code, json.loads(out)) == (0, {"forgotten": "files"})
 
 
 @pytest.mark.parametrize(
@@ -113,6 +131,7 @@ def test_another_file_is_refused(run: Run, home: Path, tmp_path: Path, content: 
     "words",
     [
         *(("list", "--server", "no"), ("diff", "no", "read"), ("diff", "files", "no"), ("accept", "no")),
+        ("forget", "no"),
         *(("accept", "files"), ("accept", "files", "read"), ("accept", "files", "--reason", " ")),
     ],
 )

@@ -1,5 +1,6 @@
 """The inventory of servers: what is pinned counts until somebody accepts another, and the file cannot be changed."""
 
+import hashlib
 import json
 import os
 import signal
@@ -11,10 +12,21 @@ from typing import Any
 import pytest
 
 from agent_identity.audit import check, story
+from agent_identity.authority.tokens import sign_compact
+from agent_identity.canonical import encode
 from agent_identity.enforcement import Enforcer
 from agent_identity.enforcement import inventory as module
 from agent_identity.enforcement.inventory import Inventory, InventoryFile, accept, inventory_path, pin
-from agent_identity.enforcement.offers import MAX_SERVERS, MAX_TOOLS, Definition, Offer, OfferedTool, Sighting, sighted
+from agent_identity.enforcement.offers import (
+    MAX_SERVERS,
+    MAX_TEXT,
+    MAX_TOOLS,
+    Definition,
+    Offer,
+    OfferedTool,
+    Sighting,
+    sighted,
+)
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, TokenError
 from agent_identity.evidence.files import Files
 from agent_identity.identity import SigningKey, TrustStore
@@ -339,3 +351,47 @@ def test_an_inventory_has_a_largest_size(world: Any, monkeypatch: pytest.MonkeyP
     with pytest.raises(Denied, match="16 MiB"):
         inventory_of(world).sight(sighting(read=A), pin=True)
     assert json.loads(A.text)["name"] == "read"
+
+
+def test_one_server_cannot_fill_the_inventory_of_all(world: Any) -> None:
+    """Beyond a budget only digests are kept, which still count; what is pinned keeps its text, and others go on."""
+    inventory = inventory_of(world)
+    inventory.sight(sighting(name="evil", keep=A), pin=True)
+    for letter in "\\xyz":
+        flood = {f"t{number}": tool(f"{number}" + letter * 14_000) for number in range(MAX_TOOLS - 1)}
+        inventory.sight(sighting(name="evil", **flood), pin=True)
+        assert Path(inventory_path(world.directory)).stat().st_size < MAX_TEXT * 2
+    offer = inventory.find("evil")
+    assert offer.tools["keep"].pinned == A
+    texts = [len(of.offered.text) for of in offer.tools.values() if of.offered is not None]
+    assert max(texts) > 14_000
+    assert min(texts) == 0
+    assert sum(texts) <= MAX_TEXT
+    assert {name: of.offered.digest for name, of in offer.tools.items() if of.offered is not None} == {
+        name: of.digest for name, of in flood.items()
+    }
+    before = Path(inventory_path(world.directory)).read_bytes()
+    inventory.sight(sighting(name="evil", **flood), pin=True)
+    assert Path(inventory_path(world.directory)).read_bytes() == before
+    inventory.sight(sighting(read=A), pin=True)
+    refused("tool_changed", world, "read", B)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *([], "", 1, {"servers.v1": []}, {"servers.v1": {"a": []}}, {"servers.v1": {"a": {"tools": []}}}),
+        {"servers.v1": {"a": {"moved": [], "place": "", "title": "", "tools": {}, "transport": "", "version": ""}}},
+    ],
+)
+def test_a_signed_body_of_another_shape_is_malformed(world: Any, body: Any) -> None:
+    """What the issuer signed is not therefore an inventory."""
+    key = SigningKey.load(world.directory / "keys" / "issuer.pem")
+    path, trust = inventory_path(world.directory), TrustStore.load(world.directory / "trust.json")
+    data = encode(body)
+    claims = {"digest": hashlib.sha256(data).hexdigest(), "number": 1}
+    token = sign_compact({"kid": key.public_key.thumbprint, "typ": module._TYPE}, claims, key)
+    Path(path).write_bytes(token.encode() + b"\n" + data + b"\n")
+    with pytest.raises(TokenError) as caught:
+        InventoryFile(path, trust).load()
+    assert caught.value.code == "inventory_malformed"

@@ -1,0 +1,181 @@
+"""What arguments become before a tool runs: frameworks convert what was sent, so what is judged is converted as well.
+
+FastMCP, MCPServer and fastmcp make ``42`` of ``"42"`` where a tool takes numbers, and one UUID of each of its
+spellings. If the raw JSON alone were judged, another spelling would pass a rule. So arguments are let through only
+in the form that they have once they are converted, and are judged with the defaults of the tool.
+"""
+
+import dataclasses
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
+from typing import Any, cast, get_type_hints
+
+from pydantic import BaseModel, RootModel, SecretBytes, SecretStr, TypeAdapter
+from pydantic_core import to_jsonable_python
+
+from agent_identity.canonical import JSON, encode
+from agent_identity.enforcement.failures import kind_of
+from agent_identity.errors import Denied
+from agent_identity.integrations.mcp.sdk import members
+
+__all__ = ["settled"]
+
+
+async def settled(
+    server: object, name: str, values: Mapping[str, object], *, tool: str, meta: Mapping[str, object]
+) -> tuple[Mapping[str, object], Denied | None]:
+    """Return the arguments as they are judged, and why they cannot be, if so.
+
+    Args:
+        server: The server as it was protected.
+        name: What records call the tool.
+        values: What was sent.
+        tool: What the server calls the tool.
+        meta: What came with the call.
+    """
+    try:
+        found = await _converted(server, tool, values, meta)
+        judged = {key: _judged(of, values[key]) if key in values else _default(of) for key, of in found.items()}
+    except Exception as error:  # noqa: BLE001 - What cannot be compared is refused, on the record.
+        text = (
+            f"{name}: expected arguments in the very form in which the tool gets them, got another "
+            f"({kind_of(error)}); send JSON of the types that its schema names"
+        )
+        return values, Denied(text, code="bad_arguments")
+    return {**values, **judged}, None
+
+
+async def _converted(
+    server: object, tool: str, values: Mapping[str, object], meta: Mapping[str, object]
+) -> Mapping[str, object]:
+    """Return the arguments that a function gets; none if the server or the tool takes them as they are."""
+    tools = cast("Any", getattr(server, "_tool_manager", None))
+    if tools is not None:
+        known = tools.get_tool(tool)
+        return {} if known is None else _by_model(known.fn_metadata, values)
+    get_tool = cast("Any", getattr(server, "get_tool", None))
+    if get_tool is None:
+        return {}
+    version = members(meta.get("fastmcp")).get("version")
+    exactly = importlib.import_module("fastmcp.utilities.versions").VersionSpec(eq=version) if version else None
+    known = await get_tool(tool, exactly)
+    if known is None:
+        raise LookupError(tool)  # Perhaps it is there for some sessions, so that nobody knows what it makes of them.
+    is_function = isinstance(known, importlib.import_module("fastmcp.tools.function_tool").FunctionTool)
+    return _by_function(known.fn, values) if is_function else {}
+
+
+def _by_model(metadata: object, values: Mapping[str, object]) -> Mapping[str, object]:
+    known = cast("Any", metadata)
+    return _fields(known.arg_model.model_validate(known.pre_parse_json(dict(values))))
+
+
+def _by_function(function: Callable[..., object], values: Mapping[str, object]) -> Mapping[str, object]:
+    asked = importlib.import_module("fastmcp.server.dependencies").without_injected_parameters(function)
+    signature = inspect.signature(asked)
+
+    def body(*args: object, **kwargs: object) -> Mapping[str, object]:
+        taken = signature.bind(*args, **kwargs)
+        taken.apply_defaults()
+        found = dict(taken.arguments)
+        for name in [name for name, of in signature.parameters.items() if of.kind is of.VAR_KEYWORD]:
+            found |= found.pop(name)
+        return found
+
+    body.__signature__ = signature  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
+    body.__annotations__ = {**get_type_hints(asked, include_extras=True), "return": object}
+    return cast("Mapping[str, object]", TypeAdapter(cast("Any", body)).validate_python(dict(values)))
+
+
+def _fields(model: BaseModel) -> dict[str, object]:
+    """Return the members of a model by the names under which they are sent."""
+    found: dict[str, object] = dict(model.model_extra or {})
+    for name, of in type(model).model_fields.items():
+        alias = name if of.validation_alias is None else of.validation_alias
+        if not isinstance(alias, str):
+            raise TypeError("expected one name for each member, got several")
+        found[alias] = getattr(model, name)
+    return found
+
+
+def _judged(value: object, sent: object) -> object:
+    """Return a converted value as constraints see it: what was sent, with the defaults that it got.
+
+    Raises:
+        ValueError: It is not what was sent.
+    """
+    inside = _members(value)
+    if inside is not None and isinstance(sent, Mapping):
+        known = cast("Mapping[str, object]", sent)
+        return {**known, **{key: _judged(of, known[key]) if key in known else _form(of) for key, of in inside.items()}}
+    if isinstance(value, (list, tuple)) and isinstance(sent, list):
+        return [_judged(*pair) for pair in zip(cast("list[object]", value), cast("list[object]", sent), strict=True)]
+    if isinstance(value, AbstractSet) and isinstance(sent, list):
+        # The members of a set have no order.
+        inner = map(_form, cast("AbstractSet[object]", value))
+        if sorted(map(_canonical, inner)) == sorted(map(_canonical, cast("list[object]", sent))):
+            return cast("object", sent)
+    form = _form(cast("object", value))
+    if _canonical(form) != _canonical(sent):
+        raise ValueError("expected the form in which the tool gets it, got another")
+    return form
+
+
+def _form(value: object) -> object:
+    """Return what a converted value is in JSON.
+
+    Raises:
+        ValueError: It has no form in JSON.
+    """
+    inside = _members(value)
+    if inside is not None:
+        return {key: _form(of) for key, of in inside.items()}
+    if isinstance(value, RootModel):
+        return _form(cast("RootModel[object]", value).root)
+    if isinstance(value, (list, tuple, AbstractSet)):
+        return [_form(of) for of in cast("Iterable[object]", value)]
+    if isinstance(value, (SecretStr, SecretBytes)):
+        return _form(value.get_secret_value())
+    if isinstance(value, Enum):
+        return _form(value.value)
+    return _leaf(value)
+
+
+def _members(value: object) -> Mapping[str, object] | None:
+    """Return the members of what is an object in JSON."""
+    if isinstance(value, BaseModel):
+        return None if isinstance(value, RootModel) else _fields(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {of.name: getattr(value, of.name) for of in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(to_jsonable_python(key)): of for key, of in cast("Mapping[object, object]", value).items()}
+    return None
+
+
+def _leaf(value: object) -> object:
+    if isinstance(value, PurePath):
+        return str(value)
+    if not isinstance(value, Decimal):
+        return to_jsonable_python(value)
+    # As a number it has one form, as text many.
+    number = float(value)
+    if Decimal(str(number)) != value:
+        raise ValueError("expected a number that JSON can hold, got another")
+    return number
+
+
+def _canonical(value: object) -> bytes:
+    return encode(cast("JSON", value))
+
+
+def _default(value: object) -> object:
+    """Return a default as constraints see it; one that has no form in JSON passes by reference and satisfies none."""
+    try:
+        return _form(value)
+    except (TypeError, ValueError):
+        return value

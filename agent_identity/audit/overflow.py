@@ -39,7 +39,8 @@ class Overflow:
             added = file.total_changes - before
             self._count += added
             if added < len(rows):
-                file.executemany("UPDATE kept SET number = ?2, value = ?3 WHERE key = ?1", rows)
+                again = ((number, value, key) for key, number, value in rows)
+                file.executemany("UPDATE kept SET number = ?, value = ? WHERE key = ?", again)
 
     def get(self, key: bytes) -> tuple[int, bytes] | None:
         """Return number and value of a key, or ``None`` if there is none.

@@ -19,7 +19,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from agent_identity.authority import Scope, TaskRegistry
 from agent_identity.canonical import decode_record
-from agent_identity.enforcement import description, questions
+from agent_identity.enforcement import description, questions, telemetry
 from agent_identity.enforcement import guard as guard_module
 from agent_identity.enforcement import wrap as wrap_module
 from agent_identity.enforcement.ambience import Ambience
@@ -390,11 +390,11 @@ BEFORE = {
     "kinds": (Arguments, "kinds"),
     "digest": (DigestKeys, "digest"),
     "claim": (description.Description, "_claim"),
-    "trace claim": (guard_module, "traced"),
+    "trace claim": (telemetry, "traced"),
     "append": (Ledger, "append"),
     "request": (questions, "Request"),
     "content": (questions, "Content"),
-    "context": (guard_module.trace, "set_span_in_context"),
+    "context": (guard_module, "in_context"),
 }
 
 

@@ -28,23 +28,23 @@ def test_it_keeps_what_a_dictionary_keeps(batches: list[list[tuple[bytes, int, b
         assert kept.get(key) == expected.get(key)
         assert kept.pop(key) == expected.pop(key, None)
         assert len(kept) == len(expected)
-    assert sorted(kept.items()) == sorted((key, value) for key, (_, value) in expected.items())
+    assert sorted(kept.rows()) == sorted((key, value) for key, (_, value) in expected.items())
 
 
 def test_values_come_in_the_order_of_their_numbers() -> None:
     """Not in that of their keys, nor in that in which they came."""
     kept = Overflow()
     kept.put([(b"a", 3, b"x"), (b"b", 1, b"y"), (b"c", 2, b"z")])
-    assert list(kept.items()) == [(b"b", b"y"), (b"c", b"z"), (b"a", b"x")]
+    assert list(kept.rows()) == [(b"b", b"y"), (b"c", b"z"), (b"a", b"x")]
     kept.put(iter([(b"b", 9, b"w")]))
-    assert (list(kept.items())[-1], kept.get(b"b"), len(kept)) == ((b"b", b"w"), (9, b"w"), 3)
+    assert (list(kept.rows())[-1], kept.get(b"b"), len(kept)) == ((b"b", b"w"), (9, b"w"), 3)
 
 
 def test_nothing_is_made_before_there_is_something(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asking needs no file."""
     monkeypatch.setattr(overflow_module, "sqlite3", None)
     kept = Overflow()
-    assert (len(kept), kept.get(b"a"), kept.pop(b"a"), list(kept.items())) == (0, None, None, [])
+    assert (len(kept), kept.get(b"a"), kept.pop(b"a"), list(kept.rows())) == (0, None, None, [])
 
 
 def test_it_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,14 +53,14 @@ def test_it_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(overflow_module, "_CACHE_KIB", 16)
     kept = Overflow()
     kept.put((b"%d" % number, number, bytes(1_000)) for number in range(500))
-    assert len(list(kept.items())) == 500
+    assert len(list(kept.rows())) == 500
     assert list(tmp_path.iterdir()) == []
     settings = {name: kept._file().execute(f"PRAGMA {name}").fetchone()[0] for name in ("cache_size", "journal_mode")}
     assert settings == {"cache_size": -16, "journal_mode": "off"}
     assert kept._file() is kept._file()
 
 
-@pytest.mark.parametrize("call", ["put", "get", "pop", "items"])
+@pytest.mark.parametrize("call", ["put", "get", "pop", "rows"])
 def test_a_full_disk_says_how_to_go_on(call: str) -> None:
     """Whatever fails, the error names the setting, and nothing of what is kept."""
 
@@ -89,7 +89,7 @@ def test_a_full_disk_says_how_to_go_on(call: str) -> None:
         "put": lambda: kept.put([(b"b", 1, b"x")]),
         "get": lambda: kept.get(b"a"),
         "pop": lambda: kept.pop(b"a"),
-        "items": lambda: list(kept.items()),
+        "rows": lambda: list(kept.rows()),
     }
     with pytest.raises(ConfigurationError) as caught:
         calls[call]()

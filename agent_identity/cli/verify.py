@@ -85,7 +85,7 @@ def register(commands: Commands) -> None:
         help="the source is JSON that shows one span or several, as copied out of any interface, API or database",
     )
     command.add_argument("--json", action="store_true", help="print JSON for machines")
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, misused=command.error)
 
 
 def _add_outside(command: argparse.ArgumentParser) -> None:
@@ -109,6 +109,8 @@ def _add_outside(command: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
+    if not chosen.source and chosen.files_from is None:
+        chosen.misused("expected a SOURCE or --files-from")
     chosen.source = gathered(chosen.source, chosen.files_from)
     source = named(chosen.source)
     _refuse_unused(chosen)

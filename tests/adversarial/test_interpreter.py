@@ -77,7 +77,8 @@ def command(*words: str) -> list[str]:
 def test_ac_70_with_a_signer_outside_there_are_no_keys_to_steal(tmp_path: Path) -> None:
     """Hostile code reads the whole memory of its process: a plain enforcer has the keys there, a signer's has none."""
     plain, root, evidence = tmp_path / "plain", tmp_path / "signer", tmp_path / "evidence"
-    subprocess.run(command("init", str(plain)), check=True, capture_output=True, env=ENVIRONMENT)
+    for directory in (plain, root):
+        subprocess.run(command("init", str(directory)), check=True, capture_output=True, env=ENVIRONMENT)
     assert in_memory(seeds(plain), str(plain)) == [True, True]
     with tempfile.TemporaryDirectory(prefix="ai-") as folder:
         socket = str(Path(folder, "s"))

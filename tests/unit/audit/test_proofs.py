@@ -357,6 +357,7 @@ def test_hashes_from_the_empty_log_on_are_refused(original: Path) -> None:
     now = (original / "evidence/log/checkpoint").read_bytes()
     checked = check_proof(GrowthProof(0, (b"h" * 32,), now).to_bytes(), TRUST, checkpoint=empty)
     assert codes(checked) == {"bad_consistency_proof"}
+    assert checked.report.findings[0].message == "expected no hashes from the empty log on, got some"
 
 
 def test_growth_under_a_revoked_key_is_an_open_question(original: Path) -> None:
@@ -628,9 +629,9 @@ def test_arguments_fit_the_kind_of_proof(original: Path) -> None:
     """What would not be looked at is refused."""
     record = prove(original / "evidence", next(records(original / "evidence"))[2]["id"])
     growth = prove_growth(original / "evidence", original / "kept")
-    with pytest.raises(ConfigurationError, match="checkpoint with a proof of growth only"):
+    with pytest.raises(ConfigurationError, match=r"^expected an earlier checkpoint with a proof of growth only; leave"):
         check_proof(record, TRUST, checkpoint=original / "kept")
-    with pytest.raises(ConfigurationError, match="id of a record with the proof of a record only"):
+    with pytest.raises(ConfigurationError, match=r"^expected the id of a record with the proof of a record only; l"):
         check_proof(growth, TRUST, record="x")
 
 

@@ -121,7 +121,7 @@ def _judged(value: object, sent: object) -> object:
         if sorted(map(_canonical, inner)) == sorted(map(_canonical, cast("list[object]", sent))):
             return cast("object", sent)
     form = _form(cast("object", value))
-    if _canonical(form) != _canonical(sent):
+    if _canonical(form) != _canonical(cast("object", sent)):
         raise ValueError("expected the form in which the tool gets it, got another")
     return form
 

@@ -13,10 +13,9 @@ from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
-from typing import Any, cast, get_type_hints
+from typing import Any, Final, cast, get_type_hints
 
 from pydantic import BaseModel, RootModel, SecretBytes, SecretStr, TypeAdapter
-from pydantic_core import to_jsonable_python
 
 from agent_identity.canonical import JSON, encode
 from agent_identity.enforcement.failures import kind_of
@@ -24,6 +23,8 @@ from agent_identity.errors import Denied
 from agent_identity.integrations.mcp.sdk import members
 
 __all__ = ["settled"]
+
+_ANYTHING: Final = TypeAdapter[object](Any)
 
 
 async def settled(
@@ -109,6 +110,7 @@ def _judged(value: object, sent: object) -> object:
     Raises:
         ValueError: It is not what was sent.
     """
+    whole, told = value, sent  # As their types are before they are told apart.
     inside = _members(value)
     if inside is not None and isinstance(sent, Mapping):
         known = cast("Mapping[str, object]", sent)
@@ -120,8 +122,8 @@ def _judged(value: object, sent: object) -> object:
         inner = map(_form, cast("AbstractSet[object]", value))
         if sorted(map(_canonical, inner)) == sorted(map(_canonical, cast("list[object]", sent))):
             return cast("object", sent)
-    form = _form(cast("object", value))
-    if _canonical(form) != _canonical(sent):
+    form = _form(whole)
+    if _canonical(form) != _canonical(told):
         raise ValueError("expected the form in which the tool gets it, got another")
     return form
 
@@ -153,7 +155,10 @@ def _members(value: object) -> Mapping[str, object] | None:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {of.name: getattr(value, of.name) for of in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(to_jsonable_python(key)): of for key, of in cast("Mapping[object, object]", value).items()}
+        return {
+            str(_ANYTHING.dump_python(key, mode="json")): of
+            for key, of in cast("Mapping[object, object]", value).items()
+        }
     return None
 
 
@@ -161,7 +166,7 @@ def _leaf(value: object) -> object:
     if isinstance(value, PurePath):
         return str(value)
     if not isinstance(value, Decimal):
-        return to_jsonable_python(value)
+        return _ANYTHING.dump_python(value, mode="json")
     # As a number it has one form, as text many.
     number = float(value)
     if Decimal(str(number)) != value:

@@ -176,7 +176,7 @@ class LedgerCheck:
         if pruned:
             self._calls.gone = {intent.encode() for statement in pruned.values() for intent in statement.open}
         for statement in pruned.values():
-            for token in find_kept(self._reader, statement, self._findings):
+            for token in find_kept(self._reader, statement, self._trust, self._findings):
                 self._delegations.add_kept(token)
 
     def _parts(

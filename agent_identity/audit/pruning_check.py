@@ -14,6 +14,7 @@ from agent_identity.identity import TrustStore
 __all__ = ["find_excerpt", "find_kept", "find_pruned"]
 
 _ALL: Final = 7
+_MAX_GRANTS: Final = 64 * 1024 * 1024  # Bytes of memory for grants that no statement names.
 _KEPT: Final[Mapping[str, tuple[str, str]]] = {
     "missing": (
         "kept_grants_missing",
@@ -76,15 +77,24 @@ def find_pruned(
     return found
 
 
-def find_kept(reader: LedgerReader, pruned: Pruned, findings: Findings) -> tuple[str, ...]:
+def find_kept(reader: LedgerReader, pruned: Pruned, trust: TrustStore | None, findings: Findings) -> tuple[str, ...]:
     """Return the grants that were kept of what was pruned: those that the statement names, all of them or none.
+
+    There are none without a sound trusted key under it: anyone may have written it, and the file of grants beside it.
 
     Args:
         reader: The directory.
         pruned: The statement.
+        trust: The trusted keys, or ``None``.
         findings: Takes what is found.
     """
-    tokens, state = reader.kept_grants(pruned)
+    sound = () if trust is None else [k.key for k in trust.keys if k.purpose == "recorder" and k.revoked_since is None]
+    try:
+        if open_pruned(reader.pruned(pruned.stream) or b"", sound)[0] != pruned:
+            return ()
+    except VerificationError:  # It was reported when the statement was found.
+        return ()
+    tokens, state = reader.kept_grants(pruned, most=_MAX_GRANTS)
     if state != "named":
         findings.add(_ALL, *_KEPT[state], Place(stream=pruned.stream))
     return tokens

@@ -8,7 +8,9 @@ that the log commits to. Without a signature that counts it says nothing, and th
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, Literal, Self, TypeAlias, cast, final
 
 from agent_identity.canonical import RecordValue, decode_record, encode_record
@@ -48,6 +50,7 @@ MAX_PEAKS: Final = 64
 _TITLE: Final = (
     "agent-identity pruned v1\n"  # No origin has spaces: no checkpoint is taken for this, and none of these for one.
 )
+_LINE: Final = 64  # Bytes of memory that each text takes beside its own.
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9_.-]{1,65536}")
 _COUNT: Final = re.compile(r"0|[1-9][0-9]{0,18}")
@@ -202,22 +205,25 @@ def read_pruned(files: Files, path: str) -> bytes | None:
     return read_checkpoint(files, path)
 
 
-def read_grants(files: Files, path: str) -> Iterator[str]:
+def read_grants(files: Files, path: str, *, most: int | None = None) -> Iterator[str]:
     """Return the tokens in a file of grants, one a line; what is none is left out.
+
+    Args:
+        files: The operating system.
+        path: The file.
+        most: So many bytes of memory for them, and no token behind that; ``None`` for all.
 
     Raises:
         OSError: The file cannot be read.
     """
-    try:
-        fd = open_regular(files, path, READ)
-    except FileNotFoundError:
-        return
-    try:
-        for line in read_lines(files, fd):
-            if line.data is not None and _TOKEN.fullmatch(line.data):
-                yield line.data.decode()
-    finally:
-        files.close(fd)
+    taken = 0
+    with suppress(FileNotFoundError):
+        for token in _tokens(files, path):
+            taken += _LINE + len(token or b"")
+            if most is not None and taken > most:
+                return
+            if token is not None:
+                yield token.decode()
 
 
 def grants_file(tokens: Iterable[str]) -> bytes:
@@ -231,21 +237,33 @@ def read_kept(files: Files, path: str, kept: Kept) -> tuple[tuple[str, ...], Kep
     Raises:
         OSError: The file cannot be read.
     """
-    tokens: list[str] = []
+    count, digest = 0, hashlib.sha256()
     try:
-        fd = open_regular(files, path, READ)
+        # Only a file that is the one that was named is taken into memory, whatever its size.
+        for token in _tokens(files, path):
+            if token is None or count == kept.count:
+                return (), "changed"
+            count += 1
+            digest.update(token + b"\n")
     except FileNotFoundError:
         return (), "missing" if kept.count else "named"
+    if count < kept.count:
+        return (), "missing"
+    if digest.hexdigest() != kept.digest:
+        return (), "changed"
+    again = (token for token in _tokens(files, path) if token is not None)
+    tokens = tuple(token.decode() for token in islice(again, count))
+    return (tokens, "named") if Kept.of(tokens) == kept else ((), "changed")
+
+
+def _tokens(files: Files, path: str) -> Iterator[bytes | None]:
+    """Return the tokens in a file of grants, and ``None`` for a line that is none."""
+    fd = open_regular(files, path, READ)
     try:
         for line in read_lines(files, fd):
-            if line.data is None or not _TOKEN.fullmatch(line.data) or len(tokens) == kept.count:
-                return (), "changed"
-            tokens.append(line.data.decode())
+            yield line.data if line.data is not None and _TOKEN.fullmatch(line.data) else None
     finally:
         files.close(fd)
-    if len(tokens) < kept.count:
-        return (), "missing"
-    return (tuple(tokens), "named") if Kept.of(tokens) == kept else ((), "changed")
 
 
 def _kept(value: object) -> Kept:

@@ -175,17 +175,18 @@ class LedgerReader:
                 return read_pruned(self._files, self._layout.pruned(stream))
         return None
 
-    def kept_grants(self, pruned: Pruned) -> tuple[tuple[str, ...], KeptState]:
+    def kept_grants(self, pruned: Pruned, *, most: int | None = None) -> tuple[tuple[str, ...], KeptState]:
         """Return the grants that were kept of what was pruned, and whether they are those that the statement names.
 
         Args:
             pruned: The statement. If it names none, all that are there are returned: each proves itself, or nothing.
+            most: So many bytes of memory for those that no statement names; ``None`` for all.
         """
         kept, stream = pruned.kept, pruned.stream
         try:
             if kept is not None:
                 return read_kept(self._files, self._layout.grants(stream, kept.digest), kept)
-            return tuple(read_grants(self._files, self._layout.grants(stream))), "unstated"
+            return tuple(read_grants(self._files, self._layout.grants(stream), most=most)), "unstated"
         except OSError:
             return (), "unstated" if kept is None else "missing"
 

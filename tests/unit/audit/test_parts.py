@@ -6,13 +6,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from agent_identity.audit import check
+from agent_identity.audit.calls_check import Calls
+from agent_identity.audit.chain_check import Delegations
+from agent_identity.audit.findings import Findings
 from agent_identity.audit.overflow import Overflow
 from agent_identity.audit.parts import PartReader, Work, read_work
 from agent_identity.audit.spreading import processes
+from agent_identity.audit.stream_growth import Growth
 from agent_identity.authority import Scope
 from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError, Denied
@@ -24,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "adversarial"))
 import surgeries
 from audit_in_parts import merged
 
+from agent_identity.evidence.merkle import leaf_hash, root_of
 from agent_identity.evidence.sealing import Sealing
 from agent_identity.evidence.segments import Piece
 
@@ -137,6 +143,37 @@ def test_the_number_of_processes_is_whole(tmp_path: Path, number: object) -> Non
     """Anything else is refused with words."""
     with pytest.raises(TypeError, match="expected a whole number of processes"):
         check(tmp_path, processes=number)  # type: ignore[arg-type]
+
+
+def test_the_earliest_time_does_not_depend_on_the_chunks() -> None:
+    """A record that began with the epoch is the earliest, however many are added at once."""
+    for chunks in ([[0, 5, 6]], [[0], [5], [6]], [[5], [0], [6]]):
+        times = [time for chunk in chunks for time in chunk]
+        leaves = [leaf_hash(b"%d" % time) for time in times]
+        head = (len(leaves), root_of(leaves))
+        growth = Growth(None, None, (0, 10))
+        growth._heads, growth.expected, growth._root = iter(()), *head
+        for chunk in chunks:
+            growth.leaves += [leaf_hash(b"%d" % time) for time in chunk]
+            growth.times += chunk
+            if chunk is chunks[-1]:
+                assert growth.look()
+            growth.grow()
+        assert (growth.earliest_ns, growth.latest_ns, growth.within) == (0, 6, 3)
+
+
+def test_a_use_that_was_moved_to_the_disk_is_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To look for another use may move the last one away; it is looked up again, whether the other one fits or not."""
+    findings = Findings("ledger", ())
+    delegations = Delegations(findings, 0, None, part=True)
+    calls = Calls(findings, delegations, part=True)
+    other = SimpleNamespace(context=SimpleNamespace(agent=b'"agent":{"id":"other"},'))
+    record = b'{"action":{},"agent":{"id":"x"},"chain":[{"grant":"%s"}],"decision":{}}' % (b"a" * 64)
+    for found in (None, other):
+        calls._use = SimpleNamespace(context=SimpleNamespace(agent=b'"agent":{"id":"last"},'))  # type: ignore[assignment]
+        monkeypatch.setattr(Delegations, "find", lambda *_, found=found: found)
+        assert calls.recognise(record, b"") is None
+        assert calls._use is None
 
 
 def test_what_overflows_keeps_its_order_and_its_latest_value() -> None:

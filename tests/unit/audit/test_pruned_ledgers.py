@@ -27,6 +27,7 @@ from agent_identity.evidence.excerpt import Excerpt, Start
 from agent_identity.evidence.log import Head
 from agent_identity.evidence.pruned import Pruned, sign_pruned, unverified_pruned
 from agent_identity.evidence.retention import archive, prune
+from agent_identity.evidence.streams import LedgerReader
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -228,6 +229,31 @@ def test_a_statement_that_names_no_grants_says_less(room: Room) -> None:
     assert codes(report) == {"pruned", "kept_grants_unstated"}
     old.write_bytes(b"x.y.z\nno\nabc\n")
     assert "chain_not_checked" in codes(room.check())
+
+
+def test_ac_101_grants_beside_a_statement_that_nobody_trusted_signed_are_not_read(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anyone may have put them there, as many as they like."""
+    stream = between(room)
+    read: list[str] = []
+    kept_grants = LedgerReader.kept_grants
+
+    def noted(self: LedgerReader, pruned: Pruned, **limits: int) -> object:
+        read.append(pruned.stream)
+        return kept_grants(self, pruned, most=limits["most"])
+
+    monkeypatch.setattr(LedgerReader, "kept_grants", noted)
+    assert room.check().verdict == "verified"
+    assert read == [stream]
+    del read[:]
+    note = room.statement(stream).read_bytes()
+    room.statement(stream).write_bytes(sign_pruned(unverified_pruned(note), SigningKey.from_seed(b"o" * 32)))
+    assert "unknown_key" in codes(room.check())
+    (room.path / "trust.json").unlink()
+    room.statement(stream).write_bytes(note)
+    assert check(room.path).verdict == "cannot_tell"
+    assert read == []
 
 
 def test_ac_101_records_that_are_gone_without_a_statement_are_missing(room: Room) -> None:

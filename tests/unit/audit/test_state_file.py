@@ -2,7 +2,7 @@
 
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import orjson
@@ -102,7 +102,7 @@ def entries(state: Path) -> dict[bytes, bytes]:
         return dict(file.execute("SELECT key, found FROM parts"))
 
 
-def put(state: Path, found: dict[bytes, bytes | str]) -> None:
+def put(state: Path, found: Mapping[bytes, bytes | str]) -> None:
     """Replace what is kept."""
     with sqlite3.connect(state) as file:
         file.execute("DELETE FROM parts")
@@ -282,7 +282,7 @@ def test_a_folder_of_another_user_has_no_state(
 ) -> None:
     """A folder belongs to the verifier or to root."""
     other = tmp_path.stat().st_uid + 1
-    monkeypatch.setattr(state_file.os, "geteuid", lambda: other)
+    monkeypatch.setattr("os.geteuid", lambda: other)
     if other != 1:
         with pytest.raises(ConfigurationError, match="only you can write"):
             check(patient.directory, surgeries.clean.TRUST, state=tmp_path / "state")

@@ -5,7 +5,7 @@ import errno
 import gzip
 import itertools
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError, VerificationError
+from agent_identity.evidence import pruned as pruned_module
 from agent_identity.evidence import segments as segments_module
 from agent_identity.evidence.checkpoint import sign_note
 from agent_identity.evidence.excerpt import Excerpt, Start, excerpt_lines, excerpt_of
@@ -31,6 +32,7 @@ from agent_identity.evidence.pruned import (
     Pruned,
     open_pruned,
     read_grants,
+    read_kept,
     sign_pruned,
     unverified_pruned,
 )
@@ -672,6 +674,32 @@ def test_kept_grants_are_tokens(tmp_path: Path) -> None:
     longest = b"x" * 65_536
     path.write_bytes(longest + b"\n" + longest + b"x\n-_.9Z\nun\xc3\xbc\nlast")
     assert list(read_grants(Files(), str(path))) == [longest.decode(), "-_.9Z", "last"]
+
+
+def test_ac_101_grants_that_nobody_named_have_a_bound(tmp_path: Path) -> None:
+    """A file of any size beside a statement takes no more memory than the bound, whatever its lines are."""
+    path = tmp_path / "grants.jsonl"
+    most = 10 * (pruned_module._LINE + 1)
+    path.write_bytes(b"a\n" * 100)
+    assert list(read_grants(Files(), str(path), most=most)) == ["a"] * 10
+    path.write_bytes(b"!\n" * 5 + b"a\n" * 100)
+    assert list(read_grants(Files(), str(path), most=most)) == ["a"] * 5
+    path.write_bytes(b"b" * 700 + b"\na\n")
+    assert list(read_grants(Files(), str(path), most=most)) == []
+
+
+def test_grants_that_change_while_they_are_read_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is read twice, and what is taken is what was named."""
+    path = tmp_path / "grants.jsonl"
+    path.write_bytes(b"a.b.c\n")
+    plain = pruned_module._tokens
+
+    def changing(files: Files, name: str) -> Iterator[bytes | None]:
+        yield from plain(files, name)
+        path.write_bytes(b"d.e.f\nd.e.f\n")
+
+    monkeypatch.setattr(pruned_module, "_tokens", changing)
+    assert read_kept(Files(), str(path), Kept.of(["a.b.c"])) == ((), "changed")
 
 
 @pytest.mark.parametrize(

@@ -322,7 +322,8 @@ def _bounded(tools: Mapping[str, OfferedTool]) -> Mapping[str, OfferedTool]:
             if size <= left:
                 left -= size
             else:
-                found[name] = replace(tool, **{which: replace(definition, text="")})
+                bare = replace(definition, text="")
+                found[name] = replace(tool, pinned=bare) if which == "pinned" else replace(tool, offered=bare)
     return found
 
 

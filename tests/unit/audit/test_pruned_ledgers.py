@@ -544,10 +544,11 @@ def test_a_bundle_of_a_pruned_ledger_has_what_was_kept(room: Room, choice: Choic
     assert room.check().verdict == "verified"
     path = room.bundle(choice=choice)
     report = check(path, room.path / "trust.json")
+    beside = room.path / "ledger" / stream
+    (grants,) = beside.glob("grants-*.jsonl")
     with zipfile.ZipFile(path) as packed:
-        for name in ("pruned", "grants.jsonl"):
-            kept = (room.path / "ledger" / stream / name).read_bytes()
-            assert packed.read(f"evidence/ledger/{stream}/{name}") == kept
+        for file in (beside / "pruned", grants):
+            assert packed.read(f"evidence/ledger/{stream}/{file.name}") == file.read_bytes()
     if choice is EVERYTHING:
         assert report.to_json() == room.check().to_json()
     assert (report.integrity, "bad_pruning" in codes(report)) == ("verified", False)

@@ -123,6 +123,8 @@ def test_append_takes_hashes_only() -> None:
     tree = CompactRange(LEAVES[:3])
     with pytest.raises(ValueError, match="32 bytes, got 5"):
         tree.append(b"entry")
+    with pytest.raises(ValueError, match="expected leaf hashes of 32 bytes, got another"):
+        tree.extend([LEAVES[3], b"entry"])
     assert (tree.size, tree.root()) == (3, root_of(LEAVES[:3]))
 
 

@@ -605,6 +605,10 @@ def test_a_statement_has_one_form(changes: dict[str, object]) -> None:
         ({"last": "A" * 64}, "expected 64 lower-case hex digits"),
         ({"last": "a" * 65}, "expected 64 lower-case hex digits"),
         ({"time": ""}, "expected a decimal number"),
+        ({"grants": "x"}, "expected how many grants were kept, and the digest of their file"),
+        ({"grants": {"count": "1"}}, "expected how many grants were kept, and the digest of their file"),
+        ({"grants": {"count": "x", "digest": "00" * 32}}, "expected a decimal number"),
+        ({"grants": {"count": "1", "digest": "0"}}, "expected 64 lower-case hex digits"),
     ],
 )
 def test_what_is_wrong_with_a_statement_is_told(changes: dict[str, object], words: str) -> None:

@@ -8,9 +8,11 @@ import pytest
 from opentelemetry import propagate, trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from agent_identity.enforcement.diagnosis import Check, examine_pipeline, examine_telemetry
 from agent_identity.integrations.stamps import stamp_spans
@@ -136,6 +138,8 @@ def test_langfuses_mask_is_found() -> None:
 
 def test_propagators_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without trace context, traces are split at the border of a process."""
+    both = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
+    monkeypatch.setattr(propagate, "get_global_textmap", lambda: both)
     (check,) = found(provider())["propagators"]
     assert (check.status, check.detail) == ("ok", "TraceContextTextMapPropagator, W3CBaggagePropagator")
     monkeypatch.setattr(propagate, "get_global_textmap", W3CBaggagePropagator)

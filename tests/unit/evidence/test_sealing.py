@@ -423,9 +423,9 @@ def test_what_comes_in_meanwhile_waits_for_the_next_turn() -> None:
 
     def act(entry: int) -> None:
         seen.append(entry)
-        sealing._queue.append((live, bytes(32), (act, entry + 10), 0))
+        sealing._queue.append((live, bytes(32), act, entry + 10, 0))
 
-    sealing._queue.extend((live, bytes(32), (act, number), 0) for number in (1, 2, 3))
+    sealing._queue.extend((live, bytes(32), act, number, 0) for number in (1, 2, 3))
     sealing._run_callbacks()
     assert (seen, len(sealing._queue), sealing._done, live.tree.size) == ([1, 2, 3], 3, 3, 3)
     sealing._run_callbacks()
@@ -436,7 +436,7 @@ def test_a_child_drops_what_belongs_to_its_parent() -> None:
     """Nothing is sealed, nothing settled, and nothing begun."""
     live = Stream("live", 2)
     sealing, said, _ = sealing_of(live)
-    sealing._queue.append((live, b"", None, 0))
+    sealing._queue.append((live, b"", None, None, 0))
     sealing.abandon()
     assert (live.said, [call[0] for call in said.taken()]) == (["dropped"], ["abandon", "close"])
     assert (sealing._streams, list(sealing._queue), sealing._ensure_thread()) == ([], [], False)

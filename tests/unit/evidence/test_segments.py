@@ -557,7 +557,7 @@ def test_zstd_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ConfigurationError) as caught:
             act()
         assert str(caught.value) == (
-            "expected the extra zstd for segments ending in .zst, found none; "
+            "expected the extra zstd for what is compressed by zstd, found none; "
             "run pip install 'agent-identity-otel[zstd]'"
         )
 

@@ -18,7 +18,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
-__all__ = ["SCOPE", "Borrowed", "below", "is_ours", "span_of_call", "take"]
+__all__ = ["SCOPE", "Borrowed", "alone", "below", "is_ours", "span_of_call", "take"]
 
 SCOPE: Final = "agent_identity"
 """The instrumentation scope of our spans."""
@@ -137,6 +137,15 @@ def span_of_call(tool: str, current: Span) -> Span | None:
         return None  # The usual case, on the path of every guarded tool.
     found = current if not ours and _is_call_of(current, tool) else _span_of_run(tool)
     return found if found is not None and found.is_recording() else None
+
+
+def alone(current: Span) -> bool:
+    """Return whether no other library can have made a span for a call.
+
+    Args:
+        current: The current span.
+    """
+    return _OPENINFERENCE not in sys.modules and (is_ours(current) or current is trace.INVALID_SPAN)
 
 
 def is_ours(span: Span) -> bool:

@@ -19,7 +19,7 @@ from opentelemetry.util.types import AttributeValue
 
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.failures import trouble
-from agent_identity.enforcement.neighbours import SCOPE, Borrowed, below, span_of_call, take
+from agent_identity.enforcement.neighbours import SCOPE, Borrowed, alone, below, span_of_call, take
 from agent_identity.enforcement.providers import WAITING, look_for_provider
 from agent_identity.evidence import Entry, error_of, mirrored_attributes, signed_attributes
 from agent_identity.identity import Signer
@@ -83,20 +83,21 @@ class Spans:
         self, tool: str, name: str, attributes: Mapping[str, str], start_ns: int, around: Context | None = None
     ) -> tuple[CallSpan, "Traced"]:
         """Start the span of a call, or borrow the one that another library has made for it; return it with its ids."""
+        context = around
         try:
             current = trace.get_current_span(around)
-            if self._mode != "own":
-                found = span_of_call(tool, current)
+            # Nearly always we are alone, and this is on the path of every guarded tool.
+            if self._mode == "enrich" or not alone(current):
+                found = None if self._mode == "own" else span_of_call(tool, current)
                 if found is not None and self._lends(found) and take(found):
                     span = Borrowed(found, attributes)
                     return span, traced(span)
                 if self._mode == "enrich":
                     span = Borrowed(current, attributes, carries=False)
                     return span, traced(span)
-            context = below(current, around)
+                context = below(current, around)
         except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
             _complain("a span of another library could not be used", error)
-            context = around
         own = self.start(name, attributes, start_ns, context)
         return own, traced(own, context)
 

@@ -197,7 +197,7 @@ class Ledger:
 
     def _start(self) -> None:
         with self._lock:
-            self._current()
+            self._begun()
         with recording("list the streams of the ledger"):
             fault = recover(self._files, self._layout, self._key, self._log, report=self._report)
         if fault:
@@ -237,7 +237,7 @@ class Ledger:
                     raise self._refusal()
                 self._busy = True
                 try:
-                    stream = self._current()
+                    stream = self._begun()
                 except BaseException as error:
                     self._interrupted(error)
                     raise
@@ -284,7 +284,7 @@ class Ledger:
             try:
                 stream = self._stream
                 if stream is None or not stream.usable or not stream.seq:
-                    stream = self._current()
+                    stream = self._begun()
                 entry = self._write(stream, kind, body, after)
                 self._fault = None
             except BaseException as error:
@@ -355,15 +355,14 @@ class Ledger:
     ) -> None:
         self.close()
 
-    def _current(self) -> StreamWriter:
-        """Return the stream to write to, begun if need be; called with the lock held."""
+    def _begun(self) -> StreamWriter:
+        """Begin a stream, or end what was left of that, and return it; called with the lock held, if none is begun."""
         stream = self._stream
         if stream is None or not stream.usable:
             stream = self._stream = self._create_stream()
-        if not stream.seq:
-            self._write(stream, "stream_start", {"sdk": {"name": _DISTRIBUTION, "version": self._version}}, None)
-            if self._ready:
-                self._sealing.start()
+        self._write(stream, "stream_start", {"sdk": {"name": _DISTRIBUTION, "version": self._version}}, None)
+        if self._ready:
+            self._sealing.start()
         return stream
 
     def _create_stream(self) -> StreamWriter:

@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+import weakref
 from collections.abc import Generator, Iterable, Iterator
 from typing import Final, final
 
@@ -80,7 +81,8 @@ class Overflow:
     def _file(self) -> sqlite3.Connection:
         if self._open is None:
             # A database without a name is a private file that is deleted as soon as it is open.
-            self._open = sqlite3.connect("", isolation_level=None)
+            self._open = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+            weakref.finalize(self, self._open.close)  # Whoever drops the one need not know of the other.
             self._open.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             self._open.execute("PRAGMA journal_mode = OFF")
             self._open.execute(_TABLE)

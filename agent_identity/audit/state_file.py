@@ -74,9 +74,8 @@ def check_state(path: str | os.PathLike[str], *, apart_from: str = "") -> str:
     except OSError as error:
         raise ConfigurationError(f"expected a state file at {name!r}, got '{error.strerror}'; check the path") from None
     try:
-        file = sqlite3.connect(name, timeout=_WAIT)
-        file.execute(_TABLE)
-        file.close()
+        with closing(sqlite3.connect(name, timeout=_WAIT)) as file:
+            file.execute(_TABLE)
     except sqlite3.Error:
         raise ConfigurationError(f"expected a state file at {name!r}, got another file; remove it") from None
     return name

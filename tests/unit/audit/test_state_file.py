@@ -1,5 +1,6 @@
 """A verification that goes on where it was stopped finds what one finds that was not."""
 
+import contextlib
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -98,16 +99,15 @@ def test_a_ledger_that_grew_is_read_from_where_it_ended(tmp_path: Path, reads: l
 
 def entries(state: Path) -> dict[bytes, bytes]:
     """Return what is kept."""
-    with sqlite3.connect(state) as file:
+    with contextlib.closing(sqlite3.connect(state)) as file, file:
         return dict(file.execute("SELECT key, found FROM parts"))
 
 
 def put(state: Path, found: Mapping[bytes, bytes | str]) -> None:
     """Replace what is kept."""
-    with sqlite3.connect(state) as file:
+    with contextlib.closing(sqlite3.connect(state)) as file, file:
         file.execute("DELETE FROM parts")
         file.executemany("INSERT INTO parts VALUES (?, ?)", found.items())
-    file.close()
 
 
 @pytest.mark.parametrize(

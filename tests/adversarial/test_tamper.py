@@ -662,7 +662,13 @@ class Process:
 
     def die(self) -> None:
         """Have the program killed, and begin another."""
-        self.enforcer._point.ledger._sealing.abandon()
+        sealing = self.enforcer._point.ledger._sealing
+        with sealing._changed:
+            sealing._stopping = True
+            sealing._changed.notify_all()
+        if sealing._thread is not None:  # A kill ends threads as well; this one would write beside the next program.
+            sealing._thread.join()
+        sealing.abandon()
         while self.tasks:
             self.tasks.pop()._attachment.release()  # type: ignore[union-attr]
         self.enforcer = self.start()

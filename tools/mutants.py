@@ -64,8 +64,11 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         unit("evidence", "sealing", "foundation", "ledger", "refused_ledger"),
     ),
     "reading": (
-        ("evidence/segments", "evidence/compression", "evidence/recovery", "evidence/streams"),
-        unit("evidence", "recovery", "streams", "segments", "refused_ledger"),
+        (
+            *("evidence/segments", "evidence/compression", "evidence/codecs", "evidence/inflating"),
+            *("evidence/recovery", "evidence/streams"),
+        ),
+        unit("evidence", "recovery", "streams", "segments", "inflating", "refused_ledger"),
     ),
     "keeping": (("evidence/pruned", "evidence/excerpt", "evidence/retention", "evidence/survey"), KEEPING),
     "shown": (

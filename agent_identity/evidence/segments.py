@@ -10,12 +10,11 @@ import re
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Final, Literal, TypeAlias, cast, final
 
 import orjson
 
-from agent_identity.errors import ConfigurationError
+from agent_identity.evidence.codecs import GZIP, Read, gunzip, unzstd, zstandard_module
 from agent_identity.evidence.files import READ, Files, open_regular
 from agent_identity.evidence.lines import Block, Line, read_blocks, read_lines, split_blocks, stream_parts
 
@@ -40,7 +39,6 @@ __all__ = [
     "segments_of",
     "stream_blocks",
     "stream_pieces",
-    "zstandard_module",
 ]
 
 Compression: TypeAlias = Literal["gzip", "zstd", "none"]
@@ -60,14 +58,9 @@ CODECS: Final = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 
 _OF_SUFFIX: Final = {suffix: name for name, suffix in CODECS.items()}
 _CLOSED: Final = re.compile(r"entries-([0-9]{20})\.jsonl(\.gz|\.zst|)")
-_CHUNK: Final = 256 * 1024
-_GZIP: Final = 31  # The window of zlib, and the header and the checksum of gzip.
-_MAX_WINDOW: Final = 128 * 1024 * 1024
-_SIP: Final = 1024  # Bytes of zstd that become 32 MiB at most.
 _ATTEMPTS: Final = 16
 _MIN_BYTES, _MAX_BYTES = 64 * 1024, 1024**3
 _MAX_SECONDS: Final = 31 * 86_400
-_Read: TypeAlias = Callable[[int], bytes]
 
 
 @final
@@ -127,25 +120,9 @@ class Codec:
         if compression == "zstd":
             engine = zstandard_module().ZstdCompressor(level=9, write_checksum=True).compressobj()
         else:
-            engine = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
+            engine = zlib.compressobj(6, zlib.DEFLATED, GZIP)
         self.feed = cast("Callable[[bytes], bytes]", engine.compress)
         self.finish = cast("Callable[[], bytes]", engine.flush)
-
-
-def zstandard_module() -> ModuleType:
-    """Return the library for zstd, which is an extra.
-
-    Raises:
-        ConfigurationError: It is not installed.
-    """
-    try:
-        import zstandard  # noqa: PLC0415  An extra.
-    except ImportError:
-        raise ConfigurationError(
-            "expected the extra zstd for what is compressed by zstd, found none; "
-            "run pip install 'agent-identity-otel[zstd]'"
-        ) from None
-    return zstandard
 
 
 def closed_segments(files: Files, folders: Sequence[str]) -> dict[int, str]:
@@ -417,7 +394,7 @@ def read_segment(files: Files, fd: int, compression: Compression) -> Iterator[Bl
     return split_blocks(decompressed(lambda size: files.read(fd, size), compression), 0)
 
 
-def decompressed(read: _Read, compression: Compression) -> _Read:
+def decompressed(read: Read, compression: Compression) -> Read:
     """Return what reads the content of a compressed file, at most :data:`MAX_INFLATED` bytes of it.
 
     Raises:
@@ -425,7 +402,7 @@ def decompressed(read: _Read, compression: Compression) -> _Read:
     """
     if compression == "none":
         return read
-    inflate = _gunzip(read) if compression == "gzip" else _unzstd(read)
+    inflate = (gunzip if compression == "gzip" else unzstd)(read, several=False)
     total = 0
 
     def bounded(size: int) -> bytes:
@@ -437,48 +414,3 @@ def decompressed(read: _Read, compression: Compression) -> _Read:
         return data
 
     return bounded
-
-
-def _gunzip(read: _Read) -> _Read:
-    engine = zlib.decompressobj(_GZIP)
-
-    def inflate(size: int) -> bytes:
-        while not engine.eof:
-            data = engine.unconsumed_tail or read(_CHUNK)
-            if not data:
-                raise OSError("expected a whole gzip file, got one that ends early")
-            try:
-                found = engine.decompress(data, size)
-            except zlib.error:
-                raise OSError("expected a gzip file, got other or damaged bytes") from None
-            if found:
-                return found
-        if engine.unused_data or read(1):
-            raise OSError("expected one gzip file, got bytes behind it")
-        return b""
-
-    return inflate
-
-
-def _unzstd(read: _Read) -> _Read:
-    zstandard = zstandard_module()
-    # Its reader of streams takes a file that ends early for one that is whole.
-    engine = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).decompressobj()
-    waiting = memoryview(b"")
-
-    def inflate(size: int) -> bytes:
-        nonlocal waiting
-        while not (waiting or engine.eof):
-            data = read(_SIP)
-            if not data:
-                raise OSError("expected a whole zstd file, got one that ends early")
-            try:
-                waiting = memoryview(cast("bytes", engine.decompress(data)))
-            except zstandard.ZstdError:
-                raise OSError("expected a zstd file, got other or damaged bytes") from None
-        if not waiting and (engine.unused_data or read(1)):
-            raise OSError("expected one zstd file, got bytes behind it")
-        found, waiting = waiting[:size], waiting[size:]
-        return bytes(found)
-
-    return inflate

@@ -94,7 +94,17 @@ def protect_session(client: ClientT, enforcer: Enforcer, server: McpServer) -> C
 class _Passage:
     """The way of every request of one session."""
 
-    __slots__ = (*("_enforcer", "_listed", "_listing", "_more", "_point", "_server", "_session", "_title", "_version"),)
+    __slots__ = (
+        "_enforcer",
+        "_listed",
+        "_listing",
+        "_more",
+        "_point",
+        "_server",
+        "_session",
+        "_title",
+        "_version",
+    )
 
     def __init__(
         self,

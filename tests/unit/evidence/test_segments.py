@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_identity.errors import ConfigurationError, EvidenceError
+from agent_identity.evidence import codecs
 from agent_identity.evidence import segments as segments_module
 from agent_identity.evidence.compression import Compressor, Stopped, compress, content_digest, copy_compressed
 from agent_identity.evidence.files import EDIT, READ, Files, make_folder, open_regular
@@ -845,7 +846,7 @@ def test_a_segment_compressed_by_zstd_needs_the_extra_to_read(
     def missing() -> object:
         raise ConfigurationError("expected the extra zstd")
 
-    monkeypatch.setattr(segments_module, "zstandard_module", missing)
+    monkeypatch.setattr(codecs, "zstandard_module", missing)
     with pytest.raises(ConfigurationError, match="zstd"):
         list(open_ledger(directory).entries(stream))
     opened().close()

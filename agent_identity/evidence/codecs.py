@@ -1,0 +1,113 @@
+"""What gzip and zstd make of a file and back, with bounded memory; a file that ends early is never taken for whole."""
+
+import zlib
+from collections.abc import Callable
+from types import ModuleType
+from typing import Final, TypeAlias, cast
+
+from agent_identity.errors import ConfigurationError
+
+__all__ = ["GZIP", "Read", "gunzip", "unzstd", "zstandard_module"]
+
+Read: TypeAlias = Callable[[int], bytes]
+"""Reads so many bytes, or fewer; none at the end."""
+
+GZIP: Final = 31
+"""The window of zlib, and the header and the checksum of gzip."""
+
+_CHUNK: Final = 256 * 1024
+_MAX_WINDOW: Final = 128 * 1024 * 1024
+_SIP: Final = 1024  # Bytes of zstd that become 32 MiB at most.
+
+
+def zstandard_module() -> ModuleType:
+    """Return the library for zstd, which is an extra.
+
+    Raises:
+        ConfigurationError: It is not installed.
+    """
+    try:
+        import zstandard  # noqa: PLC0415  An extra.
+    except ImportError:
+        raise ConfigurationError(
+            "expected the extra zstd for what is compressed by zstd, found none; "
+            "run pip install 'agent-identity-otel[zstd]'"
+        ) from None
+    return zstandard
+
+
+def gunzip(read: Read, *, several: bool) -> Read:
+    """Return what reads the content of a file that gzip made; it raises ``OSError`` where that is damaged.
+
+    Args:
+        read: Reads the file.
+        several: Whether any number of members may follow each other (RFC 1952, section 2.2), or it is exactly one.
+    """
+    engine, begun = zlib.decompressobj(GZIP), not several
+
+    def inflate(size: int) -> bytes:
+        nonlocal engine, begun
+        while True:
+            data = engine.unused_data or engine.unconsumed_tail or read(_CHUNK)
+            if not data:
+                return _ended("gzip", whole=engine.eof or not begun)
+            if engine.eof:
+                _check_several("gzip", several=several)
+                engine = zlib.decompressobj(GZIP)
+            begun = True
+            try:
+                found = engine.decompress(data, size)
+            except zlib.error:
+                raise OSError("expected a gzip file, got other or damaged bytes") from None
+            if found:
+                return found
+
+    return inflate
+
+
+def unzstd(read: Read, *, several: bool) -> Read:
+    """Return what reads the content of a file that zstd made; as :func:`gunzip`, for frames (RFC 8878).
+
+    Args:
+        read: Reads the file.
+        several: Whether any number of frames may follow each other, or it is exactly one.
+
+    Raises:
+        ConfigurationError: The extra ``zstd`` is not installed.
+    """
+    zstandard = zstandard_module()
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+    # Its reader of streams takes a file that ends early for one that is whole.
+    engine, begun = decompressor.decompressobj(), not several
+    waiting, left = memoryview(b""), b""
+
+    def inflate(size: int) -> bytes:
+        nonlocal engine, begun, waiting, left
+        while not waiting:
+            data = left or read(_SIP)
+            if not data:
+                return _ended("zstd", whole=engine.eof or not begun)
+            if engine.eof:
+                _check_several("zstd", several=several)
+                engine = decompressor.decompressobj()
+            begun = True
+            try:
+                waiting = memoryview(cast("bytes", engine.decompress(data)))
+            except zstandard.ZstdError:
+                raise OSError("expected a zstd file, got other or damaged bytes") from None
+            left = cast("bytes", engine.unused_data)
+        found, waiting = waiting[:size], waiting[size:]
+        return bytes(found)
+
+    return inflate
+
+
+def _ended(name: str, *, whole: bool) -> bytes:
+    if not whole:
+        raise OSError(f"expected a whole {name} file, got one that ends early")
+    return b""
+
+
+def _check_several(name: str, *, several: bool) -> None:
+    if not several:
+        raise OSError(f"expected one {name} file, got bytes behind it")

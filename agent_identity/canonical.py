@@ -205,6 +205,14 @@ def decode(data: bytes) -> JSON:
         ValueError: The bytes are not JSON, or not in the one canonical form.
     """
     try:
+        value = cast("JSON", orjson.loads(data))
+        # A key that was there twice is there once now, and numbers that the two would read as other types are
+        # uncommon: what is equal means the same to both.
+        if orjson.dumps(_plain(value, 0), option=orjson.OPT_SORT_KEYS) == data:
+            return value
+    except (_UncommonError, ValueError, TypeError):
+        pass
+    try:
         value = cast(
             "JSON",
             json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant),

@@ -1,6 +1,7 @@
 """A plugin: every ledger that a test verifies is verified in parts as well, with everything on the disk."""
 
 import pickle
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -12,8 +13,8 @@ from agent_identity.audit.report import Report
 from agent_identity.evidence.files import Files
 from agent_identity.evidence.streams import LedgerReader
 
-PIECE = 2_500
-"""Bytes of a part: two to three records."""
+PIECES = (2_500, 1_000_000)
+"""Bytes of a part: two to three records, or a whole file."""
 
 
 def elsewhere(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
@@ -24,8 +25,9 @@ def elsewhere(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[
 
 
 @pytest.fixture
-def merged(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+def merged(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> list[bool]:
     """Verify every ledger twice, and compare; return of each stream whether it was merged from parts."""
+    number = zlib.crc32(request.node.nodeid.encode())
     merged: list[bool] = []
     plain = verification.LedgerCheck
     merge_into = Parts.merge_into
@@ -60,9 +62,9 @@ def merged(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
             return own.report()
 
     monkeypatch.setattr(Parts, "merge_into", noted)
-    monkeypatch.setattr("agent_identity.audit.parts._PIECE", PIECE)
+    monkeypatch.setattr("agent_identity.audit.parts._PIECE", PIECES[number % len(PIECES)])
     monkeypatch.setattr(use_store, "_MAX_NEAR", 1)
     monkeypatch.setattr("agent_identity.audit.chain_check._MAX_TOKENS", 1)
-    monkeypatch.setattr("agent_identity.audit.calls_check._MAX_WAITING", 1)
+    monkeypatch.setattr("agent_identity.audit.waiting._MAX_WAITING", 1)
     monkeypatch.setattr(verification, "LedgerCheck", Both)
     return merged

@@ -1,20 +1,22 @@
 """Steps 5 and 6 record by record: intents and their outcomes, tasks, and what was allowed under which grant."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import groupby
 from typing import Final, NamedTuple, TypeAlias, cast, final
 
-import orjson
-
 from agent_identity.audit.approvals_check import ApprovalsCheck, is_approved
+from agent_identity.audit.batches import Batch, Cut, Told
 from agent_identity.audit.chain_check import Delegations, Use
 from agent_identity.audit.disclosed import Disclosures
 from agent_identity.audit.erasures import erasure_words
 from agent_identity.audit.findings import Findings, Place, counted
-from agent_identity.audit.overflow import Overflow
-from agent_identity.audit.patterns import Pattern, Patterns, Slots
+from agent_identity.audit.pairing import Paired, pair
+from agent_identity.audit.patterns import Patterns, Said
 from agent_identity.audit.shapes import RecordReader
 from agent_identity.audit.use_store import Packed
+from agent_identity.audit.waiting import Call, Waiting
 
 __all__ = ["Call", "Calls", "CallsPart", "Known"]
 
@@ -24,109 +26,28 @@ _ARGUMENTS: Final = 8
 _MAX_DEFERRED: Final = 10_000
 _MAX_LATER: Final = 10_000
 _OTHERS: Final = frozenset({"approval", "erasure", "recovered"})
-_MAX_WAITING: Final = 20_000  # Intents in memory, of some 500 bytes each.
 
 
-class Call(NamedTuple):
-    """What intent and outcome of a call must agree on, and where the record is.
+def _place_of(cuts: Sequence[Cut], ids: Sequence[bytes], stream: str, number: int) -> Place:
+    return Place(ids[number].decode(), stream, cuts[number][1])
+
+
+Known: TypeAlias = tuple[Said, Use]
+"""What a recognised call says, and the use of the grant that it is under."""
+
+
+class Taken(NamedTuple):
+    """What there is to say about calls that were checked together.
 
     Attributes:
-        grant: The hash of the grant that the call is under; ``None`` outside any task.
-        tool: The tool.
-        arguments: The digest of the arguments, or ``None`` without any.
-        id: The id of the record.
-        stream: Its stream.
-        seq: Its place.
+        times: When they began, in nanoseconds since the Unix epoch.
+        kinds: How many there are of each kind.
+        last: The id of the last one.
     """
 
-    grant: bytes | None
-    tool: str
-    arguments: bytes | None
-    id: bytes
-    stream: str
-    seq: int
-
-    def place(self) -> Place:
-        """Return where the record is."""
-        return Place(self.id.decode(), self.stream, self.seq)
-
-    def packed(self) -> bytes:
-        """Return the bytes from which :meth:`unpacked` makes it again."""
-        grant, arguments = (None if part is None else part.decode() for part in (self.grant, self.arguments))
-        return orjson.dumps((grant, self.tool, arguments, self.id.decode(), self.stream, self.seq))
-
-    @classmethod
-    def unpacked(cls, data: bytes) -> "Call":
-        """Return the call that :meth:`packed` kept."""
-        grant, tool, arguments, identifier, stream, seq = orjson.loads(data)
-        return cls(_encoded(grant), tool, _encoded(arguments), identifier.encode(), stream, seq)
-
-
-def _encoded(text: str | None) -> bytes | None:
-    return None if text is None else text.encode()
-
-
-@final
-class _Waiting:
-    """Intents without an outcome, in the order in which they came, with bounded memory."""
-
-    def __init__(self) -> None:
-        self.near: dict[bytes, Call] = {}
-        self.lowest, self.highest = b"~", b""  # Of the ids of all that ever were here; they grow with time.
-        self.far = Overflow()
-        self._number = 0
-
-    def __contains__(self, intent: bytes) -> bool:
-        return intent in self.near or self.far.get(intent) is not None
-
-    def put(self, call: Call) -> None:
-        """Keep an intent; a later one with the same id takes its place."""
-        self.near[call.id] = call
-        if call.id < self.lowest:  # noqa: PLR1730  Half as quick with min().
-            self.lowest = call.id
-        if call.id > self.highest:  # noqa: PLR1730
-            self.highest = call.id
-        if len(self.near) > _MAX_WAITING:
-            self.spill()
-
-    def pop(self, intent: bytes) -> Call | None:
-        """Return an intent by its id, and wait no longer."""
-        found = self.near.pop(intent, None)
-        if not self.far:
-            return found
-        far = self.far.pop(intent)
-        return found or (None if far is None else Call.unpacked(far[1]))
-
-    def none_between(self, lowest: bytes, highest: bytes) -> bool:
-        """Return whether no intent that waits has an id from one to another."""
-        return not self.far and not any(lowest <= intent <= highest for intent in self.near)
-
-    def fit(self, outcomes: Iterable[tuple[bytes, Call]]) -> bool:
-        """Return whether outcomes agree with those of their intents that wait in memory."""
-        found = ((self.near.get(intent), outcome) for intent, outcome in outcomes)
-        return all(intent is None or intent[:3] == outcome[:3] for intent, outcome in found)
-
-    def spill(self) -> None:
-        """Move all to the disk."""
-        rows = list[tuple[bytes, int, bytes]]()
-        for call in self.near.values():
-            before = self.far.get(call.id)
-            self._number += 1
-            rows.append((call.id, self._number if before is None else before[0], call.packed()))
-        self.far.put(rows)
-        self.near.clear()
-
-    def calls(self) -> Iterator[Call]:
-        """Return all, each once."""
-        if self.far:
-            self.spill()
-            yield from (Call.unpacked(data) for _, data in self.far.rows())
-        else:
-            yield from self.near.values()
-
-
-Known: TypeAlias = tuple[Pattern, Slots, Use]
-"""A record that fits a pattern: what its slots say, and the use of the grant that it is under."""
+    times: list[int]
+    kinds: Mapping[str, int]
+    last: bytes
 
 
 class CallsPart(NamedTuple):
@@ -194,8 +115,8 @@ class Calls:
         self._disclosures = disclosures
         self._patterns = patterns or Patterns()
         self.reader = reader or RecordReader()
-        self._open = _Waiting()
-        self._left = _Waiting()
+        self._open = Waiting()
+        self._left = Waiting()
         self._use: Use | None = None
         self._deferred: list[tuple[bytes, Call]] = []
         self._outcomes: Counter[str] = Counter()
@@ -229,15 +150,87 @@ class Calls:
         found = self._patterns.find(data[:first] + data[second:third] + data[fifth + len(task) :])
         if found is None:
             return None
-        pattern, slots = found
+        said = found[0].said(found[1])
         if (
-            pattern.first != first
-            or pattern.second != third - second
-            or (pattern.intent >= 0 and slots[pattern.intent] not in self._open.near)
-            or (self._disclosures is not None and self._disclosures.want(slots[pattern.id]))
+            (said[0].first, said[0].second) != (first, third - second)
+            or (said[2] is not None and said[2] not in self._open.near)
+            or (self._disclosures is not None and self._disclosures.want(said[1]))
         ):
             return None
-        return pattern, slots, use
+        return said, use
+
+    def use_of(self, data: bytes) -> Use | None:
+        """Return the use whose context a call seems to have."""
+        return self._use_at(data, data.find(b',"agent":{') + 1)
+
+    def take_batch(self, batch: Batch, stream: str) -> Taken:
+        """Check calls of a part that were cut, and remember new ones as patterns.
+
+        Args:
+            batch: The calls, at least one.
+            stream: Their stream.
+
+        Raises:
+            ValueError: One of them has not the form of a record.
+        """
+        cuts, told = batch.cuts, batch.told(self._patterns)
+        paired = pair(cuts, told, self._open, stream)
+        if paired is None:
+            return self._take_each(cuts, told, stream)
+        self._count_uses(cuts, paired, stream)
+        kinds = Counter[str]()
+        for one in told:
+            kinds[one.pattern.kind] += len(one.numbers)
+            committed = sum(cuts[number][1] <= self.committed for number in one.numbers)
+            if one.pattern.outcome is not None and committed:
+                self._outcomes[one.pattern.outcome] += committed
+        self._open.exchange(paired.opened, paired.ended)
+        return Taken(paired.times, kinds, paired.ids[-1])
+
+    def _count_uses(self, cuts: Sequence[Cut], paired: Paired, stream: str) -> None:
+        """Count calls under their grants."""
+        begun = 0
+        for grant, run in groupby(cut[0] for cut in cuts):
+            behind = begun + sum(1 for _ in run)
+            use = self._delegations.find(grant)
+            if use is None:
+                raise ValueError("expected the use of a grant that a call was cut by, got none")
+            intents = paired.intents.count(1, begun, behind)
+            use.intents += intents
+            use.outcomes += behind - begun - intents
+            where = partial(_place_of, cuts[begun:behind], paired.ids[begun:behind], stream)
+            use.allow_all(paired.tools[begun:behind], paired.times[begun:behind], where)
+            begun = behind
+
+    def _take_each(self, cuts: Sequence[Cut], told: Sequence[Told], stream: str) -> Taken:
+        """Do what :meth:`take_batch` does for one call after the other."""
+        known = {number: said for one in told for number, said in one.each()}
+        times, kinds, identifier = list[int](), Counter[str](), b""
+        use = None
+        for number, (grant, seq, prev, line) in enumerate(cuts):
+            if use is None or use.grant != grant:
+                use = self._delegations.find(grant)
+            said = known.get(number)
+            if said is None or use is None or (said[2] is not None and said[2] not in self._open.near):
+                record = self._take_unlike(line[83:-1], {"id": stream, "prev": prev.decode(), "seq": str(seq)})
+                identifier = cast("str", record["id"]).encode()
+                kinds[cast("str", record["kind"])] += 1
+                times.append(int(cast("dict[str, str]", record["time"])["start"]))
+                use = None  # It may have been moved to the disk.
+            else:
+                identifier = said[1]
+                kinds[said[0].kind] += 1
+                times.append(self.take_known(said, use, stream, seq))
+        return Taken(times, kinds, identifier)
+
+    def _take_unlike(self, data: bytes, place: Mapping[str, str]) -> Mapping[str, object]:
+        """Take a record of a task through all checks."""
+        record = self.reader.read(data)
+        # Its place was found among its bytes; now it is known what they mean.
+        if record["stream"] != place or record["kind"] == "stream_end":
+            raise ValueError("expected a record of a task in its place, got another")
+        self.take(record, data, place["id"], int(place["seq"]))
+        return record
 
     def _use_at(self, data: bytes, first: int) -> Use | None:
         """Return the use whose context a record has."""
@@ -250,40 +243,37 @@ class Calls:
         self._use = use
         return use
 
-    def take_known(self, known: Known, stream: str, seq: int) -> int:
+    def take_known(self, said: Said, use: Use, stream: str, seq: int) -> int:
         """Check what a recognised call says about others, and return its time in nanoseconds since the epoch.
 
         Args:
-            known: The call.
+            said: What it says.
+            use: The use of the grant that it is under.
             stream: Its stream.
             seq: Its place.
         """
-        pattern, slots, use = known
-        arguments = slots[pattern.arguments] if pattern.arguments >= 0 else None
-        call = Call(use.grant, pattern.tool, arguments, slots[pattern.id], stream, seq)
+        pattern, identifier, intent, arguments, start = said
+        tool, waiting = pattern.tool, self._open
+        call = Call(use.grant, tool, arguments, identifier, stream, seq)
         if pattern.outcome is None:
-            self._open.put(call)
+            waiting.put(call)
             use.intents += 1
         else:
             use.outcomes += 1
-            intent = slots[pattern.intent] if pattern.intent >= 0 else None
-            if not self._end(call, pattern.outcome, intent):
+            found = None if intent is None else waiting.near.get(intent)
+            if found is None or waiting.far or found[:3] != call[:3]:
                 self._conclude(call, pattern.outcome, intent, monitored=pattern.monitored)
-        start_ns = int(slots[pattern.start])
+            else:
+                del waiting.near[found.id]
+                if seq <= self.committed:
+                    self._outcomes[pattern.outcome] += 1
+        start_ns = int(start)
         if pattern.effect != "block":
-            use.allow(pattern.tool, start_ns, call)
+            if start_ns > use.last_ns and use.first_ns >= 0 and tool in use.tools:
+                use.last_ns, use.last = start_ns, call
+            else:
+                use.allow(tool, start_ns, call)
         return start_ns
-
-    def _end(self, call: Call, outcome: str, intent: bytes | None) -> bool:
-        """Conclude a call as nearly all are; return whether that was enough."""
-        waiting = self._open
-        found = None if intent is None else waiting.near.get(intent)
-        if found is None or waiting.far or found[:3] != call[:3]:
-            return False
-        del waiting.near[found.id]
-        if call.seq <= self.committed:
-            self._outcomes[outcome] += 1
-        return True
 
     def take(self, record: Mapping[str, object], data: bytes, stream: str, seq: int) -> None:
         """Check what a record says about others, and remember it as a pattern.
@@ -389,7 +379,7 @@ class Calls:
         """Keep what the stream leaves open: an outcome may stand in the stream of a forked child."""
         for call in self._open.calls():
             self._left.put(call)
-        self._open = _Waiting()
+        self._open = Waiting()
 
     def finish(self) -> None:
         """Match across streams what no stream could match for itself, and count what stays open."""

@@ -11,7 +11,19 @@ from agent_identity.errors import ConfigurationError
 __all__ = ["Overflow"]
 
 _CACHE_KIB: Final = 8_192
-_TABLE: Final = "CREATE TABLE kept (key BLOB PRIMARY KEY, number INTEGER NOT NULL, value BLOB NOT NULL) WITHOUT ROWID"
+# Values stand one behind the other, as they came; what is searched and sorted is small.
+_TABLES: Final = (
+    "CREATE TABLE kept (place INTEGER PRIMARY KEY, key BLOB NOT NULL, number INTEGER NOT NULL, value BLOB NOT NULL)",
+    "CREATE TABLE places (key BLOB PRIMARY KEY, place INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX numbers ON kept (number)",
+)
+_PLACE: Final = "INSERT INTO places VALUES (?, ?) ON CONFLICT DO NOTHING"
+_KEEP: Final = "INSERT OR REPLACE INTO kept SELECT place, key, ?, ? FROM places WHERE key = ?"
+_FIND: Final = "SELECT number, value FROM places JOIN kept USING (place) WHERE places.key = ?"
+_FORGET: Final = (
+    "DELETE FROM kept WHERE place = (SELECT place FROM places WHERE key = ?)",
+    "DELETE FROM places WHERE key = ?",
+)
 
 
 @final
@@ -23,7 +35,7 @@ class Overflow:
 
     def __init__(self) -> None:
         self._open: sqlite3.Connection | None = None
-        self._count = 0
+        self._count = self._next = 0
 
     def __len__(self) -> int:
         return self._count
@@ -35,13 +47,12 @@ class Overflow:
             ConfigurationError: There is no room for them.
         """
         with _told(), self._file() as file:
-            before = file.total_changes
-            file.executemany("INSERT INTO kept VALUES (?, ?, ?) ON CONFLICT DO NOTHING", rows := list(items))
-            added = file.total_changes - before
-            self._count += added
-            if added < len(rows):
-                again = ((number, value, key) for key, number, value in rows)
-                file.executemany("UPDATE kept SET number = ?, value = ? WHERE key = ?", again)
+            rows, first, before = list(items), self._next, file.total_changes
+            self._next += len(rows)
+            file.execute("BEGIN")  # Each row by itself would cost twice as much.
+            file.executemany(_PLACE, ((key, place) for place, (key, _, _) in enumerate(rows, first)))
+            self._count += file.total_changes - before
+            file.executemany(_KEEP, ((number, value, key) for key, number, value in rows))
 
     def get(self, key: bytes) -> tuple[int, bytes] | None:
         """Return number and value of a key, or ``None`` if there is none.
@@ -52,7 +63,7 @@ class Overflow:
         if not self._count:
             return None
         with _told():
-            row = self._file().execute("SELECT number, value FROM kept WHERE key = ?", (key,)).fetchone()
+            row = self._file().execute(_FIND, (key,)).fetchone()
         return None if row is None else (row[0], row[1])
 
     def pop(self, key: bytes) -> tuple[int, bytes] | None:
@@ -64,7 +75,8 @@ class Overflow:
         found = self.get(key)
         if found is not None:
             with _told():
-                self._file().execute("DELETE FROM kept WHERE key = ?", (key,))
+                for statement in _FORGET:
+                    self._file().execute(statement, (key,))
             self._count -= 1
         return found
 
@@ -85,7 +97,8 @@ class Overflow:
             weakref.finalize(self, self._open.close)  # Whoever drops the one need not know of the other.
             self._open.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             self._open.execute("PRAGMA journal_mode = OFF")
-            self._open.execute(_TABLE)
+            for statement in _TABLES:
+                self._open.execute(statement)
         return self._open
 
 

@@ -29,6 +29,7 @@ from agent_identity.evidence.streams import LedgerReader
 __all__ = ["Found", "PartReader", "Parts", "Work", "read_work"]
 
 _PIECE: Final = 8 * 1024 * 1024  # Bytes of a file in one part.
+_MANY: Final = 200  # Calls that are recognised together; more would be added to a tree that a part does not have.
 _SEQ: Final = re.compile(r"[1-9][0-9]{0,18}")
 _PREV: Final = re.compile(r"(?:[0-9a-f]{64})?")
 _PATTERNS: Final = Patterns()  # What was learned from one part holds for the next.
@@ -181,10 +182,14 @@ class PartReader:
         for block in blocks:
             if not self._first and not self._begin(block):
                 return None
-            self._check.take_block(block)
-            self._check.hand_over(self._leaves, self._times)
+            self._check.take_apart(block)
+            if self._check.waiting >= _MANY:
+                self._check.hand_over(self._leaves, self._times)
             if self._findings.total or self._check.torn:
                 return None
+        self._check.hand_over(self._leaves, self._times)
+        if self._findings.total:
+            return None
         calls = self._calls.shipped()
         if calls is None or not self._check.lines == len(self._times) == len(self._leaves) // HASH_SIZE > 0:
             return None

@@ -7,13 +7,13 @@ context, with the place that belongs there, is a record that the full checks acc
 """
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple, cast, final
+from typing import Final, NamedTuple, TypeAlias, cast, final
 
 import orjson
 
 from agent_identity.audit.shapes import Path, Shapes, Slots, slots_of
 
-__all__ = ["Context", "Cut", "Pattern", "Patterns", "Slots", "context_of", "cut", "place_of"]
+__all__ = ["Context", "Cut", "Pattern", "Patterns", "Said", "context_of", "cut", "place_of"]
 
 _CALLS: Final = frozenset({"intent", "outcome"})
 _ARGUMENTS: Final = ("action", "args")
@@ -88,6 +88,20 @@ class Pattern(NamedTuple):
     intent: int
     start: int
 
+    def said(self, slots: Slots) -> "Said":
+        """Return what a call says, by its slots."""
+        return (
+            self,
+            slots[self.id],
+            slots[self.intent] if self.intent >= 0 else None,
+            slots[self.arguments] if self.arguments >= 0 else None,
+            slots[self.start],
+        )
+
+
+Said: TypeAlias = tuple[Pattern, bytes, bytes | None, bytes | None, bytes]
+"""What a recognised call says: its pattern, id, intent, digest of the arguments, and time."""
+
 
 def place_of(stream: bytes, prev: bytes, seq: int) -> bytes:
     """Return the bytes of the member ``stream``.
@@ -138,6 +152,7 @@ class Patterns:
     def __init__(self) -> None:
         self._shapes: Shapes[Pattern] = Shapes(_COMPARED)
         self.find = self._shapes.find
+        self.find_all = self._shapes.find_all
 
     def learn(self, record: Mapping[str, object], data: bytes) -> Context | None:
         """Make a pattern of a record that the full checks have accepted, if it is a call that can be one.

@@ -8,17 +8,28 @@ and never about acceptance.
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
 from struct import Struct
 from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar, cast, final
 
 import orjson
 
+from agent_identity.audit.columns import (
+    ARGUMENTS,
+    COUNT,
+    DIGEST,
+    HASH,
+    SPAN_ID,
+    TRACE_ID,
+    UUID7,
+    Column,
+    column_form,
+)
 from agent_identity.canonical import decode_record
 from agent_identity.evidence.records import check_record
 
-__all__ = ["FORMS", "Path", "RecordReader", "Shapes", "Slot", "Slots", "slots_of"]
+__all__ = ["FORMS", "Alike", "Path", "RecordReader", "Shapes", "Slot", "Slots", "slots_of"]
 
 Slots: TypeAlias = tuple[bytes, ...]
 """What a record says where a shape has slots, in the order of its bytes."""
@@ -31,31 +42,27 @@ _T = TypeVar("_T")
 _MAX_SHAPES: Final = 4_096
 _MAX_BYTES: Final = 16_384  # Of a record; longer ones are rare, and would take much memory.
 _MAX_LAYOUTS: Final = 8  # Of one length; records of different shapes rarely have the same.
-_COUNT: Final = rb"(?:0|[1-9][0-9]{0,18})"
-_UUID7: Final = rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
-_DIGEST: Final = rb"hmac-sha256:[0-9a-f]{64}"
-_HASH: Final = rb"[0-9a-f]{64}"
 FORMS: Final[Mapping[Path, bytes]] = {
-    ("action", "args"): rb"(?:hmac|salted)-sha256:[0-9a-f]{64}",
+    ("action", "args"): ARGUMENTS,
     ("action", "call"): rb"[A-Za-z0-9_-]{1,256}",
-    ("action", "result"): _DIGEST,
-    ("chain", "grant"): _HASH,
-    ("counts", "intents"): _COUNT,
-    ("counts", "open"): _COUNT,
-    ("counts", "outcomes"): _COUNT,
+    ("action", "result"): DIGEST,
+    ("chain", "grant"): HASH,
+    ("counts", "intents"): COUNT,
+    ("counts", "open"): COUNT,
+    ("counts", "outcomes"): COUNT,
     ("grant", "token"): rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+",
-    ("id",): _UUID7,
-    ("intent",): _UUID7,
-    ("stream", "id"): _UUID7,
-    ("stream", "prev"): _HASH,
+    ("id",): UUID7,
+    ("intent",): UUID7,
+    ("stream", "id"): UUID7,
+    ("stream", "prev"): HASH,
     ("stream", "seq"): rb"(?:[2-9]|[1-9][0-9]{1,18})",  # The first record is like no other.
-    ("task", "expires"): _COUNT,
-    ("task", "id"): _UUID7,
-    ("time", "end"): _COUNT,
-    ("time", "start"): _COUNT,
-    ("trace", "parent"): rb"(?!0{16})[0-9a-f]{16}",
-    ("trace", "span"): rb"(?!0{16})[0-9a-f]{16}",
-    ("trace", "trace"): rb"(?!0{32})[0-9a-f]{32}",
+    ("task", "expires"): COUNT,
+    ("task", "id"): UUID7,
+    ("time", "end"): COUNT,
+    ("time", "start"): COUNT,
+    ("trace", "parent"): SPAN_ID,
+    ("trace", "span"): SPAN_ID,
+    ("trace", "trace"): TRACE_ID,
 }
 """The members that become slots, and the only forms that are recognised in them.
 
@@ -72,6 +79,11 @@ class Slot(NamedTuple):
     start: int
     end: int
     path: Path
+
+    @property
+    def width(self) -> int:
+        """How many bytes it has."""
+        return self.end - self.start
 
 
 def slots_of(record: Mapping[str, object]) -> list[Slot]:
@@ -103,19 +115,53 @@ def _walk(value: object, path: Path, start: int, slots: list[Slot]) -> int:
     return start + 1
 
 
+class Alike(NamedTuple, Generic[_T]):
+    """Records that fit one shape.
+
+    Attributes:
+        known: What is known about them.
+        numbers: Which of the records they are.
+        slots: What they say where the shape has slots; for each slot, one text a record.
+    """
+
+    known: _T
+    numbers: Sequence[int]
+    slots: Sequence[Column]
+
+
 class _Shape(NamedTuple, Generic[_T]):
     """Which slots are not compared, what they may hold, and what is known about the records."""
 
     checked: Callable[[Slots], Slots]
     matches: Callable[[bytes], object]
     known: _T
+    columns: Sequence[tuple[int, Callable[[Column], bool]]]
+
+    def fits(self, slots: Sequence[Column]) -> bool:
+        """Return whether many slots have their forms, as :attr:`matches` says of those of one record."""
+        return all(has_form(slots[number]) for number, has_form in self.columns)
 
 
 class _Layout(NamedTuple, Generic[_T]):
     """What takes records apart whose slots are at the same places, and their shapes, by what is between the slots."""
 
     split: Callable[[bytes], Slots]
+    split_all: Callable[[bytes], Iterable[Slots]]
     shapes: dict[Slots, _Shape[_T]]
+
+    def sort(self, numbers: Sequence[int], texts: bytes) -> Iterable[tuple[Slots, Sequence[int], Sequence[Column]]]:
+        """Return what the texts have between their slots, which ones have it, and what all these have in the slots."""
+        rows = list(self.split_all(texts))
+        columns = list(zip(*rows, strict=True))
+        constants = rows[0][::2]
+        if all(column.count(constant) == len(rows) for column, constant in zip(columns[::2], constants, strict=True)):
+            return [(constants, numbers, columns[1::2])]
+        sorted_: dict[Slots, tuple[list[int], list[Slots]]] = {}
+        for number, row in zip(numbers, rows, strict=True):
+            which, same = sorted_.setdefault(row[::2], ([], []))
+            which.append(number)
+            same.append(row)
+        return [(between, which, list(zip(*same, strict=True))[1::2]) for between, (which, same) in sorted_.items()]
 
 
 @final
@@ -136,13 +182,33 @@ class Shapes(Generic[_T]):
         layouts = self._layouts.get(len(data))
         if layouts is None:
             return None
-        for split, shapes in layouts.values():
-            parts = split(data)
-            shape = shapes.get(parts[::2])
+        for layout in layouts.values():
+            parts = layout.split(data)
+            shape = layout.shapes.get(parts[::2])
             if shape is not None:
-                checked, matches, known = shape
-                return (known, parts[1::2]) if matches(b"\n".join(checked(parts))) else None
+                return (shape.known, parts[1::2]) if shape.matches(b"\n".join(shape.checked(parts))) else None
         return None
+
+    def find_all(self, texts: Sequence[bytes]) -> list[Alike[_T]]:
+        """Return which of many texts fit shapes, of each only what :meth:`find` returns for it.
+
+        Args:
+            texts: Texts of the same length; at least one.
+        """
+        found: list[Alike[_T]] = []
+        left: Sequence[int] = range(len(texts))
+        for layout in (self._layouts.get(len(texts[0])) or {}).values():
+            unknown: list[int] = []
+            for between, numbers, slots in layout.sort(left, b"".join([texts[number] for number in left])):
+                shape = layout.shapes.get(between)
+                if shape is None:
+                    unknown += numbers
+                elif shape.fits(slots):
+                    found.append(Alike(shape.known, numbers, slots))
+            if not unknown:
+                break
+            left = unknown
+        return found
 
     def learn(self, slots: Sequence[Slot], data: bytes, known: _T) -> None:
         """Keep a shape.
@@ -160,12 +226,14 @@ class Shapes(Generic[_T]):
         self._learned += 1
         layouts = self._layouts.setdefault(len(data), {})
         form = _format(slots, len(data))
-        layout = layouts.setdefault(form, _Layout(Struct(form).unpack, {}))
+        struct = Struct(form)
+        layout = layouts.setdefault(form, _Layout(struct.unpack, struct.iter_unpack, {}))
         checked = [number for number, slot in enumerate(slots) if slot.path not in self._compared]
         layout.shapes[layout.split(data)[::2]] = _Shape(
             itemgetter(*(2 * number + 1 for number in checked)),  # Between the constants.
             re.compile(b"\n".join(FORMS[slots[number].path] for number in checked)).fullmatch,
             known,
+            [(number, column_form(FORMS[slots[number].path], slots[number].width)) for number in checked],
         )
         if len(layouts) > _MAX_LAYOUTS:
             del layouts[next(iter(layouts))]

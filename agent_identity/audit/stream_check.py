@@ -9,6 +9,7 @@ from typing import Final, NamedTuple, TypeAlias, cast, final
 
 import orjson
 
+from agent_identity.audit.batches import Batch
 from agent_identity.audit.calls_check import Calls, CallsPart
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import Heads
@@ -16,7 +17,7 @@ from agent_identity.audit.patterns import place_of
 from agent_identity.audit.stream_growth import Growth
 from agent_identity.canonical import decode_record
 from agent_identity.evidence.excerpt import Start
-from agent_identity.evidence.lines import Block, Line, record_of
+from agent_identity.evidence.lines import Block, Line, are_records, record_of
 from agent_identity.evidence.merkle import HASH_SIZE, leaf_hash
 from agent_identity.evidence.pruned import Pruned
 from agent_identity.evidence.streams import RawLine, raw_line
@@ -28,6 +29,9 @@ Visit: TypeAlias = Callable[[Mapping[str, object], bytes], None]
 
 _HEADS: Final = 3
 _RECORDS: Final = 4
+_CALL: Final = b',"decision":{'  # All calls have this member.
+_KIND: Final = b'"kind":"'
+_APART: Final = (b'grant"', b'task_start"', b'task_end"')  # What these say does not depend on the calls before them.
 
 
 class StreamPart(NamedTuple):
@@ -99,6 +103,7 @@ class StreamCheck:
         self._visit = visit
         self._kinds: Counter[str] = Counter()
         self._growth = Growth(heads, start, period)
+        self._batch = Batch(self._name, calls.use_of)
         self._derivable = True
         self._seq = self.pruned
         # Of the record before, in hex; nothing if that is not known, or there is none.
@@ -137,19 +142,19 @@ class StreamCheck:
         if data is None:
             self._take_broken(line)
             return
-        self.lines += 1
-        leaf = leaf_hash(data)
-        self._growth.leaves.append(leaf)
         known = None if self.ended else self._calls.recognise(data, place_of(self._name, self._prev, self._seq + 1))
         if known is None:
-            self._take_unknown(data, leaf)
+            self._take_unknown(data)
         else:
+            self.lines += 1
+            leaf = leaf_hash(data)
+            self._growth.leaves.append(leaf)
             self._seq += 1
             self._prev = hexlify(leaf)
-            pattern, slots, _ = known
-            self._last_id = slots[pattern.id]
-            self._kinds[pattern.kind] += 1
-            self._growth.times.append(self._calls.take_known(known, self.stream, self._seq))
+            said, use = known
+            self._last_id = said[1]
+            self._kinds[said[0].kind] += 1
+            self._growth.times.append(self._calls.take_known(said, use, self.stream, self._seq))
             if self._visit is not None:
                 self._visit(orjson.loads(data), leaf)
         self._look()
@@ -166,6 +171,55 @@ class StreamCheck:
             if rest < len(block.lines):
                 self.take(raw_line(Line(block.offset, block.end, block.lines[rest], torn=False)))
                 rest += 1
+
+    def take_apart(self, block: Block) -> None:
+        """Check the next lines of a part; what was done in calls is checked when they are settled.
+
+        Raises:
+            ValueError: A call has not the form of a record.
+        """
+        lines = block.lines
+        if block.torn or not are_records(lines):
+            self.settle_calls()
+            self.take_block(block)
+            return
+        rest = 0
+        while rest < len(lines):
+            line = lines[rest]
+            if _CALL in line and not self.ended:
+                rest += self._cut_calls(lines[rest:] if rest else lines)
+                if rest == len(lines):
+                    break
+                line = lines[rest]
+            if not line.startswith(_APART, line.find(_KIND) + len(_KIND)) or _CALL in line:
+                self.settle_calls()  # It may have to do with the calls before it.
+            self._take_unknown(line[83:-1])
+            rest += 1
+
+    def _cut_calls(self, lines: Sequence[bytes]) -> int:
+        """Take calls in their places, up to the first line that may be something else; return how many."""
+        growth = self._growth
+        number, self._prev = self._batch.take(lines, self._seq, self._prev, growth.leaves)
+        self._seq += number
+        self.lines += number
+        growth.times += [0] * number  # Until they are settled.
+        return number
+
+    def settle_calls(self) -> None:
+        """Check what was done in the calls that were cut.
+
+        Raises:
+            ValueError: A call has not the form of a record.
+        """
+        cuts, times = self._batch.cuts, self._growth.times
+        if cuts:
+            taken = self._calls.take_batch(self._batch, self.stream)
+            first = self._seq + 1 - len(times)
+            for cut, time in zip(cuts, taken.times, strict=True):
+                times[cut[1] - first] = time
+            self._kinds.update(taken.kinds)
+            if cuts[-1][1] == self._seq:
+                self._last_id = taken.last
 
     def _take_calls(self, lines: Sequence[bytes | None], rest: int) -> int:  # budget: the loop that takes all the time
         """Check calls like earlier ones; return the number of the first line that may be something else."""
@@ -191,10 +245,10 @@ class StreamCheck:
             leaf = leaf_hash(data)
             leaves.append(leaf)
             prev = hexlify(leaf)
-            pattern, slots, _ = known
-            kinds[pattern.kind] += 1
-            times.append(take_known(known, stream, seq))
-            self._last_id = slots[pattern.id]
+            said, use = known
+            kinds[said[0].kind] += 1
+            times.append(take_known(said, use, stream, seq))
+            self._last_id = said[1]
         self._seq, self._prev = seq, prev
         self.lines += rest - begun
         self._look()
@@ -214,8 +268,18 @@ class StreamCheck:
         """
         self._seq, self._prev = first - 1, prev
 
+    @property
+    def waiting(self) -> int:
+        """How many leaf hashes were not handed over."""
+        return len(self._growth.leaves)
+
     def hand_over(self, leaves: bytearray, times: "array[int]") -> None:
-        """Give away leaf hashes and times instead of growing a tree."""
+        """Settle the calls, and give away leaf hashes and times instead of growing a tree.
+
+        Raises:
+            ValueError: A call has not the form of a record.
+        """
+        self.settle_calls()
         leaves += b"".join(self._growth.leaves)
         times.extend(self._growth.times)
         self._growth.leaves.clear()
@@ -270,8 +334,11 @@ class StreamCheck:
         self._findings.kinds.update(self._kinds)
         self._calls.end_of_stream()
 
-    def _take_unknown(self, data: bytes, leaf: bytes) -> None:
+    def _take_unknown(self, data: bytes) -> None:
         """Take a record through all checks."""
+        self.lines += 1
+        leaf = leaf_hash(data)
+        self._growth.leaves.append(leaf)
         try:
             record = self._calls.reader.read(data)
         except ValueError as error:

@@ -1,6 +1,6 @@
 """What records say and do under one grant, in compact form."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol, TypeAlias, cast, final
 
 import orjson
@@ -187,6 +187,23 @@ class Use:
             self.last_ns, self.last = at_ns, where
         if at_ns < self.first_ns or self.first_ns < 0:
             self.first_ns, self.first = at_ns, where
+
+    def allow_all(self, tools: Sequence[str], times: Sequence[int], where: Callable[[int], _Placed]) -> None:
+        """Keep that calls were let through, as :meth:`allow` does for one after the other.
+
+        Args:
+            tools: The names of their tools.
+            times: When they began, in nanoseconds since the Unix epoch.
+            where: Returns the record that says so, by the number of the call.
+        """
+        for tool in dict.fromkeys(tools):
+            if tool not in self.tools and len(self.tools) < _MAX_TOOLS:
+                self.tools[tool] = where(tools.index(tool)).place()
+        latest, earliest = max(times), min(times)
+        if latest > self.last_ns:
+            self.last_ns, self.last = latest, where(times.index(latest))
+        if earliest < self.first_ns or self.first_ns < 0:
+            self.first_ns, self.first = earliest, where(times.index(earliest))
 
     def begin(self, stream: str) -> None:
         """Keep that the task was opened in a stream; a grant can be resumed many times and in many processes."""

@@ -10,6 +10,7 @@ What is signed begins with base64url text, never with the prefixes of envelopes 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, cast, final
 
 from agent_identity.canonical import JSON, decode, encode
@@ -31,6 +32,7 @@ MAX_TOKEN: Final = 64 * 1024
 
 _HEADER: Final = frozenset({"alg", "kid", "typ"})
 _MAX_NAME: Final = 256
+_SHORT: Final = 512  # Characters of a header that is worth keeping.
 
 
 @final
@@ -110,11 +112,20 @@ def parse_compact(token: str, *, most: int = MAX_TOKEN) -> TokenParts:
     if len(texts) != 3:
         raise TokenError("expected a compact token of three parts, got another form", code="malformed_token")
     try:
-        header, payload, signature = map(b64url_decode, texts)
+        payload, signature = map(b64url_decode, texts[1:])
+        typ, kid = _known_header(texts[0]) if len(texts[0]) <= _SHORT else _read_header(texts[0])
+    except TokenError:
+        raise
     except ValueError as error:
         raise TokenError(f"malformed token: {error}", code="malformed_token") from None
-    typ, kid = _header(_object(header, "header"))
     return TokenParts(typ, kid, payload, signature, f"{texts[0]}.{texts[1]}".encode("ascii"))
+
+
+def _read_header(text: str) -> tuple[str, str | None]:
+    return _header(_object(b64url_decode(text), "header"))
+
+
+_known_header = lru_cache(maxsize=64)(_read_header)  # An issuer writes the same one into all its tokens.
 
 
 def _header(header: Mapping[str, JSON]) -> tuple[str, str | None]:

@@ -318,7 +318,7 @@ def _consistency_parts(
 
 
 def _all_hashes(values: Sequence[bytes]) -> bool:
-    return all(len(value) == HASH_SIZE for value in values)
+    return set(map(len, values)) <= {HASH_SIZE}
 
 
 def _chain_inner(seed: bytes, proof: Sequence[bytes], index: int) -> bytes:

@@ -15,7 +15,7 @@ from agent_identity.cli.doctor_process import examine_store
 from agent_identity.enforcement.agents_file import registry_path
 from agent_identity.enforcement.diagnosis import Check
 from agent_identity.enforcement.inventory import InventoryFile, inventory_path
-from agent_identity.enforcement.offers import MAX_SERVERS
+from agent_identity.enforcement.offers import MAX_SERVERS, Book
 from agent_identity.enforcement.second_key import SecondSigner, second_key_files
 from agent_identity.errors import ConfigurationError, TokenError, VerificationError
 from agent_identity.evidence import Files, Layout, open_ledger
@@ -174,20 +174,23 @@ def _inventory(root: Path, trust: TrustStore | None) -> Iterator[Check]:
     except (ConfigurationError, TokenError) as error:
         yield failed("inventory", error)
         return
+    found = list(_servers(root, book))
+    tools = sum(len(offer.tools) for offer in book.values())
+    fine = Check("inventory", "ok", f"{counted(len(book), 'server')}, {counted(tools, 'tool')} pinned")
+    yield from found or [fine]
+
+
+def _servers(root: Path, book: Book) -> Iterator[Check]:
     waiting = [name for name, offer in book.items() if offer.waits]
     cut = [name for name, offer in book.items() if any(tool.is_cut for tool in offer.tools.values())]
     if waiting:
         cure = f"agent-identity inventory list {root}, then diff, and accept or leave it"
         yield Check("inventory", "warn", f"something waits to be accepted: {_first(waiting)}", cure)
+    cure = f"agent-identity inventory forget {root} SERVER for those that you do not use"
     if cut:
-        cure = f"agent-identity inventory forget {root} SERVER for those that you do not use"
         yield Check("inventory", "warn", f"too much text to keep, so that changes cannot be shown: {_first(cut)}", cure)
     if len(book) > _MANY_SERVERS:
-        cure = f"agent-identity inventory forget {root} SERVER for those that you do not use"
         yield Check("inventory", "warn", f"{len(book)} servers, of at most {MAX_SERVERS}", cure)
-    if not waiting and not cut:
-        tools = sum(len(offer.tools) for offer in book.values())
-        yield Check("inventory", "ok", f"{counted(len(book), 'server')}, {counted(tools, 'tool')} pinned")
 
 
 def _first(names: Iterable[str]) -> str:

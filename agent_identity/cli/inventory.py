@@ -177,10 +177,7 @@ def _print(book: Book, *, as_json: bool) -> None:
     states: list[str] = []
     for name, offer in sorted(book.items()):
         state = "pinned" if offer.moved is None else "moved"
-        cut = sum(tool.is_cut for tool in offer.tools.values())
-        short = f"(too much text: {counted(cut, 'tool')} only as fingerprints)" if cut else ""
-        where = " ".join(part for part in (offer.transport, offer.place, offer.title, offer.version, short) if part)
-        rows.append((clean(name), state, "", clean(where)))
+        rows.append((clean(name), state, "", clean(_where(offer))))
         states.append(state)
         for tool, of in sorted(offer.tools.items()):
             prints = [found.digest[:_SHOWN] for found in (of.pinned, of.offered) if found]
@@ -190,6 +187,13 @@ def _print(book: Book, *, as_json: bool) -> None:
     print(style.paint(lines[0], "bold"))
     for line, state in zip(lines[1:], states, strict=True):
         print(line.replace(f"  {state} ", f"  {style.paint(state, _COLOURS[state])} ", 1))
+
+
+def _where(offer: Offer) -> str:
+    """Return where a server is and what it calls itself, and how much is kept of it only as fingerprints."""
+    cut = sum(tool.is_cut for tool in offer.tools.values())
+    short = f"(too much text: {counted(cut, 'tool')} only as fingerprints)" if cut else ""
+    return " ".join(part for part in (offer.transport, offer.place, offer.title, offer.version, short) if part)
 
 
 def _lines(definition: Definition | None) -> list[str]:

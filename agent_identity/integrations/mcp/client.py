@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar, cast, final
 
 from mcp import ClientSession, types
+from opentelemetry import context as otel
 
 from agent_identity.canonical import JSON
 from agent_identity.enforcement import Enforcer
@@ -17,16 +18,17 @@ from agent_identity.enforcement.offers import Definition, Sighting
 from agent_identity.enforcement.traces import TRACEPARENT, traceparent
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.identity import check_id
-from agent_identity.integrations.mcp.binding import OURS, Target, bound, normal_uri, target_of, to_meta
+from agent_identity.integrations.mcp.answers import Answers
+from agent_identity.integrations.mcp.binding import OURS, Target, bound, members, normal_uri, target_of, to_meta
 from agent_identity.integrations.mcp.sdk import (
     Response,
     keep_out_of_logs,
     list_request,
-    members,
     plain,
     session_of,
     told_by,
     with_params,
+    without_unknown,
 )
 from agent_identity.integrations.mcp.server import conclude
 from agent_identity.integrations.mcp.servers import McpServer
@@ -46,12 +48,15 @@ _DEFINING: Final = ("annotations", "description", "inputSchema", "name", "output
 
 
 def protect_session(client: ClientT, enforcer: Enforcer, server: McpServer) -> ClientT:
-    """Guard the calls of a session in place: tools, resources and prompts.
+    """Guard the calls of a session in place: tools, resources, prompts and completions, and what the server asks.
 
     A call runs only inside a task whose scope covers it, as ``server/tool`` (``server:resource``,
     ``server:prompt/name``), and only with the definition of the tool that is pinned. What the server returns is
     inspected like the result of any tool. Tools whose definition changed are left out of listings until somebody
     accepts them. A refused call raises :class:`~agent_identity.errors.Denied`, and nothing is sent.
+
+    What the server asks for while it answers, ``server:sampling``, ``server:elicitation`` and ``server:roots``, is a
+    call under the task of the call that it answers; refused, it is answered by an error, and no callback runs.
 
     Args:
         client: An ``mcp.ClientSession``, or a client that is connected and holds one. Guard it before ``initialize``
@@ -73,8 +78,8 @@ def protect_session(client: ClientT, enforcer: Enforcer, server: McpServer) -> C
     async def listing(cursor: str | None) -> object:
         return await kind.send_request(session, list_request(cursor), types.ListToolsResult)
 
-    passage = _Passage(enforcer, server, session, listing)
-
+    answers = Answers(enforcer, server)
+    passage = _Passage(enforcer, server, session, listing, answers)
     original = cast("Callable[..., Awaitable[object]]", kind.send_request)
 
     async def send_request(self: ClientSession, request: object, *args: object, **kwargs: object) -> object:
@@ -83,7 +88,12 @@ def protect_session(client: ClientT, enforcer: Enforcer, server: McpServer) -> C
 
         return await passage.send(request, forward)
 
-    members = {"send_request": send_request, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    members = {
+        "send_request": send_request,
+        "__module__": kind.__module__,
+        "__qualname__": kind.__qualname__,
+        **answers.protect(session),
+    }
     session.__class__ = cast("type[ClientSession]", type(kind.__name__, (kind,), members))
     setattr(session, _PASSAGE, passage)
     keep_out_of_logs()
@@ -95,6 +105,7 @@ class _Passage:
     """The way of every request of one session."""
 
     __slots__ = (
+        "_answers",
         "_enforcer",
         "_listed",
         "_listing",
@@ -112,7 +123,9 @@ class _Passage:
         server: McpServer,
         session: ClientSession,
         listing: Callable[[str | None], Awaitable[object]],
+        answers: Answers,
     ) -> None:
+        self._answers = answers
         self._enforcer = enforcer
         self._point = enforcer.guard(server.name).point
         self._listing = listing
@@ -124,7 +137,7 @@ class _Passage:
         self._version = ""
 
     async def send(self, request: object, forward: _Forward) -> object:
-        """Send a request, guarded if it is one of a tool, a resource or a prompt."""
+        """Send a request, guarded if it is one of a tool, a resource, a prompt or a completion."""
         asked = plain(request)
         method, params = str(asked.get("method")), cast("dict[str, object]", asked.get("params") or {})
         if isinstance(params.get("uri"), str):
@@ -144,11 +157,13 @@ class _Passage:
         refusal = await self._refusal(target)
         call = guard.judge(target.values, tuple(target.values), can_route=False, refusal=refusal)
         await guard.settle_async(call)
+        around = otel.get_current()
         call.attach()
         result: object = None
         failure: BaseException | None = None
         try:
-            result = await forward(self._addressed(target, request, params))
+            with self._answers.under_way(call):
+                result = await forward(self._addressed(target, request, params))
         except BaseException as error:  # noqa: BLE001  Raised below: what is withheld is no context of the refusal.
             failure = error
         call.detach()
@@ -159,6 +174,7 @@ class _Passage:
             guard.fail(call, failure)
             raise failure
         conclude(guard, call, plain(result), is_tool=target.tool is not None)
+        self._answers.expect(result, around)
         return result
 
     async def _refusal(self, target: Target) -> Denied | None:
@@ -265,7 +281,7 @@ class _Passage:
         inventory.sight(self._sighting(seen), pin=server.first_sight == "pin")
         if self._point.mode == "monitor":
             return result
-        tools = [tool for tool in _tools(result) if self._counts(str(plain(tool).get("name")))]
+        tools = [without_unknown(tool) for tool in _tools(result) if self._counts(str(plain(tool).get("name")))]
         return cast("Response", result).model_copy(update={"tools": tools})
 
     async def _everything(self) -> Sequence[object]:

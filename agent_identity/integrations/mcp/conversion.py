@@ -20,7 +20,7 @@ from pydantic import BaseModel, RootModel, SecretBytes, SecretStr, TypeAdapter
 from agent_identity.canonical import JSON, encode
 from agent_identity.enforcement.failures import kind_of
 from agent_identity.errors import Denied
-from agent_identity.integrations.mcp.sdk import members
+from agent_identity.integrations.mcp.binding import members
 
 __all__ = ["settled"]
 

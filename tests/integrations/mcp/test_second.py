@@ -1,19 +1,22 @@
 """What only the SDK 2.x and fastmcp have: their clients, both eras of the protocol, and inputs that are asked for."""
 
+import asyncio
 from typing import Any
 
 import pytest
-from mcp_parties import LEGACY, NAME, Pair, tool
+from mcp_parties import CLERK, LEGACY, NAME, Pair, tool
 
 if LEGACY:
     pytest.skip("these need the SDK 2.x", allow_module_level=True)
 
 from mcp import Client, types
 from mcp.server.lowlevel import Server
+from mcp.shared.exceptions import MCPError
 
 from agent_identity.authority import Scope
 from agent_identity.constraints import Contains
 from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.identity import Human
 from agent_identity.integrations.mcp import McpServer, protect_server, protect_session
 from agent_identity.policy import Effect, Rule, RuleSet
 
@@ -65,6 +68,53 @@ async def test_each_round_of_a_call_that_asks_for_input_is_a_call(pair: Pair) ->
     assert rounds == [None, "asked"]
     for name in "ab":
         assert [record["outcome"] for record in pair.records(name, "outcome")] == ["success", "success"]
+
+
+async def test_what_is_asked_for_in_place_of_a_result_is_a_call_of_the_caller(pair: Pair) -> None:
+    """It belongs to whoever called, also while another principal's call is under way, and to nobody a second time."""
+    asked: list[str] = []
+    gate, waits = asyncio.Event(), asyncio.Event()
+    ask = types.ElicitRequest.model_validate(
+        {
+            "method": "elicitation/create",
+            "params": {"message": "IBAN?", "requestedSchema": {"type": "object", "properties": {}}},
+        }
+    )
+
+    async def on_list(*_: Any) -> Any:
+        return types.ListToolsResult(tools=[tool("read")])
+
+    async def on_call(_: Any, params: Any) -> Any:
+        if params.arguments == {"path": "slow"}:
+            waits.set()
+            await gate.wait()
+        elif params.input_responses is None:
+            return types.InputRequiredResult(input_requests={"iban": ask}, request_state="asked")
+        return types.CallToolResult(content=[types.TextContent(type="text", text="done")])
+
+    async def elicit(_: Any, __: Any) -> Any:
+        asked.append(pair.a.current_task.principal.id)
+        return types.ElicitResult(action="accept", content={})
+
+    server = Server(NAME, on_list_tools=on_list, on_call_tool=on_call)
+    scope = Scope("invoices/read") | Scope("invoices:elicitation")
+    async with Client(server, cache=None, elicitation_callback=elicit) as client:
+        protect_session(client, pair.a, McpServer(NAME))
+        with pair.task(scope):
+            slow = asyncio.ensure_future(client.call_tool("read", {"path": "slow"}))
+            await waits.wait()
+        with pair.a.task("his", principal=Human("bob@example.com"), agent=CLERK, scope=scope):
+            assert (await client.call_tool("read", {"path": "a"})).content[0].text == "done"
+        with pair.task(Scope("invoices/read")), pytest.raises(MCPError, match="tool_not_granted"):
+            await client.call_tool("read", {"path": "a"})
+        gate.set()
+        await slow
+        told = await client.session.dispatch_input_request(None, ask)  # type: ignore[arg-type]
+    assert asked == ["bob@example.com"]
+    assert told.message.startswith("Refused: no_task")
+    found = [(r["action"]["tool"], r["outcome"]) for r in pair.records("a", "outcome") if "principal" in r]
+    assert ("invoices:elicitation", "success") in found
+    assert ("invoices:elicitation", "denied") in found
 
 
 async def test_fastmcp(pair: Pair) -> None:

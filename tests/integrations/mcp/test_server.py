@@ -22,7 +22,7 @@ from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.evidence import Ledger
 from agent_identity.identity import Agent, Service, SigningKey
 from agent_identity.integrations.mcp import Anonymous, McpServer, protect_server
-from agent_identity.integrations.mcp.binding import CHAIN, NEXT, OURS, PROOF, to_meta
+from agent_identity.integrations.mcp.binding import CHAIN, NEXT, OURS, PROOF, target_of, to_meta
 from agent_identity.integrations.mcp.sdk import unwrapped, wrapped_like
 from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
 
@@ -87,6 +87,35 @@ async def test_a_call_without_authority_is_refused(pair: Pair) -> None:
             assert pair.last("b") == (name, "denied", "no_delegation")
         assert [found.name for found in (await session.list_tools()).tools] == ["read"]
     assert pair.ran == []
+
+
+async def test_completions_are_guarded_on_both_sides(pair: Pair) -> None:
+    """What a server would suggest is data of its own: it tells nobody without authority, and nobody out of scope."""
+    server = pair.server()
+
+    @server.completion()
+    async def complete(ref: Any, argument: Any, context: Any) -> Any:
+        pair.ran.append((argument.name, argument.value, context and context.arguments))
+        return types.Completion(values=["apples"])
+
+    ask = types.PromptReference(type="ref/prompt", name="ask")
+    note = types.ResourceTemplateReference(type="ref/resource", uri="note://{name}")
+    topic = {"name": "topic", "value": "a"}
+    async with in_memory(pair.guarded(server)) as session:
+        with pytest.raises(ProtocolError, match="Refused: no_delegation"):
+            await session.complete(ask, topic)
+    assert pair.last("b") == ("invoices:completion", "denied", "no_delegation")
+    scope = Scope("invoices:completion", prompt="ask", argument="topic", value="a")
+    async with pair.connected(server) as session:
+        await pair.denied("no_task", lambda: session.complete(ask, topic), "invoices:completion")
+        with pair.task(scope):
+            assert (await session.complete(ask, topic)).completion.values == ["apples"]
+            name = {"name": "name", "value": "a"}
+            await pair.denied("argument_not_granted", lambda: session.complete(note, name), "invoices:completion")
+    assert pair.ran == [("topic", "a", None)]
+    assert pair.last("b") == ("invoices:completion", "success", None)
+    odd = {"ref": 1, "argument": {}, "context": {"arguments": {"a": 1}}}
+    assert target_of("s", "completion/complete", odd) == ("s:completion", {"given": {"a": 1}}, None, None)
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,8 @@ def _print(book: Book, *, as_json: bool) -> None:
         states.append(state)
         for tool, of in sorted(offer.tools.items()):
             prints = [found.digest[:_SHOWN] for found in (of.pinned, of.offered) if found]
-            rows.append((clean(f"{name}/{tool}"), of.state, " → ".join(prints), ""))
+            row = f"{name}{tool}" if tool.startswith(":") else f"{name}/{tool}"
+            rows.append((clean(row), of.state, " → ".join(prints), ""))
             states.append(of.state)
     lines = table(rows, indent="", room=columns(sys.stdout))
     print(style.paint(lines[0], "bold"))

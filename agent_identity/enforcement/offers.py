@@ -16,10 +16,12 @@ from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.identity import check_id
 
 __all__ = [
+    "INSTRUCTIONS",
     "MAX_NAMES",
     "MAX_SERVERS",
     "MAX_TEXT",
     "MAX_TOOLS",
+    "ONE_BY_ONE",
     "Book",
     "Definition",
     "Offer",
@@ -48,6 +50,13 @@ MAX_TEXT: Final = 1_048_576
 """Bytes of the definitions of one server that are kept for people, as they stand in the file; of others, digests are.
 
 Thus no server can fill the file that all of them share; several can, and then all keep less text."""
+
+INSTRUCTIONS: Final = ":instructions"
+"""What stands among the tools of a server for its instructions; no tool has a name with a colon in front."""
+
+ONE_BY_ONE: Final = (":prompt/", ":template/")
+"""What names of prompts and of templates of resources begin with there: each is pinned when it is first seen, since
+a person chooses them, and new ones are no text that a model acts on by itself."""
 
 _LONGEST: Final = 32_768
 _DIGEST: Final = re.compile("sha256:[0-9a-f]{64}")
@@ -101,7 +110,7 @@ class Sighting:
         place: Its URL, or ``sha256:`` over the command that starts it; empty if nobody says.
         title: What it calls itself; empty if it was not heard.
         version: The version that it says it has; empty likewise.
-        tools: Its tools, all of them at first sight.
+        tools: Its tools, all of them at first sight, and what has a name with a colon in front.
     """
 
     name: str
@@ -241,7 +250,10 @@ def sighted(book: Book, seen: Sighting, *, now: int, pin: bool) -> Book:
     else:
         tools = dict(known.tools)
         for name, of in seen.tools.items():
-            tools[name] = _seen_again(tools.get(name), of)
+            if pin and name not in tools and name.startswith(ONE_BY_ONE):
+                tools[name] = OfferedTool(of, since=now)
+            else:
+                tools[name] = _seen_again(tools.get(name), of)
     if len(tools) > len(known.tools):
         _check_size(tools)
     here = (seen.transport, seen.place)

@@ -5,7 +5,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, get_args
 
@@ -14,6 +14,8 @@ from agent_identity.authority import AgentRegistry, SqliteState
 from agent_identity.cli.doctor_process import examine_store
 from agent_identity.enforcement.agents_file import registry_path
 from agent_identity.enforcement.diagnosis import Check
+from agent_identity.enforcement.inventory import InventoryFile, inventory_path
+from agent_identity.enforcement.offers import MAX_SERVERS, Book
 from agent_identity.enforcement.second_key import SecondSigner, second_key_files
 from agent_identity.errors import ConfigurationError, TokenError, VerificationError
 from agent_identity.evidence import Files, Layout, open_ledger
@@ -28,6 +30,7 @@ __all__ = ["examine_directory", "failed"]
 LOW_DISK: Final = 100 * 1024 * 1024
 """Bytes of free space below which the ledger is likely to stop soon."""
 
+_MANY_SERVERS: Final = MAX_SERVERS * 9 // 10
 _DAY: Final = 86_400
 _SOON: Final = 14 * _DAY  # Seconds before an expiry in which somebody should know of it.
 _OLD: Final = 365 * _DAY  # Seconds after which a key has had a long life.
@@ -47,6 +50,7 @@ def examine_directory(root: Path) -> list[Check]:
         *_keys(root, store),
         *_modes(root),
         *_agents(root, store),
+        *_inventory(root, store),
         *_second_key(root, store),
         *_state(root),
         *_ledger(root),
@@ -153,13 +157,45 @@ def _agents(root: Path, trust: TrustStore | None) -> Iterator[Check]:
     except (ConfigurationError, TokenError) as error:
         yield failed("agents", error)
         return
-    soon = sorted(row.agent.id for row in registered if row.expires_at < time.time() + _SOON)
+    soon = [row.agent.id for row in registered if row.expires_at < time.time() + _SOON]
     if soon:
-        shown = ", ".join(soon[:10]) + (", …" if len(soon) > 10 else "")
         cure = f"agent-identity agents add {root} AGENT --replace …"
-        yield Check("agents", "warn", f"expired, or soon: {shown}", cure)
+        yield Check("agents", "warn", f"expired, or soon: {_first(soon)}", cure)
     else:
         yield Check("agents", "ok", f"{counted(len(registered), 'agent')} registered")
+
+
+def _inventory(root: Path, trust: TrustStore | None) -> Iterator[Check]:
+    """Look at the servers whose tools are pinned, if there are any."""
+    if trust is None or not Path(inventory_path(root)).exists():
+        return
+    try:
+        book = InventoryFile(inventory_path(root), trust).load()
+    except (ConfigurationError, TokenError) as error:
+        yield failed("inventory", error)
+        return
+    found = list(_servers(root, book))
+    tools = sum(len(offer.tools) for offer in book.values())
+    fine = Check("inventory", "ok", f"{counted(len(book), 'server')}, {counted(tools, 'tool')} pinned")
+    yield from found or [fine]
+
+
+def _servers(root: Path, book: Book) -> Iterator[Check]:
+    waiting = [name for name, offer in book.items() if offer.waits]
+    cut = [name for name, offer in book.items() if any(tool.is_cut for tool in offer.tools.values())]
+    if waiting:
+        cure = f"agent-identity inventory list {root}, then diff, and accept or leave it"
+        yield Check("inventory", "warn", f"something waits to be accepted: {_first(waiting)}", cure)
+    cure = f"agent-identity inventory forget {root} SERVER for those that you do not use"
+    if cut:
+        yield Check("inventory", "warn", f"too much text to keep, so that changes cannot be shown: {_first(cut)}", cure)
+    if len(book) > _MANY_SERVERS:
+        yield Check("inventory", "warn", f"{len(book)} servers, of at most {MAX_SERVERS}", cure)
+
+
+def _first(names: Iterable[str]) -> str:
+    found = sorted(names)
+    return ", ".join(found[:10]) + (", …" if len(found) > 10 else "")
 
 
 def _second_key(root: Path, trust: TrustStore | None) -> Iterator[Check]:

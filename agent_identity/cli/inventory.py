@@ -9,6 +9,7 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Final, cast
 
+from agent_identity.audit.findings import counted
 from agent_identity.authority import DirectoryState
 from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal import Style, clean, columns, table
@@ -21,7 +22,7 @@ from agent_identity.identity import RandomIds, Signer, SigningKey, SystemClock, 
 __all__ = ["register"]
 
 _COLOURS: Final = {"pinned": "green", "changed": "red", "new": "yellow", "moved": "red"}
-_MAX_FILE: Final = 32 * 1024 * 1024
+_MAX_FILE: Final = 128 * 1024 * 1024
 _SHOWN: Final = 19
 
 
@@ -72,7 +73,7 @@ def run_list(chosen: argparse.Namespace) -> int:
     if chosen.server is not None:
         book = {chosen.server: _server(book, chosen.server)}
     _print(book, as_json=chosen.json)
-    return 1 if any(_waits(offer) for offer in book.values()) else 0
+    return 1 if any(offer.waits for offer in book.values()) else 0
 
 
 def run_diff(chosen: argparse.Namespace) -> int:
@@ -164,10 +165,6 @@ def _server(book: Book, name: str) -> Offer:
     return book[name]
 
 
-def _waits(offer: Offer) -> bool:
-    return offer.moved is not None or any(tool.state != "pinned" for tool in offer.tools.values())
-
-
 def _print(book: Book, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"servers": {name: _facts(offer) for name, offer in sorted(book.items())}}))
@@ -180,12 +177,12 @@ def _print(book: Book, *, as_json: bool) -> None:
     states: list[str] = []
     for name, offer in sorted(book.items()):
         state = "pinned" if offer.moved is None else "moved"
-        where = " ".join(part for part in (offer.transport, offer.place, offer.title, offer.version) if part)
-        rows.append((clean(name), state, "", clean(where)))
+        rows.append((clean(name), state, "", clean(_where(offer))))
         states.append(state)
         for tool, of in sorted(offer.tools.items()):
             prints = [found.digest[:_SHOWN] for found in (of.pinned, of.offered) if found]
-            rows.append((clean(f"{name}/{tool}"), of.state, " → ".join(prints), ""))
+            row = f"{name}{tool}" if tool.startswith(":") else f"{name}/{tool}"
+            rows.append((clean(row), of.state, " → ".join(prints), ""))
             states.append(of.state)
     lines = table(rows, indent="", room=columns(sys.stdout))
     print(style.paint(lines[0], "bold"))
@@ -193,11 +190,18 @@ def _print(book: Book, *, as_json: bool) -> None:
         print(line.replace(f"  {state} ", f"  {style.paint(state, _COLOURS[state])} ", 1))
 
 
+def _where(offer: Offer) -> str:
+    """Return where a server is and what it calls itself, and how much is kept of it only as fingerprints."""
+    cut = sum(tool.is_cut for tool in offer.tools.values())
+    short = f"(too much text: {counted(cut, 'tool')} only as fingerprints)" if cut else ""
+    return " ".join(part for part in (offer.transport, offer.place, offer.title, offer.version, short) if part)
+
+
 def _lines(definition: Definition | None) -> list[str]:
     if definition is None:
         return []
     if not definition.text:
-        return [f"(too long to be kept, alone or with the others of its server) {definition.digest}"]
+        return [f"(too long to be kept, alone or with the others) {definition.digest}"]
     return json.dumps(json.loads(definition.text), indent=2, ensure_ascii=False).splitlines()
 
 

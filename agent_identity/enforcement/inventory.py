@@ -18,6 +18,7 @@ from agent_identity.authority.tokens import parse_compact, sign_compact
 from agent_identity.canonical import JSON, decode, encode
 from agent_identity.enforcement.failures import trouble
 from agent_identity.enforcement.offers import (
+    MAX_TEXT,
     Book,
     Definition,
     Offer,
@@ -28,6 +29,7 @@ from agent_identity.enforcement.offers import (
     forgotten,
     given,
     sighted,
+    with_less_text,
 )
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, TokenError
 from agent_identity.evidence import Ledger
@@ -40,7 +42,15 @@ _LOG: Final = logging.getLogger("agent_identity")
 _TYPE: Final = "agent-inventory+jwt"
 _NAME: Final = "inventory.json"
 _MARK: Final = "inventory"
-_MAX_FILE: Final = 32 * 1024 * 1024
+_USUAL: Final = 16 * 1024 * 1024
+"""Bytes of an inventory with text; a larger one keeps less of it."""
+
+_MAX_FILE: Final = 128 * 1024 * 1024
+"""Bytes of an inventory, at most: more than what all servers together can have without text."""
+
+_LINE: Final = 4096
+"""Bytes of the line before it, at most."""
+
 _VERSION: Final = "servers.v1"
 
 
@@ -115,7 +125,7 @@ class InventoryFile:
                         content = _written(_State(max(self._known.number, self._seen()) + 1, after), signer)
                         _read(content, self._trust)  # Nothing is written that would not be read.
                         replace_public_file(self.path, content)
-                        self.load()
+                        return self.load()  # Perhaps with less text.
                     return after
             finally:
                 system.close(fd)
@@ -126,7 +136,7 @@ class InventoryFile:
             ) from None
 
     def _found(self, stamp: tuple[int, ...] | None) -> _State:
-        return _EMPTY if stamp is None else _read(read_public_file(self.path, limit=_MAX_FILE), self._trust)
+        return _EMPTY if stamp is None else _read(read_public_file(self.path, limit=_MAX_FILE + _LINE), self._trust)
 
     def _continued(self, stamp: tuple[int, ...] | None) -> _State:
         # The stamp is from before the file is read: if it changes meanwhile, the next look sees another one.
@@ -240,10 +250,12 @@ class Inventory:
 
     def _record(self, name: str, offer: Offer) -> None:
         """Record a server as it stands, once for each way in which it stands."""
-        if self._recorded.get(name) == offer:
+        known = self._recorded.get(name)
+        if known is offer:
             return
-        body = {**offer.to_record(name), "time": {"start": str(self._clock.wall_ns())}}
-        self._ledger.append("registration", body)
+        told = offer.to_record(name)
+        if known is None or known.to_record(name) != told:  # Texts may have gone, which no record has.
+            self._ledger.append("registration", {**told, "time": {"start": str(self._clock.wall_ns())}})
         self._recorded[name] = offer
 
 
@@ -290,12 +302,19 @@ def pin(file: InventoryFile, servers: Book, *, signer: Signer, now: int) -> Book
 
 
 def _written(state: _State, signer: Signer) -> bytes:
-    body = encode({_VERSION: {name: _claim(offer) for name, offer in state.book.items()}})
-    if len(body) > _MAX_FILE // 2:
-        raise ConfigurationError("expected an inventory of at most 16 MiB, got a larger one; start a new one")
+    body, most = _body(state.book), MAX_TEXT
+    while len(body) > _USUAL and most:
+        most //= 4
+        body = _body(with_less_text(state.book, most))
+    if len(body) > _MAX_FILE:  # Only with longer names than an inventory takes up now.
+        raise ConfigurationError("expected an inventory of at most 128 MiB, got a larger one; forget a server")
     claims: dict[str, JSON] = {"digest": hashlib.sha256(body).hexdigest(), "number": state.number}
     token = sign_compact({"kid": signer.public_key.thumbprint, "typ": _TYPE}, claims, signer)
     return token.encode() + b"\n" + body + b"\n"
+
+
+def _body(book: Book) -> bytes:
+    return encode({_VERSION: {name: _claim(offer) for name, offer in book.items()}})
 
 
 def _read(data: bytes, trust: TrustStore) -> _State:

@@ -16,9 +16,12 @@ from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.identity import check_id
 
 __all__ = [
+    "INSTRUCTIONS",
+    "MAX_NAMES",
     "MAX_SERVERS",
     "MAX_TEXT",
     "MAX_TOOLS",
+    "ONE_BY_ONE",
     "Book",
     "Definition",
     "Offer",
@@ -28,6 +31,7 @@ __all__ = [
     "forgotten",
     "given",
     "sighted",
+    "with_less_text",
 ]
 
 MAX_SERVERS: Final = 256
@@ -36,10 +40,23 @@ MAX_SERVERS: Final = 256
 MAX_TOOLS: Final = 1_024
 """Tools of one server, at most."""
 
+MAX_NAMES: Final = 32_768
+"""Bytes of the names of the tools of one server together, at most.
+
+Names and digests are what counts and is never left out: this bound and the two above say how much of it there can be,
+so that the file always has room for one more server, whatever the others offer."""
+
 MAX_TEXT: Final = 1_048_576
 """Bytes of the definitions of one server that are kept for people, as they stand in the file; of others, digests are.
 
-Thus no server can fill the file that all of them share."""
+Thus no server can fill the file that all of them share; several can, and then all keep less text."""
+
+INSTRUCTIONS: Final = ":instructions"
+"""What stands among the tools of a server for its instructions; no tool has a name with a colon in front."""
+
+ONE_BY_ONE: Final = (":prompt/", ":template/")
+"""What names of prompts and of templates of resources begin with there: each is pinned when it is first seen, since
+a person chooses them, and new ones are no text that a model acts on by itself."""
 
 _LONGEST: Final = 32_768
 _DIGEST: Final = re.compile("sha256:[0-9a-f]{64}")
@@ -93,7 +110,7 @@ class Sighting:
         place: Its URL, or ``sha256:`` over the command that starts it; empty if nobody says.
         title: What it calls itself; empty if it was not heard.
         version: The version that it says it has; empty likewise.
-        tools: Its tools, all of them at first sight.
+        tools: Its tools, all of them at first sight, and what has a name with a colon in front.
     """
 
     name: str
@@ -118,6 +135,11 @@ class OfferedTool:
     pinned: Definition | None
     offered: Definition | None = None
     since: int = 0
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the text of one of its definitions is not kept."""
+        return any(of is not None and not of.text for of in (self.pinned, self.offered))
 
     @property
     def state(self) -> ToolState:
@@ -149,6 +171,11 @@ class Offer:
     tools: Mapping[str, OfferedTool] = field(default_factory=dict[str, OfferedTool])
     moved: tuple[Transport, str] | None = None
     reason: str | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether something of it waits to be accepted."""
+        return self.moved is not None or any(tool.state != "pinned" for tool in self.tools.values())
 
     def to_record(self, name: str) -> dict[str, RecordValue]:
         """Return what the record of kind ``registration`` says."""
@@ -223,9 +250,12 @@ def sighted(book: Book, seen: Sighting, *, now: int, pin: bool) -> Book:
     else:
         tools = dict(known.tools)
         for name, of in seen.tools.items():
-            tools[name] = _seen_again(tools.get(name), of)
-    if len(tools) > MAX_TOOLS:
-        raise ConfigurationError(f"expected at most {MAX_TOOLS} tools of a server, got more")
+            if pin and name not in tools and name.startswith(ONE_BY_ONE):
+                tools[name] = OfferedTool(of, since=now)
+            else:
+                tools[name] = _seen_again(tools.get(name), of)
+    if len(tools) > len(known.tools):
+        _check_size(tools)
     here = (seen.transport, seen.place)
     offer = replace(
         known,
@@ -296,8 +326,7 @@ def given(book: Book, servers: Book, *, now: int) -> Book:
     """
     found = dict(book)
     for name, offer in servers.items():
-        if len(offer.tools) > MAX_TOOLS:
-            raise ConfigurationError(f"expected at most {MAX_TOOLS} tools of a server, got more")
+        _check_size(offer.tools)
         tools = {tool: replace(of, since=now) for tool, of in offer.tools.items()}
         found[name] = replace(offer, tools=_bounded(tools))
         try:
@@ -310,9 +339,26 @@ def given(book: Book, servers: Book, *, now: int) -> Book:
     return found
 
 
-def _bounded(tools: Mapping[str, OfferedTool]) -> Mapping[str, OfferedTool]:
+def with_less_text(book: Book, most: int) -> Book:
+    """Return the inventory with at most so many bytes of text for each server; all that counts stays.
+
+    Args:
+        book: The inventory.
+        most: Bytes of the definitions of each server.
+    """
+    return {name: replace(offer, tools=_bounded(offer.tools, most)) for name, offer in book.items()}
+
+
+def _check_size(tools: Collection[str]) -> None:
+    if len(tools) > MAX_TOOLS:
+        raise ConfigurationError(f"expected at most {MAX_TOOLS} tools of a server, got more")
+    if sum(len(name.encode()) for name in tools) > MAX_NAMES:
+        raise ConfigurationError(f"expected at most {MAX_NAMES} bytes of names of tools of a server, got more")
+
+
+def _bounded(tools: Mapping[str, OfferedTool], most: int = MAX_TEXT) -> Mapping[str, OfferedTool]:
     """Return the tools of a server with no more text than one server may have; what is pinned has its text first."""
-    left, found = MAX_TEXT, dict(sorted(tools.items()))
+    left, found = most, dict(sorted(tools.items()))
     for which in ("pinned", "offered"):
         for name, tool in found.items():
             definition = tool.pinned if which == "pinned" else tool.offered
@@ -332,6 +378,8 @@ def _seen_again(known: OfferedTool | None, of: Definition) -> OfferedTool:
         return OfferedTool(None, of)
     if known.pinned is not None and known.pinned.digest == of.digest:
         return replace(known, offered=None)
+    if known.offered is not None and known.offered.digest == of.digest:
+        return known  # Perhaps without its text, for which there was no room.
     return replace(known, offered=of)
 
 

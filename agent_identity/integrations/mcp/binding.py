@@ -3,8 +3,10 @@
 The chain of grants, the proof for this one request and perhaps a grant to the server itself stand in ``params._meta``
 under names of ours. The proof is over the name of the server, the tool, and all parameters but ``_meta``.
 
-Scopes, policies and records know a tool as ``server/tool``, a prompt as ``server:prompt/name`` and what is read from
-resources as ``server:resource``. Names of servers have no such marks, so that no two things have one name.
+Scopes, policies and records know a tool as ``server/tool``, a prompt as ``server:prompt/name``, what is read from
+resources as ``server:resource`` and completions as ``server:completion``. What a server asks of its client is
+``server:sampling``, ``server:elicitation`` and ``server:roots``. Names of servers have no such marks, so that no two
+things have one name.
 """
 
 import re
@@ -18,6 +20,7 @@ from agent_identity.errors import Denied, TokenError
 from agent_identity.identity import check_id
 
 __all__ = [
+    "ASKED",
     "CHAIN",
     "MAX_META",
     "METHODS",
@@ -26,7 +29,9 @@ __all__ = [
     "PROOF",
     "REFUSAL",
     "Target",
+    "asked_by",
     "bound",
+    "members",
     "normal_uri",
     "presentation_of",
     "prompt_name",
@@ -45,8 +50,11 @@ OURS: Final = (CHAIN, PROOF, NEXT)
 REFUSAL: Final = "io.agent-identity/refusal"
 """Our member of ``_meta`` in the result of a refused tool call: code and reference."""
 
-METHODS: Final = frozenset({"tools/call", "resources/read", "prompts/get"})
-"""What is guarded."""
+METHODS: Final = frozenset({"tools/call", "resources/read", "prompts/get", "completion/complete"})
+"""What is guarded on its way to a server."""
+
+ASKED: Final = {"sampling/createMessage": "sampling", "elicitation/create": "elicitation", "roots/list": "roots"}
+"""What is guarded where a server asks its client, and the part of its name behind the server."""
 
 MAX_META: Final = 65_536
 """Characters of our members together, at most."""
@@ -98,10 +106,9 @@ def target_of(server: str, method: str, params: Mapping[str, object]) -> Target 
         return None
     if method == "resources/read":
         return Target(resource_name(server), {"uri": params.get("uri")})
-    own, arguments = params.get("name"), params.get("arguments")
-    values: Mapping[str, object] = {}
-    if isinstance(arguments, Mapping):
-        values = cast("Mapping[str, object]", arguments)
+    if method == "completion/complete":
+        return Target(f"{server}:completion", _completed(params))
+    own, values = params.get("name"), members(params.get("arguments"))
     name = (tool_name if method == "tools/call" else prompt_name)(server, own if isinstance(own, str) else "")
     tool = own if method == "tools/call" and isinstance(own, str) else None
     try:
@@ -114,6 +121,35 @@ def target_of(server: str, method: str, params: Mapping[str, object]) -> Target 
         text = f"{name}: expected a call that is over when it is answered, got one that goes on without its task"
         return Target(name, values, tool, Denied(text, code="not_a_call"))
     return Target(name, values, tool)
+
+
+def asked_by(server: str, method: str, params: Mapping[str, object]) -> Target:
+    """Return what a server asks of its client.
+
+    Args:
+        server: The name of the server.
+        method: One of :data:`ASKED`.
+        params: Its parameters as they stand in JSON.
+    """
+    return Target(f"{server}:{ASKED[method]}", bound(params))
+
+
+def _completed(params: Mapping[str, object]) -> dict[str, object]:
+    """Return whose argument is completed (``prompt`` or ``uri``), which one, and from what."""
+    of, argument, context = (members(params.get(name)) for name in ("ref", "argument", "context"))
+    found = {
+        "prompt": of.get("name"),
+        "uri": of.get("uri"),
+        "argument": argument.get("name"),
+        "value": argument.get("value"),
+        "given": context.get("arguments"),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def members(value: object) -> Mapping[str, object]:
+    """Return the members of what is perhaps an object; none if it is another thing."""
+    return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else {}
 
 
 def bound(params: Mapping[str, object]) -> dict[str, object]:

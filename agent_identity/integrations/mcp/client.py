@@ -9,27 +9,28 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar, cast, final
 
 from mcp import ClientSession, types
+from opentelemetry import context as otel
 
-from agent_identity.canonical import JSON
 from agent_identity.enforcement import Enforcer
 from agent_identity.enforcement.failures import kind_of
 from agent_identity.enforcement.offers import Definition, Sighting
 from agent_identity.enforcement.traces import TRACEPARENT, traceparent
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
-from agent_identity.identity import check_id
-from agent_identity.integrations.mcp.binding import OURS, Target, bound, normal_uri, target_of, to_meta
+from agent_identity.integrations.mcp.answers import Answers
+from agent_identity.integrations.mcp.binding import OURS, Target, bound, members, normal_uri, target_of, to_meta
 from agent_identity.integrations.mcp.sdk import (
     Response,
     keep_out_of_logs,
     list_request,
-    members,
     plain,
     session_of,
     told_by,
     with_params,
+    without_unknown,
 )
 from agent_identity.integrations.mcp.server import conclude
 from agent_identity.integrations.mcp.servers import McpServer
+from agent_identity.integrations.mcp.texts import LISTINGS, Texts, definitions
 
 __all__ = ["protect_session"]
 
@@ -46,16 +47,21 @@ _DEFINING: Final = ("annotations", "description", "inputSchema", "name", "output
 
 
 def protect_session(client: ClientT, enforcer: Enforcer, server: McpServer) -> ClientT:
-    """Guard the calls of a session in place: tools, resources and prompts.
+    """Guard the calls of a session in place: tools, resources, prompts and completions, and what the server asks.
 
     A call runs only inside a task whose scope covers it, as ``server/tool`` (``server:resource``,
     ``server:prompt/name``), and only with the definition of the tool that is pinned. What the server returns is
-    inspected like the result of any tool. Tools whose definition changed are left out of listings until somebody
-    accepts them. A refused call raises :class:`~agent_identity.errors.Denied`, and nothing is sent.
+    inspected like the result of any tool. Tools whose definition changed, and descriptions of prompts and templates
+    of resources, are left out of listings until somebody accepts them, and so are instructions of the server.
+    A refused call raises :class:`~agent_identity.errors.Denied`, and nothing is sent.
+
+    What the server asks for while it answers, ``server:sampling``, ``server:elicitation`` and ``server:roots``, is a
+    call under the task of the call that it answers; refused, it is answered by an error, and no callback runs.
 
     Args:
         client: An ``mcp.ClientSession``, or a client that is connected and holds one. Guard it before ``initialize``
-            to have the version of the server in the records. A client that connects again has another session.
+            to have the version of the server in the records, and its instructions compared. A client that connects
+            again has another session.
         enforcer: Whose tasks count.
         server: Which server it is connected to.
 
@@ -73,8 +79,12 @@ def protect_session(client: ClientT, enforcer: Enforcer, server: McpServer) -> C
     async def listing(cursor: str | None) -> object:
         return await kind.send_request(session, list_request(cursor), types.ListToolsResult)
 
-    passage = _Passage(enforcer, server, session, listing)
+    told = getattr(kind, "instructions", None)  # A property in 2.x.
 
+    def spoken() -> object:
+        return told.__get__(session) if isinstance(told, property) else None
+
+    passage = _Passage(enforcer, server, session, listing, spoken)
     original = cast("Callable[..., Awaitable[object]]", kind.send_request)
 
     async def send_request(self: ClientSession, request: object, *args: object, **kwargs: object) -> object:
@@ -83,7 +93,14 @@ def protect_session(client: ClientT, enforcer: Enforcer, server: McpServer) -> C
 
         return await passage.send(request, forward)
 
-    members = {"send_request": send_request, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    members: dict[str, object] = {
+        "send_request": send_request,
+        "__module__": kind.__module__,
+        "__qualname__": kind.__qualname__,
+        **passage.answers.protect(session),
+    }
+    if isinstance(told, property):
+        members["instructions"] = property(lambda _: passage.instructions())
     session.__class__ = cast("type[ClientSession]", type(kind.__name__, (kind,), members))
     setattr(session, _PASSAGE, passage)
     keep_out_of_logs()
@@ -102,8 +119,11 @@ class _Passage:
         "_point",
         "_server",
         "_session",
+        "_spoken",
+        "_texts",
         "_title",
         "_version",
+        "answers",
     )
 
     def __init__(
@@ -112,7 +132,9 @@ class _Passage:
         server: McpServer,
         session: ClientSession,
         listing: Callable[[str | None], Awaitable[object]],
+        spoken: Callable[[], object],
     ) -> None:
+        self.answers = Answers(enforcer, server)
         self._enforcer = enforcer
         self._point = enforcer.guard(server.name).point
         self._listing = listing
@@ -122,9 +144,11 @@ class _Passage:
         self._more = False  # Whether pages of this listing have not been seen.
         self._title = ""
         self._version = ""
+        self._spoken = spoken
+        self._texts = Texts(self._point, server, self._sighting)
 
     async def send(self, request: object, forward: _Forward) -> object:
-        """Send a request, guarded if it is one of a tool, a resource or a prompt."""
+        """Send a request, guarded if it is one of a tool, a resource, a prompt or a completion."""
         asked = plain(request)
         method, params = str(asked.get("method")), cast("dict[str, object]", asked.get("params") or {})
         if isinstance(params.get("uri"), str):
@@ -134,21 +158,35 @@ class _Passage:
             return await self._call(target, request, params, forward)
         if method == "tools/list":
             return await self._list(await forward(request), first=not params.get("cursor"))
+        if method in LISTINGS and self._point.inventory.find(self._server.name) is None:
+            await self._look_first()
         result = await forward(request)
+        if method in LISTINGS:
+            return self._texts.page(method, result)
         if method == "initialize":
-            self._hear(plain(result).get("serverInfo"))
+            told = plain(result)
+            self._hear(told.get("serverInfo"))
+            if told.get("instructions"):
+                shown = self._texts.instructions(told["instructions"])
+                return cast("Response", result).model_copy(update={"instructions": shown})
         return result
+
+    def instructions(self) -> str | None:
+        """Return the instructions of the server, as the session has them, if they count."""
+        return self._texts.instructions(self._spoken())
 
     async def _call(self, target: Target, request: object, params: Mapping[str, object], forward: _Forward) -> object:
         guard = self._enforcer.guard(target.name, kind="mcp", server=self._server.name)
         refusal = await self._refusal(target)
         call = guard.judge(target.values, tuple(target.values), can_route=False, refusal=refusal)
         await guard.settle_async(call)
+        around = otel.get_current()
         call.attach()
         result: object = None
         failure: BaseException | None = None
         try:
-            result = await forward(self._addressed(target, request, params))
+            with self.answers.under_way(call):
+                result = await forward(self._addressed(target, request, params))
         except BaseException as error:  # noqa: BLE001  Raised below: what is withheld is no context of the refusal.
             failure = error
         call.detach()
@@ -159,6 +197,7 @@ class _Passage:
             guard.fail(call, failure)
             raise failure
         conclude(guard, call, plain(result), is_tool=target.tool is not None)
+        self.answers.expect(result, around)
         return result
 
     async def _refusal(self, target: Target) -> Denied | None:
@@ -254,7 +293,7 @@ class _Passage:
         pages: Sequence[object] = (result,)
         if inventory.find(server.name) is None and not (first and _next(result) is None):
             pages = await self._everything()  # What is pinned at first sight is all that is there.
-        found = _definitions(*pages)
+        found = definitions([tool for page in pages for tool in _tools(page)], "name", "", _DEFINING)
         if first:
             self._listed = {}
         for name, several in found.items():
@@ -265,7 +304,7 @@ class _Passage:
         inventory.sight(self._sighting(seen), pin=server.first_sight == "pin")
         if self._point.mode == "monitor":
             return result
-        tools = [tool for tool in _tools(result) if self._counts(str(plain(tool).get("name")))]
+        tools = [without_unknown(tool) for tool in _tools(result) if self._counts(str(plain(tool).get("name")))]
         return cast("Response", result).model_copy(update={"tools": tools})
 
     async def _everything(self) -> Sequence[object]:
@@ -299,7 +338,9 @@ class _Passage:
         if not self._title:
             self._hear(plain(getattr(self._session, "server_info", None)))
         server = self._server
-        return Sighting(server.name, server.transport, server.place, self._title, self._version, tools)
+        self._texts.hear(self._spoken())
+        known = {**self._texts.heard, **tools}
+        return Sighting(server.name, server.transport, server.place, self._title, self._version, known)
 
 
 def _tools(result: object) -> Sequence[object]:
@@ -308,21 +349,6 @@ def _tools(result: object) -> Sequence[object]:
 
 def _next(result: object) -> str | None:
     return cast("str | None", plain(result).get("nextCursor"))
-
-
-def _definitions(*pages: object) -> dict[str, set[Definition]]:
-    """Return the definitions that a server lists under each name."""
-    found: dict[str, set[Definition]] = {}
-    for tool in (tool for page in pages for tool in _tools(page)):
-        facts = cast("Mapping[str, JSON]", plain(tool))
-        try:
-            name = check_id(cast("str", facts.get("name")), "name")
-            definition = Definition.of({key: facts[key] for key in _DEFINING if key in facts})
-        except (TypeError, ValueError):
-            _LOG.warning("a tool is left out, since its name or definition has no canonical form")
-        else:
-            found.setdefault(name, set()).add(definition)
-    return found
 
 
 def _said(text: object) -> str:

@@ -3,6 +3,9 @@
 FastMCP, MCPServer and fastmcp make ``42`` of ``"42"`` where a tool takes numbers, and one UUID of each of its
 spellings. If the raw JSON alone were judged, another spelling would pass a rule. So arguments are let through only
 in the form that they have once they are converted, and are judged with the defaults of the tool.
+
+Where nobody here knows what becomes of them (a tool of fastmcp that calls an API or another server), they have to be of
+the types that the schema of the tool names. Low-level servers hand on what was sent, and that is judged.
 """
 
 import dataclasses
@@ -20,11 +23,13 @@ from pydantic import BaseModel, RootModel, SecretBytes, SecretStr, TypeAdapter
 from agent_identity.canonical import JSON, encode
 from agent_identity.enforcement.failures import kind_of
 from agent_identity.errors import Denied
-from agent_identity.integrations.mcp.sdk import members
+from agent_identity.integrations.mcp.binding import members
 
 __all__ = ["settled"]
 
 _ANYTHING: Final = TypeAdapter[object](Any)
+_DEEPEST: Final = 16
+"""Tools that one can stand behind, at most: mounted servers and transformations."""
 
 
 async def settled(
@@ -62,13 +67,72 @@ async def _converted(
     get_tool = cast("Any", getattr(server, "get_tool", None))
     if get_tool is None:
         return {}
-    version = members(meta.get("fastmcp")).get("version")
-    exactly = importlib.import_module("fastmcp.utilities.versions").VersionSpec(eq=version) if version else None
-    known = await get_tool(tool, exactly)
+    known = await get_tool(tool, _version(members(meta.get("fastmcp")).get("version")))
     if known is None:
         raise LookupError(tool)  # Perhaps it is there for some sessions, so that nobody knows what it makes of them.
-    is_function = isinstance(known, importlib.import_module("fastmcp.tools.function_tool").FunctionTool)
-    return _by_function(known.fn, values) if is_function else {}
+    return await _of_tool(known, values)
+
+
+async def _of_tool(known: object, values: Mapping[str, object], depth: int = 0) -> Mapping[str, object]:
+    """Return the arguments that a tool of fastmcp gets, if it is known, through whatever leads to it."""
+    tool = cast("Any", known)
+    if depth > _DEEPEST:
+        raise LookupError(f"expected a tool behind at most {_DEEPEST} others, got a longer way")
+    if isinstance(tool, _class("tools.function_tool", "FunctionTool")):
+        return _by_function(tool.fn, values)
+    if isinstance(tool, _class("server.providers.fastmcp_provider", "FastMCPProviderTool")):
+        found = await tool._server.get_tool(tool._original_name, _version(tool.version))  # noqa: SLF001
+        if found is not None:
+            return await _of_tool(found, values, depth + 1)
+    if isinstance(tool, _class("tools.tool_transform", "TransformedTool")) and tool.fn is tool.forwarding_fn:
+        return await _of_transformed(tool, _as_the_schema_says(tool.parameters, values), depth)
+    return _as_the_schema_says(tool.parameters, values)
+
+
+async def _of_transformed(tool: object, values: Mapping[str, object], depth: int) -> Mapping[str, object]:
+    """Return the arguments of a tool that only renames, hides and fills in those of another one."""
+    known = cast("Any", tool)
+    unset = _class("tools.tool_transform", "NotSet")
+    changes = cast("Mapping[str, Any]", known.transform_args)
+    if any(change.default_factory is not unset for change in changes.values()):
+        return values  # What a factory will make nobody knows before.
+    names = {old: old if change.name is unset else change.name for old, change in changes.items()}
+    back = {new: old for old, new in names.items() if not changes[old].hide}
+    hidden = {old: of.default for old, of in changes.items() if of.hide and of.default is not unset}
+    found = await _of_tool(
+        known.parent_tool, {back.get(key, key): of for key, of in values.items()} | hidden, depth + 1
+    )
+    return {names.get(old, old): of for old, of in found.items() if old not in changes or not changes[old].hide}
+
+
+def _as_the_schema_says(schema: Mapping[str, Any], values: Mapping[str, object]) -> Mapping[str, object]:
+    """Return what was sent, with the defaults that a schema names.
+
+    Patterns are left out, since they convert nothing and those of others may take very long; nothing is fetched.
+
+    Raises:
+        ValueError: Something is of another type.
+    """
+    validators = importlib.import_module("jsonschema.validators")
+    kind = validators.validator_for(schema, default=validators.Draft202012Validator)
+    kind = validators.extend(kind, dict.fromkeys(("pattern", "patternProperties"), _passes))
+    if not kind(schema, registry=importlib.import_module("referencing").Registry()).is_valid(dict(values)):
+        raise ValueError("expected the types that the schema names, got others")
+    known = cast("Mapping[str, Any]", members(schema.get("properties")))
+    defaults = {name: of["default"] for name, of in known.items() if "default" in members(of)}
+    return defaults | dict(values)
+
+
+def _passes(*_: object) -> Iterable[object]:
+    return ()
+
+
+def _class(module: str, name: str) -> Any:  # noqa: ANN401  It is none of ours.
+    return getattr(importlib.import_module(f"fastmcp.{module}"), name)
+
+
+def _version(version: object) -> object:
+    return _class("utilities.versions", "VersionSpec")(eq=version) if version else None
 
 
 def _by_model(metadata: object, values: Mapping[str, object]) -> Mapping[str, object]:

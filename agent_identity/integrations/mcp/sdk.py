@@ -17,22 +17,23 @@ from mcp.shared import exceptions
 from pydantic import BaseModel, RootModel
 
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.integrations.mcp.binding import REFUSAL
+from agent_identity.integrations.mcp.binding import REFUSAL, members
 
 __all__ = [
     "ERROR_CODE",
     "Response",
     "keep_out_of_logs",
     "list_request",
-    "members",
     "plain",
     "protocol_error",
+    "refusal_data",
     "refusal_result",
     "refusal_text",
     "session_of",
     "told_by",
     "unwrapped",
     "with_params",
+    "without_unknown",
     "wrapped_like",
 ]
 
@@ -96,11 +97,6 @@ def plain(value: object) -> dict[str, object]:
     return dict(members(value))
 
 
-def members(value: object) -> Mapping[str, object]:
-    """Return the members of what is perhaps an object; none if it is another thing."""
-    return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else {}
-
-
 def unwrapped(value: object) -> object:
     """Return what a root model of 1.x holds, or the value itself."""
     return cast("RootModel[object]", value).root if isinstance(value, RootModel) else value
@@ -116,6 +112,15 @@ def with_params(request: object, params: Mapping[str, object]) -> object:
 def wrapped_like(example: object, value: object) -> object:
     """Return a request or result in the root model that another one came in, if it came in one."""
     return value if unwrapped(example) is example else type(example)(value)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  A root model.
+
+
+def without_unknown(definition: object) -> object:
+    """Return a definition without members that the SDK does not know: 1.x keeps them, and no pin has them."""
+    model = cast("BaseModel", definition)
+    if not model.model_extra:
+        return definition
+    known = model.model_dump(by_alias=True, exclude=set(model.model_extra))
+    return type(model).model_validate(known)
 
 
 def list_request(cursor: str | None) -> types.ClientRequest:
@@ -134,19 +139,25 @@ def refusal_text(denied: Denied) -> str:
 
 def refusal_result(denied: Denied) -> types.CallToolResult:
     """Return a refused tool call as the protocol has it: a result that is an error."""
-    facts = {"code": denied.code, **({} if denied.reference is None else {"reference": denied.reference})}
-    content = [{"type": "text", "text": refusal_text(denied)}]
-    return types.CallToolResult.model_validate({"content": content, "isError": True, "_meta": {REFUSAL: facts}})
+    content, meta = [{"type": "text", "text": refusal_text(denied)}], {REFUSAL: _facts(denied)}
+    return types.CallToolResult.model_validate({"content": content, "isError": True, "_meta": meta})
+
+
+def refusal_data(denied: Denied) -> types.ErrorData:
+    """Return code and reference of a refusal, where the protocol has no results that are errors."""
+    return types.ErrorData(code=ERROR_CODE, message=refusal_text(denied), data=_facts(denied))
 
 
 def protocol_error(denied: Denied) -> Exception:
-    """Return a refusal as an error of the protocol, where it has no results that are errors."""
-    facts = {"code": denied.code, **({} if denied.reference is None else {"reference": denied.reference})}
+    """Return a refusal as an error of the protocol, for raising."""
     current = cast("type[Exception] | None", getattr(exceptions, "MCPError", None))
     if current is not None:
-        return current(ERROR_CODE, refusal_text(denied), facts)
-    legacy = cast("type[Exception]", exceptions.McpError)
-    return legacy(types.ErrorData(code=ERROR_CODE, message=refusal_text(denied), data=facts))
+        return current(ERROR_CODE, refusal_text(denied), _facts(denied))
+    return cast("type[Exception]", exceptions.McpError)(refusal_data(denied))
+
+
+def _facts(denied: Denied) -> dict[str, str]:
+    return {"code": denied.code, **({} if denied.reference is None else {"reference": denied.reference})}
 
 
 def told_by(error: BaseException) -> dict[str, object] | None:

@@ -10,11 +10,10 @@ from agent_identity.enforcement import Call, Enforcer, Guard, Opening
 from agent_identity.enforcement.traces import TRACEPARENT
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, TokenError
 from agent_identity.identity import Agent, Principal, Service, Signer
-from agent_identity.integrations.mcp.binding import OURS, Target, bound, presentation_of, target_of
+from agent_identity.integrations.mcp.binding import OURS, Target, bound, members, presentation_of, target_of
 from agent_identity.integrations.mcp.conversion import settled
 from agent_identity.integrations.mcp.sdk import (
     keep_out_of_logs,
-    members,
     plain,
     protocol_error,
     refusal_result,
@@ -33,6 +32,7 @@ _LEGACY: Final = {
     "CallToolRequest": "tools/call",
     "ReadResourceRequest": "resources/read",
     "GetPromptRequest": "prompts/get",
+    "CompleteRequest": "completion/complete",
 }
 """The classes of requests in 1.x whose handlers are guarded."""
 
@@ -67,12 +67,12 @@ def protect_server(
     purpose: str | None = None,
     dangerously_let_in_anonymous: Anonymous | None = None,
 ) -> ServerT:
-    """Guard the handlers of tools, resources and prompts of an MCP server, in place.
+    """Guard the handlers of tools, resources, prompts and completions of an MCP server, in place.
 
     A call is let in with a chain of grants made for this server and a proof for exactly this call; it runs inside the
     task of the caller, under the trust store, policy and ledger of this enforcer. A refused tool call is answered by
-    an error result with code and reference; a refused resource or prompt by an error of the protocol with both.
-    Handlers that are registered later are guarded as well. Listings, completions and pings are answered to anybody.
+    an error result with code and reference; anything else by an error of the protocol with both.
+    Handlers that are registered later are guarded as well. Listings and pings are answered to anybody.
 
     Args:
         server: A ``Server`` or ``FastMCP`` of the SDK 1.x, a ``Server`` or ``MCPServer`` of 2.x, or a ``FastMCP`` of

@@ -107,12 +107,14 @@ def tool(name: str, description: str = "Read.", **properties: Any) -> types.Tool
 
 
 @contextlib.asynccontextmanager
-async def in_memory(server: Any, protect: Callable[[ClientSession], object] | None = None) -> AsyncIterator[Any]:
+async def in_memory(
+    server: Any, protect: Callable[[ClientSession], object] | None = None, **callbacks: Any
+) -> AsyncIterator[Any]:
     """Yield a session that is connected to a server in this process."""
     target = lower(server)
     async with create_client_server_memory_streams() as (ours, theirs), anyio.create_task_group() as group:
         group.start_soon(target.run, theirs[0], theirs[1], target.create_initialization_options())
-        async with ClientSession(*ours) as session:
+        async with ClientSession(*ours, **callbacks) as session:
             if protect is not None:
                 protect(session)
             await session.initialize()
@@ -192,10 +194,10 @@ class Pair:
         return protect_server(self.server() if server is None else server, self.b, **{"name": NAME, **options})
 
     @contextlib.asynccontextmanager
-    async def connected(self, server: Any, to: McpServer | None = None) -> AsyncIterator[Any]:
+    async def connected(self, server: Any, to: McpServer | None = None, **callbacks: Any) -> AsyncIterator[Any]:
         """Yield a session of a to a server in this process."""
         known = McpServer(NAME, receiver=True) if to is None else to
-        async with in_memory(server, lambda session: protect_session(session, self.a, known)) as session:
+        async with in_memory(server, lambda session: protect_session(session, self.a, known), **callbacks) as session:
             yield session
 
     def records(self, name: str, *kinds: str) -> list[dict[str, Any]]:

@@ -1,20 +1,23 @@
 """What only the SDK 2.x and fastmcp have: their clients, both eras of the protocol, and inputs that are asked for."""
 
+import asyncio
 from typing import Any
 
 import pytest
-from mcp_parties import LEGACY, NAME, Pair, tool
+from mcp_parties import CLERK, LEGACY, NAME, Pair, tool
 
 if LEGACY:
     pytest.skip("these need the SDK 2.x", allow_module_level=True)
 
 from mcp import Client, types
 from mcp.server.lowlevel import Server
+from mcp.shared.exceptions import MCPError
 
 from agent_identity.authority import Scope
 from agent_identity.constraints import Contains
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.integrations.mcp import McpServer, protect_server, protect_session
+from agent_identity.identity import Human
+from agent_identity.integrations.mcp import McpServer, conversion, protect_server, protect_session
 from agent_identity.policy import Effect, Rule, RuleSet
 
 RECEIVER = McpServer(NAME, receiver=True)
@@ -65,6 +68,53 @@ async def test_each_round_of_a_call_that_asks_for_input_is_a_call(pair: Pair) ->
     assert rounds == [None, "asked"]
     for name in "ab":
         assert [record["outcome"] for record in pair.records(name, "outcome")] == ["success", "success"]
+
+
+async def test_what_is_asked_for_in_place_of_a_result_is_a_call_of_the_caller(pair: Pair) -> None:
+    """It belongs to whoever called, also while another principal's call is under way, and to nobody a second time."""
+    asked: list[str] = []
+    gate, waits = asyncio.Event(), asyncio.Event()
+    ask = types.ElicitRequest.model_validate(
+        {
+            "method": "elicitation/create",
+            "params": {"message": "IBAN?", "requestedSchema": {"type": "object", "properties": {}}},
+        }
+    )
+
+    async def on_list(*_: Any) -> Any:
+        return types.ListToolsResult(tools=[tool("read")])
+
+    async def on_call(_: Any, params: Any) -> Any:
+        if params.arguments == {"path": "slow"}:
+            waits.set()
+            await gate.wait()
+        elif params.input_responses is None:
+            return types.InputRequiredResult(input_requests={"iban": ask}, request_state="asked")
+        return types.CallToolResult(content=[types.TextContent(type="text", text="done")])
+
+    async def elicit(_: Any, __: Any) -> Any:
+        asked.append(pair.a.current_task.principal.id)
+        return types.ElicitResult(action="accept", content={})
+
+    server = Server(NAME, on_list_tools=on_list, on_call_tool=on_call)
+    scope = Scope("invoices/read") | Scope("invoices:elicitation")
+    async with Client(server, cache=None, elicitation_callback=elicit) as client:
+        protect_session(client, pair.a, McpServer(NAME))
+        with pair.task(scope):
+            slow = asyncio.ensure_future(client.call_tool("read", {"path": "slow"}))
+            await waits.wait()
+        with pair.a.task("his", principal=Human("bob@example.com"), agent=CLERK, scope=scope):
+            assert (await client.call_tool("read", {"path": "a"})).content[0].text == "done"
+        with pair.task(Scope("invoices/read")), pytest.raises(MCPError, match="tool_not_granted"):
+            await client.call_tool("read", {"path": "a"})
+        gate.set()
+        await slow
+        told = await client.session.dispatch_input_request(None, ask)  # type: ignore[arg-type]
+    assert asked == ["bob@example.com"]
+    assert told.message.startswith("Refused: no_task")
+    found = [(r["action"]["tool"], r["outcome"]) for r in pair.records("a", "outcome") if "principal" in r]
+    assert ("invoices:elicitation", "success") in found
+    assert ("invoices:elicitation", "denied") in found
 
 
 async def test_fastmcp(pair: Pair) -> None:
@@ -123,3 +173,150 @@ async def test_fastmcp_runs_what_was_judged(pair: Pair, sent: dict[str, Any], co
             await client.call_tool("pay", sent, raise_on_error=False)
     assert pair.last("b") == ("invoices/pay", "success" if code is None else "denied", code)
     assert len(pair.ran) == (code is None)
+
+
+OPENAPI = {
+    "openapi": "3.1.0",
+    "info": {"title": "pay", "version": "1"},
+    "paths": {
+        "/pay/{amount}": {
+            "post": {
+                "operationId": "pay",
+                "parameters": [
+                    {"name": "amount", "in": "path", "required": True, "schema": {"type": "integer"}},
+                    {"name": "limit", "in": "query", "schema": {"type": "integer", "default": 100}},
+                ],
+                "responses": {"200": {"description": "paid"}},
+            }
+        }
+    },
+}
+
+
+class Ways:
+    """Servers of fastmcp on which one tool, ``pay``, is reached in different ways."""
+
+    def __init__(self, pair: Pair) -> None:
+        self.fastmcp = pytest.importorskip("fastmcp")
+        self._ran = pair.ran
+        self.base = self.fastmcp.FastMCP("base")
+
+        @self.base.tool(description="Pay.")
+        def pay(amount: int, limit: int = 100) -> str:
+            pair.ran.append(amount)
+            return "paid"
+
+    def mounted(self) -> Any:
+        """Two servers below."""
+        between, top = self.fastmcp.FastMCP("between"), self.fastmcp.FastMCP(NAME)
+        between.mount(self.base)
+        top.mount(between)
+        return top
+
+    def proxied(self) -> Any:
+        """At another server, as far as this one knows."""
+        return self.fastmcp.server.create_proxy(self.base, name=NAME)
+
+    async def transformed(self, **change: Any) -> Any:
+        """Under another name of an argument, on a server below."""
+        from fastmcp.tools import Tool
+        from fastmcp.tools.tool_transform import ArgTransform
+
+        changes = change.pop("arguments", {"sum": {"name": "amount"}, "secret": {"hide": True, "default": 7}})
+        server = self.fastmcp.FastMCP(NAME)
+
+        def hidden(sum: int, secret: int, limit: int = 100) -> str:  # noqa: A002
+            self._ran.append(sum)
+            return "paid"
+
+        known = {name: ArgTransform(**of) for name, of in changes.items()}
+        below = self.fastmcp.FastMCP("below")
+        below.tool(hidden, name="hidden", description="Pay.")
+        middle = self.fastmcp.FastMCP("middle")
+        middle.mount(below)
+        parent = await middle.get_tool("hidden")
+        server.add_tool(Tool.from_tool(parent, name="pay", transform_args=known, **change))
+        return server
+
+    def api(self) -> Any:
+        """An API."""
+        import httpx2
+
+        def answer(request: Any) -> Any:
+            self._ran.append(int(request.url.path.rpartition("/")[2]))
+            return httpx2.Response(200, json={"paid": True})
+
+        client = httpx2.AsyncClient(transport=httpx2.MockTransport(answer), base_url="https://pay.example.com")
+        return self.fastmcp.FastMCP.from_openapi(OPENAPI, client=client, name=NAME)
+
+
+async def _custom(ways: Ways) -> Any:
+    async def forwarding(amount: int, limit: int = 100) -> Any:
+        from fastmcp.tools.tool_transform import forward
+
+        return await forward(amount=amount, limit=limit)
+
+    return await ways.transformed(transform_fn=forwarding)
+
+
+async def _by_factory(ways: Ways) -> Any:
+    return await ways.transformed(
+        arguments={"sum": {"name": "amount"}, "secret": {"hide": True, "default_factory": lambda: 7}}
+    )
+
+
+@pytest.mark.parametrize(
+    "way", [Ways.mounted, Ways.proxied, Ways.transformed, _custom, _by_factory, Ways.api], ids=lambda way: way.__name__
+)
+async def test_ac_42_what_leads_elsewhere_runs_what_was_judged(pair: Pair, way: Any) -> None:
+    """A mounted, proxied or transformed tool and one of an API: another spelling of a blocked value passes no rule."""
+    server = way(Ways(pair))
+    if asyncio.iscoroutine(server):
+        server = await server
+    rules = [
+        Rule(Effect.BLOCK, when={"args.amount": 42}, reason="no 42", id="no-42"),
+        Rule(Effect.BLOCK, when={"args.limit": 100}, reason="no 100", id="no-100"),
+    ]
+    protect_server(server, pair.open("b", policy=RuleSet(*rules)), name=NAME)
+    client = pytest.importorskip("fastmcp").Client(server)
+    found: list[Any] = []
+    async with client:
+        protect_session(client, pair.a, RECEIVER)
+        with pair.task(Scope("invoices/pay")):
+            for sent in (
+                {"amount": 41, "limit": 1},
+                {"amount": 42, "limit": 1},
+                {"amount": "42", "limit": 1},
+                {"amount": 41, "limit": "100"},
+                {"amount": 41},
+            ):
+                await client.call_tool("pay", sent, raise_on_error=False)
+                found.append(pair.last("b")[1:])
+    blocked, bad = ("denied", "policy_blocks"), ("denied", "bad_arguments")
+    assert found == [("success", None), blocked, bad, bad, blocked]
+    assert pair.ran == [41]
+
+
+async def test_ac_42_what_is_not_known_is_refused(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tool behind too many others is refused, and one that went meanwhile is held to its schema."""
+    ways = Ways(pair)
+    server = ways.mounted()
+    known = await server.get_tool("pay")
+    protect_server(server, pair.b, name=NAME)
+    async with ways.fastmcp.Client(server) as client:
+        protect_session(client, pair.a, RECEIVER)
+        with pair.task(Scope("invoices/pay")):
+            with monkeypatch.context() as patch:
+                patch.setattr(conversion, "_DEEPEST", 1)
+                await client.call_tool("pay", {"amount": 41}, raise_on_error=False)
+                assert pair.last("b")[2] == "bad_arguments"
+
+            async def gone(*_: Any) -> Any:
+                return None
+
+            with monkeypatch.context() as patch:
+                patch.setattr(type(known._server), "get_tool", gone)
+                assert await conversion._of_tool(known, {"amount": 41}) == {"amount": 41, "limit": 100}
+                with pytest.raises(ValueError, match="the types"):
+                    await conversion._of_tool(known, {"amount": "41"})
+    assert pair.ran == []

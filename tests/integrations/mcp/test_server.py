@@ -22,7 +22,8 @@ from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.evidence import Ledger
 from agent_identity.identity import Agent, Service, SigningKey
 from agent_identity.integrations.mcp import Anonymous, McpServer, protect_server
-from agent_identity.integrations.mcp.binding import CHAIN, NEXT, OURS, PROOF, to_meta
+from agent_identity.integrations.mcp.binding import CHAIN, NEXT, OURS, PROOF, target_of, to_meta
+from agent_identity.integrations.mcp.conversion import _as_the_schema_says
 from agent_identity.integrations.mcp.sdk import unwrapped, wrapped_like
 from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
 
@@ -87,6 +88,35 @@ async def test_a_call_without_authority_is_refused(pair: Pair) -> None:
             assert pair.last("b") == (name, "denied", "no_delegation")
         assert [found.name for found in (await session.list_tools()).tools] == ["read"]
     assert pair.ran == []
+
+
+async def test_completions_are_guarded_on_both_sides(pair: Pair) -> None:
+    """What a server would suggest is data of its own: it tells nobody without authority, and nobody out of scope."""
+    server = pair.server()
+
+    @server.completion()
+    async def complete(ref: Any, argument: Any, context: Any) -> Any:
+        pair.ran.append((argument.name, argument.value, context and context.arguments))
+        return types.Completion(values=["apples"])
+
+    ask = types.PromptReference(type="ref/prompt", name="ask")
+    note = types.ResourceTemplateReference(type="ref/resource", uri="note://{name}")
+    topic = {"name": "topic", "value": "a"}
+    async with in_memory(pair.guarded(server)) as session:
+        with pytest.raises(ProtocolError, match="Refused: no_delegation"):
+            await session.complete(ask, topic)
+    assert pair.last("b") == ("invoices:completion", "denied", "no_delegation")
+    scope = Scope("invoices:completion", prompt="ask", argument="topic", value="a")
+    async with pair.connected(server) as session:
+        await pair.denied("no_task", lambda: session.complete(ask, topic), "invoices:completion")
+        with pair.task(scope):
+            assert (await session.complete(ask, topic)).completion.values == ["apples"]
+            name = {"name": "name", "value": "a"}
+            await pair.denied("argument_not_granted", lambda: session.complete(note, name), "invoices:completion")
+    assert pair.ran == [("topic", "a", None)]
+    assert pair.last("b") == ("invoices:completion", "success", None)
+    odd = {"ref": 1, "argument": {}, "context": {"arguments": {"a": 1}}}
+    assert target_of("s", "completion/complete", odd) == ("s:completion", {"given": {"a": 1}}, None, None)
 
 
 @pytest.mark.parametrize(
@@ -518,3 +548,33 @@ def test_results_keep_the_wrapping_of_their_version() -> None:
     assert type(inner) is types.CallToolRequest
     assert wrapped_like(request, inner) == request
     assert wrapped_like(inner, inner) is inner
+
+
+@pytest.mark.parametrize(("sent", "code"), [(42, "policy_blocks"), ("42", "rule_error"), (41, None)])
+async def test_ac_42_a_low_level_server_gets_what_was_sent_and_judged(pair: Pair, sent: Any, code: str | None) -> None:
+    """It converts nothing, whatever its schema says, so that what was sent is judged and is what the tool gets."""
+
+    def call(_: str, arguments: Any, __: Any) -> str:
+        pair.ran.append(arguments)
+        return "done"
+
+    policy = RuleSet(Rule(Effect.BLOCK, when={"args.amount": 42}, reason="no 42", id="no-42"))
+    server = low_level(lambda: [tool("pay", amount={"type": "integer"}, limit={"default": 42})], call)
+    protect_server(server, pair.open("b", policy=policy), name=NAME)
+    async with pair.connected(server) as session:
+        with pair.task(Scope("invoices/pay")):
+            result = await session.call_tool("pay", {"amount": sent})
+    if code is None:
+        assert result.content[0].text == "done"
+        assert pair.ran == [{"amount": sent}]
+    else:
+        pair.refused(result, code, "invoices/pay")
+
+
+def test_schemas_of_others_fetch_nothing_and_match_no_patterns() -> None:
+    """A schema may come from another server: what it names elsewhere is not asked for, and no pattern of it runs."""
+    slow = {"type": "object", "properties": {"a": {"type": "string", "pattern": "(a+)+$"}}}
+    assert _as_the_schema_says(slow, {"a": "a" * 100 + "!"}) == {"a": "a" * 100 + "!"}
+    with pytest.raises(Exception, match="Unresolvable"):
+        _as_the_schema_says({"properties": {"a": {"$ref": "http://127.0.0.1:1/x"}}}, {"a": 1})
+    assert _as_the_schema_says({"properties": {"a": True, "b": {"default": None}}}, {"a": 1}) == {"a": 1, "b": None}

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from agent_identity.enforcement import Enforcer
-from agent_identity.enforcement.offers import Definition, Sighting
-from agent_identity.identity import SigningKey
+from agent_identity.enforcement.inventory import InventoryFile, inventory_path, pin
+from agent_identity.enforcement.offers import MAX_SERVERS, Definition, Offer, Sighting
+from agent_identity.identity import SigningKey, TrustStore
 
 Run = Callable[..., tuple[int, str, str]]
 BEFORE = Definition.of({"name": "read", "description": "Read a file."})
@@ -91,7 +92,7 @@ def test_what_was_looked_at_elsewhere_is_pinned(run: Run, home: Path, tmp_path: 
         "read": BEFORE.digest,
     }
     assert (
-        "(too long to be kept, alone or with the others of its server)"
+        "(too long to be kept, alone or with the others)"
         in run("inventory", "diff", tmp_path / "other", "files", "long")[1]
     )
 
@@ -173,3 +174,33 @@ def test_a_lost_inventory_is_pinned_anew(run: Run, home: Path, tmp_path: Path) -
     assert run("inventory", "pin", home, known)[0] == 0
     show(home, read=BEFORE)
     assert run("inventory", "list", home)[0] == 0
+
+
+def test_what_is_kept_by_its_fingerprint_alone_is_told(run: Run, home: Path) -> None:
+    """Where a server says more than is kept, list and doctor say so, each with a way on."""
+    code, out, _ = run("doctor", home)
+    assert "✓ inventory     1 server, 1 tool pinned" in out
+    show(home, read=BEFORE, long=Definition.of({"name": "long", "description": "x" * 40_000}))
+    code, out, _ = run("inventory", "list", home)
+    assert code == 1
+    assert "(too much text: 1 tool only as fingerprints)" in out
+    code, out, _ = run("doctor", home)
+    assert "! inventory     something waits to be accepted: files" in out
+    assert "! inventory     too much text to keep, so that changes cannot be shown: files" in out
+    assert f"agent-identity inventory list {home}" in out
+
+
+def test_the_doctor_warns_before_there_are_too_many_servers(run: Run, home: Path) -> None:
+    """The number of servers has an end, of which somebody hears before; another file is no fine inventory."""
+    book = {f"s{number}": Offer("other", "") for number in range(MAX_SERVERS - 10)}
+    file, key = (
+        InventoryFile(inventory_path(home), TrustStore.load(home / "trust.json")),
+        SigningKey.load(home / "keys" / "issuer.pem"),
+    )
+    pin(file, book, signer=key, now=1)
+    code, out, _ = run("doctor", home)
+    assert f"! inventory     {MAX_SERVERS - 9} servers, of at most {MAX_SERVERS}" in out
+    Path(inventory_path(home)).write_text("another file")
+    code, out, _ = run("doctor", home)
+    assert code == 1
+    assert "✗ inventory     expected an inventory of two lines, got another file" in out

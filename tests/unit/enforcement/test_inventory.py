@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from agent_identity.enforcement import Enforcer
 from agent_identity.enforcement import inventory as module
 from agent_identity.enforcement.inventory import Inventory, InventoryFile, accept, inventory_path, pin
 from agent_identity.enforcement.offers import (
+    MAX_NAMES,
     MAX_SERVERS,
     MAX_TEXT,
     MAX_TOOLS,
@@ -348,7 +350,7 @@ def test_servers_can_be_pinned_before_they_are_seen(world: Any) -> None:
 def test_an_inventory_has_a_largest_size(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that would not be read again is not written."""
     monkeypatch.setattr(module, "_MAX_FILE", 100)
-    with pytest.raises(Denied, match="16 MiB"):
+    with pytest.raises(Denied, match="128 MiB"):
         inventory_of(world).sight(sighting(read=A), pin=True)
     assert json.loads(A.text)["name"] == "read"
 
@@ -375,6 +377,55 @@ def test_one_server_cannot_fill_the_inventory_of_all(world: Any) -> None:
     assert Path(inventory_path(world.directory)).read_bytes() == before
     inventory.sight(sighting(read=A), pin=True)
     refused("tool_changed", world, "read", B)
+
+
+def test_servers_together_cannot_fill_the_inventory_of_an_honest_one(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond what all may say, everybody keeps less text; pins stay, one more is written, and nothing is told twice."""
+    monkeypatch.setattr(module, "_USUAL", 500_000)  # Which holds 64 KiB of each, and not 256.
+    inventory = inventory_of(world)
+    for number in range(8):
+        flood = {f"t{each}": tool(f"{number} {each}" + "x" * 9_000) for each in range(20)}
+        inventory.sight(sighting(name=f"evil{number}", **flood), pin=True)
+    inventory.sight(sighting(read=A), pin=True)
+    assert Path(inventory_path(world.directory)).stat().st_size < 501_000
+    inventory.find("files").check_tool("files", "read", A.digest)
+    assert inventory.find("files").tools["read"].pinned.text == A.text
+    refused("tool_changed", world, "read", B)
+    last = inventory.find("evil7")
+    last.check_tool("evil7", "t3", flood["t3"].digest)
+    assert {tool.is_cut for tool in last.tools.values()} == {True, False}
+    before = Path(inventory_path(world.directory)).read_bytes()
+    inventory.sight(sighting(name="evil7", **flood), pin=True)
+    assert Path(inventory_path(world.directory)).read_bytes() == before
+    for number in range(8):
+        inventory.find(f"evil{number}")
+    told = [record["server"]["name"] for record in world.records("registration") if "server" in record]
+    assert sorted(told) == sorted([*(f"evil{number}" for number in range(8)), "files"])
+
+
+def test_all_that_counts_of_all_servers_fits() -> None:
+    """The largest inventory without text, with names that JSON makes longer, is one that is written and read."""
+    name = "\\" * (MAX_NAMES // MAX_TOOLS - 4)
+    tools = {
+        f"{name}{number:04}": OfferedTool(Definition.known(A.digest), Definition.known(B.digest), 10**10)
+        for number in range(MAX_TOOLS)
+    }
+    book = {"files": Offer("stdio", "p" * 256, "t" * 128, "v" * 128, {}, ("stdio", "p" * 256), "r" * 256)}
+    given = sighted(book, sighting(**dict.fromkeys(tools, C)), now=NOW, pin=True)
+    assert len(given["files"].tools) == MAX_TOOLS
+    largest = replace(given["files"], tools=tools)
+    assert len(module._body({"s" * 128: largest})) * MAX_SERVERS < module._MAX_FILE
+
+
+def test_names_have_a_largest_size_together(world: Any) -> None:
+    """Names are what counts and are never left out, so there is an end to them; what was pinned before stays."""
+    long = {f"{number}{'x' * 240}": A for number in range(MAX_NAMES // 240)}
+    with pytest.raises(Denied, match="bytes of names"):
+        inventory_of(world).sight(sighting(**long), pin=True)
+    book = {"files": Offer("http", URL, tools={name: OfferedTool(A) for name in long})}
+    assert sighted(book, sighting(**long), now=NOW, pin=True)["files"].tools == book["files"].tools
 
 
 @pytest.mark.parametrize(

@@ -188,9 +188,7 @@ class PartReader:
             if self._findings.total or self._check.torn:
                 return None
         self._check.hand_over(self._leaves, self._times)
-        if self._findings.total:
-            return None
-        calls = self._calls.shipped()
+        calls = None if self._findings.total else self._calls.shipped()
         if calls is None or not self._check.lines == len(self._times) == len(self._leaves) // HASH_SIZE > 0:
             return None
         return self._check.shipped(self._first, self._prev, bytes(self._leaves), self._times.tobytes(), calls)

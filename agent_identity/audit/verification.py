@@ -219,12 +219,14 @@ def _check_ledger(
     if keys is None:
         keys = _own_trust(directory, findings)
     reader = open_ledger(directory, archive=archive)
-    size = 0 if progress is None and processes else size_of_ledger(reader)
+    size = size_of_ledger(reader)
     used = None
     # Small ledgers are read before other processes have started.
     with spreading.processes(processes, most=1 + size // _WORTH) as spread:
+        # One process alone is quicker with parts as well, and reads what is bad twice.
+        parts = spreading.here if spread is None and size >= _WORTH else spread
         if kept is None:
-            check_ = LedgerCheck(reader, keys, findings, disclosures, spread=spread)
+            check_ = LedgerCheck(reader, keys, findings, disclosures, spread=parts)
         else:
             used = Used(kept, spread or spreading.here)
             remember = partial(read_or_remember, state=kept)

@@ -69,9 +69,6 @@ class Waiting:
         self.far = Overflow()
         self._number = 0
 
-    def __contains__(self, intent: bytes) -> bool:
-        return intent in self.near or self.far.get(intent) is not None
-
     def put(self, call: Call) -> None:
         """Keep an intent; a later one with the same id takes its place."""
         self.near[call.id] = call

@@ -35,8 +35,8 @@ def _text(wall_ns: int, tail: str) -> str:
     """Return the UUID of a time and what comes after it."""
     if not 0 <= wall_ns < _LIMIT_NS:
         raise ValueError("expected wall_ns from 0 to below 2^48 milliseconds; pass nanoseconds since 1970")
-    milliseconds, rest = divmod(wall_ns, _NS_PER_MS)
-    return f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}-7{(rest << 12) // _NS_PER_MS:03x}-{tail}"
+    high = "%015x" % ((wall_ns << 12) // _NS_PER_MS)  # Sooner than format(); milliseconds, and 12 bits more.
+    return f"{high[:8]}-{high[8:12]}-7{high[12:]}-{tail}"
 
 
 def _tail(low: str) -> str:

@@ -93,7 +93,7 @@ class DirectoryState:
         if now - self._looked > _LOOK_NS:
             self._check_there()
             self._looked = now
-        try:  # As _count() does, without the call: every guarded call asks twice.
+        try:  # As _count() does, without the call: every guarded call asks.
             count = _read(self._news)[0]
         except ValueError:
             count = self._count()

@@ -243,12 +243,12 @@ class Range:
 
     def permits(self, value: object) -> bool:
         """Tell whether the value is a finite number between the bounds; compared without rounding."""
-        if not isinstance(value, (int, float)) or not is_number(value):
+        if not is_number(value):
             return False
-        number = value
-        if self.min is not None and (number < self.min or (number == self.min and not self.min_inclusive)):
+        number, low, high = cast("float", value), self.min, self.max
+        if low is not None and (number < low or (number == low and not self.min_inclusive)):
             return False
-        return self.max is None or number < self.max or (number == self.max and self.max_inclusive)
+        return high is None or number < high or (number == high and self.max_inclusive)
 
     def covers(self, child: Constraint) -> bool:
         """Tell whether the child is a number in the range, or a range within it."""

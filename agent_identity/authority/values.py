@@ -37,6 +37,7 @@ MAX_TEXT: Final = 8192
 _MAX_NODES: Final = 10_000
 _MAX_LITERALS: Final = 1024
 _MAX_NUMBER: Final = int(sys.float_info.max)
+_MIN_NUMBER: Final = -_MAX_NUMBER
 _EXACT: Final = 2**53
 _LOSSY: Final = 10**21
 
@@ -57,7 +58,7 @@ def is_text(value: object) -> bool:
 def is_number(value: object) -> bool:
     """Tell whether the value is exactly an ``int`` or ``float`` that a double can hold (RFC 7493 §2.2)."""
     if type(value) is int:
-        return -_MAX_NUMBER <= value <= _MAX_NUMBER
+        return _MIN_NUMBER <= value <= _MAX_NUMBER
     return type(value) is float and math.isfinite(value)
 
 

@@ -30,7 +30,10 @@ MAX_NAME: Final = 128
 MAX_TEXT: Final = 8 * 1024 * 1024
 """Characters of text that the arguments of one call may hold."""
 
-_INT64: Final = 1 << 63
+_MAX_INT: Final = (1 << 63) - 1
+_MIN_INT: Final = -(1 << 63)
+_MAX_SOUND: Final = 1_024
+_SOUND: Final[set[str]] = set()  # Names in ASCII that were checked: those of parameters come again and again.
 
 
 class BadArgumentsError(ValueError):
@@ -138,34 +141,49 @@ def capture(
     """
     if len(values) > MAX_ARGUMENTS:
         raise BadArgumentsError(None, f"expected at most {MAX_ARGUMENTS} arguments, got {len(values)}")
-    copier = _Copier()
+    copier: _Copier | None = None
     copied: dict[str, object] = {}
     opaque: list[str] = []
+    plain, text = True, 0
     for name, value in values.items():
-        # Names of **kwargs may come from a model, and records and messages show them.
-        if type(name) is not str or not name.isprintable() or not 0 < len(name) <= MAX_NAME:
-            raise BadArgumentsError(None, f"expected argument names of 1 to {MAX_NAME} visible characters")
-        kind = type(value)
-        if kind is bool or value is None:
-            copied[name] = value
-        elif name in injected:
-            copied[name] = value
+        if type(name) is not str or name not in _SOUND:
+            plain = _is_sound(name) and plain
+        copied[name] = value
+        if value is None or type(value) is bool:
+            continue
+        if injected and name in injected:
             opaque.append(name)
-        elif type(value) is str and value.isascii() and copier.text + len(value) <= MAX_TEXT:
-            # Most values are texts: they are worth a way without a call.
-            copier.text += len(value)
-            copied[name] = value
-        else:
+        # Most values are texts and numbers: they are worth a way without a call.
+        elif type(value) is str and value.isascii() and text + len(value) <= MAX_TEXT:
+            text += len(value)
+        elif type(value) is not int or not _MIN_INT <= value <= _MAX_INT:
+            copier = copier or _Copier()
+            copier.text = text
             try:
-                copied[name] = copier.copy(value, 0)
+                copied[name] = copier.argument(name, value)
             except _OpaqueFound:
-                copied[name] = value
                 opaque.append(name)
-            except ValueError as error:
-                raise BadArgumentsError(name, str(error)) from None
-        if not name.isascii():
-            copier.plain = False
-    return Arguments(copied, supplied, opaque or _NO_OPAQUE, plain=copier.plain)
+            text = copier.text
+    plain = plain and (copier is None or copier.plain)
+    return Arguments(copied, supplied, opaque or _NO_OPAQUE, plain=plain)
+
+
+def _is_sound(name: object) -> bool:
+    """Return whether a name is ASCII; refuse one that no record or message may show.
+
+    Names of ``**kwargs`` may come from a model.
+
+    Raises:
+        BadArgumentsError: It has not 1 to 128 visible characters.
+    """
+    if type(name) is not str or not name.isprintable() or not 0 < len(name) <= MAX_NAME:
+        raise BadArgumentsError(None, f"expected argument names of 1 to {MAX_NAME} visible characters")
+    if not name.isascii():
+        return False
+    if len(_SOUND) >= _MAX_SOUND:
+        _SOUND.clear()
+    _SOUND.add(name)
+    return True
 
 
 @final
@@ -177,11 +195,17 @@ class _Copier:
         self.text = 0
         self.plain = True
 
+    def argument(self, name: str, value: object) -> object:
+        try:
+            return self.copy(value, 0)
+        except ValueError as error:
+            raise BadArgumentsError(name, str(error)) from None
+
     def copy(self, value: object, depth: int) -> object:
         if type(value) is str:
             self._check_text(value)
         elif type(value) is int:
-            if not -_INT64 <= value < _INT64:
+            if not _MIN_INT <= value <= _MAX_INT:
                 raise ValueError("expected an integer of at most 64 bits; pass larger ones as text")
         elif type(value) is float:
             if not math.isfinite(value):
@@ -295,6 +319,10 @@ class Binder:
                 one name, or the receiver comes by keyword.
         """
         if self._simple and len(args) <= len(self._names):
+            if not args:  # As frameworks call.
+                if self._required <= kwargs.keys() <= self._defaults.keys():
+                    return {**self._defaults, **kwargs}, tuple(kwargs)
+                return self._bind_slowly(args, kwargs)
             given = dict(zip(self._names, args, strict=False))
             if not kwargs or self._fits(given, kwargs):
                 given.update(kwargs)

@@ -15,6 +15,7 @@ from typing import Final, NoReturn, final
 
 from opentelemetry import context as otel
 
+from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.ambience import Process
 from agent_identity.enforcement.approval import Approval
 from agent_identity.enforcement.approvals import Held
@@ -40,7 +41,7 @@ from agent_identity.errors import (
     Routed,
 )
 from agent_identity.evidence import Entry
-from agent_identity.policy import Decision, Effect, Tool
+from agent_identity.policy import Decision, Effect, RuleSet, Tool
 
 __all__ = ["Guard"]
 
@@ -59,7 +60,7 @@ class Guard:
         outcome_of: Names the outcome of an exception that is no error (an interrupt is ``suspended``).
     """
 
-    __slots__ = ("_ask", "_attributes", "_late", "_name", "_outcome_of", "_point", "_told", "tool")
+    __slots__ = ("_ask", "_attributes", "_late", "_name", "_outcome_of", "_point", "_slow", "_told", "tool")
 
     def __init__(
         self,
@@ -72,6 +73,8 @@ class Guard:
         self.tool = tool
         self._point = point
         self._ask = Questions(point, tool, data)
+        # Code of others takes time, so that all is asked again. Rules are like constraints: compiled, ours, and quick.
+        self._slow = bool(point.inspectors) or not (point.policy is None or type(point.policy) is RuleSet)
         self._outcome_of = outcome_of
         self._told = Description(point, tool)
         self._name = f"execute_tool {tool.name}"
@@ -298,8 +301,8 @@ class Guard:
                 call.findings = self._ask.inspect("input", arguments.view)
             task.chain.grants[-1].scope.check(self.tool.name, arguments.view, arguments.supplied)
             self._consult(call, arguments.view, task, can_route=can_route)
-            if point.inspectors or point.policy is not None:
-                point.check(task)  # They take time, and may end the task themselves.
+            if self._slow or not task.lease.live:
+                point.check(task)  # It may have ended meanwhile; inspectors and policies may end it themselves.
             if task.limits and call.route is None and call.desk is None:
                 self._reserve(call, task, arguments)
         except Denied as denied:
@@ -486,9 +489,8 @@ class Guard:
             return None
         point = self._point
         end_ns = max(point.clock.wall_ns(), call.start_ns)
-        body = dict(self._told.body(call))
-        body["time"] = {"start": str(call.start_ns), "end": str(end_ns)}
-        body["outcome"] = outcome
+        time = {"start": str(call.start_ns), "end": str(end_ns)}
+        body: dict[str, RecordValue] = {**self._told.body(call), "time": time, "outcome": outcome}
         if error:
             body["error"] = error
         if call.intent is not None:

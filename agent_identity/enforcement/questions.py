@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import final
+from typing import Literal, final
 
 from agent_identity.enforcement.decisions import WITHIN_SCOPE, is_sound
 from agent_identity.enforcement.failures import kind_of
@@ -32,20 +32,29 @@ class Questions:
         self._data = data
 
     def request(
-        self, view: Mapping[str, object], task: Task | None, findings: tuple[Finding, ...], stage: str
+        self,
+        view: Mapping[str, object],
+        task: Task | None,
+        findings: tuple[Finding, ...],
+        stage: Literal["call", "result"],
     ) -> Request:
         """Return the question about a call, or about what it returned."""
+        arguments = MappingProxyType(view)
+        if task is None:
+            return Request(self._tool, arguments, findings=findings, data=self._data, stage=stage)
+        depth = task.chain.grants[-1].depth
+        # By place, because names cost time, and this is on the path of every guarded call.
         return Request(
-            tool=self._tool,
-            arguments=MappingProxyType(view),
-            principal=None if task is None else task.principal,
-            agent=None if task is None else task.agent,
-            chain_depth=0 if task is None else task.chain.grants[-1].depth,
-            task_id=None if task is None else task.id,
-            purpose=None if task is None else task.purpose,
-            findings=findings,
-            data=self._data,
-            stage="result" if stage == "result" else "call",
+            self._tool,
+            arguments,
+            task.principal,
+            task.agent,
+            depth,
+            task.id,
+            task.purpose,
+            findings,
+            self._data,
+            stage,
         )
 
     def decide(self, request: Request, known: Decision) -> Decision:

@@ -9,6 +9,7 @@ import logging
 import os
 import random
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypeAlias, cast, final
 
 import orjson
@@ -245,16 +246,22 @@ def traced(span: CallSpan, context: Context | None = None) -> Traced:
             return UNTRACED
         # A span context is a tuple of these, and each of its properties costs a call on the path of every guarded tool.
         trace_id, span_id, parent_id = own[0], own[1], parent[1]
-        ids = {"trace": f"{trace_id:032x}"}
+        in_hex, parent_in_hex = _in_hex(trace_id, parent_id)
+        ids = {"trace": in_hex}
         # A tracer that makes no spans hands on the one before: the parent, and no span of this call.
         if span_id != parent_id:
             ids["span"] = f"{span_id:016x}"
         if parent[0] != trace_id or not parent.is_valid:
             return Traced(ids, ids)
-        return Traced(ids, {**ids, "parent": f"{parent_id:016x}"})
+        return Traced(ids, {**ids, "parent": parent_in_hex})
     except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
         _complain("a span has no usable context", error)
         return UNTRACED
+
+
+@lru_cache(maxsize=256)  # All calls of a task have the same.
+def _in_hex(trace_id: int, parent_id: int) -> tuple[str, str]:
+    return f"{trace_id:032x}", f"{parent_id:016x}"
 
 
 def in_context(span: CallSpan) -> Context:

@@ -31,6 +31,10 @@ CONFIGS: list[RunnableConfig | None] = [
     {"callbacks": []},
     {"callbacks": CallbackManager(handlers=[], inheritable_tags=["a", "b"], tags=["a", "b", "seq:step:1"])},
     {"callbacks": AsyncCallbackManager(handlers=[], inheritable_metadata={"k": 1}), "metadata": {"k": 2, "l": 3}},
+    {
+        "callbacks": AsyncCallbackManager(handlers=[], inheritable_metadata={"k": 1, "lc_versions": {"a": "1"}}),
+        "metadata": {"k": 1, "lc_versions": {"a": "1"}},
+    },
     {"tags": ["tagged"]},
 ]
 
@@ -314,6 +318,42 @@ def test_old_tracers_are_refused_by_langchain(
     with desk.task("look"), pytest.raises(RuntimeError, match="no longer supported"):
         looking(desk).invoke({})
     assert ways == [False]
+
+
+def test_another_environment_is_asked_as_well(desk: Any, ways: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests put a dictionary in the place of the environment."""
+    monkeypatch.setattr("os.environ", {"LANGCHAIN_TRACING": "true"})
+    with desk.task("look"), pytest.raises(RuntimeError, match="no longer supported"):
+        looking(desk).invoke({})
+    assert ways == [False]
+
+
+def test_only_what_the_caller_named_needs_a_place_in_the_scope(desk: Any, ways: list[bool]) -> None:
+    """Defaults of the tool do not; a field that a hook of the schema has filled does, whoever named it."""
+
+    class Plain(BaseModel):
+        x: int = 0
+        y: int = 1
+
+    class Filling(Plain):
+        def model_post_init(self, _context: Any) -> None:
+            self.y = 7
+
+    def look(x: int, y: int) -> int:
+        """Look."""
+        return x + y
+
+    plain = protect(StructuredTool.from_function(look, args_schema=Plain), desk.enforcer)
+    filling = protect(StructuredTool.from_function(look, args_schema=Filling), desk.enforcer)
+    with desk.task("look", x=1):
+        assert plain.invoke({"x": 1, "more": 2}) == 2
+        with pytest.raises(OutOfScope) as caught:
+            plain.invoke({"x": 1, "y": 1})
+        assert caught.value.code == "argument_not_granted"
+        with pytest.raises(OutOfScope) as caught:
+            filling.invoke({"x": 1})
+        assert caught.value.code == "argument_not_granted"
+    assert ways == [True, True, True]
 
 
 def test_verbose_and_debug_print(desk: Any, ways: list[bool], capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,14 +11,14 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 
 from agent_identity.errors import Denied
-from agent_identity.integrations.langchain.passage import PASSAGE, Passage
+from agent_identity.integrations.langchain.passage import PASSAGE, Passage, Seam
 from agent_identity.integrations.langchain.quiet import is_stock, quiet_call
 
 __all__ = ["arun_of", "entering", "entering_async", "quiet_entries", "refusal", "run_of", "unwrappable"]
 
 _Body = Callable[..., object]
 _AsyncBody = Callable[..., Awaitable[object]]
-_Direct = Callable[[BaseTool, str], _Body | None]
+_Direct = Callable[[BaseTool, str], Seam | None]
 
 
 def entering(tool: BaseTool, entry: _Body, /, tool_input: object, *args: object, **kwargs: object) -> object:
@@ -72,7 +72,7 @@ def quiet_entries(base: type[BaseTool], direct: _Direct) -> dict[str, _Body]:
 
     Args:
         base: The class of the tools.
-        direct: Returns the guarded function in a field of a tool, if LangChain would hand it the arguments alone.
+        direct: Returns the seam of the function in a field of a tool, if LangChain would hand it the arguments alone.
     """
     if not is_stock(base):
         return {}

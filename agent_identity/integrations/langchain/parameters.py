@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 
 from agent_identity.canonical import MAX_DEPTH
 
-__all__ = ["Injected", "injected_parameters", "is_own_default"]
+__all__ = ["Injected", "injected_parameters", "is_own_default", "is_plain"]
 
 _RUNTIME: Final = "runtime"
 """LangGraph injects the runtime into a parameter of this name, whatever its type."""
@@ -131,12 +131,12 @@ def is_own_default(schema: object, name: str, value: object) -> bool:
     if field is None or field.is_required():
         return False
     if field.default_factory is not None:
-        return field.alias is None and field.validation_alias is None and _is_plain(cast("type[BaseModel]", schema))
+        return field.alias is None and field.validation_alias is None and is_plain(cast("type[BaseModel]", schema))
     default: object = field.default
     return value is default or (type(value) is type(default) and value == default)
 
 
-def _is_plain(schema: type[BaseModel]) -> bool:
+def is_plain(schema: type[BaseModel]) -> bool:
     """Tell whether nothing but validation field by field fills the fields of a model."""
     decorators = schema.__pydantic_decorators__
     own = [cls for cls in schema.__mro__ if cls is not object and not cls.__module__.startswith("pydantic")]

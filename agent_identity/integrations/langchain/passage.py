@@ -42,9 +42,12 @@ class Passage:
         call_id: The id that the model gave to the call.
         given: What the caller gave, before validation; ``None`` if only the body's arguments tell.
         before: The passage inside which the body of the same tool is called again.
+
+    Attributes:
+        named: The arguments that the caller named, where that is known for certain.
     """
 
-    __slots__ = ("answers", "call", "call_id", "given", "judged", "passed", "seam", "tool")
+    __slots__ = ("answers", "call", "call_id", "given", "judged", "named", "passed", "seam", "tool")
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class Passage:
         self.tool = tool
         self.call_id = call_id
         self.given = given
+        self.named: Collection[str] | None = None
         self.seam: Seam | None = None
         self.call: Call | None = None
         self.judged: Mapping[str, object] = {}
@@ -80,7 +84,7 @@ class Seam:
     """
 
     __slots__ = (
-        *("_binder", "_guard", "_injected", "_layered", "_method", "_name", "_rest", "_schema", "_slot"),
+        *("_asks", "_binder", "_guard", "_injected", "_layered", "_method", "_name", "_rest", "_schema", "_slot"),
         "inner",
     )
 
@@ -103,6 +107,7 @@ class Seam:
         self._injected = injected_parameters(
             signature, self._schema, callbacks="run_manager" if self._method else "callbacks"
         )
+        self._asks = any((self._injected.plumbing, self._injected.call_ids, self._injected.others))
 
     def fits(self, tool: BaseTool) -> bool:
         """Tell whether the seam is that of the tool as it is now."""
@@ -149,8 +154,10 @@ class Seam:
         if passage is None or passage.seam is not self or passage.call is not None:
             # A generator starts to run after the call that made it has returned.
             passage = Passage(None)
-        injected = self._injected.filled(values, passage.given, passage.call_id)
-        if injected or passage.given is not None:
+        injected = self._injected.filled(values, passage.given, passage.call_id) if self._asks else ()
+        if passage.named is not None and not injected:
+            supplied = passage.named
+        elif injected or passage.given is not None:
             supplied = self._supplied(values, supplied, injected, passage.given)
         try:
             call = cast("Guard", self._guard).judge(

@@ -10,7 +10,7 @@ methods whose sources are known, and only while nobody has replaced what listene
 import functools
 import os
 from collections.abc import Callable, Coroutine, Mapping
-from contextvars import Context, ContextVar, copy_context
+from contextvars import ContextVar, copy_context
 from types import FunctionType, ModuleType
 from typing import Final, TypeAlias, cast, final
 from uuid import UUID
@@ -26,7 +26,7 @@ from langchain_core.tools import BaseTool, ToolException
 from langchain_core.tools import base as tools
 from langchain_core.utils.env import env_var_is_set
 
-from agent_identity.integrations.langchain.passage import PASSAGE, Passage
+from agent_identity.integrations.langchain.passage import PASSAGE, Passage, Seam
 from agent_identity.integrations.langchain.shortcuts import Facts, facts_of, shortcuts, source_of, stock_runs
 
 __all__ = ["QuietCall", "is_stock", "quiet_call"]
@@ -58,21 +58,26 @@ _SOURCES: Final[Mapping[str, frozenset[str]]] = {  # langchain-core 1.6 to 1.8; 
 }
 """By qualified name, what :func:`source_of` says of the versions of a function that a quiet call was compared with."""
 
-_LISTENERS: Final = tuple(
-    (vars(owner), name, vars(owner).get(name))
-    for owner, name in (
-        (BaseCallbackManager, "__init__"),
-        (CallbackManager, "configure"),
-        (AsyncCallbackManager, "configure"),
-        (managers, "_configure"),
-    )
-)
-"""What decides who listens: where it stands, its name, and what it was when this was imported."""
+_BASE: Final = vars(BaseCallbackManager)
+_SYNC: Final = vars(CallbackManager)
+_ASYNC: Final = vars(AsyncCallbackManager)
+_MODULE: Final = vars(managers)
+"""Where that stands which decides who listens."""
+
+_FILLS: Final = _BASE.get("__init__")
+_MAKES: Final = _SYNC.get("configure")
+_MAKES_LATER: Final = _ASYNC.get("configure")
+_CONFIGURES: Final = _MODULE.get("_configure")
+"""What it was when this was imported."""
 
 _FORMAT: Final = "_format_output"
 _HOOKS: Final = "_configure_hooks"
 _NEW_ID: Final = "uuid7"
 _OLD_TRACERS: Final = ("LANGCHAIN_TRACING", "LANGCHAIN_HANDLER")
+_ENVIRONMENT: Final = os.environ
+_VARIABLES: Final = cast("Mapping[object, object] | None", getattr(os.environ, "_data", None))
+_OLD_VARIABLES: Final = tuple(map(os.environ.encodekey, _OLD_TRACERS))
+"""The same as the dictionary behind ``os.environ`` names them; to ask that itself costs an exception for each."""
 _MANAGERS: Final = (CallbackManager, AsyncCallbackManager)
 _INVALID: Final = cast(
     "tuple[type[Exception], ...]",
@@ -121,19 +126,19 @@ class QuietCall:
 
     Args:
         tool: The tool.
-        function: Its guarded function.
+        seam: Where its function is guarded.
         facts: What is known about its schema.
         given: The arguments as they came.
         call_id: The id of the tool call.
         config: The configuration under which the body runs.
     """
 
-    __slots__ = ("_config", "_facts", "_function", "_tool", "call_id", "given")
+    __slots__ = ("_config", "_facts", "_seam", "_tool", "call_id", "given")
 
     def __init__(
         self,
         tool: BaseTool,
-        function: _Body,
+        seam: Seam,
         facts: Facts,
         *,
         given: dict[str, object],
@@ -143,7 +148,7 @@ class QuietCall:
         self.given = given
         self.call_id = call_id
         self._tool = tool
-        self._function = function
+        self._seam = seam
         self._facts = facts
         self._config = config
 
@@ -154,8 +159,8 @@ class QuietCall:
             passage: The passage of the call.
         """
         try:
-            arguments = self._arguments()
-            content = self._context(passage).run(self._function, **arguments)
+            arguments = self._arguments(passage)
+            content = copy_context().run(self._start, passage, arguments)
         except Exception as error:
             handle = self._handler(error)
             if handle is None:
@@ -166,9 +171,10 @@ class QuietCall:
     async def run_async(self, passage: Passage) -> object:
         """Run a coroutine function, in a task of its own as LangChain does."""
         try:
-            arguments = self._arguments()
-            pending = cast("Coroutine[object, object, object]", self._function(**arguments))
-            content = await coro_with_context(pending, self._context(passage))
+            pending = cast("Coroutine[object, object, object]", self._seam.inner(**self._arguments(passage)))
+            context = copy_context()
+            context.run(self._prepare, passage)
+            content = await coro_with_context(pending, context)
         except Exception as error:
             handle = self._handler(error)
             if handle is None:
@@ -176,15 +182,23 @@ class QuietCall:
             return self._formed(handle(error), "error")
         return self._formed(content, "success")
 
-    def _arguments(self) -> dict[str, object]:
+    def _arguments(self, passage: Passage) -> dict[str, object]:
         # LangChain takes a schema without fields for no arguments at all, and validates nothing.
-        return self._facts.arguments(self.given) if self._facts.fields else {}
+        arguments = self._facts.arguments(self.given) if self._facts.fields else {}
+        if self._facts.plain:
+            passage.named = [name for name in arguments if name in self.given]
+        return arguments
 
-    def _context(self, passage: Passage) -> Context:
-        context = copy_context()
-        context.run(var_child_runnable_config.set, self._config)
-        context.run(PASSAGE.set, passage)
-        return context
+    def _prepare(self, passage: Passage) -> None:
+        """Set what the body sees, in its own context."""
+        var_child_runnable_config.set(self._config)
+        PASSAGE.set(passage)
+        # Past the function that stands in the tool, which would find the same passage and enter the same seam.
+        passage.seam = self._seam
+
+    def _start(self, passage: Passage, arguments: dict[str, object]) -> object:
+        self._prepare(passage)
+        return self._seam.inner(**arguments)
 
     def _handler(self, error: Exception) -> _Body | None:
         """Return what tells the model of an error, or ``None`` if it is to be raised."""
@@ -204,19 +218,19 @@ class QuietCall:
 
 
 def quiet_call(
-    tool: BaseTool, function: _Body | None, value: object, config: RunnableConfig | None, kind: _Manager
+    tool: BaseTool, seam: Seam | None, value: object, config: RunnableConfig | None, kind: _Manager
 ) -> QuietCall | None:
     """Return the call, or ``None`` if somebody may listen to it or it needs LangChain's own way.
 
     Args:
         tool: The tool.
-        function: Its guarded function, which gets the arguments and nothing besides; ``None`` if there is none such.
+        seam: Where its function is guarded, which gets the arguments and nothing besides; ``None`` if there is none.
         value: The input of the tool.
         config: The configuration that came with it.
         kind: The class of the manager of callbacks that the body finds.
     """
-    facts = None if function is None or tool.response_format != "content" else facts_of(tool)
-    if function is None or facts is None or type(value) is not dict:
+    facts = None if seam is None or tool.response_format != "content" else facts_of(tool)
+    if seam is None or facts is None or type(value) is not dict:
         return None
     given = cast("dict[str, object]", value)
     call_id: str | None = None
@@ -232,7 +246,7 @@ def quiet_call(
     run_id = settled.pop("run_id", None) or cast("UUID", getattr(managers, _NEW_ID)())
     settled.pop("run_name", None)
     settled["callbacks"] = _child(kind, run_id, callbacks, settled.get("metadata"))
-    return QuietCall(tool, function, facts, given=dict(given), call_id=call_id, config=settled)
+    return QuietCall(tool, seam, facts, given=dict(given), call_id=call_id, config=settled)
 
 
 def _child(
@@ -240,10 +254,14 @@ def _child(
 ) -> BaseCallbackManager:
     """Return the manager that what the body runs inherits: nobody's, with the id of this run."""
     child = kind(handlers=[], parent_run_id=run_id)
+    inherited: dict[str, object] = {}
     if callbacks:
-        child.add_tags(callbacks.inheritable_tags)
-        child.add_metadata(callbacks.inheritable_metadata)
-    if metadata:
+        inherited = callbacks.inheritable_metadata
+        if callbacks.inheritable_tags:
+            child.add_tags(callbacks.inheritable_tags)
+        if inherited:
+            child.add_metadata(inherited)
+    if metadata and metadata != inherited:  # In a graph both are the same, and to merge them costs much.
         child.add_metadata(metadata)
     return child
 
@@ -254,10 +272,17 @@ def _is_heard(tool: BaseTool, callbacks: CallbackManager | None) -> bool:
         return True
     if tool.callbacks or tool.tags or tool.verbose or get_debug():
         return True
-    for space, name, known in _LISTENERS:
-        if space.get(name) is not known:
-            return True
-    return _is_traced()
+    return _is_replaced() or _is_traced()
+
+
+def _is_replaced() -> bool:
+    """Tell whether others have put theirs in the place of what makes or fills managers of callbacks."""
+    return (
+        _BASE.get("__init__") is not _FILLS
+        or _SYNC.get("configure") is not _MAKES
+        or _ASYNC.get("configure") is not _MAKES_LATER
+        or _MODULE.get("_configure") is not _CONFIGURES
+    )
 
 
 def _is_traced() -> bool:
@@ -273,8 +298,15 @@ def _is_traced() -> bool:
         or found["tags"]
         or found["metadata"]
         or context.ls_utils.tracing_is_enabled(found)
-        or any(name in os.environ for name in _OLD_TRACERS)
+        or _is_traced_the_old_way()
     )
+
+
+def _is_traced_the_old_way() -> bool:
+    first, second = _OLD_VARIABLES
+    if _VARIABLES is None or os.environ is not _ENVIRONMENT:
+        return any(name in os.environ for name in _OLD_TRACERS)
+    return first in _VARIABLES or second in _VARIABLES
 
 
 @functools.cache

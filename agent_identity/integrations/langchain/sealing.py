@@ -148,16 +148,15 @@ def _replaced(protection: Protection, slot: str, tool: BaseTool) -> _Body | None
     return wrapper
 
 
-def _direct(protection: Protection, tool: BaseTool, slot: str) -> _Body | None:
-    """Return the guarded function in a field of a tool, if LangChain would hand it the arguments alone."""
+def _direct(protection: Protection, tool: BaseTool, slot: str) -> Seam | None:
+    """Return the seam of the function in a field of a tool, if LangChain would hand it the arguments alone."""
     function = cast("_Body | None", tool.__dict__.get(slot))
     known = _wrapped(function)
     if known is None or known.protection is not protection or not known.seam.fits(tool):
-        function = _replaced(protection, slot, tool)
-        known = _wrapped(function)
+        known = _wrapped(_replaced(protection, slot, tool))
     if known is None or not known.direct or (slot == "coroutine" and not known.is_async):
         return None
-    return function
+    return known.seam
 
 
 @final

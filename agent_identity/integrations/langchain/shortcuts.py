@@ -24,6 +24,8 @@ from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import BaseModel, RootModel
 from pydantic.fields import FieldInfo
 
+from agent_identity.integrations.langchain.parameters import is_plain
+
 __all__ = ["Facts", "asks_nothing", "facts_of", "shortcuts", "source_of", "stock_runs"]
 
 _Body = Callable[..., object]
@@ -58,16 +60,19 @@ class Facts:
 
     Attributes:
         fields: The names of its fields, none of which a framework fills in.
+        plain: Whether a field that was not given has its default for certain.
         validator: What validates; a schema that is built anew has another one.
     """
 
-    __slots__ = ("_always", "_validate", "fields", "validator")
+    __slots__ = ("_always", "_names", "_validate", "fields", "plain", "validator")
 
     def __init__(self, schema: type[BaseModel]) -> None:
         fields = schema.model_fields
         self.fields = tuple(fields)
+        self.plain = is_plain(schema)
         self.validator: object = schema.__pydantic_validator__
         self._always = frozenset(n for n, field in fields.items() if not field.is_required()) - _VARIADIC
+        self._names = None if fields.keys() & _VARIADIC else frozenset(fields)
         self._validate = cast("Callable[[object], BaseModel]", schema.__pydantic_validator__.validate_python)
 
     def arguments(self, given: Mapping[str, object]) -> dict[str, object]:
@@ -77,8 +82,11 @@ class Facts:
             ValidationError: They do not fit.
         """
         valid = self._validate(given)
-        named = valid.model_fields_set
         # The values and not a dump of them: a tool gets its models as models.
+        values = vars(valid)
+        if values.keys() == self._names:
+            return values.copy()  # What has no default was named, because there are no aliases.
+        named = valid.model_fields_set
         return {
             name: getattr(valid, name) for name in self.fields if name in given or name in self._always or name in named
         }

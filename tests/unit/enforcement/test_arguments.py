@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from agent_identity import canonical
 from agent_identity.constraints import Wildcard
 from agent_identity.enforcement.arguments import (
+    _SOUND,
     MAX_NODES,
     MAX_TEXT,
     OPAQUE,
@@ -246,6 +247,19 @@ def test_names_that_no_record_can_hold_are_refused(name: str) -> None:
         capture({"x": 1, name: 2}, ())
     assert caught.value.argument is None
     assert len(str(caught.value)) < 200
+
+
+def test_a_name_is_refused_again_after_others_were_let_through() -> None:
+    """Names that were found sound are remembered, so many of them and no others; one that only equals them is not."""
+    for start in range(0, 4 * 256, 256):
+        capture({f"remembered{i}": i for i in range(start, start + 256)}, ())
+    assert len(_SOUND) <= 1_024
+    capture({"remembered0": 1}, ())
+    with pytest.raises(BadArgumentsError, match="name"):
+        capture({Text("remembered0"): 1}, ())
+    for _ in range(2):
+        assert capture({"größe": 1}, ()).canonical() == '{"größe":1}'.encode()
+        assert "größe" not in _SOUND
 
 
 def test_the_number_of_arguments_is_bounded() -> None:

@@ -357,6 +357,40 @@ def test_what_cannot_be_inspected_does_not_come_out(opened: Any, answer: object,
     }[mode]
 
 
+@pytest.mark.parametrize("kind", [RuleSet, Says])
+def test_a_task_that_ends_while_a_policy_is_asked_runs_no_tool(
+    opened: Any, monkeypatch: pytest.MonkeyPatch, kind: type[Any]
+) -> None:
+    """Whoever ends it: the policy itself, or another thread meanwhile."""
+    world = opened(policy=RuleSet() if kind is RuleSet else Says(Decision(effect=Effect.ALLOW, reason="fine")))
+    tool, ran = counted(world)
+    decide = kind.decide
+
+    def ending(self: Any, request: Request) -> Any:
+        task.end()
+        return decide(self, request)
+
+    monkeypatch.setattr(kind, "decide", ending)
+    with world.task(OPEN) as task, pytest.raises(NoTask) as caught:
+        tool(1)
+    assert caught.value.code == "task_ended"
+    assert not ran
+    assert world.outcomes() == ["denied"]
+
+
+def test_after_a_policy_of_others_everything_is_asked_again(opened: Any) -> None:
+    """It may take its time: what is revoked meanwhile does not run either."""
+    world = opened(policy=Says(Decision(effect=Effect.ALLOW, reason="fine")))
+    tool, ran = counted(world)
+    policy = world.enforcer._point.policy
+    decide = policy.decide
+    policy.decide = lambda request: (world.enforcer.revoke("everything", suspend=True), decide(request))[1]
+    with world.task(OPEN), pytest.raises(Denied) as caught:
+        tool(1)
+    assert caught.value.code == "suspended"
+    assert not ran
+
+
 # --------------------------------------------------------------------------------------- monitor mode
 
 

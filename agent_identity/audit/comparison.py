@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Final, cast, final
+from uuid import UUID
 
 from agent_identity.audit.findings import Findings, Place
 from agent_identity.audit.ledger_check import LEDGER_STEPS, LedgerCheck
@@ -30,7 +31,10 @@ class Comparison:
     def __init__(self, findings: Findings, spans: SpansCheck, trust: TrustStore) -> None:
         self._findings = findings
         self._trust = trust
-        self._unmatched = spans.records()
+        self._unmatched = {
+            str(UUID(bytes=record)): (str(UUID(bytes=found[8:])), int.from_bytes(found[:8]))
+            for record, found in spans.records()
+        }
         self._all = len(self._unmatched)
 
     def run(self, ledger: PathLike) -> None:

@@ -13,7 +13,6 @@ from agent_identity.audit.ledger_check import LEDGER_STEPS, LedgerCheck, Progres
 from agent_identity.audit.outside import Outside, Timestamps
 from agent_identity.audit.report import Report
 from agent_identity.audit.sources import (
-    Counted,
     PathLike,
     Source,
     Trust,
@@ -23,6 +22,7 @@ from agent_identity.audit.sources import (
     size_of_ledger,
     to_trust,
 )
+from agent_identity.audit.span_parts import read_sources, read_spread
 from agent_identity.audit.spans_check import SPAN_STEPS, SpansCheck
 from agent_identity.audit.spreading import Spread
 from agent_identity.audit.state_file import Used, check_state, read_or_remember
@@ -36,6 +36,7 @@ __all__ = ["check", "verify"]
 
 _MAX_NOTE = 65_537
 _WORTH = 16 * 1024 * 1024  # Bytes of records for which a process is worth while.
+_WORTH_OF_SPANS = 4 * 1024 * 1024  # The same of spans, each with its signature.
 
 
 def check(  # budget: one line for each thing that a verifier may have
@@ -124,7 +125,7 @@ def check(  # budget: one line for each thing that a verifier may have
         raise ConfigurationError("expected a state file with an evidence directory, got traces; leave it out")
     if pasted:
         return _check_pasted(sources, keys, redacted)
-    return _check_spans(sources, keys, ledger, redacted, progress, disclosures=disclosures)
+    return _check_spans(sources, keys, ledger, redacted, progress, disclosures=disclosures, processes=processes)
 
 
 def verify(
@@ -258,31 +259,27 @@ def _check_spans(
     progress: Progress | None,
     *,
     disclosures: Sequence[bytes | PathLike],
+    processes: int | Spread,
 ) -> Report:
     findings = Findings("traces", SPAN_STEPS)
     findings.trust = "none" if keys is None else "given"
     spans = SpansCheck(keys, findings, redacted=redacted, disclosures=disclosures)
-    total = size_of_files(sources) if progress else 0
-    done = 0
+    total = size_of_files(sources)
 
-    def count(size: int) -> None:
-        nonlocal done
-        done += size
-
-    def tick() -> None:
+    def tell(done: int) -> None:
         if progress is not None:
             progress(done, total)
 
-    for source in sources:
-        with opened(source) as file:
-            try:
-                spans.read(Counted(file, count), tick)
-            except OSError:
-                findings.add(1, "unreadable", "expected a file of spans, got one that cannot be read to its end")
-        tick()
-    if ledger is not None and keys is not None:
-        Comparison(findings, spans, keys).run(ledger)
-    spans.finish()
+    # What is disclosed is held against records in their order; and without trust there is nothing to do.
+    alone = keys is None or bool(disclosures)
+    with spreading.processes(1 if alone else processes, most=1 + total // _WORTH_OF_SPANS if total else None) as spread:
+        if spread is None or keys is None:
+            read_sources(spans, sources, tell)
+        else:
+            read_spread(spans, sources, tell, spread=spread, trust=keys, redacted=redacted)
+        if ledger is not None and keys is not None:
+            Comparison(findings, spans, keys).run(ledger)
+        spans.finish(spread)
     return findings.report()
 
 

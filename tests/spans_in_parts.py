@@ -48,6 +48,8 @@ def in_parts() -> Iterator[list[bool]]:
                 for source, place in zip(sources, begun, strict=True):
                     if isinstance(source, io.BytesIO):
                         source.seek(place)
+                if processes == 1:
+                    patch.setattr("agent_identity.evidence.otlp_shapes.SpanShapes._find", lambda *_: None)
                 again = plain(sources, *rest, None, **{**named, "processes": processes})
                 assert again.to_json() == report.to_json()
         return report

@@ -18,6 +18,7 @@ from agent_identity.audit.sources import Counted, PathLike, opened
 from agent_identity.audit.spans_check import SpansCheck, SpansPart
 from agent_identity.audit.spreading import Spread
 from agent_identity.evidence.otlp import ByteLines, Document, Malformed
+from agent_identity.evidence.otlp_shapes import SpanShapes
 from agent_identity.evidence.traces import documents
 from agent_identity.identity import TrustStore
 
@@ -25,7 +26,8 @@ __all__ = ["read_sources", "read_spread"]
 
 _BLOCK: Final = 2 * 1024 * 1024  # Bytes of documents, or one that is longer.
 _FEW: Final = 1  # Blocks that are read before another process has started.
-_READER: Final = RecordReader()  # The shapes that it learned from one block hold for the next.
+_READER: Final = RecordReader()  # What was learned from one block holds for the next.
+_SHAPES: Final = SpanShapes()
 
 
 class _Block(NamedTuple):
@@ -110,7 +112,7 @@ def read_spread(
 
 def _read(block: Sequence[Document], *, trust: TrustStore, redacted: Collection[str]) -> SpansPart | None:
     """Return what is in a block; nothing if it has to be read in its order, for whatever reason."""
-    spans = SpansCheck(trust, Findings("traces", ()), redacted=redacted, part=True, reader=_READER)
+    spans = SpansCheck(trust, Findings("traces", ()), redacted=redacted, part=True, reader=_READER, shapes=_SHAPES)
     try:
         for document in block:
             spans.take(document)

@@ -19,8 +19,9 @@ from agent_identity.audit.use_store import Packed
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.envelope import Attestation
 from agent_identity.evidence.merkle import leaf_hash
-from agent_identity.evidence.mirror import MIRRORED, deviations, mirrored_attributes
+from agent_identity.evidence.mirror import MIRRORED, Copies, deviations, mirrored_attributes
 from agent_identity.evidence.otlp import ByteLines, Document, Malformed, SpanData
+from agent_identity.evidence.otlp_shapes import SpanShapes
 from agent_identity.evidence.pasted import MAX_PASTED, PastedSpan, likeness, read_pasted
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE, span_ids
 from agent_identity.evidence.traces import spans_of
@@ -44,6 +45,7 @@ _Span: TypeAlias = SpanData | PastedSpan
 _JWS: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]{86}", re.ASCII)
 _SCOPE: Final = "agent_identity"
 _PAYLOAD: Final = ATTESTATION + "payload"
+_MAX_NAMES: Final = 256  # Sets of names of attributes.
 _NAMED: Final = 5  # Attributes that a message names.
 _UNKNOWN: Final = frozenset({"unknown_key", "key_not_valid_then", "key_revoked"})
 _STEP_OF: Final[Mapping[str, int]] = {"malformed_record": _FORM}
@@ -114,7 +116,8 @@ class SpansCheck:
         redacted: Attributes that a collector is known to rewrite; a change of them is no contradiction.
         disclosures: Files that show arguments of calls.
         part: Only a part of the spans is read, and others will be merged.
-        reader: One that knows the shapes of other spans.
+        reader: One that knows the shapes of other records.
+        shapes: Those of other documents.
     """
 
     def __init__(
@@ -126,14 +129,17 @@ class SpansCheck:
         disclosures: Sequence[bytes | PathLike] = (),
         part: bool = False,
         reader: RecordReader | None = None,
+        shapes: SpanShapes | None = None,
     ) -> None:
         self._trust = trust
         self._findings = findings
         self._redacted = _OTHERS_MAY_SET.union(redacted)
-        self._reader = reader or RecordReader()
+        self._reader, self._shapes = reader or RecordReader(), shapes or SpanShapes()
         self._delegations = Delegations(findings, _GRANTS, trust, part=part)
         self._disclosures = Disclosures(disclosures, findings, _ARGUMENTS) if disclosures else None
         self._coverage = CoverageTable()
+        self._mirror = Copies()
+        self._names: dict[tuple[str, ...], bool] = {}
         self._signed = self._hidden = 0  # Attributes that copy a record.
         self._seen = Seen(part=part)
 
@@ -147,7 +153,7 @@ class SpansCheck:
             ConfigurationError: It is in Protocol Buffers, or compressed, and what reads that is not installed.
         """
         counts = self._findings.counts
-        for item in (document,) if isinstance(document, Malformed) else spans_of(document):
+        for item in (document,) if isinstance(document, Malformed) else spans_of(document, self._shapes):
             if isinstance(item, Malformed):
                 counts["malformed"] += 1
                 self._findings.add(_READ, "malformed_document", item.message, Place(line=item.line))
@@ -350,6 +356,10 @@ class SpansCheck:
     def _compare(self, record: Mapping[str, object], span: _Span, place: Place) -> bool:
         """Compare the plain attributes with the record; return whether none contradicts it."""
         agrees, hidden, attributes = True, list[str](), span.attributes
+        copied = self._mirror.number(record, attributes)
+        if copied is not None and self._known_names(attributes):
+            self._signed += copied
+            return True
         theirs = _THEIRS if isinstance(span, SpanData) and span.scope not in ("", _SCOPE) else frozenset[str]()
         self._signed += len(mirrored_attributes(record))
         for field in deviations(record, attributes):
@@ -362,7 +372,7 @@ class SpansCheck:
                 self._findings.add(_COPY, "copy_changed" if known else "field_changed", message, place)
             else:
                 hidden.append(field.attribute)
-        for name in attributes.keys() - _OF_OURS - self._redacted:
+        for name in sorted(attributes.keys() - _OF_OURS - self._redacted):
             if name.startswith(OURS):
                 agrees = False
                 message = f"expected no attribute of ours that is not signed, got {name[:_LONGEST]!a}; it was added"
@@ -373,6 +383,18 @@ class SpansCheck:
             message = f"{len(hidden)} attributes are missing or blanked: {', '.join(hidden[:_NAMED])}"
             self._findings.add(_COPY, "copy_redacted", message, place)
         return agrees
+
+    def _known_names(self, attributes: Mapping[str, object]) -> bool:
+        """Return whether all attributes with names of ours are among those that a span of ours carries."""
+        names = tuple(attributes)
+        known = self._names.get(names)
+        if known is None:
+            added = attributes.keys() - _OF_OURS - self._redacted
+            known = not any(name.startswith(OURS) for name in added)
+            if len(self._names) >= _MAX_NAMES:
+                self._names.clear()
+            self._names[names] = known
+        return known
 
     def _keep(self, record: Mapping[str, object], leaf: bytes, place: Place) -> bool | None:
         """Hold a record against those before it; return whether they fit, ``None`` if it is one of them."""

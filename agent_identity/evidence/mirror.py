@@ -14,7 +14,16 @@ from typing import Final, Literal, TypeAlias, cast, final
 
 import orjson
 
-__all__ = ["MIRRORED", "SCHEMA_VERSION", "FieldCheck", "Verdict", "compare", "deviations", "mirrored_attributes"]
+__all__ = [
+    "MIRRORED",
+    "SCHEMA_VERSION",
+    "Copies",
+    "FieldCheck",
+    "Verdict",
+    "compare",
+    "deviations",
+    "mirrored_attributes",
+]
 
 SCHEMA_VERSION: Final = "1"
 """The version of the names and meanings of our attributes."""
@@ -150,6 +159,17 @@ MIRRORED: Final[Mapping[str, "Callable[[_Record], _Value | None]"]] = {
 }
 """For each mirrored attribute, how its value is read from a record (``None``: the record does not say)."""
 
+_OF_TASK: Final = ("principal", "agent", "chain", "task")
+_OF_TASKS: Final = frozenset(
+    name
+    for name in MIRRORED
+    if name.startswith(("agent_identity.principal.", "agent_identity.agent.", "agent_identity.delegation."))
+) | {"gen_ai.agent.name", "user.id"}
+"""What is read from these members alone."""
+
+_OF_RECORDS: Final = tuple((name, read) for name, read in MIRRORED.items() if name not in _OF_TASKS)
+_MAX_TASKS: Final = 256
+
 _MIRRORED_OURS: Final = tuple(name for name in MIRRORED if name.startswith(_OURS))
 
 
@@ -176,6 +196,47 @@ class FieldCheck:
     attribute: str
     verdict: Verdict
     signed: str | tuple[str, ...] | None
+
+
+@final
+class Copies:
+    """Tells quickly of most spans that their attributes copy their record without any deviation."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[object, tuple[list[object], list[tuple[str, _Value | list[str] | None]]]] = {}
+
+    def number(self, record: Mapping[str, object], attributes: Mapping[str, object]) -> int | None:
+        """Return how many attributes copy the record, or ``None`` where :func:`deviations` may find some.
+
+        Args:
+            record: The record, whose signature has been verified.
+            attributes: The attributes of the span as a store returned them.
+        """
+        number = 0
+        for name, value in self._of_task(record):
+            if attributes.get(name) != value:
+                return None
+            number += value is not None
+        for name, read in _OF_RECORDS:
+            value = read(record)
+            if attributes.get(name) != value:
+                return None
+            number += value is not None
+        return number
+
+    def _of_task(self, record: Mapping[str, object]) -> "list[tuple[str, _Value | list[str] | None]]":
+        """Return what copies the members that all records of a task have in common."""
+        members = [record.get(name) for name in _OF_TASK]
+        key = _leaf_grant(record)
+        known = self._tasks.get(key)
+        if known is None or known[0] != members:
+            copies = [(name, MIRRORED[name](record)) for name in _OF_TASKS]
+            # In JSON an array comes back as a list.
+            known = members, [(name, list(copy) if isinstance(copy, tuple) else copy) for name, copy in copies]
+            if len(self._tasks) >= _MAX_TASKS:
+                self._tasks.clear()
+            self._tasks[key] = known
+        return known[1]
 
 
 def compare(record: Mapping[str, object], attributes: Mapping[str, object]) -> tuple[FieldCheck, ...]:

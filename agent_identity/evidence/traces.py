@@ -7,7 +7,7 @@ exporters; and messages each after its length in four bytes, as the collector's 
 https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Literal, TypeAlias
 
 from agent_identity.errors import ConfigurationError
@@ -20,8 +20,8 @@ from agent_identity.evidence.otlp import (
     Replay,
     SpanData,
     json_documents,
-    read_document,
 )
+from agent_identity.evidence.otlp_shapes import SpanShapes
 
 __all__ = ["documents", "read_spans", "spans_of"]
 
@@ -51,11 +51,12 @@ def read_spans(source: ByteLines) -> Iterator[SpanData | Malformed]:
         OSError: The file cannot be read.
         ConfigurationError: It is in Protocol Buffers, or compressed, and what reads that is not installed.
     """
+    shapes = SpanShapes()
     for document in documents(source):
         if isinstance(document, Malformed):
             yield document
         else:
-            yield from spans_of(document)
+            yield from spans_of(document, shapes)
 
 
 def documents(source: ByteLines) -> Iterator[Document | Malformed]:
@@ -82,17 +83,18 @@ def documents(source: ByteLines) -> Iterator[Document | Malformed]:
         yield from take_apart(whole, form)
 
 
-def spans_of(document: Document) -> Iterator[SpanData | Malformed]:
-    """Yield each span of a document, and an item for each part of it that is malformed.
+def spans_of(document: Document, shapes: SpanShapes) -> Iterable[SpanData | Malformed]:
+    """Return each span of a document, and an item for each part of it that is malformed.
 
     Args:
         document: The document.
+        shapes: Knows the shapes of earlier documents.
 
     Raises:
         ConfigurationError: It is in Protocol Buffers, or compressed, and what reads that is not installed.
     """
     if document.form == "json":
-        return read_document(document.data, document.line)
+        return shapes.read(document.data, document.line)
     _, read_message = _protobuf()
     return read_message(document)
 

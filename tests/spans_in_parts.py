@@ -44,13 +44,16 @@ def in_parts() -> Iterator[list[bool]]:
                 patch.setattr(module, name, 1)
             patch.setattr(span_parts, "_FEW", 0)
             patch.setattr("agent_identity.audit.chain_check._MAX_TOKENS", 1)
-            for processes in (elsewhere, 1):
+            for spread in (elsewhere, None):
+                patch.setattr(
+                    verification.spreading, "processes", lambda *_, spread=spread, **__: contextlib.nullcontext(spread)
+                )
                 for source, place in zip(sources, begun, strict=True):
                     if isinstance(source, io.BytesIO):
                         source.seek(place)
-                if processes == 1:
+                if spread is None:
                     patch.setattr("agent_identity.evidence.otlp_shapes.SpanShapes._find", lambda *_: None)
-                again = plain(sources, *rest, None, **{**named, "processes": processes})
+                again = plain(sources, *rest, None, **named)
                 assert again.to_json() == report.to_json()
         return report
 

@@ -2,7 +2,7 @@
 
 from base64 import urlsafe_b64decode
 from binascii import Error as Base64Error
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, cast
 
 from agent_identity.audit.revocation import LATE, refuse_late
@@ -26,7 +26,10 @@ _CODES: Final = frozenset(
 
 
 def open_record(
-    attributes: Mapping[str, object], trust: TrustStore, reader: RecordReader
+    attributes: Mapping[str, object],
+    trust: TrustStore,
+    reader: RecordReader,
+    proved: Callable[[bytes], bool] | None = None,
 ) -> tuple[dict[str, object], bytes]:
     """Return the record on a span, and its bytes: signed by a recorder key that was valid at its time, and well-formed.
 
@@ -34,6 +37,7 @@ def open_record(
         attributes: The attributes of the span.
         trust: The trusted keys.
         reader: Reads the bytes once their signature is known to be good.
+        proved: Returns whether a ledger proves the bytes, whose signature is not looked at then.
 
     Raises:
         VerificationError: With code ``bad_attestation``, ``truncated``, ``unknown_payload_type``,
@@ -53,7 +57,7 @@ def open_record(
         return trusted.key
 
     try:
-        body = Attestation.from_attributes(attributes).open(lookup)
+        body = Attestation.from_attributes(attributes).open(lookup, proved)
         record = _parse(body, reader)
         times = cast("dict[str, str]", record["time"])
         at = int(times.get("end", times["start"])) // _NS

@@ -8,11 +8,12 @@ the block in its order, by the same code. So blocks decide about speed and never
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from agent_identity.audit.findings import Findings
+from agent_identity.audit.ledger_index import Proofs
 from agent_identity.audit.shapes import RecordReader
 from agent_identity.audit.sources import Counted, PathLike, opened
 from agent_identity.audit.spans_check import SpansCheck, SpansPart
@@ -68,6 +69,7 @@ def read_spread(
     spread: Spread,
     trust: TrustStore,
     redacted: Collection[str],
+    proofs: str | None,
 ) -> None:
     """Verify the spans of files with other processes.
 
@@ -78,6 +80,7 @@ def read_spread(
         spread: Has other processes do the work.
         trust: The trusted keys.
         redacted: Attributes that a collector is known to rewrite.
+        proofs: The file that tells which records a ledger proves.
 
     Raises:
         ConfigurationError: A file cannot be opened, or not be read with what is installed.
@@ -98,7 +101,7 @@ def read_spread(
             if block.documents:
                 yield block.documents
 
-    for found in spread(partial(_read, trust=trust, redacted=redacted), works()):
+    for found in spread(partial(_read, trust=trust, redacted=redacted, proofs=proofs), works()):
         while not ahead[0].documents:
             _take(spans, ahead.popleft())
         block = ahead.popleft()
@@ -110,15 +113,24 @@ def read_spread(
         tell(block.end)
 
 
-def _read(block: Sequence[Document], *, trust: TrustStore, redacted: Collection[str]) -> SpansPart | None:
+def _read(
+    block: Sequence[Document], *, trust: TrustStore, redacted: Collection[str], proofs: str | None
+) -> SpansPart | None:
     """Return what is in a block; nothing if it has to be read in its order, for whatever reason."""
-    spans = SpansCheck(trust, Findings("traces", ()), redacted=redacted, part=True, reader=_READER, shapes=_SHAPES)
     try:
+        findings, known = Findings("traces", ()), _proofs(proofs)
+        spans = SpansCheck(trust, findings, redacted=redacted, part=True, reader=_READER, shapes=_SHAPES, proofs=known)
         for document in block:
             spans.take(document)
         return spans.shipped()
     except Exception:  # noqa: BLE001  Reading it in its order tells what is wrong with it.
         return None
+
+
+@lru_cache(maxsize=1)
+def _proofs(path: str | None) -> Proofs | None:
+    """Return what tells which records are proved; it stays open from one block to the next."""
+    return None if path is None else Proofs(path)
 
 
 def _take(spans: SpansCheck, block: _Block) -> None:

@@ -1,8 +1,9 @@
 """Verifying spans, wherever they were copied from: each carries its record and the signature over it."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Final, NamedTuple, TypeAlias, cast, final
 
 from agent_identity.audit.attestations import ATTESTATION, OURS, open_record
@@ -10,6 +11,7 @@ from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.coverage import CoveragePart, CoverageTable, is_tool_call
 from agent_identity.audit.disclosed import Disclosures
 from agent_identity.audit.findings import Findings, Place, counted
+from agent_identity.audit.ledger_index import HALF, Proofs
 from agent_identity.audit.report import Problem
 from agent_identity.audit.seen import Seen
 from agent_identity.audit.shapes import RecordReader
@@ -44,6 +46,8 @@ _READ, _SIGNED, _FORM, _SPAN, _COPY, _GRANTS, _ONCE, _ALL, _ARGUMENTS = range(1,
 _Span: TypeAlias = SpanData | PastedSpan
 _JWS: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]{86}", re.ASCII)
 _SCOPE: Final = "agent_identity"
+_RECORD_ID: Final = OURS + "record.id"
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PAYLOAD: Final = ATTESTATION + "payload"
 _MAX_NAMES: Final = 256  # Sets of names of attributes.
 _NAMED: Final = 5  # Attributes that a message names.
@@ -118,6 +122,7 @@ class SpansCheck:
         part: Only a part of the spans is read, and others will be merged.
         reader: One that knows the shapes of other records.
         shapes: Those of other documents.
+        proofs: Tells which records a verified ledger proves; the signatures on spans with these are not looked at.
     """
 
     def __init__(
@@ -130,6 +135,7 @@ class SpansCheck:
         part: bool = False,
         reader: RecordReader | None = None,
         shapes: SpanShapes | None = None,
+        proofs: Proofs | None = None,
     ) -> None:
         self._trust = trust
         self._findings = findings
@@ -142,6 +148,8 @@ class SpansCheck:
         self._names: dict[tuple[str, ...], bool] = {}
         self._signed = self._hidden = 0  # Attributes that copy a record.
         self._seen = Seen(part=part)
+        self._proofs = proofs
+        self._proved: Mapping[bytes, bytes] = {}
 
     def take(self, document: Document | Malformed) -> None:
         """Verify the spans of a document.
@@ -153,7 +161,12 @@ class SpansCheck:
             ConfigurationError: It is in Protocol Buffers, or compressed, and what reads that is not installed.
         """
         counts = self._findings.counts
-        for item in (document,) if isinstance(document, Malformed) else spans_of(document, self._shapes):
+        items: Iterable[SpanData | Malformed]
+        items = (document,) if isinstance(document, Malformed) else spans_of(document, self._shapes)
+        if self._proofs is not None:
+            items = tuple(items)
+            self._proved = self._proofs.of(_record_ids(items))
+        for item in items:
             if isinstance(item, Malformed):
                 counts["malformed"] += 1
                 self._findings.add(_READ, "malformed_document", item.message, Place(line=item.line))
@@ -243,8 +256,12 @@ class SpansCheck:
             message = f"expected spans with signed records, got none among {counted(counts['spans'], 'span')}"
             findings.add(_SIGNED, "nothing_to_verify", message)
         else:
-            for step in (_SIGNED, _FORM, _SPAN):
-                findings.done(step, counted(counts["records"], "record"))
+            records = counted(counts["records"], "record")
+            proved = counts["proved_by_ledger"]
+            unread = f"; the ledger proves {proved:,} of them, whose signatures on spans were not looked at"
+            findings.done(_SIGNED, records + (unread if proved else ""))
+            for step in (_FORM, _SPAN):
+                findings.done(step, records)
             findings.done(_COPY, f"{counted(counts['records'], 'record')}; {self._copies()}")
             findings.done(_ONCE, f"{counted(counts['records'], 'record')}, {counts['duplicates']:,} of them again")
             self._delegations.settle(absent="not all its grants are in the file", spread=spread)
@@ -283,8 +300,9 @@ class SpansCheck:
             return None
         if self._trust is None:
             return None
+        proved = partial(self._is_proved, attributes) if self._proved else None
         try:
-            record, body = open_record(attributes, self._trust, self._reader)
+            record, body = open_record(attributes, self._trust, self._reader, proved)
         except VerificationError as error:
             step = _STEP_OF.get(error.code, _SIGNED)
             code = error.code
@@ -292,6 +310,15 @@ class SpansCheck:
             counts["unknown_key" if code in _UNKNOWN else "contradicted"] += 1
             return None
         return self._judge(span, record, leaf_hash(body))
+
+    def _is_proved(self, attributes: Mapping[str, object], body: bytes) -> bool:
+        """Return whether the ledger has this very record, under a head that its signed log proves."""
+        # The attribute only says where to look.
+        half = self._proved.get(_bytes_of(attributes.get(_RECORD_ID)))
+        if half is None or half != leaf_hash(body)[:HALF]:
+            return False
+        self._findings.counts["proved_by_ledger"] += 1
+        return True
 
     def _judge(self, span: _Span, record: dict[str, object], leaf: bytes) -> dict[str, object] | None:
         counts, place = self._findings.counts, _place(record, span.line)
@@ -410,6 +437,19 @@ class SpansCheck:
 def _place(record: Mapping[str, object], line: int) -> Place:
     stream = cast("dict[str, str]", record["stream"])
     return Place(cast("str", record["id"]), stream["id"], int(stream["seq"]), line)
+
+
+def _record_ids(items: Sequence[SpanData | Malformed]) -> set[bytes]:
+    """Return the ids of records that spans name, 16 bytes each."""
+    named = {_bytes_of(item.attributes.get(_RECORD_ID)) for item in items if isinstance(item, SpanData)}
+    return named - {b""}
+
+
+def _bytes_of(identifier: object) -> bytes:
+    """Return the bytes of an id, or none where it has not its form."""
+    if not isinstance(identifier, str) or not _UUID.fullmatch(identifier):
+        return b""
+    return bytes.fromhex(identifier.replace("-", ""))
 
 
 def _claimed_place(span: _Span) -> Place:

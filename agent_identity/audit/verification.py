@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import cast
 
@@ -10,6 +11,7 @@ from agent_identity.audit.bundle import is_bundle, unpacked
 from agent_identity.audit.comparison import Comparison
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.ledger_check import LEDGER_STEPS, LedgerCheck, Progress
+from agent_identity.audit.ledger_index import ledger_index
 from agent_identity.audit.outside import Outside, Timestamps
 from agent_identity.audit.report import Report
 from agent_identity.audit.sources import (
@@ -263,22 +265,34 @@ def _check_spans(
 ) -> Report:
     findings = Findings("traces", SPAN_STEPS)
     findings.trust = "none" if keys is None else "given"
-    spans = SpansCheck(keys, findings, redacted=redacted, disclosures=disclosures)
     total = size_of_files(sources)
+    comparison = None if ledger is None or keys is None else Comparison(ledger, keys, findings)
+    beside = 0 if comparison is None else comparison.size
+    # What is disclosed is held against records in their order; without trust there is nothing to do.
+    number = 1 if keys is None or disclosures or not isinstance(processes, int) else processes
+    most = 1 + beside // _WORTH + total // _WORTH_OF_SPANS if total else None
+    done, whole = 0, total + beside if total else 0
 
-    def tell(done: int) -> None:
+    def tell(reached: int) -> None:
         if progress is not None:
-            progress(done, total)
+            progress(done + reached, whole)
 
-    # What is disclosed is held against records in their order; and without trust there is nothing to do.
-    alone = keys is None or bool(disclosures)
-    with spreading.processes(1 if alone else processes, most=1 + total // _WORTH_OF_SPANS if total else None) as spread:
+    with spreading.processes(number, most=most) as spread, ExitStack() as stack:
+        index = proofs = None
+        if comparison is not None:
+            index = stack.enter_context(ledger_index())
+            proofs = comparison.read(index, spread, tell)
+            done = beside
+        spans = SpansCheck(keys, findings, redacted=redacted, disclosures=disclosures, proofs=proofs)
         if spread is None or keys is None:
             read_sources(spans, sources, tell)
         else:
-            read_spread(spans, sources, tell, spread=spread, trust=keys, redacted=redacted)
-        if ledger is not None and keys is not None:
-            Comparison(findings, spans, keys).run(ledger)
+            path = None if proofs is None else proofs.path
+            read_spread(spans, sources, tell, spread=spread, trust=keys, redacted=redacted, proofs=path)
+        if proofs is not None:
+            proofs.close()
+        if comparison is not None and index is not None:
+            comparison.conclude(index, spans)
         spans.finish(spread)
     return findings.report()
 

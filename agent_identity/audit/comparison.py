@@ -1,6 +1,7 @@
 """Whether spans and the ledger that they are a copy of hold the same records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Final, final
 from uuid import UUID
@@ -49,8 +50,11 @@ class Comparison:
         """The bytes of the ledger."""
         return size_of_ledger(self._reader)
 
-    def read(self, index: LedgerIndex, spread: Spread | None, tell: Callable[[int], object]) -> Proofs | None:
-        """Verify the ledger, and return what tells which records it proves; ``None`` if it does not verify.
+    @contextmanager
+    def read(
+        self, index: LedgerIndex, spread: Spread | None, tell: Callable[[int], object]
+    ) -> Generator[Proofs | None]:
+        """Verify the ledger, and yield what tells which records it proves; ``None`` if it does not verify.
 
         Args:
             index: Keeps its records.
@@ -58,8 +62,11 @@ class Comparison:
             tell: Is told now and then how many bytes are read.
         """
         self._begun = self._state()
-        proved = self._verify(index, spread, tell)
-        return Proofs(index.path) if proved else None
+        if not self._verify(index, spread, tell):
+            yield None
+            return
+        with closing(Proofs(index.path)) as proofs:
+            yield proofs
 
     def conclude(self, index: LedgerIndex, spans: SpansCheck) -> None:
         """Compare.

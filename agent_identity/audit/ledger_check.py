@@ -132,12 +132,9 @@ class LedgerCheck:
             shown_to = _doubting(log.doubts, heads)
             stream = StreamCheck(name, heads, findings, self._calls, shown_to, period=period, start=starts.get(name))
             streams[name] = stream
-            if index is not None:
-                index.begin(name)
-                stream.note = index
+            _note(stream, index)
             done = self._read(stream, parts, done, lambda reached: progress and progress(reached, total))
-            if index is not None:
-                index.prove(stream.sealed if log.proved and log.doubts is None else 0)
+            _prove(stream, index, log)
         missing = set[str]() if self._calls.partial else log.heads.keys() - streams.keys()
         self._conclude(log, streams, missing)
         self._count(log, streams)
@@ -350,6 +347,19 @@ def _whole_since(reader: LedgerReader, name: str, start: Pruned | Start) -> int:
         return start.time_ns
     times = cast("dict[str, str]", orjson.loads(line.record)["time"])
     return max(map(int, times.values()))
+
+
+def _note(stream: StreamCheck, index: LedgerIndex | None) -> None:
+    """Have the records of a stream kept, if that is asked for."""
+    if index is not None:
+        index.begin(stream.stream)
+        stream.note = index
+
+
+def _prove(stream: StreamCheck, index: LedgerIndex | None, log: SignedLog) -> None:
+    """Say how many of them the log proves, without any doubt about who signed it."""
+    if index is not None:
+        index.prove(stream.sealed if log.proved and log.doubts is None else 0)
 
 
 def _doubting(doubts: Doubts | None, heads: Heads | None) -> Visit | None:

@@ -23,7 +23,7 @@ from agent_identity.evidence.otlp_shapes import SpanShapes
 from agent_identity.evidence.traces import documents
 from agent_identity.identity import TrustStore
 
-__all__ = ["read_sources", "read_spread"]
+__all__ = ["read_sources"]
 
 _BLOCK: Final = 2 * 1024 * 1024  # Bytes of documents, or one that is longer.
 _FEW: Final = 1  # Blocks that are read before another process has started.
@@ -45,46 +45,44 @@ class _Block(NamedTuple):
     problem: Malformed | None = None
 
 
-def read_sources(spans: SpansCheck, sources: Sequence[PathLike | ByteLines], tell: Callable[[int], object]) -> None:
-    """Verify the spans of files in this process.
+def read_sources(
+    spans: SpansCheck,
+    sources: Sequence[PathLike | ByteLines],
+    tell: Callable[[int], object],
+    *,
+    spread: Spread | None,
+    trust: TrustStore | None,
+    redacted: Collection[str],
+) -> None:
+    """Verify the spans of files.
 
     Args:
-        spans: Verifies them.
+        spans: Verifies what other processes cannot, and merges the rest.
         sources: The files.
         tell: Is told now and then how many bytes are read.
+        spread: Has other processes do the work; nothing is disclosed then.
+        trust: The trusted keys, or ``None``.
+        redacted: Attributes that a collector is known to rewrite.
 
     Raises:
         ConfigurationError: A file cannot be opened, or not be read with what is installed.
     """
+    if spread is not None and trust is not None:
+        proofs = None if spans.proofs is None else spans.proofs.path
+        _spread(spans, sources, tell, spread, partial(_read, trust=trust, redacted=redacted, proofs=proofs))
+        return
     for block in _blocks(sources, 1):
         _take(spans, block)
         tell(block.end)
 
 
-def read_spread(
+def _spread(
     spans: SpansCheck,
     sources: Sequence[PathLike | ByteLines],
     tell: Callable[[int], object],
-    *,
     spread: Spread,
-    trust: TrustStore,
-    redacted: Collection[str],
-    proofs: str | None,
+    read: Callable[[Sequence[Document]], SpansPart | None],
 ) -> None:
-    """Verify the spans of files with other processes.
-
-    Args:
-        spans: Verifies what they cannot, and merges the rest; it has no disclosures.
-        sources: The files.
-        tell: Is told now and then how many bytes are read.
-        spread: Has other processes do the work.
-        trust: The trusted keys.
-        redacted: Attributes that a collector is known to rewrite.
-        proofs: The file that tells which records a ledger proves.
-
-    Raises:
-        ConfigurationError: A file cannot be opened, or not be read with what is installed.
-    """
     blocks = _blocks(sources, _BLOCK)
     first = list(islice(blocks, _FEW + 1))
     rest = chain(first, blocks)
@@ -101,7 +99,7 @@ def read_spread(
             if block.documents:
                 yield block.documents
 
-    for found in spread(partial(_read, trust=trust, redacted=redacted, proofs=proofs), works()):
+    for found in spread(read, works()):
         while not ahead[0].documents:
             _take(spans, ahead.popleft())
         block = ahead.popleft()
@@ -118,8 +116,8 @@ def _read(
 ) -> SpansPart | None:
     """Return what is in a block; nothing if it has to be read in its order, for whatever reason."""
     try:
-        findings, known = Findings("traces", ()), _proofs(proofs)
-        spans = SpansCheck(trust, findings, redacted=redacted, part=True, reader=_READER, shapes=_SHAPES, proofs=known)
+        spans = SpansCheck(trust, Findings("traces", ()), redacted=redacted, part=True, reader=_READER, shapes=_SHAPES)
+        spans.proofs = _proofs(proofs)
         for document in block:
             spans.take(document)
         return spans.shipped()

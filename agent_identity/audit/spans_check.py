@@ -122,6 +122,8 @@ class SpansCheck:
         part: Only a part of the spans is read, and others will be merged.
         reader: One that knows the shapes of other records.
         shapes: Those of other documents.
+
+    Attributes:
         proofs: Tells which records a verified ledger proves; the signatures on spans with these are not looked at.
     """
 
@@ -135,7 +137,6 @@ class SpansCheck:
         part: bool = False,
         reader: RecordReader | None = None,
         shapes: SpanShapes | None = None,
-        proofs: Proofs | None = None,
     ) -> None:
         self._trust = trust
         self._findings = findings
@@ -148,7 +149,7 @@ class SpansCheck:
         self._names: dict[tuple[str, ...], bool] = {}
         self._signed = self._hidden = 0  # Attributes that copy a record.
         self._seen = Seen(part=part)
-        self._proofs = proofs
+        self.proofs: Proofs | None = None
         self._proved: Mapping[bytes, bytes] = {}
 
     def take(self, document: Document | Malformed) -> None:
@@ -163,9 +164,9 @@ class SpansCheck:
         counts = self._findings.counts
         items: Iterable[SpanData | Malformed]
         items = (document,) if isinstance(document, Malformed) else spans_of(document, self._shapes)
-        if self._proofs is not None:
+        if self.proofs is not None:
             items = tuple(items)
-            self._proved = self._proofs.of(_record_ids(items))
+            self._proved = self.proofs.of(_record_ids(items))
         for item in items:
             if isinstance(item, Malformed):
                 counts["malformed"] += 1
@@ -289,13 +290,13 @@ class SpansCheck:
         signed = _PAYLOAD in attributes or any(name.startswith(ATTESTATION) for name in attributes)
         if not signed and not any(name.startswith(OURS) for name in attributes):
             return None
-        counts, place = self._findings.counts, _claimed_place(span)
+        counts = self._findings.counts
         counts["records"] += 1
         if not signed:
             message = (
                 f"expected a signature beside the {OURS}* attributes of the span, got none; it was removed or forged"
             )
-            self._findings.add(_SIGNED, "unsigned", message, place)
+            self._findings.add(_SIGNED, "unsigned", message, _claimed_place(span))
             counts["contradicted"] += 1
             return None
         if self._trust is None:
@@ -306,7 +307,7 @@ class SpansCheck:
         except VerificationError as error:
             step = _STEP_OF.get(error.code, _SIGNED)
             code = error.code
-            self._findings.add(step, code, str(error), place)
+            self._findings.add(step, code, str(error), _claimed_place(span))
             counts["unknown_key" if code in _UNKNOWN else "contradicted"] += 1
             return None
         return self._judge(span, record, leaf_hash(body))

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Collection, Sequence
-from contextlib import ExitStack
 from functools import partial
 from typing import cast
 
@@ -24,7 +23,7 @@ from agent_identity.audit.sources import (
     size_of_ledger,
     to_trust,
 )
-from agent_identity.audit.span_parts import read_sources, read_spread
+from agent_identity.audit.span_parts import read_sources
 from agent_identity.audit.spans_check import SPAN_STEPS, SpansCheck
 from agent_identity.audit.spreading import Spread
 from agent_identity.audit.state_file import Used, check_state, read_or_remember
@@ -271,28 +270,23 @@ def _check_spans(
     # What is disclosed is held against records in their order; without trust there is nothing to do.
     number = 1 if keys is None or disclosures or not isinstance(processes, int) else processes
     most = 1 + beside // _WORTH + total // _WORTH_OF_SPANS if total else None
-    done, whole = 0, total + beside if total else 0
+    whole = total + beside if total else 0
 
-    def tell(reached: int) -> None:
+    def tell(done: int) -> None:
         if progress is not None:
-            progress(done + reached, whole)
+            progress(done, whole)
 
-    with spreading.processes(number, most=most) as spread, ExitStack() as stack:
-        index = proofs = None
-        if comparison is not None:
-            index = stack.enter_context(ledger_index())
-            proofs = comparison.read(index, spread, tell)
-            done = beside
-        spans = SpansCheck(keys, findings, redacted=redacted, disclosures=disclosures, proofs=proofs)
-        if spread is None or keys is None:
-            read_sources(spans, sources, tell)
+    with spreading.processes(number, most=most) as spread:
+        spans = SpansCheck(keys, findings, redacted=redacted, disclosures=disclosures)
+        read = partial(read_sources, sources=sources, spread=spread, trust=keys, redacted=redacted)
+        if comparison is None:
+            read(spans, tell=tell)
         else:
-            path = None if proofs is None else proofs.path
-            read_spread(spans, sources, tell, spread=spread, trust=keys, redacted=redacted, proofs=path)
-        if proofs is not None:
-            proofs.close()
-        if comparison is not None and index is not None:
-            comparison.conclude(index, spans)
+            with ledger_index() as index:
+                with comparison.read(index, spread, tell) as proofs:
+                    spans.proofs = proofs
+                    read(spans, tell=lambda done: tell(beside + done))
+                comparison.conclude(index, spans)
         spans.finish(spread)
     return findings.report()
 

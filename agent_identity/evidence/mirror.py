@@ -167,7 +167,38 @@ _OF_TASKS: Final = frozenset(
 ) | {"gen_ai.agent.name", "user.id"}
 """What is read from these members alone."""
 
-_OF_RECORDS: Final = tuple((name, read) for name, read in MIRRORED.items() if name not in _OF_TASKS)
+_MEMBERS: Final = (
+    ("stream", (("agent_identity.stream.id", "id"), ("agent_identity.stream.seq", "seq"))),
+    (
+        "decision",
+        (
+            ("agent_identity.decision.effect", "effect"),
+            ("agent_identity.decision.enforced", "enforced"),
+            ("agent_identity.decision.mode", "mode"),
+            ("agent_identity.decision.reason", "reason"),
+            ("agent_identity.policy.rule_id", "rule"),
+        ),
+    ),
+    (
+        "action",
+        (
+            ("agent_identity.decision.route_target", "route"),
+            ("agent_identity.tool.kind", "kind"),
+            ("agent_identity.tool.server", "server"),
+            ("agent_identity.content.args_hash", "args"),
+            ("agent_identity.content.result_hash", "result"),
+            ("gen_ai.tool.name", "tool"),
+            ("gen_ai.tool.call.id", "call"),
+        ),
+    ),
+)
+"""By section of a record, the attributes that copy one member of it."""
+
+_MEMBERED: Final = frozenset(name for _, names in _MEMBERS for name, _ in names)
+_OF_RECORDS: Final = tuple(
+    (name, read) for name, read in MIRRORED.items() if name not in _OF_TASKS and name not in _MEMBERED
+)
+_NOTHING: Final[_Record] = {}
 _MAX_TASKS: Final = 256
 
 _MIRRORED_OURS: Final = tuple(name for name in MIRRORED if name.startswith(_OURS))
@@ -212,16 +243,24 @@ class Copies:
             record: The record, whose signature has been verified.
             attributes: The attributes of the span as a store returned them.
         """
-        number = 0
+        stated: object
+        number, get = 0, attributes.get
         for name, value in self._of_task(record):
-            if attributes.get(name) != value:
+            if get(name) != value:
                 return None
             number += value is not None
+        for section, names in _MEMBERS:
+            members = cast("_Record", record.get(section, _NOTHING))
+            for name, member in names:
+                stated = members.get(member) or None
+                if get(name) != stated:
+                    return None
+                number += stated is not None
         for name, read in _OF_RECORDS:
-            value = read(record)
-            if attributes.get(name) != value:
+            stated = read(record)
+            if get(name) != stated:
                 return None
-            number += value is not None
+            number += stated is not None
         return number
 
     def _of_task(self, record: Mapping[str, object]) -> "list[tuple[str, _Value | list[str] | None]]":

@@ -19,6 +19,7 @@ from agent_identity.evidence.otlp import Malformed, SpanData, SpanStatus, read_d
 __all__ = ["SpanShapes"]
 
 _Members: TypeAlias = "dict[str, object]"
+_Slots: TypeAlias = dict[str, int | tuple[int, int] | None]
 _Source: TypeAlias = "tuple[Mapping[str, object], str]"
 """The attributes of what produced a span, and its scope."""
 
@@ -46,10 +47,18 @@ _PLAIN: Final[Mapping[str, str]] = MappingProxyType(
 )
 """The members of a span that are slots, and the only forms that are recognised in them."""
 
-_OTHERS: Final = frozenset(
-    {"traceState", "flags", "kind", "droppedAttributesCount", "events", "droppedEventsCount"}
-    | {"links", "droppedLinksCount"}
+_UNREAD: Final = (
+    "traceState",
+    "flags",
+    "kind",
+    "droppedAttributesCount",
+    "events",
+    "droppedEventsCount",
+    "links",
+    "droppedLinksCount",
 )
+_USUAL: Final = frozenset({*_PLAIN, *_UNREAD, "attributes", "status"})
+"""The members that a span may have; ``null`` and other spellings of their names are for those who parse."""
 
 
 _PAIR: Final = frozenset({"key", "value"})
@@ -300,24 +309,29 @@ def _shape_of(members: "_Members", span: SpanData) -> _Shape | None:
         members: The span, whose bytes are those that ``orjson`` writes.
         span: The same, as it was read.
     """
-    pattern, plain, message = _Pattern(), dict[str, int](), -1
-    slots: dict[str, int | tuple[int, int] | None] = {}
+    if not members.keys() <= _USUAL or None in members.values():
+        return None
+    pattern, plain, slots, message = _Pattern(), dict[str, int](), _Slots(), -1
     for name, value in pattern.members(members):
-        form = _PLAIN.get(name)
-        if form is not None and not (name == "parentSpanId" and span.parent_id is None):
-            if not isinstance(value, str) or not re.fullmatch(form, value):
-                return None
-            plain[name] = pattern.string(form)
-        elif name == "status" and type(value) is dict:
+        if name == "status":
             message = _status(pattern, cast("_Members", value))
-        elif name == "attributes" and type(value) is list:
+        elif name == "attributes":
             slots = _attributes(pattern, cast("list[_Members]", value))
-        elif form is not None:
-            pattern.add(orjson.dumps(value).decode())
-        elif name in _OTHERS and value is not None:
+        elif name in _UNREAD:
             pattern.value(value)
-        else:
+        elif name == "parentSpanId" and span.parent_id is None:
+            pattern.add(orjson.dumps(value).decode())
+        elif not isinstance(value, str) or not re.fullmatch(_PLAIN[name], value):
             return None
+        else:
+            plain[name] = pattern.string(_PLAIN[name])
+    return _complete(pattern, plain, slots, message, span)
+
+
+def _complete(
+    pattern: _Pattern, plain: Mapping[str, int], slots: _Slots, message: int, span: SpanData
+) -> _Shape | None:
+    """Return the shape, unless something is missing in it."""
     if not plain.keys() >= _NEEDED or slots.keys() != span.attributes.keys() or pattern.slots > _MAX_SLOTS:
         return None
     lists = tuple((name, *slot) for name, slot in slots.items() if isinstance(slot, tuple))
@@ -338,12 +352,12 @@ def _status(pattern: _Pattern, members: "_Members") -> int:
     return message
 
 
-def _attributes(pattern: _Pattern, pairs: "list[_Members]") -> "dict[str, int | tuple[int, int] | None]":
+def _attributes(pattern: _Pattern, pairs: "list[_Members]") -> _Slots:
     """Write the attributes of a span; return where their values are, ``None`` for those that do not change.
 
     Nothing is returned of attributes that are not the usual ones.
     """
-    slots: dict[str, int | tuple[int, int] | None] = {}
+    slots = _Slots()
     if not all(type(pair) is dict and pair.keys() == _PAIR for pair in pairs):
         return slots
     for number, pair in enumerate(pairs):

@@ -200,9 +200,6 @@ def read_document(data: bytes, line: int) -> Iterator[SpanData | Malformed]:
         data: The document.
         line: Its place in the file.
     """
-    if len(data) > MAX_LINE:
-        yield Malformed(line, _LONG)
-        return
     value = _parse(data)
     if value is _INCOMPLETE:
         yield Malformed(line, "expected one JSON document a line, or one document in all; the line is damaged")

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast, final
 
 import orjson
 
-from agent_identity.evidence.otlp import Malformed, SpanData, SpanStatus, read_document
+from agent_identity.evidence.otlp import Malformed, MisfitError, SpanData, SpanStatus, read_document
 
 __all__ = ["SpanShapes"]
 
@@ -65,13 +65,6 @@ _PAIR: Final = frozenset({"key", "value"})
 _NEEDED: Final = frozenset({"traceId", "spanId", "name", "startTimeUnixNano", "endTimeUnixNano"})
 
 
-class _Gap(NamedTuple):
-    """What the text before a span says: whose it is; ``None`` for a resource that is the one before."""
-
-    resource: Mapping[str, object] | None
-    scope: str
-
-
 class _Shape(NamedTuple):
     """The text of a span, and where in it is what a span says."""
 
@@ -114,8 +107,8 @@ class SpanShapes:
 
     def __init__(self) -> None:
         self._shapes: list[_Shape] = []
-        self._heads: dict[str, _Gap] = {}
-        self._gaps: dict[str, _Gap] = {}
+        self._heads: dict[str, _Source] = {}
+        self._gaps: dict[str, tuple[Mapping[str, object] | None, str]] = {}
         self._tails: set[str] = set()
         self._misses = 0
         self._seen = False
@@ -168,10 +161,9 @@ class SpanShapes:
 
     def _source(self, gap: str, before: "_Source | None") -> "_Source | None":
         if before is None:
-            known, resource = self._heads.get(gap), None
-        else:
-            known, resource = self._gaps.get(gap), before[0]
-        return None if known is None else (known.resource or resource or {}, known.scope)
+            return self._heads.get(gap)
+        known = self._gaps.get(gap)
+        return None if known is None else (before[0] if known[0] is None else known[0], known[1])
 
     def _learn(self, data: bytes, found: Sequence[SpanData | Malformed]) -> None:
         spans = [span for span in found if isinstance(span, SpanData)]
@@ -210,30 +202,39 @@ class SpanShapes:
             for kept in (self._heads, self._gaps, self._tails):
                 kept.clear()
         self._tails.add(tail)
-        kept, before = self._heads, None
-        for gap, span in zip(gaps, spans, strict=True):
+        self._heads[gaps[0]] = spans[0].resource, spans[0].scope
+        before = spans[0].resource
+        for gap, span in zip(gaps[1:], spans[1:], strict=True):
             if gap != ",":
-                kept[gap] = _Gap(None if span.resource is before else span.resource, span.scope)
-            kept, before = self._gaps, span.resource
+                self._gaps[gap] = (None if span.resource is before else span.resource, span.scope)
+            before = span.resource
 
 
 def _spans_of(value: object) -> "list[_Members] | None":
-    """Return the spans of a document whose other members are the usual ones, in their usual order."""
-    spans: list[_Members] = []
-    for group in _array(value, (["resourceSpans"],)):
-        for scope in _array(group, _GROUP):
-            spans += cast("list[_Members]", _array(scope, _SCOPE))
-    return spans if all(type(span) is dict and next(iter(span), None) == "traceId" for span in spans) else None
+    """Return the spans of a document, or ``None`` if its members are not the usual ones in their usual order."""
+    spans: list[object] = []
+    try:
+        for group in _array(value, (["resourceSpans"],)):
+            for scope in _array(group, _GROUP):
+                spans += _array(scope, _SCOPE)
+    except MisfitError:
+        return None
+    usual = all(type(span) is dict and next(iter(cast("_Members", span)), None) == "traceId" for span in spans)
+    return cast("list[_Members]", spans) if usual else None
 
 
 def _array(value: object, usual: Sequence[list[str]]) -> Sequence[object]:
-    """Return the array that is the last of the usual members of an object; ``()`` if it is another object."""
-    if type(value) is not dict:
-        return ()
-    members = cast("_Members", value)
+    """Return the array that is the last of the usual members of an object; ``schemaUrl`` may stand behind it.
+
+    Raises:
+        MisfitError: It is another object.
+    """
+    members = cast("_Members", value) if type(value) is dict else {}
     names = [name for name in members if name != _LAST or name != next(reversed(members))]
     array = members[names[-1]] if names in usual else None
-    return cast("list[object]", array) if type(array) is list else ()
+    if type(array) is not list:
+        raise MisfitError("expected the usual members, got others")
+    return cast("list[object]", array)
 
 
 def _without_spans(value: object, token: str) -> object:

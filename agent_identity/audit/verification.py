@@ -67,7 +67,8 @@ def check(  # budget: one line for each thing that a verifier may have
             the ``trust.json`` beside it, which proves nothing to whom does not trust the directory: the
             report says ``self-asserted``.
         ledger: For spans: the evidence directory that they are a copy of. Only with it the report can say
-            whether spans are missing.
+            whether spans are missing. It is verified first, and proves records without a look at the signatures on
+            their spans; the report counts these as ``proved_by_ledger``.
         checkpoint: For a ledger: a checkpoint of it that was kept elsewhere, as note or path. Only with it a
             ledger that was put back to an earlier state as a whole is found out.
         archive: For a ledger: an archive of it, for the records that were pruned.
@@ -84,10 +85,10 @@ def check(  # budget: one line for each thing that a verifier may have
             report then says how much was recorded in it, or whether it is shown that nothing was.
         disclosures: Files that show arguments of calls, as ``agent-identity disclose`` writes them, as bytes or
             paths; these arguments are then compared with the records and the grants.
-        processes: For a ledger: have so many processes read it, 0 for as many as it is worth, up to the number of
-            processors; what is found is the same. A program that asks for several has to be importable
-            (``if __name__ == "__main__":``). Or what has it read elsewhere, such as
-            :func:`agent_identity.integrations.spark.on_spark`.
+        processes: Have so many processes read, 0 for as many as it is worth, up to the number of processors; what is
+            found is the same. A program that asks for several has to be importable
+            (``if __name__ == "__main__":``). For a ledger also what has it read elsewhere, such as
+            :func:`agent_identity.integrations.spark.on_spark`; traces are then read by one process.
         state: For a ledger: a file of yours in which is kept what was read, so that a verification that was stopped
             goes on where it was. Whoever can write it can have faults overlooked; see
             :mod:`agent_identity.audit.state_file`.

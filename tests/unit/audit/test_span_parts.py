@@ -2,12 +2,16 @@
 
 import copy
 import gzip
+import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -17,7 +21,10 @@ from spans_in_parts import in_parts
 
 from agent_identity.audit import check, key_table, span_parts
 from agent_identity.audit.key_table import KeyTable, RowFile
+from agent_identity.audit.ledger_index import HALF, LedgerIndex, Proofs
+from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError
+from agent_identity.identity import SigningKey
 
 run = spans.run
 
@@ -127,6 +134,116 @@ def test_a_file_that_is_not_there_is_named_whoever_reads(run: spans.Run, tmp_pat
     """An error is the same with several processes."""
     with pytest.raises(ConfigurationError, match="No such file"):
         check([tmp_path / "absent"], run.trust, processes=2)
+
+
+def test_what_the_ledger_proves_needs_no_signature(run: spans.Run) -> None:
+    """It is counted and said; the signature on the span is not looked at, and without the ledger it is."""
+    document = run.document()
+    broken = "agent_identity.attestation.signature"
+    spans.on_each(lambda span: spans.set_value(span, broken, "0" * 128))(document)
+    with in_parts() as merged:
+        report = spans.report_on(run, spans.lines(document), ledger=run.directory)
+    assert (report.verdict, report.completeness, report.counts["proved_by_ledger"]) == ("verified", "complete", 7)
+    assert "7 of them, whose signatures on spans were not looked at" in report.steps[1].detail
+    assert merged == [True] * 7
+    report = spans.report_on(run, document)
+    assert (report.exit_code, spans.codes(report)) == (1, {"bad_signature"})
+    assert "proved_by_ledger" not in report.counts
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "code"),
+    [
+        ("keyid", "A" * 43, "unknown_key"),
+        ("digest", "sha256:" + "0" * 64, "bad_attestation"),
+        ("signature", "0" * 127, "truncated"),
+        ("payload_type", "text/plain", "unknown_payload_type"),
+    ],
+)
+def test_all_but_the_signature_is_looked_at(run: spans.Run, part: str, value: str, code: str) -> None:
+    """The key that a span names, the digest, the form and the type are checked for what the ledger proves, too."""
+    document = run.document()
+    spans.on_each(lambda span: spans.set_value(span, f"agent_identity.attestation.{part}", value))(document)
+    assert code in spans.codes(spans.report_on(run, document, ledger=run.directory))
+
+
+@pytest.mark.parametrize("keyid", [None, "agent_identity.attestation.keyid"])
+def test_another_record_under_the_id_of_a_proved_one_is_not_proved(run: spans.Run, keyid: str | None) -> None:
+    """The attributes of a span only say where to look: the bytes of its record decide."""
+    stranger = SigningKey.from_seed(b"m" * 32)
+    for original in spans.tool_spans(run.document()):
+        forged = spans.resigned(
+            run, original, stranger, time={"start": "1700000000000000000", "end": "1700000000000000000"}
+        )
+        if keyid is not None:
+            spans.set_value(forged, keyid, run.recorder.public_key.thumbprint)
+        spans.set_value(forged, "agent_identity.record.id", spans.record_on(original)["id"])
+        document = {"resourceSpans": [{"scopeSpans": [{"spans": [forged]}]}]}
+        report = spans.report_on(run, document, ledger=run.directory)
+        assert spans.codes(report) & {"unknown_key", "bad_signature"}
+        assert not report.counts["proved_by_ledger"]
+
+
+def test_a_ledger_that_does_not_verify_proves_nothing(run: spans.Run, tmp_path: Path) -> None:
+    """Each signature is looked at then."""
+    copied = tmp_path / "copy"
+    shutil.copytree(run.directory, copied)
+    (entries,) = copied.glob("ledger/*/entries.jsonl")
+    entries.write_bytes(b"".join(entries.read_bytes().splitlines(keepends=True)[:-1]))
+    document = run.document()
+    spans.set_value(spans.tool_spans(document)[0], "agent_identity.attestation.signature", "0" * 128)
+    report = spans.report_on(run, document, ledger=copied)
+    assert spans.codes(report) >= {"bad_signature", "ledger_contradicted"}
+    assert not report.counts["proved_by_ledger"]
+
+
+def test_only_records_under_a_proved_head_are_proved(tmp_path: Path) -> None:
+    """What stands behind the last head of its stream needs its signature."""
+    ids = [f"019ab5ad-4800-7000-8000-{number:012x}" for number in range(6)]
+    packed = [bytes.fromhex(name.replace("-", "")) for name in ids]
+    index = LedgerIndex(str(tmp_path / "index"))
+    for stream, size in (("a", 2), ("b", 3)):
+        index.begin(stream)
+        for seq in (1, 2, 3):
+            number = seq - 1 + 3 * (stream == "b")
+            index.one(ids[number].encode(), "outcome", bytes([number]) * 32, seq)
+        index.prove(size)
+    index.finish(proved=True)
+    proofs = Proofs(index.path)
+    assert proofs.of(packed) == {packed[n]: bytes([n]) * HALF for n in (0, 1, 3, 4, 5)}
+    proofs.close()
+    with pytest.raises(ConfigurationError, match="TMPDIR"):
+        proofs.of(packed)
+    index.close()
+    with pytest.raises(ConfigurationError, match="TMPDIR"):
+        index.finish(proved=False)
+
+
+def test_a_ledger_that_grows_meanwhile_is_read_again(tmp_path: Path) -> None:
+    """A record that was made after the ledger was read is no record that was removed from it."""
+    text = io.StringIO()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans.FileSpanExporter(stream=text)))
+    with Enforcer.open(tmp_path, tracer_provider=provider) as enforcer:
+        with enforcer.task("pay", principal=spans.ALICE, agent=spans.CLERK, scope=spans.SCOPE):
+            pass
+
+        class Live:
+            """Traces that are written while they are read."""
+
+            data: io.BytesIO | None = None
+
+            def readline(self, limit: int, /) -> bytes:
+                if self.data is None:
+                    with enforcer.task("pay", principal=spans.ALICE, agent=spans.CLERK, scope=spans.SCOPE):
+                        pass
+                    self.data = io.BytesIO(text.getvalue().encode())
+                return self.data.readline(limit)
+
+        report = check(Live(), tmp_path / "trust.json", ledger=tmp_path)
+    assert report.counts["verified"] == 2
+    assert spans.codes(report) <= {"ledger_not_verified"}
+    assert "2 of 2 records are in the ledger" in report.steps[7].detail
 
 
 def test_a_table_finds_what_was_put_wherever_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -269,9 +269,11 @@ class Copies:
         key = _leaf_grant(record)
         known = self._tasks.get(key)
         if known is None or known[0] != members:
-            copies = [(name, MIRRORED[name](record)) for name in _OF_TASKS]
-            # In JSON an array comes back as a list.
-            known = members, [(name, list(copy) if isinstance(copy, tuple) else copy) for name, copy in copies]
+            copies: list[tuple[str, _Value | list[str] | None]] = []
+            for name in _OF_TASKS:
+                copy = MIRRORED[name](record)
+                copies.append((name, list(copy) if isinstance(copy, tuple) else copy))  # As JSON has an array.
+            known = members, copies
             if len(self._tasks) >= _MAX_TASKS:
                 self._tasks.clear()
             self._tasks[key] = known

@@ -380,8 +380,9 @@ def _value(pattern: _Pattern, value: "_Members") -> int | tuple[int, int] | None
         slot = pattern.string()
         pattern.add("}")
         return slot
-    items = cast("_Members", array).get("values") if type(array) is dict and len(array) == len(value) == 1 else None
-    if type(items) is not list or not all(_is_text(item) for item in cast("list[object]", items)):
+    inner = cast("_Members", array) if type(array) is dict else {}
+    items = inner.get("values") if len(inner) == len(value) == 1 else None
+    if type(items) is not list or not all(map(_is_text, cast("list[object]", items))):
         pattern.add(orjson.dumps(value).decode())
         return None
     first = pattern.slots
@@ -395,4 +396,5 @@ def _value(pattern: _Pattern, value: "_Members") -> int | tuple[int, int] | None
 
 
 def _is_text(item: object) -> bool:
-    return type(item) is dict and len(item) == 1 and isinstance(item.get("stringValue"), str)
+    members = cast("_Members", item) if type(item) is dict else {}
+    return len(members) == 1 and isinstance(members.get("stringValue"), str)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from audit_in_parts import elsewhere
 
-from agent_identity.audit import key_table, span_parts, use_store, verification
+from agent_identity.audit import key_table, ledger_index, span_parts, use_store, verification
 from agent_identity.audit.report import Report
 from agent_identity.audit.spans_check import SpansCheck
 
@@ -21,6 +21,8 @@ LIMITS = [
     (span_parts, "_BLOCK"),
     (key_table, "_MAX_NEAR"),
     (key_table, "_AT_ONCE"),
+    (ledger_index, "_WAITING"),
+    (ledger_index, "_AT_ONCE"),
     (use_store, "_MAX_NEAR"),
 ]
 """What is 1 here: each document is a block, and nothing but one entry is in memory."""

@@ -22,6 +22,7 @@ from spans_in_parts import in_parts
 from agent_identity.audit import check, key_table, span_parts
 from agent_identity.audit.key_table import KeyTable, RowFile
 from agent_identity.audit.ledger_index import HALF, LedgerIndex, Proofs
+from agent_identity.audit.spans_check import SpansCheck
 from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import SigningKey
@@ -128,6 +129,38 @@ def test_processes_give_the_same_report(run: spans.Run, tmp_path: Path, monkeypa
     assert (report.exit_code, report.counts["duplicates"]) == (1, 7)
     assert seen == sorted(seen)
     assert seen[-1] == (size, size)
+
+
+@pytest.mark.parametrize("size", [1, 12_000, 10**9])
+def test_blocks_of_any_size_give_the_same_report(
+    run: spans.Run, tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks hold one document, several, or those of all files; what is no document stands between them and behind."""
+    lines = alone(run.document())
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines[:4]))
+    whole = b"".join(map(spans.prefixed, [json.loads(line) for line in lines[4:]]))
+    (tmp_path / "b.pb").write_bytes(whole + (500).to_bytes(4, "big") + whole[4:50])
+    files = [tmp_path / "a.jsonl", tmp_path / "b.pb"]
+    expected = check(files, run.trust)
+    assert (expected.exit_code, expected.counts["verified"], expected.counts["malformed"]) == (3, 7, 2)
+    alike = check(files[:1], run.trust)
+    assert check(files[:1], run.trust, processes=2) == alike  # One block, for which no process is started.
+    monkeypatch.setattr(span_parts, "_BLOCK", size)
+    assert check(files, run.trust, processes=2) == expected
+    assert check([*files, tmp_path / "a.jsonl"], run.trust, processes=2).counts["duplicates"] == 4
+
+
+def test_what_another_process_cannot_read_is_read_here(run: spans.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong there says nothing about the spans."""
+    data = spans.lines(run.document())
+    expected = spans.report_on(run, data)
+
+    def fail(_: SpansCheck) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(SpansCheck, "shipped", fail)
+    monkeypatch.setattr(span_parts, "_BLOCK", 1)
+    assert spans.report_on(run, data, processes=2) == expected
 
 
 def test_a_file_that_is_not_there_is_named_whoever_reads(run: spans.Run, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""How long large ledgers take to verify, against one signature check for each record, and in how much memory.
+"""How long large ledgers and exports take to verify, against one signature check for each record, and in what memory.
 
-``python benchmarks/ledgers.py DIR --records 1000000`` writes one; ``python benchmarks/scale.py DIR … --processes 2``
-verifies each in a process of its own.
+``python benchmarks/ledgers.py DIR --records 1000000`` writes a ledger; ``python benchmarks/scale.py DIR … --processes
+2`` verifies each in a process of its own. ``python benchmarks/traces.py DIR TRACES`` writes the spans of a ledger, and
+``python benchmarks/scale.py --traces DIR TRACES`` verifies them under its trust file, with ``--ledger`` against it.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from agent_identity.audit import check
 from agent_identity.identity import SigningKey
@@ -31,10 +33,21 @@ def signature_seconds() -> float:
     return min(found)
 
 
-def measure(directory: str, processes: int) -> dict[str, float]:
-    """Verify a ledger in this process; return what it took."""
+def measure(source: str, processes: int, of: str | None, *, ledger: bool) -> dict[str, float]:
+    """Verify a ledger, or the spans of one, in this process; return what it took.
+
+    Args:
+        source: The ledger, or the folder of the spans.
+        processes: How many.
+        of: The ledger of the spans.
+        ledger: Whether they are held against it.
+    """
     begun, used = time.perf_counter(), time.process_time()
-    report = check(directory, processes=processes)
+    if of is None:
+        report = check(source, processes=processes)
+    else:
+        files = sorted(map(str, Path(source).iterdir()))
+        report = check(files, f"{of}/trust.json", ledger=of if ledger else None, processes=processes)
     wall, own = time.perf_counter() - begun, time.process_time() - used
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
@@ -50,18 +63,22 @@ def measure(directory: str, processes: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure the ledgers that the arguments name."""
-    parser = argparse.ArgumentParser(description="Verify large ledgers.")
+    parser = argparse.ArgumentParser(description="Verify large ledgers, or exports.")
     parser.add_argument("directories", nargs="+")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--traces", metavar="LEDGER", help="the directories hold spans of this ledger")
+    parser.add_argument("--ledger", action="store_true", help="hold the spans against it")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(measure(options.directories[0], options.processes)))
+        print(json.dumps(measure(options.directories[0], options.processes, options.traces, ledger=options.ledger)))
         return
     print("| records | processes | wall | processor | of one signature check each | memory, each other process |")
     print("|---|---|---|---|---|---|")
     for directory in options.directories:
         command = [sys.executable, __file__, "--one", "--processes", str(options.processes), directory]
+        command += [] if options.traces is None else ["--traces", options.traces]
+        command += ["--ledger"] if options.ledger else []
         done = subprocess.run(command, check=True, capture_output=True)  # noqa: S603  Ourselves.
         m = json.loads(done.stdout)
         if m["exit_code"]:

@@ -2,8 +2,10 @@
 
 from base64 import urlsafe_b64decode
 from binascii import Error as Base64Error
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, cast
+
+import orjson
 
 from agent_identity.audit.revocation import LATE, refuse_late
 from agent_identity.audit.shapes import RecordReader
@@ -26,7 +28,10 @@ _CODES: Final = frozenset(
 
 
 def open_record(
-    attributes: Mapping[str, object], trust: TrustStore, reader: RecordReader
+    attributes: Mapping[str, object],
+    trust: TrustStore,
+    reader: RecordReader,
+    proved: Callable[[bytes], bool] | None = None,
 ) -> tuple[dict[str, object], bytes]:
     """Return the record on a span, and its bytes: signed by a recorder key that was valid at its time, and well-formed.
 
@@ -34,6 +39,7 @@ def open_record(
         attributes: The attributes of the span.
         trust: The trusted keys.
         reader: Reads the bytes once their signature is known to be good.
+        proved: Returns whether a ledger proves the bytes, whose signature is not looked at then.
 
     Raises:
         VerificationError: With code ``bad_attestation``, ``truncated``, ``unknown_payload_type``,
@@ -41,6 +47,11 @@ def open_record(
             ``signed_after_revocation`` or ``malformed_record``.
     """
     used: list[str] = []
+    known: list[bool] = []
+
+    def known_by_ledger(body: bytes) -> bool:
+        known.append(proved is not None and proved(body))
+        return known[0]
 
     def lookup(thumbprint: str) -> PublicKey:
         used.append(thumbprint)
@@ -53,8 +64,9 @@ def open_record(
         return trusted.key
 
     try:
-        body = Attestation.from_attributes(attributes).open(lookup)
-        record = _parse(body, reader)
+        body = Attestation.from_attributes(attributes).open(lookup, known_by_ledger)
+        # What is in a ledger that holds is in form.
+        record = cast("dict[str, object]", orjson.loads(body)) if known[0] else _parse(body, reader)
         times = cast("dict[str, str]", record["time"])
         at = int(times.get("end", times["start"])) // _NS
         refuse_late(trust, used[0], "recorder", at)

@@ -41,13 +41,13 @@ class Taken(NamedTuple):
 
     Attributes:
         times: When they began, in nanoseconds since the Unix epoch.
-        kinds: How many there are of each kind.
-        last: The id of the last one.
+        ids: Their ids.
+        kinds: Their kinds.
     """
 
     times: list[int]
-    kinds: Mapping[str, int]
-    last: bytes
+    ids: list[bytes]
+    kinds: list[str]
 
 
 class CallsPart(NamedTuple):
@@ -178,14 +178,12 @@ class Calls:
         if paired is None:
             return self._take_each(cuts, told, stream)
         self._count_uses(cuts, paired, stream)
-        kinds = Counter[str]()
         for one in told:
-            kinds[one.pattern.kind] += len(one.numbers)
             committed = sum(cuts[number][1] <= self.committed for number in one.numbers)
             if one.pattern.outcome is not None and committed:
                 self._outcomes[one.pattern.outcome] += committed
         self._open.exchange(paired.opened, paired.ended)
-        return Taken(paired.times, kinds, paired.ids[-1])
+        return Taken(paired.times, paired.ids, ["intent" if opens else "outcome" for opens in paired.intents])
 
     def _count_uses(self, cuts: Sequence[Cut], paired: Paired, stream: str) -> None:
         """Count calls under their grants."""
@@ -205,23 +203,22 @@ class Calls:
     def _take_each(self, cuts: Sequence[Cut], told: Sequence[Told], stream: str) -> Taken:
         """Do what :meth:`take_batch` does for one call after the other."""
         known = {number: said for one in told for number, said in one.each()}
-        times, kinds, identifier = list[int](), Counter[str](), b""
-        use = None
+        taken, use = Taken([], [], []), None
         for number, (grant, seq, prev, line) in enumerate(cuts):
             if use is None or use.grant != grant:
                 use = self._delegations.find(grant)
             said = known.get(number)
             if said is None or use is None or (said[2] is not None and said[2] not in self._open.near):
                 record = self._take_unlike(line[83:-1], {"id": stream, "prev": prev.decode(), "seq": str(seq)})
-                identifier = cast("str", record["id"]).encode()
-                kinds[cast("str", record["kind"])] += 1
-                times.append(int(cast("dict[str, str]", record["time"])["start"]))
+                taken.times.append(int(cast("dict[str, str]", record["time"])["start"]))
+                taken.ids.append(cast("str", record["id"]).encode())
+                taken.kinds.append(cast("str", record["kind"]))
                 use = None  # It may have been moved to the disk.
             else:
-                identifier = said[1]
-                kinds[said[0].kind] += 1
-                times.append(self.take_known(said, use, stream, seq))
-        return Taken(times, kinds, identifier)
+                taken.times.append(self.take_known(said, use, stream, seq))
+                taken.ids.append(said[1])
+                taken.kinds.append(said[0].kind)
+        return taken
 
     def _take_unlike(self, data: bytes, place: Mapping[str, str]) -> Mapping[str, object]:
         """Take a record of a task through all checks."""

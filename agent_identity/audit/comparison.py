@@ -1,14 +1,19 @@
 """Whether spans and the ledger that they are a copy of hold the same records."""
 
-from collections.abc import Mapping
-from typing import Final, cast, final
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
+from functools import partial
+from typing import Final, final
+from uuid import UUID
 
 from agent_identity.audit.findings import Findings, Place
 from agent_identity.audit.ledger_check import LEDGER_STEPS, LedgerCheck
-from agent_identity.audit.sources import PathLike, directory_of
+from agent_identity.audit.ledger_index import LedgerIndex, Proofs, ledger_index
+from agent_identity.audit.parts import read_work
+from agent_identity.audit.sources import PathLike, directory_of, size_of_ledger
 from agent_identity.audit.spans_check import SpansCheck
+from agent_identity.audit.spreading import Spread
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence.span_copy import TRAVELLING
 from agent_identity.evidence.streams import open_ledger
 from agent_identity.identity import TrustStore
 
@@ -19,68 +24,120 @@ _ALL: Final = 8
 
 @final
 class Comparison:
-    """Compares the verified records of spans with a ledger, which is verified itself.
+    """Compares the verified records of spans with a ledger, which is verified itself, before the spans.
 
     Args:
-        findings: Takes what is found.
-        spans: The spans, read to their end.
+        ledger: The evidence directory.
         trust: The trusted keys.
+        findings: Takes what is found.
+
+    Raises:
+        ConfigurationError: There is no ledger.
     """
 
-    def __init__(self, findings: Findings, spans: SpansCheck, trust: TrustStore) -> None:
-        self._findings = findings
-        self._trust = trust
-        self._unmatched = spans.records()
-        self._all = len(self._unmatched)
-
-    def run(self, ledger: PathLike) -> None:
-        """Read the ledger and compare.
-
-        Raises:
-            ConfigurationError: There is no ledger.
-        """
+    def __init__(self, ledger: PathLike, trust: TrustStore, findings: Findings) -> None:
         directory = directory_of(ledger)
         if directory is None:
             raise ConfigurationError("expected an evidence directory as ledger, got none at the path")
-        own = Findings("ledger", LEDGER_STEPS)
-        reader = open_ledger(directory)
-        LedgerCheck(reader, self._trust, own).run(visit=self._visit)
-        findings = self._findings
-        verdict = own.report().verdict
-        if verdict == "contradicted":
-            findings.add(_ALL, "ledger_contradicted", "the ledger does not verify; run the verification on it")
-        elif verdict != "verified":
-            message = f"the ledger is not whole ({verdict}); run the verification on it"
-            findings.add(_ALL, "ledger_not_verified", message)
-        self._report_unmatched(frozenset(reader.streams()))
-        findings.completeness_checked = True
-        findings.done(_ALL, f"{self._all - len(self._unmatched)} of {self._all} records are in the ledger as well")
+        self._reader = open_ledger(directory)
+        self._trust = trust
+        self._findings = findings
+        self._begun: object = None
+        self._verdict = ""
 
-    def _visit(self, record: Mapping[str, object], leaf: bytes) -> None:
-        identifier = cast("str", record["id"])
-        copy = self._unmatched.pop(identifier, None)
-        if copy is None:
-            if record["kind"] in TRAVELLING:
+    @property
+    def size(self) -> int:
+        """The bytes of the ledger."""
+        return size_of_ledger(self._reader)
+
+    @contextmanager
+    def read(
+        self, index: LedgerIndex, spread: Spread | None, tell: Callable[[int], object]
+    ) -> Generator[Proofs | None]:
+        """Verify the ledger, and yield what tells which records it proves; ``None`` if it does not verify.
+
+        Args:
+            index: Keeps its records.
+            spread: Has other processes do the work.
+            tell: Is told now and then how many bytes are read.
+        """
+        self._begun = self._state()
+        if not self._verify(index, spread, tell):
+            yield None
+            return
+        with closing(Proofs(index.path)) as proofs:
+            yield proofs
+
+    def conclude(self, index: LedgerIndex, spans: SpansCheck) -> None:
+        """Compare.
+
+        Args:
+            index: The records of the ledger.
+            spans: The spans, read to their end.
+        """
+        findings = self._findings
+        findings.counts["proved_by_ledger"] += 0  # So that the report has it.
+        number = index.compare(spans.records())
+        self._report_amiss(index)
+        if next(index.unmatched(), None) is None or self._state() == self._begun:
+            self._report_verdict()
+            unmatched = self._report_unmatched(index)
+        else:  # The ledger has grown meanwhile, and what is not in the index may be in the ledger.
+            with ledger_index() as later:
+                self._verify(later, None, lambda _: None)
+                later.compare(spans.records())
+                self._report_verdict()
+                unmatched = self._report_unmatched(later)
+        findings.completeness_checked = True
+        findings.done(_ALL, f"{number - unmatched} of {number} records are in the ledger as well")
+
+    def _state(self) -> object:
+        return self._reader.checkpoint(), self.size
+
+    def _verify(self, index: LedgerIndex, spread: Spread | None, tell: Callable[[int], object]) -> bool:
+        own = Findings("ledger", LEDGER_STEPS)
+        check = LedgerCheck(self._reader, self._trust, own, spread=spread, read=partial(read_work, noted=True))
+
+        def told(done: int, _: int) -> None:
+            tell(done)
+
+        check.run(index=index, progress=told)
+        report = own.report()
+        self._verdict = report.verdict
+        index.finish(proved=report.integrity == "verified")
+        return report.integrity == "verified"
+
+    def _report_verdict(self) -> None:
+        if self._verdict == "contradicted":
+            message = "the ledger does not verify; run the verification on it"
+            self._findings.add(_ALL, "ledger_contradicted", message)
+        elif self._verdict != "verified":
+            message = f"the ledger is not whole ({self._verdict}); run the verification on it"
+            self._findings.add(_ALL, "ledger_not_verified", message)
+
+    def _report_amiss(self, index: LedgerIndex) -> None:
+        for record, stream, seq, missing in index.amiss():
+            place = Place(str(UUID(bytes=record)), stream, seq)
+            if missing:
                 self._findings.counts["spans_missing"] += 1
                 message = (
                     "expected a span with this record of the ledger, got none; it was not sampled, or was lost: "
                     "'agent-identity replay' sends it again"
                 )
-                self._findings.add(_ALL, "span_missing", message, _place(record))
-        elif copy[1] != int.from_bytes(leaf[:8]):
-            message = "expected the record as it is in the ledger, got another of this id"
-            self._findings.add(_ALL, "differs_from_ledger", message, _place(record))
+                self._findings.add(_ALL, "span_missing", message, place)
+            else:
+                message = "expected the record as it is in the ledger, got another of this id"
+                self._findings.add(_ALL, "differs_from_ledger", message, place)
 
-    def _report_unmatched(self, streams: frozenset[str]) -> None:
-        for identifier, (stream, _) in self._unmatched.items():
+    def _report_unmatched(self, index: LedgerIndex) -> int:
+        number, streams = 0, frozenset(self._reader.streams())
+        for record, of in index.unmatched():
+            number += 1
+            identifier, stream = str(UUID(bytes=record)), str(UUID(bytes=of))
             if stream in streams:
                 message = "expected the record in the ledger that has its stream, got none; it was removed there"
                 self._findings.add(_ALL, "not_in_ledger", message, Place(identifier, stream))
             else:
                 message = "expected records of this ledger, got one of a stream that it does not have"
                 self._findings.add(_ALL, "other_ledger", message, Place(identifier, stream))
-
-
-def _place(record: Mapping[str, object]) -> Place:
-    stream = cast("dict[str, str]", record["stream"])
-    return Place(cast("str", record["id"]), stream["id"], int(stream["seq"]))
+        return number

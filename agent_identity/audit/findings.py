@@ -227,6 +227,17 @@ class Findings:
         elif severity != "notice":
             self._status[step] = "failed"
 
+    def notices(self) -> tuple[list[Problem], int] | None:
+        """Return the notices that are kept and how many there are, or ``None`` if there is any other problem."""
+        number = self._problems["notice"]
+        return None if self.total != number else (self._kept["notice"], number)
+
+    def merge_notices(self, kept: Sequence[Problem], number: int) -> None:
+        """Take over the notices of a part of the source."""
+        self._problems["notice"] += number
+        ours = self._kept["notice"]
+        ours += kept[: MAX_KEPT - len(ours)]
+
     def skip(self, step: int, detail: str) -> None:
         """Say why a step, or a part of it, could not be taken; a failure of the step stays a failure."""
         self._status.setdefault(step, "not_checked")

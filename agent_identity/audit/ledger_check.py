@@ -10,6 +10,7 @@ from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.disclosed import Disclosures
 from agent_identity.audit.findings import Findings, Place, counted
+from agent_identity.audit.ledger_index import LedgerIndex
 from agent_identity.audit.log_check import Heads, SignedLog, check_log
 from agent_identity.audit.outside import Outside
 from agent_identity.audit.parts import Found, Parts, Work, read_work
@@ -98,8 +99,8 @@ class LedgerCheck:
         outside: Outside | None = None,
         total: int = 0,
         progress: Progress | None = None,
-        visit: Visit | None = None,
         period: tuple[int, int] | None = None,
+        index: LedgerIndex | None = None,
     ) -> None:
         """Check everything.
 
@@ -107,8 +108,8 @@ class LedgerCheck:
             outside: What the verifier has beside the trusted keys.
             total: Bytes in all streams, for the progress.
             progress: Is told how far it is.
-            visit: Is shown each record that stands where it belongs.
             period: Its first nanosecond since the Unix epoch and the first one after it, to be told what is in it.
+            index: Takes each record that stands where it belongs, and is told what is proved.
         """
         findings = self._findings
         if period is not None:
@@ -124,14 +125,16 @@ class LedgerCheck:
         findings.completeness_checked = True
         streams: dict[str, StreamCheck] = {}
         starts = self._starts(names, log)
-        parts = self._parts(names, log, starts, visit)
+        parts = self._parts(names, log, starts)
         done = 0
         for name in names:
             heads = log.heads.get(name)
-            shown_to = _doubting(log.doubts, heads, visit)
+            shown_to = _doubting(log.doubts, heads)
             stream = StreamCheck(name, heads, findings, self._calls, shown_to, period=period, start=starts.get(name))
             streams[name] = stream
+            _note(stream, index)
             done = self._read(stream, parts, done, lambda reached: progress and progress(reached, total))
+            _prove(stream, index, log)
         missing = set[str]() if self._calls.partial else log.heads.keys() - streams.keys()
         self._conclude(log, streams, missing)
         self._count(log, streams)
@@ -179,11 +182,9 @@ class LedgerCheck:
             for token in find_kept(self._reader, statement, self._trust, self._findings):
                 self._delegations.add_kept(token)
 
-    def _parts(
-        self, names: Sequence[str], log: SignedLog, starts: Mapping[str, Pruned | Start], visit: Visit | None
-    ) -> Parts | None:
+    def _parts(self, names: Sequence[str], log: SignedLog, starts: Mapping[str, Pruned | Start]) -> Parts | None:
         """Return the parts of the streams as other processes read them, if they may."""
-        every = visit is not None or log.doubts is not None or self._disclosures is not None or self._calls.partial
+        every = log.doubts is not None or self._disclosures is not None or self._calls.partial
         if self._spread is None or every:
             return None
         sizes = {name: (heads.last_size if (heads := log.heads.get(name)) else 0) for name in names}
@@ -348,19 +349,30 @@ def _whole_since(reader: LedgerReader, name: str, start: Pruned | Start) -> int:
     return max(map(int, times.values()))
 
 
-def _doubting(doubts: Doubts | None, heads: Heads | None, visit: Visit | None) -> Visit | None:
+def _note(stream: StreamCheck, index: LedgerIndex | None) -> None:
+    """Have the records of a stream kept, if that is asked for."""
+    if index is not None:
+        index.begin(stream.stream)
+        stream.note = index
+
+
+def _prove(stream: StreamCheck, index: LedgerIndex | None, log: SignedLog) -> None:
+    """Say how many of them the log proves, without any doubt about who signed it."""
+    if index is not None:
+        index.prove(stream.sealed if log.proved and log.doubts is None else 0)
+
+
+def _doubting(doubts: Doubts | None, heads: Heads | None) -> Visit | None:
     """Return what is to be shown each record of a stream."""
     if doubts is None:
-        return visit
+        return None
     sealed = 0 if heads is None else heads.last_size
 
-    def both(record: Mapping[str, object], leaf: bytes) -> None:
+    def visit(record: Mapping[str, object], _: bytes) -> None:
         if int(cast("dict[str, str]", record["stream"])["seq"]) <= sealed:
             doubts.visit(record)
-        if visit is not None:
-            visit(record, leaf)
 
-    return both
+    return visit
 
 
 def _proof(log: SignedLog) -> Callable[[Place], bool]:

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, cast, final
 from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.findings import Findings
+from agent_identity.audit.noting import Noted
 from agent_identity.audit.patterns import Patterns
 from agent_identity.audit.shapes import RecordReader
 from agent_identity.audit.spreading import Spread
@@ -68,11 +69,12 @@ class Found(NamedTuple):
     key: bytes = b""
 
 
-def read_work(work: Work) -> tuple[Work, Found | None]:
+def read_work(work: Work, *, noted: bool = False) -> tuple[Work, Found | None]:
     """Read a part; return it without anything found if its lines have to be read in their order, for whatever reason.
 
     Args:
         work: The part.
+        noted: Whether the ids of its records are wanted.
     """
     reached: list[int] = []
 
@@ -81,7 +83,7 @@ def read_work(work: Work) -> tuple[Work, Found | None]:
             reached[:] = [reached[0] if reached else block.offset, block.end]
             yield block
 
-    reader = PartReader(work.stream, work.committed, pruned=work.pruned)
+    reader = PartReader(work.stream, work.committed, pruned=work.pruned, noted=noted)
     try:
         part = reader.take(measured(piece_blocks(Files(), work.piece)))
     except Exception:  # noqa: BLE001  Reading the lines in their order tells what is wrong with them.
@@ -164,14 +166,16 @@ class PartReader:
         stream: The id of the stream.
         committed: How many records of it the log commits to.
         pruned: Whether records of the ledger were pruned.
+        noted: Whether the ids of the records are wanted.
     """
 
-    def __init__(self, stream: str, committed: int, *, pruned: bool) -> None:
+    def __init__(self, stream: str, committed: int, *, pruned: bool, noted: bool = False) -> None:
         self._findings = Findings("ledger", ())
         delegations = Delegations(self._findings, 0, None, part=True)
         self._calls = Calls(self._findings, delegations, part=True, patterns=_PATTERNS, reader=_READER)
         self._calls.gone = set() if pruned else None
         self._check = StreamCheck(stream, None, self._findings, self._calls, None)
+        self._check.note = Noted() if noted else None
         self._calls.committed = committed
         self._leaves, self._times = bytearray(), array("Q")
         self._first = 0

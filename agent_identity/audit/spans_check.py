@@ -1,28 +1,35 @@
 """Verifying spans, wherever they were copied from: each carries its record and the signature over it."""
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from typing import Final, TypeAlias, cast, final
+from functools import partial
+from typing import Final, NamedTuple, TypeAlias, cast, final
 
 from agent_identity.audit.attestations import ATTESTATION, OURS, open_record
 from agent_identity.audit.chain_check import Delegations
-from agent_identity.audit.coverage import CoverageTable, is_tool_call
+from agent_identity.audit.coverage import CoveragePart, CoverageTable, is_tool_call
 from agent_identity.audit.disclosed import Disclosures
 from agent_identity.audit.findings import Findings, Place, counted
+from agent_identity.audit.ledger_index import HALF, Proofs
+from agent_identity.audit.report import Problem
+from agent_identity.audit.seen import Seen
 from agent_identity.audit.shapes import RecordReader
 from agent_identity.audit.sources import PathLike
+from agent_identity.audit.spreading import Spread
+from agent_identity.audit.use_store import Packed
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.envelope import Attestation
 from agent_identity.evidence.merkle import leaf_hash
-from agent_identity.evidence.mirror import MIRRORED, deviations, mirrored_attributes
-from agent_identity.evidence.otlp import ByteLines, Malformed, SpanData
+from agent_identity.evidence.mirror import MIRRORED, Copies, deviations, mirrored_attributes
+from agent_identity.evidence.otlp import ByteLines, Document, Malformed, SpanData
+from agent_identity.evidence.otlp_shapes import SpanShapes
 from agent_identity.evidence.pasted import MAX_PASTED, PastedSpan, likeness, read_pasted
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE, span_ids
-from agent_identity.evidence.traces import read_spans
+from agent_identity.evidence.traces import spans_of
 from agent_identity.identity import TrustStore
 
-__all__ = ["SPAN_STEPS", "SpansCheck"]
+__all__ = ["SPAN_STEPS", "SpansCheck", "SpansPart"]
 
 SPAN_STEPS: Final = (
     "the file can be read",
@@ -37,14 +44,20 @@ SPAN_STEPS: Final = (
 )
 _READ, _SIGNED, _FORM, _SPAN, _COPY, _GRANTS, _ONCE, _ALL, _ARGUMENTS = range(1, 10)
 _Span: TypeAlias = SpanData | PastedSpan
-_SHORT: Final = (1 << 64) - 1
 _JWS: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]{86}", re.ASCII)
 _SCOPE: Final = "agent_identity"
+_RECORD_ID: Final = OURS + "record.id"
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PAYLOAD: Final = ATTESTATION + "payload"
+_MAX_NAMES: Final = 256  # Sets of names of attributes.
 _NAMED: Final = 5  # Attributes that a message names.
-_TICK: Final = 256  # Spans between two reports of progress; some 50 ms.
 _UNKNOWN: Final = frozenset({"unknown_key", "key_not_valid_then", "key_revoked"})
 _STEP_OF: Final[Mapping[str, int]] = {"malformed_record": _FORM}
+_ONCE_WORDS: Final[Mapping[str, str]] = {
+    "two_versions": "expected one record of this id, got two different ones",
+    "two_at_one_place": "expected one record at this place of the stream, got two different ones",
+    "broken_link": "expected the record to continue the one before it in the stream, got two that do not fit",
+}
 _LONGEST: Final = 128  # Characters of a foreign name in a message.
 _OF_OURS: Final = MIRRORED.keys() | {ATTESTATION + part.name for part in fields(Attestation)} | {GRANT_ATTRIBUTE}
 """Every attribute that a span of ours carries: what is compared with the record, what proves it, and the grant."""
@@ -53,6 +66,34 @@ _OTHERS_MAY_SET: Final = frozenset({"user.id", "error.type", "gen_ai.agent.name"
 
 _THEIRS: Final = _OTHERS_MAY_SET - {"user.id"}
 """Those that on a span of another library are its own, and say nothing about ours. Who it was stays worth a notice."""
+
+
+class SpansPart(NamedTuple):
+    """What was found in a part of the spans, of which nothing but notices is to be reported.
+
+    Attributes:
+        notices: The notices.
+        noticed: How many there are.
+        counts: How many of what.
+        kinds: How many records of each kind.
+        signed: How many attributes copy a record.
+        hidden: How many of these are missing or blanked.
+        seen: Its records.
+        coverage: Its tool calls.
+        uses: What was done under each grant, packed, in the order in which they came.
+        tokens: The grants that it holds.
+    """
+
+    notices: list[Problem]
+    noticed: int
+    counts: Mapping[str, int]
+    kinds: Mapping[str, int]
+    signed: int
+    hidden: int
+    seen: bytes
+    coverage: CoveragePart
+    uses: list[Packed]
+    tokens: list[tuple[str, str]]
 
 
 @final
@@ -78,6 +119,12 @@ class SpansCheck:
         findings: Takes what is found.
         redacted: Attributes that a collector is known to rewrite; a change of them is no contradiction.
         disclosures: Files that show arguments of calls.
+        part: Only a part of the spans is read, and others will be merged.
+        reader: One that knows the shapes of other records.
+        shapes: Those of other documents.
+
+    Attributes:
+        proofs: Tells which records a verified ledger proves; the signatures on spans with these are not looked at.
     """
 
     def __init__(
@@ -87,44 +134,91 @@ class SpansCheck:
         *,
         redacted: Collection[str] = (),
         disclosures: Sequence[bytes | PathLike] = (),
+        part: bool = False,
+        reader: RecordReader | None = None,
+        shapes: SpanShapes | None = None,
     ) -> None:
         self._trust = trust
         self._findings = findings
         self._redacted = _OTHERS_MAY_SET.union(redacted)
-        self._reader = RecordReader()
-        self._delegations = Delegations(findings, _GRANTS, trust)
+        self._reader, self._shapes = reader or RecordReader(), shapes or SpanShapes()
+        self._delegations = Delegations(findings, _GRANTS, trust, part=part)
         self._disclosures = Disclosures(disclosures, findings, _ARGUMENTS) if disclosures else None
         self._coverage = CoverageTable()
+        self._mirror = Copies()
+        self._names: dict[tuple[str, ...], bool] = {}
         self._signed = self._hidden = 0  # Attributes that copy a record.
-        self._streams: dict[str, int] = {}
-        self._places: dict[int, int] = {}
-        self._leaves: dict[str, int] = {}
+        self._seen = Seen(part=part)
+        self.proofs: Proofs | None = None
+        self._proved: Mapping[bytes, bytes] = {}
 
-    def records(self) -> dict[str, tuple[str, int]]:
-        """Return, by id, the stream of each verified record and the first 64 bits of its leaf hash."""
-        names = list(self._streams)
-        return {name: (names[packed >> 64], packed & _SHORT) for name, packed in self._leaves.items()}
-
-    def read(self, source: ByteLines, progress: Callable[[], None] | None = None) -> None:
-        """Verify the spans of a file.
+    def take(self, document: Document | Malformed) -> None:
+        """Verify the spans of a document.
 
         Args:
-            source: The file, open in binary mode.
-            progress: Called now and then.
+            document: The document, or the part of a file that is none.
 
         Raises:
-            OSError: The file cannot be read.
+            ConfigurationError: It is in Protocol Buffers, or compressed, and what reads that is not installed.
         """
         counts = self._findings.counts
-        for item in read_spans(source):
+        items: Iterable[SpanData | Malformed]
+        items = (document,) if isinstance(document, Malformed) else spans_of(document, self._shapes)
+        if self.proofs is not None:
+            items = tuple(items)
+            self._proved = self.proofs.of(_record_ids(items))
+        for item in items:
             if isinstance(item, Malformed):
                 counts["malformed"] += 1
                 self._findings.add(_READ, "malformed_document", item.message, Place(line=item.line))
                 continue
             counts["spans"] += 1
             self._take(item)
-            if progress is not None and not counts["spans"] % _TICK:
-                progress()
+
+    def miss(self) -> None:
+        """Say that a file cannot be read to its end."""
+        self._findings.add(_READ, "unreadable", "expected a file of spans, got one that cannot be read to its end")
+
+    def shipped(self) -> SpansPart | None:
+        """Return what was found in a part of the spans, or ``None`` if anything but notices is to be reported."""
+        notices = self._findings.notices()
+        if notices is None:
+            return None
+        return SpansPart(
+            *notices,
+            dict(self._findings.counts),
+            dict(self._findings.kinds),
+            self._signed,
+            self._hidden,
+            self._seen.shipped(),
+            self._coverage.shipped(),
+            *self._delegations.shipped(),
+        )
+
+    def merge(self, part: SpansPart) -> bool:
+        """Take over what was found in the next part of the spans; return whether that is possible.
+
+        It is not if anything would have to be reported, or if a record is there again; then nothing is changed.
+
+        Args:
+            part: The part.
+        """
+        # What comes first changes something only if what comes last is possible as well.
+        if not self._seen.fits(part.seen) or not self._delegations.merge(part.uses, part.tokens):
+            return False
+        self._seen.merge(part.seen)
+        findings = self._findings
+        findings.merge_notices(part.notices, part.noticed)
+        findings.counts.update(part.counts)
+        findings.kinds.update(part.kinds)
+        self._signed += part.signed
+        self._hidden += part.hidden
+        self._coverage.merge(part.coverage)
+        return True
+
+    def records(self) -> Iterator[tuple[bytes, bytes]]:
+        """Return the verified records by their ids: the 16 bytes of the id, 8 of the leaf hash and 16 of the stream."""
+        return self._seen.records()
 
     def read_pasted(self, source: ByteLines) -> None:
         """Verify the spans in JSON as a back end shows it.
@@ -147,8 +241,12 @@ class SpansCheck:
             counts["spans"] += 1
             self._open(item)
 
-    def finish(self) -> None:
-        """Say what can only be said once everything is read."""
+    def finish(self, spread: Spread | None = None) -> None:
+        """Say what can only be said once everything is read.
+
+        Args:
+            spread: Has other processes judge the chains of grants.
+        """
         findings, counts = self._findings, self._findings.counts
         findings.coverage = self._coverage.rows()
         for name in ("spans", "records", "verified", "contradicted", "duplicates", "unattributed"):
@@ -159,11 +257,15 @@ class SpansCheck:
             message = f"expected spans with signed records, got none among {counted(counts['spans'], 'span')}"
             findings.add(_SIGNED, "nothing_to_verify", message)
         else:
-            for step in (_SIGNED, _FORM, _SPAN):
-                findings.done(step, counted(counts["records"], "record"))
+            records = counted(counts["records"], "record")
+            proved = counts["proved_by_ledger"]
+            unread = f"; the ledger proves {proved:,} of them, whose signatures on spans were not looked at"
+            findings.done(_SIGNED, records + (unread if proved else ""))
+            for step in (_FORM, _SPAN):
+                findings.done(step, records)
             findings.done(_COPY, f"{counted(counts['records'], 'record')}; {self._copies()}")
             findings.done(_ONCE, f"{counted(counts['records'], 'record')}, {counts['duplicates']:,} of them again")
-            self._delegations.settle(absent="not all its grants are in the file")
+            self._delegations.settle(absent="not all its grants are in the file", spread=spread)
         findings.done(_READ, counted(counts["spans"], "span"))
         findings.skip(_ALL, "spans are sampled and dropped; compare with a ledger")
         if self._disclosures is not None:
@@ -188,26 +290,36 @@ class SpansCheck:
         signed = _PAYLOAD in attributes or any(name.startswith(ATTESTATION) for name in attributes)
         if not signed and not any(name.startswith(OURS) for name in attributes):
             return None
-        counts, place = self._findings.counts, _claimed_place(span)
+        counts = self._findings.counts
         counts["records"] += 1
         if not signed:
             message = (
                 f"expected a signature beside the {OURS}* attributes of the span, got none; it was removed or forged"
             )
-            self._findings.add(_SIGNED, "unsigned", message, place)
+            self._findings.add(_SIGNED, "unsigned", message, _claimed_place(span))
             counts["contradicted"] += 1
             return None
         if self._trust is None:
             return None
+        proved = partial(self._is_proved, attributes) if self._proved else None
         try:
-            record, body = open_record(attributes, self._trust, self._reader)
+            record, body = open_record(attributes, self._trust, self._reader, proved)
         except VerificationError as error:
             step = _STEP_OF.get(error.code, _SIGNED)
             code = error.code
-            self._findings.add(step, code, str(error), place)
+            self._findings.add(step, code, str(error), _claimed_place(span))
             counts["unknown_key" if code in _UNKNOWN else "contradicted"] += 1
             return None
         return self._judge(span, record, leaf_hash(body))
+
+    def _is_proved(self, attributes: Mapping[str, object], body: bytes) -> bool:
+        """Return whether the ledger has this very record, under a head that its signed log proves."""
+        # The attribute only says where to look.
+        half = self._proved.get(_bytes_of(attributes.get(_RECORD_ID)))
+        if half is None or half != leaf_hash(body)[:HALF]:
+            return False
+        self._findings.counts["proved_by_ledger"] += 1
+        return True
 
     def _judge(self, span: _Span, record: dict[str, object], leaf: bytes) -> dict[str, object] | None:
         counts, place = self._findings.counts, _place(record, span.line)
@@ -272,6 +384,10 @@ class SpansCheck:
     def _compare(self, record: Mapping[str, object], span: _Span, place: Place) -> bool:
         """Compare the plain attributes with the record; return whether none contradicts it."""
         agrees, hidden, attributes = True, list[str](), span.attributes
+        copied = self._mirror.number(record, attributes)
+        if copied is not None and self._known_names(attributes):
+            self._signed += copied
+            return True
         theirs = _THEIRS if isinstance(span, SpanData) and span.scope not in ("", _SCOPE) else frozenset[str]()
         self._signed += len(mirrored_attributes(record))
         for field in deviations(record, attributes):
@@ -284,7 +400,7 @@ class SpansCheck:
                 self._findings.add(_COPY, "copy_changed" if known else "field_changed", message, place)
             else:
                 hidden.append(field.attribute)
-        for name in attributes.keys() - _OF_OURS - self._redacted:
+        for name in sorted(attributes.keys() - _OF_OURS - self._redacted):
             if name.startswith(OURS):
                 agrees = False
                 message = f"expected no attribute of ours that is not signed, got {name[:_LONGEST]!a}; it was added"
@@ -296,36 +412,45 @@ class SpansCheck:
             self._findings.add(_COPY, "copy_redacted", message, place)
         return agrees
 
+    def _known_names(self, attributes: Mapping[str, object]) -> bool:
+        """Return whether all attributes with names of ours are among those that a span of ours carries."""
+        names = tuple(attributes)
+        known = self._names.get(names)
+        if known is None:
+            added = attributes.keys() - _OF_OURS - self._redacted
+            known = not any(name.startswith(OURS) for name in added)
+            if len(self._names) >= _MAX_NAMES:
+                self._names.clear()
+            self._names[names] = known
+        return known
+
     def _keep(self, record: Mapping[str, object], leaf: bytes, place: Place) -> bool | None:
         """Hold a record against those before it; return whether they fit, ``None`` if it is one of them."""
-        stream = cast("dict[str, str]", record["stream"])
-        # Numbers keep the tables small: 64 bits of the hash, the stream before them; or place, and stream.
-        short = int.from_bytes(leaf[:8])
-        number = self._streams.setdefault(stream["id"], len(self._streams)) << 64
-        known = self._leaves.get(cast("str", record["id"]))
-        if known == number | short:
+        found = self._seen.take(record, leaf)
+        if found is None:
             self._findings.counts["duplicates"] += 1
             return None
-        key = number | int(stream["seq"])
-        occupant = self._places.setdefault(key, short)
-        if known is None:
-            self._leaves[cast("str", record["id"])] = number | short
-        else:
-            self._findings.add(_ONCE, "two_versions", "expected one record of this id, got two different ones", place)
-        if occupant != short:
-            message = "expected one record at this place of the stream, got two different ones"
-            self._findings.add(_ONCE, "two_at_one_place", message, place)
-        before = self._places.get(key - 1)
-        linked = before is None or "prev" not in stream or before == int(stream["prev"][:16], 16)
-        if not linked:
-            message = "expected the record to continue the one before it in the stream, got two that do not fit"
-            self._findings.add(_ONCE, "broken_link", message, place)
-        return known is None and occupant == short and linked
+        for code in found:
+            self._findings.add(_ONCE, code, _ONCE_WORDS[code], place)
+        return not found
 
 
 def _place(record: Mapping[str, object], line: int) -> Place:
     stream = cast("dict[str, str]", record["stream"])
     return Place(cast("str", record["id"]), stream["id"], int(stream["seq"]), line)
+
+
+def _record_ids(items: Sequence[SpanData | Malformed]) -> set[bytes]:
+    """Return the ids of records that spans name, 16 bytes each."""
+    named = {_bytes_of(item.attributes.get(_RECORD_ID)) for item in items if isinstance(item, SpanData)}
+    return named - {b""}
+
+
+def _bytes_of(identifier: object) -> bytes:
+    """Return the bytes of an id, or none where it has not its form."""
+    if not isinstance(identifier, str) or not _UUID.fullmatch(identifier):
+        return b""
+    return bytes.fromhex(identifier.replace("-", ""))
 
 
 def _claimed_place(span: _Span) -> Place:

@@ -13,6 +13,7 @@ from agent_identity.audit.batches import Batch
 from agent_identity.audit.calls_check import Calls, CallsPart
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import Heads
+from agent_identity.audit.noting import Note, Noted
 from agent_identity.audit.patterns import place_of
 from agent_identity.audit.stream_growth import Growth
 from agent_identity.canonical import decode_record
@@ -48,6 +49,7 @@ class StreamPart(NamedTuple):
         times: When they began, in nanoseconds since the Unix epoch, 8 bytes each.
         kinds: How many there are of each kind.
         calls: What they say about calls.
+        noted: What is noted of each record, if that was asked for.
     """
 
     first: int
@@ -60,6 +62,7 @@ class StreamPart(NamedTuple):
     times: bytes
     kinds: Mapping[str, int]
     calls: CallsPart
+    noted: bytes = b""
 
 
 @final
@@ -75,6 +78,7 @@ class StreamCheck:
         committed: The number of records that the log commits to.
         torn: Whether the file ends inside a line.
         ended: Whether the stream states its end.
+        note: Takes each record that stands where it belongs, if that is asked for.
     """
 
     def __init__(
@@ -97,6 +101,7 @@ class StreamCheck:
         self.committed = calls.committed = committed if self.end is None else min(self.end, committed)
         self.torn = False
         self.ended = False
+        self.note: Noted | Note | None = None
         self._name = stream.encode()
         self._findings = findings
         self._calls = calls
@@ -155,6 +160,8 @@ class StreamCheck:
             self._last_id = said[1]
             self._kinds[said[0].kind] += 1
             self._growth.times.append(self._calls.take_known(said, use, self.stream, self._seq))
+            if self.note is not None:
+                self.note.one(said[1], said[0].kind, leaf, self._seq)
             if self._visit is not None:
                 self._visit(orjson.loads(data), leaf)
         self._look()
@@ -203,6 +210,8 @@ class StreamCheck:
         self._seq += number
         self.lines += number
         growth.times += [0] * number  # Until they are settled.
+        if isinstance(self.note, Noted):
+            self.note.wait(number)
         return number
 
     def settle_calls(self) -> None:
@@ -218,8 +227,10 @@ class StreamCheck:
             for cut, time in zip(cuts, taken.times, strict=True):
                 times[cut[1] - first] = time
             self._kinds.update(taken.kinds)
+            if isinstance(self.note, Noted):
+                self.note.settle([self._seq - cut[1] for cut in cuts], taken.ids, taken.kinds)
             if cuts[-1][1] == self._seq:
-                self._last_id = taken.last
+                self._last_id = taken.ids[-1]
 
     def _take_calls(self, lines: Sequence[bytes | None], rest: int) -> int:  # budget: the loop that takes all the time
         """Check calls like earlier ones; return the number of the first line that may be something else."""
@@ -232,6 +243,7 @@ class StreamCheck:
             growth.leaves,
             growth.times,
         )
+        note = None if self.note is None else self.note.one
         begun, room = rest, min(len(lines), rest + growth.room)
         if self.ended:
             room = rest
@@ -249,6 +261,8 @@ class StreamCheck:
             kinds[said[0].kind] += 1
             times.append(take_known(said, use, stream, seq))
             self._last_id = said[1]
+            if note is not None:
+                note(said[1], said[0].kind, leaf, seq)
         self._seq, self._prev = seq, prev
         self.lines += rest - begun
         self._look()
@@ -287,8 +301,10 @@ class StreamCheck:
 
     def shipped(self, first: int, prev: bytes, leaves: bytes, times: bytes, calls: CallsPart) -> StreamPart:
         """Return what was found, with what was given away."""
+        noted = bytes(self.note.packed) if isinstance(self.note, Noted) else b""
+        kinds = dict(self._kinds)
         return StreamPart(
-            first, prev, self._seq, self._prev, self._last_id, self.ended, leaves, times, dict(self._kinds), calls
+            first, prev, self._seq, self._prev, self._last_id, self.ended, leaves, times, kinds, calls, noted
         )
 
     def merge(self, part: StreamPart) -> bool:
@@ -305,6 +321,8 @@ class StreamCheck:
         growth = self._growth.grown(leaves, array("Q", part.times).tolist())
         if growth is None or not self._calls.merge(part.calls):
             return False
+        if self.note is not None and not isinstance(self.note, Noted):
+            self.note.part(part.first, part.noted, part.leaves)
         self._growth = growth
         self.lines += len(leaves)
         self._seq, self._prev, self._last_id = part.last, part.last_hash, part.last_id
@@ -356,6 +374,8 @@ class StreamCheck:
         self._kinds[kind] += 1
         self._growth.times.append(int(cast("dict[str, str]", record["time"])["start"]))
         self._calls.take(record, data, self.stream, self._seq)
+        if self.note is not None:
+            self.note.one(self._last_id, kind, leaf, self._seq)
         if kind == "stream_end":
             self._end(record)
         if self._visit is not None:

@@ -10,10 +10,10 @@ from agent_identity.audit.bundle import is_bundle, unpacked
 from agent_identity.audit.comparison import Comparison
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.ledger_check import LEDGER_STEPS, LedgerCheck, Progress
+from agent_identity.audit.ledger_index import ledger_index
 from agent_identity.audit.outside import Outside, Timestamps
 from agent_identity.audit.report import Report
 from agent_identity.audit.sources import (
-    Counted,
     PathLike,
     Source,
     Trust,
@@ -23,6 +23,7 @@ from agent_identity.audit.sources import (
     size_of_ledger,
     to_trust,
 )
+from agent_identity.audit.span_parts import read_sources
 from agent_identity.audit.spans_check import SPAN_STEPS, SpansCheck
 from agent_identity.audit.spreading import Spread
 from agent_identity.audit.state_file import Used, check_state, read_or_remember
@@ -36,6 +37,7 @@ __all__ = ["check", "verify"]
 
 _MAX_NOTE = 65_537
 _WORTH = 16 * 1024 * 1024  # Bytes of records for which a process is worth while.
+_WORTH_OF_SPANS = 4 * 1024 * 1024  # The same of spans, each with its signature.
 
 
 def check(  # budget: one line for each thing that a verifier may have
@@ -65,7 +67,8 @@ def check(  # budget: one line for each thing that a verifier may have
             the ``trust.json`` beside it, which proves nothing to whom does not trust the directory: the
             report says ``self-asserted``.
         ledger: For spans: the evidence directory that they are a copy of. Only with it the report can say
-            whether spans are missing.
+            whether spans are missing. It is verified first, and proves records without a look at the signatures on
+            their spans; the report counts these as ``proved_by_ledger``.
         checkpoint: For a ledger: a checkpoint of it that was kept elsewhere, as note or path. Only with it a
             ledger that was put back to an earlier state as a whole is found out.
         archive: For a ledger: an archive of it, for the records that were pruned.
@@ -82,10 +85,10 @@ def check(  # budget: one line for each thing that a verifier may have
             report then says how much was recorded in it, or whether it is shown that nothing was.
         disclosures: Files that show arguments of calls, as ``agent-identity disclose`` writes them, as bytes or
             paths; these arguments are then compared with the records and the grants.
-        processes: For a ledger: have so many processes read it, 0 for as many as it is worth, up to the number of
-            processors; what is found is the same. A program that asks for several has to be importable
-            (``if __name__ == "__main__":``). Or what has it read elsewhere, such as
-            :func:`agent_identity.integrations.spark.on_spark`.
+        processes: Have so many processes read, 0 for as many as it is worth, up to the number of processors; what is
+            found is the same. A program that asks for several has to be importable
+            (``if __name__ == "__main__":``). For a ledger also what has it read elsewhere, such as
+            :func:`agent_identity.integrations.spark.on_spark`; traces are then read by one process.
         state: For a ledger: a file of yours in which is kept what was read, so that a verification that was stopped
             goes on where it was. Whoever can write it can have faults overlooked; see
             :mod:`agent_identity.audit.state_file`.
@@ -124,7 +127,7 @@ def check(  # budget: one line for each thing that a verifier may have
         raise ConfigurationError("expected a state file with an evidence directory, got traces; leave it out")
     if pasted:
         return _check_pasted(sources, keys, redacted)
-    return _check_spans(sources, keys, ledger, redacted, progress, disclosures=disclosures)
+    return _check_spans(sources, keys, ledger, redacted, progress, disclosures=disclosures, processes=processes)
 
 
 def verify(
@@ -260,31 +263,34 @@ def _check_spans(
     progress: Progress | None,
     *,
     disclosures: Sequence[bytes | PathLike],
+    processes: int | Spread,
 ) -> Report:
     findings = Findings("traces", SPAN_STEPS)
     findings.trust = "none" if keys is None else "given"
-    spans = SpansCheck(keys, findings, redacted=redacted, disclosures=disclosures)
-    total = size_of_files(sources) if progress else 0
-    done = 0
+    total = size_of_files(sources)
+    comparison = None if ledger is None or keys is None else Comparison(ledger, keys, findings)
+    beside = 0 if comparison is None else comparison.size
+    # What is disclosed is held against records in their order; without trust there is nothing to do.
+    number = 1 if keys is None or disclosures or not isinstance(processes, int) else processes
+    most = 1 + beside // _WORTH + total // _WORTH_OF_SPANS if total else None
+    whole = total + beside if total else 0
 
-    def count(size: int) -> None:
-        nonlocal done
-        done += size
-
-    def tick() -> None:
+    def tell(done: int) -> None:
         if progress is not None:
-            progress(done, total)
+            progress(done, whole)
 
-    for source in sources:
-        with opened(source) as file:
-            try:
-                spans.read(Counted(file, count), tick)
-            except OSError:
-                findings.add(1, "unreadable", "expected a file of spans, got one that cannot be read to its end")
-        tick()
-    if ledger is not None and keys is not None:
-        Comparison(findings, spans, keys).run(ledger)
-    spans.finish()
+    with spreading.processes(number, most=most) as spread:
+        spans = SpansCheck(keys, findings, redacted=redacted, disclosures=disclosures)
+        read = partial(read_sources, sources=sources, spread=spread, trust=keys, redacted=redacted)
+        if comparison is None:
+            read(spans, tell=tell)
+        else:
+            with ledger_index() as index:
+                with comparison.read(index, spread, tell) as proofs:
+                    spans.proofs = proofs
+                    read(spans, tell=lambda done: tell(beside + done))
+                comparison.conclude(index, spans)
+        spans.finish(spread)
     return findings.report()
 
 

@@ -64,13 +64,11 @@ def register(commands: Commands) -> None:
     command.add_argument("--files-from", metavar="LIST", help="a file that lists trace files, one a line; - for stdin")
     text = "keep here what was read of a ledger, and go on from there; a file of yours that nobody else can write"
     command.add_argument("--state", metavar="FILE", help=text)
-    command.add_argument(
-        "--processes", metavar="N", type=int, default=0, help="so many processes read a ledger (default: as fits)"
-    )
+    text = "so many processes read a ledger or traces (default: as fits)"
+    command.add_argument("--processes", metavar="N", type=int, default=0, help=text)
     command.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, kept away from the evidence")
-    command.add_argument(
-        "--ledger", metavar="DIR", help="for traces: compare with this ledger and find what is missing"
-    )
+    text = "for traces: compare with this ledger, which proves their records, and find what is missing"
+    command.add_argument("--ledger", metavar="DIR", help=text)
     _add_outside(command)
     command.add_argument(
         "--redacted", metavar="ATTRIBUTE", action="append", default=[], help="an attribute that a collector rewrites"

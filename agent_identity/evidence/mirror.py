@@ -14,7 +14,16 @@ from typing import Final, Literal, TypeAlias, cast, final
 
 import orjson
 
-__all__ = ["MIRRORED", "SCHEMA_VERSION", "FieldCheck", "Verdict", "compare", "deviations", "mirrored_attributes"]
+__all__ = [
+    "MIRRORED",
+    "SCHEMA_VERSION",
+    "Copies",
+    "FieldCheck",
+    "Verdict",
+    "compare",
+    "deviations",
+    "mirrored_attributes",
+]
 
 SCHEMA_VERSION: Final = "1"
 """The version of the names and meanings of our attributes."""
@@ -150,6 +159,48 @@ MIRRORED: Final[Mapping[str, "Callable[[_Record], _Value | None]"]] = {
 }
 """For each mirrored attribute, how its value is read from a record (``None``: the record does not say)."""
 
+_OF_TASK: Final = ("principal", "agent", "chain", "task")
+_OF_TASKS: Final = frozenset(
+    name
+    for name in MIRRORED
+    if name.startswith(("agent_identity.principal.", "agent_identity.agent.", "agent_identity.delegation."))
+) | {"gen_ai.agent.name", "user.id"}
+"""What is read from these members alone."""
+
+_MEMBERS: Final = (
+    ("stream", (("agent_identity.stream.id", "id"), ("agent_identity.stream.seq", "seq"))),
+    (
+        "decision",
+        (
+            ("agent_identity.decision.effect", "effect"),
+            ("agent_identity.decision.enforced", "enforced"),
+            ("agent_identity.decision.mode", "mode"),
+            ("agent_identity.decision.reason", "reason"),
+            ("agent_identity.policy.rule_id", "rule"),
+        ),
+    ),
+    (
+        "action",
+        (
+            ("agent_identity.decision.route_target", "route"),
+            ("agent_identity.tool.kind", "kind"),
+            ("agent_identity.tool.server", "server"),
+            ("agent_identity.content.args_hash", "args"),
+            ("agent_identity.content.result_hash", "result"),
+            ("gen_ai.tool.name", "tool"),
+            ("gen_ai.tool.call.id", "call"),
+        ),
+    ),
+)
+"""By section of a record, the attributes that copy one member of it."""
+
+_MEMBERED: Final = frozenset(name for _, names in _MEMBERS for name, _ in names)
+_OF_RECORDS: Final = tuple(
+    (name, read) for name, read in MIRRORED.items() if name not in _OF_TASKS and name not in _MEMBERED
+)
+_NOTHING: Final[_Record] = {}
+_MAX_TASKS: Final = 256
+
 _MIRRORED_OURS: Final = tuple(name for name in MIRRORED if name.startswith(_OURS))
 
 
@@ -176,6 +227,57 @@ class FieldCheck:
     attribute: str
     verdict: Verdict
     signed: str | tuple[str, ...] | None
+
+
+@final
+class Copies:
+    """Tells quickly of most spans that their attributes copy their record without any deviation."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[object, tuple[list[object], list[tuple[str, _Value | list[str] | None]]]] = {}
+
+    def number(self, record: Mapping[str, object], attributes: Mapping[str, object]) -> int | None:
+        """Return how many attributes copy the record, or ``None`` where :func:`deviations` may find some.
+
+        Args:
+            record: The record, whose signature has been verified.
+            attributes: The attributes of the span as a store returned them.
+        """
+        stated: object
+        number, get = 0, attributes.get
+        for name, value in self._of_task(record):
+            if get(name) != value:
+                return None
+            number += value is not None
+        for section, names in _MEMBERS:
+            members = cast("_Record", record.get(section, _NOTHING))
+            for name, member in names:
+                stated = members.get(member) or None
+                if get(name) != stated:
+                    return None
+                number += stated is not None
+        for name, read in _OF_RECORDS:
+            stated = read(record)
+            if get(name) != stated:
+                return None
+            number += stated is not None
+        return number
+
+    def _of_task(self, record: Mapping[str, object]) -> "list[tuple[str, _Value | list[str] | None]]":
+        """Return what copies the members that all records of a task have in common."""
+        members = [record.get(name) for name in _OF_TASK]
+        key = _leaf_grant(record)
+        known = self._tasks.get(key)
+        if known is None or known[0] != members:
+            copies: list[tuple[str, _Value | list[str] | None]] = []
+            for name in _OF_TASKS:
+                copy = MIRRORED[name](record)
+                copies.append((name, list(copy) if isinstance(copy, tuple) else copy))  # As JSON has an array.
+            known = members, copies
+            if len(self._tasks) >= _MAX_TASKS:
+                self._tasks.clear()
+            self._tasks[key] = known
+        return known[1]
 
 
 def compare(record: Mapping[str, object], attributes: Mapping[str, object]) -> tuple[FieldCheck, ...]:

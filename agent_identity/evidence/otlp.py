@@ -11,7 +11,6 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from itertools import chain
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, cast, final
 
@@ -21,12 +20,14 @@ __all__ = [
     "MAX_LINE",
     "MAX_NESTING",
     "ByteLines",
+    "Document",
     "Malformed",
     "MisfitError",
     "Replay",
     "SpanData",
     "SpanStatus",
     "any_value",
+    "json_documents",
     "parse_once",
     "read_document",
     "read_json",
@@ -45,6 +46,7 @@ _Members: TypeAlias = "dict[str, object]"
 _Pair: TypeAlias = "dict[str, str | dict[str, object]]"
 _Spans: TypeAlias = "Iterator[SpanData | Malformed]"
 _SKIP: Final = 1024 * 1024
+_LONG: Final = f"expected lines of at most {MAX_LINE} bytes; export smaller batches"
 _TWICE: Final = "expected each member of an object once, got one several times"
 _BOM: Final = b"\xef\xbb\xbf"
 _INCOMPLETE: Final = object()
@@ -120,6 +122,20 @@ class Malformed:
     message: str
 
 
+class Document(NamedTuple):
+    """A part of a file that can be read by itself, by another process perhaps.
+
+    Attributes:
+        line: The 1-based line of the file where it starts; in a binary file the number of its message.
+        data: Its bytes.
+        form: What it is: JSON, a message in Protocol Buffers, or the ``resource_spans`` of one that ends with the file.
+    """
+
+    line: int
+    data: bytes
+    form: Literal["json", "message", "group"] = "json"
+
+
 def read_json(source: ByteLines) -> Iterator[SpanData | Malformed]:
     """Yield each span of a file of OTLP/JSON, and an item for each part that is malformed.
 
@@ -131,41 +147,49 @@ def read_json(source: ByteLines) -> Iterator[SpanData | Malformed]:
     Raises:
         OSError: The file cannot be read.
     """
+    for document in json_documents(source):
+        if isinstance(document, Malformed):
+            yield document
+        else:
+            yield from read_document(document.data, document.line)
+
+
+def json_documents(source: ByteLines) -> Iterator[Document | Malformed]:
+    """Yield the documents of a file of OTLP/JSON, not looked into, and an item for each line that is too long.
+
+    Args:
+        source: The file, open in binary mode.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
     lines = _read_lines(source, 1)
     first = next(lines, None)
     if first is None:
         return
-    if first.data is None or _parse(first.data) is not _INCOMPLETE:
-        lines = chain((first,), lines)
+    if isinstance(first, Malformed) or _parse(first.data) is not _INCOMPLETE:
+        yield first
     else:
         # Perhaps one document over several lines; otherwise its lines are read again, each for itself.
         head = _buffered(first.data, source)
-        document = _parse(head)
-        if document is not _INCOMPLETE:
-            yield from _unambiguous(head, document, first.number)
+        if _parse(head) is not _INCOMPLETE:
+            yield Document(first.line, head)
             return
-        lines = _read_lines(Replay(head, source), first.number)
-    for line in lines:
-        yield from _line(line)
+        lines = _read_lines(Replay(head, source), first.line)
+    yield from lines
 
 
-class _Line(NamedTuple):
-    number: int
-    data: bytes | None
-    """``None`` if it is longer than :data:`MAX_LINE`."""
-
-
-def _read_lines(source: ByteLines, number: int) -> Iterator[_Line]:
+def _read_lines(source: ByteLines, number: int) -> Iterator[Document | Malformed]:
     """Yield the lines that are not blank."""
     while data := source.readline(MAX_LINE + 1):
         if len(data) > MAX_LINE:
             while data and not data.endswith(b"\n"):
                 data = source.readline(_SKIP)
-            yield _Line(number, None)
+            yield Malformed(number, _LONG)
         else:
             data = data.removeprefix(_BOM)
             if not data.isspace():
-                yield _Line(number, data)
+                yield Document(number, data)
         number += 1
 
 
@@ -176,7 +200,13 @@ def read_document(data: bytes, line: int) -> Iterator[SpanData | Malformed]:
         data: The document.
         line: Its place in the file.
     """
-    return _line(_Line(line, data if len(data) <= MAX_LINE else None))
+    value = _parse(data)
+    if value is _INCOMPLETE:
+        yield Malformed(line, "expected one JSON document a line, or one document in all; the line is damaged")
+    elif _repeats(data, value):
+        yield Malformed(line, _TWICE)
+    else:
+        yield from _documents(value, line)
 
 
 def _buffered(head: bytes, source: ByteLines) -> bytes:
@@ -215,25 +245,6 @@ def _parse(data: bytes) -> object:
 
 class MisfitError(Exception):
     """A part of a document that has not the form of OTLP; the text says what was expected."""
-
-
-def _line(line: _Line) -> _Spans:
-    if line.data is None:
-        yield Malformed(line.number, f"expected lines of at most {MAX_LINE} bytes; export smaller batches")
-        return
-    value = _parse(line.data)
-    if value is _INCOMPLETE:
-        yield Malformed(line.number, "expected one JSON document a line, or one document in all; the line is damaged")
-    else:
-        yield from _unambiguous(line.data, value, line.number)
-
-
-def _unambiguous(data: bytes, value: object, line: int) -> _Spans:
-    """Yield the spans of a document, unless it names a member of an object twice."""
-    if _repeats(data, value):
-        yield Malformed(line, _TWICE)
-    else:
-        yield from _documents(value, line)
 
 
 def parse_once(data: bytes) -> object:

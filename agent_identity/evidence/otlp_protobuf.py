@@ -20,6 +20,7 @@ from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.otlp import (
     MAX_LINE,
     ByteLines,
+    Document,
     Malformed,
     MisfitError,
     SpanData,
@@ -27,7 +28,7 @@ from agent_identity.evidence.otlp import (
     read_document,
 )
 
-__all__ = ["Framing", "read_protobuf"]
+__all__ = ["Framing", "binary_documents", "read_message"]
 
 Framing: TypeAlias = Literal["bare", "delimited", "prefixed"]
 """Where a message ends: with the file, after a length as a varint, or after a length in four bytes."""
@@ -46,10 +47,8 @@ _SCALARS: Final = frozenset({"bool_value", "int_value", "double_value", "bytes_v
 _WIDTH: Final = MappingProxyType({_FIXED64: 8, _FIXED32: 4})
 
 
-def read_protobuf(source: ByteLines, framing: Framing) -> Iterator[SpanData | Malformed]:
-    """Yield each span of a file, and an item for each part that is malformed.
-
-    A message that the collector compressed by itself, or wrote as JSON behind its length, is read as well.
+def binary_documents(source: ByteLines, framing: Framing) -> Iterator[Document | Malformed]:
+    """Yield the messages of a file, not looked into, and an item for each that is cut or too long.
 
     Args:
         source: The file, open in binary mode.
@@ -57,7 +56,6 @@ def read_protobuf(source: ByteLines, framing: Framing) -> Iterator[SpanData | Ma
 
     Raises:
         OSError: The file cannot be read.
-        ConfigurationError: A message is compressed, and what reads that is not installed.
     """
     reader = _Reader(source)
     number = 0
@@ -74,9 +72,24 @@ def read_protobuf(source: ByteLines, framing: Framing) -> Iterator[SpanData | Ma
             yield Malformed(number, _LONG if reader.skip(length) else _CUT)
             continue
         data = reader.take(length)
-        yield from _resource_spans(memoryview(data), number) if framing == "bare" else _message(data, number)
+        yield Document(number, data, "group" if framing == "bare" else "message")
         if len(data) < length:
             yield Malformed(number, _CUT)
+
+
+def read_message(document: Document) -> Iterator[SpanData | Malformed]:
+    """Yield each span of a message, and an item for each part that is malformed.
+
+    A message that the collector compressed by itself, or wrote as JSON behind its length, is read as well.
+
+    Args:
+        document: The message.
+
+    Raises:
+        ConfigurationError: It is compressed, and what reads that is not installed.
+    """
+    data, number = document.data, document.line
+    return _resource_spans(memoryview(data), number) if document.form == "group" else _message(data, number)
 
 
 @final

@@ -7,15 +7,26 @@ exporters; and messages each after its length in four bytes, as the collector's 
 https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Literal, TypeAlias
 
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.inflating import inflated, is_compressed
-from agent_identity.evidence.otlp import MAX_LINE, ByteLines, Malformed, Replay, SpanData, read_json
+from agent_identity.evidence.otlp import (
+    MAX_LINE,
+    ByteLines,
+    Document,
+    Malformed,
+    Replay,
+    SpanData,
+    json_documents,
+)
+from agent_identity.evidence.otlp_shapes import SpanShapes
 
-__all__ = ["read_spans"]
+__all__ = ["documents", "read_spans", "spans_of"]
 
+_Documents: TypeAlias = "Iterator[Document | Malformed]"
+_Spans: TypeAlias = "Iterator[SpanData | Malformed]"
 _Form: TypeAlias = Literal["json", "bare", "delimited", "prefixed"]
 _HEAD: Final = 32
 """Bytes that tell the forms apart."""
@@ -40,6 +51,24 @@ def read_spans(source: ByteLines) -> Iterator[SpanData | Malformed]:
         OSError: The file cannot be read.
         ConfigurationError: It is in Protocol Buffers, or compressed, and what reads that is not installed.
     """
+    shapes = SpanShapes()
+    for document in documents(source):
+        if isinstance(document, Malformed):
+            yield document
+        else:
+            yield from spans_of(document, shapes)
+
+
+def documents(source: ByteLines) -> Iterator[Document | Malformed]:
+    """Yield the documents of a file of OTLP, not looked into, and an item for each part that is none.
+
+    Args:
+        source: The file, open in binary mode.
+
+    Raises:
+        OSError: The file cannot be read.
+        ConfigurationError: It is in Protocol Buffers, or compressed, and what reads that is not installed.
+    """
     head = _first(source)
     whole: ByteLines = Replay(head, source)
     if is_compressed(head):
@@ -48,16 +77,43 @@ def read_spans(source: ByteLines) -> Iterator[SpanData | Malformed]:
         whole = Replay(head, whole)
     form = _form(head)
     if form == "json":
-        yield from read_json(whole)
-        return
+        yield from json_documents(whole)
+    else:
+        take_apart, _ = _protobuf()
+        yield from take_apart(whole, form)
+
+
+def spans_of(document: Document, shapes: SpanShapes) -> Iterable[SpanData | Malformed]:
+    """Return each span of a document, and an item for each part of it that is malformed.
+
+    Args:
+        document: The document.
+        shapes: Knows the shapes of earlier documents.
+
+    Raises:
+        ConfigurationError: It is in Protocol Buffers, or compressed, and what reads that is not installed.
+    """
+    if document.form == "json":
+        return shapes.read(document.data, document.line)
+    _, read_message = _protobuf()
+    return read_message(document)
+
+
+def _protobuf() -> tuple[
+    Callable[[ByteLines, Literal["bare", "delimited", "prefixed"]], _Documents], Callable[[Document], _Spans]
+]:
+    """Return what takes a file in Protocol Buffers apart, and what reads its messages."""
     try:
-        from agent_identity.evidence.otlp_protobuf import read_protobuf  # noqa: PLC0415 - The library is an extra.
+        from agent_identity.evidence.otlp_protobuf import (  # noqa: PLC0415 - The library is an extra.
+            binary_documents,
+            read_message,
+        )
     except ModuleNotFoundError:
         raise ConfigurationError(
             "expected the package opentelemetry-proto for traces in Protocol Buffers, got none; "
             "pip install 'agent-identity-otel[otlp]', or write OTLP/JSON"
         ) from None
-    yield from read_protobuf(whole, form)
+    return binary_documents, read_message
 
 
 def _first(source: ByteLines) -> bytes:

@@ -256,7 +256,7 @@ def read(lines: list[bytes], sizes: list[int], many: int, *, apart: bool, commit
     one_by_one: Callable[..., None] = StreamCheck.take_apart if apart else StreamCheck.take_block
     with patch.object(StreamCheck, "take_apart", one_by_one), patch.object(parts, "_MANY", many):
         try:
-            return PartReader(STREAM, committed, pruned=False).take(blocks())
+            return PartReader(STREAM, committed, pruned=False, noted=True).take(blocks())
         except ValueError:
             return None
 

@@ -4,6 +4,7 @@ import base64
 import copy
 import io
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +29,12 @@ from agent_identity.errors import ConfigurationError, Denied, VerificationError
 from agent_identity.evidence.envelope import PAYLOAD_TYPE, Attestation, pae, sign_record
 from agent_identity.identity import Agent, Human, Service, SigningKey, TrustedKey, TrustStore, b64url_encode
 from agent_identity.testing import FixedClock, SequentialIds
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from spans_in_parts import merged
+
+__all__ = ["merged"]
 
 FileSpanExporter = pytest.importorskip("opentelemetry.exporter.otlp.json.file").FileSpanExporter
 
@@ -307,7 +314,19 @@ def prefixed(document: dict[str, Any]) -> bytes:
     return b"".join(len(message).to_bytes(4, "big") + message for message in messages)
 
 
+def lines(document: dict[str, Any]) -> bytes:
+    """Return a document as JSON lines, one for each span."""
+    found: list[bytes] = []
+    for resource in document["resourceSpans"]:
+        for scope in resource["scopeSpans"]:
+            for span in scope["spans"]:
+                one = {**resource, "scopeSpans": [{**scope, "spans": [span]}]}
+                found.append(json.dumps({"resourceSpans": [one]}, separators=(",", ":")).encode())
+    return b"\n".join(found)
+
+
 FORMS: dict[str, Callable[[dict[str, Any]], bytes]] = {
+    "lines": lines,
     "json": lambda document: json.dumps(document).encode(),
     "protobuf": wire,
     "prefixed": prefixed,

@@ -118,6 +118,29 @@ def test_no_bit_of_record_or_signature_can_change(data: st.DataObject) -> None:
     assert _refusal(forged) == "bad_signature"
 
 
+def test_what_is_proved_otherwise_needs_no_good_signature() -> None:
+    """The signature alone is not looked at then; key, type and digest are, and what is not proved is verified."""
+    forged = replace(ATTESTATION, signature="0" * 128)
+    seen: list[bytes] = []
+
+    def proved(body: bytes) -> bool:
+        seen.append(body)
+        return True
+
+    assert forged.open(lambda _: KEY.public_key, proved) == RECORD
+    assert seen == [RECORD]
+    with pytest.raises(VerificationError) as caught:
+        forged.open(lambda _: KEY.public_key, lambda _: False)
+    assert caught.value.code == "bad_signature"
+    for changes, code in (
+        ({"digest": "sha256:" + "0" * 64}, "bad_digest"),
+        ({"payload_type": "x"}, "unknown_payload_type"),
+    ):
+        with pytest.raises(VerificationError) as caught:
+            replace(forged, **changes).open(lambda _: KEY.public_key, proved)
+        assert caught.value.code == code
+
+
 def test_the_digest_must_fit() -> None:
     """A digest that names another record would lead a reader to the wrong one."""
     assert _refusal(replace(ATTESTATION, digest="sha256:" + "0" * 64)) == "bad_digest"

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from agent_identity.evidence.mirror import MIRRORED, FieldCheck, compare, deviations, mirrored_attributes
+from agent_identity.evidence import mirror
+from agent_identity.evidence.mirror import (
+    MIRRORED,
+    Copies,
+    FieldCheck,
+    compare,
+    deviations,
+    mirrored_attributes,
+)
 
 HEX = "0123456789abcdef" * 4
 RECORD: dict[str, Any] = {
@@ -344,6 +352,42 @@ def test_deviations_are_what_does_not_match(absent: set[str], found: dict[str, A
     assert deviations(record, attributes) == expected
     listed = json.loads(json.dumps(attributes))
     assert deviations(record, listed) == expected
+
+
+COPIES = Copies()
+
+
+@given(
+    st.sets(st.sampled_from(sorted(RECORD))),
+    st.sets(st.sampled_from(sorted(MIRRORED)), max_size=2),
+    st.dictionaries(attribute_names, st.none() | st.sampled_from(MARKS) | plain, max_size=2),
+)
+def test_what_is_called_a_copy_deviates_nowhere(absent: set[str], dropped: set[str], found: dict[str, Any]) -> None:
+    """The quick look finds no fewer deviations than the slow one, and counts the same attributes."""
+    record = {name: value for name, value in RECORD.items() if name not in absent}
+    signed = mirrored_attributes(record)
+    attributes = {name: value for name, value in json.loads(json.dumps(signed)).items() if name not in dropped}
+    attributes.update(found)
+    number = COPIES.number(record, attributes)
+    if number is not None:
+        assert deviations(record, attributes) == ()
+        assert number == len(signed)
+    whole = json.loads(json.dumps(signed))
+    if "findings" in absent:  # A list is left to the slow look.
+        assert COPIES.number(record, whole) == len(signed)
+
+
+def test_copies_of_many_tasks_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was known of one task, or of one that claims the same grant, is not taken for another."""
+    monkeypatch.setattr(mirror, "_MAX_TASKS", 1)
+    copies = Copies()
+    records: list[dict[str, Any]] = [{name: value for name, value in RECORD.items() if name != "findings"}]
+    records.append({**records[0], "principal": {**records[0]["principal"], "id": "bob"}})
+    records.append({**records[0], "chain": [{"id": "billing", "grant": HEX[::-1]}]})
+    for record in records * 2:
+        for other in records:
+            attributes = json.loads(json.dumps(mirrored_attributes(other)))
+            assert (copies.number(record, attributes) is not None) == (record is other)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,216 @@
+"""The records of a ledger that was verified, by their ids, so that spans can be held against them.
+
+Of each record the first half of its leaf hash is kept, in a file in a folder of its own, which other processes can read
+and which is removed in the end.
+"""
+
+import contextlib
+import sqlite3
+import weakref
+from collections.abc import Collection, Generator, Iterable, Iterator
+from pathlib import Path
+from struct import Struct
+from tempfile import TemporaryDirectory
+from typing import Final, NamedTuple, final
+from urllib.parse import quote
+
+from agent_identity.audit.noting import NOTED
+from agent_identity.errors import ConfigurationError
+from agent_identity.evidence.span_copy import TRAVELLING
+
+__all__ = ["HALF", "Amiss", "LedgerIndex", "Proofs", "ledger_index"]
+
+HALF: Final = 16
+"""Bytes of a leaf hash that are compared: as hard to meet as it is to forge a signature."""
+
+_LEAF: Final = Struct(f"{HALF}s16x")
+_WAITING: Final = 10_000  # Rows.
+_AT_ONCE: Final = 500
+_CACHE_KIB: Final = 8_192
+_TABLES: Final = (
+    "CREATE TABLE ledger (number INTEGER PRIMARY KEY, id BLOB, leaf BLOB, stream, seq INT, travels INT, proved INT)",
+    "CREATE TABLE spans (id BLOB PRIMARY KEY, leaf BLOB, stream BLOB) WITHOUT ROWID",
+)
+_AMISS: Final = """
+    SELECT ledger.id, ledger.stream, ledger.seq, spans.id IS NULL FROM ledger LEFT JOIN spans ON spans.id = ledger.id
+    WHERE CASE WHEN spans.id IS NULL THEN travels ELSE spans.leaf != substr(ledger.leaf, 1, 8) END
+    ORDER BY ledger.number
+"""
+_UNMATCHED: Final = """
+    SELECT spans.id, spans.stream FROM spans
+    WHERE NOT EXISTS (SELECT 1 FROM ledger WHERE ledger.id = spans.id) ORDER BY spans.id
+"""
+
+
+class Amiss(NamedTuple):
+    """A record of the ledger that spans do not hold, or hold in another version.
+
+    Attributes:
+        record: The 16 bytes of its id.
+        stream: Its stream.
+        seq: Its place.
+        missing: Whether no span has it.
+    """
+
+    record: bytes
+    stream: str
+    seq: int
+    missing: bool
+
+
+@final
+class Proofs:
+    """Tells which records a ledger proves, in any process of this machine.
+
+    Args:
+        path: The file of a :class:`LedgerIndex` that is not changed meanwhile.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        # Nobody writes it, so that nobody needs to lock it.
+        self._file = sqlite3.connect(f"file:{quote(path)}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+        weakref.finalize(self, self._file.close)
+        self._file.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+
+    def of(self, records: Collection[bytes]) -> dict[bytes, bytes]:
+        """Return of those records that are proved, by the 16 bytes of the id, the first half of the leaf hash.
+
+        Raises:
+            ConfigurationError: The file cannot be read.
+        """
+        found: dict[bytes, bytes] = {}
+        ids = list(records)
+        with _told():
+            for first in range(0, len(ids), _AT_ONCE):
+                some = ids[first : first + _AT_ONCE]
+                marks = ",".join("?" * len(some))
+                asked = f"SELECT id, leaf FROM ledger WHERE proved = 1 AND id IN ({marks})"  # noqa: S608
+                found.update(self._file.execute(asked, some))
+        return found
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+@final
+class LedgerIndex:
+    """Takes the records of a ledger while it is verified.
+
+    Args:
+        path: Where a file may be made.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._streams: list[str] = []
+        self._first = self._number = self._last = 0
+        self._rows: list[tuple[int, bytes, bytes, int, int, int]] = []
+        self._file = sqlite3.connect(path, isolation_level=None)
+        with _told():
+            for pragma in (f"cache_size = -{_CACHE_KIB}", "journal_mode = OFF", "synchronous = OFF"):
+                self._file.execute(f"PRAGMA {pragma}")
+            for table in _TABLES:
+                self._file.execute(table)
+
+    def begin(self, stream: str) -> None:
+        """Begin with the records of a stream."""
+        self._streams.append(stream)
+        self._first, self._last = self._number, 0
+
+    def one(self, identifier: bytes, kind: str, leaf: bytes, seq: int) -> None:
+        """Take a record of the stream; see :class:`~agent_identity.audit.noting.Note`."""
+        self._add(bytes.fromhex(identifier.decode().replace("-", "")), kind in TRAVELLING, leaf[:HALF], seq)
+
+    def part(self, first: int, noted: bytes, leaves: bytes) -> None:
+        """Take the records of a part of the stream; see :class:`~agent_identity.audit.noting.Note`."""
+        pairs = zip(NOTED.iter_unpack(noted), _LEAF.iter_unpack(leaves), strict=True)
+        for seq, ((identifier, travels), (half,)) in enumerate(pairs, first):
+            self._add(identifier, travels, half, seq)
+
+    def prove(self, size: int) -> None:
+        """Say how many records of the stream are proved."""
+        if self._last <= size:
+            return
+        self._write()
+        with _told():
+            said = "UPDATE ledger SET proved = 0 WHERE number > ? AND seq > ?"
+            self._file.execute(said, (self._first, size))
+
+    def finish(self, *, proved: bool) -> None:
+        """Say that all records are there, and whether anything proves them at all."""
+        self._write()
+        with _told():
+            if not proved:
+                self._file.execute("UPDATE ledger SET proved = 0")
+            self._file.execute("CREATE INDEX by_id ON ledger (id, proved, leaf)")
+
+    def compare(self, spans: Iterable[tuple[bytes, bytes]]) -> int:
+        """Take the records of spans, and return how many there are.
+
+        Args:
+            spans: For each the 16 bytes of its id; the first 8 of the leaf hash, and the stream.
+        """
+        with _told():
+            self._file.execute("BEGIN")
+            rows = ((record, found[:8], found[8:]) for record, found in spans)
+            self._file.executemany("INSERT INTO spans VALUES (?, ?, ?)", rows)
+            self._file.execute("COMMIT")
+            return int(self._file.execute("SELECT count(*) FROM spans").fetchone()[0])
+
+    def amiss(self) -> Iterator[Amiss]:
+        """Yield the records of the ledger that should be on spans and are not, or differ there, in their order."""
+        with _told():
+            for record, stream, seq, missing in self._file.execute(_AMISS):
+                yield Amiss(record, self._streams[stream], seq, bool(missing))
+
+    def unmatched(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the records of spans that the ledger has not: id and stream, 16 bytes each."""
+        with _told():
+            yield from self._file.execute(_UNMATCHED)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _add(self, identifier: bytes, travels: bool, half: bytes, seq: int) -> None:  # noqa: FBT001  The hot path.
+        self._number += 1
+        self._last = seq
+        self._rows.append((self._number, identifier, half, len(self._streams) - 1, seq, int(travels)))
+        if len(self._rows) >= _WAITING:
+            self._write()
+
+    def _write(self) -> None:
+        with _told():
+            self._file.execute("BEGIN")
+            self._file.executemany("INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, 1)", self._rows)
+            self._file.execute("COMMIT")
+        self._rows.clear()
+
+
+@contextlib.contextmanager
+def ledger_index() -> Generator[LedgerIndex]:
+    """Yield an index that is removed afterwards.
+
+    Raises:
+        ConfigurationError: There is no room for it.
+    """
+    with TemporaryDirectory(prefix="agent-identity-", ignore_cleanup_errors=True) as folder:
+        index = LedgerIndex(str(Path(folder, "ledger")))
+        try:
+            yield index
+        finally:
+            index.close()
+
+
+@contextlib.contextmanager
+def _told() -> Generator[None]:
+    """Say how to go on if the disk is full."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise ConfigurationError(
+            "expected room for temporary files, about 120 bytes for each record of the ledger, "
+            f"got '{type(error).__name__}'; set TMPDIR to a folder with more"
+        ) from None

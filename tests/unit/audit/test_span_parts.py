@@ -1,0 +1,321 @@
+"""Traces that several processes verify, with what is kept of them on the disk, give the report of one process."""
+
+import copy
+import gzip
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import test_spans as spans
+from spans_in_parts import in_parts
+
+from agent_identity.audit import check, key_table, span_parts
+from agent_identity.audit.key_table import KeyTable, RowFile
+from agent_identity.audit.ledger_index import HALF, LedgerIndex, Proofs
+from agent_identity.audit.spans_check import SpansCheck
+from agent_identity.enforcement import Enforcer
+from agent_identity.errors import ConfigurationError
+from agent_identity.identity import SigningKey
+
+run = spans.run
+
+
+def alone(document: dict[str, Any]) -> list[bytes]:
+    """Return each span of a document as a line."""
+    return spans.lines(document).splitlines()
+
+
+def test_clean_traces_are_merged_block_by_block(run: spans.Run) -> None:
+    """Blocks with nothing to report are taken over, and the report is equal."""
+    with in_parts() as merged:
+        report = spans.report_on(run, spans.lines(run.document()))
+    assert (report.verdict, report.counts["verified"]) == ("verified", 7)
+    assert merged == [True] * 7
+
+
+def test_notices_are_merged_as_well(run: spans.Run) -> None:
+    """A pipeline that blanks an attribute of every span costs no second reading."""
+    document = run.document()
+    spans.on_each(lambda span: spans.set_value(span, "user.id", "[REDACTED]"))(document)
+    with in_parts() as merged:
+        report = spans.report_on(run, spans.lines(document))
+    assert (report.verdict, spans.codes(report)) == ("verified", {"copy_redacted"})
+    assert merged == [True] * 7
+
+
+def test_what_contradicts_an_earlier_block_is_read_in_its_order(run: spans.Run) -> None:
+    """A second version, a second record at a place, and a broken link between two blocks are refused, and found."""
+    lines = alone(run.document())
+    first = spans.tool_spans(run.document())[0]
+    stream = spans.record_on(first)["stream"]
+    later = {"id": stream["id"], "seq": str(int(stream["seq"]) + 1), "prev": "0" * 64}
+    other = "019ab5ad-4800-7000-8000-00000000f00d"
+    for forged, code in (
+        (spans.resigned(run, first, outcome="error"), "two_versions"),
+        (spans.resigned(run, first, id=other), "two_at_one_place"),
+        (spans.resigned(run, first, id=other, stream=later), "broken_link"),
+        (spans.resigned(run, first, id=other, agent={"id": "x", "owner": "y"}), "claims_differ"),
+    ):
+        document = {"resourceSpans": [{"scopeSpans": [{"spans": [forged]}]}]}
+        with in_parts() as merged:
+            report = spans.report_on(run, b"\n".join([*lines, json.dumps(document).encode()]))
+        assert code in spans.codes(report)
+        assert merged == [True] * 7 + [False]
+
+
+def test_a_record_that_came_again_in_another_block_is_counted_once(run: spans.Run) -> None:
+    """Such a block is read in its order."""
+    with in_parts() as merged:
+        report = spans.report_on(run, b"\n".join(alone(run.document()) * 2))
+    assert (report.verdict, report.counts["duplicates"]) == ("verified", 7)
+    assert merged == [True] * 7 + [False] * 7
+
+
+def test_what_cannot_be_read_stands_between_blocks(run: spans.Run, tmp_path: Path) -> None:
+    """Damaged lines and a file that ends early are reported in their order, and the rest is verified."""
+    lines = alone(run.document())
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join([*lines[:3], b'{"resourceSpans', *lines[3:5]]))
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b"\n".join(lines[5:6]))[:-4])
+    (tmp_path / "c.jsonl").write_bytes(lines[6])
+    with in_parts() as merged:
+        report = check([tmp_path / name for name in ("a.jsonl", "b.jsonl.gz", "c.jsonl")], run.trust)
+    assert spans.codes(report) >= {"malformed_document", "unreadable"}
+    assert report.counts["verified"] == 6
+    assert merged == [True] * 6
+
+
+def test_libraries_in_different_blocks_are_counted_together(run: spans.Run) -> None:
+    """A call of one library is attributed through the span of another one that an earlier or later block holds."""
+    document = run.document()
+    ours = spans.tool_spans(document)[0]
+    ids = {"traceId": ours["traceId"]}
+    others = [
+        spans.call_span("langchain", "x", spanId=ours["parentSpanId"], **ids),
+        spans.call_span("mcp", "mcp", spanId="b" * 16, parentSpanId=ours["spanId"], **ids),
+        spans.call_span("mcp", "mcp", spanId="c" * 16, parentSpanId=ours["spanId"], **ids),
+        spans.call_span("wild", "x", spanId="d" * 16),
+    ]
+    around = [json.dumps({"resourceSpans": [other]}).encode() for other in others]
+    with in_parts() as merged:
+        report = spans.report_on(run, b"\n".join([around[0], *alone(document), *around[1:]]))
+    rows = {row.scope: (row.calls, row.attributed, row.human) for row in report.coverage}
+    assert rows == {"agent_identity": (5, 4, 4), "langchain": (1, 1, 1), "mcp": (2, 1, 1), "wild": (1, 0, 0)}
+    assert merged == [True] * 11
+
+
+def test_processes_give_the_same_report(run: spans.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two real processes, several files, and progress that ends at the size of all."""
+    lines = alone(run.document())
+    forged = copy.deepcopy(run.document())
+    spans.forged_decision(forged)
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(spans.lines(forged)))
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl.gz"]
+    size = sum(file.stat().st_size for file in files)
+    monkeypatch.setattr(span_parts, "_BLOCK", 1)
+    seen: list[tuple[int, int]] = []
+    report = check(files, run.trust, processes=2, progress=lambda done, total: seen.append((done, total)))
+    assert report == check(files, run.trust)
+    assert (report.exit_code, report.counts["duplicates"]) == (1, 7)
+    assert seen == sorted(seen)
+    assert seen[-1] == (size, size)
+
+
+@pytest.mark.parametrize("size", [1, 12_000, 10**9])
+def test_blocks_of_any_size_give_the_same_report(
+    run: spans.Run, tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks hold one document, several, or those of all files; what is no document stands between them and behind."""
+    lines = alone(run.document())
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines[:4]))
+    whole = b"".join(map(spans.prefixed, [json.loads(line) for line in lines[4:]]))
+    (tmp_path / "b.pb").write_bytes(whole + (500).to_bytes(4, "big") + whole[4:50])
+    files = [tmp_path / "a.jsonl", tmp_path / "b.pb"]
+    expected = check(files, run.trust)
+    assert (expected.exit_code, expected.counts["verified"], expected.counts["malformed"]) == (3, 7, 2)
+    alike = check(files[:1], run.trust)
+    assert check(files[:1], run.trust, processes=2) == alike  # One block, for which no process is started.
+    monkeypatch.setattr(span_parts, "_BLOCK", size)
+    assert check(files, run.trust, processes=2) == expected
+    assert check([*files, tmp_path / "a.jsonl"], run.trust, processes=2).counts["duplicates"] == 4
+
+
+def test_what_another_process_cannot_read_is_read_here(run: spans.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong there says nothing about the spans."""
+    data = spans.lines(run.document())
+    expected = spans.report_on(run, data)
+
+    def fail(_: SpansCheck) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(SpansCheck, "shipped", fail)
+    monkeypatch.setattr(span_parts, "_BLOCK", 1)
+    assert spans.report_on(run, data, processes=2) == expected
+
+
+def test_a_file_that_is_not_there_is_named_whoever_reads(run: spans.Run, tmp_path: Path) -> None:
+    """An error is the same with several processes."""
+    with pytest.raises(ConfigurationError, match="No such file"):
+        check([tmp_path / "absent"], run.trust, processes=2)
+
+
+def test_what_the_ledger_proves_needs_no_signature(run: spans.Run) -> None:
+    """It is counted and said; the signature on the span is not looked at, and without the ledger it is."""
+    document = run.document()
+    broken = "agent_identity.attestation.signature"
+    spans.on_each(lambda span: spans.set_value(span, broken, "0" * 128))(document)
+    with in_parts() as merged:
+        report = spans.report_on(run, spans.lines(document), ledger=run.directory)
+    assert (report.verdict, report.completeness, report.counts["proved_by_ledger"]) == ("verified", "complete", 7)
+    assert "7 of them, whose signatures on spans were not looked at" in report.steps[1].detail
+    assert merged == [True] * 7
+    report = spans.report_on(run, document)
+    assert (report.exit_code, spans.codes(report)) == (1, {"bad_signature"})
+    assert "proved_by_ledger" not in report.counts
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "code"),
+    [
+        ("keyid", "A" * 43, "unknown_key"),
+        ("digest", "sha256:" + "0" * 64, "bad_attestation"),
+        ("signature", "0" * 127, "truncated"),
+        ("payload_type", "text/plain", "unknown_payload_type"),
+    ],
+)
+def test_all_but_the_signature_is_looked_at(run: spans.Run, part: str, value: str, code: str) -> None:
+    """The key that a span names, the digest, the form and the type are checked for what the ledger proves, too."""
+    document = run.document()
+    spans.on_each(lambda span: spans.set_value(span, f"agent_identity.attestation.{part}", value))(document)
+    assert code in spans.codes(spans.report_on(run, document, ledger=run.directory))
+
+
+@pytest.mark.parametrize("keyid", [None, "agent_identity.attestation.keyid"])
+def test_another_record_under_the_id_of_a_proved_one_is_not_proved(run: spans.Run, keyid: str | None) -> None:
+    """The attributes of a span only say where to look: the bytes of its record decide."""
+    stranger = SigningKey.from_seed(b"m" * 32)
+    for original in spans.tool_spans(run.document()):
+        forged = spans.resigned(
+            run, original, stranger, time={"start": "1700000000000000000", "end": "1700000000000000000"}
+        )
+        if keyid is not None:
+            spans.set_value(forged, keyid, run.recorder.public_key.thumbprint)
+        spans.set_value(forged, "agent_identity.record.id", spans.record_on(original)["id"])
+        document = {"resourceSpans": [{"scopeSpans": [{"spans": [forged]}]}]}
+        report = spans.report_on(run, document, ledger=run.directory)
+        assert spans.codes(report) & {"unknown_key", "bad_signature"}
+        assert not report.counts["proved_by_ledger"]
+
+
+def test_a_ledger_that_does_not_verify_proves_nothing(run: spans.Run, tmp_path: Path) -> None:
+    """Each signature is looked at then."""
+    copied = tmp_path / "copy"
+    shutil.copytree(run.directory, copied)
+    (entries,) = copied.glob("ledger/*/entries.jsonl")
+    entries.write_bytes(b"".join(entries.read_bytes().splitlines(keepends=True)[:-1]))
+    document = run.document()
+    spans.set_value(spans.tool_spans(document)[0], "agent_identity.attestation.signature", "0" * 128)
+    report = spans.report_on(run, document, ledger=copied)
+    assert spans.codes(report) >= {"bad_signature", "ledger_contradicted"}
+    assert not report.counts["proved_by_ledger"]
+
+
+def test_only_records_under_a_proved_head_are_proved(tmp_path: Path) -> None:
+    """What stands behind the last head of its stream needs its signature."""
+    ids = [f"019ab5ad-4800-7000-8000-{number:012x}" for number in range(6)]
+    packed = [bytes.fromhex(name.replace("-", "")) for name in ids]
+    index = LedgerIndex(str(tmp_path / "index"))
+    for stream, size in (("a", 2), ("b", 3)):
+        index.begin(stream)
+        for seq in (1, 2, 3):
+            number = seq - 1 + 3 * (stream == "b")
+            index.one(ids[number].encode(), "outcome", bytes([number]) * 32, seq)
+        index.prove(size)
+    index.finish(proved=True)
+    proofs = Proofs(index.path)
+    assert proofs.of(packed) == {packed[n]: bytes([n]) * HALF for n in (0, 1, 3, 4, 5)}
+    proofs.close()
+    with pytest.raises(ConfigurationError, match="TMPDIR"):
+        proofs.of(packed)
+    index.close()
+    with pytest.raises(ConfigurationError, match="TMPDIR"):
+        index.finish(proved=False)
+
+
+def test_a_ledger_that_grows_meanwhile_is_read_again(tmp_path: Path) -> None:
+    """A record that was made after the ledger was read is no record that was removed from it."""
+    text = io.StringIO()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans.FileSpanExporter(stream=text)))
+    with Enforcer.open(tmp_path, tracer_provider=provider) as enforcer:
+        with enforcer.task("pay", principal=spans.ALICE, agent=spans.CLERK, scope=spans.SCOPE):
+            pass
+
+        class Live:
+            """Traces that are written while they are read."""
+
+            data: io.BytesIO | None = None
+
+            def readline(self, limit: int, /) -> bytes:
+                if self.data is None:
+                    with enforcer.task("pay", principal=spans.ALICE, agent=spans.CLERK, scope=spans.SCOPE):
+                        pass
+                    self.data = io.BytesIO(text.getvalue().encode())
+                return self.data.readline(limit)
+
+        report = check(Live(), tmp_path / "trust.json", ledger=tmp_path)
+    assert report.counts["verified"] == 2
+    assert spans.codes(report) <= {"ledger_not_verified"}
+    assert "2 of 2 records are in the ledger" in report.steps[7].detail
+
+
+def test_a_table_finds_what_was_put_wherever_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys in memory and on the disk, within groups and in any order."""
+    monkeypatch.setattr(key_table, "_MAX_NEAR", 3)
+    monkeypatch.setattr(key_table, "_AT_ONCE", 2)
+    table, expected = KeyTable(1), dict[bytes, bytes]()
+    for number in (5, 3, 9, 200, 1, 7, 250, 100, 8, 2):
+        key = bytes([number % 2, number])
+        assert table.get(key) is None
+        table.put(key, bytes([number]))
+        expected[key] = bytes([number])
+        assert all(table.get(known) == value for known, value in expected.items())
+    assert table.found([*expected, b"\x00\x63", b"\x02\x01"]) == expected
+    assert list(table.rows()) == sorted(expected.items())
+
+
+def test_rows_stay_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of pairs with the same key the first one and the last one are found, wherever they are."""
+    for most in (1, 2, 100):
+        monkeypatch.setattr(key_table, "_MAX_NEAR", most)
+        file = RowFile()
+        rows = [(b"a", b"1"), (b"b", b"2"), (b"a", b"3"), (b"c", b"4"), (b"a", b"5")]
+        for row in rows:
+            file.add(row)
+        assert list(file.rows()) == rows
+        assert (file.one(b"a"), file.one(b"a", last=True), file.one(b"d")) == (b"1", b"5", None)
+        assert list(file.rows()) == rows
+
+
+def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says how much room is needed, and how to name another folder."""
+    monkeypatch.setattr(key_table, "_MAX_NEAR", 1)
+    table = KeyTable()
+    table.put(b"a", b"")
+    table.put(b"b", b"")
+    assert table._far is not None
+    table._far.close()
+    with pytest.raises(ConfigurationError, match="TMPDIR"):
+        table.get(b"a")
+    with pytest.raises(ConfigurationError, match="TMPDIR"):
+        table.found([b"a"])

@@ -576,7 +576,7 @@ class FailingFiles(Files):
         """Open a file, and watch the one that is to break."""
         fd = super().open(path, flags, mode)
         if path.endswith(self.name):
-            self.fd = fd
+            self.fd, self.reads = fd, 0
         return fd
 
     def read(self, fd: int, size: int) -> bytes:

@@ -43,21 +43,21 @@ def pair(cuts: Sequence[Cut], told: Sequence[Told], waiting: Waiting, stream: st
         stream: Their stream.
     """
     size = len(cuts)
-    if waiting.far or sum(len(one.numbers) for one in told) != size:
+    if (
+        waiting.far
+        or sum(len(one.numbers) for one in told) != size
+        or any(one.pattern.effect == "block" for one in told)
+    ):
         return None
     paired = Paired([b""] * size, [""] * size, [0] * size, bytearray(size), {}, set())
     for one in told:
-        if one.pattern.effect == "block":
-            return None
         if one.pattern.outcome is None:
             _open(cuts, one, paired, stream)
-    # An id that is there twice would be one intent.
-    if paired.intents.count(1) != len(paired.opened) or not waiting.near.keys().isdisjoint(paired.opened):
-        return None
-    outcomes = [one for one in told if one.pattern.outcome is not None]
-    if not all(_end(cuts, one, paired, waiting) for one in outcomes):
-        return None
-    return paired if len(paired.ended) == sum(len(one.numbers) for one in outcomes) else None
+    opened = paired.intents.count(1)
+    # An id that is there twice would be one intent, or have two outcomes.
+    fits = opened == len(paired.opened) and waiting.near.keys().isdisjoint(paired.opened)
+    fits = fits and all(one.pattern.outcome is None or _end(cuts, one, paired, waiting) for one in told)
+    return paired if fits and len(paired.ended) == size - opened else None
 
 
 def _open(cuts: Sequence[Cut], told: Told, paired: Paired, stream: str) -> None:

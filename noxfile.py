@@ -19,8 +19,10 @@ LOCK = "requirements/dev.lock"
 PYTHONS = nox.project.python_versions(nox.project.load_toml("pyproject.toml"))
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 OTHERS = [version for version in PYTHONS if version != HERE]  # The session `coverage` runs the tests on this one.
-SAFE = {"PYTHONSAFEPATH": "1", "PYTHONPATH": None}  # Tests see the installed package, never the working copy.
-FEW = {"HYPOTHESIS_PROFILE": "few"}  # The same 50 examples of every property each time.
+# Hundreds of tests start a Python of their own, which has to find modules compiled; the working copy stays clean.
+QUICK = {"PYTHONDONTWRITEBYTECODE": None, "PYTHONPYCACHEPREFIX": str(ROOT / ".nox" / "pycache")}
+SAFE = {**QUICK, "PYTHONSAFEPATH": "1", "PYTHONPATH": None}  # Tests see the installed package, never the working copy.
+FEW = {**QUICK, "HYPOTHESIS_PROFILE": "few"}  # The same 50 examples of every property each time.
 MANY = "3.13"  # The Python on which CI tries 500 of each; they do not depend on the Python, and the others try the 50.
 # What the tests of LangChain and LangGraph need, beside what ours do.
 SAME_TOOL = (

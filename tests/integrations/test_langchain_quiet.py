@@ -2,7 +2,7 @@
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tools import BaseTool, StructuredTool, ToolException, tool
 from langchain_core.tracers.context import collect_runs, register_configure_hook
 from langsmith.run_helpers import tracing_context
+from langsmith.utils import get_env_var, tracing_is_enabled
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agent_identity.errors import OutOfScope
@@ -64,6 +65,15 @@ def looking(desk: Any | None = None, **fields: Any) -> StructuredTool:
 
     made = StructuredTool.from_function(look, look_later, name="look", **fields)
     return made if desk is None else protect(made, desk.enforcer)
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """Have langsmith remember the environment without what a test puts into it, and forget that again."""
+    get_env_var.cache_clear()
+    tracing_is_enabled()
+    yield
+    get_env_var.cache_clear()
 
 
 @pytest.fixture

@@ -112,9 +112,10 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         unit("audit", "ledger", "spans", "outside", "pasted"),
     ),
     "verification": (
-        ("audit/ledger_check", "audit/log_check", "audit/findings", "audit/verification"),
+        ("audit/ledger_check", "audit/verification"),
         (*VERIFYING, *IN_PARTS, *unit("audit", "spans", "outside", "pasted", "pruned_ledgers", "approvals")),
     ),
+    "log": (("audit/log_check", "audit/findings"), unit("audit", "log_check", "ledger", "outside")),
     "placing": (("audit/stream_check",), VERIFYING),
     "delegations": (("audit/calls_check", "audit/chain_check", "audit/revocation"), VERIFYING),
     "patterns": (

@@ -42,15 +42,6 @@ VERIFYING = (
     "tests/adversarial/test_ledger_surgery.py",
     "tests/adversarial/test_keys.py",
 )
-# But for the surgery, which takes a minute.
-IN_PARTS = (
-    "tests/unit/audit/test_parts.py::test_clean_ledgers_are_merged_from_parts",
-    "tests/unit/audit/test_parts.py::test_real_processes_find_the_same",
-    "tests/unit/audit/test_state_file.py::test_what_was_read_is_not_read_again",
-    "tests/unit/audit/test_state_file.py::test_a_ledger_that_grew_is_read_from_where_it_ended",
-    "tests/unit/audit/test_state_file.py::test_a_state_is_not_in_the_evidence",
-    "tests/unit/audit/test_state_file.py::test_traces_have_no_state",
-)
 GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "grants": (("authority/chain", "authority/grants", "authority/tokens", "authority/pop"), AUTHORITY),
     "scopes": (("authority/scope", "authority/registry", "authority/combinators", "authority/constraints"), AUTHORITY),
@@ -113,7 +104,10 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "verification": (
         ("audit/ledger_check", "audit/verification"),
-        (*VERIFYING, *IN_PARTS, *unit("audit", "spans", "outside", "pasted", "pruned_ledgers", "approvals")),
+        (
+            *unit("audit", "ledger_check", "verification", "ledger", "periods", "pruned_ledgers", "spans"),
+            *("tests/adversarial/test_keys.py", "tests/adversarial/test_lost_log.py"),
+        ),
     ),
     "log": (("audit/log_check", "audit/findings"), unit("audit", "log_check", "ledger", "outside")),
     "placing": (("audit/stream_check",), VERIFYING),

@@ -9,12 +9,13 @@ from agent_identity.audit.findings import Findings, Place
 from agent_identity.audit.log_check import Heads, SignedLog, check_log
 from agent_identity.audit.outside import Outside
 from agent_identity.audit.report import Report, Signature
+from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.checkpoint import Checkpoint, sign_note
+from agent_identity.evidence.cosignatures import cosign
 from agent_identity.evidence.log import Head, loss_entry
 from agent_identity.evidence.merkle import EMPTY_ROOT, leaf_hash, root_of
 from agent_identity.evidence.streams import RawLine
-from agent_identity.identity import SigningKey, TrustedKey, TrustStore
-from agent_identity.identity.trust import Takeover
+from agent_identity.identity import MlDsaSigningKey, SecondKey, SigningKey, Takeover, TrustedKey, TrustStore
 
 ORIGIN = "x.example/log"
 KEY, OTHER, NEXT = (SigningKey.from_seed(bytes([seed]) * 32) for seed in (1, 2, 3))
@@ -56,6 +57,10 @@ class Reader:
     def checkpoint(self) -> bytes | None:
         """Return what is given."""
         return self.note
+
+    def anchored(self) -> Iterator[tuple[bytes, bytes]]:
+        """Return its checkpoint over two entries, with a time-stamp."""
+        yield note(state(ENTRIES[:2])), b"990"
 
     def log_entries(self) -> Iterator[RawLine]:
         """Return what is given."""
@@ -322,23 +327,63 @@ def test_the_states_that_the_trust_file_names_are_kept_elsewhere_as_well() -> No
 
 
 REVOKED = 1_000
+STOLEN = TrustedKey(KEY.public_key, "recorder", revoked_since=REVOKED)
+ASKED = [(ONE, 1), (ONE, 2), (ONE, 3), (TWO, 2), (TWO, 3), (THREE, 1)]
+
+
+def proved(told: Found) -> list[bool]:
+    """Return which records are beyond doubt."""
+    doubts = told.log.doubts
+    assert doubts is not None
+    return [doubts.proved(Place(stream=stream, seq=seq)) for stream, seq in ASKED]
 
 
 def test_what_a_revoked_key_signed_is_in_doubt_but_for_what_is_shown_to_be_older() -> None:
-    """What a kept checkpoint covers is beyond doubt, and what a sound key took over from."""
-    stolen = TrustedKey(KEY.public_key, "recorder", revoked_since=REVOKED)
-    told = found(Reader(), TrustStore((stolen,), origin=ORIGIN), checkpoint=note(state(ENTRIES[:2])))
-    assert (told.problems, told.log.proved, told.log.signers) == ([], True, (stolen,))
+    """What a checkpoint covers that was kept or time-stamped before is not; nothing else is said for it."""
+    trust = TrustStore((STOLEN,), origin=ORIGIN)
+    told = found(Reader(), trust, checkpoint=note(state(ENTRIES[:2])))
+    assert (told.problems, told.log.proved, told.log.signers) == ([], True, (STOLEN,))
     assert told.steps[0] == ("not_checked", "")
-    doubts = told.log.doubts
-    assert doubts is not None
-    asked = [(ONE, 1), (ONE, 2), (ONE, 3), (TWO, 2), (TWO, 3), (THREE, 1)]
-    proved = [doubts.proved(Place(stream=stream, seq=seq)) for stream, seq in asked]
-    assert proved == [True, False, False, True, False, False]
-    sound = TrustedKey(NEXT.public_key, "recorder", not_before=5, takes_over=Takeover(2, state(ENTRIES[:2]).root))
-    told = found(Reader(note=note(state(ENTRIES), NEXT)), TrustStore((stolen, sound), origin=ORIGIN))
+    assert proved(told) == [True, False, False, True, False, False]
+    assert proved(found(Reader(), trust)) == [False] * 6
+    assert proved(found(Reader(), trust, checkpoint=note(state(ENTRIES[:2]), OTHER))) == [False] * 6
+    for offset, shown in ((9, True), (10, False)):
+        told = found(Reader(), trust, timestamps=lambda _, token, offset=offset: int(token) + offset)
+        assert proved(told) == [shown, False, False, shown, False, False]
+
+
+def test_what_a_sound_key_took_over_is_beyond_doubt() -> None:
+    """From the entry on at which it did; one at which the log never was takes over nothing."""
+    taken = Takeover(2, state(ENTRIES[:2]).root)
+    sound = TrustedKey(NEXT.public_key, "recorder", not_before=REVOKED, takes_over=taken)
+    told = found(Reader(note=note(state(ENTRIES), NEXT)), TrustStore((STOLEN, sound), origin=ORIGIN))
     assert (told.problems, told.log.signers) == ([], (sound,))
-    doubts = told.log.doubts
-    assert doubts is not None
-    proved = [doubts.proved(Place(stream=stream, seq=seq)) for stream, seq in asked]
-    assert proved == [True, True, True, True, True, True]
+    assert proved(told) == [False, True, True, False, True, True]
+    late = replace(sound, takes_over=Takeover(9, b"x" * 32))
+    told = found(Reader(note=note(state(ENTRIES), NEXT)), TrustStore((STOLEN, late), origin=ORIGIN))
+    assert [problem[0] for problem in told.problems] == ["rolled_back"]
+    assert proved(told) == [True] * 6
+
+
+def test_a_second_signature_is_part_of_the_first_step() -> None:
+    """Where the trust file demands it: one that is there is named, one that is not leaves nothing proved."""
+    try:
+        key = MlDsaSigningKey.from_seed(bytes([4]) * 32)
+    except ConfigurationError:
+        pytest.skip("this version of cryptography has no ML-DSA")
+    trust = replace(TRUST, second_keys=(SecondKey(key.public_key, Takeover(2, state(ENTRIES[:2]).root)),))
+    checkpoint = state(ENTRIES)
+    signed = note(checkpoint) + cosign(checkpoint.to_text(), checkpoint.head, ORIGIN, key, at=0).encode()
+    told = found(Reader(note=signed), trust)
+    words = f"signed by a trusted recorder key and by the second key for the origin {ORIGIN}"
+    assert (told.problems, told.log.proved, told.steps[0]) == ([], True, ("passed", words))
+    assert told.report.signatures == (
+        Signature("recorder", ORIGIN, "Ed25519", 3),
+        Signature("second", ORIGIN, "ML-DSA-44", 3),
+    )
+    told = found(Reader(), trust)
+    assert [problem[0] for problem in told.problems] == ["second_signature_missing"]
+    assert (told.log.proved, told.log.signers, told.report.signatures) == (False, (), ())
+    assert told.problems[0][1].startswith("the checkpoint of the ledger: expected")
+    before = Reader(ENTRIES[:2], note(state(ENTRIES[:2])))
+    assert found(before, trust).steps[0] == ("passed", SIGNED)

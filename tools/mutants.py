@@ -98,10 +98,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "bundle": (("audit/bundle",), unit("audit", "pruned_ledgers")),
     "stories": (("audit/stories",), unit("audit", "stories")),
     "interop": (("audit/interop",), unit("audit", "interop")),
-    "sources": (
-        ("audit/sources", "audit/report"),
-        unit("audit", "ledger", "spans", "outside", "pasted"),
-    ),
+    "sources": (("audit/sources",), unit("audit", "sources", "verification", "spans")),
     "verification": (
         ("audit/ledger_check", "audit/verification"),
         (
@@ -109,7 +106,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             *("tests/adversarial/test_keys.py", "tests/adversarial/test_lost_log.py"),
         ),
     ),
-    "log": (("audit/log_check", "audit/findings"), unit("audit", "log_check", "ledger", "outside")),
+    "log": (("audit/log_check", "audit/findings", "audit/report"), unit("audit", "log_check", "ledger", "outside")),
     "placing": (("audit/stream_check",), VERIFYING),
     "delegations": (("audit/calls_check", "audit/chain_check", "audit/revocation"), VERIFYING),
     "patterns": (

@@ -731,8 +731,14 @@ def test_a_report_has_all_that_was_found() -> None:
     assert [list(counts) for counts in (report.counts, report.kinds)] == [["a", "b"], ["c", "d"]]
     place = {"record": None, "stream": None, "seq": None, "line": None}
     document = {
-        "source": "proof", "verdict": "contradicted", "exit_code": 1, "integrity": "contradicted",
-        "completeness": "complete", "trust": "given", "counts": {"a": 1, "b": 2}, "kinds": {"c": 3, "d": 4},
+        "source": "proof",
+        "verdict": "contradicted",
+        "exit_code": 1,
+        "integrity": "contradicted",
+        "completeness": "complete",
+        "trust": "given",
+        "counts": {"a": 1, "b": 2},
+        "kinds": {"c": 3, "d": 4},
         "problems": {"contradicted": 1, "cannot_tell": 0, "incomplete": 0, "notice": 1},
         "findings": [
             {"code": "bad_grant", "severity": "contradicted", **dict(zip(place, ("r", "s", 3, 4), strict=True))}

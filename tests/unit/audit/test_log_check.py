@@ -73,6 +73,7 @@ class Found:
     """What the steps found."""
 
     log: SignedLog
+    findings: Findings
     report: Report
     problems: list[tuple[object, ...]] = field(default_factory=list)
 
@@ -95,7 +96,7 @@ def found(reader: Reader, trust: TrustStore | None = TRUST, *, basis: str = "giv
     report = findings.report()
     assert {problem.record for problem in report.findings} <= {None}
     problems = [(p.code, p.message, p.line, p.stream) for p in report.findings]
-    return Found(log, report, problems)
+    return Found(log, findings, report, problems)
 
 
 def test_a_sound_log_is_proved() -> None:
@@ -136,6 +137,8 @@ def test_a_log_without_its_checkpoint_commits_to_nothing() -> None:
     assert told.problems == [("no_checkpoint", message, None, None), unsealed]
     assert (told.sizes, told.log.proved, dict(told.report.counts)) == ({}, False, {"log_unsealed": 3})
     assert told.steps == [("not_checked", ""), ("not_checked", "there is no checkpoint to compare with")]
+    told.findings.done(1, "")
+    assert told.findings.report().steps[0].status == "not_checked"
     told = found(Reader(note=None, removed=True))
     message = "expected log/checkpoint, which is made before all that is here, got none; the log was removed"
     assert told.problems == [("log_missing", message, None, None), unsealed]

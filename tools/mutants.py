@@ -58,7 +58,10 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "wire": (("evidence/otlp_protobuf", "evidence/traces"), unit("evidence", "otlp_protobuf")),
     "pasted": (("evidence/pasted",), unit("audit", "pasted")),
     "lines": (("evidence/mac", "evidence/lines", "evidence/layout", "evidence/files"), (*TABLES, *WRITING)),
-    "ledger": (("evidence/stream_writer", "evidence/log", "evidence/ledger"), (*TABLES, *WRITING)),
+    "ledger": (
+        ("evidence/stream_writer", "evidence/log", "evidence/ledger"),
+        (*WRITING, *unit("evidence", "segments")),
+    ),
     "sealing": (
         ("evidence/sealing", "evidence/foundation"),
         unit("evidence", "sealing", "foundation", "ledger", "refused_ledger"),

@@ -177,6 +177,9 @@ def test_what_is_said_of_streams_that_were_recovered_or_are_gone() -> None:
     ]
     assert findings.counts == {"contradicted": 1}
     assert steps(findings)[7][0] == "failed"
+    check, findings = checking()
+    check._report_recovered(TWO, {"size": "1", "sealed_before": "0", "rejected_bytes": "7"})
+    assert steps(findings) == {7: ("failed", "")}
 
 
 def test_what_is_counted() -> None:

@@ -98,9 +98,11 @@ def test_spans_are_judged_by_all_that_is_given(asked: list[Any]) -> None:
     given = {"ledger": "l", "redacted": ["r"], "progress": tell, "disclosures": ["d"]}
     for source, sources in ((one, [one]), ([one, two], [one, two]), ((one, two), (one, two))):
         assert check(source, TRUST, **given) == "_check_spans"
-        assert asked.pop() == ((sources, TRUST, "l", ["r"], tell), {"disclosures": ["d"]})
+        got, named = asked.pop()
+        assert (got, named["disclosures"]) == ((sources, TRUST, "l", ["r"], tell), ["d"])
     assert check(one) == "_check_spans"
-    assert asked.pop() == (([one], None, None, (), None), {"disclosures": ()})
+    got, named = asked.pop()
+    assert (got, named["disclosures"]) == (([one], None, None, (), None), ())
     assert check(one, TRUST, pasted=True, redacted=["r"]) == "_check_pasted"
     assert asked == [(([one], TRUST, ["r"]), {})]
 
@@ -316,13 +318,6 @@ class Spans:
         self.given, self.named, self.said = given, named, []
         self.made.append(self)
 
-    def read(self, file: Any, tick: Callable[[], None]) -> None:
-        """Read a line, and note how far it is."""
-        self.said.append(file.readline(100))
-        tick()
-        if self.broken:
-            raise OSError
-
     def read_pasted(self, file: Any) -> None:
         """Read all of it."""
         self.said.append(file.readline(100))
@@ -336,63 +331,61 @@ class Spans:
             self.given[1].done(step, "")
 
 
-@pytest.fixture
-def spans(monkeypatch: pytest.MonkeyPatch) -> list[Spans]:
-    """The checks of spans that are made."""
-    monkeypatch.setattr(verification, "SpansCheck", Spans)
-    monkeypatch.setattr(Spans, "made", [])
-    return Spans.made
-
-
-@pytest.mark.parametrize("pasted", [False, True])
-def test_spans_of_every_source_are_read(spans: list[Spans], pasted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pasted_spans_of_every_source_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other; one that cannot be read to its end leaves the question open, and the others are read."""
+    monkeypatch.setattr(verification, "SpansCheck", Spans)
+    monkeypatch.setattr(Spans, "made", spans := [])
     sources = [io.BytesIO(b"one"), io.BytesIO(b"two")]
-    report = check(sources, TRUST, pasted=pasted, redacted=["r"])
+    report = check(sources, TRUST, pasted=True, redacted=["r"])
     (made,) = spans
-    assert made.given[0] == TRUST
-    assert made.named == ({"redacted": ["r"]} if pasted else {"redacted": ["r"], "disclosures": ()})
-    assert made.said == [b"one", b"two", "finished"]
+    assert (made.given[0], made.named, made.said) == (TRUST, {"redacted": ["r"]}, [b"one", b"two", "finished"])
     assert (report.source, report.trust, report.findings) == ("traces", "given", ())
     assert [step.name for step in report.steps] == list(SPAN_STEPS)
-    assert check(sources, pasted=pasted).trust == "none"
+    assert check(sources, pasted=True).trust == "none"
     assert spans[1].given[0] is None
     monkeypatch.setattr(Spans, "broken", True)
-    report = check([io.BytesIO(b"one"), io.BytesIO(b"two")], TRUST, pasted=pasted)
-    what = "a text with a span" if pasted else "a file of spans"
-    words = f"expected {what}, got one that cannot be read to its end"
+    report = check([io.BytesIO(b"one"), io.BytesIO(b"two")], TRUST, pasted=True)
+    words = "expected a text with a span, got one that cannot be read to its end"
     assert [(p.code, p.message) for p in report.findings] == [("unreadable", words)] * 2
     assert [step.status for step in report.steps[:2]] == ["not_checked", "passed"]
     assert spans[2].said == [b"one", b"two", "finished"]
 
 
-def test_the_progress_of_spans_is_that_of_their_files(spans: list[Spans], tmp_path: Path) -> None:
-    """What was read of how much, over all files, and once more behind each."""
-    files = [tmp_path / "one", tmp_path / "two"]
-    for file in files:
-        file.write_bytes(b"12345")
-    told: list[tuple[int, int]] = []
-    check(files, TRUST, progress=lambda *far: told.append(far), disclosures=["d"])
-    assert told == [(5, 10), (5, 10), (10, 10), (10, 10)]
-    assert spans[0].named["disclosures"] == ["d"]
+class Broken(io.BytesIO):
+    """A file that cannot be read."""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Fail."""
+        raise OSError
 
 
-def test_spans_are_compared_with_their_ledger_under_trusted_keys(
-    spans: list[Spans], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Before the last word is said; without a ledger or keys there is nothing to compare with."""
+def test_spans_of_every_source_are_read() -> None:
+    """What cannot be read to its end is named; what is said of the keys is what was given."""
+    sources = [Broken(), io.BytesIO(b"{}\n"), Broken()]
+    report = check(sources, TRUST)
+    assert (report.source, report.trust) == ("traces", "given")
+    assert [step.name for step in report.steps] == list(SPAN_STEPS)
+    words = "expected a file of spans, got one that cannot be read to its end"
+    found = [(p.code, p.message) for p in report.findings if p.code == "unreadable"]
+    assert found == [("unreadable", words)] * 2
+    assert sources[1].read() == b""
+    assert (check(sources).trust, report.steps[0].status) == ("none", "not_checked")
+
+
+def test_spans_are_compared_with_their_ledger_under_trusted_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a ledger or keys there is nothing to compare with."""
     compared: list[object] = []
 
     class Comparing:
-        def __init__(self, findings: Findings, of: Spans, keys: TrustStore) -> None:
-            compared.append((of, keys))
+        def __init__(self, findings: Findings, of: object, keys: TrustStore) -> None:
+            compared.append((type(of).__name__, keys))
 
         def run(self, ledger: object) -> None:
-            compared.append((ledger, list(spans[-1].said)))
+            compared.append(ledger)
 
     monkeypatch.setattr(verification, "Comparison", Comparing)
-    check(io.BytesIO(b"one"), TRUST, ledger="l")
-    assert compared == [(spans[0], TRUST), ("l", [b"one"])]
-    check(io.BytesIO(b"one"), TRUST)
-    check(io.BytesIO(b"one"), ledger="l")
+    check(io.BytesIO(b"{}"), TRUST, ledger="l")
+    assert compared == [("SpansCheck", TRUST), "l"]
+    check(io.BytesIO(b"{}"), TRUST)
+    check(io.BytesIO(b"{}"), ledger="l")
     assert len(compared) == 2

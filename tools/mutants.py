@@ -110,7 +110,10 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
     "log": (("audit/log_check", "audit/findings", "audit/report"), unit("audit", "log_check", "ledger", "outside")),
-    "placing": (("audit/stream_check",), VERIFYING),
+    "placing": (
+        ("audit/stream_check", "audit/stream_growth"),
+        unit("audit", "stream_check", "ledger", "pruned_ledgers", "periods"),
+    ),
     "delegations": (("audit/calls_check", "audit/chain_check", "audit/revocation"), VERIFYING),
     "patterns": (
         ("audit/shapes", "audit/patterns"),

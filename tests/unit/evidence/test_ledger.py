@@ -731,3 +731,55 @@ def test_a_start_that_fails_in_a_line_leaves_it(opened: Callable, directory: Pat
         opened(files=Torn())
     (stream,) = (directory / "ledger").iterdir()
     assert (stream / "entries.jsonl").stat().st_size == 5
+
+
+def test_a_start_that_fails_tells_why_whatever_stays_behind(opened: Callable, faulty: type, directory: Path) -> None:
+    """What cannot be taken away again is left, and hides no error."""
+    opened().close()
+    for kept in ("unlink", "rmdir"):
+        files = faulty()
+        files.fault = lambda number, name, kept=kept: OSError(errno.ENOSPC, name) if name in ("write", kept) else None
+        with pytest.raises(EvidenceError, match="expected to append a record to the ledger"):
+            opened(files=files)
+    files = faulty()
+    first = len(list((directory / "ledger").iterdir()))
+    files.fault = lambda number, name: OSError(errno.ENOSPC, name) if name == "write" else None
+    with pytest.raises(EvidenceError):
+        opened(files=files)
+    assert len(list((directory / "ledger").iterdir())) == first
+
+
+class Receiver:
+    """Takes checkpoints elsewhere, and notes what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[object] = []
+
+    def offer(self, note: bytes) -> None:
+        """Note it."""
+        self.said.append(note)
+
+    def close(self) -> None:
+        """Note it."""
+        self.said.append("closed")
+
+    def after_fork_in_child(self) -> None:
+        """Note it."""
+        self.said.append("forked")
+
+
+def test_publishers_get_each_checkpoint_and_are_closed(opened: Open, directory: Path) -> None:
+    """In their order, each of them, and also where the last seal fails."""
+    receivers = [Receiver(), Receiver()]
+    ledger = opened(publishers=receivers)
+    assert ledger.publishers == tuple(receivers)
+    ledger.seal()
+    note = (directory / "log" / "checkpoint").read_bytes()
+    ledger.after_fork_in_child()
+    ledger.append("registration", BODY)
+    ledger.seal()
+    ledger.close()
+    last = (directory / "log" / "checkpoint").read_bytes()
+    for receiver in receivers:
+        assert receiver.said[:2] == [note, "forked"]
+        assert receiver.said[-2:] == [last, "closed"]

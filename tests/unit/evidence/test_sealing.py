@@ -990,8 +990,27 @@ def test_heads_have_one_form() -> None:
         {"alive": "-1"},
         {"alive": "05"},
     ):
-        with pytest.raises(ValueError, match="log entry"):
+        with pytest.raises(ValueError, match="log entry") as caught:
             Head.from_entry(encode_record({**fields, **change}))
+        if change in ({"size": ["3"]}, {"more": "x"}):
+            words = "expected the strings origin, root, size and stream in a log entry"
+        elif "alive" in change:
+            words = "expected nanoseconds as a decimal number at alive in a log entry"
+        else:
+            words = "expected a decimal size, a root in hex and a stream id in a log entry"
+        assert str(caught.value) == words
+
+
+def test_the_numbers_of_a_head_have_a_length() -> None:
+    """Nineteen digits, which 64 bits hold; one more is no number."""
+    most = 10**19 - 1
+    head = Head(STREAM, most, bytes(32), most)
+    again = Head.from_entry(head.to_entry(ORIGIN))[0]
+    assert (again.size, again.alive_ns) == (most, most)
+    assert Head.from_entry(Head(STREAM, 1, bytes(32), 0).to_entry(ORIGIN))[0].alive_ns == 0
+    for wrong in (Head(STREAM, most + 1, bytes(32)), Head(STREAM, 1, bytes(32), most + 1)):
+        with pytest.raises(ValueError, match="decimal"):
+            Head.from_entry(wrong.to_entry(ORIGIN))
 
 
 @pytest.fixture
@@ -1052,4 +1071,33 @@ def test_an_entry_written_in_part_is_taken_back(log: DirectoryLog, directory: Pa
     with pytest.raises(OSError, match="a part"):
         log.commit([Head(STREAM, 2, EMPTY_ROOT)])
     assert path.read_bytes() == before
+    log.close()
+
+
+def test_a_loss_whose_checkpoint_fails_is_noted_once(log: DirectoryLog, directory: Path, faulty: type) -> None:
+    """The entry that tells of it is in the log already when the next seal tries again; a later loss is another one."""
+    path = directory / "log" / "entries.jsonl"
+    files = log._files
+    log.commit([Head(STREAM, 1, EMPTY_ROOT)])
+    for losses in (1, 2):
+        (directory / "log" / "checkpoint").unlink()
+        log._files = faulty.failing("replace")
+        for _ in range(2):
+            with pytest.raises(OSError, match="fault"):
+                log.commit([Head(STREAM, 1 + losses, EMPTY_ROOT)])
+        log._files = files
+        log.commit([])
+        assert path.read_bytes().count(b'{"lost":"checkpoint"') == losses
+    log.close()
+
+
+def test_each_checkpoint_is_shown_once_it_is_in_place(log: DirectoryLog, directory: Path) -> None:
+    """Whoever takes checkpoints elsewhere gets what is on the disk."""
+    path = directory / "log" / "checkpoint"
+    shown: list[tuple[bytes, bytes]] = []
+    log._published = lambda note: shown.append((note, path.read_bytes()))
+    log.commit([Head(STREAM, 1, EMPTY_ROOT)])
+    log.commit([Head(STREAM, 2, EMPTY_ROOT)])
+    assert [note == there for note, there in shown] == [True, True]
+    assert shown[0] != shown[1]
     log.close()

@@ -242,7 +242,7 @@ def test_a_second_rename_that_fails_ends_the_stream(tmp_path: Path, faulty: Faul
     files.fault = second
     stream.append("registration", f"{STREAM[:-1]}9", BODY)
     files.heal()
-    assert not stream.usable
+    assert stream.usable is False
     assert [s.first for s in segments_of(Files(), (str(tmp_path / "ledger" / STREAM),), "none")] == [1]
     lines = list(read_stream(Files(), (str(tmp_path / "ledger" / STREAM),), Layout.of(tmp_path).entries(STREAM)))
     assert len(lines) == 4
@@ -259,6 +259,34 @@ def test_foreign_bytes_in_the_fresh_file_are_not_adopted(tmp_path: Path) -> None
     assert closed_segments(Files(), (str(folder),)) == {}
     assert len((folder / "entries.jsonl").read_bytes().splitlines()) == 5
     stream.drop()
+
+
+def test_a_torn_write_behind_a_rotation_is_taken_back(tmp_path: Path) -> None:
+    """The file is cut to what it held, not to what the stream holds over all of its files."""
+
+    class Short(Files):
+        short = False
+
+        def write(self, fd: int, data: bytes) -> int:
+            """Take a part, if told to."""
+            return super().write(fd, data[:9] if self.short else data)
+
+    files = Short()
+    stream = writer(tmp_path, files)
+    for number in range(5):
+        stream.append("registration", f"{STREAM[:-1]}{number}", BODY)
+    path = tmp_path / "ledger" / STREAM / "entries.jsonl"
+    before = path.read_bytes()
+    assert (len(stream.closed), len(before.splitlines())) == (1, 2)
+    files.short = True
+    with pytest.raises(EvidenceError, match="a write of a part of it"):
+        stream.append("registration", f"{STREAM[:-1]}9", BODY)
+    assert (path.read_bytes(), stream.seq, stream.usable) == (before, 5, True)
+    files.short = False
+    assert stream.append("registration", f"{STREAM[:-1]}9", BODY).seq == 6
+    assert path.read_bytes().startswith(before)
+    stream.close(settled=True)
+    assert (tmp_path / "ledger" / STREAM / "lock").read_bytes() == b"settled %d\n" % path.stat().st_size
 
 
 def test_syncs_and_rotation_go_together(tmp_path: Path) -> None:

@@ -1091,6 +1091,16 @@ def test_a_loss_whose_checkpoint_fails_is_noted_once(log: DirectoryLog, director
     log.close()
 
 
+def test_a_log_that_is_lost_before_the_first_seal_says_so(log: DirectoryLog, directory: Path) -> None:
+    """Before what this process has to say, and once."""
+    (directory / "log" / "checkpoint").unlink()
+    for size in (1, 2):
+        log.commit([Head(STREAM, size, EMPTY_ROOT)])
+    entries = (directory / "log" / "entries.jsonl").read_bytes().splitlines()
+    assert [b'{"lost":"checkpoint"' in entry for entry in entries] == [True, False, False]
+    log.close()
+
+
 def test_each_checkpoint_is_shown_once_it_is_in_place(log: DirectoryLog, directory: Path) -> None:
     """Whoever takes checkpoints elsewhere gets what is on the disk."""
     path = directory / "log" / "checkpoint"

@@ -261,6 +261,20 @@ def test_foreign_bytes_in_the_fresh_file_are_not_adopted(tmp_path: Path) -> None
     stream.drop()
 
 
+def test_a_segment_has_no_record_behind_its_size(tmp_path: Path) -> None:
+    """The record that reaches the size is its last, and the one that misses it by a byte is not."""
+    first = writer(tmp_path)
+    first.append("registration", STREAM, BODY)
+    size = first.offset
+    first.close(settled=True)
+    for name, bound, closed in (("exact", size, 1), ("over", size + 1, 0)):
+        stream = writer(tmp_path / name, size=bound)
+        for number in range(2):
+            stream.append("registration", f"{STREAM[:-1]}{number}", BODY)
+        assert len(stream.closed) == closed
+        stream.close(settled=True)
+
+
 def test_a_torn_write_behind_a_rotation_is_taken_back(tmp_path: Path) -> None:
     """The file is cut to what it held, not to what the stream holds over all of its files."""
 

@@ -114,7 +114,8 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("audit/stream_check", "audit/stream_growth"),
         unit("audit", "stream_check", "ledger", "pruned_ledgers", "periods"),
     ),
-    "delegations": (("audit/calls_check", "audit/chain_check", "audit/revocation"), VERIFYING),
+    "calls": (("audit/calls_check",), unit("audit", "calls_check", "ledger", "patterns", "approvals")),
+    "delegations": (("audit/chain_check", "audit/revocation"), VERIFYING),
     "patterns": (
         ("audit/shapes", "audit/patterns"),
         unit("audit", "shapes", "patterns", "ledger"),

@@ -10,6 +10,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import zstandard
@@ -273,6 +274,18 @@ def test_a_segment_has_no_record_behind_its_size(tmp_path: Path) -> None:
             stream.append("registration", f"{STREAM[:-1]}{number}", BODY)
         assert len(stream.closed) == closed
         stream.close(settled=True)
+
+
+def test_any_descriptor_of_a_stream_is_given_back(tmp_path: Path) -> None:
+    """Also those with the numbers of the standard streams, each once."""
+    stream = writer(tmp_path)
+    stream.drop()
+    closed: list[int] = []
+    stream._files = SimpleNamespace(close=closed.append)
+    stream._fd, stream._lock_fd = 1, 0
+    stream.drop()
+    stream.drop()
+    assert closed == [1, 0]
 
 
 def test_a_torn_write_behind_a_rotation_is_taken_back(tmp_path: Path) -> None:

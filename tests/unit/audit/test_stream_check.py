@@ -1,15 +1,20 @@
 """Steps 3 and 4 for one stream, line by line: what is said of each line that is not as it was written."""
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from agent_identity.audit import stream_growth
 from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.log_check import Heads
-from agent_identity.audit.stream_check import StreamCheck
+from agent_identity.audit.stream_check import StreamCheck, StreamPart
+from agent_identity.audit.stream_growth import Growth
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.evidence.excerpt import Start
 from agent_identity.evidence.lines import Block, stream_line
@@ -56,7 +61,7 @@ class Reading:
 
     def __init__(self, heads: Heads | None = None, **options: Any) -> None:
         self.findings = Findings("ledger", [str(step) for step in range(1, 9)])
-        self.calls = Calls(self.findings, Delegations(self.findings, 6, None))
+        self.calls = Calls(self.findings, Delegations(self.findings, 6, None), part=options.pop("part", False))
         self.visited: list[tuple[str, bytes]] = []
         self.stream = StreamCheck(STREAM, heads, self.findings, self.calls, options.pop("visit", self.visit), **options)
 
@@ -303,3 +308,130 @@ def test_many_lines_at_once_are_read_as_one_by_one() -> None:
         reading.stream.take_block(Block(9, 12, [b"abc"], torn=True))
         assert [problem[0] for problem in reading.found] == ["malformed_tail"] * 2
         assert (reading.stream.lines, reading.stream.sealed, reading.stream.torn) == (5, 3, True)
+
+
+def part_of(records: Sequence[bytes], first: int, prev: bytes) -> StreamPart:
+    """Return what is found in a part of a stream that is read elsewhere."""
+    reading = Reading(visit=None, part=True)
+    reading.stream.begin(first, prev)
+    leaves, times = bytearray(), array("Q")
+    for data in records:
+        by_block(reading, [data])
+        reading.stream.hand_over(leaves, times)
+    assert (reading.found, reading.stream.lines) == ([], len(records))
+    assert (bytes(leaves), list(times)) == (
+        b"".join(map(leaf_hash, records)),
+        [100 + first + n for n in range(len(records))],
+    )
+    calls = reading.calls.shipped()
+    assert calls is not None
+    return reading.stream.shipped(first, prev, bytes(leaves), times.tobytes(), calls)
+
+
+def facts_of(reading: Reading) -> list[object]:
+    """Return all that is known of a stream."""
+    stream = reading.stream
+    stream.finish()
+    return [
+        *(stream.lines, stream.size, stream.sealed, stream.proved, stream.ended),
+        *(stream.latest_ns, stream.earliest_ns, stream.within, dict(reading.findings.kinds), reading.found),
+    ]
+
+
+def hexed(seq: int) -> bytes:
+    """Return the hash by which the record behind a place continues the one at it."""
+    return LEAVES[seq - 1].hex().encode() if seq else b""
+
+
+@pytest.mark.parametrize("cuts", [(0, 5), (0, 1, 5), (0, 2, 3, 5), (0, 4, 5), (0, 1, 2, 3, 4, 5)])
+@pytest.mark.parametrize("sizes", [(5,), (2, 4), (1, 3, 5), ()])
+def test_a_stream_of_parts_is_that_of_its_records(cuts: tuple[int, ...], sizes: tuple[int, ...]) -> None:
+    """Wherever it is cut, what is known of it is the same, with some of its records read here or all elsewhere."""
+    whole = Reading(heads_over(FIVE, *sizes), period=(102, 104)).take(*FIVE)
+    merged = Reading(heads_over(FIVE, *sizes), period=(102, 104))
+    for first, last in pairwise(cuts):
+        assert merged.stream.merge(part_of(FIVE[first:last], first + 1, hexed(first)))
+    mixed = Reading(heads_over(FIVE, *sizes), period=(102, 104)).take(*FIVE[: cuts[1]])
+    for first, last in pairwise(cuts[1:]):
+        assert mixed.stream.merge(part_of(FIVE[first:last], first + 1, hexed(first)))
+    assert facts_of(merged) == facts_of(mixed) == facts_of(whole)
+
+
+def test_a_stream_is_read_on_behind_its_parts() -> None:
+    """Its next record is named as if all had been read here."""
+    reading = Reading(heads_over(FIVE, 2, 4))
+    assert reading.stream.merge(part_of(FIVE[:3], 1, b""))
+    reading.take(record(4, b"x" * 32))
+    words = "record 4 continues another record 3 than is here; one of the two was changed"
+    assert reading.found[0] == ("changed_record", words, record_id(3), 3, None)
+    assert reading.found[-1][:2] == (
+        "head_mismatch",
+        "expected the records 3 to 4 as the log commits to them, got others",
+    )
+
+
+def test_a_part_that_does_not_follow_changes_nothing() -> None:
+    """Another place, another record before, other records than the log commits to, an end, a line that is none."""
+    before = facts_of(Reading(heads_over(FIVE, 2, 4)).take(*FIVE[:3]))
+    changed = record(4, LEAVES[2], agent={"id": "x", "owner": "y"})
+    parts = [
+        part_of(FIVE[4:], 5, hexed(4)),
+        part_of(FIVE[2:4], 3, hexed(2)),
+        part_of(FIVE[3:], 4, hexed(3))._replace(prev=hexed(2)),
+        part_of([changed], 4, hexed(3)),
+    ]
+    for part in parts:
+        reading = Reading(heads_over(FIVE, 2, 4)).take(*FIVE[:3])
+        assert not reading.stream.merge(part)
+        assert facts_of(reading) == before
+    good = part_of(FIVE[3:], 4, hexed(3))
+    for reading, merged in ((Reading().take("malformed"), False), (Reading().take(*FIVE), False), (Reading(), True)):
+        reading.stream._seq, reading.stream._prev = 3, hexed(3)
+        assert reading.stream.merge(good) is merged
+    reading = Reading(heads_over(FIVE, 2, 4)).take(*FIVE[:3])
+    reading.calls._delegations = SimpleNamespace(merge=lambda uses, tokens: False)  # type: ignore[assignment]
+    assert not reading.stream.merge(good)
+    assert facts_of(reading) == before
+
+
+def test_many_records_grow_the_tree_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no head is near, so many wait, in a part as well."""
+    monkeypatch.setattr(stream_growth, "_MANY", 2)
+    leaves, times = list(LEAVES), [5, 3, 9, 1, 7]
+    for sizes in ((), (5,), (1, 5), (9,)):
+        heads = Heads()
+        for size in sizes:
+            heads.add(Head(STREAM, size, CompactRange(LEAVES[:size]).root() if size < 6 else b"x" * 32))
+        one, two = (Growth(heads, None, (3, 8)) for _ in range(2))
+        for leaf, time in zip(leaves, times, strict=True):
+            assert one.room > 0
+            one.leaves.append(leaf)
+            one.times.append(time)
+            assert one.look()
+        grown = two.grown(leaves, times)
+        assert grown is not None
+        assert two.size == 0
+        seen = [
+            [g.size, g.sealed, g.expected, g.latest_ns, g.earliest_ns, g.within, len(g.leaves)] for g in (one, grown)
+        ]
+        sealed = max((size for size in sizes if size < 6), default=0)
+        known = times[:sealed]
+        inside = sum(3 <= time < 8 for time in known)
+        expected = [5, sealed, 9 if 9 in sizes else 0, max(known, default=0), min(known, default=0), inside]
+        assert seen[0][:6] == seen[1][:6] == expected
+        assert seen[0][6] <= 2
+
+
+def test_growth_begins_at_the_first_head_behind_what_is_gone() -> None:
+    """A head over what is gone alone is compared at once, and smaller ones never."""
+    heads = heads_over(FIVE, 1, 2, 4)
+    growth = Growth(heads, start_behind(2, 4), None)
+    assert (growth.size, growth.expected, growth.sealed, growth.room) == (2, 2, 0, stream_growth._MANY)
+    assert growth.look()
+    assert (growth.sealed, growth.expected, growth.room) == (2, 4, 2)
+    other = Growth(heads, Start(2, LEAVES[1], CompactRange(LEAVES[1:3]).peaks, 4), None)
+    assert not other.look()
+    assert not Growth(heads, start_behind(2, 4), None).look(derivable=False)
+    other.give_up()
+    assert other.look()
+    assert (other.expected, other.sealed) == (0, 0)

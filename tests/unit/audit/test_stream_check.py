@@ -13,6 +13,7 @@ from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.log_check import Heads
+from agent_identity.audit.patterns import place_of
 from agent_identity.audit.stream_check import StreamCheck, StreamPart
 from agent_identity.audit.stream_growth import Growth
 from agent_identity.canonical import decode_record, encode_record
@@ -101,7 +102,8 @@ def by_line(reading: Reading, records: Sequence[bytes]) -> None:
 
 
 def by_block(reading: Reading, records: Sequence[bytes]) -> None:
-    """Read them many at once."""
+    """Read them many at once, as nobody else sees them."""
+    reading.stream._visit = None
     lines = [stream_line(bytes(32), data)[:-1] for data in records]
     reading.stream.take_block(Block(0, sum(len(line) + 1 for line in lines), lines))
 
@@ -123,7 +125,8 @@ def test_a_sound_stream_is_sealed_and_says_nothing(read: Any) -> None:
     assert (stream.latest_ns, stream.earliest_ns, stream.within) == (104, 101, 2)
     assert (stream.ended, stream.torn, stream.withheld, stream.pruned, stream.end) == (True, False, 0, 0, None)
     assert reading.findings.kinds == {"stream_start": 1, "registration": 3, "stream_end": 1}
-    assert reading.visited == [(record_id(seq), LEAVES[seq - 1]) for seq in range(1, 6)]
+    assert reading.visited in ([], [(record_id(seq), LEAVES[seq - 1]) for seq in range(1, 6)])
+    assert (reading.visited == []) is (read is by_block)
     assert Reading().stream.committed == 0
 
 
@@ -165,7 +168,7 @@ def test_a_record_of_another_stream_takes_no_place(read: Any) -> None:
     read(reading, [FIVE[0], foreign(FIVE[1], id=OTHER), *FIVE[1:]])
     words = "expected records of this stream, got one of another"
     assert (reading.found, reading.failed) == ([("wrong_stream", words, record_id(2), 2, 2)], {4})
-    assert (reading.stream.lines, len(reading.visited)) == (6, 5)
+    assert (reading.stream.lines, len(reading.visited)) == (6, 0 if read is by_block else 5)
 
 
 def test_a_record_that_is_there_again_or_moved_takes_no_place(read: Any) -> None:
@@ -310,6 +313,68 @@ def test_many_lines_at_once_are_read_as_one_by_one() -> None:
         assert (reading.stream.lines, reading.stream.sealed, reading.stream.torn) == (5, 3, True)
 
 
+class Knowing:
+    """Calls that recognise records, and note what they are asked."""
+
+    committed = 0
+
+    def __init__(self, known: Sequence[bytes]) -> None:
+        self.known = known
+        self.asked: list[tuple[bytes, bytes]] = []
+        self.said: list[tuple[str, int]] = []
+        self.reader = SimpleNamespace(read=decode_record)
+
+    def recognise(self, data: bytes, place: bytes) -> object:
+        """Return what is known."""
+        self.asked.append((data, place))
+        return (SimpleNamespace(id=1, kind="intent"), (b"x", data[-30:-26]), "use") if data in self.known else None
+
+    def take_known(self, known: object, stream: str, seq: int) -> int:
+        """Note it, and return its time."""
+        self.said.append((stream, seq))
+        return 200 + seq
+
+    def take(self, record: Mapping[str, object], data: bytes, stream: str, seq: int) -> None:
+        """Note it."""
+        self.said.append((stream, -seq))
+
+    def end_of_stream(self) -> None:
+        """Do nothing."""
+
+
+def test_calls_like_earlier_ones_are_taken_at_once(read: Any) -> None:
+    """Each at its place behind the one before, up to each head; what is none goes through all checks."""
+    for heads, known in ((heads_over(FIVE, 2, 4), FIVE), (None, FIVE), (heads_over(FIVE, 5), [*FIVE[:2], *FIVE[3:]])):
+        reading = Reading(heads)
+        calls: Any = Knowing(known)
+        reading.stream._calls = calls
+        read(reading, FIVE)
+        stream = reading.stream
+        stream.finish()
+        assert (reading.found, stream.lines, stream.ended) == ([], 5, False)
+        assert calls.said == [(STREAM, seq if FIVE[seq - 1] in known else -seq) for seq in range(1, 6)]
+        places = [(data, place_of(STREAM.encode(), hexed(n), n + 1)) for n, data in enumerate(FIVE)]
+        assert list(dict.fromkeys(calls.asked)) == places
+        assert stream.sealed == (heads.last_size if heads else 0)
+        assert stream.latest_ns == (200 + heads.last_size if heads else 0)
+        assert reading.findings.kinds == {"intent": len(known), **({} if known == FIVE else {"registration": 1})}
+
+
+def test_a_call_that_was_changed_is_named_by_the_one_behind_it(read: Any) -> None:
+    """By its id, as any other record is; behind the end of a stream nothing is recognised."""
+    reading = Reading()
+    calls: Any = Knowing(FIVE[:2])
+    reading.stream._calls = calls
+    read(reading, [*FIVE[:2], record(3, b"x" * 32)])
+    ((code, _, identifier, seq, _),) = reading.found
+    assert (code, identifier, seq) == ("changed_record", FIVE[1][-30:-26].decode(), 2)
+    calls.asked.clear()
+    reading.stream.ended = True
+    read(reading, FIVE[3:4])
+    assert calls.asked == []
+    assert [problem[0] for problem in reading.found] == ["changed_record", "changed_record", "after_end"]
+
+
 def part_of(records: Sequence[bytes], first: int, prev: bytes) -> StreamPart:
     """Return what is found in a part of a stream that is read elsewhere."""
     reading = Reading(visit=None, part=True)
@@ -435,3 +500,18 @@ def test_growth_begins_at_the_first_head_behind_what_is_gone() -> None:
     other.give_up()
     assert other.look()
     assert (other.expected, other.sealed) == (0, 0)
+
+
+def test_a_time_is_kept_to_its_last_digit_between_processes() -> None:
+    """Nineteen digits are more than a number with a sign has room for."""
+    latest = 10**19 - 1
+    late = record(2, LEAVES[0], time={"start": str(latest)})
+    reading = Reading(heads_over([FIVE[0], late], 2))
+    calls = Reading(part=True).calls.shipped()
+    assert calls is not None
+    leaves = LEAVES[0] + leaf_hash(late)
+    last = leaf_hash(late).hex().encode()
+    assert reading.stream.merge(
+        StreamPart(1, b"", 2, last, None, False, leaves, array("Q", [101, latest]).tobytes(), {}, calls)
+    )
+    assert reading.stream.latest_ns == latest

@@ -473,18 +473,19 @@ def test_many_records_grow_the_tree_at_once(monkeypatch: pytest.MonkeyPatch) -> 
             one.leaves.append(leaf)
             one.times.append(time)
             assert one.look()
+            assert len(one.leaves) < 2
         grown = two.grown(leaves, times)
         assert grown is not None
         assert two.size == 0
-        seen = [
-            [g.size, g.sealed, g.expected, g.latest_ns, g.earliest_ns, g.within, len(g.leaves)] for g in (one, grown)
-        ]
+        seen = [[g.size, g.sealed, g.expected, g.latest_ns, g.earliest_ns, g.within] for g in (one, grown)]
         sealed = max((size for size in sizes if size < 6), default=0)
         known = times[:sealed]
         inside = sum(3 <= time < 8 for time in known)
         expected = [5, sealed, 9 if 9 in sizes else 0, max(known, default=0), min(known, default=0), inside]
-        assert seen[0][:6] == seen[1][:6] == expected
-        assert seen[0][6] <= 2
+        assert seen == [expected, expected]
+        without = Growth(heads, None, None).grown(leaves, times)
+        assert without is not None
+        assert (without.latest_ns, without.earliest_ns, without.within) == (expected[3], 0, 0)
 
 
 def test_growth_begins_at_the_first_head_behind_what_is_gone() -> None:
@@ -500,6 +501,7 @@ def test_growth_begins_at_the_first_head_behind_what_is_gone() -> None:
     other.give_up()
     assert other.look()
     assert (other.expected, other.sealed) == (0, 0)
+    assert Growth(None, start_behind(2, 4), None).expected == 0
 
 
 def test_a_time_is_kept_to_its_last_digit_between_processes() -> None:

@@ -201,6 +201,14 @@ def test_a_record_that_was_changed_is_named_by_the_one_behind_it(read: Any) -> N
     assert (reading.found, reading.failed) == ([("changed_record", words, record_id(2), 2, None)], {4})
 
 
+def test_a_record_that_continues_none_is_found(read: Any) -> None:
+    """Only the first one of a stream has none before it."""
+    reading = Reading()
+    read(reading, [*FIVE[:2], record(3)])
+    assert [problem[0] for problem in reading.found] == ["malformed_record"]
+    assert reading.failed == {4}
+
+
 def test_what_follows_the_end_or_states_another_is_found(read: Any) -> None:
     """A record behind the end is named, whatever it is, and the end says how many there are."""
     reading = Reading()
@@ -358,6 +366,17 @@ def test_calls_like_earlier_ones_are_taken_at_once(read: Any) -> None:
         assert stream.sealed == (heads.last_size if heads else 0)
         assert stream.latest_ns == (200 + heads.last_size if heads else 0)
         assert reading.findings.kinds == {"intent": len(known), **({} if known == FIVE else {"registration": 1})}
+
+
+def test_whoever_asked_sees_each_record_of_a_block() -> None:
+    """Also those that are recognised."""
+    reading = Reading()
+    calls: Any = Knowing(FIVE)
+    reading.stream._calls = calls
+    lines: list[bytes | None] = [stream_line(bytes(32), data)[:-1] for data in FIVE]
+    reading.stream.take_block(Block(0, 9, lines))
+    assert reading.visited == [(record_id(seq), LEAVES[seq - 1]) for seq in range(1, 6)]
+    assert calls.said == [(STREAM, seq) for seq in range(1, 6)]
 
 
 def test_a_call_that_was_changed_is_named_by_the_one_behind_it(read: Any) -> None:

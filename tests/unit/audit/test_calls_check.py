@@ -150,19 +150,19 @@ def test_outcomes_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
 def test_an_intent_that_is_not_given_or_pruned_is_counted() -> None:
     """Of a part of a ledger any may be missing; of a pruned one those that the statement names."""
     reading = Reading(use_of())
-    reading.calls.gone = {b"i1"}
-    reading.outcome("o1", "i1").outcome("o2", "i2")
+    reading.calls.gone = {b"i1", b"i3"}
+    reading.outcome("o1", "i1").outcome("o2", "i2").outcome("o3", "i3")
     reading.calls.end_of_stream()
     reading.calls.finish()
     assert reading.found == [("intent_missing", MISSING, "o2", 1)]
-    assert reading.findings.counts["intents_pruned"] == 1
+    assert reading.findings.counts["intents_pruned"] == 2
     reading = Reading(use_of())
     reading.calls.partial = True
-    reading.outcome("o1", "i1").intent("i2").outcome("o2", "i2", tool="read")
+    reading.outcome("o1", "i1").intent("i2").outcome("o2", "i2", tool="read").outcome("o3", "i3")
     reading.calls.end_of_stream()
     reading.calls.finish()
     assert [problem[0] for problem in reading.found] == ["intent_mismatch"]
-    assert reading.findings.counts["intents_withheld"] == 1
+    assert reading.findings.counts["intents_withheld"] == 2
 
 
 MONITOR = {"decision": {**ALLOW, "mode": "monitor"}}
@@ -301,7 +301,8 @@ def test_a_part_is_merged_as_if_it_had_been_read_here() -> None:
     assert shipped is not None
     assert (shipped.lowest, shipped.highest, shipped.outcomes) == (b"i2", b"i2", {"success": 1})
     whole = Reading(use_of()).intent("i1")
-    assert whole.calls.merge(shipped._replace(counts={"unattributed": 3}))
+    assert whole.calls.merge(shipped._replace(counts={"unattributed": 3}, uses=["use"], tokens=[("leaf", "token")]))
+    assert whole.delegations.said[-1] == ("merge", ["use"], [("leaf", "token")])
     whole.outcome("o2", "i2", seq=8)
     whole.calls.end_of_stream()
     whole.calls.finish()
@@ -366,3 +367,63 @@ def test_intents_that_wait_on_the_disk_are_the_same(monkeypatch: pytest.MonkeyPa
         ("intent_mismatch", "o1"),
         *[("unknown_outcome", f"i{number}") for number in (2, 4, 5)],
     ]
+
+
+def test_intents_wait_in_the_order_in_which_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the disk as well, where a later one takes the place of an earlier one with its id."""
+    monkeypatch.setattr(calls_check, "_MAX_WAITING", 2)
+    waiting = calls_check._Waiting()
+    calls = [Call(None, "pay", None, b"i%d" % number, STREAM, number) for number in (5, 1, 4, 2, 3)]
+    for call in calls:
+        waiting.put(call)
+    assert (waiting.lowest, waiting.highest) == (b"i1", b"i5")
+    again = calls[0]._replace(seq=99)
+    waiting.put(again)
+    assert list(waiting.calls()) == [again, *calls[1:]]
+    assert waiting.pop(b"i1") == calls[1]
+    assert waiting.pop(b"i1") is None
+    assert not waiting.none_between(b"a", b"b")
+    near = calls_check._Waiting()
+    near.put(calls[0])
+    assert [near.none_between(*ends) for ends in ((b"i1", b"i4"), (b"i5", b"i5"), (b"i6", b"i9"))] == [
+        True,
+        False,
+        True,
+    ]
+
+
+def pattern_of(**facts: Any) -> Any:
+    """Return the shape of calls: an outcome whose slots are its id, intent, start and arguments."""
+    sound = {"id": 0, "intent": 1, "start": 2, "arguments": 3, "outcome": "success", "tool": "pay", "effect": "allow"}
+    return SimpleNamespace(**{**sound, "monitored": False, **facts})
+
+
+def test_a_call_that_is_recognised_is_held_against_others_as_any_is() -> None:
+    """Intents wait, outcomes answer them, what is allowed is held against the grant, each at its place."""
+    use = use_of()
+    use.intents = use.outcomes = 0
+    reading = Reading(use)
+    take = reading.calls.take_known
+    slots = (b"i1", b"", b"70", b"a")
+    assert take((pattern_of(outcome=None, intent=-1), slots, use), STREAM, 3) == 70
+    assert (use.intents, use.outcomes) == (1, 0)
+    assert use.said == [("allow", "pay", 70, Call(b"g", "pay", b"a", b"i1", STREAM, 3))]
+    assert take((pattern_of(), (b"o1", b"i1", b"71", b"a"), use), STREAM, 4) == 71
+    assert (use.intents, use.outcomes, reading.found) == (1, 1, [])
+    take((pattern_of(outcome=None, intent=-1), (b"i2", b"", b"72", b"a"), use), STREAM, 5)
+    use.said.clear()
+    take((pattern_of(effect="block"), (b"o2", b"i2", b"73", b"b"), use), STREAM, 6)
+    assert (use.said, reading.found) == ([], [("intent_mismatch", MISMATCH, "o2", 6)])
+    take(
+        (pattern_of(intent=-1, arguments=-1, effect="block", monitored=True), (b"o3", b"", b"74", b"b"), use),
+        STREAM,
+        101,
+    )
+    assert reading.found[-1] == ("unrecorded_intent", WITHOUT, "o3", 101)
+    take((pattern_of(outcome=None, intent=-1, arguments=-1), (b"i4", b"", b"75", b"a"), use), STREAM, 7)
+    assert use.said == [("allow", "pay", 75, Call(b"g", "pay", None, b"i4", STREAM, 7))]
+    reading.calls.end_of_stream()
+    reading.calls.finish()
+    unknown = [p for p in reading.findings.report().findings if p.code == "unknown_outcome"]
+    assert [(p.record, p.stream, p.seq) for p in unknown] == [("i4", STREAM, 7)]
+    assert reading.findings.counts == {"success": 2, "unknown": 1}

@@ -286,11 +286,11 @@ def test_a_state_is_used_and_kept(
     with pytest.raises(ConfigurationError):
         check(directory, state=refused_at)
     state = tmp_path / "state"
-    check(directory, TRUST, disclosures=["d"], state=state)
+    report = check(directory, TRUST, disclosures=["d"], state=state)
     assert used == [(str(state), spreading.here), "kept"]
     (made,) = checked
-    assert made.given[1] == TRUST
-    assert made.given[3] == ["d"]
+    reader, keys, findings, disclosures = made.given
+    assert [len(reader.streams()), keys, findings.report(), disclosures] == [1, TRUST, report, ["d"]]
     assert isinstance(made.named["spread"], Using)
     assert (made.named["read"].func, made.named["read"].keywords) == (
         verification.read_or_remember,

@@ -318,6 +318,19 @@ def test_each_lie_of_a_recorder_is_found(
     assert (code, record) in {(p.code, p.record) for p in report.findings}
 
 
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [("an outcome with another tool", 5), ("a tool outside the grant", 6), ("a grant that is none", 6)],
+)
+def test_a_lie_fails_its_step(recorder: Recorder, name: str, step: int) -> None:
+    """Which steps passed tells what is wrong, and no step passes in which something was found."""
+    chain = recorder.grant(Scope("pay") | Scope("read"))
+    recorder.open_task(chain)
+    LIES[name][0](recorder, chain)
+    failed = [item.number for item in recorder.report().steps if item.status == "failed"]
+    assert failed == [step]
+
+
 def test_a_call_dated_before_its_grant_tells_of_the_clock(recorder: Recorder) -> None:
     """Whoever names the hash of a grant has seen it, so that such a date is a notice about the clock."""
     chain = recorder.grant(Scope("pay") | Scope("read"))

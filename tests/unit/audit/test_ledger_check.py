@@ -147,9 +147,12 @@ def test_what_is_said_of_the_end_of_a_stream(facts: Any, recovered: bool, expect
         check._calls.recovered[ONE] = {}
     check._check_end(stream_of(**facts))
     assert found(findings) == [(code, message, ONE, seq) for code, message, seq in expected]
-    assert check._endless == [code for code, _, _ in expected].count("no_end")
+    endless = [code for code, _, _ in expected].count("no_end")
+    assert check._endless == endless
     assert {step for step, (status, _) in steps(findings).items() if status == "failed"} <= {7}
     assert (7 in steps(findings)) == any(code != "stream_empty" for code, _, _ in expected)
+    check._check_end(stream_of(**facts))
+    assert check._endless == 2 * endless
 
 
 def test_what_is_said_of_streams_that_were_recovered_or_are_gone() -> None:
@@ -205,7 +208,7 @@ def concluding(monkeypatch: pytest.MonkeyPatch) -> tuple[LedgerCheck, Findings, 
     check, findings = checking()
     said = Noted(partial=False)
     check._calls = check._delegations = check._approvals = said
-    monkeypatch.setattr(ledger_check, "_proof", lambda log: "proof")
+    monkeypatch.setattr(ledger_check, "_proof", lambda log: ("proof", log.signers))
     return check, findings, said
 
 
@@ -236,8 +239,9 @@ def test_what_the_log_proves_is_concluded(monkeypatch: pytest.MonkeyPatch) -> No
     assert (found(findings), times) == ([], [((key,), 7)])
     detail = "993 of 1,003 records in 2 streams"
     assert steps(findings) == {3: ("passed", detail), 4: ("passed", "1,002 records"), 8: ("not_checked", DIGESTS)}
-    settle = ("settle", ("absent", None), ("proved", "proof"), ("spread", None))
-    assert said.said == [("finish",), settle, ("settle", "proof")]
+    proof = ("proof", (key,))
+    settle = ("settle", ("absent", None), ("proved", proof), ("spread", None))
+    assert said.said == [("finish",), settle, ("settle", proof)]
 
 
 def test_what_no_trusted_signature_proves_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,6 +216,7 @@ def test_what_is_allowed_is_held_against_its_grant() -> None:
     problems = [(p.code, p.message, p.record, p.seq) for p in reading.findings.report().findings]
     assert (problems, reading.failed) == ([("allowed_without_task", OUTSIDE, "i", 3)], {6})
     assert reading.findings.counts["unattributed"] == 1
+    assert reading.intent("j").findings.counts["unattributed"] == 2
     reading = Reading().outcome("o", None, "denied", decision=blocked)
     assert reading.findings.report().findings == ()
 

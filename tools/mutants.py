@@ -71,7 +71,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             *("evidence/segments", "evidence/compression", "evidence/codecs", "evidence/inflating"),
             *("evidence/recovery", "evidence/streams"),
         ),
-        unit("evidence", "recovery", "streams", "segments", "inflating", "refused_ledger"),
+        unit("evidence", "recovery", "streams", "segments", "pieces", "inflating", "refused_ledger"),
     ),
     "keeping": (("evidence/pruned", "evidence/excerpt", "evidence/retention", "evidence/survey"), KEEPING),
     "shown": (

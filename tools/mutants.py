@@ -40,7 +40,7 @@ VERIFYING = (
     "tests/adversarial/test_tamper.py",
     "tests/adversarial/test_lost_log.py",
     "tests/adversarial/test_ledger_surgery.py",
-    "tests/adversarial/test_revocation.py",
+    "tests/adversarial/test_keys.py",
 )
 GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "grants": (("authority/chain", "authority/grants", "authority/tokens", "authority/pop"), AUTHORITY),
@@ -58,7 +58,10 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "wire": (("evidence/otlp_protobuf", "evidence/traces"), unit("evidence", "otlp_protobuf")),
     "pasted": (("evidence/pasted",), unit("audit", "pasted")),
     "lines": (("evidence/mac", "evidence/lines", "evidence/layout", "evidence/files"), (*TABLES, *WRITING)),
-    "ledger": (("evidence/stream_writer", "evidence/log", "evidence/ledger"), (*TABLES, *WRITING)),
+    "ledger": (
+        ("evidence/stream_writer", "evidence/log", "evidence/ledger"),
+        (*WRITING, *unit("evidence", "segments")),
+    ),
     "sealing": (
         ("evidence/sealing", "evidence/foundation"),
         unit("evidence", "sealing", "foundation", "ledger", "refused_ledger"),
@@ -68,7 +71,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             *("evidence/segments", "evidence/compression", "evidence/codecs", "evidence/inflating"),
             *("evidence/recovery", "evidence/streams"),
         ),
-        unit("evidence", "recovery", "streams", "segments", "inflating", "refused_ledger"),
+        unit("evidence", "recovery", "streams", "segments", "pieces", "inflating", "refused_ledger"),
     ),
     "keeping": (("evidence/pruned", "evidence/excerpt", "evidence/retention", "evidence/survey"), KEEPING),
     "shown": (
@@ -98,15 +101,21 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "bundle": (("audit/bundle",), unit("audit", "pruned_ledgers")),
     "stories": (("audit/stories",), unit("audit", "stories")),
     "interop": (("audit/interop",), unit("audit", "interop")),
-    "sources": (
-        ("audit/sources", "audit/report"),
-        unit("audit", "ledger", "spans", "outside", "pasted"),
-    ),
+    "sources": (("audit/sources",), unit("audit", "sources", "verification", "spans")),
     "verification": (
-        ("audit/ledger_check", "audit/stream_check", "audit/log_check", "audit/findings", "audit/verification"),
-        VERIFYING,
+        ("audit/ledger_check", "audit/verification"),
+        (
+            *unit("audit", "ledger_check", "verification", "ledger", "periods", "pruned_ledgers", "spans"),
+            *("tests/adversarial/test_keys.py", "tests/adversarial/test_lost_log.py"),
+        ),
     ),
-    "delegations": (("audit/calls_check", "audit/chain_check", "audit/revocation"), VERIFYING),
+    "log": (("audit/log_check", "audit/findings", "audit/report"), unit("audit", "log_check", "ledger", "outside")),
+    "placing": (
+        ("audit/stream_check", "audit/stream_growth"),
+        unit("audit", "stream_check", "ledger", "pruned_ledgers", "periods"),
+    ),
+    "calls": (("audit/calls_check",), unit("audit", "calls_check", "ledger", "patterns", "approvals")),
+    "delegations": (("audit/chain_check", "audit/revocation"), VERIFYING),
     "patterns": (
         ("audit/shapes", "audit/patterns"),
         unit("audit", "shapes", "patterns", "ledger"),

@@ -309,8 +309,6 @@ def _derive(
     reach: Reach | None,
 ) -> _Derivation:
     log = _Derivation(checkpoint, pins, findings, reach)
-    log.compare()  # An empty log has a root as well.
-    number = 0
     for number, line in enumerate(reader.log_entries(), 1):
         if line.record is not None:
             log.take(line.record, number)

@@ -44,8 +44,8 @@ class Growth:
         self._oldest_ns: int | None = None
         self._tree = CompactRange() if start is None else start.tree()
         self._heads: Iterator[tuple[int, bytes]] = iter(heads or ())
-        self.expected: int = 0
-        self._root: bytes = b""
+        self.expected: int
+        self._root: bytes
         self._next()
         while 0 < self.expected < self._tree.size:
             self._next()

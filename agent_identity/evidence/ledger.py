@@ -390,8 +390,7 @@ class Ledger:
         if record_id is None or "time" not in body:
             now, new_id = self._moment()
             record_id = record_id or new_id
-            if "time" not in body:
-                body = {"time": {"start": str(now)}, **body}
+            body = {"time": {"start": str(now)}, **body}
         entry = stream.append(kind, str(record_id), body)
         self._sealing.submit(stream, entry, after)
         return entry

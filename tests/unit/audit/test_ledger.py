@@ -12,7 +12,8 @@ import pytest
 from agent_identity.audit import Problem, Report, check, verify
 from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.findings import CODES, MAX_KEPT, Findings, Place
-from agent_identity.audit.report import EXIT_CODES
+from agent_identity.audit.periods import unknown_period
+from agent_identity.audit.report import EXIT_CODES, Coverage, Signature, Step
 from agent_identity.audit.sources import directory_of
 from agent_identity.authority import Chain, Grant, Scope, derive, issue
 from agent_identity.enforcement import Enforcer
@@ -315,6 +316,19 @@ def test_each_lie_of_a_recorder_is_found(
     report = recorder.report()
     assert report.exit_code == exit_code
     assert (code, record) in {(p.code, p.record) for p in report.findings}
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [("an outcome with another tool", 5), ("a tool outside the grant", 6), ("a grant that is none", 6)],
+)
+def test_a_lie_fails_its_step(recorder: Recorder, name: str, step: int) -> None:
+    """Which steps passed tells what is wrong, and no step passes in which something was found."""
+    chain = recorder.grant(Scope("pay") | Scope("read"))
+    recorder.open_task(chain)
+    LIES[name][0](recorder, chain)
+    failed = [item.number for item in recorder.report().steps if item.status == "failed"]
+    assert failed == [step]
 
 
 def test_a_call_dated_before_its_grant_tells_of_the_clock(recorder: Recorder) -> None:
@@ -685,6 +699,101 @@ def test_a_failed_step_stays_failed() -> None:
     findings.add(3, "no_trust", "x")
     findings.add(3, "bad_grant", "x")
     assert [step.status for step in findings.report().steps] == ["failed", "not_checked", "failed"]
+
+
+def test_a_report_has_all_that_was_found() -> None:
+    """Each problem with its place, each step with its first word, counts in the order of their names."""
+    findings = Findings("proof", ["one", "two", "three"])
+    findings.trust, findings.completeness_checked = "given", True
+    findings.add(2, "bad_grant", "a lie", Place("r", "s", 3, 4))
+    findings.add(1, "unknown_outcome", "a doubt")
+    findings.done(1, "first")
+    findings.done(1, "second")
+    findings.skip(3, "not here")
+    findings.skip(3, "nor there")
+    findings.counts.update(b=2, a=1)
+    findings.kinds.update(d=4, c=3)
+    findings.coverage = (Coverage("x", 3, 2, 1),)
+    findings.period = unknown_period(1, 2, "why")
+    signature = Signature("witness", "w", "Ed25519", 9, 7)
+    findings.sign(signature)
+    findings.sign(signature)
+    assert (findings.total, findings.number("contradicted"), findings.number("notice")) == (2, 1, 1)
+    report = findings.report()
+    assert report == Report(
+        source="proof",
+        integrity="contradicted",
+        completeness="complete",
+        trust="given",
+        counts={"a": 1, "b": 2},
+        kinds={"c": 3, "d": 4},
+        findings=(
+            Problem("bad_grant", "contradicted", "r", "s", 3, 4, "a lie"),
+            Problem("unknown_outcome", "notice", None, None, None, None, "a doubt"),
+        ),
+        problems={"contradicted": 1, "cannot_tell": 0, "incomplete": 0, "notice": 1},
+        coverage=(Coverage("x", 3, 2, 1),),
+        steps=(
+            Step(1, "one", "passed", "first"),
+            Step(2, "two", "failed", ""),
+            Step(3, "three", "not_checked", "not here"),
+        ),
+        period=unknown_period(1, 2, "why"),
+        signatures=(signature,),
+    )
+    assert [list(counts) for counts in (report.counts, report.kinds)] == [["a", "b"], ["c", "d"]]
+    place = {"record": None, "stream": None, "seq": None, "line": None}
+    document = {
+        "source": "proof",
+        "verdict": "contradicted",
+        "exit_code": 1,
+        "integrity": "contradicted",
+        "completeness": "complete",
+        "trust": "given",
+        "counts": {"a": 1, "b": 2},
+        "kinds": {"c": 3, "d": 4},
+        "problems": {"contradicted": 1, "cannot_tell": 0, "incomplete": 0, "notice": 1},
+        "findings": [
+            {"code": "bad_grant", "severity": "contradicted", **dict(zip(place, ("r", "s", 3, 4), strict=True))}
+            | {"message": "a lie"},
+            {"code": "unknown_outcome", "severity": "notice", **place, "message": "a doubt"},
+        ],
+        "coverage": [{"scope": "x", "calls": 3, "attributed": 2, "human": 1}],
+        "steps": [
+            {"number": 1, "name": "one", "status": "passed", "detail": "first"},
+            {"number": 2, "name": "two", "status": "failed", "detail": ""},
+            {"number": 3, "name": "three", "status": "not_checked", "detail": "not here"},
+        ],
+        "period": unknown_period(1, 2, "why").to_json(),
+        "signatures": [{"role": "witness", "name": "w", "algorithm": "Ed25519", "size": 9, "time": 7}],
+    }
+    assert report.to_json() == document
+    findings.period = None
+    assert "period" not in findings.report().to_json()
+
+
+def test_a_report_keeps_so_many_signatures() -> None:
+    """As many as problems, each once."""
+    findings = Findings("ledger", [])
+    for size in range(MAX_KEPT + 5):
+        findings.sign(Signature("witness", "w", "Ed25519", size))
+    assert [signature.size for signature in findings.report().signatures] == list(range(MAX_KEPT))
+
+
+def test_what_was_pruned_is_complete_as_far_as_it_is_said() -> None:
+    """Only where it was checked, nothing is missing, and something was pruned."""
+    findings = Findings("ledger", [])
+    assert (findings.report().completeness, findings.report().trust) == ("not_checked", "none")
+    findings.counts["pruned"] = 1
+    assert findings.report().completeness == "not_checked"
+    findings.completeness_checked = True
+    assert findings.report().completeness == "pruned"
+    findings.counts["pruned"] = 0
+    assert findings.report().completeness == "complete"
+    findings.add(1, "no_end", "x")
+    assert findings.report().completeness == "incomplete"
+    findings.completeness_checked = False
+    assert (findings.report().completeness, findings.report().verdict) == ("incomplete", "incomplete")
 
 
 def test_every_code_is_documented_and_free_of_scrubbed_words() -> None:

@@ -197,6 +197,8 @@ def test_things_are_counted_in_english() -> None:
         "2 keys",
         "2 records",
     ]
+    assert [counted(number, "entry") for number in (0, 1, 1_200)] == ["0 entries", "1 entry", "1,200 entries"]
+    assert (counted(1, "witness"), counted(2, "day")) == ("1 witness", "2 days")
 
 
 SECOND, THIRD = Cosigner("v.example", OTHER.public_key), Cosigner("u.example", SIGNER.public_key)

@@ -2,6 +2,7 @@
 
 import errno
 import hmac
+import io
 import os
 import re
 import sys
@@ -29,7 +30,16 @@ from agent_identity.evidence.files import (
     write_whole,
 )
 from agent_identity.evidence.layout import Layout, is_stream_id
-from agent_identity.evidence.lines import log_line, log_parts, read_lines, stream_line, stream_parts
+from agent_identity.evidence.lines import (
+    Block,
+    Line,
+    log_line,
+    log_parts,
+    read_lines,
+    split_blocks,
+    stream_line,
+    stream_parts,
+)
 from agent_identity.evidence.mac import LedgerKey, Mac, load_ledger_key
 
 
@@ -115,7 +125,8 @@ def test_locked_gives_the_lock_back_after_an_error(tmp_path: Path) -> None:
 def test_platform_without_locks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where locks cannot be had, the ledger says so instead of going without."""
     monkeypatch.setitem(sys.modules, "fcntl", None)
-    with pytest.raises(ConfigurationError, match="use Linux or macOS"):
+    words = r"^expected a platform with POSIX file locks to write a ledger, got none; use Linux or macOS$"
+    with pytest.raises(ConfigurationError, match=words):
         Files().lock(0)
 
 
@@ -126,6 +137,9 @@ def test_fdatasync_falls_back_to_fsync(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(os, "fsync", synced.append)
     Files().fdatasync(7)
     assert synced == [7]
+    monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append(-fd), raising=False)
+    Files().fdatasync(7)
+    assert synced == [7, -7]
 
 
 def test_pause_returns() -> None:
@@ -202,6 +216,8 @@ def test_layout_is_absolute_and_stays_inside(tmp_path: Path, monkeypatch: pytest
     layout = Layout.of("evidence")
     assert layout.root == str(tmp_path / "evidence")
     assert layout.lock("s") == f"{layout.root}/ledger/s/lock"
+    assert layout.grants("s") == f"{layout.root}/ledger/s/grants.jsonl"
+    assert layout.grants("s", "d") == f"{layout.root}/ledger/s/grants-d.jsonl"
 
 
 @pytest.mark.parametrize("name", ["", "..", "../../etc", "A" * 36, "01a20e43-46d8-715f-9270-91c309b88710\n", "x"])
@@ -360,3 +376,30 @@ def test_lines_are_read_whole_whatever_the_chunks(parts: list[bytes], tail: byte
     if tail:
         expected.append((offset, offset + len(tail), tail if len(tail) <= limit else None, True))
     assert [tuple(line) for line in found] == expected
+
+
+def test_a_line_of_exactly_the_longest_is_read_beside_one_that_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound is the longest line that is held, in a chunk of several lines and in one line over several chunks."""
+    monkeypatch.setattr(lines_module, "MAX_LINE_BYTES", 4)
+    for chunk in (100, 3):
+        monkeypatch.setattr(lines_module, "_CHUNK", chunk)
+        source = io.BytesIO(b"1234\n12345\n1234\n\n1234")
+        found = [line for block in split_blocks(source.read, 7) for line in block.each()]
+        assert found == [
+            Line(7, 12, b"1234", torn=False),
+            Line(12, 18, None, torn=False),
+            Line(18, 23, b"1234", torn=False),
+            Line(23, 24, b"", torn=False),
+            Line(24, 28, b"1234", torn=True),
+        ]
+
+
+def test_the_first_lines_of_a_block_can_be_left_out() -> None:
+    """What is left keeps its place, its end and whether it is torn."""
+    block = Block(100, 111, [b"a", b"bcd", b"efgh"])
+    assert block.without(0) is block
+    assert block.without(1) == Block(102, 111, [b"bcd", b"efgh"])
+    assert block.without(2) == Block(106, 111, [b"efgh"])
+    assert list(block.without(1).each()) == [Line(102, 106, b"bcd", torn=False), Line(106, 111, b"efgh", torn=False)]
+    torn = Block(5, 9, [None, b"ab"], torn=True)
+    assert torn.without(1) == Block(6, 9, [b"ab"], torn=True)

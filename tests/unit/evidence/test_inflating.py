@@ -2,13 +2,14 @@
 
 import gzip
 import io
+from collections.abc import Callable
 
 import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity.evidence import inflating
+from agent_identity.evidence import codecs, inflating
 from agent_identity.evidence.inflating import inflated, is_compressed
 
 
@@ -56,6 +57,27 @@ def test_a_bomb_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inflating, "MAX_TRACES", 1_000_000)
     with pytest.raises(OSError, match="at most 1000000 bytes"):
         content(gzip.compress(bytes(3_000_000)))
+
+
+def test_the_size_of_traces_is_bounded_to_the_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As much as is allowed is read, and a byte more is not."""
+    for most, fits in ((5_000, True), (4_999, False)):
+        monkeypatch.setattr(inflating, "MAX_TRACES", most)
+        if fits:
+            assert content(gzip.compress(bytes(5_000))) == bytes(5_000)
+        else:
+            with pytest.raises(OSError, match="at most 4999 bytes"):
+                content(gzip.compress(bytes(5_000)))
+
+
+@pytest.mark.parametrize(("name", "inflate"), [("gzip", codecs.gunzip), ("zstd", codecs.unzstd)])
+def test_nothing_is_a_whole_file_only_where_any_number_of_members_is(
+    name: str, inflate: Callable[..., codecs.Read]
+) -> None:
+    """A segment that was cut to nothing is not one without records."""
+    assert inflate(lambda size: b"", several=True)(10) == b""
+    with pytest.raises(OSError, match=f"^expected a whole {name} file, got one that ends early$"):
+        inflate(lambda size: b"", several=False)(10)
 
 
 def test_plain_traces_are_not_compressed() -> None:

@@ -33,8 +33,8 @@ def entries_path(directory: Path, stream: str) -> Path:
 
 
 def test_first_use_makes_everything_with_safe_modes(opened: Open, directory: Path) -> None:
-    """Keys are for the owner alone; the rest is as the umask wants it."""
-    mask = os.umask(0o022)
+    """Keys are for the owner alone; nobody else may write, whatever the umask allows."""
+    mask = os.umask(0)
     try:
         ledger = opened()
         ledger.close()
@@ -55,6 +55,7 @@ def test_first_use_makes_everything_with_safe_modes(opened: Open, directory: Pat
         "log/lock": 0o644,
     }
     assert ledger.directory == str(directory)
+    assert directory.stat().st_mode & 0o777 == 0o755
 
 
 def test_a_stream_has_a_start_its_records_and_an_end(opened: Open, audit: Callable, clock: FixedClock) -> None:
@@ -731,3 +732,84 @@ def test_a_start_that_fails_in_a_line_leaves_it(opened: Callable, directory: Pat
         opened(files=Torn())
     (stream,) = (directory / "ledger").iterdir()
     assert (stream / "entries.jsonl").stat().st_size == 5
+
+
+def test_a_start_that_fails_tells_why_whatever_stays_behind(opened: Callable, faulty: type, directory: Path) -> None:
+    """What cannot be taken away again is left, and hides no error."""
+    opened().close()
+    for kept in ("unlink", "rmdir"):
+        files = faulty()
+        files.fault = lambda number, name, kept=kept: OSError(errno.ENOSPC, name) if name in ("write", kept) else None
+        with pytest.raises(EvidenceError, match="expected to append a record to the ledger"):
+            opened(files=files)
+    files = faulty()
+    first = len(list((directory / "ledger").iterdir()))
+    files.fault = lambda number, name: OSError(errno.ENOSPC, name) if name == "write" else None
+    with pytest.raises(EvidenceError):
+        opened(files=files)
+    assert len(list((directory / "ledger").iterdir())) == first
+
+
+class Receiver:
+    """Takes checkpoints elsewhere, and notes what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[object] = []
+
+    def offer(self, note: bytes) -> None:
+        """Note it."""
+        self.said.append(note)
+
+    def close(self) -> None:
+        """Note it."""
+        self.said.append("closed")
+
+    def after_fork_in_child(self) -> None:
+        """Note it."""
+        self.said.append("forked")
+
+
+def test_publishers_get_each_checkpoint_and_are_closed(opened: Open, directory: Path) -> None:
+    """In their order, each of them, and also where the last seal fails."""
+    receivers = [Receiver(), Receiver()]
+    ledger = opened(publishers=receivers)
+    assert ledger.publishers == tuple(receivers)
+    ledger.seal()
+    note = (directory / "log" / "checkpoint").read_bytes()
+    ledger.after_fork_in_child()
+    ledger.append("registration", BODY)
+    ledger.seal()
+    ledger.close()
+    last = (directory / "log" / "checkpoint").read_bytes()
+    for receiver in receivers:
+        assert receiver.said[:2] == [note, "forked"]
+        assert receiver.said[-2:] == [last, "closed"]
+
+
+def test_each_checkpoint_has_the_second_signature(opened: Open, directory: Path) -> None:
+    """That of the empty log, that of every seal, and those of a forked child."""
+    path = directory / "log" / "checkpoint"
+    ledger = opened(cosign=lambda checkpoint: f"— second {checkpoint.size}\n")
+    assert path.read_text().endswith("\n— second 0\n")
+    ledger.seal()
+    assert path.read_text().endswith("\n— second 1\n")
+    ledger.after_fork_in_child()
+    ledger.append("registration", BODY)
+    ledger.seal()
+    assert path.read_text().endswith("\n— second 2\n")
+
+
+def test_a_record_has_the_time_and_the_id_that_it_was_given(opened: Open, audit: Callable, clock: FixedClock) -> None:
+    """What is missing of both is added, and what is there stays."""
+    ledger = opened()
+    mine = "01a20e43-46d8-715f-9270-91c309b88710"
+    given = {"time": {"start": "7"}}
+    entries = [
+        ledger.append("registration", {**BODY, **extra}) for extra in ({}, given, {"id": mine}, {**given, "id": mine})
+    ]
+    ledger.close()
+    records = audit().records[ledger.stream][1:5]
+    now = str(clock.wall_ns())
+    assert [record["time"] for record in records] == [{"start": time} for time in (now, "7", now, "7")]
+    assert [entry.id for entry in entries] == [record["id"] for record in records]
+    assert [entry.id == mine for entry in entries] == [False, False, True, True]

@@ -23,7 +23,7 @@ from agent_identity.evidence.log import DirectoryLog, Head
 from agent_identity.evidence.mac import load_ledger_key, log_message
 from agent_identity.evidence.merkle import EMPTY_ROOT, CompactRange
 from agent_identity.evidence.sealing import Sealing
-from agent_identity.evidence.stream_writer import Closed
+from agent_identity.evidence.stream_writer import Closed, Entry
 from agent_identity.identity import PublicKey, SigningKey, SystemClock
 from agent_identity.testing import FixedClock
 
@@ -291,7 +291,7 @@ class Stream(SimpleNamespace):
 
     def __init__(self, name: str, size: int = 0, *, usable: bool = True) -> None:
         super().__init__(id=name, tree=CompactRange([bytes([place]) * 32 for place in range(size)]), sealed=0, seq=size)
-        self.usable, self.closed, self.began_ns, self.rotate_at = usable, deque(), None, 700
+        self.usable, self.closed, self.began_ns, self.rotate_at, self.offset = usable, deque(), None, 700, 90 * size
         self.said: list[object] = []
 
     def head(self, alive_ns: int | None = None) -> tuple[Head, int | None]:
@@ -356,14 +356,15 @@ def test_a_seal_is_due_at_its_moment_and_an_hour_after_the_last() -> None:
     assert said.taken() == []
 
 
-def test_a_seal_that_failed_is_tried_again_with_no_news() -> None:
-    """Its fault stays until it is made good, and so does the hour."""
+def test_a_seal_that_failed_is_tried_again_with_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    """Its fault stays until it is made good, and so does the hour; it is logged once."""
     live = Stream("live", 3)
     sealing, said, clock = sealing_of(live)
     said.error = EvidenceError("expected room, got none")
     for _ in range(2):
         sealing._seal(wanted=True)
     assert (sealing.fault, live.sealed, len(said.taken())) == ("expected room, got none", 0, 2)
+    assert [r.getMessage() for r in caplog.records] == ["records stay unsealed for now: expected room, got none"]
     said.error = None
     live.sealed = 3
     sealing._seal(wanted=True)
@@ -430,6 +431,250 @@ def test_what_comes_in_meanwhile_waits_for_the_next_turn() -> None:
     assert (seen, len(sealing._queue), sealing._done, live.tree.size) == ([1, 2, 3], 3, 3, 3)
     sealing._run_callbacks()
     assert seen == [1, 2, 3, 11, 12, 13]
+
+
+class Waits:
+    """A condition on which nobody waits: it notes for how long, and does something meanwhile."""
+
+    def __init__(self, during: Callable[[], object] = lambda: None) -> None:
+        self.during = during
+        self.said: list[object] = []
+
+    def __enter__(self) -> None:
+        """Take it."""
+
+    def __exit__(self, *given: object) -> None:
+        """Give it back."""
+
+    def notify_all(self) -> None:
+        """Note it."""
+        self.said.append("told")
+
+    def wait_for(self, reached: Callable[[], object], timeout: float | None) -> object:
+        """Note for how long, and whether what is waited for holds before and after."""
+        before = bool(reached())
+        self.during()
+        self.said.append((timeout, before, bool(reached())))
+        return reached()
+
+    def taken(self) -> list[object]:
+        """Return what was said since the last time."""
+        said, self.said = self.said, []
+        return said
+
+
+def waiting_of(*streams: Stream) -> tuple[Sealing, Waits, FixedClock]:
+    """Return the sealing of streams, whose thread is never begun; what it waits for; and its clock."""
+    sealing, _, clock = sealing_of(*streams)
+    sealing._changed = Waits()
+    sealing._ensure_thread = lambda: True
+    sealing._running = True
+    return sealing, sealing._changed, clock
+
+
+def test_the_thread_sleeps_until_there_is_news_and_then_until_it_is_due() -> None:
+    """An hour at most since the last seal, and the interval since the first record that it saw."""
+    sealing, waits, clock = waiting_of(live := Stream("live", 1))
+    live.sealed = 1
+    clock.advance(600)
+    idle: list[bool] = []
+    waits.during = lambda: idle.append(sealing._idle)
+    assert sealing._wait()
+    assert (waits.taken(), idle, sealing._idle) == (
+        [(3_000.0, False, False), (2.0, False, False)],
+        [True, False],
+        False,
+    )
+    clock.advance(0.5)
+    sealing._urgent = True
+    assert sealing._wait()
+    assert (waits.taken(), sealing._urgent) == ([(1.5, True, True)], False)
+    clock.advance(9)
+    sealing._queue.append((live, b"", None, None, 0))
+    assert sealing._wait()
+    assert waits.taken() == [(0.0, False, False)]
+    sealing._queue.clear()
+    sealing._stopping = True
+    assert not sealing._wait()
+    assert waits.taken() == [(0.0, True, True)]
+
+
+def test_a_record_wakes_a_thread_that_sleeps() -> None:
+    """Neither a record in the moment before it slept nor one behind it waits for the hour."""
+    sealing, waits, _ = waiting_of(live := Stream("live"))
+
+    def submit() -> None:
+        waits.during = lambda: None
+        sealing.submit(live, Entry("id", 1, b"{}", bytes(32)), None)
+
+    waits.during = submit
+    assert sealing._wait()
+    assert waits.taken() == ["told", (3_600.0, False, True), (2.0, False, False)]
+    sealing.submit(live, Entry("id", 2, b"{}", bytes(32)), None)
+    assert (waits.taken(), sealing._submitted) == ([], 2)
+    assert list(sealing._queue) == [(live, bytes(32), None, None, 0)] * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "news"),
+    [
+        (lambda s, live: None, False),
+        (lambda s, live: s._queue.append((live, b"", None, None, 0)), True),
+        (lambda s, live: setattr(s, "_urgent", True), True),
+        (lambda s, live: setattr(s, "_stopping", True), True),
+        (lambda s, live: setattr(live, "sealed", 1), True),
+        (lambda s, live: setattr(live, "sealed", 3), False),
+    ],
+)
+def test_what_is_news(change: Callable[[Sealing, Stream], object], news: bool) -> None:
+    """A record that waits, a caller that does, the end, and what is in a tree and not in the log."""
+    sealing, _, _ = waiting_of(live := Stream("live", 2))
+    live.sealed = 2
+    change(sealing, live)
+    assert sealing._news() is news
+
+
+def test_whoever_hurries_waits_for_the_thread_or_does_its_work() -> None:
+    """Where there is no thread, or it ended meanwhile, the caller works; where it goes on, only the time ends."""
+    sealing, waits, _ = waiting_of()
+    worked: list[str] = []
+    sealing._work = lambda: worked.append("worked")
+    sealing._idle = True
+    assert sealing._hurry(lambda: True, 7.0)
+    assert (waits.taken(), sealing._idle, sealing._urgent) == (["told", (7.0, True, True)], False, True)
+    assert not sealing._hurry(lambda: False, 7.0)
+    assert (waits.taken(), worked) == (["told", (7.0, False, False)], [])
+    waits.during = lambda: setattr(sealing, "_running", False)
+    assert not sealing._hurry(lambda: False, None)
+    assert (waits.taken(), worked) == (["told", (None, False, True)], ["worked"])
+    assert sealing._hurry(lambda: worked.append("asked") is None, None)
+    assert "worked" not in worked[1:]
+    sealing._ensure_thread = lambda: False
+    assert sealing._hurry(lambda: worked[-1] == "worked", None)
+    assert (waits.taken()[2:], sealing._hurried) == ([], 0)
+
+
+def test_those_who_hurry_are_counted() -> None:
+    """While any of them waits, the thread takes no breath."""
+    sealing, _, _ = waiting_of()
+    seen: list[int] = []
+
+    def inner() -> bool:
+        seen.append(sealing._hurried)
+        return True
+
+    def outer() -> bool:
+        sealing._hurry(inner, None)
+        return inner()
+
+    assert sealing._hurry(outer, None)
+    assert (max(seen), sealing._hurried) == (2, 0)
+
+
+def test_callers_wait_for_exactly_what_they_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for one record, the callbacks of those that were there, and one more seal."""
+    sealing, _, _ = waiting_of(live := Stream("live"))
+    asked: list[tuple[Callable[[], bool], float | None]] = []
+    sealing._hurry = lambda reached, timeout: asked.append((reached, timeout)) or True
+    monkeypatch.setattr(sealing_module, "MAX_QUEUED", 2)
+    waiting = (live, b"", None, None, 0)
+    sealing._queue.append(waiting)
+    sealing.wait_for_room()
+    assert asked == []
+    sealing._queue.append(waiting)
+    sealing._worker = threading.get_ident()
+    sealing.wait_for_room()
+    assert asked == []
+    sealing._worker = None
+    sealing.wait_for_room()
+    ((reached, timeout),) = asked
+    assert (reached(), timeout) == (False, None)
+    sealing._queue.pop()
+    assert reached()
+    sealing._submitted = sealing._done = 3
+    sealing.drain(5.0)
+    assert len(asked) == 1
+    sealing._submitted = 5
+    sealing.drain(5.0)
+    reached, timeout = asked[1]
+    sealing._submitted, sealing._done = 9, 4
+    assert (reached(), timeout) == (False, 5.0)
+    sealing._done = 5
+    assert reached()
+    sealing.seal()
+    sealing.seal()
+    reached, timeout = asked[3]
+    sealing._seals_done = 1
+    assert (reached(), timeout, sealing._seals_wanted) == (False, None, 2)
+    sealing._seals_done = 2
+    assert reached()
+
+
+def test_a_thread_that_works_breathes_and_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every few records it lets callers go first, unless somebody waits for it; every batch it tells how far it is."""
+    breaths: list[float] = []
+    monkeypatch.setattr(sealing_module, "time", SimpleNamespace(sleep=breaths.append))
+    monkeypatch.setattr(sealing_module, "_BATCH", 20)
+    for field, number in ((None, 3), ("_hurried", 0), ("_stopping", 0)):
+        sealing, waits, _ = waiting_of(live := Stream("live"))
+        if field:
+            setattr(sealing, field, 1)
+        sealing._queue.extend([(live, bytes(32), None, None, 0)] * 33)
+        sealing._run_callbacks()
+        assert (breaths, waits.taken()) == ([sealing_module._BREATH] * number, ["told"] * 2)
+        breaths.clear()
+
+
+def test_the_thread_is_a_daemon_with_a_name(opened: Open) -> None:
+    """It keeps no process alive, and whoever looks at a process sees whose it is; there is one at a time."""
+    sealing = opened()._sealing
+    thread = sealing._thread
+    assert (thread.name, thread.daemon, thread.is_alive()) == ("agent-identity-sealing", True, True)
+    sealing.start()
+    assert sealing._thread is thread
+
+
+def test_a_thread_that_ended_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is alive and whether it works are two things; at the end there is no other."""
+    begun: list[object] = []
+
+    class Begun(SimpleNamespace):
+        def start(self) -> None:
+            begun.append(self.target)
+
+        def is_alive(self) -> bool:
+            return True
+
+    sealing, _, _ = sealing_of()
+    monkeypatch.setattr(sealing_module, "threading", SimpleNamespace(Thread=Begun))
+    assert (sealing._ensure_thread(), sealing._running, begun) == (True, True, [sealing._run])
+    assert (sealing._ensure_thread(), len(begun)) == (True, 1)
+    sealing._running = False
+    assert (sealing._ensure_thread(), len(begun)) == (True, 2)
+    sealing._thread.is_alive = lambda: False
+    assert (sealing._ensure_thread(), len(begun)) == (True, 3)
+    sealing._running, sealing._stopping = False, True
+    assert (sealing._ensure_thread(), len(begun)) == (False, 3)
+
+
+def test_a_thread_works_as_long_as_it_is_asked_to(caplog: pytest.LogCaptureFixture) -> None:
+    """It ends at the end, or with the clock; in both cases it says so to those who wait."""
+    sealing, waits, _ = waiting_of()
+    turns, worked = [True, True, False], []
+    sealing._wait = lambda: turns.pop(0)
+    sealing._work = lambda: worked.append(1)
+    sealing._run()
+    assert (worked, turns, sealing._running, sealing._idle, waits.taken()) == ([1, 1], [], False, True, ["told"])
+
+    def fail() -> bool:
+        raise EvidenceError("expected a clock, got none")
+
+    sealing._wait, sealing._running, sealing._idle = fail, True, False
+    sealing._run()
+    assert (sealing._running, sealing._idle, waits.taken()) == (False, True, ["told"])
+    assert [record.getMessage() for record in caplog.records] == [
+        "the thread that seals ends, the next record starts another: expected a clock, got none"
+    ]
 
 
 def test_a_child_drops_what_belongs_to_its_parent() -> None:
@@ -745,8 +990,27 @@ def test_heads_have_one_form() -> None:
         {"alive": "-1"},
         {"alive": "05"},
     ):
-        with pytest.raises(ValueError, match="log entry"):
+        with pytest.raises(ValueError, match="log entry") as caught:
             Head.from_entry(encode_record({**fields, **change}))
+        if change in ({"size": ["3"]}, {"more": "x"}):
+            words = "expected the strings origin, root, size and stream in a log entry"
+        elif "alive" in change:
+            words = "expected nanoseconds as a decimal number at alive in a log entry"
+        else:
+            words = "expected a decimal size, a root in hex and a stream id in a log entry"
+        assert str(caught.value) == words
+
+
+def test_the_numbers_of_a_head_have_a_length() -> None:
+    """Nineteen digits, which 64 bits hold; one more is no number."""
+    most = 10**19 - 1
+    head = Head(STREAM, most, bytes(32), most)
+    again = Head.from_entry(head.to_entry(ORIGIN))[0]
+    assert (again.size, again.alive_ns) == (most, most)
+    assert Head.from_entry(Head(STREAM, 1, bytes(32), 0).to_entry(ORIGIN))[0].alive_ns == 0
+    for wrong in (Head(STREAM, most + 1, bytes(32)), Head(STREAM, 1, bytes(32), most + 1)):
+        with pytest.raises(ValueError, match="decimal"):
+            Head.from_entry(wrong.to_entry(ORIGIN))
 
 
 @pytest.fixture
@@ -807,4 +1071,67 @@ def test_an_entry_written_in_part_is_taken_back(log: DirectoryLog, directory: Pa
     with pytest.raises(OSError, match="a part"):
         log.commit([Head(STREAM, 2, EMPTY_ROOT)])
     assert path.read_bytes() == before
+    log.close()
+
+
+def test_a_loss_whose_checkpoint_fails_is_noted_once(log: DirectoryLog, directory: Path, faulty: type) -> None:
+    """The entry that tells of it is in the log already when the next seal tries again; a later loss is another one."""
+    path = directory / "log" / "entries.jsonl"
+    files = log._files
+    log.commit([Head(STREAM, 1, EMPTY_ROOT)])
+    for losses in (1, 2):
+        (directory / "log" / "checkpoint").unlink()
+        log._files = faulty.failing("replace")
+        for _ in range(2):
+            with pytest.raises(OSError, match="fault"):
+                log.commit([Head(STREAM, 1 + losses, EMPTY_ROOT)])
+        log._files = files
+        log.commit([])
+        assert path.read_bytes().count(b'{"lost":"checkpoint"') == losses
+    log.close()
+
+
+def test_a_log_that_is_lost_before_the_first_seal_says_so(log: DirectoryLog, directory: Path) -> None:
+    """Before what this process has to say, and once."""
+    (directory / "log" / "checkpoint").unlink()
+    for size in (1, 2):
+        log.commit([Head(STREAM, size, EMPTY_ROOT)])
+    entries = (directory / "log" / "entries.jsonl").read_bytes().splitlines()
+    assert [b'{"lost":"checkpoint"' in entry for entry in entries] == [True, False, False]
+    log.close()
+
+
+def test_a_line_of_version_0_1_counts_before_all_others(log: DirectoryLog, directory: Path) -> None:
+    """Its MAC does not cover its place, so that behind a line of today it is nobody's."""
+    old = load_ledger_key(Files(), Layout.of(directory).ledger_key).old_log_mac()
+    lines = [log_line(old.of(entry), entry) for entry in (Head(STREAM, 1, EMPTY_ROOT).to_entry(ORIGIN), b'{"a":"b"}')]
+    for line in lines:
+        _foreign(directory, line)
+    log.commit([Head(STREAM, 2, EMPTY_ROOT)])
+    assert log._tree.size == 3
+    _foreign(directory, lines[0])
+    with pytest.raises(EvidenceError, match="got other bytes at offset"):
+        log.commit([Head(STREAM, 3, EMPTY_ROOT)])
+    log.close()
+
+
+def test_any_descriptor_is_given_back(log: DirectoryLog) -> None:
+    """Also the one with the number that standard input has, where that is closed."""
+    closed: list[int] = []
+    log._files = SimpleNamespace(close=closed.append)
+    log._lock_fd = 0
+    log.close()
+    log.close()
+    assert closed == [0]
+
+
+def test_each_checkpoint_is_shown_once_it_is_in_place(log: DirectoryLog, directory: Path) -> None:
+    """Whoever takes checkpoints elsewhere gets what is on the disk."""
+    path = directory / "log" / "checkpoint"
+    shown: list[tuple[bytes, bytes]] = []
+    log._published = lambda note: shown.append((note, path.read_bytes()))
+    log.commit([Head(STREAM, 1, EMPTY_ROOT)])
+    log.commit([Head(STREAM, 2, EMPTY_ROOT)])
+    assert [note == there for note, there in shown] == [True, True]
+    assert shown[0] != shown[1]
     log.close()

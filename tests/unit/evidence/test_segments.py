@@ -10,6 +10,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import zstandard
@@ -242,7 +243,7 @@ def test_a_second_rename_that_fails_ends_the_stream(tmp_path: Path, faulty: Faul
     files.fault = second
     stream.append("registration", f"{STREAM[:-1]}9", BODY)
     files.heal()
-    assert not stream.usable
+    assert stream.usable is False
     assert [s.first for s in segments_of(Files(), (str(tmp_path / "ledger" / STREAM),), "none")] == [1]
     lines = list(read_stream(Files(), (str(tmp_path / "ledger" / STREAM),), Layout.of(tmp_path).entries(STREAM)))
     assert len(lines) == 4
@@ -259,6 +260,60 @@ def test_foreign_bytes_in_the_fresh_file_are_not_adopted(tmp_path: Path) -> None
     assert closed_segments(Files(), (str(folder),)) == {}
     assert len((folder / "entries.jsonl").read_bytes().splitlines()) == 5
     stream.drop()
+
+
+def test_a_segment_has_no_record_behind_its_size(tmp_path: Path) -> None:
+    """The record that reaches the size is its last, and the one that misses it by a byte is not."""
+    first = writer(tmp_path)
+    first.append("registration", STREAM, BODY)
+    size = first.offset
+    first.close(settled=True)
+    for name, bound, closed in (("exact", size, 1), ("over", size + 1, 0)):
+        stream = writer(tmp_path / name, size=bound)
+        for number in range(2):
+            stream.append("registration", f"{STREAM[:-1]}{number}", BODY)
+        assert len(stream.closed) == closed
+        stream.close(settled=True)
+
+
+def test_any_descriptor_of_a_stream_is_given_back(tmp_path: Path) -> None:
+    """Also those with the numbers of the standard streams, each once."""
+    stream = writer(tmp_path)
+    stream.drop()
+    closed: list[int] = []
+    stream._files = SimpleNamespace(close=closed.append)
+    stream._fd, stream._lock_fd = 1, 0
+    stream.drop()
+    stream.drop()
+    assert closed == [1, 0]
+
+
+def test_a_torn_write_behind_a_rotation_is_taken_back(tmp_path: Path) -> None:
+    """The file is cut to what it held, not to what the stream holds over all of its files."""
+
+    class Short(Files):
+        short = False
+
+        def write(self, fd: int, data: bytes) -> int:
+            """Take a part, if told to."""
+            return super().write(fd, data[:9] if self.short else data)
+
+    files = Short()
+    stream = writer(tmp_path, files)
+    for number in range(5):
+        stream.append("registration", f"{STREAM[:-1]}{number}", BODY)
+    path = tmp_path / "ledger" / STREAM / "entries.jsonl"
+    before = path.read_bytes()
+    assert (len(stream.closed), len(before.splitlines())) == (1, 2)
+    files.short = True
+    with pytest.raises(EvidenceError, match="a write of a part of it"):
+        stream.append("registration", f"{STREAM[:-1]}9", BODY)
+    assert (path.read_bytes(), stream.seq, stream.usable) == (before, 5, True)
+    files.short = False
+    assert stream.append("registration", f"{STREAM[:-1]}9", BODY).seq == 6
+    assert path.read_bytes().startswith(before)
+    stream.close(settled=True)
+    assert (tmp_path / "ledger" / STREAM / "lock").read_bytes() == b"settled %d\n" % path.stat().st_size
 
 
 def test_syncs_and_rotation_go_together(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """Reading as an auditor does: every byte of garbage becomes a value, and nothing raises."""
 
 import errno
+import gzip
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +17,8 @@ from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.ledger import Ledger
 from agent_identity.evidence.lines import log_line
 from agent_identity.evidence.log import Head
+from agent_identity.evidence.pruned import grants_file
+from agent_identity.evidence.segments import Codec, Piece
 from agent_identity.evidence.streams import RawLine, open_ledger
 
 STREAM = "01a20e43-46d8-715f-9270-91c309b88710"
@@ -211,3 +215,44 @@ def test_no_bytes_raise(directory: Path, pieces: list[bytes]) -> None:
         expected = [start for start in starts if start < len(data)]
         assert [line.offset for line in lines] == expected
         assert all((line.record is None) == (line.problem is not None) for line in lines)
+
+
+def test_grants_that_no_statement_names_are_read_within_bounds(directory: Path) -> None:
+    """All of them, or as many as there is memory for; where they cannot be read there are none."""
+    statement = SimpleNamespace(kept=None, stream=STREAM)
+    reader = open_ledger(directory)
+    assert reader.kept_grants(statement) == ((), "unstated")
+    path = Path(Layout.of(directory).grants(STREAM))
+    path.parent.mkdir(parents=True)
+    tokens = tuple(f"eyJ{number}.eyJ.AA" for number in range(3))
+    path.write_bytes(grants_file(tokens))
+    assert reader.kept_grants(statement) == (tokens, "unstated")
+    assert reader.kept_grants(statement, most=0) == ((), "unstated")
+    path.unlink()
+    path.mkdir()
+    assert reader.kept_grants(statement) == ((), "unstated")
+    named = SimpleNamespace(kept=SimpleNamespace(digest="0" * 64, number=1, bytes=1), stream=STREAM)
+    Path(Layout.of(directory).grants(STREAM, "0" * 64)).mkdir()
+    assert reader.kept_grants(named) == ((), "missing")
+
+
+@pytest.mark.parametrize(
+    "record", [b'{"a":"b"}', b'{"stream":["1"]}', b'{"stream":{"seq":["1"]}}', b'{"stream":{"seq":"x"}}']
+)
+def test_a_first_record_without_a_place_has_none(directory: Path, record: bytes) -> None:
+    """Whatever stands where the place should be."""
+    _stream(directory, b'{"mac":"' + b"0" * 64 + b'","record":' + record + b"}\n")
+    assert open_ledger(directory).first_place(STREAM) is None
+
+
+def test_a_compressed_segment_is_one_piece_from_its_begin(directory: Path) -> None:
+    """Its bytes cannot be looked into, and its size is known; a frame of zstd has a checksum."""
+    folder = _stream(directory, b"").parent
+    for suffix, data in ((".gz", gzip.compress(GOOD * 9)), (".zst", Codec("zstd").feed(GOOD * 9))):
+        path = folder / f"entries-{1:020}.jsonl{suffix}"
+        path.write_bytes(data)
+        pieces = open_ledger(directory).pieces(STREAM, most=10)
+        assert pieces[0] == Piece(str(path), len(data), 0, None)
+        path.unlink()
+    codec = Codec("zstd")
+    assert (codec.feed(GOOD) + codec.finish())[4] & 4  # The descriptor of the frame (RFC 8878, section 3.1.1.1).

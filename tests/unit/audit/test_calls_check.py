@@ -1,0 +1,430 @@
+"""Steps 5 and 6 record by record: which outcome answers which intent, and what is said where none does."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from agent_identity.audit import calls_check
+from agent_identity.audit.calls_check import Call, Calls
+from agent_identity.audit.findings import Findings, Place
+
+STREAM = "01a20e43-46d8-715f-9270-91c309b88710"
+ALLOW = {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "within_scope"}
+MISSING = "expected the intent that the outcome names, and no other outcome of it, got none"
+MISMATCH = "expected grant, tool and arguments of the intent in its outcome, got others"
+WITHOUT = "expected an intent before the outcome of a call that ran, got none"
+OUTSIDE = "expected only calls of a task to be allowed, got one outside any task"
+
+
+class Noted:
+    """Takes any call, and notes it; some have an answer."""
+
+    def __init__(self, **answers: object) -> None:
+        self.said: list[tuple[object, ...]] = []
+        self.answers = answers
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        """Return what notes a call."""
+
+        def call(*given: object, **named: object) -> object:
+            self.said.append((name, *given, *named.items()))
+            return self.answers.get(name)
+
+        return call
+
+
+def use_of(grant: bytes = b"g") -> Any:
+    """Return the use of a grant."""
+    use: Any = Noted()
+    use.grant, use.chain = grant, [{"grant": "root"}, {"grant": "leaf"}]
+    return use
+
+
+class Reading:
+    """Calls whose records are taken one by one, and what was found."""
+
+    def __init__(self, use: Any = None, **options: Any) -> None:
+        self.findings = Findings("ledger", [str(step) for step in range(1, 9)])
+        self.use = use
+        self.delegations: Any = Noted(see=use, shipped=([], []), merge=True)
+        self.calls = Calls(self.findings, self.delegations, **options)
+        self.calls.committed = 100
+
+    def take(self, kind: str, name: str, seq: int = 1, **body: Any) -> "Reading":
+        """Take a record."""
+        record = {"id": name, "kind": kind, "time": {"start": "70"}, **body}
+        self.calls.take({**record, **({"chain": []} if self.use is not None else {})}, b"{}", STREAM, seq)
+        return self
+
+    def intent(self, name: str, tool: str = "pay", args: str | None = "a", seq: int = 1, **body: Any) -> "Reading":
+        """Take an intent."""
+        action = {"tool": tool, **({} if args is None else {"args": args})}
+        return self.take("intent", name, seq, **{"action": action, "decision": ALLOW, **body})
+
+    def outcome(self, name: str, intent: str | None, outcome: str = "success", **body: Any) -> "Reading":
+        """Take an outcome."""
+        link = {} if intent is None else {"intent": intent}
+        return self.intent(name, **{"outcome": outcome, **link, **body})
+
+    @property
+    def found(self) -> list[tuple[object, ...]]:
+        """What was found, but for what stands outside any task."""
+        problems = self.findings.report().findings
+        return [(p.code, p.message, p.record, p.seq) for p in problems if p.code != "allowed_without_task"]
+
+    @property
+    def failed(self) -> set[int]:
+        """The steps that failed."""
+        return {step.number for step in self.findings.report().steps if step.status == "failed"}
+
+
+def test_a_call_comes_back_as_it_was_packed() -> None:
+    """Whatever of it is there."""
+    for call in (Call(b"g", "pay", b"a", b"id", STREAM, 7), Call(None, "ü", None, b"id", STREAM, 1)):
+        assert Call.unpacked(call.packed()) == call
+        assert call.place() == Place("id", STREAM, call.seq, None)
+
+
+def test_each_intent_has_one_outcome_that_fits_it() -> None:
+    """The same tool, arguments and grant; a second outcome names an intent that waits no more."""
+    reading = Reading(use_of())
+    reading.intent("i1").outcome("o1", "i1", seq=2).intent("i2", args=None).outcome("o2", "i2", args=None)
+    assert reading.found == []
+    reading.outcome("o3", "i1", seq=3)
+    assert reading.found == []  # It may stand in another stream.
+    reading.calls.end_of_stream()
+    reading.calls.finish()
+    assert (reading.found, reading.failed) == ([("intent_missing", MISSING, "o3", 3)], {5})
+    assert reading.findings.counts == {"success": 3, "unknown": 0}
+
+
+@pytest.mark.parametrize("other", [{"tool": "read"}, {"args": "b"}, {"args": None}])
+def test_an_outcome_of_another_call_is_found(other: dict[str, Any]) -> None:
+    """In this stream at once, and in another one at the end."""
+    reading = Reading(use_of()).intent("i").outcome("o", "i", seq=2, **other)
+    mismatch = [("intent_mismatch", MISMATCH, "o", 2)]
+    assert (reading.found, reading.failed) == (mismatch, {5})
+    reading = Reading(use_of()).outcome("o", "i", seq=2, **other)
+    reading.calls.end_of_stream()
+    reading.intent("i")
+    reading.calls.end_of_stream()
+    reading.calls.finish()
+    assert reading.found == mismatch
+
+
+def test_an_outcome_under_another_grant_is_found() -> None:
+    """The tool may be the same; whose authority it was is not."""
+    reading = Reading(use_of()).intent("i")
+    reading.delegations.answers["see"] = use_of(b"h")
+    assert reading.outcome("o", "i").found == [("intent_mismatch", MISMATCH, "o", 1)]
+
+
+def test_an_intent_may_stand_in_another_stream() -> None:
+    """Before its outcome or behind it; what stays open is named where it is, and counted."""
+    reading = Reading(use_of()).intent("i1").intent("i2", tool="r\nead", seq=9)
+    reading.calls.end_of_stream()
+    reading.outcome("o1", "i1").outcome("o3", "i3")
+    reading.calls.end_of_stream()
+    reading.intent("i3")
+    reading.calls.end_of_stream()
+    reading.findings.kinds.update(intent=1200, outcome=1)
+    reading.calls.finish()
+    words = "expected an outcome of the call of 'r\\nead', got none; how it ended is unknown"
+    assert reading.found == [("unknown_outcome", words, "i2", 9)]
+    assert reading.findings.counts == {"success": 2, "unknown": 1}
+    step = reading.findings.report().steps[4]
+    assert (step.status, step.detail) == ("passed", "1,200 intents, 1 outcome")
+
+
+def test_outcomes_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those over the bound are judged at once."""
+    monkeypatch.setattr(calls_check, "_MAX_DEFERRED", 2)
+    reading = Reading(use_of())
+    for number in range(3):
+        reading.outcome(f"o{number}", f"i{number}", seq=number)
+    assert reading.found == [("intent_missing", MISSING, "o2", 2)]
+
+
+def test_an_intent_that_is_not_given_or_pruned_is_counted() -> None:
+    """Of a part of a ledger any may be missing; of a pruned one those that the statement names."""
+    reading = Reading(use_of())
+    reading.calls.gone = {b"i1", b"i3"}
+    reading.outcome("o1", "i1").outcome("o2", "i2").outcome("o3", "i3")
+    reading.calls.end_of_stream()
+    reading.calls.finish()
+    assert reading.found == [("intent_missing", MISSING, "o2", 1)]
+    assert reading.findings.counts["intents_pruned"] == 2
+    reading = Reading(use_of())
+    reading.calls.partial = True
+    reading.outcome("o1", "i1").intent("i2").outcome("o2", "i2", tool="read").outcome("o3", "i3")
+    reading.calls.end_of_stream()
+    reading.calls.finish()
+    assert [problem[0] for problem in reading.found] == ["intent_mismatch"]
+    assert reading.findings.counts["intents_withheld"] == 2
+
+
+MONITOR = {"decision": {**ALLOW, "mode": "monitor"}}
+ASKED = {"decision": {**ALLOW, "approval": "x"}}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "body", "code"),
+    [
+        ("success", {}, "outcome_without_intent"),
+        ("error", {}, "outcome_without_intent"),
+        ("success", MONITOR, "unrecorded_intent"),
+        ("denied", {}, None),
+        ("routed", {}, None),
+        ("suspended", {}, "outcome_without_intent"),
+        ("suspended", ASKED, None),
+        ("success", ASKED, "outcome_without_intent"),
+        ("denied", MONITOR, None),
+    ],
+)
+def test_what_ran_had_an_intent(outcome: str, body: dict[str, Any], code: str | None) -> None:
+    """But for what was refused, sent elsewhere, or suspended until somebody approves of it."""
+    reading = Reading(use_of()).outcome("o", None, outcome, seq=4, **body)
+    assert reading.found == ([] if code is None else [(code, WITHOUT, "o", 4)])
+    assert reading.failed == (set() if code is None else {5})
+
+
+def test_only_what_the_log_commits_to_is_counted_as_ended() -> None:
+    """Anyone may have written the rest."""
+    reading = Reading(use_of())
+    reading.calls.committed = 2
+    for seq in (1, 2, 3):
+        reading.outcome(f"o{seq}", None, "denied", seq=seq)
+    reading.calls.end_of_stream()
+    reading.calls.finish()
+    assert reading.findings.counts["denied"] == 2
+
+
+def test_what_is_allowed_is_held_against_its_grant() -> None:
+    """At its time, and where it stands; what is blocked is not, and outside any task nothing is."""
+    use = use_of()
+    reading = Reading(use).intent("i", seq=3)
+    call = Call(b"g", "pay", b"a", b"i", STREAM, 3)
+    assert use.said[:2] == [("count", ("concluded", False)), ("allow", "pay", 70, call)]
+    use.said.clear()
+    blocked = {**ALLOW, "effect": "block"}
+    reading.outcome("o", None, "denied", decision=blocked)
+    assert [name for name, *_ in use.said] == ["count", "recognise"]
+    assert use.said[0] == ("count", ("concluded", True))
+    reading = Reading().intent("i", seq=3)
+    problems = [(p.code, p.message, p.record, p.seq) for p in reading.findings.report().findings]
+    assert (problems, reading.failed) == ([("allowed_without_task", OUTSIDE, "i", 3)], {6})
+    assert reading.findings.counts["unattributed"] == 1
+    assert reading.intent("j").findings.counts["unattributed"] == 2
+    reading = Reading().outcome("o", None, "denied", decision=blocked)
+    assert reading.findings.report().findings == ()
+
+
+def test_a_call_is_remembered_but_for_one_that_a_person_approved() -> None:
+    """Approvals are held against each call of its own."""
+    approvals, patterns = Noted(), Noted(learn="learned")
+    use = use_of()
+    reading = Reading(use, approvals=approvals)
+    reading.calls._patterns = patterns  # type: ignore[assignment]
+    reading.intent("i")
+    assert (use.said[-1][0], use.said[-1][2], patterns.said[0][2]) == ("recognise", "learned", b"{}")
+    assert approvals.said == []
+    use.said.clear()
+    approved = {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "x", "approval": "y"}
+    reading.intent("j", seq=5, decision={**approved, "approval_id": "y"})
+    taken = [(name, record["id"], place) for name, record, place in approvals.said]  # type: ignore[index]
+    assert taken == [("take", "j", Place("j", STREAM, 5))]
+    assert [name for name, *_ in use.said] == ["count", "allow"]
+
+
+def test_tasks_tell_of_their_grants_openings_and_ends() -> None:
+    """The grant of a record is the last of its chain, and what was pruned or left out makes an end partial."""
+    use = use_of()
+    reading = Reading(use).take("grant", "g", 2, grant={"token": "t"}).take("task_start", "s", 3)
+    reading.take("task_end", "e", 4, counts={"intents": "1"})
+    assert reading.delegations.said[1] == ("add_grant", "t", "leaf", Place("g", STREAM, 2))
+    end = ("finish", {"intents": "1"}, Place("e", STREAM, 4))
+    assert use.said == [("begin", STREAM), (*end, ("partial", False))]
+    for name, value in (("partial", True), ("gone", set[bytes]())):
+        use.said.clear()
+        reading = Reading(use)
+        setattr(reading.calls, name, value)
+        reading.take("task_end", "e", 4, counts={"intents": "1"})
+        assert use.said == [(*end, ("partial", True))]
+
+
+def test_what_concerns_all_of_the_ledger() -> None:
+    """Erasures are notices of the last step, and of a stream that was recovered twice the first word counts."""
+    reading = Reading().take("erasure", "e", 6, erasure={"key": "k"})
+    ((code, words, *place),) = reading.found
+    assert (code, place, bool(words)) == ("erased", ["e", 6], True)
+    first, second, worse = (
+        {"stream": STREAM, "rejected_bytes": n, "size": s} for n, s in (("0", "1"), ("0", "2"), ("9", "3"))
+    )
+    for found, kept in ((first, first), (second, first), (worse, worse), (second, worse)):
+        reading.take("recovered", "r", recovered=found)
+        assert reading.calls.recovered == {STREAM: kept}
+    approvals = Noted()
+    Reading(approvals=approvals).take("approval", "a", 8)
+    assert [(name, record["id"], place) for name, record, place in approvals.said] == [  # type: ignore[index]
+        ("take", "a", Place("a", STREAM, 8))
+    ]
+    assert Reading().take("approval", "a", 8).found == []
+    part = Reading(part=True).take("erasure", "e", 6, erasure={"key": "k"})
+    assert part.found == []
+    shipped = part.calls.shipped()
+    assert shipped is not None
+    assert [(record["id"], place) for record, place in shipped.later] == [("e", ("e", STREAM, 6, None))]
+
+
+def test_arguments_that_are_disclosed_are_held_against_their_calls() -> None:
+    """Only of those calls of which some are."""
+    disclosures: Any = Noted()
+    disclosures.want = lambda call: call == b"i2"
+    use = use_of()
+    Reading(use, disclosures=disclosures).intent("i1").intent("i2", seq=4)
+    ((name, record, given, place),) = disclosures.said
+    assert (name, record["id"], given, place) == ("take", "i2", use, Place("i2", STREAM, 4))
+
+
+def part_of(**facts: Any) -> Any:
+    """Return what a part says."""
+    sound = {"uses": [], "tokens": [], "open": [], "deferred": [], "outcomes": {}, "counts": {}, "later": []}
+    return SimpleNamespace(**{**sound, "lowest": b"~", "highest": b"", **facts})
+
+
+def test_a_part_is_merged_as_if_it_had_been_read_here() -> None:
+    """Its open intents wait, its outcomes answer those that do, and what it counted counts."""
+    part = Reading(use_of(), part=True).outcome("o1", "i1", seq=5).intent("i2", seq=6)
+    part.take("erasure", "e", 7, erasure={"key": "k"})
+    shipped = part.calls.shipped()
+    assert shipped is not None
+    assert (shipped.lowest, shipped.highest, shipped.outcomes) == (b"i2", b"i2", {"success": 1})
+    whole = Reading(use_of()).intent("i1")
+    assert whole.calls.merge(shipped._replace(counts={"unattributed": 3}, uses=["use"], tokens=[("leaf", "token")]))
+    assert whole.delegations.said[-1] == ("merge", ["use"], [("leaf", "token")])
+    whole.outcome("o2", "i2", seq=8)
+    whole.calls.end_of_stream()
+    whole.calls.finish()
+    assert [problem[0] for problem in whole.found] == ["erased"]
+    assert whole.findings.counts == {"success": 2, "unattributed": 3, "unknown": 0}
+
+
+def test_what_a_part_cannot_know_keeps_it_from_being_merged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An intent that waits here under one of its ids, an outcome that does not fit, or too many that wait."""
+    fits = Call(b"g", "pay", b"a", b"o", STREAM, 5)
+    other = fits._replace(tool="read")
+
+    def waiting() -> Reading:
+        return Reading(use_of()).intent("i5")
+
+    for lowest, highest, merged in (
+        (b"i5", b"i9", False),
+        (b"i1", b"i5", False),
+        (b"i6", b"i9", True),
+        (b"i1", b"i4", True),
+    ):
+        assert waiting().calls.merge(part_of(lowest=lowest, highest=highest)) is merged
+    assert waiting().calls.merge(part_of(deferred=[(b"i5", fits.packed())]))
+    reading = waiting()
+    assert not reading.calls.merge(part_of(deferred=[(b"i5", other.packed())], outcomes={"success": 1}))
+    reading.calls.end_of_stream()
+    reading.calls.finish()
+    assert reading.findings.counts == {"unknown": 1}
+    reading = waiting()
+    reading.delegations.answers["merge"] = False
+    assert not reading.calls.merge(part_of(outcomes={"success": 1}))
+    monkeypatch.setattr(calls_check, "_MAX_DEFERRED", 2)
+    two = [(b"x", fits.packed())] * 2
+    assert waiting().calls.merge(part_of(deferred=two))
+    assert not waiting().calls.merge(part_of(deferred=[*two, (b"y", fits.packed())]))
+    reading = waiting().outcome("o", "z")
+    assert not reading.calls.merge(part_of(deferred=two))
+
+
+def test_a_part_that_says_too_much_is_not_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read in its order instead."""
+    monkeypatch.setattr(calls_check, "_MAX_LATER", 2)
+    reading = Reading(part=True)
+    for number, shipped in ((1, True), (2, True), (3, False)):
+        reading.take("erasure", f"e{number}", number, erasure={"key": "k"})
+        assert (reading.calls.shipped() is not None) is shipped
+
+
+def test_intents_that_wait_on_the_disk_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order in which they came, each answered by its outcome."""
+    monkeypatch.setattr(calls_check, "_MAX_WAITING", 2)
+    reading = Reading(use_of())
+    for number in range(7):
+        reading.intent(f"i{number}", seq=number)
+    for number in (0, 6, 3):
+        reading.outcome(f"o{number}", f"i{number}")
+    reading.outcome("o1", "i1", tool="read", seq=9)
+    assert [b"i2" in reading.calls._open, b"i0" in reading.calls._open] == [True, False]
+    reading.calls.end_of_stream()
+    reading.calls.finish()
+    assert [(code, record) for code, _, record, _ in reading.found] == [
+        ("intent_mismatch", "o1"),
+        *[("unknown_outcome", f"i{number}") for number in (2, 4, 5)],
+    ]
+
+
+def test_intents_wait_in_the_order_in_which_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the disk as well, where a later one takes the place of an earlier one with its id."""
+    monkeypatch.setattr(calls_check, "_MAX_WAITING", 2)
+    waiting = calls_check._Waiting()
+    calls = [Call(None, "pay", None, b"i%d" % number, STREAM, number) for number in (5, 1, 4, 2, 3)]
+    for call in calls:
+        waiting.put(call)
+    assert (waiting.lowest, waiting.highest) == (b"i1", b"i5")
+    again = calls[0]._replace(seq=99)
+    waiting.put(again)
+    assert list(waiting.calls()) == [again, *calls[1:]]
+    assert waiting.pop(b"i1") == calls[1]
+    assert waiting.pop(b"i1") is None
+    assert not waiting.none_between(b"a", b"b")
+    near = calls_check._Waiting()
+    near.put(calls[0])
+    assert [near.none_between(*ends) for ends in ((b"i1", b"i4"), (b"i5", b"i5"), (b"i6", b"i9"))] == [
+        True,
+        False,
+        True,
+    ]
+
+
+def pattern_of(**facts: Any) -> Any:
+    """Return the shape of calls: an outcome whose slots are its id, intent, start and arguments."""
+    sound = {"id": 0, "intent": 1, "start": 2, "arguments": 3, "outcome": "success", "tool": "pay", "effect": "allow"}
+    return SimpleNamespace(**{**sound, "monitored": False, **facts})
+
+
+def test_a_call_that_is_recognised_is_held_against_others_as_any_is() -> None:
+    """Intents wait, outcomes answer them, what is allowed is held against the grant, each at its place."""
+    use = use_of()
+    use.intents = use.outcomes = 0
+    reading = Reading(use)
+    take = reading.calls.take_known
+    slots = (b"i1", b"", b"70", b"a")
+    assert take((pattern_of(outcome=None, intent=-1), slots, use), STREAM, 3) == 70
+    assert (use.intents, use.outcomes) == (1, 0)
+    assert use.said == [("allow", "pay", 70, Call(b"g", "pay", b"a", b"i1", STREAM, 3))]
+    assert take((pattern_of(), (b"o1", b"i1", b"71", b"a"), use), STREAM, 4) == 71
+    assert (use.intents, use.outcomes, reading.found) == (1, 1, [])
+    take((pattern_of(outcome=None, intent=-1), (b"i2", b"", b"72", b"a"), use), STREAM, 5)
+    use.said.clear()
+    take((pattern_of(effect="block"), (b"o2", b"i2", b"73", b"b"), use), STREAM, 6)
+    assert (use.said, reading.found) == ([], [("intent_mismatch", MISMATCH, "o2", 6)])
+    take(
+        (pattern_of(intent=-1, arguments=-1, effect="block", monitored=True), (b"o3", b"", b"74", b"b"), use),
+        STREAM,
+        101,
+    )
+    assert reading.found[-1] == ("unrecorded_intent", WITHOUT, "o3", 101)
+    take((pattern_of(outcome=None, intent=-1, arguments=-1), (b"i4", b"", b"75", b"a"), use), STREAM, 7)
+    assert use.said == [("allow", "pay", 75, Call(b"g", "pay", None, b"i4", STREAM, 7))]
+    reading.calls.end_of_stream()
+    reading.calls.finish()
+    unknown = [p for p in reading.findings.report().findings if p.code == "unknown_outcome"]
+    assert [(p.record, p.stream, p.seq) for p in unknown] == [("i4", STREAM, 7)]
+    assert reading.findings.counts == {"success": 2, "unknown": 1}

@@ -1,0 +1,676 @@
+"""What a verification makes of the streams of a ledger and of its log, piece by piece."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+import pytest
+
+from agent_identity.audit import ledger_check
+from agent_identity.audit.disclosed import Disclosures
+from agent_identity.audit.findings import Findings, Place
+from agent_identity.audit.ledger_check import LEDGER_STEPS, LedgerCheck
+from agent_identity.audit.log_check import Heads, SignedLog
+from agent_identity.audit.outside import Outside
+from agent_identity.audit.parts import read_work
+from agent_identity.audit.periods import Life, Period, unknown_period
+from agent_identity.evidence.excerpt import Start
+from agent_identity.evidence.lines import Block
+from agent_identity.evidence.log import Head
+from agent_identity.evidence.pruned import Pruned
+from agent_identity.evidence.streams import RawLine
+from agent_identity.identity import SigningKey, TrustedKey, TrustStore
+
+ONE, TWO, THREE = (f"01a20e43-46d8-715f-9270-91c309b8871{number}" for number in (1, 2, 3))
+KEY = SigningKey.from_seed(bytes([1]) * 32)
+NS = 10**9
+
+
+def statement(stream: str, size: int, *, time_ns: int = 0, open_: Sequence[str] = ()) -> Pruned:
+    """Return what is said to be pruned."""
+    made = object.__new__(Pruned)
+    for name, value in (("stream", stream), ("size", size), ("time_ns", time_ns), ("open", tuple(open_))):
+        object.__setattr__(made, name, value)
+    return made
+
+
+def heads_of(*sizes: int) -> Heads:
+    """Return the heads of a stream."""
+    heads = Heads()
+    for size in sizes:
+        heads.add(Head(ONE, size, bytes([size]) * 32, 50 * size))
+    return heads
+
+
+def log_of(*, proved: bool = True, doubts: Any = None, signers: tuple[TrustedKey, ...] = (), **sizes: int) -> SignedLog:
+    """Return what a log says about streams, by their number."""
+    names = {"one": ONE, "two": TWO, "three": THREE}
+    return SignedLog({names[name]: heads_of(size) for name, size in sizes.items()}, proved, signers, doubts)
+
+
+def stream_of(stream: str = ONE, **facts: object) -> Any:
+    """Return what was read of a stream: by default three records with an end, all sealed."""
+    sound = {"lines": 3, "committed": 3, "sealed": 3, "pruned": 0, "withheld": 0, "torn": False, "ended": True}
+    times = {"latest_ns": 0, "earliest_ns": 0, "within": 0}
+    given = {"stream": stream, "end": None, **sound, **times, **facts}
+    return SimpleNamespace(**{"size": given["pruned"] + given["lines"], **given})
+
+
+class Noted:
+    """Takes any call, and notes it."""
+
+    def __init__(self, **facts: object) -> None:
+        self.said: list[tuple[object, ...]] = []
+        vars(self).update(facts)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        """Return what notes a call."""
+
+        def call(*given: object, **named: object) -> None:
+            self.said.append((name, *given, *named.items()))
+
+        return call
+
+
+def checking(reader: object = None, trust: TrustStore | None = None, **options: Any) -> tuple[LedgerCheck, Findings]:
+    """Return a check of a ledger and what it found, which is nothing yet."""
+    findings = Findings("ledger", LEDGER_STEPS)
+    return LedgerCheck(reader, trust, findings, **options), findings
+
+
+def found(findings: Findings) -> list[tuple[object, ...]]:
+    """Return the kinds and words of what was found, and where."""
+    return [(p.code, p.message, p.stream, p.seq) for p in findings.report().findings]
+
+
+def steps(findings: Findings) -> dict[int, tuple[str, str]]:
+    """Return the steps about which something was said."""
+    silent = ("not_checked", "")
+    return {s.number: (s.status, s.detail) for s in findings.report().steps if (s.status, s.detail) != silent}
+
+
+ENDLESS = "expected the end of the stream, got none; its process still runs, was killed, or the end was cut"
+TORN = "expected whole lines, got a torn one at the end of the stream"
+
+
+@pytest.mark.parametrize(
+    ("facts", "recovered", "expected"),
+    [
+        ({}, False, []),
+        ({"lines": 0, "committed": 0}, False, [("stream_empty", "a stream that was begun holds no record", 1)]),
+        (
+            {"lines": 0, "committed": 0, "torn": True, "ended": False},
+            False,
+            [("torn_tail", TORN, 1), ("no_end", ENDLESS, 0)],
+        ),
+        (
+            {"lines": 0, "committed": 0, "torn": True},
+            True,
+            [("stream_empty", "a stream that was begun holds no record", 1)],
+        ),
+        ({"lines": 0, "pruned": 3, "ended": False}, False, []),
+        ({"lines": 0, "committed": 3, "ended": False}, False, [("no_end", ENDLESS, 0)]),
+        (
+            {"committed": 0},
+            False,
+            [("stream_unknown", "expected the log to commit to the stream, got 3 records that nothing proves", 1)],
+        ),
+        (
+            {"committed": 0, "lines": 1},
+            False,
+            [("stream_unknown", "expected the log to commit to the stream, got 1 record that nothing proves", 1)],
+        ),
+        (
+            {"committed": 2},
+            False,
+            [("tail_unsealed", "expected a seal over all records, got 1 after the last one; nothing proves them", 3)],
+        ),
+        (
+            {"committed": 4, "pruned": 2},
+            False,
+            [("tail_unsealed", "expected a seal over all records, got 1 after the last one; nothing proves them", 5)],
+        ),
+        ({"committed": 4}, False, []),
+        ({"torn": True}, False, [("torn_tail", TORN, 4)]),
+        ({"torn": True}, True, []),
+        ({"ended": False}, False, [("no_end", ENDLESS, 3)]),
+        ({"ended": False}, True, []),
+        ({"ended": False, "end": 3}, False, []),
+        ({"ended": False, "pruned": 2, "committed": 5}, False, [("no_end", ENDLESS, 5)]),
+    ],
+)
+def test_what_is_said_of_the_end_of_a_stream(facts: Any, recovered: bool, expected: list[tuple[object, ...]]) -> None:
+    """What is missing is named behind the last record that is there, and once."""
+    check, findings = checking()
+    if recovered:
+        check._calls.recovered[ONE] = {}
+    check._check_end(stream_of(**facts))
+    assert found(findings) == [(code, message, ONE, seq) for code, message, seq in expected]
+    endless = [code for code, _, _ in expected].count("no_end")
+    assert check._endless == endless
+    assert {step for step, (status, _) in steps(findings).items() if status == "failed"} <= {7}
+    assert (7 in steps(findings)) == any(code != "stream_empty" for code, _, _ in expected)
+    check._check_end(stream_of(**facts))
+    assert check._endless == 2 * endless
+
+
+def test_what_is_said_of_streams_that_were_recovered_or_are_gone() -> None:
+    """How many records were found, how many of them were sealed, and whether others wrote into it."""
+    check, findings = checking()
+    check._calls.recovered.update(
+        {
+            ONE: {"size": "1200", "sealed_before": "1100", "rejected_bytes": "0"},
+            TWO: {"size": "1", "sealed_before": "0", "rejected_bytes": "7"},
+            THREE: {"size": "2", "sealed_before": "2"},
+        }
+    )
+    findings.add(4, "bad_grant", "x")
+    check._check_completeness({ONE: stream_of(ended=False)}, {TWO: 1, THREE: 1200})
+    words = "expected the stream with {}, which the log commits to, got none; it was removed"
+    written = "a later start found bytes in the stream that its process did not write, and did not seal them"
+    died = "its process died; a later start found {}, {} of them sealed"
+    assert found(findings)[1:] == [
+        ("stream_missing", words.format("1 record"), TWO, None),
+        ("stream_missing", words.format("1,200 records"), THREE, None),
+        ("rejected_tail", written, TWO, None),
+        ("recovered", died.format("1,200 records", "1,100"), ONE, None),
+        ("recovered", died.format("1 record", "0"), TWO, None),
+        ("recovered", died.format("2 records", "2"), THREE, None),
+    ]
+    assert findings.counts == {"contradicted": 1}
+    assert steps(findings)[7][0] == "failed"
+    check, findings = checking()
+    check._report_recovered(TWO, {"size": "1", "sealed_before": "0", "rejected_bytes": "7"})
+    assert steps(findings) == {7: ("failed", "")}
+
+
+def test_what_is_counted() -> None:
+    """Records that are shown, those that the log proves and no revoked key alone, and those behind the last seal."""
+    one = stream_of(lines=5, committed=4, sealed=6, pruned=2, withheld=1)
+    two = stream_of(TWO, lines=3, committed=9, sealed=3)
+    check, findings = checking()
+    check._calls.recovered[THREE] = {}
+    check._count(log_of(), {ONE: one, TWO: two})
+    assert findings.counts == {"records": 7, "withheld": 1, "streams": 2, "verified": 6, "unsealed": 3, "recovered": 1}
+    check, findings = checking()
+    check._count(log_of(doubts=SimpleNamespace(records=2)), {TWO: two})
+    assert findings.counts == {"records": 3, "streams": 1, "verified": 1, "unsealed": 0, "recovered": 0}
+    check, findings = checking()
+    check._count(log_of(doubts=SimpleNamespace(records=4)), {TWO: two})
+    assert findings.counts["verified"] == 0
+    check._count(log_of(proved=False), {TWO: two})
+    assert findings.counts["verified"] == 0
+
+
+def concluding(monkeypatch: pytest.MonkeyPatch) -> tuple[LedgerCheck, Findings, Noted]:
+    """Return a check whose parts note what they are asked for."""
+    check, findings = checking()
+    said = Noted(partial=False)
+    check._calls = check._delegations = check._approvals = said
+    monkeypatch.setattr(ledger_check, "_proof", lambda log: ("proof", log.signers))
+    return check, findings, said
+
+
+NOTHING = "expected records, got none; nothing can be said about them"
+DIGESTS = "the ledger holds keyed digests of them"
+
+
+def test_without_records_nothing_is_concluded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No step about records passes, and no part is asked."""
+    check, findings, said = concluding(monkeypatch)
+    check._conclude(log_of(), {ONE: stream_of(lines=0)}, set())
+    assert (found(findings), said.said) == ([("nothing_to_verify", NOTHING, None, None)], [])
+    assert steps(findings) == dict.fromkeys((4, 5, 6), ("not_checked", "there are no records"))
+    assert [step.status for step in findings.report().steps] == ["not_checked"] * 8
+    for step in (2, 3):
+        findings.done(step, "")
+    assert [step.status for step in findings.report().steps[1:3]] == ["passed", "not_checked"]
+
+
+def test_what_the_log_proves_is_concluded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many records of how many, and of which only the hash is given; then calls, chains, approvals."""
+    check, findings, said = concluding(monkeypatch)
+    streams = {ONE: stream_of(sealed=5, pruned=2, withheld=1, latest_ns=7), TWO: stream_of(TWO, lines=1000, sealed=990)}
+    times: list[object] = []
+    monkeypatch.setattr(check, "_check_key_times", lambda *given: times.append(given))
+    key = TrustedKey(KEY.public_key, "recorder")
+    check._conclude(log_of(signers=(key,)), streams, set())
+    assert (found(findings), times) == ([], [((key,), 7)])
+    detail = "993 of 1,003 records in 2 streams"
+    assert steps(findings) == {3: ("passed", detail), 4: ("passed", "1,002 records"), 8: ("not_checked", DIGESTS)}
+    proof = ("proof", (key,))
+    settle = ("settle", ("absent", None), ("proved", proof), ("spread", None))
+    assert said.said == [("finish",), settle, ("settle", proof)]
+
+
+def test_what_no_trusted_signature_proves_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fits the log, and that is all that is said."""
+    check, findings, _ = concluding(monkeypatch)
+    check._conclude(log_of(proved=False), {ONE: stream_of(lines=1, sealed=1)}, set())
+    detail = "1 of 1 record in 1 stream fit the log, but no trusted signature proves the log"
+    assert steps(findings)[3] == ("not_checked", detail)
+    assert found(findings) == []
+
+
+@pytest.mark.parametrize(
+    ("proved", "missing", "committed", "said"),
+    [(True, set(), 0, True), (False, set(), 0, False), (True, {TWO}, 0, False), (True, set(), 1, False)],
+)
+def test_records_that_the_log_does_not_know_prove_nothing(
+    proved: bool, missing: set[str], committed: int, said: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the log commits to none of them, and none is missing, there is nothing to verify yet."""
+    check, findings, _ = concluding(monkeypatch)
+    streams = {ONE: stream_of(lines=1200, sealed=0, committed=committed), TWO: stream_of(TWO, lines=0, committed=0)}
+    check._conclude(log_of(proved=proved), streams, missing)
+    words = "expected records that the log commits to, got 1,200 that it does not know yet; nothing proves them"
+    assert found(findings) == ([("nothing_to_verify", words, None, None)] if said else [])
+    assert steps(findings)[3][0] == ("passed" if proved and not said else "not_checked")
+
+
+def test_why_a_grant_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that is missing, an excerpt, what was pruned: the first of them is said."""
+    check, findings = checking()
+    assert check._why_absent(set()) is None
+    findings.counts["pruned"] = 1
+    assert check._why_absent(set()) == "its grant was pruned"
+    check._calls.partial = True
+    assert check._why_absent(set()) == "its grant is not in this excerpt"
+    assert check._why_absent({ONE}) == "a stream is missing"
+
+
+def test_arguments_that_are_disclosed_are_compared() -> None:
+    """In this process, in which they are; where none are, the ledger holds digests."""
+    spread = object()
+    check, findings = checking(spread=spread)
+    assert (check._disclosures, check._spread_chains()) == (None, spread)
+    check._conclude_arguments()
+    assert steps(findings) == {8: ("not_checked", DIGESTS)}
+    check, findings = checking(disclosures=[b"{}"], spread=spread)
+    assert isinstance(check._disclosures, Disclosures)
+    assert check._calls._disclosures is check._disclosures
+    assert check._spread_chains() is None
+    check._disclosures = noted = Noted()
+    check._conclude_arguments()
+    assert noted.said == [("settle", "the ledger holds digests")]
+
+
+def test_doubts_are_concluded_before_the_first_step_passes() -> None:
+    """A ledger of which no word is left in doubt, under a revoked key, says why it counts."""
+    check, findings = checking()
+    check._conclude_doubts(log_of())
+    assert steps(findings) == {}
+    doubts = Noted()
+    check._conclude_doubts(log_of(doubts=doubts, proved=False))
+    assert (doubts.said, steps(findings)) == ([("conclude", findings)], {})
+    check._conclude_doubts(log_of(doubts=doubts))
+    words = "a recorder key is revoked, and what it signed is shown to be older, or replaced"
+    assert steps(findings) == {1: ("passed", words)}
+
+
+def test_a_key_must_have_been_valid_when_the_latest_record_was_made() -> None:
+    """To the second; of several signers one is enough, and without a record or a signer there is nothing to ask."""
+    early, late = (TrustedKey(KEY.public_key, "recorder", not_before=at, not_after=at + 1) for at in (5, 7))
+    for signers, latest, good in (
+        ((early,), 5 * NS - 1, False),
+        ((early,), 5 * NS, True),
+        ((early,), 7 * NS - 1, True),
+        ((early,), 7 * NS, False),
+        ((early, late), 7 * NS, True),
+        ((late, early), 4 * NS, False),
+        ((early,), 0, True),
+        ((), 7 * NS, True),
+    ):
+        check, findings = checking()
+        check._check_key_times(signers, latest)
+        words = "expected a checkpoint by a key that was valid at the time of its records, got another one"
+        assert found(findings) == ([] if good else [("key_not_valid_then", words, None, None)])
+        findings.done(1, "")
+        assert steps(findings).get(1, ("not_checked", ""))[0] == ("passed" if good else "not_checked")
+
+
+def test_what_the_log_proves_of_a_record() -> None:
+    """Up to the last head of its stream, under a log that is proved, unless a revoked key leaves it in doubt."""
+    proved = ledger_check._proof(log_of(one=3))
+    assert [proved(Place(stream=ONE, seq=seq)) for seq in (1, 3, 4)] == [True, True, False]
+    assert [proved(Place(stream=TWO, seq=1)), proved(Place(seq=1))] == [False, False]
+    assert proved(Place(stream=ONE)) is True
+    assert not ledger_check._proof(log_of(proved=False, one=3))(Place(stream=ONE, seq=1))
+    doubts = SimpleNamespace(proved=lambda place: place.seq == 2)
+    proved = ledger_check._proof(log_of(doubts=doubts, one=3))
+    assert [proved(Place(stream=ONE, seq=seq)) for seq in (1, 2, 4)] == [False, True, False]
+
+
+def test_who_is_shown_the_records_of_a_stream() -> None:
+    """Whoever asked sees all of them, and the doubts those that are sealed."""
+    seen: list[object] = []
+
+    def visit(record: Mapping[str, object], leaf: bytes) -> None:
+        seen.append((record["n"], leaf))
+
+    doubts: Any = SimpleNamespace(visit=lambda record: seen.append(record["n"]))
+    assert ledger_check._doubting(None, heads_of(2), visit) is visit
+    assert ledger_check._doubting(None, None, None) is None
+    records = [{"n": seq, "stream": {"seq": str(seq)}} for seq in (1, 2, 3)]
+    for heads, asked, expected in (
+        (heads_of(2), visit, [1, (1, b"l"), 2, (2, b"l"), (3, b"l")]),
+        (heads_of(2), None, [1, 2]),
+        (None, visit, [(1, b"l"), (2, b"l"), (3, b"l")]),
+    ):
+        seen.clear()
+        both = ledger_check._doubting(doubts, heads, asked)
+        assert both is not None
+        for record in records:
+            both(record, b"l")
+        assert seen == expected
+
+
+def test_from_when_on_nothing_is_pruned() -> None:
+    """The latest time in the first record that is left, or that of the statement where none can be read."""
+    asked: list[object] = []
+    lines: list[RawLine] = []
+
+    def entries(name: str, *, start: int) -> Iterator[RawLine]:
+        asked.append((name, start))
+        return iter(lines)
+
+    reader: Any = SimpleNamespace(entries=entries)
+    gone = statement(ONE, 4, time_ns=70)
+    assert ledger_check._whole_since(reader, ONE, object.__new__(Start)) == 0
+    assert (ledger_check._whole_since(reader, ONE, gone), asked) == (70, [(ONE, 5)])
+    lines.append(RawLine(0, None, None, "torn"))
+    assert ledger_check._whole_since(reader, ONE, gone) == 70
+    for times, latest in (({"start": "9"}, 9), ({"start": "9", "end": "12"}, 12), ({"start": "100", "end": "12"}, 100)):
+        lines[:] = [RawLine(0, orjson.dumps({"time": times}), "", None), RawLine(0, b"{}", "", None)]
+        assert ledger_check._whole_since(reader, ONE, gone) == latest
+
+
+class Taking:
+    """A stream that notes which lines it takes."""
+
+    def __init__(self, lines: int = 0, pruned: int = 0) -> None:
+        self.stream, self.lines, self.pruned = ONE, lines, pruned
+        self.said: list[object] = []
+
+    def take(self, line: RawLine) -> None:
+        """Note it."""
+        self.said.append(line.problem)
+
+    def take_block(self, block: Block) -> None:
+        """Note it."""
+        self.said.append(block.lines)
+
+    def finish(self) -> None:
+        """Note it."""
+        self.said.append("finished")
+
+
+BLOCKS = (
+    Block(0, 6, [b"a", b"b", b"c"]),
+    Block(6, 10, [b"d", b"e"]),
+    Block(10, 14, [b"f", b"g"]),
+    RawLine(14, None, None, "torn"),
+)
+
+
+@pytest.mark.parametrize(
+    ("known", "taken"),
+    [
+        (0, [[b"a", b"b", b"c"], [b"d", b"e"], [b"f", b"g"]]),
+        (1, [[b"b", b"c"], [b"d", b"e"], [b"f", b"g"]]),
+        (3, [[b"d", b"e"], [b"f", b"g"]]),
+        (4, [[b"e"], [b"f", b"g"]]),
+        (7, []),
+        (9, []),
+    ],
+)
+def test_lines_that_are_known_are_not_taken_again(known: int, taken: list[list[bytes]]) -> None:
+    """What was merged from parts is passed over, whatever the blocks in which the rest comes."""
+    asked: list[object] = []
+
+    def blocks(name: str, *, start: int) -> Iterator[object]:
+        asked.append((name, start))
+        return iter(BLOCKS)
+
+    check, _ = checking(SimpleNamespace(blocks=blocks))
+    stream, told = Taking(known, pruned=4), []
+    assert check._read_lines(stream, told.append) == 14
+    assert (stream.said, told, asked) == ([*taken, "torn"], [6, 10, 14], [(ONE, 5)])
+
+
+class Merging:
+    """Parts of which so many bytes are merged."""
+
+    def __init__(self, whole: bool, *reached: int) -> None:
+        self.whole, self.reached = whole, reached
+
+    def merge_into(self, stream: object, tell: Callable[[int], object]) -> int:
+        """Tell how far it is."""
+        for reached in self.reached:
+            tell(reached)
+        return self.reached[-1]
+
+
+@pytest.mark.parametrize(
+    ("parts", "told", "read"),
+    [
+        (None, [106, 110, 114, 114], True),
+        (Merging(True, 5, 20), [105, 120, 120], False),
+        (Merging(False, 5, 8), [105, 108, 108, 110, 114, 114], True),
+        (Merging(False, 20), [120, 120, 120, 120, 120], True),
+    ],
+)
+def test_how_far_a_stream_is_read_never_goes_back(parts: Any, told: list[int], read: bool) -> None:
+    """What the parts leave is read in this process, and its end is behind both."""
+    check, _ = checking(SimpleNamespace(blocks=lambda name, start: iter(BLOCKS)))
+    stream, seen = Taking(), []
+    assert check._read(stream, parts, 100, seen.append) == told[-1]
+    assert seen == told
+    assert (len(stream.said), stream.said[-1]) == (5 if read else 1, "finished")
+
+
+def test_who_reads_the_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other processes, where no record has to be shown, nothing is in doubt, and all is there."""
+    made: list[object] = []
+    monkeypatch.setattr(ledger_check, "Parts", lambda *given, **named: made.append((given, named)) or "parts")
+    log = log_of(one=3)
+    names, starts = [ONE, TWO], {TWO: statement(TWO, 5)}
+    check, _ = checking("reader")
+    assert check._parts(names, log, starts, None) is None
+    check, _ = checking("reader", spread="spread")
+    assert check._parts(names, log, starts, None) == "parts"
+    expected = ("reader", "spread", {ONE: 3, TWO: 0}, {TWO: 5})
+    assert made == [(expected, {"pruned": False, "read": read_work})]
+    check, _ = checking("reader", spread="spread", read="read")
+    check._calls.gone = set()
+    check._parts(names, log, {}, None)
+    assert made[1] == ((*expected[:3], {}), {"pruned": True, "read": "read"})
+    assert check._parts(names, log, starts, lambda record, leaf: None) is None
+    assert check._parts(names, log_of(doubts=object(), one=3), starts, None) is None
+    check._calls.partial = True
+    assert check._parts(names, log, starts, None) is None
+    check, _ = checking("reader", spread="spread", disclosures=[b"{}"])
+    assert check._parts(names, log, starts, None) is None
+
+
+def test_where_streams_begin_that_do_not_begin_with_their_first_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was pruned, with the grants that were kept of it, and what an excerpt gives, which comes before it."""
+    trust = TrustStore((TrustedKey(KEY.public_key, "recorder"),))
+    asked: list[object] = []
+    pruned = {ONE: statement(ONE, 2, open_=["a"]), TWO: statement(TWO, 3, open_=["b", "c"])}
+    kept = {ONE: ["t1"], TWO: ["t2", "t3"]}
+    answers: dict[str, Any] = {"pruned": pruned, "excerpt": None}
+
+    def find_kept(reader: object, said: Pruned, *given: object) -> list[str]:
+        asked.append((reader, *given))
+        return kept[said.stream]
+
+    monkeypatch.setattr(ledger_check, "find_pruned", lambda *given: asked.append(given) or answers["pruned"])
+    monkeypatch.setattr(ledger_check, "find_excerpt", lambda *given: asked.append(given) or answers["excerpt"])
+    monkeypatch.setattr(ledger_check, "find_kept", find_kept)
+    log = log_of(one=3)
+    check, findings = checking("reader", trust)
+    check._delegations = tokens = Noted()
+    assert check._starts([ONE], log) == pruned
+    assert asked == [
+        ("reader", [ONE], log.heads, trust, findings),
+        *[("reader", trust, findings)] * 2,
+        ("reader", [ONE], findings),
+    ]
+    assert tokens.said == [("add_kept", token) for token in ("t1", "t2", "t3")]
+    assert (check._calls.gone, check._calls.partial) == ({b"a", b"b", b"c"}, False)
+    answers |= {"pruned": {}, "excerpt": {TWO: "start"}}
+    check, _ = checking("reader", trust)
+    assert check._starts([ONE], log) == {TWO: "start"}
+    assert (check._calls.gone, check._calls.partial) == (None, True)
+    answers |= {"pruned": pruned}
+    assert check._starts([ONE], log) == {ONE: pruned[ONE], TWO: "start"}
+
+
+PERIOD = (10, 20)
+
+
+@pytest.mark.parametrize(
+    ("codes", "proved", "endless", "why"),
+    [
+        (["bad_grant"], True, 0, "the ledger does not verify"),
+        (["no_trust"], True, 0, "the ledger does not verify"),
+        ([], False, 0, "the ledger does not verify"),
+        (["no_end"], True, 0, "records may be missing"),
+        (["no_end"], True, 1, None),
+        (["no_end", "torn_tail"], True, 1, "records may be missing"),
+        (["unknown_outcome"], True, 0, None),
+    ],
+)
+def test_what_may_be_said_about_a_period(
+    codes: list[str], proved: bool, endless: int, why: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of a ledger that does not verify, and with a doubt where records may be missing."""
+    asked: list[object] = []
+    monkeypatch.setattr(ledger_check, "judge_period", lambda *given: asked.append(given) or "judged")
+    check, findings = checking()
+    check._endless = endless
+    for code in codes:
+        findings.add(1, code, "x")
+    streams = {
+        ONE: stream_of(sealed=3, pruned=2, earliest_ns=11, latest_ns=13, within=2),
+        TWO: stream_of(TWO, sealed=2, pruned=2),
+    }
+    check._judge_period(log_of(proved=proved, one=3, two=2), streams, PERIOD, {})
+    if why == "the ledger does not verify":
+        assert (findings.period, asked) == (unknown_period(10, 20, why), [])
+    else:
+        assert (findings.period, asked) == ("judged", [(10, 20, [Life(11, 13, [150], True, 2)], why)])
+
+
+@pytest.mark.parametrize(
+    ("begin", "codes", "why"),
+    [(69, [], "records of that time were pruned"), (70, [], None), (69, ["torn_tail"], "records may be missing")],
+)
+def test_a_period_from_before_the_border_is_open(
+    begin: int, codes: list[str], why: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was pruned may have been in it."""
+    asked: list[Any] = []
+    monkeypatch.setattr(ledger_check, "judge_period", lambda *given: asked.append(given) or "judged")
+    check, findings = checking(SimpleNamespace(entries=lambda name, start: iter(())))
+    for code in codes:
+        findings.add(1, code, "x")
+    starts = {TWO: object.__new__(Start), ONE: statement(ONE, 2, time_ns=70)}
+    check._judge_period(log_of(), {}, (begin, 90), starts)
+    assert asked == [(begin, 90, [], why)]
+
+
+def running(
+    monkeypatch: pytest.MonkeyPatch, log: SignedLog, *names: str, **options: Any
+) -> tuple[LedgerCheck, Findings, list[Any]]:
+    """Return a check of streams whose steps note what they are asked for."""
+    asked: list[Any] = []
+
+    def check_log(*given: object, **named: object) -> SignedLog:
+        asked.append(("log", given, named))
+        return log
+
+    class Reading(SimpleNamespace):
+        def __init__(self, *given: object, **named: object) -> None:
+            super().__init__(**vars(stream_of(given[0])))
+            asked.append(("stream", given, named))
+
+    monkeypatch.setattr(ledger_check, "check_log", check_log)
+    monkeypatch.setattr(ledger_check, "StreamCheck", Reading)
+    check, findings = checking(SimpleNamespace(streams=lambda: names), **options)
+    for name in ("_conclude", "_count", "_check_completeness", "_judge_period"):
+        monkeypatch.setattr(check, name, lambda *given, name=name: asked.append((name, *given)))
+    monkeypatch.setattr(check, "_starts", lambda *given: asked.append(("starts", *given)) or {TWO: "start"})
+    monkeypatch.setattr(check, "_parts", lambda *given: asked.append(("parts", *given)) or "parts")
+
+    def read(stream: Any, parts: object, done: int, tell: Callable[[int], object]) -> int:
+        tell(done + 4)
+        asked.append(("read", stream.stream, parts, done))
+        return done + 10
+
+    monkeypatch.setattr(check, "_read", read)
+    return check, findings, asked
+
+
+def test_a_ledger_is_checked_stream_by_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that the log commits to come first, what is asked for reaches every step, and what is missing is named."""
+    trust = TrustStore((TrustedKey(KEY.public_key, "recorder"),))
+    log = log_of(two=3, three=2)
+    check, findings, asked = running(monkeypatch, log, ONE, TWO, trust=trust)
+    told: list[object] = []
+
+    def visit(record: Mapping[str, object], leaf: bytes) -> None:
+        """See nothing."""
+
+    outside = Outside(b"x")
+    check.run(outside=outside, total=99, progress=lambda *far: told.append(far), visit=visit, period=PERIOD)
+    assert asked[0] == ("log", (check._reader, trust, findings), {"outside": outside})
+    assert asked[1:3] == [("starts", [TWO, ONE], log), ("parts", [TWO, ONE], log, {TWO: "start"}, visit)]
+    given = (findings, check._calls, visit)
+    assert asked[3] == ("stream", (TWO, log.heads[TWO], *given), {"period": PERIOD, "start": "start"})
+    assert asked[4] == ("read", TWO, "parts", 0)
+    assert asked[5] == ("stream", (ONE, None, *given), {"period": PERIOD, "start": None})
+    assert asked[6] == ("read", ONE, "parts", 10)
+    assert told == [(4, 99), (14, 99)]
+    (conclude, count, complete, judge) = asked[7:]
+    streams = complete[1]
+    assert list(streams) == [TWO, ONE]
+    assert conclude == ("_conclude", log, streams, {THREE})
+    assert count == ("_count", log, streams)
+    assert complete == ("_check_completeness", streams, {THREE: 2})
+    assert judge == ("_judge_period", log, streams, PERIOD, {TWO: "start"})
+    assert (found(findings), findings.completeness_checked) == ([], True)
+    assert steps(findings) == {7: ("passed", "2 streams, as of this checkpoint")}
+
+
+def test_a_part_of_a_ledger_misses_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a period none is judged; without a proof nothing is said of a checkpoint."""
+    check, findings, asked = running(monkeypatch, log_of(proved=False, one=3, three=2), ONE)
+    check._calls.partial = True
+    check.run()
+    assert asked[0][2] == {"outside": Outside()}
+    assert asked[-1] == ("_check_completeness", asked[-1][1], {})
+    assert asked[-3] == ("_conclude", asked[-3][1], asked[-1][1], set())
+    assert steps(findings)[7] == ("passed", "1 stream")
+    assert findings.period is None
+
+
+def test_a_ledger_without_streams_or_keys_is_nothing_to_verify(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are said in the first step; where the log names streams, these are missing."""
+    check, findings, asked = running(monkeypatch, log_of())
+    check.run(period=PERIOD)
+    assert found(findings) == [
+        ("no_trust", "expected trusted keys, got none; pass the trust file of the recorder", None, None),
+        ("nothing_to_verify", "expected a ledger with records, got none", None, None),
+    ]
+    assert ([name for name, *_ in asked], findings.completeness_checked) == (["log"], False)
+    assert findings.period == unknown_period(10, 20, "there are no records")
+    assert isinstance(findings.period, Period)
+    for step in range(1, 9):
+        findings.done(step, "")
+    assert [step.status for step in findings.report().steps] == ["not_checked", *["passed"] * 7]
+    check, findings, asked = running(monkeypatch, log_of(one=3))
+    check.run()
+    assert asked[-1][2] == {ONE: 3}

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from agent_identity.audit import calls_check
+from agent_identity.audit import waiting as waiting_module
 from agent_identity.audit.calls_check import Call, Calls
 from agent_identity.audit.findings import Findings, Place
+from agent_identity.audit.waiting import Waiting
 
 STREAM = "01a20e43-46d8-715f-9270-91c309b88710"
 ALLOW = {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "within_scope"}
@@ -354,14 +356,14 @@ def test_a_part_that_says_too_much_is_not_shipped(monkeypatch: pytest.MonkeyPatc
 
 def test_intents_that_wait_on_the_disk_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order in which they came, each answered by its outcome."""
-    monkeypatch.setattr(calls_check, "_MAX_WAITING", 2)
+    monkeypatch.setattr(waiting_module, "_MAX_WAITING", 2)
     reading = Reading(use_of())
     for number in range(7):
         reading.intent(f"i{number}", seq=number)
     for number in (0, 6, 3):
         reading.outcome(f"o{number}", f"i{number}")
     reading.outcome("o1", "i1", tool="read", seq=9)
-    assert [b"i2" in reading.calls._open, b"i0" in reading.calls._open] == [True, False]
+    assert [call.id for call in reading.calls._open.calls()] == [b"i2", b"i4", b"i5"]
     reading.calls.end_of_stream()
     reading.calls.finish()
     assert [(code, record) for code, _, record, _ in reading.found] == [
@@ -372,8 +374,8 @@ def test_intents_that_wait_on_the_disk_are_the_same(monkeypatch: pytest.MonkeyPa
 
 def test_intents_wait_in_the_order_in_which_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
     """On the disk as well, where a later one takes the place of an earlier one with its id."""
-    monkeypatch.setattr(calls_check, "_MAX_WAITING", 2)
-    waiting = calls_check._Waiting()
+    monkeypatch.setattr(waiting_module, "_MAX_WAITING", 2)
+    waiting = Waiting()
     calls = [Call(None, "pay", None, b"i%d" % number, STREAM, number) for number in (5, 1, 4, 2, 3)]
     for call in calls:
         waiting.put(call)
@@ -384,7 +386,7 @@ def test_intents_wait_in_the_order_in_which_they_came(monkeypatch: pytest.Monkey
     assert waiting.pop(b"i1") == calls[1]
     assert waiting.pop(b"i1") is None
     assert not waiting.none_between(b"a", b"b")
-    near = calls_check._Waiting()
+    near = Waiting()
     near.put(calls[0])
     assert [near.none_between(*ends) for ends in ((b"i1", b"i4"), (b"i5", b"i5"), (b"i6", b"i9"))] == [
         True,
@@ -393,38 +395,49 @@ def test_intents_wait_in_the_order_in_which_they_came(monkeypatch: pytest.Monkey
     ]
 
 
-def pattern_of(**facts: Any) -> Any:
-    """Return the shape of calls: an outcome whose slots are its id, intent, start and arguments."""
-    sound = {"id": 0, "intent": 1, "start": 2, "arguments": 3, "outcome": "success", "tool": "pay", "effect": "allow"}
-    return SimpleNamespace(**{**sound, "monitored": False, **facts})
+def said(identifier: bytes, intent: bytes | None, start: bytes, arguments: bytes | None = b"a", **facts: Any) -> Any:
+    """Return what a recognised call says: an outcome unless the facts say otherwise."""
+    sound = {"outcome": "success", "tool": "pay", "effect": "allow", "monitored": False}
+    return SimpleNamespace(**{**sound, **facts}), identifier, intent, arguments, start
 
 
 def test_a_call_that_is_recognised_is_held_against_others_as_any_is() -> None:
     """Intents wait, outcomes answer them, what is allowed is held against the grant, each at its place."""
     use = use_of()
     use.intents = use.outcomes = 0
+    use.first_ns = use.last_ns = -1
     reading = Reading(use)
     take = reading.calls.take_known
-    slots = (b"i1", b"", b"70", b"a")
-    assert take((pattern_of(outcome=None, intent=-1), slots, use), STREAM, 3) == 70
+    assert take(said(b"i1", None, b"70", outcome=None), use, STREAM, 3) == 70
     assert (use.intents, use.outcomes) == (1, 0)
     assert use.said == [("allow", "pay", 70, Call(b"g", "pay", b"a", b"i1", STREAM, 3))]
-    assert take((pattern_of(), (b"o1", b"i1", b"71", b"a"), use), STREAM, 4) == 71
+    assert take(said(b"o1", b"i1", b"71"), use, STREAM, 4) == 71
     assert (use.intents, use.outcomes, reading.found) == (1, 1, [])
-    take((pattern_of(outcome=None, intent=-1), (b"i2", b"", b"72", b"a"), use), STREAM, 5)
+    take(said(b"i2", None, b"72", outcome=None), use, STREAM, 5)
     use.said.clear()
-    take((pattern_of(effect="block"), (b"o2", b"i2", b"73", b"b"), use), STREAM, 6)
+    take(said(b"o2", b"i2", b"73", b"b", effect="block"), use, STREAM, 6)
     assert (use.said, reading.found) == ([], [("intent_mismatch", MISMATCH, "o2", 6)])
-    take(
-        (pattern_of(intent=-1, arguments=-1, effect="block", monitored=True), (b"o3", b"", b"74", b"b"), use),
-        STREAM,
-        101,
-    )
+    take(said(b"o3", None, b"74", None, effect="block", monitored=True), use, STREAM, 101)
     assert reading.found[-1] == ("unrecorded_intent", WITHOUT, "o3", 101)
-    take((pattern_of(outcome=None, intent=-1, arguments=-1), (b"i4", b"", b"75", b"a"), use), STREAM, 7)
+    take(said(b"i4", None, b"75", None, outcome=None), use, STREAM, 7)
     assert use.said == [("allow", "pay", 75, Call(b"g", "pay", None, b"i4", STREAM, 7))]
     reading.calls.end_of_stream()
     reading.calls.finish()
     unknown = [p for p in reading.findings.report().findings if p.code == "unknown_outcome"]
     assert [(p.record, p.stream, p.seq) for p in unknown] == [("i4", STREAM, 7)]
     assert reading.findings.counts == {"success": 2, "unknown": 1}
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "tool", "asked"),
+    [(50, 60, "pay", False), (50, 70, "pay", True), (-1, 60, "pay", True), (50, 60, "read", True)],
+)
+def test_a_later_call_of_a_tool_is_the_last_one(first: int, last: int, tool: str, asked: bool) -> None:
+    """As what is asked about every other call would say."""
+    use = use_of()
+    use.intents = 0
+    use.first_ns, use.last_ns, use.last, use.tools = first, last, None, {tool: "place"}
+    Reading(use).calls.take_known(said(b"i1", None, b"70", outcome=None), use, STREAM, 3)
+    call = Call(b"g", "pay", b"a", b"i1", STREAM, 3)
+    assert use.said == ([("allow", "pay", 70, call)] if asked else [])
+    assert (use.last_ns, use.last) == ((last, None) if asked else (70, call))

@@ -1,6 +1,6 @@
 """What a verification makes of the streams of a ledger and of its log, piece by piece."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -343,27 +343,33 @@ def test_what_the_log_proves_of_a_record() -> None:
 
 
 def test_who_is_shown_the_records_of_a_stream() -> None:
-    """Whoever asked sees all of them, and the doubts those that are sealed."""
+    """The doubts, those that are sealed; else nobody."""
     seen: list[object] = []
-
-    def visit(record: Mapping[str, object], leaf: bytes) -> None:
-        seen.append((record["n"], leaf))
-
     doubts: Any = SimpleNamespace(visit=lambda record: seen.append(record["n"]))
-    assert ledger_check._doubting(None, heads_of(2), visit) is visit
-    assert ledger_check._doubting(None, None, None) is None
+    assert ledger_check._doubting(None, heads_of(2)) is None
     records = [{"n": seq, "stream": {"seq": str(seq)}} for seq in (1, 2, 3)]
-    for heads, asked, expected in (
-        (heads_of(2), visit, [1, (1, b"l"), 2, (2, b"l"), (3, b"l")]),
-        (heads_of(2), None, [1, 2]),
-        (None, visit, [(1, b"l"), (2, b"l"), (3, b"l")]),
-    ):
+    for heads, expected in (heads_of(2), [1, 2]), (None, []):
         seen.clear()
-        both = ledger_check._doubting(doubts, heads, asked)
-        assert both is not None
+        shown = ledger_check._doubting(doubts, heads)
+        assert shown is not None
         for record in records:
-            both(record, b"l")
+            shown(record, b"l")
         assert seen == expected
+
+
+def test_an_index_takes_each_stream_and_what_is_proved_of_it() -> None:
+    """Nothing is proved where the log is not, or is in doubt."""
+    told: list[object] = []
+    index: Any = SimpleNamespace(begin=told.append, prove=told.append)
+    stream: Any = SimpleNamespace(stream=ONE, sealed=7, note=None)
+    ledger_check._note(stream, None)
+    ledger_check._prove(stream, None, log_of(one=3))
+    assert (stream.note, told) == (None, [])
+    ledger_check._note(stream, index)
+    assert stream.note is index
+    for log in (log_of(one=3), log_of(proved=False, one=3), log_of(doubts=object(), one=3)):
+        ledger_check._prove(stream, index, log)
+    assert told == [ONE, 7, 0, 0]
 
 
 def test_from_when_on_nothing_is_pruned() -> None:
@@ -477,21 +483,20 @@ def test_who_reads_the_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     log = log_of(one=3)
     names, starts = [ONE, TWO], {TWO: statement(TWO, 5)}
     check, _ = checking("reader")
-    assert check._parts(names, log, starts, None) is None
+    assert check._parts(names, log, starts) is None
     check, _ = checking("reader", spread="spread")
-    assert check._parts(names, log, starts, None) == "parts"
+    assert check._parts(names, log, starts) == "parts"
     expected = ("reader", "spread", {ONE: 3, TWO: 0}, {TWO: 5})
     assert made == [(expected, {"pruned": False, "read": read_work})]
     check, _ = checking("reader", spread="spread", read="read")
     check._calls.gone = set()
-    check._parts(names, log, {}, None)
+    check._parts(names, log, {})
     assert made[1] == ((*expected[:3], {}), {"pruned": True, "read": "read"})
-    assert check._parts(names, log, starts, lambda record, leaf: None) is None
-    assert check._parts(names, log_of(doubts=object(), one=3), starts, None) is None
+    assert check._parts(names, log_of(doubts=object(), one=3), starts) is None
     check._calls.partial = True
-    assert check._parts(names, log, starts, None) is None
+    assert check._parts(names, log, starts) is None
     check, _ = checking("reader", spread="spread", disclosures=[b"{}"])
-    assert check._parts(names, log, starts, None) is None
+    assert check._parts(names, log, starts) is None
 
 
 def test_where_streams_begin_that_do_not_begin_with_their_first_record(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -620,15 +625,12 @@ def test_a_ledger_is_checked_stream_by_stream(monkeypatch: pytest.MonkeyPatch) -
     log = log_of(two=3, three=2)
     check, findings, asked = running(monkeypatch, log, ONE, TWO, trust=trust)
     told: list[object] = []
-
-    def visit(record: Mapping[str, object], leaf: bytes) -> None:
-        """See nothing."""
-
+    index: Any = SimpleNamespace(begin=lambda _: None, prove=lambda _: None)
     outside = Outside(b"x")
-    check.run(outside=outside, total=99, progress=lambda *far: told.append(far), visit=visit, period=PERIOD)
+    check.run(outside=outside, total=99, progress=lambda *far: told.append(far), period=PERIOD, index=index)
     assert asked[0] == ("log", (check._reader, trust, findings), {"outside": outside})
-    assert asked[1:3] == [("starts", [TWO, ONE], log), ("parts", [TWO, ONE], log, {TWO: "start"}, visit)]
-    given = (findings, check._calls, visit)
+    assert asked[1:3] == [("starts", [TWO, ONE], log), ("parts", [TWO, ONE], log, {TWO: "start"})]
+    given = (findings, check._calls, None)
     assert asked[3] == ("stream", (TWO, log.heads[TWO], *given), {"period": PERIOD, "start": "start"})
     assert asked[4] == ("read", TWO, "parts", 0)
     assert asked[5] == ("stream", (ONE, None, *given), {"period": PERIOD, "start": None})

@@ -335,9 +335,12 @@ class Knowing:
     def recognise(self, data: bytes, place: bytes) -> object:
         """Return what is known."""
         self.asked.append((data, place))
-        return (SimpleNamespace(id=1, kind="intent"), (b"x", data[-30:-26]), "use") if data in self.known else None
+        return ((SimpleNamespace(kind="intent"), data[-30:-26]), "use") if data in self.known else None
 
-    def take_known(self, known: object, stream: str, seq: int) -> int:
+    def use_of(self, data: bytes) -> None:
+        """Know no use."""
+
+    def take_known(self, said: object, use: object, stream: str, seq: int) -> int:
         """Note it, and return its time."""
         self.said.append((stream, seq))
         return 200 + seq

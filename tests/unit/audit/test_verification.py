@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 from agent_identity.audit import Report, check, spreading, verification, verify
+from agent_identity.audit.comparison import Comparison
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.ledger_check import LEDGER_STEPS
 from agent_identity.audit.outside import Outside
@@ -238,9 +239,8 @@ def test_a_ledger_is_read_by_so_many_processes_as_are_worth_it(
         yield "spread" if number != 1 else None
 
     monkeypatch.setattr(spreading, "processes", processes)
-    sizes = iter([5 << 24, 7 << 24, (1 << 24) - 1])
-    asked: list[str] = []
-    monkeypatch.setattr(verification, "size_of_ledger", lambda reader: asked.append("asked") or next(sizes))
+    sizes = iter([(1 << 24) - 1, 5 << 24, 7 << 24, 0, 1 << 24])
+    monkeypatch.setattr(verification, "size_of_ledger", lambda reader: next(sizes))
     outside = Outside(b"x")
     report = check(directory, TRUST, disclosures=["d"], checkpoint=b"x", period=PERIOD)
     assert (report.source, report.trust) == ("ledger", "given")
@@ -255,17 +255,19 @@ def test_a_ledger_is_read_by_so_many_processes_as_are_worth_it(
     )
     assert (made.named, made.ran) == (
         {"spread": None},
-        {"outside": outside, "total": 0, "progress": None, "period": PERIOD},
+        {"outside": outside, "total": (1 << 24) - 1, "progress": None, "period": PERIOD},
     )
-    assert (spread, asked) == ([(1, 1)], [])
+    assert spread == [(1, 1)]
     check(directory, processes=0)
     check(directory, progress=tell)
     check(directory, processes=0)
-    assert (spread[1:], len(asked)) == ([(0, 6), (1, 8), (0, 1)], 3)
-    assert [made.named for made in checked[1:]] == [{"spread": "spread"}, {"spread": None}, {"spread": "spread"}]
+    assert spread[1:] == [(0, 6), (1, 8), (0, 1)]
+    # One process takes parts as well, where they are worth it.
+    here = {"spread": spreading.here}
+    assert [made.named for made in checked[1:]] == [{"spread": "spread"}, here, {"spread": "spread"}]
     assert checked[2].ran == {"outside": Outside(), "total": 7 << 24, "progress": tell, "period": None}
-    check(directory, processes=4)
-    assert spread[-1] == (4, 1)
+    check(directory)
+    assert checked[-1].named == here
 
 
 def test_a_state_is_used_and_kept(
@@ -372,20 +374,21 @@ def test_spans_of_every_source_are_read() -> None:
     assert (check(sources).trust, report.steps[0].status) == ("none", "not_checked")
 
 
-def test_spans_are_compared_with_their_ledger_under_trusted_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spans_are_compared_with_their_ledger_under_trusted_keys(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a ledger or keys there is nothing to compare with."""
     compared: list[object] = []
+    comparison = verification.Comparison
 
-    class Comparing:
-        def __init__(self, findings: Findings, of: object, keys: TrustStore) -> None:
-            compared.append((type(of).__name__, keys))
+    def comparing(ledger: Any, keys: TrustStore, findings: Findings) -> Comparison:
+        compared.append((ledger, keys))
+        return comparison(ledger, keys, findings)
 
-        def run(self, ledger: object) -> None:
-            compared.append(ledger)
-
-    monkeypatch.setattr(verification, "Comparison", Comparing)
-    check(io.BytesIO(b"{}"), TRUST, ledger="l")
-    assert compared == [("SpansCheck", TRUST), "l"]
-    check(io.BytesIO(b"{}"), TRUST)
-    check(io.BytesIO(b"{}"), ledger="l")
-    assert len(compared) == 2
+    monkeypatch.setattr(verification, "Comparison", comparing)
+    report = check(io.BytesIO(b"{}"), TRUST, ledger=directory)
+    assert compared == [(directory, TRUST)]
+    assert "proved_by_ledger" in report.counts
+    assert "proved_by_ledger" not in check(io.BytesIO(b"{}"), TRUST).counts
+    check(io.BytesIO(b"{}"), ledger=directory)
+    assert len(compared) == 1

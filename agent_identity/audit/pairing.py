@@ -43,21 +43,24 @@ def pair(cuts: Sequence[Cut], told: Sequence[Told], waiting: Waiting, stream: st
         stream: Their stream.
     """
     size = len(cuts)
-    if waiting.far or sum(len(one.numbers) for one in told) != size:
+    if waiting.far or not _let_through(told, size):
         return None
     paired = Paired([b""] * size, [""] * size, [0] * size, bytearray(size), {}, set())
     for one in told:
-        if one.pattern.effect == "block":
-            return None
         if one.pattern.outcome is None:
             _open(cuts, one, paired, stream)
     # An id that is there twice would be one intent.
-    if paired.intents.count(1) != len(paired.opened) or not waiting.near.keys().isdisjoint(paired.opened):
+    intents = paired.intents.count(1)
+    if intents != len(paired.opened) or not waiting.near.keys().isdisjoint(paired.opened):
         return None
-    outcomes = [one for one in told if one.pattern.outcome is not None]
-    if not all(_end(cuts, one, paired, waiting) for one in outcomes):
+    if not all(one.pattern.outcome is None or _end(cuts, one, paired, waiting) for one in told):
         return None
-    return paired if len(paired.ended) == sum(len(one.numbers) for one in outcomes) else None
+    return paired if len(paired.ended) == size - intents else None
+
+
+def _let_through(told: Sequence[Told], size: int) -> bool:
+    """Return whether so many calls are recognised, and none of them was blocked."""
+    return sum(len(one.numbers) for one in told) == size and all(one.pattern.effect != "block" for one in told)
 
 
 def _open(cuts: Sequence[Cut], told: Told, paired: Paired, stream: str) -> None:

@@ -108,7 +108,8 @@ class Delegations:
     def shipped(self) -> tuple[list[Packed], list[tuple[str, str]]]:
         """Return what was kept of a part: its uses in their order, and its grants."""
         far = ((name.decode(), token.decode()) for name, token in self._far_tokens.rows())
-        return list(self._uses.packed()), [*self._tokens.items(), *far]
+        # Of two with the same hash, whose signatures differ, the later one counts, which is no longer far.
+        return list(self._uses.packed()), [*far, *self._tokens.items()]
 
     def merge(self, uses: Sequence[Packed], tokens: Sequence[tuple[str, str]]) -> bool:
         """Take over what a later part did under grants, and the grants that it holds.

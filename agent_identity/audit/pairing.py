@@ -43,21 +43,24 @@ def pair(cuts: Sequence[Cut], told: Sequence[Told], waiting: Waiting, stream: st
         stream: Their stream.
     """
     size = len(cuts)
-    if (
-        waiting.far
-        or sum(len(one.numbers) for one in told) != size
-        or any(one.pattern.effect == "block" for one in told)
-    ):
+    if waiting.far or not _let_through(told, size):
         return None
     paired = Paired([b""] * size, [""] * size, [0] * size, bytearray(size), {}, set())
     for one in told:
         if one.pattern.outcome is None:
             _open(cuts, one, paired, stream)
-    opened = paired.intents.count(1)
-    # An id that is there twice would be one intent, or have two outcomes.
-    fits = opened == len(paired.opened) and waiting.near.keys().isdisjoint(paired.opened)
-    fits = fits and all(one.pattern.outcome is None or _end(cuts, one, paired, waiting) for one in told)
-    return paired if fits and len(paired.ended) == size - opened else None
+    # An id that is there twice would be one intent.
+    intents = paired.intents.count(1)
+    if intents != len(paired.opened) or not waiting.near.keys().isdisjoint(paired.opened):
+        return None
+    if not all(one.pattern.outcome is None or _end(cuts, one, paired, waiting) for one in told):
+        return None
+    return paired if len(paired.ended) == size - intents else None
+
+
+def _let_through(told: Sequence[Told], size: int) -> bool:
+    """Return whether so many calls are recognised, and none of them was blocked."""
+    return sum(len(one.numbers) for one in told) == size and all(one.pattern.effect != "block" for one in told)
 
 
 def _open(cuts: Sequence[Cut], told: Told, paired: Paired, stream: str) -> None:

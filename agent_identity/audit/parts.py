@@ -31,6 +31,7 @@ __all__ = ["Found", "PartReader", "Parts", "Work", "read_work"]
 
 _PIECE: Final = 8 * 1024 * 1024  # Bytes of a file in one part.
 _MANY: Final = 200  # Calls that are recognised together; more would be added to a tree that a part does not have.
+_MUCH: Final = 1024 * 1024  # Bytes of them; a line may be large, and a compressed file is one part.
 _SEQ: Final = re.compile(r"[1-9][0-9]{0,18}")
 _PREV: Final = re.compile(r"(?:[0-9a-f]{64})?")
 _PATTERNS: Final = Patterns()  # What was learned from one part holds for the next.
@@ -183,12 +184,15 @@ class PartReader:
 
     def take(self, blocks: Iterable[Block]) -> StreamPart | None:
         """Return what is in the lines of a part, or ``None`` if there is anything to report or nothing at all."""
+        size = 0
         for block in blocks:
             if not self._first and not self._begin(block):
                 return None
             self._check.take_apart(block)
-            if self._check.waiting >= _MANY:
+            size += block.end - block.offset
+            if self._check.waiting >= _MANY or size >= _MUCH:
                 self._check.hand_over(self._leaves, self._times)
+                size = 0
             if self._findings.total or self._check.torn:
                 return None
         self._check.hand_over(self._leaves, self._times)

@@ -32,6 +32,7 @@ _HEADS: Final = 3
 _RECORDS: Final = 4
 _CALL: Final = b',"decision":{'  # All calls have this member.
 _KIND: Final = b'"kind":"'
+_OF_TASK: Final = b'{"agent":{'  # Then no other kind comes before that of the record.
 _APART: Final = (b'grant"', b'task_start"', b'task_end"')  # What these say does not depend on the calls before them.
 
 
@@ -147,7 +148,9 @@ class StreamCheck:
         if data is None:
             self._take_broken(line)
             return
-        known = None if self.ended else self._calls.recognise(data, place_of(self._name, self._prev, self._seq + 1))
+        known = None
+        if self._prev and not self.ended:  # No call has an empty hash in its place.
+            known = self._calls.recognise(data, place_of(self._name, self._prev, self._seq + 1))
         if known is None:
             self._take_unknown(data)
         else:
@@ -198,7 +201,8 @@ class StreamCheck:
                 if rest == len(lines):
                     break
                 line = lines[rest]
-            if not line.startswith(_APART, line.find(_KIND) + len(_KIND)) or _CALL in line:
+            apart = line.startswith(_OF_TASK, 83) and line.startswith(_APART, line.find(_KIND) + len(_KIND))
+            if not apart or _CALL in line:
                 self.settle_calls()  # It may have to do with the calls before it.
             self._take_unknown(line[83:-1])
             rest += 1
@@ -245,7 +249,7 @@ class StreamCheck:
         )
         note = None if self.note is None else self.note.one
         begun, room = rest, min(len(lines), rest + growth.room)
-        if self.ended:
+        if self.ended or not prev:
             room = rest
         while rest < room:
             data = record_of(lines[rest])

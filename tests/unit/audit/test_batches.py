@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Any
 from unittest.mock import patch
 
@@ -23,6 +24,7 @@ from agent_identity.canonical import encode_record
 from agent_identity.evidence.lines import Block, are_records, record_of, stream_line
 from agent_identity.evidence.merkle import leaf_hash
 from agent_identity.evidence.records import VERSION
+from agent_identity.evidence.streams import raw_line
 
 STREAM = "019ab697-e800-7000-8000-000000000001"
 HEX = "0123456789abcdef" * 4
@@ -409,3 +411,59 @@ def test_a_use_that_is_gone_is_no_part() -> None:
     paired = Paired([b"x"], ["pay"], [1], bytearray(1), {}, set())
     with pytest.raises(ValueError, match="expected the use"):
         calls._count_uses([(b"0" * 64, 2, b"", b"")], paired, STREAM)
+
+
+def test_a_kind_that_an_action_names_is_not_that_of_its_record() -> None:
+    """An approval takes its place among the calls that were approved, whatever the action calls itself."""
+    decision = {"effect": "route", "enforced": "allow", "mode": "enforce", "reason": "x", "approval": STREAM}
+    for kind in ("grant", "task_start", "task_end", "intent"):
+        stream = stream_of("open", "end", "open", "end")
+        fields = {"action": {"tool": "pay", "kind": kind}, **stream.task(0)}
+        stream.add({**call("intent"), **fields, "decision": decision})
+        principal = call("intent")["principal"]
+        approval = {"id": STREAM, "status": "pending"}
+        stream.add({"kind": "approval", "approval": approval, "principal": principal, **fields})
+        found = both(stream.lines, [])
+        assert found is not None
+        assert [record["kind"] for record, _ in found.calls.later] == ["intent", "approval"]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_an_empty_hash_is_no_place_even_where_the_record_before_is_not_known(together: bool) -> None:
+    """Behind a line that is none, a call that states an empty hash of it is malformed, as any call that does."""
+    stream = stream_of("open", "end", "open", "end")
+    stream.lines.append(b"no record")
+    stream.prev = ""
+    stream.step("open", 0, 0)
+    findings = Findings("ledger", ())
+    check = StreamCheck(STREAM, None, findings, Calls(findings, Delegations(findings, 0, None)), None)
+    check.begin(2, b"0" * 64)
+    block = Block(0, sum(map(len, stream.lines)), list(stream.lines))
+    if together:
+        check.take_block(block)
+    else:
+        for line in block.each():
+            check.take(raw_line(line))
+    assert sorted(problem.code for problem in findings.report().findings) == ["malformed_record", "malformed_tail"]
+
+
+def test_calls_that_are_large_do_not_wait_for_others() -> None:
+    """What waits to be recognised is bounded in bytes as well, for a compressed file may be large."""
+    stream = stream_of()
+    for _ in range(40):
+        names = [f"{'x' * 250}:string"] * 200
+        stream.add(call("intent", action={"tool": "pay", "names": names}, **stream.task(0)))
+    waited = []
+    hand_over = StreamCheck.hand_over
+
+    def noted(self: StreamCheck, *given: Any) -> None:
+        waited.append(sum(len(line) for _, _, _, line in self._batch.cuts))
+        hand_over(self, *given)
+
+    ends = list(accumulate(len(line) + 1 for line in stream.lines))
+    blocks = (Block(begin, end, [line]) for begin, end, line in zip([0, *ends[:-1]], ends, stream.lines, strict=True))
+    with patch.object(StreamCheck, "hand_over", noted):
+        assert PartReader(STREAM, 60, pruned=False).take(blocks) is not None
+    assert len(waited) == 3
+    assert sum(waited) > 2_000_000
+    assert max(waited) < 1_200_000

@@ -13,12 +13,12 @@ import pytest
 from agent_identity.audit import check
 from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.chain_check import Delegations
-from agent_identity.audit.findings import Findings
+from agent_identity.audit.findings import Findings, Place
 from agent_identity.audit.overflow import Overflow
 from agent_identity.audit.parts import PartReader, Work, read_work
 from agent_identity.audit.spreading import processes
 from agent_identity.audit.stream_growth import Growth
-from agent_identity.authority import Scope
+from agent_identity.authority import Scope, token_hash
 from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.identity import Agent, Human
@@ -193,3 +193,17 @@ def test_a_disk_without_room_is_no_verdict() -> None:
     kept._file().execute("PRAGMA max_page_count = 1")
     with pytest.raises(ConfigurationError, match="TMPDIR"):
         kept.put((b"%d" % n, n, b"x" * 1000) for n in range(1000))
+
+
+def test_of_two_spellings_of_a_grant_the_later_one_counts_in_a_part_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grants with another signature have the same hash, and only one of them verifies; wherever they are kept."""
+    monkeypatch.setattr("agent_identity.audit.chain_check._MAX_TOKENS", 1)
+    findings = Findings("ledger", ())
+    tokens = ["e.first.AAAA", "e.other.AAAA", "e.first.BBBB"]
+    leaf = token_hash(tokens[0])
+    part, whole, merged = (Delegations(findings, 6, None, part=part) for part in (True, False, False))
+    for token in tokens:
+        for delegations in (part, whole):
+            delegations.add_grant(token, token_hash(token), Place())
+    assert merged.merge(*part.shipped())
+    assert merged._token(leaf) == whole._token(leaf) == tokens[-1]

@@ -467,3 +467,18 @@ def test_calls_that_are_large_do_not_wait_for_others() -> None:
     assert len(waited) == 3
     assert sum(waited) > 2_000_000
     assert max(waited) < 1_200_000
+
+
+def test_a_part_holds_little_that_concerns_all_of_the_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Approvals are kept until the parts are merged, and may be large; many of them are read in order."""
+    for bound, merged in ((12_000, True), (9_000, False)):
+        monkeypatch.setattr("agent_identity.audit.calls_check._MUCH_LATER", bound)
+        stream = stream_of("open", "end")
+        approval = {"id": STREAM, "status": "pending", "reason": "x" * 200}
+        action = {"tool": "pay", "names": [f"{'x' * 250}:string"] * 16}
+        for _ in range(2):
+            principal = call("intent")["principal"]
+            stream.add(
+                {"kind": "approval", "approval": approval, "principal": principal, "action": action, **stream.task(0)}
+            )
+        assert (both(stream.lines, []) is not None) == merged

@@ -25,6 +25,7 @@ _GRANTS: Final = 6
 _ARGUMENTS: Final = 8
 _MAX_DEFERRED: Final = 10_000
 _MAX_LATER: Final = 10_000
+_MUCH_LATER: Final = 16 * 1024 * 1024  # Bytes of these records; a part holds them, which in order nobody does.
 _OTHERS: Final = frozenset({"approval", "erasure", "recovered"})
 
 
@@ -109,6 +110,7 @@ class Calls:
         reader: RecordReader | None = None,
     ) -> None:
         self._later: list[tuple[Mapping[str, object], tuple[object, ...]]] | None = [] if part else None
+        self._later_bytes = 0
         self._findings = findings
         self._approvals = approvals
         self._delegations = delegations
@@ -280,6 +282,9 @@ class Calls:
             data: Its bytes.
             stream: Its stream.
             seq: Its place.
+
+        Raises:
+            ValueError: A part has too much that concerns all of the ledger.
         """
         place = Place(cast("str", record["id"]), stream, seq)
         use = self._delegations.see(record, place) if "chain" in record else None
@@ -288,19 +293,22 @@ class Calls:
         if "action" in record and "decision" in record:
             self._take_call(record, use, place)
             if is_approved(cast("dict[str, str]", record["decision"])):
-                self._take_other(record, place)
+                self._take_other(record, place, len(data))
             elif use is not None:
                 use.recognise(record, self._patterns.learn(record, data))
         elif kind in _OTHERS:
-            self._take_other(record, place)
+            self._take_other(record, place, len(data))
         elif use is not None:
             self._take_task(record, use, place)
 
-    def _take_other(self, record: Mapping[str, object], place: Place) -> None:
-        """Take a record that concerns all of the ledger."""
+    def _take_other(self, record: Mapping[str, object], place: Place, size: int = 0) -> None:
+        """Take a record that concerns all of the ledger; of a part, with its size in bytes."""
         kind = record["kind"]
         if self._later is not None:
             self._later.append((record, tuple(place)))
+            self._later_bytes += size
+            if self._later_bytes > _MUCH_LATER:
+                raise ValueError("expected less in a part that concerns all of the ledger, got too much to be merged")
         elif kind == "erasure":
             self._take_erasure(cast("dict[str, str]", record["erasure"]), place)
         elif kind == "recovered":

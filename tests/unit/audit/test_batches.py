@@ -20,6 +20,7 @@ from agent_identity.audit.parts import PartReader
 from agent_identity.audit.patterns import Patterns
 from agent_identity.audit.shapes import FORMS, Shapes, slots_of
 from agent_identity.audit.stream_check import StreamCheck, StreamPart
+from agent_identity.authority import token_hash
 from agent_identity.canonical import encode_record
 from agent_identity.evidence.lines import Block, are_records, record_of, stream_line
 from agent_identity.evidence.merkle import leaf_hash
@@ -136,6 +137,7 @@ def test_lines_hold_records_if_each_does(data: st.DataObject) -> None:
 ODD = (
     *("start", "finish", "deny", "block", "again", "twice", "swap", "other tool", "other arguments", "other task"),
     *("late", "early", "finding", "forget", "purpose", "wrong place", "bad id", "withhold", "unknown task"),
+    *("approved", "approval", "grant"),
 )
 
 
@@ -190,6 +192,8 @@ class Stream:
         tool = {"tool": ("pay", "bay", "refund", "pay")[choice], "args": f"hmac-sha256:{HEX}"}
         if what in {"start", "purpose", "finish"}:
             self.mark(what, number, choice)
+        elif what in {"approved", "approval", "grant"}:
+            self.permit(what, number, tool | {"kind": ("grant", "task_start", "task_end", "intent")[choice]})
         elif what == "forget":
             self.open[:1] = []
         elif what in {"deny", "block"}:
@@ -222,6 +226,19 @@ class Stream:
         else:
             said = {**task["task"], "purpose": "pay"} if what == "purpose" else task["task"]
             self.add({"kind": "task_start", "principal": principal, **task, "task": said})
+
+    def permit(self, what: str, number: int, action: dict[str, str]) -> None:
+        """Write that a person approved a call, that one runs because of it, or that a task was granted."""
+        task, principal = self.task(number), call("intent")["principal"]
+        if what == "approved":
+            decision = {"effect": "route", "enforced": "allow", "mode": "enforce", "reason": "x", "approval": STREAM}
+            self.add(call("intent", action=action, decision=decision, **task))
+        elif what == "approval":
+            approval = {"id": STREAM, "status": "pending"}
+            self.add({"kind": what, "principal": principal, "action": action, "approval": approval, **task})
+        else:
+            task["chain"] = [{"id": task["agent"]["id"], "grant": token_hash("e.e.AAAA")}]
+            self.add({"kind": what, "principal": principal, "grant": {"token": f"e.e.{'ABCD'[number] * 4}"}, **task})
 
     def end(self, what: str, number: int, choice: int) -> None:
         """Conclude a call, or something like it."""
@@ -415,14 +432,10 @@ def test_a_use_that_is_gone_is_no_part() -> None:
 
 def test_a_kind_that_an_action_names_is_not_that_of_its_record() -> None:
     """An approval takes its place among the calls that were approved, whatever the action calls itself."""
-    decision = {"effect": "route", "enforced": "allow", "mode": "enforce", "reason": "x", "approval": STREAM}
-    for kind in ("grant", "task_start", "task_end", "intent"):
+    for choice in range(4):
         stream = stream_of("open", "end", "open", "end")
-        fields = {"action": {"tool": "pay", "kind": kind}, **stream.task(0)}
-        stream.add({**call("intent"), **fields, "decision": decision})
-        principal = call("intent")["principal"]
-        approval = {"id": STREAM, "status": "pending"}
-        stream.add({"kind": "approval", "approval": approval, "principal": principal, **fields})
+        for what in ("approved", "approval"):
+            stream.step(what, 0, choice)
         found = both(stream.lines, [])
         assert found is not None
         assert [record["kind"] for record, _ in found.calls.later] == ["intent", "approval"]
@@ -467,3 +480,18 @@ def test_calls_that_are_large_do_not_wait_for_others() -> None:
     assert len(waited) == 3
     assert sum(waited) > 2_000_000
     assert max(waited) < 1_200_000
+
+
+def test_a_part_holds_little_that_concerns_all_of_the_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Approvals are kept until the parts are merged, and may be large; many of them are read in order."""
+    for bound, merged in ((12_000, True), (9_000, False)):
+        monkeypatch.setattr("agent_identity.audit.calls_check._MUCH_LATER", bound)
+        stream = stream_of("open", "end")
+        approval = {"id": STREAM, "status": "pending", "reason": "x" * 200}
+        action = {"tool": "pay", "names": [f"{'x' * 250}:string"] * 16}
+        for _ in range(2):
+            principal = call("intent")["principal"]
+            stream.add(
+                {"kind": "approval", "approval": approval, "principal": principal, "action": action, **stream.task(0)}
+            )
+        assert (both(stream.lines, []) is not None) == merged

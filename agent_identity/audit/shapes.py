@@ -120,7 +120,7 @@ class Alike(NamedTuple, Generic[_T]):
 
     Attributes:
         known: What is known about them.
-        numbers: Which of the records they are.
+        numbers: Which of the records they are, in ascending order.
         slots: What they say where the shape has slots; for each slot, one text a record.
     """
 
@@ -207,7 +207,7 @@ class Shapes(Generic[_T]):
                     found.append(Alike(shape.known, numbers, slots))
             if not unknown:
                 break
-            left = unknown
+            left = sorted(unknown)  # Whoever has found all of them takes the slots in the order of the texts.
         return found
 
     def learn(self, slots: Sequence[Slot], data: bytes, known: _T) -> None:

@@ -495,3 +495,17 @@ def test_a_part_holds_little_that_concerns_all_of_the_ledger(monkeypatch: pytest
                 {"kind": "approval", "approval": approval, "principal": principal, "action": action, **stream.task(0)}
             )
         assert (both(stream.lines, []) is not None) == merged
+
+
+def test_calls_keep_their_order_where_shapes_of_one_length_have_other_slots() -> None:
+    """Taken apart as those of a shape with other slots, calls differ in turn; each keeps its own place all the same."""
+    stream = stream_of()
+    long = "x" * len(f'"args":"hmac-sha256:{HEX}",')
+    actions = [{"tool": f"pay{long}"}, *({"tool": "pay", "args": f"hmac-sha256:{digit * 64}"} for digit in "01010")]
+    for action in actions:
+        stream.add(call("intent", action=action, **stream.task(0)))
+    found = []
+    for apart in (True, False):
+        with patch.object(parts, "_PATTERNS", Patterns()):
+            found.append(read(stream.lines, [3], 1, apart=apart))
+    assert found[0] == found[1] is not None

@@ -176,6 +176,7 @@ class Calls:
             ValueError: One of them has not the form of a record.
         """
         cuts, told = batch.cuts, batch.told(self._patterns)
+        self._use = None  # Looking for others may move it to the disk.
         paired = pair(cuts, told, self._open, stream)
         if paired is None:
             return self._take_each(cuts, told, stream)

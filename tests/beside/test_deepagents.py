@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 from langchain_core.messages import HumanMessage, ToolMessage
-from langchain_core.tools import tool
+from langchain_core.tools import BaseTool, tool
 
 from agent_identity import Agent, Enforcer, Human, Scope, check
 from agent_identity.evidence.streams import open_ledger
@@ -28,23 +28,27 @@ SCOPE = Scope(dict.fromkeys(["find", "task", "write_file"]))
 BODIES: list[str] = []
 
 
-@tool
-def find(q: str) -> str:
-    """Find."""
-    BODIES.append(q)
-    return f"found {q}"
+def make_tools() -> list[BaseTool]:
+    """Return a tool that the task covers, and one that it does not."""
 
+    @tool
+    def find(q: str) -> str:
+        """Find."""
+        BODIES.append(q)
+        return f"found {q}"
 
-@tool
-def wipe() -> str:
-    """Wipe."""
-    BODIES.append("wiped")
-    return "wiped"
+    @tool
+    def wipe() -> str:
+        """Wipe."""
+        BODIES.append("wiped")
+        return "wiped"
+
+    return [find, wipe]
 
 
 def agent(enforcer: Enforcer, way: str) -> Any:
     """Return an agent with a sub-agent; both ask for more than the task covers."""
-    tools: list[Any] = [find, wipe] if way == "middleware" else protect([find, wipe], enforcer)
+    tools = make_tools() if way == "middleware" else protect(make_tools(), enforcer)
     researcher: dict[str, Any] = {
         "name": "researcher",
         "description": "Finds.",

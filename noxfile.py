@@ -31,7 +31,7 @@ SAME_TOOL = (
     *("blockbuster", "grandalf", "responses", "pytest-socket", "syrupy", "numpy", "pytest-benchmark"),
     "pytest-codspeed",
 )
-WORKERS = ("-n", "2")
+WORKERS = ("-n", "3")  # For two cores: a good part of the tests waits for programs that they start.
 NO_DOCS = ("--ignore=tests/docs",)  # The session for the documentation runs its examples.
 
 # pyenv runs only the versions that are switched on; a test matrix wants all that are installed.

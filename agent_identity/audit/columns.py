@@ -8,7 +8,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
-__all__ = ["ARGUMENTS", "COUNT", "DIGEST", "HASH", "SPAN_ID", "TRACE_ID", "UUID7", "Column", "column_form", "masked"]
+from agent_identity.evidence.lines import masked
+
+__all__ = ["ARGUMENTS", "COUNT", "DIGEST", "HASH", "SPAN_ID", "TRACE_ID", "UUID7", "Column", "column_form"]
 
 Column: TypeAlias = Sequence[bytes]
 """What many records say in the same slot; texts of one length, at least one."""
@@ -25,7 +27,6 @@ TRACE_ID: Final = rb"(?!0{32})[0-9a-f]{32}"
 
 _HEX: Final = b"0123456789abcdef"
 _DIGITS: Final = b"0123456789"
-_ALIKE: Final = bytes.maketrans(_HEX + b"x", b"x" * len(_HEX) + b"X")  # Nothing else becomes an x.
 
 
 def column_form(form: bytes, width: int) -> _HasForm:
@@ -40,11 +41,6 @@ def column_form(form: bytes, width: int) -> _HasForm:
         return make(width)
     matches = re.compile(form).fullmatch
     return lambda column: all(map(matches, column))
-
-
-def masked(texts: bytes, mask: bytes) -> bool:
-    """Return whether texts behind each other are a mask again and again, in which all hex digits are alike."""
-    return texts.translate(_ALIKE) == mask.translate(_ALIKE) * (len(texts) // len(mask))
 
 
 def _hex(_: int) -> _HasForm:

@@ -1,18 +1,18 @@
 """What is kept of many spans, a few bytes each: beyond some ten thousand it is in a file that nobody else sees."""
 
-import contextlib
 import sqlite3
-import weakref
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Iterator
+from functools import partial
 from typing import Final, final
 
-from agent_identity.errors import ConfigurationError
+from agent_identity.audit.scratch import private_file, room_for
 
 __all__ = ["KeyTable", "RowFile"]
 
 _MAX_NEAR: Final = 20_000  # Entries in memory, of some 250 bytes each.
 _AT_ONCE: Final = 500  # Keys in one question.
 _CACHE_KIB: Final = 4_096
+_room: Final = partial(room_for, "about 250 bytes for each record that is verified")
 
 
 @final
@@ -40,7 +40,7 @@ class KeyTable:
         found = self._near.get(key)
         if found is not None or self._far is None or not self._may_be_far(key):
             return found
-        with _told():
+        with _room():
             row = self._far.execute("SELECT value FROM kept WHERE key = ?", (key,)).fetchone()
         return None if row is None else row[0]
 
@@ -55,7 +55,7 @@ class KeyTable:
         if self._far is None:
             return found
         far = [key for key in keys if self._may_be_far(key)]
-        with _told():
+        with _room():
             for first in range(0, len(far), _AT_ONCE):
                 some = far[first : first + _AT_ONCE]
                 asked = f"SELECT key, value FROM kept WHERE key IN ({','.join('?' * len(some))})"  # noqa: S608  Marks.
@@ -82,7 +82,7 @@ class KeyTable:
             yield from sorted(self._near.items())
             return
         self._spill()
-        with _told():
+        with _room():
             yield from self._far.execute("SELECT key, value FROM kept ORDER BY key")
 
     def _may_be_far(self, key: bytes) -> bool:
@@ -90,9 +90,11 @@ class KeyTable:
 
     def _spill(self) -> None:
         rows = sorted(self._near.items())
-        with _told():
+        with _room():
             if self._far is None:
-                self._far = _private(self, "CREATE TABLE kept (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")
+                self._far = private_file(
+                    self, "CREATE TABLE kept (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID", cache_kib=_CACHE_KIB
+                )
             self._far.executemany("INSERT INTO kept VALUES (?, ?)", rows)
         for key, _ in rows:
             group = key[: self._group]
@@ -126,7 +128,7 @@ class RowFile:
             ConfigurationError: The file cannot be read.
         """
         if self._far is not None:
-            with _told():
+            with _room():
                 yield from self._far.execute("SELECT key, value FROM kept ORDER BY rowid")
         yield from self._near
 
@@ -138,7 +140,7 @@ class RowFile:
         Raises:
             ConfigurationError: The file cannot be read, or there is no room for an index.
         """
-        with _told():
+        with _room():
             if not self._indexed:
                 self._spill().execute("CREATE INDEX by_key ON kept (key)")
                 self._indexed = True
@@ -148,32 +150,10 @@ class RowFile:
         return None if row is None else row[0]
 
     def _spill(self) -> sqlite3.Connection:
-        with _told():
+        with _room():
             if self._far is None:
-                self._far = _private(self, "CREATE TABLE kept (key BLOB, value BLOB)")
+                self._far = private_file(self, "CREATE TABLE kept (key BLOB, value BLOB)", cache_kib=_CACHE_KIB)
             if self._near:
                 self._far.executemany("INSERT INTO kept VALUES (?, ?)", self._near)
         self._near.clear()
         return self._far
-
-
-def _private(owner: object, table: str) -> sqlite3.Connection:
-    """Return a database without a name: a private file that is deleted as soon as it is open."""
-    file = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-    weakref.finalize(owner, file.close)
-    file.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-    file.execute("PRAGMA journal_mode = OFF")
-    file.execute(table)
-    return file
-
-
-@contextlib.contextmanager
-def _told() -> Generator[None]:
-    """Say how to go on if the disk is full."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise ConfigurationError(
-            "expected room for temporary files, about 250 bytes for each record that is verified, "
-            f"got '{type(error).__name__}'; set TMPDIR to a folder with more"
-        ) from None

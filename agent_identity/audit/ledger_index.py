@@ -8,6 +8,7 @@ import contextlib
 import sqlite3
 import weakref
 from collections.abc import Collection, Generator, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from struct import Struct
 from tempfile import TemporaryDirectory
@@ -15,7 +16,7 @@ from typing import Final, NamedTuple, final
 from urllib.parse import quote
 
 from agent_identity.audit.noting import NOTED
-from agent_identity.errors import ConfigurationError
+from agent_identity.audit.scratch import room_for
 from agent_identity.evidence.span_copy import TRAVELLING
 
 __all__ = ["HALF", "Amiss", "LedgerIndex", "Proofs", "ledger_index"]
@@ -27,6 +28,7 @@ _LEAF: Final = Struct(f"{HALF}s16x")
 _WAITING: Final = 10_000  # Rows.
 _AT_ONCE: Final = 500
 _CACHE_KIB: Final = 8_192
+_room: Final = partial(room_for, "about 120 bytes for each record of the ledger")
 _TABLES: Final = (
     "CREATE TABLE ledger (number INTEGER PRIMARY KEY, id BLOB, leaf BLOB, stream, seq INT, travels INT, proved INT)",
     "CREATE TABLE spans (id BLOB PRIMARY KEY, leaf BLOB, stream BLOB) WITHOUT ROWID",
@@ -81,7 +83,7 @@ class Proofs:
         """
         found: dict[bytes, bytes] = {}
         ids = list(records)
-        with _told():
+        with _room():
             for first in range(0, len(ids), _AT_ONCE):
                 some = ids[first : first + _AT_ONCE]
                 marks = ",".join("?" * len(some))
@@ -108,7 +110,7 @@ class LedgerIndex:
         self._first = self._number = self._last = 0
         self._rows: list[tuple[int, bytes, bytes, int, int, int]] = []
         self._file = sqlite3.connect(path, isolation_level=None)
-        with _told():
+        with _room():
             for pragma in (f"cache_size = -{_CACHE_KIB}", "journal_mode = OFF", "synchronous = OFF"):
                 self._file.execute(f"PRAGMA {pragma}")
             for table in _TABLES:
@@ -134,14 +136,14 @@ class LedgerIndex:
         if self._last <= size:
             return
         self._write()
-        with _told():
+        with _room():
             said = "UPDATE ledger SET proved = 0 WHERE number > ? AND seq > ?"
             self._file.execute(said, (self._first, size))
 
     def finish(self, *, proved: bool) -> None:
         """Say that all records are there, and whether anything proves them at all."""
         self._write()
-        with _told():
+        with _room():
             if not proved:
                 self._file.execute("UPDATE ledger SET proved = 0")
             self._file.execute("CREATE INDEX by_id ON ledger (id, proved, leaf)")
@@ -152,7 +154,7 @@ class LedgerIndex:
         Args:
             spans: For each the 16 bytes of its id; the first 8 of the leaf hash, and the stream.
         """
-        with _told():
+        with _room():
             self._file.execute("BEGIN")
             rows = ((record, found[:8], found[8:]) for record, found in spans)
             self._file.executemany("INSERT INTO spans VALUES (?, ?, ?)", rows)
@@ -161,13 +163,13 @@ class LedgerIndex:
 
     def amiss(self) -> Iterator[Amiss]:
         """Yield the records of the ledger that should be on spans and are not, or differ there, in their order."""
-        with _told():
+        with _room():
             for record, stream, seq, missing in self._file.execute(_AMISS):
                 yield Amiss(record, self._streams[stream], seq, bool(missing))
 
     def unmatched(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the records of spans that the ledger has not: id and stream, 16 bytes each."""
-        with _told():
+        with _room():
             yield from self._file.execute(_UNMATCHED)
 
     def close(self) -> None:
@@ -182,7 +184,7 @@ class LedgerIndex:
             self._write()
 
     def _write(self) -> None:
-        with _told():
+        with _room():
             self._file.execute("BEGIN")
             self._file.executemany("INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, 1)", self._rows)
             self._file.execute("COMMIT")
@@ -202,15 +204,3 @@ def ledger_index() -> Generator[LedgerIndex]:
             yield index
         finally:
             index.close()
-
-
-@contextlib.contextmanager
-def _told() -> Generator[None]:
-    """Say how to go on if the disk is full."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise ConfigurationError(
-            "expected room for temporary files, about 120 bytes for each record of the ledger, "
-            f"got '{type(error).__name__}'; set TMPDIR to a folder with more"
-        ) from None

@@ -1,16 +1,16 @@
 """What a verification has to remember of a large source goes to the disk, so that memory does not grow with it."""
 
-import contextlib
 import sqlite3
-import weakref
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Final, final
 
-from agent_identity.errors import ConfigurationError
+from agent_identity.audit.scratch import private_file, room_for
 
 __all__ = ["Overflow"]
 
 _CACHE_KIB: Final = 8_192
+_room: Final = partial(room_for, "about 4 KiB for each task that is verified")
 # Values stand one behind the other, as they came; what is searched and sorted is small.
 _TABLES: Final = (
     "CREATE TABLE kept (place INTEGER PRIMARY KEY, key BLOB NOT NULL, number INTEGER NOT NULL, value BLOB NOT NULL)",
@@ -46,7 +46,7 @@ class Overflow:
         Raises:
             ConfigurationError: There is no room for them.
         """
-        with _told(), self._file() as file:
+        with _room(), self._file() as file:
             rows, first, before = list(items), self._next, file.total_changes
             self._next += len(rows)
             file.execute("BEGIN")  # Each row by itself would cost twice as much.
@@ -62,7 +62,7 @@ class Overflow:
         """
         if not self._count:
             return None
-        with _told():
+        with _room():
             row = self._file().execute(_FIND, (key,)).fetchone()
         return None if row is None else (row[0], row[1])
 
@@ -74,7 +74,7 @@ class Overflow:
         """
         found = self.get(key)
         if found is not None:
-            with _told():
+            with _room():
                 for statement in _FORGET:
                     self._file().execute(statement, (key,))
             self._count -= 1
@@ -87,28 +87,10 @@ class Overflow:
             ConfigurationError: The file cannot be read.
         """
         if self._count:
-            with _told():
+            with _room():
                 yield from self._file().execute("SELECT key, value FROM kept ORDER BY number")
 
     def _file(self) -> sqlite3.Connection:
         if self._open is None:
-            # A database without a name is a private file that is deleted as soon as it is open.
-            self._open = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-            weakref.finalize(self, self._open.close)  # Whoever drops the one need not know of the other.
-            self._open.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-            self._open.execute("PRAGMA journal_mode = OFF")
-            for statement in _TABLES:
-                self._open.execute(statement)
+            self._open = private_file(self, *_TABLES, cache_kib=_CACHE_KIB)
         return self._open
-
-
-@contextlib.contextmanager
-def _told() -> Generator[None]:
-    """Say how to go on if the disk is full."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise ConfigurationError(
-            "expected room for temporary files, about 4 KiB for each task that is verified, "
-            f"got '{type(error).__name__}'; set TMPDIR to a folder with more"
-        ) from None

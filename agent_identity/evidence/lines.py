@@ -20,6 +20,7 @@ __all__ = [
     "leaf_of",
     "log_line",
     "log_parts",
+    "masked",
     "read_blocks",
     "read_lines",
     "record_of",
@@ -37,7 +38,7 @@ RECORD: Final = slice(83, -2)
 _CHUNK: Final = 256 * 1024
 _HEX: Final = b"0123456789abcdef"
 _ALIKE: Final = bytes.maketrans(_HEX + b"x", b"x" * len(_HEX) + b"X")  # Nothing else becomes an x.
-_FRAME: Final = b'{"mac":"%s","record":{'.translate(_ALIKE) % (b"x" * 64)
+_FRAME: Final = b'{"mac":"%s","record":{' % (b"0" * 64)
 _LOG: Final = re.compile(rb'\{"entry":(\{.*\}),"mac":"([0-9a-f]{64})"\}', re.DOTALL)
 
 
@@ -126,11 +127,17 @@ def are_records(lines: Sequence[bytes | None]) -> TypeGuard[Sequence[bytes]]:
     number = len(given)
     # The rest of a frame shows where the first and the last eight bytes of it can be at all.
     return (
-        frames.translate(_ALIKE) == _FRAME * number
+        len(frames) == len(_FRAME) * number
+        and masked(frames, _FRAME)
         and frames.count(b'{"mac":"') == number
         and frames.count(b'","record":{') == number
         and all(line.endswith(b"}}") for line in given)
     )
+
+
+def masked(texts: bytes, mask: bytes) -> bool:
+    """Return whether texts behind each other are a mask again and again, in which all hex digits are alike."""
+    return texts.translate(_ALIKE) == mask.translate(_ALIKE) * (len(texts) // len(mask))
 
 
 def leaf_of(line: bytes) -> str | None:

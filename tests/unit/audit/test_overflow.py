@@ -42,7 +42,7 @@ def test_values_come_in_the_order_of_their_numbers() -> None:
 
 def test_nothing_is_made_before_there_is_something(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asking needs no file."""
-    monkeypatch.setattr(overflow_module, "sqlite3", None)
+    monkeypatch.setattr(overflow_module, "private_file", None)
     kept = Overflow()
     assert (len(kept), kept.get(b"a"), kept.pop(b"a"), list(kept.rows())) == (0, None, None, [])
 

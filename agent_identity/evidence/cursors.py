@@ -102,7 +102,9 @@ class Cursors:
         cursors = cls(files, layout, hashlib.sha256(receiver.encode()).hexdigest()[:16])
         with recording("keep the place of an export"):
             make_folder(files, cursors._folder, 0o755)
-            cursors._replace("receiver", orjson.dumps({"receiver": receiver, "v": _VERSION}))
+            if cursors.receiver != receiver:  # Processes that begin together write it together, each its own file.
+                unshared = f"receiver.{files.random(8).hex()}.new"
+                cursors._replace("receiver", orjson.dumps({"receiver": receiver, "v": _VERSION}), unshared)
         return cursors
 
     @contextlib.contextmanager
@@ -153,7 +155,7 @@ class Cursors:
         """
         members = {"done": cursor.done, "seq": str(cursor.seq), "v": _VERSION}
         with recording("keep the place of an export"):
-            self._replace(stream, orjson.dumps(members))
+            self._replace(stream, orjson.dumps(members), f"{stream}.new")
 
     def set_aside(self, aside: Aside) -> None:
         """Note a record that is not sent again by itself; called before the place moves past it.
@@ -206,15 +208,15 @@ class Cursors:
                 if is_stream_id(name) or name == "aside.jsonl":
                     self._files.unlink(f"{self._folder}/{name}")
 
-    def _replace(self, name: str, data: bytes) -> None:
-        path = f"{self._folder}/{name}"
-        fd = open_regular(self._files, f"{path}.new", REPLACE)
+    def _replace(self, name: str, data: bytes, by: str) -> None:
+        temporary = f"{self._folder}/{by}"
+        fd = open_regular(self._files, temporary, REPLACE)
         try:
             write_whole(self._files, fd, data)
             self._files.fdatasync(fd)
         finally:
             self._files.close(fd)
-        self._files.replace(f"{path}.new", path)
+        self._files.replace(temporary, f"{self._folder}/{name}")
 
     def _read(self, name: str) -> dict[str, object]:
         with contextlib.suppress(ValueError):

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,54 @@ def test_what_was_set_aside_survives_a_line_that_was_cut(tmp_path: Path, cursors
     with (folder(tmp_path) / "aside.jsonl").open("ab") as file:
         file.write(b"\n[]\n{}\n")
     assert list(cursors.aside()) == [ASIDE, Aside(STREAM, 8, OTHER, "x" * 256)]
+
+
+class Interrupted(Files):
+    """A system on which another process begins before the call with a given number, and comes to its end."""
+
+    def __init__(self, at: int, other: Callable[[], object]) -> None:
+        self.calls, self.at, self.other = 0, at, other
+
+    def _count(self) -> None:
+        self.calls += 1
+        if self.calls == self.at:
+            self.other()
+
+    def open(self, path: str, flags: int, mode: int = 0o644) -> int:
+        self._count()
+        return super().open(path, flags, mode)
+
+    def write(self, fd: int, data: bytes) -> int:
+        self._count()
+        return super().write(fd, data)
+
+    def replace(self, source: str, target: str) -> None:
+        self._count()
+        super().replace(source, target)
+
+    def mkdir(self, path: str, mode: int) -> bool:
+        self._count()
+        return super().mkdir(path, mode)
+
+
+def test_processes_that_begin_together_do_not_stop_each_other(tmp_path: Path) -> None:
+    """Whenever the second one comes, both start, the name is whole, and nothing is left lying about."""
+    at = calls = 1
+    while at <= calls:
+        layout = Layout.of(tmp_path / str(at))
+        (tmp_path / str(at)).mkdir()
+        files = Interrupted(at, lambda layout=layout: Cursors.of(Files(), layout, NAME))
+        assert Cursors.of(files, layout, NAME).receiver == NAME
+        assert [path.name for path in folder(tmp_path / str(at)).iterdir()] == ["receiver"]
+        at, calls = at + 1, files.calls
+    assert at > 5
+
+
+def test_a_receiver_that_is_known_is_not_written_again(tmp_path: Path, cursors: Cursors) -> None:
+    """A start costs no write, and so nothing that can fail on a full disk."""
+    before = (folder(tmp_path) / "receiver").stat()
+    assert Cursors.of(Files(), Layout.of(tmp_path), NAME).name == cursors.name
+    assert (folder(tmp_path) / "receiver").stat() == before
 
 
 def test_one_process_sends_to_a_receiver_at_a_time(tmp_path: Path, cursors: Cursors) -> None:

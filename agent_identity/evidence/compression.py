@@ -16,6 +16,8 @@ __all__ = ["Compressor", "Stopped", "compress", "content_digest", "copy_compress
 
 _CHUNK: Final = 256 * 1024
 _JOIN_SECONDS: Final = 10.0
+_LOCK_SECONDS: Final = 0.1
+_LOCK_ATTEMPTS: Final = 600  # A minute.
 _logger: Final = logging.getLogger("agent_identity.evidence")
 
 
@@ -82,13 +84,26 @@ class Compressor:
     def _compress(self, path: str) -> None:
         try:
             with self._open(self._layout.segments_lock, EDIT) as lock_fd:
-                self._files.lock(lock_fd)  # Who has it looks at segments, or removes them: then this one stays.
+                self._wait_for(lock_fd)
                 try:
                     compress(self._files, path, self._compression, stopping=lambda: self._stopping, opened=self._open)
                 finally:
                     self._files.unlock(lock_fd)
+        except FileNotFoundError:
+            pass  # It was archived and removed meanwhile.
         except OSError as error:
             _logger.warning("a segment stays as it is: %s", why(error))
+
+    def _wait_for(self, lock_fd: int) -> None:
+        """Take the lock of the segments: others compress theirs, or archive and remove what is closed."""
+        for _ in range(_LOCK_ATTEMPTS):
+            if self._stopping:
+                raise Stopped
+            with contextlib.suppress(BlockingIOError):
+                self._files.lock(lock_fd)
+                return
+            self._files.pause(_LOCK_SECONDS)
+        self._files.lock(lock_fd)
 
     @contextlib.contextmanager
     def _open(self, path: str, flags: int) -> Generator[int]:

@@ -850,32 +850,93 @@ def test_a_segment_larger_than_readers_take_stays_plain(tmp_path: Path, monkeypa
     assert path.exists()
 
 
-def test_who_archives_keeps_the_compressor_out(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While another program has the segments, they stay as they are; without threads as well."""
-    (tmp_path / "ledger").mkdir()
-    layout, files = Layout.of(tmp_path), Files()
-    path = tmp_path / "entries-00000000000000000001.jsonl"
+class Waiting(Files):
+    """A system that notes the pauses of who waits, and calls back at each."""
+
+    def __init__(self, then: Callable[[int], None] = lambda _: None) -> None:
+        self.pauses, self.then = 0, then
+
+    def pause(self, seconds: float) -> None:
+        """Take no time."""
+        self.pauses += 1
+        self.then(self.pauses)
+
+
+def compressing(files: Files, folder: Path, *, taken: bool) -> tuple[Compressor, Path, int]:
+    """Return a compressor and a segment for it, and the lock, which another program may have taken."""
+    (folder / "ledger").mkdir()
+    path = folder / "entries-00000000000000000001.jsonl"
     path.write_bytes(b"line\n")
-    fd = files.open(layout.segments_lock, EDIT)
-    files.lock(fd)
-    compressor = Compressor(files, layout, "gzip")
+    fd = files.open(Layout.of(folder).segments_lock, EDIT)
+    if taken:
+        files.lock(fd)
+    return Compressor(files, Layout.of(folder), "gzip"), path, fd
+
+
+def finished(compressor: Compressor, path: Path) -> None:
+    """Compress a segment, and wait until that is over."""
     compressor.add(str(path))
     thread = compressor._thread
     if thread is not None:
         thread.join(10)
+
+
+def test_who_archives_keeps_the_compressor_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """While another program has the segments they stay as they are, and after a minute of waiting one is given up."""
+    files = Waiting()
+    compressor, path, fd = compressing(files, tmp_path, taken=True)
+    finished(compressor, path)
     assert path.exists()
+    assert files.pauses == 600
     assert any(record.getMessage().startswith("a segment stays as it is: ") for record in caplog.records)
     files.close(fd)
+
+
+def test_the_compressor_waits_until_another_process_is_done(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Processes that share a directory close segments at the same time, and each of these is compressed."""
+    files = Waiting(lambda pauses: files.unlock(fd) if pauses == 3 else None)
+    compressor, path, fd = compressing(files, tmp_path, taken=True)
+    finished(compressor, path)
+    assert [p.name for p in tmp_path.glob("entries-*")] == [f"{path.name}.gz"]
+    assert (files.pauses, caplog.records) == (3, [])
+    files.close(fd)
+
+
+def test_the_compressor_does_not_wait_when_the_process_ends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Stopped while it waits, it leaves the segment as it is and says nothing."""
+    files = Waiting(lambda _: setattr(compressor, "_stopping", True))
+    compressor, path, fd = compressing(files, tmp_path, taken=True)
+    finished(compressor, path)
+    assert path.exists()
+    assert (files.pauses, caplog.records) == (1, [])
+    files.close(fd)
+
+
+def test_a_segment_that_was_removed_meanwhile_is_none_to_compress(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was archived behind a checkpoint while the compressor waited."""
+    files = Waiting()
+    compressor, path, fd = compressing(files, tmp_path, taken=False)
+    path.unlink()
+    finished(compressor, path)
+    assert list(tmp_path.glob("entries-*")) == []
+    assert caplog.records == []
+    files.close(fd)
+
+
+def test_without_threads_segments_stay_plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread can be started any more, so that nothing is compressed and nothing fails."""
 
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError
 
+    compressor, path, fd = compressing(Files(), tmp_path, taken=False)
     monkeypatch.setattr(threading.Thread, "start", refuse)
     compressor.add(str(path))
     assert compressor._thread is None
     assert path.exists()
+    os.close(fd)
 
 
 def test_a_forked_child_closes_what_the_compressor_had_open(tmp_path: Path) -> None:

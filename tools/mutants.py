@@ -124,6 +124,21 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("audit/spans_check", "audit/attestations", "audit/comparison", "audit/coverage"),
         unit("audit", "spans", "ledger"),
     ),
+    "shaped_spans": (("evidence/otlp_shapes",), unit("evidence", "otlp_shapes", "otlp")),
+    "parts": (
+        ("audit/parts", "audit/batches", "audit/columns", "audit/pairing", "audit/waiting", "audit/spreading"),
+        unit("audit", "parts", "batches"),
+    ),
+    "uses": (
+        ("audit/uses", "audit/use_store", "audit/chain_judge", "audit/scratch"),
+        unit("audit", "overflow", "ledger", "parts"),
+    ),
+    "span_parts": (
+        ("audit/span_parts", "audit/key_table", "audit/seen", "audit/ledger_index", "audit/noting"),
+        unit("audit", "span_parts", "spans"),
+    ),
+    "stopping": (("audit/state_file",), unit("audit", "state_file")),
+    "tables": (("audit/tables",), unit("audit", "tables")),
 }
 SLOW = "tests/unit/evidence/test_ledger.py::test_ac_92_a_fault_at_every_call_loses_and_hides_nothing"
 # What mutmut does first when it runs: it writes the mutants of each module, and their names beside them.

@@ -150,6 +150,21 @@ def test_blocks_of_any_size_give_the_same_report(
     assert check([*files, tmp_path / "a.jsonl"], run.trust, processes=2).counts["duplicates"] == 4
 
 
+def test_empty_messages_fill_blocks_as_well(run: spans.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of nothing but empty messages is read block by block, and never held as a whole."""
+    held: list[int] = []
+    take = span_parts._take
+
+    def noted(to: SpansCheck, block: span_parts._Block) -> None:
+        held.append(len(block.documents))
+        take(to, block)
+
+    monkeypatch.setattr(span_parts, "_take", noted)
+    report = check(io.BytesIO(b"\n\x00" * 50), run.trust)
+    assert (spans.codes(report), held) == ({"nothing_to_verify"}, [1] * 50)
+    assert all(len(block.documents) <= 10 for block in span_parts._blocks([io.BytesIO(b"\n\x00" * 50)], 1_000))
+
+
 def test_what_another_process_cannot_read_is_read_here(run: spans.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever goes wrong there says nothing about the spans."""
     data = spans.lines(run.document())

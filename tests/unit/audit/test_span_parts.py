@@ -19,12 +19,14 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import test_spans as spans
 from spans_in_parts import in_parts
 
-from agent_identity.audit import check, key_table, span_parts
+from agent_identity.audit import check, coverage, key_table, span_parts
+from agent_identity.audit.findings import Findings
 from agent_identity.audit.key_table import KeyTable, RowFile
 from agent_identity.audit.ledger_index import HALF, LedgerIndex, Proofs
 from agent_identity.audit.spans_check import SpansCheck
 from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError
+from agent_identity.evidence.otlp import Document
 from agent_identity.identity import SigningKey
 
 run = spans.run
@@ -113,6 +115,28 @@ def test_libraries_in_different_blocks_are_counted_together(run: spans.Run) -> N
     assert merged == [True] * 11
 
 
+def test_libraries_beyond_a_thousand_are_counted_as_one(run: spans.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes ever new and ever longer names of libraries fills neither memory nor report."""
+    monkeypatch.setattr(coverage, "_MAX_SCOPES", 3)
+    document = run.document()
+    ours = spans.tool_spans(document)[0]
+    ids = {"traceId": ours["traceId"], "parentSpanId": ours["spanId"]}
+    calls = [spans.call_span(f"lib {n % 7}" + "x" * 300, "x", spanId=f"{n:016x}", **ids) for n in range(1, 15)]
+    around = [json.dumps({"resourceSpans": [call]}).encode() for call in calls]
+    many = json.dumps({"resourceSpans": calls[10:5:-1]}).encode()
+    with in_parts() as merged:
+        report = spans.report_on(run, b"\n".join([*alone(document), *around, many]))
+    rows = {row.scope: (row.calls, row.attributed, row.human) for row in report.coverage}
+    cut = "x" * (256 - len("lib 1"))
+    assert rows == {
+        "(other libraries)": (13, 1, 1),
+        "agent_identity": (5, 4, 4),
+        f"lib 1{cut}": (3, 1, 1),
+        f"lib 2{cut}": (3, 1, 1),
+    }
+    assert merged == [True] * 21
+
+
 def test_processes_give_the_same_report(run: spans.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two real processes, several files, and progress that ends at the size of all."""
     lines = alone(run.document())
@@ -163,6 +187,21 @@ def test_empty_messages_fill_blocks_as_well(run: spans.Run, monkeypatch: pytest.
     report = check(io.BytesIO(b"\n\x00" * 50), run.trust)
     assert (spans.codes(report), held) == ({"nothing_to_verify"}, [1] * 50)
     assert all(len(block.documents) <= 10 for block in span_parts._blocks([io.BytesIO(b"\n\x00" * 50)], 1_000))
+
+
+def test_names_of_attributes_are_not_kept_at_any_length(run: spans.Run) -> None:
+    """Names of attributes that somebody added to spans of ours are looked at, and forgotten if they are long."""
+    document = run.document()
+    spans.on_each(lambda span: spans.set_value(span, span["spanId"] + "x" * 20_000, "v"))(document)
+    check_ = SpansCheck(run.trust, Findings("traces", ()))
+    for line in alone(document):
+        check_.take(Document(1, line))
+    assert not check_._names
+    for line in alone(run.document()):
+        check_.take(Document(1, line))
+    assert 1 <= len(check_._names) <= 7
+    spans.on_each(lambda span: spans.set_value(span, "agent_identity." + "x" * 20_000, "v"))(document)
+    assert "field_added" in spans.codes(spans.report_on(run, document))
 
 
 def test_what_another_process_cannot_read_is_read_here(run: spans.Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ _TABLES: Final = (
 )
 _AMISS: Final = """
     SELECT ledger.id, ledger.stream, ledger.seq, spans.id IS NULL FROM ledger LEFT JOIN spans ON spans.id = ledger.id
-    WHERE CASE WHEN spans.id IS NULL THEN travels ELSE spans.leaf != substr(ledger.leaf, 1, 8) END
+    WHERE CASE WHEN spans.id IS NULL THEN travels ELSE spans.leaf != ledger.leaf END
     ORDER BY ledger.number
 """
 _UNMATCHED: Final = """
@@ -152,11 +152,11 @@ class LedgerIndex:
         """Take the records of spans, and return how many there are.
 
         Args:
-            spans: For each the 16 bytes of its id; the first 8 of the leaf hash, and the stream.
+            spans: For each the 16 bytes of its id; the first half of the leaf hash, and the stream.
         """
         with _room():
             self._file.execute("BEGIN")
-            rows = ((record, found[:8], found[8:]) for record, found in spans)
+            rows = ((record, found[:HALF], found[HALF:]) for record, found in spans)
             self._file.executemany("INSERT INTO spans VALUES (?, ?, ?)", rows)
             self._file.execute("COMMIT")
             return int(self._file.execute("SELECT count(*) FROM spans").fetchone()[0])

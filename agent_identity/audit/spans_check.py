@@ -218,7 +218,7 @@ class SpansCheck:
         return True
 
     def records(self) -> Iterator[tuple[bytes, bytes]]:
-        """Return the verified records by their ids: the 16 bytes of the id, 8 of the leaf hash and 16 of the stream."""
+        """Return the verified records by their ids: the 16 bytes of the id, 16 of the leaf hash, 16 of the stream."""
         return self._seen.records()
 
     def read_pasted(self, source: ByteLines) -> None:

@@ -22,7 +22,8 @@ from spans_in_parts import in_parts
 from agent_identity.audit import check, coverage, key_table, span_parts
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.key_table import KeyTable, RowFile
-from agent_identity.audit.ledger_index import HALF, LedgerIndex, Proofs
+from agent_identity.audit.ledger_index import HALF, LedgerIndex, Proofs, ledger_index
+from agent_identity.audit.seen import Seen
 from agent_identity.audit.spans_check import SpansCheck
 from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError
@@ -73,6 +74,40 @@ def test_what_contradicts_an_earlier_block_is_read_in_its_order(run: spans.Run) 
             report = spans.report_on(run, b"\n".join([*lines, json.dumps(document).encode()]))
         assert code in spans.codes(report)
         assert merged == [True] * 7 + [False]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_link_that_is_broken_is_found_in_any_order(run: spans.Run, turned: bool) -> None:
+    """A record does not continue the one before it, whichever of the two comes first, in one block or in two."""
+    first = spans.tool_spans(run.document())[0]
+    stream = spans.record_on(first)["stream"]
+    later = {"id": stream["id"], "seq": str(int(stream["seq"]) + 1), "prev": "0" * 64}
+    forged = spans.resigned(run, first, id="019ab5ad-4800-7000-8000-00000000f00d", stream=later)
+    pair = [forged, first] if turned else [first, forged]
+    whole = {"resourceSpans": [{"scopeSpans": [{"spans": pair}]}]}
+    for data, blocks in ((spans.lines(whole), [True, False]), (json.dumps(whole).encode(), [])):
+        with in_parts() as merged:
+            report = spans.report_on(run, data)
+        assert "broken_link" in spans.codes(report)
+        assert merged == blocks
+
+
+def test_a_record_is_told_from_another_by_128_bits_of_its_hash() -> None:
+    """Whoever has the recorder key finds two records that agree in 64 bits within minutes."""
+    stream = {"id": "019ab5ad-4800-7000-8000-000000000001", "seq": "2"}
+    record = {"id": "019ab5ad-4800-7000-8000-000000000002", "stream": stream}
+    for bits, found in ((8, ("two_versions", "two_at_one_place")), (16, None)):
+        seen = Seen()
+        assert seen.take(record, bytes(32)) == ()
+        assert seen.take(record, bytes(bits) + b"x" * (32 - bits)) == found
+    (row,) = seen.records()
+    with ledger_index() as index:
+        index.begin(stream["id"])
+        index.one(record["id"].encode(), "outcome", bytes(8) + b"x" * 24, 2)
+        index.prove(2)
+        index.finish(proved=True)
+        assert index.compare([row]) == 1
+        assert [(amiss.record, amiss.missing) for amiss in index.amiss()] == [(row[0], False)]
 
 
 def test_a_record_that_came_again_in_another_block_is_counted_once(run: spans.Run) -> None:

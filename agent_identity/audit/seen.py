@@ -5,7 +5,7 @@ from struct import Struct
 from typing import Final, cast, final
 
 from agent_identity.audit.key_table import KeyTable
-from agent_identity.audit.ledger_index import HALF
+from agent_identity.audit.ledger_index import HALF, SpanRecord
 
 __all__ = ["Seen"]
 
@@ -60,7 +60,7 @@ class Seen:
         if (before is not None and before[:HALF] != prev) or not _continues(after, half):
             found.append("broken_link")
         if known is None:
-            self._ids.put(identifier, half + stream)
+            self._ids.put(identifier, half + place)
         if occupant is None:
             self._places.put(place, half + prev if linked else half)
         if self._rows is not None:
@@ -87,12 +87,14 @@ class Seen:
     def merge(self, rows: bytes) -> None:
         """Take over the records of a part that fits."""
         for identifier, stream, seq, half, linked, prev in _ROW.iter_unpack(rows):
-            self._ids.put(identifier, half + stream)
-            self._places.put(_PLACE.pack(stream, seq), half + prev if linked else half)
+            place = _PLACE.pack(stream, seq)
+            self._ids.put(identifier, half + place)
+            self._places.put(place, half + prev if linked else half)
 
-    def records(self) -> Iterator[tuple[bytes, bytes]]:
-        """Return the records by their ids: the 16 bytes of the id; the first half of the leaf hash, and the stream."""
-        return self._ids.rows()
+    def records(self) -> Iterator[SpanRecord]:
+        """Return the records by their ids."""
+        for identifier, found in self._ids.rows():
+            yield SpanRecord(identifier, found[:HALF], *_PLACE.unpack(found[HALF:]))
 
 
 def _continues(known: bytes | None, half: bytes) -> bool:

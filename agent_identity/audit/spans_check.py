@@ -11,7 +11,7 @@ from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.coverage import CoveragePart, CoverageTable, is_tool_call
 from agent_identity.audit.disclosed import Disclosures
 from agent_identity.audit.findings import Findings, Place, counted
-from agent_identity.audit.ledger_index import HALF, Proofs
+from agent_identity.audit.ledger_index import HALF, Proofs, SpanRecord
 from agent_identity.audit.report import Problem
 from agent_identity.audit.seen import Seen
 from agent_identity.audit.shapes import RecordReader
@@ -217,8 +217,8 @@ class SpansCheck:
         self._coverage.merge(part.coverage)
         return True
 
-    def records(self) -> Iterator[tuple[bytes, bytes]]:
-        """Return the verified records by their ids: the 16 bytes of the id, 16 of the leaf hash, 16 of the stream."""
+    def records(self) -> Iterator[SpanRecord]:
+        """Return the verified records by their ids."""
         return self._seen.records()
 
     def read_pasted(self, source: ByteLines) -> None:

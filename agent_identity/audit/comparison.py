@@ -1,12 +1,13 @@
 """Whether spans and the ledger that they are a copy of hold the same records."""
 
+from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Final, final
 from uuid import UUID
 
-from agent_identity.audit.findings import Findings, Place
+from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.ledger_check import LEDGER_STEPS, LedgerCheck
 from agent_identity.audit.ledger_index import LedgerIndex, Proofs, ledger_index
 from agent_identity.audit.parts import read_work
@@ -43,7 +44,7 @@ class Comparison:
         self._trust = trust
         self._findings = findings
         self._begun: object = None
-        self._verdict = ""
+        self._verdict, self._pruned = "", 0
 
     @property
     def size(self) -> int:
@@ -88,6 +89,8 @@ class Comparison:
                 later.compare(spans.records())
                 self._report_verdict()
                 unmatched = self._report_unmatched(later)
+        if self._pruned:  # Of their spans nobody can say whether all are there.
+            findings.counts["pruned"] = self._pruned
         findings.completeness_checked = True
         findings.done(_ALL, f"{number - unmatched} of {number} records are in the ledger as well")
 
@@ -103,7 +106,7 @@ class Comparison:
 
         check.run(index=index, progress=told)
         report = own.report()
-        self._verdict = report.verdict
+        self._verdict, self._pruned = report.verdict, own.counts["pruned"]
         index.finish(proved=report.integrity == "verified")
         return report.integrity == "verified"
 
@@ -130,14 +133,19 @@ class Comparison:
                 self._findings.add(_ALL, "differs_from_ledger", message, place)
 
     def _report_unmatched(self, index: LedgerIndex) -> int:
-        number, streams = 0, frozenset(self._reader.streams())
-        for record, of in index.unmatched():
+        number, streams, older = 0, frozenset(self._reader.streams()), Counter[str]()
+        for record, _, of, seq in index.unmatched():
             number += 1
             identifier, stream = str(UUID(bytes=record)), str(UUID(bytes=of))
-            if stream in streams:
+            if seq <= index.starts_behind(stream):
+                older[stream] += 1
+            elif stream in streams:
                 message = "expected the record in the ledger that has its stream, got none; it was removed there"
                 self._findings.add(_ALL, "not_in_ledger", message, Place(identifier, stream))
             else:
                 message = "expected records of this ledger, got one of a stream that it does not have"
                 self._findings.add(_ALL, "other_ledger", message, Place(identifier, stream))
+        for stream, count in sorted(older.items()):
+            message = f"{counted(count, 'record')} on spans are older than what is left of the stream in the ledger"
+            self._findings.add(_ALL, "pruned", message, Place(stream=stream, seq=index.starts_behind(stream) + 1))
         return number

@@ -15,6 +15,9 @@ _OTHER: Final = Struct(">I16s8s8s16s")  # Its scope, trace, span, parent and too
 _NOTHING: Final = bytes(8)  # No span has this id.
 _NO_TOOL: Final = bytes(16)
 _OWN, _ABOVE = b"=", b"^"
+_MAX_SCOPES: Final = 1_000
+_LONGEST: Final = 256  # Characters of the name of a scope.
+_REST: Final = "(other libraries)"
 
 
 def is_tool_call(attributes: Mapping[str, object]) -> bool:
@@ -44,7 +47,8 @@ class CoverageTable:
 
     Several libraries may trace one call: one span of another library counts as attributed if the span right
     above or below it is a call with a valid record, and no call of another tool. Spans come in any order, so
-    this is decided last. Until then some 50 bytes of each are kept, on the disk if there are many.
+    this is decided last. Until then some 50 bytes of each are kept, on the disk if there are many. Scopes beyond the
+    first thousand are counted as one, and of their names the beginning counts.
     """
 
     def __init__(self) -> None:
@@ -60,7 +64,7 @@ class CoverageTable:
             span: Its span.
             principal: The kind of the principal of a valid record on it, or ``None`` without one.
         """
-        row = self._row(span.scope)
+        row = self._row(span.scope[:_LONGEST])
         row[0] += 1
         trace, tool = bytes.fromhex(span.trace_id), _digest(span.attributes.get("gen_ai.tool.name"))
         parent = _NOTHING if span.parent_id is None else bytes.fromhex(span.parent_id)
@@ -75,8 +79,10 @@ class CoverageTable:
         if span.parent_id is not None:
             self._attributed.add((_ABOVE + trace + parent, said))
 
-    def shipped(self) -> CoveragePart:
-        """Return what was counted of a part."""
+    def shipped(self) -> CoveragePart | None:
+        """Return what was counted of a part, or ``None`` if it has so many scopes that others come first."""
+        if len(self._calls) > _MAX_SCOPES:
+            return None
         calls = {scope: (row[0], row[1], row[2]) for scope, row in self._calls.items()}
         return CoveragePart(calls, list(self._attributed.rows()), [row for row, _ in self._others.rows()])
 
@@ -100,7 +106,8 @@ class CoverageTable:
         return tuple(Coverage(scope, *row[:3]) for scope, row in sorted(self._calls.items()))
 
     def _row(self, scope: str) -> list[int]:
-        return self._calls.setdefault(scope, [0, 0, 0, len(self._calls)])
+        name = scope if scope in self._calls or len(self._calls) < _MAX_SCOPES else _REST
+        return self._calls.setdefault(name, [0, 0, 0, len(self._calls)])
 
     def _add_other(self, packed: bytes) -> None:
         self._any_others = True

@@ -12,7 +12,7 @@ __all__ = ["KeyTable", "RowFile"]
 _MAX_NEAR: Final = 20_000  # Entries in memory, of some 250 bytes each.
 _AT_ONCE: Final = 500  # Keys in one question.
 _CACHE_KIB: Final = 4_096
-_room: Final = partial(room_for, "about 250 bytes for each record that is verified")
+_room: Final = partial(room_for, "about 300 bytes for each record that is verified")
 
 
 @final

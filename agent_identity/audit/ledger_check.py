@@ -352,7 +352,7 @@ def _whole_since(reader: LedgerReader, name: str, start: Pruned | Start) -> int:
 def _note(stream: StreamCheck, index: LedgerIndex | None) -> None:
     """Have the records of a stream kept, if that is asked for."""
     if index is not None:
-        index.begin(stream.stream)
+        index.begin(stream.stream, stream.pruned)
         stream.note = index
 
 

@@ -19,7 +19,7 @@ from agent_identity.audit.noting import NOTED
 from agent_identity.audit.scratch import room_for
 from agent_identity.evidence.span_copy import TRAVELLING
 
-__all__ = ["HALF", "Amiss", "LedgerIndex", "Proofs", "ledger_index"]
+__all__ = ["HALF", "Amiss", "LedgerIndex", "Proofs", "SpanRecord", "ledger_index"]
 
 HALF: Final = 16
 """Bytes of a leaf hash that are compared: as hard to meet as it is to forge a signature."""
@@ -31,17 +31,33 @@ _CACHE_KIB: Final = 8_192
 _room: Final = partial(room_for, "about 120 bytes for each record of the ledger")
 _TABLES: Final = (
     "CREATE TABLE ledger (number INTEGER PRIMARY KEY, id BLOB, leaf BLOB, stream, seq INT, travels INT, proved INT)",
-    "CREATE TABLE spans (id BLOB PRIMARY KEY, leaf BLOB, stream BLOB) WITHOUT ROWID",
+    "CREATE TABLE spans (id BLOB PRIMARY KEY, leaf BLOB, stream BLOB, seq INT) WITHOUT ROWID",
 )
 _AMISS: Final = """
     SELECT ledger.id, ledger.stream, ledger.seq, spans.id IS NULL FROM ledger LEFT JOIN spans ON spans.id = ledger.id
-    WHERE CASE WHEN spans.id IS NULL THEN travels ELSE spans.leaf != substr(ledger.leaf, 1, 8) END
+    WHERE CASE WHEN spans.id IS NULL THEN travels ELSE spans.leaf != ledger.leaf END
     ORDER BY ledger.number
 """
 _UNMATCHED: Final = """
-    SELECT spans.id, spans.stream FROM spans
+    SELECT spans.id, spans.leaf, spans.stream, spans.seq FROM spans
     WHERE NOT EXISTS (SELECT 1 FROM ledger WHERE ledger.id = spans.id) ORDER BY spans.id
 """
+
+
+class SpanRecord(NamedTuple):
+    """A verified record on spans.
+
+    Attributes:
+        record: The 16 bytes of its id.
+        half: The first half of its leaf hash.
+        stream: The 16 bytes of the id of its stream.
+        seq: Its place in it.
+    """
+
+    record: bytes
+    half: bytes
+    stream: bytes
+    seq: int
 
 
 class Amiss(NamedTuple):
@@ -107,6 +123,7 @@ class LedgerIndex:
     def __init__(self, path: str) -> None:
         self.path = path
         self._streams: list[str] = []
+        self._behind: dict[str, int] = {}
         self._first = self._number = self._last = 0
         self._rows: list[tuple[int, bytes, bytes, int, int, int]] = []
         self._file = sqlite3.connect(path, isolation_level=None)
@@ -116,9 +133,11 @@ class LedgerIndex:
             for table in _TABLES:
                 self._file.execute(table)
 
-    def begin(self, stream: str) -> None:
-        """Begin with the records of a stream."""
+    def begin(self, stream: str, behind: int = 0) -> None:
+        """Begin with the records of a stream, of which so many are not there any more."""
         self._streams.append(stream)
+        if behind:
+            self._behind[stream] = behind
         self._first, self._last = self._number, 0
 
     def one(self, identifier: bytes, kind: str, leaf: bytes, seq: int) -> None:
@@ -148,16 +167,11 @@ class LedgerIndex:
                 self._file.execute("UPDATE ledger SET proved = 0")
             self._file.execute("CREATE INDEX by_id ON ledger (id, proved, leaf)")
 
-    def compare(self, spans: Iterable[tuple[bytes, bytes]]) -> int:
-        """Take the records of spans, and return how many there are.
-
-        Args:
-            spans: For each the 16 bytes of its id; the first 8 of the leaf hash, and the stream.
-        """
+    def compare(self, spans: Iterable[SpanRecord]) -> int:
+        """Take the records of spans, and return how many there are."""
         with _room():
             self._file.execute("BEGIN")
-            rows = ((record, found[:8], found[8:]) for record, found in spans)
-            self._file.executemany("INSERT INTO spans VALUES (?, ?, ?)", rows)
+            self._file.executemany("INSERT INTO spans VALUES (?, ?, ?, ?)", spans)
             self._file.execute("COMMIT")
             return int(self._file.execute("SELECT count(*) FROM spans").fetchone()[0])
 
@@ -167,10 +181,14 @@ class LedgerIndex:
             for record, stream, seq, missing in self._file.execute(_AMISS):
                 yield Amiss(record, self._streams[stream], seq, bool(missing))
 
-    def unmatched(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yield the records of spans that the ledger has not: id and stream, 16 bytes each."""
+    def unmatched(self) -> Iterator[SpanRecord]:
+        """Yield the records of spans that the ledger has not."""
         with _room():
-            yield from self._file.execute(_UNMATCHED)
+            yield from map(SpanRecord._make, self._file.execute(_UNMATCHED))
+
+    def starts_behind(self, stream: str) -> int:
+        """Return the number of records of a stream before the first that is left of it."""
+        return self._behind.get(stream, 0)
 
     def close(self) -> None:
         """Close the file."""

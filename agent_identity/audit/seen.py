@@ -5,18 +5,21 @@ from struct import Struct
 from typing import Final, cast, final
 
 from agent_identity.audit.key_table import KeyTable
+from agent_identity.audit.ledger_index import HALF, SpanRecord
 
 __all__ = ["Seen"]
 
 _PLACE: Final = Struct(">16sQ")
-_ROW: Final = Struct(">16s16sQ8s?8s")  # Record, stream, place in it, hash, and that of the record before if it has one.
+_ROW: Final = Struct(f">16s16sQ{HALF}s?{HALF}s")
+"""Record, stream, place in it, half of its hash, and that of the record before if it has one."""
+
 _STREAM: Final = 16
-_FIRST: Final = bytes(8)
+_FIRST: Final = bytes(HALF)
 
 
 @final
 class Seen:
-    """The verified records so far: of each its id, its place, and the first 64 bits of its leaf hash.
+    """The verified records so far: of each its id, its place, and half of its leaf hash and of that before it.
 
     Args:
         part: Only a part of the spans is read, so that it will be merged.
@@ -39,28 +42,29 @@ class Seen:
         """
         members = cast("Mapping[str, str]", record["stream"])
         identifier, stream = _bytes_of(cast("str", record["id"])), _bytes_of(members["id"])
-        seq, short = int(members["seq"]), leaf[:8]
+        seq, half = int(members["seq"]), leaf[:HALF]
         linked = "prev" in members
-        prev = bytes.fromhex(members["prev"][:16]) if linked else _FIRST
+        prev = bytes.fromhex(members["prev"][: 2 * HALF]) if linked else _FIRST
         known = self._ids.get(identifier)
-        if known is not None and known[:8] == short:
+        if known is not None and known[:HALF] == half:
             return None
         found: list[str] = []
         place = _PLACE.pack(stream, seq)
         occupant = self._places.get(place)
         if known is not None:
             found.append("two_versions")
-        if occupant not in (None, short):
+        if occupant is not None and occupant[:HALF] != half:
             found.append("two_at_one_place")
-        before = self._places.get(_PLACE.pack(stream, seq - 1))
-        if linked and before not in (None, prev):
+        before = self._places.get(_PLACE.pack(stream, seq - 1)) if linked else None
+        after = self._places.get(_PLACE.pack(stream, seq + 1))
+        if (before is not None and before[:HALF] != prev) or not _continues(after, half):
             found.append("broken_link")
         if known is None:
-            self._ids.put(identifier, short + stream)
+            self._ids.put(identifier, half + place)
         if occupant is None:
-            self._places.put(place, short)
+            self._places.put(place, half + prev if linked else half)
         if self._rows is not None:
-            self._rows += _ROW.pack(identifier, stream, seq, short, linked, prev)
+            self._rows += _ROW.pack(identifier, stream, seq, half, linked, prev)
         return tuple(found)
 
     def shipped(self) -> bytes:
@@ -75,17 +79,27 @@ class Seen:
         if self._places.found([_PLACE.pack(row[1], row[2]) for row in found]):
             return False
         before = {_PLACE.pack(row[1], row[2] - 1): row[5] for row in found if row[4]}
-        return all(short == before[place] for place, short in self._places.found(before).items())
+        if any(known[:HALF] != before[place] for place, known in self._places.found(before).items()):
+            return False
+        after = {_PLACE.pack(row[1], row[2] + 1): row[3] for row in found}
+        return all(_continues(known, after[place]) for place, known in self._places.found(after).items())
 
     def merge(self, rows: bytes) -> None:
         """Take over the records of a part that fits."""
-        for identifier, stream, seq, short, _, _ in _ROW.iter_unpack(rows):
-            self._ids.put(identifier, short + stream)
-            self._places.put(_PLACE.pack(stream, seq), short)
+        for identifier, stream, seq, half, linked, prev in _ROW.iter_unpack(rows):
+            place = _PLACE.pack(stream, seq)
+            self._ids.put(identifier, half + place)
+            self._places.put(place, half + prev if linked else half)
 
-    def records(self) -> Iterator[tuple[bytes, bytes]]:
-        """Return the records by their ids: the 16 bytes of the id; the first 8 of the leaf hash, and the stream."""
-        return self._ids.rows()
+    def records(self) -> Iterator[SpanRecord]:
+        """Return the records by their ids."""
+        for identifier, found in self._ids.rows():
+            yield SpanRecord(identifier, found[:HALF], *_PLACE.unpack(found[HALF:]))
+
+
+def _continues(known: bytes | None, half: bytes) -> bool:
+    """Return whether the record at the next place, if it is known and names the one before it, names this one."""
+    return not known or known[HALF:] in (b"", half)
 
 
 def _bytes_of(uuid: str) -> bytes:

@@ -26,6 +26,7 @@ from agent_identity.identity import TrustStore
 __all__ = ["read_sources"]
 
 _BLOCK: Final = 2 * 1024 * 1024  # Bytes of documents, or one that is longer.
+_BESIDE: Final = 128  # Bytes that a document takes beside its own; it may have none.
 _FEW: Final = 1  # Blocks that are read before another process has started.
 _READER: Final = RecordReader()  # What was learned from one block holds for the next.
 _SHAPES: Final = SpanShapes()
@@ -147,7 +148,7 @@ def _blocks(sources: Sequence[PathLike | ByteLines], size: int) -> Iterator[_Blo
     for item, end in _items(sources):
         if isinstance(item, Document):
             waiting.append(item)
-            held += len(item.data)
+            held += _BESIDE + len(item.data)
             if held < size:
                 continue
         if waiting:

@@ -11,7 +11,7 @@ from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.coverage import CoveragePart, CoverageTable, is_tool_call
 from agent_identity.audit.disclosed import Disclosures
 from agent_identity.audit.findings import Findings, Place, counted
-from agent_identity.audit.ledger_index import HALF, Proofs
+from agent_identity.audit.ledger_index import HALF, Proofs, SpanRecord
 from agent_identity.audit.report import Problem
 from agent_identity.audit.seen import Seen
 from agent_identity.audit.shapes import RecordReader
@@ -49,7 +49,8 @@ _SCOPE: Final = "agent_identity"
 _RECORD_ID: Final = OURS + "record.id"
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PAYLOAD: Final = ATTESTATION + "payload"
-_MAX_NAMES: Final = 256  # Sets of names of attributes.
+_MAX_NAMES: Final = 256  # Sets of names of attributes,
+_MAX_LETTERS: Final = 8_192  # each of so many characters.
 _NAMED: Final = 5  # Attributes that a message names.
 _UNKNOWN: Final = frozenset({"unknown_key", "key_not_valid_then", "key_revoked"})
 _STEP_OF: Final[Mapping[str, int]] = {"malformed_record": _FORM}
@@ -181,8 +182,8 @@ class SpansCheck:
 
     def shipped(self) -> SpansPart | None:
         """Return what was found in a part of the spans, or ``None`` if anything but notices is to be reported."""
-        notices = self._findings.notices()
-        if notices is None:
+        notices, coverage = self._findings.notices(), self._coverage.shipped()
+        if notices is None or coverage is None:
             return None
         return SpansPart(
             *notices,
@@ -191,7 +192,7 @@ class SpansCheck:
             self._signed,
             self._hidden,
             self._seen.shipped(),
-            self._coverage.shipped(),
+            coverage,
             *self._delegations.shipped(),
         )
 
@@ -216,8 +217,8 @@ class SpansCheck:
         self._coverage.merge(part.coverage)
         return True
 
-    def records(self) -> Iterator[tuple[bytes, bytes]]:
-        """Return the verified records by their ids: the 16 bytes of the id, 8 of the leaf hash and 16 of the stream."""
+    def records(self) -> Iterator[SpanRecord]:
+        """Return the verified records by their ids."""
         return self._seen.records()
 
     def read_pasted(self, source: ByteLines) -> None:
@@ -421,7 +422,8 @@ class SpansCheck:
             known = not any(name.startswith(OURS) for name in added)
             if len(self._names) >= _MAX_NAMES:
                 self._names.clear()
-            self._names[names] = known
+            if sum(map(len, names)) <= _MAX_LETTERS:
+                self._names[names] = known
         return known
 
     def _keep(self, record: Mapping[str, object], leaf: bytes, place: Place) -> bool | None:

@@ -352,8 +352,13 @@ def _span(members: _Members, resource: Mapping[str, object], scope: str, line: i
 
 
 def _member(members: _Members, name: str, other: str) -> object:
-    value = members.get(name)
-    return members.get(other) if value is None else value
+    value, second = members.get(name), members.get(other)
+    if value is None:
+        return second
+    # As for a member that is there twice; and of arrays in both spellings some readers take both.
+    if second is not None:
+        raise MisfitError(f"expected '{name}' in one spelling, got it in two")
+    return value
 
 
 def _object(value: object, what: str) -> _Members:
@@ -366,7 +371,7 @@ def _object(value: object, what: str) -> _Members:
 
 
 def _array(members: _Members, name: str, other: str = "") -> Sequence[object]:
-    value = _member(members, name, other)
+    value = _member(members, name, other) if other else members.get(name)
     if value is None:
         return ()
     if not isinstance(value, list):

@@ -30,6 +30,7 @@ _MAX_GAP: Final = 16_384  # Characters.
 _MAX_LEARNED: Final = 4  # Of one document.
 _MAX_MISSES: Final = 32  # Documents in a row; whoever writes them writes no two alike.
 _MAX_SLOTS: Final = 512
+_MAX_PATTERN: Final = 32_768  # Characters of a pattern, each of which takes some hundred bytes and a microsecond.
 _TEXT: Final = r'[^"\\\x00-\x1f]*+'
 _SPACE: Final = " \t\r\n"
 _GROUP: Final = (["resource", "scopeSpans"], ["scopeSpans"])
@@ -298,9 +299,10 @@ class _Pattern:
             yield name, item
         self.add("}" if members else "{}")
 
-    def compiled(self) -> re.Pattern[str]:
-        """Return the pattern."""
-        return re.compile("".join(self._parts))
+    def compiled(self) -> re.Pattern[str] | None:
+        """Return the pattern, or ``None`` if it would be too long."""
+        text = "".join(self._parts)
+        return re.compile(text) if self.slots <= _MAX_SLOTS and len(text) <= _MAX_PATTERN else None
 
 
 def _shape_of(members: "_Members", span: SpanData) -> _Shape | None:
@@ -333,13 +335,15 @@ def _complete(
     pattern: _Pattern, plain: Mapping[str, int], slots: _Slots, message: int, span: SpanData
 ) -> _Shape | None:
     """Return the shape, unless something is missing in it."""
-    if not plain.keys() >= _NEEDED or slots.keys() != span.attributes.keys() or pattern.slots > _MAX_SLOTS:
+    if not plain.keys() >= _NEEDED or slots.keys() != span.attributes.keys():
+        return None
+    compiled = pattern.compiled()
+    if compiled is None:
         return None
     lists = tuple((name, *slot) for name, slot in slots.items() if isinstance(slot, tuple))
     constants = {name: span.attributes[name] for name, slot in slots.items() if slot is None}
     places = [slot if isinstance(slot, int) else 0 for slot in slots.values()]
-    match = pattern.compiled().match
-    return _Shape(match, plain, tuple(slots), places, lists, constants, span.status, message)
+    return _Shape(compiled.match, plain, tuple(slots), places, lists, constants, span.status, message)
 
 
 def _status(pattern: _Pattern, members: "_Members") -> int:

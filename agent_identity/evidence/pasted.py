@@ -45,6 +45,7 @@ _TRACE: Final = frozenset({"traceid", "contexttraceid", "spancontexttraceid"})
 _SPAN: Final = frozenset({"spanid", "contextspanid", "spancontextspanid"})
 _MARKS: Final = str.maketrans("", "", "._- ")
 _LONGEST: Final = 64  # Characters of a name that may be one of an id.
+_LONGEST_ABOVE: Final = 256  # Characters of a name above others; none of ours is as long.
 _MAX_IDS: Final = 16
 _SHORTEST: Final = 11  # Characters of the shortest spelling of 64 bits, base64 without padding.
 _HEX: Final = re.compile(r"[0-9a-f]{1,32}")
@@ -220,6 +221,9 @@ def _flatten(flat: _Members, name: str, value: object, depth: int) -> None:
         _put(flat, name, plain)
     elif depth > MAX_NESTING:
         raise MisfitError(f"expected at most {MAX_NESTING} nested objects of attributes")
+    elif len(name) > _LONGEST_ABOVE:  # It would be written out for each that it is above.
+        if name.startswith(_OURS):
+            raise MisfitError(f"expected at most {_LONGEST_ABOVE} characters in a name above others, got more")
     else:
         for key, item in cast("_Members", plain).items():
             _flatten(flat, f"{name}.{key}", item, depth + 1)

@@ -398,6 +398,21 @@ def test_many_prefixes_cost_no_more_than_their_length() -> None:
     assert sum(1 for _ in read_pasted(text)) == 10_000
 
 
+def test_names_that_are_put_together_are_not_of_any_length() -> None:
+    """A long name above many others is not written out for each of them; below one of ours it is refused."""
+    many = {str(number): 1 for number in range(10_000)}
+    long = "agent_identity." + "x" * 300
+    (problem,) = [found for found in judge({long: many}).findings if found.line]
+    assert (problem.code, "256 characters in a name" in problem.message) == ("malformed_document", True)
+    assert codes(judge({"agent_identity.example": {"x" * 300: {"y": 1}}})) >= {"malformed_document"}
+    assert codes(judge({**SPAN, "attributes": {**FLAT, long: 1}})) == {"field_added"}
+    other = {"gen_ai.x": {"y" * 300: many}}
+    assert judge({**SPAN, "attributes": {**FLAT, **other}}).counts["verified"] == 1
+    (item,) = read_pasted(json.dumps({"agent_identity.record.id": "1", **other}).encode())
+    assert isinstance(item, PastedSpan)
+    assert item.attributes.keys() == {"agent_identity.record.id"}
+
+
 def test_a_pasted_span_needs_no_ledger_and_no_directory(tmp_path: Path) -> None:
     """A comparison that would not happen is refused."""
     for source, options in ((tmp_path, {}), (io.BytesIO(), {"ledger": tmp_path})):

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import shutil
+import sys
 import tarfile
 import warnings
 import zipfile
@@ -12,6 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from spans_in_parts import in_parts
 
 from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity.audit import Report, check, story
@@ -25,8 +30,10 @@ from agent_identity.evidence import Ledger, Segments
 from agent_identity.evidence import segments as segments_module
 from agent_identity.evidence.excerpt import Excerpt, Start
 from agent_identity.evidence.log import Head
+from agent_identity.evidence.otlp_writing import export_request
 from agent_identity.evidence.pruned import Pruned, sign_pruned, unverified_pruned
 from agent_identity.evidence.retention import archive, prune
+from agent_identity.evidence.span_copy import TRAVELLING, copy_of
 from agent_identity.evidence.streams import LedgerReader
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 from agent_identity.testing import FixedClock, SequentialIds
@@ -106,6 +113,49 @@ class Room:
 def codes(report: Report) -> set[str]:
     """Return the codes of what was found."""
     return {problem.code for problem in report.findings}
+
+
+def spans_of(room: Room) -> io.BytesIO:
+    """Return the spans of all records that are there, as `replay` sends them."""
+    reader = LedgerReader(str(room.path))
+    copies = [
+        copy_of(record, line.record, room.key)
+        for stream in reader.streams()
+        for line in reader.entries(stream)
+        if line.record is not None and (record := json.loads(line.record))["kind"] in TRAVELLING
+    ]
+    return io.BytesIO(export_request(copies, {}, "json"))
+
+
+def test_traces_that_are_older_than_what_is_left_of_their_ledger(room: Room) -> None:
+    """They are verified by their signatures and said to be older; what is missing behind the border is found."""
+    stream = room.record()
+    traces, trust = spans_of(room), room.path / "trust.json"
+    ((_, _, last),) = room.prune(1_764_000_003 * 10**9)
+    left = spans_of(room)
+    with in_parts():
+        report = check(traces, trust, ledger=room.path)
+    assert (report.exit_code, report.integrity, report.completeness) == (0, "verified", "pruned")
+    (problem,) = [problem for problem in report.findings if problem.code == "pruned"]
+    number = report.counts["records"]
+    older = number - report.counts["proved_by_ledger"]
+    assert (problem.stream, problem.seq, report.counts["pruned"]) == (stream, last + 1, last)
+    assert older > 0
+    assert f"{older} records on spans are older" in problem.message
+    assert f"{number - older} of {number} records are in the ledger" in report.steps[7].detail
+    report = check(left, trust, ledger=room.path)
+    assert (report.exit_code, report.completeness, codes(report)) == (0, "pruned", {"chain_not_checked"})
+
+
+def test_a_record_that_is_removed_behind_the_border_is_not_taken_for_a_pruned_one(room: Room) -> None:
+    """Only what the signed statement covers is said to be older."""
+    stream = room.record()
+    traces = spans_of(room)
+    room.prune(1_764_000_003 * 10**9)
+    file = room.path / "ledger" / stream / "entries.jsonl"
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-2]))
+    report = check(traces, room.path / "trust.json", ledger=room.path)
+    assert codes(report) >= {"not_in_ledger", "ledger_contradicted", "pruned"}
 
 
 def second_of(report: Report) -> int:

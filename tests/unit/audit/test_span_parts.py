@@ -19,12 +19,15 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import test_spans as spans
 from spans_in_parts import in_parts
 
-from agent_identity.audit import check, key_table, span_parts
+from agent_identity.audit import check, coverage, key_table, span_parts
+from agent_identity.audit.findings import Findings
 from agent_identity.audit.key_table import KeyTable, RowFile
-from agent_identity.audit.ledger_index import HALF, LedgerIndex, Proofs
+from agent_identity.audit.ledger_index import HALF, LedgerIndex, Proofs, ledger_index
+from agent_identity.audit.seen import Seen
 from agent_identity.audit.spans_check import SpansCheck
 from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError
+from agent_identity.evidence.otlp import Document
 from agent_identity.identity import SigningKey
 
 run = spans.run
@@ -73,6 +76,40 @@ def test_what_contradicts_an_earlier_block_is_read_in_its_order(run: spans.Run) 
         assert merged == [True] * 7 + [False]
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_link_that_is_broken_is_found_in_any_order(run: spans.Run, turned: bool) -> None:
+    """A record does not continue the one before it, whichever of the two comes first, in one block or in two."""
+    first = spans.tool_spans(run.document())[0]
+    stream = spans.record_on(first)["stream"]
+    later = {"id": stream["id"], "seq": str(int(stream["seq"]) + 1), "prev": "0" * 64}
+    forged = spans.resigned(run, first, id="019ab5ad-4800-7000-8000-00000000f00d", stream=later)
+    pair = [forged, first] if turned else [first, forged]
+    whole = {"resourceSpans": [{"scopeSpans": [{"spans": pair}]}]}
+    for data, blocks in ((spans.lines(whole), [True, False]), (json.dumps(whole).encode(), [])):
+        with in_parts() as merged:
+            report = spans.report_on(run, data)
+        assert "broken_link" in spans.codes(report)
+        assert merged == blocks
+
+
+def test_a_record_is_told_from_another_by_128_bits_of_its_hash() -> None:
+    """Whoever has the recorder key finds two records that agree in 64 bits within minutes."""
+    stream = {"id": "019ab5ad-4800-7000-8000-000000000001", "seq": "2"}
+    record = {"id": "019ab5ad-4800-7000-8000-000000000002", "stream": stream}
+    for bits, found in ((8, ("two_versions", "two_at_one_place")), (16, None)):
+        seen = Seen()
+        assert seen.take(record, bytes(32)) == ()
+        assert seen.take(record, bytes(bits) + b"x" * (32 - bits)) == found
+    (row,) = seen.records()
+    with ledger_index() as index:
+        index.begin(stream["id"])
+        index.one(record["id"].encode(), "outcome", bytes(8) + b"x" * 24, 2)
+        index.prove(2)
+        index.finish(proved=True)
+        assert index.compare([row]) == 1
+        assert [(amiss.record, amiss.missing) for amiss in index.amiss()] == [(row[0], False)]
+
+
 def test_a_record_that_came_again_in_another_block_is_counted_once(run: spans.Run) -> None:
     """Such a block is read in its order."""
     with in_parts() as merged:
@@ -113,6 +150,28 @@ def test_libraries_in_different_blocks_are_counted_together(run: spans.Run) -> N
     assert merged == [True] * 11
 
 
+def test_libraries_beyond_a_thousand_are_counted_as_one(run: spans.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes ever new and ever longer names of libraries fills neither memory nor report."""
+    monkeypatch.setattr(coverage, "_MAX_SCOPES", 3)
+    document = run.document()
+    ours = spans.tool_spans(document)[0]
+    ids = {"traceId": ours["traceId"], "parentSpanId": ours["spanId"]}
+    calls = [spans.call_span(f"lib {n % 7}" + "x" * 300, "x", spanId=f"{n:016x}", **ids) for n in range(1, 15)]
+    around = [json.dumps({"resourceSpans": [call]}).encode() for call in calls]
+    many = json.dumps({"resourceSpans": calls[10:5:-1]}).encode()
+    with in_parts() as merged:
+        report = spans.report_on(run, b"\n".join([*alone(document), *around, many]))
+    rows = {row.scope: (row.calls, row.attributed, row.human) for row in report.coverage}
+    cut = "x" * (256 - len("lib 1"))
+    assert rows == {
+        "(other libraries)": (13, 1, 1),
+        "agent_identity": (5, 4, 4),
+        f"lib 1{cut}": (3, 1, 1),
+        f"lib 2{cut}": (3, 1, 1),
+    }
+    assert merged == [True] * 21
+
+
 def test_processes_give_the_same_report(run: spans.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two real processes, several files, and progress that ends at the size of all."""
     lines = alone(run.document())
@@ -148,6 +207,36 @@ def test_blocks_of_any_size_give_the_same_report(
     monkeypatch.setattr(span_parts, "_BLOCK", size)
     assert check(files, run.trust, processes=2) == expected
     assert check([*files, tmp_path / "a.jsonl"], run.trust, processes=2).counts["duplicates"] == 4
+
+
+def test_empty_messages_fill_blocks_as_well(run: spans.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of nothing but empty messages is read block by block, and never held as a whole."""
+    held: list[int] = []
+    take = span_parts._take
+
+    def noted(to: SpansCheck, block: span_parts._Block) -> None:
+        held.append(len(block.documents))
+        take(to, block)
+
+    monkeypatch.setattr(span_parts, "_take", noted)
+    report = check(io.BytesIO(b"\n\x00" * 50), run.trust)
+    assert (spans.codes(report), held) == ({"nothing_to_verify"}, [1] * 50)
+    assert all(len(block.documents) <= 10 for block in span_parts._blocks([io.BytesIO(b"\n\x00" * 50)], 1_000))
+
+
+def test_names_of_attributes_are_not_kept_at_any_length(run: spans.Run) -> None:
+    """Names of attributes that somebody added to spans of ours are looked at, and forgotten if they are long."""
+    document = run.document()
+    spans.on_each(lambda span: spans.set_value(span, span["spanId"] + "x" * 20_000, "v"))(document)
+    check_ = SpansCheck(run.trust, Findings("traces", ()))
+    for line in alone(document):
+        check_.take(Document(1, line))
+    assert not check_._names
+    for line in alone(run.document()):
+        check_.take(Document(1, line))
+    assert 1 <= len(check_._names) <= 7
+    spans.on_each(lambda span: spans.set_value(span, "agent_identity." + "x" * 20_000, "v"))(document)
+    assert "field_added" in spans.codes(spans.report_on(run, document))
 
 
 def test_what_another_process_cannot_read_is_read_here(run: spans.Run, monkeypatch: pytest.MonkeyPatch) -> None:

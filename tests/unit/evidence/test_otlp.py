@@ -253,6 +253,39 @@ def test_status(code: object, status: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("members", "named"),
+    [
+        ({"traceId": TRACE, "trace_id": "1" * 32}, "'traceId'"),
+        ({"spanId": SPAN, "span_id": "1" * 16}, "'spanId'"),
+        ({"parentSpanId": SPAN, "parent_span_id": ""}, "'parentSpanId'"),
+        ({"startTimeUnixNano": "5", "start_time_unix_nano": "6"}, "'startTimeUnixNano'"),
+        ({"endTimeUnixNano": 0, "end_time_unix_nano": 6}, "'endTimeUnixNano'"),
+    ],
+)
+def test_a_member_in_both_spellings_is_refused(members: dict[str, Any], named: str) -> None:
+    """Readers differ in which of the two counts, as they do for a member that is there twice."""
+    span = {"traceId": TRACE, "spanId": SPAN, **members}
+    (item,) = read(json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}))
+    assert isinstance(item, Malformed)
+    assert named in item.message
+    twice = {name: value if "_" not in name else None for name, value in span.items()}
+    (item,) = read(json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [twice]}]}]}))
+    assert isinstance(item, SpanData)
+
+
+@pytest.mark.parametrize("name", ["resourceSpans", "scopeSpans"])
+def test_spans_beside_others_in_another_spelling_are_not_hidden(name: str) -> None:
+    """A collector reads both, so that whoever read one of them would vouch for spans that nobody verified."""
+    spans = {"spans": [{"traceId": TRACE, "spanId": SPAN}], "": [{}]}
+    assert len(read(json.dumps({"resourceSpans": [{"scopeSpans": [spans]}]}))) == 1
+    group = {"scopeSpans": [spans], **({"scope_spans": [spans]} if name == "scopeSpans" else {})}
+    document = {"resourceSpans": [group], **({"resource_spans": [group]} if name == "resourceSpans" else {})}
+    (item,) = read(json.dumps(document))
+    assert isinstance(item, Malformed)
+    assert f"'{name}'" in item.message
+
+
+@pytest.mark.parametrize(
     ("value", "expected"),
     [
         ({"doubleValue": "1.5e3"}, 1500.0),

@@ -167,6 +167,18 @@ def test_of_one_document_a_few_shapes_are_learned() -> None:
     assert len(shapes._shapes) == otlp_shapes._MAX_LEARNED
 
 
+def test_long_text_between_the_values_of_a_span_makes_no_pattern() -> None:
+    """A pattern costs a hundred times its text, so that of longer spans none is made."""
+    for number, learned in ((otlp_shapes._MAX_PATTERN - 2_000, 1), (otlp_shapes._MAX_PATTERN, 0)):
+        shapes = SpanShapes()
+        for _ in range(3):
+            same(shapes, document(group(span(1, ("k" * number, text("x"))))))
+        assert len(shapes._shapes) == learned
+        for _ in range(3):
+            same(shapes, document(group(span(1, ("k", text("x" * 2 * number))))))
+        assert len(shapes._shapes) == learned + 1
+
+
 @given(st.data())
 def test_no_change_makes_a_known_document_another(data: st.DataObject) -> None:
     """Whatever bytes of a document are cut, changed, moved or inserted, it is read as without shapes."""

@@ -413,6 +413,8 @@ WHOLE = b64url_encode(BODY)
         # Where it ends in a brace, nothing tells that more stood behind it.
         ("payload", WHOLE[:16], "bad_attestation", "the digest is not that of the payload"),
         ("payload", WHOLE + "...", "bad_attestation", "bad payload"),
+        ("payload", b64url_encode(BODY + b"}") + "...", "bad_attestation", "bad payload"),
+        ("payload", b64url_encode(BODY + b" }") + "...", "bad_attestation", "bad payload"),
         ("payload", WHOLE + "A", "bad_attestation", "bad payload"),
         ("payload", b64url_encode(BODY + b"   ") + "A", "bad_attestation", "bad payload"),
         ("payload", b64url_encode(b"[1,2") + "A", "bad_attestation", "the digest is not that of the payload"),
@@ -967,7 +969,11 @@ def test_spans_are_complete_against_their_ledger(run: Run) -> None:
     report = report_on(run, document, ledger=run.directory / "ledger")
     (problem,) = report.findings
     assert (report.exit_code, report.counts["spans_missing"]) == (3, 1)
-    assert (problem.code, problem.record) == ("span_missing", record_on(lost)["id"])
+    record = record_on(lost)
+    place = (record["id"], record["stream"]["id"], int(record["stream"]["seq"]))
+    assert (problem.code, problem.record, problem.stream, problem.seq) == ("span_missing", *place)
+    assert "'agent-identity replay' sends it again" in problem.message
+    assert (report.steps[7].status, report.steps[7].detail) == ("failed", "6 of 6 records are in the ledger as well")
 
 
 def test_a_record_that_the_ledger_has_not_is_found(run: Run) -> None:
@@ -977,6 +983,10 @@ def test_a_record_that_the_ledger_has_not_is_found(run: Run) -> None:
     forged = resigned(run, span, id="019ab5ad-4800-7000-8000-00000000f00d", stream=place)
     report = report_on(run, with_spans(run, forged), ledger=run.directory)
     assert (report.exit_code, codes(report)) == (1, {"not_in_ledger", "copy_redacted"})
+    (problem,) = [problem for problem in report.findings if problem.code == "not_in_ledger"]
+    assert (problem.record, problem.stream) == ("019ab5ad-4800-7000-8000-00000000f00d", place["id"])
+    assert problem.message.endswith("got none; it was removed there")
+    assert (report.steps[7].status, report.steps[7].detail) == ("failed", "7 of 8 records are in the ledger as well")
 
 
 def test_a_record_that_differs_from_the_ledger_is_found(run: Run) -> None:
@@ -986,6 +996,12 @@ def test_a_record_that_differs_from_the_ledger_is_found(run: Run) -> None:
     spans[0] = resigned(run, spans[0], outcome="unknown")
     report = report_on(run, document, ledger=run.directory)
     assert (report.exit_code, codes(report) & {"differs_from_ledger"}) == (1, {"differs_from_ledger"})
+    (problem,) = [problem for problem in report.findings if problem.code == "differs_from_ledger"]
+    record = record_on(spans[0])
+    place = (record["id"], record["stream"]["id"], int(record["stream"]["seq"]))
+    assert (problem.record, problem.stream, problem.seq) == place
+    assert problem.message == "expected the record as it is in the ledger, got another of this id"
+    assert report.steps[7].status == "failed"
 
 
 def test_records_of_another_ledger_are_told_apart(run: Run, tmp_path: Path) -> None:
@@ -994,6 +1010,14 @@ def test_records_of_another_ledger_are_told_apart(run: Run, tmp_path: Path) -> N
         pass
     report = report_on(run, run.exported, ledger=tmp_path / "other")
     assert (report.exit_code, codes(report)) == (3, {"other_ledger", "ledger_not_verified"})
+    assert (report.steps[7].status, report.steps[7].detail) == ("failed", "0 of 7 records are in the ledger as well")
+    first, *others = report.findings
+    assert first.message == "the ledger is not whole (cannot_tell); run the verification on it"
+    place = record_on(tool_spans(run.document())[0])
+    assert {(problem.stream, problem.message) for problem in others} == {
+        (place["stream"]["id"], "expected records of this ledger, got one of a stream that it does not have")
+    }
+    assert place["id"] in {problem.record for problem in others}
 
 
 def test_a_ledger_that_does_not_verify_proves_no_completeness(run: Run, tmp_path: Path) -> None:
@@ -1004,7 +1028,11 @@ def test_a_ledger_that_does_not_verify_proves_no_completeness(run: Run, tmp_path
     shutil.copytree(run.directory, copied)
     (entries,) = copied.glob("ledger/*/entries.jsonl")
     entries.write_bytes(b"".join(entries.read_bytes().splitlines(keepends=True)[:-1]))
-    assert "ledger_contradicted" in codes(report_on(run, run.exported, ledger=copied))
+    report = report_on(run, run.exported, ledger=copied)
+    messages = {problem.code: problem.message for problem in report.findings}
+    assert messages["ledger_contradicted"] == "the ledger does not verify; run the verification on it"
+    assert "ledger_not_verified" not in messages
+    assert (report.exit_code, report.steps[7].status) == (1, "failed")
     with pytest.raises(ConfigurationError, match="evidence directory"):
         report_on(run, run.exported, ledger=tmp_path / "absent")
 

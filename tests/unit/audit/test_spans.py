@@ -584,6 +584,8 @@ def test_a_signed_record_of_another_shape_is_refused(run: Run) -> None:
     forged = resigned(run, tool_spans(document)[0], surprise="x")
     report = report_on(run, with_spans(run, forged))
     assert (report.exit_code, codes(report)) == (1, {"malformed_record"})
+    assert report.findings[0].message == "record: expected only known members, got another"
+    assert report.steps[2].status == "failed"
     body = b'{"a": "b"}'
     attestation = Attestation(
         payload=b64url_encode(body),
@@ -832,7 +834,7 @@ def test_the_second_in_which_a_record_ends_decides_about_its_key(
     run: Run, times: dict[str, Any], found: set[str]
 ) -> None:
     """A recorder signs when a call has ended, and the last second of a key counts to its end."""
-    document = dated(run, 1_764_000_000 * 10**9, 1_764_000_010 * 10**9 + 5)
+    document = dated(run, 1_764_000_000 * 10**9, 1_764_000_010 * 10**9 + 999_999_999)
     issuer, recorder = run.trust.keys
     trust = TrustStore((issuer, TrustedKey(recorder.key, "recorder", **times)))
     report = check(io.BytesIO(json.dumps(document).encode()), trust)
@@ -840,6 +842,20 @@ def test_the_second_in_which_a_record_ends_decides_about_its_key(
     contradicted = int("signed_after_revocation" in found)
     assert (report.counts["contradicted"], report.counts["verified"]) == (contradicted, 1 - len(found))
     assert report.exit_code == (1 if contradicted else 2 * len(found))
+
+
+def test_a_record_without_an_end_is_dated_by_its_start(run: Run) -> None:
+    """An intent is on a span where nothing says how the call ended."""
+    span = tool_spans(run.document())[0]
+    action = {name: value for name, value in record_on(span)["action"].items() if name != "result"}
+    start = record_on(span)["time"]["start"]
+    forged = resigned(run, span, kind="intent", outcome=None, intent=None, action=action, time={"start": start})
+    document = {"resourceSpans": [{"scopeSpans": [{"spans": [forged]}]}]}
+    issuer, recorder = run.trust.keys
+    for last, verified in ((int(start) // 10**9, 1), (int(start) // 10**9 - 1, 0)):
+        trust = TrustStore((issuer, TrustedKey(recorder.key, "recorder", not_after=last)))
+        report = check(io.BytesIO(json.dumps(document).encode()), trust)
+        assert (report.counts["verified"], report.exit_code) == (verified, 0 if verified else 2)
 
 
 def test_a_key_counts_only_in_its_time_and_for_its_purpose(run: Run) -> None:
@@ -877,6 +893,8 @@ def test_lines_that_cannot_be_read_are_named_and_the_rest_is_verified(run: Run) 
     report = report_on(run, data)
     assert (report.exit_code, report.integrity, report.counts["verified"]) == (3, "verified", 7)
     assert {p.line for p in report.findings} == {2, len(lines) + 2, len(lines) + 3}
+    assert report.counts["malformed"] == 3
+    assert all(problem.message.startswith("expected ") for problem in report.findings)
 
 
 @given(st.data())

@@ -350,6 +350,7 @@ def test_text_that_cannot_be_judged_is_named(text: bytes, what: str) -> None:
     assert report.verdict == "cannot_tell"
     (problem,) = [problem for problem in report.findings if problem.code == "malformed_document"]
     assert what in problem.message
+    assert (report.counts["malformed"], report.steps[0].status) == (1, "failed")
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,15 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from agent_identity.audit import Report, check, verify
+from agent_identity.audit.attestations import open_record
+from agent_identity.audit.coverage import CoverageTable, is_tool_call
+from agent_identity.audit.shapes import RecordReader
 from agent_identity.authority import Scope
 from agent_identity.canonical import encode_record
 from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError, Denied, VerificationError
 from agent_identity.evidence.envelope import PAYLOAD_TYPE, Attestation, pae, sign_record
+from agent_identity.evidence.otlp import SpanData
 from agent_identity.identity import Agent, Human, Service, SigningKey, TrustedKey, TrustStore, b64url_encode
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -197,6 +201,11 @@ def moved(document: dict[str, Any]) -> None:
     first["attributes"], second["attributes"] = second["attributes"], first["attributes"]
 
 
+def added_where_another_is_missing(span: dict[str, Any]) -> None:
+    drop(span, "user.id")
+    set_value(span, "agent_identity.tool.approved", "yes")
+
+
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], int, str | None]] = {
     "2 JSON of the SDK": (lambda document: None, 0, None),
     "3 JSON as Go writes it": (go_spelling, 0, None),
@@ -232,7 +241,22 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], int, str | None]] =
         1,
         "field_changed",
     ),
+    "an attribute of ours added to the last one": (
+        lambda document: set_value(list(each_span(document))[-1], "agent_identity.tool.approved", "yes"),
+        1,
+        "field_added",
+    ),
+    "one added where another is missing": (
+        on_each(added_where_another_is_missing),
+        1,
+        "field_added",
+    ),
     "the signature removed": (on_each(lambda span: drop(span, "agent_identity.attestation.")), 1, "unsigned"),
+    "the record removed from under it": (
+        on_each(lambda span: drop(span, "agent_identity.attestation.payload")),
+        1,
+        "bad_attestation",
+    ),
     "one part of it removed": (
         on_each(lambda span: drop(span, "agent_identity.attestation.keyid")),
         1,
@@ -371,6 +395,50 @@ def test_truncation_is_called_by_its_name(run: Run) -> None:
         message = report_on(run, document).findings[0].message
         assert what in message
         assert "exempt agent_identity.attestation.*" in message
+
+
+BODY = b'{"i":{"x":1},"y":222}'
+WHOLE = b64url_encode(BODY)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "code", "what"),
+    [
+        ("payload", WHOLE[:12], "truncated", "its payload ends after 12 characters, inside the record"),
+        ("payload", WHOLE[:13], "truncated", "its payload ends after 13 characters, inside the record"),
+        ("payload", WHOLE[:20], "truncated", "its payload ends after 20 characters, inside the record"),
+        ("payload", WHOLE[:12] + "...", "truncated", "its payload ends after 15 characters, inside the record"),
+        ("payload", WHOLE[:17] + "... [cut]", "truncated", "its payload ends after 26 characters, inside the record"),
+        ("payload", WHOLE[:12] + "\u00e9", "truncated", "its payload ends after 13 characters, inside the record"),
+        # Where it ends in a brace, nothing tells that more stood behind it.
+        ("payload", WHOLE[:16], "bad_attestation", "the digest is not that of the payload"),
+        ("payload", WHOLE + "...", "bad_attestation", "bad payload"),
+        ("payload", b64url_encode(BODY + b"}") + "...", "bad_attestation", "bad payload"),
+        ("payload", b64url_encode(BODY + b" }") + "...", "bad_attestation", "bad payload"),
+        ("payload", WHOLE + "A", "bad_attestation", "bad payload"),
+        ("payload", b64url_encode(BODY + b"   ") + "A", "bad_attestation", "bad payload"),
+        ("payload", b64url_encode(b"[1,2") + "A", "bad_attestation", "the digest is not that of the payload"),
+        ("payload", "\u00e9" * 4 + WHOLE, "bad_attestation", "bad payload"),
+        ("payload", 7, "bad_attestation", "expected the payload of an attestation as text"),
+        ("signature", "0" * 127, "truncated", "its signature has 127 characters, not 128"),
+        ("signature", "0" * 129, "bad_attestation", "expected a signature of 128 lower-case hex digits"),
+        ("signature", 7, "bad_attestation", "expected the signature of an attestation as text"),
+        ("signature", "0" * 128, "bad_signature", "the signature is not one of the named key"),
+        ("keyid", "other", "unknown_key", "add it to the trust file if it should be"),
+        ("payload_type", "text/plain", "unknown_payload_type", "expected the payload type of a record, got another"),
+    ],
+)
+def test_what_is_wrong_with_an_attestation_is_said(run: Run, part: str, value: object, code: str, what: str) -> None:
+    """What a length limit cut is told from what somebody changed."""
+    attributes: dict[str, object] = {**sign_record(BODY, run.recorder).to_attributes()}
+    attributes[f"agent_identity.attestation.{part}"] = value
+    with pytest.raises(VerificationError) as caught:
+        open_record(attributes, run.trust, RecordReader())
+    assert caught.value.code == code
+    assert what in str(caught.value)
+    assert ("exempt agent_identity.attestation.* from attribute length limits" in str(caught.value)) == (
+        code == "truncated"
+    )
 
 
 @given(st.integers(min_value=0, max_value=1900), st.sampled_from(["payload", "signature", "digest", "keyid"]))
@@ -516,6 +584,8 @@ def test_a_signed_record_of_another_shape_is_refused(run: Run) -> None:
     forged = resigned(run, tool_spans(document)[0], surprise="x")
     report = report_on(run, with_spans(run, forged))
     assert (report.exit_code, codes(report)) == (1, {"malformed_record"})
+    assert report.findings[0].message == "record: expected only known members, got another"
+    assert report.steps[2].status == "failed"
     body = b'{"a": "b"}'
     attestation = Attestation(
         payload=b64url_encode(body),
@@ -559,6 +629,235 @@ def test_a_tool_outside_the_grant_is_found(run: Run) -> None:
     assert report.findings[0].record == "019ab5ad-4800-7000-8000-00000000f00d"
 
 
+def test_a_blocked_call_of_another_tool_is_no_use_of_the_grant(tmp_path: Path) -> None:
+    """What was refused may be anything, and whoever refused it kept to the grant."""
+    text = io.StringIO()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(stream=text)))
+    with (
+        Enforcer.open(tmp_path, tracer_provider=provider) as enforcer,
+        enforcer.task("pay", principal=ALICE, agent=CLERK, scope=SCOPE),
+        suppress(Denied),
+        enforcer.action("delete_all"),
+    ):
+        pass
+    report = check(io.BytesIO(text.getvalue().encode()), tmp_path / "trust.json")
+    assert (report.verdict, report.findings, report.counts["denied"]) == ("verified", (), 1)
+
+
+def test_an_allowed_call_after_its_grant_is_found(run: Run) -> None:
+    """The start of the call counts, as the record states it."""
+    span = tool_spans(run.document())[0]
+    expires = int(record_on(span)["task"]["expires"])
+    stream = {"id": record_on(span)["stream"]["id"], "seq": "900", "prev": "0" * 64}
+    for start, found in ((expires, {"outside_grant_time"}), (expires - 1, set[str]())):
+        forged = resigned(
+            run,
+            span,
+            id="019ab5ad-4800-7000-8000-00000000f00d",
+            stream=stream,
+            time={"start": str(start), "end": str(expires)},
+        )
+        report = report_on(run, with_spans(run, forged))
+        assert codes(report) - {"copy_redacted"} == found
+        assert report.counts["contradicted"] == 0  # The record holds; its chain does not cover it.
+
+
+def moved_to_another_trace(span: dict[str, Any]) -> None:
+    span["traceId"] = "a" * 32
+
+
+def moved_within_its_trace(span: dict[str, Any]) -> None:
+    span["spanId"] = "b" * 16
+
+
+def forged_and_hashed(span: dict[str, Any]) -> None:
+    set_value(span, "agent_identity.principal.id", "mallory")
+    set_value(span, "user.id", "5f2b")
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "step"),
+    [
+        (lambda span: drop(span, "agent_identity.attestation."), "unsigned", 2),
+        (lambda span: set_value(span, "agent_identity.attestation.signature", "0" * 128), "bad_signature", 2),
+        (moved_to_another_trace, "wrong_span", 4),
+        (moved_within_its_trace, "wrong_span", 4),
+        (forged_and_hashed, "field_changed", 5),
+        (lambda span: set_value(span, "agent_identity.surprise", "x"), "field_added", 5),
+    ],
+)
+def test_a_contradicted_record_is_counted_named_and_attributes_nothing(
+    run: Run, change: Callable[[dict[str, Any]], object], code: str, step: int
+) -> None:
+    """It counts neither as verified nor for the coverage, fails the one step, and the finding says where it is."""
+    document = run.document()
+    spans = list(each_span(document))
+    record = record_on(spans[2])
+    for span in spans[1:3]:
+        change(span)
+    report = report_on(run, lines(document))
+    assert (report.exit_code, codes(report) - {"copy_changed", "chain_not_checked"}) == (1, {code})
+    counts = {name: report.counts[name] for name in ("spans", "records", "verified", "contradicted")}
+    assert counts == {"spans": 7, "records": 7, "verified": 5, "contradicted": 2}
+    assert {step.number for step in report.steps if step.status == "failed"} == {step}
+    problem = [problem for problem in report.findings if problem.code == code][-1]
+    place = (record["id"], record["stream"]["id"])
+    assert (problem.record, problem.stream, problem.line) == (*place, 3)
+    assert problem.seq == (int(record["stream"]["seq"]) if step > 2 else None)
+    (row,) = report.coverage
+    assert (row.calls, row.attributed) == (5, 2)
+
+
+def test_a_second_version_of_a_record_attributes_nothing(run: Run) -> None:
+    """It is contradicted, and the first one stays what it was."""
+    forged = resigned(run, tool_spans(run.document())[0], outcome="error")
+    report = report_on(run, with_spans(run, forged))
+    assert (report.counts["verified"], report.counts["contradicted"]) == (7, 1)
+    assert [(row.calls, row.attributed) for row in report.coverage] == [(6, 4)]
+    (step,) = [step for step in report.steps if step.status == "failed"]
+    assert step.number == 7
+
+
+def test_what_a_span_claims_is_shown_in_part(run: Run) -> None:
+    """Ids that nothing vouches for are cut, or left out where they are no text."""
+    document = run.document()
+    first, second = tool_spans(document)[:2]
+    drop(first, "agent_identity.attestation.")
+    set_value(first, "agent_identity.record.id", "r" * 65)
+    set_value(first, "agent_identity.stream.id", "s" * 65)
+    drop(second, "agent_identity.attestation.")
+    for name in ("record", "stream"):
+        value = value_of(second, f"agent_identity.{name}.id")
+        value.clear()
+        value["intValue"] = "7"
+    shown = {(p.record, p.stream) for p in report_on(run, document).findings if p.code == "unsigned"}
+    assert shown == {("r" * 64, "s" * 64), (None, None)}
+
+
+def test_an_id_without_its_form_is_no_reason_to_look_into_the_ledger(run: Run) -> None:
+    """The attribute that names the record is compared with the record, whatever it is."""
+    document = run.document()
+    first, second = tool_spans(document)[:2]
+    set_value(first, "agent_identity.record.id", "x" * 36)
+    value = value_of(second, "agent_identity.record.id")
+    value.clear()
+    value["intValue"] = "7"
+    report = report_on(run, document, ledger=run.directory)
+    assert (codes(report), report.counts["contradicted"]) == ({"field_changed"}, 2)
+    assert report.counts["proved_by_ledger"] == 5
+
+
+def test_each_step_says_what_it_took(run: Run) -> None:
+    """The numbers of a report without findings, and of one in which attributes are missing and records came again."""
+    report = report_on(run, run.exported)
+    assert [(step.status, step.detail) for step in report.steps] == [
+        ("passed", "7 spans"),
+        ("passed", "7 records"),
+        ("passed", "7 records"),
+        ("passed", "7 records"),
+        ("passed", "7 records; 140 of 140 attributes compared, 0 missing or blanked"),
+        ("passed", "2 chains verified"),
+        ("passed", "7 records, 0 of them again"),
+        ("not_checked", "spans are sampled and dropped; compare with a ledger"),
+        ("not_checked", "spans hold keyed digests of them"),
+    ]
+    assert report.kinds == {"outcome": 5, "task_end": 2}
+    assert (report.counts["success"], report.counts["denied"], report.counts["unattributed"]) == (3, 2, 1)
+    document = run.document()
+    drop(tool_spans(document)[0], "agent_identity.delegation.")
+    data = json.dumps(document).encode()
+    report = report_on(run, data + b"\n" + data)
+    assert report.steps[4].detail == "14 records; 272 of 280 attributes compared, 8 missing or blanked"
+    assert report.steps[6].detail == "14 records, 7 of them again"
+    assert report.kinds == {"outcome": 5, "task_end": 2}
+
+
+def test_a_report_on_no_spans_has_every_number(run: Run) -> None:
+    """What was not there is a nought in the report, not absent from it."""
+    report = report_on(run, b"")
+    names = {"spans", "records", "verified", "contradicted", "duplicates", "unattributed"}
+    assert {name: report.counts.get(name) for name in names} == dict.fromkeys(names, 0)
+    assert [step.status for step in report.steps[1:]] == ["not_checked"] * 8
+    assert report.findings[0].message == "expected spans with signed records, got none among 0 spans"
+    assert "proved_by_ledger" in report_on(run, b"", ledger=run.directory).counts
+
+
+def test_what_was_added_may_be_known_too(run: Run) -> None:
+    """An attribute below our name that a collector is known to set is none of ours."""
+    document = run.document()
+    on_each(lambda span: set_value(span, "agent_identity.note", "x"))(document)
+    on_each(lambda span: drop(span, "user.id"))(document)
+    report = report_on(run, document, redacted=["agent_identity.note"])
+    assert (report.exit_code, codes(report)) == (0, {"copy_redacted"})
+    document = run.document()
+    on_each(lambda span: set_value(span, "agent_identity.note", "x"))(document)
+    assert report_on(run, document, redacted=["agent_identity.note"]).findings == ()
+
+
+def test_names_in_messages_are_bounded(run: Run) -> None:
+    """Of a foreign name the beginning is shown, in ASCII, and of those that are missing the first five."""
+    document = run.document()
+    span = tool_spans(document)[0]
+    drop(span, "agent_identity.delegation.")
+    drop(span, "agent_identity.decision.")
+    name = "agent_identity." + "\u00e9" * 200
+    set_value(span, name, "x")
+    missing = [f"delegation.{part}" for part in ("chain", "task_id", "expires_at", "token_hash")] + ["decision.effect"]
+    named = ", ".join("agent_identity." + part for part in missing)
+    messages = {problem.code: problem.message for problem in report_on(run, document).findings}
+    assert messages == {
+        "field_added": f"expected no attribute of ours that is not signed, got {name[:128]!a}; it was added",
+        "copy_redacted": f"8 attributes are missing or blanked: {named}",
+    }
+
+
+def dated(run: Run, start: int, end: int) -> dict[str, Any]:
+    """Return a document of one call that began and ended then, in nanoseconds."""
+    span = tool_spans(run.document())[0]
+    forged = resigned(run, span, time={"start": str(start), "end": str(end)})
+    return {"resourceSpans": [{"scopeSpans": [{"spans": [forged]}]}]}
+
+
+@pytest.mark.parametrize(
+    ("times", "found"),
+    [
+        ({"not_after": 1_764_000_000}, {"key_not_valid_then"}),
+        ({"not_after": 1_764_000_010}, set()),
+        ({"not_before": 1_764_000_010}, set()),
+        ({"not_before": 1_764_000_011}, {"key_not_valid_then"}),
+        ({"revoked_since": 1_764_000_010}, {"signed_after_revocation"}),
+        ({"revoked_since": 1_764_000_011}, {"key_revoked"}),
+    ],
+)
+def test_the_second_in_which_a_record_ends_decides_about_its_key(
+    run: Run, times: dict[str, Any], found: set[str]
+) -> None:
+    """A recorder signs when a call has ended, and the last second of a key counts to its end."""
+    document = dated(run, 1_764_000_000 * 10**9, 1_764_000_010 * 10**9 + 999_999_999)
+    issuer, recorder = run.trust.keys
+    trust = TrustStore((issuer, TrustedKey(recorder.key, "recorder", **times)))
+    report = check(io.BytesIO(json.dumps(document).encode()), trust)
+    assert codes(report) - {"copy_redacted", "chain_not_checked"} == found
+    contradicted = int("signed_after_revocation" in found)
+    assert (report.counts["contradicted"], report.counts["verified"]) == (contradicted, 1 - len(found))
+    assert report.exit_code == (1 if contradicted else 2 * len(found))
+
+
+def test_a_record_without_an_end_is_dated_by_its_start(run: Run) -> None:
+    """An intent is on a span where nothing says how the call ended."""
+    span = tool_spans(run.document())[0]
+    action = {name: value for name, value in record_on(span)["action"].items() if name != "result"}
+    start = record_on(span)["time"]["start"]
+    forged = resigned(run, span, kind="intent", outcome=None, intent=None, action=action, time={"start": start})
+    document = {"resourceSpans": [{"scopeSpans": [{"spans": [forged]}]}]}
+    issuer, recorder = run.trust.keys
+    for last, verified in ((int(start) // 10**9, 1), (int(start) // 10**9 - 1, 0)):
+        trust = TrustStore((issuer, TrustedKey(recorder.key, "recorder", not_after=last)))
+        report = check(io.BytesIO(json.dumps(document).encode()), trust)
+        assert (report.counts["verified"], report.exit_code) == (verified, 0 if verified else 2)
+
+
 def test_a_key_counts_only_in_its_time_and_for_its_purpose(run: Run) -> None:
     """An unknown, retired or differently purposed key leaves the question open, with the reason."""
     keys = run.trust.keys
@@ -594,6 +893,8 @@ def test_lines_that_cannot_be_read_are_named_and_the_rest_is_verified(run: Run) 
     report = report_on(run, data)
     assert (report.exit_code, report.integrity, report.counts["verified"]) == (3, "verified", 7)
     assert {p.line for p in report.findings} == {2, len(lines) + 2, len(lines) + 3}
+    assert report.counts["malformed"] == 3
+    assert all(problem.message.startswith("expected ") for problem in report.findings)
 
 
 @given(st.data())
@@ -686,7 +987,11 @@ def test_spans_are_complete_against_their_ledger(run: Run) -> None:
     report = report_on(run, document, ledger=run.directory / "ledger")
     (problem,) = report.findings
     assert (report.exit_code, report.counts["spans_missing"]) == (3, 1)
-    assert (problem.code, problem.record) == ("span_missing", record_on(lost)["id"])
+    record = record_on(lost)
+    place = (record["id"], record["stream"]["id"], int(record["stream"]["seq"]))
+    assert (problem.code, problem.record, problem.stream, problem.seq) == ("span_missing", *place)
+    assert "'agent-identity replay' sends it again" in problem.message
+    assert (report.steps[7].status, report.steps[7].detail) == ("failed", "6 of 6 records are in the ledger as well")
 
 
 def test_a_record_that_the_ledger_has_not_is_found(run: Run) -> None:
@@ -696,6 +1001,10 @@ def test_a_record_that_the_ledger_has_not_is_found(run: Run) -> None:
     forged = resigned(run, span, id="019ab5ad-4800-7000-8000-00000000f00d", stream=place)
     report = report_on(run, with_spans(run, forged), ledger=run.directory)
     assert (report.exit_code, codes(report)) == (1, {"not_in_ledger", "copy_redacted"})
+    (problem,) = [problem for problem in report.findings if problem.code == "not_in_ledger"]
+    assert (problem.record, problem.stream) == ("019ab5ad-4800-7000-8000-00000000f00d", place["id"])
+    assert problem.message.endswith("got none; it was removed there")
+    assert (report.steps[7].status, report.steps[7].detail) == ("failed", "7 of 8 records are in the ledger as well")
 
 
 def test_a_record_that_differs_from_the_ledger_is_found(run: Run) -> None:
@@ -705,6 +1014,12 @@ def test_a_record_that_differs_from_the_ledger_is_found(run: Run) -> None:
     spans[0] = resigned(run, spans[0], outcome="unknown")
     report = report_on(run, document, ledger=run.directory)
     assert (report.exit_code, codes(report) & {"differs_from_ledger"}) == (1, {"differs_from_ledger"})
+    (problem,) = [problem for problem in report.findings if problem.code == "differs_from_ledger"]
+    record = record_on(spans[0])
+    place = (record["id"], record["stream"]["id"], int(record["stream"]["seq"]))
+    assert (problem.record, problem.stream, problem.seq) == place
+    assert problem.message == "expected the record as it is in the ledger, got another of this id"
+    assert report.steps[7].status == "failed"
 
 
 def test_records_of_another_ledger_are_told_apart(run: Run, tmp_path: Path) -> None:
@@ -713,6 +1028,14 @@ def test_records_of_another_ledger_are_told_apart(run: Run, tmp_path: Path) -> N
         pass
     report = report_on(run, run.exported, ledger=tmp_path / "other")
     assert (report.exit_code, codes(report)) == (3, {"other_ledger", "ledger_not_verified"})
+    assert (report.steps[7].status, report.steps[7].detail) == ("failed", "0 of 7 records are in the ledger as well")
+    first, *others = report.findings
+    assert first.message == "the ledger is not whole (cannot_tell); run the verification on it"
+    place = record_on(tool_spans(run.document())[0])
+    assert {(problem.stream, problem.message) for problem in others} == {
+        (place["stream"]["id"], "expected records of this ledger, got one of a stream that it does not have")
+    }
+    assert place["id"] in {problem.record for problem in others}
 
 
 def test_a_ledger_that_does_not_verify_proves_no_completeness(run: Run, tmp_path: Path) -> None:
@@ -723,7 +1046,11 @@ def test_a_ledger_that_does_not_verify_proves_no_completeness(run: Run, tmp_path
     shutil.copytree(run.directory, copied)
     (entries,) = copied.glob("ledger/*/entries.jsonl")
     entries.write_bytes(b"".join(entries.read_bytes().splitlines(keepends=True)[:-1]))
-    assert "ledger_contradicted" in codes(report_on(run, run.exported, ledger=copied))
+    report = report_on(run, run.exported, ledger=copied)
+    messages = {problem.code: problem.message for problem in report.findings}
+    assert messages["ledger_contradicted"] == "the ledger does not verify; run the verification on it"
+    assert "ledger_not_verified" not in messages
+    assert (report.exit_code, report.steps[7].status) == (1, "failed")
     with pytest.raises(ConfigurationError, match="evidence directory"):
         report_on(run, run.exported, ledger=tmp_path / "absent")
 
@@ -761,6 +1088,122 @@ def test_coverage_counts_every_library(run: Run) -> None:
     rows = {row.scope: (row.calls, row.attributed, row.human) for row in report.coverage}
     assert rows == {"agent_identity": (5, 4, 4), "langchain": (1, 1, 1), "mcp": (1, 1, 1), "wild": (1, 0, 0)}
     assert report.counts["unattributed"] == 1
+
+
+def traced(
+    scope: str, number: int, parent: int | None = None, tool: object = None, trace: int = 1, **attributes: object
+) -> SpanData:
+    """Return a span of a tool call."""
+    return SpanData(
+        trace_id=f"{trace:032x}",
+        span_id=f"{number:016x}",
+        parent_id=None if parent is None else f"{parent:016x}",
+        name="call",
+        start=1,
+        end=2,
+        attributes={**({} if tool is None else {"gen_ai.tool.name": tool}), **attributes},
+        resource={},
+        scope=scope,
+        status="unset",
+        status_message="",
+        line=1,
+    )
+
+
+OURS = traced("ours", 2, parent=1, tool="pay"), "human"
+BESIDE: dict[str, tuple[list[tuple[SpanData, str | None]], tuple[int, int, int]]] = {
+    "the span above": ([OURS, (traced("lib", 1, tool="pay"), None)], (1, 1, 1)),
+    "the span below": ([OURS, (traced("lib", 3, parent=2, tool="pay"), None)], (1, 1, 1)),
+    "one that comes first": ([(traced("lib", 3, parent=2, tool="pay"), None), OURS], (1, 1, 1)),
+    "without a tool": ([OURS, (traced("lib", 3, parent=2), None)], (1, 1, 1)),
+    "of another tool": ([OURS, (traced("lib", 3, parent=2, tool="refund"), None)], (1, 0, 0)),
+    "above, of another tool": ([OURS, (traced("lib", 1, tool="refund"), None)], (1, 0, 0)),
+    "of a tool that is no text": ([OURS, (traced("lib", 3, parent=2, tool="\udfff"), None)], (1, 0, 0)),
+    "under it in another trace": ([OURS, (traced("lib", 3, parent=2, tool="pay", trace=5), None)], (1, 0, 0)),
+    "over it in another trace": ([OURS, (traced("lib", 1, tool="pay", trace=5), None)], (1, 0, 0)),
+    "beside it": ([OURS, (traced("lib", 3, parent=1, tool="pay"), None)], (1, 0, 0)),
+    "two steps below": ([OURS, (traced("lib", 4, parent=3, tool="pay"), None)], (1, 0, 0)),
+    "a root of its own": ([OURS, (traced("lib", 3, tool="pay"), None)], (1, 0, 0)),
+    "two below, of one library": (
+        [OURS, *((traced("lib", number, parent=2, tool="pay"), None) for number in (3, 4))],
+        (2, 1, 1),
+    ),
+    "above and below": (
+        [OURS, (traced("lib", 1, tool="pay"), None), (traced("lib", 3, parent=2, tool="pay"), None)],
+        (2, 2, 2),
+    ),
+    "below one of a service": (
+        [(traced("ours", 2, parent=1, tool="pay"), "service"), (traced("lib", 3, parent=2, tool="pay"), None)],
+        (1, 1, 0),
+    ),
+    "between two calls of ours": (
+        [
+            (traced("ours", 2, tool="pay"), "service"),
+            (traced("ours", 4, parent=3, tool="refund"), "human"),
+            (traced("lib", 3, parent=2, tool="pay"), None),
+        ],
+        (1, 1, 0),
+    ),
+    "between two calls of ours that both fit": (
+        [
+            (traced("ours", 2, tool="pay"), "service"),
+            (traced("ours", 4, parent=3, tool="pay"), "human"),
+            (traced("lib", 3, parent=2, tool="pay"), None),
+        ],
+        (1, 1, 1),
+    ),
+    "over two of ours": (
+        [
+            (traced("ours", 2, parent=1, tool="pay"), "human"),
+            (traced("ours", 3, parent=1, tool="pay"), "service"),
+            (traced("lib", 1, tool="pay"), None),
+        ],
+        (1, 1, 1),
+    ),
+    "below one that is there twice": (
+        [
+            (traced("ours", 2, parent=1, tool="pay"), "human"),
+            (traced("ours", 2, parent=1, tool="pay"), "service"),
+            (traced("lib", 3, parent=2, tool="pay"), None),
+        ],
+        (1, 1, 0),
+    ),
+    "one under an unattributed call": ([(traced("ours", 2), None), (traced("lib", 3, parent=2), None)], (1, 0, 0)),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_call_of_another_library_is_attributed_through_the_call_right_above_or_below(name: str) -> None:
+    """Of the same trace and of no other tool, one for each library; in one table as in two that are merged."""
+    calls, expected = BESIDE[name]
+    table = CoverageTable()
+    for span, principal in calls:
+        table.add(span, principal)
+    rows = table.rows()
+    assert [(row.calls, row.attributed, row.human) for row in rows if row.scope == "lib"] == [expected]
+    assert [row.scope for row in rows] == ["lib", "ours"]
+    merged = CoverageTable()
+    merged.add(traced("another", 9, trace=9), None)
+    for call in calls:
+        part = CoverageTable()
+        part.add(*call)
+        merged.merge(part.shipped())
+    assert [row for row in merged.rows() if row.scope != "another"] == list(rows)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "counted"),
+    [
+        ({"gen_ai.operation.name": "execute_tool"}, True),
+        ({"mcp.method.name": "tools/call"}, True),
+        ({"gen_ai.operation.name": "chat", "mcp.method.name": "tools/call"}, True),
+        ({"gen_ai.operation.name": "chat", "mcp.method.name": "tools/list"}, False),
+        ({"gen_ai.tool.name": "execute_tool"}, False),
+    ],
+)
+def test_what_counts_as_a_tool_call(attributes: dict[str, object], counted: bool) -> None:
+    """By the conventions for GenAI or for MCP."""
+    assert is_tool_call(attributes) is counted
 
 
 def test_coverage_tells_humans_from_services(tmp_path: Path) -> None:

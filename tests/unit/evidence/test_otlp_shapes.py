@@ -55,6 +55,11 @@ def each(number: int) -> dict[str, dict[str, Any]]:
         "typed": span(number, ("i", {"intValue": "7"}), ("b", {"boolValue": True}), ("d", {"doubleValue": 0.5})),
         "error": span(number, status={"code": 2, "message": f"no {number}"}),
         "silent error": span(number, status={"code": "STATUS_CODE_ERROR", "message": None}),
+        "code in words": span(number, status={"code": ("STATUS_CODE_OK", "STATUS_CODE_ERROR")[number // 10 % 2]}),
+        "null item": span(number, ("l", {"arrayValue": {"values": [None]}})),
+        "empty item": span(number, ("l", {"arrayValue": {"values": [{}, {"intValue": "1"}]}})),
+        "item of two": span(number, ("l", {"arrayValue": {"values": [{**text("x"), "intValue": None}]}})),
+        "list of two": span(number, ("l", {"arrayValue": {"values": [text("x")]}, "intValue": None})),
         "events": span(number, events=[{"name": f"e{number}", "timeUnixNano": "1", "attributes": []}], links=[]),
         "linked": span(number, links=[{"traceId": "1" * 32, "spanId": "2" * 16}, {"a": [1, {}]}], traceState=""),
         "bare": span(number, attributes=[], status=...),
@@ -82,6 +87,9 @@ def documents(number: int) -> dict[str, bytes]:
     found = {name: document(group(each(number)[name], each(number + 7)[name])) for name in each(number)}
     found |= {
         "two resources": document(group(one), group(two, resource="other"), group(one, resource=None)),
+        "scopes below a resource": document(
+            {**group(one), "scopeSpans": [group(one, scope=scope)["scopeSpans"][0] for scope in "abc"]}
+        ),
         "two scopes": document({"scopeSpans": [group(one)["scopeSpans"][0], group(two, scope="b")["scopeSpans"][0]]}),
         "schema": document({**group(one, schemaUrl="https://x"), "schemaUrl": "https://y"}),
         "schema first": document({"schemaUrl": "https://y", **group(one)}),
@@ -89,6 +97,9 @@ def documents(number: int) -> dict[str, bytes]:
         "no spans": document(group()),
         "a gap": document(group(one), group(), group(two)),
         "null spans": document(group(one), {"scopeSpans": None}),
+        "null scope": orjson.dumps({"resourceSpans": [group(one), {"scopeSpans": [None]}]}),
+        "null group": orjson.dumps({"resourceSpans": [group(one), None]}),
+        "null span": document({"scopeSpans": [{"spans": [one, None]}]}),
         "more members": orjson.dumps({"resourceSpans": [group(one)], "more": 1}),
         "an array": orjson.dumps([{"resourceSpans": [group(one)]}]),
         "logs": orjson.dumps({"resourceLogs": []}),
@@ -139,7 +150,7 @@ def test_documents_of_all_forms_are_read_alike_by_one_reader(monkeypatch: pytest
 def test_usual_documents_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     """After two of their kind, documents as exporters write them are read by their shape."""
     quick = ["plain", "parent", "listed", "typed", "error", "events", "linked", "bare", "accent", "two resources"]
-    quick += ["two scopes", "schema", "a gap", "a number"]
+    quick += ["two scopes", "scopes below a resource", "schema", "a gap", "a number", "no parent", "zero parent"]
     for name in quick:
         shapes = SpanShapes()
         for number in (10, 20):
@@ -177,6 +188,66 @@ def test_long_text_between_the_values_of_a_span_makes_no_pattern() -> None:
         for _ in range(3):
             same(shapes, document(group(span(1, ("k", text("x" * 2 * number))))))
         assert len(shapes._shapes) == learned + 1
+
+
+def test_an_attribute_that_is_there_twice_says_the_same_twice() -> None:
+    """A span whose like was read is refused where it says two things under one name."""
+    shapes = SpanShapes()
+    for values in (("x", "x"), ("y", "y"), ("z", "z"), ("x", "y")):
+        pairs = [{"key": "a", "value": text(value)} for value in values]
+        same(shapes, document(group(span(3, attributes=pairs))))
+
+
+def test_a_scope_belongs_to_the_resource_before_it() -> None:
+    """What stands between the spans of one resource stands between those of another as well."""
+
+    def of(resource: str, *scopes: str) -> bytes:
+        spans = [group(span(7), scope=scope)["scopeSpans"][0] for scope in scopes]
+        return document({**group(resource=resource), "scopeSpans": spans})
+
+    shapes = SpanShapes()
+    for data in (of("one", "a"), of("one", "a", "b", "c"), of("two", "a"), of("two", "a", "b", "c")):
+        same(shapes, data)
+
+
+def test_documents_in_a_row_that_are_not_alike_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is known begins the row anew; the row may be as long as is allowed."""
+    monkeypatch.setattr(otlp_shapes, "_MAX_MISSES", 3)
+    shapes = SpanShapes()
+    compared: list[bytes] = []
+    find = SpanShapes._find
+
+    def noted(self: SpanShapes, data: bytes, line: int) -> Any:
+        compared.append(data)
+        return find(self, data, line)
+
+    monkeypatch.setattr(SpanShapes, "_find", noted)
+    known = [document(group(span(number))) for number in range(3)]
+    others = [document(group(span(9, (f"k{number}", text("x"))))) for number in range(9)]
+    for data in (*known[:2], others[0], known[2], *others[1:]):
+        same(shapes, data)
+    assert compared == [*known[:2], others[0], known[2], *others[1:5]]
+
+
+def test_what_is_kept_of_documents_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a head nor a tail that is very long is kept, and a span of very many strings has no shape."""
+    monkeypatch.setattr(otlp_shapes, "_MAX_GAP", 200)
+    monkeypatch.setattr(otlp_shapes, "_MAX_SLOTS", 6)
+    long = "x" * 200
+    for data in (
+        document(group(span(1), resource=long)),
+        document({**group(span(1)), "schemaUrl": long}),
+        document(group(span(1, ("b", text("v"))))),
+    ):
+        shapes = SpanShapes()
+        for _ in range(3):
+            same(shapes, data)
+        assert not (shapes._heads and shapes._shapes)
+    shapes = SpanShapes()
+    for _ in range(2):
+        same(shapes, document(group(span(1))))
+    assert shapes._heads
+    assert shapes._shapes  # Six strings: two ids, the name, two times and the attribute.
 
 
 @given(st.data())

@@ -131,7 +131,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "uses": (
         ("audit/uses", "audit/use_store", "audit/chain_judge", "audit/scratch"),
-        unit("audit", "overflow", "ledger", "parts"),
+        unit("audit", "uses", "chain_judge", "overflow", "ledger"),
     ),
     "span_parts": (
         ("audit/span_parts", "audit/key_table", "audit/seen", "audit/ledger_index", "audit/noting"),

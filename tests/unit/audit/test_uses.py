@@ -93,7 +93,7 @@ def test_a_use_begins_with_what_its_first_record_says() -> None:
     assert (use.principal, use.agent, use.chain) == (record()["principal"], record()["agent"], record()["chain"])
 
 
-CHANGES = {
+CHANGES: dict[str, Any] = {
     "principal": {"id": "mallory@example.com", "kind": "human"},
     "agent": {"id": "clerk", "owner": "finance@example.org"},
     "chain": [{"id": "roof", "grant": "f" * 64}, {"id": "clerk", "grant": "0" * 64}],

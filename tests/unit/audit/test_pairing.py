@@ -7,7 +7,7 @@ import pytest
 from agent_identity.audit.batches import Cut, Told
 from agent_identity.audit.pairing import Paired, pair
 from agent_identity.audit.patterns import Pattern
-from agent_identity.audit.waiting import Call, Waiting
+from agent_identity.audit.waiting import Call, Fields, Waiting
 
 STREAM = "s"
 GRANT, OTHER = b"g" * 64, b"h" * 64
@@ -35,7 +35,10 @@ THREE = cuts(GRANT, GRANT, OTHER)
 
 def test_calls_that_agree_are_paired_in_their_order() -> None:
     """Each with its id, tool and time; which of them are intents, and which have an outcome now."""
-    opened = {b"i": (GRANT, "pay", b"d", b"i", STREAM, 5), b"k": (OTHER, "pay", b"d", b"k", STREAM, 7)}
+    opened: dict[bytes, Fields] = {
+        b"i": (GRANT, "pay", b"d", b"i", STREAM, 5),
+        b"k": (OTHER, "pay", b"d", b"k", STREAM, 7),
+    }
     expected = Paired([b"i", b"j", b"k"], ["pay"] * 3, [30, 20, 10], bytearray([1, 0, 1]), opened, {b"i"})
     assert pair(THREE, [OPENS, ENDS], Waiting(), STREAM) == expected
     assert pair(THREE, [ENDS, OPENS], Waiting(), STREAM) == expected

@@ -111,7 +111,11 @@ def test_a_private_file_is_its_owners() -> None:
     owner, found = Owner(), list[int]()
     file = private_file(owner, "CREATE TABLE t (x)", "INSERT INTO t VALUES (7)", cache_kib=64)
     assert (file.isolation_level, file.in_transaction) == (None, False)
-    thread = threading.Thread(target=lambda: found.extend(file.execute("SELECT x FROM t").fetchone()))
+
+    def look() -> None:
+        found.append(file.execute("SELECT x FROM t").fetchone()[0])
+
+    thread = threading.Thread(target=look)
     thread.start()
     thread.join()
     assert found == [7]

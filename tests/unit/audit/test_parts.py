@@ -1,8 +1,10 @@
 """A ledger that is verified in parts, in other processes, gives the report that it gives in one piece."""
 
+import json
 import os
 import random
 import sys
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +22,7 @@ from agent_identity.audit.parts import Found, PartReader, Parts, Work, read_work
 from agent_identity.audit.spreading import here, processes
 from agent_identity.audit.stream_check import StreamCheck, StreamPart
 from agent_identity.audit.stream_growth import Growth
+from agent_identity.audit.uses import Use
 from agent_identity.authority import Scope, token_hash
 from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError, Denied
@@ -333,7 +336,10 @@ def test_a_part_says_where_its_lines_are(tmp_path: Path) -> None:
         assert found.part is not None
         assert (found.start, found.end, found.key) == (ends[3], ends[6], b"")
         assert (found.part.first, found.part.last, len(found.part.noted)) == (4, 6, 17 * 3 * noted)
-        assert found.part.leaves == b"".join(leaf_hash(line[83:-2]) for line in lines[3:6])
+        leaves = [leaf_hash(line[83:-2]) for line in lines[2:6]]
+        assert (found.part.prev, found.part.leaves) == (leaves[0].hex().encode(), b"".join(leaves[1:]))
+        times = [int(json.loads(line[83:-2])["time"]["start"]) for line in lines[3:6]]
+        assert found.part.times == array("Q", times).tobytes()
     empty = work._replace(piece=Piece(str(path), size, ends[3] + 1, ends[3] + 2))
     assert read_work(empty) == (empty, Found(0, 0, None))
 
@@ -357,3 +363,19 @@ def test_a_part_counts_the_outcomes_that_the_log_commits_to(
         assert found.part is not None
         assert found.part.calls.outcomes == outcomes
         assert found.part.ended
+        (use,) = (Use.unpacked(packed.data) for packed in found.part.calls.uses)
+        assert use.events is not None
+        assert [event and event[2] for event in use.events] == [None, pruned]
+
+
+def test_of_a_part_in_which_something_is_wrong_nothing_is_returned(tmp_path: Path) -> None:
+    """It is not taken for a part without lines, of which there is nothing to say, and its lines are read again."""
+    run(tmp_path / "e")
+    (path,) = (tmp_path / "e" / "ledger").glob("*/entries.jsonl")
+    data = path.read_bytes()
+    work = Work(path.parent.name, Piece(str(path), len(data), 0, len(data)), 0, False)
+    assert read_work(work)[1] is not None
+    for changed in (data.replace(b'"pay"', b'"bay"', 1), data[:-1], data.replace(b'"mac"', b'"mad"', 1)):
+        path.write_bytes(changed)
+        whole = work._replace(piece=Piece(str(path), len(changed), 0, len(changed)))
+        assert read_work(whole) == (whole, None)

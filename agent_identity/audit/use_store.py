@@ -117,7 +117,7 @@ class UseStore:
         """Return all, in the order in which they came."""
         near = self._packed | {grant: (use.number, Packed.of(use)) for grant, use in self._uses.items()}
         if not self._far:
-            yield from (packed for _, packed in sorted(near.values(), key=lambda item: item[0]))
+            yield from (packed for _, packed in sorted(near.values()))
             return
         self._spill(near)
         for _, row in self._far.rows():

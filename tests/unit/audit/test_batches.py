@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity.audit import parts, waiting
+from agent_identity.audit.batches import Batch
 from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.columns import ARGUMENTS, COUNT, DIGEST, HASH, SPAN_ID, TRACE_ID, UUID7, column_form
@@ -509,3 +510,26 @@ def test_calls_keep_their_order_where_shapes_of_one_length_have_other_slots() ->
         with patch.object(parts, "_PATTERNS", Patterns()):
             found.append(read(stream.lines, [3], 1, apart=apart))
     assert found[0] == found[1] is not None
+
+
+def test_calls_like_earlier_ones_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever their task, tool and digits, they wait for each other, and are recognised and counted together."""
+    stream = Stream()
+    for number in range(3):
+        stream.step("start", number, 0)
+    for round_ in range(12):
+        for what in ("open", "end"):
+            stream.step(what, round_ % 3, round_ % 4 if what == "open" else 0)
+    patterns, taken = taught(), []
+    take = Batch.take
+
+    def noted(self: Batch, *given: Any) -> tuple[int, bytes]:
+        done = take(self, *given)
+        taken.append(done[0])
+        return done
+
+    monkeypatch.setattr(Batch, "take", noted)
+    monkeypatch.setattr(parts, "_PATTERNS", patterns)
+    monkeypatch.setattr(Calls, "_take_each", lambda *_: pytest.fail("all of these calls can be counted together"))
+    assert read(stream.lines, [], 1_000, apart=True) is not None
+    assert taken == [24]

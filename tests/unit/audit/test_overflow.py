@@ -1,6 +1,7 @@
 """What a verification keeps on the disk: found by its key, in its order, and gone with the process."""
 
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Self
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from agent_identity.audit import overflow as overflow_module
 from agent_identity.audit.overflow import Overflow
+from agent_identity.audit.scratch import private_file
 from agent_identity.errors import ConfigurationError
 
 KEYS = st.binary(max_size=2)
@@ -98,3 +100,25 @@ def test_a_full_disk_says_how_to_go_on(call: str) -> None:
         "set TMPDIR to a folder with more"
     )
     assert len(kept) == 1
+
+
+def test_a_private_file_is_its_owners() -> None:
+    """It opens no transaction by itself, may be used from any thread, and is closed with its owner."""
+
+    class Owner:
+        """Holds it."""
+
+    owner, found = Owner(), list[int]()
+    file = private_file(owner, "CREATE TABLE t (x)", "INSERT INTO t VALUES (7)", cache_kib=64)
+    assert (file.isolation_level, file.in_transaction) == (None, False)
+
+    def look() -> None:
+        found.append(file.execute("SELECT x FROM t").fetchone()[0])
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert found == [7]
+    del owner
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        file.execute("SELECT x FROM t")

@@ -1,0 +1,158 @@
+"""Work in several processes: how many, started how, and with the results in their order."""
+
+import gc
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Self
+
+import pytest
+
+from agent_identity.audit import spreading
+from agent_identity.audit.spreading import _prepare, here, processes
+from agent_identity.errors import ConfigurationError
+
+
+class Pool:
+    """A pool that works in this process, and notes how it is used."""
+
+    def __init__(self, number: int, context: Any, initializer: Callable[[], None]) -> None:
+        self.made = (number, context.get_start_method(), initializer)
+        self.submitted = 0
+        self.ended: list[dict[str, bool]] = []
+        pools.append(self)
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+
+    def submit(self, function: Callable[[Any], Any], item: Any) -> "Future[Any]":
+        """Do it now."""
+        self.submitted += 1
+        done: Future[Any] = Future()
+        done.set_result(function(item))
+        return done
+
+    def shutdown(self, **how: bool) -> None:
+        """End."""
+        self.ended.append(how)
+
+
+pools: list[Pool] = []
+
+
+@pytest.fixture(autouse=True)
+def noted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Start no process."""
+    monkeypatch.setattr(spreading, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(7)))
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    yield
+    pools.clear()
+
+
+@pytest.mark.parametrize(
+    ("number", "most", "made"), [(2, None, 2), (9, 3, 9), (0, None, 7), (0, 3, 3), (0, 8, 7), (64, None, 64)]
+)
+def test_so_many_processes_work(number: int, most: int | None, made: int) -> None:
+    """As many as are asked for; else as there are processors, but not more than make sense."""
+    with processes(number, most=most) as spread:
+        assert spread is not None
+        assert list(spread(str, range(20))) == [str(item) for item in range(20)]
+    assert [pool.made for pool in pools] == [(made, "fork", _prepare)]
+    assert pools[0].ended == [{"cancel_futures": True}]
+
+
+def test_never_more_than_64_processes_unless_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine may have many processors."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(999)))
+    for most, made in ((None, 64), (80, 80)):
+        with processes(0, most=most):
+            assert pools[-1].made[0] == made
+
+
+@pytest.mark.parametrize(("number", "most"), [(1, None), (0, 1)])
+def test_one_process_is_this_one(number: int, most: int | None) -> None:
+    """No other one is started for it."""
+    with processes(number, most=most) as spread:
+        assert spread is None
+    assert not pools
+
+
+def test_beside_threads_processes_are_started_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread may hold a lock that nobody would give back in a copy of this process."""
+    monkeypatch.setattr(threading, "active_count", lambda: 2)
+    with processes(2):
+        assert pools[0].made == (2, "spawn", _prepare)
+
+
+def test_work_is_done_elsewhere_if_that_is_given() -> None:
+    """Whatever works like ``map``."""
+    with processes(here) as spread:
+        assert spread is here
+    assert list(here(str, [1, 2])) == ["1", "2"]
+    assert not pools
+
+
+def test_results_come_while_items_are_still_to_be_taken() -> None:
+    """Two results for each process are ahead, and no more of them wait in memory."""
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(20):
+            taken.append(item)
+            yield item
+
+    with processes(3) as spread:
+        assert spread is not None
+        for number, result in enumerate(spread(str, items())):
+            assert result == str(number)
+            assert len(taken) == min(20, number + 7)
+
+
+@pytest.mark.parametrize("number", [-1, -2])
+def test_fewer_than_no_process_are_refused(number: int) -> None:
+    """With words."""
+    with (
+        pytest.raises(ConfigurationError, match=r"^expected a number of processes from 0 on, got another$"),
+        processes(number),
+    ):
+        pass
+
+
+def test_what_is_no_number_of_processes_is_named_by_its_type_only() -> None:
+    """Its value may be anything."""
+    expected = r"^expected a whole number of processes, got str; 0 takes as many as fit$"
+    with pytest.raises(TypeError, match=expected), processes("secret"):  # type: ignore[arg-type]
+        pass
+
+
+def lose_a_process() -> None:
+    """Have a process die while others work."""
+    with processes(2):
+        raise BrokenProcessPool
+
+
+def test_a_process_that_is_killed_ends_the_others() -> None:
+    """The message says how to go on, and what waits is not done any more."""
+    expected = (
+        "^expected the processes of the verification to live, got one that was killed; "
+        "see whether memory is short, or verify with one process$"
+    )
+    with pytest.raises(ConfigurationError, match=expected):
+        lose_a_process()
+    assert pools[0].ended == [{"cancel_futures": True}]
+
+
+def test_a_process_that_reads_parts_does_not_look_for_cycles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would cost time and find nothing."""
+    done: list[str] = []
+    monkeypatch.setattr(gc, "freeze", lambda: done.append("freeze"))
+    monkeypatch.setattr(gc, "disable", lambda: done.append("disable"))
+    _prepare()
+    assert done == ["freeze", "disable"]

@@ -135,7 +135,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "span_parts": (
         ("audit/span_parts", "audit/key_table", "audit/seen", "audit/ledger_index", "audit/noting"),
-        unit("audit", "span_parts", "spans"),
+        unit("audit", "span_parts"),
     ),
     "stopping": (("audit/state_file",), unit("audit", "state_file")),
     "tables": (("audit/tables",), unit("audit", "tables")),

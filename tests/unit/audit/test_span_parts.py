@@ -5,7 +5,9 @@ import gzip
 import io
 import json
 import shutil
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import test_spans as spans
 from spans_in_parts import in_parts
 
-from agent_identity.audit import check, key_table, span_parts
+from agent_identity.audit import check, key_table, ledger_index, span_parts
 from agent_identity.audit.key_table import KeyTable, RowFile
-from agent_identity.audit.ledger_index import HALF, LedgerIndex, Proofs
+from agent_identity.audit.ledger_index import HALF, Amiss, LedgerIndex, Proofs
+from agent_identity.audit.noting import NOTED, Noted
+from agent_identity.audit.seen import Seen
 from agent_identity.audit.spans_check import SpansCheck
 from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError
@@ -319,3 +323,187 @@ def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         table.get(b"a")
     with pytest.raises(ConfigurationError, match="TMPDIR"):
         table.found([b"a"])
+
+
+A, B = (f"019ab5ad-4800-7000-8000-00000000000{letter}" for letter in "ab")
+
+
+def id_of(number: int) -> str:
+    """Return the id of a record."""
+    return f"019ab5ad-4800-7000-8000-{number:012x}"
+
+
+def raw(identifier: str) -> bytes:
+    """Return the 16 bytes of an id."""
+    return bytes.fromhex(identifier.replace("-", ""))
+
+
+def leaf_of(number: int) -> bytes:
+    """Return a leaf hash."""
+    return bytes([number]) * 32
+
+
+def placed(number: int, stream: str, seq: int, *, after: int | None = None) -> dict[str, object]:
+    """Return what matters of a record: its id, its place, and the hash of the one before."""
+    prev = {} if after is None else {"prev": leaf_of(after).hex()}
+    return {"id": id_of(number), "stream": {"id": stream, "seq": str(seq), **prev}}
+
+
+def test_a_record_is_held_against_its_id_its_place_and_the_one_before() -> None:
+    """Each contradiction has its name, the first version stays, and what is not linked is no broken link."""
+    seen = Seen()
+    expected: list[tuple[dict[str, object], int, tuple[str, ...] | None]] = [
+        (placed(1, A, 1), 1, ()),
+        (placed(1, A, 1), 1, None),
+        (placed(1, A, 1), 9, ("two_versions", "two_at_one_place")),
+        (placed(1, A, 1), 1, None),
+        (placed(2, A, 1), 2, ("two_at_one_place",)),
+        (placed(1, A, 2, after=1), 9, ("two_versions",)),
+        (placed(3, A, 2, after=1), 3, ("two_at_one_place",)),
+        (placed(4, A, 3, after=3), 4, ("broken_link",)),
+        (placed(5, A, 4, after=4), 5, ()),
+        (placed(1, A, 4, after=3), 7, ("two_versions", "two_at_one_place", "broken_link")),
+        (placed(6, A, 5), 6, ()),
+        (placed(7, B, 2, after=99), 7, ()),
+        (placed(8, B, 4, after=99), 8, ()),
+    ]
+    for record, number, found in expected:
+        assert seen.take(record, leaf_of(number)) == found
+    assert list(seen.records()) == [
+        (raw(id_of(number)), leaf_of(number)[:8] + raw(stream))
+        for stream, numbers in ((A, range(1, 7)), (B, (7, 8)))
+        for number in numbers
+    ]
+    assert seen.shipped() == b""
+
+
+@pytest.mark.parametrize(
+    ("later", "fits"),
+    [
+        ([(placed(9, A, 4, after=3), 9)], True),
+        ([(placed(9, A, 4), 9)], True),
+        ([(placed(9, A, 5, after=77), 9)], True),
+        ([(placed(9, B, 1), 9), (placed(10, B, 2, after=9), 10)], True),
+        ([(placed(8, B, 1), 8), (placed(9, A, 4, after=3), 9), (placed(10, A, 5, after=9), 10)], True),
+        ([(placed(3, A, 4, after=3), 9)], False),
+        ([(placed(9, B, 1), 9), (placed(3, A, 3, after=2), 3)], False),
+        ([(placed(9, A, 3, after=2), 9)], False),
+        ([(placed(9, A, 4, after=2), 9)], False),
+        ([(placed(9, B, 1), 9), (placed(10, A, 4, after=9), 10)], False),
+        ([(placed(9, A, 4, after=9), 9), (placed(10, B, 1), 10)], False),
+    ],
+)
+def test_a_block_fits_if_it_contradicts_nothing_before(later: list[tuple[dict[str, object], int]], fits: bool) -> None:
+    """A known id, a taken place and a broken link between two blocks do not; what is merged counts like what is read.
+
+    Both ways of reading lead to the same records.
+    """
+    before = [(placed(1, A, 1), 1), (placed(2, A, 2, after=1), 2), (placed(3, A, 3, after=2), 3)]
+    whole, ahead, behind = Seen(), Seen(part=True), Seen(part=True)
+    for part, records in ((ahead, before), (behind, later)):
+        for record, number in records:
+            assert part.take(record, leaf_of(number)) == ()
+    assert whole.fits(b"")
+    assert whole.fits(ahead.shipped())
+    whole.merge(ahead.shipped())
+    assert not whole.fits(ahead.shipped())
+    assert whole.fits(behind.shipped()) is fits
+    plain = Seen()
+    taken = [plain.take(record, leaf_of(number)) for record, number in [*before, *later]]
+    assert all(found == () for found in taken) is fits
+    if fits:
+        whole.merge(behind.shipped())
+        assert list(whole.records()) == list(plain.records())
+        assert whole.take(placed(50, A, 3, after=2), leaf_of(50)) == ("two_at_one_place",)
+
+
+def test_the_records_of_a_ledger_are_held_against_those_of_spans(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Missing ones of the kinds that travel, other versions and unknown ones are told in their order, however read."""
+    monkeypatch.setattr(ledger_index, "_WAITING", 3)
+    kinds = {9: "outcome", 2: "intent", 3: "task_end", 4: "outcome", 1: "task_end", 6: "intent", 7: "outcome"}
+    with ledger_index.ledger_index() as index:
+        index.begin("a")
+        for seq, number in enumerate((9, 2, 3), 1):
+            index.one(id_of(number).encode(), kinds[number], leaf_of(number), seq)
+        index.prove(3)
+        index.begin("b")
+        noted = Noted()
+        noted.one(id_of(4).encode(), kinds[4], leaf_of(4), 5)
+        noted.wait(3)
+        noted.settle([2, 0, 1], [id_of(number).encode() for number in (1, 7, 6)], [kinds[1], kinds[7], kinds[6]])
+        index.part(5, bytes(noted.packed), b"".join(map(leaf_of, (4, 1, 6, 7))))
+        index.prove(7)
+        index.finish(proved=True)
+        for name in (id_of(9), id_of(7)):
+            with closing(Proofs(index.path)) as proofs:
+                assert proofs.of([raw(name)]) == ({} if name == id_of(7) else {raw(name): leaf_of(9)[:HALF]})
+        on_spans = {2: 2, 4: 5, 6: 8, 7: 7, 11: 11, 10: 10}
+        rows = [(raw(id_of(number)), leaf_of(leaf)[:8] + raw(B)) for number, leaf in on_spans.items()]
+        assert index.compare(rows) == len(rows)
+        assert list(index.amiss()) == [
+            Amiss(raw(id_of(9)), "a", 1, missing=True),
+            Amiss(raw(id_of(3)), "a", 3, missing=True),
+            Amiss(raw(id_of(4)), "b", 5, missing=False),
+            Amiss(raw(id_of(1)), "b", 6, missing=True),
+            Amiss(raw(id_of(6)), "b", 7, missing=False),
+        ]
+        assert list(index.unmatched()) == [(raw(id_of(10)), raw(B)), (raw(id_of(11)), raw(B))]
+        assert index.compare([]) == len(rows)
+        folder = Path(index.path).parent
+        assert folder.name.startswith("agent-identity-")
+    assert not folder.exists()
+    for failing in (index.amiss, index.unmatched):
+        with pytest.raises(ConfigurationError, match="120 bytes for each record"):
+            list(failing())
+    with pytest.raises(ConfigurationError, match="TMPDIR"):
+        index.compare([])
+
+
+def test_a_part_with_as_many_notes_as_leaves_is_taken_and_no_other(tmp_path: Path) -> None:
+    """Else a leaf would be that of another record."""
+    index = LedgerIndex(str(tmp_path / "index"))
+    index.begin("a")
+    with pytest.raises(ValueError, match="zip"):
+        index.part(1, NOTED.pack(raw(id_of(1)), True) * 2, leaf_of(1))
+    index.close()
+    noted = Noted()
+    noted.wait(1)
+    with pytest.raises(ValueError, match="zip"):
+        noted.settle([0], [id_of(1).encode()], ["outcome", "intent"])
+
+
+@pytest.mark.parametrize(("first", "second"), [(3, 1), (0, 3), (1, 0), (3, 3), (2, 2)])
+def test_a_head_proves_the_records_of_its_own_stream(tmp_path: Path, first: int, second: int) -> None:
+    """What stands before and behind in the index is another stream's, wherever the rows are."""
+    for waiting in (1, 2, 4, 100):
+        with pytest.MonkeyPatch.context() as patch, ledger_index.ledger_index() as index:
+            patch.setattr(ledger_index, "_WAITING", waiting)
+            patch.setattr(ledger_index, "_AT_ONCE", 2)
+            for stream, size in ((A, first), (B, second)):
+                index.begin(stream)
+                for seq in (1, 2, 3):
+                    number = seq + 3 * (stream == B)
+                    index.one(id_of(number).encode(), "intent", leaf_of(number), seq)
+                index.prove(size)
+            index.finish(proved=True)
+            proved = [number for number in range(1, 7) if (number - 1) % 3 < (second if number > 3 else first)]
+            with closing(Proofs(index.path)) as proofs:
+                asked = [raw(id_of(number)) for number in range(8)]
+                assert proofs.of(asked) == {raw(id_of(number)): leaf_of(number)[:HALF] for number in proved}
+
+
+def test_a_ledger_without_a_verdict_proves_no_record(tmp_path: Path) -> None:
+    """Nothing of it spares a signature; what it holds is compared all the same, and its path may be any."""
+    index = LedgerIndex(str(tmp_path / "100% a?mode=rw#b"))
+    index.begin("a")
+    index.one(id_of(1).encode(), "outcome", leaf_of(1), 1)
+    index.prove(1)
+    index.finish(proved=False)
+    with closing(Proofs(index.path)) as proofs:
+        assert proofs.of([raw(id_of(1))]) == {}
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            proofs._file.execute("UPDATE ledger SET proved = 1")
+    assert [one.record for one in index.amiss()] == [raw(id_of(1))]
+    index.close()

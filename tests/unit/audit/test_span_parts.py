@@ -7,6 +7,7 @@ import json
 import shutil
 import sqlite3
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -148,9 +149,20 @@ def test_blocks_of_any_size_give_the_same_report(
     expected = check(files, run.trust)
     assert (expected.exit_code, expected.counts["verified"], expected.counts["malformed"]) == (3, 7, 2)
     alike = check(files[:1], run.trust)
-    assert check(files[:1], run.trust, processes=2) == alike  # One block, for which no process is started.
+    seen: list[tuple[int, int]] = []
+
+    def tell(done: int, total: int) -> None:
+        seen.append((done, total))
+
+    assert (
+        check(files[:1], run.trust, processes=2, progress=tell) == alike
+    )  # One block, for which no process is started.
+    assert seen[-1] == (files[0].stat().st_size,) * 2
     monkeypatch.setattr(span_parts, "_BLOCK", size)
-    assert check(files, run.trust, processes=2) == expected
+    del seen[:]
+    assert check(files, run.trust, processes=2, progress=tell) == expected
+    assert seen == sorted(seen)
+    assert seen[-1] == (sum(file.stat().st_size for file in files),) * 2
     assert check([*files, tmp_path / "a.jsonl"], run.trust, processes=2).counts["duplicates"] == 4
 
 
@@ -296,6 +308,29 @@ def test_a_table_finds_what_was_put_wherever_it_is(monkeypatch: pytest.MonkeyPat
         assert all(table.get(known) == value for known, value in expected.items())
     assert table.found([*expected, b"\x00\x63", b"\x02\x01"]) == expected
     assert list(table.rows()) == sorted(expected.items())
+
+
+def test_a_table_looks_at_the_disk_only_for_what_may_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys beyond the highest of their group cost no question, and one question is for several keys."""
+    monkeypatch.setattr(key_table, "_MAX_NEAR", 3)
+    monkeypatch.setattr(key_table, "_AT_ONCE", 2)
+    table = KeyTable(1)
+    for number in range(4):
+        table.put(bytes([7, number]), bytes([number]))
+    asked: list[str] = []
+    assert table._far is not None
+    table._far.set_trace_callback(asked.append)
+    assert table.get(b"\x07\x04") is None
+    assert table.get(b"\x01\x00") is None
+    assert table.found([b"\x07\x04", b"\x01\x00"]) == {}
+    assert asked == []
+    assert table.get(b"\x07\x03") == b"\x03"
+    assert len(asked) == 1
+    assert len(table.found([bytes([7, number]) for number in range(4)])) == 4
+    assert len(asked) == 3
+    table.put(b"\x01\x01", b"")
+    assert list(table.rows()) == [(b"\x01\x01", b""), *((bytes([7, number]), bytes([number])) for number in range(4))]
+    assert table.get(b"\x01\x01") == b""
 
 
 def test_rows_stay_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -503,6 +538,8 @@ def test_a_ledger_without_a_verdict_proves_no_record(tmp_path: Path) -> None:
     index.finish(proved=False)
     with closing(Proofs(index.path)) as proofs:
         assert proofs.of([raw(id_of(1))]) == {}
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(proofs.of, [raw(id_of(1))]).result() == {}
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             proofs._file.execute("UPDATE ledger SET proved = 1")
     assert [one.record for one in index.amiss()] == [raw(id_of(1))]

@@ -166,6 +166,17 @@ def test_blocks_of_any_size_give_the_same_report(
     assert check([*files, tmp_path / "a.jsonl"], run.trust, processes=2).counts["duplicates"] == 4
 
 
+@pytest.mark.parametrize(("more", "sizes"), [(0, [2, 2, 2, 2]), (1, [3, 3, 2]), (1_000, [8])])
+def test_a_block_has_as_many_documents_as_reach_its_size(more: int, sizes: list[int]) -> None:
+    """The last one has what is left, and the files are read with it."""
+    lines = [b'{"resourceSpans":[%d]}\n' % number for number in range(8)]
+    data = b"".join(lines)
+    blocks = list(span_parts._blocks([io.BytesIO(data)], 2 * len(lines[0]) + more))
+    assert [len(block.documents) for block in blocks] == sizes
+    assert b"".join(document.data for block in blocks for document in block.documents) == data
+    assert blocks[-1].end == len(data)
+
+
 def test_what_another_process_cannot_read_is_read_here(run: spans.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever goes wrong there says nothing about the spans."""
     data = spans.lines(run.document())
@@ -339,7 +350,8 @@ def test_rows_stay_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(key_table, "_MAX_NEAR", most)
         file = RowFile()
         rows = [(b"a", b"1"), (b"b", b"2"), (b"a", b"3"), (b"c", b"4"), (b"a", b"5")]
-        for row in rows:
+        for number, row in enumerate(rows):
+            assert (file._far is None) is (number <= most)
             file.add(row)
         assert list(file.rows()) == rows
         assert (file.one(b"a"), file.one(b"a", last=True), file.one(b"d")) == (b"1", b"5", None)

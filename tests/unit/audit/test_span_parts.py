@@ -508,6 +508,19 @@ def test_the_records_of_a_ledger_are_held_against_those_of_spans(
         index.compare([])
 
 
+@pytest.mark.parametrize(("kind", "travels"), [("outcome", True), ("task_end", True), ("intent", False), ("", False)])
+def test_what_is_noted_of_a_record_does_not_depend_on_when_it_is_settled(kind: str, travels: bool) -> None:
+    """Its id, and whether it should be on a span: one that is missing there would not be told otherwise."""
+    at_once, later = Noted(), Noted()
+    for noted in (at_once, later):
+        noted.one(id_of(1).encode(), "intent", leaf_of(1), 1)
+    at_once.one(id_of(2).encode(), kind, leaf_of(2), 2)
+    later.wait(1)
+    later.settle([0], [id_of(2).encode()], [kind])
+    expected = NOTED.pack(raw(id_of(1)), False) + NOTED.pack(raw(id_of(2)), travels)
+    assert bytes(at_once.packed) == bytes(later.packed) == expected
+
+
 def test_a_part_with_as_many_notes_as_leaves_is_taken_and_no_other(tmp_path: Path) -> None:
     """Else a leaf would be that of another record."""
     index = LedgerIndex(str(tmp_path / "index"))

@@ -355,6 +355,8 @@ def test_rows_stay_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
             file.add(row)
         assert list(file.rows()) == rows
         assert (file.one(b"a"), file.one(b"a", last=True), file.one(b"d")) == (b"1", b"5", None)
+        assert file._far is not None
+        assert file._far.execute("SELECT count(*) FROM sqlite_master WHERE type = 'index'").fetchone() == (1,)
         assert list(file.rows()) == rows
 
 
@@ -551,7 +553,10 @@ def test_a_head_proves_the_records_of_its_own_stream(tmp_path: Path, first: int,
             proved = [number for number in range(1, 7) if (number - 1) % 3 < (second if number > 3 else first)]
             with closing(Proofs(index.path)) as proofs:
                 asked = [raw(id_of(number)) for number in range(8)]
+                questions: list[str] = []
+                proofs._file.set_trace_callback(questions.append)
                 assert proofs.of(asked) == {raw(id_of(number)): leaf_of(number)[:HALF] for number in proved}
+                assert len(questions) == 4
 
 
 def test_a_ledger_without_a_verdict_proves_no_record(tmp_path: Path) -> None:

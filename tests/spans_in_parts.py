@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from audit_in_parts import elsewhere
 
-from agent_identity.audit import key_table, ledger_index, span_parts, use_store, verification
+from agent_identity.audit import key_table, ledger_index, parts, span_parts, use_store, verification
 from agent_identity.audit.report import Report
 from agent_identity.audit.spans_check import SpansCheck
 
@@ -26,6 +26,10 @@ LIMITS = [
     (use_store, "_MAX_NEAR"),
 ]
 """What is 1 here: each document is a block, and nothing but one entry is in memory."""
+
+
+PIECE = 2_500
+"""Bytes of a part of the ledger: two to three records."""
 
 
 def again_and_again(sources: Sequence[Any]) -> bool:
@@ -55,6 +59,7 @@ def in_parts() -> Iterator[list[bool]]:
             for module, name in LIMITS:
                 patch.setattr(module, name, 1)
             patch.setattr(span_parts, "_FEW", 0)
+            patch.setattr(parts, "_PIECE", PIECE)
             patch.setattr("agent_identity.audit.chain_check._MAX_TOKENS", 1)
             for spread in (elsewhere, None):
                 patch.setattr(

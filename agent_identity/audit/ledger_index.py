@@ -29,7 +29,9 @@ _WAITING: Final = 10_000  # Rows.
 _AT_ONCE: Final = 500
 _CACHE_KIB: Final = 8_192
 _room: Final = partial(room_for, "about 120 bytes for each record of the ledger")
-_TABLES: Final = (
+_BEGUN: Final = (
+    "PRAGMA journal_mode = OFF",
+    "PRAGMA synchronous = OFF",
     "CREATE TABLE ledger (number INTEGER PRIMARY KEY, id BLOB, leaf BLOB, stream, seq INT, travels INT, proved INT)",
     "CREATE TABLE spans (id BLOB PRIMARY KEY, leaf BLOB, stream BLOB, seq INT) WITHOUT ROWID",
 )
@@ -128,10 +130,8 @@ class LedgerIndex:
         self._rows: list[tuple[int, bytes, bytes, int, int, int]] = []
         self._file = sqlite3.connect(path, isolation_level=None)
         with _room():
-            for pragma in (f"cache_size = -{_CACHE_KIB}", "journal_mode = OFF", "synchronous = OFF"):
-                self._file.execute(f"PRAGMA {pragma}")
-            for table in _TABLES:
-                self._file.execute(table)
+            for statement in (f"PRAGMA cache_size = -{_CACHE_KIB}", *_BEGUN):
+                self._file.execute(statement)
 
     def begin(self, stream: str, behind: int = 0) -> None:
         """Begin with the records of a stream, of which so many are not there any more."""

@@ -5,7 +5,10 @@ import gzip
 import io
 import json
 import shutil
+import sqlite3
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +22,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import test_spans as spans
 from spans_in_parts import in_parts
 
-from agent_identity.audit import check, coverage, key_table, span_parts
+from agent_identity.audit import check, coverage, key_table, ledger_index, span_parts
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.key_table import KeyTable, RowFile
-from agent_identity.audit.ledger_index import HALF, LedgerIndex, Proofs, ledger_index
+from agent_identity.audit.ledger_index import HALF, Amiss, LedgerIndex, Proofs
+from agent_identity.audit.noting import NOTED, Noted
 from agent_identity.audit.seen import Seen
 from agent_identity.audit.spans_check import SpansCheck
 from agent_identity.enforcement import Enforcer
@@ -101,7 +105,7 @@ def test_a_record_is_told_from_another_by_128_bits_of_its_hash() -> None:
         assert seen.take(record, bytes(32)) == ()
         assert seen.take(record, bytes(bits) + b"x" * (32 - bits)) == found
     (row,) = seen.records()
-    with ledger_index() as index:
+    with ledger_index.ledger_index() as index:
         index.begin(stream["id"])
         index.one(record["id"].encode(), "outcome", bytes(8) + b"x" * 24, 2)
         index.prove(2)
@@ -203,9 +207,20 @@ def test_blocks_of_any_size_give_the_same_report(
     expected = check(files, run.trust)
     assert (expected.exit_code, expected.counts["verified"], expected.counts["malformed"]) == (3, 7, 2)
     alike = check(files[:1], run.trust)
-    assert check(files[:1], run.trust, processes=2) == alike  # One block, for which no process is started.
+    seen: list[tuple[int, int]] = []
+
+    def tell(done: int, total: int) -> None:
+        seen.append((done, total))
+
+    assert (
+        check(files[:1], run.trust, processes=2, progress=tell) == alike
+    )  # One block, for which no process is started.
+    assert seen[-1] == (files[0].stat().st_size,) * 2
     monkeypatch.setattr(span_parts, "_BLOCK", size)
-    assert check(files, run.trust, processes=2) == expected
+    del seen[:]
+    assert check(files, run.trust, processes=2, progress=tell) == expected
+    assert seen == sorted(seen)
+    assert seen[-1] == (sum(file.stat().st_size for file in files),) * 2
     assert check([*files, tmp_path / "a.jsonl"], run.trust, processes=2).counts["duplicates"] == 4
 
 
@@ -237,6 +252,17 @@ def test_names_of_attributes_are_not_kept_at_any_length(run: spans.Run) -> None:
     assert 1 <= len(check_._names) <= 7
     spans.on_each(lambda span: spans.set_value(span, "agent_identity." + "x" * 20_000, "v"))(document)
     assert "field_added" in spans.codes(spans.report_on(run, document))
+
+
+@pytest.mark.parametrize(("more", "sizes"), [(0, [2, 2, 2, 2]), (1, [3, 3, 2]), (1_000, [8])])
+def test_a_block_has_as_many_documents_as_reach_its_size(more: int, sizes: list[int]) -> None:
+    """The last one has what is left, and the files are read with it."""
+    lines = [b'{"resourceSpans":[%d]}\n' % number for number in range(8)]
+    data = b"".join(lines)
+    blocks = list(span_parts._blocks([io.BytesIO(data)], 2 * len(lines[0]) + more))
+    assert [len(block.documents) for block in blocks] == sizes
+    assert b"".join(document.data for block in blocks for document in block.documents) == data
+    assert blocks[-1].end == len(data)
 
 
 def test_what_another_process_cannot_read_is_read_here(run: spans.Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,16 +409,42 @@ def test_a_table_finds_what_was_put_wherever_it_is(monkeypatch: pytest.MonkeyPat
     assert list(table.rows()) == sorted(expected.items())
 
 
+def test_a_table_looks_at_the_disk_only_for_what_may_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys beyond the highest of their group cost no question, and one question is for several keys."""
+    monkeypatch.setattr(key_table, "_MAX_NEAR", 3)
+    monkeypatch.setattr(key_table, "_AT_ONCE", 2)
+    table = KeyTable(1)
+    for number in range(4):
+        table.put(bytes([7, number]), bytes([number]))
+    asked: list[str] = []
+    assert table._far is not None
+    table._far.set_trace_callback(asked.append)
+    assert table.get(b"\x07\x04") is None
+    assert table.get(b"\x01\x00") is None
+    assert table.found([b"\x07\x04", b"\x01\x00"]) == {}
+    assert asked == []
+    assert table.get(b"\x07\x03") == b"\x03"
+    assert len(asked) == 1
+    assert len(table.found([bytes([7, number]) for number in range(4)])) == 4
+    assert len(asked) == 3
+    table.put(b"\x01\x01", b"")
+    assert list(table.rows()) == [(b"\x01\x01", b""), *((bytes([7, number]), bytes([number])) for number in range(4))]
+    assert table.get(b"\x01\x01") == b""
+
+
 def test_rows_stay_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of pairs with the same key the first one and the last one are found, wherever they are."""
     for most in (1, 2, 100):
         monkeypatch.setattr(key_table, "_MAX_NEAR", most)
         file = RowFile()
         rows = [(b"a", b"1"), (b"b", b"2"), (b"a", b"3"), (b"c", b"4"), (b"a", b"5")]
-        for row in rows:
+        for number, row in enumerate(rows):
+            assert (file._far is None) is (number <= most)
             file.add(row)
         assert list(file.rows()) == rows
         assert (file.one(b"a"), file.one(b"a", last=True), file.one(b"d")) == (b"1", b"5", None)
+        assert file._far is not None
+        assert file._far.execute("SELECT count(*) FROM sqlite_master WHERE type = 'index'").fetchone() == (1,)
         assert list(file.rows()) == rows
 
 
@@ -408,3 +460,205 @@ def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         table.get(b"a")
     with pytest.raises(ConfigurationError, match="TMPDIR"):
         table.found([b"a"])
+
+
+A, B = (f"019ab5ad-4800-7000-8000-00000000000{letter}" for letter in "ab")
+
+
+def id_of(number: int) -> str:
+    """Return the id of a record."""
+    return f"019ab5ad-4800-7000-8000-{number:012x}"
+
+
+def raw(identifier: str) -> bytes:
+    """Return the 16 bytes of an id."""
+    return bytes.fromhex(identifier.replace("-", ""))
+
+
+def leaf_of(number: int) -> bytes:
+    """Return a leaf hash."""
+    return bytes([number]) * 32
+
+
+def placed(number: int, stream: str, seq: int, *, after: int | None = None) -> dict[str, object]:
+    """Return what matters of a record: its id, its place, and the hash of the one before."""
+    prev = {} if after is None else {"prev": leaf_of(after).hex()}
+    return {"id": id_of(number), "stream": {"id": stream, "seq": str(seq), **prev}}
+
+
+def test_a_record_is_held_against_its_id_its_place_and_the_one_before() -> None:
+    """Each contradiction has its name, the first version stays, and what is not linked is no broken link."""
+    seen = Seen()
+    expected: list[tuple[dict[str, object], int, tuple[str, ...] | None]] = [
+        (placed(1, A, 1), 1, ()),
+        (placed(1, A, 1), 1, None),
+        (placed(1, A, 1), 9, ("two_versions", "two_at_one_place")),
+        (placed(1, A, 1), 1, None),
+        (placed(2, A, 1), 2, ("two_at_one_place",)),
+        (placed(1, A, 2, after=1), 9, ("two_versions",)),
+        (placed(3, A, 2, after=1), 3, ("two_at_one_place",)),
+        (placed(4, A, 3, after=3), 4, ("broken_link",)),
+        (placed(5, A, 4, after=4), 5, ()),
+        (placed(1, A, 4, after=3), 7, ("two_versions", "two_at_one_place", "broken_link")),
+        (placed(6, A, 5), 6, ()),
+        (placed(7, B, 2, after=99), 7, ()),
+        (placed(8, B, 4, after=99), 8, ()),
+    ]
+    for record, number, found in expected:
+        assert seen.take(record, leaf_of(number)) == found
+    assert list(seen.records()) == [
+        (raw(id_of(number)), leaf_of(number)[:8] + raw(stream))
+        for stream, numbers in ((A, range(1, 7)), (B, (7, 8)))
+        for number in numbers
+    ]
+    assert seen.shipped() == b""
+
+
+@pytest.mark.parametrize(
+    ("later", "fits"),
+    [
+        ([(placed(9, A, 4, after=3), 9)], True),
+        ([(placed(9, A, 4), 9)], True),
+        ([(placed(9, A, 5, after=77), 9)], True),
+        ([(placed(9, B, 1), 9), (placed(10, B, 2, after=9), 10)], True),
+        ([(placed(8, B, 1), 8), (placed(9, A, 4, after=3), 9), (placed(10, A, 5, after=9), 10)], True),
+        ([(placed(3, A, 4, after=3), 9)], False),
+        ([(placed(9, B, 1), 9), (placed(3, A, 3, after=2), 3)], False),
+        ([(placed(9, A, 3, after=2), 9)], False),
+        ([(placed(9, A, 4, after=2), 9)], False),
+        ([(placed(9, B, 1), 9), (placed(10, A, 4, after=9), 10)], False),
+        ([(placed(9, A, 4, after=9), 9), (placed(10, B, 1), 10)], False),
+    ],
+)
+def test_a_block_fits_if_it_contradicts_nothing_before(later: list[tuple[dict[str, object], int]], fits: bool) -> None:
+    """A known id, a taken place and a broken link between two blocks do not; what is merged counts like what is read.
+
+    Both ways of reading lead to the same records.
+    """
+    before = [(placed(1, A, 1), 1), (placed(2, A, 2, after=1), 2), (placed(3, A, 3, after=2), 3)]
+    whole, ahead, behind = Seen(), Seen(part=True), Seen(part=True)
+    for part, records in ((ahead, before), (behind, later)):
+        for record, number in records:
+            assert part.take(record, leaf_of(number)) == ()
+    assert whole.fits(b"")
+    assert whole.fits(ahead.shipped())
+    whole.merge(ahead.shipped())
+    assert not whole.fits(ahead.shipped())
+    assert whole.fits(behind.shipped()) is fits
+    plain = Seen()
+    taken = [plain.take(record, leaf_of(number)) for record, number in [*before, *later]]
+    assert all(found == () for found in taken) is fits
+    if fits:
+        whole.merge(behind.shipped())
+        assert list(whole.records()) == list(plain.records())
+        assert whole.take(placed(50, A, 3, after=2), leaf_of(50)) == ("two_at_one_place",)
+
+
+def test_the_records_of_a_ledger_are_held_against_those_of_spans(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Missing ones of the kinds that travel, other versions and unknown ones are told in their order, however read."""
+    monkeypatch.setattr(ledger_index, "_WAITING", 3)
+    kinds = {9: "outcome", 2: "intent", 3: "task_end", 4: "outcome", 1: "task_end", 6: "intent", 7: "outcome"}
+    with ledger_index.ledger_index() as index:
+        index.begin("a")
+        for seq, number in enumerate((9, 2, 3), 1):
+            index.one(id_of(number).encode(), kinds[number], leaf_of(number), seq)
+        index.prove(3)
+        index.begin("b")
+        noted = Noted()
+        noted.one(id_of(4).encode(), kinds[4], leaf_of(4), 5)
+        noted.wait(3)
+        noted.settle([2, 0, 1], [id_of(number).encode() for number in (1, 7, 6)], [kinds[1], kinds[7], kinds[6]])
+        index.part(5, bytes(noted.packed), b"".join(map(leaf_of, (4, 1, 6, 7))))
+        index.prove(7)
+        index.finish(proved=True)
+        for name in (id_of(9), id_of(7)):
+            with closing(Proofs(index.path)) as proofs:
+                assert proofs.of([raw(name)]) == ({} if name == id_of(7) else {raw(name): leaf_of(9)[:HALF]})
+        on_spans = {2: 2, 4: 5, 6: 8, 7: 7, 11: 11, 10: 10}
+        rows = [(raw(id_of(number)), leaf_of(leaf)[:8] + raw(B)) for number, leaf in on_spans.items()]
+        assert index.compare(rows) == len(rows)
+        assert list(index.amiss()) == [
+            Amiss(raw(id_of(9)), "a", 1, missing=True),
+            Amiss(raw(id_of(3)), "a", 3, missing=True),
+            Amiss(raw(id_of(4)), "b", 5, missing=False),
+            Amiss(raw(id_of(1)), "b", 6, missing=True),
+            Amiss(raw(id_of(6)), "b", 7, missing=False),
+        ]
+        assert list(index.unmatched()) == [(raw(id_of(10)), raw(B)), (raw(id_of(11)), raw(B))]
+        assert index.compare([]) == len(rows)
+        folder = Path(index.path).parent
+        assert folder.name.startswith("agent-identity-")
+    assert not folder.exists()
+    for failing in (index.amiss, index.unmatched):
+        with pytest.raises(ConfigurationError, match="120 bytes for each record"):
+            list(failing())
+    with pytest.raises(ConfigurationError, match="TMPDIR"):
+        index.compare([])
+
+
+@pytest.mark.parametrize(("kind", "travels"), [("outcome", True), ("task_end", True), ("intent", False), ("", False)])
+def test_what_is_noted_of_a_record_does_not_depend_on_when_it_is_settled(kind: str, travels: bool) -> None:
+    """Its id, and whether it should be on a span: one that is missing there would not be told otherwise."""
+    at_once, later = Noted(), Noted()
+    for noted in (at_once, later):
+        noted.one(id_of(1).encode(), "intent", leaf_of(1), 1)
+    at_once.one(id_of(2).encode(), kind, leaf_of(2), 2)
+    later.wait(1)
+    later.settle([0], [id_of(2).encode()], [kind])
+    expected = NOTED.pack(raw(id_of(1)), False) + NOTED.pack(raw(id_of(2)), travels)
+    assert bytes(at_once.packed) == bytes(later.packed) == expected
+
+
+def test_a_part_with_as_many_notes_as_leaves_is_taken_and_no_other(tmp_path: Path) -> None:
+    """Else a leaf would be that of another record."""
+    index = LedgerIndex(str(tmp_path / "index"))
+    index.begin("a")
+    with pytest.raises(ValueError, match="zip"):
+        index.part(1, NOTED.pack(raw(id_of(1)), True) * 2, leaf_of(1))
+    index.close()
+    noted = Noted()
+    noted.wait(1)
+    with pytest.raises(ValueError, match="zip"):
+        noted.settle([0], [id_of(1).encode()], ["outcome", "intent"])
+
+
+@pytest.mark.parametrize(("first", "second"), [(3, 1), (0, 3), (1, 0), (3, 3), (2, 2)])
+def test_a_head_proves_the_records_of_its_own_stream(tmp_path: Path, first: int, second: int) -> None:
+    """What stands before and behind in the index is another stream's, wherever the rows are."""
+    for waiting in (1, 2, 4, 100):
+        with pytest.MonkeyPatch.context() as patch, ledger_index.ledger_index() as index:
+            patch.setattr(ledger_index, "_WAITING", waiting)
+            patch.setattr(ledger_index, "_AT_ONCE", 2)
+            for stream, size in ((A, first), (B, second)):
+                index.begin(stream)
+                for seq in (1, 2, 3):
+                    number = seq + 3 * (stream == B)
+                    index.one(id_of(number).encode(), "intent", leaf_of(number), seq)
+                index.prove(size)
+            index.finish(proved=True)
+            proved = [number for number in range(1, 7) if (number - 1) % 3 < (second if number > 3 else first)]
+            with closing(Proofs(index.path)) as proofs:
+                asked = [raw(id_of(number)) for number in range(8)]
+                questions: list[str] = []
+                proofs._file.set_trace_callback(questions.append)
+                assert proofs.of(asked) == {raw(id_of(number)): leaf_of(number)[:HALF] for number in proved}
+                assert len(questions) == 4
+
+
+def test_a_ledger_without_a_verdict_proves_no_record(tmp_path: Path) -> None:
+    """Nothing of it spares a signature; what it holds is compared all the same, and its path may be any."""
+    index = LedgerIndex(str(tmp_path / "100% a?mode=rw#b"))
+    index.begin("a")
+    index.one(id_of(1).encode(), "outcome", leaf_of(1), 1)
+    index.prove(1)
+    index.finish(proved=False)
+    with closing(Proofs(index.path)) as proofs:
+        assert proofs.of([raw(id_of(1))]) == {}
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(proofs.of, [raw(id_of(1))]).result() == {}
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            proofs._file.execute("UPDATE ledger SET proved = 1")
+    assert [one.record for one in index.amiss()] == [raw(id_of(1))]
+    index.close()

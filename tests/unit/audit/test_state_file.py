@@ -1,6 +1,7 @@
 """A verification that goes on where it was stopped finds what one finds that was not."""
 
 import contextlib
+import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -10,9 +11,14 @@ import orjson
 import pytest
 
 from agent_identity.audit import check, parts, state_file
+from agent_identity.audit.calls_check import CallsPart
+from agent_identity.audit.parts import Found, Work
+from agent_identity.audit.stream_check import StreamPart
+from agent_identity.audit.use_store import Packed
 from agent_identity.authority import Scope
 from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError
+from agent_identity.evidence.segments import Piece
 from agent_identity.identity import Agent, Human
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "adversarial"))
@@ -318,3 +324,224 @@ def test_traces_have_no_state(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="got traces"):
         check(tmp_path / "spans.json", pasted=True, state=tmp_path / "state")
     assert not (tmp_path / "state").exists()
+
+
+CALLS = CallsPart(
+    uses=[Packed(b"grants", b"use"), Packed(b"", b"another")],
+    tokens=[("leaf", "token")],
+    open=[b"open", b"waiting"],
+    deferred=[(b"intent", b"outcome")],
+    outcomes={"ok": 3, "error": 0},
+    counts={"approved": 4},
+    later=[({"kind": "revocation"}, ("a", 7))],
+    lowest=b"019a",
+    highest=b"019b",
+)
+PART = StreamPart(
+    first=4,
+    prev=b"a" * 64,
+    last=6,
+    last_hash=b"b" * 64,
+    last_id=b"019c",
+    ended=True,
+    leaves=bytes(range(96)),
+    times=bytes(range(24)),
+    kinds={"intent": 1, "outcome": 2},
+    calls=CALLS,
+)
+
+
+def work_on(path: Path, start: int = 0, stop: int | None = None, *, committed: int = 9) -> Work:
+    """Return a part of a file."""
+    return Work("a", Piece(str(path), path.stat().st_size, start, stop), committed, pruned=False)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        PART,
+        PART._replace(ended=False),
+        PART._replace(last_id=None),
+        PART._replace(first=1, prev=b"", last=3),
+        PART._replace(last=4, leaves=bytes(32), times=bytes(8), calls=CallsPart([], [], [], [], {}, {}, [], b"", b"")),
+    ],
+)
+def test_what_is_kept_of_a_part_comes_back_as_it_was(tmp_path: Path, part: StreamPart) -> None:
+    """Each of its members, in its own place and type, and with the key under which it is kept."""
+    path, state = tmp_path / "lines", state_file.check_state(tmp_path / "state")
+    path.write_bytes(b"line\n")
+    work, results = work_on(path), [Found(0, 5, part), None]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state_file, "read_work", lambda work: (work, results.pop(0)))
+        assert state_file.read_or_remember(work, state=state) == (work, Found(0, 5, part, state_file._key(work)))
+        assert state_file.read_or_remember(work, state=state) == (work, Found(0, 5, part, state_file._key(work)))
+        assert results == [None]
+        assert entries(Path(state)).keys() == {state_file._key(work)}
+
+
+def test_what_has_to_be_read_in_its_order_is_not_kept(tmp_path: Path) -> None:
+    """Neither a part with anything to report, nor one in which no line begins."""
+    path, state = tmp_path / "lines", state_file.check_state(tmp_path / "state")
+    path.write_bytes(b"line\n")
+    work = work_on(path)
+    for found in (None, Found(0, 0, None)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(state_file, "read_work", lambda work, found=found: (work, found))
+            assert state_file.read_or_remember(work, state=state) == (work, found)
+        assert entries(Path(state)) == {}
+
+
+def test_bytes_that_change_while_they_are_read_are_not_kept(tmp_path: Path) -> None:
+    """What was found in them may be that of other bytes than the key names."""
+    path, state = tmp_path / "lines", state_file.check_state(tmp_path / "state")
+    path.write_bytes(b"line\n")
+
+    def changing(work: Work) -> tuple[Work, Found | None]:
+        path.write_bytes(b"LINE\n")
+        return work, Found(0, 5, PART)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state_file, "read_work", changing)
+        assert state_file.read_or_remember(work_on(path), state=state) == (work_on(path), Found(0, 5, PART))
+    assert entries(Path(state)) == {}
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "known"),
+    [(9, 9, True), (6, 9, True), (9, 6, True), (5, 9, False), (9, 5, False), (3, 3, True), (0, 6, False)],
+)
+def test_what_the_log_committed_to_meanwhile_counts(then: int, now: int, known: bool) -> None:
+    """A part is used if the log covered all of it then and does now, or covers as much of it as then."""
+    found = Found(2, 5, PART)
+    assert state_file._unpacked(state_file._packed(found, then), now) == (found if known else None)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        PART._replace(first=5),
+        PART._replace(last=7),
+        PART._replace(first=7),
+        PART._replace(leaves=bytes(64)),
+        PART._replace(leaves=bytes(97)),
+        PART._replace(times=bytes(16)),
+        PART._replace(times=bytes(25)),
+        PART._replace(first=7, leaves=b"", times=b""),
+        PART._replace(prev=b"a" * 63),
+        PART._replace(prev=b"a" * 65),
+        PART._replace(last_hash=b""),
+        PART._replace(last_hash=b"b" * 65),
+    ],
+)
+def test_an_entry_of_other_lengths_is_none(changed: StreamPart) -> None:
+    """The tree does not grow by other records than the place of a part says."""
+    assert state_file._unpacked(state_file._packed(Found(0, 5, changed), 9), 9) is None
+
+
+@pytest.mark.parametrize(("start", "end", "known"), [(0, 1, True), (4, 5, True), (5, 5, False), (6, 5, False)])
+def test_an_entry_has_at_least_one_byte_of_the_file(start: int, end: int, known: bool) -> None:
+    """Where a part begins is before its end."""
+    found = Found(start, end, PART)
+    assert state_file._unpacked(state_file._packed(found, 9), 9) == (found if known else None)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 1024])
+@pytest.mark.parametrize(
+    ("start", "stop", "counted"),
+    [
+        (0, 3, range(6)),
+        (0, 6, range(12)),
+        (3, 8, range(2, 12)),
+        (1, 2, range(6)),
+        (6, 7, range(5, 12)),
+        (7, 15, range(6, 18)),
+        (0, None, range(20)),
+        (7, None, range(6, 20)),
+    ],
+)
+def test_a_key_is_of_all_bytes_of_a_part_and_of_no_others(
+    tmp_path: Path, start: int, stop: int | None, counted: range, chunk: int
+) -> None:
+    """With the byte before it, and the rest of its last line; however they are read."""
+    path, data = tmp_path / "lines", b"01234\n67890\n23456\n89"
+    path.write_bytes(data)
+    key = state_file._key(work_on(path, start, stop))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state_file, "_CHUNK", chunk)
+        assert state_file._key(work_on(path, start, stop)) == key
+        noticed = []
+        for place in range(len(data)):
+            path.write_bytes(data[:place] + b"x" + data[place + 1 :])
+            if state_file._key(work_on(path, start, stop)) != key:
+                noticed.append(place)
+    assert noticed == list(counted)
+
+
+def test_a_key_is_of_a_version_a_stream_a_place_and_whether_records_were_pruned(tmp_path: Path) -> None:
+    """What the log commits to is no part of it: a ledger that grew would find nothing."""
+    path = tmp_path / "lines"
+    path.write_bytes(b"\n" * 9)
+    work = work_on(path, 2, 5)
+    others = [
+        work._replace(stream="b"),
+        work._replace(pruned=True),
+        work_on(path, 3, 5),
+        work_on(path, 2, 6),
+        work_on(path, 2),
+    ]
+    keys = {state_file._key(one) for one in (work, *others)}
+    assert len(keys) == 6
+    assert state_file._key(work_on(path, 2, 5, committed=1)) == state_file._key(work)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state_file, "VERSION", "another")
+        assert state_file._key(work) not in keys
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(OSError, match="symbolic links"):
+        state_file._key(work_on(tmp_path / "link"))
+
+
+def test_entries_that_a_run_used_stay(tmp_path: Path) -> None:
+    """All others go; of parts that were not kept nothing is noted, and a run that used none removes none."""
+    state = state_file.check_state(tmp_path / "state")
+    path = tmp_path / "lines"
+    path.touch()
+    work, kept = work_on(path), dict.fromkeys((b"1", b"2", b"3"), b"found")
+    put(Path(state), kept)
+
+    def handed(_: object, items: object) -> Iterator[object]:
+        yield from items  # type: ignore[misc]
+
+    for results, left in (
+        ([], kept.keys()),
+        ([(work, Found(0, 1, PART)), (work, None), "else"], kept.keys()),
+        ([(work, Found(0, 1, PART, b"1")), (work, None), (work, Found(0, 1, PART, b"3"))], {b"1", b"3"}),
+    ):
+        used = state_file.Used(state, handed)  # type: ignore[arg-type]
+        assert list(used(str, results)) == results
+        used.keep()
+        assert entries(Path(state)).keys() == left
+    (tmp_path / "state").write_text("no database" * 100)
+    used.keep()
+
+
+def test_a_state_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    """Its path is absolute, links of folders are followed, and its name is told if it cannot be made."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        old = os.umask(0)
+        try:
+            made = state_file.check_state("link/state")
+        finally:
+            os.umask(old)
+    assert made == str(tmp_path / "real" / "state")
+    assert Path(made).stat().st_mode & 0o777 == 0o600
+    assert entries(Path(made)) == {}
+    assert state_file.check_state(Path(made), apart_from=str(tmp_path / "other")) == made
+    with pytest.raises(ConfigurationError, match="outside of the evidence"):
+        state_file.check_state(made, apart_from=str(tmp_path / "link"))
+    with pytest.raises(
+        ConfigurationError, match=r"at '.*absent/state', got 'No such file or directory'; check the path"
+    ):
+        state_file.check_state(tmp_path / "absent" / "state")

@@ -360,8 +360,8 @@ def test_who_is_shown_the_records_of_a_stream() -> None:
 def test_an_index_takes_each_stream_and_what_is_proved_of_it() -> None:
     """Nothing is proved where the log is not, or is in doubt."""
     told: list[object] = []
-    index: Any = SimpleNamespace(begin=told.append, prove=told.append)
-    stream: Any = SimpleNamespace(stream=ONE, sealed=7, note=None)
+    index: Any = SimpleNamespace(begin=lambda *begun: told.append(begun), prove=told.append)
+    stream: Any = SimpleNamespace(stream=ONE, pruned=4, sealed=7, note=None)
     ledger_check._note(stream, None)
     ledger_check._prove(stream, None, log_of(one=3))
     assert (stream.note, told) == (None, [])
@@ -369,7 +369,7 @@ def test_an_index_takes_each_stream_and_what_is_proved_of_it() -> None:
     assert stream.note is index
     for log in (log_of(one=3), log_of(proved=False, one=3), log_of(doubts=object(), one=3)):
         ledger_check._prove(stream, index, log)
-    assert told == [ONE, 7, 0, 0]
+    assert told == [(ONE, 4), 7, 0, 0]
 
 
 def test_from_when_on_nothing_is_pruned() -> None:
@@ -625,7 +625,7 @@ def test_a_ledger_is_checked_stream_by_stream(monkeypatch: pytest.MonkeyPatch) -
     log = log_of(two=3, three=2)
     check, findings, asked = running(monkeypatch, log, ONE, TWO, trust=trust)
     told: list[object] = []
-    index: Any = SimpleNamespace(begin=lambda _: None, prove=lambda _: None)
+    index: Any = SimpleNamespace(begin=lambda *_: None, prove=lambda _: None)
     outside = Outside(b"x")
     check.run(outside=outside, total=99, progress=lambda *far: told.append(far), period=PERIOD, index=index)
     assert asked[0] == ("log", (check._reader, trust, findings), {"outside": outside})

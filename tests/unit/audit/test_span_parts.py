@@ -25,7 +25,7 @@ from spans_in_parts import in_parts
 from agent_identity.audit import check, coverage, key_table, ledger_index, span_parts
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.key_table import KeyTable, RowFile
-from agent_identity.audit.ledger_index import HALF, Amiss, LedgerIndex, Proofs
+from agent_identity.audit.ledger_index import HALF, Amiss, LedgerIndex, Proofs, SpanRecord
 from agent_identity.audit.noting import NOTED, Noted
 from agent_identity.audit.seen import Seen
 from agent_identity.audit.spans_check import SpansCheck
@@ -259,7 +259,7 @@ def test_a_block_has_as_many_documents_as_reach_its_size(more: int, sizes: list[
     """The last one has what is left, and the files are read with it."""
     lines = [b'{"resourceSpans":[%d]}\n' % number for number in range(8)]
     data = b"".join(lines)
-    blocks = list(span_parts._blocks([io.BytesIO(data)], 2 * len(lines[0]) + more))
+    blocks = list(span_parts._blocks([io.BytesIO(data)], 2 * (span_parts._BESIDE + len(lines[0])) + more))
     assert [len(block.documents) for block in blocks] == sizes
     assert b"".join(document.data for block in blocks for document in block.documents) == data
     assert blocks[-1].end == len(data)
@@ -480,6 +480,11 @@ def leaf_of(number: int) -> bytes:
     return bytes([number]) * 32
 
 
+def on_span(number: int, leaf: int | None = None, *, stream: str = B, seq: int = 1) -> SpanRecord:
+    """Return a record as spans have it."""
+    return SpanRecord(raw(id_of(number)), leaf_of(leaf or number)[:HALF], raw(stream), seq)
+
+
 def placed(number: int, stream: str, seq: int, *, after: int | None = None) -> dict[str, object]:
     """Return what matters of a record: its id, its place, and the hash of the one before."""
     prev = {} if after is None else {"prev": leaf_of(after).hex()}
@@ -507,9 +512,9 @@ def test_a_record_is_held_against_its_id_its_place_and_the_one_before() -> None:
     for record, number, found in expected:
         assert seen.take(record, leaf_of(number)) == found
     assert list(seen.records()) == [
-        (raw(id_of(number)), leaf_of(number)[:8] + raw(stream))
-        for stream, numbers in ((A, range(1, 7)), (B, (7, 8)))
-        for number in numbers
+        on_span(number, stream=stream, seq=seq)
+        for stream, places in ((A, (1, 1, 2, 3, 4, 5)), (B, (2, 4)))
+        for number, seq in zip(range(1, 7) if stream == A else (7, 8), places, strict=True)
     ]
     assert seen.shipped() == b""
 
@@ -551,7 +556,10 @@ def test_a_block_fits_if_it_contradicts_nothing_before(later: list[tuple[dict[st
     if fits:
         whole.merge(behind.shipped())
         assert list(whole.records()) == list(plain.records())
-        assert whole.take(placed(50, A, 3, after=2), leaf_of(50)) == ("two_at_one_place",)
+        found = whole.take(placed(50, A, 3, after=2), leaf_of(50))
+        assert found == plain.take(placed(50, A, 3, after=2), leaf_of(50))
+        follows = any(record["stream"] == placed(9, A, 4, after=3)["stream"] for record, _ in later)
+        assert found == ("two_at_one_place", *(["broken_link"] if follows else []))
 
 
 def test_the_records_of_a_ledger_are_held_against_those_of_spans(
@@ -577,7 +585,7 @@ def test_the_records_of_a_ledger_are_held_against_those_of_spans(
             with closing(Proofs(index.path)) as proofs:
                 assert proofs.of([raw(name)]) == ({} if name == id_of(7) else {raw(name): leaf_of(9)[:HALF]})
         on_spans = {2: 2, 4: 5, 6: 8, 7: 7, 11: 11, 10: 10}
-        rows = [(raw(id_of(number)), leaf_of(leaf)[:8] + raw(B)) for number, leaf in on_spans.items()]
+        rows = [on_span(number, leaf) for number, leaf in on_spans.items()]
         assert index.compare(rows) == len(rows)
         assert list(index.amiss()) == [
             Amiss(raw(id_of(9)), "a", 1, missing=True),
@@ -586,7 +594,7 @@ def test_the_records_of_a_ledger_are_held_against_those_of_spans(
             Amiss(raw(id_of(1)), "b", 6, missing=True),
             Amiss(raw(id_of(6)), "b", 7, missing=False),
         ]
-        assert list(index.unmatched()) == [(raw(id_of(10)), raw(B)), (raw(id_of(11)), raw(B))]
+        assert list(index.unmatched()) == [on_span(10), on_span(11)]
         assert index.compare([]) == len(rows)
         folder = Path(index.path).parent
         assert folder.name.startswith("agent-identity-")

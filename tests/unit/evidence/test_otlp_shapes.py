@@ -190,6 +190,19 @@ def test_long_text_between_the_values_of_a_span_makes_no_pattern() -> None:
         assert len(shapes._shapes) == learned + 1
 
 
+def test_known_spans_with_anything_else_between_or_behind_them_are_parsed() -> None:
+    """Only a comma joins two spans, and only what JSON takes for space may stand behind a document."""
+    one, two = orjson.dumps(span(1)), orjson.dumps(span(2))
+    known = document(group(span(1), span(2)))
+    shapes = SpanShapes()
+    for _ in range(3):
+        same(shapes, known)
+    for between in (b"", b" ", b"]", b"x", b", ", b",,", b",1,", b',{"a":1},', b",\xc3\xa9"):
+        same(shapes, known.replace(one + b"," + two, one + between + two))
+    for behind in (b"\x0b", b"\x0c", b"\x1c", b"\xc2\xa0", "\u2003".encode(), b" \t\r\n", b"]"):
+        same(shapes, known + behind)
+
+
 def test_an_attribute_that_is_there_twice_says_the_same_twice() -> None:
     """A span whose like was read is refused where it says two things under one name."""
     shapes = SpanShapes()

@@ -61,9 +61,9 @@ def test_notices_are_merged_as_well(run: spans.Run) -> None:
 def test_what_a_collector_is_known_to_rewrite_is_merged(run: spans.Run) -> None:
     """Each block is read knowing of it, so that it costs no second reading either."""
     document = run.document()
-    spans.on_each(lambda span: spans.set_value(span, "user.id", "a-pseudonym"))(document)
+    spans.on_each(lambda span: spans.set_value(span, "agent_identity.principal.id", "a-pseudonym"))(document)
     with in_parts() as merged:
-        report = spans.report_on(run, spans.lines(document), redacted=["user.id"])
+        report = spans.report_on(run, spans.lines(document), redacted=["agent_identity.principal.id"])
     assert report.verdict == "verified"
     assert merged == [True] * 7
 

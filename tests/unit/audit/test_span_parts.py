@@ -60,6 +60,16 @@ def test_notices_are_merged_as_well(run: spans.Run) -> None:
     assert merged == [True] * 7
 
 
+def test_what_a_collector_is_known_to_rewrite_is_merged(run: spans.Run) -> None:
+    """Each block is read knowing of it, so that it costs no second reading either."""
+    document = run.document()
+    spans.on_each(lambda span: spans.set_value(span, "agent_identity.principal.id", "a-pseudonym"))(document)
+    with in_parts() as merged:
+        report = spans.report_on(run, spans.lines(document), redacted=["agent_identity.principal.id"])
+    assert report.verdict == "verified"
+    assert merged == [True] * 7
+
+
 def test_what_contradicts_an_earlier_block_is_read_in_its_order(run: spans.Run) -> None:
     """A second version, a second record at a place, and a broken link between two blocks are refused, and found."""
     lines = alone(run.document())

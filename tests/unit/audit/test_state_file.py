@@ -438,6 +438,16 @@ def test_an_entry_of_other_lengths_is_none(changed: StreamPart) -> None:
     assert state_file._unpacked(state_file._packed(Found(0, 5, changed), 9), 9) is None
 
 
+@pytest.mark.parametrize("member", [6, 7])
+def test_an_entry_with_more_than_hashes_and_times_is_none(member: int) -> None:
+    """Signs that are none of Base64 are not passed over."""
+    kept = orjson.loads(state_file._packed(Found(0, 5, PART), 9))
+    assert state_file._unpacked(orjson.dumps(kept), 9) == Found(0, 5, PART)
+    kept["part"][member] = "#" + kept["part"][member]
+    with pytest.raises(ValueError, match="base64"):
+        state_file._unpacked(orjson.dumps(kept), 9)
+
+
 @pytest.mark.parametrize(("start", "end", "known"), [(0, 1, True), (4, 5, True), (5, 5, False), (6, 5, False)])
 def test_an_entry_has_at_least_one_byte_of_the_file(start: int, end: int, known: bool) -> None:
     """Where a part begins is before its end."""

@@ -128,7 +128,8 @@ def _form(head: bytes) -> _Form:
     """Return what a file is that begins so.
 
     A line feed, a brace and other characters of text are lengths and tags as well, so that the nesting is
-    looked at: no JSON begins with fields of these numbers that lie within each other.
+    looked at: no JSON that a program writes begins with fields of these numbers that lie within each other. Odd blank
+    lines before JSON might, and it is refused as malformed then.
     """
     size = int.from_bytes(head[:4], "big")
     if 2 <= size <= MAX_LINE and (head[4:8] == _ZSTD or head[4:5] == b"{" or _begins(head, 4, 4 + size)):

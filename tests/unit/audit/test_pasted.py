@@ -271,6 +271,7 @@ def test_ids_that_are_not_shown_are_not_checked() -> None:
     ):
         report = judge({**shown, "attributes": FLAT})
         assert (report.verdict, codes(report)) == ("cannot_tell", {"span_not_named"})
+        assert (report.counts["verified"], report.counts["unnamed"]) == (0, 1)
 
 
 def test_a_trace_id_of_64_bits_is_enough_and_said() -> None:

@@ -122,7 +122,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "traces": (
         ("audit/spans_check", "audit/attestations", "audit/comparison", "audit/coverage"),
-        (*unit("audit", "spans", "span_parts", "pasted"), *unit("cli", "disclose")),
+        (*unit("audit", "spans", "span_parts", "pasted", "pruned_ledgers"), *unit("cli", "disclose")),
     ),
     "shaped_spans": (("evidence/otlp_shapes",), unit("evidence", "otlp_shapes", "otlp")),
     "parts": (

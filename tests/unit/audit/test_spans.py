@@ -994,6 +994,29 @@ def test_spans_are_complete_against_their_ledger(run: Run) -> None:
     assert (report.steps[7].status, report.steps[7].detail) == ("failed", "6 of 6 records are in the ledger as well")
 
 
+def test_all_spans_that_are_missing_are_counted(run: Run) -> None:
+    """Each of them is named as well."""
+    document = run.document()
+    lost = {span["spanId"] for span in tool_spans(document)[:2]}
+    for resource in document["resourceSpans"]:
+        for scope in resource["scopeSpans"]:
+            scope["spans"] = [span for span in scope["spans"] if span["spanId"] not in lost]
+    report = report_on(run, document, ledger=run.directory)
+    assert (len(report.findings), report.counts["spans_missing"]) == (2, 2)
+
+
+def test_progress_beside_a_ledger(run: Run, tmp_path: Path) -> None:
+    """The bytes of the ledger are read first, and count like those of the file."""
+    file = tmp_path / "traces.jsonl"
+    file.write_bytes(run.exported)
+    seen: list[tuple[int, int]] = []
+    check(file, run.trust, ledger=run.directory, progress=lambda done, total: seen.append((done, total)))
+    lines = sum(path.stat().st_size for path in (run.directory / "ledger").rglob("*.jsonl"))
+    done = [done for done, _ in seen]
+    assert lines in done
+    assert (done, seen[-1]) == (sorted(done), (file.stat().st_size + lines,) * 2)
+
+
 def test_a_record_that_the_ledger_has_not_is_found(run: Run) -> None:
     """A record signed into a stream of the ledger and absent there was removed from it, or never in it."""
     span = tool_spans(run.document())[0]

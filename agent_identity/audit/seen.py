@@ -14,7 +14,6 @@ _ROW: Final = Struct(f">16s16sQ{HALF}s?{HALF}s")
 """Record, stream, place in it, half of its hash, and that of the record before if it has one."""
 
 _STREAM: Final = 16
-_FIRST: Final = bytes(HALF)
 
 
 @final
@@ -43,8 +42,7 @@ class Seen:
         members = cast("Mapping[str, str]", record["stream"])
         identifier, stream = _bytes_of(cast("str", record["id"])), _bytes_of(members["id"])
         seq, half = int(members["seq"]), leaf[:HALF]
-        linked = "prev" in members
-        prev = bytes.fromhex(members["prev"][: 2 * HALF]) if linked else _FIRST
+        prev = bytes.fromhex(members["prev"][: 2 * HALF]) if "prev" in members else b""
         known = self._ids.get(identifier)
         if known is not None and known[:HALF] == half:
             return None
@@ -55,17 +53,21 @@ class Seen:
             found.append("two_versions")
         if occupant is not None and occupant[:HALF] != half:
             found.append("two_at_one_place")
-        before = self._places.get(_PLACE.pack(stream, seq - 1)) if linked else None
-        after = self._places.get(_PLACE.pack(stream, seq + 1))
-        if (before is not None and before[:HALF] != prev) or not _continues(after, half):
+        if not self._links(stream, seq, half, prev):
             found.append("broken_link")
         if known is None:
             self._ids.put(identifier, half + place)
         if occupant is None:
-            self._places.put(place, half + prev if linked else half)
+            self._places.put(place, half + prev)
         if self._rows is not None:
-            self._rows += _ROW.pack(identifier, stream, seq, half, linked, prev)
+            self._rows += _ROW.pack(identifier, stream, seq, half, bool(prev), prev)
         return tuple(found)
+
+    def _links(self, stream: bytes, seq: int, half: bytes, prev: bytes) -> bool:
+        """Return whether a record continues the one before it, and the one behind it this one, where they are known."""
+        before = self._places.get(_PLACE.pack(stream, seq - 1)) if prev else None
+        after = self._places.get(_PLACE.pack(stream, seq + 1))
+        return (before is None or before[:HALF] == prev) and _continues(after, half)
 
     def shipped(self) -> bytes:
         """Return the records of a part, none of which contradicts another."""

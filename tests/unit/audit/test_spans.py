@@ -515,6 +515,15 @@ def test_a_record_that_came_twice_is_counted_once(run: Run) -> None:
     assert (report.exit_code, report.counts["duplicates"], report.counts["verified"]) == (0, 7, 7)
 
 
+def test_calls_behind_one_that_came_twice_are_covered(run: Run) -> None:
+    """The second of two equal spans is no call, and what comes behind it is."""
+    (first, *_) = tool_spans(run.document())
+    alone = json.dumps({"resourceSpans": [{"scopeSpans": [{"scope": {"name": "agent_identity"}, "spans": [first]}]}]})
+    report = report_on(run, (alone + "\n" + alone + "\n").encode() + run.exported)
+    assert report.counts["duplicates"] == 2
+    assert report.coverage == report_on(run, run.exported).coverage
+
+
 def test_a_forged_copy_of_a_duplicate_is_found(run: Run) -> None:
     """The plain attributes of a duplicate are compared as well."""
     document = run.document()
@@ -884,6 +893,15 @@ def test_what_was_not_checked_is_not_shown_as_passed(run: Run) -> None:
     report = verify(io.BytesIO(run.exported), run.trust)
     assert report.completeness == "not_checked"
     assert [step.number for step in report.steps if step.status == "not_checked"] == [8, 9]
+
+
+def test_spans_behind_a_part_of_a_document_that_is_none_are_verified(run: Run) -> None:
+    """What is wrong with one resource hides nothing that the next one holds."""
+    document = run.document()
+    forged_decision(document)
+    document["resourceSpans"].insert(0, {"scopeSpans": 7})
+    report = report_on(run, document)
+    assert (report.verdict, report.counts["malformed"], report.counts["records"]) == ("contradicted", 1, 7)
 
 
 def test_lines_that_cannot_be_read_are_named_and_the_rest_is_verified(run: Run) -> None:

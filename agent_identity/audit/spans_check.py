@@ -286,7 +286,7 @@ class SpansCheck:
             self._coverage.add(span, kind)
 
     def _open(self, span: _Span) -> dict[str, object] | None:
-        """Return the record of a span if it is verified and belongs to it."""
+        """Return the record of a span if it is verified, belongs to it, and is not there again."""
         attributes = span.attributes
         signed = _PAYLOAD in attributes or any(name.startswith(ATTESTATION) for name in attributes)
         if not signed and not any(name.startswith(OURS) for name in attributes):
@@ -333,7 +333,7 @@ class SpansCheck:
         agrees = self._compare(record, span, place)
         once = self._keep(record, leaf, place)
         if once is None:
-            return record if agrees else None
+            return None
         good = "unnamed" if belongs is None else "verified"
         counts[good if agrees and once else "contradicted"] += 1
         self._count(record, place, span.attributes)

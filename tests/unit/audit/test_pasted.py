@@ -15,7 +15,7 @@ from agent_identity.audit import Report, check
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import pasted
 from agent_identity.evidence.otlp import Malformed
-from agent_identity.evidence.pasted import PastedSpan, likeness, read_pasted
+from agent_identity.evidence.pasted import MAX_PASTED, PastedSpan, likeness, read_pasted
 from agent_identity.evidence.span_copy import span_ids
 
 VECTORS = Path(__file__).resolve().parents[2] / "vectors"
@@ -255,6 +255,20 @@ def test_a_record_on_another_span_is_found_in_every_shape(shape: str) -> None:
     report = judge(text.encode())
     assert (report.verdict, codes(report)) == ("contradicted", {"wrong_span"})
     assert report.counts["verified"] == 0
+
+
+def test_no_more_is_read_than_may_be_pasted() -> None:
+    """A source that never ends its line is not held as a whole."""
+    asked: list[int] = []
+
+    class Endless(io.RawIOBase):
+        def readline(self, size: int | None = -1, /) -> bytes:
+            asked.append(-1 if size is None else size)
+            return b" " * min(asked[-1], 100_000)
+
+    report = check(Endless(), TRUST, pasted=True)
+    assert (report.exit_code, sum(min(size, 100_000) for size in asked)) == (2, MAX_PASTED + 1)
+    assert all(0 < size <= MAX_PASTED + 1 for size in asked)
 
 
 def test_ids_that_are_not_shown_are_not_checked() -> None:

@@ -103,7 +103,9 @@ def ended(directory: Path) -> Report:
 def held(directory: Path, toll: Toll) -> None:
     """Hold the promises against a directory after its kills."""
     live = check(directory)
-    assert live.integrity == "verified" or not live.counts.get("records"), live.findings[:3]
+    # Children that are killed before their first seal leave records that nothing proves yet: that is not verified.
+    sealed = live.counts.get("records", 0) - live.counts.get("unsealed", 0)
+    assert live.integrity == ("verified" if sealed else "cannot_tell"), live.findings[:3]
     report = ended(directory)
     missing = counted(directory, toll)
     toll.unknown += report.counts["unknown"]
@@ -119,7 +121,8 @@ def test_ac_73_no_effect_without_an_intent_whenever_it_is_killed(tmp_path: Path,
     """Functions, threads, coroutines and LangChain tools, killed at any moment: every effect has its intent."""
     pytest.importorskip("langchain_core")
     kinds, toll, round_ = ("function", "threads", "coroutines", "langchain", "rotation"), Toll(), 0
-    while toll.kills < (5 * KILLS if LONG else KILLS) or (LONG and sync == "process" and toll.effects < EFFECTS):
+    least = EFFECTS if LONG and sync == "process" else 1  # On a slow machine children die before they act.
+    while toll.kills < (5 * KILLS if LONG else KILLS) or toll.effects < least:
         directory = tmp_path / str(round_) / "evidence"
         directory.parent.mkdir()
         killed(directory, sync, kinds, KILLS, toll)

@@ -25,6 +25,9 @@ HALF: Final = 16
 """Bytes of a leaf hash that are compared: as hard to meet as it is to forge a signature."""
 
 _LEAF: Final = Struct(f"{HALF}s16x")
+_SEQ: Final = Struct(">Q")
+"""A place that a span names, which may be any of 19 digits, more than an integer of a table takes."""
+
 _WAITING: Final = 10_000  # Rows.
 _AT_ONCE: Final = 500
 _CACHE_KIB: Final = 8_192
@@ -33,7 +36,7 @@ _BEGUN: Final = (
     "PRAGMA journal_mode = OFF",
     "PRAGMA synchronous = OFF",
     "CREATE TABLE ledger (number INTEGER PRIMARY KEY, id BLOB, leaf BLOB, stream, seq INT, travels INT, proved INT)",
-    "CREATE TABLE spans (id BLOB PRIMARY KEY, leaf BLOB, stream BLOB, seq INT) WITHOUT ROWID",
+    "CREATE TABLE spans (id BLOB PRIMARY KEY, leaf BLOB, stream BLOB, seq BLOB) WITHOUT ROWID",
 )
 _AMISS: Final = """
     SELECT ledger.id, ledger.stream, ledger.seq, spans.id IS NULL FROM ledger LEFT JOIN spans ON spans.id = ledger.id
@@ -171,7 +174,8 @@ class LedgerIndex:
         """Take the records of spans, and return how many there are."""
         with _room():
             self._file.execute("BEGIN")
-            self._file.executemany("INSERT INTO spans VALUES (?, ?, ?, ?)", spans)
+            rows = ((one.record, one.half, one.stream, _SEQ.pack(one.seq)) for one in spans)
+            self._file.executemany("INSERT INTO spans VALUES (?, ?, ?, ?)", rows)
             self._file.execute("COMMIT")
             return int(self._file.execute("SELECT count(*) FROM spans").fetchone()[0])
 
@@ -184,7 +188,8 @@ class LedgerIndex:
     def unmatched(self) -> Iterator[SpanRecord]:
         """Yield the records of spans that the ledger has not."""
         with _room():
-            yield from map(SpanRecord._make, self._file.execute(_UNMATCHED))
+            for record, half, stream, seq in self._file.execute(_UNMATCHED):
+                yield SpanRecord(record, half, stream, *_SEQ.unpack(seq))
 
     def starts_behind(self, stream: str) -> int:
         """Return the number of records of a stream before the first that is left of it."""

@@ -1048,6 +1048,15 @@ def test_a_record_that_the_ledger_has_not_is_found(run: Run) -> None:
     assert (report.steps[7].status, report.steps[7].detail) == ("failed", "7 of 8 records are in the ledger as well")
 
 
+def test_a_record_at_the_last_place_that_its_form_allows_is_held_against_the_ledger(run: Run) -> None:
+    """It is said not to be there, like any other."""
+    span = tool_spans(run.document())[0]
+    place = {"id": record_on(span)["stream"]["id"], "seq": "9" * 19, "prev": "0" * 64}
+    forged = resigned(run, span, id="019ab5ad-4800-7000-8000-00000000f00d", stream=place)
+    report = report_on(run, with_spans(run, forged), ledger=run.directory)
+    assert (report.exit_code, codes(report)) == (1, {"not_in_ledger", "copy_redacted"})
+
+
 def test_a_record_that_differs_from_the_ledger_is_found(run: Run) -> None:
     """Span and ledger hold the same record, or one of them lies."""
     document = run.document()

@@ -89,9 +89,9 @@ class Compressor:
                     compress(self._files, path, self._compression, stopping=lambda: self._stopping, opened=self._open)
                 finally:
                     self._files.unlock(lock_fd)
-        except FileNotFoundError:
-            pass  # It was archived and removed meanwhile.
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and error.filename == path:
+                return  # It was archived and removed meanwhile.
             _logger.warning("a segment stays as it is: %s", why(error))
 
     def _wait_for(self, lock_fd: int) -> None:

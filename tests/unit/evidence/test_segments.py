@@ -925,6 +925,24 @@ def test_a_segment_that_was_removed_meanwhile_is_none_to_compress(
     files.close(fd)
 
 
+def test_a_copy_that_is_gone_is_no_segment_that_is_gone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever removes what is written for a segment that is there leaves it as it is, and that is told."""
+
+    class Removing(Files):
+        """A system on which the copy vanishes before it is read again."""
+
+        def open(self, path: str, flags: int, mode: int = 0o644) -> int:
+            if path.endswith(".tmp") and flags == READ:
+                Path(path).unlink()
+            return super().open(path, flags, mode)
+
+    compressor, path, fd = compressing(Removing(), tmp_path, taken=False)
+    finished(compressor, path)
+    assert [p.name for p in tmp_path.glob("entries-*")] == [path.name]
+    assert [record.getMessage() for record in caplog.records] == ["a segment stays as it is: No such file or directory"]
+    os.close(fd)
+
+
 def test_without_threads_segments_stay_plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No thread can be started any more, so that nothing is compressed and nothing fails."""
 

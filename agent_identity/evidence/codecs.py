@@ -17,7 +17,7 @@ GZIP: Final = 31
 
 _CHUNK: Final = 256 * 1024
 _MAX_WINDOW: Final = 128 * 1024 * 1024
-_SIP: Final = 1024  # Bytes of zstd that become 32 MiB at most.
+_SIP: Final = 1024  # Bytes; those of zstd become 32 MiB at most.
 
 
 def zstandard_module() -> ModuleType:
@@ -44,11 +44,18 @@ def gunzip(read: Read, *, several: bool) -> Read:
         several: Whether any number of members may follow each other (RFC 1952, section 2.2), or it is exactly one.
     """
     engine, begun = zlib.decompressobj(GZIP), not several
+    chunk, position, sip = memoryview(b""), 0, _SIP
 
     def inflate(size: int) -> bytes:
-        nonlocal engine, begun
+        nonlocal engine, begun, chunk, position, sip
         while True:
-            data = engine.unused_data or engine.unconsumed_tail or read(_CHUNK)
+            data: bytes | memoryview = engine.unconsumed_tail
+            if not data:
+                if position == len(chunk):
+                    chunk, position = memoryview(read(_CHUNK)), 0
+                # Zlib copies whatever stands behind a member, so it gets little until one proves to be long.
+                data, sip = chunk[position : position + sip], min(2 * sip, _CHUNK)
+                position += len(data)
             if not data:
                 return _ended("gzip", whole=engine.eof or not begun)
             if engine.eof:
@@ -59,6 +66,8 @@ def gunzip(read: Read, *, several: bool) -> Read:
                 found = engine.decompress(data, size)
             except zlib.error:
                 raise OSError("expected a gzip file, got other or damaged bytes") from None
+            if engine.eof:
+                position, sip = position - len(engine.unused_data), _SIP
             if found:
                 return found
 

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import zlib
 from collections.abc import Callable
 
 import pytest
@@ -68,6 +69,28 @@ def test_the_size_of_traces_is_bounded_to_the_byte(monkeypatch: pytest.MonkeyPat
         else:
             with pytest.raises(OSError, match="at most 4999 bytes"):
                 content(gzip.compress(bytes(5_000)))
+
+
+def test_many_small_members_cost_no_more_than_they_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands behind a member is not copied for each of them; a quarter of a MB would cost 3 GB."""
+    fed, make = 0, zlib.decompressobj
+
+    class Counting:
+        def __init__(self, window: int) -> None:
+            self._engine = make(window)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._engine, name)
+
+        def decompress(self, data: bytes, size: int) -> bytes:
+            nonlocal fed
+            fed += len(data)
+            return self._engine.decompress(data, size)
+
+    data = gzip.compress(b"") * 12_000 + gzip.compress(b"last")
+    monkeypatch.setattr(codecs.zlib, "decompressobj", Counting)
+    assert content(data) == b"last"
+    assert fed < 64 * len(data)
 
 
 @pytest.mark.parametrize(("name", "inflate"), [("gzip", codecs.gunzip), ("zstd", codecs.unzstd)])

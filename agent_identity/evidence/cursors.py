@@ -17,11 +17,11 @@ from agent_identity.evidence.files import (
     EDIT,
     EXTEND,
     READ,
-    REPLACE,
     Files,
     make_folder,
     open_regular,
     recording,
+    write_beside,
     write_whole,
 )
 from agent_identity.evidence.foundation import stream_names
@@ -103,8 +103,9 @@ class Cursors:
         with recording("keep the place of an export"):
             make_folder(files, cursors._folder, 0o755)
             if cursors.receiver != receiver:  # Processes that begin together write it together, each its own file.
-                unshared = f"receiver.{files.random(8).hex()}.new"
-                cursors._replace("receiver", orjson.dumps({"receiver": receiver, "v": _VERSION}), unshared)
+                unshared = f"{cursors._folder}/receiver.{files.random(8).hex()}.new"
+                name_of = orjson.dumps({"receiver": receiver, "v": _VERSION})
+                write_beside(files, f"{cursors._folder}/receiver", name_of, unshared)
         return cursors
 
     @contextlib.contextmanager
@@ -155,7 +156,7 @@ class Cursors:
         """
         members = {"done": cursor.done, "seq": str(cursor.seq), "v": _VERSION}
         with recording("keep the place of an export"):
-            self._replace(stream, orjson.dumps(members), f"{stream}.new")
+            write_beside(self._files, f"{self._folder}/{stream}", orjson.dumps(members))
 
     def set_aside(self, aside: Aside) -> None:
         """Note a record that is not sent again by itself; called before the place moves past it.
@@ -207,16 +208,6 @@ class Cursors:
             for name in self._files.listdir(self._folder):
                 if is_stream_id(name) or name == "aside.jsonl":
                     self._files.unlink(f"{self._folder}/{name}")
-
-    def _replace(self, name: str, data: bytes, by: str) -> None:
-        temporary = f"{self._folder}/{by}"
-        fd = open_regular(self._files, temporary, REPLACE)
-        try:
-            write_whole(self._files, fd, data)
-            self._files.fdatasync(fd)
-        finally:
-            self._files.close(fd)
-        self._files.replace(temporary, f"{self._folder}/{name}")
 
     def _read(self, name: str) -> dict[str, object]:
         with contextlib.suppress(ValueError):

@@ -28,6 +28,7 @@ __all__ = [
     "recording",
     "sync_folder",
     "why",
+    "write_beside",
     "write_whole",
 ]
 
@@ -219,6 +220,28 @@ def write_whole(files: Files, fd: int, data: bytes) -> None:
     """
     if files.write(fd, data) != len(data):
         raise OSError("a write of a part of the data")
+
+
+def write_beside(files: Files, path: str, data: bytes, temporary: str = "") -> None:
+    """Put a file in place whole: after a crash or a power loss it is the one before, or this one.
+
+    Args:
+        files: The operating system.
+        path: Where the file is to be. Its folder is not synced, so after a power loss it may be the one before.
+        data: What it is to hold.
+        temporary: Where it is written first; where several may write at once, each needs a name of its own.
+
+    Raises:
+        OSError: It cannot be written; what is in place stays.
+    """
+    temporary = temporary or f"{path}.new"
+    fd = open_regular(files, temporary, REPLACE)
+    try:
+        write_whole(files, fd, data)
+        files.fsync(fd)  # Otherwise the name may survive a power loss without the content.
+    finally:
+        files.close(fd)
+    files.replace(temporary, path)
 
 
 def acquire(files: Files, fd: int) -> None:

@@ -20,11 +20,11 @@ from agent_identity.evidence.files import (
     EDIT,
     EXTEND,
     READ,
-    REPLACE,
     Files,
     locked,
     open_regular,
     sync_folder,
+    write_beside,
     write_whole,
 )
 from agent_identity.evidence.layout import Layout, is_stream_id
@@ -369,14 +369,7 @@ def publish(files: Files, layout: Layout, note: bytes, *, durable: bool) -> None
     Raises:
         OSError: It cannot be written.
     """
-    temporary = f"{layout.checkpoint}.new"
-    fd = open_regular(files, temporary, REPLACE)
-    try:
-        write_whole(files, fd, note)
-        files.fsync(fd)  # A name that survives a power loss without its content is no checkpoint.
-    finally:
-        files.close(fd)
-    files.replace(temporary, layout.checkpoint)
+    write_beside(files, layout.checkpoint, note)
     if durable:
         sync_folder(files, layout.log)
 

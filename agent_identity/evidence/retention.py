@@ -23,6 +23,7 @@ from agent_identity.evidence.files import (
     open_regular,
     recording,
     sync_folder,
+    write_beside,
     write_whole,
 )
 from agent_identity.evidence.layout import GRANTS_NAME, Layout, segment_name
@@ -243,23 +244,13 @@ class _Pruner:
         # The old statement and its grants count until the new statement, whose grants have another name, is there.
         own = self._layout.grants(stream, kept.digest)
         if cut.grants:
-            self._put(own, grants_file(cut.grants))
-        self._put(self._layout.pruned(stream), sign_pruned(pruned, self._signer))
+            write_beside(self._files, own, grants_file(cut.grants))
+        write_beside(self._files, self._layout.pruned(stream), sign_pruned(pruned, self._signer))
         sync_folder(self._files, self._layout.stream(stream))
         for name in self._files.listdir(self._layout.stream(stream)):
             path = f"{self._layout.stream(stream)}/{name}"
             if GRANTS_NAME.fullmatch(name) and path != own:
                 self._files.unlink(path)
-
-    def _put(self, path: str, data: bytes) -> None:
-        temporary = f"{path}.new"
-        fd = open_regular(self._files, temporary, REPLACE)
-        try:
-            write_whole(self._files, fd, data)
-            self._files.fsync(fd)
-        finally:
-            self._files.close(fd)
-        self._files.replace(temporary, path)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Final, final
 
 from agent_identity.errors import EvidenceError, VerificationError
 from agent_identity.evidence.checkpoint import Checkpoint, open_note
-from agent_identity.evidence.files import EDIT, REPLACE, Files, locked, open_regular, recording, write_whole
+from agent_identity.evidence.files import EDIT, Files, locked, open_regular, recording, write_beside
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.log import read_checkpoint, unverified_checkpoint
 from agent_identity.evidence.log_tree import LogTree
@@ -124,12 +124,7 @@ class WitnessClient:
             with locked(self._files, lock_fd):
                 if self._last_known() > checkpoint.size:
                     return  # Another process was faster with a later one.
-                fd = open_regular(self._files, f"{path}.new", REPLACE)
-                try:
-                    write_whole(self._files, fd, note)
-                finally:
-                    self._files.close(fd)
-                self._files.replace(f"{path}.new", path)
+                write_beside(self._files, path, note)
         finally:
             self._files.close(lock_fd)
 

@@ -73,10 +73,10 @@ class Counting(Files):
         self._spend()
         return super().write(fd, data)
 
-    def fdatasync(self, fd: int) -> None:
+    def fsync(self, fd: int) -> None:
         """Sync."""
         self._spend()
-        super().fdatasync(fd)
+        super().fsync(fd)
 
     def replace(self, source: str, target: str) -> None:
         """Replace."""

@@ -533,3 +533,33 @@ def test_calls_like_earlier_ones_are_not_parsed(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Calls, "_take_each", lambda *_: pytest.fail("all of these calls can be counted together"))
     assert read(stream.lines, [], 1_000, apart=True) is not None
     assert taken == [24]
+
+
+def test_calls_of_the_same_measures_are_looked_for_once() -> None:
+    """What a task did before is found again by how long it is, which is what makes looking together quick."""
+    stream = stream_of(*("open", "end") * 20)
+    looked = []
+    find = Batch._find_group
+
+    def count(batch: Batch, *call: Any) -> Any:
+        looked.append(call)
+        return find(batch, *call)
+
+    with patch.object(parts, "_PATTERNS", taught()), patch.object(Batch, "_find_group", count):
+        assert read(stream.lines, [], 1_000, apart=True) is not None
+    assert len(looked) == 2
+
+
+def test_calls_that_cannot_be_paired_together_are_recognised_each() -> None:
+    """An id that is there twice has one call read in full, and not its neighbours."""
+    stream = stream_of(*("open", "end") * 10, "open", "again", *("open", "end") * 10)
+    unlike = []
+    take = Calls._take_unlike
+
+    def count(calls: Calls, *record: Any) -> Any:
+        unlike.append(record)
+        return take(calls, *record)
+
+    with patch.object(parts, "_PATTERNS", taught()), patch.object(Calls, "_take_unlike", count):
+        assert read(stream.lines, [], 1_000, apart=True) is not None
+    assert len(unlike) == 1

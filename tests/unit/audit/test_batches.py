@@ -68,6 +68,14 @@ def test_a_column_has_a_form_if_each_text_has_it(form: bytes, width: int, data: 
     assert column_form(form, width)(column) == all(re.fullmatch(form, text) for text in column)
 
 
+def test_versions_and_variants_of_ids_are_looked_at_each() -> None:
+    """Of the sixteen digits at either place those count that RFC 9562, section 5.7, has."""
+    for place, allowed in ((14, "7"), (19, "89ab")):
+        for digit in "0123456789abcdef":
+            text = (STREAM[:place] + digit + STREAM[place + 1 :]).encode()
+            assert column_form(UUID7, 36)([STREAM.encode(), text]) == (digit in allowed)
+
+
 def test_every_form_without_a_quick_way_is_asked_of_each_text() -> None:
     """A call id, for example."""
     form = FORMS["action", "call"]

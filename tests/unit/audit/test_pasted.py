@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity.audit import Report, check
+from agent_identity.audit import Report, check, spans_check
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import pasted
 from agent_identity.evidence.otlp import Malformed
@@ -271,6 +271,23 @@ def test_no_more_is_read_than_may_be_pasted() -> None:
     assert all(0 < size <= MAX_PASTED + 1 for size in asked)
 
 
+def test_a_text_of_the_largest_size_is_judged_and_a_larger_one_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would follow behind the limit may contradict what stands before it."""
+    text = json.dumps(SPAN).encode() + b"\n"
+    for module in (pasted, spans_check):
+        monkeypatch.setattr(module, "MAX_PASTED", len(text))
+    assert judge(text).verdict == "verified"
+    (problem,) = [found for found in judge(text + b"x").findings if found.line]
+    assert (problem.code, "a text of at most" in problem.message) == ("malformed_document", True)
+
+
+def test_lines_that_are_no_span_are_named_each() -> None:
+    """The spans behind them are verified, and they are counted."""
+    report = judge(b"x\n" + json.dumps(SPAN).encode() + b"\ny\n")
+    assert [found.line for found in report.findings if found.code == "malformed_document"] == [1, 3]
+    assert (report.counts["malformed"], report.counts["spans"], report.counts["verified"]) == (2, 1, 1)
+
+
 def test_ids_that_are_not_shown_are_not_checked() -> None:
     """Attributes alone prove a genuine record, and nothing about the span: that is no pass."""
     report = judge(FLAT)
@@ -327,6 +344,7 @@ def test_several_spans_in_one_text() -> None:
     for text in (lines, b"\xef\xbb\xbf" + json.dumps(SPANS, indent=2).encode(), json.dumps({"a": SPANS}).encode()):
         report = judge(text)
         assert (report.verdict, report.counts["verified"]) == ("verified", len(SPANS))
+        assert report.counts["spans"] == len(SPANS)
         assert report.completeness == "not_checked"
     report = judge([SPAN, SHAPES["Jaeger"](FLAT)])
     assert (report.verdict, report.counts["verified"], report.counts["duplicates"]) == ("verified", 1, 1)

@@ -974,6 +974,17 @@ def test_a_file_that_cannot_be_read_to_its_end(run: Run) -> None:
 
     report = check(Broken(), run.trust)
     assert (report.exit_code, codes(report)) == (2, {"unreadable", "nothing_to_verify"})
+    (problem,) = [found for found in report.findings if found.code == "unreadable"]
+    assert report.steps[0].status != "passed"
+    assert problem.message == "expected a file of spans, got one that cannot be read to its end"
+
+
+def test_a_span_as_it_was_written_is_compared_without_looking_for_deviations(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finding out what differs costs more than finding that nothing does."""
+    monkeypatch.setattr("agent_identity.audit.spans_check.deviations", None)
+    assert report_on(run, run.document()).verdict == "verified"
 
 
 def test_progress_of_files(run: Run, tmp_path: Path) -> None:

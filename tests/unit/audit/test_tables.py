@@ -35,13 +35,16 @@ def recorded(directory: Path) -> list[str]:
 def ask(folder: Path, what: str, rest: str = "") -> list[tuple[object, ...]]:
     """Return what DuckDB answers about a table."""
     files = [str(path) for path in sorted(folder.rglob("*.parquet"))]
-    return duckdb.execute(f"SELECT {what} FROM read_parquet(?, hive_partitioning = true) {rest}", [files]).fetchall()  # noqa: S608
+    with duckdb.connect() as engine:  # That of the module would keep its threads.
+        query = f"SELECT {what} FROM read_parquet(?, hive_partitioning = true) {rest}"  # noqa: S608
+        return engine.execute(query, [files]).fetchall()
 
 
 def about(folder: Path) -> dict[str, str]:
     """Return what all files of a table say about themselves."""
     files = [str(path) for path in folder.rglob("*.parquet")]
-    rows = duckdb.execute("SELECT DISTINCT key, value FROM parquet_kv_metadata(?)", [files]).fetchall()
+    with duckdb.connect() as engine:
+        rows = engine.execute("SELECT DISTINCT key, value FROM parquet_kv_metadata(?)", [files]).fetchall()
     found = {key.decode(): value.decode() for key, value in rows}
     assert len(found) == len(rows)
     return {key: value for key, value in found.items() if key.startswith("agent_identity.")}

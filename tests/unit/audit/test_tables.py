@@ -4,6 +4,7 @@ import json
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -18,8 +19,9 @@ from agent_identity.audit import check, tables
 from agent_identity.audit.tables import COLUMNS, export_tables
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.evidence.lines import stream_line
 from agent_identity.evidence.sealing import Sealing
-from agent_identity.evidence.streams import open_ledger
+from agent_identity.evidence.streams import LedgerReader, open_ledger
 
 EVIDENCE = Path(__file__).resolve().parents[2] / "vectors" / "evidence"
 ALICE, CLERK = Human("alice@example.com"), Agent("clerk", owner="finance@example.com", version="2")
@@ -52,10 +54,9 @@ def about(folder: Path) -> dict[str, str]:
 
 def test_every_record_is_there_to_the_byte(tmp_path: Path) -> None:
     """The records of the golden evidence, with the columns that they state and their hashes."""
-    written = export_tables(EVIDENCE, tmp_path / "new" / "table")
-    rows = ask(
-        tmp_path / "new" / "table", "record, sha256, id, kind, seq, time_ns, epoch_us(time), CAST(day AS VARCHAR)"
-    )
+    written = export_tables(EVIDENCE, tmp_path / "new" / "er" / "table")
+    columns = "record, sha256, id, kind, seq, time_ns, epoch_us(time), CAST(day AS VARCHAR)"
+    rows = ask(tmp_path / "new" / "er" / "table", columns)
     assert (written.records, written.left_out, written.report) == (30, 0, None)
     assert sorted(str(row[0]) for row in rows) == sorted(recorded(EVIDENCE))
     for text, digest, id_, kind, seq, start, moment, day in rows:
@@ -97,8 +98,17 @@ def test_a_table_says_a_verdict_only_if_there_was_one(tmp_path: Path) -> None:
     said = json.loads(about(tmp_path / "sure")["agent_identity.verification"])
     assert (said["verdict"], said["trust"]) == ("verified", "given")
     assert said["counts"] == dict(written.report.counts)
-    with pytest.raises(ConfigurationError, match="ask for one"):
+    assert [said["log"]] == [one.size for one in written.report.signatures if one.role == "recorder"]
+    with pytest.raises(ConfigurationError, match=r"^expected trusted keys with .*; ask for one$"):
         export_tables(EVIDENCE, tmp_path / "x", trust=EVIDENCE / "trust.json")
+
+
+def test_a_table_of_a_log_that_no_trusted_key_signed_names_no_size(tmp_path: Path) -> None:
+    """The size of the log is that which the recorder signed, and otherwise there is none."""
+    Enforcer.open(tmp_path / "other").close()
+    export_tables(EVIDENCE, tmp_path / "table", verify=True, trust=tmp_path / "other" / "trust.json")
+    said = json.loads(about(tmp_path / "table")["agent_identity.verification"])
+    assert (said["verdict"] == "verified", said["log"]) == (False, None)
 
 
 def test_a_changed_ledger_makes_a_table_that_says_so(tmp_path: Path) -> None:
@@ -112,6 +122,13 @@ def test_a_changed_ledger_makes_a_table_that_says_so(tmp_path: Path) -> None:
     assert json.loads(about(tmp_path / "table")["agent_identity.verification"])["verdict"] == "contradicted"
 
 
+class _Ordered:
+    """A ledger whose streams come in a given order."""
+
+    def __init__(self, reader: LedgerReader, streams: Sequence[str]) -> None:
+        self.entries, self.streams = reader.entries, lambda: streams
+
+
 def test_what_no_log_covers_is_not_in_a_verified_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Records behind the last seal were not proved by it, and are left out; without a verification they are there."""
     monkeypatch.setattr(Sealing, "_ensure_thread", lambda self: False)
@@ -119,8 +136,16 @@ def test_what_no_log_covers_is_not_in_a_verified_table(tmp_path: Path, monkeypat
         task = {"principal": ALICE, "agent": CLERK, "scope": Scope("pay")}
         with Enforcer.open(tmp_path / "e") as enforcer, enforcer.task("t", **task):
             shutil.copytree(tmp_path / "e", tmp_path / "cut", dirs_exist_ok=True)
-    sealed = sum(open_ledger(tmp_path / "cut").sealed_sizes().values())
+    sizes = open_ledger(tmp_path / "cut").sealed_sizes()
+    sealed = sum(sizes.values())
     assert 0 < sealed < len(recorded(tmp_path / "cut"))
+    # What stands behind the open stream is left out of it, and of no other.
+    reader = open_ledger(tmp_path / "cut")
+    streams = list(reader.streams())
+    assert len(streams) > 1
+    for order in (streams, streams[::-1]):
+        rows = tables._rows(_Ordered(reader, order), sizes)  # type: ignore[arg-type]
+        assert sum(1 for _ in rows) == sealed
     assert export_tables(tmp_path / "cut", tmp_path / "sure", verify=True).records == sealed
     assert export_tables(tmp_path / "cut", tmp_path / "all").records == len(recorded(tmp_path / "cut"))
 
@@ -129,10 +154,13 @@ def test_what_is_no_record_is_counted(tmp_path: Path) -> None:
     """Lines that are no records are left out, and the number of them is told; earlier records as well, if asked."""
     shutil.copytree(EVIDENCE, tmp_path / "e")
     path = max((tmp_path / "e" / "ledger").glob("*/entries*"))
-    path.write_bytes(path.read_bytes() + b'no record\n{"v":"1"}\n')
+    path.write_bytes(path.read_bytes() + b'no record\n{"v":"1"}\n' + stream_line(bytes(32), b'{"v":"1"}'))
     written = export_tables(tmp_path / "e", tmp_path / "table")
-    assert (written.records, written.left_out) == (30, 2)
+    assert (written.records, written.left_out) == (30, 3)
     assert export_tables(EVIDENCE, tmp_path / "late", since_ns=2**63).records == 0
+    last = max(int(decode_record(text.encode())["time"]["start"]) for text in recorded(EVIDENCE))  # type: ignore[index, call-overload]
+    assert export_tables(EVIDENCE, tmp_path / "last", since_ns=last).records >= 1
+    assert export_tables(EVIDENCE, tmp_path / "none", since_ns=last + 1).records == 0
 
 
 def test_many_files_have_what_one_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,25 +215,41 @@ def test_the_folder_is_new_private_and_whole(tmp_path: Path, monkeypatch: pytest
     name = "it's [a] *{i}"
     export_tables(EVIDENCE, tmp_path / name)
     assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o700
-    with pytest.raises(ConfigurationError, match="not there yet"):
+    with pytest.raises(ConfigurationError, match=r"not there yet, got \".*it's"):
         export_tables(EVIDENCE, tmp_path / name)
-    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(ConfigurationError, match="not there yet"):
-        export_tables(EVIDENCE, tmp_path / "link")
+    (tmp_path / "empty").mkdir()
+    for target in ("nowhere", "empty"):
+        (tmp_path / "link").symlink_to(tmp_path / target)
+        with pytest.raises(ConfigurationError, match="not there yet"):
+            export_tables(EVIDENCE, tmp_path / "link")
+        (tmp_path / "link").unlink()
+    made: list[dict[str, object]] = []
+    make = tempfile.mkdtemp
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda **where: made.append(where) or make(**where))
+    export_tables(EVIDENCE, tmp_path / "empty")
+    assert made == [{"prefix": ".empty-", "dir": tmp_path}]  # A folder elsewhere could not be moved into place.
     with pytest.raises(ConfigurationError, match="can be written"):
         export_tables(EVIDENCE, EVIDENCE / "trust.json" / "table")
     monkeypatch.setattr(tables, "_MEMORY", "1KB")
-    with pytest.raises(ConfigurationError, match="have room"):
+    with pytest.raises(ConfigurationError, match=r"got \w*(Exception|Error); see whether disk and memory have room"):
         export_tables(EVIDENCE, tmp_path / "full")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [name, "link"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", name]
+
+
+def test_the_engine_keeps_to_its_bounds(tmp_path: Path) -> None:
+    """It loads nothing, and has memory and disk as they were given to it."""
+    engine = tables._Table(duckdb, str(tmp_path), {})._engine
+    names = ("autoinstall_known_extensions", "autoload_known_extensions", "memory_limit", "temp_directory")
+    asked = ", ".join(f"current_setting('{name}')" for name in names)
+    assert engine.execute(f"SELECT {asked}").fetchall() == [(False, False, "953.6 MiB", "")]
 
 
 def test_what_cannot_be_exported_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file is no evidence directory, and without the extra the message names it."""
-    with pytest.raises(ConfigurationError, match="evidence directory"):
+    with pytest.raises(ConfigurationError, match=r"^expected an evidence directory"):
         export_tables(EVIDENCE / "trust.json", tmp_path / "x")
     monkeypatch.setitem(sys.modules, "duckdb", None)
-    with pytest.raises(ConfigurationError, match=r"agent-identity-otel\[tables\]"):
+    with pytest.raises(ConfigurationError, match=r"^expected the extra tables .*agent-identity-otel\[tables\]'$"):
         export_tables(EVIDENCE, tmp_path / "x")
 
 

@@ -33,7 +33,7 @@ class Comparison:
         findings: Takes what is found.
 
     Raises:
-        ConfigurationError: There is no ledger.
+        ConfigurationError: There is no ledger, or an excerpt of one.
     """
 
     def __init__(self, ledger: PathLike, trust: TrustStore, findings: Findings) -> None:
@@ -41,6 +41,11 @@ class Comparison:
         if directory is None:
             raise ConfigurationError("expected an evidence directory as ledger, got none at the path")
         self._reader = open_ledger(directory)
+        if self._reader.excerpt() is not None:  # What it withholds would count as removed.
+            raise ConfigurationError(
+                "expected a whole ledger to compare with, got an excerpt, which says nothing about the records that "
+                "are not in it; compare with the directory that it was made from, or verify the excerpt by itself"
+            )
         self._trust = trust
         self._findings = findings
         self._begun: object = None

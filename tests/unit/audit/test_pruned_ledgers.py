@@ -770,6 +770,17 @@ def test_an_excerpt_of_one_task_shows_nothing_else(room: Room) -> None:
     assert not any(other.encode() in text for other in room.tasks if other != task)
 
 
+def test_spans_are_not_compared_with_an_excerpt(room: Room, tmp_path: Path) -> None:
+    """Records that it withholds would be called removed."""
+    room.record()
+    path = room.bundle("t.zip", Choice(task=room.tasks[0]))
+    with zipfile.ZipFile(path) as packed:
+        packed.extractall(tmp_path / "unpacked")
+    (evidence,) = (found.parent for found in (tmp_path / "unpacked").rglob("excerpt.json"))
+    with pytest.raises(ConfigurationError, match="whole ledger to compare with, got an excerpt"):
+        check(io.BytesIO(), room.path / "trust.json", ledger=evidence)
+
+
 def test_an_excerpt_of_a_time_has_the_grants_that_it_needs(room: Room) -> None:
     """Calls of a task that began earlier verify under its grant; a call that began before is not blamed for it."""
     room.record()

@@ -775,7 +775,7 @@ def test_spans_are_not_compared_with_an_excerpt(room: Room, tmp_path: Path) -> N
     room.record()
     path = room.bundle("t.zip", Choice(task=room.tasks[0]))
     with zipfile.ZipFile(path) as packed:
-        packed.extractall(tmp_path / "unpacked")
+        packed.extractall(tmp_path / "unpacked")  # noqa: S202  A bundle of ours.
     (evidence,) = (found.parent for found in (tmp_path / "unpacked").rglob("excerpt.json"))
     with pytest.raises(ConfigurationError, match="whole ledger to compare with, got an excerpt"):
         check(io.BytesIO(), room.path / "trust.json", ledger=evidence)

@@ -5,6 +5,7 @@ import shutil
 import stat
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -187,6 +188,49 @@ def test_many_days_do_not_need_more_memory(tmp_path: Path, monkeypatch: pytest.M
     table.finish()
     assert len(list(tmp_path.glob("day=*/*.parquet"))) == 1_000
     assert ask(tmp_path, "count(DISTINCT seq), max(CAST(day AS VARCHAR))") == [(1_000, "1972-09-26")]
+
+
+@pytest.mark.parametrize(
+    ("inserted", "written", "sizes"),
+    [
+        ((3, 10**6), (6, 10**6), [6, 6, 2]),
+        ((10**6, 30), (10**6, 60), [6, 6, 2]),
+        ((10**6, 31), (10**6, 41), [8, 6]),
+        ((10**6, 31), (10**6, 40), [4, 4, 4, 2]),
+        ((10**6, 29), (10**6, 1), [3, 3, 3, 3, 2]),
+    ],
+)
+def test_rows_and_bytes_bound_what_is_held(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    inserted: tuple[int, int],
+    written: tuple[int, int],
+    sizes: list[int],
+) -> None:
+    """A bound that is reached is enough, rows and bytes are counted anew each time, and files have numbers."""
+    monkeypatch.setattr(tables, "_INSERTED", inserted)
+    monkeypatch.setattr(tables, "_WRITTEN", written)
+    row = {**tables._row(recorded(EVIDENCE)[0].encode()), "record": "x" * 10}
+    table = tables._Table(duckdb, str(tmp_path), {"agent_identity.note": "bounds"})
+    for number in range(14):
+        table.add({**row, "seq": number})
+    table.finish()
+    files = sorted(tmp_path.rglob("*.parquet"))
+    assert [file.name for file in files] == [f"records-{number:06}-0.parquet" for number in range(1, len(sizes) + 1)]
+    with duckdb.connect() as engine:
+        held = [engine.execute("SELECT count(*) FROM read_parquet(?)", [str(file)]).fetchone() for file in files]
+    assert held == [(size,) for size in sizes]
+
+
+def test_so_many_days_are_held_and_no_more(tmp_path: Path) -> None:
+    """Each file has the days that were held together, wherever the records of a day are."""
+    row = tables._row(recorded(EVIDENCE)[0].encode())
+    table = tables._Table(duckdb, str(tmp_path), {"agent_identity.note": "days"})
+    for number in range(2 * (2 * tables._DAYS + 1)):
+        table.add({**row, "seq": number, "time_ns": (number // 2 * 24 + number % 2) * 3_600 * 10**9})
+    table.finish()
+    names = Counter(file.name.removesuffix("-0.parquet") for file in tmp_path.rglob("*.parquet"))
+    assert names == {"records-000001": tables._DAYS, "records-000002": tables._DAYS, "records-000003": 1}
 
 
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)

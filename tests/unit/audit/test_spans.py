@@ -469,9 +469,13 @@ def test_what_a_collector_is_known_to_rewrite_is_no_contradiction(run: Run) -> N
     """An operator may name attributes of ours that the pipeline hashes; the rest is still compared."""
     document = run.document()
     on_each(lambda span: set_value(span, "agent_identity.principal.id", "hash"))(document)
-    assert report_on(run, document).exit_code == 1
+    report = report_on(run, document)
+    assert (report.exit_code, report.counts["verified"], report.counts["contradicted"]) == (1, 0, 7)
     report = report_on(run, document, redacted=["agent_identity.principal.id"])
     assert (report.exit_code, codes(report)) == (0, {"copy_changed"})
+    assert (report.counts["verified"], report.counts["contradicted"]) == (7, 0)
+    words = "expected agent_identity.principal.id as it is signed, got another value; it was changed"
+    assert {problem.message for problem in report.findings} == {words}
 
 
 def test_on_spans_of_others_their_words_are_theirs(run: Run) -> None:
@@ -485,9 +489,12 @@ def test_on_spans_of_others_their_words_are_theirs(run: Run) -> None:
 
     on_each(differ)(document)
     assert codes(report_on(run, document)) == {"copy_changed"}
-    for resource in document["resourceSpans"]:
-        for scope in resource["scopeSpans"]:
-            scope["scope"]["name"] = "another.library"
+    scopes = [scope["scope"] for resource in document["resourceSpans"] for scope in resource["scopeSpans"]]
+    for scope in scopes:  # Where no library is named it may be ours.
+        scope["name"] = ""
+    assert codes(report_on(run, document)) == {"copy_changed"}
+    for scope in scopes:
+        scope["name"] = "another.library"
     assert (report_on(run, document).exit_code, codes(report_on(run, document))) == (0, set())
     on_each(lambda span: set_value(span, "user.id", "mallory"))(document)
     assert (report_on(run, document).exit_code, codes(report_on(run, document))) == (0, {"copy_changed"})
@@ -504,6 +511,8 @@ def test_what_is_missing_is_one_notice_for_each_record(run: Run) -> None:
     on_each(lambda span: drop(span, "agent_identity.delegation."))(document)
     report = report_on(run, document)
     assert (report.exit_code, report.counts["redacted"], report.problems["notice"]) == (0, 6, 6 + 2)
+    named = {found.record for found in report.findings if found.code == "copy_redacted"}
+    assert len(named - {None}) == 6
     assert "4 attributes are missing or blanked: agent_identity.delegation.chain" in {
         p.message.rsplit(",", 3)[0] for p in report.findings
     }
@@ -562,6 +571,12 @@ def test_two_versions_of_a_record_contradict_each_other(run: Run) -> None:
     report = report_on(run, with_spans(run, forged))
     assert report.exit_code == 1
     assert codes(report) >= {"two_versions", "two_at_one_place"}
+    found = {problem.code: problem for problem in report.findings}
+    record = record_on(forged)
+    for code in ("two_versions", "two_at_one_place"):
+        assert (found[code].record, found[code].stream) == (record["id"], record["stream"]["id"])
+        assert found[code].seq == int(record["stream"]["seq"])
+        assert found[code].message.startswith("expected one record ")
 
 
 def test_two_records_at_one_place_contradict_each_other(run: Run) -> None:

@@ -294,14 +294,18 @@ def test_ids_that_are_not_shown_are_not_checked() -> None:
     assert (report.verdict, report.exit_code, codes(report)) == ("cannot_tell", 2, {"span_not_named"})
     assert (report.counts["verified"], report.counts["unnamed"]) == (0, 1)
     assert [step.status for step in report.steps[:5]] == ["passed", "passed", "passed", "not_checked", "passed"]
-    for shown in (
-        {"traceId": TRACE},
-        {"spanId": OWN},
-        {"traceId": TRACE, "spanId": "row five"},
-        {"id": 7, "trace_id": TRACE},
+    for shown, lacks in (
+        ({}, {"trace", "span"}),
+        ({"traceId": TRACE}, {"span"}),
+        ({"spanId": OWN}, {"trace"}),
+        ({"traceId": TRACE, "spanId": "row five"}, {"span"}),
+        ({"id": 7, "trace_id": TRACE}, {"span"}),
     ):
         report = judge({**shown, "attributes": FLAT})
         assert (report.verdict, codes(report)) == ("cannot_tell", {"span_not_named"})
+        words = "expected the {} id of the span beside its attributes, got none; copy the whole span"
+        messages = {found.message for found in report.findings if found.code == "span_not_named"}
+        assert messages == {words.format(name) for name in lacks}
         assert (report.counts["verified"], report.counts["unnamed"]) == (0, 1)
 
 
@@ -311,6 +315,8 @@ def test_a_trace_id_of_64_bits_is_enough_and_said() -> None:
     for shown in (low, str(int(low, 16)), int(low, 16)):
         report = judge({"trace_id": shown, "span_id": OWN, "meta": FLAT})
         assert (report.verdict, codes(report)) == ("verified", {"trace_id_cut"})
+        words = "expected a trace id of 128 bits, got its lower 64, which are those that are signed"
+        assert words in {found.message for found in report.findings}
     report = judge({"trace_id": f"{int(low, 16) + 1:016x}", "span_id": OWN, "meta": FLAT})
     assert codes(report) == {"wrong_span"}
 

@@ -726,11 +726,22 @@ def test_a_contradicted_record_is_counted_named_and_attributes_nothing(
     assert counts == {"spans": 7, "records": 7, "verified": 5, "contradicted": 2}
     assert {step.number for step in report.steps if step.status == "failed"} == {step}
     problem = [problem for problem in report.findings if problem.code == code][-1]
+    if code == "wrong_span":
+        assert problem.message == "expected the record of this span, got that of another; it was moved"
     place = (record["id"], record["stream"]["id"])
     assert (problem.record, problem.stream, problem.line) == (*place, 3)
     assert problem.seq == (int(record["stream"]["seq"]) if step > 2 else None)
     (row,) = report.coverage
     assert (row.calls, row.attributed) == (5, 2)
+
+
+def test_every_record_without_a_chain_is_counted(run: Run) -> None:
+    """Calls outside any task are attributed to nobody, however many there are."""
+    span = next(span for span in tool_spans(run.document()) if "chain" not in record_on(span))
+    stream = record_on(span)["stream"]
+    elsewhere = {"id": stream["id"], "seq": str(int(stream["seq"]) + 100), "prev": "0" * 64}
+    other = resigned(run, span, id="019ab5ad-4800-7000-8000-00000000f00d", stream=elsewhere)
+    assert report_on(run, with_spans(run, other)).counts["unattributed"] == 2
 
 
 def test_a_second_version_of_a_record_attributes_nothing(run: Run) -> None:
@@ -927,6 +938,7 @@ def test_lines_that_cannot_be_read_are_named_and_the_rest_is_verified(run: Run) 
     assert (report.exit_code, report.integrity, report.counts["verified"]) == (3, "verified", 7)
     assert {p.line for p in report.findings} == {2, len(lines) + 2, len(lines) + 3}
     assert report.counts["malformed"] == 3
+    assert report.steps[0].status != "passed"
     assert all(problem.message.startswith("expected ") for problem in report.findings)
 
 

@@ -49,7 +49,8 @@ def gunzip(read: Read, *, several: bool) -> Read:
     def inflate(size: int) -> bytes:
         nonlocal engine, begun, chunk, position, sip
         while True:
-            data: bytes | memoryview = engine.unconsumed_tail
+            # Behind the end of a member, what it left unconsumed is what it did not use.
+            data: bytes | memoryview = b"" if engine.eof else engine.unconsumed_tail
             if not data:
                 if position == len(chunk):
                     chunk, position = memoryview(read(_CHUNK)), 0

@@ -71,6 +71,16 @@ def test_the_size_of_traces_is_bounded_to_the_byte(monkeypatch: pytest.MonkeyPat
                 content(gzip.compress(bytes(5_000)))
 
 
+@pytest.mark.parametrize("how", ["gzip", "zstd"])
+@given(sizes=st.lists(st.sampled_from([0, 1, 700, 100_000, 300_000, 2_000_000]), max_size=5))
+def test_members_that_become_much_larger_follow_each_other(how: str, sizes: list[int]) -> None:
+    """What stands behind a member that was read in several steps is read once, whatever it is."""
+    pack = gzip.compress if how == "gzip" else zstandard.compress
+    parts = [bytes([65 + number]) * size for number, size in enumerate(sizes)]
+    data = b"".join(map(pack, parts)) or pack(b"")
+    assert content(data) == b"".join(parts)
+
+
 def test_many_small_members_cost_no_more_than_they_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """What stands behind a member is not copied for each of them; a quarter of a MB would cost 3 GB."""
     fed, make = 0, zlib.decompressobj

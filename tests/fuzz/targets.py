@@ -5,13 +5,16 @@ crash, a hang or another exception, is a finding. Some targets sign what they ar
 finds a signature, and what lies behind it has to stand too.
 """
 
+import gzip
 import io
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+import zstandard
 from google.protobuf.json_format import MessageToJson
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -37,6 +40,7 @@ from agent_identity.canonical import decode, encode
 from agent_identity.constraints import AllOf, OneOf, PathWithin, Range
 from agent_identity.errors import AgentIdentityError, TokenError
 from agent_identity.evidence import Attestation, Malformed, mirrored_attributes, read_spans, sign_record
+from agent_identity.evidence.inflating import inflated, is_compressed
 from agent_identity.evidence.lines import log_line, log_parts, stream_line, stream_parts
 from agent_identity.evidence.otlp import read_json
 from agent_identity.evidence.pasted import PastedSpan, likeness, read_pasted
@@ -246,8 +250,28 @@ def otlp_json(data: bytes) -> None:
 @target
 def otlp_protobuf(data: bytes) -> None:
     """A file of OTLP in Protocol Buffers, of any framing: each part is a span or is named."""
-    for item in read_spans(io.BytesIO(data)):
-        assert isinstance(item, Malformed) or (len(item.trace_id), len(item.span_id)) == (32, 16)
+    try:
+        for item in read_spans(io.BytesIO(data)):
+            assert isinstance(item, Malformed) or (len(item.trace_id), len(item.span_id)) == (32, 16)
+    except OSError:  # A compressed file that is damaged.
+        assert is_compressed(data)
+
+
+@target
+def compressed(data: bytes) -> None:
+    """A compressed file of traces: what is read is what the library that made it reads, or the file is damaged."""
+    if not is_compressed(data):
+        return
+    source = inflated(data[:8], io.BytesIO(data))
+    try:
+        content = b"".join(iter(lambda: source.readline(65_536), b""))
+    except OSError:
+        return
+    if data.startswith(b"\x1f"):
+        assert content == gzip.decompress(data)
+    else:
+        with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as reader:
+            assert content == reader.read()
 
 
 @target
@@ -374,5 +398,11 @@ def seeds(name: str) -> tuple[bytes, ...]:
         ),
         **evidence_seeds(),
         "registry": (REGISTRY.read_bytes(),),
+        "compressed": tuple(
+            b"".join(map(pack, parts))
+            for pack in (partial(gzip.compress, mtime=0), zstandard.compress)
+            # A member that is read in several steps, with others around it.
+            for parts in ((b"{}\n",), (b"", b"{}\n", b""), (b"a", bytes(600_000), b"b"))
+        ),
     }
     return known.get(name) or checkpoints.SEEDS.get(name, ())

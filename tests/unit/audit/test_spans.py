@@ -726,8 +726,12 @@ def test_a_contradicted_record_is_counted_named_and_attributes_nothing(
     assert counts == {"spans": 7, "records": 7, "verified": 5, "contradicted": 2}
     assert {step.number for step in report.steps if step.status == "failed"} == {step}
     problem = [problem for problem in report.findings if problem.code == code][-1]
-    if code == "wrong_span":
-        assert problem.message == "expected the record of this span, got that of another; it was moved"
+    words = {
+        "wrong_span": "expected the record of this span, got that of another; it was moved",
+        "unsigned": "expected a signature beside the agent_identity.* attributes of the span, got none; "
+        "it was removed or forged",
+    }
+    assert problem.message == words.get(code, problem.message)
     place = (record["id"], record["stream"]["id"])
     assert (problem.record, problem.stream, problem.line) == (*place, 3)
     assert problem.seq == (int(record["stream"]["seq"]) if step > 2 else None)
@@ -911,6 +915,8 @@ def test_without_trust_nothing_is_claimed(run: Run) -> None:
     """Spans without trusted keys: cannot tell, and no step of substance is shown as passed."""
     report = check(io.BytesIO(run.exported))
     assert (report.exit_code, report.trust, codes(report)) == (2, "none", {"no_trust"})
+    (problem,) = report.findings
+    assert problem.message == "expected trusted keys, got none; pass the trust file of the recorder"
     assert {step.number: step.status for step in report.steps if step.status == "passed"} == {1: "passed"}
 
 
@@ -955,6 +961,9 @@ def test_no_file_breaks_the_verifier(run: Run, data: st.DataObject) -> None:
 def test_an_empty_file_is_nothing_to_verify(run: Run) -> None:
     """No spans, no verdict."""
     assert codes(report_on(run, b"")) == {"nothing_to_verify"}
+    others = [call_span("other", "execute_tool pay", spanId=f"{number:016x}") for number in (1, 2)]
+    (problem,) = report_on(run, {"resourceSpans": others}).findings
+    assert problem.message == "expected spans with signed records, got none among 2 spans"
     assert report_on(run, b"").exit_code == 2
 
 

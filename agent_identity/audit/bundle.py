@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, Self, cast, final
+from typing import Any, BinaryIO, Final, cast, final
 
 import orjson
 
@@ -34,7 +34,7 @@ _MAX_RATIO: Final = 200
 _MAX_MEMBERS: Final = 1_000_000
 _FREE: Final = 16 * 1024 * 1024  # Bytes that even a small bundle may become.
 _CHUNK: Final = 256 * 1024
-_MAX_HEADER: Final = 1024 * 1024
+_MAX_HEADER: Final = 64 * 1024  # Bytes of a tar file between the contents of two members.
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _STREAM: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _SEGMENT: Final = re.compile(r"entries(?:-[0-9]{20})?\.jsonl(?:\.gz|\.zst)?")
@@ -289,27 +289,25 @@ _DAMAGE: Final = (
 
 @final
 class _Inflated:
-    """The content of a gzip file, as much as there is room for: also of what a reader skips."""
+    """The content of a gzip file, as much as there is room for: also of what a reader skips.
+
+    Attributes:
+        header: How much may be read while a reader looks for the next member; it keeps that in memory.
+    """
 
     def __init__(self, file: BinaryIO, room: _Room) -> None:
         self._file = gzip.GzipFile(fileobj=file, mode="rb")
         self._room = room
+        self.header: int | None = _MAX_HEADER
 
     def read(self, size: int) -> bytes:
         data = self._file.read(size)
         self._room.take(len(data))
+        if self.header is not None:
+            self.header -= len(data)
+            if self.header < 0:
+                raise ValueError("expected small headers in a bundle")
         return data
-
-
-class _Entry(tarfile.TarInfo):
-    """The header of a member; what tarfile would read into memory with it is small."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        found = super().frombuf(buf, encoding, errors)
-        if found.type not in tarfile.REGULAR_TYPES and found.size > _MAX_HEADER:
-            raise ValueError("expected small headers in a bundle")
-        return found
 
 
 def _zip_members(file: BinaryIO) -> Iterator[_Member]:
@@ -321,11 +319,23 @@ def _zip_members(file: BinaryIO) -> Iterator[_Member]:
 
 
 def _tar_members(file: BinaryIO, room: _Room) -> Iterator[_Member]:
-    with tarfile.open(fileobj=cast("BinaryIO", _Inflated(file, room)), mode="r|", tarinfo=_Entry) as archive:
+    source = _Inflated(file, room)
+    with tarfile.open(fileobj=cast("BinaryIO", source), mode="r|") as archive:
         for entry in archive:
+            if archive.pax_headers:
+                raise ValueError("expected no headers for all members of a bundle")  # They would add up in memory.
+            source.header = None
             plain = entry.isreg() and not entry.issparse()
-            content = partial(cast("Callable[[tarfile.TarInfo], BinaryIO | None]", archive.extractfile), entry)
-            yield entry.name, content if plain else lambda: None
+            content = cast("BinaryIO", archive.extractfile(entry)) if plain else None
+            yield entry.name, partial(_given, content)
+            while content is not None and not content.closed and content.read(_CHUNK):
+                pass  # So that only headers are left to be read until the next member.
+            cast("Any", archive).members.clear()  # It would keep the headers of them all.
+            source.header = _MAX_HEADER
+
+
+def _given(content: BinaryIO | None) -> BinaryIO | None:
+    return content
 
 
 def _extract(path: Path, content: Callable[[], BinaryIO | None], room: _Room | None) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import tarfile
+import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -932,12 +933,15 @@ def torn() -> bytes:
     return bytes(whole)
 
 
-def headed() -> bytes:
+def headed(size: int, *, of_all: bool = False) -> bytes:
     """Return a compressed tar file with a header that is read into memory."""
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w:gz", format=tarfile.PAX_FORMAT) as made:
+    file, comment = io.BytesIO(), {"comment": "x" * size}
+    with tarfile.open(
+        fileobj=file, mode="w:gz", format=tarfile.PAX_FORMAT, pax_headers=comment if of_all else None
+    ) as made:
+        made.addfile(tarfile.TarInfo("before"))
         entry = tarfile.TarInfo("evidence/log/checkpoint")
-        entry.pax_headers = {"comment": "x" * 2_000_000}
+        entry.pax_headers = comment
         made.addfile(entry)
     return file.getvalue()
 
@@ -977,11 +981,13 @@ def link(name: str, target: str) -> tarfile.TarInfo:
         ("b.tar.gz", tarred((tarfile.TarInfo("left-alone"), b"\0" * 60_000_000))),
         ("b.zip", squeezed()),
         ("b.zip", torn()),
-        ("b.tar.gz", headed()),
+        ("b.tar.gz", headed(2_000_000)),
+        ("b.tar.gz", headed(80_000)),
+        ("b.tar.gz", headed(10, of_all=True)),
     ],
     ids=[
         *("other", "other-tar", "no-tar", "escape", "twice", "bomb", "tar-bomb", "link", "empty"),
-        *("skipped-bomb", "method", "torn", "header"),
+        *("skipped-bomb", "method", "torn", "header", "small-header", "header-of-all"),
     ],
 )
 def test_ac_103_a_hostile_bundle_is_refused(tmp_path: Path, name: str, data: bytes) -> None:
@@ -994,6 +1000,37 @@ def test_ac_103_a_hostile_bundle_is_refused(tmp_path: Path, name: str, data: byt
     assert not (tmp_path.parent / "escaped").exists()
     with pytest.raises(ConfigurationError, match="bundle"):
         check(tmp_path / "none.zip")
+
+
+def test_a_bundle_that_was_packed_anew_is_read(room: Room, tmp_path: Path) -> None:
+    """Whoever packs it again, with files of their own, long names and dates, spoils nothing."""
+    room.record(1)
+    with tarfile.open(room.bundle("t.tar.gz")) as packed, tarfile.open(tmp_path / "a.tar.gz", "w:gz") as made:
+        for number, entry in enumerate(packed.getmembers()):
+            other = tarfile.TarInfo(f"{'notes/' * 40}{number}")
+            other.size, other.mtime = 300_000, 1_764_000_000.5
+            made.addfile(other, io.BytesIO(bytes(range(256)) * 1_200))
+            entry.pax_headers = {"comment": "x" * 20_000}
+            made.addfile(entry, packed.extractfile(entry))
+    again = check(tmp_path / "a.tar.gz", room.path / "trust.json")
+    assert again == check(room.path, room.path / "trust.json")
+
+
+def test_headers_of_a_bundle_are_not_kept() -> None:
+    """Memory does not grow with what stands between the members."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz", format=tarfile.PAX_FORMAT) as made:
+        for number in range(300):
+            entry = tarfile.TarInfo(str(number))
+            entry.pax_headers = {"comment": f"{number} " * 5_000}
+            made.addfile(entry)
+    file.seek(0)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in bundle_module._tar_members(file, bundle_module._Room(10**9))) == 300
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_bundle_of_countless_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

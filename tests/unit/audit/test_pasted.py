@@ -284,7 +284,7 @@ def test_a_text_of_the_largest_size_is_judged_and_a_larger_one_is_not_cut(monkey
 def test_a_chain_whose_grants_are_not_all_there_is_not_checked() -> None:
     """One span of a task carries the last grant, and the report says that the others are missing."""
     (problem,) = [found for found in judge(SPAN).findings if found.code == "chain_not_checked"]
-    assert "not all its grants are in the file" in problem.message
+    assert problem.message == "the chain was not checked: not all its grants are in the file"
 
 
 def test_lines_that_are_no_span_are_named_each() -> None:

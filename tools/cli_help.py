@@ -14,7 +14,7 @@ from pathlib import Path
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "cli.md"
 _BEGIN, _END = "<!-- help: begin -->", "<!-- help: end -->"
 _COMMAND = re.compile(r"^    ([a-z][a-z-]*)(?:\s|$)", re.MULTILINE)
-_OLD_STYLE = re.compile(r"(?<!\w)(-\w) (\S+), (--[\w-]+) \2")
+_OLD_STYLE = re.compile(r"(?<![\w-])(--?[\w-]+) (\S+), (--?[\w-]+) \2")
 
 
 def _help(*command: str) -> str:

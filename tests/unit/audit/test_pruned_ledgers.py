@@ -9,9 +9,10 @@ import tarfile
 import tracemalloc
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -23,9 +24,11 @@ from agent_identity import Agent, Enforcer, Human, Scope
 from agent_identity.audit import Report, check, story
 from agent_identity.audit import bundle as bundle_module
 from agent_identity.audit.bundle import Choice, collect, is_bundle, pack, report_json, unpacked
+from agent_identity.audit.comparison import Comparison
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.log_check import Heads
 from agent_identity.audit.pruning_check import find_excerpt, find_pruned
+from agent_identity.audit.spans_check import SPAN_STEPS
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence import Ledger, Segments
 from agent_identity.evidence import segments as segments_module
@@ -142,7 +145,8 @@ def test_traces_that_are_older_than_what_is_left_of_their_ledger(room: Room) -> 
     older = number - report.counts["proved_by_ledger"]
     assert (problem.stream, problem.seq, report.counts["pruned"]) == (stream, last + 1, last)
     assert older > 0
-    assert f"{older} records on spans are older" in problem.message
+    words = f"{older} records on spans are older than what is left of the stream in the ledger"
+    assert problem.message == words
     assert f"{number - older} of {number} records are in the ledger" in report.steps[7].detail
     report = check(left, trust, ledger=room.path)
     assert (report.exit_code, report.completeness, codes(report)) == (0, "pruned", {"chain_not_checked"})
@@ -157,6 +161,27 @@ def test_a_record_that_is_removed_behind_the_border_is_not_taken_for_a_pruned_on
     file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-2]))
     report = check(traces, room.path / "trust.json", ledger=room.path)
     assert codes(report) >= {"not_in_ledger", "ledger_contradicted", "pruned"}
+
+
+def test_the_last_record_that_was_pruned_is_older_and_the_next_one_is_not(room: Room) -> None:
+    """The border itself belongs to what was pruned."""
+    stream = room.record()
+    ((_, _, last),) = room.prune(1_764_000_003 * 10**9)
+    findings = Findings("traces", SPAN_STEPS)
+    comparison = Comparison(room.path, TrustStore.load(room.path / "trust.json"), findings)
+
+    class Index:
+        def unmatched(self) -> Iterator[tuple[bytes, bytes, bytes, int]]:
+            yield from ((bytes(15) + bytes([seq]), b"", UUID(stream).bytes, last + seq) for seq in (0, 1))
+
+        def starts_behind(self, name: str) -> int:
+            return last if name == stream else 0
+
+    assert comparison._report_unmatched(Index()) == 2  # type: ignore[arg-type]
+    assert {(found.code, found.record) for found in findings.report().findings} == {
+        ("pruned", None),
+        ("not_in_ledger", str(UUID(int=1))),
+    }
 
 
 def second_of(report: Report) -> int:

@@ -1055,6 +1055,10 @@ def test_spans_are_complete_against_their_ledger(run: Run) -> None:
     record = record_on(lost)
     place = (record["id"], record["stream"]["id"], int(record["stream"]["seq"]))
     assert (problem.code, problem.record, problem.stream, problem.seq) == ("span_missing", *place)
+    assert problem.message == (
+        "expected a span with this record of the ledger, got none; it was not sampled, or was lost: "
+        "'agent-identity replay' sends it again"
+    )
     assert "'agent-identity replay' sends it again" in problem.message
     assert (report.steps[7].status, report.steps[7].detail) == ("failed", "6 of 6 records are in the ledger as well")
 

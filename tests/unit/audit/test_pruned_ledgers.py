@@ -184,6 +184,29 @@ def test_the_last_record_that_was_pruned_is_older_and_the_next_one_is_not(room: 
     }
 
 
+def test_each_reason_alone_fails_the_comparison(room: Room) -> None:
+    """A ledger that is not whole, and records of another one, are no pass, even without anything else."""
+    room.record(1)
+    trust = TrustStore.load(room.path / "trust.json")
+
+    class Elsewhere:
+        def unmatched(self) -> Iterator[tuple[bytes, bytes, bytes, int]]:
+            yield bytes(16), b"", bytes(16), 1
+
+        def starts_behind(self, name: str) -> int:
+            return 0
+
+    for code in ("other_ledger", "ledger_not_verified"):
+        findings = Findings("traces", SPAN_STEPS)
+        comparison = Comparison(room.path, trust, findings)
+        if code == "other_ledger":
+            assert comparison._report_unmatched(Elsewhere()) == 1  # type: ignore[arg-type]
+        else:
+            comparison._report_verdict()
+        report = findings.report()
+        assert ([found.code for found in report.findings], report.steps[7].status) == ([code], "failed")
+
+
 def second_of(report: Report) -> int:
     """Return the number of records."""
     return report.counts["records"]

@@ -104,8 +104,13 @@ class Cursors:
             make_folder(files, cursors._folder, 0o755)
             if cursors.receiver != receiver:  # Processes that begin together write it together, each its own file.
                 unshared = f"{cursors._folder}/receiver.{files.random(8).hex()}.new"
-                name_of = orjson.dumps({"receiver": receiver, "v": _VERSION})
-                write_beside(files, f"{cursors._folder}/receiver", name_of, unshared)
+                members = orjson.dumps({"receiver": receiver, "v": _VERSION})
+                try:
+                    write_beside(files, f"{cursors._folder}/receiver", members, unshared)
+                except OSError:
+                    with contextlib.suppress(OSError):  # Nobody else would write this one again.
+                        files.unlink(unshared)
+                    raise
         return cursors
 
     @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """How far a receiver is: kept durably, one step at a time, and never further than it was."""
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -136,6 +137,20 @@ class Interrupted(Files):
     def mkdir(self, path: str, mode: int) -> bool:
         self._count()
         return super().mkdir(path, mode)
+
+
+def test_a_start_that_fails_leaves_no_file_of_its_own(tmp_path: Path) -> None:
+    """A program that is started again and again on a full disk does not fill the folder with names."""
+    for steps in itertools.count():  # One more call works each time.
+        place = tmp_path / str(steps)
+        place.mkdir()
+        try:
+            Cursors.of(Counting(steps), Layout.of(place), NAME)
+        except EvidenceError:
+            assert [path for path in place.rglob("*") if path.is_file()] == []
+        else:
+            break
+    assert steps > 2
 
 
 def test_processes_that_begin_together_do_not_stop_each_other(tmp_path: Path) -> None:

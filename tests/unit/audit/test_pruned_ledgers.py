@@ -981,13 +981,14 @@ def torn() -> bytes:
     return bytes(whole)
 
 
-def headed(size: int, *, of_all: bool = False) -> bytes:
+def headed(size: int, *, of_all: bool = False, first: bool = False) -> bytes:
     """Return a compressed tar file with a header that is read into memory."""
     file, comment = io.BytesIO(), {"comment": "x" * size}
     with tarfile.open(
         fileobj=file, mode="w:gz", format=tarfile.PAX_FORMAT, pax_headers=comment if of_all else None
     ) as made:
-        made.addfile(tarfile.TarInfo("before"))
+        if not first:
+            made.addfile(tarfile.TarInfo("before"))
         entry = tarfile.TarInfo("evidence/log/checkpoint")
         entry.pax_headers = comment
         made.addfile(entry)
@@ -1031,11 +1032,12 @@ def link(name: str, target: str) -> tarfile.TarInfo:
         ("b.zip", torn()),
         ("b.tar.gz", headed(2_000_000)),
         ("b.tar.gz", headed(80_000)),
+        ("b.tar.gz", headed(80_000, first=True)),
         ("b.tar.gz", headed(10, of_all=True)),
     ],
     ids=[
         *("other", "other-tar", "no-tar", "escape", "twice", "bomb", "tar-bomb", "link", "empty"),
-        *("skipped-bomb", "method", "torn", "header", "small-header", "header-of-all"),
+        *("skipped-bomb", "method", "torn", "header", "small-header", "first-header", "header-of-all"),
     ],
 )
 def test_ac_103_a_hostile_bundle_is_refused(tmp_path: Path, name: str, data: bytes) -> None:

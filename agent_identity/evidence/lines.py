@@ -17,6 +17,7 @@ __all__ = [
     "Block",
     "Line",
     "are_records",
+    "begin_of_line",
     "leaf_of",
     "log_line",
     "log_parts",
@@ -171,6 +172,24 @@ def read_blocks(files: Files, fd: int, start: int = 0) -> Iterator[Block]:
     """
     files.seek(fd, start)
     return split_blocks(lambda size: files.read(fd, size), start)
+
+
+def begin_of_line(files: Files, fd: int, start: int, stop: int) -> int | None:
+    """Return where the first line begins between two bytes, or ``None``; no byte from ``stop`` on is read.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    if start == 0:
+        return 0
+    offset = start - 1  # This byte tells whether a line begins right at the start.
+    files.seek(fd, offset)
+    while chunk := files.read(fd, min(_CHUNK, stop - 1 - offset)):
+        found = chunk.find(b"\n")
+        if found >= 0:
+            return offset + found + 1
+        offset += len(chunk)
+    return None
 
 
 def split_blocks(read: Callable[[int], bytes], start: int) -> Iterator[Block]:

@@ -16,7 +16,15 @@ import orjson
 
 from agent_identity.evidence.codecs import GZIP, Read, gunzip, unzstd, zstandard_module
 from agent_identity.evidence.files import READ, Files, open_regular
-from agent_identity.evidence.lines import Block, Line, read_blocks, read_lines, split_blocks, stream_parts
+from agent_identity.evidence.lines import (
+    Block,
+    Line,
+    begin_of_line,
+    read_blocks,
+    read_lines,
+    split_blocks,
+    stream_parts,
+)
 
 __all__ = [
     "CODECS",
@@ -300,17 +308,17 @@ def piece_blocks(files: Files, piece: Piece) -> Iterator[Block]:
 
 def _between(files: Files, fd: int, start: int, stop: int) -> Iterator[Block]:
     """Return the lines of an open file that begin between two bytes."""
-    # The byte before tells whether a line begins right here.
-    for block in read_blocks(files, fd, max(0, start - 1)):
-        lines = block.each() if block.offset < start or block.end > stop else None
-        if lines is None:
+    begin = begin_of_line(files, fd, start, stop)
+    if begin is None:
+        return
+    for block in read_blocks(files, fd, begin):
+        if block.end <= stop:
             yield block
             continue
-        for line in lines:
-            if start <= line.offset < stop:
+        for line in block.each():
+            if line.offset < stop:
                 yield Block(line.offset, line.end, [line.data], line.torn)
-        if block.end >= stop:
-            return
+        return
 
 
 def first_place(files: Files, folders: Sequence[str], active: str) -> int | None:

@@ -29,6 +29,7 @@ class World:
     directory: Path
     clock: FixedClock
     exporter: InMemorySpanExporter
+    provider: TracerProvider
     enforcer: Enforcer = field(init=False)
     ran: list[object] = field(default_factory=list)
 
@@ -113,7 +114,7 @@ def open_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
     def open_one(**options: object) -> World:
         exporter, provider = InMemorySpanExporter(), TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(exporter))
-        world = World(tmp_path / f"evidence-{len(worlds)}", FixedClock(), exporter)
+        world = World(tmp_path / f"evidence-{len(worlds)}", FixedClock(), exporter, provider)
         given = {"clock": world.clock, "ids": SequentialIds(), "tracer_provider": provider, **options}
         world.enforcer = Enforcer.open(world.directory, **given)
         worlds.append(world)

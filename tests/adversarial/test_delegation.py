@@ -710,9 +710,10 @@ def test_ac_22_signatures_of_one_kind_are_none_of_another() -> None:
 
 def _largest(make: Callable[[int, int], Any], outer: type, inner: type) -> Any:
     """Return the largest constraint of two levels that is allowed."""
+    parts = [inner(*(make(i, j) for j in range(64))) for i in range(64)]
     for clauses in range(64, 0, -1):
         try:
-            return outer(*(inner(*(make(i, j) for j in range(64))) for i in range(clauses)))
+            return outer(*parts[:clauses])
         except ValueError:
             continue
     raise AssertionError("no constraint is allowed")

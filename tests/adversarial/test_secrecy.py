@@ -39,6 +39,7 @@ from agent_identity.evidence import check_record, open_ledger
 from agent_identity.evidence.commitments import commit, leaf, part, root
 from agent_identity.evidence.mac import Mac
 from agent_identity.identity import Agent, Human, b64url_decode
+from agent_identity.integrations.stamps import stamp_spans
 from agent_identity.policy import Content, Decision, Effect, Finding, Request, Rule, RuleSet
 
 OPEN = Scope("tool")
@@ -239,6 +240,38 @@ def _attributes(world: Any, canary: str) -> None:
         world.tool()(canary)
 
 
+def _stamped(world: Any, canary: str) -> None:
+    """Spans of other libraries that start in a task get its principal and agent, and nothing of any call."""
+    stamp_spans(world.provider)
+
+    @world.enforcer.tool(name="tool")
+    def tool(x: str) -> str:
+        world.provider.get_tracer("another.library").start_span("inside").end()
+        raise LookupError(x)
+
+    with pytest.raises(LookupError):
+        tool(canary)
+    stamped = [span for span in world.exporter.get_finished_spans() if span.name == "inside"]
+    assert [span.attributes["user.id"] for span in stamped] == ["alice@example.com"]
+
+
+def _borrowed(world: Any, canary: str) -> None:
+    """The span of another library that gets the record of a call gets no more of it than one of ours."""
+    theirs = world.provider.get_tracer("another.library")
+    attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "tool"}
+
+    @world.enforcer.tool(name="tool")
+    def tool(x: str) -> str:
+        raise LookupError(x)
+
+    with theirs.start_as_current_span("execute_tool tool", attributes=attributes):
+        world.tool()(canary)
+    with theirs.start_as_current_span("execute_tool tool", attributes=attributes), pytest.raises(LookupError):
+        tool(canary)
+    borrowed = [s for s in world.exporter.get_finished_spans() if s.instrumentation_scope.name == "another.library"]
+    assert [span.attributes["agent_identity.outcome"] for span in borrowed] == ["success", "error"]
+
+
 def _disclosable(world: Any, canary: str) -> None:
     """Arguments that can be shown later are commitments until somebody shows them."""
     point = dataclasses.replace(world.enforcer._point, disclosable=True)
@@ -265,12 +298,11 @@ PLACES = [
     _chain,
     _baggage,
     _attributes,
+    _stamped,
+    _borrowed,
     _disclosable,
 ]
-"""Arguments, results, exceptions, names, state, headers, chain, baggage, logs, spans and checkpoints.
-
-Spans of other instrumentation that carry our record (stamped ones) do not exist yet; whoever makes them adds the place.
-"""
+"""Arguments, results, exceptions, names, state, headers, chain, baggage, log, spans of ours, of others, checkpoints."""
 
 
 REFUSING = (_refused, _granted, _malformed)  # In monitor mode nothing is refused.

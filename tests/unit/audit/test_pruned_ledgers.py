@@ -1040,7 +1040,7 @@ def link(name: str, target: str) -> tarfile.TarInfo:
         *("skipped-bomb", "method", "torn", "header", "small-header", "first-header", "header-of-all"),
     ],
 )
-def test_ac_103_a_hostile_bundle_is_refused(tmp_path: Path, name: str, data: bytes) -> None:
+def test_a_hostile_bundle_is_refused(tmp_path: Path, name: str, data: bytes) -> None:
     """What leads elsewhere, comes twice, is no file or becomes huge is refused, and nothing is left of it."""
     path = tmp_path / name
     path.write_bytes(data)

@@ -58,6 +58,30 @@ def test_a_piece_of_a_file_that_shrank_is_an_error(tmp_path: Path) -> None:
         list(piece_blocks(Files(), Piece(str(path), 3, 0, 3)))
 
 
+def test_a_line_through_many_pieces_is_read_about_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the piece in which it begins reads on to its end, or a file without line ends would cost its square."""
+
+    class Counting(Files):
+        count = 0
+
+        def read(self, fd: int, size: int) -> bytes:
+            """Read, and count the bytes."""
+            data = super().read(fd, size)
+            self.count += len(data)
+            return data
+
+    monkeypatch.setattr(lines_module, "_CHUNK", 50)
+    monkeypatch.setattr(lines_module, "MAX_LINE_BYTES", 100)
+    path = tmp_path / "entries.jsonl"
+    path.write_bytes(b"a\n" + b"x" * 20_000 + b"\nb\n")
+    files = Counting()
+    pieces = stream_pieces(files, (str(tmp_path),), str(path), most=200)
+    found = [line for piece in pieces for block in piece_blocks(files, piece) for line in block.each()]
+    assert [(line.offset, line.data) for line in found] == [(0, b"a"), (2, None), (20_003, b"b")]
+    assert len(pieces) == 101
+    assert 20_005 <= files.count <= 2 * 20_005 + 2 * 50
+
+
 def test_a_block_can_go_on_behind_its_first_lines() -> None:
     """What is left begins where the lines before it end."""
     block = Block(10, 16, [b"a", b"bc", b""])

@@ -149,6 +149,9 @@ class SpansCheck:
         self._mirror = Copies()
         self._names: dict[tuple[str, ...], bool] = {}
         self._signed = self._hidden = 0  # Attributes that copy a record.
+        self._resource: Mapping[str, object] = {}
+        self._claimed: Collection[str] = ()
+        self._stranger: str | None = None
         self._seen = Seen(part=part)
         self.proofs: Proofs | None = None
         self._proved: Mapping[bytes, bytes] = {}
@@ -331,6 +334,8 @@ class SpansCheck:
             counts["contradicted"] += 1
             return None
         agrees = self._compare(record, span, place)
+        if isinstance(span, SpanData) and not self._compare_resource(record, span.resource, place):
+            agrees = False
         once = self._keep(record, leaf, place)
         if once is None:
             return None
@@ -412,6 +417,23 @@ class SpansCheck:
             message = f"{len(hidden)} attributes are missing or blanked: {', '.join(hidden[:_NAMED])}"
             self._findings.add(_COPY, "copy_redacted", message, place)
         return agrees
+
+    def _compare_resource(self, record: Mapping[str, object], resource: Mapping[str, object], place: Place) -> bool:
+        """Return whether attributes of ours on the resource say what is signed; back ends show them like the others."""
+        if resource is not self._resource:  # Most spans share it with the one before.
+            names = {name for name in resource if name.startswith(OURS)} - self._redacted
+            self._resource, self._claimed = resource, names & _OF_OURS
+            self._stranger = min(names - _OF_OURS, default=None)  # One is enough, or the work grew with their product.
+        wrong = [] if self._stranger is None else [self._stranger]
+        if self._claimed:
+            changed = (field.attribute for field in deviations(record, resource) if field.verdict == "changed")
+            wrong += [name for name in changed if name in self._claimed]
+        for name in wrong:
+            message = (
+                f"expected on the resource nothing of ours but what is signed, got {name[:_LONGEST]!a}; it was added"
+            )
+            self._findings.add(_COPY, "field_added", message, place)
+        return not wrong
 
     def _known_names(self, attributes: Mapping[str, object]) -> bool:
         """Return whether all attributes with names of ours are among those that a span of ours carries."""

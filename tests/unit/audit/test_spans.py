@@ -173,10 +173,13 @@ def reordered(document: dict[str, Any]) -> None:
     on_each(turn)(document)
 
 
-def resource_added(document: dict[str, Any]) -> None:
-    for resource in document["resourceSpans"]:
-        attributes = resource.setdefault("resource", {}).setdefault("attributes", [])
-        attributes.append({"key": "k8s.pod.name", "value": {"stringValue": "x"}})
+def on_resource(name: str, value: str) -> Callable[[dict[str, Any]], None]:
+    def add(document: dict[str, Any]) -> None:
+        for resource in document["resourceSpans"]:
+            attributes = resource.setdefault("resource", {}).setdefault("attributes", [])
+            attributes.append({"key": name, "value": {"stringValue": value}})
+
+    return add
 
 
 def as_strings(span: dict[str, Any]) -> None:
@@ -210,7 +213,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], int, str | None]] =
     "2 JSON of the SDK": (lambda document: None, 0, None),
     "3 JSON as Go writes it": (go_spelling, 0, None),
     "4 another order of keys": (reordered, 0, None),
-    "5 resource attributes added": (resource_added, 0, None),
+    "5 resource attributes added": (on_resource("k8s.pod.name", "x"), 0, None),
     "6 an attribute inserted": (on_each(lambda span: set_value(span, "env", "prod")), 0, None),
     "7 spans renamed": (on_each(lambda span: span.update(name="renamed")), 0, None),
     "8 status set": (on_each(lambda span: span.update(status={"code": 2, "message": "x"})), 0, None),
@@ -832,6 +835,60 @@ def test_what_was_added_may_be_known_too(run: Run) -> None:
     document = run.document()
     on_each(lambda span: set_value(span, "agent_identity.note", "x"))(document)
     assert report_on(run, document, redacted=["agent_identity.note"]).findings == ()
+
+
+@pytest.mark.parametrize("form", sorted(FORMS.keys() - {"pasted"}))
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("agent_identity.principal.id", "mallory", "field_added"),
+        ("agent_identity.principal.id", "[REDACTED]", None),
+        ("agent_identity.tool.approved", "yes", "field_added"),
+        ("agent_identity_stamp.principal.id", "mallory", None),
+    ],
+)
+def test_ac_93_nothing_forged_stands_on_the_resource(
+    run: Run, form: str, name: str, value: str, code: str | None
+) -> None:
+    """Back ends show its attributes beside those of the span."""
+    document = run.document()
+    on_resource(name, value)(document)
+    report = report_on(run, FORMS[form](document))
+    assert [problem.code for problem in report.findings] == [code] * (7 if code else 0)
+    assert (report.exit_code, report.counts["contradicted"]) == ((1, 7) if code else (0, 0))
+    assert report_on(run, FORMS[form](document), redacted=[name]).findings == ()
+
+
+@pytest.mark.parametrize("form", sorted(FORMS.keys() - {"pasted"}))
+def test_ac_93_what_a_collector_moves_to_the_resource_is_compared(run: Run, form: str) -> None:
+    """It grouped the spans by an attribute: the same value there is missing here, another one is a forgery."""
+    for value, code in (("alice@example.com", "copy_redacted"), ("mallory@example.com", "field_added")):
+        document = run.document()
+        spans = [span for span in tool_spans(document) if "chain" in record_on(span)]
+        document["resourceSpans"] = [{"scopeSpans": [{"spans": spans}]}]
+        on_each(lambda span: drop(span, "agent_identity.principal.id"))(document)
+        on_resource("agent_identity.principal.id", value)(document)
+        report = report_on(run, FORMS[form](document))
+        assert codes(report) - {"chain_not_checked"} == {"copy_redacted", code}
+        assert report.counts["contradicted"] == (4 if code == "field_added" else 0)
+        named = [problem for problem in report.findings if problem.code == code]
+        assert len(named) == 4
+        if code == "field_added":
+            wanted = "expected on the resource nothing of ours but what is signed, got 'agent_identity.principal.id'"
+            assert {problem.message for problem in named} == {f"{wanted}; it was added"}
+
+
+def test_of_many_attributes_on_a_resource_one_is_named(run: Run) -> None:
+    """Or whoever writes many, on the resource of many spans, makes work that is their product."""
+    document = run.document()
+    for name in ("b" * 200, "a", "c"):
+        on_resource(f"agent_identity.{name}", "x")(document)
+    found = report_on(run, document).findings
+    assert [problem.code for problem in found] == ["field_added"] * 7
+    assert "got 'agent_identity.a'; it was added" in found[0].message
+    names = ["agent_identity.a", "agent_identity.c", "agent_identity." + "b" * 200]
+    assert report_on(run, document, redacted=names).findings == ()
+    assert "'agent_identity." + "b" * 113 + "'" in report_on(run, document, redacted=names[:2]).findings[0].message
 
 
 def test_names_in_messages_are_bounded(run: Run) -> None:

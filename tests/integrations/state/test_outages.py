@@ -30,11 +30,11 @@ STEPS: list[Callable[[StateStore], object]] = [
 SERVERS = ("redis", "postgres")
 
 
-def _impatient(shared: object) -> StateStore:
-    """Return a store on the state that waits for a moment only."""
+def _impatient(shared: object, timeout: float = 0.2) -> StateStore:
+    """Return a store on the state that waits for a moment only, or for longer where it shall get answers."""
     url, _, prefix = shared.address.rpartition("#")
     kind = RedisState if shared.kind == "redis" else PostgresState
-    store = kind(url, prefix=prefix, timeout=0.2)
+    store = kind(url, prefix=prefix, timeout=timeout)
     shared.stores.append(store)
     return store
 
@@ -164,7 +164,7 @@ def test_wrong_options_are_refused(make: Callable[[], StateStore]) -> None:
 def test_a_redis_that_hangs_refuses_and_goes_on(share: Callable[[str], object]) -> None:
     """The wait for an answer is bounded; what was on its way is not sent again."""
     shared = share("redis")
-    store = _impatient(shared)
+    store = _impatient(shared, 1)
     assert store.debit(USE, now=NOW) is None
     os.kill(shared.server.process.pid, signal.SIGSTOP)
     try:
@@ -303,7 +303,7 @@ def test_a_backend_that_was_ended_is_replaced(share: Callable[[str], object], da
 def test_a_backend_that_hangs_refuses_and_is_left(share: Callable[[str], object], database: object) -> None:
     """The wait for an answer is bounded even where the server's own timeouts cannot run."""
     shared = share("postgres")
-    store = _impatient(shared)
+    store = _impatient(shared, 1)
     assert store.insert("proof:a", now=NOW, expires_at=END)
     (pid,) = [store._idle[0].info.backend_pid]
     os.kill(pid, signal.SIGSTOP)
@@ -321,7 +321,7 @@ def test_a_backend_that_hangs_refuses_and_is_left(share: Callable[[str], object]
 def test_a_lock_of_others_is_waited_for_and_then_refused(share: Callable[[str], object], database: object) -> None:
     """The server ends the wait, and says so."""
     shared = share("postgres")
-    store = _impatient(shared)
+    store = _impatient(shared, 1)
     assert store.debit(USE, now=NOW) is None
     table = f"{shared.address.rpartition('#')[2]}_counters"
     with database.transaction():
@@ -333,8 +333,9 @@ def test_a_lock_of_others_is_waited_for_and_then_refused(share: Callable[[str], 
 
 def test_no_more_calls_are_under_way_than_there_are_connections(share: Callable[[str], object]) -> None:
     """Whoever gets no turn in time is refused."""
-    store = _impatient(share("postgres"))
+    store = _impatient(share("postgres"), 5)
     assert store.insert("proof:a", now=NOW, expires_at=END)
+    store._timeout = 0.2
     for _ in range(postgres_state._CONNECTIONS):
         store._turns.acquire()
     _refused(store, "turn")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
+from itertools import islice
 from typing import Final, NamedTuple, TypeAlias, cast, final
 
 from agent_identity.audit.attestations import ATTESTATION, OURS, open_record
@@ -62,6 +63,9 @@ _ONCE_WORDS: Final[Mapping[str, str]] = {
 _LONGEST: Final = 128  # Characters of a foreign name in a message.
 _OF_OURS: Final = MIRRORED.keys() | {ATTESTATION + part.name for part in fields(Attestation)} | {GRANT_ATTRIBUTE}
 """Every attribute that a span of ours carries: what is compared with the record, what proves it, and the grant."""
+_AT_ONCE: Final = 1_024
+"""Spans whose proofs are looked up together."""
+
 _OTHERS_MAY_SET: Final = frozenset({"user.id", "error.type", "gen_ai.agent.name", "gen_ai.tool.call.id"})
 """Conventional attributes that other libraries and collectors set and hash as well."""
 
@@ -168,16 +172,16 @@ class SpansCheck:
         counts = self._findings.counts
         items: Iterable[SpanData | Malformed]
         items = (document,) if isinstance(document, Malformed) else spans_of(document, self._shapes)
-        if self.proofs is not None:
-            items = tuple(items)
-            self._proved = self.proofs.of(_record_ids(items))
-        for item in items:
-            if isinstance(item, Malformed):
-                counts["malformed"] += 1
-                self._findings.add(_READ, "malformed_document", item.message, Place(line=item.line))
-                continue
-            counts["spans"] += 1
-            self._take(item)
+        for some in _some(items):
+            if self.proofs is not None:
+                self._proved = self.proofs.of(_record_ids(some))
+            for item in some:
+                if isinstance(item, Malformed):
+                    counts["malformed"] += 1
+                    self._findings.add(_READ, "malformed_document", item.message, Place(line=item.line))
+                    continue
+                counts["spans"] += 1
+                self._take(item)
 
     def miss(self) -> None:
         """Say that a file cannot be read to its end."""
@@ -462,6 +466,13 @@ class SpansCheck:
 def _place(record: Mapping[str, object], line: int) -> Place:
     stream = cast("dict[str, str]", record["stream"])
     return Place(cast("str", record["id"]), stream["id"], int(stream["seq"]), line)
+
+
+def _some(items: Iterable[SpanData | Malformed]) -> Iterator[tuple[SpanData | Malformed, ...]]:
+    """Return items some at a time, since one document can have millions of them."""
+    rest = iter(items)
+    while some := tuple(islice(rest, _AT_ONCE)):
+        yield some
 
 
 def _record_ids(items: Sequence[SpanData | Malformed]) -> set[bytes]:

@@ -199,13 +199,16 @@ def _key(work: Work) -> bytes:
         # The byte before tells where the first line begins, and the last one may go on behind the piece.
         file.seek(max(0, piece.start - 1))
         left = None if piece.stop is None else piece.stop - max(0, piece.start - 1)
+        begins = piece.start == 0
         while left is None or left > 0:
             data = file.read(_CHUNK if left is None else min(_CHUNK, left))
             if not data:
                 break
             digest.update(data)
             left = None if left is None else left - len(data)
-        rest = file.read(_CHUNK) if left is not None else b""
+            begins = begins or data.find(b"\n", 0, -1 if left == 0 else None) >= 0
+        # A line that goes through all of the piece is read on in that in which it begins, and only there.
+        rest = file.read(_CHUNK) if left is not None and begins else b""
         while rest:
             head, newline, _ = rest.partition(b"\n")
             digest.update(head + newline)

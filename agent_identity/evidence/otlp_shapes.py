@@ -8,7 +8,8 @@ what is read.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias, cast, final
 
@@ -27,6 +28,8 @@ _MARK: Final = '{"traceId":"'
 _MAX_SHAPES: Final = 24
 _MAX_GAPS: Final = 1_024
 _MAX_GAP: Final = 16_384  # Characters.
+_STAND_INS: Final = tuple(f"<span {number}>" for number in range(8))  # For a span, where none of them is in the text.
+_MAX_SPANS: Final = 16_384  # Of a document that is learned from.
 _MAX_LEARNED: Final = 4  # Of one document.
 _MAX_MISSES: Final = 32  # Documents in a row; whoever writes them writes no two alike.
 _MAX_SLOTS: Final = 512
@@ -114,7 +117,7 @@ class SpanShapes:
         self._misses = 0
         self._seen = False
 
-    def read(self, data: bytes, line: int) -> Sequence[SpanData | Malformed]:
+    def read(self, data: bytes, line: int) -> Iterable[SpanData | Malformed]:
         """Return what :func:`~agent_identity.evidence.otlp.read_document` does.
 
         Args:
@@ -122,13 +125,19 @@ class SpanShapes:
             line: Its place in the file.
         """
         if self._misses > _MAX_MISSES:
-            return list(read_document(data, line))
+            return read_document(data, line)
         quick = self._find(data, line)
         if quick is not None:
             self._misses = 0
             return quick
         self._misses += 1
-        found = list(read_document(data, line))
+        found: list[SpanData] = []
+        items = read_document(data, line)
+        for item in items:
+            if isinstance(item, Malformed) or len(found) == _MAX_SPANS:
+                self._seen = True
+                return chain(found, (item,), items)  # Nothing to learn from, and perhaps too much to be held.
+            found.append(item)
         if self._seen:  # What comes but once is not worth it.
             self._learn(data, found)
         self._seen = True
@@ -166,9 +175,8 @@ class SpanShapes:
         known = self._gaps.get(gap)
         return None if known is None else (before[0] if known[0] is None else known[0], known[1])
 
-    def _learn(self, data: bytes, found: Sequence[SpanData | Malformed]) -> None:
-        spans = [span for span in found if isinstance(span, SpanData)]
-        if len(spans) != len(found) or not spans:
+    def _learn(self, data: bytes, spans: Sequence[SpanData]) -> None:
+        if not spans:
             return
         value = orjson.loads(data)
         try:
@@ -192,10 +200,10 @@ class SpanShapes:
             del self._shapes[_MAX_SHAPES:]
 
     def _learn_gaps(self, text: str, value: object, spans: Sequence[SpanData]) -> None:
-        number = 0
-        while f'"{number}"' in text:
-            number += 1
-        gaps = orjson.dumps(_without_spans(value, f"{number}")).decode().split(f'"{number}"')
+        mark = next((mark for mark in _STAND_INS if f'"{mark}"' not in text), None)
+        if mark is None:  # Somebody wrote them all, and could write as many others.
+            return
+        gaps = orjson.dumps(_without_spans(value, mark)).decode().split(f'"{mark}"')
         tail = gaps.pop()
         if max(map(len, gaps)) > _MAX_GAP or len(tail) > _MAX_GAP:
             return

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import tracemalloc
 from functools import lru_cache
 from typing import Any
 
@@ -121,9 +122,43 @@ NAMES = list(documents(1))
 
 def same(shapes: SpanShapes, data: bytes) -> None:
     """Check that a document is read as without shapes, attributes in their order."""
-    found, expected = shapes.read(data, 3), list(read_document(data, 3))
+    found, expected = list(shapes.read(data, 3)), list(read_document(data, 3))
     assert found == expected
     assert list(map(str, found)) == list(map(str, expected))
+
+
+@pytest.mark.parametrize(("taken", "learned"), [(0, 1), (7, 1), (8, 0)])
+def test_what_may_stand_in_for_a_span_is_looked_for_a_few_times(taken: int, learned: int) -> None:
+    """Whoever writes all of them costs nothing but the speed of his own documents."""
+    shapes = SpanShapes()
+    for number in (10, 20):
+        names = otlp_shapes._STAND_INS[:taken]
+        same(shapes, document(group(span(number, *((f"k{n}", text(name)) for n, name in enumerate(names))))))
+    assert len(shapes._heads) == learned
+
+
+def test_what_is_malformed_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A document has an item for each two bytes, if somebody wants it to; so has one of spans without anything."""
+    shapes = SpanShapes()
+    one, many = document(group(span(1))), orjson.dumps({"resourceSpans": [0] * 100_000})
+    for data in (one, many):
+        same(shapes, data)
+    tracemalloc.start()
+    items = iter(shapes.read(many, 1))
+    first = next(items)
+    tracemalloc.reset_peak()  # What it takes to parse JSON is not meant.
+    assert first in items
+    assert sum(1 for _ in items) == 99_998
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * 1024 * 1024
+    monkeypatch.setattr(otlp_shapes, "_MAX_SPANS", 3)
+    for count, learned in ((4, 0), (3, 1)):
+        data = document(group(*(span(number) for number in range(1, count + 1))))
+        shapes = SpanShapes()
+        for _ in range(2):
+            same(shapes, data)
+        assert len(shapes._heads) == learned
 
 
 @pytest.mark.parametrize("name", NAMES)

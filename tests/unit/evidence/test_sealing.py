@@ -205,7 +205,6 @@ def test_a_hanging_callback_does_not_hang_the_end(
     opened: Open, monkeypatch: pytest.MonkeyPatch, audit: Callable
 ) -> None:
     """Close gives up on a callback that does not return; the records are sealed by the next start."""
-    monkeypatch.setattr(sealing_module, "_JOIN_SECONDS", 0.01)
     ledger = opened()
     started, gate = threading.Event(), threading.Event()
 
@@ -217,8 +216,10 @@ def test_a_hanging_callback_does_not_hang_the_end(
     with pytest.raises(EvidenceError, match="timeout"):
         ledger.drain(0)
     assert started.wait(30)
-    with pytest.raises(EvidenceError) as caught:
-        ledger.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(sealing_module, "_JOIN_SECONDS", 0.01)
+        with pytest.raises(EvidenceError) as caught:
+            ledger.close()
     assert str(caught.value) == "expected the callbacks to end, got one that does not; the next start seals"
     gate.set()
     ledger._sealing._thread.join()

@@ -34,6 +34,9 @@ _MAX_RATIO: Final = 200
 _MAX_MEMBERS: Final = 1_000_000
 _FREE: Final = 16 * 1024 * 1024  # Bytes that even a small bundle may become.
 _CHUNK: Final = 256 * 1024
+_MAX_DIGITS: Final = 1_000
+"""Digits in a row in a tar file: ``tarfile`` takes the square of them in its headers before 3.11.10 and 3.12.6."""
+_ALL_DIGITS: Final = bytes.maketrans(b"0123456789", b"0" * 10)
 _MAX_HEADER: Final = 64 * 1024  # Bytes of a tar file between the contents of two members.
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _STREAM: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -298,6 +301,7 @@ class _Inflated:
     def __init__(self, file: BinaryIO, room: _Room) -> None:
         self._file = gzip.GzipFile(fileobj=file, mode="rb")
         self._room = room
+        self._before = b""
         self.header: int | None = _MAX_HEADER
 
     def read(self, size: int) -> bytes:
@@ -307,6 +311,11 @@ class _Inflated:
             self.header -= len(data)
             if self.header < 0:
                 raise ValueError("expected small headers in a bundle")
+        # What is read ahead of a header may be content, which has not so many either.
+        seen = self._before + data
+        if b"0" * (_MAX_DIGITS + 1) in seen.translate(_ALL_DIGITS):
+            raise ValueError("expected fewer digits in a row in a bundle")
+        self._before = seen[-_MAX_DIGITS:]
         return data
 
 

@@ -981,9 +981,9 @@ def torn() -> bytes:
     return bytes(whole)
 
 
-def headed(size: int, *, of_all: bool = False, first: bool = False) -> bytes:
+def headed(size: int, *, of_all: bool = False, first: bool = False, letter: str = "x") -> bytes:
     """Return a compressed tar file with a header that is read into memory."""
-    file, comment = io.BytesIO(), {"comment": "x" * size}
+    file, comment = io.BytesIO(), {"comment": letter * size}
     with tarfile.open(
         fileobj=file, mode="w:gz", format=tarfile.PAX_FORMAT, pax_headers=comment if of_all else None
     ) as made:
@@ -1034,10 +1034,11 @@ def link(name: str, target: str) -> tarfile.TarInfo:
         ("b.tar.gz", headed(80_000)),
         ("b.tar.gz", headed(80_000, first=True)),
         ("b.tar.gz", headed(10, of_all=True)),
+        ("b.tar.gz", headed(30_000, letter="1")),
     ],
     ids=[
         *("other", "other-tar", "no-tar", "escape", "twice", "bomb", "tar-bomb", "link", "empty"),
-        *("skipped-bomb", "method", "torn", "header", "small-header", "first-header", "header-of-all"),
+        *("skipped-bomb", "method", "torn", "header", "small-header", "first-header", "header-of-all", "digits"),
     ],
 )
 def test_a_hostile_bundle_is_refused(tmp_path: Path, name: str, data: bytes) -> None:
@@ -1050,6 +1051,20 @@ def test_a_hostile_bundle_is_refused(tmp_path: Path, name: str, data: bytes) -> 
     assert not (tmp_path.parent / "escaped").exists()
     with pytest.raises(ConfigurationError, match="bundle"):
         check(tmp_path / "none.zip")
+
+
+@pytest.mark.parametrize("size", [1, 7, 997, 1_001, 10_240])
+@pytest.mark.parametrize(("digits", "read"), [(1_000, True), (1_001, False)])
+def test_digits_in_a_row_are_counted_however_a_tar_file_is_read(size: int, digits: int, read: bool) -> None:
+    """Python before 3.11.10 takes the square of their number to look through a header, seconds for 200 bytes."""
+    data = (b"x" * 500 + b"1234567890" * 101)[: 500 + digits] + b"x"
+    source = bundle_module._Inflated(io.BytesIO(gzip.compress(data)), bundle_module._Room(len(data)))
+    source.header = None
+    if read:
+        assert b"".join(iter(lambda: source.read(size), b"")) == data
+    else:
+        with pytest.raises(ValueError, match="digits"):
+            list(iter(lambda: source.read(size), b""))
 
 
 def test_a_bundle_that_was_packed_anew_is_read(room: Room, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Whether calls that ran because a person approved them were approved: by somebody else, for these arguments, once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Final, NamedTuple, cast, final
 
 from agent_identity.audit.findings import Findings, Place
@@ -25,6 +25,10 @@ class _Said(NamedTuple):
     principal: Mapping[str, object]
     agent: Mapping[str, object]
     agents: tuple[str, ...]
+
+    def key(self) -> Hashable:
+        """Return what is equal for what says the same: each is looked up, since comparing all pairs is quadratic."""
+        return self.task, self.tool, self.args, self.agents, _items(self.principal), _items(self.agent)
 
 
 class _Approved(NamedTuple):
@@ -51,7 +55,7 @@ class ApprovalsCheck:
     def __init__(self, findings: Findings, trust: TrustStore | None) -> None:
         self._findings = findings
         self._trust = trust
-        self._pending: dict[str, list[_Said]] = {}
+        self._pending: dict[str, set[Hashable]] = {}
         self._approved: dict[str, list[_Approved]] = {}
         self._calls: dict[str, list[tuple[_Said, Place]]] = {}
         self._suspended: set[str] = set()
@@ -86,8 +90,9 @@ class ApprovalsCheck:
             proved: Returns whether the record at a place is proved to be what it says, its time included.
         """
         for identifier, calls in self._calls.items():
+            approved = {given.said.key() for given in self._approved.get(identifier, ())}
             for said, place in calls:
-                self._match(said, self._approved.get(identifier, []), place)
+                self._match(said, approved, place)
             # What left its body to be made again is one call, whenever it was made.
             over = [place for _, place in calls if place.record not in self._suspended]
             if len(over) > 1:
@@ -96,10 +101,10 @@ class ApprovalsCheck:
             self._judge(given, proved)
         self._findings.counts["approvals"] = sum(map(len, self._approved.values()))
 
-    def _match(self, said: _Said, approved: Sequence[_Approved], place: Place) -> None:
+    def _match(self, said: _Said, approved: Collection[Hashable], place: Place) -> None:
         if not approved:
             self._add("approval_missing", "expected the approval that the call names, got none", place)
-        elif all(said != given.said for given in approved):
+        elif said.key() not in approved:
             message = "expected an approval of this task, tool and these arguments, got that of another call"
             self._add("approval_mismatch", message, place)
 
@@ -107,7 +112,7 @@ class ApprovalsCheck:
         approval = cast("dict[str, object]", record["approval"])
         identifier, said = cast("str", approval["id"]), _said(record)
         if approval["status"] == "pending":
-            self._pending.setdefault(identifier, []).append(said)
+            self._pending.setdefault(identifier, set()).add(said._replace(agents=()).key())
         elif approval["status"] == "approved":
             start_ns = int(cast("dict[str, str]", record["time"])["start"])
             self._approved.setdefault(identifier, []).append(_Approved(said, approval, start_ns, place))
@@ -138,8 +143,8 @@ class ApprovalsCheck:
 
     def _find_request(self, ruling: Ruling, said: _Said, place: Place) -> None:
         """Find the request of an earlier task that was approved: digests of two tasks cannot be compared."""
-        request = said._replace(task=ruling.task, args=ruling.args)
-        if not any(pending._replace(agents=said.agents) == request for pending in self._pending.get(ruling.id, ())):
+        request = said._replace(task=ruling.task, args=ruling.args, agents=())
+        if request.key() not in self._pending.get(ruling.id, ()):
             message = "expected the request of an earlier task that was approved, got none"
             self._add("approval_request_missing", message, place)
 
@@ -160,6 +165,12 @@ class ApprovalsCheck:
 
     def _add(self, code: str, message: str, place: Place) -> None:
         self._findings.add(_GRANTS, code, message, place)
+
+
+def _items(members: Mapping[str, object]) -> tuple[tuple[str, str | tuple[str, ...]], ...]:
+    """Return the members of a party, each of which is text or texts."""
+    texts = cast("Mapping[str, str | Sequence[str]]", members)
+    return tuple((name, v if isinstance(v, str) else tuple(v)) for name, v in sorted(texts.items()))
 
 
 def _said(record: Mapping[str, object]) -> _Said:

@@ -383,3 +383,32 @@ def test_a_refused_call_needs_no_approval(tmp_path: Path) -> None:
     with pytest.raises(Denied):
         _run(tmp_path / "e", lambda request: request.reject(by=BOB))
     assert check(tmp_path / "e").verdict == "verified"
+
+
+class _Counted(str):
+    """Text that counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        _Counted.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_many_calls_under_one_approval_are_not_compared_in_pairs(
+    taken: tuple[list[dict[str, Any]], TrustStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls that no approval of this id fits, and approvals that no request of it fits, are looked up."""
+    count = 40
+    monkeypatch.setattr(_Counted, "compared", 0)
+
+    def many(records: list[dict[str, Any]]) -> None:
+        records[:] = [copy.deepcopy(record) for record in records[:3] for _ in range(count)]
+        for number, record in enumerate(records):
+            record["task"]["id"] = _Counted(f"{number}")
+
+    found = _judged(taken, many)
+    assert [found.count(code) for code in ("approval_mismatch", "approval_request_missing")] == [count, count]
+    assert _Counted.compared <= 10 * count

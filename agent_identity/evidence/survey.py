@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias, cast, final
+from typing import Final, NamedTuple, TypeAlias, cast, final
 
 import orjson
 
@@ -79,12 +79,82 @@ def _hash_of(token: str) -> str:
 
 
 @final
+class _Layer:
+    """What was put into a mapping and taken from it since the state below.
+
+    A stream may have as many borders as records, and whether it can be cut at one shows later: copies of all that is
+    left at each would be quadratic, and a layer costs what changed.
+    """
+
+    def __init__(self, below: "_Layer | None" = None) -> None:
+        self._below = below
+        self._gone = dict[str, None]()
+        self.put = dict[str, str]()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.put or (self._below is not None and key not in self._gone and key in self._below)
+
+    def add(self, key: str, value: str) -> None:
+        """Put in a value; where one has the key, it takes its place."""
+        self.put[key] = value
+
+    def drop(self, key: str) -> None:
+        """Take out what has the key, if anything has."""
+        self.put.pop(key, None)
+        if self._below is not None and key in self._below:
+            self._gone[key] = None
+
+    def sink(self) -> None:
+        """Change the state below, so that it is this one."""
+        below = cast("_Layer", self._below)
+        for key in self._gone:
+            below.drop(key)
+        for key, value in self.put.items():
+            below.add(key, value)
+        self._gone.clear()
+        self.put.clear()
+
+
+@final
+class _Layered:
+    """A mapping as it is, as it was at the last border, and as it was at the last one that is proved."""
+
+    def __init__(self) -> None:
+        self._proved = _Layer()
+        self._border = _Layer(self._proved)
+        self._now = _Layer(self._border)
+        self.size = 0
+
+    def add(self, key: str, value: str) -> None:
+        """Put in a value; where one has the key, it takes its place."""
+        self.size += key not in self._now
+        self._now.add(key, value)
+
+    def drop(self, key: str) -> None:
+        """Take out what has the key, if anything has."""
+        self.size -= key in self._now
+        self._now.drop(key)
+
+    def reach(self) -> None:
+        """Note that here is a border."""
+        self._now.sink()
+
+    def prove(self) -> None:
+        """Note that the last border is proved."""
+        self._border.sink()
+
+    def proved(self) -> tuple[str, ...]:
+        """Return the values as they were at the last border that is proved."""
+        return tuple(self._proved.put.values())
+
+
+@final
 @dataclass(slots=True)
 class _Left:
     """What records leave behind: calls without an end, and the grants of tasks without one."""
 
-    intents: dict[str, None] = field(default_factory=dict[str, None])
-    tokens: dict[str, str] = field(default_factory=dict[str, str])
+    intents: _Layered = field(default_factory=_Layered)
+    tokens: _Layered = field(default_factory=_Layered)
     newest_ns: int = 0
     _openings: Counter[str] = field(default_factory=Counter[str])
     _needed: Counter[str] = field(default_factory=Counter[str])
@@ -95,9 +165,10 @@ class _Left:
         self.newest_ns = max(self.newest_ns, int(times.get("end", times["start"])))
         kind = record["kind"]
         if kind == "intent":
-            self.intents[cast("str", record["id"])] = None
+            identifier = cast("str", record["id"])
+            self.intents.add(identifier, identifier)
         elif kind == "outcome":
-            self.intents.pop(cast("str", record.get("intent")), None)
+            self.intents.drop(cast("str", record.get("intent")))
         elif kind in {"grant", "task_start", "task_end"}:
             self._take_task(kind, record)
 
@@ -105,7 +176,7 @@ class _Left:
         chain = [link["grant"] for link in cast("Sequence[Mapping[str, str]]", record["chain"])]
         leaf = chain[-1]
         if kind == "grant":
-            self.tokens[leaf] = cast("Mapping[str, str]", record["grant"])["token"]
+            self.tokens.add(leaf, cast("Mapping[str, str]", record["grant"])["token"])
         elif kind == "task_start":
             self._openings[leaf] += 1
             if self._openings[leaf] == 1:
@@ -121,7 +192,16 @@ class _Left:
         for grant in chain:
             if self._needed[grant] <= 0:
                 del self._needed[grant]
-                self.tokens.pop(grant, None)
+                self.tokens.drop(grant)
+
+
+class _Border(NamedTuple):
+    """Where a stream can be cut: behind so many segments and records."""
+
+    segments: int
+    size: int
+    last: bytes
+    peaks: tuple[bytes, ...]
 
 
 @final
@@ -135,13 +215,16 @@ class _Survey:
         self.last = b"" if before is None else before.last
         self.left = _Left()
         if before is not None:
-            self.left.intents.update(dict.fromkeys(before.open))
-            self.left.tokens.update((_hash_of(token), token) for token in tokens)
+            for intent in before.open:
+                self.left.intents.add(intent, intent)
+            for token in tokens:
+                self.left.tokens.add(_hash_of(token), token)
         self._head = next(self._heads, None)
         self._first = self.tree.size + 1
-        self._candidate: Cut | None = None
+        self._segments: list[Segment] = []
+        self._border: _Border | None = None
         self._proved_size = -1
-        self.proved: Cut | None = None
+        self._proved: _Border | None = None
         self._compare()
 
     def take(self, data: bytes | None) -> None:
@@ -171,25 +254,28 @@ class _Survey:
             self.take(None if parts is None else parts[0])
         return False
 
-    def cut(self, segments: Sequence[Segment]) -> None:
-        """Note that the stream can be cut here."""
-        if len(self.left.intents) > MAX_OPEN:
+    def cut(self, segment: Segment) -> None:
+        """Note that the stream can be cut here, behind a further segment."""
+        self._segments.append(segment)
+        if self.left.intents.size > MAX_OPEN:
             return
-        self._candidate = Cut(
-            tuple(segments),
-            self._first,
-            self.tree.size,
-            self.last,
-            self.tree.peaks,
-            tuple(self.left.intents),
-            tuple(self.left.tokens.values()),
-        )
+        self._border = _Border(len(self._segments), self.tree.size, self.last, self.tree.peaks)
+        self.left.intents.reach()
+        self.left.tokens.reach()
         self._compare()
+
+    def proved(self) -> Cut | None:
+        """Return the cut at the last border that is proved."""
+        if self._proved is None:
+            return None
+        count, size, last, peaks = self._proved
+        intents, tokens = self.left.intents.proved(), self.left.tokens.proved()
+        return Cut(tuple(self._segments[:count]), self._first, size, last, peaks, intents, tokens)
 
     @property
     def _settled(self) -> bool:
         """Whether all cuts so far are proved, or nothing can prove them."""
-        return self._head is None or self._candidate is self.proved
+        return self._head is None or self._border is self._proved
 
     def _compare(self) -> None:
         while self._head is not None and self._head.size <= self.tree.size:
@@ -199,7 +285,9 @@ class _Survey:
                 self._proved_size = self.tree.size
             self._head = next(self._heads, None)
         if self._proved_size == self.tree.size:
-            self.proved = self._candidate
+            self._proved = self._border
+            self.left.intents.prove()
+            self.left.tokens.prove()
 
     def _other(self) -> VerificationError:
         return VerificationError(
@@ -229,7 +317,6 @@ def survey(
     if note is not None and reader.first_place(stream) != 1:
         before = unverified_pruned(note)
     read = _Survey(stream, heads, before, () if before is None else _kept(reader, before))
-    passed: list[Segment] = []
     open_to_cut = True
     for segment in reader.segments(stream):
         if segment.first < read.tree.size + 1:
@@ -238,9 +325,8 @@ def survey(
             break
         open_to_cut = open_to_cut and eligible(segment, read.left.newest_ns)
         if open_to_cut:
-            passed.append(segment)
-            read.cut(passed)
-    return read.proved
+            read.cut(segment)
+    return read.proved()
 
 
 def _kept(reader: LedgerReader, before: Pruned) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError, VerificationError
 from agent_identity.evidence import pruned as pruned_module
 from agent_identity.evidence import segments as segments_module
+from agent_identity.evidence import survey as survey_module
 from agent_identity.evidence.checkpoint import sign_note
 from agent_identity.evidence.excerpt import Excerpt, Start, excerpt_lines, excerpt_of
 from agent_identity.evidence.files import EDIT, Files
@@ -39,7 +41,7 @@ from agent_identity.evidence.pruned import (
 from agent_identity.evidence.retention import Removed, archive, prune
 from agent_identity.evidence.segments import Segments
 from agent_identity.evidence.streams import MAX_EXCERPT, open_ledger
-from agent_identity.evidence.survey import read_heads, survey
+from agent_identity.evidence.survey import Cut, read_heads, survey
 from agent_identity.identity import SigningKey
 from agent_identity.testing import FixedClock
 
@@ -1010,6 +1012,62 @@ def test_a_grant_that_two_tasks_need_stays_until_both_have_ended(opened: Open, d
     ledger.seal()
     ((stream, _, _),) = pruning(opened, directory)
     assert kept(directory, stream) == (("a.a.a", "c.c.c"), "named")
+
+
+def test_a_border_costs_what_changed_since_the_last_one(
+    opened: Open, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where each record is a segment and is sealed alone, all that is left is copied for one border, the last."""
+    count, cuts, added = 30, list[Cut](), list[str]()
+    ledger = opened(segments=Segments(max_bytes=1, compression="none"))
+    for number in range(count):
+        chain = [{"id": "clerk", "grant": f"{number:064}"}]
+        ledger.append("grant", {**facts(), "chain": chain, "grant": {"token": f"a.{number}.c"}})
+        ledger.seal()
+    stream = ledger.stream
+    ledger.close()
+    made, add = Cut, survey_module._Layer.add
+
+    def counted(*given: Any) -> Cut:
+        cuts.append(made(*given))
+        return cuts[-1]
+
+    def counting(layer: Any, key: str, value: str) -> None:
+        added.append(key)
+        add(layer, key, value)
+
+    monkeypatch.setattr(survey_module, "Cut", counted)
+    monkeypatch.setattr(survey_module._Layer, "add", counting)
+    reader = open_ledger(directory)
+    found = survey(reader, stream, read_heads(reader)[1][stream], lambda segment, ns: True)
+    assert found is not None
+    assert len(found.segments) > count
+    assert found.grants == tuple(f"a.{number}.c" for number in range(count))
+    assert (cuts, len(added)) == ([found], 3 * count)
+
+
+STEPS = st.tuples(st.sampled_from(["add", "drop", "reach", "prove"]), st.sampled_from("abc"), st.sampled_from("xy"))
+
+
+@given(st.lists(STEPS, max_size=40))
+def test_layers_are_what_copies_would_be(steps: list[tuple[str, str, str]]) -> None:
+    """What was left at the last border that is proved, in its order, whatever came and went since."""
+    layers = survey_module._Layered()
+    now, border, proved = dict[str, str](), dict[str, str](), dict[str, str]()
+    for step, key, value in steps:
+        if step == "add":
+            layers.add(key, value)
+            now[key] = value
+        elif step == "drop":
+            layers.drop(key)
+            now.pop(key, None)
+        elif step == "reach":
+            layers.reach()
+            border = now.copy()
+        else:
+            layers.prove()
+            proved = border
+        assert (layers.proved(), layers.size) == (tuple(proved.values()), len(now))
 
 
 def test_a_directory_that_is_pruned_in_part_is_archived_behind_the_border(

@@ -6,7 +6,7 @@ verifies, and the next run goes on.
 """
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -155,10 +155,12 @@ class _Cutter:
 
     def cut(self, stream: str, held: contextlib.ExitStack) -> Cut | None:
         """Return what may leave of a stream; if its last file may, nobody writes it as long as ``held`` lives."""
+        # Listed once, not for each segment: what comes into the archive meanwhile may leave the next time.
+        there = {} if self._keeper is None else _archived(self._files, self._keeper.stream(stream))
 
         def eligible(segment: Segment, newest_ns: int) -> bool:
             old = self._before_ns is None or newest_ns < self._before_ns
-            kept = self._keeper is None or _is_in(self._files, segment, self._keeper.stream(stream))
+            kept = self._keeper is None or _is_in(self._files, segment, there.get(segment.first))
             return old and kept and (not segment.active or self._seize(stream, held))
 
         return survey(self.reader, stream, self._heads.get(stream, ()), eligible)
@@ -268,13 +270,23 @@ def _exclusive(files: Files, layout: Layout) -> Generator[None]:
         files.close(fd)
 
 
-def _is_in(files: Files, segment: Segment, folder: str) -> bool:
-    """Return whether a folder of an archive has a segment, with the same content."""
-    path = closed_segments(files, (folder, folder)).get(segment.first)
+def _archived(files: Files, folder: str) -> Mapping[int, str]:
+    """Return the paths of the segments in a folder of an archive by their first place."""
+    try:
+        return closed_segments(files, (folder,))
+    except FileNotFoundError:
+        return {}
+
+
+def _is_in(files: Files, segment: Segment, path: str | None) -> bool:
+    """Return whether an archive has a segment, at the path, with the same content."""
     if path is None:
         return False
-    with _opened(files, path, READ) as fd:
-        there = content_digest(files, fd, compression_of(path))
+    try:
+        with _opened(files, path, READ) as fd:
+            there = content_digest(files, fd, compression_of(path))
+    except FileNotFoundError:  # It left the archive since that was listed.
+        return False
     with _opened(files, segment.path, READ) as fd:
         return there == content_digest(files, fd, segment.compression)
 

@@ -377,6 +377,48 @@ def test_only_what_the_archive_has_is_pruned(opened: Open, written: Callable, di
     assert firsts[0] == 1
 
 
+class Listing(Files):
+    """Counts how often a folder is listed, and does something the first time."""
+
+    def __init__(self, folder: str, then: Callable[[], object]) -> None:
+        self.folder = folder
+        self.then = then
+        self.listed = 0
+
+    def listdir(self, path: str) -> list[str]:
+        """List a folder."""
+        names = super().listdir(path)
+        if path == self.folder:
+            self.listed += 1
+            if self.listed == 1:
+                self.then()
+        return names
+
+
+@pytest.mark.parametrize("how", ["gone", "changed", "added"])
+def test_an_archive_is_listed_once_for_a_stream_and_what_it_has_not_stays(
+    opened: Open, written: Callable, directory: Path, tmp_path: Path, how: str
+) -> None:
+    """However many segments there are, and where one leaves the archive, or is another one, behind the listing."""
+    stream = written()
+    out = tmp_path / "out"
+    list(archive(str(directory), str(out)))
+    archived = sorted((out / "ledger" / stream).iterdir())
+    third, whole = archived[2], archived[2].read_bytes()
+    changes: dict[str, Callable[[], object]] = {
+        "gone": third.unlink,
+        "changed": lambda: third.write_bytes(gzip.compress(b"other\n")),
+        "added": lambda: third.write_bytes(whole),
+    }
+    if how == "added":
+        third.unlink()
+    files = Listing(str(third.parent), changes[how])
+    cuts = [cut for cut in pruning(opened, directory, archived=str(out), files=files) if cut[0] == stream]
+    assert cuts == [(stream, 1, int(third.name[8:28]) - 1)]
+    assert len(archived) > 4
+    assert files.listed == 1
+
+
 def test_a_stream_and_its_archive_are_read_once(
     opened: Open, written: Callable, directory: Path, tmp_path: Path
 ) -> None:

@@ -178,9 +178,8 @@ class LedgerCheck:
         """Take what was kept of what was pruned, before the records that need it."""
         if pruned:
             self._calls.gone = {intent.encode() for statement in pruned.values() for intent in statement.open}
-        for statement in pruned.values():
-            for token in find_kept(self._reader, statement, self._trust, self._findings):
-                self._delegations.add_kept(token)
+        for token in find_kept(self._reader, pruned.values(), self._trust, self._findings):
+            self._delegations.add_kept(token)
 
     def _parts(self, names: Sequence[str], log: SignedLog, starts: Mapping[str, Pruned | Start]) -> Parts | None:
         """Return the parts of the streams as other processes read them, if they may."""

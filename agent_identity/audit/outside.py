@@ -12,9 +12,9 @@ from typing import Final, TypeAlias, final
 from agent_identity.audit.findings import Findings, counted
 from agent_identity.audit.report import Signature
 from agent_identity.errors import VerificationError
-from agent_identity.evidence.checkpoint import Checkpoint, Note, open_note
+from agent_identity.evidence.checkpoint import Checkpoint, KnownKeys, Note, open_note
 from agent_identity.evidence.streams import LedgerReader
-from agent_identity.identity import Cosigner, PublicKey, TrustStore, Witnesses
+from agent_identity.identity import Cosigner, TrustStore, Witnesses
 
 __all__ = ["Outside", "Timestamps", "Voucher", "conclude_vouchers", "second_signature", "vouchers"]
 
@@ -126,8 +126,8 @@ def check_witnessed(note: bytes, checkpoint: Checkpoint, trust: TrustStore, find
     return conclude_vouchers(found, checkpoint.size, trust, Outside(), findings)
 
 
-def _known(trust: TrustStore, origin: str) -> dict[str, list[PublicKey]]:
-    return {origin: [trusted.key for trusted in trust.keys if trusted.purpose == "recorder"]}
+def _known(trust: TrustStore, origin: str) -> dict[str, KnownKeys]:
+    return {origin: KnownKeys(trusted.key for trusted in trust.keys if trusted.purpose == "recorder")}
 
 
 def _witnesses(trust: TrustStore, outside: Outside) -> Witnesses:
@@ -135,7 +135,7 @@ def _witnesses(trust: TrustStore, outside: Outside) -> Witnesses:
 
 
 def _cosigned(
-    notes: Iterable[bytes], known: dict[str, list[PublicKey]], witnesses: Sequence[Cosigner], findings: Findings
+    notes: Iterable[bytes], known: dict[str, KnownKeys], witnesses: Sequence[Cosigner], findings: Findings
 ) -> Iterator[Voucher]:
     for note in notes:
         try:
@@ -154,9 +154,7 @@ def _cosigned(
                 yield Voucher(checkpoint, said.time, said.cosigner, what)
 
 
-def _of_log(
-    note: bytes, known: dict[str, list[PublicKey]], witnesses: Sequence[Cosigner] = ()
-) -> tuple[Note, Checkpoint]:
+def _of_log(note: bytes, known: dict[str, KnownKeys], witnesses: Sequence[Cosigner] = ()) -> tuple[Note, Checkpoint]:
     """Open a checkpoint of the log.
 
     Raises:
@@ -171,7 +169,7 @@ def _of_log(
 
 def _stamped(
     anchored: Iterable[tuple[bytes, bytes]],
-    known: dict[str, list[PublicKey]],
+    known: dict[str, KnownKeys],
     timestamps: Timestamps,
     findings: Findings,
 ) -> Iterator[Voucher]:

@@ -1,11 +1,12 @@
 """Where streams begin that do not begin with their first record, and who says so; it comes before the records."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import Heads
 from agent_identity.errors import VerificationError
+from agent_identity.evidence.checkpoint import KnownKeys
 from agent_identity.evidence.excerpt import Excerpt, Start
 from agent_identity.evidence.pruned import Pruned, open_pruned, unverified_pruned
 from agent_identity.evidence.streams import LedgerReader
@@ -55,13 +56,16 @@ def find_pruned(
         findings: Takes what is found.
     """
     found: dict[str, Pruned] = {}
+    known = _recorders(trust)
     for name in names:
         note = reader.pruned(name)
         if note is None or reader.first_place(name) == 1:
             continue
         try:
             committed = heads[name].last_size if name in heads else 0
-            pruned = _opened(note, name, committed, trust, findings)
+            pruned = _stated(note, name, committed, trust)
+            if trust is not None:
+                _check_signers(note, pruned, trust, known, findings)
         except VerificationError as error:
             message = f"the statement of what was pruned does not hold: {error}"
             findings.add(_ALL, "bad_pruning", message, Place(stream=name))
@@ -77,27 +81,30 @@ def find_pruned(
     return found
 
 
-def find_kept(reader: LedgerReader, pruned: Pruned, trust: TrustStore | None, findings: Findings) -> tuple[str, ...]:
-    """Return the grants that were kept of what was pruned: those that the statement names, all of them or none.
+def find_kept(
+    reader: LedgerReader, statements: Iterable[Pruned], trust: TrustStore | None, findings: Findings
+) -> Iterator[str]:
+    """Return the grants that were kept of what was pruned: those that each statement names, all of them or none.
 
     There are none without a sound trusted key under it: anyone may have written it, and the file of grants beside it.
 
     Args:
         reader: The directory.
-        pruned: The statement.
+        statements: The statements.
         trust: The trusted keys, or ``None``.
         findings: Takes what is found.
     """
-    sound = () if trust is None else [k.key for k in trust.keys if k.purpose == "recorder" and k.revoked_since is None]
-    try:
-        if open_pruned(reader.pruned(pruned.stream) or b"", sound)[0] != pruned:
-            return ()
-    except VerificationError:  # It was reported when the statement was found.
-        return ()
-    tokens, state = reader.kept_grants(pruned, most=_MAX_GRANTS)
-    if state != "named":
-        findings.add(_ALL, *_KEPT[state], Place(stream=pruned.stream))
-    return tokens
+    sound = _recorders(trust, sound=True)
+    for pruned in statements:
+        try:
+            if open_pruned(reader.pruned(pruned.stream) or b"", sound)[0] != pruned:
+                continue
+        except VerificationError:  # It was reported when the statement was found.
+            continue
+        tokens, state = reader.kept_grants(pruned, most=_MAX_GRANTS)
+        if state != "named":
+            findings.add(_ALL, *_KEPT[state], Place(stream=pruned.stream))
+        yield from tokens
 
 
 def find_excerpt(reader: LedgerReader, names: Iterable[str], findings: Findings) -> Mapping[str, Start] | None:
@@ -123,24 +130,31 @@ def find_excerpt(reader: LedgerReader, names: Iterable[str], findings: Findings)
     return {name: given[name] for name in names if name in given}
 
 
-def _opened(note: bytes, name: str, committed: int, trust: TrustStore | None, findings: Findings) -> Pruned:
+def _recorders(trust: TrustStore | None, *, sound: bool = False) -> KnownKeys:
+    keys = () if trust is None else trust.keys
+    return KnownKeys(k.key for k in keys if k.purpose == "recorder" and not (sound and k.revoked_since is not None))
+
+
+def _stated(note: bytes, name: str, committed: int, trust: TrustStore | None) -> Pruned:
     pruned = unverified_pruned(note)
     if pruned.size > committed:
         raise VerificationError(f"expected the log to commit to what was pruned, got {committed:,} records")
     if pruned.stream != name or (trust is not None and trust.origin not in (None, pruned.origin)):
         raise VerificationError("expected a statement about this stream of this log, got one about another")
-    if trust is None:
-        return pruned
-    keys = [trusted for trusted in trust.keys if trusted.purpose == "recorder"]
+    return pruned
+
+
+def _check_signers(note: bytes, pruned: Pruned, trust: TrustStore, known: KnownKeys, findings: Findings) -> None:
+    place = Place(stream=pruned.stream)
     try:
-        signers = open_pruned(note, [trusted.key for trusted in keys])[1]
+        signers = open_pruned(note, known)[1]
     except VerificationError as error:
         if error.code != "unknown_key":
             raise
         message = "expected a trusted key under the statement of what was pruned, got none"
-        findings.add(_ALL, "unknown_key", message, Place(stream=name))
-        return pruned
-    if all(trusted.revoked_since is not None for trusted in keys if trusted.key in signers):
+        findings.add(_ALL, "unknown_key", message, place)
+        return
+    trusted = [trust.get(key.thumbprint, "recorder") for key in signers]
+    if all(entry is None or entry.revoked_since is not None for entry in trusted):
         message = "expected a sound key under the statement of what was pruned, got a revoked one; anyone may have it"
-        findings.add(_ALL, "key_revoked", message, Place(stream=name))
-    return pruned
+        findings.add(_ALL, "key_revoked", message, place)

@@ -8,7 +8,7 @@ What is read here comes from outside: sizes are bounded, and each value has one 
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self, final
 
@@ -22,6 +22,7 @@ __all__ = [
     "MAX_NOTE",
     "MAX_SIZE",
     "Checkpoint",
+    "KnownKeys",
     "LogProof",
     "Note",
     "check_name",
@@ -120,8 +121,27 @@ def sign_note(text: str, name: str, signer: Signer) -> bytes:
     return note
 
 
+@final
+class KnownKeys:
+    """Keys for many notes: what notes of one name after another call them is worked out once, not for each note.
+
+    Args:
+        keys: The keys.
+    """
+
+    def __init__(self, keys: Iterable[PublicKey]) -> None:
+        self._keys = tuple(keys)
+        self._named: tuple[str, Mapping[bytes, PublicKey]] | None = None
+
+    def named(self, name: str) -> Mapping[bytes, PublicKey]:
+        """Return the keys by their key ids under a name. Only the table of the last name is kept."""
+        if self._named is None or self._named[0] != name:
+            self._named = name, {_key_id(name, key): key for key in self._keys}
+        return self._named[1]
+
+
 def open_note(
-    data: bytes, known: Mapping[str, PublicKey | Sequence[PublicKey]], cosigners: Collection[Cosigner] = ()
+    data: bytes, known: Mapping[str, PublicKey | Sequence[PublicKey] | KnownKeys], cosigners: Collection[Cosigner] = ()
 ) -> Note:
     """Return the note if a known key signed it.
 
@@ -130,7 +150,8 @@ def open_note(
 
     Args:
         data: The note.
-        known: The accepted keys by name; several where the key of a log was replaced.
+        known: The accepted keys by name; several where the key of a log was replaced, as :class:`KnownKeys` where many
+            notes are opened.
         cosigners: Whose cosignatures are looked for; only a checkpoint has any (C2SP tlog-cosignature). They stand in
             for the signature of a known key only where no key is known at all.
 
@@ -140,13 +161,13 @@ def open_note(
             is no checkpoint (``bad_checkpoint``).
     """
     text, lines = _split_note(data)
-    keys = {(name, _key_id(name, key)): key for name, some in known.items() for key in _each(some)}
+    keys = {name: _known(some).named(name) for name, some in known.items()}
     others = {(cosigner.name, cosigner.key_id): cosigner for cosigner in cosigners}
     head = Checkpoint.from_text(text).head if others else LogHead("", 0, EMPTY_ROOT)
     found = _Found(text.encode("utf-8"), head)
     for line in lines:
         name, signature = _signature(line)
-        key = keys.get((name, signature[:4])) or others.get((name, signature[:4]))
+        key = keys.get(name, {}).get(signature[:4]) or others.get((name, signature[:4]))
         if key is None:
             continue
         try:
@@ -192,8 +213,10 @@ class _Found:
         self.lines.append(f"{line}\n")
 
 
-def _each(keys: PublicKey | Sequence[PublicKey]) -> Sequence[PublicKey]:
-    return (keys,) if isinstance(keys, PublicKey) else keys
+def _known(keys: PublicKey | Sequence[PublicKey] | KnownKeys) -> KnownKeys:
+    if isinstance(keys, KnownKeys):
+        return keys
+    return KnownKeys((keys,) if isinstance(keys, PublicKey) else keys)
 
 
 def _split_note(data: bytes) -> tuple[str, list[str]]:

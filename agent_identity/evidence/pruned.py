@@ -15,7 +15,7 @@ from typing import Final, Literal, Self, TypeAlias, cast, final
 
 from agent_identity.canonical import RecordValue, decode_record, encode_record
 from agent_identity.errors import VerificationError
-from agent_identity.evidence.checkpoint import check_name, open_note, sign_note
+from agent_identity.evidence.checkpoint import KnownKeys, check_name, open_note, sign_note
 from agent_identity.evidence.files import READ, Files, open_regular
 from agent_identity.evidence.layout import is_stream_id
 from agent_identity.evidence.lines import read_lines
@@ -185,7 +185,7 @@ def unverified_pruned(note: bytes) -> Pruned:
         raise VerificationError(f"malformed statement of what was pruned: {error}", code="bad_pruning") from None
 
 
-def open_pruned(note: bytes, keys: Sequence[PublicKey]) -> tuple[Pruned, tuple[PublicKey, ...]]:
+def open_pruned(note: bytes, keys: Sequence[PublicKey] | KnownKeys) -> tuple[Pruned, tuple[PublicKey, ...]]:
     """Return the statement and the known keys that signed it.
 
     Raises:

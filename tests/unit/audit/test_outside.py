@@ -15,6 +15,7 @@ from agent_identity.audit.outside import Outside, Voucher, conclude_vouchers, se
 from agent_identity.audit.report import Signature
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence import Layout, Ledger
+from agent_identity.evidence import checkpoint as checkpoint_module
 from agent_identity.evidence.checkpoint import Checkpoint, open_note, sign_note
 from agent_identity.evidence.cosignatures import Cosignature, CosigningKey, cosign
 from agent_identity.evidence.merkle import EMPTY_ROOT
@@ -412,3 +413,24 @@ def test_a_proof_counts_only_with_the_witnesses_that_the_trust_file_names(root: 
     put(root, cosigned(checkpoint(root)))
     assert (told().integrity, codes(told())) == ("verified", set())
     assert "cosigned by 1 of 1 witness" in told().steps[0].detail + told().steps[1].detail
+
+
+def test_keys_of_the_log_are_not_hashed_for_each_of_many_notes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many checkpoints came back from witnesses, each key of the trust file is hashed as often."""
+    hashed: list[bytes] = []
+    key_id = checkpoint_module.note_key_id
+
+    def counted(name: str, kind: bytes, raw: bytes) -> bytes:
+        hashed.append(raw)
+        return key_id(name, kind, raw)
+
+    note = cosigned(checkpoint(root))
+    monkeypatch.setattr(checkpoint_module, "note_key_id", counted)
+    seen = []
+    for count in (1, 20):
+        for number in range(count):
+            put(root, note, f"{number:016x}")
+        hashed.clear()
+        assert check(root, WITNESSED).verdict == "verified"
+        seen.append(len(hashed))
+    assert seen[0] == seen[1]

@@ -27,10 +27,11 @@ from agent_identity.audit.bundle import Choice, collect, is_bundle, pack, report
 from agent_identity.audit.comparison import Comparison
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.log_check import Heads
-from agent_identity.audit.pruning_check import find_excerpt, find_pruned
+from agent_identity.audit.pruning_check import find_excerpt, find_kept, find_pruned
 from agent_identity.audit.spans_check import SPAN_STEPS
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence import Ledger, Segments
+from agent_identity.evidence import checkpoint as checkpoint_module
 from agent_identity.evidence import segments as segments_module
 from agent_identity.evidence.excerpt import Excerpt, Start
 from agent_identity.evidence.log import Head
@@ -407,6 +408,7 @@ class Told:
         self.pruned = notes.get
         self.first_place = lambda name: first
         self.excerpt = lambda: excerpt
+        self.kept_grants = lambda pruned, most: ((pruned.stream,), "named")
 
 
 STREAM = "01a20e43-46d8-715f-9270-91c309b88710"
@@ -470,6 +472,36 @@ def test_a_statement_that_holds_says_what_went(committed: int, words: str) -> No
     assert found_of(far, committed=4097)[1][0][1] == (
         "records 1 to 4,096 were pruned behind the checkpoint over 1,234 entries; what is left begins with record 4,097"
     )
+
+
+def test_many_keys_are_not_hashed_for_each_of_many_statements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trust file of many keys beside many statements costs each key once, not once for each statement."""
+    keys = [SigningKey.from_seed(bytes([number]) * 32) for number in range(1, 13)]
+    names = [f"{STREAM[:-2]}{number:02x}" for number in range(20)]
+    notes = {name: sign_pruned(replace(STATEMENT, stream=name), keys[number % 12]) for number, name in enumerate(names)}
+    hashed: list[bytes] = []
+    key_id = checkpoint_module.note_key_id
+
+    def counted(name: str, kind: bytes, raw: bytes) -> bytes:
+        hashed.append(raw)
+        return key_id(name, kind, raw)
+
+    monkeypatch.setattr(checkpoint_module, "note_key_id", counted)
+    reader, findings, heads = Told(notes), Findings("ledger", ("step",) * 8), {name: Heads() for name in names}
+    for name in names:
+        heads[name].add(Head(name, 9, b"h" * 32))
+    trust = trusted(*keys, revoked_since=1)
+    found = find_pruned(reader, names, heads, trust, findings)
+    assert list(found) == names
+    assert len(hashed) == len(keys)
+    assert list(find_kept(reader, found.values(), trust, findings)) == [
+        name for name in names if name not in names[::12]
+    ]
+    assert len(hashed) == 2 * len(keys) - 1
+    swapped = Told({names[1]: notes[names[2]]})
+    assert list(find_kept(swapped, [found[names[1]]], trust, findings)) == []
+    told = [problem.stream for problem in findings.report().findings if problem.code == "key_revoked"]
+    assert told == names[::12]
 
 
 def test_where_the_first_record_is_a_statement_is_not_looked_at() -> None:

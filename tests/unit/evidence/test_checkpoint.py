@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity.errors import VerificationError
+from agent_identity.evidence import checkpoint as checkpoint_module
 from agent_identity.evidence.checkpoint import (
     MAX_NOTE,
     MAX_SIZE,
     Checkpoint,
+    KnownKeys,
     LogProof,
     format_proof,
     open_note,
@@ -154,6 +156,26 @@ def test_a_log_may_have_had_several_keys() -> None:
     both = {ORIGIN: (KEY.public_key, OTHER.public_key)}
     assert open_note(NOTE, both).signers == (KEY.public_key,)
     assert open_note(sign_note(CHECKPOINT.to_text(), ORIGIN, OTHER), both).signers == (OTHER.public_key,)
+
+
+def test_keys_for_many_notes_are_hashed_once_and_known_under_each_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each name has its own table, also after another one, and notes of one name in a row share it."""
+    hashed: list[str] = []
+    key_id = checkpoint_module.note_key_id
+
+    def counted(name: str, kind: bytes, raw: bytes) -> bytes:
+        hashed.append(name)
+        return key_id(name, kind, raw)
+
+    notes = {name: sign_note("text\n", name, OTHER) for name in ("a", "b")}
+    monkeypatch.setattr(checkpoint_module, "note_key_id", counted)
+    known = KnownKeys(key.public_key for key in (KEY, OTHER))
+    for name in "aaabba":
+        assert open_note(notes[name], {name: known}).signers == (OTHER.public_key,)
+    assert "".join(hashed) == "aabbaa"
+    with pytest.raises(VerificationError) as caught:
+        open_note(notes["a"], {"b": known})
+    assert caught.value.code == "unknown_key"
 
 
 def test_text_with_blank_lines_is_signed_whole() -> None:

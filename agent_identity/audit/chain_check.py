@@ -6,7 +6,6 @@ in compact form, and judged once, when all is read. What does not fit into memor
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
 from typing import Final, cast, final
 
 from agent_identity.audit.chain_judge import judge, judge_packed
@@ -15,7 +14,7 @@ from agent_identity.audit.overflow import Overflow
 from agent_identity.audit.spreading import Spread
 from agent_identity.audit.use_store import Packed, UseStore
 from agent_identity.audit.uses import Use
-from agent_identity.authority import token_hash
+from agent_identity.authority import MAX_CHAIN, token_hash
 from agent_identity.errors import TokenError
 from agent_identity.identity import TrustStore
 
@@ -23,7 +22,8 @@ __all__ = ["Delegations", "Use"]
 
 _LINKS: Final = 5
 _MAX_TOKENS: Final = 4_096  # Grants in memory, of some 1 KiB each.
-_BATCH: Final = 256  # Chains that another process judges at once.
+_BATCH: Final = 256  # Chains that another process judges at once,
+_BATCH_BYTES: Final = 4 * 1024 * 1024  # or fewer large ones: several batches wait for each process, each copied twice.
 
 
 @final
@@ -77,6 +77,9 @@ class Delegations:
             return near
         far = self._far_tokens.get(leaf.encode())
         return None if far is None else far[1].decode()
+
+    def _knows(self, leaf: str) -> bool:
+        return leaf in self._tokens or leaf.encode() in self._far_tokens
 
     def find(self, grant: bytes) -> Use | None:
         """Return the use of a leaf grant, by its hash as it stands in the bytes of a record.
@@ -173,10 +176,29 @@ class Delegations:
             self._findings.done(self._step, f"{counted(judged, 'chain')} verified")
 
     def _tokens_of(self, grants: Sequence[str]) -> list[str] | None:
-        tokens = [self._token(grant) for grant in grants]
-        return None if None in tokens else cast("list[str]", tokens)
+        """Return the grants of a chain, or ``None`` if one is not there.
+
+        Behind more than a chain may have, an empty text stands for each: that the chain is too large is known then.
+        """
+        tokens: list[str] = []
+        size = 0
+        for grant in grants:
+            token = self._token(grant) if size <= MAX_CHAIN else "" if self._knows(grant) else None
+            if token is None:
+                return None
+            tokens.append(token)
+            size += len(token)
+        return tokens
 
     def _batches(self) -> Iterator[list[tuple[bytes, list[str] | None]]]:
-        uses = self._uses.packed()
-        while batch := list(islice(uses, _BATCH)):
-            yield [(packed.data, self._tokens_of(packed.grants.decode().split(","))) for packed in batch]
+        batch: list[tuple[bytes, list[str] | None]] = []
+        size = 0
+        for packed in self._uses.packed():
+            tokens = self._tokens_of(packed.grants.decode().split(","))
+            batch.append((packed.data, tokens))
+            size += len(packed.data) + sum(map(len, tokens or ()))
+            if len(batch) == _BATCH or size >= _BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch

@@ -20,6 +20,7 @@ _TABLES: Final = (
 _PLACE: Final = "INSERT INTO places VALUES (?, ?) ON CONFLICT DO NOTHING"
 _KEEP: Final = "INSERT OR REPLACE INTO kept SELECT place, key, ?, ? FROM places WHERE key = ?"
 _FIND: Final = "SELECT number, value FROM places JOIN kept USING (place) WHERE places.key = ?"
+_HAS: Final = "SELECT 1 FROM places WHERE key = ?"
 _FORGET: Final = (
     "DELETE FROM kept WHERE place = (SELECT place FROM places WHERE key = ?)",
     "DELETE FROM places WHERE key = ?",
@@ -39,6 +40,17 @@ class Overflow:
 
     def __len__(self) -> int:
         return self._count
+
+    def __contains__(self, key: bytes) -> bool:
+        """Return whether there is a value with a key, without reading it.
+
+        Raises:
+            ConfigurationError: The file cannot be read.
+        """
+        if not self._count:
+            return False
+        with _room():
+            return self._file().execute(_HAS, (key,)).fetchone() is not None
 
     def put(self, items: Iterable[tuple[bytes, int, bytes]]) -> None:
         """Keep values, each with its key and a number that orders them; a value with a key that is there replaces it.

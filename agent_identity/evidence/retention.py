@@ -156,7 +156,7 @@ class _Cutter:
     def cut(self, stream: str, held: contextlib.ExitStack) -> Cut | None:
         """Return what may leave of a stream; if its last file may, nobody writes it as long as ``held`` lives."""
         # Listed once, not for each segment: what comes into the archive meanwhile may leave the next time.
-        there = {} if self._keeper is None else _archived(self._files, self._keeper.stream(stream))
+        there: Mapping[int, str] = {} if self._keeper is None else _archived(self._files, self._keeper.stream(stream))
 
         def eligible(segment: Segment, newest_ns: int) -> bool:
             old = self._before_ns is None or newest_ns < self._before_ns

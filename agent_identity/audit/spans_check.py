@@ -296,13 +296,14 @@ class SpansCheck:
         """Return the record of a span if it is verified, belongs to it, and is not there again."""
         attributes = span.attributes
         signed = _PAYLOAD in attributes or any(name.startswith(ATTESTATION) for name in attributes)
-        if not signed and not any(name.startswith(OURS) for name in attributes):
+        if not signed and not any(name.startswith(OURS) for name in attributes) and not self._resource_claims(span):
             return None
         counts = self._findings.counts
         counts["records"] += 1
         if not signed:
             message = (
-                f"expected a signature beside the {OURS}* attributes of the span, got none; it was removed or forged"
+                f"expected a signature beside the {OURS}* attributes of the span or its resource, got none; "
+                "it was removed or forged"
             )
             self._findings.add(_SIGNED, "unsigned", message, _claimed_place(span))
             counts["contradicted"] += 1
@@ -338,7 +339,7 @@ class SpansCheck:
             counts["contradicted"] += 1
             return None
         agrees = self._compare(record, span, place)
-        if isinstance(span, SpanData) and not self._compare_resource(record, span.resource, place):
+        if self._resource_claims(span) and not self._compare_resource(record, cast("SpanData", span).resource, place):
             agrees = False
         once = self._keep(record, leaf, place)
         if once is None:
@@ -422,16 +423,22 @@ class SpansCheck:
             self._findings.add(_COPY, "copy_redacted", message, place)
         return agrees
 
-    def _compare_resource(self, record: Mapping[str, object], resource: Mapping[str, object], place: Place) -> bool:
-        """Return whether attributes of ours on the resource say what is signed; back ends show them like the others."""
-        if resource is not self._resource:  # Most spans share it with the one before.
-            names = {name for name in resource if name.startswith(OURS)} - self._redacted
-            self._resource, self._claimed = resource, names & _OF_OURS
+    def _resource_claims(self, span: _Span) -> bool:
+        """Return whether attributes of ours are on the resource of a span; back ends show them beside its own."""
+        if not isinstance(span, SpanData):
+            return False
+        if span.resource is not self._resource:  # Most spans share it with the one before.
+            names = {name for name in span.resource if name.startswith(OURS)} - self._redacted
+            self._resource, self._claimed = span.resource, names & _OF_OURS
             self._stranger = min(names - _OF_OURS, default=None)  # One is enough, or the work grew with their product.
-        wrong = [] if self._stranger is None else [self._stranger]
-        if self._claimed:
-            changed = (field.attribute for field in deviations(record, resource) if field.verdict == "changed")
-            wrong += [name for name in changed if name in self._claimed]
+        return self._stranger is not None or bool(self._claimed)
+
+    def _compare_resource(self, record: Mapping[str, object], resource: Mapping[str, object], place: Place) -> bool:
+        """Return whether what the resource of a span claims, which was looked at just before, is what is signed."""
+        changed = (field.attribute for field in deviations(record, resource) if field.verdict == "changed")
+        wrong = [name for name in changed if name in self._claimed]
+        if self._stranger is not None:
+            wrong.append(self._stranger)
         for name in wrong:
             message = (
                 f"expected on the resource nothing of ours but what is signed, got {name[:_LONGEST]!a}; it was added"

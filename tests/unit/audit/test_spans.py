@@ -731,8 +731,8 @@ def test_a_contradicted_record_is_counted_named_and_attributes_nothing(
     problem = [problem for problem in report.findings if problem.code == code][-1]
     words = {
         "wrong_span": "expected the record of this span, got that of another; it was moved",
-        "unsigned": "expected a signature beside the agent_identity.* attributes of the span, got none; "
-        "it was removed or forged",
+        "unsigned": "expected a signature beside the agent_identity.* attributes of the span or its resource, "
+        "got none; it was removed or forged",
     }
     assert problem.message == words.get(code, problem.message)
     place = (record["id"], record["stream"]["id"])
@@ -876,6 +876,22 @@ def test_ac_93_what_a_collector_moves_to_the_resource_is_compared(run: Run, form
         if code == "field_added":
             wanted = "expected on the resource nothing of ours but what is signed, got 'agent_identity.principal.id'"
             assert {problem.message for problem in named} == {f"{wanted}; it was added"}
+
+
+@pytest.mark.parametrize("form", sorted(FORMS.keys() - {"pasted"}))
+@pytest.mark.parametrize("name", ["agent_identity.principal.id", "agent_identity.tool.approved"])
+def test_ac_93_a_claim_on_the_resource_of_a_span_without_a_record_is_unsigned(run: Run, form: str, name: str) -> None:
+    """Else whoever strips a span of all that is ours could still say there who it was."""
+    document = run.document()
+    stripped = tool_spans(document)[0]
+    drop(stripped, "agent_identity.")
+    forged = {"resourceSpans": [{"scopeSpans": [{"spans": [{**stripped, "spanId": "c" * 16}]}]}]}
+    on_resource(name, "mallory")(forged)
+    document["resourceSpans"] += forged["resourceSpans"]  # The span that was stripped stays, and claims nothing.
+    report = report_on(run, FORMS[form](document))
+    assert [problem.code for problem in report.findings if problem.code == "unsigned"] == ["unsigned"]
+    assert report.exit_code == 1
+    assert "unsigned" not in codes(report_on(run, FORMS[form](document), redacted=[name]))
 
 
 def test_of_many_attributes_on_a_resource_one_is_named(run: Run) -> None:

@@ -123,7 +123,8 @@ class ApprovalsCheck:
         if "token" not in approval or approver.get("kind") != "human":
             self._add("approval_forged", "expected an approval that a person signed for, got none", place)
             return
-        if folded(cast("str", approver["id"])) in map(folded, (cast("str", said.principal["id"]), *said.agents)):
+        requesters = (*_names(said.principal), *said.agents)
+        if not {folded(name) for name in _names(approver)}.isdisjoint(map(folded, requesters)):
             self._add("approval_self", "expected an approver other than who asked, got the same", place)
         if self._trust is None:
             return
@@ -165,6 +166,11 @@ class ApprovalsCheck:
 
     def _add(self, code: str, message: str, place: Place) -> None:
         self._findings.add(_GRANTS, code, message, place)
+
+
+def _names(party: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the id of a party and of everyone who acted for it (RFC 8693 §4.1)."""
+    return (cast("str", party["id"]), *cast("Sequence[str]", party.get("via", ())))
 
 
 def _items(members: Mapping[str, object]) -> tuple[tuple[str, str | tuple[str, ...]], ...]:

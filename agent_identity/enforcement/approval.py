@@ -1,15 +1,18 @@
 """Asking a person before a call runs: the desk that is asked, the request, and the answer."""
 
 import dataclasses
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, TypeAlias, cast, final
 
+from agent_identity import canonical
 from agent_identity.authority import MAX_WAIT, RulingStatus, folded
 from agent_identity.canonical import JSON
 from agent_identity.enforcement.task import Task
 from agent_identity.errors import Denied, TokenError
+from agent_identity.evidence import DigestKeys
 from agent_identity.identity import Agent, Human, Principal, agent_from_claim, check_id, principal_from_claim
 
 __all__ = ["Answer", "Approval", "ApprovalRequest", "Ask"]
@@ -19,7 +22,7 @@ _AT_ONCE: Final = timedelta(0)
 _REQUIRED: Final = frozenset(
     {"agent", "arguments", "expires_at", "id", "principal", "purpose", "requested_at", "route", "task", "tool"}
 )
-_OPTIONAL: Final = frozenset({"args", "rule", "why"})
+_OPTIONAL: Final = frozenset({"args", "digest", "rule", "why"})
 
 
 @final
@@ -32,12 +35,14 @@ class Answer:
         status: ``"approved"`` or ``"rejected"``.
         approver: Who decided.
         reason: Why, for people.
+        shown: The request as the person saw it; the enforcer compares it with the one that it made.
     """
 
     request: str
     status: RulingStatus
     approver: Human
     reason: str | None = None
+    shown: "ApprovalRequest | None" = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if type(self.approver) is not Human:
@@ -66,6 +71,7 @@ class ApprovalRequest:
         why: Its reason.
         requested_at: Unix seconds.
         expires_at: Until when an approval can be used, in Unix seconds.
+        digest: Keyed digest of all members before, by the enforcer that asks; it signs no request that was altered.
     """
 
     id: str
@@ -81,6 +87,12 @@ class ApprovalRequest:
     why: str | None = None
     requested_at: int
     expires_at: int
+    digest: str | None = None
+
+    @property
+    def short_digest(self) -> str:
+        """Four hex digits of a digest of the request: they tell it apart from others that a person is asked about."""
+        return hashlib.sha256(canonical_bytes(self)).hexdigest()[:4]
 
     def approve(self, *, by: Human) -> Answer:
         """Return the answer that the call may run, with these arguments and once.
@@ -88,7 +100,7 @@ class ApprovalRequest:
         Args:
             by: Who decides; somebody else than who asks.
         """
-        return Answer(self.id, "approved", by)
+        return Answer(self.id, "approved", by, shown=self)
 
     def reject(self, *, by: Human, reason: str | None = None) -> Answer:
         """Return the answer that the call may not run.
@@ -97,7 +109,7 @@ class ApprovalRequest:
             by: Who decides.
             reason: Why; the agent is told. 1 to 256 visible characters.
         """
-        return Answer(self.id, "rejected", by, reason)
+        return Answer(self.id, "rejected", by, reason, self)
 
     def to_dict(self) -> dict[str, JSON]:
         """Return the request as JSON, with the arguments in clear: for people, not for logs."""
@@ -231,9 +243,31 @@ class Approval:
         )
 
 
-def refuse_own(approver: Human, principal: Principal, agents: list[Agent], tool: str) -> None:
-    """Refuse an approver who is the requester: the principal, or an agent by another name.
+def canonical_bytes(request: ApprovalRequest) -> bytes:
+    """Return the canonical JSON of a request, to compare it with another."""
+    return canonical.encode(request.to_dict(), surrogates=True)
 
+
+def with_digest(request: ApprovalRequest, digests: DigestKeys) -> ApprovalRequest:
+    """Return the request with the keyed digest of all its other members, under the key of its task."""
+    members = {name: value for name, value in request.to_dict().items() if name != "digest"}
+    # An array, because arguments are an object: no digest of arguments, which records show, is one of a request.
+    data = canonical.encode(["approval request", members])
+    return dataclasses.replace(request, digest=digests.digest(request.task, data))
+
+
+def is_unaltered(request: ApprovalRequest, digests: DigestKeys) -> bool:
+    """Return whether an enforcer that has these keys made the request, with these arguments and no other member."""
+    args = None
+    if request.args is not None or request.arguments:
+        args = digests.digest(request.task, canonical.encode(dict(request.arguments)))
+    return args == request.args and request.digest == with_digest(request, digests).digest
+
+
+def refuse_own(approver: Human, principal: Principal, agents: list[Agent], tool: str) -> None:
+    """Refuse an approver who is a requester: the principal, who acted for the principal before, or an agent.
+
+    Who acted for the principal (``via``, RFC 8693 §4.1) asks as well, and who acts for the approver decides as well.
     Ids are compared without regard to case and compatibility forms, and whoever issued them: the same person under
     two spellings, or at two issuers, is still the same person. Where two people share an id, somebody else is to be
     asked, which costs less than one person who decides about their own calls.
@@ -241,9 +275,10 @@ def refuse_own(approver: Human, principal: Principal, agents: list[Agent], tool:
     Raises:
         Denied: With the code ``approval_self``.
     """
-    if folded(approver.id) in {folded(party.id) for party in (principal, *agents)}:
+    requesters = map(folded, (principal.id, *principal.via, *(agent.id for agent in agents)))
+    if not {folded(name) for name in (approver.id, *approver.via)}.isdisjoint(requesters):
         raise Denied(
-            f"{tool}: expected an approver other than who asks, got the principal or an agent of the task; "
+            f"{tool}: the approver is the principal, an actor for the principal, or an agent of the task; "
             "ask somebody else",
             code="approval_self",
         )

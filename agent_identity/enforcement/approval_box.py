@@ -4,6 +4,7 @@ They hold arguments in clear, because whoever approves has to see what will run.
 """
 
 import contextlib
+import hashlib
 import os
 import stat
 from collections.abc import Collection, Iterator
@@ -12,17 +13,42 @@ from typing import Final, final
 
 from agent_identity import canonical
 from agent_identity.enforcement.approval import ApprovalRequest
-from agent_identity.errors import ConfigurationError
-from agent_identity.identity import create_private_file, read_private_file
+from agent_identity.enforcement.task import Task
+from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.identity import Principal, create_private_file, read_private_file
 
-__all__ = ["MAX_WAITING", "ApprovalBox"]
+__all__ = ["MAX_OF_PRINCIPAL", "MAX_OF_TASK", "MAX_WAITING", "ApprovalBox", "name_of", "party_of"]
 
-MAX_WAITING: Final = 1_000
+MAX_WAITING: Final = 4_000
 """Requests that can wait in one directory at a time."""
+
+MAX_OF_PRINCIPAL: Final = 200
+"""Requests of one principal that can wait at a time."""
+
+MAX_OF_TASK: Final = 100
+"""Requests of one task that can wait at a time, so that no task takes the places of others."""
 
 _MAX_BYTES: Final = 64 * 1024 * 1024
 _REQUEST: Final = ".request"
 _RULING: Final = ".ruling"
+
+
+def name_of(task: Task, tool: str, args: str | None) -> str:
+    """Return the name of a call among those that wait: its task, its principal, and all that an approval is bound to.
+
+    Not the grant: an agent to which each call is delegated by itself makes the same call again under another one.
+    """
+    agents = [[grant.agent.id, grant.agent.owner] for grant in task.chain.grants]
+    bound = [task.id, agents, tool, args]
+    return "-".join(
+        hashlib.sha256(canonical.encode(part)).hexdigest()[:size]
+        for part, size in (([task.id], 16), (list(party_of(task.principal)), 16), (bound, 64))
+    )
+
+
+def party_of(principal: Principal) -> tuple[str, str, str | None]:
+    """Return the members that name a principal."""
+    return principal.kind, principal.id, principal.issuer
 
 
 @final
@@ -40,22 +66,21 @@ class ApprovalBox:
         """Keep a request, and return the one that waits under the name now: an equal one may have come first.
 
         Args:
-            name: Which call it is about.
+            name: Which call it is about; see :func:`name_of`.
             request: The request.
-            now: Unix seconds; what has expired makes room.
+            now: Unix seconds; expired requests make room.
 
         Raises:
-            ConfigurationError: The folder cannot be written, or too many requests wait.
+            ConfigurationError: The folder cannot be written.
+            Denied: Too many requests wait (``approval_quota``).
         """
         with contextlib.suppress(FileExistsError):
             self._folder.mkdir(mode=0o700)
         self._check_private()
-        if self._count() >= MAX_WAITING:
+        if self._is_full(name):
             self.sweep(now)
-        if self._count() >= MAX_WAITING:
-            raise ConfigurationError(
-                f"expected at most {MAX_WAITING} requests for approval at a time, got more; decide or wait"
-            )
+            if full := self._is_full(name):
+                raise Denied(f"{request.tool}: {full} wait already; wait until some are decided", code="approval_quota")
         try:
             create_private_file(self._path(name, _REQUEST), canonical.encode(request.to_dict()))
         except ConfigurationError as error:
@@ -145,8 +170,18 @@ class ApprovalBox:
         self._check_private()
         return sorted(path.stem for path in self._folder.glob(f"*{_REQUEST}"))
 
-    def _count(self) -> int:
-        return sum(1 for _ in self._folder.glob(f"*{_REQUEST}"))
+    def _is_full(self, name: str) -> str | None:
+        """Say which quota a further request would exceed, if any; one that waits already takes no further place."""
+        names = [path.stem for path in self._folder.glob(f"*{_REQUEST}")]
+        if name in names:
+            return None
+        task, _, rest = name.partition("-")
+        principal = f"-{rest.partition('-')[0]}-"
+        if sum(other.startswith(f"{task}-") for other in names) >= MAX_OF_TASK:
+            return f"{MAX_OF_TASK} requests for approval of this task"
+        if sum(principal in other for other in names) >= MAX_OF_PRINCIPAL:
+            return f"{MAX_OF_PRINCIPAL} requests for approval of this principal"
+        return f"{MAX_WAITING} requests for approval" if len(names) >= MAX_WAITING else None
 
     def _read(self, name: str, suffix: str) -> bytes | None:
         path = self._path(name, suffix)

@@ -6,7 +6,7 @@ from typing import Final
 from agent_identity.enforcement.failures import trouble
 from agent_identity.errors import AgentIdentityError, Denied
 
-__all__ = ["expired", "failed", "mismatch", "pending"]
+__all__ = ["altered", "coroutine_desk", "expired", "failed", "mismatch", "pending"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 
@@ -16,6 +16,14 @@ def pending(tool: str, request: str) -> Denied:
     return Denied(
         f"{tool}: waits for an approval, request {request}; make the same call again when it is decided",
         code="approval_pending",
+    )
+
+
+def coroutine_desk(tool: str) -> Denied:
+    """The desk can be asked from coroutines only."""
+    return Denied(
+        f"{tool}: the desk asks by a coroutine function and the tool is none; give the desk a function",
+        code="approval_failed",
     )
 
 
@@ -30,6 +38,14 @@ def mismatch(tool: str) -> Denied:
         f"{tool}: expected the approval of this call, got one for another call; every call with other "
         "arguments needs its own",
         code="approval_mismatch",
+    )
+
+
+def altered(tool: str) -> Denied:
+    """The request that a person saw is not the one that this process made."""
+    return Denied(
+        f"{tool}: the request that was answered differs from the one that was made; ask again",
+        code="approval_altered",
     )
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 import inspect
 import logging
 import threading
@@ -14,16 +13,24 @@ from agent_identity import canonical
 from agent_identity.authority import MAX_WAIT, SKEW, Ruling, StateStore, trusted_ruling
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.ambience import Ambience, attached
-from agent_identity.enforcement.approval import Answer, Approval, ApprovalRequest, refuse_own
-from agent_identity.enforcement.approval_box import ApprovalBox
-from agent_identity.enforcement.approval_refusals import expired, failed, mismatch, pending
+from agent_identity.enforcement.approval import (
+    Answer,
+    Approval,
+    ApprovalRequest,
+    canonical_bytes,
+    is_unaltered,
+    refuse_own,
+    with_digest,
+)
+from agent_identity.enforcement.approval_box import ApprovalBox, name_of, party_of
+from agent_identity.enforcement.approval_refusals import altered, coroutine_desk, expired, failed, mismatch, pending
 from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.failures import trouble
 from agent_identity.enforcement.suspensions import leave, mark_of, taken_over
 from agent_identity.enforcement.task import Task
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, StateError, TokenError
 from agent_identity.evidence import DigestKeys, Ledger
-from agent_identity.identity import Clock, Human, Ids, Principal, Signer, TrustStore
+from agent_identity.identity import Clock, Human, Ids, Signer, TrustStore
 
 __all__ = ["Approvals", "Held"]
 
@@ -128,7 +135,8 @@ class Approvals:
         Raises:
             Denied: The approver is the principal or an agent of the request (``approval_self``), a task is open here
                 (``approval_in_task``), or it is too late (``approval_expired``).
-            ConfigurationError: There is no such request, it is decided already, or it was altered.
+            ConfigurationError: There is no such request, it is decided already, or it was altered
+                (``approval_altered``).
         """
         return self._decide(request, lambda found: found.approve(by=by))
 
@@ -168,10 +176,7 @@ class Approvals:
         if inspect.isawaitable(answer):
             if inspect.iscoroutine(answer):
                 answer.close()
-            raise Denied(
-                f"{call.tool}: expected a desk whose 'ask' is no coroutine function, because the tool is none",
-                code="approval_failed",
-            )
+            raise coroutine_desk(call.tool)
         return self._heard(asking, answer)
 
     async def decide_async(self, call: Call, desk: Approval) -> Held:
@@ -263,9 +268,11 @@ class Approvals:
             raise ConfigurationError(str(error)) from None
 
     def _rule(self, request: ApprovalRequest, answer: Answer) -> tuple[Ruling, str]:
-        """Sign what was said about the arguments that were shown."""
-        if self._digest(request.task, request) != request.args:
-            raise ConfigurationError("expected a request as it was made, got an altered one; have it made again")
+        """Sign what was said about the request that was shown, if it is as it was made."""
+        if not is_unaltered(request, self._digests):
+            raise ConfigurationError(
+                "the request differs from the one that was made; have it made again", code="approval_altered"
+            )
         ruling = Ruling(
             id=request.id,
             status=answer.status,
@@ -281,11 +288,6 @@ class Approvals:
         )
         return ruling, ruling.sign(self._signer, issuer=self._trust.issuer or "")
 
-    def _digest(self, task: str, request: ApprovalRequest) -> str | None:
-        if request.args is None and not request.arguments:
-            return None
-        return self._digests.digest(task, canonical.encode(dict(request.arguments)))
-
     def _begin(self, call: Call, desk: Approval) -> _Asking:
         """Return the request of a call: a new one, or the one that waits already."""
         task, snapshot = cast("Task", call.task), call.snapshot()
@@ -297,10 +299,10 @@ class Approvals:
             )
         args, decision, now = cast("str | None", call.action.get("args")), call.decision, self._now()
         data = b"{}" if snapshot is None else snapshot.canonical()
-        name = _name(task, call.tool, args)
+        name = name_of(task, call.tool, args)
         known = self._asked.get(name) if desk.suspends else None
         if desk.ask is None:
-            known = self._directory().find(name)
+            known = self._waiting(name, call.tool, task, args)
         if known is None:
             last = now + int(desk.ttl.total_seconds())
             known = ApprovalRequest(
@@ -318,9 +320,21 @@ class Approvals:
                 requested_at=now,
                 expires_at=last if desk.suspends else min(last, task.expires_at),
             )
+            known = with_digest(known, self._digests)
             known = self._announce(call, task, desk, known, name)
         call.approval = known.id
         return _Asking(call, task, desk, known, name)
+
+    def _waiting(self, name: str, tool: str, task: Task, args: str | None) -> ApprovalRequest | None:
+        """Return the request of the call that waits in the directory; one that was altered is removed."""
+        known = self._directory().find(name)
+        if known is None:
+            return None
+        if (known.task, known.tool, known.args) == (task.id, tool, args) and is_unaltered(known, self._digests):
+            return known
+        _LOG.error("the request for an approval of %s was altered in the directory; it is removed and made again", tool)
+        self._forget(name)
+        return None
 
     def _announce(self, call: Call, task: Task, desk: Approval, request: ApprovalRequest, name: str) -> ApprovalRequest:
         """File and record a request; return the one that counts, if an equal one came first."""
@@ -343,8 +357,10 @@ class Approvals:
                 yield
         except asking.desk.suspends:
             if asking.name not in self._asked:
-                if len(self._asked) >= _MAX_ASKED:
-                    self._asked.pop(next(iter(self._asked)))
+                if len(self._asked) >= _MAX_ASKED:  # The oldest of this task gives way, so that no task takes all.
+                    asked = list(self._asked.items())
+                    own = [name for name, request in asked if request.task == asking.task.id]
+                    self._asked.pop((own or [asked[0][0]])[0], None)
                 self._asked[asking.name] = asking.request
                 self._record(asking.call, asking.task, "pending", asking.request, None)
             raise
@@ -354,6 +370,8 @@ class Approvals:
         if type(answer) is Answer:
             if answer.request != asking.request.id:
                 raise mismatch(asking.call.tool)
+            if answer.shown is None or canonical_bytes(answer.shown) != canonical_bytes(asking.request):
+                raise altered(asking.call.tool)
             if self._now() >= asking.request.expires_at:
                 self._record(asking.call, asking.task, "expired", asking.request, None)
                 raise expired(asking.call.tool)
@@ -362,21 +380,25 @@ class Approvals:
             except AgentIdentityError as error:  # The signer.
                 raise failed(asking.call.tool, error) from None
         if type(answer) is str:
-            return Held(self._trusted(asking.call, answer), answer, asking.name)
+            return self._held(asking, answer)
         raise Denied(
             f"{asking.call.tool}: expected request.approve(by=...), request.reject(by=...) or a signed ruling "
             "from the desk, got something else",
             code="approval_forged",
         )
 
-    def _trusted(self, call: Call, token: str) -> Ruling:
+    def _held(self, asking: _Asking, token: str) -> Held:
+        """Return a signed ruling that ends no later than the request; :meth:`take_up` compares it with the call."""
+        tool = asking.call.tool
         try:
-            return trusted_ruling(token, self._trust)
+            ruling = trusted_ruling(token, self._trust)
         except TokenError as error:
             raise Denied(
-                f"{call.tool}: expected an approval signed by the issuer, got another ({error.code})",
-                code="approval_forged",
+                f"{tool}: the approval is not signed by the issuer ({error.code}); ask again", code="approval_forged"
             ) from None
+        if ruling.expires_at > asking.request.expires_at:
+            raise altered(tool)
+        return Held(ruling, token, asking.name)
 
     def _wait(self, asking: _Asking) -> Held:
         pause, polls = threading.Event(), self._polls(asking)
@@ -409,7 +431,7 @@ class Approvals:
         token = self._directory().ruling(asking.name)
         if token is not None:
             try:
-                return Held(self._trusted(asking.call, token), token, asking.name)
+                return self._held(asking, token)
             except Denied:
                 self._forget(asking.name)
                 raise
@@ -426,8 +448,8 @@ class Approvals:
             snapshot = call.snapshot()
             args = None if snapshot is None else self._digests.digest(ruling.task, snapshot.canonical())
         same_task = ruling.task == task.id or bool(desk.suspends)
-        asked = (_party(ruling.principal), ruling.agent.id, ruling.agent.owner, ruling.tool, ruling.args)
-        if not same_task or asked != (_party(task.principal), task.agent.id, task.agent.owner, call.tool, args):
+        asked = (party_of(ruling.principal), ruling.agent.id, ruling.agent.owner, ruling.tool, ruling.args)
+        if not same_task or asked != (party_of(task.principal), task.agent.id, task.agent.owner, call.tool, args):
             raise mismatch(call.tool)
         if ruling.status != "approved":
             why = f": {ruling.reason}" if ruling.reason else ""
@@ -488,20 +510,6 @@ class Approvals:
 
     def _now(self) -> int:
         return self._clock.wall_ns() // _NS
-
-
-def _name(task: Task, tool: str, args: str | None) -> str:
-    """Return the name of a call among those that wait: everything that an approval is bound to.
-
-    Not the grant: an agent to which each call is delegated by itself makes the same call again under another one.
-    """
-    agents = [[grant.agent.id, grant.agent.owner] for grant in task.chain.grants]
-    bound = [task.id, agents, tool, args]
-    return hashlib.sha256(canonical.encode(bound)).hexdigest()
-
-
-def _party(principal: Principal) -> tuple[str, str, str | None]:
-    return principal.kind, principal.id, principal.issuer
 
 
 def _has_loop() -> bool:

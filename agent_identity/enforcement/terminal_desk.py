@@ -1,9 +1,12 @@
 """A person at the terminal in which the program runs."""
 
 import contextlib
+import os
+import termios
+import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final, TextIO, final
 
 from agent_identity import canonical
 from agent_identity.canonical import JSON
@@ -17,12 +20,37 @@ _TERMINAL: Final = Path("/dev/tty")
 _MAX_SHOWN: Final = 10_000
 
 
+@final
+class _Turn:
+    """The turn to ask: one thread has it at a time; a forked child begins with a free one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def renew(self) -> None:
+        """Forget who has the turn: it is a thread of the parent."""
+        self._lock = threading.Lock()
+
+
+_TURN: Final = _Turn()
+if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, where nothing forks.
+    os.register_at_fork(after_in_child=_TURN.renew)
+
+
 def ask_in_the_terminal(
     by: Human, *, streams: tuple[TextIO, TextIO] | None = None
 ) -> Callable[[ApprovalRequest], Answer]:
     """Return an ``ask`` for a desk that shows tool and arguments in the terminal and takes a yes for an approval.
 
-    The terminal of the process is asked, not its standard input, which may be a pipe that an agent fills.
+    The terminal of the process is asked, not its standard input, which may be a pipe that an agent fills. One
+    question is asked at a time by all threads of a process. Keys that were pressed before it is shown do not count,
+    and a yes repeats the short digest of the request, ``y 3fa9``, so that it answers no other question.
 
     Args:
         by: Who sits there; the program vouches for it.
@@ -31,10 +59,13 @@ def ask_in_the_terminal(
 
     def ask(request: ApprovalRequest) -> Answer:
         with _terminal(streams) as (source, target):
-            target.write(f"{shown(request)}\napprove as {by.id}? [y/N] ")
+            wanted = request.short_digest
+            question = f"{shown(request)}\napprove request {wanted} as {by.id}? [y {wanted}/N] "
+            _discard_typed(source)
+            target.write(question)
             target.flush()
-            answer = source.readline()
-        if answer.strip().lower() in ("y", "yes"):
+            answer = source.readline().split()
+        if [word.lower() for word in answer] in (["y", wanted], ["yes", wanted]):
             return request.approve(by=by)
         return request.reject(by=by)
 
@@ -43,11 +74,14 @@ def ask_in_the_terminal(
 
 @contextlib.contextmanager
 def _terminal(streams: tuple[TextIO, TextIO] | None) -> Generator[tuple[TextIO, TextIO]]:
+    """Hold the terminal for one question: no other thread of this process asks meanwhile."""
     if streams is not None:
-        yield streams
+        with _TURN:
+            yield streams
         return
     try:
         with (
+            _TURN,
             _TERMINAL.open(encoding="utf-8", errors="replace") as source,
             _TERMINAL.open("w", encoding="utf-8", errors="backslashreplace") as target,
         ):
@@ -56,6 +90,15 @@ def _terminal(streams: tuple[TextIO, TextIO] | None) -> Generator[tuple[TextIO, 
         raise ConfigurationError(
             "expected a terminal in which a person can be asked, got a process without one; use another desk"
         ) from None
+
+
+def _discard_typed(source: TextIO) -> None:
+    """Discard the keys that were pressed before the question is on the screen: they answer another one."""
+    try:
+        if source.isatty():
+            termios.tcflush(source, termios.TCIFLUSH)
+    except (OSError, termios.error):  # No descriptor behind it: nothing was typed.
+        return
 
 
 def shown(request: ApprovalRequest) -> str:

@@ -351,8 +351,9 @@ def test_ac_64_what_the_approver_sees_is_what_runs(open_world: Callable[..., obj
         shown = json.loads(path.read_bytes())
         shown["arguments"]["x"] = 1
         path.write_bytes(json.dumps(shown, sort_keys=True, separators=(",", ":")).encode())
-        with pytest.raises(ConfigurationError, match="altered"):
+        with pytest.raises(ConfigurationError) as caught:
             _approve_all(world)
+        assert caught.value.code == "approval_altered"
         _refused(world, "approval_pending", lambda: body(1_000_000))
 
     def tamper(request: ApprovalRequest) -> Answer:

@@ -338,7 +338,7 @@ def test_other_interrupts_and_altered_requests_are_told_apart(desk: Any) -> None
         requests_of([broken])
     changed = {**found.value["agent_identity_approval"]}
     changed["arguments"] = {**changed["arguments"], "amount": 1}
-    with pytest.raises(ConfigurationError, match="altered"):
+    with pytest.raises(ConfigurationError, match="differs"):
         answer([type(found)(value={"agent_identity_approval": changed}, id="x")], desk.enforcer, by=BOB)
     with contextlib.suppress(ValueError):
         approval_by_interrupt(ttl=timedelta(days=31))

@@ -185,6 +185,11 @@ OTHER = "hmac-sha256:" + "0" * 64
         (_set(1, "time", "start", value=str((START + 60) * 10**9)), ["approval_late"]),
         (_set(1, "time", "start", value=str((START - 60) * 10**9)), ["approval_late"]),
         (_set(0, "approval", "status", value="expired"), []),
+        (
+            lambda records: [record["principal"].update(via=["portal", "BOB@example.com"]) for record in records],
+            ["approval_self"],
+        ),
+        (_set(1, "approval", "approver", "via", value=["portal", "alice@example.com"]), ["approval_self"]),
     ],
 )
 def test_each_thing_that_does_not_fit_is_found(

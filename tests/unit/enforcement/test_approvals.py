@@ -282,20 +282,31 @@ def test_a_request_comes_back_as_it_was(arguments: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "status"), [("y\n", "approved"), (" YES \n", "approved"), ("", "rejected"), ("n\n", "rejected")]
+    ("said", "status"),
+    [
+        ("y {digest}\n", "approved"),
+        (" YES  {digest} \n", "approved"),
+        ("y\n", "rejected"),
+        ("y 0000\n", "rejected"),
+        ("y {digest} y\n", "rejected"),
+        ("{digest}\n", "rejected"),
+        ("", "rejected"),
+        ("n\n", "rejected"),
+    ],
 )
 def test_the_terminal_shows_what_will_run_and_takes_a_yes(said: str, status: str) -> None:
-    """Anything but a yes is a no; what is shown cannot steer the terminal."""
+    """Anything but a yes that repeats the short digest is a no; nothing that is shown can steer the terminal."""
     target = io.StringIO()
-    ask = ask_in_the_terminal(BOB, streams=(io.StringIO(said), target))
-    answer = ask(request_of(arguments={"note": "\x1b[2J", "x": 1}, why="two people\x07"))
+    request = request_of(arguments={"note": "\x1b[2J", "x": 1}, why="two people\x07")
+    ask = ask_in_the_terminal(BOB, streams=(io.StringIO(said.format(digest=request.short_digest)), target))
+    answer = ask(request)
     assert (answer.status, answer.approver) == (status, BOB)
     assert target.getvalue() == (
         "tool on behalf of alice@example.com, by clerk: pay\n"
         '  note = "\\u001b[2J"\n'
         "  x = 1\n"
         "  because two people\\x07\n"
-        "approve as bob@example.com? [y/N] "
+        f"approve request {request.short_digest} as bob@example.com? [y {request.short_digest}/N] "
     )
 
 
@@ -343,7 +354,7 @@ def test_the_terminal_of_the_process_is_asked(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(terminal_desk, "_TERMINAL", terminal)
     ask = ask_in_the_terminal(BOB)
     ask(request_of())
-    assert "approve as bob" in terminal.read_text()
+    assert "as bob@example.com?" in terminal.read_text()
     with pytest.raises(ConfigurationError, match="characters"):
         ask(request_of(arguments={"x": "y" * 20_000}))
     monkeypatch.setattr(terminal_desk, "_TERMINAL", tmp_path / "none" / "tty")
@@ -374,8 +385,9 @@ def test_the_box_is_full_some_time(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     box = ApprovalBox(tmp_path / "approvals")
     request = request_of()
     box.put("a", request, now=1)
-    with pytest.raises(ConfigurationError, match="at most 1 request"):
+    with pytest.raises(Denied) as caught:
         box.put("b", request, now=request.expires_at - 1)
+    assert caught.value.code == "approval_quota"
     box.put("b", request, now=request.expires_at)
     assert [name for name, _ in box.waiting()] == ["b"]
 

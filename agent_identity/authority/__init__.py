@@ -85,6 +85,7 @@ from agent_identity.authority.revocations import (
 from agent_identity.authority.scope import Scope
 from agent_identity.authority.sqlite_state import SqliteState
 from agent_identity.authority.state import Debit, StateStore
+from agent_identity.authority.state_copy import copied_state
 from agent_identity.authority.tokens import (
     MAX_TOKEN,
     TokenParts,
@@ -169,6 +170,7 @@ __all__ = [
     "check_url",
     "client_claims",
     "constraint_from_claim",
+    "copied_state",
     "debits_for",
     "derive",
     "dpop_proof",

@@ -18,7 +18,7 @@ from agent_identity.errors import StateError
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["SqliteState"]
+__all__ = ["SqliteState", "plain_connection"]
 
 _T = TypeVar("_T")
 
@@ -265,7 +265,7 @@ class SqliteState:
         return self._connections
 
     def _connect(self) -> "sqlite3.Connection":
-        connection = _plain_connection(f"{Path(self._path).as_uri()}?mode=rw", self._timeout)
+        connection = plain_connection(f"{Path(self._path).as_uri()}?mode=rw", self._timeout)
         try:
             _check_version(connection)
             connection.execute(f"PRAGMA synchronous = {self._sync}")
@@ -282,7 +282,13 @@ class SqliteState:
             self._connections = None
 
 
-def _plain_connection(uri: str, timeout: float) -> "sqlite3.Connection":
+def plain_connection(uri: str, timeout: float) -> "sqlite3.Connection":
+    """Return a connection for any thread, in which transactions are begun by hand.
+
+    Args:
+        uri: The database, as a ``file:`` URI.
+        timeout: Seconds to wait while others write.
+    """
     import sqlite3  # noqa: PLC0415  Most programs never need it.
 
     # Autocommit, because transactions are begun by hand; any thread, because a lock goes round every use.
@@ -300,7 +306,7 @@ def _create(path: Path) -> None:
     descriptor, temporary = tempfile.mkstemp(prefix=".agent-identity-", suffix=".tmp", dir=path.parent)
     os.close(descriptor)
     try:
-        with contextlib.closing(_plain_connection(Path(temporary).as_uri(), 5.0)) as connection:
+        with contextlib.closing(plain_connection(Path(temporary).as_uri(), 5.0)) as connection:
             connection.executescript(_SCHEMA)
             connection.execute(f"PRAGMA application_id = {_APPLICATION}")
             connection.execute(f"PRAGMA user_version = {_VERSION}")

@@ -1,5 +1,15 @@
 """The command ``agent-identity``."""
 
-from agent_identity.cli.program import main
+from collections.abc import Sequence
 
 __all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; see :func:`agent_identity.cli.program.main`."""
+    try:
+        from agent_identity.cli import program  # noqa: PLC0415  Ctrl-C may come while it is imported.
+
+        return program.main(arguments)
+    except KeyboardInterrupt:
+        return 130

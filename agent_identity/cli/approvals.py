@@ -6,13 +6,14 @@ import sys
 from typing import cast
 
 from agent_identity.cli.command import Commands
-from agent_identity.cli.opened import NS, opened
+from agent_identity.cli.opened import NS, opened, trust_file
 from agent_identity.cli.terminal import Style, clean, columns, moment, table
 from agent_identity.enforcement import Enforcer
 from agent_identity.enforcement.approval import ApprovalRequest
+from agent_identity.enforcement.approval_box import ApprovalBox
 from agent_identity.enforcement.terminal_desk import shown
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import Human
+from agent_identity.identity import Human, SystemClock
 
 __all__ = ["register"]
 
@@ -40,9 +41,10 @@ def register(commands: Commands) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """List, approve or reject."""
+    if chosen.action == "list":
+        box = ApprovalBox(trust_file(chosen.directory).parent / "approvals")
+        return _list(chosen, box.undecided(SystemClock().wall_ns() // NS))
     with opened(chosen.directory, chosen.keys) as enforcer:
-        if chosen.action == "list":
-            return _list(chosen, enforcer.approvals.pending())
         return _decide(chosen, enforcer)
 
 

@@ -1,6 +1,5 @@
 """What ``agent-identity doctor`` looks at in an evidence directory: keys, trust, shared state, ledger, disk."""
 
-import contextlib
 import os
 import shutil
 import stat
@@ -10,14 +9,13 @@ from pathlib import Path
 from typing import Final, get_args
 
 from agent_identity.audit.findings import counted
-from agent_identity.authority import AgentRegistry, SqliteState
-from agent_identity.cli.doctor_process import examine_store
+from agent_identity.authority import AgentRegistry, copied_state
 from agent_identity.enforcement.agents_file import registry_path
 from agent_identity.enforcement.diagnosis import Check
 from agent_identity.enforcement.inventory import InventoryFile, inventory_path
 from agent_identity.enforcement.offers import MAX_SERVERS, Book
 from agent_identity.enforcement.second_key import SecondSigner, second_key_files
-from agent_identity.errors import ConfigurationError, TokenError, VerificationError
+from agent_identity.errors import ConfigurationError, StateError, TokenError, VerificationError
 from agent_identity.evidence import Files, Layout, open_ledger
 from agent_identity.evidence.checkpoint import MAX_NOTE
 from agent_identity.evidence.cursors import destinations
@@ -59,7 +57,7 @@ def examine_directory(root: Path) -> list[Check]:
     ]
 
 
-def failed(name: str, error: ConfigurationError | TokenError) -> Check:
+def failed(name: str, error: ConfigurationError | StateError | TokenError) -> Check:
     """Return the finding that an error is; its way out stands behind the semicolon."""
     detail, _, cure = str(error).partition("; ")
     return Check(name, "fail", detail, cure or "restore it from a copy, or start a new directory")
@@ -216,10 +214,12 @@ def _state(root: Path) -> Iterator[Check]:
     if not path.exists():
         return
     try:
-        with contextlib.closing(SqliteState(path)) as state:
-            yield examine_store("shared state", state)
-    except ConfigurationError as error:
+        with copied_state(path.parent) as state:
+            state.contains("doctor:asks", now=int(time.time()))
+    except StateError as error:
         yield failed("shared state", error)
+    else:
+        yield Check("shared state", "ok", "it can be read")
 
 
 def _witnesses(root: Path, trust: TrustStore | None) -> Iterator[Check]:
@@ -278,7 +278,7 @@ def _copies(root: Path) -> Iterator[Check]:
             behind = cursors.behind()
         except OSError:
             continue
-        detail = f"{name}: {counted(behind, 'record')} behind" if behind else f"{name}: has all"
+        detail = f"{name}: {counted(behind, 'span')} to send" if behind else f"{name}: has all"
         if aside:
             detail += f", {counted(aside, 'record')} set aside"
         again = " --again" if aside else ""

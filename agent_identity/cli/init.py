@@ -57,4 +57,5 @@ def run(chosen: argparse.Namespace) -> int:
         print(f"  second key    {facts['second_key']}  signs checkpoints as well (ML-DSA-44)")
     print(f"  log           {clean(facts['origin'])}")
     print(f"\nKeep a copy of {name}/trust.json elsewhere: verifiers need it, and only it.")
+    print(f"{name}/.gitignore keeps private keys and evidence out of git.")
     return 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from agent_identity.audit.findings import counted
-from agent_identity.authority import DirectoryState
+from agent_identity.authority import DirectoryState, copied_state
 from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal import Style, clean, columns, table
 from agent_identity.enforcement.directory import prepare
@@ -148,15 +148,15 @@ def _signing(chosen: argparse.Namespace) -> tuple[Signer, TrustStore, int]:
 
 
 @contextlib.contextmanager
-def _file(directory: str, trust: TrustStore | None = None) -> Generator[InventoryFile]:
-    found = TrustStore.load(Path(directory) / "trust.json") if trust is None else trust
+def _file(directory: str, trust: TrustStore) -> Generator[InventoryFile]:
     with contextlib.closing(DirectoryState(Path(directory) / "state")) as state:
-        yield InventoryFile(inventory_path(directory), found, state)
+        yield InventoryFile(inventory_path(directory), trust, state)
 
 
 def _book(directory: str) -> Book:
-    with _file(directory) as file:
-        return file.load()
+    trust = TrustStore.load(Path(directory) / "trust.json")
+    with copied_state(Path(directory) / "state") as state:
+        return InventoryFile(inventory_path(directory), trust, state).load()
 
 
 def _server(book: Book, name: str) -> Offer:

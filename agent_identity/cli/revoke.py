@@ -1,16 +1,27 @@
 """``agent-identity revoke``, ``reinstate`` and ``revocations``: the kill switch, and what it has stopped."""
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
 from typing import Final, cast, get_args
 
-from agent_identity.authority import EVERYTHING, Revocation, RevokedKind
+from agent_identity.authority import (
+    EVERYTHING,
+    Revocation,
+    RevocationList,
+    RevokedKind,
+    StateStore,
+    copied_state,
+    trusted_revocations,
+)
 from agent_identity.cli.command import Commands
-from agent_identity.cli.opened import NS, opened
+from agent_identity.cli.opened import NS, add_state, opened, store_of, trust_file
 from agent_identity.cli.terminal import Style, clean, columns, moment, table
+from agent_identity.enforcement.revoking import LIST_NAME
 from agent_identity.errors import ConfigurationError
+from agent_identity.identity import TrustStore
 
 __all__ = ["register"]
 
@@ -24,7 +35,7 @@ def register(commands: Commands) -> None:
         "revoke",
         help="stop a task, grant, agent, owner, principal, issuer key, or everything",
         description="Stop whatever acts under what is named. It takes hold at the next call of every process that "
-        "has the directory open, and survives restarts.",
+        "has the directory open, and survives restarts. Machines that share a store are reached with --state.",
     )
     _add_target(command)
     command.add_argument("--reason", metavar="TEXT", help="why, for those who are refused and for the record")
@@ -56,6 +67,7 @@ def _add_target(command: argparse.ArgumentParser) -> None:
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:
+    add_state(command)
     command.add_argument("--keys", metavar="DIR", help="the directory that has the keys, if a signer holds them")
     command.add_argument("--json", action="store_true", help="print JSON for machines")
 
@@ -63,7 +75,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
 def run_revoke(chosen: argparse.Namespace) -> int:
     """Revoke or suspend."""
     kind, name = _target(chosen)
-    with opened(chosen.directory, chosen.keys) as enforcer:
+    with opened(chosen.directory, chosen.keys, store_of(chosen)) as enforcer:
         try:
             enforcer.revoke(kind, name, reason=chosen.reason, suspend=chosen.suspend)
         except ValueError as error:
@@ -77,7 +89,7 @@ def run_revoke(chosen: argparse.Namespace) -> int:
 def run_reinstate(chosen: argparse.Namespace) -> int:
     """Lift a suspension."""
     kind, name = _target(chosen)
-    with opened(chosen.directory, chosen.keys) as enforcer:
+    with opened(chosen.directory, chosen.keys, store_of(chosen)) as enforcer:
         try:
             enforcer.reinstate(kind, name)
         except ValueError as error:
@@ -89,14 +101,19 @@ def run_reinstate(chosen: argparse.Namespace) -> int:
 
 def run_list(chosen: argparse.Namespace) -> int:
     """List what is revoked."""
-    with opened(chosen.directory, chosen.keys) as enforcer:
-        if chosen.sign_again:
-            enforcer.revocations.sign_again()
-        if chosen.adopt:
-            enforcer.revocations.adopt(Path(chosen.adopt).read_bytes())
-        if chosen.export:
-            Path(chosen.export).write_bytes(enforcer.revocations.export())
-        listed = enforcer.revocations.current
+    if chosen.sign_again or chosen.adopt:
+        with opened(chosen.directory, chosen.keys, store_of(chosen)) as enforcer:
+            if chosen.sign_again:
+                enforcer.revocations.sign_again()
+            if chosen.adopt:
+                enforcer.revocations.adopt(Path(chosen.adopt).read_bytes())
+    signed = _signed_list(chosen)
+    if chosen.export:
+        if signed is None:
+            raise ConfigurationError("nothing has been revoked yet, so there is no list to export")
+        Path(chosen.export).write_bytes(signed)
+    trust = TrustStore.load(trust_file(chosen.directory))
+    listed = RevocationList() if signed is None else trusted_revocations(signed, trust)
     if chosen.json:
         entries = [entry.to_claim() for entry in listed.entries]
         print(json.dumps({"version": listed.version, "issued_at": listed.issued_at, "entries": entries}))
@@ -110,6 +127,17 @@ def run_list(chosen: argparse.Namespace) -> int:
         print(style.paint(line, "red" if entry.status == "revoked" else "yellow"))
     print(style.paint(f"\nversion {listed.version} of {moment(listed.issued_at * NS)}", "dim"))
     return 0
+
+
+def _signed_list(chosen: argparse.Namespace) -> bytes | None:
+    """Return the newest signed list; reading it changes nothing and takes no private key."""
+    store = store_of(chosen)
+    found: contextlib.AbstractContextManager[StateStore] = (
+        copied_state(Path(chosen.directory) / "state") if store is None else contextlib.closing(store)
+    )
+    with found as state:
+        kept = state.get(LIST_NAME)
+    return None if kept is None else kept[1]
 
 
 def _row(entry: Revocation) -> tuple[str, ...]:
@@ -131,3 +159,5 @@ def _tell(chosen: argparse.Namespace, kind: str, name: str, status: str, version
         return
     what = "everything" if kind == "everything" else f"{kind} {clean(name)}"
     print(f"{what}: {status}, in version {version} of the list")
+    if chosen.state is None:
+        print("it reaches the processes of this directory; machines that share a store are reached with --state URL")

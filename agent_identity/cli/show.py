@@ -10,7 +10,7 @@ from typing import Final
 from agent_identity.audit import Action, Story, story
 from agent_identity.audit.findings import counted
 from agent_identity.cli.command import Commands
-from agent_identity.cli.sources import named
+from agent_identity.cli.sources import is_directory, named
 from agent_identity.cli.terminal import Style, clean, columns, moment, table
 from agent_identity.errors import ConfigurationError
 
@@ -55,6 +55,11 @@ def run(chosen: argparse.Namespace) -> int:
         kind = "refused calls" if chosen.refused else "records"
         raise ConfigurationError(
             f"expected {kind} of the task {chosen.task!r}, found none; 'agent-identity show SOURCE' names all tasks"
+        )
+    if not shown and not chosen.refused and not is_directory(chosen.source[0]):
+        raise ConfigurationError(
+            f"no records in {chosen.source[0]!r}; name an evidence directory or OTLP traces; for JSON of a back end "
+            "run 'agent-identity verify --span'"
         )
     if not chosen.json:
         hint = "\nThis is what the evidence says; 'agent-identity verify' tells whether it holds."

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Final
 
 from agent_identity.audit import Story, story
-from agent_identity.authority import DirectoryState, RevocationList, trusted_revocations
+from agent_identity.authority import RevocationList, copied_state, trusted_revocations
 from agent_identity.cli.command import Commands
 from agent_identity.cli.sources import named
 from agent_identity.cli.terminal import Style, clean, columns, moment, table
+from agent_identity.enforcement.revoking import LIST_NAME
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import SystemClock, TrustStore
 
 __all__ = ["register"]
 
 _COLOURS: Final = {"open": "green", "suspended": "yellow", "revoked": "red"}
-_STATE: Final = ("state", "state.sqlite")
 
 
 def register(commands: Commands) -> None:
@@ -104,14 +104,6 @@ def _to_json(status: str, told: Story) -> dict[str, object]:
 
 def _revocations(directory: Path) -> RevocationList:
     """Return the list of the directory; without a state there is nothing in it."""
-    if not directory.joinpath(*_STATE).exists():
-        return RevocationList()
-    trust = TrustStore.load(directory / "trust.json")
-    state = DirectoryState(directory / "state")
-    try:
-        kept = state.get("revocations")
-    finally:
-        state.close()
-    if kept is None:
-        return RevocationList()
-    return trusted_revocations(kept[1], trust)
+    with copied_state(directory / "state") as state:
+        kept = state.get(LIST_NAME)
+    return RevocationList() if kept is None else trusted_revocations(kept[1], TrustStore.load(directory / "trust.json"))

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from agent_identity.audit import Coverage, Period, Problem, Report, Step, check
@@ -17,6 +18,7 @@ from agent_identity.cli.command import Commands
 from agent_identity.cli.sources import gathered, is_directory, named
 from agent_identity.cli.terminal import Estimate, Progress, Style, clean, columns, hanging, table
 from agent_identity.errors import ConfigurationError
+from agent_identity.identity import TrustStore
 
 __all__ = ["register", "report_lines"]
 
@@ -27,6 +29,8 @@ MANY: Final = 10
 """Findings of one kind; of more only :data:`ALIKE` are printed, and their number."""
 
 ALIKE: Final = 3
+
+_MAX_TRUST: Final = 1 << 20
 
 _VERDICTS: Final = {
     "verified": ("VERIFIED", "green"),
@@ -111,6 +115,7 @@ def run(chosen: argparse.Namespace) -> int:
         chosen.misused("expected a SOURCE or --files-from")
     chosen.source = gathered(chosen.source, chosen.files_from)
     source = named(chosen.source)
+    _refuse_trust_file(chosen.source)
     _refuse_unused(chosen)
     period = _period(chosen.start, chosen.stop)
     progress = Progress(sys.stderr, "verifying")
@@ -139,7 +144,26 @@ def run(chosen: argparse.Namespace) -> int:
         print(json.dumps(report.to_json()))
     else:
         print("\n".join(lines(report, Style(sys.stdout), columns(sys.stdout))))
+        if not chosen.span and any(found.code == "malformed_document" for found in report.findings):
+            print("\nIf this is JSON as a back end shows spans: agent-identity verify --span FILE")
     return report.exit_code
+
+
+def _refuse_trust_file(sources: Sequence[str]) -> None:
+    """Say of a trust file that is named as evidence what it is.
+
+    Raises:
+        ConfigurationError: A source is a trust file.
+    """
+    for source in sources:
+        if source.endswith(".json") and Path(source).is_file() and Path(source).stat().st_size <= _MAX_TRUST:
+            try:
+                TrustStore.load(source)
+            except ConfigurationError:
+                continue
+            raise ConfigurationError(
+                f"{source!r} is a trust file: public keys, no evidence; verify SOURCE --trust {source}"
+            )
 
 
 def _period(start: str | None, stop: str | None) -> tuple[int, int] | None:

@@ -112,6 +112,11 @@ class ApprovalBox:
             if request is not None:
                 yield name, request
 
+    def undecided(self, now: int) -> tuple[ApprovalRequest, ...]:
+        """Return the requests that wait for a person at a time, in Unix seconds, oldest first."""
+        waiting = [one for name, one in self.waiting() if one.expires_at > now and self.ruling(name) is None]
+        return tuple(sorted(waiting, key=lambda request: (request.requested_at, request.id)))
+
     def decide(self, name: str, token: str) -> None:
         """Put a signed ruling beside its request.
 

@@ -111,15 +111,12 @@ class Approvals:
             _LOG.error("expired requests for approvals could not be removed: %s", trouble(error))
 
     def pending(self) -> tuple[ApprovalRequest, ...]:
-        """Return the requests that wait in the directory for a person, oldest first; removes what has expired.
+        """Return the requests that wait in the directory for a person, oldest first.
 
         Raises:
             ConfigurationError: The folder or a file in it is open to others, or there is no directory.
         """
-        box = self._directory()
-        box.sweep(self._now())
-        found = [request for name, request in box.waiting() if box.ruling(name) is None]
-        return tuple(sorted(found, key=lambda request: (request.requested_at, request.id)))
+        return self._directory().undecided(self._now())
 
     def approve(self, request: "ApprovalRequest | Mapping[str, object] | str", /, *, by: Human) -> str:
         """Approve a call: as it is shown in the request, and once.

@@ -34,6 +34,14 @@ CLASHING: Final = "agent-identity"
 """Another distribution on PyPI that installs a package of our name (threats AC-71)."""
 
 
+_IGNORED: Final = """\
+# Private keys and evidence do not belong into a repository; trust.json has public keys only.
+*
+!.gitignore
+!trust.json
+"""
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Directory:
@@ -116,6 +124,8 @@ def _folder_of_keys(root: Path) -> Path:
         raise ConfigurationError(
             f"expected a directory for evidence that can be written, got {error.strerror}; choose another one"
         ) from None
+    with contextlib.suppress(OSError), (root / ".gitignore").open("x", encoding="utf-8") as file:
+        file.write(_IGNORED)
     return keys
 
 

@@ -21,9 +21,11 @@ from agent_identity.errors import ConfigurationError, Denied, StateError, TokenE
 from agent_identity.evidence import Ledger
 from agent_identity.identity import Agent, Clock, Human, Service, Signer, TrustStore
 
-__all__ = ["Revocations", "named"]
+__all__ = ["LIST_NAME", "Revocations", "named"]
 
-_NAME: Final = "revocations"
+LIST_NAME: Final = "revocations"
+"""The name under which a store keeps the signed list."""
+
 _NS: Final = 1_000_000_000
 _ATTEMPTS: Final = 1_000
 _PATIENCE: Final = 3  # Turns that a source of lists may miss before nothing runs any more.
@@ -144,7 +146,7 @@ class Revocations:
         for _ in range(_ATTEMPTS):
             changed = make(self.current, self._clock.wall_ns() // _NS)
             data = changed.sign(self._signer, issuer=self._trust.issuer or "")
-            if self._state.put(_NAME, changed.version, data):
+            if self._state.put(LIST_NAME, changed.version, data):
                 return self.current
         raise StateError("expected a turn at the list of revocations, got none among many others; try again")
 
@@ -193,7 +195,7 @@ class Revocations:
             StateError: The state cannot be asked.
         """
         theirs = trusted_revocations(data, self._trust)
-        self._state.put(_NAME, theirs.version, data)
+        self._state.put(LIST_NAME, theirs.version, data)
         return self.current
 
     def sign_again(self) -> RevocationList:
@@ -209,7 +211,7 @@ class Revocations:
         listed = trusted_revocations(self.export(), self._trust, of_revoked_keys=True)
         now = self._clock.wall_ns() // _NS
         again = RevocationList(max(listed.version, self._list.version) + 1, now, listed.entries)
-        self._state.put(_NAME, again.version, again.sign(self._signer, issuer=self._trust.issuer or ""))
+        self._state.put(LIST_NAME, again.version, again.sign(self._signer, issuer=self._trust.issuer or ""))
         return self.current
 
     def export(self) -> bytes:
@@ -219,21 +221,21 @@ class Revocations:
             StateError: The state cannot be asked.
             ConfigurationError: Nothing was ever revoked.
         """
-        kept = self._state.get(_NAME)
+        kept = self._state.get(LIST_NAME)
         if kept is None:
             raise ConfigurationError("expected a list of revocations, found none; nothing has been revoked yet")
         return kept[1]
 
     def _read(self) -> None:
-        kept = self._state.get(_NAME)
+        kept = self._state.get(LIST_NAME)
         if kept is None or kept[0] <= self._list.version:
             return  # Also when the state was put back to an earlier day: what was revoked stays revoked here.
         try:
             listed = trusted_revocations(kept[1], self._trust)
         except TokenError as error:
             raise Denied(
-                f"expected a list of revocations by the trusted issuer in the shared state, got another: {error.code}; "
-                "until it is replaced nothing runs",
+                f"the list of revocations in the shared state does not verify here ({error.code}), so nothing runs; "
+                "machines that share a store need one issuer URI and each other's issuer keys in their trust.json",
                 code="revocations_unreadable",
             ) from None
         with self._lock:  # Another thread may have read a newer one meanwhile, and would not read it again.

@@ -1,18 +1,22 @@
 """The spans of a stream, in the order of its records: of each call and task, whether or not it came to an end."""
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, cast, final
+
+import orjson
 
 from agent_identity.errors import TokenError
 from agent_identity.evidence.files import Files
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.mac import LedgerKey
 from agent_identity.evidence.span_copy import SpanCopy, copy_of
+from agent_identity.evidence.streams import LedgerReader
 from agent_identity.evidence.tail import Proved, StreamTail
 from agent_identity.identity import Signer, TrustStore
 
-__all__ = ["Copied", "StreamCopies", "Wanted"]
+__all__ = ["Copied", "StreamCopies", "Wanted", "count_spans"]
 
 Wanted = Callable[[Mapping[str, object]], bool]
 """Says of a record whether its span is to be made."""
@@ -166,6 +170,28 @@ class StreamCopies:
                 return None
         self._keep(name, token)
         return token
+
+
+def count_spans(files: Files, layout: Layout, stream: str, *, after: int, over: bool) -> int:
+    """Return how many spans of a stream a receiver still lacks.
+
+    Args:
+        files: The operating system.
+        layout: The evidence directory.
+        stream: The id of the stream.
+        after: The place up to which the receiver has acknowledged.
+        over: Whether no process writes to the stream any more: what began and has not ended makes a span then.
+    """
+    ended, waiting = 0, set[str]()
+    for line in LedgerReader(layout.root, files=files).entries(stream):
+        with contextlib.suppress(KeyError, TypeError, ValueError):  # Nobody has verified it.
+            record = cast("dict[str, object]", orjson.loads(line.record or b"{}"))
+            if record["kind"] in _FIRST:
+                waiting.add(_name(record))
+            elif record["kind"] in _FIRST.values():
+                waiting.discard(_name(record))
+                ended += int(cast("dict[str, str]", record["stream"])["seq"]) > after
+    return ended + len(waiting) if over else ended
 
 
 def _hashes(record: Mapping[str, object]) -> list[str]:

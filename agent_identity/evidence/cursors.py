@@ -13,6 +13,7 @@ from typing import Final, Self, cast, final
 
 import orjson
 
+from agent_identity.evidence.copies import count_spans
 from agent_identity.evidence.files import (
     EDIT,
     EXTEND,
@@ -26,7 +27,7 @@ from agent_identity.evidence.files import (
 )
 from agent_identity.evidence.foundation import stream_names
 from agent_identity.evidence.layout import Layout, is_stream_id
-from agent_identity.evidence.tail import last_place
+from agent_identity.evidence.tail import is_over
 
 __all__ = ["Aside", "Cursor", "Cursors", "destinations"]
 
@@ -191,14 +192,16 @@ class Cursors:
                 yield Aside(members["stream"], int(members["seq"]), members["record"], members["reason"])
 
     def behind(self) -> int:
-        """Return how many records lie behind the last acknowledged one of each stream; not all of them travel.
+        """Return how many spans are still to be sent; reads every stream that the receiver has not whole.
 
         Raises:
             OSError: The streams cannot be listed.
         """
         places = ((name, self.get(name)) for name in stream_names(self._files, self._layout))
         return sum(
-            max(0, last_place(self._files, self._layout, name) - cursor.seq)
+            count_spans(
+                self._files, self._layout, name, after=cursor.seq, over=is_over(self._files, self._layout, name)
+            )
             for name, cursor in places
             if not cursor.done
         )

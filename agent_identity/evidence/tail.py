@@ -1,6 +1,5 @@
 """Reading what a stream has gained since the last time, while its process writes on."""
 
-import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple, cast, final
 
@@ -8,11 +7,11 @@ import orjson
 
 from agent_identity.evidence.files import READ, Files, open_regular
 from agent_identity.evidence.layout import Layout
-from agent_identity.evidence.lines import MAX_LINE_BYTES, read_lines, stream_parts
+from agent_identity.evidence.lines import read_lines, stream_parts
 from agent_identity.evidence.mac import LedgerKey
 from agent_identity.evidence.streams import LedgerReader
 
-__all__ = ["Proved", "StreamTail", "last_place"]
+__all__ = ["Proved", "StreamTail", "is_over"]
 
 _NEWLINE: Final = b"\n"
 
@@ -79,24 +78,8 @@ class StreamTail:
             self._files.close(fd)
 
     def is_over(self) -> bool:
-        """Return whether no process writes to the stream any more.
-
-        The last records of a process that died just now may not have been read: ask first, then read.
-        """
-        try:
-            fd = open_regular(self._files, self._layout.lock(self._stream), READ)
-        except FileNotFoundError:
-            return True  # A copy of a stream, of which nobody kept what belongs to running processes.
-        except OSError:
-            return False
-        try:
-            self._files.lock(fd)
-            self._files.unlock(fd)
-        except OSError:
-            return False
-        finally:
-            self._files.close(fd)
-        return True
+        """See :func:`is_over`."""
+        return is_over(self._files, self._layout, self._stream)
 
     def _read_on(self, fd: int) -> Iterator[Proved]:
         for _, end, data, torn in read_lines(self._files, fd, self._end):
@@ -137,19 +120,22 @@ class StreamTail:
         return size
 
 
-def last_place(files: Files, layout: Layout, stream: str) -> int:
-    """Return the place of the last whole record in the file that a stream grows in; 0 if none is there to see."""
+def is_over(files: Files, layout: Layout, stream: str) -> bool:
+    """Return whether no process writes to a stream any more.
+
+    The last records of a process that died just now may not have been read: ask first, then read.
+    """
     try:
-        fd = open_regular(files, layout.entries(stream), READ)
+        fd = open_regular(files, layout.lock(stream), READ)
+    except FileNotFoundError:
+        return True  # A copy of a stream, of which nobody kept what belongs to running processes.
     except OSError:
-        return 0
+        return False
     try:
-        files.seek(fd, max(0, files.status(fd).st_size - 2 * MAX_LINE_BYTES))
-        data = b"".join(iter(lambda: files.read(fd, MAX_LINE_BYTES), b""))
+        files.lock(fd)
+        files.unlock(fd)
     except OSError:
-        return 0
+        return False
     finally:
         files.close(fd)
-    parts = stream_parts(data.rpartition(_NEWLINE)[0].rpartition(_NEWLINE)[2])
-    found = re.search(rb'"stream":\{[^{}]*"seq":"([1-9][0-9]{0,18})"', parts[0]) if parts else None
-    return int(found[1]) if found else 0
+    return True

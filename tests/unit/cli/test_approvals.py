@@ -116,7 +116,7 @@ def test_the_principal_cannot_approve_at_the_shell(run: Run, enforcer: Enforcer,
             pay("INV-1", 1.0)
         request = enforcer.approvals.pending()[0].id
         code, _, err = run("approvals", "approve", tmp_path / "d", request, "--by", "alice@example.com")
-        assert (code, "other than who asks" in err) == (2, True)
+        assert (code, "the approver is the principal" in err) == (2, True)
 
 
 def test_keys_that_are_elsewhere_sign(run: Run, enforcer: Enforcer, tmp_path: Path) -> None:

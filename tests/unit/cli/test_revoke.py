@@ -11,6 +11,7 @@ from agent_identity import Agent, Denied, Enforcer, Human, Scope
 Run = Callable[..., tuple[int, str, str]]
 ALICE = Human("alice@example.com")
 CLERK = Agent("clerk", owner="finance@example.com")
+REACH = "it reaches the processes of this directory; machines that share a store are reached with --state URL\n"
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def test_a_task_is_listed_stopped_and_goes_on(run: Run, enforcer: Enforcer, tmp_
         tool(-1)
         assert run("revoke", directory, "agent", "clerk", "--suspend", "--reason", "odd") == (
             0,
-            "agent clerk: suspended, in version 1 of the list\n",
+            "agent clerk: suspended, in version 1 of the list\n" + REACH,
             "",
         )
         with pytest.raises(Denied, match="odd"):
@@ -55,7 +56,7 @@ def test_the_list_is_shown_and_handed_on(run: Run, enforcer: Enforcer, tmp_path:
     """A signed list leaves as a file and comes in as one."""
     directory, file = tmp_path / "d", tmp_path / "list"
     assert run("revocations", directory) == (0, "nothing is revoked\n", "")
-    assert run("revoke", directory, "everything")[1] == "everything: suspended, in version 1 of the list\n"
+    assert run("revoke", directory, "everything")[1] == "everything: suspended, in version 1 of the list\n" + REACH
     assert run("revoke", directory, "human", "bob", "--json")[0] == 0
     code, out, err = run("revocations", directory, "--export", file)
     assert (code, err) == (0, "")
@@ -120,7 +121,7 @@ def test_whoever_has_the_keys_revokes_where_the_agents_have_none(run: Run, tmp_p
         (directory / "keys" / name).rename(keys / "keys" / name)
     assert run("revoke", directory, "agent", "clerk")[0] == 2
     code, out, err = run("revoke", directory, "agent", "clerk", "--suspend", "--keys", keys)
-    assert (code, out, err) == (0, "agent clerk: suspended, in version 1 of the list\n", "")
+    assert (code, out, err) == (0, "agent clerk: suspended, in version 1 of the list\n" + REACH, "")
     assert "clerk" in run("revocations", directory, "--keys", keys)[1]
     assert run("reinstate", directory, "agent", "clerk", "--keys", keys)[0] == 0
     assert not (directory / "keys" / "issuer.pem").exists()

@@ -14,7 +14,7 @@ from agent_identity.evidence.copies import Copied, StreamCopies
 from agent_identity.evidence.lines import stream_line
 from agent_identity.evidence.mac import load_ledger_key
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE
-from agent_identity.evidence.tail import Proved, StreamTail, last_place
+from agent_identity.evidence.tail import Proved, StreamTail
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -204,27 +204,12 @@ def test_a_disk_that_fails_yields_nothing_and_raises_nothing(world: World) -> No
     world.call()
     world.files.broken = ("seek",)
     assert list(tail.read()) == []
-    assert last_place(world.files, world.layout, world.stream) == 0
     world.files.broken = ("open",)
-    assert last_place(world.files, world.layout, world.stream) == 0
     assert not tail.is_over()
     world.files.broken = ("read",)
     assert list(world.tail().read()) == []
     world.files.broken = ()
     assert len(list(tail.read())) == 2
-
-
-def test_the_last_place_is_that_of_the_last_whole_line(world: World) -> None:
-    """It is found without reading the stream; where it cannot be seen, it is 0."""
-    assert last_place(world.files, world.layout, world.stream) == 1
-    world.call()
-    assert last_place(world.files, world.layout, world.stream) == 3
-    with world.path.open("ab") as file:
-        file.write(b'{"mac":')
-    assert last_place(world.files, world.layout, world.stream) == 3
-    with world.path.open("ab") as file:
-        file.write(b"}\n")
-    assert last_place(world.files, world.layout, world.stream) == 0
 
 
 def test_a_stream_is_over_once_its_process_lets_go(world: World) -> None:

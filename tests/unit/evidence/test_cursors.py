@@ -1,7 +1,9 @@
 """How far a receiver is: kept durably, one step at a time, and never further than it was."""
 
+import fcntl
 import hashlib
 import itertools
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -260,17 +262,25 @@ def test_everything_is_sent_again_after_forgetting(cursors: Cursors) -> None:
 
 
 def test_the_distance_counts_what_is_not_acknowledged(tmp_path: Path, cursors: Cursors) -> None:
-    """Streams that are done count nothing, whatever is in them."""
+    """Spans are counted, not records: calls and tasks that ended, and those that never will once a stream is over."""
+
+    def line(seq: int, kind: str, **members: str) -> str:
+        record = {"id": f"r{seq}", "kind": kind, **members, "stream": {"seq": str(seq)}}
+        return f'{{"mac":"{"0" * 64}","record":{json.dumps(record, separators=(",", ":"))}}}\n'
+
     for stream in (STREAM, OTHER):
         place = tmp_path / "ledger" / stream
         place.mkdir(parents=True)
-        record = f'{{"stream":{{"id":"{stream}","seq":"9"}}}}'
-        (place / "entries.jsonl").write_text(f'{{"mac":"{"0" * 64}","record":{record}}}\n')
-    assert cursors.behind() == 18
+        lines = [line(1, "stream_start"), line(2, "intent"), line(3, "outcome", intent="r2"), line(4, "intent")]
+        (place / "entries.jsonl").write_text("".join([*lines, line(5, "outcome"), line(6, "task_end"), "{}\n"]))
+    assert cursors.behind() == 6  # Of task_end the chain is missing, so that it counts nothing.
     cursors.set(STREAM, Cursor(4))
-    assert cursors.behind() == 14
-    cursors.set(OTHER, Cursor(1, done=True))
     assert cursors.behind() == 5
+    with (tmp_path / "ledger" / STREAM / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert cursors.behind() == 4  # Its process lives, and the call may still end.
+    cursors.set(OTHER, Cursor(1, done=True))
+    assert cursors.behind() == 2
 
 
 class Unreadable(Files):

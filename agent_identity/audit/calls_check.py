@@ -13,7 +13,7 @@ from agent_identity.audit.disclosed import Disclosures
 from agent_identity.audit.erasures import erasure_words
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.pairing import Paired, pair
-from agent_identity.audit.patterns import Patterns, Said
+from agent_identity.audit.patterns import Patterns, Said, spent_uses
 from agent_identity.audit.shapes import RecordReader
 from agent_identity.audit.use_store import Packed
 from agent_identity.audit.waiting import Call, Waiting
@@ -180,7 +180,7 @@ class Calls:
         paired = pair(cuts, told, self._open, stream)
         if paired is None:
             return self._take_each(cuts, told, stream)
-        self._count_uses(cuts, paired, stream)
+        self._count_uses(cuts, paired, stream, told)
         for one in told:
             committed = sum(cuts[number][1] <= self.committed for number in one.numbers)
             if one.pattern.outcome is not None and committed:
@@ -188,9 +188,13 @@ class Calls:
         self._open.exchange(paired.opened, paired.ended)
         return Taken(paired.times, paired.ids, ["intent" if opens else "outcome" for opens in paired.intents])
 
-    def _count_uses(self, cuts: Sequence[Cut], paired: Paired, stream: str) -> None:
+    def _count_uses(self, cuts: Sequence[Cut], paired: Paired, stream: str, told: Sequence[Told]) -> None:
         """Count calls under their grants."""
-        begun = 0
+        begun, spent = 0, [0] * len(cuts)
+        for one in told:
+            if worth := one.pattern.spent:
+                for number in one.numbers:
+                    spent[number] = worth
         for grant, run in groupby(cut[0] for cut in cuts):
             behind = begun + sum(1 for _ in run)
             use = self._delegations.find(grant)
@@ -199,6 +203,10 @@ class Calls:
             intents = paired.intents.count(1, begun, behind)
             use.intents += intents
             use.outcomes += behind - begun - intents
+            for (tool, worth), times in Counter(
+                zip(paired.tools[begun:behind], spent[begun:behind], strict=True)
+            ).items():
+                use.spend(tool, worth * times)
             where = partial(_place_of, cuts[begun:behind], paired.ids[begun:behind], stream)
             use.allow_all(paired.tools[begun:behind], paired.times[begun:behind], where)
             begun = behind
@@ -268,6 +276,8 @@ class Calls:
                 if seq <= self.committed:
                     self._outcomes[pattern.outcome] += 1
         start_ns = int(start)
+        if pattern.spent:
+            use.spend(tool, pattern.spent)
         if pattern.effect != "block":
             if start_ns > use.last_ns and use.first_ns >= 0 and tool in use.tools:
                 use.last_ns, use.last = start_ns, call
@@ -421,6 +431,8 @@ class Calls:
             self._findings.counts["unattributed"] += 1
         else:
             use.count(concluded="outcome" in record)
+            if spent := spent_uses(record):
+                use.spend(tool, spent)
         if decision["effect"] == "block":
             return
         if use is not None:

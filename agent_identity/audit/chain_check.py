@@ -11,6 +11,7 @@ from typing import Final, cast, final
 from agent_identity.audit.chain_judge import judge, judge_packed
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.overflow import Overflow
+from agent_identity.audit.spent_limits import SpentLimits
 from agent_identity.audit.spreading import Spread
 from agent_identity.audit.use_store import Packed, UseStore
 from agent_identity.audit.uses import Use
@@ -160,7 +161,19 @@ class Delegations:
                 judged, unjudged = judged + found.judged, unjudged + found.unjudged
                 for code, message, place in found.problems:
                     self._add(code, message, place)
+        self._count_limits()
         self._conclude(judged, unjudged, absent)
+
+    def _count_limits(self) -> None:
+        """Count what was done against the limits of each task, whose grants are delegated in many uses."""
+        spent = SpentLimits(self._add)
+        for use in self._uses.uses():
+            leaf = self._token(use.chain[-1]["grant"]) if use.began else None
+            if leaf is not None:
+                spent.take(use, leaf)
+        spent.settle()
+        if spent.not_counted:
+            self._findings.counts["limits_not_counted"] = spent.not_counted
 
     def _add(self, code: str, message: str, place: Place) -> None:
         self._findings.add(_LINKS if code == "counts_disagree" else self._step, code, message, place)

@@ -1,13 +1,15 @@
 """Disclosed arguments in a verification: each held against its own record, and against the grant of the call."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast, final
 
 from agent_identity.audit.chain_check import Use
 from agent_identity.audit.findings import Findings, Place, counted
+from agent_identity.audit.patterns import takes_a_share
 from agent_identity.audit.sources import PathLike
-from agent_identity.authority import Constraint
+from agent_identity.audit.spent_limits import disclosed_amount
+from agent_identity.authority import Constraint, Limit
 from agent_identity.canonical import JSON
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.disclosures import MAX_DISCLOSURE_BYTES, Disclosure, argument_names
@@ -89,12 +91,30 @@ class Disclosures:
             if problem is not None:
                 findings.add(self._step, "argument_outside_grant", problem, taken.place)
             judged += problem is None and taken.judged
+        for place, limit in self._overspent():
+            message = f"the task allows a sum over {limit.argument!a}, and the disclosed amounts alone exceed it"
+            findings.add(self._step, "limit_exceeded", message, place)
         for name in self._waiting:
             message = "expected the record that a disclosure names among those that were verified, got none"
             findings.add(self._step, "disclosed_record_missing", message, Place(name.decode()))
         findings.counts["arguments_within_grants"] = judged
         # A step is passed only if all of it was; the other calls stay unchecked.
         findings.skip(self._step, f"{counted(judged, 'disclosed call')} within the grants; of the others {why}")
+
+    def _overspent(self) -> Iterator[tuple[Place, Limit]]:
+        """Yield the sums that disclosed amounts exceed; of a call that was made again its largest amount counts."""
+        amounts: dict[tuple[str, Limit], dict[str, int]] = {}
+        places: dict[tuple[str, Limit], Place] = {}
+        for taken in self._taken:
+            for limit in taken.sums():
+                amount = disclosed_amount(limit, taken.shown)
+                if amount is not None and taken.use is not None:
+                    sums = amounts.setdefault(key := (taken.use.chain[0]["grant"], limit), {})
+                    sums[taken.call] = max(amount, sums.get(taken.call, 0))
+                    places[key] = taken.place
+        for (root, limit), sums in amounts.items():
+            if sum(sums.values()) > limit.most:
+                yield places[root, limit], limit
 
 
 @final
@@ -112,6 +132,22 @@ class _Taken:
         """Whether every argument that the grant constrains is shown, and the chain holds."""
         constraints = self._constraints()
         return constraints is not None and constraints.keys() <= self.shown.keys()
+
+    @property
+    def call(self) -> str:
+        """The id that reruns of a call have in common, or that intent and outcome of a call have."""
+        action = cast("Mapping[str, str]", self.record["action"])
+        return action.get("call") or cast("str", self.record.get("intent", self.record["id"]))
+
+    def sums(self) -> Sequence[Limit]:
+        """Return the sums of the task that a body of the call spent from."""
+        action, decision = (cast("Mapping[str, str]", self.record[name]) for name in ("action", "decision"))
+        ran = self.record["kind"] == "intent" or "intent" in self.record
+        if self.use is None or self.use.leaf is None or not ran:
+            return ()
+        if not takes_a_share(decision):
+            return ()
+        return [limit for limit in self.use.leaf.limits if limit.kind == "sum" and limit.tool == action["tool"]]
 
     def problem(self) -> str | None:
         """Return what is outside the grant, or ``None``."""

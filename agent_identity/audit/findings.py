@@ -94,6 +94,7 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "approval_mismatch": "contradicted",
         "approval_self": "contradicted",
         "approval_late": "contradicted",
+        "limit_exceeded": "contradicted",
         "approval_reused": "contradicted",
         "approval_forged": "contradicted",
         "approval_request_missing": "incomplete",

@@ -13,7 +13,18 @@ import orjson
 
 from agent_identity.audit.shapes import Path, Shapes, Slots, slots_of
 
-__all__ = ["Context", "Cut", "Pattern", "Patterns", "Said", "context_of", "cut", "place_of"]
+__all__ = [
+    "Context",
+    "Cut",
+    "Pattern",
+    "Patterns",
+    "Said",
+    "context_of",
+    "cut",
+    "place_of",
+    "spent_uses",
+    "takes_a_share",
+]
 
 _CALLS: Final = frozenset({"intent", "outcome"})
 _ARGUMENTS: Final = ("action", "args")
@@ -59,6 +70,19 @@ class Cut(NamedTuple):
     second: int
 
 
+def spent_uses(record: Mapping[str, object]) -> int:
+    """Return how many uses of a limit a call shows: 1 for a body that begins, -1 for one that was suspended."""
+    if record["kind"] == "intent":
+        return int(takes_a_share(cast("Mapping[str, str]", record["decision"])))
+    return -1 if record.get("outcome") == "suspended" and "intent" in record else 0
+
+
+def takes_a_share(decision: Mapping[str, str]) -> bool:
+    """Return whether a body that runs under a decision takes from the limits; the handler of a route does not."""
+    effect = decision["effect"]
+    return effect in ("allow", "warn") or (effect, decision["enforced"]) == ("route", "allow")
+
+
 class Pattern(NamedTuple):
     """What all records of a pattern have in common, and where their slots are.
 
@@ -68,6 +92,7 @@ class Pattern(NamedTuple):
         outcome: How the call ended, if it did.
         effect: What was decided.
         monitored: Whether the decision was only recorded.
+        spent: See :func:`spent_uses`.
         first: Where the context is.
         second: How many bytes are between its parts.
         arguments: The slot of the digest of the arguments, or -1.
@@ -81,6 +106,7 @@ class Pattern(NamedTuple):
     outcome: str | None
     effect: str
     monitored: bool
+    spent: int
     first: int
     second: int
     arguments: int
@@ -189,6 +215,7 @@ def _pattern(record: Mapping[str, object], paths: list[Path], parts: Cut) -> Pat
         outcome=cast("str | None", record.get("outcome")),
         effect=decision["effect"],
         monitored=decision["mode"] == "monitor",
+        spent=spent_uses(record),
         first=parts.first,
         second=parts.second,
         arguments=paths.index(_ARGUMENTS) if _ARGUMENTS in paths else -1,

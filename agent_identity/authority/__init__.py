@@ -57,7 +57,7 @@ from agent_identity.authority.jwts import (
     dpop_proof,
     sign_jwt,
 )
-from agent_identity.authority.limits import Limit, debits_for, exceeded
+from agent_identity.authority.limits import Limit, amount_of, debits_for, exceeded, limits_from_claim
 from agent_identity.authority.memory_state import MemoryState
 from agent_identity.authority.pop import PROOF_TYPE, PROOF_WINDOW, prove, verify_proof
 from agent_identity.authority.registrations import (
@@ -162,6 +162,7 @@ __all__ = [
     "Wildcard",
     "access_claims",
     "actor_claims",
+    "amount_of",
     "appended",
     "check_child",
     "check_nonce",
@@ -178,6 +179,7 @@ __all__ = [
     "folded",
     "is_constraint",
     "issue",
+    "limits_from_claim",
     "par_hash",
     "parse_compact",
     "prove",

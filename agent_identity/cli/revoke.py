@@ -114,19 +114,23 @@ def run_list(chosen: argparse.Namespace) -> int:
         Path(chosen.export).write_bytes(signed)
     trust = TrustStore.load(trust_file(chosen.directory))
     listed = RevocationList() if signed is None else trusted_revocations(signed, trust)
+    _show(chosen, listed)
+    return 0
+
+
+def _show(chosen: argparse.Namespace, listed: RevocationList) -> None:
     if chosen.json:
         entries = [entry.to_claim() for entry in listed.entries]
         print(json.dumps({"version": listed.version, "issued_at": listed.issued_at, "entries": entries}))
-        return 0
+        return
     if not listed.entries:
         print("nothing is revoked")
-        return 0
+        return
     style = Style(sys.stdout)
     lines = table([_row(entry) for entry in listed.entries], room=columns(sys.stdout))
     for entry, line in zip(listed.entries, lines, strict=True):
         print(style.paint(line, "red" if entry.status == "revoked" else "yellow"))
     print(style.paint(f"\nversion {listed.version} of {moment(listed.issued_at * NS)}", "dim"))
-    return 0
 
 
 def _signed_list(chosen: argparse.Namespace) -> bytes | None:

@@ -51,20 +51,30 @@ def run(chosen: argparse.Namespace) -> int:
         else:
             print(("\n" if shown else "") + "\n".join(lines(told, style, room)))
         shown += 1
-    if chosen.task and not shown:
-        kind = "refused calls" if chosen.refused else "records"
-        raise ConfigurationError(
-            f"expected {kind} of the task {chosen.task!r}, found none; 'agent-identity show SOURCE' names all tasks"
-        )
-    if not shown and not chosen.refused and not is_directory(chosen.source[0]):
-        raise ConfigurationError(
-            f"no records in {chosen.source[0]!r}; name an evidence directory or OTLP traces; for JSON of a back end "
-            "run 'agent-identity verify --span'"
-        )
+    if not shown:
+        _refuse_nothing(chosen)
     if not chosen.json:
         hint = "\nThis is what the evidence says; 'agent-identity verify' tells whether it holds."
         print(style.paint(hint, "dim") if shown else "nothing to show")
     return 0
+
+
+def _refuse_nothing(chosen: argparse.Namespace) -> None:
+    """Say what is wrong where nothing was found.
+
+    Raises:
+        ConfigurationError: The task is not there, or the file holds no records.
+    """
+    if chosen.task:
+        kind = "refused calls" if chosen.refused else "records"
+        raise ConfigurationError(
+            f"expected {kind} of the task {chosen.task!r}, found none; 'agent-identity show SOURCE' names all tasks"
+        )
+    if not chosen.refused and not is_directory(chosen.source[0]):
+        raise ConfigurationError(
+            f"no records in {chosen.source[0]!r}; name an evidence directory or OTLP traces; for JSON of a back end "
+            "run 'agent-identity verify --span'"
+        )
 
 
 def _of_task(stories: Iterable[Story], wanted: str) -> Iterable[Story]:

@@ -15,7 +15,7 @@ GRANT, OTHER = b"g" * 64, b"h" * 64
 
 def told(kind: str, *calls: tuple[int, bytes, bytes, int], **changes: Any) -> Told:
     """Return calls of one pattern: number, id, intent and time of each; all with the same arguments."""
-    pattern = Pattern(kind, "pay", None if kind == "intent" else "success", "allow", False, 0, 0, 0, 1, 2, 3)
+    pattern = Pattern(kind, "pay", None if kind == "intent" else "success", "allow", False, 0, 0, 0, 0, 1, 2, 3)
     if kind == "intent":
         pattern = pattern._replace(intent=-1)
     numbers, ids, intents, times = zip(*calls, strict=True)

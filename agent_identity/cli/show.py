@@ -5,12 +5,13 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Final
 
 from agent_identity.audit import Action, Story, story
 from agent_identity.audit.findings import counted
 from agent_identity.cli.command import Commands
-from agent_identity.cli.sources import is_directory, named
+from agent_identity.cli.sources import STANDARD_INPUT, is_directory, named
 from agent_identity.cli.terminal import Style, clean, columns, moment, table
 from agent_identity.errors import ConfigurationError
 
@@ -70,9 +71,10 @@ def _refuse_nothing(chosen: argparse.Namespace) -> None:
         raise ConfigurationError(
             f"expected {kind} of the task {chosen.task!r}, found none; 'agent-identity show SOURCE' names all tasks"
         )
-    if not chosen.refused and not is_directory(chosen.source[0]):
+    source = chosen.source[0]
+    if not chosen.refused and not is_directory(source) and (source == STANDARD_INPUT or Path(source).stat().st_size):
         raise ConfigurationError(
-            f"no records in {chosen.source[0]!r}; name an evidence directory or OTLP traces; for JSON of a back end "
+            f"no records in {source!r}; name an evidence directory or OTLP traces; for JSON of a back end "
             "run 'agent-identity verify --span'"
         )
 

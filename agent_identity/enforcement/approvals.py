@@ -69,6 +69,7 @@ class Approvals:
         trust: Whose rulings count, and the issuer's URI.
         clock: Source of time.
         ids: Source of ids.
+        forbid: Refuses what guarded bodies may not do.
     """
 
     def __init__(
@@ -82,7 +83,9 @@ class Approvals:
         trust: TrustStore,
         clock: Clock,
         ids: Ids,
+        forbid: Callable[[str, str, str], None],
     ) -> None:
+        self._forbid = forbid
         self._ledger = ledger
         self._digests = digests
         self._state = state
@@ -127,9 +130,11 @@ class Approvals:
 
         Raises:
             Denied: The approver is the principal or an agent of the request (``approval_self``), a task is open here
-                (``approval_in_task``), or it is too late (``approval_expired``).
+                (``approval_in_task``), the body of a guarded tool decides (``approval_in_body``), or it is too late
+                (``approval_expired``).
             ConfigurationError: There is no such request, it is decided already, or it was altered.
         """
+        self._forbid("approve", "approval", "approval_in_body")
         return self._decide(request, lambda found: found.approve(by=by))
 
     def reject(
@@ -149,6 +154,7 @@ class Approvals:
             Denied: As for :meth:`approve`.
             ConfigurationError: As for :meth:`approve`.
         """
+        self._forbid("reject", "approval", "approval_in_body")
         return self._decide(request, lambda found: found.reject(by=by, reason=reason))
 
     def decide(self, call: Call, desk: Approval) -> Held:
@@ -339,7 +345,7 @@ class Approvals:
     def _asking_outside(self, asking: _Asking) -> Generator[None]:
         """Ask outside the task, whose authority is not for whoever asks; a suspended request is announced."""
         try:
-            with attached(self._ambience.without()):
+            with self._ambience.unmarked(), attached(self._ambience.without()):
                 yield
         except asking.desk.suspends:
             if asking.name not in self._asked:

@@ -63,18 +63,15 @@ class Body:
     Attributes:
         task: The task under which the body runs.
         ambience: The slot of the enforcer that guards it.
-        enforced: Whether that enforcer enforces; in monitor mode it only records.
         over: Whether the body has ended.
     """
 
-    __slots__ = ("_clock", "_home", "ambience", "enforced", "over", "task")
+    __slots__ = ("_home", "ambience", "over", "task")
 
-    def __init__(self, task: Task, ambience: "Ambience", clock: Clock, *, enforced: bool) -> None:
+    def __init__(self, task: Task, ambience: "Ambience") -> None:
         self.task = task
         self.ambience = ambience
-        self.enforced = enforced
         self.over = False
-        self._clock = clock
         self._home = Process.here
 
     @property
@@ -95,7 +92,7 @@ class Body:
         if self.is_here and not self.over:
             return True
         try:
-            self.root.check(self._clock)
+            self.root.check(self.ambience.clock)
         except (NoTask, GrantExpired):
             return False
         except Exception:  # noqa: BLE001 - Authority fails closed: a task that may live counts as one that does.
@@ -116,13 +113,10 @@ def _marked(context: Context | None) -> tuple[Body, ...]:
     return cast("tuple[Body, ...] | None", otel.get_value(_BODIES, context)) or ()
 
 
-def _marking(context: Context, body: Body) -> Context:
-    """Return the context in which a body runs; the marker also stands for bodies of its task that are over."""
-    around = _marked(context)
-    if around:
-        root = body.root
-        around = tuple(b for b in around if not b.over or (b.root is not root and b.counts()))
-    return otel.set_value(_BODIES, (*around, body), context)
+def _beside(body: Body, around: tuple[Body, ...]) -> tuple[Body, ...]:
+    """Return the markers round a body and its own, which also stands for bodies of its task that are over."""
+    root = body.root
+    return (*(b for b in around if not b.over or (b.root is not root and b.counts())), body)
 
 
 def _marked_as_here(captured: Context) -> Context:
@@ -138,15 +132,15 @@ class Ambience:
 
     Args:
         clock: Source of time of the enforcer.
-        enforced: Whether it enforces.
+        enforced: Whether it enforces; in monitor mode it only records.
     """
 
-    __slots__ = ("_clock", "_enforced", "_key", "_of_body")
+    __slots__ = ("_key", "_of_body", "clock", "enforced")
 
     def __init__(self, clock: Clock, *, enforced: bool) -> None:
+        self.clock = clock
+        self.enforced = enforced
         self._key = otel.create_key("agent_identity.task")
-        self._clock = clock
-        self._enforced = enforced
         self._of_body = bool(bodies_around())
 
     def renew(self) -> None:
@@ -179,8 +173,9 @@ class Ambience:
         """Return the context in which the body of a call runs, and its marker there; none outside any task."""
         if task is None:
             return context, None
-        body = Body(task, self, self._clock, enforced=self._enforced)
-        return _marking(context, body), body
+        body = Body(task, self)
+        around = cast("tuple[Body, ...] | None", context.get(_BODIES))
+        return otel.set_value(_BODIES, _beside(body, around) if around else (body,), context), body
 
     @contextmanager
     def unmarked(self) -> Generator[None]:

@@ -46,7 +46,7 @@ def permits_of(nested: Listed) -> Permits:
         return _nobody
     else:
         permits = frozenset(nested).__contains__
-    if any(body.enforced for body in bodies_around()):
+    if any(body.ambience.enforced for body in bodies_around()):
         raise ConfigurationError(
             "nested= given inside a guarded body; open the enforcer at the start of the program, outside any tool"
         )
@@ -185,7 +185,7 @@ class Nesting:
         self, denied: Denied, action: dict[str, RecordValue], bodies: tuple[Body, ...], outer: Task | None
     ) -> None:
         # Monitor mode of another enforcer is no way round one that enforces.
-        monitored = self.point.mode == "monitor" and not any(body.enforced for body in bodies)
+        monitored = self.point.mode == "monitor" and not any(body.ambience.enforced for body in bodies)
         record_denied(
             self.point,
             denied,

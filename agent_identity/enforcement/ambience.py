@@ -21,7 +21,7 @@ from agent_identity.enforcement.task import Task
 from agent_identity.errors import GrantExpired, NoTask
 from agent_identity.identity import Clock
 
-__all__ = ["Ambience", "Attachment", "Body", "Process", "attached", "bodies_around", "task_in"]
+__all__ = ["Ambience", "Attachment", "Body", "Process", "attached", "bodies_around", "marked_as_here", "task_in"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -119,8 +119,12 @@ def _beside(body: Body, around: tuple[Body, ...]) -> tuple[Body, ...]:
     return (*(b for b in around if not b.over or (b.root is not root and b.counts())), body)
 
 
-def _marked_as_here(captured: Context) -> Context:
-    """Return a context that was captured elsewhere with the markers of the current one, which nothing takes off."""
+def marked_as_here(captured: Context) -> Context:
+    """Return a context that was captured elsewhere with the markers of the current one, which nothing takes off.
+
+    Args:
+        captured: The context, which may have markers of its own.
+    """
     here, there = _marked(None), _marked(captured)
     missing = tuple(body for body in here if body not in there)
     return otel.set_value(_BODIES, (*there, *missing), captured) if missing else captured
@@ -204,14 +208,14 @@ class Ambience:
 
             @functools.wraps(function)
             async def bound_async(*args: P.args, **kwargs: P.kwargs) -> object:
-                with attached(_marked_as_here(captured)):
+                with attached(marked_as_here(captured)):
                     return await function(*args, **kwargs)
 
             return cast("Callable[P, R]", bound_async)
 
         @functools.wraps(function)
         def bound(*args: P.args, **kwargs: P.kwargs) -> R:
-            with attached(_marked_as_here(captured)):
+            with attached(marked_as_here(captured)):
                 return function(*args, **kwargs)
 
         return bound

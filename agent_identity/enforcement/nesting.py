@@ -38,14 +38,17 @@ def permits_of(nested: Listed) -> Permits:
         ConfigurationError: A guarded body lists somebody, for an enforcer that it opens itself.
         TypeError: It is neither principals nor a function.
     """
+    given = cast("object", nested)
     if callable(nested):
         permits = nested
-    elif not isinstance(cast("object", nested), Collection) or not all(isinstance(p, Human | Service) for p in nested):
-        raise TypeError("expected nested as a list of Human(...) and Service(...), or a function of a principal")
-    elif not nested:
-        return _nobody
-    else:
+    elif isinstance(given, Collection) and all(
+        isinstance(p, Human | Service) for p in cast("Collection[object]", given)
+    ):
         permits = frozenset(nested).__contains__
+    else:
+        raise TypeError("expected nested as a list of Human(...) and Service(...), or a function of a principal")
+    if not nested:
+        return _nobody
     if any(body.ambience.enforced for body in bodies_around()):
         raise ConfigurationError(
             "nested= given inside a guarded body; open the enforcer at the start of the program, outside any tool"

@@ -203,6 +203,34 @@ def test_a_body_opens_no_task_for_another_principal(
     assert check(world.directory).verdict == "verified"
 
 
+def test_a_task_that_was_prepared_outside_opens_in_no_body(world: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """What counts is where a task is entered, in a coroutine as well, not where it was asked for."""
+    for_bob = [world.enforcer.task("p", principal=BOB, agent=HELPER, scope=SCOPE) for _ in range(2)]
+
+    async def enter() -> None:
+        async with for_bob[1]:
+            pass
+
+    with world.task(SCOPE):
+        with refused(world, "task_in_body", caplog):
+            in_function(world, for_bob[0].__enter__)
+        with refused(world, "task_in_body", caplog):
+            asyncio.run(world.enforcer.tool(name="act")(enter)())
+
+
+def test_a_stream_that_was_bound_outside_is_consumed_by_a_body(world: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Each step of a bound stream has the task of where it was bound, and the marker of where it is consumed."""
+    streams = pytest.importorskip("agent_identity.integrations.langchain", reason="LangChain is not installed")
+
+    def steps() -> Iterator[str]:
+        yield open_for(world.enforcer, BOB)
+
+    with world.enforcer.no_task():
+        stream = streams.bind_stream(steps())
+    with world.task(SCOPE), refused(world, "task_in_body", caplog):
+        in_function(world, lambda: next(stream))
+
+
 def test_a_handler_of_a_route_is_a_body(open_world: Any, caplog: pytest.LogCaptureFixture) -> None:
     """What runs in place of the body has its authority, and no more."""
     world = open_world(

@@ -144,13 +144,14 @@ class Nesting:
 
     def _exceeded(self, error: AttenuationError | Denied, agent: Agent) -> None:
         """Record that no part of its task can be opened for a body; in monitor mode it gets a task of its own."""
-        if isinstance(error, Denied) and error.reference is not None:
-            raise error  # On record already: the registry of agents, or a revocation.
         bodies = bodies_around()
+        if error.reference is not None and not self._monitored(bodies):
+            raise error  # On record already: the registry of agents, or a revocation.
         denied = error if isinstance(error, Denied) else Denied(str(error), code=error.code)
         try:
             self._refuse(denied, _opening_of(agent), bodies, self._acting(bodies))
         except Denied:
+            error.reference = denied.reference
             raise error from None
 
     def forbid(self, act: str, kind: str, code: str) -> None:
@@ -184,11 +185,14 @@ class Nesting:
             return current
         return next((b.task for b in reversed(bodies) if b.is_here and b.ambience is self.point.ambience), None)
 
+    def _monitored(self, bodies: tuple[Body, ...]) -> bool:
+        # Monitor mode of another enforcer is no way round one that enforces.
+        return self.point.mode == "monitor" and not any(body.ambience.enforced for body in bodies)
+
     def _refuse(
         self, denied: Denied, action: dict[str, RecordValue], bodies: tuple[Body, ...], outer: Task | None
     ) -> None:
-        # Monitor mode of another enforcer is no way round one that enforces.
-        monitored = self.point.mode == "monitor" and not any(body.ambience.enforced for body in bodies)
+        monitored = self._monitored(bodies)
         record_denied(
             self.point,
             denied,

@@ -183,8 +183,7 @@ def refused(world: Any, code: str, caplog: pytest.LogCaptureFixture, kind: type[
     found = [record for record in world.records()[before:] if record.get("error") == code]
     assert [record["outcome"] for record in found] == ["denied"]
     assert found[0]["principal"]["id"] == "alice@example.com"
-    if kind is Denied:
-        assert found[0]["id"] == caught.value.reference
+    assert found[0]["id"] == caught.value.reference
     assert any(found[0]["task"]["id"] in line and code in line for line in caplog.messages)
 
 

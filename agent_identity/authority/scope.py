@@ -93,13 +93,17 @@ class Scope:
     def __or__(self, other: "Scope") -> "Scope":
         """Return the scope with the tools of both.
 
+        A tool has one set of constraints, each of which judges one argument by itself. Alternatives of a whole call,
+        this invoice up to that amount or another one up to another, are two delegations, or two tools.
+
         Raises:
             ValueError: A tool stands on both sides, or there are more than 256 together.
         """
         for name in other.tools:
             if name in self.tools:
                 raise ValueError(
-                    f"expected each tool on one side of '|', got {name!r} on both; write it once, with AnyOf"
+                    f"tool {name!r} is on both sides of '|'; delegate each alternative by itself, or guard the body "
+                    "under a name for each"
                 )
         return Scope({**self.tools, **other.tools})
 

@@ -1,5 +1,6 @@
 """Which agents may hold grants here, as the registry of agents says; asked when a task opens, never for a call."""
 
+from collections.abc import Mapping
 from typing import Final, cast, final
 
 from agent_identity.authority import MAX_TTL, AgentRegistry, Chain, Registration, Scope
@@ -13,10 +14,11 @@ from agent_identity.evidence import Entry
 from agent_identity.identity import Agent, Principal
 from agent_identity.policy import Decision, Effect
 
-__all__ = ["Admission", "record_refusal"]
+__all__ = ["OPENING", "Admission", "record_denied", "record_refusal"]
 
 _NS: Final = 1_000_000_000
-_OPENING: Final = "invoke_agent"
+OPENING: Final = "invoke_agent"
+"""What an opening is called in records and spans."""
 
 
 @final
@@ -136,16 +138,38 @@ def record_refusal(
     point: Point, denied: Denied, agent: Agent, *, principal: Principal, parent: Task | None, start_ns: int
 ) -> None:
     """Record that an opening was refused; in monitor mode, that it would have been."""
-    monitored = point.mode == "monitor"
-    denied.decision = decision = Decision(effect=Effect.BLOCK, reason=denied.code)
     # The agent that is asked for has no grant: it stands in the action, not among the parties of the record.
-    action: dict[str, RecordValue] = {"tool": _OPENING, "kind": "task", "agent": agent.to_claim()}
+    action: dict[str, RecordValue] = {"tool": OPENING, "kind": "task", "agent": agent.to_claim()}
     if parent is None:
-        body: dict[str, RecordValue] = {"attribution": "none"}
         action["principal"] = principal.to_claim()
-    else:
-        body = dict(parent.claims)
-    span = point.spans.start(f"{_OPENING} {agent.id}", {"gen_ai.operation.name": _OPENING}, start_ns)
+    record_denied(point, denied, action, parent=parent, start_ns=start_ns, monitored=point.mode == "monitor")
+
+
+def record_denied(
+    point: Point,
+    denied: Denied,
+    action: dict[str, RecordValue],
+    *,
+    parent: Task | None,
+    start_ns: int,
+    monitored: bool,
+) -> None:
+    """Record that something was refused which is no call of a tool; in monitor mode, that it would have been.
+
+    Args:
+        point: The enforcement point.
+        denied: The refusal; it gets its decision and the reference to the record.
+        action: What was to be done.
+        parent: The task in which; None outside any.
+        start_ns: When, in nanoseconds since the Unix epoch.
+        monitored: It is only recorded, and not refused.
+
+    Raises:
+        EvidenceError: It could not be recorded.
+    """
+    denied.decision = decision = Decision(effect=Effect.BLOCK, reason=denied.code)
+    body: dict[str, RecordValue] = {"attribution": "none"} if parent is None else dict(parent.claims)
+    span = point.spans.start(*_span_of(action), start_ns)
     if ids := traced(span).rooted:
         body["trace"] = ids
     end_ns = max(point.clock.wall_ns(), start_ns)
@@ -172,3 +196,11 @@ def record_refusal(
         if monitored:
             parent.tally.intent()
         parent.tally.outcome(of_intent=monitored)
+
+
+def _span_of(action: Mapping[str, RecordValue]) -> tuple[str, dict[str, str]]:
+    """Return the name and the attributes of the span of what was refused."""
+    tool, agent = cast("str", action["tool"]), cast("Mapping[str, str] | None", action.get("agent"))
+    if agent is not None:
+        return f"{tool} {agent['id']}", {"gen_ai.operation.name": tool}
+    return f"execute_tool {tool}", {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool}

@@ -2,6 +2,7 @@
 
 The context *finds* the authority, the task registry *decides* whether it still lives. The task travels
 in the OpenTelemetry context because threads and executors instrumented by others carry that one.
+The guarded bodies that run around a piece of code are found there as well (ADR 0057).
 """
 
 import functools
@@ -15,14 +16,19 @@ from typing import ClassVar, Final, ParamSpec, TypeVar, cast, final
 from opentelemetry import context as otel
 from opentelemetry.context import Context
 
+from agent_identity.authority import Lease
 from agent_identity.enforcement.task import Task
+from agent_identity.errors import GrantExpired, NoTask
+from agent_identity.identity import Clock
 
-__all__ = ["Ambience", "Process", "task_in"]
+__all__ = ["Ambience", "Attachment", "Body", "Process", "attached", "bodies_around", "marked_as_here", "task_in"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _TOP: Final[ContextVar["Attachment | None"]] = ContextVar("agent_identity_top", default=None)
+_BODIES: Final = otel.create_key("agent_identity.bodies")
+"""One key for all enforcers of the process; a forked child keeps it, for it may still be in such a body."""
 
 
 @final
@@ -48,13 +54,98 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, whe
 
 
 @final
+class Body:
+    """The marker of a guarded body in the context in which it runs.
+
+    It counts while the body runs, and while the task lives whose authority the body has: what the body started in
+    the background is still part of it.
+
+    Attributes:
+        task: The task under which the body runs.
+        ambience: The slot of the enforcer that guards it.
+        over: Whether the body has ended.
+    """
+
+    __slots__ = ("_home", "ambience", "over", "task")
+
+    def __init__(self, task: Task, ambience: "Ambience") -> None:
+        self.task = task
+        self.ambience = ambience
+        self.over = False
+        self._home = Process.here
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it began in this process, and not in one that this one was forked from."""
+        return self._home is Process.here
+
+    @property
+    def root(self) -> Lease:
+        """The lease of the whole task, of which the body may have only a delegated part."""
+        lease = self.task.lease
+        while lease.parent is not None:
+            lease = lease.parent
+        return lease
+
+    def counts(self) -> bool:
+        """Return whether what is forbidden to the body is still forbidden."""
+        if self.is_here and not self.over:
+            return True
+        try:
+            self.root.check(self.ambience.clock)
+        except (NoTask, GrantExpired):
+            return False
+        except Exception:  # noqa: BLE001 - Authority fails closed: a task that may live counts as one that does.
+            return True
+        return True
+
+
+def bodies_around(context: Context | None = None) -> tuple[Body, ...]:
+    """Return the guarded bodies that count in a context, the innermost last, whichever enforcers guard them.
+
+    Args:
+        context: The context; by default the current one.
+    """
+    return tuple(body for body in _marked(context) if body.counts())
+
+
+def _marked(context: Context | None) -> tuple[Body, ...]:
+    return cast("tuple[Body, ...] | None", otel.get_value(_BODIES, context)) or ()
+
+
+def _beside(body: Body, around: tuple[Body, ...]) -> tuple[Body, ...]:
+    """Return the markers round a body and its own, which also stands for bodies of its task that are over."""
+    root = body.root
+    return (*(b for b in around if not b.over or (b.root is not root and b.counts())), body)
+
+
+def marked_as_here(captured: Context) -> Context:
+    """Return a context that was captured elsewhere with the markers of the current one, which nothing takes off.
+
+    Args:
+        captured: The context, which may have markers of its own.
+    """
+    here, there = _marked(None), _marked(captured)
+    missing = tuple(body for body in here if body not in there)
+    return otel.set_value(_BODIES, (*there, *missing), captured) if missing else captured
+
+
+@final
 class Ambience:
-    """The slot of one enforcer in the OpenTelemetry context."""
+    """The slot of one enforcer in the OpenTelemetry context.
 
-    __slots__ = ("_key",)
+    Args:
+        clock: Source of time of the enforcer.
+        enforced: Whether it enforces; in monitor mode it only records.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_key", "_of_body", "clock", "enforced")
+
+    def __init__(self, clock: Clock, *, enforced: bool) -> None:
+        self.clock = clock
+        self.enforced = enforced
         self._key = otel.create_key("agent_identity.task")
+        self._of_body = bool(bodies_around())
 
     def renew(self) -> None:
         """Lose sight of every task so far, as a forked child must: its parent's tasks are not its own."""
@@ -82,25 +173,49 @@ class Ambience:
         """Return a copy of a context (default: the current one) that holds the task."""
         return otel.set_value(Process.any_task, task, otel.set_value(self._key, task, context))
 
+    def running(self, task: Task | None, context: Context) -> tuple[Context, Body | None]:
+        """Return the context in which the body of a call runs, and its marker there; none outside any task."""
+        if task is None:
+            return context, None
+        body = Body(task, self)
+        around = cast("tuple[Body, ...] | None", context.get(_BODIES))
+        return otel.set_value(_BODIES, _beside(body, around) if around else (body,), context), body
+
+    @contextmanager
+    def unmarked(self) -> Generator[None]:
+        """Run code that the application gave to the enforcer, an inspector for one, as code of no body.
+
+        So it is asked alike, whether a body makes the call or not. What a body gave to an enforcer that it opened
+        itself stays code of that body.
+        """
+        if self._of_body or not _marked(None):
+            yield
+            return
+        with attached(otel.set_value(_BODIES, ())):
+            yield
+
     def without(self) -> Context:
-        """Return a copy of the current context that holds no task."""
+        """Return a copy of the current context that holds no task; the markers of bodies stay."""
         return otel.set_value(Process.any_task, None, otel.set_value(self._key, None))
 
     def bind(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Return the function bound to the context of now, for threads, executors and callbacks."""
+        """Return the function bound to the context of now, for threads, executors and callbacks.
+
+        The bodies in which it is called stay marked.
+        """
         captured = otel.get_current()
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
             async def bound_async(*args: P.args, **kwargs: P.kwargs) -> object:
-                with attached(captured):
+                with attached(marked_as_here(captured)):
                     return await function(*args, **kwargs)
 
             return cast("Callable[P, R]", bound_async)
 
         @functools.wraps(function)
         def bound(*args: P.args, **kwargs: P.kwargs) -> R:
-            with attached(captured):
+            with attached(marked_as_here(captured)):
                 return function(*args, **kwargs)
 
         return bound

@@ -76,6 +76,7 @@ class Approvals:
         trust: Whose rulings count, and the issuer's URI.
         clock: Source of time.
         ids: Source of ids.
+        forbid: Refuses what guarded bodies may not do.
     """
 
     def __init__(
@@ -89,7 +90,9 @@ class Approvals:
         trust: TrustStore,
         clock: Clock,
         ids: Ids,
+        forbid: Callable[[str, str, str], None],
     ) -> None:
+        self._forbid = forbid
         self._ledger = ledger
         self._digests = digests
         self._state = state
@@ -131,10 +134,12 @@ class Approvals:
 
         Raises:
             Denied: The approver is the principal or an agent of the request (``approval_self``), a task is open here
-                (``approval_in_task``), or it is too late (``approval_expired``).
+                (``approval_in_task``), the body of a guarded tool decides (``approval_in_body``), or it is too late
+                (``approval_expired``).
             ConfigurationError: There is no such request, it is decided already, or it was altered
                 (``approval_altered``).
         """
+        self._forbid("approve", "approval", "approval_in_body")
         return self._decide(request, lambda found: found.approve(by=by))
 
     def reject(
@@ -154,6 +159,7 @@ class Approvals:
             Denied: As for :meth:`approve`.
             ConfigurationError: As for :meth:`approve`.
         """
+        self._forbid("reject", "approval", "approval_in_body")
         return self._decide(request, lambda found: found.reject(by=by, reason=reason))
 
     def decide(self, call: Call, desk: Approval) -> Held:
@@ -297,9 +303,8 @@ class Approvals:
         args, decision, now = cast("str | None", call.action.get("args")), call.decision, self._now()
         data = b"{}" if snapshot is None else snapshot.canonical()
         name = name_of(task, call.tool, args)
-        known = self._asked.get(name) if desk.suspends else None
-        if desk.ask is None:
-            known = self._waiting(name, call.tool, task, args)
+        asked = self._asked.get(name) if desk.suspends else None
+        known = self._waiting(name, call.tool, task, args) if desk.ask is None else asked
         if known is None:
             last = now + int(desk.ttl.total_seconds())
             known = ApprovalRequest(
@@ -350,7 +355,7 @@ class Approvals:
     def _asking_outside(self, asking: _Asking) -> Generator[None]:
         """Ask outside the task, whose authority is not for whoever asks; a suspended request is announced."""
         try:
-            with attached(self._ambience.without()):
+            with self._ambience.unmarked(), attached(self._ambience.without()):
                 yield
         except asking.desk.suspends:
             if asking.name not in self._asked:

@@ -8,7 +8,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 
 from agent_identity.canonical import RecordValue
-from agent_identity.enforcement.ambience import Attachment, Process
+from agent_identity.enforcement.ambience import Attachment, Body, Process
 from agent_identity.enforcement.approval import Approval
 from agent_identity.enforcement.arguments import Arguments
 from agent_identity.enforcement.decisions import WITHIN_SCOPE
@@ -55,6 +55,7 @@ class Call:
         "findings",
         "home",
         "intent",
+        "marker",
         "reserved",
         "result",
         "route",
@@ -82,6 +83,7 @@ class Call:
         self.span: CallSpan = trace.INVALID_SPAN
         self.traced = UNTRACED
         self.context: Context | None = None
+        self.marker: Body | None = None
         self.intent: str | None = None
         self.action: dict[str, RecordValue] = {}
         self.body: Mapping[str, RecordValue] | None = None
@@ -116,6 +118,12 @@ class Call:
         """Give back what was taken from the limits of the task: the call does not run."""
         if self.reserved is not None:
             self.reserved.give_back()
+
+    def conclude(self) -> None:
+        """Know that the call is over, and its body with it."""
+        self.done = True
+        if self.marker is not None:
+            self.marker.over = True
 
     def attach(self) -> None:
         """Make the call's span the current one until :meth:`detach`."""

@@ -37,6 +37,7 @@ from agent_identity.enforcement.directory import open_directory, pseudonyms_of
 from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.handed import Recorded
 from agent_identity.enforcement.inventory import Inventory
+from agent_identity.enforcement.nesting import Listed, Nesting, permits_of
 from agent_identity.enforcement.opening import Opening, Tasks, check_delegate, check_parties, current_or_refuse
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.publication import publishers_for
@@ -117,10 +118,12 @@ class Enforcer:
             call takes some ten microseconds more.
         pseudonyms: Names of principals in records, spans and grants; the application and the policies see the real
             ones. Without any, the real ones stand everywhere. Neither goes together with approvals.
+        nested: For whom tools may open tasks of their own while they run in a task: principals, compared as a whole,
+            or a function that returns ``True`` for those. By default for nobody.
 
     Raises:
-        ConfigurationError: The parts do not fit together.
-        TypeError: ``state`` is no store.
+        ConfigurationError: The parts do not fit together, or a tool that runs in a task gives ``nested``.
+        TypeError: ``state`` is no store, or ``nested`` something else.
     """
 
     _closed: bool = False
@@ -152,14 +155,18 @@ class Enforcer:
         exporter: "LedgerExporter | None" = None,
         disclosable: bool = False,
         pseudonyms: Pseudonyms | None = None,
+        nested: Listed = (),
     ) -> None:
         parts.check_state(state)
+        permits = permits_of(nested)
         time, shared = clock or SystemClock(), MemoryState() if state is None else state
-        source, ambience = ids or RandomIds(), Ambience()
+        source, ambience = ids or RandomIds(), Ambience(time, enforced=mode == "enforce")
         parts.check_privacy(routes or {}, disclosable=disclosable, pseudonyms=pseudonyms)
         issuer_name = parts.check_parts(mode, sealing, issuer, recorder, trust, now=time.wall_ns() // _NS)
         anchor = parts.anchor_of(trust, time)
-        approvals = Approvals(ledger, digests, shared, issuer, ambience, trust=trust, clock=time, ids=source)
+        approvals = Approvals(
+            ledger, digests, shared, issuer, ambience, trust=trust, clock=time, ids=source, forbid=self._forbid
+        )
         self._point = Point(
             ledger=ledger,
             digests=digests,
@@ -172,18 +179,18 @@ class Enforcer:
             mode=mode,
             inline=sealing == "inline",
             state=shared,
-            revocations=Revocations(shared, ledger, signer=issuer, trust=trust, clock=time),
+            revocations=Revocations(shared, ledger, signer=issuer, trust=trust, clock=time, forbid=self._forbid),
             approvals=approvals,
             inventory=Inventory(ledger, issuer, trust, time),
             disclosable=disclosable,
             pseudonyms=pseudonyms,
         )
+        self._nesting = Nesting(self._point, permits)
         self._registry = TaskRegistry()
         admission = parts.admission_of(self._point, agents, unregistered)
         makers = (source, new_key, admission, tokens)
         self._tasks = Tasks(self._point, self._registry, issuer, issuer_name, anchor, *makers)
-        self._arrivals = Arrivals(self._tasks, trust)
-        self._recorded = Recorded()
+        self._arrivals = Arrivals(self._tasks, trust, Recorded())
         self._point.spans.examine()
         _ENFORCERS.add(self)
         parts.record_policy(ledger, policy, time)
@@ -215,6 +222,7 @@ class Enforcer:
         segments: Segments | None = None,
         disclosable: bool = False,
         pseudonyms: bool = False,
+        nested: Listed = (),
     ) -> Self:
         """Open an enforcer on a directory; keys, trust file and ledger are created on first use.
 
@@ -252,6 +260,7 @@ class Enforcer:
             pseudonyms: Name principals by pseudonyms in records, spans and grants. The mapping is kept in
                 ``keys/pseudonyms.jsonl`` in the directory, and ``agent-identity erase`` removes from it. A directory
                 that has this file is opened so in any case.
+            nested: See :class:`Enforcer`.
 
         Raises:
             TypeError: ``state`` is no store; the address of one for instance.
@@ -264,6 +273,7 @@ class Enforcer:
         judge = parts.judge_of(policy)
         parts.check_state(state)
         parts.check_choices(mode, sealing, spans)
+        permits_of(nested)
         publishers = publishers_for(directory, witnesses, checkpoints)
         time, source = clock or SystemClock(), ids or RandomIds()
         found = open_directory(
@@ -292,6 +302,7 @@ class Enforcer:
                 exporter=None if otlp is None else parts.exporter_of(directory, otlp, found),
                 disclosable=disclosable,
                 pseudonyms=pseudonyms_of(directory, wanted=pseudonyms),
+                nested=nested,
             )
         opened._own_state = found.state
         opened._point.approvals.use(ApprovalBox(Path(directory) / "approvals"))
@@ -314,7 +325,9 @@ class Enforcer:
         """Return a context manager that opens a task; works with ``with`` and ``async with``.
 
         A task inside a task is a task of its own: it takes nothing from the outer one, and its end
-        leaves the outer one as it was.
+        leaves the outer one as it was. The body of a guarded tool is no place for one: there it opens as a part of
+        the tool's task, with the same id, principal and limits, and no more than the tool has itself. For another
+        principal it is refused, unless the enforcer was opened with ``nested``.
 
         Args:
             purpose: What the task is for, 1 to 256 characters; it stands in the records.
@@ -330,12 +343,16 @@ class Enforcer:
             TypeError: A party or the scope is of another type.
             ValueError: Purpose, ttl or max_depth is out of range, or a limit cannot hold: of a tool that is not in
                 the scope, or twice over the same.
+            Denied: On entry: inside the body of a guarded tool, for another principal (``task_in_body``). The
+                refusal is recorded.
+            AttenuationError: On entry: inside the body of a guarded tool, and more than the tool has itself.
         """
         self._refuse_closed()
         check_parties(principal, agent, scope)
 
         def make() -> Task:
-            return self._tasks.open_root(purpose, principal, agent, scope, ttl=ttl, max_depth=max_depth, limits=limits)
+            begin, tasks = self._nesting.begin, self._tasks
+            return begin(tasks, purpose, principal, agent, scope, ttl=ttl, max_depth=max_depth, limits=limits)
 
         return Opening(self._point, purpose, make)
 
@@ -418,20 +435,13 @@ class Enforcer:
         """
         self._refuse_closed()
         arrivals, what = self._arrivals, purpose or f"call of {audience}"[:256]
-        guard = self.guard(tool, kind="remote")
-        return Opening(
-            self._point,
-            what,
-            lambda: arrivals.opened(
-                guard,
-                arguments,
-                lambda: arrivals.receive(
-                    presentation, tool, arguments, audience=audience, holder=holder, agent=agent, purpose=what
-                ),
-            ),
-            recorded=self._recorded,
-            traceparent=traceparent,
-        )
+
+        def make() -> Task:
+            return arrivals.receive(
+                presentation, tool, arguments, audience=audience, holder=holder, agent=agent, purpose=what
+            )
+
+        return arrivals.opening(self.guard(tool, kind="remote"), arguments, make, what, traceparent)
 
     def carry(
         self,
@@ -481,14 +491,11 @@ class Enforcer:
         self._refuse_closed()
         carried = received if isinstance(received, Carried) else None
         arrivals, what = self._arrivals, purpose or (carried.purpose if carried else "resumed")
-        guard = self.guard("resume")
-        return Opening(
-            self._point,
-            what,
-            lambda: arrivals.opened(guard, {}, lambda: arrivals.resume(received, holder, audience, what)),
-            recorded=self._recorded,
-            traceparent=carried.traceparent if carried else None,
-        )
+
+        def make() -> Task:
+            return arrivals.resume(received, holder, audience, what)
+
+        return arrivals.opening(self.guard("resume"), {}, make, what, carried.traceparent if carried else None)
 
     def no_task(self) -> AbstractContextManager[None]:
         """Return a context manager that hides the current task, for work that is on nobody's behalf.
@@ -704,6 +711,9 @@ class Enforcer:
         if self._exporter is not None:
             self._exporter.after_fork_in_child()
         self._point.approvals.after_fork_in_child()
+
+    def _forbid(self, act: str, kind: str, code: str) -> None:
+        self._nesting.forbid(act, kind, code)
 
     def _refuse_closed(self) -> None:
         if self._closed:

@@ -373,7 +373,7 @@ class Guard:
         else:
             if call.task is not None:
                 call.task.tally.intent()
-        call.context = in_context(call.span)
+        call.context, call.marker = self._point.ambience.running(call.task, in_context(call.span))
 
     def _refuse(self, call: Call, denied: Denied, outcome: str | None) -> Denied:
         """Record a refusal and return it for raising."""
@@ -482,7 +482,7 @@ class Guard:
 
     def _conclude(self, call: Call, outcome: str, error: str | None) -> Entry | None:
         """Append the outcome and let the sealing thread sign it and end the span."""
-        call.done = True
+        call.conclude()
         if call.home is not Process.here and call.intent is not None:
             # Forked inside the body: the process that began the call concludes it, and its span (ADR 0004).
             _LOG.info("%s: a forked child leaves the outcome to its parent", self.tool.name)

@@ -27,7 +27,7 @@ from agent_identity.authority import (
 )
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.admission import Admission, record_refusal
-from agent_identity.enforcement.ambience import Attachment, Process
+from agent_identity.enforcement.ambience import Attachment, Process, bodies_around
 from agent_identity.enforcement.failures import kind_of, trouble
 from agent_identity.enforcement.handed import Handed, Recorded
 from agent_identity.enforcement.point import Point
@@ -127,8 +127,17 @@ class Tasks:
         lease = self.registry.open(grant.task_id, _deadline(chain), clock=self.point.clock, id=grant.id)
         return self.start(purpose, chain, holder, lease, Handed(grant.task_id))
 
-    def open_child(self, parent: Task, purpose: str, agent: Agent, scope: Scope, *, ttl: timedelta | None) -> Task:
-        """Open a delegated part of a live task."""
+    def open_child(
+        self,
+        parent: Task,
+        purpose: str,
+        agent: Agent,
+        scope: Scope,
+        *,
+        ttl: timedelta | None,
+        max_depth: int | None = None,
+    ) -> Task:
+        """Open a delegated part of a live task; ``max_depth`` is how many times it may be delegated on at most."""
         wall = self.point.clock.wall_ns()
         self.point.check(parent)
         remaining = max(1, parent.expires_at - wall // _NS)
@@ -145,6 +154,7 @@ class Tasks:
             now=wall // _NS,
             ttl=remaining if ttl is None else min(seconds_of(ttl), remaining),
             id=self.ids.new(wall),
+            max_depth=None if max_depth is None else min(parent.grant.max_depth, parent.grant.depth + 1 + max_depth),
         )
         chain = self._verified((*parent.chain.tokens, grant.token), grant, wall, parent)
         lease = self.registry.open(grant.task_id, _deadline(chain), parent.lease, clock=self.point.clock, id=grant.id)
@@ -173,6 +183,7 @@ class Tasks:
     def start(self, purpose: str, chain: Chain, holder: Signer | None, lease: Lease, handed: Handed) -> Task:
         """Return the task of a verified chain, without a holder if this process cannot delegate."""
         leaf = chain.leaf
+        _note_nested(leaf.task_id)
         task = Task(
             id=leaf.task_id,
             purpose=purpose,
@@ -211,6 +222,13 @@ class Tasks:
                 self.point.state.insert(f"ended:{name}", now=now, expires_at=expires_at + _LATE)
             except Exception as error:  # noqa: BLE001 - What is handed out then ends by its own short life.
                 _LOG.error("the end of a task could not be told to other processes: %s", trouble(error))
+
+
+def _note_nested(task_id: str) -> None:
+    """Log that a task of its own opens inside a guarded body, as which task's."""
+    bodies = bodies_around()
+    if bodies and bodies[-1].task.id != task_id:
+        _LOG.info("task %s opens inside a guarded body of task %s", task_id, bodies[-1].task.id)
 
 
 def _deadline(chain: Chain) -> int:

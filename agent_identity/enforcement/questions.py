@@ -9,7 +9,7 @@ from agent_identity.enforcement.failures import kind_of
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.task import Task
 from agent_identity.errors import Denied
-from agent_identity.policy import Content, Decision, Effect, Finding, Request, Tool
+from agent_identity.policy import Content, Decision, Effect, Finding, Request, RuleSet, Tool
 
 __all__ = ["Questions", "ground_of", "refusal_of"]
 
@@ -68,7 +68,11 @@ class Questions:
         if policy is None:
             return WITHIN_SCOPE
         try:
-            decision = policy.decide(request)
+            if type(policy) is RuleSet:  # Ours, which opens no tasks, and on the path of every guarded call.
+                decision = policy.decide(request)
+            else:
+                with self._point.ambience.unmarked():
+                    decision = policy.decide(request)
         except Exception as error:  # noqa: BLE001 - A policy that cannot decide blocks.
             return Decision(effect=Effect.BLOCK, reason="policy_failed", why=kind_of(error))
         return known if decision is known else _checked(decision)
@@ -80,7 +84,8 @@ class Questions:
             return ()
         content = Content(direction="output" if direction == "output" else "input", tool=self._tool.name, value=value)
         try:
-            findings = tuple(finding for inspector in inspectors for finding in inspector.inspect(content))
+            with self._point.ambience.unmarked():
+                findings = tuple(finding for inspector in inspectors for finding in inspector.inspect(content))
         except Denied as denied:
             raise RuntimeError(f"expected findings, got {kind_of(denied)}, which is not of this call") from None
         if not all(type(finding) is Finding for finding in findings):

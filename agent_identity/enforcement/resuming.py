@@ -14,8 +14,8 @@ from agent_identity.enforcement.carried import Carried
 from agent_identity.enforcement.crossing import Presentation
 from agent_identity.enforcement.failures import kind_of, trouble
 from agent_identity.enforcement.guard import Guard
-from agent_identity.enforcement.handed import Handed
-from agent_identity.enforcement.opening import LONGEST_TTL, Tasks
+from agent_identity.enforcement.handed import Handed, Recorded
+from agent_identity.enforcement.opening import LONGEST_TTL, Opening, Tasks
 from agent_identity.enforcement.task import Task
 from agent_identity.errors import AgentIdentityError, AttenuationError, Denied, NoTask, TokenError
 from agent_identity.identity import Agent, PublicKey, Signer, SigningKey, TrustStore
@@ -37,10 +37,12 @@ class Arrivals:
     Attributes:
         tasks: The tasks of this process.
         trust: Whose root grants count here.
+        recorded: Which of their grants the stream of this process has.
     """
 
     tasks: Tasks
     trust: TrustStore
+    recorded: Recorded
 
     def resume(
         self, received: Carried | Chain | Sequence[str], holder: Signer | None, audience: str | None, purpose: str
@@ -98,6 +100,23 @@ class Arrivals:
                 "expected a proof that was not used before, got one again; make one for each call", code="replay"
             )
         return self._open(chain, holder, purpose, presented)
+
+    def opening(
+        self,
+        guard: Guard,
+        values: Mapping[str, object],
+        make: Callable[[], Task],
+        purpose: str,
+        traceparent: str | None,
+    ) -> Opening:
+        """Return the context manager that opens such a task, or records that it was refused."""
+        return Opening(
+            self.tasks.point,
+            purpose,
+            lambda: self.opened(guard, values, make),
+            recorded=self.recorded,
+            traceparent=traceparent,
+        )
 
     def opened(self, guard: Guard, values: Mapping[str, object], make: Callable[[], Task]) -> Task:
         """Return the task, or record that it was refused.

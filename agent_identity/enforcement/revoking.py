@@ -44,12 +44,14 @@ class Revocations:
         signer: The issuer's key, which signs new versions.
         trust: Whose lists count, and the issuer's URI.
         clock: Source of time.
+        forbid: Refuses what guarded bodies may not do.
     """
 
     __slots__ = (
         "_beside",
         "_clock",
         "_feed",
+        "_forbid",
         "_generation",
         "_ledger",
         "_list",
@@ -67,7 +69,9 @@ class Revocations:
         signer: Signer,
         trust: TrustStore,
         clock: Clock,
+        forbid: Callable[[str, str, str], None],
     ) -> None:
+        self._forbid = forbid
         self._state = state
         self._ledger = ledger
         self._signer = signer
@@ -85,8 +89,9 @@ class Revocations:
         Args:
             state: The other state; nothing is written to it.
         """
-        beside = Revocations(state, self._ledger, signer=self._signer, trust=self._trust, clock=self._clock)
-        self._beside = beside
+        self._beside = Revocations(
+            state, self._ledger, signer=self._signer, trust=self._trust, clock=self._clock, forbid=self._forbid
+        )
 
     def check(self, chain: Chain) -> None:
         """Return if nothing in the chain is revoked or suspended.
@@ -138,6 +143,7 @@ class Revocations:
 
     def reinstate(self, kind: RevokedKind, name: str) -> None:
         """See :meth:`Enforcer.reinstate`."""
+        self._forbid("reinstate", "revocation", "reinstate_in_body")
         changed = self._change(lambda listed, now: listed.lifting(kind, name, now=now))
         self._record(kind, name, "reinstated", changed, None)
 

@@ -11,6 +11,7 @@ from opentelemetry.trace import TracerProvider
 from agent_identity.authority import StateStore, TokenSource
 from agent_identity.enforcement import Enforcer
 from agent_identity.enforcement.approval import Approval
+from agent_identity.enforcement.nesting import Listed
 from agent_identity.policy import Inspector, Policy
 from agent_identity.testing.doubles import FixedClock, SequentialIds
 from agent_identity.testing.records import Records
@@ -31,6 +32,7 @@ class _Options(TypedDict, total=False):
     tokens: TokenSource
     disclosable: bool
     pseudonyms: bool
+    nested: Listed
 
 
 @final
@@ -57,7 +59,7 @@ class Rehearsal:
         Args:
             directory: An empty directory, or one to be made.
             options: As for :meth:`Enforcer.open`: ``policy``, ``routes``, ``inspectors``, ``mode``,
-                ``tracer_provider``, ``state``, ``agents``, ``tokens``, ``disclosable``, ``pseudonyms``.
+                ``tracer_provider``, ``state``, ``agents``, ``tokens``, ``disclosable``, ``pseudonyms``, ``nested``.
 
         Raises:
             ConfigurationError: An option is unusable.

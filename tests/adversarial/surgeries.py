@@ -9,6 +9,7 @@ holds every kind of record, with the ledger's own MAC key where a row says so, n
 
 import argparse
 import base64
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -18,7 +19,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -764,28 +765,40 @@ def kinds_of(patient: Patient) -> set[str]:
 TABLES: Final = {"records": RECORDS, "entries": ENTRIES, "whole": WHOLE}
 
 
-def judge(patient: Patient, table: str, name: str, where: tuple[str, int], seed: int = 0) -> str | None:
-    """Do one surgery, verify, put everything back; return what is wrong with the verdict, if anything."""
-    row = TABLES[table][name]
+@contextlib.contextmanager
+def operated(
+    patient: Patient, table: str, name: str, where: tuple[str, int], seed: int = 0
+) -> Generator[Place | None, None, None]:
+    """Do one surgery for the block and put everything back; yield where, or ``None`` if it cannot be done there."""
     stream, k = where
     at = Place(patient, stream, k, random.Random(f"{seed} {name} {where}"))  # noqa: S311
-    changed = row.operate(at)
+    changed = TABLES[table][name].operate(at)
     if changed is None:
-        return "not here"
+        yield None
+        return
     try:
         for path, data in changed.items():
             replace(patient.directory / path, data)
-        kept = patient.files[NOTE] if "rolled_back" in row.found else None
-        report = check(patient.directory, clean.TRUST, checkpoint=kept)
+        yield at
     finally:
         for path in changed:
             replace(patient.directory / path, patient.files.get(path))
         for path, data in patient.files.items():
             if not (patient.directory / path).exists():
                 replace(patient.directory / path, data)
-        for stream in (patient.directory / "ledger").iterdir():
-            if not any(stream.iterdir()):
-                stream.rmdir()  # Lest the next surgery finds a stream that this one brought.
+        for folder in (patient.directory / "ledger").iterdir():
+            if not any(folder.iterdir()):
+                folder.rmdir()  # Lest the next surgery finds a stream that this one brought.
+
+
+def judge(patient: Patient, table: str, name: str, where: tuple[str, int], seed: int = 0) -> str | None:
+    """Do one surgery, verify, put everything back; return what is wrong with the verdict, if anything."""
+    row = TABLES[table][name]
+    with operated(patient, table, name, where, seed) as at:
+        if at is None:
+            return "not here"
+        kept = patient.files[NOTE] if "rolled_back" in row.found else None
+        report = check(patient.directory, clean.TRUST, checkpoint=kept)
     found = {problem.code for problem in report.findings}
     if report.exit_code != row.code or (row.found and not row.found & found):
         return f"{table}: {name} at {where}: exit {report.exit_code}, {sorted(found)}"

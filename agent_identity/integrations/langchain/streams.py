@@ -9,7 +9,7 @@ from typing import TypeVar, cast, overload
 from opentelemetry import context as otel
 from opentelemetry.context import Context
 
-from agent_identity.enforcement.ambience import attached
+from agent_identity.enforcement.ambience import attached, marked_as_here
 
 __all__ = ["bind_stream"]
 
@@ -42,7 +42,7 @@ def bind_stream(stream: Iterator[T] | AsyncIterator[T]) -> Generator[T] | AsyncG
 def _bound(stream: Iterator[T], context: Context) -> Generator[T]:
     try:
         while True:
-            with attached(context):
+            with attached(marked_as_here(context)):
                 try:
                     item = next(stream)
                 except StopIteration:
@@ -51,14 +51,14 @@ def _bound(stream: Iterator[T], context: Context) -> Generator[T]:
     finally:
         close = getattr(stream, "close", None)
         if close is not None:
-            with attached(context):
+            with attached(marked_as_here(context)):
                 close()
 
 
 async def _bound_async(stream: AsyncIterator[T], context: Context) -> AsyncGenerator[T]:
     try:
         while True:
-            with attached(context):
+            with attached(marked_as_here(context)):
                 try:
                     item = await anext(stream)
                 except StopAsyncIteration:
@@ -67,5 +67,5 @@ async def _bound_async(stream: AsyncIterator[T], context: Context) -> AsyncGener
     finally:
         aclose = getattr(cast("object", stream), "aclose", None)
         if aclose is not None:
-            with attached(context):
+            with attached(marked_as_here(context)):
                 await aclose()

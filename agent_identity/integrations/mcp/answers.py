@@ -15,7 +15,7 @@ from mcp import ClientSession, types
 from opentelemetry.context import Context
 
 from agent_identity.enforcement import Call, Enforcer
-from agent_identity.enforcement.ambience import Attachment
+from agent_identity.enforcement.ambience import Attachment, marked_as_here
 from agent_identity.errors import Denied, EvidenceError
 from agent_identity.integrations.mcp.binding import ASKED, asked_by
 from agent_identity.integrations.mcp.sdk import plain, refusal_data
@@ -123,7 +123,7 @@ class Answers:
         target = asked_by(self._server.name, method, params)
         guard = self._enforcer.guard(target.name, kind="mcp", server=self._server.name)
         context, refusal = self._found(target.name, request)
-        around = Attachment(context)
+        around = Attachment(marked_as_here(context))
         try:
             if refusal is not None and guard.point.mode == "enforce":
                 raise guard.refuse(target.values, refusal)

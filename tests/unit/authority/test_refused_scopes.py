@@ -81,7 +81,10 @@ SCOPES: dict[str, Refusal] = {
         lambda: Scope("t") | Scope("t"),
         ValueError,
         None,
-        "expected each tool on one side of '|', got 't' on both; write it once, with AnyOf",
+        (
+            "tool 't' is on both sides of '|'; delegate each alternative by itself, or guard the body under a name for "
+            "each"
+        ),
     ),
     "name of a tool no text": (
         lambda: Scope({1: None}),

@@ -1,0 +1,216 @@
+"""What a guarded body may not do: open tasks of its own, decide about calls, lift suspensions (ADR 0057).
+
+A tool has the authority of its task and no other. Its code can reach the enforcer, so that without these rules it
+could be anybody: it would only have to open a task for them, or approve as them.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, TypeAlias, cast, final
+
+from agent_identity.authority import Limit, Scope
+from agent_identity.canonical import RecordValue
+from agent_identity.enforcement.admission import OPENING, record_denied
+from agent_identity.enforcement.ambience import Body, bodies_around
+from agent_identity.enforcement.failures import trouble
+from agent_identity.enforcement.opening import Tasks
+from agent_identity.enforcement.point import Point
+from agent_identity.enforcement.task import Task
+from agent_identity.errors import AttenuationError, ConfigurationError, Denied
+from agent_identity.identity import Agent, Human, Principal, Service
+
+__all__ = ["Listed", "Nesting", "Permits", "permits_of"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+
+Listed: TypeAlias = Collection[Principal] | Callable[[Principal], bool]
+"""Principals for whom guarded bodies may open tasks of their own, or what tells for each."""
+
+Permits: TypeAlias = Callable[[Principal], bool]
+
+
+def permits_of(nested: Listed) -> Permits:
+    """Return what tells for whom guarded bodies may open tasks of their own.
+
+    Raises:
+        ConfigurationError: A guarded body lists somebody, for an enforcer that it opens itself.
+        TypeError: It is neither principals nor a function.
+    """
+    given = cast("object", nested)
+    if callable(nested):
+        permits = nested
+    elif isinstance(given, Collection) and all(
+        isinstance(p, Human | Service) for p in cast("Collection[object]", given)
+    ):
+        permits = frozenset(nested).__contains__
+    else:
+        raise TypeError("expected nested as a list of Human(...) and Service(...), or a function of a principal")
+    if not nested:
+        return _nobody
+    if any(body.ambience.enforced for body in bodies_around()):
+        raise ConfigurationError(
+            "nested= given inside a guarded body; open the enforcer at the start of the program, outside any tool"
+        )
+    return permits
+
+
+def _check_no_limits(limits: Collection[Limit]) -> None:
+    """Check that a part of a task is not to have limits of its own: there is one account for all.
+
+    Raises:
+        AttenuationError: It is (``limits_changed``).
+    """
+    if limits:
+        raise AttenuationError(
+            "limits= given for a task inside a guarded body, where it is a part of the tool's task and shares its "
+            "limits; leave them out, or set them where the outer task is opened",
+            code="limits_changed",
+        )
+
+
+def _nobody(_principal: Principal) -> bool:
+    return False
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Nesting:
+    """Refuses what guarded bodies may not do, with a record and a line in the log.
+
+    Attributes:
+        point: The enforcement point.
+        permits: Tells for which principals a body may open a task of its own.
+    """
+
+    point: Point
+    permits: Permits
+
+    def begin(
+        self,
+        tasks: Tasks,
+        purpose: str,
+        principal: Principal,
+        agent: Agent,
+        scope: Scope,
+        *,
+        ttl: timedelta,
+        max_depth: int,
+        limits: Sequence[Limit],
+    ) -> Task:
+        """Open a task of its own, or for a guarded body a part of the task that the body acts under.
+
+        Args:
+            tasks: The tasks of this process.
+            purpose: See :meth:`Enforcer.task`, as for all others.
+            principal: See above.
+            agent: See above.
+            scope: See above.
+            ttl: See above.
+            max_depth: See above.
+            limits: See above.
+
+        Raises:
+            Denied: A guarded body opens it, for somebody else than its own principal (``task_in_body``).
+            AttenuationError: It would be more than the body has itself.
+            EvidenceError: It could not be recorded.
+        """
+        parent = self._parent(principal, agent)
+        if parent is not None:
+            try:
+                _check_no_limits(limits)
+                return tasks.open_child(parent, purpose, agent, scope, ttl=ttl, max_depth=max_depth)
+            except (AttenuationError, Denied) as error:
+                self._exceeded(error, agent)
+        return tasks.open_root(purpose, principal, agent, scope, ttl=ttl, max_depth=max_depth, limits=limits)
+
+    def _parent(self, principal: Principal, agent: Agent) -> Task | None:
+        """Return the task as whose part a task opens; None for one of its own."""
+        bodies = bodies_around()
+        if not bodies or self._permitted(principal):
+            return None
+        outer = self._acting(bodies)
+        if outer is not None and _party(outer.principal) == _party(principal):
+            return outer
+        denied = Denied(
+            "a guarded body may open tasks for its own principal only, under the enforcer that guards it; delegate, or "
+            "list the principal in Enforcer.open(nested=...)",
+            code="task_in_body",
+        )
+        action = _opening_of(agent) | {"principal": self.point.shown(principal).to_claim()}
+        self._refuse(denied, action, bodies, outer)
+        return None
+
+    def _exceeded(self, error: AttenuationError | Denied, agent: Agent) -> None:
+        """Record that no part of its task can be opened for a body; in monitor mode it gets a task of its own."""
+        bodies = bodies_around()
+        if error.reference is not None and not self._monitored(bodies):
+            raise error  # On record already: the registry of agents, or a revocation.
+        denied = error if isinstance(error, Denied) else Denied(str(error), code=error.code)
+        try:
+            self._refuse(denied, _opening_of(agent), bodies, self._acting(bodies))
+        except Denied:
+            error.reference = denied.reference
+            raise error from None
+
+    def forbid(self, act: str, kind: str, code: str) -> None:
+        """Return if no guarded body does this.
+
+        Args:
+            act: What is done: ``approve``.
+            kind: What kind of act that is, for the record.
+            code: The code of the refusal.
+
+        Raises:
+            Denied: A guarded body does it.
+            EvidenceError: The refusal could not be recorded.
+        """
+        bodies = bodies_around()
+        if bodies:
+            denied = Denied(f"{act} is for people, not for guarded bodies; do it outside any tool", code=code)
+            self._refuse(denied, {"tool": act, "kind": kind}, bodies, self._acting(bodies))
+
+    def _permitted(self, principal: Principal) -> bool:
+        try:
+            return self.permits(principal) is True
+        except Exception as error:  # noqa: BLE001 - Authority fails closed: what cannot be told is not permitted.
+            _LOG.error("nested could not tell whether a body may open a task: %s", trouble(error))
+            return False
+
+    def _acting(self, bodies: tuple[Body, ...]) -> Task | None:
+        """Return the task of this enforcer that the body acts under; its own, where that is hidden."""
+        current = self.point.ambience.current()
+        if current is not None:
+            return current
+        return next((b.task for b in reversed(bodies) if b.is_here and b.ambience is self.point.ambience), None)
+
+    def _monitored(self, bodies: tuple[Body, ...]) -> bool:
+        # Monitor mode of another enforcer is no way round one that enforces.
+        return self.point.mode == "monitor" and not any(body.ambience.enforced for body in bodies)
+
+    def _refuse(
+        self, denied: Denied, action: dict[str, RecordValue], bodies: tuple[Body, ...], outer: Task | None
+    ) -> None:
+        monitored = self._monitored(bodies)
+        record_denied(
+            self.point,
+            denied,
+            action,
+            parent=outer,
+            start_ns=self.point.clock.wall_ns(),
+            monitored=monitored,
+        )
+        what = "would be refused" if monitored else "refused"
+        name = cast("str", action["tool"])
+        _LOG.warning("%s inside a guarded body of task %s: %s (%s)", name, bodies[-1].task.id, what, denied.code)
+        if not monitored:
+            raise denied
+
+
+def _opening_of(agent: Agent) -> dict[str, RecordValue]:
+    return {"tool": OPENING, "kind": "task", "agent": agent.to_claim()}
+
+
+def _party(principal: Principal) -> tuple[str, str, str | None]:
+    return principal.kind, principal.id, principal.issuer

@@ -30,13 +30,14 @@ class Reservation:
         share: The name under which the amounts are kept if the body suspends the call.
     """
 
-    __slots__ = ("_now", "_share", "_state", "_taken")
+    __slots__ = ("_debited", "_now", "_share", "_state", "_taken")
 
     def __init__(
         self, state: StateStore, debits: Sequence[Debit], kept: Sequence[int], now: int, *, share: str | None = None
     ) -> None:
         self._state = state
         self._taken = tuple(zip(debits, kept, strict=True))
+        self._debited = [debit.beyond(amount) for debit, amount in self._taken]
         self._now = now
         self._share = share
 
@@ -49,7 +50,7 @@ class Reservation:
             earlier = [debit._replace(amount=kept) for debit, kept in self._taken if kept]
             if self._share is not None and earlier:
                 self._state.keep(self._share, earlier, now=self._now)
-            self._state.credit([debit.beyond(kept) for debit, kept in self._taken], now=self._now)
+            self._state.credit(self._debited, now=self._now)
         except Exception as error:  # noqa: BLE001 - Why the call did not run matters more than this.
             _LOG.warning("what a call that did not run had taken from its limits stays taken: %s", trouble(error))
 

@@ -266,6 +266,29 @@ def test_ac_06_a_store_that_fails_while_a_call_is_suspended_frees_nothing(open_w
         desk.run("c1", 4)
 
 
+class Nonsense(MemoryState):
+    """State of somebody else, which answers a rerun with what is no answer."""
+
+    answer: object = None
+
+    def resume(self, share: str, debits: list[Debit], *, now: int) -> object:
+        return self.answer
+
+
+@pytest.mark.parametrize("answer", [None, (), (1, 2), [], "x", True, False, 7, 1.5])
+def test_ac_06_a_store_that_answers_nonsense_to_a_rerun_refuses(
+    open_world: Callable[..., object], answer: object
+) -> None:
+    """Anything but one amount for each debit is a refusal."""
+    state = Nonsense()
+    state.answer = answer
+    world = open_world(state=state)
+    with world.task(PAY, **_sum(5)), pytest.raises(Denied):
+        Desk(world).begin("c1", 1)
+    assert not world.ran
+    assert [record["outcome"] for record in world.records("outcome")] == ["denied"]
+
+
 class Watched(MemoryState):
     """State in which something happens once, right after a share was taken."""
 

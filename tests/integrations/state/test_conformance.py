@@ -212,6 +212,16 @@ def test_a_window_is_debited_anew_by_who_resumes(store: StateStore) -> None:
     assert store.debit(both[1:], now=NOW + 62) == 0
 
 
+def test_of_nothing_nothing_is_kept(store: StateStore) -> None:
+    """An amount of zero, a window and no debits at all leave no share, and do no harm to one that is there."""
+    for nothing in ([], [_use(9, 0)], [_use(9, 9, window=60)]):
+        store.keep("share:a", nothing, now=NOW)
+    assert store.resume("share:a", [_use(9, 0)], now=NOW) == (0,)
+    store.keep("share:a", [_use(9, 4)], now=NOW)
+    store.keep("share:a", [_use(9, 0)], now=NOW)
+    assert store.resume("share:a", [_use(9, 0)], now=NOW) == (4,)
+
+
 def test_of_two_shares_under_one_name_the_larger_counts(store: StateStore) -> None:
     """For each counter by itself; the smaller amount lapses, and stays debited."""
     store.keep("share:a", [_use(9, 2, key="limit:a"), _use(9, 3, key="limit:b")], now=NOW)

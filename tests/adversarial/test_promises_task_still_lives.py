@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from agent_identity import Agent, Decision, Effect, Human, Rule, RuleSet, Scope
+from agent_identity import Agent, Decision, Effect, Human, Rule, RuleSet, Scope, check
 from agent_identity.approvals import Approval
 from agent_identity.errors import Denied, GrantExpired, NoTask
 from agent_identity.limits import Limit
@@ -260,3 +260,17 @@ def test_monitor_mode_says_that_the_task_had_ended(open_world: Callable[..., obj
     (outcome,) = world.records("outcome")
     assert (outcome["outcome"], outcome["decision"]["reason"]) == ("success", "task_ended")
     assert outcome["decision"]["enforced"] == "audit"
+
+
+def test_the_evidence_of_an_approval_whose_task_ended_verifies(open_world: Callable[..., object], state: Slow) -> None:
+    """An approval that was used up by a call that did not run is no contradiction."""
+    world = open_world(
+        state=state,
+        policy=RuleSet(Rule(Effect.ROUTE, tools="tool", reason="ask", route="desk")),
+        routes={"desk": Approval(ask=lambda request: request.approve(by=BOB))},
+    )
+    body = world.tool()
+    with _minute(world) as task, state.waiting("insert", task.end), _refused(world, NoTask, "task_ended"):
+        body()
+    world.enforcer.close()
+    assert check(world.directory).verdict == "verified"

@@ -397,3 +397,17 @@ def test_ac_06_a_call_that_waits_for_an_approval_has_nothing_reserved(open_world
                 desk.begin(f"c{number}", 9)
         desk.run("c1", 5)
         desk.run("c2", 4)
+
+
+def test_a_store_that_cannot_keep_shares_is_refused_when_the_enforcer_opens(
+    open_world: Callable[..., object],
+) -> None:
+    """One that was written for an earlier version is told which methods it lacks, before anything runs."""
+
+    class Early:
+        """What a store needed before shares were kept."""
+
+        insert = contains = debit = credit = put = get = generation = close = lambda self: None
+
+    with pytest.raises(TypeError, match="got Early without keep, resume; make one of"):
+        open_world(state=Early())

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from agent_identity.authority.state import Debit
 from agent_identity.errors import StateError
 
-__all__ = ["Parts", "given_back", "read_parts", "taken", "width", "write_parts"]
+__all__ = ["Parts", "given_back", "kept_in", "kept_with", "read_parts", "taken", "width", "write_parts"]
 
 Parts: TypeAlias = Mapping[int, int]
 """Sums by the number of their part of the window; the one sum of a counter without a window has number 0."""
@@ -58,6 +58,16 @@ def given_back(parts: Parts, debit: Debit, now: int) -> Parts:
             after[at] -= part
             left -= part
     return after
+
+
+def kept_in(parts: Parts) -> int:
+    """Return the amount that the counter of a share holds."""
+    return parts.get(0, 0)
+
+
+def kept_with(parts: Parts, amount: int) -> Parts:
+    """Return the sums of the counter of a share after an amount was kept: the larger one counts."""
+    return {0: max(kept_in(parts), amount)}
 
 
 def write_parts(parts: Parts) -> str:

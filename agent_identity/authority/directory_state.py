@@ -78,6 +78,14 @@ class DirectoryState:
         """See :meth:`StateStore.credit`."""
         self._kept.credit(debits, now=now)
 
+    def keep(self, share: str, debits: Sequence[Debit], *, now: int) -> None:
+        """See :meth:`StateStore.keep`."""
+        self._kept.keep(share, debits, now=now)
+
+    def resume(self, share: str, debits: Sequence[Debit], *, now: int) -> tuple[int, ...] | int:
+        """See :meth:`StateStore.resume`."""
+        return self._kept.resume(share, debits, now=now)
+
     def put(self, name: str, version: int, data: bytes) -> bool:
         """See :meth:`StateStore.put`."""
         return self._telling(lambda: self._kept.put(name, version, data))

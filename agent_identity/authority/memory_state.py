@@ -2,12 +2,22 @@
 
 import heapq
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeAlias, final
 
-from agent_identity.authority.counters import Parts, given_back, taken
+from agent_identity.authority.counters import Parts, given_back, kept_in, kept_with, taken
 from agent_identity.authority.forks import renewed_in_children
-from agent_identity.authority.state import GRACE, Debit, Horizon, check_debits, check_key, check_number, check_version
+from agent_identity.authority.state import (
+    GRACE,
+    Debit,
+    Horizon,
+    check_debits,
+    check_key,
+    check_number,
+    check_version,
+    kept_of,
+    share_of,
+)
 from agent_identity.errors import StateError
 
 __all__ = ["MemoryState"]
@@ -106,25 +116,45 @@ class MemoryState:
 
     def debit(self, debits: Sequence[Debit], *, now: int) -> int | None:
         """See :meth:`StateStore.debit`."""
+        answer = self._spend(None, debits, now)
+        return answer if isinstance(answer, int) else None
+
+    def resume(self, share: str, debits: Sequence[Debit], *, now: int) -> tuple[int, ...] | int:
+        """See :meth:`StateStore.resume`."""
+        return self._spend(check_key(share), debits, now)
+
+    def _spend(self, share: str | None, debits: Sequence[Debit], now: int) -> tuple[int, ...] | int:
         late = check_debits(debits, now, self._horizon)
         if late is not None:
             return late
         with self._lock:
             self._forget(now, _FORGET)
-            after: list[tuple[_Counter, int, Parts]] = []
-            for index, debit in enumerate(debits):
+            kept = tuple(self._kept(share, debit, now) for debit in debits)
+            after: dict[_Counter, tuple[int, Parts]] = {}
+            for index, (debit, amount) in enumerate(zip(debits, kept, strict=True)):
                 counter = (debit.key, debit.window)
                 expires_at, parts = self._counter(counter, now)
-                sums = taken(parts, debit, now)
+                sums = taken(parts, debit.beyond(amount), now)
                 if sums is None:
                     return index
-                after.append((counter, max(expires_at, debit.expires_at), sums))
-            self._make_room(now, sum(counter not in self._counters for counter, _, _ in after))
-            for counter, expires_at, sums in after:
-                if counter not in self._counters:
-                    self._calendar.note(counter, expires_at)
-                self._counters[counter] = (expires_at, sums)
-        return None
+                after[counter] = (max(expires_at, debit.expires_at), sums)
+                if share is not None and amount:
+                    after[share_of(share, debit).key, None] = (0, {})
+            self._store(after, now)
+        return kept
+
+    def keep(self, share: str, debits: Sequence[Debit], *, now: int) -> None:
+        """See :meth:`StateStore.keep`."""
+        check_key(share)
+        if check_debits(debits, now, self._horizon) is not None:
+            return
+        with self._lock:
+            self._forget(now, _FORGET)
+            after: dict[_Counter, tuple[int, Parts]] = {}
+            for mine in kept_of(share, debits):
+                expires_at, parts = self._counter((mine.key, None), now)
+                after[mine.key, None] = (max(expires_at, mine.expires_at), kept_with(parts, mine.amount))
+            self._store(after, now)
 
     def credit(self, debits: Sequence[Debit], *, now: int) -> None:
         """See :meth:`StateStore.credit`."""
@@ -168,6 +198,20 @@ class MemoryState:
         """Return when a counter expires and its sums; one that has expired begins anew."""
         expires_at, parts = self._counters.get(counter, (0, {}))
         return (expires_at, parts) if expires_at > now else (0, {})
+
+    def _kept(self, share: str | None, debit: Debit, now: int) -> int:
+        """Return how much of a debit a share holds."""
+        if share is None or debit.window is not None:
+            return 0
+        return kept_in(self._counter((share_of(share, debit).key, None), now)[1])
+
+    def _store(self, after: Mapping[_Counter, tuple[int, Parts]], now: int) -> None:
+        """Store counters, all of them or none."""
+        self._make_room(now, sum(counter not in self._counters for counter in after))
+        for counter, (expires_at, parts) in after.items():
+            if counter not in self._counters:
+                self._calendar.note(counter, expires_at)
+            self._counters[counter] = (expires_at, parts)
 
     def _make_room(self, now: int, wanted: int) -> None:
         try:

@@ -7,9 +7,19 @@ import threading
 from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, cast, final
 
-from agent_identity.authority.counters import Parts, given_back, read_parts, taken, write_parts
+from agent_identity.authority.counters import Parts, given_back, kept_in, kept_with, read_parts, taken, write_parts
 from agent_identity.authority.forks import renewed_in_children
-from agent_identity.authority.state import GRACE, Debit, Horizon, check_debits, check_key, check_number, check_version
+from agent_identity.authority.state import (
+    GRACE,
+    Debit,
+    Horizon,
+    check_debits,
+    check_key,
+    check_number,
+    check_version,
+    kept_of,
+    share_of,
+)
 from agent_identity.errors import ConfigurationError, StateError
 
 if TYPE_CHECKING:
@@ -128,25 +138,52 @@ class PostgresState:
 
     def debit(self, debits: Sequence[Debit], *, now: int) -> int | None:
         """See :meth:`StateStore.debit`."""
+        answer = self._spend(None, debits, now)
+        return answer if isinstance(answer, int) else None
+
+    def resume(self, share: str, debits: Sequence[Debit], *, now: int) -> tuple[int, ...] | int:
+        """See :meth:`StateStore.resume`."""
+        return self._spend(check_key(share), debits, now)
+
+    def _spend(self, share: str | None, debits: Sequence[Debit], now: int) -> tuple[int, ...] | int:
         late = check_debits(debits, now, self._horizon)
         if late is not None:
             return late
-        lives = [debit.expires_at - now + GRACE for debit in debits]
         with self._using() as connection:
             self._forget(connection)
             with connection.transaction() as transaction:
-                known = self._counters(connection, "lock", debits, lives=lives)
+                # The shares before the counters, so that no two who resume wait for each other.
+                shares = [] if share is None else [share_of(share, d) for d in debits if d.window is None]
+                held = self._counters(connection, "look", shares) if shares else {}
+                known = self._counters(connection, "lock", debits, lives=_lives(debits, now))
                 after: dict[tuple[str, int], tuple[int, Parts]] = {}
+                kept: list[int] = []
                 for index, debit in enumerate(debits):
-                    expires_at, parts = known[debit.key, debit.window or 0]
-                    live = expires_at > now
-                    sums = taken(parts if live else {}, debit, now)
+                    kept.append(_kept(held, share, debit, now))
+                    expires_at, parts = _live(known, (debit.key, debit.window or 0), now)
+                    sums = taken(parts, debit.beyond(kept[-1]), now)
                     if sums is None:
                         transaction.force_rollback = True
                         return index
-                    after[debit.key, debit.window or 0] = (max(expires_at if live else 0, debit.expires_at), sums)
+                    after[debit.key, debit.window or 0] = (max(expires_at, debit.expires_at), sums)
+                    if share is not None and kept[-1]:
+                        after[share_of(share, debit).key, 0] = (0, {})
                 self._count(connection, after)
-        return None
+        return tuple(kept)
+
+    def keep(self, share: str, debits: Sequence[Debit], *, now: int) -> None:
+        """See :meth:`StateStore.keep`."""
+        check_key(share)
+        if check_debits(debits, now, self._horizon) is not None:
+            return
+        shares = kept_of(share, debits)
+        with self._using() as connection, connection.transaction():
+            known = self._counters(connection, "lock", shares, lives=_lives(shares, now))
+            after: dict[tuple[str, int], tuple[int, Parts]] = {}
+            for mine in shares:
+                expires_at, parts = _live(known, (mine.key, 0), now)
+                after[mine.key, 0] = (max(expires_at, mine.expires_at), kept_with(parts, mine.amount))
+            self._count(connection, after)
 
     def credit(self, debits: Sequence[Debit], *, now: int) -> None:
         """See :meth:`StateStore.credit`."""
@@ -283,6 +320,23 @@ class PostgresState:
                 "made them, or another prefix"
             )
         self._ready = True
+
+
+def _lives(debits: Sequence[Debit], now: int) -> list[int]:
+    return [debit.expires_at - now + GRACE for debit in debits]
+
+
+def _live(known: Mapping[tuple[str, int], tuple[int, Parts]], counter: tuple[str, int], now: int) -> tuple[int, Parts]:
+    """Return when a counter expires and its sums; one that has expired begins anew."""
+    expires_at, parts = known.get(counter, (0, {}))
+    return (expires_at, parts) if expires_at > now else (0, {})
+
+
+def _kept(known: Mapping[tuple[str, int], tuple[int, Parts]], share: str | None, debit: Debit, now: int) -> int:
+    """Return how much of a debit a share holds."""
+    if share is None or debit.window is not None:
+        return 0
+    return kept_in(_live(known, (share_of(share, debit).key, 0), now)[1])
 
 
 def _require_library() -> None:

@@ -16,6 +16,8 @@ from agent_identity.authority.state import (
     check_key,
     check_number,
     check_version,
+    kept_of,
+    share_of,
 )
 from agent_identity.errors import ConfigurationError, StateError
 
@@ -68,39 +70,67 @@ local expires = redis.call('GET', KEYS[2])
 return answer((expires and tonumber(expires) > now) and 1 or 0)
 """
 )
-_DEBIT: Final = (
+# The keys of the counters come first, then, for a share, one for each counter that holds what is kept of it.
+_SPEND: Final = """
+local function spend(count, share)
+  local plans, kept = {}, {}
+  for at = 2, count + 1 do
+    local arg = 3 + (at - 2) * 6
+    local amount, limit, window, wide = unpack({tonumber(ARGV[arg]), tonumber(ARGV[arg + 1]),
+      tonumber(ARGV[arg + 2]), tonumber(ARGV[arg + 3])})
+    local held = 0
+    if share and window == 0 then
+      local until_, amounts = counter(KEYS[at + count])
+      if until_ > now then held = amounts[0] or 0 end
+    end
+    kept[at - 1] = held
+    amount = math.max(0, amount - held)
+    local expires, parts, latest = counter(KEYS[at])
+    local plan = {anew = expires <= now, old = {}, part = 0, expires = expires, amount = amount}
+    if plan.anew then parts, latest, plan.expires = {}, 0, 0 end
+    local moment, sum = math.max(now, latest * wide), 0
+    for part, amount_ in pairs(parts) do
+      if window > 0 and (part + 1) * wide <= moment - window then
+        table.insert(plan.old, part)
+      else
+        sum = sum + amount_
+      end
+    end
+    if amount > limit - sum then return at - 2 end
+    if window > 0 then plan.part = math.floor(moment / wide) end
+    plans[at] = plan
+  end
+  for at = 2, count + 1 do
+    local arg, plan = 3 + (at - 2) * 6, plans[at]
+    if plan.anew then redis.call('DEL', KEYS[at]) end
+    for _, part in ipairs(plan.old) do redis.call('HDEL', KEYS[at], string.format('%.0f', part)) end
+    redis.call('HINCRBY', KEYS[at], string.format('%.0f', plan.part), string.format('%.0f', plan.amount))
+    if tonumber(ARGV[arg + 4]) > plan.expires then redis.call('HSET', KEYS[at], 'expires', ARGV[arg + 4]) end
+    if redis.call('PTTL', KEYS[at]) < tonumber(ARGV[arg + 5]) then redis.call('PEXPIRE', KEYS[at], ARGV[arg + 5]) end
+    if kept[at - 1] > 0 then redis.call('DEL', KEYS[at + count]) end
+  end
+  wrote()
+  return kept
+end
+"""
+_DEBIT: Final = _BEGIN + _SPEND + "return answer(spend(#KEYS - 1, false))"
+_RESUME: Final = _BEGIN + _SPEND + "return answer(spend((#KEYS - 1) / 2, true))"
+_KEEP: Final = (
     _BEGIN
     + """
-local plans = {}
 for at = 2, #KEYS do
   local arg = 3 + (at - 2) * 6
-  local amount, limit, window, wide = unpack({tonumber(ARGV[arg]), tonumber(ARGV[arg + 1]),
-    tonumber(ARGV[arg + 2]), tonumber(ARGV[arg + 3])})
-  local expires, parts, latest = counter(KEYS[at])
-  local plan = {anew = expires <= now, old = {}, part = 0, expires = expires}
-  if plan.anew then parts, latest, plan.expires = {}, 0, 0 end
-  local moment, sum = math.max(now, latest * wide), 0
-  for part, amount_ in pairs(parts) do
-    if window > 0 and (part + 1) * wide <= moment - window then
-      table.insert(plan.old, part)
-    else
-      sum = sum + amount_
-    end
+  local expires, parts = counter(KEYS[at])
+  if expires <= now then
+    redis.call('DEL', KEYS[at])
+    expires, parts = 0, {}
   end
-  if amount > limit - sum then return answer(at - 2) end
-  if window > 0 then plan.part = math.floor(moment / wide) end
-  plans[at] = plan
-end
-for at = 2, #KEYS do
-  local arg, plan = 3 + (at - 2) * 6, plans[at]
-  if plan.anew then redis.call('DEL', KEYS[at]) end
-  for _, part in ipairs(plan.old) do redis.call('HDEL', KEYS[at], string.format('%.0f', part)) end
-  redis.call('HINCRBY', KEYS[at], string.format('%.0f', plan.part), ARGV[arg])
-  if tonumber(ARGV[arg + 4]) > plan.expires then redis.call('HSET', KEYS[at], 'expires', ARGV[arg + 4]) end
+  if tonumber(ARGV[arg]) >= (parts[0] or 0) then redis.call('HSET', KEYS[at], '0', ARGV[arg]) end
+  if tonumber(ARGV[arg + 4]) > expires then redis.call('HSET', KEYS[at], 'expires', ARGV[arg + 4]) end
   if redis.call('PTTL', KEYS[at]) < tonumber(ARGV[arg + 5]) then redis.call('PEXPIRE', KEYS[at], ARGV[arg + 5]) end
 end
 wrote()
-return answer(-1)
+return answer(1)
 """
 )
 _CREDIT: Final = (
@@ -211,11 +241,28 @@ class RedisState:
 
     def debit(self, debits: Sequence[Debit], *, now: int) -> int | None:
         """See :meth:`StateStore.debit`."""
+        answer = self._spend(_DEBIT, _counters(debits), debits, now)
+        return answer if isinstance(answer, int) else None
+
+    def resume(self, share: str, debits: Sequence[Debit], *, now: int) -> tuple[int, ...] | int:
+        """See :meth:`StateStore.resume`."""
+        check_key(share)
+        keys = [*_counters(debits), *_counters([share_of(share, debit) for debit in debits])]
+        return self._spend(_RESUME, keys, debits, now)
+
+    def _spend(self, script: str, keys: Sequence[str], debits: Sequence[Debit], now: int) -> tuple[int, ...] | int:
         late = check_debits(debits, now, self._horizon)
         if late is not None:
             return late
-        index = cast("int", self._run(_DEBIT, _counters(debits), now, *_arguments(debits, now)))
-        return None if index < 0 else index
+        answer = self._run(script, keys, now, *_arguments(debits, now))
+        return answer if isinstance(answer, int) else tuple(cast("list[int]", answer))
+
+    def keep(self, share: str, debits: Sequence[Debit], *, now: int) -> None:
+        """See :meth:`StateStore.keep`."""
+        check_key(share)
+        if check_debits(debits, now, self._horizon) is None:
+            shares = kept_of(share, debits)
+            self._run(_KEEP, _counters(shares), now, *_arguments(shares, now))
 
     def credit(self, debits: Sequence[Debit], *, now: int) -> None:
         """See :meth:`StateStore.credit`."""

@@ -96,6 +96,20 @@ class Lease:
             GrantExpired: It is past its deadline.
             AgentIdentityError: It cannot be told whether the task has ended elsewhere.
         """
+        self.look(clock)
+        watch = self._task.watch
+        if watch is not None:
+            if watch():
+                self._spread(_ENDED)
+            self.look(clock)  # Asking may have taken long.
+
+    def look(self, clock: Clock) -> None:
+        """Return if the lease lives, as :meth:`check` does, by what is known in this process: it never waits.
+
+        Raises:
+            NoTask: As for :meth:`check`.
+            GrantExpired: As for :meth:`check`.
+        """
         if self._over is None:
             task = self._task
             wall = clock.wall_ns()
@@ -105,11 +119,8 @@ class Lease:
             else:
                 wall = task.seen_wall_ns
             if wall < self.deadline_wall_ns and clock.monotonic_ns() < self._deadline_monotonic_ns:
-                if task.watch is None or not task.watch():
-                    return
-                self._spread(_ENDED)
-            else:
-                self._spread(_EXPIRED)
+                return
+            self._spread(_EXPIRED)
         if self._over == _ENDED:
             raise NoTask("expected an open task, got one that has ended; open a new one", code="task_ended")
         raise GrantExpired("expected a grant that is still valid, got an expired one; open a new task")

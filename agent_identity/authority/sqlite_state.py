@@ -10,9 +10,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast, final
 
-from agent_identity.authority.counters import Parts, given_back, read_parts, taken, write_parts
+from agent_identity.authority.counters import Parts, given_back, kept_in, kept_with, read_parts, taken, write_parts
 from agent_identity.authority.forks import renewed_in_children
-from agent_identity.authority.state import GRACE, Debit, Horizon, check_debits, check_key, check_number, check_version
+from agent_identity.authority.state import (
+    GRACE,
+    Debit,
+    Horizon,
+    check_debits,
+    check_key,
+    check_number,
+    check_version,
+    kept_of,
+    share_of,
+)
 from agent_identity.errors import StateError
 
 if TYPE_CHECKING:
@@ -115,24 +125,48 @@ class SqliteState:
 
     def debit(self, debits: Sequence[Debit], *, now: int) -> int | None:
         """See :meth:`StateStore.debit`."""
+        answer = self._spend(None, debits, now)
+        return answer if isinstance(answer, int) else None
+
+    def resume(self, share: str, debits: Sequence[Debit], *, now: int) -> tuple[int, ...] | int:
+        """See :meth:`StateStore.resume`."""
+        return self._spend(check_key(share), debits, now)
+
+    def _spend(self, share: str | None, debits: Sequence[Debit], now: int) -> tuple[int, ...] | int:
         late = check_debits(debits, now, self._horizon)
         if late is not None:
             return late
-        return self._with_room(now, lambda: self._debit(debits, now))
+        return self._with_room(now, lambda: self._spent(share, debits, now))
 
-    def _debit(self, debits: Sequence[Debit], now: int) -> int | None:
+    def _spent(self, share: str | None, debits: Sequence[Debit], now: int) -> tuple[int, ...] | int:
         with self._writing() as connection:
             _forget(connection, "counters", now, _FORGET)
+            kept = tuple(_kept(connection, share, debit, now) for debit in debits)
             after: list[tuple[Debit, int, Parts]] = []
-            for index, debit in enumerate(debits):
-                expires_at, parts = _counter(connection, debit) or (0, {})
-                sums = taken(parts if expires_at > now else {}, debit, now)
+            for index, (debit, amount) in enumerate(zip(debits, kept, strict=True)):
+                expires_at, parts = _live(connection, debit, now)
+                sums = taken(parts, debit.beyond(amount), now)
                 if sums is None:
                     return index
                 after.append((debit, max(expires_at, debit.expires_at), sums))
+                if share is not None and amount:
+                    after.append((share_of(share, debit), 0, {}))
             for debit, expires_at, sums in after:
                 _set_counter(connection, debit, expires_at, sums)
-        return None
+        return kept
+
+    def keep(self, share: str, debits: Sequence[Debit], *, now: int) -> None:
+        """See :meth:`StateStore.keep`."""
+        check_key(share)
+        if check_debits(debits, now, self._horizon) is None:
+            self._with_room(now, lambda: self._keep(share, debits, now))
+
+    def _keep(self, share: str, debits: Sequence[Debit], now: int) -> None:
+        with self._writing() as connection:
+            _forget(connection, "counters", now, _FORGET)
+            for mine in kept_of(share, debits):
+                expires_at, parts = _live(connection, mine, now)
+                _set_counter(connection, mine, max(expires_at, mine.expires_at), kept_with(parts, mine.amount))
 
     def credit(self, debits: Sequence[Debit], *, now: int) -> None:
         """See :meth:`StateStore.credit`."""
@@ -347,6 +381,19 @@ def _counter(connection: "sqlite3.Connection", debit: Debit) -> tuple[int, Parts
     query = "SELECT expires_at, parts FROM counters WHERE key = ? AND span = ?"
     row = _row(connection, query, (debit.key, debit.window or 0))
     return None if row is None else (cast("int", row[0]), read_parts(cast("str", row[1])))
+
+
+def _live(connection: "sqlite3.Connection", debit: Debit, now: int) -> tuple[int, Parts]:
+    """Return when a counter expires and its sums; one that has expired begins anew."""
+    expires_at, parts = _counter(connection, debit) or (0, {})
+    return (expires_at, parts) if expires_at > now else (0, {})
+
+
+def _kept(connection: "sqlite3.Connection", share: str | None, debit: Debit, now: int) -> int:
+    """Return how much of a debit a share holds."""
+    if share is None or debit.window is not None:
+        return 0
+    return kept_in(_live(connection, share_of(share, debit), now)[1])
 
 
 def _set_counter(connection: "sqlite3.Connection", debit: Debit, expires_at: int, parts: Parts) -> None:

@@ -39,6 +39,10 @@ class Debit(NamedTuple):
     window: int | None
     expires_at: int
 
+    def beyond(self, kept: int) -> "Debit":
+        """Return the debit of what is asked beyond an amount that is kept already."""
+        return self._replace(amount=max(0, self.amount - kept))
+
 
 class StateStore(Protocol):
     """What shared state has to do. Every method is one atomic step and may be called from any thread.
@@ -95,6 +99,42 @@ class StateStore(Protocol):
         Args:
             debits: The same as were taken.
             now: The time at which they were taken. What has left its window since is not given back.
+        """
+        ...
+
+    def keep(self, share: str, debits: Sequence[Debit], *, now: int) -> None:
+        """Keep what a call has debited under a name, so that :meth:`resume` need not debit it again.
+
+        The amounts stay debited. Where an amount of the same counter is kept under the name already, the larger
+        one counts. A debit with a window is not kept, nor is one that comes after its counter's end.
+
+        Args:
+            share: For example ``share:`` and a digest of what names the call.
+            debits: What the call has debited, at most 64.
+            now: Unix seconds.
+
+        Raises:
+            StateError: With code ``state_full`` if the store has no room for another share.
+        """
+        ...
+
+    def resume(self, share: str, debits: Sequence[Debit], *, now: int) -> tuple[int, ...] | int:
+        """Take a share that was kept, and debit what is asked beyond it: all of this, or nothing.
+
+        Of all who ask for one share at the same time exactly one gets it; for the others nothing is kept any more,
+        and they debit in full. A debit with a window is always in full: it is about this moment.
+
+        Args:
+            share: The name under which it was kept.
+            debits: What the call needs, at most 64, each of another counter.
+            now: Unix seconds, as for :meth:`debit`.
+
+        Returns:
+            What was kept of each debit, 0 where nothing was; or the index of the first debit that does not fit,
+            and then the share stays where it is.
+
+        Raises:
+            StateError: With code ``state_full`` if the store has no room for another counter.
         """
         ...
 
@@ -194,6 +234,19 @@ def check_debits(debits: Sequence[Debit], now: int, horizon: Horizon) -> int | N
     if len({(debit.key, debit.window) for debit in debits}) != len(debits):
         raise ValueError("expected each counter once among the debits, got one twice; add their amounts")
     return late
+
+
+def share_of(share: str, debit: Debit) -> Debit:
+    """Return the debit whose counter holds what is kept of another under a name.
+
+    A line break stands between the two names, which no key of a caller can have.
+    """
+    return Debit(f"{check_key(share)}\n{debit.key}", debit.amount, MAX_NUMBER, None, debit.expires_at)
+
+
+def kept_of(share: str, debits: Sequence[Debit]) -> list[Debit]:
+    """Return what :meth:`StateStore.keep` keeps of debits: a rate is about a moment, and of nothing nothing is kept."""
+    return [share_of(share, debit) for debit in debits if debit.window is None and debit.amount]
 
 
 def check_version(name: str, version: int, data: bytes) -> None:

@@ -106,18 +106,23 @@ class Call:
         """Keep the snapshot."""
         self._arguments = arguments
 
-    def given(self, values: Mapping[str, object]) -> None:
-        """Keep the arguments as they came, which is how a call runs in monitor mode."""
+    def let_run(self, values: Mapping[str, object]) -> None:
+        """Have the call run as it came, whatever was decided: monitor mode."""
         self._given = values
+        if self.denial is not None or self.route is not None or self.desk is not None:
+            self.desk = None
+            self.enforced = "audit"
+            self.route = None
 
     def snapshot(self) -> Arguments | None:
         """Return the snapshot with what is known about each argument, if it could be taken."""
         return self._arguments
 
     def release(self) -> None:
-        """Give back what was taken from the limits of the task: the call does not run."""
-        if self.reserved is not None:
-            self.reserved.give_back()
+        """Give back what was taken from the limits of the task, once: the call does not run."""
+        reserved, self.reserved = self.reserved, None
+        if reserved is not None:
+            reserved.give_back()
 
     def conclude(self) -> None:
         """Know that the call is over, and its body with it."""

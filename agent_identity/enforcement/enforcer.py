@@ -518,6 +518,7 @@ class Enforcer:
         labels: Sequence[str] = (),
         data: Sequence[str] = (),
         outcome_of: Callable[[BaseException], str | None] | None = None,
+        place: Callable[[], str] | None = None,
     ) -> Guard:
         """Return the guard of one tool, for integrations that find their own way to the body.
 
@@ -528,6 +529,8 @@ class Enforcer:
             labels: Labels of the tool for the policy.
             data: Labels of the data that it touches.
             outcome_of: Names the outcome of exceptions that are no errors.
+            place: Names the place in which a call is made, for calls that are suspended and made again there:
+                two with the same id in two places are two calls.
 
         Raises:
             TypeError: The name, kind or server is no ``str``.
@@ -535,7 +538,7 @@ class Enforcer:
         """
         self._refuse_closed()
         tool = parts.tool_of(name, kind, server, labels)
-        return Guard(self._point, tool, data=tuple(data), outcome_of=outcome_of)
+        return Guard(self._point, tool, data=tuple(data), outcome_of=outcome_of, place=place)
 
     @overload
     def tool(self, function: Callable[P, R], /) -> Callable[P, R]: ...

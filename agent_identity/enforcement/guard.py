@@ -19,12 +19,12 @@ from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.ambience import Process
 from agent_identity.enforcement.approval import Approval
 from agent_identity.enforcement.approvals import Held
-from agent_identity.enforcement.arguments import Arguments, BadArgumentsError, capture
+from agent_identity.enforcement.arguments import BadArgumentsError, capture
 from agent_identity.enforcement.call import NOTHING, Call
 from agent_identity.enforcement.decisions import blocked_by, is_fact
 from agent_identity.enforcement.description import Description
 from agent_identity.enforcement.failures import kind_of, trouble
-from agent_identity.enforcement.limits import reserve
+from agent_identity.enforcement.limits import Limits
 from agent_identity.enforcement.neighbours import Borrowed
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.questions import Questions, ground_of, refusal_of
@@ -58,9 +58,10 @@ class Guard:
         tool: What the policy may know about the tool.
         data: Labels of the data that the tool touches.
         outcome_of: Names the outcome of an exception that is no error (an interrupt is ``suspended``).
+        place: Names the place in which a call is made; a suspended call is made again in the same place.
     """
 
-    __slots__ = ("_ask", "_attributes", "_late", "_name", "_outcome_of", "_point", "_slow", "_told", "tool")
+    __slots__ = ("_ask", "_attributes", "_late", "_limits", "_name", "_outcome_of", "_point", "_slow", "_told", "tool")
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class Guard:
         *,
         data: tuple[str, ...] = (),
         outcome_of: Callable[[BaseException], str | None] | None = None,
+        place: Callable[[], str] | None = None,
     ) -> None:
         self.tool = tool
         self._point = point
@@ -76,6 +78,7 @@ class Guard:
         # Code of others takes time, so that all is asked again. Rules are like constraints: compiled, ours, and quick.
         self._slow = bool(point.inspectors) or not (point.policy is None or type(point.policy) is RuleSet)
         self._outcome_of = outcome_of
+        self._limits = Limits(point.state, point.clock, tool.name, resumable=outcome_of is not None, place=place)
         self._told = Description(point, tool)
         self._name = f"execute_tool {tool.name}"
         self._attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool.name}
@@ -178,6 +181,7 @@ class Guard:
             call.release()
             raise
         except BaseException as error:
+            call.release()
             if self._is_suspended(call, error):
                 self._conclude(call, "suspended", None)
                 raise
@@ -210,8 +214,10 @@ class Guard:
             message = f"{self.tool.name}: expected the decision that was approved, got another one since; call again"
             raise Denied(message, code="approval_stale", decision=again)
         if task.limits:
-            self._reserve(call, task, snapshot)
+            call.reserved = self._limits.reserve(task, snapshot, call.call_id)
+            point.look_again(call)  # Before the approval is used up.
         point.approvals.take_up(call, desk, held)
+        point.look_again(call)
         call.desk, call.enforced, call.body = None, "allow", None
         self._intend(call)
 
@@ -257,14 +263,9 @@ class Guard:
         call.span, call.traced = point.spans.start_call(self.tool.name, self._name, attributes, call.start_ns, around)
         try:
             self._judge(call, values, supplied, injected, can_route=can_route, refusal=refusal)
-            try:
-                self._told.describe(call)
-            except Exception as error:  # As in _judge: what is not described does not run.
-                if point.mode == "enforce" and isinstance(error, EvidenceError):
-                    raise
-                self._deny_failed(call, error)
+            self._describe(call)
             if point.mode == "monitor":
-                _let_run(call, values)
+                call.let_run(values)
             if call.desk is not None and call.denial is None:
                 return call
             if call.denial is None or point.mode == "monitor":
@@ -304,7 +305,7 @@ class Guard:
             if self._slow or not task.lease.live:
                 point.check(task)  # It may have ended meanwhile; inspectors and policies may end it themselves.
             if task.limits and call.route is None and call.desk is None:
-                self._reserve(call, task, arguments)
+                call.reserved = self._limits.reserve(task, arguments, call.call_id)
         except Denied as denied:
             self._deny(call, denied)
         except BadArgumentsError as error:
@@ -313,9 +314,17 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - Authority fails closed: a defect of ours refuses the call.
             self._deny_failed(call, error)
 
-    def _reserve(self, call: Call, task: Task, arguments: Arguments) -> None:
-        point, call_id = self._point, None if self._outcome_of is None else call.call_id
-        call.reserved = reserve(point.state, task, self.tool.name, arguments, point.clock.wall_ns(), call_id=call_id)
+    def _describe(self, call: Call) -> None:
+        """Fill in what both records say; then, as everything that may wait is over, look at the task once more."""
+        try:
+            self._told.describe(call)
+            self._point.look_again(call)
+        except Denied as denied:
+            self._deny(call, denied)
+        except Exception as error:  # As in _judge: what is not described does not run.
+            if self._point.mode == "enforce" and isinstance(error, EvidenceError):
+                raise
+            self._deny_failed(call, error)
 
     def _refuse_early(self, task: Task | None, refusal: Denied | None) -> NoReturn:
         if task is not None:
@@ -516,12 +525,3 @@ class Guard:
 
     def _end_span(self, span: CallSpan, end_ns: int, entry: Entry) -> None:
         self._point.spans.finish(span, entry, end_ns, self._late)
-
-
-def _let_run(call: Call, values: Mapping[str, object]) -> None:
-    """Have a call run as it came, whatever was decided: monitor mode."""
-    call.given(values)
-    if call.denial is not None or call.route is not None or call.desk is not None:
-        call.desk = None
-        call.enforced = "audit"
-        call.route = None

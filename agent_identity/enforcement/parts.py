@@ -94,11 +94,11 @@ def check_state(state: object) -> None:
         TypeError: It cannot.
     """
     steps = [name for name in vars(StateStore) if not name.startswith("_")]
-    usable = not isinstance(state, type) and all(callable(getattr(state, name, None)) for name in steps)
-    if state is not None and not usable:
+    missing = [name for name in steps if isinstance(state, type) or not callable(getattr(state, name, None))]
+    if state is not None and missing:
         raise TypeError(
-            f"expected state to be a StateStore, got {type(state).__name__}; make one of agent_identity.state, such as "
-            "RedisState(url), PostgresState(conninfo) or SqliteState(path)"
+            f"expected state to be a StateStore, got {type(state).__name__} without {', '.join(missing)}; make one of "
+            "agent_identity.state, such as RedisState(url), PostgresState(conninfo) or SqliteState(path)"
         )
 
 

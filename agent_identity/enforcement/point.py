@@ -9,6 +9,7 @@ from agent_identity.enforcement.ambience import Ambience
 from agent_identity.enforcement.approval import Approval
 from agent_identity.enforcement.approvals import Approvals
 from agent_identity.enforcement.arguments import Arguments
+from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.decisions import Mode
 from agent_identity.enforcement.inventory import Inventory
 from agent_identity.enforcement.revoking import Revocations
@@ -50,8 +51,24 @@ class Point:
         Raises:
             Denied: It does not.
         """
-        task.lease.check(self.clock)
-        self.revocations.check(task.chain)
+        if task.lease.live:
+            self.revocations.check(task.chain)
+        task.lease.check(self.clock)  # Last, because the state that tells what is revoked may take its time.
+
+    def look_again(self, call: Call) -> None:
+        """Look at the task of a call once more, unless it is refused already: before its intent, or its approval.
+
+        If nothing was asked of the state since :meth:`check`, it is not asked again either.
+
+        Raises:
+            Denied: The task has ended, expired or been revoked meanwhile.
+        """
+        if call.denial is not None or call.task is None:
+            return
+        if call.reserved is not None or call.approval is not None:
+            self.check(call.task)
+        else:
+            call.task.lease.look(self.clock)
 
     def digest_of(self, key_id: str, arguments: Arguments) -> str:
         """Return what the records of a call hold in place of its arguments.

@@ -1,8 +1,7 @@
-"""Calls that left their body to be made again: what they had taken is theirs when they come back.
+"""Calls that left their body to be made again, in whatever process: the approval that they used is theirs again.
 
-An interrupt of a graph ends the call, and the resume makes it anew, in whatever process. What it had reserved is
-left at a mark in the shared state, and exactly one later call takes it over. So a call is counted once however
-often it is made again, and no more calls ever hold something than once had it.
+It is left at a mark in the shared state, and exactly one later call takes it over. So an approval counts for one call
+however often that is made again. Their share of limits is kept by the store itself, see ``StateStore.keep``.
 """
 
 import hashlib

@@ -19,7 +19,7 @@ from agent_identity.errors import AttenuationError, Denied
 from agent_identity.identity import Agent
 from agent_identity.integrations.langchain.entries import refusal
 from agent_identity.integrations.langchain.protection import check, is_guarded_at
-from agent_identity.integrations.langchain.sealing import is_sealed, outcome_of
+from agent_identity.integrations.langchain.sealing import is_sealed, outcome_of, place
 from agent_identity.integrations.langchain.twins import Twins
 
 try:
@@ -85,7 +85,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         self._enforcer = enforcer
         self._own = None if agent is None else Hop(agent, scope)
         self._twins = Twins(enforcer, lambda tool: check(tool, enforcer))
-        self._unnamed = enforcer.guard(_UNNAMED, outcome_of=outcome_of)
+        self._unnamed = enforcer.guard(_UNNAMED, outcome_of=outcome_of, place=place)
         self._provided: set[str] = set()
         self._models: dict[bool, Guard] = {}
         if model is not None:
@@ -328,7 +328,7 @@ class _Run:
     def _guard(self) -> Guard:
         name = self.request.tool_call["name"]
         try:
-            return self._enforcer.guard(name, outcome_of=outcome_of)
+            return self._enforcer.guard(name, outcome_of=outcome_of, place=place)
         except (TypeError, ValueError):  # A model wrote it, and no record could hold it.
             return self._unnamed
 

@@ -8,12 +8,12 @@ import functools
 import inspect
 import sys
 from abc import ABCMeta
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import FunctionType, MethodType
 from typing import Final, Never, NoReturn, cast, final, get_type_hints
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 
 from agent_identity.enforcement import Enforcer, Guard
@@ -33,6 +33,7 @@ __all__ = [
     "guards_of",
     "is_sealed",
     "outcome_of",
+    "place",
     "seal",
     "unseal",
 ]
@@ -86,7 +87,7 @@ class Protection:
 
     @staticmethod
     def _guard(enforcer: Enforcer, tool: BaseTool) -> Guard:
-        return enforcer.guard(tool.name, outcome_of=outcome_of)
+        return enforcer.guard(tool.name, outcome_of=outcome_of, place=place)
 
 
 def _own_method(base: type[BaseTool], name: str) -> _Body | None:
@@ -104,6 +105,15 @@ def outcome_of(error: BaseException) -> str | None:
     if errors is None or not isinstance(error, errors.GraphBubbleUp):
         return None
     return "success" if isinstance(error, errors.ParentCommand) else "suspended"
+
+
+def place() -> str:
+    """Name the run of the node of a graph in which a tool is called; the same when LangGraph resumes it.
+
+    Ids of calls come from a model, which may give one id to several calls of a turn. Each of them has a run of its own.
+    """
+    settings = cast("Mapping[str, object]", ensure_config().get("configurable") or {})
+    return str(settings.get("checkpoint_ns") or "")
 
 
 @final

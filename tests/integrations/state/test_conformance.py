@@ -164,6 +164,100 @@ def test_giving_back_never_frees_what_others_took_in_the_window(store: StateStor
     assert store.debit([use], now=NOW + 62) == 0
 
 
+def test_a_share_that_was_kept_is_taken_once(store: StateStore) -> None:
+    """Nothing is kept at first; what is kept stays debited, and of two who resume the second debits in full."""
+    assert store.resume("share:a", [_use(9, 5)], now=NOW) == (0,)
+    store.keep("share:a", [_use(9, 5)], now=NOW)
+    assert store.debit([_use(9, 5)], now=NOW) == 0
+    assert store.resume("share:b", [_use(9, 5)], now=NOW) == 0
+    assert store.resume("share:a", [_use(9, 5)], now=NOW) == (5,)
+    assert store.resume("share:a", [_use(9, 5)], now=NOW) == 0
+    assert store.resume("share:a", [_use(9, 4)], now=NOW) == (0,)
+    assert store.debit([_use(9)], now=NOW) == 0
+
+
+def test_only_what_is_asked_beyond_a_share_is_debited(store: StateStore) -> None:
+    """Less than the share gives nothing back, and what does not fit leaves the share where it is."""
+    assert store.debit([_use(9, 5)], now=NOW) is None
+    store.keep("share:a", [_use(9, 5)], now=NOW)
+    assert store.resume("share:a", [_use(9, 10)], now=NOW) == 0
+    assert store.resume("share:a", [_use(9, 3)], now=NOW) == (5,)
+    assert store.debit([_use(9, 5)], now=NOW) == 0
+    store.keep("share:a", [_use(9, 5)], now=NOW)
+    assert store.resume("share:a", [_use(9, 9)], now=NOW) == (5,)
+    assert store.debit([_use(9)], now=NOW) == 0
+
+
+def test_a_share_of_several_counters_is_taken_together_or_not_at_all(store: StateStore) -> None:
+    """If one of the counters refuses, nothing of the others is taken or debited."""
+    both = [_use(9, 4, key="limit:a"), _use(9, 2, key="limit:b")]
+    assert store.debit(both, now=NOW) is None
+    store.keep("share:a", both, now=NOW)
+    more = [_use(9, 6, key="limit:a"), _use(9, 10, key="limit:b"), _use(1, key="limit:c")]
+    assert store.resume("share:a", more, now=NOW) == 1
+    more[1] = _use(9, 1, key="limit:b")
+    assert store.resume("share:a", more, now=NOW) == (4, 2, 0)
+    assert [store.debit([_use(9, amount, key="limit:a")], now=NOW) for amount in (4, 3)] == [0, None]
+    assert [store.debit([_use(9, amount, key="limit:b")], now=NOW) for amount in (8, 7)] == [0, None]
+    assert store.resume("share:a", [], now=NOW) == ()
+
+
+def test_a_window_is_debited_anew_by_who_resumes(store: StateStore) -> None:
+    """A rate is about the moment: no share of an earlier one is saved up, beside a sum that is kept."""
+    both = [_use(9, 9), _use(1, key="limit:rate", window=60)]
+    assert store.debit(both, now=NOW) is None
+    store.keep("share:a", both, now=NOW)
+    assert store.resume("share:a", both, now=NOW + 30) == 1
+    assert store.resume("share:a", both, now=NOW + 62) == (9, 0)
+    assert store.debit(both[1:], now=NOW + 62) == 0
+
+
+def test_of_nothing_nothing_is_kept(store: StateStore) -> None:
+    """An amount of zero, a window and no debits at all leave no share, and do no harm to one that is there."""
+    for nothing in ([], [_use(9, 0)], [_use(9, 9, window=60)]):
+        store.keep("share:a", nothing, now=NOW)
+    assert store.resume("share:a", [_use(9, 0)], now=NOW) == (0,)
+    store.keep("share:a", [_use(9, 4)], now=NOW)
+    store.keep("share:a", [_use(9, 0)], now=NOW)
+    assert store.resume("share:a", [_use(9, 0)], now=NOW) == (4,)
+
+
+def test_of_two_shares_under_one_name_the_larger_counts(store: StateStore) -> None:
+    """For each counter by itself; the smaller amount lapses, and stays debited."""
+    store.keep("share:a", [_use(9, 2, key="limit:a"), _use(9, 3, key="limit:b")], now=NOW)
+    store.keep("share:a", [_use(9, 4, key="limit:a"), _use(9, 1, key="limit:b")], now=NOW)
+    assert store.resume("share:a", [_use(9, key="limit:a"), _use(9, key="limit:b")], now=NOW) == (4, 3)
+
+
+def test_a_share_lives_as_long_as_its_counter(store: StateStore) -> None:
+    """It expires with the debit that was kept, and one that comes after that end is not kept."""
+    store.keep("share:a", [_use(9, 5, end=END)], now=NOW)
+    assert store.resume("share:a", [_use(9, 5, end=END + 50)], now=END) == (0,)
+    store.keep("share:a", [_use(9, 2, end=END + 50)], now=END)
+    assert store.resume("share:a", [_use(9, 2, end=END + 50)], now=END + 1) == (2,)
+    store.keep("share:late", [_use(9, 2, end=END)], now=END)
+    assert store.resume("share:late", [_use(9, 2, end=END + 50)], now=END + 1) == (0,)
+    assert store.resume("share:a", [_use(9, 1, end=END)], now=END) == 0
+
+
+def test_the_largest_share_counts_exactly(store: StateStore) -> None:
+    """At 2^53 one more than the share is still noticed."""
+    most = [_use(MAX_NUMBER, MAX_NUMBER - 1)]
+    assert store.resume("share:a", most, now=NOW) == (0,)
+    store.keep("share:a", most, now=NOW)
+    assert store.resume("share:a", [_use(MAX_NUMBER, MAX_NUMBER)], now=NOW) == (MAX_NUMBER - 1,)
+    assert store.debit([_use(MAX_NUMBER, 1)], now=NOW) == 0
+
+
+def test_a_share_is_no_counter_and_no_key(store: StateStore) -> None:
+    """Names of shares, counters and keys have nothing to do with each other."""
+    store.keep("a", [_use(5, 5, key="a")], now=NOW)
+    assert store.debit([_use(5, 5, key="a")], now=NOW) is None
+    assert not store.contains("a", now=NOW)
+    assert store.get("a") is None
+    assert store.resume("a", [_use(5, 5, key="a")], now=NOW) == (5,)
+
+
 def test_only_a_newer_version_is_kept(store: StateStore) -> None:
     """An older one, and the same one with other data, change nothing: a list never goes back."""
     assert store.get("list") is None
@@ -227,9 +321,11 @@ def test_state_outlives_its_stores(shared: object) -> None:
     assert first.insert("proof:a", now=NOW, expires_at=END)
     assert first.debit([_use(1)], now=NOW) is None
     assert first.put("list", 5, b"x")
+    first.keep("share:a", [_use(1)], now=NOW)
     first.close()
     first.close()
     again = shared.open()
+    assert again.resume("share:a", [_use(1)], now=NOW) == (1,)
     assert not again.insert("proof:a", now=NOW, expires_at=END)
     assert again.debit([_use(1)], now=NOW) == 0
     assert not again.put("list", 5, b"y")
@@ -267,6 +363,13 @@ WRONG: list[tuple[type[Exception], Callable[[StateStore], object]]] = [
     (TypeError, lambda store: store.debit([_use(1, end=1.0)], now=NOW)),
     (ValueError, lambda store: store.debit([], now=-1)),
     (ValueError, lambda store: store.credit([_use(1, -1)], now=NOW)),
+    (ValueError, lambda store: store.keep("", [_use(1)], now=NOW)),
+    (TypeError, lambda store: store.keep("a", [_use(1.0)], now=NOW)),
+    (ValueError, lambda store: store.keep("a", [_use(1), _use(2)], now=NOW)),
+    (TypeError, lambda store: store.resume(b"a", [_use(1)], now=NOW)),
+    (ValueError, lambda store: store.resume("a\nb", [_use(1)], now=NOW)),
+    (ValueError, lambda store: store.resume("a", [_use(1, -1)], now=NOW)),
+    (ValueError, lambda store: store.resume("a", [_use(1)], now=-1)),
     (ValueError, lambda store: store.put("", 1, b"")),
     (ValueError, lambda store: store.put("a", -1, b"")),
     (TypeError, lambda store: store.put("a", "1", b"")),
@@ -300,6 +403,8 @@ def test_a_closed_store_answers_nothing(shared: object) -> None:
         lambda: store.contains("proof:a", now=NOW),
         lambda: store.debit([_use(1)], now=NOW),
         lambda: store.credit([_use(1)], now=NOW),
+        lambda: store.keep("share:a", [_use(1)], now=NOW),
+        lambda: store.resume("share:a", [_use(1)], now=NOW),
         lambda: store.put("list", 1, b""),
         lambda: store.get("list"),
         store.generation,
@@ -309,14 +414,15 @@ def test_a_closed_store_answers_nothing(shared: object) -> None:
         assert caught.value.code == "state_unavailable"
 
 
-JOBS = {"insert": (60, 60), "use": (30, 37), "budget": (60, 71), "rate": (30, 25)}
+JOBS = {"insert": (60, 60), "use": (30, 37), "budget": (60, 71), "rate": (30, 25), "resume": (20, 20)}
 
 
 @pytest.mark.parametrize("job", JOBS)
 def test_of_many_threads_exactly_the_permitted_number_wins(shared: object, job: str) -> None:
-    """Threads that share one store race for the same keys, uses, budget and rate."""
+    """Threads that share one store race for the same keys, uses, budget, rate and shares."""
     rounds, permitted = JOBS[job]
     store, barrier = shared.open(), threading.Barrier(8)
+    _prepare(store, job)
     won: list[int] = []
     wins = _wins()
 
@@ -333,6 +439,15 @@ def test_of_many_threads_exactly_the_permitted_number_wins(shared: object, job: 
     assert sum(won) == permitted
 
 
+def _prepare(store: StateStore, job: str) -> None:
+    """Keep the shares for which those who race are going to ask."""
+    if job == "resume":
+        for at in range(JOBS[job][0]):
+            share = [_use(7, 7, key=f"limit:{at}")]
+            assert store.debit(share, now=NOW) is None
+            store.keep(f"share:{at}", share, now=NOW)
+
+
 def _wins() -> Callable[[StateStore, str, int], int]:
     space: dict = {"__name__": "racer"}
     exec(compile(RACER.read_text(encoding="utf-8"), str(RACER), "exec"), space)  # noqa: S102  Tests are no package.
@@ -344,9 +459,10 @@ def _wins() -> Callable[[StateStore, str, int], int]:
 def test_of_many_processes_exactly_the_permitted_number_wins(
     share: Callable[[str], object], kind: str, job: str
 ) -> None:
-    """Processes that share nothing but the state race for the same keys, uses, budget, rate and versions."""
+    """Processes that share nothing but the state race for the same keys, uses, budget, rate, shares and versions."""
     shared = share(kind)
     rounds, permitted = JOBS.get(job, (20, 20))
+    _prepare(shared.open(), job)
     spec = json.dumps({"kind": shared.kind, "address": shared.address, "job": job, "rounds": rounds})
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     racers = [subprocess.Popen([sys.executable, str(RACER), spec], **pipes) for _ in range(4)]

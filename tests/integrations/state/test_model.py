@@ -26,6 +26,8 @@ STEPS = st.lists(
         st.tuples(st.just("contains"), st.sampled_from("abc"), TIMES),
         st.tuples(st.just("debit"), SEVERAL, TIMES),
         st.tuples(st.just("credit"), SEVERAL, TIMES),
+        st.tuples(st.just("keep"), st.sampled_from("st"), SEVERAL, TIMES),
+        st.tuples(st.just("resume"), st.sampled_from("st"), SEVERAL, TIMES),
         st.tuples(st.just("put"), st.sampled_from("xy"), st.integers(0, 4), st.binary(max_size=3)),
         st.tuples(st.just("get"), st.sampled_from("xy")),
     ),
@@ -40,6 +42,7 @@ class Reference:
         self.keys: dict[str, int] = {}
         self.lives: dict[tuple[str, int | None], int] = {}
         self.log: dict[tuple[str, int | None], list[list[int]]] = {}
+        self.shares: dict[tuple[str, str], tuple[int, int]] = {}
         self.versions: dict[str, tuple[int, bytes]] = {}
         self.stored = 0
 
@@ -108,6 +111,30 @@ class Reference:
                     entry[1] -= back
                     left -= back
 
+    def keep(self, share: str, debits: list[Debit], now: int) -> None:
+        if any(debit.expires_at <= now for debit in debits):
+            return
+        for debit in debits:
+            if debit.window is None and debit.amount:
+                kept = self._kept(share, debit, now)
+                end = self.shares[share, debit.key][1] if kept else 0
+                self.shares[share, debit.key] = (max(kept, debit.amount), max(end, debit.expires_at))
+
+    def _kept(self, share: str, debit: Debit, now: int) -> int:
+        amount, expires_at = self.shares.get((share, debit.key), (0, 0))
+        return amount if debit.window is None and expires_at > now else 0
+
+    def resume(self, share: str, debits: list[Debit], now: int) -> tuple[int, ...] | int:
+        kept = tuple(self._kept(share, debit, now) for debit in debits)
+        beyond = [debit._replace(amount=max(0, debit.amount - had)) for debit, had in zip(debits, kept, strict=True)]
+        index = self.debit(beyond, now)
+        if index is not None:
+            return index
+        for debit, had in zip(debits, kept, strict=True):
+            if had:
+                del self.shares[share, debit.key]
+        return kept
+
     def put(self, name: str, version: int, data: bytes) -> bool:
         if name in self.versions and self.versions[name][0] >= version:
             return False
@@ -119,6 +146,10 @@ class Reference:
         return self.versions.get(name)
 
 
+def _moved(space: str, debits: list[Debit]) -> list[Debit]:
+    return [debit._replace(key=space + debit.key) for debit in debits]
+
+
 def _step(store: StateStore, space: str, step: tuple) -> object:
     """Do the step on a store, in a part of its keys that no other example uses."""
     match step:
@@ -126,10 +157,10 @@ def _step(store: StateStore, space: str, step: tuple) -> object:
             return store.insert(space + key, now=now, expires_at=expires_at)
         case ("contains", key, now):
             return store.contains(space + key, now=now)
-        case ("debit", debits, now):
-            return store.debit([debit._replace(key=space + debit.key) for debit in debits], now=now)
-        case ("credit", debits, now):
-            return store.credit([debit._replace(key=space + debit.key) for debit in debits], now=now)
+        case ("debit" | "credit" as name, debits, now):
+            return getattr(store, name)(_moved(space, debits), now=now)
+        case ("keep" | "resume" as name, share, debits, now):
+            return getattr(store, name)(space + share, _moved(space, debits), now=now)
         case ("put", name, version, data):
             return store.put(space + name, version, data)
         case ("get", name):

@@ -341,3 +341,31 @@ def test_what_cannot_be_told_about_a_resumed_task_is_raised() -> None:
 
     lease = registry.resume("task", 1_000_100, clock=clock, id="g", watch=watch)
     assert [code_of(lease, clock), code_of(lease, clock)] == ["down", None]
+
+
+def test_what_happens_while_it_is_asked_elsewhere_is_seen() -> None:
+    """The question may take long: a lease that expires or is ended meanwhile is over."""
+    clock, registry, meanwhile = Clocks(), TaskRegistry(), [lambda: clock.advance(100)]
+
+    def watch() -> bool:
+        meanwhile.pop()()
+        return False
+
+    first = registry.resume("task", 1_000_100, clock=clock, id="g1", watch=watch)
+    second = registry.resume("task", 1_000_200, clock=clock, id="g2", watch=watch)
+    assert code_of(first, clock) == "grant_expired"
+    meanwhile.append(second.end)
+    assert code_of(second, clock) == "task_ended"
+
+
+def test_a_look_asks_nobody_elsewhere() -> None:
+    """It tells what this process knows: the clocks, and whether the lease was ended here."""
+    clock, registry = Clocks(), TaskRegistry()
+    lease = registry.resume("task", 1_000_100, clock=clock, id="g", watch=lambda: pytest.fail("asked"))
+    lease.look(clock)
+    clock.advance(100)
+    with pytest.raises(GrantExpired):
+        lease.look(clock)
+    lease.end()
+    with pytest.raises(NoTask):
+        lease.look(clock)

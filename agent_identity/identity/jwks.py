@@ -142,15 +142,13 @@ class KeySet:
         if not isinstance(entries, list | tuple) or len(cast("list[object]", entries)) > _MAX_KEYS:
             raise _bad_key_set(f"an array 'keys' of at most {_MAX_KEYS} keys, got something else")
         members = [_members(entry) for entry in cast("list[object]", entries)]
-        found = [key for jwk in members if (key := _key(jwk)) is not None]
+        found = list(filter(None, map(_key, members)))
         names = [(key.kid, key.use, name) for key in found if key.kid is not None for name in key.algorithms]
         if len(set(names)) != len(names):
             raise _bad_key_set("each kid once, got one twice")
-        return cls(
-            tuple(key for key in found if key.weakness is None),
-            tuple(_certificate(jwk) for jwk in members if jwk.get("use") == "x509-svid"),
-            tuple(key for key in found if key.weakness is not None),
-        )
+        certificates = tuple(_certificate(jwk) for jwk in members if jwk.get("use") == "x509-svid")
+        weak = tuple(filter(lambda key: key.weakness, found))
+        return cls(tuple(key for key in found if key not in weak), certificates, weak)
 
     @classmethod
     def load(cls, path: PathLike) -> Self:

@@ -179,7 +179,7 @@ def _id_of(item: object) -> str | None:
 
 def _facts(value: object, tools: Collection[str] | None) -> tuple[ToolFacts, ...]:
     facts = parse_tools(value, ("tools",))
-    each(partial(_check_known, of.pattern, tools, ("tools", of.pattern)) for of in facts)
+    each(partial(_check_known, of.pattern, tools, ("tools", of.pattern), at_key=True) for of in facts)
     return facts
 
 
@@ -226,9 +226,9 @@ def _patterns(members: Mapping[str, object], path: Path, tools: Collection[str] 
     return patterns
 
 
-def _check_known(pattern: str, tools: Collection[str] | None, path: Path) -> None:
+def _check_known(pattern: str, tools: Collection[str] | None, path: Path, *, at_key: bool = False) -> None:
     if tools is not None and not has_wildcard(pattern) and pattern not in tools:
-        raise Problem(f"unknown tool {quoted(pattern)}; there is no such tool in the inventory", path)
+        raise Problem(f"unknown tool {quoted(pattern)}; there is no such tool in the inventory", path, at_key=at_key)
 
 
 def _members(value: object, path: Path, what: str, known: Sequence[str]) -> Mapping[str, object]:

@@ -1,6 +1,8 @@
 """What can be said about rules beside their answers: why one has none, whom one hits unawares, what one relies on."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from types import MappingProxyType
 from typing import Final
 
 from agent_identity.policy.attributes import MISSING, attribute
@@ -14,9 +16,10 @@ from agent_identity.policy.rule import Rule, rule_ids
 
 __all__ = ["LABELS", "absent_tools", "explain", "label_rules", "unknown_labels", "warnings_about"]
 
-LABELS: Final = ("tool.labels", "data.labels")
-"""The attributes that are known only where somebody said them."""
+LABELS: Final = MappingProxyType({"tool.labels": "labels", "data.labels": "data"})
+"""The attributes that are known only where somebody said them, and the word to say them with."""
 
+_SIDES: Final[Sequence[Callable[[tuple[Verdict, Verdict]], Verdict]]] = (itemgetter(0), itemgetter(1))
 _STOPS: Final = (Effect.BLOCK, Effect.ROUTE)
 _SHOWN: Final = 3
 _LONGEST: Final = 60
@@ -73,7 +76,7 @@ def _elsewhere(condition: Condition) -> set[Verdict]:
     if isinstance(condition, Negation):
         return {None if verdict is None else not verdict for verdict in _elsewhere(condition.part)}
     first, *others = map(_elsewhere, condition.parts)
-    join = combined(condition.word, [lambda pair: pair[0], lambda pair: pair[1]])
+    join = combined(condition.word, _SIDES)
     for other in others:
         first = {join((one, two)) for one in first for two in other}
     return first

@@ -121,9 +121,9 @@ def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
     file = tmp_path / "policy.yaml"
     file.write_text(
         "version: 3\n"
-        "nmae: x\n"
+        "namez: x\n"
         "tools:\n"
-        "  github/*: {labels: external, lables: [a]}\n"
+        "  github/*: {labels: external, labelz: [a]}\n"
         "rules:\n"
         "  - effect: blok\n"
         "    tools: pay all\n"

@@ -134,6 +134,19 @@ def test_a_damaged_key_verifies_nothing(issuer: Any, kid: str, changes: dict[str
     assert caught.value.code == "bad_key"
 
 
+def test_a_weak_key_verifies_nothing_even_if_it_is_asked_itself(issuer: Any) -> None:
+    """A weak key is kept apart, known by its name, and refuses every token."""
+    keys = KeySet.parse(issuer.jwks("rsa", e="Aw"))
+    token = read_token(issuer.token(key="rsa"))
+    assert keys.keys == ()
+    assert "rsa" in keys
+    (weak,) = keys.weak
+    for attempt in (lambda: weak.verify(token), lambda: keys.find(token, uses=SIGNING)):
+        with pytest.raises(TokenError) as caught:
+            attempt()
+        assert caught.value.code == "weak_key"
+
+
 def test_a_token_without_a_kid_needs_a_set_with_one_choice(issuer: Any) -> None:
     """Without a name the key is found if only one can be meant; a name that nobody has is unknown."""
     both = KeySet.parse(issuer.jwks("ec", "ec384"))

@@ -109,10 +109,7 @@ class PathWithin:
         Some ignore case, normal forms of Unicode, or both: APFS and HFS+ by default, NTFS, ext4 and ZFS on request. A
         grant permits what is inside for all of them. A rule that blocks the root has to think of each.
         """
-        if not value.startswith("/"):
-            return False  # A relative path is read as relative to the root, which has one spelling here.
-        names = _path_names(value)
-        path = "" if names is None else f"/{'/'.join(names)}"
+        path = "/" + "/".join(_path_names(value) or ())
         return not _inside(path, self.root) and _inside(_folded(path), _folded(self.root))
 
     def covers(self, child: Constraint) -> bool:

@@ -12,7 +12,7 @@ from typing import Final, cast, final
 
 from agent_identity.identity import check_id
 from agent_identity.policy.patterns import check_patterns, matches
-from agent_identity.policy.request import Request, Tool
+from agent_identity.policy.request import Claims, Request, Tool
 from agent_identity.policy.source import Path, Problem, each, quoted, words
 
 __all__ = ["ToolFacts", "added_to", "check_labels", "facts_about", "parse_tools", "with_claims"]
@@ -118,14 +118,12 @@ def added_to(request: Request, facts: ToolFacts) -> Request:
     return request._replace(tool=labelled, data=_union(request.data, facts.data))
 
 
-def with_claims(request: Request) -> Request:
+def with_claims(request: Request, claims: Claims) -> Request:
     """Return the request as it is if the claims are true; what is not known stays so."""
     tool = request.tool
-    if tool.claims is None:
-        return request
-    labels = None if tool.labels is None else _union(tool.labels, tool.claims.labels)
-    data = None if request.data is None else _union(request.data, tool.claims.data)
-    return request._replace(tool=Tool(tool.name, tool.kind, tool.server, labels, tool.claims), data=data)
+    labels = None if tool.labels is None else _union(tool.labels, claims.labels)
+    data = None if request.data is None else _union(request.data, claims.data)
+    return request._replace(tool=Tool(tool.name, tool.kind, tool.server, labels, claims), data=data)
 
 
 def _union(one: Sequence[str] | None, other: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -119,9 +119,10 @@ class Program:
         if plan.facts is not None:
             request = added_to(request, plan.facts)
         decision = self._answer(plan, request)
-        if request.tool.claims is None:
+        claims = request.tool.claims
+        if claims is None:
             return decision
-        claimed = self._answer(plan, with_claims(request))
+        claimed = self._answer(plan, with_claims(request, claims))
         return max(decision, claimed, key=lambda answer: _STRICTNESS.index(answer.effect))
 
     def _answer(self, plan: _Plan, request: Request) -> Decision:

@@ -208,19 +208,29 @@ class StateError(AgentIdentityError):
 class PolicyFormatError(AgentIdentityError, ValueError):
     """A policy file or a rule is malformed; nothing of it was loaded.
 
+    The message has one line for each mistake, of the first 20.
+
     Attributes:
-        line: 1-based line of the problem, or ``None`` where there is no file.
-        column: 1-based column of the problem, or ``None``.
+        line: 1-based line of the first problem, or ``None`` where there is no file.
+        column: 1-based column of the first problem, or ``None``.
+        problems: Each problem of a file by itself, in their order there.
     """
 
     default_code = "bad_policy"
 
     def __init__(
-        self, message: str, *, code: str | None = None, line: int | None = None, column: int | None = None
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        line: int | None = None,
+        column: int | None = None,
+        problems: "tuple[PolicyFormatError, ...]" = (),
     ) -> None:
         super().__init__(message, code=code)
         self.line = line
         self.column = column
+        self.problems = problems
 
 
 class ConfigurationError(AgentIdentityError):

@@ -103,6 +103,15 @@ class PathWithin:
             return False
         return not self.follow_links or _inside(os.path.realpath(path), os.path.realpath(self.root))
 
+    def resembles(self, value: str) -> bool:
+        """Tell whether a path is outside as it is spelled, and inside for some file systems.
+
+        Some ignore case, normal forms of Unicode, or both: APFS and HFS+ by default, NTFS, ext4 and ZFS on request. A
+        grant permits what is inside for all of them. A rule that blocks the root has to think of each.
+        """
+        path = "/" + "/".join(_path_names(value) or ())
+        return not _inside(path, self.root) and _inside(_folded(path), _folded(self.root))
+
     def covers(self, child: Constraint) -> bool:
         """Tell whether the child is a root inside this one, or values inside it."""
         if not isinstance(child, PathWithin):
@@ -146,6 +155,17 @@ def _ambiguous(character: str) -> bool:
     if character in _LOOKALIKES or unicodedata.category(character) in _INVISIBLE:
         return True
     return not _MEANINGFUL.isdisjoint(unicodedata.normalize("NFKC", character))
+
+
+def _folded(path: str) -> str:
+    """Return the form that is the same for all spellings of a path (Unicode 16, section 3.13, D147 without ignorables).
+
+    File systems fold less, each in its own way; what is equal for one of them is equal here.
+    """
+    if path.isascii():
+        return path.lower()
+    once = unicodedata.normalize("NFKD", unicodedata.normalize("NFD", path).casefold())
+    return unicodedata.normalize("NFKD", once.casefold())
 
 
 def _inside(path: str, root: str) -> bool:

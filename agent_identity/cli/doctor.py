@@ -16,10 +16,12 @@ from typing import Final, TypeAlias
 from agent_identity.cli.command import Commands
 from agent_identity.cli.doctor_directory import examine_directory
 from agent_identity.cli.doctor_packages import examine_package, examine_versions
+from agent_identity.cli.doctor_policy import examine_policies
 from agent_identity.cli.doctor_process import examine_enforcers, examine_tools
 from agent_identity.cli.terminal import Style, clean, columns, hanging
 from agent_identity.enforcement.diagnosis import Check, examine_pipeline, examine_telemetry
 from agent_identity.errors import ConfigurationError
+from agent_identity.policy import RuleSet
 
 __all__ = ["diagnose", "register"]
 
@@ -41,6 +43,9 @@ def register(commands: Commands) -> None:
     command.add_argument(
         "--import", dest="module", metavar="MODULE[:NAME]", help="a module of the application, or what is to be in it"
     )
+    command.add_argument(
+        "--policy", metavar="FILE", help="a policy file to hold the tools against, before it is switched on"
+    )
     command.add_argument("--json", action="store_true", help="print JSON for machines")
     command.set_defaults(run=run)
 
@@ -49,7 +54,7 @@ def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     if chosen.module:
         import_application(chosen.module)
-    found = diagnose(chosen.directory, imported=bool(chosen.module))
+    found = diagnose(chosen.directory, imported=bool(chosen.module), policy=chosen.policy)
     if chosen.json:
         print(json.dumps(as_json(found)))
     else:
@@ -57,21 +62,33 @@ def run(chosen: argparse.Namespace) -> int:
     return 1 if _count(found)["fail"] else 0
 
 
-def diagnose(directory: str | os.PathLike[str] | None = None, *, imported: bool = True) -> list[Section]:
+def diagnose(
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    imported: bool = True,
+    policy: str | os.PathLike[str] | None = None,
+) -> list[Section]:
     """Look at this process, and at an evidence directory; what the command does with ``--import``, from within.
 
     Args:
         directory: The directory of the enforcer.
         imported: Whether this is the process of the application.
+        policy: A policy file to hold the guarded tools against in place of the policy in force.
 
     Returns:
         What was found, by what it is about; an empty section is left out.
+
+    Raises:
+        PolicyFormatError: The policy file has mistakes.
+        ConfigurationError: The policy file cannot be read.
     """
+    candidate = None if policy is None else RuleSet.load(policy)
     found: list[Section] = [
         ("installation", [examine_package(), *examine_versions(), examine_clock()]),
         ("application", [*examine_application(imported=imported), *examine_enforcers()]),
         ("telemetry", [*examine_telemetry(), *examine_pipeline()]),
         ("tools", examine_tools()),
+        ("policy", examine_policies(candidate)),
         ("directory", [] if directory is None else examine_directory(Path(directory))),
     ]
     return [section for section in found if section[1]]

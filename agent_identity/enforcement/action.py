@@ -20,6 +20,7 @@ class Action:
     __slots__ = ("_call", "_guard", "_values")
 
     def __init__(self, guard: Guard, values: Mapping[str, object]) -> None:
+        guard.point.tools.learn(guard.tool)
         self._guard = guard
         self._values = values
         self._call: Call | None = None

@@ -60,7 +60,7 @@ from agent_identity.identity import (
     SystemClock,
     TrustStore,
 )
-from agent_identity.policy import Inspector, Policy
+from agent_identity.policy import Claims, Inspector, Policy
 
 if TYPE_CHECKING:
     from agent_identity.enforcement.exporting import LedgerExporter
@@ -515,8 +515,9 @@ class Enforcer:
         *,
         kind: str = "function",
         server: str | None = None,
-        labels: Sequence[str] = (),
-        data: Sequence[str] = (),
+        labels: Sequence[str] | None = None,
+        data: Sequence[str] | None = None,
+        claims: Claims | None = None,
         outcome_of: Callable[[BaseException], str | None] | None = None,
         place: Callable[[], str] | None = None,
     ) -> Guard:
@@ -526,19 +527,20 @@ class Enforcer:
             name: The name that scopes and policies know the tool by.
             kind: ``function``, ``mcp``, ``http``, …
             server: Where a remote tool runs.
-            labels: Labels of the tool for the policy.
-            data: Labels of the data that it touches.
+            labels: Labels of the tool for the policy; ``[]`` says that there are none, ``None`` that nobody knows.
+            data: Labels of the data that it touches; likewise.
+            claims: Labels of which nobody knows who said them; they can only make decisions stricter.
             outcome_of: Names the outcome of exceptions that are no errors.
             place: Names the place in which a call is made, for calls that are suspended and made again there:
                 two with the same id in two places are two calls.
 
         Raises:
-            TypeError: The name, kind or server is no ``str``.
+            TypeError: The name, kind or server is no ``str``, or labels are no list of texts.
             ValueError: It has not 1 to 256 visible characters, so that no record could hold it.
         """
         self._refuse_closed()
-        tool = parts.tool_of(name, kind, server, labels)
-        return Guard(self._point, tool, data=tuple(data), outcome_of=outcome_of, place=place)
+        tool = parts.tool_of(name, kind, server, labels, claims)
+        return Guard(self._point, tool, data=parts.check_labels(data, "data"), outcome_of=outcome_of, place=place)
 
     @overload
     def tool(self, function: Callable[P, R], /) -> Callable[P, R]: ...
@@ -549,9 +551,9 @@ class Enforcer:
         /,
         *,
         name: str | None = None,
-        data: Sequence[str] = (),
+        data: Sequence[str] | None = None,
         kind: str = "function",
-        labels: Sequence[str] = (),
+        labels: Sequence[str] | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
     def tool(
@@ -560,9 +562,9 @@ class Enforcer:
         /,
         *,
         name: str | None = None,
-        data: Sequence[str] = (),
+        data: Sequence[str] | None = None,
         kind: str = "function",
-        labels: Sequence[str] = (),
+        labels: Sequence[str] | None = None,
     ) -> object:
         """Guard a function; a decorator with and without arguments.
 
@@ -573,11 +575,13 @@ class Enforcer:
         Args:
             function: The function.
             name: The tool's name; by default the function's.
-            data: Labels of the data that the tool touches.
+            data: Labels of the data that the tool touches, for the policy; ``[]`` says that there are none. Without
+                any, and without an entry in the policy file, a rule that blocks by them blocks every call.
             kind: What the tool is, for the policy.
-            labels: Labels of the tool, for the policy.
+            labels: Labels of the tool, for the policy; likewise.
 
         Raises:
+            TypeError: Labels are no list of texts.
             ConfigurationError: The function is guarded already, by this or another enforcer.
         """
 
@@ -587,6 +591,7 @@ class Enforcer:
             if hasattr(inner, _GUARDED):
                 raise ConfigurationError("expected an unguarded function, got a guarded one; guard it once")
             guard = self.guard(name or parts.name_of(inner), kind=kind, labels=labels, data=data)
+            self._point.tools.learn(guard.tool, parts.check_labels(data, "data"))
             wrapper = known_as_guarded(guarded(guard, inner), guard)
             setattr(wrapper, _GUARDED, True)
             return wrapper
@@ -597,7 +602,7 @@ class Enforcer:
         """Return a guarded block: ``with enforcer.action("http_get", url=url) as call: ...``.
 
         The block uses ``call.arguments`` (the checked snapshot) and sets ``call.result``. A refused or
-        routed call raises before the block.
+        routed call raises before the block. Its labels stand in the policy file.
 
         Args:
             name: The tool's name.

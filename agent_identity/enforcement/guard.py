@@ -56,7 +56,7 @@ class Guard:
     Args:
         point: The enforcement point.
         tool: What the policy may know about the tool.
-        data: Labels of the data that the tool touches.
+        data: Labels of the data that the tool touches; ``None`` if nobody said.
         outcome_of: Names the outcome of an exception that is no error (an interrupt is ``suspended``).
         place: Names the place in which a call is made; a suspended call is made again in the same place.
     """
@@ -68,7 +68,7 @@ class Guard:
         point: Point,
         tool: Tool,
         *,
-        data: tuple[str, ...] = (),
+        data: tuple[str, ...] | None = None,
         outcome_of: Callable[[BaseException], str | None] | None = None,
         place: Callable[[], str] | None = None,
     ) -> None:

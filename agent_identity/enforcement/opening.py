@@ -212,6 +212,7 @@ class Tasks:
     def _end(self, task: Task) -> None:
         """End the authority here, and tell the processes that were handed a part of it."""
         task.lease.end()
+        self.point.tools.review(self.point.policy)
         task.tokens.drop()
         if task.handed.opened_here:
             self.point.approvals.end(task.id)

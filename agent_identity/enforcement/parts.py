@@ -17,7 +17,8 @@ from agent_identity.enforcement.telemetry import SpanMode, Spans
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import Ledger, Pseudonyms
 from agent_identity.identity import Clock, PublicKey, Signer, TrustStore, check_id
-from agent_identity.policy import Policy, RuleSet, Tool
+from agent_identity.policy import Claims, Policy, RuleSet, Tool
+from agent_identity.policy.labels import check_labels
 from agent_identity.version import VERSION
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "admission_of",
     "anchor_of",
     "check_choices",
+    "check_labels",
     "check_parts",
     "check_privacy",
     "check_state",
@@ -170,17 +172,19 @@ def record_policy(ledger: Ledger, policy: Policy | None, clock: Clock) -> None:
     ledger.append("policy", {"policy": policy_claim(policy), "time": {"start": str(clock.wall_ns())}})
 
 
-def tool_of(name: str, kind: str, server: str | None, labels: Sequence[str]) -> Tool:
+def tool_of(
+    name: str, kind: str, server: str | None, labels: Sequence[str] | None, claims: Claims | None = None
+) -> Tool:
     """Return a tool as policies and records know it.
 
     Raises:
-        TypeError: The name, kind or server is no ``str``.
+        TypeError: The name, kind or server is no ``str``, or the labels are no list of texts.
         ValueError: It has not 1 to 256 visible characters, so that no record could hold it.
     """
     for what, text in (("the name of a tool", name), ("its kind", kind), ("its server", server)):
         if text is not None:
             check_id(text, what)
-    return Tool(name=name, kind=kind, server=server, labels=tuple(labels))
+    return Tool(name, kind, server, check_labels(labels, "labels"), claims)
 
 
 def name_of(function: object) -> str:

@@ -1,7 +1,7 @@
 """The parts of an enforcement point, put together once and shared by its guards."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 from agent_identity.authority import RevokedKind, StateStore
@@ -12,6 +12,7 @@ from agent_identity.enforcement.arguments import Arguments
 from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.decisions import Mode
 from agent_identity.enforcement.inventory import Inventory
+from agent_identity.enforcement.known_tools import KnownTools
 from agent_identity.enforcement.revoking import Revocations
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import Spans
@@ -44,6 +45,7 @@ class Point:
     inventory: Inventory
     disclosable: bool = False
     pseudonyms: Pseudonyms | None = None
+    tools: KnownTools = field(default_factory=KnownTools)
 
     def check(self, task: Task) -> None:
         """Return if the task lives and nothing of its chain is revoked; asked before every call and every resume.

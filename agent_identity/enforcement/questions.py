@@ -21,12 +21,12 @@ class Questions:
     Args:
         point: The enforcement point.
         tool: What the policy may know about the tool.
-        data: Labels of the data that the tool touches.
+        data: Labels of the data that the tool touches; ``None`` if nobody said.
     """
 
     __slots__ = ("_data", "_point", "_tool")
 
-    def __init__(self, point: Point, tool: Tool, data: tuple[str, ...]) -> None:
+    def __init__(self, point: Point, tool: Tool, data: tuple[str, ...] | None) -> None:
         self._point = point
         self._tool = tool
         self._data = data

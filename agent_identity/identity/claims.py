@@ -38,8 +38,8 @@ def signed_claims(
     """Return the claims of the token; they are parsed only after its signature has been verified.
 
     Raises:
-        TokenError: With code ``unknown_key``, ``algorithm_not_allowed``, ``bad_key``, ``bad_signature``,
-            ``bad_key_set``, ``keys_unavailable`` or ``malformed_token``.
+        TokenError: With code ``unknown_key``, ``algorithm_not_allowed``, ``weak_key``, ``bad_key``,
+            ``bad_signature``, ``bad_key_set``, ``keys_unavailable`` or ``malformed_token``.
         ConfigurationError: A file with keys cannot be read, or the package ``joserfc`` is missing.
     """
     key_source(jwks).keys_for(token.kid).find(token, uses=uses).verify(token)

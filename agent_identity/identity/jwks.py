@@ -1,9 +1,11 @@
 """Key sets of others (JWK Set, RFC 7517 §5), in which every key has exactly one use and one algorithm."""
 
+import logging
 import os
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, Protocol, Self, TypeAlias, cast, final
 
 from agent_identity.errors import ConfigurationError, TokenError
@@ -11,8 +13,11 @@ from agent_identity.identity.encoding import b64url_decode
 from agent_identity.identity.foreign_tokens import ForeignToken, read_object
 from agent_identity.identity.keys import PublicKey
 from agent_identity.identity.private_files import PathLike, read_public_file
+from agent_identity.identity.weak_keys import weakness_of
 
 __all__ = ["MAX_KEY_SET", "KeySet", "KeySource", "KeysOfIssuer", "VerificationKey", "key_source"]
+
+_LOG: Final = logging.getLogger("agent_identity")
 
 MAX_KEY_SET: Final = 1 << 20
 """Bytes of a key set, at most."""
@@ -24,8 +29,8 @@ _OF_CURVE: Final = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 _EDWARDS: Final = frozenset({"EdDSA", "Ed25519"})
 """Two names of one algorithm for an Ed25519 key (RFC 9864)."""
 
-_RSA_BYTES: Final = range(256, 1025)
-"""Sizes of a modulus: 2,048 bits (RFC 7518 §3.3) to 8,192, beyond which verifying becomes a way to keep us busy."""
+_MOST_RSA_BYTES: Final = 1024
+"""Size of a modulus: 8,192 bits, beyond which verifying becomes a way to keep us busy."""
 
 
 @final
@@ -50,17 +55,28 @@ class VerificationKey:
 
         Raises:
             TokenError: With code ``algorithm_not_allowed`` if the header names another algorithm than the key has,
-                ``bad_key`` if the key is unusable, ``bad_signature`` otherwise.
+                ``weak_key`` if others may have its private key, ``bad_key`` if the key is unusable,
+                ``bad_signature`` otherwise.
             ConfigurationError: The package ``joserfc`` is missing.
         """
         if token.algorithm not in self.algorithms:
             raise TokenError("expected the algorithm of the key, got another", code="algorithm_not_allowed")
+        if self.weakness is not None:
+            raise _weak(self)
         if self.algorithms == _EDWARDS:
             PublicKey.from_jwk({"kty": "OKP", "crv": "Ed25519", "x": self._jwk.get("x")}).verify(
                 token.signature, token.signing_input
             )
         elif not self._fits(token):
             raise TokenError("expected a signature of the issuer over these bytes", code="bad_signature")
+
+    @property
+    def weakness(self) -> str | None:
+        """Why the key does not count although it is sound, for people; ``None`` for a key that counts."""
+        n, e = self._jwk.get("n"), self._jwk.get("e")
+        if self._jwk.get("kty") != "RSA" or not isinstance(n, str) or not isinstance(e, str):
+            return None
+        return _weakness(n, e, self.kid)
 
     def _fits(self, token: ForeignToken) -> bool:
         try:
@@ -86,7 +102,7 @@ class VerificationKey:
             raise ValueError
         strings = cast("dict[str, str]", material)
         numbers = {name: b64url_decode(strings[name]) for name in names if name not in ("kty", "crv")}
-        if "n" in numbers and (len(numbers["n"].lstrip(b"\0")) not in _RSA_BYTES or len(numbers["e"]) > 4):
+        if "n" in numbers and (len(numbers["n"].lstrip(b"\0")) > _MOST_RSA_BYTES or len(numbers["e"]) > 4):
             raise ValueError
         return strings
 
@@ -97,15 +113,18 @@ class KeySet:
     """The public keys of one issuer.
 
     Make one with :meth:`parse` or :meth:`load`. Keys for other purposes than signatures and of unknown types are left
-    out (RFC 7517 §5).
+    out (RFC 7517 §5), and so are weak RSA keys: of fewer than 2,048 bits, with a public exponent that is even or less
+    than 65,537, or with the fingerprint of ROCA. The others of the set count.
 
     Attributes:
         keys: The keys that can verify something.
         certificates: The trust anchors for X.509-SVIDs, as DER (SPIFFE Trust Domain and Bundle §4.2.1).
+        weak: The keys that are left out because they are weak; a token that names one is refused as such.
     """
 
     keys: tuple[VerificationKey, ...]
     certificates: tuple[bytes, ...] = field(default=(), repr=False)
+    weak: tuple[VerificationKey, ...] = ()
 
     @classmethod
     def parse(cls, document: bytes | Mapping[str, object]) -> Self:
@@ -123,11 +142,13 @@ class KeySet:
         if not isinstance(entries, list | tuple) or len(cast("list[object]", entries)) > _MAX_KEYS:
             raise _bad_key_set(f"an array 'keys' of at most {_MAX_KEYS} keys, got something else")
         members = [_members(entry) for entry in cast("list[object]", entries)]
-        keys = tuple(key for jwk in members if (key := _key(jwk)) is not None)
-        names = [(key.kid, key.use, name) for key in keys if key.kid is not None for name in key.algorithms]
+        found = list(filter(None, map(_key, members)))
+        names = [(key.kid, key.use, name) for key in found if key.kid is not None for name in key.algorithms]
         if len(set(names)) != len(names):
             raise _bad_key_set("each kid once, got one twice")
-        return cls(keys, tuple(_certificate(jwk) for jwk in members if jwk.get("use") == "x509-svid"))
+        certificates = tuple(_certificate(jwk) for jwk in members if jwk.get("use") == "x509-svid")
+        weak = tuple(filter(lambda key: key.weakness, found))
+        return cls(tuple(key for key in found if key not in weak), certificates, weak)
 
     @classmethod
     def load(cls, path: PathLike) -> Self:
@@ -140,7 +161,7 @@ class KeySet:
         return cls.parse(read_public_file(path, limit=MAX_KEY_SET))
 
     def __contains__(self, kid: object) -> bool:
-        return any(key.kid == kid for key in self.keys)
+        return any(key.kid == kid for key in (*self.keys, *self.weak))
 
     def find(self, token: ForeignToken, *, uses: frozenset[str | None]) -> VerificationKey:
         """Return the key that has to have signed the token, without looking at its claims.
@@ -152,12 +173,16 @@ class KeySet:
             uses: What the key must be for.
 
         Raises:
-            TokenError: With code ``unknown_key``, or ``algorithm_not_allowed`` if the named key has another algorithm.
+            TokenError: With code ``unknown_key``, ``weak_key`` if the named key does not count, or
+                ``algorithm_not_allowed`` if it has another algorithm.
         """
         named = [key for key in self.keys if key.use in uses and token.kid in (None, key.kid)]
         fitting = [key for key in named if token.algorithm in key.algorithms]
         if len(fitting) == 1:
             return fitting[0]
+        for key in self.weak:
+            if key.use in uses and token.kid in (None, key.kid) and token.algorithm in key.algorithms and not fitting:
+                raise _weak(key)
         if named and token.kid is not None:
             raise TokenError("expected the algorithm of the named key, got another", code="algorithm_not_allowed")
         raise TokenError("expected a token of a key in the key set of the issuer, got another", code="unknown_key")
@@ -249,6 +274,27 @@ def _certificate(jwk: Mapping[str, object]) -> bytes:
         case _:
             pass
     raise _bad_key_set("one certificate in the x5c of each X.509 authority, got something else")
+
+
+@lru_cache(maxsize=_MAX_KEYS)  # A key set may be read anew for each token, and people are told once.
+def _weakness(n: str, e: str, kid: str | None) -> str | None:
+    """Return why an RSA key is weak, and log it; a malformed one is found at its first use."""
+    try:
+        modulus, exponent = (int.from_bytes(b64url_decode(number), "big") for number in (n, e))
+    except ValueError:
+        return None
+    weakness = weakness_of(modulus, exponent)
+    if weakness is not None:
+        shown = "without a kid" if kid is None else repr(kid[:64])
+        _LOG.warning("a key of a provider does not count: the RSA key %s has %s; have it replaced", shown, weakness)
+    return weakness
+
+
+def _weak(key: VerificationKey) -> TokenError:
+    return TokenError(
+        f"expected a token of a strong key, got one of an RSA key with {key.weakness}; have the issuer replace it",
+        code="weak_key",
+    )
 
 
 def _bad_key_set(expected: str) -> TokenError:

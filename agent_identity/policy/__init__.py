@@ -6,7 +6,19 @@ it is written in Python or loaded from a file in YAML, JSON or TOML. An :class:`
 """
 
 from agent_identity.policy.decision import Decision, Effect
-from agent_identity.policy.request import Content, Finding, Inspector, Policy, Request, Tool
+from agent_identity.policy.request import Claims, Content, Finding, Inspector, Policy, Request, Tool
 from agent_identity.policy.rules import Rule, RuleSet
 
-__all__ = ["Content", "Decision", "Effect", "Finding", "Inspector", "Policy", "Request", "Rule", "RuleSet", "Tool"]
+__all__ = [
+    "Claims",
+    "Content",
+    "Decision",
+    "Effect",
+    "Finding",
+    "Inspector",
+    "Policy",
+    "Request",
+    "Rule",
+    "RuleSet",
+    "Tool",
+]

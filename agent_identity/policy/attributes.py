@@ -43,11 +43,17 @@ class Attribute:
         read: Returns the value in a request, or :data:`MISSING` or :data:`UNREADABLE`.
         types: The types that its values can have.
         values: All values that it can have, if they are few; a rule with another one is a mistake.
+        always: Every call that a policy judges has the attribute. Texts are then never empty.
+        span: The least and the greatest value of a whole number; ``None`` for no greatest one.
+        instead: The right form of a condition that can never be true of it.
     """
 
     read: Callable[[Request], object]
     types: Types
-    values: tuple[str, ...] = ()
+    values: tuple[object, ...] = ()
+    always: bool = False
+    span: tuple[int, int | None] | None = None
+    instead: str = ""
 
 
 def attribute(name: str, path: Path) -> Attribute:
@@ -121,30 +127,51 @@ def _max_severity(request: Request) -> str:
     return max((finding.severity for finding in request.findings), key=_SEVERITIES.index, default="none")
 
 
+def _text(read: Callable[[Request], object], *values: object, always: bool = True, instead: str = "") -> Attribute:
+    return Attribute(read, TEXT, values, always=always, instead=instead)
+
+
+def _list(read: Callable[[Request], object], *, always: bool = True) -> Attribute:
+    return Attribute(read, LIST, always=always)
+
+
+def _count(read: Callable[[Request], object], greatest: int | None) -> Attribute:
+    return Attribute(read, frozenset({int, float}), always=True, span=(0, greatest))
+
+
+_OWNED: Final = "an agent always has an owner; compare with the owner's id, such as agent.owner: team@example.com"
+_ASSERTED: Final = "the application names its agents; ask principal.provenance for verified identities"
+_MAX_DEPTH: Final = 32
+
 ATTRIBUTES: Final[Mapping[str, Attribute]] = {
-    "tool.name": Attribute(lambda request: request.tool.name, TEXT),
-    "tool.kind": Attribute(lambda request: request.tool.kind, TEXT),
-    "tool.server": Attribute(lambda request: _known(request.tool.server), TEXT),
-    "tool.labels": Attribute(lambda request: request.tool.labels, LIST),
-    "principal.id": Attribute(_of_principal("id"), TEXT),
-    "principal.kind": Attribute(_of_principal("kind"), TEXT, ("human", "service")),
-    "principal.issuer": Attribute(_of_principal("issuer"), TEXT),
-    "principal.roles": Attribute(_of_principal("roles"), LIST),
-    "principal.provenance": Attribute(_of_principal("provenance"), TEXT, _PROVENANCES),
-    "agent.id": Attribute(_of_agent("id"), TEXT),
-    "agent.owner": Attribute(_of_agent("owner"), TEXT),
-    "agent.version": Attribute(_of_agent("version"), TEXT),
-    "agent.provenance": Attribute(_of_agent("provenance"), TEXT, _PROVENANCES),
-    "chain.depth": Attribute(lambda request: request.chain_depth, frozenset({int, float})),
-    "chain.has_human": Attribute(lambda request: type(request.principal) is Human, frozenset({bool})),
-    "task.id": Attribute(lambda request: _known(request.task_id), TEXT),
-    "task.purpose": Attribute(lambda request: _known(request.purpose), TEXT),
-    "findings.categories": Attribute(lambda request: tuple(f.category for f in request.findings), LIST),
-    "findings.inspectors": Attribute(lambda request: tuple(f.inspector for f in request.findings), LIST),
-    "findings.fields": Attribute(lambda request: tuple(f.field for f in request.findings if f.field), LIST),
-    "findings.count": Attribute(lambda request: len(request.findings), frozenset({int, float})),
-    "findings.max_severity": Attribute(_max_severity, TEXT, _SEVERITIES),
-    "findings.stage": Attribute(lambda request: request.stage, TEXT, ("call", "result")),
-    "data.labels": Attribute(lambda request: request.data, LIST),
+    "tool.name": _text(lambda request: request.tool.name),
+    "tool.kind": _text(lambda request: request.tool.kind),
+    "tool.server": _text(lambda request: _known(request.tool.server), always=False),
+    "tool.labels": _list(lambda request: _known(request.tool.labels), always=False),
+    "principal.id": _text(_of_principal("id")),
+    "principal.kind": _text(_of_principal("kind"), "human", "service"),
+    "principal.issuer": _text(_of_principal("issuer"), always=False),
+    "principal.roles": _list(_of_principal("roles")),
+    "principal.provenance": _text(_of_principal("provenance"), *_PROVENANCES),
+    "agent.id": _text(_of_agent("id")),
+    "agent.owner": _text(_of_agent("owner"), instead=_OWNED),
+    "agent.version": _text(_of_agent("version"), always=False),
+    "agent.provenance": _text(_of_agent("provenance"), "asserted", instead=_ASSERTED),
+    "chain.depth": _count(lambda request: request.chain_depth, _MAX_DEPTH),
+    "chain.has_human": Attribute(
+        lambda request: type(request.principal) is Human, frozenset({bool}), (False, True), always=True
+    ),
+    "task.id": _text(lambda request: _known(request.task_id)),
+    "task.purpose": _text(lambda request: _known(request.purpose)),
+    "findings.categories": _list(lambda request: tuple(f.category for f in request.findings)),
+    "findings.inspectors": _list(lambda request: tuple(f.inspector for f in request.findings)),
+    "findings.fields": _list(lambda request: tuple(f.field for f in request.findings if f.field)),
+    "findings.count": _count(lambda request: len(request.findings), None),
+    "findings.max_severity": _text(_max_severity, *_SEVERITIES),
+    "findings.stage": _text(lambda request: request.stage, "call", "result"),
+    "data.labels": _list(lambda request: _known(request.data), always=False),
 }
-"""Every attribute but the arguments. ``findings.max_severity`` is ``none`` without findings."""
+"""Every attribute but the arguments. ``findings.max_severity`` is ``none`` without findings.
+
+Policies judge calls inside a task, so that principal, agent and task are always there.
+"""

@@ -11,6 +11,7 @@ from typing import Final, Literal, TypeAlias, TypeVar, cast, final
 from agent_identity.authority.constraints import Constraint, Wildcard
 from agent_identity.canonical import JSON
 from agent_identity.policy.attributes import ANY_JSON, LIST, MISSING, TEXT, UNREADABLE, Types
+from agent_identity.policy.elements import comparable, inside
 from agent_identity.policy.places import READABLE
 
 __all__ = ["Check", "Combination", "Leaf", "Presence", "Spec", "Verdict", "combined", "is_json"]
@@ -32,6 +33,9 @@ _seen: Final = Wildcard().permits
 
 _EQUALITY: Final[Mapping[str, str]] = {"exact": "value", "one_of": "values", "not_one_of": "excluded"}
 """The constraints that compare for equality, and the member of their claims with what they compare to."""
+
+_LISTS: Final[Mapping[str, str]] = {"contains": "required", "subset": "allowed"}
+"""The constraints that compare elements for equality, and the member of their claims with what they compare to."""
 
 _TYPES: Final[Mapping[str, Types]] = {
     "contains": LIST,
@@ -128,14 +132,28 @@ class Leaf:
         if constants and all(type(item) in _HASHED for item in constants):
             return _membership(types, frozenset(constants), self.constraint.kind != "not_one_of")
         permits = self.constraint.permits
-        readable = READABLE.get(self.constraint.kind, _always)
+        settled = (
+            self.constraint.kind != "not_one_of"
+        )  # The answer to what is equal, or inside, whatever else is there.
+        readable = self._readable()
 
         def check(value: object) -> Verdict:
             if type(value) not in types or not is_json(value):
                 return None
-            return True if permits(value) else (False if readable(value) else None)
+            answer = permits(value)
+            return answer if answer is settled or readable(value) else None
 
         return check
+
+    def _readable(self) -> Callable[[object], bool]:
+        """Return what tells whether a value has one meaning, beside what the constraint names."""
+        kind = self.constraint.kind
+        if kind in _LISTS:
+            return comparable(cast("Sequence[object]", self.constraint.to_claim()[_LISTS[kind]]))
+        if kind in _EQUALITY:
+            # Each item of a constant once, without the constant itself, whose type is compared before.
+            return comparable(item for constant in self.constants() for item in inside(constant))
+        return READABLE[kind](self.constraint) if kind in READABLE else _always
 
 
 @final

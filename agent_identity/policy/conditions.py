@@ -27,10 +27,11 @@ from agent_identity.authority.constraints import (
     Wildcard,
 )
 from agent_identity.canonical import JSON
-from agent_identity.policy.attributes import LIST, Attribute, attribute
+from agent_identity.policy.attributes import LIST, attribute
 from agent_identity.policy.checks import Combination, Leaf, Presence, Spec, Verdict, combined
+from agent_identity.policy.fitting import check_fit, is_certain
 from agent_identity.policy.request import Request
-from agent_identity.policy.source import MAX_DEPTH, Path, Problem, quoted, words
+from agent_identity.policy.source import MAX_DEPTH, Path, Problem, each, quoted, words
 
 __all__ = ["Condition", "Group", "Negation", "Predicate", "Question", "parse_condition"]
 
@@ -162,7 +163,8 @@ def parse_condition(value: object, path: Path) -> Condition:
     """
     if isinstance(value, Question | Negation | Group):
         return value
-    parts = [_part(word, item, (*path, word)) for word, item in _members(value, path, "a condition").items()]
+    members = _members(value, path, "a condition")
+    parts = each(partial(_part, word, item, (*path, word)) for word, item in members.items())
     if not parts:
         raise Problem("expected at least one condition; leave `when` out for a rule that always matches", path)
     return parts[0] if len(parts) == 1 else Group("all", tuple(parts))
@@ -171,24 +173,28 @@ def parse_condition(value: object, path: Path) -> Condition:
 def _part(word: str, value: object, path: Path) -> Condition:
     group = _GROUPS.get(word)
     if group is not None:
-        return Group(group, tuple(parse_condition(item, way) for item, way in _items(value, path)))
+        return Group(group, tuple(each(partial(parse_condition, item, way) for item, way in _items(value, path))))
     if word == "not":
-        return Negation(parse_condition(value, path))
+        return Negation(_uncertain(parse_condition(value, path), path))
     found = attribute(word, path)
     spec = parse_spec(value, path)
-    _check_fit(word, found, spec, path)
+    check_fit(word, found, spec, path)
     return Question(word, spec)
 
 
-def _check_fit(name: str, found: Attribute, spec: Spec, path: Path) -> None:
-    """Refuse what could never be decided: a typing error, not a rule."""
-    if spec.types.isdisjoint(found.types):
-        way_out = "use contains or subset" if found.types == LIST else "use a constraint on such values"
-        kinds = words({kind.__name__ for kind in found.types})
-        raise Problem(f"{name} is always of type {kinds}, which this constraint cannot decide about; {way_out}", path)
-    for constant in spec.constants() if found.values else ():
-        if constant not in found.values:
-            raise Problem(f"{name} is always one of {words(found.values)}; got another value", path)
+def _uncertain(condition: Condition, path: Path) -> Condition:
+    """Return a condition that is not true of every call, whose negation never would be."""
+    if _is_certain(condition):
+        raise Problem("this is true of every call, so that its negation never is; leave it out", path)
+    return condition
+
+
+def _is_certain(condition: Condition) -> bool:
+    if isinstance(condition, Question):
+        return is_certain(condition.name, condition.spec)
+    if isinstance(condition, Negation):
+        return False  # What can never be true is refused where it stands.
+    return (all if condition.word == "all" else any)(map(_is_certain, condition.parts))
 
 
 def parse_spec(value: object, path: Path) -> Spec:

@@ -2,27 +2,32 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Final, cast, final
 
 from agent_identity.errors import ConfigurationError, PolicyFormatError
 from agent_identity.identity import check_path
-from agent_identity.policy.conditions import parse_condition
+from agent_identity.policy.conditions import Condition, parse_condition
 from agent_identity.policy.decision import Effect
 from agent_identity.policy.json_source import read_json
+from agent_identity.policy.labels import ToolFacts, parse_tools
 from agent_identity.policy.patterns import check_patterns, has_wildcard
 from agent_identity.policy.program import Origin
-from agent_identity.policy.rule import Rule, check_route, located_name, located_why, rule_ids
-from agent_identity.policy.source import Document, Malformed, Mark, Path, Problem, quoted, words
+from agent_identity.policy.review import warnings_about
+from agent_identity.policy.rule import Rule, check_route, located_name, located_why, unique_ids
+from agent_identity.policy.source import Document, Gathering, Malformed, Mark, Path, Problem, each, quoted, words
 from agent_identity.policy.toml_source import read_toml
 
 __all__ = ["PolicySource", "read_policy"]
 
 _MAX_SIZE: Final = 1024 * 1024
 _MAX_RULES: Final = 10_000
-_POLICY_KEYS: Final = ("default", "name", "rules", "version")
+_MAX_SHOWN: Final = 20
+_POLICY_KEYS: Final = ("default", "name", "rules", "tools", "version")
+_DEFAULTS: Final = (Effect.ALLOW, Effect.BLOCK)
 _RULE_KEYS: Final = ("effect", "id", "reason", "to", "tools", "when")
 
 
@@ -35,11 +40,15 @@ class PolicySource:
         rules: Its rules.
         default: The effect where none matches.
         origin: Its name, version and digest.
+        tools: Its facts about tools.
+        warnings: Rules that are sound and hardly meant so, each with its place.
     """
 
     rules: tuple[Rule, ...]
     default: Effect
     origin: Origin
+    tools: tuple[ToolFacts, ...]
+    warnings: tuple[str, ...]
 
 
 def read_policy(path: str | os.PathLike[str], tools: Collection[str] | None) -> PolicySource:
@@ -50,7 +59,7 @@ def read_policy(path: str | os.PathLike[str], tools: Collection[str] | None) -> 
         tools: The names of all tools, or ``None`` if they are not known.
 
     Raises:
-        PolicyFormatError: The file has a mistake.
+        PolicyFormatError: The file has mistakes.
         ConfigurationError: The file cannot be read, or PyYAML is not installed for a YAML file.
     """
     check_path(path)
@@ -60,16 +69,31 @@ def read_policy(path: str | os.PathLike[str], tools: Collection[str] | None) -> 
     try:
         document = read(_text(data))
     except Malformed as malformed:
-        raise _complaint(file, str(malformed), malformed.mark) from None
+        raise _complaint(file, [(malformed.mark, str(malformed))]) from None
     try:
-        return _policy(document.value, tools, f"sha256:{hashlib.sha256(data).hexdigest()}")
+        source = _policy(document.value, tools, f"sha256:{hashlib.sha256(data).hexdigest()}")
     except Problem as problem:
-        raise _complaint(file, str(problem), document.locate(problem)) from None
+        raise _complaint(file, [(document.locate(one), str(one)) for one in problem.all]) from None
+    return replace(source, warnings=tuple(_warnings(file, document, source.rules)))
 
 
-def _complaint(file: FilePath, message: str, mark: Mark) -> PolicyFormatError:
-    line, column = mark
-    return PolicyFormatError(f"{file}:{line}:{column}: {message}", line=line, column=column)
+def _complaint(file: FilePath, found: Sequence[tuple[Mark, str]]) -> PolicyFormatError:
+    """Return the error about everything that is wrong with a file."""
+    problems = tuple(
+        PolicyFormatError(f"{file}:{line}:{column}: {message}", line=line, column=column)
+        for (line, column), message in sorted(found)
+    )
+    lines = [str(problem) for problem in problems[:_MAX_SHOWN]]
+    if len(problems) > _MAX_SHOWN:
+        lines.append(f"and {len(problems) - _MAX_SHOWN} more mistakes")
+    first = problems[0]
+    return PolicyFormatError("\n".join(lines), line=first.line, column=first.column, problems=problems)
+
+
+def _warnings(file: FilePath, document: Document, rules: Sequence[Rule]) -> Iterator[str]:
+    for index, warning in warnings_about(rules):
+        line, column = document.locate(Problem("", ("rules", index, "when")))
+        yield f"{file}:{line}:{column}: {warning}"
 
 
 def _reader(file: FilePath) -> Callable[[str], Document]:
@@ -116,15 +140,21 @@ def _text(data: bytes) -> str:
 
 
 def _policy(value: object, tools: Collection[str] | None, digest: str) -> PolicySource:
-    members = _members(value, (), _POLICY_KEYS, "the policy")
+    members, gathering = _members(value, (), "the policy", _POLICY_KEYS), Gathering()
+    gathering.take(lambda: _check_keys(members, (), "the policy", _POLICY_KEYS), None)
+    name = gathering.take(lambda: located_name(members.get("name", "policy"), ("name",)), "")
+    version = gathering.take(lambda: _version(members.get("version", "1")), "")
+    default = gathering.take(lambda: _effect(members.get("default", "allow"), ("default",), _DEFAULTS), Effect.BLOCK)
+    facts = gathering.take(lambda: _facts(members.get("tools", {}), tools), ())
+    rules = gathering.take(lambda: _rules(members, default, tools), ())
+    gathering.end()
+    return PolicySource(rules, default, Origin(name, version, digest), facts, ())
+
+
+def _rules(members: Mapping[str, object], default: Effect, tools: Collection[str] | None) -> tuple[Rule, ...]:
     if "rules" not in members:
-        raise Problem("expected the key 'rules' in the policy")
-    default = _effect(members.get("default", "allow"), ("default",), (Effect.ALLOW, Effect.BLOCK))
-    origin = Origin(
-        name=located_name(members.get("name", "policy"), ("name",)),
-        version=_version(members.get("version", "1")),
-        digest=digest,
-    )
+        _refuse_missing("rules", members, (), "the policy", _POLICY_KEYS)
+        return ()
     listed = members["rules"]
     if type(listed) is not list:
         raise Problem("expected a list of rules", ("rules",))
@@ -133,9 +163,24 @@ def _policy(value: object, tools: Collection[str] | None, digest: str) -> Policy
         raise Problem("expected at least one rule; a policy without any allows everything", ("rules",))
     if len(items) > _MAX_RULES:
         raise Problem(f"expected at most {_MAX_RULES} rules, got {len(items)}", ("rules",))
-    rules = tuple(_rule(item, ("rules", index), tools) for index, item in enumerate(items))
-    rule_ids(rules)
-    return PolicySource(rules, default, origin)
+    gathering = Gathering()
+    makers = (partial(_rule, item, ("rules", index), tools) for index, item in enumerate(items))
+    rules = gathering.take(lambda: each(makers), ())
+    gathering.take(lambda: unique_ids([_id_of(item) for item in items]), ())
+    gathering.end()
+    return tuple(rules)
+
+
+def _id_of(item: object) -> str | None:
+    """Return the id that stands in a rule; a malformed one is a mistake of that rule."""
+    found = cast("dict[str, object]", item).get("id") if type(item) is dict else None
+    return found if type(found) is str else None
+
+
+def _facts(value: object, tools: Collection[str] | None) -> tuple[ToolFacts, ...]:
+    facts = parse_tools(value, ("tools",))
+    each(partial(_check_known, of.pattern, tools, ("tools", of.pattern), at_key=True) for of in facts)
+    return facts
 
 
 def _version(value: object) -> str:
@@ -145,41 +190,66 @@ def _version(value: object) -> str:
 
 
 def _rule(value: object, path: Path, tools: Collection[str] | None) -> Rule:
-    members = _members(value, path, _RULE_KEYS, "a rule")
+    members, gathering = _members(value, path, "a rule", _RULE_KEYS), Gathering()
+    gathering.take(lambda: _check_keys(members, path, "a rule", _RULE_KEYS), None)
+    effect = gathering.take(lambda: _rule_effect(members, path), Effect.BLOCK)
+    route = None
+    if effect is Effect.ROUTE:
+        route = gathering.take(lambda: check_route(effect, members["to"], (*path, "to")), None)
+    patterns = gathering.take(lambda: _patterns(members, (*path, "tools"), tools), ())
+    reason = gathering.take(lambda: located_why(members.get("reason", ""), (*path, "reason")), "")
+    own = gathering.take(lambda: located_name(members["id"], (*path, "id")) if "id" in members else None, None)
+    when = gathering.take(lambda: _condition(members, (*path, "when")), None)
+    gathering.end()
+    return Rule(effect, tools=patterns, when=when, reason=reason, id=own, route=route)
+
+
+def _condition(members: Mapping[str, object], path: Path) -> Condition | None:
+    return parse_condition(members["when"], path) if "when" in members else None
+
+
+def _rule_effect(members: Mapping[str, object], path: Path) -> Effect:
     if "effect" not in members:
-        raise Problem("expected the key 'effect' in the rule", path)
+        _refuse_missing("effect", members, path, "the rule", _RULE_KEYS)
+        return Effect.BLOCK
     effect = _effect(members["effect"], (*path, "effect"), tuple(Effect))
     if (effect is Effect.ROUTE) is not ("to" in members):
         raise Problem("expected the key 'to' exactly in a rule with the effect route", path)
-    patterns = check_patterns(members.get("tools", "*"), (*path, "tools"))
-    _check_inventory(patterns, members.get("tools"), (*path, "tools"), tools)
-    return Rule(
-        effect,
-        tools=patterns,
-        when=parse_condition(members["when"], (*path, "when")) if "when" in members else None,
-        reason=located_why(members.get("reason", ""), (*path, "reason")),
-        id=located_name(members["id"], (*path, "id")) if "id" in members else None,
-        route=check_route(effect, members.get("to"), (*path, "to")),
-    )
+    return effect
 
 
-def _check_inventory(patterns: Sequence[str], value: object, path: Path, tools: Collection[str] | None) -> None:
-    for index, pattern in enumerate(patterns):
-        if tools is not None and not has_wildcard(pattern) and pattern not in tools:
-            way = path if type(value) is str else (*path, index)
-            raise Problem(f"unknown tool {quoted(pattern)}; there is no such tool in the inventory", way)
+def _patterns(members: Mapping[str, object], path: Path, tools: Collection[str] | None) -> tuple[str, ...]:
+    value = members.get("tools", "*")
+    patterns = check_patterns(value, path)
+    ways = [path] if type(value) is str else [(*path, index) for index in range(len(patterns))]
+    each(partial(_check_known, pattern, tools, way) for pattern, way in zip(patterns, ways, strict=True))
+    return patterns
 
 
-def _members(value: object, path: Path, known: Sequence[str], what: str) -> Mapping[str, object]:
+def _check_known(pattern: str, tools: Collection[str] | None, path: Path, *, at_key: bool = False) -> None:
+    if tools is not None and not has_wildcard(pattern) and pattern not in tools:
+        raise Problem(f"unknown tool {quoted(pattern)}; there is no such tool in the inventory", path, at_key=at_key)
+
+
+def _members(value: object, path: Path, what: str, known: Sequence[str]) -> Mapping[str, object]:
     if type(value) is not dict:
         raise Problem(f"expected {what} as a mapping with the keys {words(known)}", path)
-    members = cast("dict[str, object]", value)
-    for key in members:
-        if key not in known:
-            raise Problem(
-                f"unknown key {quoted(key)} in {what}; expected one of {words(known)}", (*path, key), at_key=True
-            )
-    return members
+    return cast("dict[str, object]", value)
+
+
+def _check_keys(members: Mapping[str, object], path: Path, what: str, known: Sequence[str]) -> None:
+    each(partial(_check_key, key, (*path, key), what, known) for key in members)
+
+
+def _check_key(key: str, path: Path, what: str, known: Sequence[str]) -> None:
+    if key not in known:
+        raise Problem(f"unknown key {quoted(key)} in {what}; expected one of {words(known)}", path, at_key=True)
+
+
+def _refuse_missing(key: str, members: Mapping[str, object], path: Path, what: str, known: Sequence[str]) -> None:
+    """Refuse that a key is missing, unless another key is unknown: then that one is the mistake, and is refused."""
+    if all(name in known for name in members):
+        raise Problem(f"expected the key {key!r} in {what}", path)
 
 
 def _effect(value: object, path: Path, known: Sequence[Effect]) -> Effect:

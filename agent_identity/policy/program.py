@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias, final
+from typing import Final, TypeAlias, cast, final
 
 from agent_identity.policy.checks import Verdict
-from agent_identity.policy.conditions import Predicate
+from agent_identity.policy.conditions import Condition, Predicate
 from agent_identity.policy.decision import Decision, Effect
+from agent_identity.policy.labels import ToolFacts, added_to, facts_about, with_claims
 from agent_identity.policy.patterns import has_wildcard, matches
 from agent_identity.policy.request import Request
+from agent_identity.policy.review import explain
 from agent_identity.policy.rule import Rule
 
 __all__ = ["Origin", "Program"]
@@ -16,15 +18,14 @@ __all__ = ["Origin", "Program"]
 _MAX_PLANS: Final = 1024
 """For so many names of tools the applicable rules are kept ready."""
 
-_UNDECIDED: Final = "the rule could not be decided: what it asks for is missing or of another type"
-"""What people are told instead of the reason of a rule that did not match."""
-
 _REASONS: Final[Mapping[Effect, str]] = {
     Effect.ALLOW: "policy_allows",
     Effect.WARN: "policy_warns",
     Effect.BLOCK: "policy_blocks",
     Effect.ROUTE: "policy_routes",
 }
+_ERROR: Final = "rule_error"
+_STRICTNESS: Final = (Effect.ALLOW, Effect.WARN, Effect.ROUTE, Effect.BLOCK)
 
 
 @final
@@ -67,22 +68,28 @@ class _Plan:
     stops: tuple[_Stops, ...]
     warns: tuple[_Runs, ...]
     allows: tuple[_Runs, ...]
+    facts: ToolFacts | None
 
 
 @final
 class Program:
     """Rules made ready. Safe for threads: what is written after construction is a cache of equal values."""
 
-    __slots__ = ("_by_name", "_by_pattern", "_default", "_plans")
+    __slots__ = ("_by_name", "_by_pattern", "_default", "_plans", "_rules", "_tools")
 
-    def __init__(self, rules: Mapping[str, Rule], default: Effect, origin: Origin) -> None:
+    def __init__(
+        self, rules: Mapping[str, Rule], default: Effect, origin: Origin, tools: tuple[ToolFacts, ...]
+    ) -> None:
         """Compile rules.
 
         Args:
             rules: The rules by id.
             default: The effect where none matches.
             origin: What every decision says about the policy.
+            tools: What the policy states about tools.
         """
+        self._rules = dict(rules)
+        self._tools = tools
         self._by_name: dict[str, list[_Compiled]] = {}
         self._by_pattern: list[_Compiled] = []
         self._plans: dict[str, _Plan] = {}
@@ -109,7 +116,19 @@ class Program:
         plan = self._plans.get(request.tool.name)
         if plan is None:
             plan = self._prepare(request.tool.name)
+        if plan.facts is not None:
+            request = added_to(request, plan.facts)
+        decision = self._answer(plan, request)
+        claims = request.tool.claims
+        if claims is None:
+            return decision
+        claimed = self._answer(plan, with_claims(request, claims))
+        return max(decision, claimed, key=lambda answer: _STRICTNESS.index(answer.effect))
+
+    def _answer(self, plan: _Plan, request: Request) -> Decision:
         decision = _stopped(plan.stops, request) if plan.stops else None
+        if decision is not None and decision.reason == _ERROR:
+            decision = self._explained(decision, request)
         if plan.warns:
             decision = _warned(plan.warns, request, decision)
         if decision is not None:
@@ -119,6 +138,11 @@ class Program:
                 return hit
         return self._default
 
+    def _explained(self, decision: Decision, request: Request) -> Decision:
+        """Return the decision of a rule that cannot tell, with what it lacks."""
+        rule = self._rules[cast("str", decision.rule)]
+        return replace(decision, why=explain(cast("Condition", rule.when), request))
+
     def _prepare(self, name: str) -> _Plan:
         wild = [c for c in self._by_pattern if any(matches(pattern, name) for pattern in c.rule.tools)]
         found = sorted((*self._by_name.get(name, ()), *wild), key=lambda compiled: compiled.id)
@@ -126,6 +150,7 @@ class Program:
             stops=tuple((c.test, c.hit, c.error) for c in found if c.rule.effect in (Effect.BLOCK, Effect.ROUTE)),
             warns=tuple((c.test, c.hit) for c in found if c.rule.effect is Effect.WARN),
             allows=tuple((c.test, c.hit) for c in found if c.rule.effect is Effect.ALLOW),
+            facts=facts_about(name, self._tools),
         )
         if len(self._plans) >= _MAX_PLANS:
             self._plans.clear()
@@ -143,7 +168,7 @@ def _compiled(rule_id: str, rule: Rule, default: Decision) -> _Compiled:
         route=rule.route,
         warnings=(rule_id,) if rule.effect is Effect.WARN else (),
     )
-    error = replace(hit, effect=Effect.BLOCK, reason="rule_error", why=_UNDECIDED, route=None, warnings=())
+    error = replace(hit, effect=Effect.BLOCK, reason=_ERROR, why=None, route=None, warnings=())
     return _Compiled(rule_id, rule, _always if rule.when is None else rule.when.compile(), hit, error)
 
 

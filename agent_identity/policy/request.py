@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias, final
 from agent_identity.identity import Agent, Human, Service
 from agent_identity.policy.decision import Decision, check_name
 
-__all__ = ["Content", "Direction", "Finding", "Inspector", "Policy", "Request", "Severity", "Stage", "Tool"]
+__all__ = ["Claims", "Content", "Direction", "Finding", "Inspector", "Policy", "Request", "Severity", "Stage", "Tool"]
 
 Direction: TypeAlias = Literal["input", "output"]
 """Whether content goes into a tool or a model, or comes out of it."""
@@ -20,6 +20,21 @@ Stage: TypeAlias = Literal["call", "result"]
 
 
 @final
+class Claims(NamedTuple):
+    """Labels that somebody else than application and operator says, such as the server of a tool.
+
+    They can only make the decision about a call stricter: nobody knows who wrote them.
+
+    Attributes:
+        labels: Labels of the tool.
+        data: Labels of the data that it touches.
+    """
+
+    labels: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+
+
+@final
 @dataclass(frozen=True, slots=True)
 class Tool:
     """The tool that is about to be called; build it once per tool.
@@ -28,13 +43,15 @@ class Tool:
         name: The name that scopes and rules know it by.
         kind: What it is, such as ``function``, ``mcp`` or ``api``.
         server: The server that offers it, or ``None`` for a tool of this process.
-        labels: What its owner says about it, such as ``destructive``.
+        labels: What its owner says about it, such as ``destructive``; empty for no label, ``None`` if nobody said.
+        claims: What others say about it; ``None`` for nothing.
     """
 
     name: str
     kind: str = "function"
     server: str | None = None
-    labels: tuple[str, ...] = ()
+    labels: tuple[str, ...] | None = None
+    claims: Claims | None = None
 
 
 @final
@@ -93,7 +110,7 @@ class Request(NamedTuple):
         task_id: The task, or ``None`` outside any.
         purpose: What the task is for, or ``None`` outside any.
         findings: What inspectors found.
-        data: Labels of the data that the call touches.
+        data: Labels of the data that the call touches; empty for no label, ``None`` if nobody said.
         stage: ``"call"`` before the call runs, ``"result"`` about what it returned.
     """
 
@@ -105,7 +122,7 @@ class Request(NamedTuple):
     task_id: str | None = None
     purpose: str | None = None
     findings: tuple[Finding, ...] = ()
-    data: tuple[str, ...] = ()
+    data: tuple[str, ...] | None = None
     stage: Stage = "call"
 
     def __repr__(self) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import final
 
 from agent_identity.canonical import JSON
@@ -9,9 +10,9 @@ from agent_identity.errors import PolicyFormatError
 from agent_identity.policy.conditions import Condition, parse_condition
 from agent_identity.policy.decision import Effect, check_name, check_why
 from agent_identity.policy.patterns import check_patterns
-from agent_identity.policy.source import Path, Problem
+from agent_identity.policy.source import Gathering, Path, Problem
 
-__all__ = ["Rule", "check_route", "describe_rule", "located_name", "located_why", "rule_ids"]
+__all__ = ["Rule", "check_route", "describe_rule", "located_name", "located_why", "rule_ids", "unique_ids"]
 
 
 @final
@@ -118,16 +119,29 @@ def rule_ids(rules: Sequence[Rule]) -> tuple[str, ...]:
     Raises:
         Problem: Two rules have the same id.
     """
+    return unique_ids([rule.id for rule in rules])
+
+
+def unique_ids(given: Sequence[str | None]) -> tuple[str, ...]:
+    """Return the ids of rules in their order, by position where none is given.
+
+    Raises:
+        Problem: Two rules have the same id.
+    """
     ids: dict[str, int] = {}
-    for index, rule in enumerate(rules):
-        id_ = rule.id or f"rule-{index + 1}"
-        if id_ in ids:
-            raise Problem(
-                f"expected unique rule ids, got that of rule {ids[id_] + 1} again; choose another id",
-                ("rules", index, "id"),
-            )
-        ids[id_] = index
+    gathering = Gathering()
+    for index, own in enumerate(given):
+        first = ids.setdefault(own or f"rule-{index + 1}", index)
+        if first != index:
+            gathering.take(partial(_refuse_id, index, first), None)
+    gathering.end()
     return tuple(ids)
+
+
+def _refuse_id(index: int, first: int) -> None:
+    raise Problem(
+        f"expected unique rule ids, got that of rule {first + 1} again; choose another id", ("rules", index, "id")
+    )
 
 
 def describe_rule(rule: Rule, id_: str) -> JSON:

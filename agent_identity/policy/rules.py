@@ -1,21 +1,27 @@
 """The built-in policy: a set of rules whose order does not matter."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Self, final
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Final, Self, final
 
 from agent_identity import canonical
 from agent_identity.errors import PolicyFormatError
 from agent_identity.policy.decision import Decision, Effect
-from agent_identity.policy.files import read_policy
+from agent_identity.policy.files import PolicySource, read_policy
+from agent_identity.policy.labels import ToolFacts, parse_tools
 from agent_identity.policy.program import Origin, Program
 from agent_identity.policy.request import Request
+from agent_identity.policy.review import warnings_about
 from agent_identity.policy.rule import Rule, describe_rule, located_name, rule_ids
 from agent_identity.policy.source import Problem
 
 __all__ = ["Rule", "RuleSet"]
+
+_LOG: Final = logging.getLogger("agent_identity")
 
 
 @final
@@ -37,8 +43,11 @@ class RuleSet:
         name: The name of the policy, for records.
         version: Its version, for records.
         default: ``Effect.ALLOW`` or ``Effect.BLOCK``.
+        tools: Labels of tools and of their data, by patterns of their names, for tools that do not bring them:
+            ``{"github/*": {"labels": ["external"], "data": []}}``. An empty list says that there are none.
 
     Attributes:
+        warnings: Rules that are sound and hardly meant so; they are logged as well.
         digest: ``"sha256:<hex>"`` of the file's bytes, or of a canonical description of the rules.
 
     Raises:
@@ -51,9 +60,18 @@ class RuleSet:
     version: str
     default: Effect
     digest: str
+    tools: tuple[ToolFacts, ...] = field(repr=False)
+    warnings: tuple[str, ...] = field(repr=False)
     _program: Program = field(repr=False)
 
-    def __init__(self, *rules: Rule, name: str = "policy", version: str = "1", default: Effect = Effect.ALLOW) -> None:
+    def __init__(
+        self,
+        *rules: Rule,
+        name: str = "policy",
+        version: str = "1",
+        default: Effect = Effect.ALLOW,
+        tools: Mapping[str, Mapping[str, Sequence[str]]] = MappingProxyType({}),
+    ) -> None:
         if not all(type(rule) is Rule for rule in rules):
             raise TypeError("expected only rules; write RuleSet(Rule(…), Rule(…))")
         if type(default) is not Effect:
@@ -64,10 +82,12 @@ class RuleSet:
             located_name(name, ("name",))
             located_name(version, ("version",))
             ids = rule_ids(rules)
+            facts = parse_tools(tools, ("tools",))
         except Problem as problem:
             raise PolicyFormatError(f"bad rule set: {problem.within()}") from None
-        digest = _digest(dict(zip(ids, rules, strict=True)), name, version, default)
-        _fill(self, rules, default, Origin(name, version, digest))
+        digest = _digest(dict(zip(ids, rules, strict=True)), name, version, default, facts)
+        source = PolicySource(rules, default, Origin(name, version, digest), facts, ())
+        _fill(self, replace(source, warnings=tuple(warning for _, warning in warnings_about(rules))))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, tools: Collection[str] | None = None) -> Self:
@@ -79,12 +99,13 @@ class RuleSet:
                 mistake; patterns with wildcards are not looked up.
 
         Raises:
-            PolicyFormatError: The file has a mistake; the message begins with ``file:line:column:``.
+            PolicyFormatError: The file has mistakes; each line of the message begins with ``file:line:column:``,
+                and ``problems`` has all of them.
             ConfigurationError: The file cannot be read, or PyYAML is not installed for a YAML file.
         """
         source = read_policy(path, tools)
         policy = cls.__new__(cls)
-        _fill(policy, source.rules, source.default, source.origin)
+        _fill(policy, source)
         return policy
 
     def decide(self, request: Request) -> Decision:
@@ -92,27 +113,33 @@ class RuleSet:
         return self._program.decide(request)
 
 
-def _fill(policy: RuleSet, rules: Sequence[Rule], default: Effect, origin: Origin) -> None:
-    by_id = dict(zip(rule_ids(rules), rules, strict=True))
+def _fill(policy: RuleSet, source: PolicySource) -> None:
+    by_id = dict(zip(rule_ids(source.rules), source.rules, strict=True))
+    for warning in source.warnings:
+        _LOG.warning("policy: %s", warning)
     fields: dict[str, object] = {
-        "rules": tuple(rules),
-        "name": origin.name,
-        "version": origin.version,
-        "default": default,
-        "digest": origin.digest,
-        "_program": Program(by_id, default, origin),
+        "rules": source.rules,
+        "name": source.origin.name,
+        "version": source.origin.version,
+        "default": source.default,
+        "digest": source.origin.digest,
+        "tools": source.tools,
+        "warnings": source.warnings,
+        "_program": Program(by_id, source.default, source.origin, source.tools),
     }
     for name, value in fields.items():
         object.__setattr__(policy, name, value)
 
 
-def _digest(rules: Mapping[str, Rule], name: str, version: str, default: Effect) -> str:
-    description: canonical.JSON = {
+def _digest(rules: Mapping[str, Rule], name: str, version: str, default: Effect, tools: Sequence[ToolFacts]) -> str:
+    description: dict[str, canonical.JSON] = {
         "default": default.value,
         "name": name,
         "rules": [describe_rule(rules[rule_id], rule_id) for rule_id in sorted(rules)],
         "version": version,
     }
+    if tools:
+        description["tools"] = {of.pattern: {"data": of.data, "labels": of.labels} for of in tools}
     try:
         return f"sha256:{hashlib.sha256(canonical.encode(description)).hexdigest()}"
     except ValueError as error:

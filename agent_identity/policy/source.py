@@ -1,10 +1,14 @@
 """Where in a policy file a value stands, so that every complaint has a line and a column."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias, final
+from functools import partial
+from typing import Final, TypeAlias, TypeVar, final
 
-__all__ = ["MAX_DEPTH", "Document", "Malformed", "Mark", "Path", "Problem", "quoted", "words"]
+__all__ = ["MAX_DEPTH", "Document", "Gathering", "Malformed", "Mark", "Path", "Problem", "each", "quoted", "words"]
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 Path: TypeAlias = tuple[str | int, ...]
 """The way to a value: keys and 0-based positions."""
@@ -23,17 +27,70 @@ class Problem(Exception):
     Attributes:
         path: The way to the value.
         at_key: Whether the key at the end of the path is wrong, rather than its value.
+        others: Further problems, which stand elsewhere.
     """
 
     def __init__(self, message: str, path: Path = (), *, at_key: bool = False) -> None:
         super().__init__(message)
         self.path = path
         self.at_key = at_key
+        self.others: tuple[Problem, ...] = ()
+
+    @property
+    def all(self) -> "tuple[Problem, ...]":
+        """This problem and the others."""
+        return (self, *self.others)
 
     def within(self) -> str:
-        """Return the message with the way to the value before it, for rules without a file."""
-        way = ".".join(str(step) for step in self.path)
-        return f"{way}: {self}" if way else str(self)
+        """Return the messages, each with the way to its value before it, for rules without a file."""
+        ways = (".".join(map(str, problem.path)) for problem in self.all)
+        return "; ".join(f"{way}: {of}" if way else str(of) for way, of in zip(ways, self.all, strict=True))
+
+
+@final
+class Gathering:
+    """Collects problems, so that all of them are told at once."""
+
+    __slots__ = ("_problems",)
+
+    def __init__(self) -> None:
+        self._problems: list[Problem] = []
+
+    def take(self, make: Callable[[], T], otherwise: U) -> T | U:
+        """Return what a function returns, or a stopgap and keep the problem."""
+        try:
+            return make()
+        except Problem as problem:
+            self._problems += problem.all
+            return otherwise
+
+    def end(self) -> None:
+        """Raise what was collected.
+
+        Raises:
+            Problem: The first problem; it carries the others.
+        """
+        if self._problems:
+            first, *others = self._problems
+            first.others = tuple(others)
+            raise first
+
+
+def each(makers: Iterable[Callable[[], T]]) -> list[T]:
+    """Return the results of several functions.
+
+    Raises:
+        Problem: At least one function raised one; it carries those of all the others.
+    """
+    gathering, made = Gathering(), list[T]()
+    for make in makers:
+        gathering.take(partial(_append, made, make), None)
+    gathering.end()
+    return made
+
+
+def _append(made: list[T], make: Callable[[], T]) -> None:
+    made.append(make())
 
 
 @final

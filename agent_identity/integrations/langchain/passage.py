@@ -84,7 +84,8 @@ class Seam:
     """
 
     __slots__ = (
-        *("_asks", "_binder", "_guard", "_injected", "_layered", "_method", "_name", "_rest", "_schema", "_slot"),
+        *("_asks", "_binder", "_guard", "_injected", "_layered", "_metadata", "_method", "_name", "_rest", "_schema"),
+        *("_slot", "_tags"),
         "inner",
     )
 
@@ -95,6 +96,7 @@ class Seam:
         self._guard = guard
         self._name = tool.name
         self._schema: object = tool.args_schema
+        self._tags, self._metadata = tool.tags, tool.metadata
         self._layered = layered
         self._method = slot.startswith("_")
         self._binder = Binder(body, method=self._method)
@@ -111,7 +113,12 @@ class Seam:
 
     def fits(self, tool: BaseTool) -> bool:
         """Tell whether the seam is that of the tool as it is now."""
-        return self._name == tool.name and self._schema is tool.args_schema
+        return (
+            self._name == tool.name
+            and self._schema is tool.args_schema
+            and (self._tags is tool.tags or self._tags == tool.tags)
+            and (self._metadata is tool.metadata or self._metadata == tool.metadata)
+        )
 
     def arrive(self, wrapper: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Passage | None:
         """Return the passage under which to enter the guard, or ``None`` if the call is judged already.

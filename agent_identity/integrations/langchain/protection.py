@@ -11,14 +11,17 @@ from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.langchain.sealing import (
     FUNCTIONS,
     METHODS,
+    Stated,
     base_of,
     enforcer_of,
     function_enforcer,
     guards_of,
     is_sealed,
     seal,
+    stated_of,
     unseal,
 )
+from agent_identity.policy.labels import check_labels
 
 __all__ = ["check", "is_enforced", "is_guarded_at", "is_protected", "protect", "unprotect"]
 
@@ -35,14 +38,20 @@ _GUARDED_FUNCTION: Final = "__agent_identity_guard__"
 
 
 @overload
-def protect(tools: ToolT, enforcer: Enforcer) -> ToolT: ...
+def protect(
+    tools: ToolT, enforcer: Enforcer, *, labels: Sequence[str] | None = None, data: Sequence[str] | None = None
+) -> ToolT: ...
 
 
 @overload
-def protect(tools: ToolsT, enforcer: Enforcer) -> ToolsT: ...
+def protect(
+    tools: ToolsT, enforcer: Enforcer, *, labels: Sequence[str] | None = None, data: Sequence[str] | None = None
+) -> ToolsT: ...
 
 
-def protect(tools: object, enforcer: Enforcer) -> object:
+def protect(
+    tools: object, enforcer: Enforcer, *, labels: Sequence[str] | None = None, data: Sequence[str] | None = None
+) -> object:
     """Guard a tool, or each tool of a list, in place.
 
     Every way to run the tool is guarded: ``invoke``, ``run``, ``batch``, ``stream`` and all others, sync
@@ -59,22 +68,39 @@ def protect(tools: object, enforcer: Enforcer) -> object:
     Args:
         tools: A tool, or a sequence of tools. Guarding again by the same enforcer changes nothing.
         enforcer: The enforcer.
+        labels: Labels of each of the tools, for the policy; ``[]`` says that there are none. Without any, and without
+            an entry in the policy file, a rule that blocks by labels blocks every call. Tags and metadata of a tool,
+            read when it is guarded, can only make decisions stricter.
+        data: Labels of the data that each of the tools touches; likewise.
 
     Returns:
         What was given: the same tool, the same sequence.
 
     Raises:
-        ConfigurationError: A tool is guarded by another enforcer, its function is guarded already, or its
-            class runs tools in a way of its own. No tool of the list is changed then.
-        TypeError: Something is no LangChain tool.
+        ConfigurationError: A tool is guarded by another enforcer or with other labels, its function is guarded
+            already, or its class runs tools in a way of its own. No tool of the list is changed then.
+        TypeError: Something is no LangChain tool, or labels are no list of texts.
     """
+    stated = Stated(check_labels(labels, "labels"), check_labels(data, "data"))
     found = _each(tools)
     for tool in found:
         check(tool, enforcer)
+        _check_labels(tool, stated)
     for tool in found:
         if enforcer_of(tool) is None:
-            seal(tool, enforcer)
+            seal(tool, enforcer, stated)
     return tools
+
+
+def _check_labels(tool: BaseTool, stated: Stated) -> None:
+    """Refuse to say other labels of a tool than were said; saying none changes none."""
+    if enforcer_of(tool) is None:
+        return
+    for name, new, old in zip(stated._fields, stated, stated_of(tool), strict=True):
+        if new is not None and (old is None or set(new) != set(old)):
+            raise ConfigurationError(
+                f"the tool {tool.name!r} is guarded with other {name}; call unprotect(tool) first, then protect it anew"
+            )
 
 
 @overload

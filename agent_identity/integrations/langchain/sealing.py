@@ -10,7 +10,7 @@ import sys
 from abc import ABCMeta
 from collections.abc import Awaitable, Callable, Mapping
 from types import FunctionType, MethodType
-from typing import Final, Never, NoReturn, cast, final, get_type_hints
+from typing import Final, NamedTuple, Never, NoReturn, cast, final, get_type_hints
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from langchain_core.runnables import RunnableConfig, ensure_config
@@ -20,12 +20,14 @@ from agent_identity.enforcement import Enforcer, Guard
 from agent_identity.enforcement.wrap import guard_of
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.langchain.entries import arun_of, quiet_entries, run_of, unwrappable
+from agent_identity.integrations.langchain.labels import claims_of
 from agent_identity.integrations.langchain.passage import Seam, sealed
 from agent_identity.integrations.langchain.shortcuts import asks_nothing, shortcuts, stock_runs
 
 __all__ = [
     "FUNCTIONS",
     "METHODS",
+    "Stated",
     "base_of",
     "class_of",
     "enforcer_of",
@@ -35,6 +37,7 @@ __all__ = [
     "outcome_of",
     "place",
     "seal",
+    "stated_of",
     "unseal",
 ]
 
@@ -57,13 +60,15 @@ class Protection:
     Args:
         base: The class of the tools.
         enforcer: The enforcer; ``None`` for tools that nobody guards any more, which run no more.
+        stated: What the application says about the labels of the tools.
     """
 
-    __slots__ = ("_layered", "_seams", "base", "bodies", "enforcer")
+    __slots__ = ("_layered", "_seams", "base", "bodies", "enforcer", "stated")
 
-    def __init__(self, base: type[BaseTool], enforcer: Enforcer | None) -> None:
+    def __init__(self, base: type[BaseTool], enforcer: Enforcer | None, stated: "Stated") -> None:
         self.base = base
         self.enforcer = enforcer
+        self.stated = stated
         self.bodies = {name: body for name in METHODS if (body := _own_method(base, name)) is not None}
         functions = [name for name in FUNCTIONS if name in base.model_fields]
         # Stock functions of one tool never call each other, so that a second one is always a second call.
@@ -72,7 +77,7 @@ class Protection:
 
     def seam(self, slot: str, body: _Body, tool: BaseTool) -> Seam:
         """Return a new seam of a tool."""
-        guard = None if self.enforcer is None else self._guard(self.enforcer, tool)
+        guard = None if self.enforcer is None else self.guard(self.enforcer, tool)
         return Seam(slot, body, guard, tool, layered=self._layered)
 
     def method_seam(self, slot: str, tool: BaseTool) -> Seam:
@@ -85,9 +90,24 @@ class Protection:
             seam = self._seams[key] = self.seam(slot, self.bodies[slot], tool)
         return seam
 
-    @staticmethod
-    def _guard(enforcer: Enforcer, tool: BaseTool) -> Guard:
-        return enforcer.guard(tool.name, outcome_of=outcome_of, place=place)
+    def guard(self, enforcer: Enforcer, tool: BaseTool) -> Guard:
+        """Return a new guard of a tool."""
+        labels, data = self.stated
+        claims = claims_of(tool)
+        guard = enforcer.guard(tool.name, labels=labels, data=data, claims=claims, outcome_of=outcome_of, place=place)
+        guard.point.tools.learn(guard.tool, data)
+        return guard
+
+
+@final
+class Stated(NamedTuple):
+    """What the application says about the labels of a tool; ``None`` for nothing."""
+
+    labels: tuple[str, ...] | None = None
+    data: tuple[str, ...] | None = None
+
+
+_NOTHING: Final = Stated()
 
 
 def _own_method(base: type[BaseTool], name: str) -> _Body | None:
@@ -134,7 +154,7 @@ _WRAPPED: Final[WeakKeyDictionary[object, _Wrapped]] = WeakKeyDictionary()
 """By identity: an attribute of the function could be copied to another one, as functools.wraps does."""
 
 _SEALED: Final[WeakKeyDictionary[type, Protection]] = WeakKeyDictionary()
-_CLASSES: Final[WeakValueDictionary[tuple[type, int], type[BaseTool]]] = WeakValueDictionary()
+_CLASSES: Final[WeakValueDictionary[tuple[type, int, Stated], type[BaseTool]]] = WeakValueDictionary()
 
 
 def _wrapped(function: object) -> _Wrapped | None:
@@ -209,13 +229,13 @@ class _Fixed:
         )
 
 
-def class_of(base: type[BaseTool], enforcer: Enforcer | None) -> type[BaseTool]:
-    """Return the guarded subclass of a class of tools for one enforcer."""
+def class_of(base: type[BaseTool], enforcer: Enforcer | None, stated: Stated = _NOTHING) -> type[BaseTool]:
+    """Return the guarded subclass of a class of tools for one enforcer, and for tools of the same labels."""
     # While the class lives it holds the enforcer, so that no other enforcer can have the same id.
-    key = base, id(enforcer)
+    key = base, id(enforcer), stated
     found = _CLASSES.get(key)
     if found is None:
-        found = _make_class(base, Protection(base, enforcer))
+        found = _make_class(base, Protection(base, enforcer, stated))
         _CLASSES[key] = found
     return found
 
@@ -341,9 +361,18 @@ def function_enforcer(function: object) -> Enforcer | None:
     return None if known is None else known.protection.enforcer
 
 
-def seal(tool: BaseTool, enforcer: Enforcer | None) -> None:
+def stated_of(tool: BaseTool) -> Stated:
+    """Return what the application said about the labels of a guarded tool."""
+    protection = _SEALED.get(type(tool))
+    return _NOTHING if protection is None else protection.stated
+
+
+def seal(tool: BaseTool, enforcer: Enforcer | None, stated: Stated = _NOTHING) -> None:
     """Guard a tool that no enforcer guards; without an enforcer it refuses every call."""
-    object.__setattr__(tool, "__class__", class_of(base_of(tool), enforcer))
+    kind = class_of(base_of(tool), enforcer, stated)
+    if enforcer is not None:
+        _SEALED[kind].guard(enforcer, tool)  # So that it is known before its first call.
+    object.__setattr__(tool, "__class__", kind)
     for slot in FUNCTIONS:
         # Reading puts the guarded function in the place of the bare one.
         getattr(tool, slot, None)

@@ -6,6 +6,7 @@ this is the one place that is guarded: ``call_tool``, ``read_resource`` and ``ge
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, TypeVar, cast, final
 
 from mcp import ClientSession, types
@@ -13,11 +14,22 @@ from opentelemetry import context as otel
 
 from agent_identity.enforcement import Enforcer
 from agent_identity.enforcement.failures import kind_of
+from agent_identity.enforcement.known_tools import annotated, claims_from
 from agent_identity.enforcement.offers import Definition, Sighting
 from agent_identity.enforcement.traces import TRACEPARENT, traceparent
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
+from agent_identity.identity import check_id
 from agent_identity.integrations.mcp.answers import Answers
-from agent_identity.integrations.mcp.binding import OURS, Target, bound, members, normal_uri, target_of, to_meta
+from agent_identity.integrations.mcp.binding import (
+    OURS,
+    Target,
+    bound,
+    members,
+    normal_uri,
+    target_of,
+    to_meta,
+    tool_name,
+)
 from agent_identity.integrations.mcp.sdk import (
     Response,
     keep_out_of_logs,
@@ -31,6 +43,7 @@ from agent_identity.integrations.mcp.sdk import (
 from agent_identity.integrations.mcp.server import conclude
 from agent_identity.integrations.mcp.servers import McpServer
 from agent_identity.integrations.mcp.texts import LISTINGS, Texts, definitions
+from agent_identity.policy import Tool
 
 __all__ = ["protect_session"]
 
@@ -112,6 +125,7 @@ class _Passage:
     """The way of every request of one session."""
 
     __slots__ = (
+        "_claimed",
         "_enforcer",
         "_listed",
         "_listing",
@@ -141,6 +155,7 @@ class _Passage:
         self._server = server
         self._session = session
         self._listed: dict[str, set[str]] = {}  # All digests under a name, over the pages since the first.
+        self._claimed: dict[str, set[str]] = {}  # What the server warns of under a name, over the same pages.
         self._more = False  # Whether pages of this listing have not been seen.
         self._title = ""
         self._version = ""
@@ -176,8 +191,9 @@ class _Passage:
         return self._texts.instructions(self._spoken())
 
     async def _call(self, target: Target, request: object, params: Mapping[str, object], forward: _Forward) -> object:
-        guard = self._enforcer.guard(target.name, kind="mcp", server=self._server.name)
         refusal = await self._refusal(target)
+        claims = claims_from(self._claimed.get(target.tool or "", ()))
+        guard = self._enforcer.guard(target.name, kind="mcp", server=self._server.name, claims=claims)
         call = guard.judge(target.values, tuple(target.values), can_route=False, refusal=refusal)
         await guard.settle_async(call)
         around = otel.get_current()
@@ -294,10 +310,7 @@ class _Passage:
         if inventory.find(server.name) is None and not (first and _next(result) is None):
             pages = await self._everything()  # What is pinned at first sight is all that is there.
         found = definitions([tool for page in pages for tool in _tools(page)], "name", "", _DEFINING)
-        if first:
-            self._listed = {}
-        for name, several in found.items():
-            self._listed.setdefault(name, set()).update(of.digest for of in several)
+        self._take_in(found, [tool for page in pages for tool in _tools(page)], first=first)
         self._more = len(pages) == 1 and _next(result) is not None
         # Of two tools with one name neither counts, on one page or on two (threats AC-65).
         seen = {name: of.pop() for name, of in found.items() if self._digest(name) is not None}
@@ -306,6 +319,21 @@ class _Passage:
             return result
         tools = [without_unknown(tool) for tool in _tools(result) if self._counts(str(plain(tool).get("name")))]
         return cast("Response", result).model_copy(update={"tools": tools})
+
+    def _take_in(self, found: Mapping[str, set[Definition]], tools: Sequence[object], *, first: bool) -> None:
+        """Keep which definitions the server lists, what it warns of in annotations, and that it has the tools."""
+        if first:
+            self._listed, self._claimed = {}, {}
+        for name, several in found.items():
+            self._listed.setdefault(name, set()).update(of.digest for of in several)
+        for tool in map(plain, tools):
+            own = tool.get("name")
+            if isinstance(own, str):
+                claimed = self._claimed.setdefault(own, set())
+                claimed.update(annotated(tool.get("annotations")))
+                with suppress(ValueError):  # No name of a tool.
+                    full = check_id(tool_name(self._server.name, own), "name")
+                    self._point.tools.learn(Tool(full, "mcp", self._server.name, claims=claims_from(sorted(claimed))))
 
     async def _everything(self) -> Sequence[object]:
         pages: list[object] = []

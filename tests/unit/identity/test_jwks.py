@@ -112,10 +112,9 @@ def test_a_key_with_the_algorithm_of_another_type_is_left_out(
         ("rsa", {"n": ...}),
         ("rsa", {"n": 5}),
         ("rsa", {"n": "!"}),
-        ("rsa", {"e": "AQ"}),
+        ("rsa", {"e": ...}),
+        ("rsa", {"e": "!"}),
         ("rsa", {"e": "AQAAAAE"}),
-        ("rsa", {"n": "_" * 170 + "8"}),
-        ("rsa", {"n": "A" * 200 + "_" * 170 + "8"}),
         ("rsa", {"n": "_" * 1366 + "8"}),
         ("rsa", {"n": "_" * 2000}),
         ("ec", {"x": ...}),
@@ -133,6 +132,19 @@ def test_a_damaged_key_verifies_nothing(issuer: Any, kid: str, changes: dict[str
     with pytest.raises(TokenError) as caught:
         keys.find(token, uses=SIGNING).verify(token)
     assert caught.value.code == "bad_key"
+
+
+def test_a_weak_key_verifies_nothing_even_if_it_is_asked_itself(issuer: Any) -> None:
+    """A weak key is kept apart, known by its name, and refuses every token."""
+    keys = KeySet.parse(issuer.jwks("rsa", e="Aw"))
+    token = read_token(issuer.token(key="rsa"))
+    assert keys.keys == ()
+    assert "rsa" in keys
+    (weak,) = keys.weak
+    for attempt in (lambda: weak.verify(token), lambda: keys.find(token, uses=SIGNING)):
+        with pytest.raises(TokenError) as caught:
+            attempt()
+        assert caught.value.code == "weak_key"
 
 
 def test_a_token_without_a_kid_needs_a_set_with_one_choice(issuer: Any) -> None:

@@ -78,7 +78,7 @@ BARE = Request(Tool("pay"), {})
         ("tool.name", "pay", True),
         ("tool.kind", "mcp", False),
         ("tool.server", "bank", None),
-        ("tool.labels", Contains("money"), False),
+        ("tool.labels", Contains("money"), None),
         ("args.amount", 50, None),
         ("args.to.country", "DE", None),
         ("args.to.bank.name", "B", None),
@@ -101,7 +101,7 @@ BARE = Request(Tool("pay"), {})
         ("findings.count", 2, False),
         ("findings.max_severity", "high", False),
         ("findings.stage", "result", False),
-        ("data.labels", Contains("personal"), False),
+        ("data.labels", Contains("personal"), None),
     ],
 )
 def test_every_attribute_is_read_from_its_place(name: str, spec: object, in_bare: object) -> None:

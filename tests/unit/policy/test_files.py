@@ -166,7 +166,7 @@ def test_what_a_file_leaves_out_has_the_defaults_of_python(tmp_path: Path) -> No
     ("old", "new", "place", "message"),
     [
         ("effect: route", "efect: route", "12:5", "unknown key 'efect' in a rule; expected one of effect, id, reason"),
-        ("rules:", "rulez:", "4:1", "unknown key 'rulez' in the policy; expected one of default, name, rules, version"),
+        ("rules:", "rulez:", "4:1", "unknown key 'rulez' in the policy; expected one of default, name, rules, tools"),
         ("name: invoices", "name: a b", "2:7", "expected a name"),
         ('version: "3"', "version: 3", "1:10", 'put it in quotes, such as "3"'),
         ('version: "3"', 'version: ""', "1:10", "expected a name"),
@@ -226,7 +226,7 @@ def test_every_mistake_in_yaml_has_its_place(tmp_path: Path, old: str, new: str,
     [
         ("", "1:1", "empty file"),
         ("# nothing\n", "2:1", "empty file"),
-        ("---\n", "1:1", "expected the policy as a mapping with the keys default, name, rules, version"),
+        ("---\n", "1:1", "expected the policy as a mapping with the keys default, name, rules, tools, version"),
         ("[]", "1:1", "expected the policy as a mapping"),
         ("name: x", "1:1", "expected the key 'rules'"),
         ("rules: []", "1:8", "expected at least one rule"),

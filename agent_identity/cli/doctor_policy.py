@@ -1,0 +1,71 @@
+"""What ``agent-identity doctor`` says about policies: tools that a rule would hit or miss by mistake."""
+
+import gc
+from collections.abc import Iterator, Sequence
+
+from agent_identity.audit.findings import counted
+from agent_identity.enforcement import Enforcer
+from agent_identity.enforcement.diagnosis import Check
+from agent_identity.enforcement.known_tools import KnownTools
+from agent_identity.errors import ConfigurationError
+from agent_identity.policy import RuleSet
+from agent_identity.policy.review import LABELS, absent_tools, label_rules, unknown_labels
+
+__all__ = ["examine_policies"]
+
+_NAMED = 10  # Names that a finding lists.
+
+
+def examine_policies(candidate: RuleSet | None = None) -> list[Check]:
+    """Hold the tools that enforcers of this process guard against their policies.
+
+    Args:
+        candidate: The policy to look at in place of theirs, before it is switched on.
+    """
+    checks: list[Check] = []
+    if candidate is not None:
+        detail = f"{candidate.name} {candidate.version} loads, {counted(len(candidate.rules), 'rule')}"
+        checks.append(Check("policy", "ok", detail))
+    for enforcer in [thing for thing in gc.get_objects() if type(thing) is Enforcer]:
+        try:
+            point = enforcer.guard("doctor").point
+        except ConfigurationError:
+            continue  # It is closed.
+        policy = point.policy if candidate is None else candidate
+        checks += _policy(policy if isinstance(policy, RuleSet) else None, point.tools)
+    return checks
+
+
+def _policy(policy: RuleSet | None, tools: KnownTools) -> Iterator[Check]:
+    yield from _labels(policy, tools)
+    if policy is None:
+        return
+    for warning in policy.warnings:
+        yield Check("rules", "warn", warning.partition("; ")[0], warning.partition("; ")[2])
+    for rule_id, names in absent_tools(policy.rules, {tool.name for tool, _ in tools.all()}).items():
+        detail = f"the rule {rule_id!r} is about tools that nobody guards: {_listed(names)}"
+        yield Check("rules", "warn", detail, "correct the names, or guard the tools before the doctor looks")
+
+
+def _labels(policy: RuleSet | None, tools: KnownTools) -> Iterator[Check]:
+    rules = {} if policy is None else label_rules(policy.rules)
+    if policy is not None and rules:
+        asked = [
+            (tool.name, unknown_labels(tool.name, tool.labels, data, rules=rules.values(), tools=policy.tools))
+            for tool, data in tools.all()
+        ]
+        for attribute, word in LABELS.items():
+            names = [name for name, unknown in asked if attribute in unknown]
+            if names:
+                detail = f"{counted(len(names), 'guarded tool')} whose {attribute} nobody states: {_listed(names)}"
+                cure = f"rules block them: state {word}=[…] in code or under tools: in the policy file, [] for none"
+                yield Check("labels", "warn", detail, cure)
+        return
+    bare = [tool.name for tool, data in tools.all() if tool.labels is None or data is None]
+    if bare:
+        detail = f"{counted(len(bare), 'guarded tool')} without labels, which a rule on labels would block: "
+        yield Check("labels", "ok", f"{detail}{_listed(bare)}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")

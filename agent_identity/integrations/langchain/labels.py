@@ -1,0 +1,34 @@
+"""What a LangChain tool itself says about labels: in its tags and metadata.
+
+They travel with the tool, and adapters fill the metadata with what servers say. So they are claims, which can only
+make a decision stricter.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final, cast
+
+from langchain_core.tools import BaseTool
+
+from agent_identity.enforcement.known_tools import annotated, claims_from
+from agent_identity.policy import Claims
+
+__all__ = ["METADATA_KEY", "claims_of"]
+
+METADATA_KEY: Final = "agent_identity"
+"""The key of ``metadata`` for a mapping with ``labels`` and ``data``."""
+
+
+def claims_of(tool: BaseTool) -> Claims | None:
+    """Return the labels that a tool claims: its tags, ``metadata["agent_identity"]``, and annotations of MCP there."""
+    metadata = _mapping(tool.metadata)
+    own = _mapping(metadata.get(METADATA_KEY))
+    labels = (*_items(tool.tags), *_items(own.get("labels")), *annotated(metadata))
+    return claims_from(labels, _items(own.get("data")))
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else {}
+
+
+def _items(value: object) -> Iterable[object]:
+    return cast("Iterable[object]", value) if isinstance(value, list | tuple | set | frozenset) else ()

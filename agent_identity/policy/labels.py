@@ -1,0 +1,132 @@
+"""Labels of tools and of the data that they touch: who says them, and how far each is believed.
+
+The application says them in code (``labels=``, ``data=``), the operator in the section ``tools`` of a policy file. Both
+are known. What travels with a tool (tags and metadata of a LangChain tool, annotations of an MCP server) may come from
+a stranger: it is a claim, and can only make a decision stricter.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, cast, final
+
+from agent_identity.identity import check_id
+from agent_identity.policy.patterns import check_patterns, matches
+from agent_identity.policy.request import Claims, Request, Tool
+from agent_identity.policy.source import Path, Problem, each, quoted, words
+
+__all__ = ["ToolFacts", "added_to", "check_labels", "facts_about", "parse_tools", "with_claims"]
+
+_KEYS: Final = ("data", "labels")
+_MAX_LABELS: Final = 64
+_MAX_TOOLS: Final = 10_000
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ToolFacts:
+    """Facts that a policy states about tools.
+
+    Attributes:
+        pattern: The names of the tools.
+        labels: Labels of the tools; ``None`` if the policy does not say, empty for none.
+        data: Labels of the data that they touch; likewise.
+    """
+
+    pattern: str
+    labels: tuple[str, ...] | None = None
+    data: tuple[str, ...] | None = None
+
+
+def check_labels(value: object, what: str) -> tuple[str, ...] | None:
+    """Return labels as a tuple, or ``None`` where none are given.
+
+    Args:
+        value: A sequence of texts, or ``None``.
+        what: What they are called, for errors.
+
+    Raises:
+        TypeError: It is another type, such as one text.
+        ValueError: A label has not 1 to 256 visible characters, or there are more than 64.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, Sequence | frozenset | set) or isinstance(value, str | bytes):
+        raise TypeError(f"{what} is {type(value).__name__}; give a list of texts, such as {what}=['payment'], or []")
+    labels = tuple(cast("Sequence[object]", value))
+    if len(labels) > _MAX_LABELS:
+        raise ValueError(f"{what} has {len(labels)} labels; give at most {_MAX_LABELS}")
+    return tuple(dict.fromkeys(check_id(cast("str", label), f"each of {what}") for label in labels))
+
+
+def parse_tools(value: object, path: Path) -> tuple[ToolFacts, ...]:
+    """Return the facts about tools that plain data spells.
+
+    Raises:
+        Problem: It is no mapping of patterns to ``labels`` and ``data``.
+    """
+    entries = _members(value, path, "tools")
+    if len(entries) > _MAX_TOOLS:
+        raise Problem(f"expected at most {_MAX_TOOLS} entries, got {len(entries)}", path)
+    return tuple(each(partial(_entry, pattern, item, (*path, pattern)) for pattern, item in entries.items()))
+
+
+def _entry(pattern: str, value: object, path: Path) -> ToolFacts:
+    try:
+        check_patterns(pattern, path)
+    except Problem as problem:
+        raise Problem(str(problem), path, at_key=True) from None
+    members = _members(value, path, f"the tool {quoted(pattern)}")
+    if not members:
+        raise Problem(f"expected one of {words(_KEYS)}, or both; an empty list says that there are none", path)
+    facts = each(partial(_labels, key, item, (*path, key)) for key, item in members.items())
+    return ToolFacts(pattern, **dict(facts))
+
+
+def _labels(key: str, value: object, path: Path) -> tuple[str, tuple[str, ...] | None]:
+    if key not in _KEYS:
+        raise Problem(f"unknown key {quoted(key)} of a tool; expected one of {words(_KEYS)}", path, at_key=True)
+    if type(value) not in (list, tuple):
+        raise Problem(f"expected {key} as a list of texts; an empty one says that there are none", path)
+    try:
+        return key, check_labels(value, key)
+    except (TypeError, ValueError) as error:
+        raise Problem(str(error), path) from None
+
+
+def _members(value: object, path: Path, what: str) -> Mapping[str, object]:
+    if not isinstance(value, Mapping) or not all(type(key) is str for key in cast("Mapping[object, object]", value)):
+        raise Problem(f"expected {what} as a mapping of names", path)
+    return cast("Mapping[str, object]", value)
+
+
+def facts_about(name: str, tools: Sequence[ToolFacts]) -> ToolFacts | None:
+    """Return what a policy states about one tool, all patterns together; ``None`` if it states nothing."""
+    found = [facts for facts in tools if matches(facts.pattern, name)]
+    if not found:
+        return None
+    labels = data = None
+    for facts in found:
+        labels, data = _union(labels, facts.labels), _union(data, facts.data)
+    return ToolFacts(name, labels, data)
+
+
+def added_to(request: Request, facts: ToolFacts) -> Request:
+    """Return the request with what the policy states about its tool."""
+    tool = request.tool
+    labelled = Tool(tool.name, tool.kind, tool.server, _union(tool.labels, facts.labels), tool.claims)
+    return request._replace(tool=labelled, data=_union(request.data, facts.data))
+
+
+def with_claims(request: Request, claims: Claims) -> Request:
+    """Return the request as it is if the claims are true; what is not known stays so."""
+    tool = request.tool
+    labels = None if tool.labels is None else _union(tool.labels, claims.labels)
+    data = None if request.data is None else _union(request.data, claims.data)
+    return request._replace(tool=Tool(tool.name, tool.kind, tool.server, labels, claims), data=data)
+
+
+def _union(one: Sequence[str] | None, other: Sequence[str] | None) -> tuple[str, ...] | None:
+    if one is None or other is None:
+        return tuple(one or other or ()) if (one, other) != (None, None) else None
+    return tuple(dict.fromkeys((*one, *other)))

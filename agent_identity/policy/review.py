@@ -1,0 +1,141 @@
+"""What can be said about rules beside their answers: why one has none, whom one hits unawares, what one relies on."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from types import MappingProxyType
+from typing import Final
+
+from agent_identity.policy.attributes import MISSING, attribute
+from agent_identity.policy.checks import Verdict, combined
+from agent_identity.policy.conditions import Condition, Negation, Question
+from agent_identity.policy.decision import MAX_WHY, Effect
+from agent_identity.policy.labels import ToolFacts, facts_about
+from agent_identity.policy.patterns import has_wildcard, matches
+from agent_identity.policy.request import Request
+from agent_identity.policy.rule import Rule, rule_ids
+
+__all__ = ["LABELS", "absent_tools", "explain", "label_rules", "unknown_labels", "warnings_about"]
+
+LABELS: Final = MappingProxyType({"tool.labels": "labels", "data.labels": "data"})
+"""The attributes that are known only where somebody said them, and the word to say them with."""
+
+_SIDES: Final[Sequence[Callable[[tuple[Verdict, Verdict]], Verdict]]] = (itemgetter(0), itemgetter(1))
+_STOPS: Final = (Effect.BLOCK, Effect.ROUTE)
+_SHOWN: Final = 3
+_LONGEST: Final = 60
+
+
+def explain(condition: Condition, request: Request) -> str:
+    """Return why a condition cannot be decided, for people: the attributes that it lacks, never their values."""
+    found = list(dict.fromkeys(_undecided(condition, request)))
+    more = ", …" if len(found) > _SHOWN else ""
+    return f"the rule cannot be decided: {', '.join(found[:_SHOWN])}{more}"[:MAX_WHY]
+
+
+def _undecided(condition: Condition, request: Request) -> Iterator[str]:
+    if condition.compile()(request) is not None:
+        return
+    if isinstance(condition, Question):
+        name = condition.name if len(condition.name) <= _LONGEST else f"{condition.name[:_LONGEST]}…"
+        missing = attribute(condition.name, ()).read(request) is MISSING
+        absent = "is not known" if condition.name in LABELS else "is missing"
+        yield f"{name} {absent if missing else 'is of another type or spelling'}"
+        return
+    for part in (condition.part,) if isinstance(condition, Negation) else condition.parts:
+        yield from _undecided(part, request)
+
+
+def warnings_about(rules: Sequence[Rule]) -> Iterator[tuple[int, str]]:
+    """Yield the positions of rules that are sound and hardly meant so, each with what is odd about it."""
+    for index, (rule_id, rule) in enumerate(zip(rule_ids(rules), rules, strict=True)):
+        wanting = _overreach(rule)
+        if wanting:
+            warning = (
+                f"the rule {rule_id!r} names no tools and asks {', '.join(wanting)}, so that it blocks every call of "
+                f"a tool without that argument; name its tools, or ask {wanting[0]}: {{exists: true}} as well"
+            )
+            yield index, warning
+
+
+def _overreach(rule: Rule) -> tuple[str, ...]:
+    """Return the arguments for want of which a rule blocks the calls of every other tool; none for a sound rule."""
+    everywhere = any(pattern.strip("*") == "" for pattern in rule.tools)
+    if rule.when is None or rule.effect not in _STOPS or not everywhere or None not in _elsewhere(rule.when):
+        return ()
+    asked = [of for of in _questions(rule.when) if of.name.startswith("args.")]
+    return tuple(dict.fromkeys(of.name for of in asked if of.spec.compile()(MISSING) is None))
+
+
+def _elsewhere(condition: Condition) -> set[Verdict]:
+    """Return the verdicts that are possible about a tool that the rule does not mean and that lacks the arguments."""
+    if isinstance(condition, Question):
+        namespace = condition.name.partition(".")[0]
+        if namespace == "args":
+            return {condition.spec.compile()(MISSING)}
+        return {False} if namespace == "tool" else {True, False}
+    if isinstance(condition, Negation):
+        return {None if verdict is None else not verdict for verdict in _elsewhere(condition.part)}
+    first, *others = map(_elsewhere, condition.parts)
+    join = combined(condition.word, _SIDES)
+    for other in others:
+        first = {join((one, two)) for one in first for two in other}
+    return first
+
+
+def _questions(condition: Condition) -> Iterator[Question]:
+    """Yield what a condition asks about single attributes."""
+    if isinstance(condition, Question):
+        yield condition
+        return
+    for part in (condition.part,) if isinstance(condition, Negation) else condition.parts:
+        yield from _questions(part)
+
+
+def absent_tools(rules: Sequence[Rule], known: Collection[str]) -> Mapping[str, tuple[str, ...]]:
+    """Return the names of tools that rules mean and that are not known, by the ids of the rules.
+
+    Patterns with wildcards mean any tools, and are left out. So are tools of servers (``server/tool``) of which nothing
+    is known, and what is no tool of a server (``server:resource``).
+    """
+    servers = {name.partition("/")[0] for name in known if "/" in name}
+    found: dict[str, tuple[str, ...]] = {}
+    for rule_id, rule in zip(rule_ids(rules), rules, strict=True):
+        named = [name for name in rule.tools if not has_wildcard(name) and name not in known]
+        absent = [n for n in named if ":" not in n and ("/" not in n or n.partition("/")[0] in servers)]
+        if absent:
+            found[rule_id] = tuple(dict.fromkeys(absent))
+    return found
+
+
+def label_rules(rules: Sequence[Rule]) -> Mapping[str, Rule]:
+    """Return the rules that block or route by labels, by their ids."""
+    by_id = dict(zip(rule_ids(rules), rules, strict=True))
+    return {
+        rule_id: rule
+        for rule_id, rule in by_id.items()
+        if rule.effect in _STOPS and rule.when is not None and any(of.name in LABELS for of in _questions(rule.when))
+    }
+
+
+def unknown_labels(
+    name: str,
+    labels: Sequence[str] | None,
+    data: Sequence[str] | None,
+    *,
+    rules: Iterable[Rule],
+    tools: Sequence[ToolFacts],
+) -> tuple[str, ...]:
+    """Return which of :data:`LABELS` rules ask of a tool though nobody says them.
+
+    Args:
+        name: The name of the tool.
+        labels: Its labels, as the application says them.
+        data: The labels of its data, likewise.
+        rules: The rules.
+        tools: What the policy states about tools.
+    """
+    facts = facts_about(name, tools) or ToolFacts(name)
+    said = {"tool.labels": (labels, facts.labels), "data.labels": (data, facts.data)}
+    meant = [rule for rule in rules if rule.when is not None and any(matches(p, name) for p in rule.tools)]
+    asked = {of.name for rule in meant if rule.when is not None for of in _questions(rule.when)}
+    return tuple(of for of in LABELS if of in asked and said[of] == (None, None))

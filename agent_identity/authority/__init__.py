@@ -35,6 +35,7 @@ from agent_identity.authority.exchange import (
     read_answer,
     read_refusal,
 )
+from agent_identity.authority.forms import DecimalText, NoFormError, form_of, with_decimals
 from agent_identity.authority.grants import (
     GRANT_TYPE,
     MAX_CHAIN,
@@ -126,6 +127,7 @@ __all__ = [
     "Constraint",
     "Contains",
     "Debit",
+    "DecimalText",
     "DirectoryState",
     "DownstreamToken",
     "EmailDomain",
@@ -136,6 +138,7 @@ __all__ = [
     "Limit",
     "Mark",
     "MemoryState",
+    "NoFormError",
     "NotOneOf",
     "OneOf",
     "PathWithin",
@@ -174,6 +177,7 @@ __all__ = [
     "dpop_proof",
     "exceeded",
     "folded",
+    "form_of",
     "is_constraint",
     "issue",
     "par_hash",
@@ -190,4 +194,5 @@ __all__ = [
     "verify_chain",
     "verify_compact",
     "verify_proof",
+    "with_decimals",
 ]

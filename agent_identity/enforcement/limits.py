@@ -77,7 +77,7 @@ def reserve(
         Denied: With code ``state_unavailable``: nobody can tell how much is left.
     """
     root = task.chain.root
-    debits, limits = debits_for(task.limits, root.id, tool, arguments.values, root.expires_at)
+    debits, limits = debits_for(task.limits, root.id, tool, arguments.counted, root.expires_at)
     if not debits:
         return None
     now, mark = wall_ns // _NS, None

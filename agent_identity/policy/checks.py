@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, TypeVar, cast, final
 
 from agent_identity.authority.constraints import Constraint, Wildcard
+from agent_identity.authority.values import DecimalText, Walked, key_of
 from agent_identity.canonical import JSON
 from agent_identity.policy.attributes import ANY_JSON, LIST, MISSING, TEXT, UNREADABLE, Types
 from agent_identity.policy.places import READABLE
@@ -22,7 +23,7 @@ Check: TypeAlias = Callable[[object], Verdict]
 
 _T = TypeVar("_T")
 
-_NUMBER: Final[Types] = frozenset({int, float})
+_NUMBER: Final[Types] = frozenset({int, float, DecimalText})
 _NULL: Final[Types] = frozenset({type(None)})
 _HASHED: Final[Types] = frozenset({str, int, float})
 """Constants of these types can be looked up in a set; ``True`` would be found as 1."""
@@ -131,7 +132,8 @@ class Leaf:
         readable = READABLE.get(self.constraint.kind, _always)
 
         def check(value: object) -> Verdict:
-            if type(value) not in types or not is_json(value):
+            kind = type(value.value) if type(value) is Walked else type(value)
+            if kind not in types or not is_json(value):
                 return None
             return True if permits(value) else (False if readable(value) else None)
 
@@ -200,7 +202,10 @@ def combined(word: Literal["all", "any"], parts: Sequence[Callable[[_T], Verdict
 def _membership(types: Types, constants: frozenset[object], inside: bool) -> Check:  # noqa: FBT001
     # The same answers as the constraint gives, in a fraction of the time.
     def check(value: object) -> Verdict:
-        return (value in constants) is inside if type(value) in types and is_json(value) else None
+        if type(value) not in types or not is_json(value):
+            return None
+        # The form of a decimal is text, and is compared as a number.
+        return ((key_of(value) if type(value) is DecimalText else value) in constants) is inside
 
     return check
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, final
 
+from agent_identity.policy.attributes import prepared
 from agent_identity.policy.checks import Verdict
 from agent_identity.policy.conditions import Predicate
 from agent_identity.policy.decision import Decision, Effect
@@ -109,6 +110,7 @@ class Program:
         plan = self._plans.get(request.tool.name)
         if plan is None:
             plan = self._prepare(request.tool.name)
+        request = prepared(request)
         decision = _stopped(plan.stops, request) if plan.stops else None
         if plan.warns:
             decision = _warned(plan.warns, request, decision)

@@ -31,8 +31,8 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "orjson": ("canonical", "evidence", "enforcement", "audit"),
     "packaging": ("cli.doctor_packages",),
     "pkcs11": ("integrations.pkcs11",),
-    # Where data from outside enters.
-    "pydantic": ("identity.trust_file", "integrations"),
+    # Where data from outside enters. Tools declare their arguments as models, which are read by pydantic's own words.
+    "pydantic": ("identity.trust_file", "enforcement.objects", "integrations"),
     "pytest": ("pytest_plugin",),
     "requests": ("integrations.requests",),
     "rfc3161_client": ("integrations.rfc3161",),

@@ -9,10 +9,10 @@ from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.patterns import takes_a_share
 from agent_identity.audit.sources import PathLike
 from agent_identity.audit.spent_limits import disclosed_amount
-from agent_identity.authority import Constraint, Limit
+from agent_identity.authority import Constraint, Limit, with_decimals
 from agent_identity.canonical import JSON
 from agent_identity.errors import VerificationError
-from agent_identity.evidence.disclosures import MAX_DISCLOSURE_BYTES, Disclosure, argument_names
+from agent_identity.evidence.disclosures import MAX_DISCLOSURE_BYTES, Disclosure, argument_kinds
 from agent_identity.identity import read_public_file
 
 __all__ = ["Disclosures", "load_disclosure"]
@@ -152,11 +152,11 @@ class _Taken:
     def problem(self) -> str | None:
         """Return what is outside the grant, or ``None``."""
         constraints = self._constraints() or {}
-        has = argument_names(self.record)
+        kinds = dict(argument_kinds(self.record))
         for name, constraint in constraints.items():
-            if name not in has:
+            if name not in kinds:
                 return f"expected the argument {name!a} that the grant constrains, got a call without it"
-            if name in self.shown and not constraint.permits(self.shown[name]):
+            if name in self.shown and not _permits(constraint, self.shown[name], kinds[name]):
                 return f"expected {name!a} of an allowed call within the grant, got a value outside"
         return None
 
@@ -166,3 +166,11 @@ class _Taken:
         if cast("Mapping[str, str]", self.record["decision"])["effect"] == "block":
             return None
         return self.use.leaf.scope.tools.get(cast("Mapping[str, str]", self.record["action"])["tool"])
+
+
+def _permits(constraint: Constraint, value: JSON, kind: str) -> bool:
+    """Return whether the argument can have been within the grant: a decimal is a number, and shows as text."""
+    if kind == "number":
+        return constraint.permits(with_decimals(value))
+    # Inside a container, only the values themselves tell, so both readings count.
+    return constraint.permits(value) or (kind in ("array", "object") and constraint.permits(with_decimals(value)))

@@ -35,6 +35,7 @@ from agent_identity.authority.exchange import (
     read_answer,
     read_refusal,
 )
+from agent_identity.authority.forms import DecimalText, NoFormError, form_of, with_decimals
 from agent_identity.authority.grants import (
     GRANT_TYPE,
     MAX_CHAIN,
@@ -127,6 +128,7 @@ __all__ = [
     "Constraint",
     "Contains",
     "Debit",
+    "DecimalText",
     "DirectoryState",
     "DownstreamToken",
     "EmailDomain",
@@ -137,6 +139,7 @@ __all__ = [
     "Limit",
     "Mark",
     "MemoryState",
+    "NoFormError",
     "NotOneOf",
     "OneOf",
     "PathWithin",
@@ -177,6 +180,7 @@ __all__ = [
     "dpop_proof",
     "exceeded",
     "folded",
+    "form_of",
     "is_constraint",
     "issue",
     "limits_from_claim",
@@ -194,4 +198,5 @@ __all__ = [
     "verify_chain",
     "verify_compact",
     "verify_proof",
+    "with_decimals",
 ]

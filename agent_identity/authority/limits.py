@@ -11,6 +11,7 @@ from datetime import timedelta
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import Final, Literal, Self, TypeAlias, cast, final
 
+from agent_identity.authority.forms import DecimalText
 from agent_identity.authority.scope import check_tool_name
 from agent_identity.authority.state import MAX_NUMBER, Debit
 from agent_identity.authority.values import is_text
@@ -171,6 +172,8 @@ def amount_of(value: object) -> int | None:
 
 def _decimal(value: object) -> Decimal | None:
     if type(value) is int:
+        return Decimal(value)
+    if type(value) is DecimalText:
         return Decimal(value)
     if type(value) is float:
         return Decimal(repr(value)) if math.isfinite(value) else None

@@ -6,8 +6,10 @@ profile does not list is refused even where it would be safe (an ``exact`` under
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import ClassVar, Final, Protocol, cast, final
 
+from agent_identity.authority.forms import DecimalText, decimal_of
 from agent_identity.authority.values import Key, is_number, key_of, literal_key, literal_keys, value_of
 from agent_identity.canonical import JSON
 
@@ -197,6 +199,8 @@ class NotOneOf:
 class Range:
     """The argument is a number between two bounds. Booleans, NaN and infinities are no numbers.
 
+    A ``Decimal`` is compared exactly, with a bound that has a fraction as it is spelled: 0.1 is one tenth.
+
     Args:
         min: Lower bound, or None for no bound.
         max: Upper bound, or None for no bound; at least one of the two is needed.
@@ -204,7 +208,7 @@ class Range:
         max_inclusive: Whether the upper bound itself is permitted.
 
     Raises:
-        TypeError: A bound is no ``int`` or ``float``, or a flag is no ``bool``.
+        TypeError: A bound is no ``int``, ``float`` or ``Decimal``, or a flag is no ``bool``.
         ValueError: There is no bound, one is not finite, or nothing lies between them.
     """
 
@@ -216,8 +220,8 @@ class Range:
 
     def __init__(
         self,
-        min: float | None = None,  # noqa: A002  The name in the grant.
-        max: float | None = None,  # noqa: A002  The name in the grant.
+        min: float | Decimal | None = None,  # noqa: A002  The name in the grant.
+        max: float | Decimal | None = None,  # noqa: A002  The name in the grant.
         *,
         min_inclusive: bool = True,
         max_inclusive: bool = True,
@@ -243,9 +247,15 @@ class Range:
 
     def permits(self, value: object) -> bool:
         """Tell whether the value is a finite number between the bounds; compared without rounding."""
-        if not is_number(value):
+        number: float | Decimal
+        low: float | Decimal | None
+        high: float | Decimal | None
+        if type(value) is DecimalText:
+            number, low, high = Decimal(value), decimal_of(self.min), decimal_of(self.max)
+        elif is_number(value):
+            number, low, high = cast("float", value), self.min, self.max
+        else:
             return False
-        number, low, high = cast("float", value), self.min, self.max
         if low is not None and (number < low or (number == low and not self.min_inclusive)):
             return False
         return high is None or number < high or (number == high and self.max_inclusive)
@@ -294,8 +304,10 @@ class Range:
 def _bound(value: object) -> int | float | None:
     if value is None:
         return None
+    if type(value) is Decimal:
+        return cast("int | float", literal_key(value))
     if type(value) is not int and type(value) is not float:
-        raise TypeError(f"expected a bound of a Range to be an int or a float, got {type(value).__name__}")
+        raise TypeError(f"expected a bound of a Range to be an int, a float or a Decimal, got {type(value).__name__}")
     if not is_number(value):
         raise ValueError("expected a finite bound in a Range, got NaN, an infinity or a number beyond every double")
     return cast("int | float", literal_key(value))

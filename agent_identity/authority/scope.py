@@ -7,7 +7,8 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, NoReturn, Self, cast, final
 
 from agent_identity.authority.constraints import Constraint, Exact, constraint_from_claim, is_constraint
-from agent_identity.authority.values import is_text
+from agent_identity.authority.forms import DecimalText
+from agent_identity.authority.values import CONTAINERS, Walked, is_text
 from agent_identity.canonical import JSON
 from agent_identity.errors import AttenuationError, OutOfScope, TokenError
 
@@ -16,7 +17,7 @@ __all__ = ["Excess", "Scope"]
 _MAX_TOOLS: Final = 256
 _MAX_ARGUMENTS: Final = 64
 _TOOL: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
-_JUDGED: Final = frozenset((str, bool, int, float, list, tuple, dict, type(None)))
+_JUDGED: Final = frozenset((str, bool, int, float, list, tuple, dict, type(None), DecimalText))
 _SHOWABLE: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
@@ -140,7 +141,10 @@ class Scope:
                     f"argument {_shown(name)} of tool {_shown(tool)} is in the grant but not in the call; pass it",
                     name,
                 )
-            if not constraint.permits(arguments[name]):
+            value = arguments[name]
+            if type(value) in CONTAINERS:
+                value = Walked(value)
+            if not constraint.permits(value):
                 kind = type(constraint).__name__
                 if type(arguments[name]) not in _JUDGED:
                     _deny(

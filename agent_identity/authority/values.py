@@ -1,5 +1,7 @@
 """Argument values as constraints see them: exactly the types of JSON, compared without conversions.
 
+A decimal, whose form is text, is compared as the number that it is.
+
 A value gets a *key*: a hashable, immutable spelling under which two values are the same value of JSON.
 ``1`` and ``1.0`` share a key; ``True``, ``1`` and ``"1"`` do not. Whatever is no plain value of JSON has
 no key: subclasses, NaN, infinities, integers that overflow a double, lone surrogates, deep or huge
@@ -9,24 +11,34 @@ containers. Without a key nothing satisfies a constraint.
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, TypeAlias, cast
+from decimal import Decimal
+from typing import Final, TypeAlias, cast, final
 
+from agent_identity.authority.forms import DecimalText, NoFormError, form_of
 from agent_identity.canonical import JSON
 
 __all__ = [
+    "CONTAINERS",
     "MAX_NESTING",
     "MAX_TEXT",
+    "DecimalText",
     "Key",
+    "Walked",
     "is_number",
     "is_text",
     "key_of",
+    "kinds_inside",
     "literal_key",
     "literal_keys",
     "value_of",
+    "walked",
 ]
 
 Key: TypeAlias = "str | int | float | tuple[object, ...] | None"
 """A value under which equal JSON values compare equal. Booleans and containers are tagged tuples."""
+
+CONTAINERS: Final[frozenset[type]] = frozenset({list, tuple, dict})
+"""The containers of JSON."""
 
 MAX_NESTING: Final = 32
 """Containers of an argument, or of a constraint's claim, may be nested this deep."""
@@ -71,13 +83,83 @@ def key_of(value: object) -> Key:
     """
     if type(value) is str and value.isascii():
         return value
+    if type(value) is Walked:
+        return value.key()
     return _Walk(_MAX_NODES, literal=False).key(value, MAX_NESTING)
+
+
+@final
+class Walked:
+    """A container that is walked at most once, however many constraints look at it.
+
+    Args:
+        value: A list, tuple or dict of JSON that nobody changes meanwhile.
+    """
+
+    __slots__ = ("_key", "_kinds", "_members", "_problem", "value")
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+        self._kinds: frozenset[type] | None = None
+        self._key: Key = None
+        self._members: dict[str, object] = {}
+        self._problem: str | None = None
+
+    def key(self) -> Key:
+        """Return the key of the container.
+
+        Raises:
+            ValueError: As :func:`key_of` does.
+        """
+        if self._key is None and self._problem is None:
+            try:
+                self._key = _Walk(_MAX_NODES, literal=False).key(self.value, MAX_NESTING)
+            except ValueError as error:
+                self._problem = str(error)
+        if self._problem is not None:
+            raise ValueError(self._problem)
+        return self._key
+
+    def kinds(self) -> frozenset[type]:
+        """Return the types of everything inside the container, at any depth."""
+        if self._kinds is None:
+            self._kinds = kinds_inside(self.value)
+        return self._kinds
+
+    def member(self, name: str, missing: object) -> object:
+        """Return a member of a dict as :func:`walked` does, or what stands for a missing one."""
+        if name not in self._members:
+            kind: type = type(self.value)
+            members: Mapping[str, object] = cast("Mapping[str, object]", self.value) if kind is dict else {}
+            self._members[name] = walked(members.get(name, missing))
+        return self._members[name]
+
+
+def kinds_inside(value: object) -> frozenset[type]:
+    """Return the types of everything inside a container, at any depth; a value that is none has nothing inside."""
+    found: set[type] = set()
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Mapping):
+            inner = list(cast("Mapping[str, object]", one).values())
+        else:
+            inner = list(cast("Sequence[object]", one)) if type(one) in CONTAINERS else []
+        found.update(map(type, inner))
+        waiting += inner
+    return frozenset(found)
+
+
+def walked(value: object) -> object:
+    """Return a container as one that is walked at most once, and any other value as it is."""
+    return Walked(value) if type(value) in CONTAINERS else value
 
 
 def literal_key(value: object) -> Key:
     """Return the key of a value that stands in a constraint, and so travels in a grant.
 
-    Besides the rules of :func:`key_of`, strings are at most :data:`MAX_TEXT` characters long, and whole
+    Decimals, dates, times, UUIDs and enum members stand there in their form, and decimals as numbers. Besides the
+    rules of :func:`key_of`, strings are at most :data:`MAX_TEXT` characters long, and whole
     floats between 2^53 and 10^21 are refused: their canonical JSON is read back as another integer.
 
     Raises:
@@ -120,7 +202,7 @@ class _Walk:
             return ("bool", value)
         if is_number(value):
             return self._number(cast("float", value))
-        return self._container(value, depth)
+        return self._decimal(value) if type(value) is DecimalText else self._container(value, depth)
 
     def _text(self, value: str) -> str:
         if self._literal and len(value) > MAX_TEXT:
@@ -134,13 +216,36 @@ class _Walk:
             raise ValueError("expected a whole number above 2^53 as an int, got a float; write int(…)")
         return int(value) if abs(value) <= _EXACT else value
 
+    def _decimal(self, text: DecimalText) -> Key:
+        """Return the key of the number of JSON that the text spells, if a double can hold it exactly as spelled."""
+        if "." not in text:
+            whole = int(text)
+            if not is_number(whole):
+                raise ValueError("expected a number that a double can hold, got a larger Decimal")
+            return whole
+        near = float(text)  # Only to find the one spelling that could be equal; the next line compares exactly.
+        if Decimal(repr(near)) == Decimal(text):
+            return near
+        if self._literal:
+            raise ValueError("expected a number in a constraint that a double spells exactly, got a longer Decimal")
+        return ("decimal", str(text))
+
+    def _form(self, value: object, depth: int) -> Key:
+        """Return the key of the form of what is no JSON itself, for a constraint; arguments come in their forms."""
+        try:
+            if self._literal:
+                return self.key(form_of(value), depth)
+        except NoFormError:
+            pass
+        raise ValueError(f"expected a plain value of JSON, got {type(value).__name__}")
+
     def _container(self, value: object, depth: int) -> Key:
         if depth == 0:
             raise ValueError(f"expected at most {MAX_NESTING} nested containers; flatten the value")
         if type(value) is list or type(value) is tuple:
             return ("array", *[self.key(item, depth - 1) for item in cast("Sequence[object]", value)])
         if type(value) is not dict:
-            raise ValueError(f"expected a plain value of JSON, got {type(value).__name__}")
+            return self._form(value, depth)
         members = cast("Mapping[object, object]", value)
         if not all(is_text(name) for name in members):
             raise ValueError("expected strings as the keys of an object")

@@ -1,22 +1,27 @@
 """Arguments as the body will get them: bound to names, defaults applied, copied, bounded.
 
 What is judged, what runs and what is digested are one and the same value. JSON-like arguments are
-copied deeply, so that nobody can change them between the check and the use. Anything else (a
-connection, a runtime object) passes by reference, is recorded as *opaque* and satisfies no constraint.
+copied deeply, so that nobody can change them between the check and the use. What is not JSON but has one
+stable form (decimals, dates, UUIDs, enum members, dataclasses, pydantic models) is judged, digested and shown in
+that form, and the body gets a copy of its own type. Anything else (a connection, a runtime object) passes by
+reference, is recorded as *opaque* and satisfies no constraint.
 """
 
 import inspect
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, cast, final
+from typing import Any, Final, cast, final
 
 import orjson
 
 from agent_identity import canonical
+from agent_identity.authority import DecimalText, NoFormError, form_of
+from agent_identity.canonical import JSON
+from agent_identity.enforcement.objects import fields_of, form, rebuilt
 from agent_identity.evidence.commitments import part
 
-__all__ = ["Arguments", "BadArgumentsError", "Binder", "canonical_bytes", "capture"]
+__all__ = ["Arguments", "BadArgumentsError", "Binder", "canonical_bytes", "capture", "form_bytes"]
 
 MAX_NODES: Final = 100_000
 """Values, counted through all containers, that the arguments of one call may hold."""
@@ -48,10 +53,6 @@ class BadArgumentsError(ValueError):
         self.argument = argument
 
 
-class _OpaqueFound(Exception):
-    """The argument holds something that is not JSON-like."""
-
-
 @final
 class _Opaque:
     """Stands for an opaque argument wherever constraints and policies look; of no JSON type."""
@@ -70,44 +71,65 @@ class Arguments:
 
     Attributes:
         values: What the body gets, by parameter name.
-        view: The same for constraints and policies; opaque arguments show as an opaque marker.
+        view: The same for constraints and policies: what is not JSON in its form, opaque arguments as a marker.
         supplied: Names that the caller gave; the others are the tool's own defaults or were injected.
         opaque: Names of the arguments that pass by reference.
     """
 
-    __slots__ = ("_plain", "opaque", "supplied", "values", "view")
+    __slots__ = ("_formed", "_plain", "opaque", "supplied", "values", "view")
 
     def __init__(
-        self, values: dict[str, object], supplied: Collection[str], opaque: Collection[str], *, plain: bool
+        self,
+        values: dict[str, object],
+        supplied: Collection[str],
+        opaque: Collection[str],
+        forms: Mapping[str, object],
+        *,
+        plain: bool,
     ) -> None:
         self.values: Mapping[str, object] = values
         self.supplied = supplied
         self.opaque = opaque
         self._plain = plain
-        self.view: Mapping[str, object] = (
-            values if not opaque else {name: OPAQUE if name in opaque else value for name, value in values.items()}
-        )
+        self._formed = forms.keys()
+        self.view: Mapping[str, object] = values
+        if opaque or forms:
+            self.view = {**values, **forms, **dict.fromkeys(opaque, OPAQUE)}
+
+    @property
+    def counted(self) -> Mapping[str, object]:
+        """The arguments for limits: in their forms, and also what the framework filled in."""
+        if not self._formed:
+            return self.values
+        # Made anew from what the body gets: an inspector may have changed the view.
+        return {**self.values, **{name: form(self.values[name]) for name in self._formed}}
 
     def canonical(self) -> bytes:
         """Return the canonical bytes (RFC 8785) of the arguments that are not opaque."""
-        values = self.values
+        values = self.counted if self._formed else self.values
         if self.opaque:
             values = {name: value for name, value in values.items() if name not in self.opaque}
         if self._plain:
             # Without uncommon floats, and with ASCII keys, orjson's sorted form is the canonical one.
             return orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
-        return canonical.encode(cast("canonical.JSON", values))
+        return canonical.encode(_encodable(values))
 
     def parts(self) -> list[bytes]:
         """Return what is committed to of each argument that is not opaque, sorted by name."""
-        names = sorted(name for name in self.values if name not in self.opaque)
+        values = self.counted if self._formed else self.values
+        names = sorted(name for name in values if name not in self.opaque)
         if self._plain:
-            return [orjson.dumps([name, self.values[name]], option=orjson.OPT_SORT_KEYS) for name in names]
-        return [part(name, cast("canonical.JSON", self.values[name])) for name in names]
+            return [orjson.dumps([name, values[name]], option=orjson.OPT_SORT_KEYS) for name in names]
+        return [part(name, _encodable(values[name])) for name in names]
 
     def kinds(self) -> list[str]:
         """Return ``name:kind`` for each argument, sorted; what records show in place of values."""
         return sorted([f"{name}:{_KINDS.get(type(value), 'opaque')}" for name, value in self.view.items()])
+
+
+def _encodable(value: object) -> JSON:
+    """Return the same JSON with plain text in place of the forms of decimals, which only orjson takes for text."""
+    return cast("JSON", orjson.loads(orjson.dumps(value)))
 
 
 _KINDS: Final[Mapping[type, str]] = MappingProxyType(
@@ -120,6 +142,7 @@ _KINDS: Final[Mapping[type, str]] = MappingProxyType(
         list: "array",
         tuple: "array",
         dict: "object",
+        DecimalText: "number",
     }
 )
 
@@ -135,9 +158,9 @@ def capture(
         injected: Names that the framework filled in; they pass by reference and are opaque.
 
     Raises:
-        BadArgumentsError: An argument holds NaN, an infinity, an integer beyond 64 bits or a lone
-            surrogate, is nested deeper than 64, refers to itself, or is too large; there are more than
-            256 arguments, or the name of one has not 1 to 128 visible characters.
+        BadArgumentsError: An argument holds NaN, an infinity, an integer beyond 64 bits, a decimal of more than
+            1,000 digits or a lone surrogate, is nested deeper than 64, refers to itself, or is too large; there are
+            more than 256 arguments, or the name of one has not 1 to 128 visible characters.
     """
     if len(values) > MAX_ARGUMENTS:
         raise BadArgumentsError(None, f"expected at most {MAX_ARGUMENTS} arguments, got {len(values)}")
@@ -161,11 +184,12 @@ def capture(
             copier.text = text
             try:
                 copied[name] = copier.argument(name, value)
-            except _OpaqueFound:
+            except NoFormError:
                 opaque.append(name)
             text = copier.text
     plain = plain and (copier is None or copier.plain)
-    return Arguments(copied, supplied, opaque or _NO_OPAQUE, plain=plain)
+    forms = {} if copier is None else copier.forms
+    return Arguments(copied, supplied, opaque or _NO_OPAQUE, forms, plain=plain)
 
 
 def _is_sound(name: object) -> bool:
@@ -188,18 +212,24 @@ def _is_sound(name: object) -> bool:
 
 @final
 class _Copier:
-    __slots__ = ("nodes", "plain", "text")
+    __slots__ = ("formed", "forms", "nodes", "plain", "text")
 
     def __init__(self) -> None:
         self.nodes = 0
         self.text = 0
         self.plain = True
+        self.formed = False
+        self.forms: dict[str, object] = {}
 
     def argument(self, name: str, value: object) -> object:
+        self.formed = False
         try:
-            return self.copy(value, 0)
+            copied = self.copy(value, 0)
         except ValueError as error:
             raise BadArgumentsError(name, str(error)) from None
+        if self.formed:
+            self.forms[name] = form(copied)
+        return copied
 
     def copy(self, value: object, depth: int) -> object:
         if type(value) is str:
@@ -235,15 +265,20 @@ class _Copier:
             # A tuple of this moment: another thread may be appending to the list.
             copied = [self.copy(item, depth + 1) for item in tuple(items)]
             return copied if kind is list else tuple(copied)
-        raise _OpaqueFound
+        self.formed = True
+        try:
+            self.copy(_texts(form_of(value)), depth)  # What constraints see is checked as if it had come so.
+        except NoFormError:
+            return rebuilt(value, self._mapping(fields_of(value), depth + 1))
+        return value
 
-    def _mapping(self, value: dict[object, object], depth: int) -> dict[str, object]:
+    def _mapping(self, value: Mapping[Any, object], depth: int) -> dict[str, object]:
         self._count(len(value))
         copied: dict[str, object] = {}
         text = 0
         for key, item in list(value.items()):
             if type(key) is not str:
-                raise _OpaqueFound
+                raise NoFormError
             if key.isascii():
                 text += len(key)
             else:
@@ -269,6 +304,13 @@ class _Copier:
             raise ValueError(f"expected at most {MAX_NODES} values in all arguments; pass a reference instead")
 
 
+def _texts(single: object) -> object:
+    """Return the form of a single value with plain text for decimals."""
+    if type(single) is tuple:
+        return tuple(_texts(item) for item in cast("tuple[object, ...]", single))
+    return str(single) if type(single) is DecimalText else single
+
+
 def canonical_bytes(value: object) -> bytes | None:
     """Return the canonical bytes of a result, or ``None`` if it is not JSON-like or too large."""
     if type(value) is str and value.isascii() and len(value) <= MAX_TEXT:
@@ -276,11 +318,22 @@ def canonical_bytes(value: object) -> bytes | None:
     copier = _Copier()
     try:
         copied = copier.copy(value, 0)
-    except (_OpaqueFound, ValueError, RuntimeError):
+    except (NoFormError, ValueError, RuntimeError):
+        return None
+    if copier.formed:
         return None
     if copier.plain:
         return orjson.dumps(copied, option=orjson.OPT_SORT_KEYS)
-    return canonical.encode(cast("canonical.JSON", copied))
+    return canonical.encode(cast("JSON", copied))
+
+
+def form_bytes(value: object) -> bytes | None:
+    """Return the canonical bytes of an argument's form, or ``None`` if it has none or is too large."""
+    try:
+        arguments = capture({"value": value}, ())
+    except (BadArgumentsError, RuntimeError):
+        return None
+    return None if arguments.opaque else arguments.canonical()
 
 
 @final

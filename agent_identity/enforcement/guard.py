@@ -1,7 +1,7 @@
 """The guard: one order of checks for every kind of callable.
 
-For each call: the arguments are snapshotted; inspectors look at them; the task must live and its grant
-must cover tool and arguments; the policy decides; the intent is in the ledger; only then the body
+For each call: the arguments are snapshotted; the task must live and its grant must cover tool and
+arguments; inspectors look at them; the policy decides; the intent is in the ledger; only then the body
 runs; its outcome is recorded, signed and copied to a span. Whatever fails on the way to the body, the
 guard's own defects included, refuses the call.
 """
@@ -298,9 +298,9 @@ class Guard:
             if task is None or refusal is not None:
                 self._refuse_early(task, refusal)
             point.check(task)
+            task.chain.grants[-1].scope.check(self.tool.name, arguments.view, arguments.supplied)
             if point.inspectors:
                 call.findings = self._ask.inspect("input", arguments.view)
-            task.chain.grants[-1].scope.check(self.tool.name, arguments.view, arguments.supplied)
             self._consult(call, arguments.view, task, can_route=can_route)
             if self._slow or not task.lease.live:
                 point.check(task)  # It may have ended meanwhile; inspectors and policies may end it themselves.

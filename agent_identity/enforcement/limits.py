@@ -108,7 +108,7 @@ class Limits:
             Denied: With code ``state_unavailable``: nobody can tell how much is left.
         """
         root, now, share = task.chain.root, self._clock.wall_ns() // _NS, None
-        debits, limits = debits_for(task.limits, root.id, self._tool, arguments.values, root.expires_at)
+        debits, limits = debits_for(task.limits, root.id, self._tool, arguments.counted, root.expires_at)
         if not debits:
             return None
         if self._resumable and call_id is not None and any(debit.window is None for debit in debits):

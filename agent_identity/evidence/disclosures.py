@@ -19,7 +19,7 @@ from agent_identity.errors import VerificationError
 from agent_identity.evidence.commitments import PREFIX, leaf, part, root, salts
 from agent_identity.evidence.mac import Mac
 
-__all__ = ["MAX_DISCLOSURE_BYTES", "Disclosure", "argument_names"]
+__all__ = ["MAX_DISCLOSURE_BYTES", "Disclosure", "argument_kinds", "argument_names"]
 
 MAX_DISCLOSURE_BYTES: Final = 64 * 1024 * 1024
 """A file may have this many bytes: what arguments may have, escaped."""
@@ -207,9 +207,18 @@ def argument_names(record: Mapping[str, object]) -> tuple[str, ...]:
     Args:
         record: An intent or outcome of the right shape.
     """
+    return tuple(name for name, _ in argument_kinds(record))
+
+
+def argument_kinds(record: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Return names and kinds of the arguments of a call that are not opaque, in the order of the names.
+
+    Args:
+        record: An intent or outcome of the right shape.
+    """
     action = cast("Mapping[str, Sequence[str]]", record.get("action", {}))
-    kinds = (entry.rpartition(":") for entry in action.get("names", ()))
-    return tuple(sorted(name for name, _, kind in kinds if kind != "opaque"))
+    entries = (entry.rpartition(":") for entry in action.get("names", ()))
+    return sorted((name, kind) for name, _, kind in entries if kind != "opaque")
 
 
 def _digest(record: Mapping[str, object]) -> str:

@@ -2,13 +2,25 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias, cast, final
+from typing import Final, TypeAlias, final
 
+from agent_identity.authority.values import CONTAINERS, DecimalText, Walked, walked
 from agent_identity.identity import Human
 from agent_identity.policy.request import Request
 from agent_identity.policy.source import Path, Problem, quoted, words
 
-__all__ = ["ANY_JSON", "ATTRIBUTES", "LIST", "MISSING", "TEXT", "UNREADABLE", "Attribute", "Types", "attribute"]
+__all__ = [
+    "ANY_JSON",
+    "ATTRIBUTES",
+    "LIST",
+    "MISSING",
+    "TEXT",
+    "UNREADABLE",
+    "Attribute",
+    "Types",
+    "attribute",
+    "prepared",
+]
 
 
 @final
@@ -26,8 +38,8 @@ Types: TypeAlias = frozenset[type]
 
 TEXT: Final[Types] = frozenset({str})
 LIST: Final[Types] = frozenset({list, tuple})
-ANY_JSON: Final[Types] = frozenset({str, int, float, bool, type(None), list, tuple, dict})
-"""The types of JSON values; subclasses and everything else are opaque to rules."""
+ANY_JSON: Final[Types] = frozenset({str, int, float, bool, type(None), list, tuple, dict, DecimalText})
+"""The types of JSON values and of decimals; subclasses and everything else are opaque to rules."""
 
 _SEVERITIES: Final = ("none", "low", "medium", "high")
 _PROVENANCES: Final = ("asserted", "verified")
@@ -54,6 +66,14 @@ class Attribute:
     always: bool = False
     span: tuple[int, int | None] | None = None
     instead: str = ""
+
+
+def prepared(request: Request) -> Request:
+    """Return the request with arguments that are walked once, however many rules look at them."""
+    arguments = request.arguments
+    if CONTAINERS.isdisjoint(map(type, arguments.values())):
+        return request
+    return request._replace(arguments={name: walked(value) for name, value in arguments.items()})
 
 
 def attribute(name: str, path: Path) -> Attribute:
@@ -93,11 +113,12 @@ def _argument(rest: str, path: Path) -> Attribute:
         return request.arguments.get(first, MISSING)
 
     def member(request: Request) -> object:
-        value = request.arguments.get(first, MISSING)
+        value = walked(request.arguments.get(first, MISSING))
         for name in members:
-            if type(value) is not dict:
+            if type(value) is Walked:
+                value = value.member(name, MISSING)
+            else:
                 return MISSING if value is MISSING or type(value) in ANY_JSON else UNREADABLE
-            value = cast("dict[str, object]", value).get(name, MISSING)
         return value
 
     return Attribute(member, ANY_JSON) if members else Attribute(whole, ANY_JSON)

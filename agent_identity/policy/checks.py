@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, TypeVar, cast, final
 
 from agent_identity.authority.constraints import Constraint, Wildcard
+from agent_identity.authority.values import DecimalText, Walked, key_of
 from agent_identity.canonical import JSON
 from agent_identity.policy.attributes import ANY_JSON, LIST, MISSING, TEXT, UNREADABLE, Types
 from agent_identity.policy.elements import comparable, inside
@@ -23,7 +24,7 @@ Check: TypeAlias = Callable[[object], Verdict]
 
 _T = TypeVar("_T")
 
-_NUMBER: Final[Types] = frozenset({int, float})
+_NUMBER: Final[Types] = frozenset({int, float, DecimalText})
 _NULL: Final[Types] = frozenset({type(None)})
 _HASHED: Final[Types] = frozenset({str, int, float})
 """Constants of these types can be looked up in a set; ``True`` would be found as 1."""
@@ -138,7 +139,8 @@ class Leaf:
         readable = self._readable()
 
         def check(value: object) -> Verdict:
-            if type(value) not in types or not is_json(value):
+            kind = type(value.value) if type(value) is Walked else type(value)
+            if kind not in types or not is_json(value):
                 return None
             answer = permits(value)
             return answer if answer is settled or readable(value) else None
@@ -218,7 +220,10 @@ def combined(word: Literal["all", "any"], parts: Sequence[Callable[[_T], Verdict
 def _membership(types: Types, constants: frozenset[object], inside: bool) -> Check:  # noqa: FBT001
     # The same answers as the constraint gives, in a fraction of the time.
     def check(value: object) -> Verdict:
-        return (value in constants) is inside if type(value) in types and is_json(value) else None
+        if type(value) not in types or not is_json(value):
+            return None
+        # The form of a decimal is text, and is compared as a number.
+        return ((key_of(value) if type(value) is DecimalText else value) in constants) is inside
 
     return check
 

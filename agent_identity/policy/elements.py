@@ -4,10 +4,14 @@
 another type than those that a constraint names is undecidable.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, cast
+
+from agent_identity.authority.values import DecimalText, Walked, kinds_inside
 
 __all__ = ["comparable", "inside"]
+
+_STANDING_FOR: Final[Mapping[type, type]] = {int: float, DecimalText: float, tuple: list}
 
 
 def comparable(named: Iterable[object]) -> Callable[[object], bool]:
@@ -16,33 +20,27 @@ def comparable(named: Iterable[object]) -> Callable[[object], bool]:
     Args:
         named: The elements that the constraint names; null has no other spelling, so that it compares with everything.
     """
-    kinds = {_alike(type(item)) for element in named for item in (element, *inside(element))}
+    kinds = {_alike(kind) for element in named for kind in (type(element), *kinds_inside(element))}
     if kinds <= {type(None)}:
         return _always
 
     def same(value: object) -> bool:
-        return all(_alike(type(item)) in kinds for item in inside(value))
+        return kinds.issuperset(map(_alike, value.kinds() if type(value) is Walked else kinds_inside(value)))
 
     return same
 
 
 def _alike(kind: type) -> type:
     """Return the type that stands for all types of values that compare with each other."""
-    return {int: float, tuple: list}.get(kind, kind)
+    return _STANDING_FOR.get(kind, kind)
 
 
 def _always(_: object) -> bool:
     return True
 
 
-def inside(value: object) -> Iterator[object]:
-    """Yield everything inside a list or mapping."""
+def inside(value: object) -> Iterable[object]:
+    """Return the items of a list or mapping; of any other value, none."""
     if isinstance(value, Mapping):
-        inner: Iterable[object] = cast("Mapping[str, object]", value).values()
-    elif isinstance(value, list | tuple):
-        inner = cast("Sequence[object]", value)
-    else:
-        return
-    for item in inner:
-        yield item
-        yield from inside(item)
+        return cast("Mapping[str, object]", value).values()
+    return cast("Sequence[object]", value) if isinstance(value, list | tuple) else ()

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, cast, final
 
+from agent_identity.policy.attributes import prepared
 from agent_identity.policy.checks import Verdict
 from agent_identity.policy.conditions import Condition, Predicate
 from agent_identity.policy.decision import Decision, Effect
@@ -116,6 +117,7 @@ class Program:
         plan = self._plans.get(request.tool.name)
         if plan is None:
             plan = self._prepare(request.tool.name)
+        request = prepared(request)
         if plan.facts is not None:
             request = added_to(request, plan.facts)
         decision = self._answer(plan, request)

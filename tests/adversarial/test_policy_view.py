@@ -302,7 +302,13 @@ class Scalar:
         return hash(self.value)
 
 
-DRESSED = ["50", "1000", True, False, {"value": 50}, [50], (50,), Whole(50), Scalar(50), Text("50"), Decimal(50), 50j]
+class Exactly(Decimal):
+    """A subclass of Decimal, which may say anything about itself."""
+
+    __slots__ = ()
+
+
+DRESSED = ["50", "1000", True, False, {"value": 50}, [50], (50,), Whole(50), Scalar(50), Text("50"), Exactly(50), 50j]
 
 
 @pytest.mark.parametrize("value", DRESSED)

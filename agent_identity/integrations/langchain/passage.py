@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, cast, final
 from langchain_core.tools import BaseTool
 
 from agent_identity.enforcement import Call, Guard, guarded
-from agent_identity.enforcement.arguments import Binder, canonical_bytes
+from agent_identity.enforcement.arguments import Binder, form_bytes
 from agent_identity.enforcement.wrap import dressed
 from agent_identity.errors import Denied
 from agent_identity.integrations.langchain.parameters import injected_parameters, is_own_default
@@ -25,8 +25,9 @@ PASSAGE: Final[ContextVar["Passage | None"]] = ContextVar("agent_identity_langch
 
 @final
 class _Canonical(NamedTuple):
-    """The bytes of a container; of a type that no argument has."""
+    """The bytes of an argument's form; of a type that no argument has."""
 
+    kind: type
     data: bytes
 
 
@@ -261,8 +262,8 @@ def _fixed(value: object) -> object:
     """Return a form of an argument that does not change when the argument is changed."""
     if value is None or type(value) in (*_SCALARS, bool):
         return value
-    data = canonical_bytes(value)
-    return value if data is None else _Canonical(data)
+    data = form_bytes(value)
+    return value if data is None else _Canonical(type(value), data)
 
 
 def _same(judged: object, value: object) -> bool:

@@ -348,7 +348,7 @@ CONSTRAINTS: dict[str, Refusal] = {
         lambda: Range("1"),
         TypeError,
         None,
-        "expected a bound of a Range to be an int or a float, got str",
+        "expected a bound of a Range to be an int, a float or a Decimal, got str",
     ),
     "bound not finite": (lambda: Range(max=math.inf), ValueError, None, BOUND),
     "bound too large": (lambda: Range(max=LARGEST + 1), ValueError, None, BOUND),

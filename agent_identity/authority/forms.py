@@ -1,0 +1,138 @@
+"""The one stable form of single values that are not JSON: decimals, dates, times, UUIDs and enum members.
+
+A form is what constraints, policies, limits and people see, and what is digested. Two values of one type that
+differ have different forms, and a value that hides something has none.
+"""
+
+import enum
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
+from datetime import date, datetime, time, timedelta, tzinfo
+from decimal import Decimal
+from types import FunctionType, MappingProxyType
+from typing import Any, Final, cast, final
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+__all__ = ["DecimalText", "NoFormError", "decimal_of", "form_of", "with_decimals"]
+
+MAX_DIGITS: Final = 1_000
+"""Digits that a decimal may have, written out."""
+
+_DECIMAL: Final = re.compile(r"(?!-0\Z)-?(?:0|[1-9][0-9]*)(?:\.[0-9]*[1-9])?")
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
+_EQUAL: Final[Mapping[type, Callable[[Any, object], object]]] = MappingProxyType(
+    {str: str.__eq__, int: int.__eq__, float: float.__eq__}
+)
+_STATEFUL: Final = (bytes, bytearray, complex, Decimal, date, time, timedelta, UUID, tuple, list, dict, set, frozenset)
+
+
+class NoFormError(Exception):
+    """The value has no stable form."""
+
+
+@final
+class DecimalText(str):
+    """The form of a ``Decimal``: its plain text. Constraints judge it as the number that it spells, exactly."""
+
+    __slots__ = ()
+
+
+def form_of(value: object) -> object:
+    """Return the form of a single value: text, a number, a truth value, None, or a tuple of such.
+
+    Raises:
+        NoFormError: It has none.
+        ValueError: It is a decimal that is not finite, or of more than 1,000 digits.
+    """
+    kind = type(value)
+    if kind is Decimal:
+        return _decimal_form(cast("Decimal", value))
+    if kind is date:
+        return cast("date", value).isoformat()
+    if kind is datetime or kind is time:
+        return _moment_form(cast("datetime | time", value))
+    if kind is UUID:
+        return str(value)
+    if isinstance(value, enum.Enum):
+        return _member_form(value)
+    raise NoFormError
+
+
+def _decimal_form(number: Decimal) -> DecimalText:
+    """Return the number in digits, without an exponent, zeros at the end, or a sign before zero."""
+    if not number.is_finite():
+        raise ValueError("expected a finite number, got NaN or an infinity")
+    if not number:
+        return DecimalText("0")
+    if max(number.adjusted(), 0) - min(cast("int", number.as_tuple().exponent), 0) >= MAX_DIGITS:
+        raise ValueError(f"expected a Decimal of at most {MAX_DIGITS} digits; pass it as text")
+    text = format(number, "f")
+    return DecimalText(text.rstrip("0").rstrip(".") if "." in text else text)
+
+
+def _moment_form(moment: datetime | time) -> str:
+    """Return ISO 8601 with the offset, and the name of a zone as RFC 9557 has it."""
+    zone = moment.tzinfo
+    if moment.fold:
+        raise NoFormError  # ISO 8601 has no spelling for it.
+    if type(zone) is ZoneInfo and zone.key:
+        return f"{moment.isoformat()}[{zone.key}]"
+    if zone is None or (type(zone) is not ZoneInfo and _is_offset(zone)):
+        return moment.isoformat()
+    raise NoFormError
+
+
+def _is_offset(zone: tzinfo) -> bool:
+    """Return whether a zone is a fixed offset and nothing else, such as ``UTC`` or what pydantic makes of ``Z``."""
+    if type(inspect.getattr_static(zone, "utcoffset")) is FunctionType or object.__getstate__(zone):
+        return False  # Code of others can say another offset each time.
+    return zone.utcoffset(None) is not None
+
+
+def _member_form(member: enum.Enum) -> object:
+    value = cast("object", member._value_)  # Its documented name; `value` can be overridden.
+    if isinstance(member, _STATEFUL) or is_dataclass(member):
+        raise NoFormError
+    for base, equals in _EQUAL.items():
+        if isinstance(member, base) and equals(member, value) is not True:
+            raise NoFormError  # The body could take it for another value than the one that is judged.
+    return _constant_form(value)
+
+
+def _constant_form(value: object) -> object:
+    """Return the form of the value of an enum member; one that can be changed has none, for it is everybody's."""
+    if type(value) in _PLAIN:
+        return value
+    if type(value) is tuple:
+        return tuple(_constant_form(item) for item in cast("tuple[object, ...]", value))
+    return form_of(value)
+
+
+def decimal_of(number: object) -> Decimal | None:
+    """Return a bound of a constraint, or the form of a decimal, as an exact decimal.
+
+    A ``float`` with a fraction counts as the shortest decimal that means it, which is how grants spell it.
+    """
+    if type(number) is float and not number.is_integer():
+        return Decimal(repr(number))
+    return None if number is None else Decimal(cast("int | float | str", number))
+
+
+def with_decimals(value: object) -> object:
+    """Return a disclosed value with decimals in place of all text that is the form of one."""
+    if type(value) is str:
+        return _read_decimal(value)
+    if isinstance(value, dict):
+        return {name: with_decimals(item) for name, item in cast("dict[str, object]", value).items()}
+    if isinstance(value, list | tuple):
+        return [with_decimals(item) for item in cast("list[object]", value)]
+    return value
+
+
+def _read_decimal(text: str) -> str:
+    """Return the text as the form of a decimal if it is one, in the one spelling that forms have."""
+    digits = len(text) - text.count("-") - text.count(".")
+    return DecimalText(text) if digits <= MAX_DIGITS and _DECIMAL.fullmatch(text) else text

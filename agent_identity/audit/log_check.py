@@ -14,7 +14,7 @@ from agent_identity.errors import VerificationError
 from agent_identity.evidence.checkpoint import Checkpoint, open_note
 from agent_identity.evidence.log import Head, loss_entry, unverified_checkpoint
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
-from agent_identity.evidence.streams import LedgerReader
+from agent_identity.evidence.streams import LedgerReader, RawLine
 from agent_identity.identity import Cosigner, TrustedKey, TrustStore
 
 __all__ = ["Heads", "SignedLog", "check_log", "open_checkpoint"]
@@ -240,6 +240,20 @@ class _Derivation:
         if self._reach is not None:
             self._mark(self._reach)
 
+    def take_broken(self, line: RawLine, number: int) -> None:
+        place = Place(line=number)
+        if line.problem == "torn":
+            self._findings.add(_LOG, "log_unsealed", "the last line of the log is torn", place)
+        elif line.problem == "unreadable":
+            if line.offset:
+                self._findings.add(_LOG, "unreadable", "the log cannot be read to its end", place)
+        elif self._checkpoint is not None and self.tree.size >= self._checkpoint.size:
+            message = "after what its checkpoint covers, the log has a line that is no entry; the next seal moves it"
+            self._findings.add(_LOG, "log_rejected", message, place)
+        else:
+            self.whole = False
+            self._findings.add(_LOG, "log_malformed", "expected an entry of the log in this line", place)
+
     def _mark(self, reach: Reach) -> None:
         if self.tree.size == reach.shown:
             self.shown = {stream: heads.last_size for stream, heads in self.heads.items()}
@@ -301,6 +315,17 @@ class _Derivation:
                 self._findings.add(_TRUST, "rolled_back", f"{got}; {what} proves that there were")
 
 
+def _report_rejected(reader: LedgerReader, findings: Findings) -> None:
+    """Report what a seal took out of the log."""
+    rejected = reader.rejected_bytes()
+    if rejected:
+        message = (
+            f"somebody else wrote into the log: {counted(rejected, 'byte')}, which are in log/rejected.jsonl now; "
+            "look at them, then move that file away"
+        )
+        findings.add(_LOG, "log_rejected", message)
+
+
 def _derive(
     reader: LedgerReader,
     checkpoint: Checkpoint | None,
@@ -312,15 +337,10 @@ def _derive(
     for number, line in enumerate(reader.log_entries(), 1):
         if line.record is not None:
             log.take(line.record, number)
-        elif line.problem == "torn":
-            findings.add(_LOG, "log_unsealed", "the last line of the log is torn", Place(line=number))
-        elif line.problem == "unreadable":
-            if line.offset:
-                findings.add(_LOG, "unreadable", "the log cannot be read to its end", Place(line=number))
         else:
-            log.whole = False
-            findings.add(_LOG, "log_malformed", "expected an entry of the log in this line", Place(line=number))
+            log.take_broken(line, number)
     log.finish()
+    _report_rejected(reader, findings)
     covered = 0 if checkpoint is None else checkpoint.size
     unsealed = log.tree.size - covered
     if unsealed > 0:

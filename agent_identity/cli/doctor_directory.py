@@ -256,6 +256,10 @@ def _entries_under(note: bytes | None) -> int | None:
 
 def _ledger(root: Path) -> Iterator[Check]:
     yield _streams(root)
+    rejected = open_ledger(root).rejected_bytes()
+    if rejected:
+        detail = f"somebody else wrote {counted(rejected, 'byte')} into it, which are in log/rejected.jsonl now"
+        yield Check("log", "warn", detail, "look at them, find who can write there, then move that file away")
     yield from _copies(root)
 
 

@@ -350,6 +350,7 @@ def _given(content: BinaryIO | None) -> BinaryIO | None:
 
 def _extract(path: Path, content: Callable[[], BinaryIO | None], room: _Room | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.chmod(0o700)  # Whatever the umask: a trust file that everybody can write is refused.
     source = content()
     if source is None:
         raise ValueError("expected a regular file")
@@ -358,6 +359,7 @@ def _extract(path: Path, content: Callable[[], BinaryIO | None], room: _Room | N
             if room is not None:
                 room.take(len(chunk))
             out.write(chunk)
+    path.chmod(0o600)
 
 
 def report_json(report: Report) -> bytes:

@@ -200,18 +200,19 @@ class LedgerCheck:
 
     def _starts(self, names: Sequence[str], log: SignedLog) -> Mapping[str, Pruned | Start]:
         """Return where the streams begin that do not begin with their first record."""
-        pruned = find_pruned(self._reader, names, log.heads, self._trust, self._findings)
-        self._take_kept(pruned)
+        trust = log.trust or self._trust
+        pruned = find_pruned(self._reader, names, log.heads, trust, self._findings)
+        self._take_kept(pruned, trust)
         given = find_excerpt(self._reader, names, self._findings)
         self._excerpt = given is not None
         self._calls.partial = self._excerpt or bool(self._denied)
         return pruned if given is None else {**pruned, **given}
 
-    def _take_kept(self, pruned: Mapping[str, Pruned]) -> None:
+    def _take_kept(self, pruned: Mapping[str, Pruned], trust: TrustStore | None) -> None:
         """Take what was kept of what was pruned, before the records that need it."""
         if pruned:
             self._calls.gone = {intent.encode() for statement in pruned.values() for intent in statement.open}
-        for token in find_kept(self._reader, pruned.values(), self._trust, self._findings):
+        for token in find_kept(self._reader, pruned.values(), trust, self._findings):
             self._delegations.add_kept(token)
 
     def _parts(self, names: Sequence[str], log: SignedLog, starts: Mapping[str, Pruned | Start]) -> Parts | None:

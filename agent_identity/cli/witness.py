@@ -82,20 +82,23 @@ def run(chosen: argparse.Namespace) -> int:
 
 def _logs(chosen: argparse.Namespace) -> Mapping[str, tuple[PublicKey, ...]]:
     logs: dict[str, tuple[PublicKey, ...]] = {}
-    for origin, keys in (*map(_of_trust, chosen.trust), *_of_vkeys(chosen.log)):
+    for origin, keys in (*(log for path in chosen.trust for log in _of_trust(path)), *_of_vkeys(chosen.log)):
         logs[origin] = (*logs.get(origin, ()), *keys)
     if not logs:
         raise ConfigurationError("expected --trust or --log, got neither; name the logs that are to be cosigned")
     return logs
 
 
-def _of_trust(path: str) -> tuple[str, tuple[PublicKey, ...]]:
+def _of_trust(path: str) -> Iterator[tuple[str, tuple[PublicKey, ...]]]:
     trust = TrustStore.load(path)
-    if trust.origin is None:
-        raise ConfigurationError(f"expected an origin in the trust file {path!r}, got none; take a trust.json of a log")
-    # A revoked key may be anybody's.
-    keys = [key.key for key in trust.keys if key.purpose == "recorder" and key.revoked_since is None]
-    return trust.origin, tuple(keys)
+    origins = {key.origin or trust.origin for key in trust.keys if key.purpose == "recorder"} or {trust.origin}
+    for origin in origins:
+        if origin is None:
+            raise ConfigurationError(
+                f"expected an origin in the trust file {path!r}, got none; take a trust.json of a log"
+            )
+        # A revoked key may be anybody's.
+        yield origin, tuple(key.key for key in trust.recorders(origin) if key.revoked_since is None)
 
 
 def _of_vkeys(texts: list[str]) -> Iterator[tuple[str, tuple[PublicKey, ...]]]:

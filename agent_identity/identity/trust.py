@@ -342,13 +342,14 @@ class TrustStore:
         not_before: int | None = None,
         not_after: int | None = None,
         issuer: str | None = None,
+        origin: str | None = None,
     ) -> Self:
         """Return a store that trusts one more key; this one stays as it is.
 
         Raises:
             ValueError: The key has this purpose already, or another argument of :class:`TrustedKey` is wrong.
         """
-        added = TrustedKey(key, purpose, not_before=not_before, not_after=not_after, issuer=issuer)
+        added = TrustedKey(key, purpose, not_before=not_before, not_after=not_after, issuer=issuer, origin=origin)
         return self.with_keys((*self.keys, added))
 
     def with_keys(self, keys: tuple[TrustedKey, ...]) -> Self:

@@ -70,7 +70,7 @@ def _readable(name: str, checks: Iterable[Check]) -> Iterator[Check]:
     try:
         yield from checks
     except PermissionError as error:
-        yield _denied(name, str(error.filename), error.strerror)
+        yield _denied(name, str(error.filename), error.strerror or "not allowed")
 
 
 def _denied(name: str, path: str, why: str) -> Check:

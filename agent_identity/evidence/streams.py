@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Final, Literal, NamedTuple, TypeAlias, final
 
-from agent_identity.evidence.files import READ, Files, open_regular
+from agent_identity.evidence.files import READ, Files, open_regular, why
 from agent_identity.evidence.foundation import log_was_removed, stream_names
 from agent_identity.evidence.layout import GRANTS_NAME, Layout, is_stream_id
 from agent_identity.evidence.lines import Block, Line, leaf_of, log_parts, read_lines, stream_parts
@@ -127,7 +127,7 @@ class LedgerReader:
         try:
             return self._files.listdir(folder)
         except PermissionError as error:
-            found.append(Denied(folder, error.strerror, part, stream))
+            found.append(Denied(folder, why(error), part, stream))
         except OSError:  # What is not there, or no folder, is judged where it is needed.
             pass
         return []
@@ -136,7 +136,7 @@ class LedgerReader:
         try:
             self._files.close(open_regular(self._files, path, READ))
         except PermissionError as error:
-            yield Denied(path, error.strerror, part, stream)
+            yield Denied(path, why(error), part, stream)
         except OSError:
             pass
 

@@ -2,12 +2,21 @@
 
 import errno
 import gzip
+import io
+import shutil
+import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from agent_identity.audit import check
-from agent_identity.evidence import Files, Layout, Ledger, Segments
-from agent_identity.identity import SigningKey, TrustedKey, TrustStore
+from agent_identity.authority import Scope
+from agent_identity.cli import main
+from agent_identity.enforcement import Enforcer
+from agent_identity.evidence import Files, Layout, Ledger, Segments, open_ledger
+from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
 from agent_identity.testing import FixedClock, SequentialIds
 
 ORIGIN = "ledger.example/log"
@@ -17,6 +26,7 @@ SMALL = 64 * 1024
 BODY = {"erasure": {"key": "x" * 64}}
 PER_SEGMENT = 200  # Records, somewhat more than fit.
 IDS = SequentialIds()
+CLERK = Agent("clerk", owner="ops@example.com")
 
 
 def opened(path: Path, **options: object) -> Ledger:
@@ -121,3 +131,104 @@ def test_what_a_process_left_is_compressed_by_a_later_one(tmp_path: Path) -> Non
         assert gzip.decompress((tmp_path / "ledger" / left / f"{name}.gz").read_bytes()) == content
     running.close()
     assert check(tmp_path, TRUST).exit_code == 0
+
+
+# --------------------------------------------------------------------- pruning
+
+
+PRUNE = ("--older-than", "0d", "--destroy-even-what-is-younger-than-six-months")
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """Return a directory with three streams of several segments each."""
+    path = tmp_path / "evidence"
+    for _ in range(3):
+        segments = Segments(max_bytes=SMALL, compression="none")
+        with Enforcer.open(path, clock=FixedClock(), segments=segments) as enforcer:
+            tool = enforcer.tool(name="pay")(lambda amount: amount)
+            with enforcer.task("p", principal=Human("alice@example.com"), agent=CLERK, scope=Scope("pay")):
+                for number in range(120):
+                    tool(number)
+    assert len(list(path.glob("ledger/*/entries*.jsonl"))) >= 9
+    return path
+
+
+def test_an_age_of_nothing_is_an_age(old: Path, capsys: pytest.CaptureFixture) -> None:
+    """All that is closed and sealed may leave, if one says twice that it may; what is no age is quoted."""
+    assert main(["prune", str(old), *PRUNE[:2]]) == 2
+    assert "--destroy-even-what-is-younger-than-six-months" in capsys.readouterr().err
+    assert main(["archive", str(old), "--to", str(old.parent / "out"), "--older-than", "0h"]) == 0
+    assert main(["prune", str(old), *PRUNE]) == 0
+    assert capsys.readouterr().out.count("pruned records 1 to ") == 3
+    assert check(old).completeness == "pruned"
+    for text in ("00d", "1.5d", "-1d", "0"):
+        assert main(["prune", str(old), f"--older-than={text}"]) == 2
+        assert repr(text) in capsys.readouterr().err
+
+
+class Terminal(io.StringIO):
+    """A stream that claims to be a terminal."""
+
+    def isatty(self) -> bool:
+        """Say that it is one."""
+        return True
+
+
+@pytest.mark.parametrize("words", [("archive", "--to", "{out}"), ("prune", *PRUNE)], ids=["archive", "prune"])
+def test_reading_old_segments_shows_how_far_it_is(
+    old: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal, from the verification to the end."""
+    monkeypatch.setenv("TERM", "xterm")
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    command, *options = [word.format(out=old.parent / "out") for word in words]
+    assert main([command, str(old), *options]) == 0
+    assert "reading old segments" in shown.getvalue()
+    assert "100 %" in shown.getvalue()
+
+
+def test_pruning_can_be_interrupted_at_any_moment(
+    old: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Ctrl-C ends it with the usual code; what is left verifies, and the next run does the rest."""
+    number, code = 0, 130
+    while code == 130:
+        path = old.with_name(f"evidence-{number}")
+        shutil.copytree(old, path)
+        with monkeypatch.context() as patch:
+            interrupt(patch, number)
+            code = main(["prune", str(path), *PRUNE])
+        assert code in {0, 130}
+        assert check(path).integrity == "verified"
+        if code == 130:
+            assert main(["prune", str(path), *PRUNE]) == 0
+            report = check(path)
+            assert (report.integrity, report.problems["incomplete"]) == ("verified", 0)
+        lines = [line for stream in open_ledger(path).streams() for line in open_ledger(path).entries(stream)]
+        assert len(lines) < 50
+        shutil.rmtree(path)
+        number += 1
+    assert number > 10
+    capsys.readouterr()
+
+
+def interrupt(patch: pytest.MonkeyPatch, number: int) -> None:
+    """Press Ctrl-C before the n-th change that the main thread makes to the names of the directory."""
+    left = [number]
+
+    def pressed(name: str) -> Callable[..., object]:
+        original = getattr(Files, name)
+
+        def call(self: Files, *arguments: object) -> object:
+            if threading.current_thread() is threading.main_thread():
+                left[0] -= 1
+                if left[0] == -1:
+                    raise KeyboardInterrupt
+            return original(self, *arguments)
+
+        return call
+
+    for name in ("unlink", "replace"):
+        patch.setattr(Files, name, pressed(name))

@@ -5,7 +5,7 @@ import hashlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Final, final
 
 from agent_identity.evidence.files import EDIT, READ, REPLACE, Files, open_regular, sync_folder, why, write_whole
@@ -82,8 +82,7 @@ class Compressor:
         self._fds = set()
 
     def _run(self) -> None:
-        with contextlib.suppress(OSError):  # What cannot be listed now is tried the next time.
-            self._compress_what_was_left()
+        self._compress_what_was_left()
         while (path := self._next()) is not None:
             with contextlib.suppress(Stopped):
                 if not self._compress(path):
@@ -92,20 +91,23 @@ class Compressor:
 
     def _compress_what_was_left(self) -> None:
         """Compress the closed segments of streams whose processes have ended and needed no recovery."""
-        for name in stream_names(self._files, self._layout):
-            paths = closed_segments(self._files, (self._layout.stream(name),)).values()
-            plain = [path for path in paths if compression_of(path) == "none"]
-            if not plain or self._stopping:
-                continue
-            with (
-                contextlib.suppress(BlockingIOError, FileNotFoundError, Stopped),
-                self._open(self._layout.lock(name), READ) as lock_fd,
-                self._open(self._layout.entries(name), READ) as fd,
-            ):
-                self._files.lock(lock_fd)
-                if settled_size(self._files, lock_fd) == self._files.status(fd).st_size:
-                    for path in plain:
-                        self._compress(path)
+        names: Sequence[str] = ()
+        with contextlib.suppress(OSError):  # What cannot be looked at now is tried the next time.
+            names = stream_names(self._files, self._layout)
+        for name in names:
+            with contextlib.suppress(OSError, Stopped):
+                self._compress_all_of(name)
+
+    def _compress_all_of(self, name: str) -> None:
+        paths = closed_segments(self._files, (self._layout.stream(name),)).values()
+        plain = [path for path in paths if compression_of(path) == "none"]
+        if not plain:
+            return
+        with self._open(self._layout.lock(name), READ) as lock_fd, self._open(self._layout.entries(name), READ) as fd:
+            self._files.lock(lock_fd)
+            if settled_size(self._files, lock_fd) == self._files.status(fd).st_size:
+                for path in plain:
+                    self._compress(path)
 
     def _next(self) -> str | None:
         with self._lock:

@@ -121,6 +121,21 @@ def test_what_is_removed_is_still_called_removed(evidence: Path) -> None:
     assert [found.stream for found in report.findings if found.code == "stream_missing"] == [second.name]
 
 
+@pytest.mark.parametrize("folder", ["witnesses", "anchors"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_others_said_of_the_log_is_named_as_well(evidence: Path, folder: str, whole: bool) -> None:
+    """Without it nobody can tell whether the log is the one that they saw; the records are judged all the same."""
+    (evidence / "log" / folder).mkdir()
+    file = evidence / "log" / folder / "1.checkpoint"
+    file.write_bytes(b"")
+    path = file.parent if whole else file
+    with as_nobody(path):
+        report = check(evidence)
+    assert (report.exit_code, codes(report)) == (2, {"unreadable"})
+    assert report.counts["verified"] == report.counts["records"] > 0
+    assert any(str(path) in found.message for found in report.findings)
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_show_says_what_it_may_not_read(evidence: Path, part: str, capsys: pytest.CaptureFixture) -> None:
     """An empty answer would look like one: it ends with 2 and the path."""

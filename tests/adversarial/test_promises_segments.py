@@ -133,6 +133,27 @@ def test_what_a_process_left_is_compressed_by_a_later_one(tmp_path: Path) -> Non
     assert check(tmp_path, TRUST).exit_code == 0
 
 
+def test_streams_that_a_start_has_to_recover_are_left_to_it(tmp_path: Path) -> None:
+    """Neither they nor streams of one file, nor folders that cannot be looked at, stop what comes after them."""
+    with opened(tmp_path, files=(files := Busy(tmp_path))) as ledger:
+        files.full = 10**6
+        left = fill(ledger, 1)
+        settle()
+    with opened(tmp_path) as ledger:
+        ledger.append("erasure", BODY)
+    (tmp_path / "ledger" / left / "lock").write_bytes(b"")
+    (tmp_path / "ledger" / "00000000-0000-7000-8000-000000000000").write_bytes(b"")
+    later = Ledger.open(
+        tmp_path, signer=SIGNER, origin=ORIGIN, clock=FixedClock(), ids=IDS, segments=Segments(max_bytes=SMALL)
+    )
+    (tmp_path / "ledger" / left / "lock").write_bytes(b"")
+    own = fill(later, 1)
+    settle()
+    assert plain(tmp_path, left) != []
+    assert plain(tmp_path, own) == []
+    later.close()
+
+
 # --------------------------------------------------------------------- pruning
 
 

@@ -279,3 +279,30 @@ def test_an_enforcer_does_not_sign_for_another_log_than_its_key_may(machines: tu
     (a.path / "trust.json").write_text(json.dumps(document))
     with pytest.raises(ConfigurationError, match="another origin"):
         Enforcer.open(a.path)
+
+
+def test_an_origin_stands_beside_recorder_keys_only(machines: tuple[Machine, Machine], tmp_path: Path) -> None:
+    """With the rules of the names of logs; an issuer key names its issuer instead."""
+    a, _ = machines
+    issuer, recorder = a.entries()
+    for keys in ([{**issuer, "origin": a.origin}], [{**recorder, "origin": "a b"}], [{**recorder, "origin": "a+b"}]):
+        (tmp_path / "fleet.json").write_text(json.dumps({"version": "2", "keys": keys}))
+        with pytest.raises(ConfigurationError, match="bad trust file: expected an origin"):
+            TrustStore.load(tmp_path / "fleet.json")
+
+
+def test_a_trust_file_that_goes_away_meanwhile_is_an_error(
+    evidence: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether others can write it is asked of what is there, and no answer is no permission."""
+    kept = tmp_path / "kept.json"
+    shutil.copy(evidence / "trust.json", kept)
+    real = os.path.realpath
+
+    def gone(path: object, **named: object) -> str:
+        kept.unlink(missing_ok=True)
+        return real(path, **named)
+
+    monkeypatch.setattr(os.path, "realpath", gone)
+    with pytest.raises(ConfigurationError, match="No such file"):
+        TrustStore.load(kept)

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Final, cast, final
 import orjson
 
 from agent_identity.audit.report import Report
-from agent_identity.audit.sources import PathLike
+from agent_identity.audit.sources import PathLike, whole
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.excerpt import Excerpt, excerpt_lines, excerpt_of
 from agent_identity.evidence.layout import GRANTS_NAME
@@ -92,7 +92,7 @@ def collect(directory: PathLike, target: Path, choice: Choice, *, archive: PathL
         VerificationError: The log is not what its checkpoint commits to, or what is chosen is not sealed yet.
         ConfigurationError: Nothing is chosen, or the trust file holds something else than public keys.
     """
-    source, reader = Path(directory), open_ledger(directory, archive=archive)
+    source, reader = Path(directory), whole(open_ledger(directory, archive=archive))
     (target / "log").mkdir(parents=True)
     for name in ("checkpoint", "entries.jsonl"):  # In this order: the log may grow behind its checkpoint.
         with suppress(FileNotFoundError):
@@ -254,7 +254,8 @@ def unpacked(bundle: PathLike) -> Generator[str]:
             ) from None
         except OSError as error:
             raise ConfigurationError(
-                f"expected a bundle, got '{error.strerror or 'a damaged file'}'; check the path, or ask for it again"
+                f"expected a bundle at {os.fspath(bundle)!r}, got '{error.strerror or 'a damaged file'}'; "
+                "check the path, or ask for it again"
             ) from None
         if not (Path(folder) / "evidence").is_dir():
             raise ConfigurationError("expected a bundle made by 'agent-identity bundle', got one without evidence")
@@ -349,6 +350,7 @@ def _given(content: BinaryIO | None) -> BinaryIO | None:
 
 def _extract(path: Path, content: Callable[[], BinaryIO | None], room: _Room | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.chmod(0o700)  # Whatever the umask: a trust file that everybody can write is refused.
     source = content()
     if source is None:
         raise ValueError("expected a regular file")
@@ -357,6 +359,7 @@ def _extract(path: Path, content: Callable[[], BinaryIO | None], room: _Room | N
             if room is not None:
                 room.take(len(chunk))
             out.write(chunk)
+    path.chmod(0o600)
 
 
 def report_json(report: Report) -> bytes:

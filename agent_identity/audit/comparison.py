@@ -11,7 +11,7 @@ from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.ledger_check import LEDGER_STEPS, LedgerCheck
 from agent_identity.audit.ledger_index import LedgerIndex, Proofs, ledger_index
 from agent_identity.audit.parts import read_work
-from agent_identity.audit.sources import PathLike, directory_of, size_of_ledger
+from agent_identity.audit.sources import PathLike, directory_of, size_of_ledger, whole
 from agent_identity.audit.spans_check import SpansCheck
 from agent_identity.audit.spreading import Spread
 from agent_identity.errors import ConfigurationError
@@ -40,7 +40,7 @@ class Comparison:
         directory = directory_of(ledger)
         if directory is None:
             raise ConfigurationError("expected an evidence directory as ledger, got none at the path")
-        self._reader = open_ledger(directory)
+        self._reader = whole(open_ledger(directory))
         if self._reader.excerpt() is not None:  # What it withholds would count as removed.
             raise ConfigurationError(
                 "expected a whole ledger to compare with, got an excerpt, which says nothing about the records that "

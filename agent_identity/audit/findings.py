@@ -60,6 +60,7 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "log_lost": "contradicted",
         "log_unsealed": "notice",
         "log_ahead": "incomplete",
+        "log_rejected": "incomplete",
         # The streams.
         "head_mismatch": "contradicted",
         "records_cut": "contradicted",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias, cast, final
 
-from agent_identity.audit.sources import PathLike, directory_of
+from agent_identity.audit.sources import PathLike, directory_of, whole
 from agent_identity.canonical import JSON, decode_record, encode
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.envelope import PAYLOAD_TYPE, pae
@@ -246,7 +246,7 @@ def export(
 
 
 def _lines(root: str, writer: "_Writer", since_ns: int, *, sealed_only: bool) -> Iterator[bytes]:
-    reader = open_ledger(root)
+    reader = whole(open_ledger(root))
     sizes = reader.sealed_sizes() if sealed_only else None
     for stream in reader.streams():
         writer.begin()

@@ -1,6 +1,7 @@
 """Verifying an evidence directory: one signature proves every record up to the last seal."""
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final, TypeAlias, cast, final
 
 import orjson
@@ -87,6 +88,8 @@ class LedgerCheck:
         self._reader = reader
         self._trust = trust
         self._findings = findings
+        self._denied: AbstractSet[str] = frozenset()
+        self._excerpt = False
         self._endless = 0
         self._delegations = Delegations(findings, _GRANTS, trust)
         self._approvals = ApprovalsCheck(findings, trust)
@@ -116,9 +119,25 @@ class LedgerCheck:
             findings.period = unknown_period(*period, "there are no records")
         if self._trust is None:
             findings.add(_TRUST, "no_trust", "expected trusted keys, got none; pass the trust file of the recorder")
+        closed = self._report_denied()
+        if "log" in closed:
+            return
         log = check_log(self._reader, self._trust, findings, outside=outside or Outside())
+        if "ledger" not in closed:
+            self._check_streams(log, total, progress, period, index)
+
+    def _check_streams(
+        self,
+        log: SignedLog,
+        total: int,
+        progress: Progress | None,
+        period: tuple[int, int] | None,
+        index: LedgerIndex | None,
+    ) -> None:
+        findings = self._findings
         # What the log commits to comes first, so that no forged record beside it is taken at its word before it.
-        names = sorted(self._reader.streams(), key=lambda name: name not in log.heads)
+        there = (name for name in self._reader.streams() if name not in self._denied)
+        names = sorted(there, key=lambda name: name not in log.heads)
         if not names and not log.heads:
             findings.add(_TRUST, "nothing_to_verify", "expected a ledger with records, got none")
             return
@@ -135,13 +154,26 @@ class LedgerCheck:
             _note(stream, index)
             done = self._read(stream, parts, done, lambda reached: progress and progress(reached, total))
             _prove(stream, index, log)
-        missing = set[str]() if self._calls.partial else log.heads.keys() - streams.keys()
+        missing = set[str]() if self._excerpt else log.heads.keys() - streams.keys() - self._denied
         self._conclude(log, streams, missing)
         self._count(log, streams)
         self._check_completeness(streams, {name: log.heads[name].last_size for name in sorted(missing)})
         findings.done(_ALL, f"{counted(len(streams), 'stream')}{', as of this checkpoint' if log.proved else ''}")
         if period is not None:
             self._judge_period(log, streams, period, starts)
+
+    def _report_denied(self) -> AbstractSet[str]:
+        """Report what this user may not read; return the parts of the directory of which nothing can be said.
+
+        What is closed is neither there nor missing, and nobody is accused of anything that it may show.
+        """
+        denied = self._reader.denied()
+        for found in denied:
+            message = f"expected to read {found.path!r}, got '{found.why}'; verify as a user who may read it"
+            step = _TRUST if found.part == "log" else _ALL
+            self._findings.add(step, "unreadable", message, Place(stream=found.stream))
+        self._denied = frozenset(found.stream for found in denied if found.stream is not None)
+        return {found.part for found in denied}
 
     def _judge_period(
         self,
@@ -168,17 +200,19 @@ class LedgerCheck:
 
     def _starts(self, names: Sequence[str], log: SignedLog) -> Mapping[str, Pruned | Start]:
         """Return where the streams begin that do not begin with their first record."""
-        pruned = find_pruned(self._reader, names, log.heads, self._trust, self._findings)
-        self._take_kept(pruned)
+        trust = log.trust or self._trust
+        pruned = find_pruned(self._reader, names, log.heads, trust, self._findings)
+        self._take_kept(pruned, trust)
         given = find_excerpt(self._reader, names, self._findings)
-        self._calls.partial = given is not None
+        self._excerpt = given is not None
+        self._calls.partial = self._excerpt or bool(self._denied)
         return pruned if given is None else {**pruned, **given}
 
-    def _take_kept(self, pruned: Mapping[str, Pruned]) -> None:
+    def _take_kept(self, pruned: Mapping[str, Pruned], trust: TrustStore | None) -> None:
         """Take what was kept of what was pruned, before the records that need it."""
         if pruned:
             self._calls.gone = {intent.encode() for statement in pruned.values() for intent in statement.open}
-        for token in find_kept(self._reader, pruned.values(), self._trust, self._findings):
+        for token in find_kept(self._reader, pruned.values(), trust, self._findings):
             self._delegations.add_kept(token)
 
     def _parts(self, names: Sequence[str], log: SignedLog, starts: Mapping[str, Pruned | Start]) -> Parts | None:
@@ -238,7 +272,7 @@ class LedgerCheck:
         self._conclude_doubts(log)
         absent = self._why_absent(missing)
         self._delegations.settle(absent=absent, proved=_proof(log), spread=self._spread_chains())
-        self._approvals.settle(_proof(log))
+        self._conclude_approvals(log)
         self._conclude_arguments()
         self._check_key_times(log.signers, max((stream.latest_ns for stream in streams.values()), default=0))
 
@@ -248,14 +282,22 @@ class LedgerCheck:
     def _why_absent(self, missing: object) -> str | None:
         if missing:
             return "a stream is missing"
-        if self._calls.partial:
+        if self._excerpt:
             return "its grant is not in this excerpt"
+        if self._denied:
+            return "a stream cannot be read"
         return "its grant was pruned" if self._findings.counts["pruned"] else None
 
     def _conclude_arguments(self) -> None:
         if self._disclosures is not None:
             self._disclosures.settle("the ledger holds digests")
         self._findings.skip(_ARGUMENTS, "the ledger holds keyed digests of them")
+
+    def _conclude_approvals(self, log: SignedLog) -> None:
+        if self._denied:
+            self._findings.skip(_GRANTS, "approvals were not checked: a stream cannot be read")
+        else:
+            self._approvals.settle(_proof(log))
 
     def _conclude_doubts(self, log: SignedLog) -> None:
         if log.doubts is None:

@@ -14,7 +14,7 @@ from agent_identity.errors import VerificationError
 from agent_identity.evidence.checkpoint import Checkpoint, open_note
 from agent_identity.evidence.log import Head, loss_entry, unverified_checkpoint
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
-from agent_identity.evidence.streams import LedgerReader
+from agent_identity.evidence.streams import LedgerReader, RawLine
 from agent_identity.identity import Cosigner, TrustedKey, TrustStore
 
 __all__ = ["Heads", "SignedLog", "check_log", "open_checkpoint"]
@@ -72,12 +72,14 @@ class SignedLog:
         proved: Whether a trusted key signed the checkpoint and the log is the one it commits to.
         signers: The trusted keys that signed.
         doubts: Takes the records, if a recorder key is revoked.
+        trust: The trusted keys, without recorder keys of other logs.
     """
 
     heads: Mapping[str, Heads]
     proved: bool
     signers: tuple[TrustedKey, ...]
     doubts: Doubts | None
+    trust: TrustStore | None = None
 
 
 def check_log(
@@ -101,6 +103,7 @@ def check_log(
     checkpoint, signers = _open_own(reader, trust, findings)
     kept, kept_by = _open_kept(outside.checkpoint, trust, findings)
     found: list[Voucher] = []
+    trust = _of_log(trust, checkpoint)
     if trust is not None and checkpoint is not None:
         found = vouchers(reader, checkpoint.origin, trust, outside, findings)
     reach = None
@@ -113,7 +116,12 @@ def check_log(
         if reach is None:
             _accept(checkpoint, trust, findings, words)
     doubts = None if reach is None else Doubts(reach, log.shown, None if reach.sound is None else log.before)
-    return SignedLog(log.heads, log.whole and checkpoint is not None and bool(signers), signers, doubts)
+    return SignedLog(log.heads, log.whole and checkpoint is not None and bool(signers), signers, doubts, trust)
+
+
+def _of_log(trust: TrustStore | None, checkpoint: Checkpoint | None) -> TrustStore | None:
+    """Return the trusted keys of the log, for all that is judged once it is known who signed."""
+    return trust if trust is None or checkpoint is None else trust.of_log(checkpoint.origin)
 
 
 def _open_own(reader: LedgerReader, trust: TrustStore | None, findings: Findings) -> _Opened:
@@ -185,7 +193,7 @@ def open_checkpoint(note: bytes | None, trust: TrustStore | None, findings: Find
 def _verified(note: bytes, checkpoint: Checkpoint, trust: TrustStore, findings: Findings, what: str) -> _Opened:
     """Verify the signatures of a checkpoint."""
     keys = [trusted for trusted in trust.keys if trusted.purpose == "recorder"]
-    other = _other_log(trust, checkpoint)
+    other = _other_log("this trust file", trust, keys, checkpoint)
     second = [Cosigner(trust.origin or "", key.key) for key in trust.second_keys]
     try:
         opened = open_note(note, {checkpoint.origin: [trusted.key for trusted in keys]}, second)
@@ -193,23 +201,27 @@ def _verified(note: bytes, checkpoint: Checkpoint, trust: TrustStore, findings: 
         code = error.code if error.code in {"bad_signature", "unknown_key"} else "bad_checkpoint"
         findings.add(_TRUST, code, f"{what}: {(code == 'unknown_key' and other) or error}")
         return checkpoint, ()
-    if other:
-        findings.add(_TRUST, "wrong_origin", f"{what}: {other}")
+    signed = tuple(trusted for trusted in keys if trusted.key in opened.signers)
+    advice = other or _other_log("the key under it", trust, signed, checkpoint)
+    if advice:
+        findings.add(_TRUST, "wrong_origin", f"{what}: {advice}")
     if not second_signature(opened, checkpoint, trust, findings, what):
         return checkpoint, ()
     findings.sign(Signature("recorder", checkpoint.origin, "Ed25519", checkpoint.size))
     for said in opened.cosignatures:
         findings.sign(Signature("second", checkpoint.origin, said.cosigner.algorithm, checkpoint.size))
-    return checkpoint, tuple(trusted for trusted in keys if trusted.key in opened.signers)
+    return checkpoint, tuple(filter(trust.recorders(checkpoint.origin).__contains__, signed)) or signed
 
 
-def _other_log(trust: TrustStore, checkpoint: Checkpoint) -> str:
-    """Return the advice where a trust file belongs to another log, and nothing where it does not."""
-    if trust.origin in (None, checkpoint.origin):
+def _other_log(what: str, trust: TrustStore, keys: Sequence[TrustedKey], checkpoint: Checkpoint) -> str:
+    """Return the advice where keys are for other logs, and nothing where one of them may sign for this one."""
+    logs = {key.origin or trust.origin for key in keys} or {trust.origin}
+    if logs & {None, checkpoint.origin}:
         return ""
+    names = " and ".join(sorted(map(ascii, logs)))
     return (
-        f"this trust file is for the log {trust.origin!a}, the evidence is of the log {checkpoint.origin!a}; "
-        "take the trust file that was kept of that log"
+        f"{what} is for the log{'s' if len(logs) > 1 else ''} {names}, the evidence is of the log "
+        f"{checkpoint.origin!a}; take the trust file that was kept of that log"
     )
 
 
@@ -239,6 +251,20 @@ class _Derivation:
         self.compare()
         if self._reach is not None:
             self._mark(self._reach)
+
+    def take_broken(self, line: RawLine, number: int) -> None:
+        place = Place(line=number)
+        if line.problem == "torn":
+            self._findings.add(_LOG, "log_unsealed", "the last line of the log is torn", place)
+        elif line.problem == "unreadable":
+            if line.offset:
+                self._findings.add(_LOG, "unreadable", "the log cannot be read to its end", place)
+        elif self._checkpoint is not None and self.tree.size >= self._checkpoint.size:
+            message = "after what its checkpoint covers, the log has a line that is no entry; the next seal moves it"
+            self._findings.add(_LOG, "log_rejected", message, place)
+        else:
+            self.whole = False
+            self._findings.add(_LOG, "log_malformed", "expected an entry of the log in this line", place)
 
     def _mark(self, reach: Reach) -> None:
         if self.tree.size == reach.shown:
@@ -301,6 +327,17 @@ class _Derivation:
                 self._findings.add(_TRUST, "rolled_back", f"{got}; {what} proves that there were")
 
 
+def _report_rejected(reader: LedgerReader, findings: Findings) -> None:
+    """Report what a seal took out of the log."""
+    rejected = reader.rejected_bytes()
+    if rejected:
+        message = (
+            f"somebody else wrote into the log: {counted(rejected, 'byte')}, which are in log/rejected.jsonl now; "
+            "look at them, then move that file away"
+        )
+        findings.add(_LOG, "log_rejected", message)
+
+
 def _derive(
     reader: LedgerReader,
     checkpoint: Checkpoint | None,
@@ -312,15 +349,10 @@ def _derive(
     for number, line in enumerate(reader.log_entries(), 1):
         if line.record is not None:
             log.take(line.record, number)
-        elif line.problem == "torn":
-            findings.add(_LOG, "log_unsealed", "the last line of the log is torn", Place(line=number))
-        elif line.problem == "unreadable":
-            if line.offset:
-                findings.add(_LOG, "unreadable", "the log cannot be read to its end", Place(line=number))
         else:
-            log.whole = False
-            findings.add(_LOG, "log_malformed", "expected an entry of the log in this line", Place(line=number))
+            log.take_broken(line, number)
     log.finish()
+    _report_rejected(reader, findings)
     covered = 0 if checkpoint is None else checkpoint.size
     unsealed = log.tree.size - covered
     if unsealed > 0:

@@ -127,7 +127,7 @@ def check_witnessed(note: bytes, checkpoint: Checkpoint, trust: TrustStore, find
 
 
 def _known(trust: TrustStore, origin: str) -> dict[str, KnownKeys]:
-    return {origin: KnownKeys(trusted.key for trusted in trust.keys if trusted.purpose == "recorder")}
+    return {origin: KnownKeys(key.key for key in trust.of_log(origin).keys if key.purpose == "recorder")}
 
 
 def _witnesses(trust: TrustStore, outside: Outside) -> Witnesses:

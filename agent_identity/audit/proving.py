@@ -6,7 +6,7 @@ from typing import Final, TypeAlias, cast, final
 
 from agent_identity.audit.findings import counted
 from agent_identity.audit.ledger_check import Progress
-from agent_identity.audit.sources import PathLike, directory_of, size_of_ledger
+from agent_identity.audit.sources import PathLike, directory_of, size_of_ledger, whole
 from agent_identity.canonical import decode_record
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence.checkpoint import MAX_NOTE, Checkpoint, LogProof
@@ -132,7 +132,7 @@ def _reader(directory: PathLike) -> tuple[LedgerReader, str]:
     root = directory_of(directory)
     if root is None:
         raise ConfigurationError("expected an evidence directory, got something else; name the one of the enforcer")
-    return open_ledger(root), root
+    return whole(open_ledger(root)), root
 
 
 @final

@@ -22,6 +22,7 @@ __all__ = [
     "size_of_files",
     "size_of_ledger",
     "to_trust",
+    "whole",
 ]
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -66,6 +67,25 @@ def directory_of(source: object) -> str | None:
     if root.name == "ledger" and (root.parent / "log").is_dir():
         root = root.parent
     return str(root)
+
+
+def whole(reader: LedgerReader, *, log: bool = True) -> LedgerReader:
+    """Return the reader if this user may read all streams: what is told of a part would look like all of it.
+
+    Args:
+        reader: The reader.
+        log: The log must be readable as well.
+
+    Raises:
+        ConfigurationError: Something may not be read.
+    """
+    for denied in reader.denied():
+        if denied.part in {"ledger", "stream"} or (log and denied.part == "log"):
+            raise ConfigurationError(
+                f"expected to read {denied.path!r}, got '{denied.why}'; ask for it as a user who may read it, or have "
+                "its mode changed"
+            )
+    return reader
 
 
 def size_of_ledger(reader: LedgerReader, streams: Sequence[str] | None = None) -> int:

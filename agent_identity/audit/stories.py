@@ -15,7 +15,7 @@ import orjson
 from agent_identity.audit.attestations import ATTESTATION
 from agent_identity.audit.bundle import is_bundle, unpacked
 from agent_identity.audit.erasures import Erasures
-from agent_identity.audit.sources import PathLike, Source, directory_of, opened
+from agent_identity.audit.sources import PathLike, Source, directory_of, opened, whole
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.envelope import Attestation
 from agent_identity.evidence.otlp import ByteLines, SpanData
@@ -148,7 +148,7 @@ def story(source: Source) -> Iterator[Story]:
         source: As for :func:`~agent_identity.audit.check`.
 
     Raises:
-        ConfigurationError: The source cannot be opened.
+        ConfigurationError: The source cannot be opened, or a part of the ledger may not be read.
     """
     if is_bundle(source):
         with unpacked(cast("PathLike", source)) as evidence:
@@ -180,7 +180,7 @@ def _erasures(source: Source) -> Iterator[Mapping[str, object]]:
 
 
 def _ledger_bytes(directory: str) -> Iterator[bytes]:
-    reader = open_ledger(directory)
+    reader = whole(open_ledger(directory), log=False)
     for stream in reader.streams():
         for line in reader.entries(stream):
             if line.record is not None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast, final
 import orjson
 
 from agent_identity.audit.report import Report
-from agent_identity.audit.sources import PathLike, Trust, directory_of
+from agent_identity.audit.sources import PathLike, Trust, directory_of, whole
 from agent_identity.audit.verification import check
 from agent_identity.canonical import decode_record
 from agent_identity.errors import ConfigurationError
@@ -162,7 +162,7 @@ def export_tables(
     target = Path(folder).absolute()
     if os.path.lexists(target) and not (target.is_dir() and not target.is_symlink() and not any(target.iterdir())):
         raise ConfigurationError(f"expected a folder for the table that is not there yet, got {str(target)!r}")
-    reader = open_ledger(root)
+    reader = whole(open_ledger(root))
     # What is sealed later was not verified.
     sizes = reader.sealed_sizes() if verify else None
     report = check(root, trust) if verify else None

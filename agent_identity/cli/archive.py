@@ -3,6 +3,7 @@
 import argparse
 import re
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ from agent_identity.identity import RandomIds, SystemClock
 
 __all__ = ["register"]
 
-_AGE: Final = re.compile(r"([1-9][0-9]{0,5})([hdw])")
+_AGE: Final = re.compile(r"(0|[1-9][0-9]{0,5})([hdw])")
 _SECONDS: Final = {"h": 3_600, "d": 86_400, "w": 604_800}
 _NS: Final = 1_000_000_000
 _SIX_MONTHS: Final = 184 * 86_400
@@ -65,11 +66,7 @@ def _archive(chosen: argparse.Namespace) -> int:
     before_ns = None if chosen.older_than is None else SystemClock().wall_ns() - _age(chosen.older_than) * _NS
     if Path(chosen.to).resolve() == Path(directory).resolve():
         raise ConfigurationError("expected an archive elsewhere, got the directory itself")
-    copied = 0
-    for removed in archive(directory, chosen.to, before_ns=before_ns):
-        print(_line("copied", removed))
-        copied += 1
-    if not copied:
+    if not _printed("copied", lambda told: archive(directory, chosen.to, before_ns=before_ns, progress=told)):
         print("nothing to archive: no segment is closed, sealed and not there already")
     return 0
 
@@ -87,16 +84,35 @@ def _prune(chosen: argparse.Namespace) -> int:
     issuer, recorder, trust = keys
     check_keys(issuer.public_key, recorder.public_key, trust, clock.wall_ns() // _NS)
     before_ns = clock.wall_ns() - seconds * _NS
-    pruned = 0
     with Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids) as ledger:
-        for removed in prune(
-            directory, ledger, signer=recorder, clock=clock, before_ns=before_ns, archived=chosen.archived
-        ):
-            print(_line("pruned", removed))
-            pruned += 1
+        pruned = _printed(
+            "pruned",
+            lambda told: prune(
+                directory,
+                ledger,
+                signer=recorder,
+                clock=clock,
+                before_ns=before_ns,
+                archived=chosen.archived,
+                progress=told,
+            ),
+        )
     if not pruned:
         print("nothing to prune: no segment is closed, sealed and that old")
     return 0
+
+
+def _printed(verb: str, begin: Callable[[Callable[[int, int], None]], Iterator[Removed]]) -> int:
+    """Print what leaves, with the progress in between; return of how many streams."""
+    progress, number = Progress(sys.stderr, "reading old segments"), 0
+    try:
+        for removed in begin(progress.update):
+            progress.clear()
+            print(_line(verb, removed))
+            number += 1
+    finally:
+        progress.clear()
+    return number
 
 
 def _verify(directory: str, trust: str | None) -> None:
@@ -107,7 +123,7 @@ def _verify(directory: str, trust: str | None) -> None:
     """
     progress = Progress(sys.stderr, "verifying")
     try:
-        report = check(directory, trust, progress=progress.update)
+        report = check(directory, trust, progress=progress.update, processes=0)
     finally:
         progress.clear()
     if report.integrity != "verified":
@@ -127,7 +143,7 @@ def _directory(given: str) -> str:
 def _age(text: str) -> int:
     match = _AGE.fullmatch(text)
     if match is None:
-        raise ConfigurationError("expected an age of hours, days or weeks, such as 12h, 30d or 8w, got another form")
+        raise ConfigurationError(f"expected an age of hours, days or weeks, such as 12h, 30d or 8w, got {text!r}")
     return int(match[1]) * _SECONDS[match[2]]
 
 

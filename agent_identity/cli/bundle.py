@@ -86,7 +86,7 @@ def run(chosen: argparse.Namespace) -> int:
         raise ConfigurationError("expected policy files with different names, got two with the same")
     with tempfile.TemporaryDirectory(prefix="agent-identity-") as folder:
         evidence = Path(folder) / "evidence"
-        evidence.mkdir()
+        evidence.mkdir(0o700)
         collect(chosen.directory, evidence, choice, archive=chosen.archive)
         report = check(evidence, chosen.trust)
         pack(chosen.output, evidence, {**others, **_texts(choice, report)})

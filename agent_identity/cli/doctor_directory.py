@@ -36,25 +36,43 @@ _OLD: Final = 365 * _DAY  # Seconds after which a key has had a long life.
 
 def examine_directory(root: Path) -> list[Check]:
     """Look at keys, trust file and ledger of a directory."""
+    return list(_readable("directory", _examined(root)))
+
+
+def _examined(root: Path) -> Iterator[Check]:
     if not root.exists():
-        return [Check("directory", "fail", "there is none at the path", f"agent-identity init {root}")]
+        yield Check("directory", "fail", "there is none at the path", f"agent-identity init {root}")
+        return
     if not root.is_dir():
-        return [Check("directory", "fail", "a file is at the path", "name the directory of the enforcer")]
+        yield Check("directory", "fail", "a file is at the path", "name the directory of the enforcer")
+        return
     trust = _trust(root)
     store = trust if isinstance(trust, TrustStore) else None
-    first = trust if isinstance(trust, Check) else _named(trust)
-    return [
-        first,
-        *_keys(root, store),
-        *_modes(root),
-        *_agents(root, store),
-        *_inventory(root, store),
-        *_second_key(root, store),
-        *_state(root),
-        *_ledger(root),
-        *_witnesses(root, store),
-        _disk(root),
-    ]
+    yield trust if isinstance(trust, Check) else _named(trust)
+    for name, checks in (
+        ("keys", _keys(root, store)),
+        ("keys", _modes(root)),
+        ("agents", _agents(root, store)),
+        ("inventory", _inventory(root, store)),
+        ("second key", _second_key(root, store)),
+        ("shared state", _state(root)),
+        ("ledger", _ledger(root)),
+        ("witnesses", _witnesses(root, store)),
+    ):
+        yield from _readable(name, checks)
+    yield _disk(root)
+
+
+def _readable(name: str, checks: Iterable[Check]) -> Iterator[Check]:
+    """Return the findings up to what this user may not read, and that as another one."""
+    try:
+        yield from checks
+    except PermissionError as error:
+        yield _denied(name, str(error.filename), error.strerror or "not allowed")
+
+
+def _denied(name: str, path: str, why: str) -> Check:
+    return Check(name, "fail", f"cannot read {path}: {why}", "run this as the user of the enforcer, or change its mode")
 
 
 def failed(name: str, error: ConfigurationError | StateError | TokenError) -> Check:
@@ -255,7 +273,15 @@ def _entries_under(note: bytes | None) -> int | None:
 
 
 def _ledger(root: Path) -> Iterator[Check]:
+    reader = open_ledger(root)
+    denied = next(iter(reader.denied()), None)
+    if denied is not None:
+        yield _denied("ledger", denied.path, denied.why)
     yield _streams(root)
+    rejected = reader.rejected_bytes()
+    if rejected:
+        detail = f"somebody else wrote {counted(rejected, 'byte')} into it, which are in log/rejected.jsonl now"
+        yield Check("log", "warn", detail, "look at them, find who can write there, then move that file away")
     yield from _copies(root)
 
 

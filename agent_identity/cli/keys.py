@@ -144,10 +144,18 @@ def _tables(trust: TrustStore) -> Iterator[str]:
     ]
     if not any(key.revoked_since is not None for key in trust.keys):
         rows = [row[:-1] for row in rows]
-    yield from table(rows, indent="", room=columns(sys.stdout))
+    yield from table(_with_logs(rows, trust), indent="", room=columns(sys.stdout))
     if trust.witnesses.keys:
         yield f"\nwitnesses, of which {trust.witnesses.quorum} must vouch for the log"
         yield from (f"  {clean(witness.vkey)}" for witness in trust.witnesses.keys)
+
+
+def _with_logs(rows: list[tuple[str, ...]], trust: TrustStore) -> list[tuple[str, ...]]:
+    """Return the rows with the log of each key, where one has its own."""
+    if all(key.origin is None for key in trust.keys):
+        return rows
+    logs = ("LOG", *(clean(key.origin or "") for key in trust.keys), *("" for _ in trust.second_keys))
+    return [(*row, log) for row, log in zip(rows, logs, strict=True)]
 
 
 def _row(key: TrustedKey) -> tuple[str, ...]:

@@ -1,12 +1,14 @@
 """``agent-identity witness``: cosign the checkpoints of others, each log only as far as it continues itself."""
 
 import argparse
+import contextlib
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socket import socket
-from typing import Final, cast, final
+from socket import SHUT_RDWR, socket
+from typing import Final, TypeAlias, cast, final
 
 from agent_identity.audit.findings import counted
 from agent_identity.cli.command import Commands
@@ -19,9 +21,10 @@ from agent_identity.identity import MlDsaSigningKey, PublicKey, SigningKey, Syst
 
 __all__ = ["WitnessServer", "register"]
 
-_SECONDS: Final = 10.0  # In which a client has to send what it began.
+_SECONDS: Final = 10.0  # For one connection, from its acceptance to the end of the answer.
 _MAX_CONNECTIONS: Final = 64
 _PATH: Final = "/add-checkpoint"
+_Request: TypeAlias = socket | tuple[bytes, socket]
 
 
 def register(commands: Commands) -> None:
@@ -79,20 +82,23 @@ def run(chosen: argparse.Namespace) -> int:
 
 def _logs(chosen: argparse.Namespace) -> Mapping[str, tuple[PublicKey, ...]]:
     logs: dict[str, tuple[PublicKey, ...]] = {}
-    for origin, keys in (*map(_of_trust, chosen.trust), *_of_vkeys(chosen.log)):
+    for origin, keys in (*(log for path in chosen.trust for log in _of_trust(path)), *_of_vkeys(chosen.log)):
         logs[origin] = (*logs.get(origin, ()), *keys)
     if not logs:
         raise ConfigurationError("expected --trust or --log, got neither; name the logs that are to be cosigned")
     return logs
 
 
-def _of_trust(path: str) -> tuple[str, tuple[PublicKey, ...]]:
+def _of_trust(path: str) -> Iterator[tuple[str, tuple[PublicKey, ...]]]:
     trust = TrustStore.load(path)
-    if trust.origin is None:
-        raise ConfigurationError(f"expected an origin in the trust file {path!r}, got none; take a trust.json of a log")
-    # A revoked key may be anybody's.
-    keys = [key.key for key in trust.keys if key.purpose == "recorder" and key.revoked_since is None]
-    return trust.origin, tuple(keys)
+    origins = {key.origin or trust.origin for key in trust.keys if key.purpose == "recorder"} or {trust.origin}
+    for origin in origins:
+        if origin is None:
+            raise ConfigurationError(
+                f"expected an origin in the trust file {path!r}, got none; take a trust.json of a log"
+            )
+        # A revoked key may be anybody's.
+        yield origin, tuple(key.key for key in trust.recorders(origin) if key.revoked_since is None)
 
 
 def _of_vkeys(texts: list[str]) -> Iterator[tuple[str, tuple[PublicKey, ...]]]:
@@ -122,34 +128,73 @@ def _address(text: str) -> tuple[str, int]:
 
 @final
 class WitnessServer(ThreadingHTTPServer):
-    """Serves a witness, each connection in a thread.
+    """Serves a witness, each connection in a thread, with one request each.
+
+    A connection has ten seconds in all, however its bytes arrive. Where there are 64 already, the oldest one ends for
+    a new one: a client that sends its request at once is answered, whoever else is slow.
 
     Args:
         address: Host and port; port 0 takes a free one.
         witness: The witness.
+        seconds: Tells the time, for deadlines.
     """
 
     daemon_threads = True
     request_queue_size = _MAX_CONNECTIONS
 
-    def __init__(self, address: tuple[str, int], witness: Witness) -> None:
+    def __init__(
+        self, address: tuple[str, int], witness: Witness, *, seconds: Callable[[], float] = time.monotonic
+    ) -> None:
         self.witness = witness
-        self._room = threading.BoundedSemaphore(_MAX_CONNECTIONS)
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._deadlines: dict[_Request, float] = {}  # The oldest connection first.
+        self._room = threading.BoundedSemaphore(2 * _MAX_CONNECTIONS)  # Those that just end included.
         super().__init__(address, _Handler)
 
-    def process_request(self, request: socket | tuple[bytes, socket], client_address: object) -> None:
-        """Serve a connection, or close it if there are too many."""
-        if self._room.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+    def process_request(self, request: _Request, client_address: object) -> None:
+        """Serve a connection, in place of the oldest one if there are too many."""
+        with self._lock:
+            self._deadlines[request] = self._seconds() + _SECONDS
+            oldest = next(iter(self._deadlines)) if len(self._deadlines) > _MAX_CONNECTIONS else None
+        if oldest is not None:
+            self._end(oldest)
+        if not self._room.acquire(blocking=False):
             self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # The system has no more threads; the server closes the connection.
+            self._room.release()
+            raise
 
-    def process_request_thread(self, request: socket | tuple[bytes, socket], client_address: object) -> None:
+    def process_request_thread(self, request: _Request, client_address: object) -> None:
         """Serve a connection in its thread."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._room.release()
+
+    def service_actions(self) -> None:
+        """End the connections whose time is over; called about twice a second."""
+        now = self._seconds()
+        with self._lock:
+            late = [request for request, deadline in self._deadlines.items() if deadline <= now]
+        for request in late:
+            self._end(request)
+
+    def shutdown_request(self, request: _Request) -> None:
+        """Close a connection."""
+        with self._lock:
+            self._deadlines.pop(request, None)
+        super().shutdown_request(request)
+
+    def _end(self, request: _Request) -> None:
+        """Have the thread of a connection find its end, in whatever read or write it waits."""
+        with self._lock:
+            self._deadlines.pop(request, None)
+        with contextlib.suppress(OSError):  # Its thread was faster.
+            cast("socket", request).shutdown(SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Ignore clients that go away."""
@@ -168,7 +213,6 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > MAX_REQUEST:
-            self.close_connection = True  # What follows is not read.
             self._answer(413 if length.isdecimal() else 411, b"")
             return
         body = self.rfile.read(int(length))
@@ -190,6 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, body: bytes, kind: str = Answer._field_defaults["kind"]) -> None:
         self.send_response(status)
+        self.send_header("Connection", "close")  # The deadline is one of the request.
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

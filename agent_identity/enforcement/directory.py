@@ -223,6 +223,11 @@ def _trust(path: Path, issuer: PublicKey, recorder: PublicKey, name: str) -> Tru
             )
     if trust.issuer is None or trust.origin is None:
         raise ConfigurationError("expected 'issuer' and 'origin' in trust.json; restore them or start a new directory")
+    if all(key.key != recorder for key in trust.recorders(trust.origin)):
+        raise ConfigurationError(
+            "expected a recorder key that may sign for the log of the directory, got one with another origin in "
+            "trust.json; restore the file that belongs to the directory"
+        )
     return trust
 
 

@@ -5,19 +5,28 @@ import hashlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Final, final
 
 from agent_identity.evidence.files import EDIT, READ, REPLACE, Files, open_regular, sync_folder, why, write_whole
+from agent_identity.evidence.foundation import stream_names
 from agent_identity.evidence.layout import Layout
-from agent_identity.evidence.segments import CODECS, MAX_INFLATED, Codec, Compression, decompressed
+from agent_identity.evidence.segments import (
+    CODECS,
+    MAX_INFLATED,
+    Codec,
+    Compression,
+    closed_segments,
+    compression_of,
+    decompressed,
+)
+from agent_identity.evidence.stream_writer import settled_size
 
 __all__ = ["Compressor", "Stopped", "compress", "content_digest", "copy_compressed"]
 
 _CHUNK: Final = 256 * 1024
 _JOIN_SECONDS: Final = 10.0
 _LOCK_SECONDS: Final = 0.1
-_LOCK_ATTEMPTS: Final = 600  # A minute.
 _logger: Final = logging.getLogger("agent_identity.evidence")
 
 
@@ -29,7 +38,8 @@ class Stopped(Exception):
 class Compressor:
     """Compresses segments, one after the other, in a thread that lives as long as there are some.
 
-    What it does not get to, since the process ends or the disk is full, stays as it is and is read all the same.
+    What it does not get to, since the process ends or the disk is full, stays as it is and is read all the same. It is
+    tried again whenever a process of the directory closes a further segment.
     """
 
     def __init__(self, files: Files, layout: Layout, compression: Compression) -> None:
@@ -38,6 +48,7 @@ class Compressor:
         self._compression: Compression = compression
         self._lock = threading.Lock()
         self._paths: deque[str] = deque()
+        self._again: list[str] = []  # Those that failed.
         self._stopping = False
         self._fds: set[int] = set()
         self._thread: threading.Thread | None = None
@@ -47,7 +58,8 @@ class Compressor:
         if self._compression == "none" or self._stopping:
             return
         with self._lock:
-            self._paths.append(path)
+            self._paths.extend((path, *self._again))
+            self._again.clear()
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="agent-identity-compression", daemon=True)
                 with contextlib.suppress(RuntimeError):  # The interpreter shuts down, or there are no more threads.
@@ -70,9 +82,32 @@ class Compressor:
         self._fds = set()
 
     def _run(self) -> None:
+        self._compress_what_was_left()
         while (path := self._next()) is not None:
             with contextlib.suppress(Stopped):
-                self._compress(path)
+                if not self._compress(path):
+                    with self._lock:
+                        self._again.append(path)
+
+    def _compress_what_was_left(self) -> None:
+        """Compress the closed segments of streams whose processes have ended and needed no recovery."""
+        names: Sequence[str] = ()
+        with contextlib.suppress(OSError):  # What cannot be looked at now is tried the next time.
+            names = stream_names(self._files, self._layout)
+        for name in names:
+            with contextlib.suppress(OSError, Stopped):
+                self._compress_all_of(name)
+
+    def _compress_all_of(self, name: str) -> None:
+        paths = closed_segments(self._files, (self._layout.stream(name),)).values()
+        plain = [path for path in paths if compression_of(path) == "none"]
+        if not plain:
+            return
+        with self._open(self._layout.lock(name), READ) as lock_fd, self._open(self._layout.entries(name), READ) as fd:
+            self._files.lock(lock_fd)
+            if settled_size(self._files, lock_fd) == self._files.status(fd).st_size:
+                for path in plain:
+                    self._compress(path)
 
     def _next(self) -> str | None:
         with self._lock:
@@ -81,7 +116,8 @@ class Compressor:
             self._thread = None
             return None
 
-    def _compress(self, path: str) -> None:
+    def _compress(self, path: str) -> bool:
+        """Compress a segment; return whether nothing more is to be done about it."""
         try:
             with self._open(self._layout.segments_lock, EDIT) as lock_fd:
                 self._wait_for(lock_fd)
@@ -91,19 +127,19 @@ class Compressor:
                     self._files.unlock(lock_fd)
         except OSError as error:
             if isinstance(error, FileNotFoundError) and error.filename == path:
-                return  # It was archived and removed meanwhile.
-            _logger.warning("a segment stays as it is: %s", why(error))
+                return True  # It was archived and removed meanwhile.
+            _logger.warning("a segment stays as it is until the next one is closed: %s", why(error))
+            return False
+        return True
 
     def _wait_for(self, lock_fd: int) -> None:
         """Take the lock of the segments: others compress theirs, or archive and remove what is closed."""
-        for _ in range(_LOCK_ATTEMPTS):
-            if self._stopping:
-                raise Stopped
+        while not self._stopping:
             with contextlib.suppress(BlockingIOError):
                 self._files.lock(lock_fd)
                 return
             self._files.pause(_LOCK_SECONDS)
-        self._files.lock(lock_fd)
+        raise Stopped
 
     @contextlib.contextmanager
     def _open(self, path: str, flags: int) -> Generator[int]:

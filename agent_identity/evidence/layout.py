@@ -70,6 +70,11 @@ class Layout:
         return f"{self.root}/log/entries.jsonl"
 
     @property
+    def log_rejected(self) -> str:
+        """What was in the log and is not of the library; outside of the log since."""
+        return f"{self.root}/log/rejected.jsonl"
+
+    @property
     def log_lock(self) -> str:
         """The lock of the log."""
         return f"{self.root}/log/lock"

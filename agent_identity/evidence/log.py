@@ -1,8 +1,9 @@
 """The one log of an evidence directory: heads of streams, under checkpoints signed by the recorder key.
 
-Every process appends to it under its lock. Whoever seals reads first what the others appended; an entry
-that this directory's key does not authenticate at its place is never covered by a signature, and neither is
-a log that does not continue its own checkpoint. A log without one has lost it (see
+Every process appends to it under its lock, after it has read what the others appended. An entry that this
+directory's key does not authenticate at its place is never covered by a signature: behind the checkpoint it is set
+aside, before it it stops all sealing. A log that does not continue its checkpoint is never signed, and neither is
+one whose checkpoint is older than one that was seen. A log without one has lost it (see
 :mod:`~agent_identity.evidence.foundation`), and goes on behind an entry that says so for good.
 """
 
@@ -31,6 +32,7 @@ from agent_identity.evidence.layout import Layout, is_stream_id
 from agent_identity.evidence.lines import Line, log_line, log_parts, read_lines
 from agent_identity.evidence.mac import LedgerKey, Mac, log_message
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
+from agent_identity.evidence.rejects import LaterEntryError, set_aside
 from agent_identity.identity import Signer
 
 __all__ = [
@@ -50,6 +52,7 @@ Cosign: TypeAlias = Callable[[Checkpoint], str]
 _logger: Final = logging.getLogger("agent_identity.evidence")
 _SIZE: Final = re.compile(r"[1-9][0-9]{0,18}")
 _ROOT: Final = re.compile(r"[0-9a-f]{64}")
+_ATTEMPTS: Final = 8  # Somebody may write into the log again while foreign lines are set aside.
 _MEMBERS: Final = frozenset({"origin", "root", "size", "stream"})
 _NANOSECONDS: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 
@@ -112,6 +115,7 @@ class DirectoryLog:
     """Appends heads and signs checkpoints. One thread at a time uses it; other processes may use theirs."""
 
     __slots__ = (
+        "_committed",
         "_contradiction",
         "_cosign",
         "_durable",
@@ -144,6 +148,7 @@ class DirectoryLog:
         cosign: Cosign | None = None,
         published: Callable[[bytes], None] = lambda _: None,
     ) -> None:
+        self._committed = 0  # Entries under the largest checkpoint that was seen.
         self._contradiction: str | None = None
         self._cosign = cosign
         self._published = published  # Is shown each checkpoint that is in place; it keeps the log waiting, so is quick.
@@ -241,16 +246,30 @@ class DirectoryLog:
         checkpoint = self._read_checkpoint()
         if checkpoint and checkpoint.size == self._tree.size:
             self._compare(checkpoint)
-        for line in read_lines(self._files, fd, self._offset):
-            if line.torn:
-                self._remove_torn(fd, line)
+        for _ in range(_ATTEMPTS):
+            if self._read_on(fd, checkpoint):
                 break
-            self._take_in(self._authentic(line), line.end)
-            if checkpoint and checkpoint.size == self._tree.size:
-                self._compare(checkpoint)
+        else:
+            raise OSError("lines that another program keeps writing into the log")
         if checkpoint and checkpoint.size > self._tree.size:
             raise self._contradicted("fewer entries than its checkpoint covers")
         return checkpoint is not None
+
+    def _read_on(self, fd: int, checkpoint: Checkpoint | None) -> bool:
+        """Read to the end; return whether that was reached, or foreign lines were set aside and more may follow."""
+        for line in read_lines(self._files, fd, self._offset):
+            entry = None if line.torn else self._authentic(line)
+            if entry is not None:
+                self._take_in(entry, line.end)
+                if checkpoint and checkpoint.size == self._tree.size:
+                    self._compare(checkpoint)
+            elif line.torn:
+                self._remove_torn(fd, line)
+                break
+            else:
+                self._set_aside(fd, line, checkpoint)
+                return False
+        return True
 
     def _read_checkpoint(self) -> Checkpoint | None:
         data = read_checkpoint(self._files, self._layout.checkpoint)
@@ -263,6 +282,9 @@ class DirectoryLog:
             raise self._contradicted("a file at log/checkpoint that is no checkpoint") from None
         if checkpoint.origin != self._origin:
             raise self._contradicted("a checkpoint of another origin")
+        if checkpoint.size < self._committed:
+            raise self._contradicted("an older checkpoint than there was before")
+        self._committed = checkpoint.size
         return checkpoint
 
     def _compare(self, checkpoint: Checkpoint) -> None:
@@ -276,20 +298,33 @@ class DirectoryLog:
         )
         return EvidenceError(self._contradiction, code="log_contradicted")
 
-    def _authentic(self, line: Line) -> bytes:
+    def _authentic(self, line: Line) -> bytes | None:
+        """Return the entry of a line that the library wrote at this place, else ``None``."""
         parts = log_parts(line.data) if line.data is not None else None
-        if parts is not None:
-            entry, mac = parts
-            if self._mac.fits(log_message(self._tree.size + 1, self._last, entry), mac):
-                self._old_mac = None
-                return entry
-            if self._old_mac is not None and self._old_mac.fits(entry, mac):
-                return entry
-        raise EvidenceError(
-            f"expected a log written with this directory's key, got other bytes at offset {line.offset}; "
-            "nothing is sealed until log/entries.jsonl is repaired",
-            code="log_contradicted",
-        )
+        if parts is None or not self._fits(self._tree.size + 1, self._last, *parts):
+            return None
+        if self._old_mac is not None and not self._old_mac.fits(*parts):
+            self._old_mac = None
+        return parts[0]
+
+    def _fits(self, place: int, last: bytes | None, entry: bytes, mac: str) -> bool:
+        fits = self._mac.fits(log_message(place, last, entry), mac)
+        return fits or (self._old_mac is not None and self._old_mac.fits(entry, mac))
+
+    def _set_aside(self, fd: int, line: Line, checkpoint: Checkpoint | None) -> None:
+        """Take what the library did not write out of the log, if no checkpoint covers it."""
+        if checkpoint is None or self._tree.size < checkpoint.size:
+            raise EvidenceError(
+                f"expected a log written with this directory's key, got other bytes at offset {line.offset}; "
+                "nothing is sealed until log/entries.jsonl is repaired",
+                code="log_contradicted",
+            )
+        last = (self._tree.size, self._last)
+        try:
+            size = set_aside(self._files, self._layout, fd, line.offset, fits=self._fits, last=last)
+        except LaterEntryError:
+            raise self._contradicted("an older checkpoint with entries of a longer log") from None
+        _logger.error("%d bytes in the log are not of the library and were moved to log/rejected.jsonl", size)
 
     def _remove_torn(self, fd: int, line: Line) -> None:
         """Cut off the line that a process died in; no checkpoint covers it, and its stream still has all."""
@@ -319,6 +354,7 @@ class DirectoryLog:
         data = b"".join(lines)
         try:
             write_whole(self._files, fd, data)
+            alone = self._files.status(fd).st_size == self._offset + len(data)
             # In both modes: a checkpoint that survives a power loss without its entries contradicts the log for good.
             self._files.fdatasync(fd)
         except OSError:
@@ -326,6 +362,8 @@ class DirectoryLog:
             with contextlib.suppress(OSError):
                 self._files.truncate(fd, self._offset)
             raise
+        if not alone:  # The next attempt sets the other lines aside.
+            raise OSError("a line that another program wrote into the log meanwhile")
         for leaf, line in zip(leaves, lines, strict=True):
             self._advance(leaf, self._offset + len(line))
         self._old_mac = None
@@ -334,6 +372,7 @@ class DirectoryLog:
         checkpoint = Checkpoint(self._origin, self._tree.size, self._tree.root())
         note = signed_note(checkpoint, self._signer, self._cosign)
         publish(self._files, self._layout, note, durable=self._durable)
+        self._committed = checkpoint.size
         self._published(note)
 
 

@@ -8,7 +8,7 @@ verifies, and the next run goes on.
 import contextlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
 from agent_identity.errors import EvidenceError
 from agent_identity.evidence.checkpoint import Checkpoint
@@ -39,6 +39,9 @@ from agent_identity.identity import Clock, Signer
 
 __all__ = ["Removed", "archive", "prune"]
 
+Progress: TypeAlias = Callable[[int, int], None]
+"""Is told how many of how many bytes are done."""
+
 _CHUNK: Final = 256 * 1024
 _BATCH: Final = 32  # Streams pruned under one seal; each costs a descriptor meanwhile.
 
@@ -64,7 +67,12 @@ class Removed:
 
 
 def archive(
-    directory: str, target: str, *, before_ns: int | None = None, files: Files | None = None
+    directory: str,
+    target: str,
+    *,
+    before_ns: int | None = None,
+    files: Files | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[Removed]:
     """Copy closed and sealed segments to an archive, compressed; those that it has already are left out.
 
@@ -75,6 +83,7 @@ def archive(
         target: The archive; made if missing. It gets the log and its checkpoint as well.
         before_ns: Only segments whose records are all older, in nanoseconds since the Unix epoch.
         files: The operating system.
+        progress: Is told how many of how many bytes were looked at.
 
     Yields:
         What was copied, stream by stream.
@@ -87,7 +96,7 @@ def archive(
     with recording("archive segments"), _exclusive(system, layout):
         make_folder(system, out.streams, 0o755)
         make_folder(system, out.log, 0o755)
-        cutter = _Cutter(system, layout, before_ns, None)
+        cutter = _Cutter(system, layout, before_ns, None, progress)
         for stream in cutter.reader.streams():
             with contextlib.ExitStack() as held:
                 cut = cutter.cut(stream, held)
@@ -106,6 +115,7 @@ def prune(
     before_ns: int,
     archived: str | None = None,
     files: Files | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[Removed]:
     """Remove closed and sealed segments whose records are all older than a time, and keep the proof of the rest.
 
@@ -117,6 +127,7 @@ def prune(
         before_ns: Nanoseconds since the Unix epoch.
         archived: Only what is in this archive, and the same there.
         files: The operating system.
+        progress: Is told how many of how many bytes were looked at.
 
     Yields:
         What was removed, stream by stream.
@@ -128,7 +139,7 @@ def prune(
     system, layout = files or Files(), Layout.of(directory)
     pruner = _Pruner(system, layout, ledger, signer, clock)
     with recording("prune segments"), _exclusive(system, layout):
-        cutter = _Cutter(system, layout, before_ns, None if archived is None else Layout.of(archived))
+        cutter = _Cutter(system, layout, before_ns, None if archived is None else Layout.of(archived), progress)
         streams = cutter.reader.streams()
         for start in range(0, len(streams), _BATCH):
             with contextlib.ExitStack() as held:
@@ -145,8 +156,14 @@ def prune(
 class _Cutter:
     """Finds where streams can be cut."""
 
-    def __init__(self, files: Files, layout: Layout, before_ns: int | None, keeper: Layout | None) -> None:
+    def __init__(
+        self, files: Files, layout: Layout, before_ns: int | None, keeper: Layout | None, progress: Progress | None
+    ) -> None:
         self.reader = LedgerReader(layout.root, files=files)
+        self._progress = progress
+        self._done = 0
+        streams = self.reader.streams() if progress is not None else ()
+        self._total = sum(segment.bytes for stream in streams for segment in self.reader.segments(stream))
         self._files = files
         self._layout = layout
         self._before_ns = before_ns
@@ -159,11 +176,17 @@ class _Cutter:
         there: Mapping[int, str] = {} if self._keeper is None else _archived(self._files, self._keeper.stream(stream))
 
         def eligible(segment: Segment, newest_ns: int) -> bool:
+            self._tell(segment.bytes)
             old = self._before_ns is None or newest_ns < self._before_ns
             kept = self._keeper is None or _is_in(self._files, segment, there.get(segment.first))
             return old and kept and (not segment.active or self._seize(stream, held))
 
         return survey(self.reader, stream, self._heads.get(stream, ()), eligible)
+
+    def _tell(self, size: int) -> None:
+        self._done += size
+        if self._progress is not None:
+            self._progress(self._done, max(self._done, self._total))
 
     def _seize(self, stream: str, held: contextlib.ExitStack) -> bool:
         """Take the lock of a stream if its process has gone and nothing of it needs recovery."""

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Final, Literal, NamedTuple, TypeAlias, final
 
-from agent_identity.evidence.files import READ, Files, open_regular
+from agent_identity.evidence.files import READ, Files, open_regular, why
 from agent_identity.evidence.foundation import log_was_removed, stream_names
-from agent_identity.evidence.layout import Layout, is_stream_id
+from agent_identity.evidence.layout import GRANTS_NAME, Layout, is_stream_id
 from agent_identity.evidence.lines import Block, Line, leaf_of, log_parts, read_lines, stream_parts
 from agent_identity.evidence.log import Head, read_checkpoint
 from agent_identity.evidence.pruned import KeptState, Pruned, read_grants, read_kept, read_pruned
@@ -23,7 +23,7 @@ from agent_identity.evidence.segments import (
     stream_pieces,
 )
 
-__all__ = ["LedgerReader", "Problem", "RawLine", "open_ledger", "raw_line"]
+__all__ = ["Denied", "LedgerReader", "Problem", "RawLine", "open_ledger", "raw_line"]
 
 Problem: TypeAlias = Literal["malformed", "too_long", "torn", "unreadable", "withheld"]
 """Why a line could not be taken apart.
@@ -35,6 +35,8 @@ inside it; ``unreadable``: the file, from here on, cannot be read. At offset 0 t
 when a process died before its first record, or when someone took it away: the log tells which.
 """
 
+_Part: TypeAlias = Literal["log", "ledger", "stream", "outside"]
+_READABLE: Final = re.compile(rf"entries(?:-[0-9]{{20}})?\.jsonl(?:\.gz|\.zst)?|pruned|{GRANTS_NAME.pattern}")
 _WITNESSED: Final = re.compile(r"[0-9a-f]{16}\.checkpoint")
 _ANCHORED: Final = re.compile(r"[0-9]{19}-[0-9a-f]{16}\.tsr")
 _MAX_WITNESSED: Final = 256
@@ -57,6 +59,23 @@ class RawLine(NamedTuple):
     record: bytes | None
     mac: str | None
     problem: Problem | None
+
+
+class Denied(NamedTuple):
+    """A file or folder that this user may not read, so that nobody can say what is in it.
+
+    Attributes:
+        path: Its path.
+        why: What the system says.
+        part: What it belongs to: the ``log``, the list of streams (``ledger``), a ``stream``, or what parties outside
+            said (``outside``).
+        stream: The id of the stream, if it is of one.
+    """
+
+    path: str
+    why: str
+    part: _Part
+    stream: str | None = None
 
 
 @final
@@ -88,6 +107,38 @@ class LedgerReader:
             return stream_names(self._files, self._layout)
         except OSError:
             return ()
+
+    def denied(self) -> tuple[Denied, ...]:
+        """Return what this user may not read of the directory and its archive, keys apart; looked at anew each time."""
+        own = self._layout
+        found = [denied for path in (own.checkpoint, own.log_entries) for denied in self._opens(path, "log")]
+        found += self._opens(own.excerpt, "ledger")
+        for folder in (own.witnesses, own.anchors):
+            for name in self._listed(folder, "outside", None, found):
+                found += self._opens(f"{folder}/{name}", "outside")
+        for stream in filter(is_stream_id, sorted(self._listed(own.streams, "ledger", None, found))):
+            for folder in self._folders(stream):
+                for name in self._listed(folder, "stream", stream, found):
+                    if _READABLE.fullmatch(name):
+                        found += self._opens(f"{folder}/{name}", "stream", stream)
+        return tuple(found)
+
+    def _listed(self, folder: str, part: _Part, stream: str | None, found: list[Denied]) -> list[str]:
+        try:
+            return self._files.listdir(folder)
+        except PermissionError as error:
+            found.append(Denied(folder, why(error), part, stream))
+        except OSError:  # What is not there, or no folder, is judged where it is needed.
+            pass
+        return []
+
+    def _opens(self, path: str, part: _Part, stream: str | None = None) -> Iterator[Denied]:
+        try:
+            self._files.close(open_regular(self._files, path, READ))
+        except PermissionError as error:
+            yield Denied(path, why(error), part, stream)
+        except OSError:
+            pass
 
     def entries(self, stream: str, *, start: int = 1) -> Iterator[RawLine]:
         """Return the lines of a stream over all of its segments, in their order, each once.
@@ -225,6 +276,16 @@ class LedgerReader:
         with suppress(OSError):
             return read_checkpoint(self._files, self._layout.checkpoint)
         return None
+
+    def rejected_bytes(self) -> int:
+        """Return the size of the file of what was in the log and is not of the library; 0 if there is none."""
+        with suppress(OSError):
+            fd = open_regular(self._files, self._layout.log_rejected, READ)
+            try:
+                return self._files.status(fd).st_size
+            finally:
+                self._files.close(fd)
+        return 0
 
     def witnessed(self) -> Iterator[bytes]:
         """Return the checkpoints that witnesses cosigned, as far as they can be read, at most 256."""

@@ -16,6 +16,7 @@ __all__ = [
     "put_in_place",
     "read_private_file",
     "read_public_file",
+    "read_trusted_file",
     "replace_private_file",
     "replace_public_file",
 ]
@@ -133,6 +134,42 @@ def read_public_file(path: PathLike, *, limit: int) -> bytes:
         ConfigurationError: The file is missing, unreadable, no regular file, or larger than ``limit``.
     """
     return _read(path, limit, private=False)
+
+
+def read_trusted_file(path: PathLike, *, limit: int) -> bytes:
+    """Return the content of a file as :func:`read_public_file` does, if not everybody could have replaced it.
+
+    Raises:
+        ConfigurationError: Everybody may write it, or its folder without the sticky bit; otherwise as for
+            :func:`read_public_file`.
+    """
+    data = _read(path, limit, private=False)
+    if hasattr(os, "geteuid"):  # pragma: no branch  Elsewhere modes say nothing.
+        _check_not_everybodys(path)
+    return data
+
+
+def _check_not_everybodys(path: PathLike) -> None:
+    # Groups are let through: many systems give each user one of their own, which may write what they make.
+    target = os.path.realpath(path)
+    folders = {_folder(path), os.path.dirname(target)}  # noqa: PTH120
+    try:
+        if os.stat(target).st_mode & stat.S_IWOTH:  # noqa: PTH116
+            raise _replaceable(path, f"run chmod o-w on {_shown(path)}")
+        for folder in sorted(folders):
+            mode = os.stat(folder).st_mode  # noqa: PTH116
+            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+                raise _replaceable(path, f"run chmod o-w on its folder {folder!r}")
+    except OSError as error:
+        _refuse(path, "to look at the modes of", error)
+
+
+def _replaceable(path: PathLike, cure: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"expected a file that not everybody can replace at {_shown(path)}, got one that says whom to trust and that "
+        f"every user of the machine can write; compare it with a copy that was kept elsewhere, then {cure}, or take "
+        "the copy"
+    )
 
 
 def _require_modes() -> None:

@@ -12,7 +12,7 @@ from agent_identity.identity.cosigners import Cosigner
 from agent_identity.identity.keys import PublicKey
 from agent_identity.identity.ml_dsa import MlDsaPublicKey
 from agent_identity.identity.principals import check_id
-from agent_identity.identity.private_files import PathLike, create_public_file, read_public_file, replace_public_file
+from agent_identity.identity.private_files import PathLike, create_public_file, read_trusted_file, replace_public_file
 
 if TYPE_CHECKING:
     from agent_identity.identity.trust_file import TakeoverEntry, TrustFile
@@ -72,11 +72,13 @@ class TrustedKey:
         reason: Why it was revoked, by the rules of :func:`~agent_identity.identity.check_id`; only with
             ``revoked_since``.
         takes_over: For the recorder key that follows another: how far the log was.
+        origin: The log whose checkpoints a recorder key may sign; ``None`` for that of the store. Give it to the keys
+            of other logs, so that none of them can speak for another.
 
     Raises:
         TypeError: A field has the wrong type.
-        ValueError: The purpose is unknown, the times are out of range or out of order, or a key that signs
-            no grants has an issuer.
+        ValueError: The purpose is unknown, the times are out of range or out of order, a key that signs
+            no grants has an issuer, or one that signs no checkpoints an origin.
     """
 
     key: PublicKey
@@ -87,6 +89,7 @@ class TrustedKey:
     revoked_since: int | None = field(default=None, kw_only=True)
     reason: str | None = field(default=None, kw_only=True)
     takes_over: Takeover | None = field(default=None, kw_only=True)
+    origin: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if type(self.key) is not PublicKey:
@@ -106,10 +109,19 @@ class TrustedKey:
             raise ValueError("expected a reason with a revoked key only; give revoked_since as well")
         if self.takes_over is not None and self.purpose != "recorder":
             raise ValueError("expected only a recorder key to take over a log")
+        if self.origin is not None:
+            if self.purpose != "recorder":
+                raise ValueError("expected an origin only beside a key of the purpose recorder; leave it out")
+            _check_origin(self.origin)
 
     def in_time(self, at: int) -> bool:
         """Return whether a second, since the Unix epoch, is within ``not_before`` and ``not_after``."""
         return (self.not_before is None or at >= self.not_before) and (self.not_after is None or at <= self.not_after)
+
+
+def _check_origin(origin: str) -> None:
+    if "+" in check_id(origin, "origin") or len(origin.split()) != 1:
+        raise ValueError("expected an origin without spaces and plus signs")
 
 
 def _check_time(value: int | None, what: str) -> None:
@@ -187,7 +199,8 @@ class TrustStore:
         keys: The trusted keys; one key has each purpose at most once.
         issuer: The issuer that root grants must name, unless their key has an issuer of its own; ``None``
             accepts any that a trusted key signed.
-        origin: The log that checkpoints must come from; ``None`` accepts any that a trusted key signed.
+        origin: The log that checkpoints must come from, unless their key has an origin of its own; ``None`` accepts
+            any that a trusted key signed.
         second_keys: The keys whose signature checkpoints need in addition, in the order in which they took over.
         witnesses: Who else must vouch for the log.
 
@@ -219,8 +232,8 @@ class TrustStore:
             index[name] = trusted
         if self.issuer is not None:
             check_id(self.issuer, "issuer")
-        if self.origin is not None and ("+" in check_id(self.origin, "origin") or len(self.origin.split()) != 1):
-            raise ValueError("expected an origin without spaces and plus signs")
+        if self.origin is not None:
+            _check_origin(self.origin)
         self._check_second_keys()
         object.__setattr__(self, "_index", MappingProxyType(index))
 
@@ -249,6 +262,22 @@ class TrustStore:
             # Where one takes over from another, either may have signed.
             if second.takes_over.size <= size <= end
         )
+
+    def recorders(self, origin: str) -> tuple[TrustedKey, ...]:
+        """Return the recorder keys that may sign checkpoints of a log."""
+        own = (key for key in self.keys if key.purpose == "recorder")
+        return tuple(key for key in own if (key.origin or self.origin or origin) == origin)
+
+    def of_log(self, origin: str) -> Self:
+        """Return this store with no other recorder keys than those of a log, and with its origin.
+
+        The store itself if no key has an origin of its own, or none may sign for the log.
+        """
+        recorders = self.recorders(origin)
+        if not recorders or all(key.origin is None for key in self.keys):
+            return self
+        keys = tuple(key for key in self.keys if key.purpose != "recorder" or key in recorders)
+        return replace(self, keys=keys, origin=origin, second_keys=self.second_keys if self.origin == origin else ())
 
     def get(self, thumbprint: str, purpose: Purpose) -> TrustedKey | None:
         """Return the entry of a key for a purpose, whatever the time, or ``None``."""
@@ -313,13 +342,14 @@ class TrustStore:
         not_before: int | None = None,
         not_after: int | None = None,
         issuer: str | None = None,
+        origin: str | None = None,
     ) -> Self:
         """Return a store that trusts one more key; this one stays as it is.
 
         Raises:
             ValueError: The key has this purpose already, or another argument of :class:`TrustedKey` is wrong.
         """
-        added = TrustedKey(key, purpose, not_before=not_before, not_after=not_after, issuer=issuer)
+        added = TrustedKey(key, purpose, not_before=not_before, not_after=not_after, issuer=issuer, origin=origin)
         return self.with_keys((*self.keys, added))
 
     def with_keys(self, keys: tuple[TrustedKey, ...]) -> Self:
@@ -338,9 +368,9 @@ class TrustStore:
             source: The path of the file, its bytes, or its content already parsed.
 
         Raises:
-            ConfigurationError: The file cannot be read, is larger than 1 MiB, is no JSON, or holds anything
-                but the members of the format: unknown or duplicate members, a private key, a ``kid`` that
-                is not the key's thumbprint, a key twice for one purpose.
+            ConfigurationError: The file cannot be read, everybody can write it or its folder, it is larger than
+                1 MiB, is no JSON, or holds anything but the members of the format: unknown or duplicate members, a
+                private key, a ``kid`` that is not the key's thumbprint, a key twice for one purpose.
         """
         from agent_identity.identity.trust_file import parse_trust  # noqa: PLC0415  Loads pydantic.
 
@@ -356,6 +386,7 @@ class TrustStore:
                     revoked_since=entry.revoked_since,
                     reason=entry.reason,
                     takes_over=None if entry.takes_over is None else _takeover(entry.takes_over),
+                    origin=entry.origin,
                 )
                 for entry in content.keys
             )
@@ -371,7 +402,7 @@ class TrustStore:
         names = {"issuer": self.issuer, "origin": self.origin}
         others = _others_document(self)
         document = {
-            "version": "2" if others else "1",
+            "version": "2" if others or any(key.origin for key in self.keys) else "1",
             **{name: value for name, value in names.items() if value is not None},
             "keys": [_entry(trusted) for trusted in self.keys],
             **others,
@@ -442,7 +473,7 @@ def _document(source: PathLike | Mapping[str, object] | bytes) -> bytes:
     if isinstance(source, bytes):
         document = source
     elif isinstance(source, str | os.PathLike):
-        return read_public_file(source, limit=_MAX_TRUST_FILE)
+        return read_trusted_file(source, limit=_MAX_TRUST_FILE)
     else:
         try:
             document = json.dumps(dict(source)).encode()
@@ -471,6 +502,7 @@ def _entry(trusted: TrustedKey) -> dict[str, object]:
         "revoked_since": trusted.revoked_since,
         "reason": trusted.reason,
         "takes_over": None if log is None else _log(log),
+        "origin": trusted.origin,
     }
     return {
         **trusted.key.to_jwk(),

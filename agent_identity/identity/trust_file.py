@@ -38,6 +38,7 @@ class KeyEntry(BaseModel):
     revoked_since: _Time | None = None
     reason: str | None = None
     takes_over: TakeoverEntry | None = None
+    origin: str | None = None
 
 
 class SecondKeyEntry(BaseModel):
@@ -75,8 +76,11 @@ class TrustFile(BaseModel):
 
     @model_validator(mode="after")
     def _only_in_its_version(self) -> Self:
-        if (self.version == "2") != bool({"second_keys", "witnesses"} & self.model_fields_set):
-            raise ValueError("expected version 2 with second_keys or witnesses, and version 1 without")
+        own = any("origin" in key.model_fields_set for key in self.keys)
+        if (self.version == "2") != bool(own or {"second_keys", "witnesses"} & self.model_fields_set):
+            raise ValueError(
+                "expected version 2 with second_keys, witnesses or the origin of a key, and version 1 without"
+            )
         return self
 
 

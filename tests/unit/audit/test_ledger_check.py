@@ -270,12 +270,14 @@ def test_records_that_the_log_does_not_know_prove_nothing(
 
 
 def test_why_a_grant_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream that is missing, an excerpt, what was pruned: the first of them is said."""
+    """A stream that is missing, an excerpt, one that cannot be read, what was pruned: the first of them is said."""
     check, findings = checking()
     assert check._why_absent(set()) is None
     findings.counts["pruned"] = 1
     assert check._why_absent(set()) == "its grant was pruned"
-    check._calls.partial = True
+    check._denied = frozenset({TWO})
+    assert check._why_absent(set()) == "a stream cannot be read"
+    check._excerpt = True
     assert check._why_absent(set()) == "its grant is not in this excerpt"
     assert check._why_absent({ONE}) == "a stream is missing"
 
@@ -604,7 +606,7 @@ def running(
 
     monkeypatch.setattr(ledger_check, "check_log", check_log)
     monkeypatch.setattr(ledger_check, "StreamCheck", Reading)
-    check, findings = checking(SimpleNamespace(streams=lambda: names), **options)
+    check, findings = checking(SimpleNamespace(streams=lambda: names, denied=tuple), **options)
     for name in ("_conclude", "_count", "_check_completeness", "_judge_period"):
         monkeypatch.setattr(check, name, lambda *given, name=name: asked.append((name, *given)))
     monkeypatch.setattr(check, "_starts", lambda *given: asked.append(("starts", *given)) or {TWO: "start"})
@@ -650,7 +652,7 @@ def test_a_ledger_is_checked_stream_by_stream(monkeypatch: pytest.MonkeyPatch) -
 def test_a_part_of_a_ledger_misses_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a period none is judged; without a proof nothing is said of a checkpoint."""
     check, findings, asked = running(monkeypatch, log_of(proved=False, one=3, three=2), ONE)
-    check._calls.partial = True
+    check._excerpt = True
     check.run()
     assert asked[0][2] == {"outside": Outside()}
     assert asked[-1] == ("_check_completeness", asked[-1][1], {})

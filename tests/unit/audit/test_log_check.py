@@ -49,6 +49,7 @@ class Reader:
     entries: Sequence[bytes | RawLine] = ENTRIES
     note: bytes | None = note(state(ENTRIES))
     removed: bool = False
+    rejected: int = 0
 
     def log_was_removed(self) -> bool:
         """Return what is given."""
@@ -57,6 +58,10 @@ class Reader:
     def checkpoint(self) -> bytes | None:
         """Return what is given."""
         return self.note
+
+    def rejected_bytes(self) -> int:
+        """Return what is given."""
+        return self.rejected
 
     def anchored(self) -> Iterator[tuple[bytes, bytes]]:
         """Return its checkpoint over two entries, with a time-stamp."""
@@ -231,9 +236,11 @@ def test_what_follows_the_checkpoint_is_not_sealed() -> None:
 def test_a_line_that_is_no_entry_is_named() -> None:
     """With its number; a torn one is a notice, and a file that cannot be read leaves the question open."""
     for problem in ("malformed", "too_long", "withheld"):
-        told = found(Reader((*ENTRIES, RawLine(9, None, None, problem))))
-        assert told.problems == [("log_malformed", "expected an entry of the log in this line", 4, None)]
+        told = found(Reader((*ENTRIES[:2], RawLine(9, None, None, problem), ENTRIES[2])))
+        assert told.problems == [("log_malformed", "expected an entry of the log in this line", 3, None)]
         assert (told.log.proved, told.steps[1][0]) == (False, "failed")
+        told = found(Reader((RawLine(9, None, None, problem),), None))
+        assert [code for code, *_ in told.problems] == ["log_malformed", "no_checkpoint"]
     told = found(Reader((*ENTRIES, RawLine(9, None, None, "torn"))))
     assert told.problems == [("log_unsealed", "the last line of the log is torn", 4, None)]
     assert (told.log.proved, told.steps[1]) == (True, ("passed", "3 entries"))
@@ -241,6 +248,22 @@ def test_a_line_that_is_no_entry_is_named() -> None:
     assert told.problems == [("unreadable", "the log cannot be read to its end", 4, None)]
     assert (told.log.proved, told.steps[1]) == (True, ("not_checked", "3 entries"))
     assert found(Reader((*ENTRIES, RawLine(0, None, None, "unreadable")))).problems == []
+
+
+def test_lines_of_others_behind_the_checkpoint_are_named() -> None:
+    """As long as they stand there by their numbers, and then by how much was set aside; what it covers is proved."""
+    for problem in ("malformed", "too_long", "withheld"):
+        told = found(Reader((*ENTRIES, RawLine(9, None, None, problem), RawLine(9, None, None, problem))))
+        words = "after what its checkpoint covers, the log has a line that is no entry; the next seal moves it"
+        assert told.problems == [("log_rejected", words, 4, None), ("log_rejected", words, 5, None)]
+        assert (told.log.proved, told.report.integrity, told.steps[1]) == (True, "verified", ("failed", "3 entries"))
+    told = found(Reader(rejected=1_234))
+    words = (
+        "somebody else wrote into the log: 1,234 bytes, which are in log/rejected.jsonl now; "
+        "look at them, then move that file away"
+    )
+    assert told.problems == [("log_rejected", words, None, None)]
+    assert (told.log.proved, told.steps[1][0]) == (True, "failed")
 
 
 def sealed(*entries: bytes) -> Found:

@@ -791,7 +791,11 @@ def test_what_is_packed_has_one_form(tmp_path: Path, monkeypatch: pytest.MonkeyP
             lambda: tarred((link("evidence/log/checkpoint", "/etc/passwd"), b"")),
             "expected a bundle, got a file that cannot be unpacked (ValueError); ask for it again",
         ),
-        ("b.zip", None, "expected a bundle, got 'No such file or directory'; check the path, or ask for it again"),
+        (
+            "b.zip",
+            None,
+            "expected a bundle at {!r}, got 'No such file or directory'; check the path, or ask for it again",
+        ),
     ],
     ids=["other", "empty", "bomb", "skipped bomb", "link", "none"],
 )
@@ -803,7 +807,7 @@ def test_why_a_bundle_is_refused_is_told(
         (tmp_path / name).write_bytes(data())
     with pytest.raises(ConfigurationError) as caught, unpacked(tmp_path / name):
         pass
-    assert str(caught.value) == words
+    assert str(caught.value) == words.format(str(tmp_path / name))
 
 
 def test_a_bundle_may_become_as_large_as_its_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

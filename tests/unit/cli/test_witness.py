@@ -15,7 +15,7 @@ from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import Layout
 from agent_identity.evidence.checkpoint import vkey
 from agent_identity.evidence.witnessing import cosigned_file
-from agent_identity.identity import Cosigner, SigningKey, TrustStore, Witnesses
+from agent_identity.identity import Cosigner, SigningKey, TrustedKey, TrustStore, Witnesses
 
 Run = Callable[..., tuple[int, str, str]]
 MODULE = "cryptography.hazmat.primitives.asymmetric.mldsa"
@@ -56,6 +56,25 @@ def test_a_witness_that_cannot_work_does_not_start(
     code, out, err = run("witness", "--state", tmp_path / "state", *given)
     assert (code, out) == (2, "")
     assert message in err
+
+
+def test_a_witness_cosigns_each_log_under_its_own_keys(tmp_path: Path) -> None:
+    """One trust file may name several logs: none of them is known with the key of another, or with a revoked one."""
+    a, b, c, gone = (SigningKey.from_seed(bytes([number]) * 32).public_key for number in range(4))
+    keys = (
+        TrustedKey(a, "recorder"),
+        TrustedKey(b, "recorder", origin="b.example"),
+        TrustedKey(c, "recorder", origin="b.example"),
+        TrustedKey(gone, "recorder", origin="b.example", revoked_since=1),
+        TrustedKey(gone, "issuer"),
+    )
+    path = tmp_path / "fleet.json"
+    TrustStore(keys, origin="a.example").save(path)
+    chosen = argparse.Namespace(trust=[str(path)], log=[])
+    assert command._logs(chosen) == {"a.example": (a,), "b.example": (b, c)}
+    TrustStore(keys).save(path)
+    with pytest.raises(ConfigurationError, match="expected an origin in the trust file"):
+        command._logs(chosen)
 
 
 def test_a_witness_serves_until_it_is_told_to_stop(

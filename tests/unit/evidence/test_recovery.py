@@ -405,16 +405,16 @@ def test_a_stream_whose_first_records_were_pruned_is_recovered_behind_them(
 def test_a_log_that_cannot_be_trusted_leaves_streams_for_later(
     opened: Open, crashed: Crash, audit: Callable, directory: Path, caplog: object
 ) -> None:
-    """With foreign bytes in the log nothing is sealed, but the start works; once repaired, all is recovered."""
+    """With foreign bytes below its checkpoint nothing is sealed, but the start works; repaired, all is recovered."""
     dead(opened, crashed, sealed=1)
     log = directory / "log" / "entries.jsonl"
     good = log.read_bytes()
-    log.write_bytes(good + b"garbage\n")
+    log.write_bytes(b"garbage\n" + good)
     with pytest.raises(EvidenceError):
         opened().close()
     assert (
         "earlier streams stay unsealed: expected a log written with this directory's key, got other bytes at offset "
-        f"{len(good)}; nothing is sealed until log/entries.jsonl is repaired" in caplog.text
+        "0; nothing is sealed until log/entries.jsonl is repaired" in caplog.text
     )
     log.write_bytes(good)
     assert len(recovered(opened, audit)) == 2

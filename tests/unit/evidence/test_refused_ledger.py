@@ -342,18 +342,18 @@ def test_what_a_contradicted_log_says(
 
 def test_what_foreign_bytes_in_the_log_say(opened: Open, directory: Path) -> None:
     """The place of the first one is named."""
-    ledger = sealed(opened)
+    sealed(opened).close()
     log = directory / "log" / "entries.jsonl"
-    size = log.stat().st_size
-    with log.open("ab") as file:
-        file.write(b"text\n")
+    before = log.read_bytes()
+    first, rest = before.split(b"\n", 1)
+    log.write_bytes(first + b"\ntext\n" + rest)
+    ledger = opened()
     message = (
-        f"expected a log written with this directory's key, got other bytes at offset {size}; "
+        f"expected a log written with this directory's key, got other bytes at offset {len(first) + 1}; "
         "nothing is sealed until log/entries.jsonl is repaired"
     )
     unavailable(ledger.seal, message)
-    with log.open("ab") as file:
-        file.truncate(size)
+    log.write_bytes(before)
     ledger.seal()
 
 

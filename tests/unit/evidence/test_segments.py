@@ -882,13 +882,18 @@ def finished(compressor: Compressor, path: Path) -> None:
 
 
 def test_who_archives_keeps_the_compressor_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """While another program has the segments they stay as they are, and after a minute of waiting one is given up."""
-    files = Waiting()
+    """While another program has the segments they stay as they are, however long that takes, and none is given up."""
+
+    def then(pauses: int) -> None:
+        assert path.exists()
+        if pauses == 5_000:
+            files.unlock(fd)
+
+    files = Waiting(then)
     compressor, path, fd = compressing(files, tmp_path, taken=True)
     finished(compressor, path)
-    assert path.exists()
-    assert files.pauses == 600
-    assert any(record.getMessage().startswith("a segment stays as it is: ") for record in caplog.records)
+    assert [p.name for p in tmp_path.glob("entries-*")] == [f"{path.name}.gz"]
+    assert (files.pauses, caplog.records) == (5_000, [])
     files.close(fd)
 
 
@@ -939,7 +944,9 @@ def test_a_copy_that_is_gone_is_no_segment_that_is_gone(tmp_path: Path, caplog: 
     compressor, path, fd = compressing(Removing(), tmp_path, taken=False)
     finished(compressor, path)
     assert [p.name for p in tmp_path.glob("entries-*")] == [path.name]
-    assert [record.getMessage() for record in caplog.records] == ["a segment stays as it is: No such file or directory"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "a segment stays as it is until the next one is closed: No such file or directory"
+    ]
     os.close(fd)
 
 

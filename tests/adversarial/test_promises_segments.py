@@ -1,0 +1,255 @@
+"""Old segments of large ledgers: each is compressed in the end, and pruning is bounded, visible and interruptible."""
+
+import errno
+import gzip
+import io
+import shutil
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent_identity.audit import check
+from agent_identity.authority import Scope
+from agent_identity.cli import main
+from agent_identity.enforcement import Enforcer
+from agent_identity.evidence import Files, Layout, Ledger, Segments, open_ledger
+from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
+from agent_identity.testing import FixedClock, SequentialIds
+
+ORIGIN = "ledger.example/log"
+SIGNER = SigningKey.from_seed(b"r" * 32)
+TRUST = TrustStore((TrustedKey(SIGNER.public_key, "recorder"),), origin=ORIGIN)
+SMALL = 64 * 1024
+BODY = {"erasure": {"key": "x" * 64}}
+PER_SEGMENT = 200  # Records, somewhat more than fit.
+IDS = SequentialIds()
+CLERK = Agent("clerk", owner="ops@example.com")
+
+
+def opened(path: Path, **options: object) -> Ledger:
+    """Start a process whose segments are small."""
+    given = {"signer": SIGNER, "origin": ORIGIN, "clock": FixedClock(), "ids": IDS, **options}
+    return Ledger.open(path, segments=Segments(max_bytes=SMALL), **given)
+
+
+def fill(ledger: Ledger, segments: int) -> str:
+    """Append so much that segments are closed, and seal it; return the stream."""
+    for _ in range(segments * PER_SEGMENT):
+        ledger.append("erasure", BODY)
+    ledger.seal()
+    return ledger.stream
+
+
+def settle() -> None:
+    """Wait for the threads that compress."""
+    for thread in threading.enumerate():
+        if thread.name == "agent-identity-compression":
+            thread.join(30)
+
+
+def plain(path: Path, stream: str) -> list[str]:
+    """Return the closed segments of a stream that are not compressed."""
+    return sorted(p.name for p in (path / "ledger" / stream).glob("entries-*.jsonl"))
+
+
+class Busy(Files):
+    """A system on which the segments are locked by others for a long time, or full for a while."""
+
+    def __init__(self, path: Path) -> None:
+        self.lock_path = Layout.of(path).segments_lock
+        self.held = 0
+        self.full = 0
+        self._fds: set[int] = set()
+
+    def open(self, path: str, flags: int, mode: int = 0o644) -> int:
+        """Open, and fail to where the disk is full."""
+        if self.full and path.endswith(".gz.tmp"):
+            self.full -= 1
+            raise OSError(errno.ENOSPC, "fault")
+        fd = super().open(path, flags, mode)
+        (self._fds.add if path == self.lock_path else self._fds.discard)(fd)
+        return fd
+
+    def lock(self, fd: int) -> None:
+        """Lock, unless others have it."""
+        if self.held and fd in self._fds:
+            self.held -= 1
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        super().lock(fd)
+
+    def pause(self, seconds: float) -> None:
+        """Take no time."""
+
+
+def test_a_segment_waits_for_the_others_however_long_they_take(tmp_path: Path) -> None:
+    """With several writers the lock of the segments is taken for minutes; nobody gives up meanwhile."""
+    files = Busy(tmp_path)
+    files.held = 5_000
+    with opened(tmp_path, files=files) as ledger:
+        stream = fill(ledger, 2)
+        settle()
+        assert plain(tmp_path, stream) == []
+    assert files.held == 0
+    assert check(tmp_path, TRUST).exit_code == 0
+
+
+def test_a_segment_that_failed_is_tried_again(tmp_path: Path) -> None:
+    """Where the disk was full, the next segment that is closed brings the earlier ones along."""
+    files = Busy(tmp_path)
+    files.full = 1
+    with opened(tmp_path, files=files) as ledger:
+        stream = fill(ledger, 1)
+        settle()
+        assert len(plain(tmp_path, stream)) == 1
+        fill(ledger, 1)
+        settle()
+        assert plain(tmp_path, stream) == []
+    assert check(tmp_path, TRUST).exit_code == 0
+
+
+def test_what_a_process_left_is_compressed_by_a_later_one(tmp_path: Path) -> None:
+    """It ended before it got to it; the content is the same, and streams that still run are left alone."""
+    with opened(tmp_path, files=(files := Busy(tmp_path))) as ledger:
+        files.full = 10**6
+        left = fill(ledger, 2)
+        settle()
+    assert len(plain(tmp_path, left)) >= 2
+    running = opened(tmp_path, files=(still := Busy(tmp_path)))
+    still.full = 10**6
+    own = fill(running, 1)
+    settle()
+    before = {p.name: p.read_bytes() for p in (tmp_path / "ledger" / left).glob("entries-*")}
+    with opened(tmp_path) as ledger:
+        fill(ledger, 1)
+        settle()
+    assert plain(tmp_path, left) == []
+    assert plain(tmp_path, own) != []
+    for name, content in before.items():
+        assert gzip.decompress((tmp_path / "ledger" / left / f"{name}.gz").read_bytes()) == content
+    running.close()
+    assert check(tmp_path, TRUST).exit_code == 0
+
+
+def test_streams_that_a_start_has_to_recover_are_left_to_it(tmp_path: Path) -> None:
+    """Neither they nor streams of one file, nor folders that cannot be looked at, stop what comes after them."""
+    with opened(tmp_path, files=(files := Busy(tmp_path))) as ledger:
+        files.full = 10**6
+        left = fill(ledger, 1)
+        settle()
+    with opened(tmp_path) as ledger:
+        ledger.append("erasure", BODY)
+    (tmp_path / "ledger" / left / "lock").write_bytes(b"")
+    (tmp_path / "ledger" / "00000000-0000-7000-8000-000000000000").write_bytes(b"")
+    later = Ledger.open(
+        tmp_path, signer=SIGNER, origin=ORIGIN, clock=FixedClock(), ids=IDS, segments=Segments(max_bytes=SMALL)
+    )
+    (tmp_path / "ledger" / left / "lock").write_bytes(b"")
+    own = fill(later, 1)
+    settle()
+    assert plain(tmp_path, left) != []
+    assert plain(tmp_path, own) == []
+    later.close()
+
+
+# --------------------------------------------------------------------- pruning
+
+
+PRUNE = ("--older-than", "0d", "--destroy-even-what-is-younger-than-six-months")
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """Return a directory with three streams of several segments each."""
+    path = tmp_path / "evidence"
+    for _ in range(3):
+        segments = Segments(max_bytes=SMALL, compression="none")
+        with Enforcer.open(path, clock=FixedClock(), segments=segments) as enforcer:
+            tool = enforcer.tool(name="pay")(lambda amount: amount)
+            with enforcer.task("p", principal=Human("alice@example.com"), agent=CLERK, scope=Scope("pay")):
+                for number in range(120):
+                    tool(number)
+    assert len(list(path.glob("ledger/*/entries*.jsonl"))) >= 9
+    return path
+
+
+def test_an_age_of_nothing_is_an_age(old: Path, capsys: pytest.CaptureFixture) -> None:
+    """All that is closed and sealed may leave, if one says twice that it may; what is no age is quoted."""
+    assert main(["prune", str(old), *PRUNE[:2]]) == 2
+    assert "--destroy-even-what-is-younger-than-six-months" in capsys.readouterr().err
+    assert main(["archive", str(old), "--to", str(old.parent / "out"), "--older-than", "0h"]) == 0
+    assert main(["prune", str(old), *PRUNE]) == 0
+    assert capsys.readouterr().out.count("pruned records 1 to ") == 3
+    assert check(old).completeness == "pruned"
+    for text in ("00d", "1.5d", "-1d", "0"):
+        assert main(["prune", str(old), f"--older-than={text}"]) == 2
+        assert repr(text) in capsys.readouterr().err
+
+
+class Terminal(io.StringIO):
+    """A stream that claims to be a terminal."""
+
+    def isatty(self) -> bool:
+        """Say that it is one."""
+        return True
+
+
+@pytest.mark.parametrize("words", [("archive", "--to", "{out}"), ("prune", *PRUNE)], ids=["archive", "prune"])
+def test_reading_old_segments_shows_how_far_it_is(
+    old: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal, from the verification to the end."""
+    monkeypatch.setenv("TERM", "xterm")
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    command, *options = [word.format(out=old.parent / "out") for word in words]
+    assert main([command, str(old), *options]) == 0
+    assert "reading old segments" in shown.getvalue()
+    assert "100 %" in shown.getvalue()
+
+
+def test_pruning_can_be_interrupted_at_any_moment(
+    old: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Ctrl-C ends it with the usual code; what is left verifies, and the next run does the rest."""
+    number, code = 0, 130
+    while code == 130:
+        path = old.with_name(f"evidence-{number}")
+        shutil.copytree(old, path)
+        with monkeypatch.context() as patch:
+            interrupt(patch, number)
+            code = main(["prune", str(path), *PRUNE])
+        assert code in {0, 130}
+        assert check(path).integrity == "verified"
+        if code == 130:
+            assert main(["prune", str(path), *PRUNE]) == 0
+            report = check(path)
+            assert (report.integrity, report.problems["incomplete"]) == ("verified", 0)
+        lines = [line for stream in open_ledger(path).streams() for line in open_ledger(path).entries(stream)]
+        assert len(lines) < 50
+        shutil.rmtree(path)
+        number += 1
+    assert number > 10
+    capsys.readouterr()
+
+
+def interrupt(patch: pytest.MonkeyPatch, number: int) -> None:
+    """Press Ctrl-C before the n-th change that the main thread makes to the names of the directory."""
+    left = [number]
+
+    def pressed(name: str) -> Callable[..., object]:
+        original = getattr(Files, name)
+
+        def call(self: Files, *arguments: object) -> object:
+            if threading.current_thread() is threading.main_thread():
+                left[0] -= 1
+                if left[0] == -1:
+                    raise KeyboardInterrupt
+            return original(self, *arguments)
+
+        return call
+
+    for name in ("unlink", "replace"):
+        patch.setattr(Files, name, pressed(name))

@@ -53,6 +53,7 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "anchor_not_counted": "notice",
         # The log.
         "unreadable": "cannot_tell",
+        "inflates_too_far": "cannot_tell",
         "log_malformed": "contradicted",
         "log_cut": "contradicted",
         "log_changed": "contradicted",

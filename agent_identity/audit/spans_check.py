@@ -20,10 +20,12 @@ from agent_identity.audit.sources import PathLike
 from agent_identity.audit.spreading import Spread
 from agent_identity.audit.use_store import Packed
 from agent_identity.errors import VerificationError
+from agent_identity.evidence.byte_reader import ByteLines
 from agent_identity.evidence.envelope import Attestation
+from agent_identity.evidence.inflating import InflatedError
 from agent_identity.evidence.merkle import leaf_hash
 from agent_identity.evidence.mirror import MIRRORED, Copies, deviations, mirrored_attributes
-from agent_identity.evidence.otlp import ByteLines, Document, Malformed, SpanData
+from agent_identity.evidence.otlp import Document, Malformed, SpanData
 from agent_identity.evidence.otlp_shapes import SpanShapes
 from agent_identity.evidence.pasted import MAX_PASTED, PastedSpan, likeness, read_pasted
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE, span_ids
@@ -183,9 +185,16 @@ class SpansCheck:
                 counts["spans"] += 1
                 self._take(item)
 
-    def miss(self) -> None:
-        """Say that a file cannot be read to its end."""
-        self._findings.add(_READ, "unreadable", "expected a file of spans, got one that cannot be read to its end")
+    def miss(self, error: OSError) -> None:
+        """Say that a file cannot be read to its end.
+
+        Args:
+            error: Why.
+        """
+        if isinstance(error, InflatedError):
+            self._findings.add(_READ, "inflates_too_far", str(error))
+        else:
+            self._findings.add(_READ, "unreadable", "expected a file of spans, got one that cannot be read to its end")
 
     def shipped(self) -> SpansPart | None:
         """Return what was found in a part of the spans, or ``None`` if anything but notices is to be reported."""

@@ -28,8 +28,8 @@ from agent_identity.audit.spans_check import SPAN_STEPS, SpansCheck
 from agent_identity.audit.spreading import Spread
 from agent_identity.audit.state_file import Used, check_state, read_or_remember
 from agent_identity.errors import ConfigurationError, VerificationError
+from agent_identity.evidence.byte_reader import ByteLines
 from agent_identity.evidence.layout import Layout
-from agent_identity.evidence.otlp import ByteLines
 from agent_identity.evidence.streams import open_ledger
 from agent_identity.identity import Cosigner, TrustStore, Witnesses, read_public_file
 

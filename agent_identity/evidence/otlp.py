@@ -10,11 +10,12 @@ import re
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, cast, final
+from typing import Final, Literal, NamedTuple, TypeAlias, cast, final
 
 import orjson
+
+from agent_identity.evidence.byte_reader import ByteLines, ByteReader
 
 __all__ = [
     "MAX_LINE",
@@ -23,7 +24,6 @@ __all__ = [
     "Document",
     "Malformed",
     "MisfitError",
-    "Replay",
     "SpanData",
     "SpanStatus",
     "any_value",
@@ -62,14 +62,6 @@ _STATUS: Final[Mapping[object, SpanStatus]] = MappingProxyType(
     {1: "ok", 2: "error", "STATUS_CODE_OK": "ok", "STATUS_CODE_ERROR": "error"}
 )
 _SIGNALS: Final = frozenset({"resourceSpans", "resource_spans", "resourceLogs", "resourceMetrics", "resourceProfiles"})
-
-
-class ByteLines(Protocol):
-    """What is read: a file opened in binary mode, or anything else with its ``readline``."""
-
-    def readline(self, limit: int, /) -> bytes:
-        """Return the next line, at most ``limit`` bytes of it, and nothing at the end."""
-        ...
 
 
 @final
@@ -147,18 +139,18 @@ def read_json(source: ByteLines) -> Iterator[SpanData | Malformed]:
     Raises:
         OSError: The file cannot be read.
     """
-    for document in json_documents(source):
+    for document in json_documents(ByteReader.of(source)):
         if isinstance(document, Malformed):
             yield document
         else:
             yield from read_document(document.data, document.line)
 
 
-def json_documents(source: ByteLines) -> Iterator[Document | Malformed]:
+def json_documents(source: ByteReader) -> Iterator[Document | Malformed]:
     """Yield the documents of a file of OTLP/JSON, not looked into, and an item for each line that is too long.
 
     Args:
-        source: The file, open in binary mode.
+        source: Reads the file.
 
     Raises:
         OSError: The file cannot be read.
@@ -175,12 +167,14 @@ def json_documents(source: ByteLines) -> Iterator[Document | Malformed]:
         if _parse(head) is not _INCOMPLETE:
             yield Document(first.line, head)
             return
-        lines = _read_lines(Replay(head, source), first.line)
+        source.unread(head)
+        lines = _read_lines(source, first.line)
     yield from lines
 
 
-def _read_lines(source: ByteLines, number: int) -> Iterator[Document | Malformed]:
+def _read_lines(source: ByteReader, number: int) -> Iterator[Document | Malformed]:
     """Yield the lines that are not blank."""
+    number += source.skip_space()
     while data := source.readline(MAX_LINE + 1):
         if len(data) > MAX_LINE:
             while data and not data.endswith(b"\n"):
@@ -190,7 +184,7 @@ def _read_lines(source: ByteLines, number: int) -> Iterator[Document | Malformed
             data = data.removeprefix(_BOM)
             if not data.isspace():
                 yield Document(number, data)
-        number += 1
+        number += 1 + source.skip_space()
 
 
 def read_document(data: bytes, line: int) -> Iterator[SpanData | Malformed]:
@@ -209,28 +203,9 @@ def read_document(data: bytes, line: int) -> Iterator[SpanData | Malformed]:
         yield from _documents(value, line)
 
 
-def _buffered(head: bytes, source: ByteLines) -> bytes:
+def _buffered(head: bytes, source: ByteReader) -> bytes:
     """Return the head with what follows it, at most one byte more than :data:`MAX_LINE`."""
-    buffer = bytearray(head)
-    while len(buffer) <= MAX_LINE and (data := source.readline(MAX_LINE + 1 - len(buffer))):
-        buffer += data
-    return bytes(buffer)
-
-
-@final
-class Replay:
-    """A source that first returns what was already read from another."""
-
-    def __init__(self, head: bytes, source: ByteLines) -> None:
-        self._head = BytesIO(head)
-        self._source = source
-
-    def readline(self, limit: int, /) -> bytes:
-        """Return the next line, at most ``limit`` bytes of it."""
-        data = self._head.readline(limit)
-        if data.endswith(b"\n") or len(data) == limit:
-            return data
-        return data + self._source.readline(limit - len(data))
+    return head + source.read(MAX_LINE + 1 - len(head))
 
 
 def _parse(data: bytes) -> object:

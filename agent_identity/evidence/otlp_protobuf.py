@@ -17,9 +17,10 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from agent_identity.errors import ConfigurationError
+from agent_identity.evidence.byte_reader import ByteReader
+from agent_identity.evidence.inflating import MAX_RATIO
 from agent_identity.evidence.otlp import (
     MAX_LINE,
-    ByteLines,
     Document,
     Malformed,
     MisfitError,
@@ -42,16 +43,18 @@ _CUT: Final = "expected the whole of the message, got a part; the file was cut"
 _DAMAGED: Final = "expected a message in Protocol Buffers; it is damaged"
 _LONG: Final = f"expected messages of at most {MAX_LINE} bytes; export smaller batches"
 _STATUS: Final[Mapping[int, SpanStatus]] = MappingProxyType({1: "ok", 2: "error"})
+_FREE: Final = 4_096  # Bytes that even the smallest compressed message may become.
+_FAR: Final = f"expected messages that become at most {MAX_RATIO['zstd']} times as large, got one that becomes larger"
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _SCALARS: Final = frozenset({"bool_value", "int_value", "double_value", "bytes_value"})
 _WIDTH: Final = MappingProxyType({_FIXED64: 8, _FIXED32: 4})
 
 
-def binary_documents(source: ByteLines, framing: Framing) -> Iterator[Document | Malformed]:
+def binary_documents(source: ByteReader, framing: Framing) -> Iterator[Document | Malformed]:
     """Yield the messages of a file, not looked into, and an item for each that is cut or too long.
 
     Args:
-        source: The file, open in binary mode.
+        source: Reads the file.
         framing: Where a message ends.
 
     Raises:
@@ -96,19 +99,14 @@ def read_message(document: Document) -> Iterator[SpanData | Malformed]:
 class _Reader:
     """Takes exact numbers of bytes from a source."""
 
-    def __init__(self, source: ByteLines) -> None:
+    def __init__(self, source: ByteReader) -> None:
         self._source = source
         self.ended = False
 
     def take(self, size: int) -> bytes:
         """Return so many bytes, or what is left."""
-        data = self._source.readline(size)
-        if len(data) < size:
-            buffer = bytearray(data)
-            while len(buffer) < size and (data := self._source.readline(size - len(buffer))):
-                buffer += data
-            self.ended = len(buffer) < size
-            return bytes(buffer)
+        data = self._source.read(size)
+        self.ended = len(data) < size
         return data
 
     def skip(self, size: int) -> bool:
@@ -194,14 +192,15 @@ def _inflated(data: bytes) -> bytes:
             "expected the package zstandard for messages that a collector compressed, got none; "
             "pip install 'agent-identity-otel[zstd]'"
         ) from None
+    most = min(MAX_LINE, _FREE + MAX_RATIO["zstd"] * len(data))
     try:
         with ZstdDecompressor(max_window_size=_WINDOW).stream_reader(data, read_across_frames=True) as reader:
-            inflated = reader.read(MAX_LINE + 1)
+            inflated = reader.read(most + 1)
             whole = len(inflated) >= frame_content_size(data)  # -1 if the frame does not say.
     except ZstdError:
         whole, inflated = False, b""
-    if len(inflated) > MAX_LINE:
-        raise MisfitError(_LONG)
+    if len(inflated) > most:
+        raise MisfitError(_LONG if most == MAX_LINE else _FAR)
     if not whole:
         raise MisfitError("expected a message that zstd can inflate to its end; it is damaged")
     return inflated

@@ -218,14 +218,8 @@ def split_blocks(read: Callable[[int], bytes], start: int) -> Iterator[Block]:
                 yield Block(start, start + blank, [b""])
                 start, blank = start + blank, 0
             *lines, rest = text.split(b"\n")
-            if lines:
-                sizes = [len(line) for line in lines]
-                if max(sizes) > MAX_LINE_BYTES:
-                    yield from _one_by_one(lines, start)
-                else:
-                    yield Block(start, start + sum(sizes) + len(sizes), cast("list[bytes | None]", lines))
-                start += sum(sizes) + len(sizes)
-            blank += behind
+            yield from _as_blocks(lines, start)
+            start, blank = start + len(text) - len(rest), blank + behind
         if not chunk:
             break
         if len(rest) > MAX_LINE_BYTES:
@@ -250,12 +244,16 @@ def _parted(data: bytes) -> Iterator[tuple[bytes, int]]:
     yield data[place:], 0
 
 
-def _one_by_one(lines: Sequence[bytes], start: int) -> Iterator[Block]:
-    """Return a block for each line, because one of them is too long."""
-    for line in lines:
-        end = start + len(line) + 1
-        yield Block(start, end, [line if len(line) <= MAX_LINE_BYTES else None])
-        start = end
+def _as_blocks(lines: Sequence[bytes], start: int) -> Iterator[Block]:
+    """Return a block of all lines; one for each, if one of them is too long."""
+    sizes = [len(line) for line in lines]
+    if max(sizes, default=0) > MAX_LINE_BYTES:
+        for line in lines:
+            end = start + len(line) + 1
+            yield Block(start, end, [line if len(line) <= MAX_LINE_BYTES else None])
+            start = end
+    elif lines:
+        yield Block(start, start + sum(sizes) + len(sizes), cast("list[bytes | None]", lines))
 
 
 def _skip(read: Callable[[int], bytes], length: int) -> tuple[int, bytes, bool]:

@@ -35,6 +35,10 @@ Framing: TypeAlias = Literal["bare", "delimited", "prefixed"]
 """Where a message ends: with the file, after a length as a varint, or after a length in four bytes."""
 
 _Spans: TypeAlias = "Iterator[SpanData | Malformed]"
+_Scope: TypeAlias = "tuple[str, Mapping[str, object]]"
+"""The name and the attributes of an instrumentation scope."""
+
+_OURS: Final = "agent_identity."
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _WINDOW: Final = 64 * 1024 * 1024  # Bytes that inflating may hold; the collector uses 8 MiB.
 _PART: Final = 8 * 1024 * 1024  # Bytes of a span; what the library makes of them may take some forty times as many.
@@ -262,15 +266,16 @@ def _resource_spans(data: memoryview, number: int) -> _Spans:
 
 def _scope_spans(data: memoryview, resource: Mapping[str, object], number: int) -> _Spans:
     try:
-        scope = _first(InstrumentationScope, data).name
+        scope = _first(InstrumentationScope, data)
+        attributes = MappingProxyType(_attributes(scope.attributes))
         for field, value in _fields(data):
             if field == 2:
-                yield _span_of(value, resource, scope, number)
+                yield _span_of(value, resource, (scope.name, attributes), number)
     except MisfitError as misfit:
         yield Malformed(number, str(misfit))
 
 
-def _span_of(data: memoryview, resource: Mapping[str, object], scope: str, number: int) -> SpanData | Malformed:
+def _span_of(data: memoryview, resource: Mapping[str, object], scope: _Scope, number: int) -> SpanData | Malformed:
     try:
         return _span(_parsed(Span, data), resource, scope, number)
     except MisfitError as misfit:
@@ -299,7 +304,7 @@ def _parsed(kind: type[_M], data: memoryview | bytearray) -> _M:
         raise MisfitError(_DAMAGED) from None
 
 
-def _span(span: Span, resource: Mapping[str, object], scope: str, number: int) -> SpanData:
+def _span(span: Span, resource: Mapping[str, object], scope: _Scope, number: int) -> SpanData:
     return SpanData(
         trace_id=_id(span.trace_id, 16, "a trace id of 16 bytes"),
         span_id=_id(span.span_id, 8, "a span id of 8 bytes"),
@@ -309,11 +314,22 @@ def _span(span: Span, resource: Mapping[str, object], scope: str, number: int) -
         end=span.end_time_unix_nano,
         attributes=MappingProxyType(_attributes(span.attributes)),
         resource=resource,
-        scope=scope,
+        scope=scope[0],
         status=_STATUS.get(span.status.code, "unset"),
         status_message=span.status.message,
         line=number,
+        kind=span.kind,
+        scope_attributes=scope[1],
+        aside=tuple(_aside(span)),
     )
+
+
+def _aside(span: Span) -> Iterator[Mapping[str, object]]:
+    """Yield the attributes of each event and link that have names of ours."""
+    for pairs in (*(event.attributes for event in span.events), *(link.attributes for link in span.links)):
+        ours = [pair for pair in pairs if pair.key.startswith(_OURS)]
+        if ours:
+            yield MappingProxyType(_attributes(ours))
 
 
 def _id(value: bytes, size: int, what: str) -> str:

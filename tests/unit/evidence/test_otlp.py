@@ -118,6 +118,7 @@ def test_a_whole_span_is_read() -> None:
         status="error",
         status_message="denied",
         line=1,
+        kind=1,
     )
 
 

@@ -47,6 +47,7 @@ class SpanComparison:
 
     def __init__(self, findings: Findings, step: int, redacted: Collection[str]) -> None:
         self.signed = self.hidden = 0
+        self._doubted = False
         self._findings, self._step = findings, step
         self._redacted = _OTHERS_MAY_SET.union(redacted)
         self._mirror = Copies()
@@ -57,8 +58,10 @@ class SpanComparison:
         """Return what stands beside the attributes of a span in names of ours."""
         return self._aside.claims(span)
 
-    def agrees(self, record: Mapping[str, object], span: SpanData | PastedSpan, place: Place, *, bound: bool) -> bool:
-        """Return whether nothing on a span contradicts the record.
+    def agrees(
+        self, record: Mapping[str, object], span: SpanData | PastedSpan, place: Place, *, bound: bool
+    ) -> bool | None:
+        """Return whether a span says what its record says; ``None`` if something differs and may have to.
 
         Args:
             record: The record.
@@ -66,11 +69,12 @@ class SpanComparison:
             place: Where the record is.
             bound: Whether the ids show that the record belongs to the span; a store that changes these changes more.
         """
+        self._doubted = False
         agrees = self._compare_copies(record, span, place)
         agrees = self._compare_members(record, span, place, bound=bound) and agrees
         for claim in self._aside.claims(span):
             agrees = self._compare_claim(record, claim, span.attributes, place) and agrees
-        return agrees
+        return None if agrees and self._doubted else agrees
 
     def _compare_copies(self, record: Mapping[str, object], span: SpanData | PastedSpan, place: Place) -> bool:
         """Compare the plain attributes with the record; return whether none contradicts it."""
@@ -84,13 +88,15 @@ class SpanComparison:
         for field in deviations(record, attributes):
             if field.attribute in theirs and field.verdict in ("changed", "retyped"):
                 continue
-            if field.verdict == "retyped":
-                self._report_retyped(field.attribute, place)
-            elif field.verdict == "changed":
-                known = field.attribute in self._redacted
-                agrees = agrees and known
+            if field.verdict in ("changed", "retyped") and field.attribute in self._redacted:
                 message = f"expected {field.attribute} as it is signed, got another value; it was changed"
-                self._findings.add(self._step, "copy_changed" if known else "field_changed", message, place)
+                self._findings.add(self._step, "copy_changed", message, place)
+            elif field.verdict == "changed":
+                agrees = False
+                message = f"expected {field.attribute} as it is signed, got another value; it was changed"
+                self._findings.add(self._step, "field_changed", message, place)
+            elif field.verdict == "retyped":
+                self._report_retyped(field.attribute, place)
             else:
                 hidden.append(field.attribute)
         for name in sorted(attributes.keys() - _OF_OURS - self._redacted):
@@ -121,6 +127,7 @@ class SpanComparison:
                     "and nobody else sets it: copy it with its scope, or verify an export of OTLP"
                 )
                 self._findings.add(self._step, "span_unlike_record", message, place)
+                self._doubted = True
             else:
                 agrees = False
                 message = f"expected the {name} of the span to be as its record has it, got another; it was changed"
@@ -131,6 +138,7 @@ class SpanComparison:
     def _report_retyped(self, name: str, place: Place) -> None:
         message = f"the store shows {name} as JSON of another type than was signed; look at its raw text"
         self._findings.add(self._step, "type_rewritten", message, place)
+        self._doubted = True
 
     def _report_hidden(self, hidden: Sequence[str], place: Place) -> None:
         if hidden:

@@ -48,4 +48,10 @@ def grants_on(
     begins = _CUT.fullmatch(rest or "") is not None and len(whole) < len(named) and hashes == named[: len(whole)]
     # A limit would have cut what is longer as well.
     longest = max(len(value) for value in attributes.values() if isinstance(value, str))
-    return ("cut" if begins and len(found) == longest else "bad"), ()
+    return ("cut" if begins and len(found) == longest and _is_limit(found) else "bad"), ()
+
+
+def _is_limit(found: str) -> bool:
+    """Return whether a text has a length to which people and stores cut, or says that it was cut."""
+    size = len(found)
+    return not found.isascii() or "..." in found or not size % 50 or not size & (size - 1) or not size & (size + 1)

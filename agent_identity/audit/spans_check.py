@@ -23,7 +23,7 @@ from agent_identity.audit.spreading import Spread
 from agent_identity.audit.use_store import Packed
 from agent_identity.audit.uses import Use
 from agent_identity.errors import VerificationError
-from agent_identity.evidence.byte_reader import ByteLines
+from agent_identity.evidence.byte_reader import ByteLines, ByteReader
 from agent_identity.evidence.inflating import InflatedError
 from agent_identity.evidence.merkle import leaf_hash
 from agent_identity.evidence.otlp import Document, Malformed, SpanData
@@ -137,6 +137,7 @@ class SpansCheck:
     ) -> None:
         self._trust = trust
         self._findings = findings
+        self._redacted = frozenset(redacted)
         self._comparison = SpanComparison(findings, _COPY, redacted)
         self._reader, self._shapes = reader or RecordReader(), shapes or SpanShapes()
         self._delegations = Delegations(findings, _GRANTS, trust, part=part)
@@ -225,10 +226,8 @@ class SpansCheck:
         Raises:
             OSError: It cannot be read.
         """
-        text = bytearray()
-        while len(text) <= MAX_PASTED and (data := source.readline(MAX_PASTED + 1 - len(text))):
-            text += data
-        for some in _some(read_pasted(bytes(text))):
+        text = ByteReader.of(source).read(MAX_PASTED + 1)
+        for some in _some(read_pasted(text)):
             self._look_up(some)
             for item in some:
                 if self._counted(item):
@@ -356,8 +355,8 @@ class SpansCheck:
         once = self._keep(record, leaf, place)
         if once is None:
             return None
-        good = "unnamed" if belongs is None else "verified"
-        counts[good if agrees and once else "contradicted"] += 1
+        good = "unnamed" if belongs is None else "unclear" if agrees is None else "verified"
+        counts[good if agrees is not False and once else "contradicted"] += 1
         self._count(record, place, span.attributes)
         return record if agrees and once else None
 
@@ -408,6 +407,8 @@ class SpansCheck:
         state, grants = grants_on(attributes, () if use is None else use.chain)
         for token, name in grants:
             self._delegations.add_grant(token, name, place)
+        if GRANT_ATTRIBUTE in self._redacted:
+            return
         if state == "cut":
             message = f"{GRANT_ATTRIBUTE} ends inside a grant; exempt it from attribute length limits"
             self._findings.add(_GRANTS, "grant_cut", message, place)

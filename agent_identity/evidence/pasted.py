@@ -30,6 +30,9 @@ _KNOWN: Final = frozenset(name for name in MIRRORED if name.startswith(_OURS)) |
     f"agent_identity.attestation.{part}" for part in ("payload", "payload_type", "signature", "keyid", "digest")
 }
 _COPIED: Final = MIRRORED.keys() | {"gen_ai.operation.name", "gen_ai.tool.type"}
+_TEXTS: Final = MIRRORED.keys() - {"agent_identity.delegation.chain", "agent_identity.inspection.categories"}
+"""The attributes that are texts, of which an object is no branch, but what a store made of one that was JSON."""
+
 _PREFIX: Final = re.compile(r"((?:.*?\.)?)agent_identity(?:\.|\Z)", re.DOTALL)
 _CONVENTIONAL: Final = re.compile(r"((?:.*?\.)?)(?:gen_ai|user|error)(?:\.|\Z)", re.DOTALL)
 _INDEXED: Final = re.compile(r"(agent_identity\..*)\.([0-9]{1,4})", re.DOTALL)
@@ -264,7 +267,7 @@ def _attributes(pairs: Iterable[tuple[str, object]]) -> _Members:
 
 def _flatten(flat: _Members, name: str, value: object, depth: int) -> None:
     plain = _plain(value)
-    if not isinstance(plain, dict):
+    if not isinstance(plain, dict) or name in _TEXTS:
         _put(flat, name, plain)
     elif depth > MAX_NESTING:
         raise MisfitError(f"expected at most {MAX_NESTING} nested objects of attributes")

@@ -270,12 +270,13 @@ def test_no_more_is_read_than_may_be_pasted() -> None:
     asked: list[int] = []
 
     class Endless(io.RawIOBase):
-        def readline(self, size: int | None = -1, /) -> bytes:
+        def read(self, size: int | None = -1, /) -> bytes:
             asked.append(-1 if size is None else size)
             return b" " * min(asked[-1], 100_000)
 
     report = check(Endless(), TRUST, pasted=True)
-    assert (report.exit_code, sum(min(size, 100_000) for size in asked)) == (2, MAX_PASTED + 1)
+    taken = sum(min(size, 100_000) for size in asked)
+    assert (report.exit_code, 0 < taken - MAX_PASTED <= 256 * 1024) == (2, True)
     assert all(0 < size <= MAX_PASTED + 1 for size in asked)
 
 

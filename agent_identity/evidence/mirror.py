@@ -412,5 +412,7 @@ def _items(found: object) -> list[object] | None:
 
 
 def _unwrapped(item: object) -> object:
-    members = cast("dict[str, object]", item) if isinstance(item, dict) else {}
-    return members["stringValue"] if members.keys() == {"stringValue"} else item
+    if isinstance(item, dict):
+        members = cast("dict[str, object]", item)
+        return members["stringValue"] if members.keys() == {"stringValue"} else members
+    return item

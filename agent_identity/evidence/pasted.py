@@ -267,7 +267,10 @@ def _attributes(pairs: Iterable[tuple[str, object]]) -> _Members:
 
 def _flatten(flat: _Members, name: str, value: object, depth: int) -> None:
     plain = _plain(value)
-    if not isinstance(plain, dict) or name in _TEXTS:
+    if name in _TEXTS:
+        _put(flat, name, plain)
+        return
+    if not isinstance(plain, dict):
         _put(flat, name, plain)
     elif depth > MAX_NESTING:
         raise MisfitError(f"expected at most {MAX_NESTING} nested objects of attributes")

@@ -21,6 +21,7 @@ import orjson
 from agent_identity.audit.report import Report
 from agent_identity.audit.sources import PathLike, whole
 from agent_identity.errors import ConfigurationError
+from agent_identity.evidence.codecs import gunzip
 from agent_identity.evidence.excerpt import Excerpt, excerpt_lines, excerpt_of
 from agent_identity.evidence.layout import GRANTS_NAME
 from agent_identity.evidence.records import check_record
@@ -300,13 +301,13 @@ class _Inflated:
     """
 
     def __init__(self, file: BinaryIO, room: _Room) -> None:
-        self._file = gzip.GzipFile(fileobj=file, mode="rb")
+        self._inflate = gunzip(file.read, several=True)
         self._room = room
         self._before = b""
         self.header: int | None = _MAX_HEADER
 
     def read(self, size: int) -> bytes:
-        data = self._file.read(size)
+        data = self._inflate(size)
         self._room.take(len(data))
         if self.header is not None:
             self.header -= len(data)

@@ -53,6 +53,7 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "anchor_not_counted": "notice",
         # The log.
         "unreadable": "cannot_tell",
+        "inflates_too_far": "cannot_tell",
         "log_malformed": "contradicted",
         "log_cut": "contradicted",
         "log_changed": "contradicted",
@@ -121,6 +122,10 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "bad_attestation": "contradicted",
         "truncated": "contradicted",
         "wrong_span": "contradicted",
+        "ids_rewritten": "cannot_tell",
+        "type_rewritten": "cannot_tell",
+        "span_unlike_record": "cannot_tell",
+        "grant_cut": "cannot_tell",
         "field_changed": "contradicted",
         "field_added": "contradicted",
         "two_versions": "contradicted",

@@ -2,18 +2,17 @@
 
 import io
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final, TypeAlias, cast, final
+from typing import BinaryIO, Final, TypeAlias, cast
 
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence.otlp import ByteLines
+from agent_identity.evidence.byte_reader import ByteLines
 from agent_identity.evidence.streams import LedgerReader
 from agent_identity.identity import TrustStore, check_path
 
 __all__ = [
-    "Counted",
     "PathLike",
     "Source",
     "Trust",
@@ -138,18 +137,3 @@ def opened(source: PathLike | ByteLines) -> Generator[ByteLines]:
 
 def _standard_input() -> BinaryIO:
     return io.BufferedReader(io.FileIO(0, closefd=False))
-
-
-@final
-class Counted:
-    """Lines of a file, with the number of bytes that were read."""
-
-    def __init__(self, source: ByteLines, count: Callable[[int], None]) -> None:
-        self._source = source
-        self._count = count
-
-    def readline(self, limit: int, /) -> bytes:
-        """Return the next line, at most ``limit`` bytes of it."""
-        line = self._source.readline(limit)
-        self._count(len(line))
-        return line

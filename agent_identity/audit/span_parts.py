@@ -15,10 +15,11 @@ from typing import Final, NamedTuple
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.ledger_index import Proofs
 from agent_identity.audit.shapes import RecordReader
-from agent_identity.audit.sources import Counted, PathLike, opened
+from agent_identity.audit.sources import PathLike, opened
 from agent_identity.audit.spans_check import SpansCheck, SpansPart
 from agent_identity.audit.spreading import Spread
-from agent_identity.evidence.otlp import ByteLines, Document, Malformed
+from agent_identity.evidence.byte_reader import ByteLines, ByteReader
+from agent_identity.evidence.otlp import Document, Malformed
 from agent_identity.evidence.otlp_shapes import SpanShapes
 from agent_identity.evidence.traces import documents
 from agent_identity.identity import TrustStore
@@ -38,12 +39,12 @@ class _Block(NamedTuple):
     Attributes:
         documents: The documents.
         end: How many bytes of the files are read with it.
-        problem: What is no document; ``None`` where a file cannot be read to its end.
+        problem: What is no document, or the error with which a file cannot be read to its end.
     """
 
     documents: Sequence[Document]
     end: int
-    problem: Malformed | None = None
+    problem: Malformed | OSError | None = None
 
 
 def read_sources(
@@ -135,10 +136,10 @@ def _proofs(path: str | None) -> Proofs | None:
 def _take(spans: SpansCheck, block: _Block) -> None:
     for document in block.documents:
         spans.take(document)
-    if block.problem is not None:
+    if isinstance(block.problem, OSError):
+        spans.miss(block.problem)
+    elif block.problem is not None:
         spans.take(block.problem)
-    elif not block.documents:
-        spans.miss()
 
 
 def _blocks(sources: Sequence[PathLike | ByteLines], size: int) -> Iterator[_Block]:
@@ -160,8 +161,8 @@ def _blocks(sources: Sequence[PathLike | ByteLines], size: int) -> Iterator[_Blo
         yield _Block(waiting, end)
 
 
-def _items(sources: Sequence[PathLike | ByteLines]) -> Iterator[tuple[Document | Malformed | None, int]]:
-    """Return what is in files, ``None`` where one cannot be read to its end, and how many bytes are read with it."""
+def _items(sources: Sequence[PathLike | ByteLines]) -> Iterator[tuple[Document | Malformed | OSError, int]]:
+    """Return what is in files, or why one cannot be read to its end, and how many bytes are read with it."""
     done = 0
 
     def count(read: int) -> None:
@@ -171,7 +172,7 @@ def _items(sources: Sequence[PathLike | ByteLines]) -> Iterator[tuple[Document |
     for source in sources:
         with opened(source) as file:
             try:
-                for item in documents(Counted(file, count)):
+                for item in documents(ByteReader.of(file, count)):
                     yield item, done
-            except OSError:
-                yield None, done
+            except OSError as error:
+                yield error, done

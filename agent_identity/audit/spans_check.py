@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from functools import partial
 from itertools import islice
-from typing import Final, NamedTuple, TypeAlias, cast, final
+from typing import Final, NamedTuple, TypeAlias, TypeVar, cast, final
 
 from agent_identity.audit.attestations import ATTESTATION, OURS, open_record
 from agent_identity.audit.chain_check import Delegations
@@ -14,18 +13,23 @@ from agent_identity.audit.disclosed import Disclosures
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.ledger_index import HALF, Proofs, SpanRecord
 from agent_identity.audit.report import Problem
+from agent_identity.audit.rewritten import Rewritten
 from agent_identity.audit.seen import Seen
 from agent_identity.audit.shapes import RecordReader
 from agent_identity.audit.sources import PathLike
+from agent_identity.audit.span_comparison import SpanComparison
+from agent_identity.audit.span_grants import grants_on
 from agent_identity.audit.spreading import Spread
 from agent_identity.audit.use_store import Packed
+from agent_identity.audit.uses import Use
 from agent_identity.errors import VerificationError
-from agent_identity.evidence.envelope import Attestation
+from agent_identity.evidence.byte_reader import ByteLines, ByteReader
+from agent_identity.evidence.inflating import InflatedError
 from agent_identity.evidence.merkle import leaf_hash
-from agent_identity.evidence.mirror import MIRRORED, Copies, deviations, mirrored_attributes
-from agent_identity.evidence.otlp import ByteLines, Document, Malformed, SpanData
+from agent_identity.evidence.otlp import Document, Malformed, SpanData
 from agent_identity.evidence.otlp_shapes import SpanShapes
-from agent_identity.evidence.pasted import MAX_PASTED, PastedSpan, likeness, read_pasted
+from agent_identity.evidence.pasted import MAX_PASTED, PastedSpan, read_pasted
+from agent_identity.evidence.shown import likeness
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE, span_ids
 from agent_identity.evidence.traces import spans_of
 from agent_identity.identity import TrustStore
@@ -45,14 +49,11 @@ SPAN_STEPS: Final = (
 )
 _READ, _SIGNED, _FORM, _SPAN, _COPY, _GRANTS, _ONCE, _ALL, _ARGUMENTS = range(1, 10)
 _Span: TypeAlias = SpanData | PastedSpan
-_JWS: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]{86}", re.ASCII)
-_SCOPE: Final = "agent_identity"
+_Item: TypeAlias = SpanData | PastedSpan | Malformed
 _RECORD_ID: Final = OURS + "record.id"
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PAYLOAD: Final = ATTESTATION + "payload"
-_MAX_NAMES: Final = 256  # Sets of names of attributes,
-_MAX_LETTERS: Final = 8_192  # each of so many characters.
-_NAMED: Final = 5  # Attributes that a message names.
+_MOVED: Final = "expected the record of this span, got that of another; it was moved"
 _UNKNOWN: Final = frozenset({"unknown_key", "key_not_valid_then", "key_revoked"})
 _STEP_OF: Final[Mapping[str, int]] = {"malformed_record": _FORM}
 _ONCE_WORDS: Final[Mapping[str, str]] = {
@@ -60,17 +61,8 @@ _ONCE_WORDS: Final[Mapping[str, str]] = {
     "two_at_one_place": "expected one record at this place of the stream, got two different ones",
     "broken_link": "expected the record to continue the one before it in the stream, got two that do not fit",
 }
-_LONGEST: Final = 128  # Characters of a foreign name in a message.
-_OF_OURS: Final = MIRRORED.keys() | {ATTESTATION + part.name for part in fields(Attestation)} | {GRANT_ATTRIBUTE}
-"""Every attribute that a span of ours carries: what is compared with the record, what proves it, and the grant."""
 _AT_ONCE: Final = 1_024
 """Spans whose proofs are looked up together."""
-
-_OTHERS_MAY_SET: Final = frozenset({"user.id", "error.type", "gen_ai.agent.name", "gen_ai.tool.call.id"})
-"""Conventional attributes that other libraries and collectors set and hash as well."""
-
-_THEIRS: Final = _OTHERS_MAY_SET - {"user.id"}
-"""Those that on a span of another library are its own, and say nothing about ours. Who it was stays worth a notice."""
 
 
 class SpansPart(NamedTuple):
@@ -145,17 +137,13 @@ class SpansCheck:
     ) -> None:
         self._trust = trust
         self._findings = findings
-        self._redacted = _OTHERS_MAY_SET.union(redacted)
+        self._redacted = frozenset(redacted)
+        self._comparison = SpanComparison(findings, _COPY, redacted)
         self._reader, self._shapes = reader or RecordReader(), shapes or SpanShapes()
         self._delegations = Delegations(findings, _GRANTS, trust, part=part)
         self._disclosures = Disclosures(disclosures, findings, _ARGUMENTS) if disclosures else None
         self._coverage = CoverageTable()
-        self._mirror = Copies()
-        self._names: dict[tuple[str, ...], bool] = {}
-        self._signed = self._hidden = 0  # Attributes that copy a record.
-        self._resource: Mapping[str, object] = {}
-        self._claimed: Collection[str] = ()
-        self._stranger: str | None = None
+        self._rewritten = Rewritten()
         self._seen = Seen(part=part)
         self.proofs: Proofs | None = None
         self._proved: Mapping[bytes, bytes] = {}
@@ -169,23 +157,24 @@ class SpansCheck:
         Raises:
             ConfigurationError: It is in Protocol Buffers, or compressed, and what reads that is not installed.
         """
-        counts = self._findings.counts
         items: Iterable[SpanData | Malformed]
         items = (document,) if isinstance(document, Malformed) else spans_of(document, self._shapes)
         for some in _some(items):
-            if self.proofs is not None:
-                self._proved = self.proofs.of(_record_ids(some))
+            self._look_up(some)
             for item in some:
-                if isinstance(item, Malformed):
-                    counts["malformed"] += 1
-                    self._findings.add(_READ, "malformed_document", item.message, Place(line=item.line))
-                    continue
-                counts["spans"] += 1
-                self._take(item)
+                if self._counted(item):
+                    self._take(cast("SpanData", item))
 
-    def miss(self) -> None:
-        """Say that a file cannot be read to its end."""
-        self._findings.add(_READ, "unreadable", "expected a file of spans, got one that cannot be read to its end")
+    def miss(self, error: OSError) -> None:
+        """Say that a file cannot be read to its end.
+
+        Args:
+            error: Why.
+        """
+        if isinstance(error, InflatedError):
+            self._findings.add(_READ, "inflates_too_far", str(error))
+        else:
+            self._findings.add(_READ, "unreadable", "expected a file of spans, got one that cannot be read to its end")
 
     def shipped(self) -> SpansPart | None:
         """Return what was found in a part of the spans, or ``None`` if anything but notices is to be reported."""
@@ -196,8 +185,8 @@ class SpansCheck:
             *notices,
             dict(self._findings.counts),
             dict(self._findings.kinds),
-            self._signed,
-            self._hidden,
+            self._comparison.signed,
+            self._comparison.hidden,
             self._seen.shipped(),
             coverage,
             *self._delegations.shipped(),
@@ -219,8 +208,8 @@ class SpansCheck:
         findings.merge_notices(part.notices, part.noticed)
         findings.counts.update(part.counts)
         findings.kinds.update(part.kinds)
-        self._signed += part.signed
-        self._hidden += part.hidden
+        self._comparison.signed += part.signed
+        self._comparison.hidden += part.hidden
         self._coverage.merge(part.coverage)
         return True
 
@@ -237,17 +226,12 @@ class SpansCheck:
         Raises:
             OSError: It cannot be read.
         """
-        text = bytearray()
-        while len(text) <= MAX_PASTED and (data := source.readline(MAX_PASTED + 1 - len(text))):
-            text += data
-        counts = self._findings.counts
-        for item in read_pasted(bytes(text)):
-            if isinstance(item, Malformed):
-                counts["malformed"] += 1
-                self._findings.add(_READ, "malformed_document", item.message, Place(line=item.line))
-                continue
-            counts["spans"] += 1
-            self._open(item)
+        text = ByteReader.of(source).read(MAX_PASTED + 1)
+        for some in _some(read_pasted(text)):
+            self._look_up(some)
+            for item in some:
+                if self._counted(item):
+                    self._open(cast("PastedSpan", item))
 
     def finish(self, spread: Spread | None = None) -> None:
         """Say what can only be said once everything is read.
@@ -256,6 +240,7 @@ class SpansCheck:
             spread: Has other processes judge the chains of grants.
         """
         findings, counts = self._findings, self._findings.counts
+        self._settle_rewritten()
         findings.coverage = self._coverage.rows()
         for name in ("spans", "records", "verified", "contradicted", "duplicates", "unattributed"):
             counts[name] += 0  # So that the report has them all.
@@ -280,8 +265,23 @@ class SpansCheck:
             self._disclosures.settle("spans hold digests")
         findings.skip(_ARGUMENTS, "spans hold keyed digests of them")
 
+    def _settle_rewritten(self) -> None:
+        """Say of spans with other ids that were hashed whether a store did that to all, or somebody to some."""
+        moved = self._rewritten.is_partial
+        for place in self._rewritten.places:
+            if moved:
+                self._findings.add(_SPAN, "wrong_span", _MOVED, place)
+                self._findings.counts["unnamed"] -= 1
+                self._findings.counts["contradicted"] += 1
+            else:
+                message = (
+                    "expected the signed ids of the span, got hashes of ids, into which its store rewrites them all: "
+                    "the record is genuine, and nothing here tells whose span it is; verify an export of OTLP"
+                )
+                self._findings.add(_SPAN, "ids_rewritten", message, place)
+
     def _copies(self) -> str:
-        signed, hidden = self._signed, self._hidden
+        signed, hidden = self._comparison.signed, self._comparison.hidden
         return f"{signed - hidden:,} of {counted(signed, 'attribute')} compared, {hidden:,} missing or blanked"
 
     def _take(self, span: SpanData) -> None:
@@ -296,13 +296,13 @@ class SpansCheck:
         """Return the record of a span if it is verified, belongs to it, and is not there again."""
         attributes = span.attributes
         signed = _PAYLOAD in attributes or any(name.startswith(ATTESTATION) for name in attributes)
-        if not signed and not any(name.startswith(OURS) for name in attributes) and not self._resource_claims(span):
+        if not signed and not any(name.startswith(OURS) for name in attributes) and not self._comparison.claims(span):
             return None
         counts = self._findings.counts
         counts["records"] += 1
         if not signed:
             message = (
-                f"expected a signature beside the {OURS}* attributes of the span or its resource, got none; "
+                f"expected a signature beside the {OURS}* attributes of the span or around it, got none; "
                 "it was removed or forged"
             )
             self._findings.add(_SIGNED, "unsigned", message, _claimed_place(span))
@@ -321,6 +321,20 @@ class SpansCheck:
             return None
         return self._judge(span, record, leaf_hash(body))
 
+    def _look_up(self, items: Sequence[_Item]) -> None:
+        """Ask the ledger, if there is one, which of the records on some spans it proves."""
+        if self.proofs is not None:
+            self._proved = self.proofs.of(_record_ids(items))
+
+    def _counted(self, item: _Item) -> bool:
+        """Count a span, and return whether it is one."""
+        if isinstance(item, Malformed):
+            self._findings.counts["malformed"] += 1
+            self._findings.add(_READ, "malformed_document", item.message, Place(line=item.line))
+            return False
+        self._findings.counts["spans"] += 1
+        return True
+
     def _is_proved(self, attributes: Mapping[str, object], body: bytes) -> bool:
         """Return whether the ledger has this very record, under a head that its signed log proves."""
         # The attribute only says where to look.
@@ -334,18 +348,15 @@ class SpansCheck:
         counts, place = self._findings.counts, _place(record, span.line)
         belongs = self._belongs(record, span, place)
         if belongs is False:
-            message = "expected the record of this span, got that of another; it was moved"
-            self._findings.add(_SPAN, "wrong_span", message, place)
+            self._findings.add(_SPAN, "wrong_span", _MOVED, place)
             counts["contradicted"] += 1
             return None
-        agrees = self._compare(record, span, place)
-        if self._resource_claims(span) and not self._compare_resource(record, cast("SpanData", span).resource, place):
-            agrees = False
+        agrees = self._comparison.agrees(record, span, place, bound=belongs is not None)
         once = self._keep(record, leaf, place)
         if once is None:
             return None
-        good = "unnamed" if belongs is None else "verified"
-        counts[good if agrees and once else "contradicted"] += 1
+        good = "unnamed" if belongs is None else "unclear" if agrees is None else "verified"
+        counts[good if agrees is not False and once else "contradicted"] += 1
         self._count(record, place, span.attributes)
         return record if agrees and once else None
 
@@ -359,7 +370,10 @@ class SpansCheck:
             for expected, ids in zip(signed, (span.trace_ids, span.span_ids), strict=True)
         )
         if "other" in trace | own:
-            return False
+            if not self._rewritten.take(signed, span, place):
+                return False
+            return None
+        self._rewritten.untouched |= bool(trace and own)
         for name, found in (("trace", trace), ("span", own)):
             if not found:
                 message = f"expected the {name} id of the span beside its attributes, got none; copy the whole span"
@@ -377,87 +391,30 @@ class SpansCheck:
         use = self._delegations.see(record, place) if "chain" in record else None
         if self._disclosures is not None and self._disclosures.want(cast("str", record["id"]).encode()):
             self._disclosures.take(record, use, place)
+        self._take_grants(use, attributes, place)
         if use is None:
             findings.counts["unattributed"] += 1
             return
-        grant = attributes.get(GRANT_ATTRIBUTE)
-        # One that was cut or blanked on the way is as good as none; it is not part of the record.
-        if isinstance(grant, str):
-            # A task that was opened elsewhere brings its chain along; the last grant is its own.
-            for link, token in zip(reversed(use.chain), reversed(grant.split("~")), strict=False):
-                if _JWS.fullmatch(token):
-                    self._delegations.add_grant(token, link["grant"], place)
         decision = cast("dict[str, str] | None", record.get("decision"))
         if decision is not None and decision["effect"] != "block":
             start_ns = int(cast("dict[str, str]", record["time"])["start"])
             use.allow(cast("dict[str, str]", record["action"])["tool"], start_ns, place)
 
-    def _compare(self, record: Mapping[str, object], span: _Span, place: Place) -> bool:
-        """Compare the plain attributes with the record; return whether none contradicts it."""
-        agrees, hidden, attributes = True, list[str](), span.attributes
-        copied = self._mirror.number(record, attributes)
-        if copied is not None and self._known_names(attributes):
-            self._signed += copied
-            return True
-        theirs = _THEIRS if isinstance(span, SpanData) and span.scope not in ("", _SCOPE) else frozenset[str]()
-        self._signed += len(mirrored_attributes(record))
-        for field in deviations(record, attributes):
-            if field.attribute in theirs and field.verdict == "changed":
-                continue
-            if field.verdict == "changed":
-                known = field.attribute in self._redacted
-                agrees = agrees and known
-                message = f"expected {field.attribute} as it is signed, got another value; it was changed"
-                self._findings.add(_COPY, "copy_changed" if known else "field_changed", message, place)
-            else:
-                hidden.append(field.attribute)
-        for name in sorted(attributes.keys() - _OF_OURS - self._redacted):
-            if name.startswith(OURS):
-                agrees = False
-                message = f"expected no attribute of ours that is not signed, got {name[:_LONGEST]!a}; it was added"
-                self._findings.add(_COPY, "field_added", message, place)
-        if hidden:
-            self._hidden += len(hidden)
-            self._findings.counts["redacted"] += 1
-            message = f"{len(hidden)} attributes are missing or blanked: {', '.join(hidden[:_NAMED])}"
-            self._findings.add(_COPY, "copy_redacted", message, place)
-        return agrees
-
-    def _resource_claims(self, span: _Span) -> bool:
-        """Return whether attributes of ours are on the resource of a span; back ends show them beside its own."""
-        if not isinstance(span, SpanData):
-            return False
-        if span.resource is not self._resource:  # Most spans share it with the one before.
-            names = {name for name in span.resource if name.startswith(OURS)} - self._redacted
-            self._resource, self._claimed = span.resource, names & _OF_OURS
-            self._stranger = min(names - _OF_OURS, default=None)  # One is enough, or the work grew with their product.
-        return self._stranger is not None or bool(self._claimed)
-
-    def _compare_resource(self, record: Mapping[str, object], resource: Mapping[str, object], place: Place) -> bool:
-        """Return whether what the resource of a span claims, which was looked at just before, is what is signed."""
-        changed = (field.attribute for field in deviations(record, resource) if field.verdict == "changed")
-        wrong = [name for name in changed if name in self._claimed]
-        if self._stranger is not None:
-            wrong.append(self._stranger)
-        for name in wrong:
-            message = (
-                f"expected on the resource nothing of ours but what is signed, got {name[:_LONGEST]!a}; it was added"
-            )
-            self._findings.add(_COPY, "field_added", message, place)
-        return not wrong
-
-    def _known_names(self, attributes: Mapping[str, object]) -> bool:
-        """Return whether all attributes with names of ours are among those that a span of ours carries."""
-        names = tuple(attributes)
-        known = self._names.get(names)
-        if known is None:
-            added = attributes.keys() - _OF_OURS - self._redacted
-            known = not any(name.startswith(OURS) for name in added)
-            if len(self._names) >= _MAX_NAMES:
-                self._names.clear()
-            if sum(map(len, names)) <= _MAX_LETTERS:
-                self._names[names] = known
-        return known
+    def _take_grants(self, use: Use | None, attributes: Mapping[str, object], place: Place) -> None:
+        """Keep the grants on a span, which are no part of its record, unless they are not those that it names."""
+        if GRANT_ATTRIBUTE not in attributes:
+            return
+        state, grants = grants_on(attributes, () if use is None else use.chain)
+        for token, name in grants:
+            self._delegations.add_grant(token, name, place)
+        if GRANT_ATTRIBUTE in self._redacted:
+            return
+        if state == "cut":
+            message = f"{GRANT_ATTRIBUTE} ends inside a grant; exempt it from attribute length limits"
+            self._findings.add(_GRANTS, "grant_cut", message, place)
+        elif state == "bad":
+            message = f"expected in {GRANT_ATTRIBUTE} the grants that the record names, got another text"
+            self._findings.add(_GRANTS, "bad_grant", message, place)
 
     def _keep(self, record: Mapping[str, object], leaf: bytes, place: Place) -> bool | None:
         """Hold a record against those before it; return whether they fit, ``None`` if it is one of them."""
@@ -475,16 +432,19 @@ def _place(record: Mapping[str, object], line: int) -> Place:
     return Place(cast("str", record["id"]), stream["id"], int(stream["seq"]), line)
 
 
-def _some(items: Iterable[SpanData | Malformed]) -> Iterator[tuple[SpanData | Malformed, ...]]:
+_I = TypeVar("_I", bound=_Item)
+
+
+def _some(items: Iterable[_I]) -> Iterator[tuple[_I, ...]]:
     """Return items some at a time, since one document can have millions of them."""
     rest = iter(items)
     while some := tuple(islice(rest, _AT_ONCE)):
         yield some
 
 
-def _record_ids(items: Sequence[SpanData | Malformed]) -> set[bytes]:
+def _record_ids(items: Sequence[_Item]) -> set[bytes]:
     """Return the ids of records that spans name, 16 bytes each."""
-    named = {_bytes_of(item.attributes.get(_RECORD_ID)) for item in items if isinstance(item, SpanData)}
+    named = {_bytes_of(item.attributes.get(_RECORD_ID)) for item in items if not isinstance(item, Malformed)}
     return named - {b""}
 
 

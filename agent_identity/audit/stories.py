@@ -17,8 +17,9 @@ from agent_identity.audit.bundle import is_bundle, unpacked
 from agent_identity.audit.erasures import Erasures
 from agent_identity.audit.sources import PathLike, Source, directory_of, opened, whole
 from agent_identity.errors import VerificationError
+from agent_identity.evidence.byte_reader import ByteLines
 from agent_identity.evidence.envelope import Attestation
-from agent_identity.evidence.otlp import ByteLines, SpanData
+from agent_identity.evidence.otlp import SpanData
 from agent_identity.evidence.records import check_record
 from agent_identity.evidence.streams import open_ledger
 from agent_identity.evidence.traces import read_spans

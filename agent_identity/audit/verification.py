@@ -1,7 +1,7 @@
 """The two entries: ``check`` reports, ``verify`` raises; one computation, two presentations."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import cast
 
@@ -28,8 +28,8 @@ from agent_identity.audit.spans_check import SPAN_STEPS, SpansCheck
 from agent_identity.audit.spreading import Spread
 from agent_identity.audit.state_file import Used, check_state, read_or_remember
 from agent_identity.errors import ConfigurationError, VerificationError
+from agent_identity.evidence.byte_reader import ByteLines
 from agent_identity.evidence.layout import Layout
-from agent_identity.evidence.otlp import ByteLines
 from agent_identity.evidence.streams import open_ledger
 from agent_identity.identity import Cosigner, TrustStore, Witnesses, read_public_file
 
@@ -80,6 +80,7 @@ def check(  # budget: one line for each thing that a verifier may have
         redacted: For spans: attributes of ours that a collector is known to rewrite.
         pasted: The sources are JSON of any shape that shows spans, at most 16 MiB each: copied out of an
             interface, an API or a database. Whether a record belongs to the span is judged by the ids that are shown.
+            With a ledger, the report says which spans are missing among them.
         progress: Is told now and then how many of how many bytes are read.
         period: For a ledger: the first nanosecond of a period, since the Unix epoch, and the first one after it. The
             report then says how much was recorded in it, or whether it is shown that nothing was.
@@ -116,8 +117,8 @@ def check(  # budget: one line for each thing that a verifier may have
         with unpacked(cast("PathLike", source)) as evidence:
             return check_ledger(evidence)
     directory = directory_of(source)
-    if pasted and (directory is not None or ledger is not None):
-        raise ConfigurationError("expected files of pasted spans and no ledger; leave one of them out")
+    if pasted and directory is not None:
+        raise ConfigurationError("expected files of pasted spans, got an evidence directory; give it as the ledger")
     if directory is not None:
         return check_ledger(directory)
     if period is not None:
@@ -125,9 +126,9 @@ def check(  # budget: one line for each thing that a verifier may have
     sources = cast("Sequence[PathLike | ByteLines]", source if isinstance(source, list | tuple) else [source])
     if state is not None:
         raise ConfigurationError("expected a state file with an evidence directory, got traces; leave it out")
-    if pasted:
-        return _check_pasted(sources, keys, redacted)
-    return _check_spans(sources, keys, ledger, redacted, progress, disclosures=disclosures, processes=processes)
+    return _check_spans(
+        sources, keys, ledger, redacted, progress, disclosures=disclosures, processes=processes, pasted=pasted
+    )
 
 
 def verify(
@@ -264,6 +265,7 @@ def _check_spans(
     *,
     disclosures: Sequence[bytes | PathLike],
     processes: int | Spread,
+    pasted: bool,
 ) -> Report:
     findings = Findings("traces", SPAN_STEPS)
     findings.trust = "none" if keys is None else "given"
@@ -271,7 +273,8 @@ def _check_spans(
     comparison = None if ledger is None or keys is None else Comparison(ledger, keys, findings)
     beside = 0 if comparison is None else comparison.size
     # What is disclosed is held against records in their order; without trust there is nothing to do.
-    number = 1 if keys is None or disclosures or not isinstance(processes, int) else processes
+    alone = keys is None or disclosures or not isinstance(processes, int) or (pasted and comparison is None)
+    number = 1 if alone else processes
     most = 1 + beside // _WORTH + total // _WORTH_OF_SPANS if total else None
     whole = total + beside if total else 0
 
@@ -282,6 +285,8 @@ def _check_spans(
     with spreading.processes(number, most=most) as spread:
         spans = SpansCheck(keys, findings, redacted=redacted, disclosures=disclosures)
         read = partial(read_sources, sources=sources, spread=spread, trust=keys, redacted=redacted)
+        if pasted:
+            read = partial(_read_pasted, sources=sources)
         if comparison is None:
             read(spans, tell=tell)
         else:
@@ -294,17 +299,11 @@ def _check_spans(
     return findings.report()
 
 
-def _check_pasted(
-    sources: Sequence[PathLike | ByteLines], keys: TrustStore | None, redacted: Collection[str]
-) -> Report:
-    findings = Findings("traces", SPAN_STEPS)
-    findings.trust = "none" if keys is None else "given"
-    spans = SpansCheck(keys, findings, redacted=redacted)
+def _read_pasted(spans: SpansCheck, *, sources: Sequence[PathLike | ByteLines], tell: Callable[[int], object]) -> None:
     for source in sources:
         with opened(source) as file:
             try:
                 spans.read_pasted(file)
-            except OSError:
-                findings.add(1, "unreadable", "expected a text with a span, got one that cannot be read to its end")
-    spans.finish()
-    return findings.report()
+            except OSError as error:
+                spans.miss(error)
+    tell(size_of_files(sources))

@@ -71,7 +71,7 @@ def register(commands: Commands) -> None:
     text = "so many processes read a ledger or traces (default: as fits)"
     command.add_argument("--processes", metavar="N", type=int, default=0, help=text)
     command.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, kept away from the evidence")
-    text = "for traces: compare with this ledger, which proves their records, and find what is missing"
+    text = "for traces and spans: compare with this ledger, which proves their records, and find what is missing"
     command.add_argument("--ledger", metavar="DIR", help=text)
     _add_outside(command)
     command.add_argument(
@@ -196,8 +196,11 @@ def _refuse_unused(chosen: argparse.Namespace) -> None:
     Raises:
         ConfigurationError: An option does not fit the source.
     """
-    if chosen.span and (is_directory(chosen.source[0]) or chosen.ledger is not None):
-        raise ConfigurationError("expected --span with JSON that shows spans, and without --ledger; leave one out")
+    if chosen.span and is_directory(chosen.source[0]):
+        raise ConfigurationError(
+            "expected --span with JSON that shows spans, got an evidence directory; give it as --ledger, or leave "
+            "--span out"
+        )
     if is_directory(chosen.source[0]) or (len(chosen.source) == 1 and is_bundle(chosen.source[0])):
         if chosen.ledger is not None or chosen.redacted:
             raise ConfigurationError(

@@ -22,7 +22,7 @@ from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.failures import trouble
 from agent_identity.enforcement.neighbours import SCOPE, Borrowed, alone, below, span_of_call, take
 from agent_identity.enforcement.providers import WAITING, look_for_provider
-from agent_identity.evidence import Entry, error_of, mirrored_attributes, signed_attributes
+from agent_identity.evidence import Entry, appearance_of, mirrored_attributes, signed_attributes
 from agent_identity.identity import Signer
 
 __all__ = ["UNTRACED", "CallSpan", "SpanMode", "Spans", "Traced", "current_trace", "in_context", "traced"]
@@ -164,16 +164,17 @@ class Spans:
         try:
             if self.records(span):
                 record = cast("dict[str, RecordValue]", orjson.loads(entry.record))
-                attributes: dict[str, AttributeValue] = dict(extra or ())
+                seen = appearance_of(record)
+                attributes: dict[str, AttributeValue] = {**(extra or {}), **seen.conventions}
                 attributes.update(mirrored_attributes(record))
                 attributes.update(signed_attributes(entry.record, self._signer))
-                problem = error_of(record)
                 if type(span) is Borrowed:
-                    span.carry(attributes, problem)
+                    span.carry(attributes, seen.error)
                     return
+                span.update_name(seen.name)  # The body may have named its current span, and a verifier compares.
                 span.set_attributes(attributes)
-                if problem is not None:
-                    span.set_status(Status(StatusCode.ERROR, problem))
+                if seen.error is not None:
+                    span.set_status(Status(StatusCode.ERROR, seen.error))
             if type(span) is not Borrowed:
                 span.end(end_time=end_ns)
         except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.

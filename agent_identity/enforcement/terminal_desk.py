@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import termios
 import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -94,6 +93,8 @@ def _terminal(streams: tuple[TextIO, TextIO] | None) -> Generator[tuple[TextIO, 
 
 def _discard_typed(source: TextIO) -> None:
     """Discard the keys that were pressed before the question is on the screen: they answer another one."""
+    import termios  # noqa: PLC0415  Absent on Windows, where the module must still be imported.
+
     try:
         if source.isatty():
             termios.tcflush(source, termios.TCIFLUSH)

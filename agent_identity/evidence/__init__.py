@@ -13,7 +13,7 @@ from agent_identity.evidence.otlp import Malformed, SpanData
 from agent_identity.evidence.pseudonyms import Pseudonyms
 from agent_identity.evidence.records import KINDS, OUTCOMES, check_record
 from agent_identity.evidence.segments import Segment, Segments
-from agent_identity.evidence.span_copy import SpanCopy, copy_of, error_of, span_ids
+from agent_identity.evidence.span_copy import SpanCopy, appearance_of, copy_of, error_of, span_ids
 from agent_identity.evidence.stream_writer import Entry
 from agent_identity.evidence.streams import LedgerReader, RawLine, open_ledger
 from agent_identity.evidence.traces import read_spans
@@ -39,6 +39,7 @@ __all__ = [
     "Segments",
     "SpanCopy",
     "SpanData",
+    "appearance_of",
     "check_record",
     "compare",
     "copy_of",

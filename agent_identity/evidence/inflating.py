@@ -1,18 +1,36 @@
-"""Reading files of traces that are compressed by gzip or zstd, told by their first bytes and with bounded memory."""
+"""Reading files of traces compressed by gzip or zstd, told by their first bytes, with bounded memory and work."""
 
-import io
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, final
 
-from agent_identity.evidence.codecs import Read, gunzip, unzstd
-from agent_identity.evidence.otlp import ByteLines
+from agent_identity.evidence.byte_reader import ByteReader
+from agent_identity.evidence.codecs import gunzip, unzstd
 
-__all__ = ["MAX_TRACES", "inflated", "is_compressed"]
+__all__ = ["FREE_BYTES", "FREE_DOCUMENTS", "MAX_RATIO", "MAX_TRACES", "InflatedError", "Inflating", "is_compressed"]
 
 MAX_TRACES: Final = 64 * 1024**3
 """Bytes that a compressed file of traces may have once it is decompressed; what follows is not read."""
 
+FREE_BYTES: Final = 4 * 1024 * 1024
+"""Bytes that even the smallest compressed file may become."""
+
+FREE_DOCUMENTS: Final = 4_096
+"""Documents that even the smallest compressed file may hold."""
+
+MAX_RATIO: Final[Mapping[str, int]] = MappingProxyType({"gzip": 200, "zstd": 1_000})
+"""How many times as large a compressed file may become, beyond :data:`FREE_BYTES`.
+
+Spans of ours become 6 to 8 times as large, spans that repeat a conversation of 100 KB each 87 times by gzip, which
+looks back 32 KB, and 353 times by zstd. A span has random ids, so that a document takes 20 bytes even then; one
+for each compressed byte is more than evidence has.
+"""
+
 _GZIP, _ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
-_CHUNK: Final = 256 * 1024
+
+
+class InflatedError(OSError):
+    """A compressed file becomes more than evidence does; the text says what to do."""
 
 
 def is_compressed(head: bytes) -> bool:
@@ -20,35 +38,57 @@ def is_compressed(head: bytes) -> bool:
     return head.startswith((_GZIP, _ZSTD))
 
 
-def inflated(head: bytes, source: ByteLines) -> ByteLines:
-    """Return what a compressed file holds; several members or frames are one file.
+@final
+class Inflating:
+    """Reads what a compressed file holds; several members or frames are one file.
 
     Args:
         head: How the file begins.
-        source: The file.
+        source: Reads the file.
+
+    Attributes:
+        reader: Reads what it holds.
 
     Raises:
         ConfigurationError: It is compressed by zstd, and the extra of this name is not installed.
     """
-    inflate = gunzip if head.startswith(_GZIP) else unzstd
-    return io.BufferedReader(_Raw(inflate(source.readline, several=True)), _CHUNK)
 
+    def __init__(self, head: bytes, source: ByteReader) -> None:
+        self._name = "gzip" if head.startswith(_GZIP) else "zstd"
+        self._source = source
+        self._ratio = MAX_RATIO[self._name]
+        self._room, self._documents, self._total = FREE_BYTES, FREE_DOCUMENTS, 0
+        self._inflate = (gunzip if self._name == "gzip" else unzstd)(self._compressed, several=True)
+        self.reader = ByteReader(self._inflated)
 
-@final
-class _Raw(io.RawIOBase):
-    """A file whose content comes from a function."""
+    def take_document(self) -> None:
+        """Count a document.
 
-    def __init__(self, read: Read) -> None:
-        self._read = read
-        self._total = 0
+        Raises:
+            InflatedError: There are more than evidence of this size has.
+        """
+        self._documents -= 1
+        if self._documents < 0:
+            self._refuse("documents than it has bytes")
 
-    def readable(self) -> bool:
-        return True
+    def _compressed(self, size: int) -> bytes:
+        data = self._source.read(size)
+        self._room += self._ratio * len(data)
+        self._documents += len(data)
+        return data
 
-    def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]
-        data = self._read(len(buffer))
+    def _inflated(self, size: int) -> bytes:
+        data = self._inflate(size)
         self._total += len(data)
         if self._total > MAX_TRACES:
             raise OSError(f"expected at most {MAX_TRACES} bytes in a compressed file, got more")
-        buffer[: len(data)] = data
-        return len(data)
+        self._room -= len(data)
+        if self._room < 0:
+            self._refuse(f"than {self._ratio} times its bytes")
+        return data
+
+    def _refuse(self, what: str) -> None:
+        raise InflatedError(
+            f"a file that {self._name} compressed becomes more {what}, which no evidence does; "
+            "if you trust where it comes from, decompress it and verify what comes out"
+        )

@@ -37,6 +37,7 @@ RECORD: Final = slice(83, -2)
 """Where the record stands in what :func:`stream_line` returns."""
 
 _CHUNK: Final = 256 * 1024
+_BLANK: Final = re.compile(rb"\n*+")
 _HEX: Final = b"0123456789abcdef"
 _ALIKE: Final = bytes.maketrans(_HEX + b"x", b"x" * len(_HEX) + b"X")  # Nothing else becomes an x.
 _FRAME: Final = b'{"mac":"%s","record":{' % (b"0" * 64)
@@ -49,7 +50,7 @@ class Line(NamedTuple):
     Attributes:
         offset: Bytes before it in the file.
         end: Bytes up to its end, the newline included.
-        data: The line without its newline; ``None`` if it is too long.
+        data: The line without its newline; ``None`` if it is too long; blank lines that follow each other are one.
         torn: The newline is missing: the file ends inside the line.
     """
 
@@ -65,7 +66,8 @@ class Block(NamedTuple):
     Attributes:
         offset: Bytes before them in the file.
         end: Bytes up to their end.
-        lines: The lines without their newlines; one that is too long stands alone, as ``None``.
+        lines: The lines without their newlines; one that is too long stands alone, as ``None``, and blank lines that
+            follow each other stand alone as one, so that a flood of them is read and reported at no cost.
         torn: The last newline is missing: the file ends inside a line, which stands alone.
     """
 
@@ -78,6 +80,8 @@ class Block(NamedTuple):
         """Return the lines but for the first ones."""
         if not number:
             return self
+        if number == len(self.lines):
+            return Block(self.end, self.end, [], self.torn)
         end = self.offset + sum(len(line or b"") + 1 for line in self.lines[:number])
         return Block(end, self.end, self.lines[number:], self.torn)
 
@@ -182,13 +186,17 @@ def begin_of_line(files: Files, fd: int, start: int, stop: int) -> int | None:
     """
     if start == 0:
         return 0
-    offset = start - 1  # This byte tells whether a line begins right at the start.
-    files.seek(fd, offset)
-    while chunk := files.read(fd, min(_CHUNK, stop - 1 - offset)):
-        found = chunk.find(b"\n")
-        if found >= 0:
-            return offset + found + 1
-        offset += len(chunk)
+    begin = max(0, start - 2)
+    files.seek(fd, begin)
+    before = files.read(fd, start - begin)
+    ended = before.endswith(b"\n")
+    blank = not before.strip(b"\n")  # Then blank lines before the start go on there, and are one with those.
+    while chunk := files.read(fd, min(_CHUNK, stop - start)):
+        text = chunk.lstrip(b"\n") if blank else chunk if ended else chunk.partition(b"\n")[2]
+        ended = ended or b"\n" in chunk
+        if text:
+            return start + len(chunk) - len(text)
+        start += len(chunk)
     return None
 
 
@@ -202,33 +210,50 @@ def split_blocks(read: Callable[[int], bytes], start: int) -> Iterator[Block]:
     Raises:
         OSError: It cannot be read.
     """
-    rest = b""
+    rest, blank = b"", 0
     while True:
         chunk = read(_CHUNK)
-        *lines, rest = (rest + chunk).split(b"\n")
-        if lines:
-            sizes = [len(line) for line in lines]
-            if max(sizes) > MAX_LINE_BYTES:
-                yield from _one_by_one(lines, start)
-            else:
-                yield Block(start, start + sum(sizes) + len(sizes), cast("list[bytes | None]", lines))
-            start += sum(sizes) + len(sizes)
+        for text, behind in _parted(rest + chunk):
+            if text and blank:
+                yield Block(start, start + blank, [b""])
+                start, blank = start + blank, 0
+            *lines, rest = text.split(b"\n")
+            yield from _as_blocks(lines, start)
+            start, blank = start + len(text) - len(rest), blank + behind
         if not chunk:
             break
         if len(rest) > MAX_LINE_BYTES:
             length, rest, complete = _skip(read, len(rest))
             yield Block(start, start + length, [None], not complete)
             start += length
+    if blank:
+        yield Block(start, start + blank, [b""])
     if rest:
         yield Block(start, start + len(rest), [rest if len(rest) <= MAX_LINE_BYTES else None], torn=True)
 
 
-def _one_by_one(lines: Sequence[bytes], start: int) -> Iterator[Block]:
-    """Return a block for each line, because one of them is too long."""
-    for line in lines:
-        end = start + len(line) + 1
-        yield Block(start, end, [line if len(line) <= MAX_LINE_BYTES else None])
-        start = end
+def _parted(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """Return the text between blank lines, each with the number of blank lines behind it."""
+    place = len(data) - len(data.lstrip(b"\n"))
+    if place:
+        yield b"", place
+    while found := data.find(b"\n\n", place) + 1:
+        end = cast("re.Match[bytes]", _BLANK.match(data, found)).end()
+        yield data[place:found], end - found
+        place = end
+    yield data[place:], 0
+
+
+def _as_blocks(lines: Sequence[bytes], start: int) -> Iterator[Block]:
+    """Return a block of all lines; one for each, if one of them is too long."""
+    sizes = [len(line) for line in lines]
+    if max(sizes, default=0) > MAX_LINE_BYTES:
+        for line in lines:
+            end = start + len(line) + 1
+            yield Block(start, end, [line if len(line) <= MAX_LINE_BYTES else None])
+            start = end
+    elif lines:
+        yield Block(start, start + sum(sizes) + len(sizes), cast("list[bytes | None]", lines))
 
 
 def _skip(read: Callable[[int], bytes], length: int) -> tuple[int, bytes, bool]:

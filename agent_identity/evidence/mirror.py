@@ -23,17 +23,22 @@ __all__ = [
     "compare",
     "deviations",
     "mirrored_attributes",
+    "verdict_on",
 ]
 
 SCHEMA_VERSION: Final = "1"
 """The version of the names and meanings of our attributes."""
 
-Verdict: TypeAlias = Literal["match", "changed", "missing", "redacted"]
-"""How an attribute relates to the record; ``redacted`` means that a scrubber says it was here."""
+Verdict: TypeAlias = Literal["match", "changed", "missing", "redacted", "retyped"]
+"""How an attribute relates to the record.
+
+``redacted``: a scrubber says that it was here; ``retyped``: a store read it as JSON, and shows a value of another type.
+"""
 
 _Value: TypeAlias = "str | tuple[str, ...]"
 _Record: TypeAlias = Mapping[str, object]
 _OURS: Final = "agent_identity."
+_WORST_FIRST: Final[tuple[Verdict, ...]] = ("changed", "retyped", "redacted", "match")
 _MAX_FOUND: Final = 1_048_576
 
 
@@ -220,7 +225,7 @@ class FieldCheck:
 
     Attributes:
         attribute: Its name.
-        verdict: ``match``, ``changed``, ``missing`` or ``redacted``.
+        verdict: ``match``, ``changed``, ``missing``, ``redacted`` or ``retyped``.
         signed: What the record says; ``None`` where the attribute claims a fact that the record does not state.
     """
 
@@ -293,7 +298,7 @@ def compare(record: Mapping[str, object], attributes: Mapping[str, object]) -> t
         attributes: The attributes of the span as a store returned them.
     """
     signed = mirrored_attributes(record)
-    checks = [FieldCheck(name, _verdict(value, attributes.get(name)), value) for name, value in signed.items()]
+    checks = [FieldCheck(name, verdict_on(value, attributes.get(name)), value) for name, value in signed.items()]
     return (*checks, *_claimed(signed, attributes))
 
 
@@ -308,7 +313,7 @@ def deviations(record: Mapping[str, object], attributes: Mapping[str, object]) -
     checks: list[FieldCheck] = []
     for name, value in signed.items():
         found = attributes.get(name)
-        if found != value and (verdict := _verdict(value, found)) != "match":
+        if found != value and (verdict := verdict_on(value, found)) != "match":
             checks.append(FieldCheck(name, verdict, value))
     return (*checks, *_claimed(signed, attributes))
 
@@ -316,7 +321,7 @@ def deviations(record: Mapping[str, object], attributes: Mapping[str, object]) -
 def _claimed(signed: Mapping[str, _Value], attributes: Mapping[str, object]) -> Iterator[FieldCheck]:
     """Yield the attributes of ours about which the record says nothing."""
     for name in _MIRRORED_OURS:
-        if name in attributes and name not in signed and _verdict("", attributes[name]) == "changed":
+        if name in attributes and name not in signed and verdict_on("", attributes[name]) == "changed":
             yield FieldCheck(name, "changed", None)
 
 
@@ -326,22 +331,39 @@ _MARK: Final = re.compile(
 )
 
 
-def _verdict(signed: _Value, found: object) -> Verdict:
+def verdict_on(signed: str | tuple[str, ...], found: object) -> Verdict:
+    """Return how what is shown relates to what is signed.
+
+    Args:
+        signed: What the record says.
+        found: What a store returned.
+    """
     if found is None or found == "":
         return "missing"
     return _verdict_of_text(signed, found) if isinstance(signed, str) else _verdict_of_array(signed, found)
 
 
 def _verdict_of_text(signed: str, found: object) -> Verdict:
+    plain = found
     if type(found) is bool:
-        found = str(found).lower()  # Some stores read the words of JSON as a boolean,
+        plain = str(found).lower()  # Some stores read the words of JSON as a boolean,
     elif type(found) is int and found.bit_length() <= 64:
-        found = str(found)  # and digits as a number.
-    if not isinstance(found, str):
-        return "changed"
-    if found == signed:
+        plain = str(found)  # and digits as a number.
+    if plain == signed:
         return "match"
-    return "redacted" if _is_scrubbed(signed, found) else "changed"
+    if _reads_as(signed, found):
+        return "retyped"
+    return "redacted" if isinstance(found, str) and _is_scrubbed(signed, found) else "changed"
+
+
+def _reads_as(signed: str, found: object) -> bool:
+    """Return whether a text is JSON of this very value, which a store that reads texts shows instead."""
+    try:
+        value = orjson.loads(signed)
+        sort = orjson.OPT_SORT_KEYS
+        return value is not None and orjson.dumps(value, option=sort) == orjson.dumps(found, option=sort)
+    except (orjson.JSONEncodeError, orjson.JSONDecodeError):
+        return False
 
 
 def _is_scrubbed(signed: str, found: str) -> bool:
@@ -365,17 +387,15 @@ def _verdict_of_array(signed: tuple[str, ...], found: object) -> Verdict:
     whole: object = found
     if isinstance(found, list) and tuple(cast("Sequence[object]", found)) == signed:
         return "match"
-    items = _strings(whole)
+    items = _items(whole)
     if items is None or len(items) != len(signed):
         return "changed"
     verdicts = {_verdict_of_text(ours, theirs) for ours, theirs in zip(signed, items, strict=True)}
-    if "changed" in verdicts:
-        return "changed"
-    return "redacted" if "redacted" in verdicts else "match"
+    return next(verdict for verdict in _WORST_FIRST if verdict in verdicts)
 
 
-def _strings(found: object) -> list[str] | None:
-    """Return the strings of an array, of its JSON text, or of the OTLP/JSON text of one."""
+def _items(found: object) -> list[object] | None:
+    """Return the items of an array, of its JSON text, or of the OTLP/JSON text of one."""
     if isinstance(found, str):
         if len(found) > _MAX_FOUND:
             return None
@@ -388,11 +408,11 @@ def _strings(found: object) -> list[str] | None:
             found = cast("dict[str, object]", found)[wrapper]
     if not isinstance(found, list | tuple):
         return None
-    items = [_unwrapped(item) for item in cast("Sequence[object]", found)]
-    return cast("list[str]", items) if all(isinstance(item, str) for item in items) else None
+    return [_unwrapped(item) for item in cast("Sequence[object]", found)]
 
 
 def _unwrapped(item: object) -> object:
     if isinstance(item, dict):
-        return cast("dict[str, object]", item).get("stringValue")
+        members = cast("dict[str, object]", item)
+        return members["stringValue"] if members.keys() == {"stringValue"} else members
     return item

@@ -9,12 +9,13 @@ https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from io import BytesIO
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, cast, final
+from typing import Final, Literal, NamedTuple, TypeAlias, cast, final
 
 import orjson
+
+from agent_identity.evidence.byte_reader import ByteLines, ByteReader
 
 __all__ = [
     "MAX_LINE",
@@ -23,7 +24,6 @@ __all__ = [
     "Document",
     "Malformed",
     "MisfitError",
-    "Replay",
     "SpanData",
     "SpanStatus",
     "any_value",
@@ -50,6 +50,7 @@ _LONG: Final = f"expected lines of at most {MAX_LINE} bytes; export smaller batc
 _TWICE: Final = "expected each member of an object once, got one several times"
 _BOM: Final = b"\xef\xbb\xbf"
 _INCOMPLETE: Final = object()
+_OURS: Final = "agent_identity."
 _MAX_TIME: Final = 2**64 - 1
 _MAX_INT: Final = 2**63 - 1
 _TRACE_ID: Final = re.compile(r"[0-9a-fA-F]{32}")
@@ -61,15 +62,13 @@ _STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"(\s*:)?')
 _STATUS: Final[Mapping[object, SpanStatus]] = MappingProxyType(
     {1: "ok", 2: "error", "STATUS_CODE_OK": "ok", "STATUS_CODE_ERROR": "error"}
 )
+_KINDS: Final[Mapping[object, int]] = MappingProxyType(
+    {
+        f"SPAN_KIND_{name}": number
+        for number, name in enumerate(("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER"))
+    }
+)
 _SIGNALS: Final = frozenset({"resourceSpans", "resource_spans", "resourceLogs", "resourceMetrics", "resourceProfiles"})
-
-
-class ByteLines(Protocol):
-    """What is read: a file opened in binary mode, or anything else with its ``readline``."""
-
-    def readline(self, limit: int, /) -> bytes:
-        """Return the next line, at most ``limit`` bytes of it, and nothing at the end."""
-        ...
 
 
 @final
@@ -92,6 +91,9 @@ class SpanData:
         status: ``"unset"``, ``"ok"`` or ``"error"``.
         status_message: What the producer says about an error.
         line: The 1-based line of the file where its document starts; in a binary file the number of its message.
+        kind: The number of its kind; 0 if unknown.
+        scope_attributes: The attributes of the scope.
+        aside: Of each event and link that has them, the attributes with names of ours.
     """
 
     trace_id: str
@@ -106,6 +108,9 @@ class SpanData:
     status: SpanStatus
     status_message: str
     line: int
+    kind: int = 0
+    scope_attributes: Mapping[str, object] = field(default_factory=dict[str, object])
+    aside: tuple[Mapping[str, object], ...] = ()
 
 
 @final
@@ -147,18 +152,18 @@ def read_json(source: ByteLines) -> Iterator[SpanData | Malformed]:
     Raises:
         OSError: The file cannot be read.
     """
-    for document in json_documents(source):
+    for document in json_documents(ByteReader.of(source)):
         if isinstance(document, Malformed):
             yield document
         else:
             yield from read_document(document.data, document.line)
 
 
-def json_documents(source: ByteLines) -> Iterator[Document | Malformed]:
+def json_documents(source: ByteReader) -> Iterator[Document | Malformed]:
     """Yield the documents of a file of OTLP/JSON, not looked into, and an item for each line that is too long.
 
     Args:
-        source: The file, open in binary mode.
+        source: Reads the file.
 
     Raises:
         OSError: The file cannot be read.
@@ -175,12 +180,14 @@ def json_documents(source: ByteLines) -> Iterator[Document | Malformed]:
         if _parse(head) is not _INCOMPLETE:
             yield Document(first.line, head)
             return
-        lines = _read_lines(Replay(head, source), first.line)
+        source.unread(head)
+        lines = _read_lines(source, first.line)
     yield from lines
 
 
-def _read_lines(source: ByteLines, number: int) -> Iterator[Document | Malformed]:
+def _read_lines(source: ByteReader, number: int) -> Iterator[Document | Malformed]:
     """Yield the lines that are not blank."""
+    number += source.skip_space()
     while data := source.readline(MAX_LINE + 1):
         if len(data) > MAX_LINE:
             while data and not data.endswith(b"\n"):
@@ -190,7 +197,7 @@ def _read_lines(source: ByteLines, number: int) -> Iterator[Document | Malformed
             data = data.removeprefix(_BOM)
             if not data.isspace():
                 yield Document(number, data)
-        number += 1
+        number += 1 + source.skip_space()
 
 
 def read_document(data: bytes, line: int) -> Iterator[SpanData | Malformed]:
@@ -209,28 +216,9 @@ def read_document(data: bytes, line: int) -> Iterator[SpanData | Malformed]:
         yield from _documents(value, line)
 
 
-def _buffered(head: bytes, source: ByteLines) -> bytes:
+def _buffered(head: bytes, source: ByteReader) -> bytes:
     """Return the head with what follows it, at most one byte more than :data:`MAX_LINE`."""
-    buffer = bytearray(head)
-    while len(buffer) <= MAX_LINE and (data := source.readline(MAX_LINE + 1 - len(buffer))):
-        buffer += data
-    return bytes(buffer)
-
-
-@final
-class Replay:
-    """A source that first returns what was already read from another."""
-
-    def __init__(self, head: bytes, source: ByteLines) -> None:
-        self._head = BytesIO(head)
-        self._source = source
-
-    def readline(self, limit: int, /) -> bytes:
-        """Return the next line, at most ``limit`` bytes of it."""
-        data = self._head.readline(limit)
-        if data.endswith(b"\n") or len(data) == limit:
-            return data
-        return data + self._source.readline(limit - len(data))
+    return head + source.read(MAX_LINE + 1 - len(head))
 
 
 def _parse(data: bytes) -> object:
@@ -321,19 +309,27 @@ def _resource_spans(group: object, line: int) -> _Spans:
 def _scope_spans(group: object, resource: Mapping[str, object], line: int) -> _Spans:
     try:
         members = _object(group, "'scopeSpans'")
-        scope = _string(_object(members.get("scope"), "'scope'"), "name")
+        scope = _object(members.get("scope"), "'scope'")
+        name = _string(scope, "name")
+        attributes = MappingProxyType(_attributes(_array(scope, "attributes"), 0))
         spans = _array(members, "spans")
     except MisfitError as misfit:
         yield Malformed(line, str(misfit))
         return
     for span in spans:
         try:
-            yield _span(_object(span, "a span"), resource, scope, line)
+            yield _span(_object(span, "a span"), resource, name, attributes, line)
         except MisfitError as misfit:
             yield Malformed(line, str(misfit))
 
 
-def _span(members: _Members, resource: Mapping[str, object], scope: str, line: int) -> SpanData:
+def _span(
+    members: _Members,
+    resource: Mapping[str, object],
+    scope: str,
+    scope_attributes: Mapping[str, object],
+    line: int,
+) -> SpanData:
     status = _object(members.get("status"), "'status'")
     return SpanData(
         trace_id=_id(_member(members, "traceId", "trace_id"), _TRACE_ID, "'traceId' of 32 hex digits"),
@@ -348,7 +344,28 @@ def _span(members: _Members, resource: Mapping[str, object], scope: str, line: i
         status=_status(status.get("code")),
         status_message=_string(status, "message"),
         line=line,
+        kind=_kind(members.get("kind")),
+        scope_attributes=scope_attributes,
+        aside=tuple(_aside(members)),
     )
+
+
+def _kind(value: object) -> int:
+    return value if type(value) is int else _KINDS.get(value, 0) if isinstance(value, str) else 0
+
+
+def _aside(members: _Members) -> Iterator[Mapping[str, object]]:
+    """Yield the attributes of each event and link that have names of ours."""
+    for name in ("events", "links"):
+        for item in _array(members, name):
+            pairs = _array(_object(item, f"'{name}' as objects"), "attributes")
+            ours = [pair for pair in pairs if _key(pair).startswith(_OURS)]
+            if ours:
+                yield MappingProxyType(_attributes(ours, 0))
+
+
+def _key(pair: object) -> str:
+    return _string(_object(pair, "attributes as key and value"), "key")
 
 
 def _member(members: _Members, name: str, other: str) -> object:

@@ -17,9 +17,10 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from agent_identity.errors import ConfigurationError
+from agent_identity.evidence.byte_reader import ByteReader
+from agent_identity.evidence.inflating import MAX_RATIO
 from agent_identity.evidence.otlp import (
     MAX_LINE,
-    ByteLines,
     Document,
     Malformed,
     MisfitError,
@@ -34,6 +35,10 @@ Framing: TypeAlias = Literal["bare", "delimited", "prefixed"]
 """Where a message ends: with the file, after a length as a varint, or after a length in four bytes."""
 
 _Spans: TypeAlias = "Iterator[SpanData | Malformed]"
+_Scope: TypeAlias = "tuple[str, Mapping[str, object]]"
+"""The name and the attributes of an instrumentation scope."""
+
+_OURS: Final = "agent_identity."
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _WINDOW: Final = 64 * 1024 * 1024  # Bytes that inflating may hold; the collector uses 8 MiB.
 _PART: Final = 8 * 1024 * 1024  # Bytes of a span; what the library makes of them may take some forty times as many.
@@ -42,16 +47,18 @@ _CUT: Final = "expected the whole of the message, got a part; the file was cut"
 _DAMAGED: Final = "expected a message in Protocol Buffers; it is damaged"
 _LONG: Final = f"expected messages of at most {MAX_LINE} bytes; export smaller batches"
 _STATUS: Final[Mapping[int, SpanStatus]] = MappingProxyType({1: "ok", 2: "error"})
+_FREE: Final = 4_096  # Bytes that even the smallest compressed message may become.
+_FAR: Final = f"expected messages that become at most {MAX_RATIO['zstd']} times as large, got one that becomes larger"
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _SCALARS: Final = frozenset({"bool_value", "int_value", "double_value", "bytes_value"})
 _WIDTH: Final = MappingProxyType({_FIXED64: 8, _FIXED32: 4})
 
 
-def binary_documents(source: ByteLines, framing: Framing) -> Iterator[Document | Malformed]:
+def binary_documents(source: ByteReader, framing: Framing) -> Iterator[Document | Malformed]:
     """Yield the messages of a file, not looked into, and an item for each that is cut or too long.
 
     Args:
-        source: The file, open in binary mode.
+        source: Reads the file.
         framing: Where a message ends.
 
     Raises:
@@ -96,19 +103,14 @@ def read_message(document: Document) -> Iterator[SpanData | Malformed]:
 class _Reader:
     """Takes exact numbers of bytes from a source."""
 
-    def __init__(self, source: ByteLines) -> None:
+    def __init__(self, source: ByteReader) -> None:
         self._source = source
         self.ended = False
 
     def take(self, size: int) -> bytes:
         """Return so many bytes, or what is left."""
-        data = self._source.readline(size)
-        if len(data) < size:
-            buffer = bytearray(data)
-            while len(buffer) < size and (data := self._source.readline(size - len(buffer))):
-                buffer += data
-            self.ended = len(buffer) < size
-            return bytes(buffer)
+        data = self._source.read(size)
+        self.ended = len(data) < size
         return data
 
     def skip(self, size: int) -> bool:
@@ -194,14 +196,15 @@ def _inflated(data: bytes) -> bytes:
             "expected the package zstandard for messages that a collector compressed, got none; "
             "pip install 'agent-identity-otel[zstd]'"
         ) from None
+    most = min(MAX_LINE, _FREE + MAX_RATIO["zstd"] * len(data))
     try:
         with ZstdDecompressor(max_window_size=_WINDOW).stream_reader(data, read_across_frames=True) as reader:
-            inflated = reader.read(MAX_LINE + 1)
+            inflated = reader.read(most + 1)
             whole = len(inflated) >= frame_content_size(data)  # -1 if the frame does not say.
     except ZstdError:
         whole, inflated = False, b""
-    if len(inflated) > MAX_LINE:
-        raise MisfitError(_LONG)
+    if len(inflated) > most:
+        raise MisfitError(_LONG if most == MAX_LINE else _FAR)
     if not whole:
         raise MisfitError("expected a message that zstd can inflate to its end; it is damaged")
     return inflated
@@ -263,15 +266,16 @@ def _resource_spans(data: memoryview, number: int) -> _Spans:
 
 def _scope_spans(data: memoryview, resource: Mapping[str, object], number: int) -> _Spans:
     try:
-        scope = _first(InstrumentationScope, data).name
+        scope = _first(InstrumentationScope, data)
+        attributes = MappingProxyType(_attributes(scope.attributes))
         for field, value in _fields(data):
             if field == 2:
-                yield _span_of(value, resource, scope, number)
+                yield _span_of(value, resource, (scope.name, attributes), number)
     except MisfitError as misfit:
         yield Malformed(number, str(misfit))
 
 
-def _span_of(data: memoryview, resource: Mapping[str, object], scope: str, number: int) -> SpanData | Malformed:
+def _span_of(data: memoryview, resource: Mapping[str, object], scope: _Scope, number: int) -> SpanData | Malformed:
     try:
         return _span(_parsed(Span, data), resource, scope, number)
     except MisfitError as misfit:
@@ -300,7 +304,7 @@ def _parsed(kind: type[_M], data: memoryview | bytearray) -> _M:
         raise MisfitError(_DAMAGED) from None
 
 
-def _span(span: Span, resource: Mapping[str, object], scope: str, number: int) -> SpanData:
+def _span(span: Span, resource: Mapping[str, object], scope: _Scope, number: int) -> SpanData:
     return SpanData(
         trace_id=_id(span.trace_id, 16, "a trace id of 16 bytes"),
         span_id=_id(span.span_id, 8, "a span id of 8 bytes"),
@@ -310,11 +314,22 @@ def _span(span: Span, resource: Mapping[str, object], scope: str, number: int) -
         end=span.end_time_unix_nano,
         attributes=MappingProxyType(_attributes(span.attributes)),
         resource=resource,
-        scope=scope,
+        scope=scope[0],
         status=_STATUS.get(span.status.code, "unset"),
         status_message=span.status.message,
         line=number,
+        kind=span.kind,
+        scope_attributes=scope[1],
+        aside=tuple(_aside(span)),
     )
+
+
+def _aside(span: Span) -> Iterator[Mapping[str, object]]:
+    """Yield the attributes of each event and link that have names of ours."""
+    for pairs in (*(event.attributes for event in span.events), *(link.attributes for link in span.links)):
+        ours = [pair for pair in pairs if pair.key.startswith(_OURS)]
+        if ours:
+            yield MappingProxyType(_attributes(ours))
 
 
 def _id(value: bytes, size: int, what: str) -> str:

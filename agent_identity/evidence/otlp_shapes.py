@@ -21,8 +21,8 @@ __all__ = ["SpanShapes"]
 
 _Members: TypeAlias = "dict[str, object]"
 _Slots: TypeAlias = dict[str, int | tuple[int, int] | None]
-_Source: TypeAlias = "tuple[Mapping[str, object], str]"
-"""The attributes of what produced a span, and its scope."""
+_Source: TypeAlias = "tuple[Mapping[str, object], str, Mapping[str, object]]"
+"""The attributes of what produced a span, its scope, and the attributes of that."""
 
 _MARK: Final = '{"traceId":"'
 _MAX_SHAPES: Final = 24
@@ -54,14 +54,13 @@ _PLAIN: Final[Mapping[str, str]] = MappingProxyType(
 _UNREAD: Final = (
     "traceState",
     "flags",
-    "kind",
     "droppedAttributesCount",
     "events",
     "droppedEventsCount",
     "links",
     "droppedLinksCount",
 )
-_USUAL: Final = frozenset({*_PLAIN, *_UNREAD, "attributes", "status"})
+_USUAL: Final = frozenset({*_PLAIN, *_UNREAD, "attributes", "kind", "status"})
 """The members that a span may have; ``null`` and other spellings of their names are for those who parse."""
 
 
@@ -80,6 +79,7 @@ class _Shape(NamedTuple):
     constants: Mapping[str, object]
     status: SpanStatus
     message: int
+    kind: int
 
     def span(self, found: Sequence[str], source: "_Source", line: int) -> SpanData:
         """Return the span with what its slots say."""
@@ -102,6 +102,8 @@ class _Shape(NamedTuple):
             status=self.status,
             status_message="" if self.message < 0 else found[self.message],
             line=line,
+            kind=self.kind,
+            scope_attributes=source[2],
         )
 
 
@@ -112,7 +114,7 @@ class SpanShapes:
     def __init__(self) -> None:
         self._shapes: list[_Shape] = []
         self._heads: dict[str, _Source] = {}
-        self._gaps: dict[str, tuple[Mapping[str, object] | None, str]] = {}
+        self._gaps: dict[str, tuple[Mapping[str, object] | None, str, Mapping[str, object]]] = {}
         self._tails: set[str] = set()
         self._misses = 0
         self._seen = False
@@ -173,7 +175,7 @@ class SpanShapes:
         if before is None:
             return self._heads.get(gap)
         known = self._gaps.get(gap)
-        return None if known is None else (before[0] if known[0] is None else known[0], known[1])
+        return None if known is None else (before[0] if known[0] is None else known[0], *known[1:])
 
     def _learn(self, data: bytes, spans: Sequence[SpanData]) -> None:
         if not spans:
@@ -211,11 +213,12 @@ class SpanShapes:
             for kept in (self._heads, self._gaps, self._tails):
                 kept.clear()
         self._tails.add(tail)
-        self._heads[gaps[0]] = spans[0].resource, spans[0].scope
+        self._heads[gaps[0]] = spans[0].resource, spans[0].scope, spans[0].scope_attributes
         before = spans[0].resource
         for gap, span in zip(gaps[1:], spans[1:], strict=True):
             if gap != ",":
-                self._gaps[gap] = (None if span.resource is before else span.resource, span.scope)
+                resource = None if span.resource is before else span.resource
+                self._gaps[gap] = resource, span.scope, span.scope_attributes
             before = span.resource
 
 
@@ -286,7 +289,7 @@ class _Pattern:
         return number
 
     def value(self, value: object) -> None:
-        """Add a value of which nothing matters, but for its form."""
+        """Add a value of which nothing matters, but for its form and the names of attributes in it."""
         if isinstance(value, str):
             self._parts.append(f'"{_TEXT}"')
         elif isinstance(value, list):
@@ -295,8 +298,11 @@ class _Pattern:
                 self.value(item)
             self.add("]" if value else "[]")
         elif isinstance(value, dict):
-            for _, item in self.members(cast("_Members", value)):
-                self.value(item)
+            for name, item in self.members(cast("_Members", value)):
+                if name == "key":
+                    self.add(orjson.dumps(item).decode())
+                else:
+                    self.value(item)
         else:
             self.add(orjson.dumps(value).decode())
 
@@ -328,6 +334,8 @@ def _shape_of(members: "_Members", span: SpanData) -> _Shape | None:
             message = _status(pattern, cast("_Members", value))
         elif name == "attributes":
             slots = _attributes(pattern, cast("list[_Members]", value))
+        elif name == "kind":
+            pattern.add(orjson.dumps(value).decode())
         elif name in _UNREAD:
             pattern.value(value)
         elif name == "parentSpanId" and span.parent_id is None:
@@ -342,8 +350,8 @@ def _shape_of(members: "_Members", span: SpanData) -> _Shape | None:
 def _complete(
     pattern: _Pattern, plain: Mapping[str, int], slots: _Slots, message: int, span: SpanData
 ) -> _Shape | None:
-    """Return the shape, unless something is missing in it."""
-    if not plain.keys() >= _NEEDED or slots.keys() != span.attributes.keys():
+    """Return the shape, unless something is missing in it, or its events and links say something in our names."""
+    if span.aside or not plain.keys() >= _NEEDED or slots.keys() != span.attributes.keys():
         return None
     compiled = pattern.compiled()
     if compiled is None:
@@ -351,7 +359,7 @@ def _complete(
     lists = tuple((name, *slot) for name, slot in slots.items() if isinstance(slot, tuple))
     constants = {name: span.attributes[name] for name, slot in slots.items() if slot is None}
     places = [slot if isinstance(slot, int) else 0 for slot in slots.values()]
-    return _Shape(compiled.match, plain, tuple(slots), places, lists, constants, span.status, message)
+    return _Shape(compiled.match, plain, tuple(slots), places, lists, constants, span.status, message, span.kind)
 
 
 def _status(pattern: _Pattern, members: "_Members") -> int:

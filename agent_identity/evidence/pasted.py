@@ -7,50 +7,63 @@ Nothing here is believed: the verifier opens the signed record and holds it agai
 """
 
 import re
-from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias, TypeVar, cast, final
+from typing import Final, NamedTuple, TypeAlias, TypeVar, cast, final
 
 from agent_identity.evidence.mirror import MIRRORED
 from agent_identity.evidence.otlp import MAX_NESTING, Malformed, MisfitError, any_value, parse_once
 
-__all__ = ["MAX_PASTED", "Likeness", "PastedSpan", "likeness", "read_pasted"]
+__all__ = ["MAX_PASTED", "PastedSpan", "read_pasted"]
 
 MAX_PASTED: Final = 16 * 1024 * 1024
 """Bytes that a pasted text may have."""
 
-Likeness: TypeAlias = Literal["same", "tail", "other", "unknown"]
-"""Whether a shown id is the signed one; ``tail``: its lower 64 bits, ``unknown``: it cannot be read as an id."""
-
 _Members: TypeAlias = dict[str, object]
 _Key = TypeVar("_Key", str, int)
-_Ids: TypeAlias = tuple[tuple[object, ...], tuple[object, ...]]
-"""What an object shows as ids of a trace and of a span."""
-
-_Parents: TypeAlias = tuple[_Ids, ...]
+_Parents: TypeAlias = "tuple[_Shown, ...]"
 _NAME: Final = "agent_identity"
 _OURS: Final = "agent_identity."
 _PAYLOAD: Final = "agent_identity.attestation.payload"
 _KNOWN: Final = frozenset(name for name in MIRRORED if name.startswith(_OURS)) | {
     f"agent_identity.attestation.{part}" for part in ("payload", "payload_type", "signature", "keyid", "digest")
 }
+_COPIED: Final = MIRRORED.keys() | {"gen_ai.operation.name", "gen_ai.tool.type"}
+_TEXTS: Final = MIRRORED.keys() - {"agent_identity.delegation.chain", "agent_identity.inspection.categories"}
+"""The attributes that are texts, of which an object is no branch, but what a store made of one that was JSON."""
+
 _PREFIX: Final = re.compile(r"((?:.*?\.)?)agent_identity(?:\.|\Z)", re.DOTALL)
 _CONVENTIONAL: Final = re.compile(r"((?:.*?\.)?)(?:gen_ai|user|error)(?:\.|\Z)", re.DOTALL)
 _INDEXED: Final = re.compile(r"(agent_identity\..*)\.([0-9]{1,4})", re.DOTALL)
 _TYPED: Final = ({"type", "value"}, {"value"})
 _CONTEXTS: Final = frozenset({"context", "spancontext", "trace", "span"})
-_TRACE: Final = frozenset({"traceid", "contexttraceid", "spancontexttraceid"})
-_SPAN: Final = frozenset({"spanid", "contextspanid", "spancontextspanid"})
+_SCOPES: Final = frozenset({"scope", "instrumentationscope", "instrumentationlibrary"})
+_FIELDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        name: field
+        for field, names in (
+            ("trace", ("traceid", "contexttraceid", "spancontexttraceid")),
+            ("span", ("spanid", "contextspanid", "spancontextspanid")),
+            ("parent", ("parentid", "parentspanid", "parentobservationid")),
+            ("name", ("name", "spanname", "operationname")),
+            ("start", ("starttime", "starttimeunixnano", "starttimestamp")),
+            ("timestamp", ("timestamp",)),
+            ("end", ("endtime", "endtimeunixnano", "endtimestamp")),
+            ("duration", ("duration", "durationns", "durationnano")),
+            ("status", ("status", "statuscode")),
+            ("scope", ("scopename", "otelscopename", "instrumentationscopename", "instrumentationlibraryname")),
+        )
+        for name in names
+    }
+)
+"""What a member says, by its name in lower case without marks."""
+_IDS: Final = ("trace", "span")
 _MARKS: Final = str.maketrans("", "", "._- ")
 _LONGEST: Final = 64  # Characters of a name that may be one of an id.
 _LONGEST_ABOVE: Final = 256  # Characters of a name above others; none of ours is as long.
 _MAX_IDS: Final = 16
 _SHORTEST: Final = 11  # Characters of the shortest spelling of 64 bits, base64 without padding.
-_HEX: Final = re.compile(r"[0-9a-f]{1,32}")
-_DECIMAL: Final = re.compile(r"-?[0-9]{1,39}")
-_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{11}=?|[A-Za-z0-9+/_-]{22}(?:==)?")
 
 
 @final
@@ -63,12 +76,44 @@ class PastedSpan:
         trace_ids: What is shown as the id of its trace, as it is written there.
         span_ids: What is shown as its own id.
         line: The 1-based line where its document starts.
+        parents: What is shown as the id of its parent.
+        names: As its name.
+        starts: As its start.
+        ends: As its end.
+        durations: As its duration.
+        statuses: As its status.
+        scopes: As the name of its scope.
     """
 
     attributes: Mapping[str, object]
     trace_ids: tuple[object, ...]
     span_ids: tuple[object, ...]
     line: int
+    parents: tuple[object, ...] = ()
+    names: tuple[object, ...] = ()
+    starts: tuple[object, ...] = ()
+    ends: tuple[object, ...] = ()
+    durations: tuple[object, ...] = ()
+    statuses: tuple[object, ...] = ()
+    scopes: tuple[object, ...] = ()
+
+
+class _Shown(NamedTuple):
+    """What an object shows of a span."""
+
+    trace: tuple[object, ...] = ()
+    span: tuple[object, ...] = ()
+    parent: tuple[object, ...] = ()
+    name: tuple[object, ...] = ()
+    start: tuple[object, ...] = ()
+    end: tuple[object, ...] = ()
+    duration: tuple[object, ...] = ()
+    status: tuple[object, ...] = ()
+    scope: tuple[object, ...] = ()
+
+    def beside(self, other: "_Shown") -> "_Shown":
+        """Return what both show."""
+        return _Shown(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
 def read_pasted(data: bytes) -> Iterator[PastedSpan | Malformed]:
@@ -100,17 +145,22 @@ def _documents(data: bytes) -> Sequence[bytes]:
     return (data,)
 
 
-def _find(value: object, parents: _Parents, line: int, depth: int) -> Iterator[PastedSpan]:
-    """Yield the spans in a value; the ids in the objects that it lies in come nearest first."""
+def _find(value: object, parents: _Parents, line: int, depth: int, *, text: bool = False) -> Iterator[PastedSpan]:
+    """Yield the spans in a value; what the objects show that it lies in comes nearest first.
+
+    A row shows a span a second time in the ``text`` of one of its columns, and both have to be the signed one.
+    """
     if depth > MAX_NESTING:
         raise MisfitError(f"expected at most {MAX_NESTING} nested arrays, objects and texts around a span")
     if isinstance(value, dict):
         members = cast("_Members", value)
         attributes, rest = _grouped(members)
         # The object around usually has the ids; in a flat row they are beside the attributes.
-        ids = _ids(members)
-        around = (*parents[:1], ids, *parents[1:])
-        parents = (ids, *parents)
+        shown = _shown(members)
+        if text and parents and shown.span:
+            shown = shown.beside(parents[0])
+        around = (*parents[:1], shown, *parents[1:])
+        parents = (shown, *parents)
     elif isinstance(value, list):
         items = cast("list[object]", value)
         pairs = _attributes((_pairs(items) or {}).items())
@@ -121,7 +171,7 @@ def _find(value: object, parents: _Parents, line: int, depth: int) -> Iterator[P
     for found in attributes:
         yield _made(found, around, line)
     for item in rest:
-        yield from _find(item, parents, line, depth + 1)
+        yield from _find(item, parents, line, depth + 1, text=isinstance(value, str))
 
 
 def _grouped(members: _Members) -> tuple[Sequence[_Members], Sequence[object]]:
@@ -206,7 +256,7 @@ def _attributes(pairs: Iterable[tuple[str, object]]) -> _Members:
     flat: _Members = {}
     for name, value in pairs:
         _flatten(flat, name, value, 0)
-    attributes = {name: value for name, value in flat.items() if name.startswith(_OURS) or name in MIRRORED}
+    attributes = {name: value for name, value in flat.items() if name.startswith(_OURS) or name in _COPIED}
     if not any(name in _KNOWN for name in attributes):
         return {}
     payload = attributes.get(_PAYLOAD)
@@ -217,6 +267,9 @@ def _attributes(pairs: Iterable[tuple[str, object]]) -> _Members:
 
 def _flatten(flat: _Members, name: str, value: object, depth: int) -> None:
     plain = _plain(value)
+    if name in _TEXTS:
+        _put(flat, name, plain)
+        return
     if not isinstance(plain, dict):
         _put(flat, name, plain)
     elif depth > MAX_NESTING:
@@ -252,72 +305,61 @@ def _with_lists(attributes: _Members) -> _Members:
 
 
 def _made(attributes: _Members, around: _Parents, line: int) -> PastedSpan:
+    own = next((shown for shown in around if shown.span), _Shown())
     return PastedSpan(
         attributes=MappingProxyType(attributes),
-        trace_ids=next((trace for trace, _ in around if trace), ()),
-        span_ids=next((own for _, own in around if own), ()),
+        trace_ids=next((shown.trace for shown in around if shown.trace), ()),
+        span_ids=own.span,
         line=line,
+        parents=own.parent,
+        names=own.name,
+        starts=own.start,
+        ends=own.end,
+        durations=own.duration,
+        statuses=own.status,
+        scopes=next((shown.scope for shown in around if shown.scope), ()),
     )
 
 
-def _ids(members: _Members) -> _Ids:
-    trace = _shown(members, _TRACE)
-    return trace, _shown(members, _SPAN) or (_only_id(members) if trace else ())
-
-
-def _shown(members: _Members, names: frozenset[str]) -> tuple[object, ...]:
-    """Return what members of these names say, those of a span context included."""
-    found = [value for name, value in members.items() if _bare(name) in names]
+def _shown(members: _Members) -> _Shown:
+    """Return what the members of an object show, those of the span context and of the scope in it included."""
+    found: dict[str, list[object]] = {}
     for name, value in members.items():
-        if isinstance(value, dict) and (context := _bare(name)) in _CONTEXTS:
-            parts = cast("_Members", value).items()
-            found += [item for part, item in parts if _bare(part) in names or context + _bare(part) in names]
-    if len(found) > _MAX_IDS:
+        bare = _bare(name)
+        if isinstance(value, dict):
+            _look_into(found, bare, cast("_Members", value))
+        elif (field := _FIELDS.get(bare)) and value not in (None, ""):
+            found.setdefault(field, []).append(value)
+    if len(found.get("trace", ())) > _MAX_IDS or len(found.get("span", ())) > _MAX_IDS:
         raise MisfitError(f"expected at most {_MAX_IDS} ids of one span, got more")
-    return tuple(item for item in found if item not in (None, ""))
+    if "trace" in found and "span" not in found:
+        found["span"] = _only_id(members)
+    moments = found.pop("timestamp", [])  # Of the end, where a start stands beside it.
+    if moments:
+        found.setdefault("start", moments)
+    return _Shown(**{field: tuple(values[:_MAX_IDS]) for field, values in found.items()})
 
 
-def _only_id(members: _Members) -> tuple[object, ...]:
+def _look_into(found: dict[str, list[object]], above: str, members: _Members) -> None:
+    """Add what an object in another one shows, if it is a span context, a scope or a status."""
+    for name, value in members.items():
+        bare = _bare(name)
+        field = None
+        if above in _CONTEXTS:
+            field = next((known for part in (bare, above + bare) if (known := _FIELDS.get(part)) in _IDS), None)
+        elif above in _SCOPES and bare == "name":
+            field = "scope"
+        elif above == "status" and bare in ("code", "statuscode"):
+            field = "status"
+        if field and value not in (None, ""):
+            found.setdefault(field, []).append(value)
+
+
+def _only_id(members: _Members) -> list[object]:
     """Return what an object with a trace id calls its own id, unless it is the number of a row."""
     value = members.get("id")
-    return (value,) if isinstance(value, str) and len(value) >= _SHORTEST else ()
+    return [value] if isinstance(value, str) and len(value) >= _SHORTEST else []
 
 
 def _bare(name: str) -> str:
     return name.translate(_MARKS).lower() if len(name) <= _LONGEST else name
-
-
-def likeness(shown: object, signed: str) -> Likeness:
-    """Return whether an id is the signed one, in whichever of the usual spellings it is shown.
-
-    Hex with or without ``0x`` and leading zeros, a UUID, base64, or a decimal number.
-
-    Args:
-        shown: What a back end shows.
-        signed: The id in lower-case hex, 16 or 32 digits.
-    """
-    readings = _readings(shown)
-    if not readings:
-        return "unknown"
-    if int(signed, 16) in readings:
-        return "same"
-    return "tail" if len(signed) == 32 and int(signed[16:], 16) in readings else "other"
-
-
-def _readings(shown: object) -> set[int]:
-    """Return the numbers that an id may stand for."""
-    if type(shown) is int:
-        return {shown % 2**64 if shown < 0 else shown}
-    if not isinstance(shown, str) or len(shown) > 64:
-        return set()
-    readings: set[int] = set()
-    text = shown.strip()
-    digits = text.lower().removeprefix("0x").removeprefix("tr-").replace("-", "")
-    if _HEX.fullmatch(digits):
-        readings.add(int(digits, 16))
-    if _DECIMAL.fullmatch(text):
-        readings |= _readings(int(text))
-    if _BASE64.fullmatch(text):
-        plain = text.rstrip("=").replace("-", "+").replace("_", "/")
-        readings.add(int.from_bytes(b64decode(plain + "=" * (-len(plain) % 4))))
-    return readings

@@ -14,7 +14,16 @@ from agent_identity.evidence.envelope import signed_attributes
 from agent_identity.evidence.mirror import mirrored_attributes
 from agent_identity.identity import Signer
 
-__all__ = ["GRANT_ATTRIBUTE", "TRAVELLING", "SpanCopy", "copy_of", "error_of", "span_ids"]
+__all__ = [
+    "GRANT_ATTRIBUTE",
+    "TRAVELLING",
+    "Appearance",
+    "SpanCopy",
+    "appearance_of",
+    "copy_of",
+    "error_of",
+    "span_ids",
+]
 
 TRAVELLING: Final = frozenset({"outcome", "task_end"})
 """The kinds of records of which each has a span."""
@@ -24,6 +33,7 @@ GRANT_ATTRIBUTE: Final = "agent_identity.delegation.grant"
 
 _Members: TypeAlias = "Mapping[str, object]"
 _GOOD: Final = frozenset({"success", "routed", "suspended", "cancelled"})
+_BEGINNINGS: Final = frozenset({"intent", "task_start"})
 _CALLS: Final = frozenset({"outcome", "intent"})
 _OPENING: Final = "invoke_agent"
 
@@ -86,6 +96,58 @@ def error_of(record: Mapping[str, object]) -> str | None:
     return None if outcome is None or outcome in _GOOD else str(record.get("error", outcome))
 
 
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appearance:
+    """What a span of ours says beside its ids and the copy of its record.
+
+    Attributes:
+        name: Its name.
+        start: Nanoseconds since the Unix epoch.
+        end: Nanoseconds since the Unix epoch.
+        error: What the status says of an error; ``None`` leaves the status to the application.
+        parent: The span id of the parent, if the record states one.
+        begins: Whether no record of the span came before, so that the parent is the stated one, or there is none.
+        ran: Whether code of the application had the span as its current one, and may have set the status.
+        conventions: The conventional attributes that the copy of the record does not have.
+    """
+
+    name: str
+    start: int
+    end: int
+    error: str | None
+    parent: str | None
+    begins: bool
+    ran: bool
+    conventions: Mapping[str, str]
+
+    @property
+    def opens(self) -> bool:
+        """Whether it is the span of a task, or of one that was refused; no other library makes those."""
+        return self.conventions["gen_ai.operation.name"] == _OPENING
+
+
+def appearance_of(record: Mapping[str, object]) -> Appearance:
+    """Return what the span of a record says; the span that is made at once, and any copy, say the same.
+
+    Args:
+        record: A record of which there is a span: that of a call or of a task.
+    """
+    times = cast("Mapping[str, str]", record["time"])
+    stated = cast("Mapping[str, str]", record.get("trace") or {})
+    name, conventions = _described(record)
+    return Appearance(
+        name=name,
+        start=int(times["start"]),
+        end=int(times.get("end", times["start"])),
+        error=error_of(record),
+        parent=stated.get("parent"),
+        begins=record["kind"] in _BEGINNINGS or (record["kind"] == "outcome" and "intent" not in record),
+        ran=record["kind"] != "outcome" or "intent" in record,
+        conventions=conventions,
+    )
+
+
 def copy_of(
     record: Mapping[str, object], body: bytes, signer: Signer, *, parent: str | None = None, grants: str | None = None
 ) -> SpanCopy:
@@ -98,10 +160,9 @@ def copy_of(
         parent: The parent's span id, where the record does not state it itself.
         grants: For the span of a task: what :data:`GRANT_ATTRIBUTE` is to say.
     """
-    times = cast("Mapping[str, str]", record["time"])
-    stated = cast("Mapping[str, str]", record.get("trace") or {})
     trace_id, span_id = span_ids(record)
-    name, attributes = _described(record)
+    seen = appearance_of(record)
+    attributes: dict[str, str | tuple[str, ...]] = dict(seen.conventions)
     if grants is not None:
         attributes[GRANT_ATTRIBUTE] = grants
     attributes.update(mirrored_attributes(record))
@@ -109,26 +170,26 @@ def copy_of(
     return SpanCopy(
         trace_id=trace_id,
         span_id=span_id,
-        parent_id=stated.get("parent", parent),
-        name=name,
-        start=int(times["start"]),
-        end=int(times.get("end", times["start"])),
-        error=error_of(record),
+        parent_id=seen.parent or parent,
+        name=seen.name,
+        start=seen.start,
+        end=seen.end,
+        error=seen.error,
         attributes=MappingProxyType(attributes),
     )
 
 
-def _described(record: _Members) -> tuple[str, dict[str, str | tuple[str, ...]]]:
+def _described(record: _Members) -> tuple[str, dict[str, str]]:
     """Return the name of the span, and what conventions want to be said that the copy of the record does not say."""
     if record["kind"] not in _CALLS:
         agent = cast("Mapping[str, str]", record["agent"])["id"]
-        return f"{_OPENING} {agent}", {"gen_ai.operation.name": _OPENING, "gen_ai.agent.name": agent}
+        return f"{_OPENING} {agent}", {"gen_ai.operation.name": _OPENING}
     action = cast("Mapping[str, object]", record["action"])
     wanted = action.get("agent")
     if wanted is not None:  # A task that was asked for, and refused before it began.
         agent = cast("Mapping[str, str]", wanted)["id"]
         return f"{_OPENING} {agent}", {"gen_ai.operation.name": _OPENING}
-    attributes: dict[str, str | tuple[str, ...]] = {"gen_ai.operation.name": "execute_tool"}
+    attributes = {"gen_ai.operation.name": "execute_tool"}
     if action.get("kind") == "function":
         attributes["gen_ai.tool.type"] = "function"
     return f"execute_tool {action['tool']}", attributes

@@ -11,16 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Literal, TypeAlias
 
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence.inflating import inflated, is_compressed
-from agent_identity.evidence.otlp import (
-    MAX_LINE,
-    ByteLines,
-    Document,
-    Malformed,
-    Replay,
-    SpanData,
-    json_documents,
-)
+from agent_identity.evidence.byte_reader import ByteLines, ByteReader
+from agent_identity.evidence.inflating import Inflating, is_compressed
+from agent_identity.evidence.otlp import MAX_LINE, Document, Malformed, SpanData, json_documents
 from agent_identity.evidence.otlp_shapes import SpanShapes
 
 __all__ = ["documents", "read_spans", "spans_of"]
@@ -52,35 +45,41 @@ def read_spans(source: ByteLines) -> Iterator[SpanData | Malformed]:
         ConfigurationError: It is in Protocol Buffers, or compressed, and what reads that is not installed.
     """
     shapes = SpanShapes()
-    for document in documents(source):
+    for document in documents(ByteReader.of(source)):
         if isinstance(document, Malformed):
             yield document
         else:
             yield from spans_of(document, shapes)
 
 
-def documents(source: ByteLines) -> Iterator[Document | Malformed]:
+def documents(source: ByteReader) -> Iterator[Document | Malformed]:
     """Yield the documents of a file of OTLP, not looked into, and an item for each part that is none.
 
     Args:
-        source: The file, open in binary mode.
+        source: Reads the file.
 
     Raises:
         OSError: The file cannot be read.
+        InflatedError: It is compressed, and becomes larger, or more documents, than evidence does.
         ConfigurationError: It is in Protocol Buffers, or compressed, and what reads that is not installed.
     """
-    head = _first(source)
-    whole: ByteLines = Replay(head, source)
-    if is_compressed(head):
-        whole = inflated(head, whole)
-        head = _first(whole)
-        whole = Replay(head, whole)
-    form = _form(head)
+    head = source.peek(_HEAD)
+    if not is_compressed(head):
+        yield from _documents(source)
+        return
+    inflating = Inflating(head, source)
+    for document in _documents(inflating.reader):
+        inflating.take_document()
+        yield document
+
+
+def _documents(source: ByteReader) -> Iterator[Document | Malformed]:
+    form = _form(source.peek(_HEAD))
     if form == "json":
-        yield from json_documents(whole)
+        yield from json_documents(source)
     else:
         take_apart, _ = _protobuf()
-        yield from take_apart(whole, form)
+        yield from take_apart(source, form)
 
 
 def spans_of(document: Document, shapes: SpanShapes) -> Iterable[SpanData | Malformed]:
@@ -100,7 +99,7 @@ def spans_of(document: Document, shapes: SpanShapes) -> Iterable[SpanData | Malf
 
 
 def _protobuf() -> tuple[
-    Callable[[ByteLines, Literal["bare", "delimited", "prefixed"]], _Documents], Callable[[Document], _Spans]
+    Callable[[ByteReader, Literal["bare", "delimited", "prefixed"]], _Documents], Callable[[Document], _Spans]
 ]:
     """Return what takes a file in Protocol Buffers apart, and what reads its messages."""
     try:
@@ -114,14 +113,6 @@ def _protobuf() -> tuple[
             "pip install 'agent-identity-otel[otlp]', or write OTLP/JSON"
         ) from None
     return binary_documents, read_message
-
-
-def _first(source: ByteLines) -> bytes:
-    """Return the first bytes of a file."""
-    head = b""
-    while len(head) < _HEAD and (data := source.readline(_HEAD - len(head))):
-        head += data
-    return head
 
 
 def _form(head: bytes) -> _Form:

@@ -12,11 +12,12 @@ import pytest
 
 from agent_identity.audit import Report, check, prove, story
 from agent_identity.authority import Scope
-from agent_identity.cli import main
+from agent_identity.cli import main, program
 from agent_identity.errors import ConfigurationError
 
 OPEN = Scope("tool")
 NOBODY = 65_534
+LOADED = program  # Loaded now: nobody may not be able to read where Python is installed.
 Shut = Callable[..., Any]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent_identity.audit import sources
-from agent_identity.audit.sources import Counted, directory_of, opened, size_of_files, size_of_ledger, to_trust
+from agent_identity.audit.sources import directory_of, opened, size_of_files, size_of_ledger, to_trust
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.segments import Segment
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
@@ -133,11 +133,3 @@ def test_standard_input_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) 
     with opened("-") as file:
         assert file == ["raw"]
     assert asked == [((0,), {"closefd": False})]
-
-
-def test_what_is_read_is_counted() -> None:
-    """Line by line, each as far as it was asked for."""
-    told: list[int] = []
-    lines = Counted(io.BytesIO(b"abc\nde"), told.append)
-    assert [lines.readline(limit) for limit in (2, 10, 10, 10)] == [b"ab", b"c\n", b"de", b""]
-    assert told == [2, 2, 2, 0]

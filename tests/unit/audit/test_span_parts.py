@@ -256,10 +256,10 @@ def test_names_of_attributes_are_not_kept_at_any_length(run: spans.Run) -> None:
     check_ = SpansCheck(run.trust, Findings("traces", ()))
     for line in alone(document):
         check_.take(Document(1, line))
-    assert not check_._names
+    assert not check_._comparison._names
     for line in alone(run.document()):
         check_.take(Document(1, line))
-    assert 1 <= len(check_._names) <= 7
+    assert 1 <= len(check_._comparison._names) <= 7
     spans.on_each(lambda span: spans.set_value(span, "agent_identity." + "x" * 20_000, "v"))(document)
     assert "field_added" in spans.codes(spans.report_on(run, document))
 

@@ -68,7 +68,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[object, ...], Map
 
         return note
 
-    for name in ("_check_ledger", "_check_spans", "_check_pasted"):
+    for name in ("_check_ledger", "_check_spans"):
         monkeypatch.setattr(verification, name, noting(name))
     return asked
 
@@ -104,8 +104,9 @@ def test_spans_are_judged_by_all_that_is_given(asked: list[Any]) -> None:
     assert check(one) == "_check_spans"
     got, named = asked.pop()
     assert (got, named["disclosures"]) == (([one], None, None, (), None), ())
-    assert check(one, TRUST, pasted=True, redacted=["r"]) == "_check_pasted"
-    assert asked == [(([one], TRUST, ["r"]), {})]
+    assert check(one, TRUST, pasted=True, redacted=["r"]) == "_check_spans"
+    got, named = asked.pop()
+    assert (got, named["pasted"]) == (([one], TRUST, None, ["r"], None), True)
 
 
 def test_verify_asks_for_all_that_check_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,9 +143,8 @@ def test_what_cannot_be_asked_of_a_source_is_refused(directory: Path) -> None:
     period = "expected a period that ends after it begins, got another; exchange the two times"
     for stop in (5, 4):
         refused(period, lambda stop=stop: check(directory, period=(5, stop)))
-    both = "expected files of pasted spans and no ledger; leave one of them out"
-    refused(both, lambda: check(directory, pasted=True))
-    refused(both, lambda: check(spans, pasted=True, ledger=directory))
+    words = "expected files of pasted spans, got an evidence directory; give it as the ledger"
+    refused(words, lambda: check(directory, pasted=True))
     words = "expected a period with an evidence directory, got traces; leave it out"
     refused(words, lambda: check(spans, period=PERIOD))
     words = "expected a state file with an evidence directory, got traces; leave it out"
@@ -326,7 +326,11 @@ class Spans:
         if self.broken:
             raise OSError
 
-    def finish(self) -> None:
+    def miss(self, error: OSError) -> None:
+        """Note it."""
+        self.given[1].add(1, "unreadable", "missed")
+
+    def finish(self, spread: object) -> None:
         """Note it, and say of two steps that they were taken."""
         self.said.append("finished")
         for step in (1, 2):
@@ -340,15 +344,18 @@ def test_pasted_spans_of_every_source_are_read(monkeypatch: pytest.MonkeyPatch) 
     sources = [io.BytesIO(b"one"), io.BytesIO(b"two")]
     report = check(sources, TRUST, pasted=True, redacted=["r"])
     (made,) = spans
-    assert (made.given[0], made.named, made.said) == (TRUST, {"redacted": ["r"]}, [b"one", b"two", "finished"])
+    assert (made.given[0], made.named, made.said) == (
+        TRUST,
+        {"redacted": ["r"], "disclosures": ()},
+        [b"one", b"two", "finished"],
+    )
     assert (report.source, report.trust, report.findings) == ("traces", "given", ())
     assert [step.name for step in report.steps] == list(SPAN_STEPS)
     assert check(sources, pasted=True).trust == "none"
     assert spans[1].given[0] is None
     monkeypatch.setattr(Spans, "broken", True)
     report = check([io.BytesIO(b"one"), io.BytesIO(b"two")], TRUST, pasted=True)
-    words = "expected a text with a span, got one that cannot be read to its end"
-    assert [(p.code, p.message) for p in report.findings] == [("unreadable", words)] * 2
+    assert [(p.code, p.message) for p in report.findings] == [("unreadable", "missed")] * 2
     assert [step.status for step in report.steps[:2]] == ["not_checked", "passed"]
     assert spans[2].said == [b"one", b"two", "finished"]
 
@@ -356,7 +363,7 @@ def test_pasted_spans_of_every_source_are_read(monkeypatch: pytest.MonkeyPatch) 
 class Broken(io.BytesIO):
     """A file that cannot be read."""
 
-    def readline(self, size: int | None = -1, /) -> bytes:
+    def read1(self, size: int | None = -1, /) -> bytes:
         """Fail."""
         raise OSError
 

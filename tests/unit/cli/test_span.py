@@ -69,11 +69,15 @@ def test_text_that_is_no_json_exits_with_2(run: Run, tmp_path: Path) -> None:
     assert (code, "expected JSON as a back end shows it" in out) == (2, True)
 
 
-@pytest.mark.parametrize("more", [["--ledger"], []])
-def test_checks_that_would_not_happen_are_refused(run: Run, evidence: Path, tmp_path: Path, more: list[str]) -> None:
-    """One span is not compared with a ledger, and a ledger is no span."""
+def test_a_span_is_compared_with_its_ledger(run: Run, tmp_path: Path) -> None:
+    """One span of many is incomplete, and the report names what is missing."""
     path = tmp_path / "span.json"
     path.write_text(json.dumps(SPAN), encoding="utf-8")
-    source = [path, "--trust", TRUST, *more, evidence] if more else [evidence]
-    code, _, err = run("verify", "--span", *source)
+    code, out, _ = run("verify", "--span", path, "--trust", TRUST, "--ledger", TRUST.parent)
+    assert (code, "span_missing" in out) == (3, True)
+
+
+def test_a_ledger_is_no_span(run: Run, evidence: Path) -> None:
+    """A check that would not happen is refused."""
+    code, _, err = run("verify", "--span", evidence)
     assert (code, "--span" in err) == (2, True)

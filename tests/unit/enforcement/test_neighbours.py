@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import json
 import os
 import sys
 import threading
@@ -92,12 +93,19 @@ def test_the_record_goes_on_their_span(world: World, theirs: Theirs) -> None:
 
 
 def test_one_span_pasted_from_an_interface_verifies(world: World, theirs: Theirs) -> None:
-    """A span of theirs that carries a record is verified by itself, as ours are."""
+    """A span of theirs that carries a record is verified by itself, if it shows whose it is."""
     find = finder(world)
     with world.task(SCOPE), theirs():
         find("a")
     (found,) = carriers(world)
-    pasted = check(io.BytesIO(found.to_json().encode()), world.directory / "trust.json", pasted=True)
+    shown = json.loads(found.to_json())
+    pasted = check(io.BytesIO(json.dumps(shown).encode()), world.directory / "trust.json", pasted=True)
+    assert (pasted.exit_code, {finding.code for finding in pasted.findings}) == (
+        2,
+        {"chain_not_checked", "span_unlike_record"},
+    )
+    shown["instrumentation_scope"] = {"name": found.instrumentation_scope.name}
+    pasted = check(io.BytesIO(json.dumps(shown).encode()), world.directory / "trust.json", pasted=True)
     assert (pasted.exit_code, pasted.counts["verified"]) == (0, 1)
 
 

@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity.evidence import codecs, inflating
-from agent_identity.evidence.inflating import inflated, is_compressed
+from agent_identity.evidence.byte_reader import ByteReader
+from agent_identity.evidence.inflating import InflatedError, Inflating, is_compressed
 
 
 def content(data: bytes) -> bytes:
     """Return what a compressed file holds, line by line."""
-    source = inflated(data[:8], io.BytesIO(data))
+    source = Inflating(data[:8], ByteReader.of(io.BytesIO(data))).reader
     return b"".join(iter(lambda: source.readline(1_000), b""))
 
 
@@ -75,10 +76,33 @@ def test_the_size_of_traces_is_bounded_to_the_byte(monkeypatch: pytest.MonkeyPat
 @given(sizes=st.lists(st.sampled_from([0, 1, 700, 100_000, 300_000, 2_000_000]), max_size=5))
 def test_members_that_become_much_larger_follow_each_other(how: str, sizes: list[int]) -> None:
     """What stands behind a member that was read in several steps is read once, whatever it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inflating, "FREE_BYTES", 10_000_000)
+        check_members(how, sizes)
+
+
+def check_members(how: str, sizes: list[int]) -> None:
     pack = gzip.compress if how == "gzip" else zstandard.compress
     parts = [bytes([65 + number]) * size for number, size in enumerate(sizes)]
     data = b"".join(map(pack, parts)) or pack(b"")
     assert content(data) == b"".join(parts)
+
+
+@pytest.mark.parametrize(("how", "ratio"), [("gzip", 200), ("zstd", 1_000)])
+def test_a_file_becomes_as_many_times_as_large_as_evidence_does_and_no_larger(
+    monkeypatch: pytest.MonkeyPatch, how: str, ratio: int
+) -> None:
+    """The bound holds to the byte, grows with what was read of the file, and names the cure."""
+    pack = gzip.compress if how == "gzip" else zstandard.ZstdCompressor(level=3).compress
+    data = pack(bytes(1_000_000))
+    assert len(data) * ratio < 1_000_000
+    for free, fits in ((1_000_000 - ratio * len(data), True), (999_999 - ratio * len(data), False)):
+        monkeypatch.setattr(inflating, "FREE_BYTES", free)
+        if fits:
+            assert content(data) == bytes(1_000_000)
+        else:
+            with pytest.raises(InflatedError, match=f"more than {ratio} times its bytes.*decompress it and verify"):
+                content(data)
 
 
 def test_many_small_members_cost_no_more_than_they_are_long(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from agent_identity.evidence.otlp import MAX_NESTING, Malformed, SpanData, _repe
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "00f067aa0ba902b7"
+CHUNK = 256 * 1024  # Bytes that are read at once.
 
 
 def any_value(value: object) -> dict[str, Any]:
@@ -117,6 +118,7 @@ def test_a_whole_span_is_read() -> None:
         status="error",
         status_message="denied",
         line=1,
+        kind=1,
     )
 
 
@@ -523,13 +525,13 @@ def test_long_lines_are_skipped(small: int) -> None:
         (b"\n".join([b"x" * small * 5, one, two]), [1]),
         (b"\n".join([one, two, b"x" * small * 5]), [3]),
         (b"\n".join([one, two, b"x" * small]), [3]),
-        (b"\n".join([one, b" " * small, two]), [2]),
+        (b"\n".join([one, b" " * small, two]), []),  # White space is passed over, however much of it there is.
     ):
         source = _Endless(iter(text.splitlines(keepends=True)))
         items = list(read_json(source))
         assert [item.line for item in items if isinstance(item, Malformed)] == problems
         assert [item.name for item in items if isinstance(item, SpanData)] == ["one", "two"]
-        assert source.largest <= small + 1
+        assert source.largest <= CHUNK
 
 
 def test_the_longest_line_is_read(small: int) -> None:
@@ -537,7 +539,7 @@ def test_the_longest_line_is_read(small: int) -> None:
     one, two = (json.dumps(value).encode() for value in TWO)
     padded = one + b" " * (small - len(one) - 1) + b"\n"
     assert [type(item) for item in read(padded + two)] == [SpanData, SpanData]
-    assert [type(item) for item in read(b" " + padded + two)] == [Malformed, SpanData]
+    assert [type(item) for item in read(padded[:-1] + b" \n" + two)] == [Malformed, SpanData]
 
 
 def test_documents_over_many_lines_are_bounded(small: int) -> None:

@@ -1,0 +1,179 @@
+"""Whether a span says what its record says: in its plain attributes, in its members, and beside them."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
+from typing import Final, final
+
+from agent_identity.audit.aside import Aside, Claim
+from agent_identity.audit.attestations import ATTESTATION, OURS
+from agent_identity.audit.findings import Findings, Place
+from agent_identity.audit.span_members import members_of
+from agent_identity.evidence.envelope import Attestation
+from agent_identity.evidence.mirror import MIRRORED, Copies, deviations, mirrored_attributes
+from agent_identity.evidence.otlp import SpanData
+from agent_identity.evidence.otlp_writing import SCOPE
+from agent_identity.evidence.pasted import PastedSpan
+from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE
+
+__all__ = ["SpanComparison"]
+
+_MAX_NAMES: Final = 256  # Sets of names of attributes,
+_MAX_LETTERS: Final = 8_192  # each of so many characters.
+_NAMED: Final = 5  # Attributes that a message names.
+_LONGEST: Final = 128  # Characters of a foreign name in a message.
+_OF_OURS: Final = MIRRORED.keys() | {ATTESTATION + part.name for part in fields(Attestation)} | {GRANT_ATTRIBUTE}
+"""Every attribute that a span of ours carries: what is compared with the record, what proves it, and the grant."""
+
+_OTHERS_MAY_SET: Final = frozenset({"user.id", "error.type", "gen_ai.agent.name", "gen_ai.tool.call.id"})
+"""Conventional attributes that other libraries and collectors set and hash as well."""
+
+_THEIRS: Final = _OTHERS_MAY_SET - {"user.id"}
+"""Those that on a span of another library are its own, and say nothing about ours. Who it was stays worth a notice."""
+
+
+@final
+class SpanComparison:
+    """Compares spans with the records that they carry.
+
+    Args:
+        findings: Takes what is found.
+        step: The number of the step.
+        redacted: Attributes that a collector is known to rewrite; a change of them is no contradiction.
+
+    Attributes:
+        signed: How many attributes copied a record so far.
+        hidden: How many of these were missing or blanked.
+    """
+
+    def __init__(self, findings: Findings, step: int, redacted: Collection[str]) -> None:
+        self.signed = self.hidden = 0
+        self._doubted = False
+        self._findings, self._step = findings, step
+        self._redacted = _OTHERS_MAY_SET.union(redacted)
+        self._mirror = Copies()
+        self._names: dict[tuple[str, ...], bool] = {}
+        self._aside = Aside(_OF_OURS, self._redacted)
+
+    def claims(self, span: SpanData | PastedSpan) -> tuple[Claim, ...]:
+        """Return what stands beside the attributes of a span in names of ours."""
+        return self._aside.claims(span)
+
+    def agrees(
+        self, record: Mapping[str, object], span: SpanData | PastedSpan, place: Place, *, bound: bool
+    ) -> bool | None:
+        """Return whether a span says what its record says; ``None`` if something differs and may have to.
+
+        Args:
+            record: The record.
+            span: The span.
+            place: Where the record is.
+            bound: Whether the ids show that the record belongs to the span; a store that changes these changes more.
+        """
+        self._doubted = False
+        agrees = self._compare_copies(record, span, place)
+        agrees = self._compare_members(record, span, place, bound=bound) and agrees
+        for claim in self._aside.claims(span):
+            agrees = self._compare_claim(record, claim, span.attributes, place) and agrees
+        return None if agrees and self._doubted else agrees
+
+    def _compare_copies(self, record: Mapping[str, object], span: SpanData | PastedSpan, place: Place) -> bool:
+        """Compare the plain attributes with the record; return whether none contradicts it."""
+        agrees, hidden, attributes = True, list[str](), span.attributes
+        copied = self._mirror.number(record, attributes)
+        if copied is not None and self._known_names(attributes):
+            self.signed += copied
+            return True
+        theirs = _THEIRS if isinstance(span, SpanData) and span.scope not in ("", SCOPE) else frozenset[str]()
+        self.signed += len(mirrored_attributes(record))
+        for field in deviations(record, attributes):
+            if field.attribute in theirs and field.verdict in ("changed", "retyped"):
+                continue
+            if field.verdict in ("changed", "retyped") and field.attribute in self._redacted:
+                message = f"expected {field.attribute} as it is signed, got another value; it was changed"
+                self._findings.add(self._step, "copy_changed", message, place)
+            elif field.verdict == "changed":
+                agrees = False
+                message = f"expected {field.attribute} as it is signed, got another value; it was changed"
+                self._findings.add(self._step, "field_changed", message, place)
+            elif field.verdict == "retyped":
+                self._report_retyped(field.attribute, place)
+            else:
+                hidden.append(field.attribute)
+        for name in sorted(attributes.keys() - _OF_OURS - self._redacted):
+            if name.startswith(OURS):
+                agrees = False
+                message = f"expected no attribute of ours that is not signed, got {name[:_LONGEST]!a}; it was added"
+                self._findings.add(self._step, "field_added", message, place)
+        self.hidden += len(hidden)
+        self._report_hidden(hidden, place)
+        return agrees
+
+    def _compare_members(
+        self, record: Mapping[str, object], span: SpanData | PastedSpan, place: Place, *, bound: bool
+    ) -> bool:
+        """Compare name, times, parent and status with those that follow from the record; return whether they agree."""
+        agrees, hidden = True, list[str]()
+        for name, standing in members_of(record, span):
+            if standing == "hidden":
+                hidden.append(name)
+            elif standing == "theirs":
+                message = f"the {name} is another than the record says; the application may have set it"
+                self._findings.add(self._step, "copy_changed", message, place)
+            elif standing == "retyped":
+                self._report_retyped(name, place)
+            elif standing == "unclear" or not bound:
+                message = (
+                    f"expected the {name} of a span of ours, got another, and nothing tells whether the span is ours "
+                    "and nobody else sets it: copy it with its scope, or verify an export of OTLP"
+                )
+                self._findings.add(self._step, "span_unlike_record", message, place)
+                self._doubted = True
+            else:
+                agrees = False
+                message = f"expected the {name} of the span to be as its record has it, got another; it was changed"
+                self._findings.add(self._step, "field_changed", message, place)
+        self._report_hidden(hidden, place)
+        return agrees
+
+    def _report_retyped(self, name: str, place: Place) -> None:
+        message = f"the store shows {name} as JSON of another type than was signed; look at its raw text"
+        self._findings.add(self._step, "type_rewritten", message, place)
+        self._doubted = True
+
+    def _report_hidden(self, hidden: Sequence[str], place: Place) -> None:
+        if hidden:
+            self._findings.counts["redacted"] += 1
+            message = f"{len(hidden)} attributes are missing or blanked: {', '.join(hidden[:_NAMED])}"
+            self._findings.add(self._step, "copy_redacted", message, place)
+
+    def _compare_claim(
+        self, record: Mapping[str, object], claim: Claim, attributes: Mapping[str, object], place: Place
+    ) -> bool:
+        """Return whether what stands beside the attributes of a span, in our names, is what is signed."""
+        wrong = [name for name in claim.unsigned if claim.attributes[name] != attributes.get(name)]
+        wrong += [
+            field.attribute
+            for field in deviations(record, claim.attributes)
+            if field.verdict == "changed" and field.attribute in claim.attributes
+        ]
+        if claim.stranger is not None:
+            wrong.append(claim.stranger)
+        for name in wrong:
+            message = (
+                f"expected on {claim.where} nothing of ours but what is signed, got {name[:_LONGEST]!a}; it was added"
+            )
+            self._findings.add(self._step, "field_added", message, place)
+        return not wrong
+
+    def _known_names(self, attributes: Mapping[str, object]) -> bool:
+        """Return whether all attributes with names of ours are among those that a span of ours carries."""
+        names = tuple(attributes)
+        known = self._names.get(names)
+        if known is None:
+            added = attributes.keys() - _OF_OURS - self._redacted
+            known = not any(name.startswith(OURS) for name in added)
+            if len(self._names) >= _MAX_NAMES:
+                self._names.clear()
+            if sum(map(len, names)) <= _MAX_LETTERS:
+                self._names[names] = known
+        return known

@@ -127,7 +127,7 @@ def _conventions(seen: Appearance, attributes: Mapping[str, object]) -> Iterator
     for name, signed in seen.conventions.items():
         yield from _text(name, signed, attributes.get(name))
     if "gen_ai.tool.type" not in seen.conventions and attributes.get("gen_ai.tool.type") == "function":
-        yield Member("gen_ai.tool.type", "changed")
+        yield Member("gen_ai.tool.type", "theirs" if seen.ran else "changed")
 
 
 def _text(name: str, signed: str, shown: object) -> Iterator[Member]:

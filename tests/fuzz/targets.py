@@ -40,10 +40,12 @@ from agent_identity.canonical import decode, encode
 from agent_identity.constraints import AllOf, OneOf, PathWithin, Range
 from agent_identity.errors import AgentIdentityError, TokenError
 from agent_identity.evidence import Attestation, Malformed, mirrored_attributes, read_spans, sign_record
-from agent_identity.evidence.inflating import inflated, is_compressed
+from agent_identity.evidence.byte_reader import ByteReader
+from agent_identity.evidence.inflating import Inflating, is_compressed
 from agent_identity.evidence.lines import log_line, log_parts, stream_line, stream_parts
 from agent_identity.evidence.otlp import read_json
-from agent_identity.evidence.pasted import PastedSpan, likeness, read_pasted
+from agent_identity.evidence.pasted import PastedSpan, read_pasted
+from agent_identity.evidence.shown import likeness
 from agent_identity.identity import (
     Agent,
     Human,
@@ -262,7 +264,7 @@ def compressed(data: bytes) -> None:
     """A compressed file of traces: what is read is what the library that made it reads, or the file is damaged."""
     if not is_compressed(data):
         return
-    source = inflated(data[:8], io.BytesIO(data))
+    source = Inflating(data[:8], ByteReader.of(io.BytesIO(data))).reader
     try:
         content = b"".join(iter(lambda: source.readline(65_536), b""))
     except OSError:

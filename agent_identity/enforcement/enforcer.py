@@ -37,6 +37,7 @@ from agent_identity.enforcement.directory import open_directory, pseudonyms_of
 from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.handed import Recorded
 from agent_identity.enforcement.inventory import Inventory
+from agent_identity.enforcement.lazy import Lazy, check_lazy
 from agent_identity.enforcement.opening import Opening, Tasks, check_delegate, check_parties, current_or_refuse
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.publication import publishers_for
@@ -542,6 +543,7 @@ class Enforcer:
         data: Sequence[str] = (),
         kind: str = "function",
         labels: Sequence[str] = (),
+        lazy: Lazy | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
     def tool(
@@ -553,12 +555,14 @@ class Enforcer:
         data: Sequence[str] = (),
         kind: str = "function",
         labels: Sequence[str] = (),
+        lazy: Lazy | None = None,
     ) -> object:
         """Guard a function; a decorator with and without arguments.
 
         Works on functions, coroutine functions, generator functions and async generator functions;
         signature and types stay. A generator is judged when it is first advanced, under the task in
-        which it was created, and again at every step.
+        which it was created, and again at every step. Iterators, awaitables and context managers that a
+        function returns run in the same way; a result that would go on by itself is withheld.
 
         Args:
             function: The function.
@@ -566,18 +570,19 @@ class Enforcer:
             data: Labels of the data that the tool touches.
             kind: What the tool is, for the policy.
             labels: Labels of the tool, for the policy.
+            lazy: ``"resource"`` for a tool whose results live on by themselves, such as a connection, an open file or
+                a future: they are handed over as they are, and the end of the task does not stop them. Generators and
+                coroutines are driven in any case.
 
         Raises:
-            ConfigurationError: The function is guarded already, by this or another enforcer.
+            ConfigurationError: The function is guarded already, by this or another enforcer; or, with code
+                ``lazy_result``, its annotation shows results that would be withheld.
         """
 
         def decorate(inner: Callable[..., object]) -> Callable[..., object]:
-            if isinstance(inner, staticmethod | classmethod | property):
-                raise ConfigurationError("expected a function; put enforcer.tool below @staticmethod and the like")
-            if hasattr(inner, _GUARDED):
-                raise ConfigurationError("expected an unguarded function, got a guarded one; guard it once")
+            parts.check_bare(inner, guarded=hasattr(inner, _GUARDED))
             guard = self.guard(name or parts.name_of(inner), kind=kind, labels=labels, data=data)
-            wrapper = known_as_guarded(guarded(guard, inner), guard)
+            wrapper = known_as_guarded(guarded(guard, inner, lazy=check_lazy(lazy)), guard)
             setattr(wrapper, _GUARDED, True)
             return wrapper
 

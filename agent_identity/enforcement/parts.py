@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "admission_of",
     "anchor_of",
+    "check_bare",
     "check_choices",
     "check_parts",
     "check_privacy",
@@ -181,6 +182,21 @@ def tool_of(name: str, kind: str, server: str | None, labels: Sequence[str]) -> 
         if text is not None:
             check_id(text, what)
     return Tool(name=name, kind=kind, server=server, labels=tuple(labels))
+
+
+def check_bare(function: object, *, guarded: bool) -> None:
+    """Check that what is to be guarded is a function, and is not guarded yet.
+
+    Raises:
+        ConfigurationError: It is a method that is not bound to anything, or guarded.
+        TypeError: It cannot be called.
+    """
+    if isinstance(function, staticmethod | classmethod | property):
+        raise ConfigurationError("expected a function; put enforcer.tool below @staticmethod and the like")
+    if not callable(function):
+        raise TypeError(f"expected a function to guard, got {type(function).__name__}")
+    if guarded:
+        raise ConfigurationError("expected an unguarded function, got a guarded one; guard it once")
 
 
 def name_of(function: object) -> str:

@@ -6,16 +6,19 @@ from typing import Final, TypeVar, cast, overload
 from langchain_core.tools import BaseTool
 
 from agent_identity.enforcement import Enforcer
+from agent_identity.enforcement.lazy import Lazy, check_lazy
 from agent_identity.enforcement.point import Point
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.langchain.sealing import (
     FUNCTIONS,
     METHODS,
     base_of,
+    check_results,
     enforcer_of,
     function_enforcer,
     guards_of,
     is_sealed,
+    lazy_of,
     seal,
     unseal,
 )
@@ -35,14 +38,14 @@ _GUARDED_FUNCTION: Final = "__agent_identity_guard__"
 
 
 @overload
-def protect(tools: ToolT, enforcer: Enforcer) -> ToolT: ...
+def protect(tools: ToolT, enforcer: Enforcer, *, lazy: Lazy | None = None) -> ToolT: ...
 
 
 @overload
-def protect(tools: ToolsT, enforcer: Enforcer) -> ToolsT: ...
+def protect(tools: ToolsT, enforcer: Enforcer, *, lazy: Lazy | None = None) -> ToolsT: ...
 
 
-def protect(tools: object, enforcer: Enforcer) -> object:
+def protect(tools: object, enforcer: Enforcer, *, lazy: Lazy | None = None) -> object:
     """Guard a tool, or each tool of a list, in place.
 
     Every way to run the tool is guarded: ``invoke``, ``run``, ``batch``, ``stream`` and all others, sync
@@ -59,21 +62,26 @@ def protect(tools: object, enforcer: Enforcer) -> object:
     Args:
         tools: A tool, or a sequence of tools. Guarding again by the same enforcer changes nothing.
         enforcer: The enforcer.
+        lazy: ``"resource"`` for tools whose results live on by themselves; see :meth:`Enforcer.tool`.
 
     Returns:
         What was given: the same tool, the same sequence.
 
     Raises:
-        ConfigurationError: A tool is guarded by another enforcer, its function is guarded already, or its
-            class runs tools in a way of its own. No tool of the list is changed then.
-        TypeError: Something is no LangChain tool.
+        ConfigurationError: A tool is guarded by another enforcer or with another ``lazy``, its function is guarded
+            already, its class runs tools in a way of its own, or, with code ``lazy_result``, an annotation shows
+            results that would be withheld. No tool of the list is changed then.
+        TypeError: Something is no LangChain tool, or the enforcer is none.
     """
     found = _each(tools)
+    if not isinstance(enforcer, Enforcer):
+        raise TypeError(f"expected an Enforcer, got {type(enforcer).__name__}")
+    check_lazy(lazy)
     for tool in found:
-        check(tool, enforcer)
+        check(tool, enforcer, lazy)
     for tool in found:
         if enforcer_of(tool) is None:
-            seal(tool, enforcer)
+            seal(tool, enforcer, lazy)
     return tools
 
 
@@ -143,7 +151,7 @@ def _each(tools: object) -> tuple[BaseTool, ...]:
     return cast("tuple[BaseTool, ...]", items)
 
 
-def check(tool: BaseTool, enforcer: Enforcer) -> None:
+def check(tool: BaseTool, enforcer: Enforcer, lazy: Lazy | None = None) -> None:
     """Return if the tool can be guarded by the enforcer, or is already.
 
     Raises:
@@ -151,6 +159,10 @@ def check(tool: BaseTool, enforcer: Enforcer) -> None:
     """
     current = enforcer_of(tool)
     if current is enforcer:
+        if lazy is not None and lazy_of(tool) != lazy:
+            raise ConfigurationError(
+                f"expected tool {tool.name!r} with the lazy= that it was protected with; call unprotect(tool) first"
+            )
         return
     if current is not None:
         raise ConfigurationError(
@@ -165,6 +177,7 @@ def check(tool: BaseTool, enforcer: Enforcer) -> None:
                 f"expected tool {tool.name!r} with a bare function, got a guarded one; guard it once"
             )
     _check_class(base_of(tool))
+    check_results(tool, enforcer, lazy)
 
 
 def _check_class(kind: type[BaseTool]) -> None:

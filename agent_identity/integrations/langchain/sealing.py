@@ -17,7 +17,8 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 
 from agent_identity.enforcement import Enforcer, Guard
-from agent_identity.enforcement.wrap import guard_of
+from agent_identity.enforcement.lazy import Lazy
+from agent_identity.enforcement.wrap import check_body, guard_of
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.langchain.entries import arun_of, quiet_entries, run_of, unwrappable
 from agent_identity.integrations.langchain.passage import Seam, sealed
@@ -27,11 +28,13 @@ __all__ = [
     "FUNCTIONS",
     "METHODS",
     "base_of",
+    "check_results",
     "class_of",
     "enforcer_of",
     "function_enforcer",
     "guards_of",
     "is_sealed",
+    "lazy_of",
     "outcome_of",
     "seal",
     "unseal",
@@ -56,13 +59,15 @@ class Protection:
     Args:
         base: The class of the tools.
         enforcer: The enforcer; ``None`` for tools that nobody guards any more, which run no more.
+        lazy: See :meth:`Enforcer.tool`.
     """
 
-    __slots__ = ("_layered", "_seams", "base", "bodies", "enforcer")
+    __slots__ = ("_layered", "_seams", "base", "bodies", "enforcer", "lazy")
 
-    def __init__(self, base: type[BaseTool], enforcer: Enforcer | None) -> None:
+    def __init__(self, base: type[BaseTool], enforcer: Enforcer | None, lazy: Lazy | None) -> None:
         self.base = base
         self.enforcer = enforcer
+        self.lazy: Lazy | None = lazy
         self.bodies = {name: body for name in METHODS if (body := _own_method(base, name)) is not None}
         functions = [name for name in FUNCTIONS if name in base.model_fields]
         # Stock functions of one tool never call each other, so that a second one is always a second call.
@@ -72,7 +77,7 @@ class Protection:
     def seam(self, slot: str, body: _Body, tool: BaseTool) -> Seam:
         """Return a new seam of a tool."""
         guard = None if self.enforcer is None else self._guard(self.enforcer, tool)
-        return Seam(slot, body, guard, tool, layered=self._layered)
+        return Seam(slot, body, guard, tool, layered=self._layered, lazy=self.lazy)
 
     def method_seam(self, slot: str, tool: BaseTool) -> Seam:
         """Return the seam of a method of a tool."""
@@ -124,7 +129,7 @@ _WRAPPED: Final[WeakKeyDictionary[object, _Wrapped]] = WeakKeyDictionary()
 """By identity: an attribute of the function could be copied to another one, as functools.wraps does."""
 
 _SEALED: Final[WeakKeyDictionary[type, Protection]] = WeakKeyDictionary()
-_CLASSES: Final[WeakValueDictionary[tuple[type, int], type[BaseTool]]] = WeakValueDictionary()
+_CLASSES: Final[WeakValueDictionary[tuple[type, int, Lazy | None], type[BaseTool]]] = WeakValueDictionary()
 
 
 def _wrapped(function: object) -> _Wrapped | None:
@@ -199,13 +204,13 @@ class _Fixed:
         )
 
 
-def class_of(base: type[BaseTool], enforcer: Enforcer | None) -> type[BaseTool]:
+def class_of(base: type[BaseTool], enforcer: Enforcer | None, lazy: Lazy | None = None) -> type[BaseTool]:
     """Return the guarded subclass of a class of tools for one enforcer."""
     # While the class lives it holds the enforcer, so that no other enforcer can have the same id.
-    key = base, id(enforcer)
+    key = base, id(enforcer), lazy
     found = _CLASSES.get(key)
     if found is None:
-        found = _make_class(base, Protection(base, enforcer))
+        found = _make_class(base, Protection(base, enforcer, lazy))
         _CLASSES[key] = found
     return found
 
@@ -331,9 +336,27 @@ def function_enforcer(function: object) -> Enforcer | None:
     return None if known is None else known.protection.enforcer
 
 
-def seal(tool: BaseTool, enforcer: Enforcer | None) -> None:
+def lazy_of(tool: BaseTool) -> Lazy | None:
+    """Return what was said of the results of a guarded tool; see :meth:`Enforcer.tool`."""
+    protection = _SEALED.get(type(tool))
+    return None if protection is None else protection.lazy
+
+
+def check_results(tool: BaseTool, enforcer: Enforcer, lazy: Lazy | None) -> None:
+    """Check that no annotation of a bare tool shows results that would be withheld.
+
+    Raises:
+        ConfigurationError: With code ``lazy_result``: one does.
+    """
+    bodies = [tool.__dict__.get(slot) for slot in FUNCTIONS] + [_own_method(base_of(tool), name) for name in METHODS]
+    for body in bodies:
+        if body is not None:
+            check_body(tool.name, cast("_Body", body), lazy, enforcer.guard(tool.name).point.mode)
+
+
+def seal(tool: BaseTool, enforcer: Enforcer | None, lazy: Lazy | None = None) -> None:
     """Guard a tool that no enforcer guards; without an enforcer it refuses every call."""
-    object.__setattr__(tool, "__class__", class_of(base_of(tool), enforcer))
+    object.__setattr__(tool, "__class__", class_of(base_of(tool), enforcer, lazy))
     for slot in FUNCTIONS:
         # Reading puts the guarded function in the place of the bare one.
         getattr(tool, slot, None)

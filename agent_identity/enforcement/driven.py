@@ -5,11 +5,13 @@ ADR 0056). The outcome is recorded when the last step has ended.
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
 import functools
 import inspect
 import typing
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
+from types import TracebackType
 from typing import cast, final
 
 from agent_identity.enforcement.call import Call
@@ -67,15 +69,16 @@ def _conclude(guard: Guard, call: Call, result: object, lazy: Lazy | None) -> No
         ConfigurationError: With code ``lazy_result``: what it returned would run on out of reach, and is withheld.
     """
     if lazy is None and holds_lazy(result):
-        _withhold(guard, call)
+        _withhold(guard, call, result)
     guard.succeed(call, result)
 
 
-def _withhold(guard: Guard, call: Call) -> None:
+def _withhold(guard: Guard, call: Call, result: object) -> None:
     """Refuse to hand over what would run on out of reach; monitor mode records that it would have been refused."""
     error = lazy_result(guard.tool.name)
     guard.fail(call, error, CODE)
     if guard.point.mode == "enforce":
+        _drop(result)
         raise error
 
 
@@ -144,8 +147,8 @@ def _throw(steps: Generator[object, object, object], error: BaseException) -> ob
 def _drop(pending: object) -> None:
     """End a coroutine or future that is not to run on; the refusal matters more than what it says to that."""
     with contextlib.suppress(Exception):
-        if asyncio.isfuture(pending):
-            pending.cancel()
+        if asyncio.isfuture(pending) or _is(pending, concurrent.futures.Future):
+            cast("asyncio.Future[object]", pending).cancel()
         elif _is(pending, Coroutine):
             cast("Coroutine[object, object, object]", pending).close()
 
@@ -201,8 +204,10 @@ class _Manager(_Steps):
     def __enter__(self) -> object:
         return self._leave.enter_context(self._block())
 
-    def __exit__(self, *error: object) -> bool | None:
-        return self._leave.__exit__(*error)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return self._leave.__exit__(kind, error, traceback)
 
 
 class _AsyncManager(_Steps):
@@ -211,8 +216,10 @@ class _AsyncManager(_Steps):
     async def __aenter__(self) -> object:
         return await self._leave_async.enter_async_context(self._block_async())
 
-    async def __aexit__(self, *error: object) -> bool | None:
-        return await self._leave_async.__aexit__(*error)
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._leave_async.__aexit__(kind, error, traceback)
 
 
 class _ManagerOfBothKinds(_Manager, _AsyncManager):
@@ -294,7 +301,7 @@ def _hand_out(guard: Guard, call: Call, item: object, closing: BaseException | N
     if closing is not None:
         guard.check(call)
     if lazy is None and type(item) not in ATOMS and holds_lazy(item):
-        _withhold(guard, call)
+        _withhold(guard, call, item)
     guard.emit(call, item)
 
 

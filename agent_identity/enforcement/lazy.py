@@ -157,7 +157,7 @@ def check_lazy(lazy: object) -> Lazy | None:
         ConfigurationError: It is another one.
     """
     if lazy is None or lazy == "resource":
-        return cast("Lazy | None", lazy)
+        return lazy
     if type(lazy) is not str:
         raise TypeError(f'expected lazy="resource" or lazy=None, got {type(lazy).__name__}')
     raise ConfigurationError('expected lazy="resource" or lazy=None')

@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import inspect
 import io
 import itertools
 import logging
@@ -597,7 +598,7 @@ def ways_to_hand_out(make: Callable[[], Any]) -> dict[str, Callable[[], Any]]:
 
 async def used(result: Any) -> None:
     """Use the result of a tool of any kind to its end."""
-    if asyncio.iscoroutine(result):
+    if inspect.iscoroutine(result):
         await result
     elif isinstance(result, AsyncIterator):
         await anext(result)

@@ -133,9 +133,19 @@ class Routed(Denied):
 
 
 class AttenuationError(AgentIdentityError, ValueError):
-    """A child grant asks for more than its parent holds."""
+    """A child grant asks for more than its parent holds.
+
+    Attributes:
+        argument: The name of the argument that does not fit, if it is one and fit to be shown.
+        reference: The id of the record that keeps the refusal, if a task was to be delegated.
+    """
 
     default_code = "not_attenuated"
+
+    def __init__(self, message: str, *, code: str | None = None, argument: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.argument = argument
+        self.reference: str | None = None
 
 
 class TokenError(AgentIdentityError, ValueError):

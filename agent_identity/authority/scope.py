@@ -176,7 +176,7 @@ class Scope:
                 f": {kinds[0]} is not provably within the parent's {kinds[1]}; narrow it, or repeat the parent's "
                 "constraint"
             )
-        raise AttenuationError(message, code="argument_not_attenuated")
+        raise AttenuationError(message, code="argument_not_attenuated", argument=_fit_to_show(argument))
 
     def excess(self, other: "Scope") -> "Excess | None":
         """Return the first thing that another scope permits, or may permit, beyond this one; None if there is none."""
@@ -272,8 +272,11 @@ def _read_arguments(arguments: object) -> dict[str, Constraint]:
 
 
 def _deny(code: str, message: str, argument: str | None = None) -> NoReturn:
-    shown = argument if argument is not None and _SHOWABLE.fullmatch(argument) else None
-    raise OutOfScope(message, code=code, argument=shown)
+    raise OutOfScope(message, code=code, argument=_fit_to_show(argument))
+
+
+def _fit_to_show(argument: str | None) -> str | None:
+    return argument if argument is not None and _SHOWABLE.fullmatch(argument) else None
 
 
 def _shown(name: object) -> str:

@@ -42,7 +42,7 @@ CODE: Final = "lazy_result"
 ATOMS: Final[frozenset[type]] = frozenset((type(None), bool, int, float, complex, str, bytes, bytearray))
 """The classes of values that are nothing but data, which need no look."""
 
-_CONTAINERS: Final[tuple[type[Collection[object]], ...]] = (list, tuple, set, frozenset)
+_CONTAINERS: Final = (dict, list, tuple, set, frozenset)
 _VALUES: Final = (io.BytesIO, io.StringIO, PurePath, memoryview)
 """Iterators and context managers in form only: all that they hold is in memory."""
 
@@ -89,9 +89,9 @@ def _nature(kind: type) -> Nature | None:
         return "other"
     members = {name for base in kind.__mro__ for name in vars(base)}
     ways = tuple(name for name in _WAYS if name in members)
-    for stepped, nature in _STEPPED:
-        if issubclass(kind, stepped):
-            return "other" if {"__enter__", "__aenter__"} & members else nature
+    stepped = next((nature for base, nature in _STEPPED if issubclass(kind, base)), None)
+    if stepped is not None:
+        return "other" if {"__enter__", "__aenter__"} & members else stepped
     way = _NATURES.get(ways, "other") if ways else None
     return way if way is None or _is_bare(kind, way, members) else "other"
 
@@ -129,14 +129,11 @@ def holds_lazy(value: object) -> bool:
     return False
 
 
-def _held(item: object, kind: type) -> Collection[object] | None:
-    """Return what a container holds, by the methods of the built-in class, which run no code of a subclass."""
-    if issubclass(kind, dict):
-        return tuple(dict.values(cast("dict[object, object]", item)))
-    for container in _CONTAINERS:
-        if issubclass(kind, container):
-            return tuple(container.__iter__(cast("Collection[object]", item)))
-    return None
+def _held(item: object, kind: type) -> tuple[object, ...] | None:
+    """Return what a built-in container holds; a subclass could run code of its own."""
+    if kind is dict:
+        return tuple(cast("dict[object, object]", item).values())
+    return tuple(cast("Collection[object]", item)) if kind in _CONTAINERS else None
 
 
 def lazy_result(tool: str) -> ConfigurationError:
@@ -156,8 +153,8 @@ def check_lazy(lazy: object) -> Lazy | None:
         TypeError: It is no word at all.
         ConfigurationError: It is another one.
     """
-    if lazy is None or lazy == "resource":
-        return lazy
+    if lazy is None or (type(lazy) is str and lazy == "resource"):
+        return None if lazy is None else "resource"
     if type(lazy) is not str:
         raise TypeError(f'expected lazy="resource" or lazy=None, got {type(lazy).__name__}')
     raise ConfigurationError('expected lazy="resource" or lazy=None')
@@ -184,8 +181,8 @@ def _classes(hint: object, *, nested: bool) -> Iterator[tuple[type, bool]]:
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:
         yield from _classes(parts[0], nested=nested)
-    elif origin is typing.Union or origin is types.UnionType or origin in (dict, *_CONTAINERS):
-        within = nested or origin in (dict, *_CONTAINERS)
+    elif origin is typing.Union or origin is types.UnionType or origin in _CONTAINERS:
+        within = nested or origin in _CONTAINERS
         for part in parts:
             yield from _classes(part, nested=within)
     elif isinstance(kind := hint if origin is None else origin, type):

@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import sys
+import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
@@ -136,19 +138,30 @@ class Tasks:
             most = self.admission.admit(agent, scope, principal=parent.grant.principal, parent=parent, wall_ns=wall)
             remaining = min(remaining, most)
         holder = self.new_key()
-        grant = derive(
-            parent.chain,
-            holder_of(parent),
-            agent=agent,
-            holder=holder.public_key,
-            scope=scope,
-            now=wall // _NS,
-            ttl=remaining if ttl is None else min(seconds_of(ttl), remaining),
-            id=self.ids.new(wall),
-        )
+        with self.attenuating(parent, agent, wall):
+            grant = derive(
+                parent.chain,
+                holder_of(parent),
+                agent=agent,
+                holder=holder.public_key,
+                scope=scope,
+                now=wall // _NS,
+                ttl=remaining if ttl is None else min(seconds_of(ttl), remaining),
+                id=self.ids.new(wall),
+            )
         chain = self._verified((*parent.chain.tokens, grant.token), grant, wall, parent)
         lease = self.registry.open(grant.task_id, _deadline(chain), parent.lease, clock=self.point.clock, id=grant.id)
         return self.start(purpose, chain, holder, lease, Handed(None, parent.handed))
+
+    @contextmanager
+    def attenuating(self, parent: Task, agent: Agent, wall: int) -> Generator[None]:
+        """Record it under the parent if it cannot hand on what the block wants from it."""
+        try:
+            yield
+        except AttenuationError as error:
+            principal = parent.grant.principal
+            record_refusal(self.point, error, agent, principal=principal, parent=parent, start_ns=wall, always=True)
+            raise
 
     def _verified(self, tokens: tuple[str, ...], leaf: Grant, wall: int, parent: Task | None) -> Chain:
         # Verified once here, as any other process would; after this a call costs no signature.
@@ -279,6 +292,7 @@ class Opening:
         "_attachment",
         "_finished",
         "_home",
+        "_lock",
         "_make",
         "_point",
         "_purpose",
@@ -304,6 +318,7 @@ class Opening:
         self._point = point
         self._purpose = purpose
         self._make = make
+        self._lock = threading.Lock()
         self._recorded = recorded
         self._trace = traceparent
         self._task: Task | None = None
@@ -315,14 +330,14 @@ class Opening:
         self._start_ns = 0
 
     def __enter__(self) -> Task:
-        if self._task is not None:
-            raise RuntimeError("expected a fresh task for each block; call enforcer.task(...) again")
         if sys.is_finalizing():  # Some interpreters crash where times are computed this late.
             raise EvidenceError(
                 "expected a running interpreter, got one that ends; open tasks before", code="ledger_closed"
             )
-        task = self._make()
-        self._task = task
+        with self._lock:  # Two threads may enter it at once.
+            if self._task is not None:
+                raise self._entered_before(self._task)
+            task = self._task = self._make()
         try:
             self._begin(task)
         except BaseException:
@@ -330,6 +345,25 @@ class Opening:
             self._point.spans.abandon(self._span)
             raise
         return task
+
+    def _entered_before(self, task: Task) -> Denied:
+        """Record that somebody entered this again, under the task that is open if it is the same, and say so."""
+        denied = Denied(
+            "what enforcer.task(...), delegate(...), resume(...) or receive(...) returned opens one block; call it "
+            "again for the next block",
+            code="already_entered",
+        )
+        point, current = self._point, self._point.ambience.current()
+        record_refusal(
+            point,
+            denied,
+            task.agent,
+            principal=task.grant.principal,
+            parent=current if current is not None and current.id == task.id else None,
+            start_ns=point.clock.wall_ns(),
+            always=True,
+        )
+        return denied
 
     def _begin(self, task: Task) -> None:
         point = self._point

@@ -74,8 +74,7 @@ def protect(tools: object, enforcer: Enforcer, *, lazy: Lazy | None = None) -> o
         TypeError: Something is no LangChain tool, or the enforcer is none.
     """
     found = _each(tools)
-    if not isinstance(enforcer, Enforcer):
-        raise TypeError(f"expected an Enforcer, got {type(enforcer).__name__}")
+    _check_enforcer(enforcer)
     check_lazy(lazy)
     for tool in found:
         check(tool, enforcer, lazy)
@@ -136,6 +135,11 @@ def is_enforced(tool: BaseTool) -> bool:
     if enforcer is not None:
         return enforcer.guard(tool.name).point.mode == "enforce"
     return is_sealed(tool) or all(guard.point.mode == "enforce" for guard in guards_of(tool))
+
+
+def _check_enforcer(enforcer: object) -> None:
+    if not isinstance(enforcer, Enforcer):
+        raise TypeError(f"expected enforcer=Enforcer(...), got {type(enforcer).__name__}")
 
 
 def _each(tools: object) -> tuple[BaseTool, ...]:

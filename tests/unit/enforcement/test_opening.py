@@ -156,8 +156,9 @@ def test_a_task_is_opened_once(world: Any) -> None:
     opening.__exit__(None, None, None)
     with opening:
         pass
-    with pytest.raises(RuntimeError, match="fresh task"), opening:
-        pass
+    with pytest.raises(Denied) as caught, opening:
+        pytest.fail("the block ran")
+    assert caught.value.code == "already_entered"
 
     async def main() -> None:
         await world.task(OPEN).__aexit__(None, None, None)

@@ -19,7 +19,7 @@ from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.lazy import ATOMS, CODE, Lazy, Nature, holds_lazy, lazy_result, nature_of
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError
 
-__all__ = ["Begin", "BeginAsync", "deliver", "drive", "drive_async"]
+__all__ = ["Begin", "BeginAsync", "continued", "drive", "drive_async"]
 
 Begin = Callable[[], tuple[Call, object]]
 BeginAsync = Callable[[], Awaitable[tuple[Call, object]]]
@@ -38,8 +38,12 @@ def _is(result: object, kind: type) -> bool:
     return issubclass(type(result), kind)
 
 
-def deliver(guard: Guard, call: Call, result: object, lazy: Lazy | None) -> object:
-    """Return what a body returned, or what runs it on under guard; the call has succeeded when that has ended."""
+def continued(guard: Guard, call: Call, result: object, lazy: Lazy | None) -> object:
+    """Return what runs a result on under guard, after whose end the call has succeeded; ``None`` if it has ended.
+
+    Raises:
+        ConfigurationError: With code ``lazy_result``: it would run on out of reach, and is withheld.
+    """
     nature = nature_of(type(result))
     if nature == "generator":
         return drive(guard, lambda: (call, result), lazy)
@@ -49,8 +53,8 @@ def deliver(guard: Guard, call: Call, result: object, lazy: Lazy | None) -> obje
         return _await(guard, call, cast("Awaitable[object]", result), lazy)
     if nature is not None and nature != "other" and lazy is None:
         return _handed_on(guard, call, result, nature)
-    _conclude(guard, call, result, lazy)
-    return result
+    _check_ended(guard, call, result, lazy)
+    return None
 
 
 def _handed_on(guard: Guard, call: Call, result: object, nature: Nature) -> object:
@@ -62,15 +66,14 @@ def _handed_on(guard: Guard, call: Call, result: object, nature: Nature) -> obje
     return _managed(guard, call, result, nature)
 
 
-def _conclude(guard: Guard, call: Call, result: object, lazy: Lazy | None) -> None:
-    """Record that a body has returned.
+def _check_ended(guard: Guard, call: Call, result: object, lazy: Lazy | None) -> None:
+    """Check that nothing of a result would run on out of reach, as what is to be handed over must not.
 
     Raises:
-        ConfigurationError: With code ``lazy_result``: what it returned would run on out of reach, and is withheld.
+        ConfigurationError: With code ``lazy_result``: it would, and is withheld.
     """
-    if lazy is None and holds_lazy(result):
+    if lazy is None and type(result) not in ATOMS and holds_lazy(result):
         _withhold(guard, call, result)
-    guard.succeed(call, result)
 
 
 def _withhold(guard: Guard, call: Call, result: object) -> None:
@@ -101,7 +104,11 @@ async def _await(guard: Guard, call: Call, pending: Awaitable[object], lazy: Laz
         guard.fail(call, error)
         raise
     call.detach()
-    return deliver(guard, call, result, lazy)
+    later = continued(guard, call, result, lazy)
+    if later is not None:
+        return later
+    guard.succeed(call, result)
+    return result
 
 
 @final
@@ -260,7 +267,8 @@ def drive(guard: Guard, begin: Begin, lazy: Lazy | None) -> Generator[object, ob
     call, started = begin()
     if not _is(started, Generator):
         _refuse_later(guard, call, started)
-        _conclude(guard, call, started, lazy)
+        _check_ended(guard, call, started, lazy)
+        guard.succeed(call, started)
         yield started
         return None
     inner = cast("Generator[object, object, object]", started)
@@ -290,7 +298,8 @@ def drive(guard: Guard, begin: Begin, lazy: Lazy | None) -> Generator[object, ob
         else:
             resume = functools.partial(inner.send, sent)
     if closing is None:
-        _conclude(guard, call, returned, lazy)
+        _check_ended(guard, call, returned, lazy)
+        guard.succeed(call, returned)
     else:
         guard.fail(call, closing)
     return returned
@@ -300,8 +309,7 @@ def _hand_out(guard: Guard, call: Call, item: object, closing: BaseException | N
     """Check what a body yielded before the consumer gets it; one that was told to end may have gone on instead."""
     if closing is not None:
         guard.check(call)
-    if lazy is None and type(item) not in ATOMS and holds_lazy(item):
-        _withhold(guard, call, item)
+    _check_ended(guard, call, item, lazy)
     guard.emit(call, item)
 
 
@@ -334,7 +342,8 @@ async def drive_async(guard: Guard, begin: BeginAsync, lazy: Lazy | None) -> Asy
     call, started = await begin()
     if not _is(started, AsyncGenerator):
         item = await _await(guard, call, started, lazy) if inspect.isawaitable(started) else started
-        _conclude(guard, call, item, lazy)
+        _check_ended(guard, call, item, lazy)
+        guard.succeed(call, item)
         yield item
         return
     inner = cast("AsyncGenerator[object, object]", started)

@@ -41,6 +41,7 @@ from agent_identity.enforcement.lazy import Lazy, check_lazy
 from agent_identity.enforcement.opening import Opening, Tasks, check_delegate, check_parties, current_or_refuse
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.publication import publishers_for
+from agent_identity.enforcement.purpose import folded_purpose
 from agent_identity.enforcement.resuming import Arrivals
 from agent_identity.enforcement.revoking import Revocations, named
 from agent_identity.enforcement.task import Task
@@ -72,7 +73,6 @@ R = TypeVar("R")
 
 DEFAULT_TTL: Final = timedelta(minutes=5)
 _NS: Final = 1_000_000_000
-_GUARDED: Final = "__agent_identity_guard__"
 _ENFORCERS: Final["weakref.WeakSet[Enforcer]"] = weakref.WeakSet()
 
 
@@ -318,7 +318,8 @@ class Enforcer:
         leaves the outer one as it was.
 
         Args:
-            purpose: What the task is for, 1 to 256 characters; it stands in the records.
+            purpose: What the task is for, 1 to 1,024 characters; it stands in the records. Line breaks and runs of
+                white space become one space.
             principal: On whose behalf the agent acts.
             agent: Who acts; its owner is accountable for it.
             scope: Tools and arguments that the task may use.
@@ -334,6 +335,7 @@ class Enforcer:
         """
         self._refuse_closed()
         check_parties(principal, agent, scope)
+        purpose = folded_purpose(purpose)
 
         def make() -> Task:
             return self._tasks.open_root(purpose, principal, agent, scope, ttl=ttl, max_depth=max_depth, limits=limits)
@@ -348,7 +350,7 @@ class Enforcer:
         Args:
             agent: The agent that acts inside the block.
             scope: A narrower or equal scope.
-            purpose: What this part is for; by default the purpose of the current task.
+            purpose: What this part is for, as for :meth:`task`; by default the purpose of the current task.
             ttl: A shorter life; by default what is left of the current task's.
 
         Raises:
@@ -358,6 +360,7 @@ class Enforcer:
         """
         self._refuse_closed()
         check_delegate(agent, scope)
+        purpose = None if purpose is None else folded_purpose(purpose)
 
         def make() -> Task:
             parent = current_or_refuse(self._point)
@@ -418,7 +421,7 @@ class Enforcer:
             EvidenceError: On entry: it could not be recorded.
         """
         self._refuse_closed()
-        arrivals, what = self._arrivals, purpose or f"call of {audience}"[:256]
+        arrivals, what = self._arrivals, folded_purpose(purpose or f"call of {audience}")
         guard = self.guard(tool, kind="remote")
         return Opening(
             self._point,
@@ -481,7 +484,7 @@ class Enforcer:
         """
         self._refuse_closed()
         carried = received if isinstance(received, Carried) else None
-        arrivals, what = self._arrivals, purpose or (carried.purpose if carried else "resumed")
+        arrivals, what = self._arrivals, folded_purpose(purpose or (carried.purpose if carried else "resumed"))
         guard = self.guard("resume")
         return Opening(
             self._point,
@@ -580,10 +583,10 @@ class Enforcer:
         """
 
         def decorate(inner: Callable[..., object]) -> Callable[..., object]:
-            parts.check_bare(inner, guarded=hasattr(inner, _GUARDED))
+            parts.check_bare(inner)
             guard = self.guard(name or parts.name_of(inner), kind=kind, labels=labels, data=data)
             wrapper = known_as_guarded(guarded(guard, inner, lazy=check_lazy(lazy)), guard)
-            setattr(wrapper, _GUARDED, True)
+            setattr(wrapper, parts.GUARDED, True)
             return wrapper
 
         return decorate if function is None else decorate(function)

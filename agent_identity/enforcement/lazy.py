@@ -92,15 +92,15 @@ def _nature(kind: type) -> Nature | None:
     stepped = next((nature for base, nature in _STEPPED if issubclass(kind, base)), None)
     if stepped is not None:
         return "other" if {"__enter__", "__aenter__"} & members else stepped
-    way = _NATURES.get(ways, "other") if ways else None
-    return way if way is None or _is_bare(kind, way, members) else "other"
+    way: Nature | None = _NATURES.get(ways, "other") if ways else None
+    return way if way is None or _is_bare(way, members, kind.__module__) else "other"
 
 
-def _is_bare(kind: type, way: Nature, members: Collection[str]) -> bool:
+def _is_bare(way: Nature, members: Collection[str], module: str) -> bool:
     """Tell whether values of a class are iterators or context managers and nothing else."""
     own = {name for name in members if not name.startswith("_")}
     if way in ("iterator", "async iterator"):
-        return kind.__module__ in _BARE_MODULES or own <= _OF_ITERATORS
+        return module in _BARE_MODULES or own <= _OF_ITERATORS
     return not own or way not in _MANAGERS
 
 

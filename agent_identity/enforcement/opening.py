@@ -40,7 +40,7 @@ from agent_identity.enforcement.traces import remote_parent
 from agent_identity.errors import AttenuationError, ConfigurationError, Denied, EvidenceError, NoTask
 from agent_identity.evidence import Entry
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE
-from agent_identity.identity import Agent, Human, Ids, Principal, PublicKey, Service, Signer, check_id
+from agent_identity.identity import Agent, Human, Ids, Principal, PublicKey, Service, Signer
 
 __all__ = ["Opening", "Tasks"]
 
@@ -290,6 +290,7 @@ class Opening:
 
     __slots__ = (
         "_attachment",
+        "_entered",
         "_finished",
         "_home",
         "_lock",
@@ -313,15 +314,14 @@ class Opening:
         recorded: Recorded | None = None,
         traceparent: str | None = None,
     ) -> None:
-        if purpose is not None:
-            check_id(purpose, "purpose")
         self._point = point
         self._purpose = purpose
         self._make = make
-        self._lock = threading.Lock()
         self._recorded = recorded
         self._trace = traceparent
         self._task: Task | None = None
+        self._lock = threading.Lock()
+        self._entered = False
         self._attachment: Attachment | None = None
         self._finished = False
         self._home = Process.here
@@ -330,14 +330,17 @@ class Opening:
         self._start_ns = 0
 
     def __enter__(self) -> Task:
+        self._enter_once()
         if sys.is_finalizing():  # Some interpreters crash where times are computed this late.
             raise EvidenceError(
                 "expected a running interpreter, got one that ends; open tasks before", code="ledger_closed"
             )
-        with self._lock:  # Two threads may enter it at once.
-            if self._task is not None:
-                raise self._entered_before(self._task)
-            task = self._task = self._make()
+        try:
+            task = self._make()
+        except BaseException:
+            self._entered = False
+            raise
+        self._task = task
         try:
             self._begin(task)
         except BaseException:
@@ -346,24 +349,34 @@ class Opening:
             raise
         return task
 
-    def _entered_before(self, task: Task) -> Denied:
-        """Record that somebody entered this again, under the task that is open if it is the same, and say so."""
+    def _enter_once(self) -> None:
+        """Refuse a second block, also one of another thread, and record that.
+
+        Raises:
+            Denied: With code ``already_entered``.
+        """
+        with self._lock:
+            if not self._entered:
+                self._entered = True
+                return
+        point, current = self._point, self._point.ambience.current()
         denied = Denied(
-            "what enforcer.task(...), delegate(...), resume(...) or receive(...) returned opens one block; call it "
-            "again for the next block",
+            "one block for each call of enforcer.task(...), delegate(...), resume(...) or receive(...), got a second "
+            "one; call it again for the next block",
             code="already_entered",
         )
-        point, current = self._point, self._point.ambience.current()
-        record_refusal(
-            point,
-            denied,
-            task.agent,
-            principal=task.grant.principal,
-            parent=current if current is not None and current.id == task.id else None,
-            start_ns=point.clock.wall_ns(),
-            always=True,
-        )
-        return denied
+        entered = self._task or current
+        if entered is not None:  # Otherwise another thread is opening it just now, and nobody knows for whom.
+            record_refusal(
+                point,
+                denied,
+                entered.agent,
+                principal=entered.grant.principal,
+                parent=current if current is not None and current.id == entered.id else None,
+                start_ns=point.clock.wall_ns(),
+                always=True,
+            )
+        raise denied
 
     def _begin(self, task: Task) -> None:
         point = self._point

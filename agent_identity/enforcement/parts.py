@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry.trace import TracerProvider
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from agent_identity.enforcement.exporting import LedgerExporter
 
 __all__ = [
+    "GUARDED",
     "admission_of",
     "anchor_of",
     "check_bare",
@@ -39,6 +40,10 @@ __all__ = [
     "spans_of",
     "tool_of",
 ]
+
+
+GUARDED: Final = "__agent_identity_guard__"
+"""The attribute that marks a guarded function; whatever functools.wraps puts round one has it as well."""
 
 
 def anchor_of(trust: TrustStore, clock: Clock) -> Callable[[str], PublicKey]:
@@ -184,7 +189,7 @@ def tool_of(name: str, kind: str, server: str | None, labels: Sequence[str]) -> 
     return Tool(name=name, kind=kind, server=server, labels=tuple(labels))
 
 
-def check_bare(function: object, *, guarded: bool) -> None:
+def check_bare(function: object) -> None:
     """Check that what is to be guarded is a function, and is not guarded yet.
 
     Raises:
@@ -195,7 +200,7 @@ def check_bare(function: object, *, guarded: bool) -> None:
         raise ConfigurationError("expected a function; put enforcer.tool below @staticmethod and the like")
     if not callable(function):
         raise TypeError(f"expected a function to guard, got {type(function).__name__}")
-    if guarded:
+    if hasattr(function, GUARDED):
         raise ConfigurationError("expected an unguarded function, got a guarded one; guard it once")
 
 

@@ -18,7 +18,7 @@ from opentelemetry import context as otel
 from agent_identity.enforcement.ambience import attached
 from agent_identity.enforcement.arguments import Binder
 from agent_identity.enforcement.call import Call
-from agent_identity.enforcement.driven import deliver, drive, drive_async
+from agent_identity.enforcement.driven import continued, drive, drive_async
 from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.lazy import ATOMS, Lazy, check_returned
 from agent_identity.errors import ConfigurationError
@@ -169,7 +169,9 @@ def _function(guard: Guard, judge: _Judge, start: _Start, lazy: Lazy | None) -> 
             raise
         call.detach()
         if type(result) not in ATOMS:
-            return deliver(guard, call, result, lazy)
+            later = continued(guard, call, result, lazy)
+            if later is not None:
+                return later
         guard.succeed(call, result)
         return result
 
@@ -192,7 +194,9 @@ def _coroutine(guard: Guard, judge: _Judge, start: _Start, lazy: Lazy | None) ->
             raise
         call.detach()
         if type(result) not in ATOMS:
-            return deliver(guard, call, result, lazy)
+            later = continued(guard, call, result, lazy)
+            if later is not None:
+                return later
         guard.succeed(call, result)
         return result
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from agent_identity.authority.grants import Chain, Grant
 from agent_identity.errors import ExchangeError
 from agent_identity.identity import Clock, JwtAlgorithm, JwtSigner, check_id
+from agent_identity.typed import typed_calls
 
 __all__ = [
     "ACCESS_TOKEN",
@@ -90,6 +91,7 @@ class TokenOrder:
         return self.chain.leaf
 
 
+@typed_calls("__init__")
 @final
 class IssuedToken:
     """What a :class:`TokenSource` returns. It shows nothing of the value and cannot be pickled.

@@ -16,6 +16,7 @@ from agent_identity.authority.state import MAX_NUMBER, Debit
 from agent_identity.authority.values import is_text
 from agent_identity.canonical import JSON
 from agent_identity.errors import LimitExceeded, TokenError
+from agent_identity.typed import typed_calls
 
 __all__ = ["MAX_LIMITS", "MICRO", "Kind", "Limit", "debits_for", "limits_claim", "limits_from_claim"]
 
@@ -41,6 +42,7 @@ _MEMBERS: Final[Mapping[str, frozenset[str]]] = {
 }
 
 
+@typed_calls("uses", "sum", "rate")
 @final
 @dataclass(frozen=True, slots=True)
 class Limit:

@@ -9,6 +9,7 @@ from agent_identity.authority.counters import Parts, given_back, taken
 from agent_identity.authority.forks import renewed_in_children
 from agent_identity.authority.state import GRACE, Debit, Horizon, check_debits, check_key, check_number, check_version
 from agent_identity.errors import StateError
+from agent_identity.typed import typed_calls
 
 __all__ = ["MemoryState"]
 
@@ -47,6 +48,7 @@ class _Calendar:
                 del self._lists[heapq.heappop(self._heap)]
 
 
+@typed_calls("__init__")
 @final
 class MemoryState:
     """State of this process alone; it ends with the process, and a forked child has a copy of its own.

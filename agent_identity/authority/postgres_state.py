@@ -11,6 +11,7 @@ from agent_identity.authority.counters import Parts, given_back, read_parts, tak
 from agent_identity.authority.forks import renewed_in_children
 from agent_identity.authority.state import GRACE, Debit, Horizon, check_debits, check_key, check_number, check_version
 from agent_identity.errors import ConfigurationError, StateError
+from agent_identity.typed import typed_calls
 
 if TYPE_CHECKING:
     from agent_identity.authority.postgres_connection import BoundedConnection
@@ -75,6 +76,7 @@ _QUERIES: Final[Mapping[str, str]] = {
 }
 
 
+@typed_calls("__init__")
 @final
 class PostgresState:
     """State in a PostgreSQL database (12 or newer), for many machines. Needs the extra ``postgres``.

@@ -18,6 +18,7 @@ from agent_identity.authority.state import (
     check_version,
 )
 from agent_identity.errors import ConfigurationError, StateError
+from agent_identity.typed import typed_calls
 
 __all__ = ["RedisState"]
 
@@ -155,6 +156,7 @@ class _Client(Protocol):
         ...
 
 
+@typed_calls("__init__")
 @final
 class RedisState:
     """State in a Redis server (7 or newer, or Valkey), for many machines. Needs the extra ``redis``.

@@ -10,6 +10,7 @@ from agent_identity.authority.constraints import Constraint, Exact, constraint_f
 from agent_identity.authority.values import is_text
 from agent_identity.canonical import JSON
 from agent_identity.errors import AttenuationError, OutOfScope, TokenError
+from agent_identity.typed import typed_calls
 
 __all__ = ["Excess", "Scope"]
 
@@ -36,6 +37,7 @@ class Excess(NamedTuple):
     how: Literal["absent", "dropped", "added", "wider"]
 
 
+@typed_calls("__or__", "check_attenuates", "excess")
 @final
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class Scope:
@@ -72,7 +74,7 @@ class Scope:
             tools = {tools: arguments}
         elif not isinstance(given, Mapping):
             raise TypeError(
-                f"expected the name of a tool or a mapping, got {type(tools).__name__}; write Scope('tool')"
+                f"expected tools as the name of a tool or a mapping, got {type(tools).__name__}; write Scope('tool')"
             )
         elif arguments:
             raise TypeError("expected arguments inside the mapping; write Scope({'tool': {'argument': …}})")

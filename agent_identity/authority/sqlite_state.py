@@ -14,6 +14,7 @@ from agent_identity.authority.counters import Parts, given_back, read_parts, tak
 from agent_identity.authority.forks import renewed_in_children
 from agent_identity.authority.state import GRACE, Debit, Horizon, check_debits, check_key, check_number, check_version
 from agent_identity.errors import StateError
+from agent_identity.typed import typed_calls
 
 if TYPE_CHECKING:
     import sqlite3
@@ -44,6 +45,7 @@ _KEYS: Final[Mapping[str, str]] = MappingProxyType({"kept": "key", "counters": "
 _ABANDONED: Final["list[sqlite3.Connection]"] = []
 
 
+@typed_calls("__init__")
 @final
 class SqliteState:
     """State in a file of mode 0600 that any number of processes of one machine may open.

@@ -132,7 +132,7 @@ class Admission:
             raise
 
 
-def record_refusal(
+def record_refusal(  # budget: one record, member by member
     point: Point,
     denied: Denied | AttenuationError,
     agent: Agent,

@@ -11,6 +11,7 @@ from agent_identity.canonical import JSON
 from agent_identity.enforcement.task import Task
 from agent_identity.errors import Denied, TokenError
 from agent_identity.identity import Agent, Human, Principal, agent_from_claim, check_id, principal_from_claim
+from agent_identity.typed import typed_calls
 
 __all__ = ["Answer", "Approval", "ApprovalRequest", "Ask"]
 
@@ -46,6 +47,7 @@ class Answer:
             check_id(self.reason, "reason")
 
 
+@typed_calls("approve", "reject")
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalRequest:
@@ -140,6 +142,7 @@ Ask: TypeAlias = Callable[[ApprovalRequest], "Answer | str | Awaitable[Answer | 
 """What asks a person: returns the answer, or the signed ruling that :meth:`Approvals.approve` returned elsewhere."""
 
 
+@typed_calls("__init__")
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:

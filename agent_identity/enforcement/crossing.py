@@ -20,6 +20,7 @@ from agent_identity.enforcement.telemetry import current_trace
 from agent_identity.enforcement.traces import traceparent
 from agent_identity.errors import AttenuationError, Denied
 from agent_identity.identity import Agent, PublicKey, SigningKey, check_id
+from agent_identity.typed import typed_calls
 
 __all__ = ["ADDRESSED_TTL", "Departures", "Peer", "Presentation"]
 
@@ -33,6 +34,7 @@ _RENEW: Final = 60
 """Seconds before its end from which a grant for another service is made anew."""
 
 
+@typed_calls("__init__")
 @final
 @dataclass(frozen=True, slots=True)
 class Peer:

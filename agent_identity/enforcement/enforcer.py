@@ -38,7 +38,7 @@ from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.handed import Recorded
 from agent_identity.enforcement.inventory import Inventory
 from agent_identity.enforcement.lazy import Lazy, check_lazy
-from agent_identity.enforcement.opening import Opening, Tasks, check_delegate, check_parties, current_or_refuse
+from agent_identity.enforcement.opening import Opening, Tasks, current_or_refuse
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.publication import publishers_for
 from agent_identity.enforcement.purpose import folded_purpose
@@ -62,6 +62,7 @@ from agent_identity.identity import (
     TrustStore,
 )
 from agent_identity.policy import Inspector, Policy
+from agent_identity.typed import typed_calls
 
 if TYPE_CHECKING:
     from agent_identity.enforcement.exporting import LedgerExporter
@@ -76,6 +77,7 @@ _NS: Final = 1_000_000_000
 _ENFORCERS: Final["weakref.WeakSet[Enforcer]"] = weakref.WeakSet()
 
 
+@typed_calls(*parts.CALLS, state=parts.STORES)
 @final
 class Enforcer:
     """Guards tools, opens tasks and keeps the evidence. Safe to share between threads.
@@ -263,7 +265,6 @@ class Enforcer:
         """
         # Before the directory is touched, so that a slip leaves no stream behind.
         judge = parts.judge_of(policy)
-        parts.check_state(state)
         parts.check_choices(mode, sealing, spans)
         publishers = publishers_for(directory, witnesses, checkpoints)
         time, source = clock or SystemClock(), ids or RandomIds()
@@ -334,7 +335,6 @@ class Enforcer:
                 the scope, or twice over the same.
         """
         self._refuse_closed()
-        check_parties(principal, agent, scope)
         purpose = folded_purpose(purpose)
 
         def make() -> Task:
@@ -359,7 +359,6 @@ class Enforcer:
             TypeError: Agent or scope is of another type.
         """
         self._refuse_closed()
-        check_delegate(agent, scope)
         purpose = None if purpose is None else folded_purpose(purpose)
 
         def make() -> Task:
@@ -421,7 +420,7 @@ class Enforcer:
             EvidenceError: On entry: it could not be recorded.
         """
         self._refuse_closed()
-        arrivals, what = self._arrivals, folded_purpose(purpose or f"call of {audience}")
+        arrivals, what = self._arrivals, folded_purpose(purpose or f"call of {audience}"[:256])
         guard = self.guard(tool, kind="remote")
         return Opening(
             self._point,
@@ -532,7 +531,7 @@ class Enforcer:
         """
         self._refuse_closed()
         tool = parts.tool_of(name, kind, server, labels)
-        return Guard(self._point, tool, data=tuple(data), outcome_of=outcome_of)
+        return Guard(self._point, tool, data=parts.words_of(data, "data"), outcome_of=outcome_of)
 
     @overload
     def tool(self, function: Callable[P, R], /) -> Callable[P, R]: ...

@@ -83,17 +83,17 @@ def nature_of(kind: type) -> Nature | None:
 
 
 def _nature(kind: type) -> Nature | None:
-    if issubclass(kind, _VALUES):
-        return None
     if issubclass(kind, _running()):
         return "other"
     members = {name for base in kind.__mro__ for name in vars(base)}
-    ways = tuple(name for name in _WAYS if name in members)
-    stepped = next((nature for base, nature in _STEPPED if issubclass(kind, base)), None)
+    ways = () if issubclass(kind, _VALUES) else tuple(filter(members.__contains__, _WAYS))
+    stepped: Nature | None = next((nature for base, nature in _STEPPED if issubclass(kind, base)), None)
     if stepped is not None:
         return "other" if {"__enter__", "__aenter__"} & members else stepped
-    way: Nature | None = _NATURES.get(ways, "other") if ways else None
-    return way if way is None or _is_bare(way, members, kind.__module__) else "other"
+    if not ways:
+        return None
+    way = _NATURES.get(ways, "other")
+    return way if _is_bare(way, members, kind.__module__) else "other"
 
 
 def _is_bare(way: Nature, members: Collection[str], module: str) -> bool:

@@ -40,7 +40,7 @@ from agent_identity.enforcement.traces import remote_parent
 from agent_identity.errors import AttenuationError, ConfigurationError, Denied, EvidenceError, NoTask
 from agent_identity.evidence import Entry
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE
-from agent_identity.identity import Agent, Human, Ids, Principal, PublicKey, Service, Signer
+from agent_identity.identity import Agent, Ids, Principal, PublicKey, Signer
 
 __all__ = ["Opening", "Tasks"]
 
@@ -255,29 +255,6 @@ def seconds_of(ttl: timedelta) -> int:
     if not 1 <= seconds <= LONGEST_TTL:
         raise ValueError("expected a ttl from 1 second to 1 day; open a new task for longer work")
     return seconds
-
-
-def check_parties(principal: object, agent: object, scope: object) -> None:
-    """Check the types of what a task is opened with.
-
-    Raises:
-        TypeError: One of them is of another type.
-    """
-    if not isinstance(principal, Human | Service):
-        raise TypeError(f"expected principal=Human(...) or Service(...), got {type(principal).__name__}")
-    check_delegate(agent, scope)
-
-
-def check_delegate(agent: object, scope: object) -> None:
-    """Check the types of what a task is delegated with.
-
-    Raises:
-        TypeError: One of them is of another type.
-    """
-    if not isinstance(agent, Agent):
-        raise TypeError(f"expected agent=Agent(id, owner=...), got {type(agent).__name__}")
-    if not isinstance(scope, Scope):
-        raise TypeError(f"expected scope=Scope(...), got {type(scope).__name__}")
 
 
 @final

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from opentelemetry.trace import TracerProvider
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from agent_identity.enforcement.exporting import LedgerExporter
 
 __all__ = [
+    "CALLS",
     "GUARDED",
+    "STORES",
     "admission_of",
     "anchor_of",
     "check_bare",
@@ -39,8 +41,17 @@ __all__ = [
     "registry_of",
     "spans_of",
     "tool_of",
+    "words_of",
 ]
 
+
+CALLS: Final = (
+    *("open", "tool", "task", "delegate", "present", "receive", "carry", "resume", "revoke", "reinstate"),
+    "bind",
+)
+"""The methods of an enforcer that check the types of what they get; the others are made for each guarded call."""
+
+STORES: Final = "make one of agent_identity.state: RedisState(url), PostgresState(conninfo) or SqliteState(path)"
 
 GUARDED: Final = "__agent_identity_guard__"
 """The attribute that marks a guarded function; whatever functools.wraps puts round one has it as well."""
@@ -102,10 +113,7 @@ def check_state(state: object) -> None:
     steps = [name for name in vars(StateStore) if not name.startswith("_")]
     usable = not isinstance(state, type) and all(callable(getattr(state, name, None)) for name in steps)
     if state is not None and not usable:
-        raise TypeError(
-            f"expected state to be a StateStore, got {type(state).__name__}; make one of agent_identity.state, such as "
-            "RedisState(url), PostgresState(conninfo) or SqliteState(path)"
-        )
+        raise TypeError(f"expected state to be a StateStore, got {type(state).__name__}; {STORES}")
 
 
 def registry_of(directory: str | os.PathLike[str], agents: str | None, trust: TrustStore) -> AgentRegistry | None:
@@ -183,10 +191,11 @@ def tool_of(name: str, kind: str, server: str | None, labels: Sequence[str]) -> 
         TypeError: The name, kind or server is no ``str``.
         ValueError: It has not 1 to 256 visible characters, so that no record could hold it.
     """
-    for what, text in (("the name of a tool", name), ("its kind", kind), ("its server", server)):
-        if text is not None:
-            check_id(text, what)
-    return Tool(name=name, kind=kind, server=server, labels=tuple(labels))
+    check_id(name, "the name of a tool")
+    check_id(kind, "its kind")
+    if server is not None:
+        check_id(server, "its server")
+    return Tool(name=name, kind=kind, server=server, labels=words_of(labels, "labels"))
 
 
 def check_bare(function: object) -> None:
@@ -202,6 +211,20 @@ def check_bare(function: object) -> None:
         raise TypeError(f"expected a function to guard, got {type(function).__name__}")
     if hasattr(function, GUARDED):
         raise ConfigurationError("expected an unguarded function, got a guarded one; guard it once")
+
+
+def words_of(words: object, name: str) -> tuple[str, ...]:
+    """Return a list or tuple of texts as a tuple; one text would be a list of its characters.
+
+    Raises:
+        TypeError: It is not.
+    """
+    if isinstance(words, str | bytes) or not isinstance(words, Sequence):
+        raise TypeError(f"expected {name} as a list or tuple of texts, got {type(words).__name__}")
+    found = tuple(cast("Sequence[str]", words))
+    if not all(isinstance(word, str) for word in cast("tuple[object, ...]", found)):
+        raise TypeError(f"expected {name} as a list or tuple of texts, got one with something else in it")
+    return found
 
 
 def name_of(function: object) -> str:

@@ -10,6 +10,7 @@ from agent_identity.canonical import JSON
 from agent_identity.enforcement.approval import Answer, ApprovalRequest
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import Human
+from agent_identity.typed import typed
 
 __all__ = ["ask_in_the_terminal", "shown"]
 
@@ -17,6 +18,7 @@ _TERMINAL: Final = Path("/dev/tty")
 _MAX_SHOWN: Final = 10_000
 
 
+@typed
 def ask_in_the_terminal(
     by: Human, *, streams: tuple[TextIO, TextIO] | None = None
 ) -> Callable[[ApprovalRequest], Answer]:

@@ -47,7 +47,7 @@ class Answer:
             check_id(self.reason, "reason")
 
 
-@typed_calls("approve", "reject")
+@typed_calls("approve", "reject", by="only people approve")
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalRequest:
@@ -142,7 +142,7 @@ Ask: TypeAlias = Callable[[ApprovalRequest], "Answer | str | Awaitable[Answer | 
 """What asks a person: returns the answer, or the signed ruling that :meth:`Approvals.approve` returned elsewhere."""
 
 
-@typed_calls("__init__")
+@typed_calls("__init__", approvers="write (…,)", roles="write (…,)")
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:

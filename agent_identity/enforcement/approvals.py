@@ -55,7 +55,7 @@ class _Asking:
     name: str
 
 
-@typed_calls("approve", "reject")
+@typed_calls("approve", "reject", by="only people approve")
 @final
 class Approvals:
     """What waits for a person in the directory, and how they decide. Received from :attr:`Enforcer.approvals`.

@@ -45,11 +45,11 @@ __all__ = [
 ]
 
 
-CALLS: Final = (
-    *("open", "tool", "task", "delegate", "present", "receive", "carry", "resume", "revoke", "reinstate"),
-    "bind",
-)
-"""The methods of an enforcer that check the types of what they get; the others are made for each guarded call."""
+CALLS: Final = (*("open", "tool", "task", "delegate", "present", "carry", "revoke", "reinstate", "bind"),)
+"""The methods of an enforcer that check the types of what they get.
+
+Others are called for each guarded call, or take what comes from another process, which is refused on entry.
+"""
 
 STORES: Final = "make one of agent_identity.state: RedisState(url), PostgresState(conninfo) or SqliteState(path)"
 

@@ -9,9 +9,9 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Annotated, Final, Literal, ParamSpec, TypeVar, cast, get_args, get_origin
+from typing import Final, Literal, ParamSpec, TypeVar, cast, get_args, get_origin
 
 __all__ = ["typed", "typed_calls"]
 
@@ -35,6 +35,12 @@ class _Wrapping(typing.Protocol):
     """A class method and the function in it."""
 
     __func__: Callable[..., object]
+
+
+class _Abstract(typing.Protocol):
+    """An abstract class."""
+
+    __abstractmethods__: frozenset[str]
 
 
 def typed(function: Callable[P, R], /, **cures: str) -> Callable[P, R]:
@@ -104,21 +110,22 @@ def _resolved(annotation: object, names: dict[str, object]) -> object:
 
 
 def _check(name: str, value: object, hint: object, cure: str | None) -> None:
-    for place, item, wanted in _unfit(name, value, hint):
-        form = f"expected {_form(wanted)}"
-        raise TypeError(f"{place}={_shown(item)}: {form}{f'; {cure}' if cure else ''}")
+    unfit = _unfit(name, value, hint)
+    if unfit is not None:
+        place, item, wanted = unfit
+        raise TypeError(f"{place}={_shown(item)}: expected {_form(wanted)}{f'; {cure}' if cure else ''}")
 
 
-def _unfit(name: str, value: object, hint: object) -> Iterator[tuple[str, object, object]]:
-    """Yield what does not fit: where it stands, the value, and the annotation that it should have fitted."""
+def _unfit(name: str, value: object, hint: object) -> tuple[str, object, object] | None:
+    """Return the first thing that does not fit: its place, the value, and the annotation that it should have fitted."""
     if not _fits(value, hint):
-        yield name, value, hint
-        return
+        return name, value, hint
     element = _element(value, hint)
     if element is not None:
         for index, item in enumerate(cast("Iterable[object]", value)):
             if index < _MAX_ITEMS and not _fits(item, element):
-                yield f"{name}[{index}]", item, element
+                return f"{name}[{index}]", item, element
+    return None
 
 
 def _element(value: object, hint: object) -> object:
@@ -133,8 +140,6 @@ def _element(value: object, hint: object) -> object:
 
 
 def _arms(hint: object) -> tuple[object, ...]:
-    if get_origin(hint) is Annotated:
-        return _arms(get_args(hint)[0])
     is_union = get_origin(hint) in (typing.Union, types.UnionType)
     return tuple(arm for part in get_args(hint) for arm in _arms(part)) if is_union else (hint,)
 
@@ -157,18 +162,24 @@ def _fits_one(value: object, hint: object) -> bool:
 
 
 def _is(value: object, kind: type) -> bool:
-    """Tell whether a value is of a class; a bool is no number here, and what a protocol names has to be there."""
+    """Tell whether a value is of a class; a bool is no number here.
+
+    What a protocol or an abstract class of others names has to be there, whatever class it is of.
+    """
     if kind in (int, float):
         return isinstance(value, kind | int) and not isinstance(value, bool)
     try:
-        return isinstance(value, kind)
+        if isinstance(value, kind) or not inspect.isabstract(kind) or kind.__module__ == "collections.abc":
+            return isinstance(value, kind)
+        needed = cast("_Abstract", kind).__abstractmethods__
     except TypeError:
-        return not isinstance(value, type) and all(hasattr(value, name) for name in _members(kind))
+        needed = _members(kind)
+    return not isinstance(value, type) and all(hasattr(value, name) for name in needed)
 
 
-def _members(protocol: type) -> set[str]:
+def _members(protocol: type) -> frozenset[str]:
     names = {name for base in protocol.__mro__[:-1] for name in (*vars(base), *getattr(base, "__annotations__", {}))}
-    return {name for name in names if not name.startswith("_") or name == "__call__"}
+    return frozenset(name for name in names if not name.startswith("_") or name == "__call__")
 
 
 def _form(hint: object) -> str:

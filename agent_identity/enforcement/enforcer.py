@@ -550,7 +550,7 @@ class Enforcer:
 
     def tool(
         self,
-        function: Callable[..., object] | None = None,
+        function: object = None,
         /,
         *,
         name: str | None = None,
@@ -581,8 +581,8 @@ class Enforcer:
                 ``lazy_result``, its annotation shows results that would be withheld.
         """
 
-        def decorate(inner: Callable[..., object]) -> Callable[..., object]:
-            parts.check_bare(inner)
+        def decorate(bare: object) -> Callable[..., object]:
+            inner = parts.check_bare(bare)
             guard = self.guard(name or parts.name_of(inner), kind=kind, labels=labels, data=data)
             wrapper = known_as_guarded(guarded(guard, inner, lazy=check_lazy(lazy)), guard)
             setattr(wrapper, parts.GUARDED, True)

@@ -198,8 +198,8 @@ def tool_of(name: str, kind: str, server: str | None, labels: Sequence[str]) -> 
     return Tool(name=name, kind=kind, server=server, labels=words_of(labels, "labels"))
 
 
-def check_bare(function: object) -> None:
-    """Check that what is to be guarded is a function, and is not guarded yet.
+def check_bare(function: object) -> Callable[..., object]:
+    """Return what is to be guarded, if it is a function and is not guarded yet.
 
     Raises:
         ConfigurationError: It is a method that is not bound to anything, or guarded.
@@ -211,6 +211,7 @@ def check_bare(function: object) -> None:
         raise TypeError(f"expected a function to guard, got {type(function).__name__}")
     if hasattr(function, GUARDED):
         raise ConfigurationError("expected an unguarded function, got a guarded one; guard it once")
+    return function
 
 
 def words_of(words: object, name: str) -> tuple[str, ...]:

@@ -338,6 +338,32 @@ def test_a_cancelled_awaitable_is_cancelled(world: Any) -> None:
     assert outcomes(world) == [("cancelled", "CancelledError")]
 
 
+@pytest.mark.parametrize("kind", ["generator", "iterator"])
+def test_ac_26_what_an_awaited_result_returns_stays_under_guard(world: Any, kind: str) -> None:
+    """A function that returns a coroutine that returns a generator has one outcome, when that generator has ended."""
+    ran: list[object] = []
+
+    async def work() -> Any:
+        return (ran.append(number) for number in range(3)) if kind == "generator" else Stepwise(ran)
+
+    def body() -> Any:
+        return work()
+
+    tool = world.enforcer.tool(name="tool")(body)
+
+    async def main() -> None:
+        async with world.task(OPEN):
+            steps = await tool()
+            next(steps)
+            assert outcomes(world) == []
+        with pytest.raises(Denied):
+            next(steps)
+
+    asyncio.run(main())
+    assert len(ran) == 1
+    assert outcomes(world) == [("denied", "task_ended")]
+
+
 class Throwing:
     """An awaitable whose steps are a bare iterator, which takes no exceptions."""
 

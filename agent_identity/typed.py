@@ -174,7 +174,8 @@ def _is(value: object, kind: type) -> bool:
         needed = cast("_Abstract", kind).__abstractmethods__
     except TypeError:
         needed = _members(kind)
-    return not isinstance(value, type) and all(hasattr(value, name) for name in needed)
+    # A class has the methods of its objects, but only one that is called is what is asked for.
+    return (not isinstance(value, type) or needed == {"__call__"}) and all(hasattr(value, name) for name in needed)
 
 
 def _members(protocol: type) -> frozenset[str]:

@@ -132,7 +132,6 @@ def check(  # budget: one line for each thing that a verifier may have
     return _check_spans(sources, keys, ledger, redacted, progress, disclosures=disclosures, processes=processes)
 
 
-@typed
 def verify(
     source: Source,
     trust: Trust = None,

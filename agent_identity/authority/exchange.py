@@ -117,8 +117,6 @@ class IssuedToken:
         key: JwtSigner | None = None,
         revoke: Callable[[float], None] | None = None,
     ) -> None:
-        if type(value) is not str or type(expires_at) is not int:
-            raise TypeError("expected the value of a token as a str and expires_at as an int")
         if len(value) > _MAX_VALUE or not _B64TOKEN.fullmatch(value):
             raise ValueError(
                 f"expected a token of 1 to {_MAX_VALUE} characters A-Z a-z 0-9 . _ ~ + / - and = at the end"

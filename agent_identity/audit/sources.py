@@ -27,7 +27,7 @@ __all__ = [
 PathLike: TypeAlias = str | os.PathLike[str]
 """The path of a file or directory."""
 
-Source: TypeAlias = PathLike | Sequence[PathLike] | ByteLines
+Source: TypeAlias = PathLike | Sequence[PathLike | ByteLines] | ByteLines
 """An evidence directory, files of OTLP or of pasted spans, ``-`` for standard input, or an open binary stream."""
 
 Trust: TypeAlias = TrustStore | PathLike | None

@@ -167,7 +167,7 @@ def _records(source: Source) -> Iterator[Mapping[str, object]]:
         yield from _well_formed(_ledger_bytes(directory))
         return
     sources = [source] if isinstance(source, str | os.PathLike) or not isinstance(source, Sequence) else source
-    for item in cast("Sequence[PathLike | ByteLines]", sources):
+    for item in sources:
         with opened(item) as file:
             yield from _well_formed(_span_bytes(file))
 

@@ -32,6 +32,7 @@ from agent_identity.evidence.byte_reader import ByteLines
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.streams import open_ledger
 from agent_identity.identity import Cosigner, TrustStore, Witnesses, read_public_file
+from agent_identity.typed import typed
 
 __all__ = ["check", "verify"]
 
@@ -40,6 +41,7 @@ _WORTH = 16 * 1024 * 1024  # Bytes of records for which a process is worth while
 _WORTH_OF_SPANS = 4 * 1024 * 1024  # The same of spans, each with its signature.
 
 
+@typed
 def check(  # budget: one line for each thing that a verifier may have
     source: Source,
     trust: Trust = None,

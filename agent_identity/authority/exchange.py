@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from agent_identity.authority.grants import Chain, Grant
 from agent_identity.errors import ExchangeError
 from agent_identity.identity import Clock, JwtAlgorithm, JwtSigner, check_id
+from agent_identity.typed import typed_calls
 
 __all__ = [
     "ACCESS_TOKEN",
@@ -90,6 +91,7 @@ class TokenOrder:
         return self.chain.leaf
 
 
+@typed_calls("__init__")
 @final
 class IssuedToken:
     """What a :class:`TokenSource` returns. It shows nothing of the value and cannot be pickled.
@@ -115,8 +117,6 @@ class IssuedToken:
         key: JwtSigner | None = None,
         revoke: Callable[[float], None] | None = None,
     ) -> None:
-        if type(value) is not str or type(expires_at) is not int:
-            raise TypeError("expected the value of a token as a str and expires_at as an int")
         if len(value) > _MAX_VALUE or not _B64TOKEN.fullmatch(value):
             raise ValueError(
                 f"expected a token of 1 to {_MAX_VALUE} characters A-Z a-z 0-9 . _ ~ + / - and = at the end"

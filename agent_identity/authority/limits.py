@@ -17,6 +17,7 @@ from agent_identity.authority.state import MAX_NUMBER, Debit
 from agent_identity.authority.values import is_text
 from agent_identity.canonical import JSON
 from agent_identity.errors import LimitExceeded, TokenError
+from agent_identity.typed import typed_calls
 
 __all__ = ["MAX_LIMITS", "MICRO", "Kind", "Limit", "debits_for", "limits_claim", "limits_from_claim"]
 
@@ -42,6 +43,7 @@ _MEMBERS: Final[Mapping[str, frozenset[str]]] = {
 }
 
 
+@typed_calls("uses", "sum", "rate")
 @final
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -116,8 +118,6 @@ class Limit:
             most: How many calls may run in any such window, from 0 to 2^53.
             per: The length of the window, whole seconds, from one second to 90 days.
         """
-        if not isinstance(cast("object", per), timedelta):
-            raise TypeError(f"expected the window of a rate as a timedelta, got {type(per).__name__}")
         seconds, rest = divmod(per, timedelta(seconds=1))
         if rest:
             raise ValueError("expected the window of a rate in whole seconds")

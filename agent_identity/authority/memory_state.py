@@ -19,6 +19,7 @@ from agent_identity.authority.state import (
     share_of,
 )
 from agent_identity.errors import StateError
+from agent_identity.typed import typed_calls
 
 __all__ = ["MemoryState"]
 
@@ -57,6 +58,7 @@ class _Calendar:
                 del self._lists[heapq.heappop(self._heap)]
 
 
+@typed_calls("__init__")
 @final
 class MemoryState:
     """State of this process alone; it ends with the process, and a forked child has a copy of its own.

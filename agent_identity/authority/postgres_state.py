@@ -21,6 +21,7 @@ from agent_identity.authority.state import (
     share_of,
 )
 from agent_identity.errors import ConfigurationError, StateError
+from agent_identity.typed import typed_calls
 
 if TYPE_CHECKING:
     from agent_identity.authority.postgres_connection import BoundedConnection
@@ -85,6 +86,7 @@ _QUERIES: Final[Mapping[str, str]] = {
 }
 
 
+@typed_calls("__init__")
 @final
 class PostgresState:
     """State in a PostgreSQL database (12 or newer), for many machines. Needs the extra ``postgres``.

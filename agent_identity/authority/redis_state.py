@@ -20,6 +20,7 @@ from agent_identity.authority.state import (
     share_of,
 )
 from agent_identity.errors import ConfigurationError, StateError
+from agent_identity.typed import typed_calls
 
 __all__ = ["RedisState"]
 
@@ -185,6 +186,7 @@ class _Client(Protocol):
         ...
 
 
+@typed_calls("__init__")
 @final
 class RedisState:
     """State in a Redis server (7 or newer, or Valkey), for many machines. Needs the extra ``redis``.

@@ -11,6 +11,7 @@ from agent_identity.authority.forms import DecimalText
 from agent_identity.authority.values import CONTAINERS, Walked, is_text
 from agent_identity.canonical import JSON
 from agent_identity.errors import AttenuationError, OutOfScope, TokenError
+from agent_identity.typed import typed_calls
 
 __all__ = ["Excess", "Scope"]
 
@@ -37,6 +38,7 @@ class Excess(NamedTuple):
     how: Literal["absent", "dropped", "added", "wider"]
 
 
+@typed_calls("__or__", "check_attenuates", "excess")
 @final
 @dataclass(frozen=True, slots=True, init=False, repr=False)
 class Scope:
@@ -73,7 +75,7 @@ class Scope:
             tools = {tools: arguments}
         elif not isinstance(given, Mapping):
             raise TypeError(
-                f"expected the name of a tool or a mapping, got {type(tools).__name__}; write Scope('tool')"
+                f"expected tools as the name of a tool or a mapping, got {type(tools).__name__}; write Scope('tool')"
             )
         elif arguments:
             raise TypeError("expected arguments inside the mapping; write Scope({'tool': {'argument': …}})")
@@ -184,7 +186,7 @@ class Scope:
                 f": {kinds[0]} is not provably within the parent's {kinds[1]}; narrow it, or repeat the parent's "
                 "constraint"
             )
-        raise AttenuationError(message, code="argument_not_attenuated")
+        raise AttenuationError(message, code="argument_not_attenuated", argument=_fit_to_show(argument))
 
     def excess(self, other: "Scope") -> "Excess | None":
         """Return the first thing that another scope permits, or may permit, beyond this one; None if there is none."""
@@ -280,8 +282,11 @@ def _read_arguments(arguments: object) -> dict[str, Constraint]:
 
 
 def _deny(code: str, message: str, argument: str | None = None) -> NoReturn:
-    shown = argument if argument is not None and _SHOWABLE.fullmatch(argument) else None
-    raise OutOfScope(message, code=code, argument=shown)
+    raise OutOfScope(message, code=code, argument=_fit_to_show(argument))
+
+
+def _fit_to_show(argument: str | None) -> str | None:
+    return argument if argument is not None and _SHOWABLE.fullmatch(argument) else None
 
 
 def _shown(name: object) -> str:

@@ -24,6 +24,7 @@ from agent_identity.authority.state import (
     share_of,
 )
 from agent_identity.errors import StateError
+from agent_identity.typed import typed_calls
 
 if TYPE_CHECKING:
     import sqlite3
@@ -54,6 +55,7 @@ _KEYS: Final[Mapping[str, str]] = MappingProxyType({"kept": "key", "counters": "
 _ABANDONED: Final["list[sqlite3.Connection]"] = []
 
 
+@typed_calls("__init__")
 @final
 class SqliteState:
     """State in a file of mode 0600 that any number of processes of one machine may open.

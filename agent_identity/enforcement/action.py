@@ -6,6 +6,7 @@ from typing import final
 
 from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.guard import Guard
+from agent_identity.errors import Denied
 
 __all__ = ["Action"]
 
@@ -32,7 +33,11 @@ class Action:
 
     def _judge(self) -> Call:
         if self._call is not None:
-            raise RuntimeError("expected a fresh action for each block; call enforcer.action(...) again")
+            message = (
+                f"{self._guard.tool.name}: an action guards one block; call enforcer.action(...) again for the next"
+            )
+            current = self._guard.point.ambience.current()
+            raise self._guard.refuse(self._values, Denied(message, code="already_entered"), current)
         return self._guard.judge(self._values, tuple(self._values), can_route=False)
 
     def _begin(self, call: Call) -> Call:

@@ -9,7 +9,7 @@ from agent_identity.enforcement.decisions import decision_claim
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import traced
-from agent_identity.errors import ConfigurationError, Denied, OutOfScope, StateError, TokenError
+from agent_identity.errors import AttenuationError, ConfigurationError, Denied, OutOfScope, StateError, TokenError
 from agent_identity.evidence import Entry
 from agent_identity.identity import Agent, Principal
 from agent_identity.policy import Decision, Effect
@@ -135,19 +135,41 @@ class Admission:
 
 
 def record_refusal(
-    point: Point, denied: Denied, agent: Agent, *, principal: Principal, parent: Task | None, start_ns: int
+    point: Point,
+    denied: Denied | AttenuationError,
+    agent: Agent,
+    *,
+    principal: Principal,
+    parent: Task | None,
+    start_ns: int,
+    always: bool = False,
 ) -> None:
-    """Record that an opening was refused; in monitor mode, that it would have been."""
+    """Record that an opening was refused; in monitor mode, that it would have been.
+
+    Args:
+        point: The enforcement point.
+        denied: The refusal; it gets the id of the record.
+        agent: Who would have got the grant.
+        principal: On whose behalf.
+        parent: The task that the opening would have been a part of, to which the refusal belongs.
+        start_ns: When it began.
+        always: Monitor mode refuses as well, since there is nothing that could be opened.
+
+    Raises:
+        EvidenceError: It could not be recorded.
+    """
     # The agent that is asked for has no grant: it stands in the action, not among the parties of the record.
     action: dict[str, RecordValue] = {"tool": OPENING, "kind": "task", "agent": agent.to_claim()}
     if parent is None:
         action["principal"] = principal.to_claim()
-    record_denied(point, denied, action, parent=parent, start_ns=start_ns, monitored=point.mode == "monitor")
+    record_denied(
+        point, denied, action, parent=parent, start_ns=start_ns, monitored=point.mode == "monitor" and not always
+    )
 
 
 def record_denied(
     point: Point,
-    denied: Denied,
+    denied: Denied | AttenuationError,
     action: dict[str, RecordValue],
     *,
     parent: Task | None,
@@ -167,13 +189,15 @@ def record_denied(
     Raises:
         EvidenceError: It could not be recorded.
     """
-    denied.decision = decision = Decision(effect=Effect.BLOCK, reason=denied.code)
+    decision = Decision(effect=Effect.BLOCK, reason=denied.code)
+    if isinstance(denied, Denied):
+        denied.decision = decision
     body: dict[str, RecordValue] = {"attribution": "none"} if parent is None else dict(parent.claims)
     span = point.spans.start(*_span_of(action), start_ns)
     if ids := traced(span).rooted:
         body["trace"] = ids
     end_ns = max(point.clock.wall_ns(), start_ns)
-    argument = denied.argument if isinstance(denied, OutOfScope) else None
+    argument = denied.argument if isinstance(denied, OutOfScope | AttenuationError) else None
     body["action"] = action
     body["decision"] = decision_claim(decision, "audit" if monitored else "block", point.mode, argument)
     body["time"] = {"start": str(start_ns)}

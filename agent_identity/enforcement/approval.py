@@ -14,6 +14,7 @@ from agent_identity.enforcement.task import Task
 from agent_identity.errors import Denied, TokenError
 from agent_identity.evidence import DigestKeys
 from agent_identity.identity import Agent, Human, Principal, agent_from_claim, check_id, principal_from_claim
+from agent_identity.typed import typed_calls
 
 __all__ = ["Answer", "Approval", "ApprovalRequest", "Ask"]
 
@@ -51,6 +52,7 @@ class Answer:
             check_id(self.reason, "reason")
 
 
+@typed_calls("approve", "reject", by="only people approve")
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalRequest:
@@ -152,6 +154,7 @@ Ask: TypeAlias = Callable[[ApprovalRequest], "Answer | str | Awaitable[Answer | 
 """What asks a person: returns the answer, or the signed ruling that :meth:`Approvals.approve` returned elsewhere."""
 
 
+@typed_calls("__init__", approvers="write (…,)", roles="write (…,)")
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:

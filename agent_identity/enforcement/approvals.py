@@ -31,6 +31,7 @@ from agent_identity.enforcement.task import Task
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, StateError, TokenError
 from agent_identity.evidence import DigestKeys, Ledger
 from agent_identity.identity import Clock, Human, Ids, Signer, TrustStore
+from agent_identity.typed import typed_calls
 
 __all__ = ["Approvals", "Held"]
 
@@ -61,6 +62,7 @@ class _Asking:
     name: str
 
 
+@typed_calls("approve", "reject", by="only people approve")
 @final
 class Approvals:
     """What waits for a person in the directory, and how they decide. Received from :attr:`Enforcer.approvals`.

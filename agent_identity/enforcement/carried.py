@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Final, Self, cast, final
 
 from agent_identity.canonical import JSON, decode, encode
+from agent_identity.enforcement.purpose import folded_purpose
 from agent_identity.errors import TokenError
-from agent_identity.identity import b64url_decode, b64url_encode, check_id
+from agent_identity.identity import b64url_decode, b64url_encode
 
 __all__ = ["ENVIRONMENT", "Carried"]
 
@@ -113,5 +114,5 @@ def _members(text: str) -> tuple[tuple[str, ...], bytes, str, str | None]:
         raise ValueError
     if "traceparent" in members and not (isinstance(trace, str) and trace.isascii() and len(trace) <= _LONGEST_TRACE):
         raise ValueError
-    purpose = check_id(cast("str", members["purpose"]), "purpose")
+    purpose = folded_purpose(members["purpose"])
     return tuple(cast("list[str]", tokens)), seed, purpose, cast("str | None", trace)

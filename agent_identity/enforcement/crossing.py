@@ -20,6 +20,7 @@ from agent_identity.enforcement.telemetry import current_trace
 from agent_identity.enforcement.traces import traceparent
 from agent_identity.errors import AttenuationError, Denied
 from agent_identity.identity import Agent, PublicKey, SigningKey, check_id
+from agent_identity.typed import typed_calls
 
 __all__ = ["ADDRESSED_TTL", "Departures", "Peer", "Presentation"]
 
@@ -33,6 +34,7 @@ _RENEW: Final = 60
 """Seconds before its end from which a grant for another service is made anew."""
 
 
+@typed_calls("__init__")
 @final
 @dataclass(frozen=True, slots=True)
 class Peer:
@@ -142,7 +144,8 @@ class Departures:
         return Carried((*task.chain.tokens, grant.token), seed, task.purpose, traceparent())
 
     def _address(self, task: Task, peer: Peer) -> Addressed:
-        scope = task.scope if peer.tools is None else _restricted(task.scope, peer.tools)
+        with self.tasks.attenuating(task, task.agent, self.tasks.point.clock.wall_ns()):
+            scope = task.scope if peer.tools is None else _restricted(task.scope, peer.tools)
         holder = self.tasks.new_key()
         leaf = self._derive(
             task, task.agent, holder.public_key, scope, ttl=ADDRESSED_TTL, audience=peer.audience, final=True
@@ -174,18 +177,19 @@ class Departures:
         if self.tasks.admission is not None:
             most = self.tasks.admission.admit(agent, scope, principal=task.grant.principal, parent=task, wall_ns=wall)
             remaining = min(remaining, most)
-        return derive(
-            task.chain,
-            holder_of(task),
-            agent=agent,
-            holder=holder,
-            scope=scope,
-            now=wall // _NS,
-            ttl=remaining if ttl is None else min(ttl, remaining),
-            id=self.tasks.ids.new(wall),
-            max_depth=task.grant.depth + 1 if final else None,
-            audience=audience,
-        )
+        with self.tasks.attenuating(task, agent, wall):
+            return derive(
+                task.chain,
+                holder_of(task),
+                agent=agent,
+                holder=holder,
+                scope=scope,
+                now=wall // _NS,
+                ttl=remaining if ttl is None else min(ttl, remaining),
+                id=self.tasks.ids.new(wall),
+                max_depth=task.grant.depth + 1 if final else None,
+                audience=audience,
+            )
 
     def _check(self, task: Task) -> None:
         """Return if the task lives and nothing of its chain is revoked; record what is refused for that."""
@@ -221,7 +225,7 @@ def _restricted(scope: Scope, tools: Iterable[str]) -> Scope:
     kept = {name: scope.tools[name] for name in sorted(tools) if name in scope.tools}
     if not kept:
         raise AttenuationError(
-            "expected a task that covers at least one tool of the peer, got one that covers none",
+            "the task covers none of the tools of the peer; grant it one of them, or give the peer another list",
             code="tool_not_attenuated",
         )
     return Scope(kept)

@@ -37,10 +37,12 @@ from agent_identity.enforcement.directory import open_directory, pseudonyms_of
 from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.handed import Recorded
 from agent_identity.enforcement.inventory import Inventory
+from agent_identity.enforcement.lazy import Lazy, check_lazy
 from agent_identity.enforcement.nesting import Listed, Nesting, permits_of
-from agent_identity.enforcement.opening import Opening, Tasks, check_delegate, check_parties, current_or_refuse
+from agent_identity.enforcement.opening import Opening, Tasks, current_or_refuse
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.publication import publishers_for
+from agent_identity.enforcement.purpose import folded_purpose
 from agent_identity.enforcement.resuming import Arrivals
 from agent_identity.enforcement.revoking import Revocations, named
 from agent_identity.enforcement.task import Task
@@ -61,6 +63,7 @@ from agent_identity.identity import (
     TrustStore,
 )
 from agent_identity.policy import Claims, Inspector, Policy
+from agent_identity.typed import typed_calls
 
 if TYPE_CHECKING:
     from agent_identity.enforcement.exporting import LedgerExporter
@@ -72,10 +75,10 @@ R = TypeVar("R")
 
 DEFAULT_TTL: Final = timedelta(minutes=5)
 _NS: Final = 1_000_000_000
-_GUARDED: Final = "__agent_identity_guard__"
 _ENFORCERS: Final["weakref.WeakSet[Enforcer]"] = weakref.WeakSet()
 
 
+@typed_calls(*parts.CALLS, state=parts.STORES)
 @final
 class Enforcer:
     """Guards tools, opens tasks and keeps the evidence. Safe to share between threads.
@@ -271,7 +274,6 @@ class Enforcer:
         """
         # Before the directory is touched, so that a slip leaves no stream behind.
         judge = parts.judge_of(policy)
-        parts.check_state(state)
         parts.check_choices(mode, sealing, spans)
         permits_of(nested)
         publishers = publishers_for(directory, witnesses, checkpoints)
@@ -330,7 +332,8 @@ class Enforcer:
         principal it is refused, unless the enforcer was opened with ``nested``.
 
         Args:
-            purpose: What the task is for, 1 to 256 characters; it stands in the records.
+            purpose: What the task is for, 1 to 1,024 characters; it stands in the records. Line breaks and runs of
+                white space become one space.
             principal: On whose behalf the agent acts.
             agent: Who acts; its owner is accountable for it.
             scope: Tools and arguments that the task may use.
@@ -348,7 +351,7 @@ class Enforcer:
             AttenuationError: On entry: inside the body of a guarded tool, and more than the tool has itself.
         """
         self._refuse_closed()
-        check_parties(principal, agent, scope)
+        purpose = folded_purpose(purpose)
 
         def make() -> Task:
             begin, tasks = self._nesting.begin, self._tasks
@@ -364,7 +367,7 @@ class Enforcer:
         Args:
             agent: The agent that acts inside the block.
             scope: A narrower or equal scope.
-            purpose: What this part is for; by default the purpose of the current task.
+            purpose: What this part is for, as for :meth:`task`; by default the purpose of the current task.
             ttl: A shorter life; by default what is left of the current task's.
 
         Raises:
@@ -373,7 +376,7 @@ class Enforcer:
             TypeError: Agent or scope is of another type.
         """
         self._refuse_closed()
-        check_delegate(agent, scope)
+        purpose = None if purpose is None else folded_purpose(purpose)
 
         def make() -> Task:
             parent = current_or_refuse(self._point)
@@ -434,7 +437,7 @@ class Enforcer:
             EvidenceError: On entry: it could not be recorded.
         """
         self._refuse_closed()
-        arrivals, what = self._arrivals, purpose or f"call of {audience}"[:256]
+        arrivals, what = self._arrivals, folded_purpose(purpose or f"call of {audience}"[:256])
 
         def make() -> Task:
             return arrivals.receive(
@@ -490,7 +493,7 @@ class Enforcer:
         """
         self._refuse_closed()
         carried = received if isinstance(received, Carried) else None
-        arrivals, what = self._arrivals, purpose or (carried.purpose if carried else "resumed")
+        arrivals, what = self._arrivals, folded_purpose(purpose or (carried.purpose if carried else "resumed"))
 
         def make() -> Task:
             return arrivals.resume(received, holder, audience, what)
@@ -554,23 +557,26 @@ class Enforcer:
         data: Sequence[str] | None = None,
         kind: str = "function",
         labels: Sequence[str] | None = None,
+        lazy: Lazy | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
     def tool(
         self,
-        function: Callable[..., object] | None = None,
+        function: object = None,
         /,
         *,
         name: str | None = None,
         data: Sequence[str] | None = None,
         kind: str = "function",
         labels: Sequence[str] | None = None,
+        lazy: Lazy | None = None,
     ) -> object:
         """Guard a function; a decorator with and without arguments.
 
         Works on functions, coroutine functions, generator functions and async generator functions;
         signature and types stay. A generator is judged when it is first advanced, under the task in
-        which it was created, and again at every step.
+        which it was created, and again at every step. Iterators, awaitables and context managers that a
+        function returns run in the same way; a result that would go on by itself is withheld.
 
         Args:
             function: The function.
@@ -579,21 +585,22 @@ class Enforcer:
                 any, and without an entry in the policy file, a rule that blocks by them blocks every call.
             kind: What the tool is, for the policy.
             labels: Labels of the tool, for the policy; likewise.
+            lazy: ``"resource"`` for a tool whose results live on by themselves, such as a connection, an open file or
+                a future: they are handed over as they are, and the end of the task does not stop them. Generators and
+                coroutines are driven in any case.
 
         Raises:
             TypeError: Labels are no list of texts.
-            ConfigurationError: The function is guarded already, by this or another enforcer.
+            ConfigurationError: The function is guarded already, by this or another enforcer; or, with code
+                ``lazy_result``, its annotation shows results that would be withheld.
         """
 
-        def decorate(inner: Callable[..., object]) -> Callable[..., object]:
-            if isinstance(inner, staticmethod | classmethod | property):
-                raise ConfigurationError("expected a function; put enforcer.tool below @staticmethod and the like")
-            if hasattr(inner, _GUARDED):
-                raise ConfigurationError("expected an unguarded function, got a guarded one; guard it once")
+        def decorate(bare: object) -> Callable[..., object]:
+            inner = parts.check_bare(bare)
             guard = self.guard(name or parts.name_of(inner), kind=kind, labels=labels, data=data)
             self._point.tools.learn(guard.tool, parts.check_labels(data, "data"))
-            wrapper = known_as_guarded(guarded(guard, inner), guard)
-            setattr(wrapper, _GUARDED, True)
+            wrapper = known_as_guarded(guarded(guard, inner, lazy=check_lazy(lazy)), guard)
+            setattr(wrapper, parts.GUARDED, True)
             return wrapper
 
         return decorate if function is None else decorate(function)

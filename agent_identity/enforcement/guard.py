@@ -221,17 +221,18 @@ class Guard:
         call.desk, call.enforced, call.body = None, "allow", None
         self._intend(call)
 
-    def refuse(self, values: Mapping[str, object], denied: Denied) -> Denied:
-        """Record a refusal that was reached outside any task, and return it for raising.
+    def refuse(self, values: Mapping[str, object], denied: Denied, task: Task | None = None) -> Denied:
+        """Record a refusal that was reached without the guard, and return it for raising.
 
         Args:
             values: What is known of the call, by name; the record holds a digest of it.
             denied: The refusal.
+            task: The task that it is a part of; ``None`` for one outside any task.
 
         Raises:
             EvidenceError: It could not be recorded.
         """
-        call = Call(self.tool.name, None, None, self._point.clock.wall_ns())
+        call = Call(self.tool.name, None, task, self._point.clock.wall_ns())
         start = self._point.spans.start_call
         call.span, call.traced = start(self.tool.name, self._name, self._attributes, call.start_ns)
         try:
@@ -462,8 +463,8 @@ class Guard:
             call.enforced = "audit"
         return blocked
 
-    def fail(self, call: Call, error: BaseException) -> None:
-        """Record that the body raised; the caller re-raises."""
+    def fail(self, call: Call, error: BaseException, code: str | None = None) -> None:
+        """Record that the body raised, by the class of the error or a code; the caller re-raises."""
         if call.done:
             return
         outcome = self._outcome_of(error) if self._outcome_of is not None else None
@@ -472,7 +473,7 @@ class Guard:
                 self._leave(call)
             self._finish(call, outcome, None)
             return
-        self._finish(call, "cancelled" if isinstance(error, _CANCELLED) else "error", kind_of(error))
+        self._finish(call, "cancelled" if isinstance(error, _CANCELLED) else "error", code or kind_of(error))
 
     def _leave(self, call: Call) -> None:
         """Leave what the call has to itself: it is the same call when it is made again."""

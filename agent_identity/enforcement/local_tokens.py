@@ -13,6 +13,7 @@ from agent_identity.authority import (
     sign_jwt,
 )
 from agent_identity.identity import JwtAlgorithm, JwtSigner, Signer, as_jwt_signer, check_id, jwk_thumbprint
+from agent_identity.typed import typed_calls
 
 __all__ = ["LocalTokens"]
 
@@ -32,6 +33,7 @@ def dpop_algorithm(dpop: bool | JwtAlgorithm) -> JwtAlgorithm | None:  # noqa: F
     return "EdDSA" if dpop else None
 
 
+@typed_calls("__init__")
 @final
 class LocalTokens:
     """Issues access tokens in the shape of RFC 9068, signed by our issuer.

@@ -1,10 +1,13 @@
 """Opening and ending tasks: the root grant, delegation, their records and their span."""
 
 import asyncio
+import contextlib
 import logging
 import sys
+import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
@@ -38,7 +41,7 @@ from agent_identity.enforcement.traces import remote_parent
 from agent_identity.errors import AttenuationError, ConfigurationError, Denied, EvidenceError, NoTask
 from agent_identity.evidence import Entry
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE
-from agent_identity.identity import Agent, Human, Ids, Principal, PublicKey, Service, Signer, check_id
+from agent_identity.identity import Agent, Ids, Principal, PublicKey, Signer
 
 __all__ = ["Opening", "Tasks"]
 
@@ -145,20 +148,34 @@ class Tasks:
             most = self.admission.admit(agent, scope, principal=parent.grant.principal, parent=parent, wall_ns=wall)
             remaining = min(remaining, most)
         holder = self.new_key()
-        grant = derive(
-            parent.chain,
-            holder_of(parent),
-            agent=agent,
-            holder=holder.public_key,
-            scope=scope,
-            now=wall // _NS,
-            ttl=remaining if ttl is None else min(seconds_of(ttl), remaining),
-            id=self.ids.new(wall),
-            max_depth=None if max_depth is None else min(parent.grant.max_depth, parent.grant.depth + 1 + max_depth),
-        )
+        # A task inside a guarded body has its refusals recorded where it is told from a delegation.
+        with self.attenuating(parent, agent, wall) if max_depth is None else contextlib.nullcontext():
+            grant = derive(
+                parent.chain,
+                holder_of(parent),
+                agent=agent,
+                holder=holder.public_key,
+                scope=scope,
+                now=wall // _NS,
+                ttl=remaining if ttl is None else min(seconds_of(ttl), remaining),
+                id=self.ids.new(wall),
+                max_depth=None
+                if max_depth is None
+                else min(parent.grant.max_depth, parent.grant.depth + 1 + max_depth),
+            )
         chain = self._verified((*parent.chain.tokens, grant.token), grant, wall, parent)
         lease = self.registry.open(grant.task_id, _deadline(chain), parent.lease, clock=self.point.clock, id=grant.id)
         return self.start(purpose, chain, holder, lease, Handed(None, parent.handed))
+
+    @contextmanager
+    def attenuating(self, parent: Task, agent: Agent, wall: int) -> Generator[None]:
+        """Record it under the parent if it cannot hand on what the block wants from it."""
+        try:
+            yield
+        except AttenuationError as error:
+            principal = parent.grant.principal
+            record_refusal(self.point, error, agent, principal=principal, parent=parent, start_ns=wall, always=True)
+            raise
 
     def _verified(self, tokens: tuple[str, ...], leaf: Grant, wall: int, parent: Task | None) -> Chain:
         # Verified once here, as any other process would; after this a call costs no signature.
@@ -263,29 +280,6 @@ def seconds_of(ttl: timedelta) -> int:
     return seconds
 
 
-def check_parties(principal: object, agent: object, scope: object) -> None:
-    """Check the types of what a task is opened with.
-
-    Raises:
-        TypeError: One of them is of another type.
-    """
-    if not isinstance(principal, Human | Service):
-        raise TypeError(f"expected principal=Human(...) or Service(...), got {type(principal).__name__}")
-    check_delegate(agent, scope)
-
-
-def check_delegate(agent: object, scope: object) -> None:
-    """Check the types of what a task is delegated with.
-
-    Raises:
-        TypeError: One of them is of another type.
-    """
-    if not isinstance(agent, Agent):
-        raise TypeError(f"expected agent=Agent(id, owner=...), got {type(agent).__name__}")
-    if not isinstance(scope, Scope):
-        raise TypeError(f"expected scope=Scope(...), got {type(scope).__name__}")
-
-
 @final
 class Opening:
     """A task being opened; a context manager for ``with`` and ``async with``, used once.
@@ -296,8 +290,10 @@ class Opening:
 
     __slots__ = (
         "_attachment",
+        "_entered",
         "_finished",
         "_home",
+        "_lock",
         "_make",
         "_point",
         "_purpose",
@@ -318,14 +314,14 @@ class Opening:
         recorded: Recorded | None = None,
         traceparent: str | None = None,
     ) -> None:
-        if purpose is not None:
-            check_id(purpose, "purpose")
         self._point = point
         self._purpose = purpose
         self._make = make
         self._recorded = recorded
         self._trace = traceparent
         self._task: Task | None = None
+        self._lock = threading.Lock()
+        self._entered = False
         self._attachment: Attachment | None = None
         self._finished = False
         self._home = Process.here
@@ -334,13 +330,16 @@ class Opening:
         self._start_ns = 0
 
     def __enter__(self) -> Task:
-        if self._task is not None:
-            raise RuntimeError("expected a fresh task for each block; call enforcer.task(...) again")
+        self._enter_once()
         if sys.is_finalizing():  # Some interpreters crash where times are computed this late.
             raise EvidenceError(
                 "expected a running interpreter, got one that ends; open tasks before", code="ledger_closed"
             )
-        task = self._make()
+        try:
+            task = self._make()
+        except BaseException:
+            self._entered = False
+            raise
         self._task = task
         try:
             self._begin(task)
@@ -349,6 +348,35 @@ class Opening:
             self._point.spans.abandon(self._span)
             raise
         return task
+
+    def _enter_once(self) -> None:
+        """Refuse a second block, also one of another thread, and record that.
+
+        Raises:
+            Denied: With code ``already_entered``.
+        """
+        with self._lock:
+            if not self._entered:
+                self._entered = True
+                return
+        point, current = self._point, self._point.ambience.current()
+        denied = Denied(
+            "one block for each call of enforcer.task(...), delegate(...), resume(...) or receive(...), got a second "
+            "one; call it again for the next block",
+            code="already_entered",
+        )
+        entered = self._task or current
+        if entered is not None:  # Otherwise another thread is opening it just now, and nobody knows for whom.
+            record_refusal(
+                point,
+                denied,
+                entered.agent,
+                principal=entered.grant.principal,
+                parent=current if current is not None and current.id == entered.id else None,
+                start_ns=point.clock.wall_ns(),
+                always=True,
+            )
+        raise denied
 
     def _begin(self, task: Task) -> None:
         point = self._point

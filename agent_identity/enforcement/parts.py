@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry.trace import TracerProvider
 
@@ -25,8 +25,12 @@ if TYPE_CHECKING:
     from agent_identity.enforcement.exporting import LedgerExporter
 
 __all__ = [
+    "CALLS",
+    "GUARDED",
+    "STORES",
     "admission_of",
     "anchor_of",
+    "check_bare",
     "check_choices",
     "check_labels",
     "check_parts",
@@ -40,6 +44,18 @@ __all__ = [
     "spans_of",
     "tool_of",
 ]
+
+
+CALLS: Final = (*("open", "tool", "task", "delegate", "present", "carry", "revoke", "reinstate", "bind"),)
+"""The methods of an enforcer that check the types of what they get.
+
+Others are called for each guarded call, or take what comes from another process, which is refused on entry.
+"""
+
+STORES: Final = "make one of agent_identity.state: RedisState(url), PostgresState(conninfo) or SqliteState(path)"
+
+GUARDED: Final = "__agent_identity_guard__"
+"""The attribute that marks a guarded function; whatever functools.wraps puts round one has it as well."""
 
 
 def anchor_of(trust: TrustStore, clock: Clock) -> Callable[[str], PublicKey]:
@@ -99,8 +115,7 @@ def check_state(state: object) -> None:
     missing = [name for name in steps if isinstance(state, type) or not callable(getattr(state, name, None))]
     if state is not None and missing:
         raise TypeError(
-            f"expected state to be a StateStore, got {type(state).__name__} without {', '.join(missing)}; make one of "
-            "agent_identity.state, such as RedisState(url), PostgresState(conninfo) or SqliteState(path)"
+            f"expected state to be a StateStore, got {type(state).__name__} without {', '.join(missing)}; {STORES}"
         )
 
 
@@ -181,10 +196,27 @@ def tool_of(
         TypeError: The name, kind or server is no ``str``, or the labels are no list of texts.
         ValueError: It has not 1 to 256 visible characters, so that no record could hold it.
     """
-    for what, text in (("the name of a tool", name), ("its kind", kind), ("its server", server)):
-        if text is not None:
-            check_id(text, what)
+    check_id(name, "the name of a tool")
+    check_id(kind, "its kind")
+    if server is not None:
+        check_id(server, "its server")
     return Tool(name, kind, server, check_labels(labels, "labels"), claims)
+
+
+def check_bare(function: object) -> Callable[..., object]:
+    """Return what is to be guarded, if it is a function and is not guarded yet.
+
+    Raises:
+        ConfigurationError: It is a method that is not bound to anything, or guarded.
+        TypeError: It cannot be called.
+    """
+    if isinstance(function, staticmethod | classmethod | property):
+        raise ConfigurationError("expected a function; put enforcer.tool below @staticmethod and the like")
+    if not callable(function):
+        raise TypeError(f"expected a function to guard, got {type(function).__name__}")
+    if hasattr(function, GUARDED):
+        raise ConfigurationError("expected an unguarded function, got a guarded one; guard it once")
+    return function
 
 
 def name_of(function: object) -> str:

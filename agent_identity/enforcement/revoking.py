@@ -302,7 +302,7 @@ def named(what: object, name: str | None) -> tuple[RevokedKind, str]:
             raise TypeError(f"expected which {what}; give its name after it")
         return cast("RevokedKind", what), found
     if name is not None:
-        raise TypeError(f"expected one of {', '.join(get_args(RevokedKind))} before a name")
+        raise TypeError(f"expected what to be one of {', '.join(get_args(RevokedKind))} before a name")
     return _named_by_itself(what)
 
 

@@ -12,6 +12,7 @@ from agent_identity.canonical import JSON
 from agent_identity.enforcement.approval import Answer, ApprovalRequest
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import Human
+from agent_identity.typed import typed
 
 __all__ = ["ask_in_the_terminal", "shown"]
 
@@ -42,6 +43,7 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, whe
     os.register_at_fork(after_in_child=_TURN.renew)
 
 
+@typed
 def ask_in_the_terminal(
     by: Human, *, streams: tuple[TextIO, TextIO] | None = None
 ) -> Callable[[ApprovalRequest], Answer]:

@@ -26,6 +26,7 @@ from agent_identity.enforcement.local_tokens import LocalTokens, dpop_algorithm
 from agent_identity.enforcement.transport import HttpTransport, Reply, Transport
 from agent_identity.errors import ConfigurationError, ExchangeError
 from agent_identity.identity import JwtAlgorithm, JwtSigner, Signer, as_jwt_signer, check_id, jwk_thumbprint
+from agent_identity.typed import typed_calls
 
 __all__ = ["TokenExchange"]
 
@@ -68,6 +69,7 @@ class _Client:
         return [("client_id", self.id), ("client_assertion_type", _ASSERTION), ("client_assertion", assertion)]
 
 
+@typed_calls("__init__")
 @final
 class TokenExchange:
     """Exchanges the token of the principal for one for another service, at a token endpoint (RFC 8693).

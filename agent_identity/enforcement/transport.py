@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from agent_identity.authority import MAX_ANSWER, check_url
 from agent_identity.errors import ConfigurationError, ExchangeError
+from agent_identity.typed import typed_calls
 
 __all__ = ["HttpTransport", "Reply", "Transport", "answer_on", "left_until"]
 
@@ -51,6 +52,7 @@ class Transport(Protocol):
         ...
 
 
+@typed_calls("__init__")
 @final
 class HttpTransport:
     """The transport of the standard library: a connection for each request, TLS by the trust of the system.

@@ -4,12 +4,12 @@ All four share one logic in :class:`~agent_identity.enforcement.guard.Guard`; th
 they call. A wrapper has no ``__wrapped__``: what it guards is not one attribute away.
 """
 
-import contextlib
 import functools
 import inspect
+import logging
 import typing
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Generator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import FunctionType, MethodType
 from typing import ParamSpec, TypeVar, cast
 
@@ -18,14 +18,17 @@ from opentelemetry import context as otel
 from agent_identity.enforcement.ambience import attached
 from agent_identity.enforcement.arguments import Binder
 from agent_identity.enforcement.call import Call
+from agent_identity.enforcement.driven import continued, drive, drive_async
 from agent_identity.enforcement.guard import Guard
-from agent_identity.errors import Denied, EvidenceError
+from agent_identity.enforcement.lazy import ATOMS, Lazy, check_returned
+from agent_identity.errors import ConfigurationError
 
-__all__ = ["Entering", "dressed", "guard_of", "guarded", "known_as_guarded"]
+__all__ = ["Entering", "check_body", "dressed", "guard_of", "guarded", "known_as_guarded"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_LOG: typing.Final = logging.getLogger("agent_identity")
 
 _GUARDS: typing.Final["weakref.WeakKeyDictionary[FunctionType, Guard]"] = weakref.WeakKeyDictionary()
 """By identity: an attribute of a wrapper is copied to whatever functools.wraps puts round it, a cache for one."""
@@ -52,7 +55,12 @@ class Entering(typing.Protocol):
 
 
 def guarded(
-    guard: Guard, function: Callable[P, R], *, entering: Entering | None = None, method: bool = False
+    guard: Guard,
+    function: Callable[P, R],
+    *,
+    entering: Entering | None = None,
+    method: bool = False,
+    lazy: Lazy | None = None,
 ) -> Callable[P, R]:
     """Return the function under guard, of the same kind, signature and types.
 
@@ -61,8 +69,13 @@ def guarded(
         function: A function, coroutine function, generator function or async generator function.
         entering: What judges a call in place of :meth:`Guard.judge`, which it must call.
         method: The first parameter is the receiver, whatever its name.
+        lazy: See :meth:`Enforcer.tool`.
+
+    Raises:
+        ConfigurationError: The annotation shows results that would be withheld; see :func:`check_body`.
     """
     body = cast("Callable[..., object]", function)
+    check_body(guard.tool.name, body, lazy, guard.point.mode)
     binder = Binder(body, method=method)
     judge: Entering = guard.judge if entering is None else entering
 
@@ -88,14 +101,30 @@ def guarded(
         return body(*positional, **keywords)
 
     if inspect.isasyncgenfunction(body):
-        wrapper = _async_generator(guard, enter, start)
+        wrapper = _async_generator(guard, enter, start, lazy)
     elif inspect.iscoroutinefunction(body):
-        wrapper = _coroutine(guard, _at_once(binder, judge, enter), start)
+        wrapper = _coroutine(guard, _at_once(binder, judge, enter), start, lazy)
     elif inspect.isgeneratorfunction(body):
-        wrapper = _generator(guard, enter, start)
+        wrapper = _generator(guard, enter, start, lazy)
     else:
-        wrapper = _function(guard, _at_once(binder, judge, enter), start)
+        wrapper = _function(guard, _at_once(binder, judge, enter), start, lazy)
     return cast("Callable[P, R]", dressed(wrapper, body, binder.signature))
+
+
+def check_body(name: str, body: Callable[..., object], lazy: Lazy | None, mode: str) -> None:
+    """Check that the annotation of a function shows no results that would be withheld; monitor mode only warns.
+
+    Raises:
+        ConfigurationError: With code ``lazy_result``: it does.
+    """
+    if lazy is not None or inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body):
+        return
+    try:
+        check_returned(_hints(body).get("return"), name)
+    except ConfigurationError as error:
+        if mode == "enforce":
+            raise
+        _LOG.warning("monitor mode: %s", error)
 
 
 def _at_once(binder: Binder, judge: Entering, enter: "_Enter") -> "_Judge":
@@ -124,12 +153,9 @@ class _Enter(typing.Protocol):
 
 _Judge = Callable[[tuple[object, ...], Mapping[str, object]], Call]
 _Start = Callable[[Call, tuple[object, ...]], object]
-_Begin = Callable[[], tuple[Call, object]]
-_BeginAsync = Callable[[], Awaitable[tuple[Call, object]]]
-_PLAIN: typing.Final[frozenset[type]] = frozenset((type(None), bool, int, float, str, bytes, list, tuple, dict))
 
 
-def _function(guard: Guard, judge: _Judge, start: _Start) -> Callable[..., object]:
+def _function(guard: Guard, judge: _Judge, start: _Start, lazy: Lazy | None) -> Callable[..., object]:
     def wrapper(*args: object, **kwargs: object) -> object:
         call = judge(args, kwargs)
         if call.desk is not None:
@@ -142,39 +168,17 @@ def _function(guard: Guard, judge: _Judge, start: _Start) -> Callable[..., objec
             guard.fail(call, error)
             raise
         call.detach()
-        if type(result) not in _PLAIN:
-            continued = _continue(guard, call, result)
-            if continued is not None:
-                return continued
+        if type(result) not in ATOMS:
+            later = continued(guard, call, result, lazy)
+            if later is not None:
+                return later
         guard.succeed(call, result)
         return result
 
     return wrapper
 
 
-def _continue(guard: Guard, call: Call, result: object) -> object:
-    """Keep guarding where a plain function returns something that only now begins to run."""
-    kind = type(result)
-    if hasattr(kind, "__enter__") or hasattr(kind, "__aenter__"):
-        return None  # What is a context manager as well must stay one.
-    if _is(result, Coroutine):
-        return _await(guard, call, cast("Awaitable[object]", result))
-    if _is(result, Generator):
-        return _drive(guard, lambda: (call, result))
-    if _is(result, AsyncGenerator):
-        return _drive_async(guard, _begun(call, result))
-    return None
-
-
-def _is(result: object, kind: type) -> bool:
-    """Tell whether a result is of an abstract kind: compilers have coroutines and generators of their own.
-
-    By its class alone, because a result may lie about its class, or raise when asked.
-    """
-    return issubclass(type(result), kind)
-
-
-def _coroutine(guard: Guard, judge: _Judge, start: _Start) -> Callable[..., object]:
+def _coroutine(guard: Guard, judge: _Judge, start: _Start, lazy: Lazy | None) -> Callable[..., object]:
     async def wrapper(*args: object, **kwargs: object) -> object:
         call = judge(args, kwargs)
         if call.desk is not None:
@@ -189,48 +193,28 @@ def _coroutine(guard: Guard, judge: _Judge, start: _Start) -> Callable[..., obje
             guard.fail(call, error)
             raise
         call.detach()
+        if type(result) not in ATOMS:
+            later = continued(guard, call, result, lazy)
+            if later is not None:
+                return later
         guard.succeed(call, result)
         return result
 
     return wrapper
 
 
-async def _await(guard: Guard, call: Call, pending: Awaitable[object]) -> object:
-    try:
-        guard.check(call)
-    except (Denied, EvidenceError):
-        _drop(pending)
-        raise
-    call.attach()
-    try:
-        result = await pending
-    except BaseException as error:
-        call.detach()
-        guard.fail(call, error)
-        raise
-    call.detach()
-    guard.succeed(call, result)
-    return result
-
-
-def _drop(pending: object) -> None:
-    """Close what has not begun to run; the refusal matters more than what it says to that."""
-    with contextlib.suppress(Exception):
-        cast("Coroutine[object, object, object]", pending).close()
-
-
-def _generator(guard: Guard, enter: _Enter, start: _Start) -> Callable[..., object]:
+def _generator(guard: Guard, enter: _Enter, start: _Start, lazy: Lazy | None) -> Callable[..., object]:
     def wrapper(*args: object, **kwargs: object) -> object:
         created, judge = otel.get_current(), enter(args, kwargs)
-        return _drive(guard, lambda: _begin(guard, created, judge, lambda call: start(call, args)))
+        return drive(guard, lambda: _begin(guard, created, judge, lambda call: start(call, args)), lazy)
 
     return wrapper
 
 
-def _async_generator(guard: Guard, enter: _Enter, start: _Start) -> Callable[..., object]:
+def _async_generator(guard: Guard, enter: _Enter, start: _Start, lazy: Lazy | None) -> Callable[..., object]:
     def wrapper(*args: object, **kwargs: object) -> object:
         created, judge = otel.get_current(), enter(args, kwargs)
-        return _drive_async(guard, lambda: _begin_async(guard, created, judge, lambda call: start(call, args)))
+        return drive_async(guard, lambda: _begin_async(guard, created, judge, lambda call: start(call, args)), lazy)
 
     return wrapper
 
@@ -255,13 +239,6 @@ async def _begin_async(
     return _started(guard, call, start)
 
 
-def _begun(call: Call, started: object) -> "_BeginAsync":
-    async def begin() -> tuple[Call, object]:
-        return call, started
-
-    return begin
-
-
 def _started(guard: Guard, call: Call, start: Callable[[Call], object]) -> tuple[Call, object]:
     call.attach()
     try:
@@ -272,132 +249,6 @@ def _started(guard: Guard, call: Call, start: Callable[[Call], object]) -> tuple
         raise
     finally:
         call.detach()
-
-
-def _step(guard: Guard, call: Call, resume: Callable[[], object]) -> object:
-    """Run one step of a body in the call's context; a failure ends the call."""
-    call.attach()
-    try:
-        return resume()
-    except StopIteration:
-        raise
-    except BaseException as error:
-        call.detach()
-        guard.fail(call, error)
-        raise
-    finally:
-        call.detach()
-
-
-def _drive(guard: Guard, begin: _Begin) -> Generator[object, object, object]:
-    """Run a generator step by step: each resume is checked, and the consumer keeps its own context."""
-    call, started = begin()
-    if not _is(started, Generator):
-        _refuse_later(guard, call, started)
-        guard.succeed(call, started)
-        yield started
-        return None
-    inner = cast("Generator[object, object, object]", started)
-    resume: Callable[[], object] = functools.partial(next, inner)
-    closing: GeneratorExit | None = None
-    while True:
-        try:
-            if closing is None:
-                guard.check(call)
-            item = _step(guard, call, resume)
-            _hand_out(guard, call, item, closing)
-        except StopIteration as stop:
-            returned = cast("object", stop.value)
-            break
-        except (Denied, EvidenceError):
-            with contextlib.suppress(Exception):  # The refusal matters more than what the body says to it.
-                inner.close()
-            raise
-        closing = None
-        try:
-            sent = yield item
-        except GeneratorExit as error:
-            closing = error
-            resume = functools.partial(inner.throw, error)
-        except BaseException as error:  # noqa: BLE001 - Whatever the consumer throws belongs to the body.
-            resume = functools.partial(inner.throw, error)
-        else:
-            resume = functools.partial(inner.send, sent)
-    if closing is None:
-        guard.succeed(call, returned)
-    else:
-        guard.fail(call, closing)
-    return returned
-
-
-def _hand_out(guard: Guard, call: Call, item: object, closing: GeneratorExit | None) -> None:
-    """Check what a body yielded before the consumer gets it; one that was told to end may have gone on instead."""
-    if closing is not None:
-        guard.check(call)
-    guard.emit(call, item)
-
-
-def _refuse_later(guard: Guard, call: Call, started: object) -> None:
-    """Refuse a route's handler that would only begin to run after its success was recorded."""
-    if inspect.isawaitable(started):
-        _drop(started)
-        error = TypeError("expected a handler that is no coroutine function to stand in for a generator, got one")
-        guard.fail(call, error)
-        raise error
-
-
-async def _step_async(guard: Guard, call: Call, pending: Awaitable[object]) -> object:
-    """Await one step of a body in the call's context; a failure ends the call."""
-    call.attach()
-    try:
-        return await pending
-    except StopAsyncIteration:
-        raise
-    except BaseException as error:
-        call.detach()
-        guard.fail(call, error)
-        raise
-    finally:
-        call.detach()
-
-
-async def _drive_async(guard: Guard, begin: _BeginAsync) -> AsyncGenerator[object, object]:
-    """Run an async generator step by step, as :func:`_drive` does."""
-    call, started = await begin()
-    if not _is(started, AsyncGenerator):
-        item = await _await(guard, call, started) if inspect.isawaitable(started) else started
-        guard.succeed(call, item)
-        yield item
-        return
-    inner = cast("AsyncGenerator[object, object]", started)
-    resume: Callable[[], Awaitable[object]] = functools.partial(anext, inner)
-    closing: GeneratorExit | None = None
-    while True:
-        try:
-            if closing is None:
-                guard.check(call)
-            item = await _step_async(guard, call, resume())
-            _hand_out(guard, call, item, closing)
-        except StopAsyncIteration:
-            if closing is None:
-                guard.succeed(call)
-            else:
-                guard.fail(call, closing)
-            return
-        except (Denied, EvidenceError):
-            with contextlib.suppress(Exception):  # The refusal matters more than what the body says to it.
-                await inner.aclose()
-            raise
-        closing = None
-        try:
-            sent = yield item
-        except GeneratorExit as error:
-            closing = error
-            resume = functools.partial(inner.athrow, error)
-        except BaseException as error:  # noqa: BLE001 - Whatever the consumer throws belongs to the body.
-            resume = functools.partial(inner.athrow, error)
-        else:
-            resume = functools.partial(inner.asend, sent)
 
 
 _COPIED = ("__module__", "__name__", "__qualname__", "__doc__", "__type_params__")

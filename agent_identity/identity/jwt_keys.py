@@ -15,6 +15,7 @@ from agent_identity.errors import ConfigurationError
 from agent_identity.identity.encoding import b64url_encode
 from agent_identity.identity.keys import Signer
 from agent_identity.identity.private_files import PathLike, read_private_file
+from agent_identity.typed import typed_calls
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -50,6 +51,7 @@ def jwk_thumbprint(signer: JwtSigner) -> str:
     return b64url_encode(hashlib.sha256(encode(dict(signer.to_jwk()))).digest())
 
 
+@typed_calls("generate", "load")
 @final
 class JwtKey:
     """A private key in the memory of this process that signs JWTs; it is never shown, copied or pickled.

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from agent_identity.errors import TokenError
 from agent_identity.identity.encoding import b64url_decode, b64url_encode
 from agent_identity.identity.private_files import PathLike
+from agent_identity.typed import typed_calls
 
 __all__ = ["PublicKey", "Signer", "SigningKey"]
 
@@ -124,6 +125,7 @@ class Signer(Protocol):
         ...
 
 
+@typed_calls("from_seed", "load")
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class SigningKey:

@@ -13,6 +13,7 @@ from agent_identity.identity.keys import PublicKey
 from agent_identity.identity.ml_dsa import MlDsaPublicKey
 from agent_identity.identity.principals import check_id
 from agent_identity.identity.private_files import PathLike, create_public_file, read_trusted_file, replace_public_file
+from agent_identity.typed import typed_calls
 
 if TYPE_CHECKING:
     from agent_identity.identity.trust_file import TakeoverEntry, TrustFile
@@ -190,6 +191,7 @@ class Witnesses:
         return len(self.keys) if self.required is None else self.required
 
 
+@typed_calls("load")
 @final
 @dataclass(frozen=True, slots=True)
 class TrustStore:

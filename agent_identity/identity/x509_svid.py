@@ -51,7 +51,7 @@ def service_of_x509_svid(chain_pem: str | bytes, bundle: SpiffeBundle, *, now: i
 def _chain(chain_pem: str | bytes) -> list[x509.Certificate]:
     data = chain_pem.encode("utf-8", "replace") if isinstance(chain_pem, str) else chain_pem
     if type(data) is not bytes:
-        raise TypeError(f"expected the chain as PEM text or bytes, got {type(data).__name__}")
+        raise TypeError(f"expected chain_pem as PEM text or bytes, got {type(data).__name__}")
     if len(data) > _MAX_CHAIN:
         raise TokenError(f"expected a chain of at most {_MAX_CHAIN} bytes, got more", code="too_large")
     certificates = [_certificate(one) for one in read_pem(data)]

@@ -62,7 +62,7 @@ class Decision:
     def __post_init__(self) -> None:
         if type(self.effect) is not Effect:
             raise TypeError(f"expected an Effect, got {type(self.effect).__name__}; write for instance Effect.BLOCK")
-        if not _SLUG.fullmatch(self.reason):
+        if type(self.reason) is not str or not _SLUG.fullmatch(self.reason):
             raise ValueError("expected a reason code of lower-case letters, digits and underscores")
         if self.why is not None:
             check_why(self.why)

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias, final
 
 from agent_identity.identity import Agent, Human, Service
 from agent_identity.policy.decision import Decision, check_name
+from agent_identity.typed import typed_calls
 
 __all__ = ["Claims", "Content", "Direction", "Finding", "Inspector", "Policy", "Request", "Severity", "Stage", "Tool"]
 
@@ -70,6 +71,7 @@ class Content:
     value: object = field(repr=False)
 
 
+@typed_calls("__init__")
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:

@@ -18,12 +18,14 @@ from agent_identity.policy.request import Request
 from agent_identity.policy.review import warnings_about
 from agent_identity.policy.rule import Rule, describe_rule, located_name, rule_ids
 from agent_identity.policy.source import Problem
+from agent_identity.typed import typed_calls
 
 __all__ = ["Rule", "RuleSet"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 
 
+@typed_calls("load")
 @final
 @dataclass(frozen=True, slots=True, init=False, eq=False)
 class RuleSet:

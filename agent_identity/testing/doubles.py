@@ -4,12 +4,14 @@ import threading
 from typing import Final, final
 
 from agent_identity.identity import uuid7
+from agent_identity.typed import typed_calls
 
 __all__ = ["FixedClock", "SequentialIds"]
 
 _START_NS: Final = 1_764_000_000_000_000_000
 
 
+@typed_calls("__init__", "advance", "set_wall")
 @final
 class FixedClock:
     """A clock that moves only when told to.
@@ -46,6 +48,7 @@ class FixedClock:
         self._wall = wall_ns
 
 
+@typed_calls("new")
 @final
 class SequentialIds:
     """Ids that are UUIDs of version 7 with a counter in place of randomness."""

@@ -12,6 +12,7 @@ from agent_identity.audit.findings import counted
 from agent_identity.canonical import RecordValue, decode_record
 from agent_identity.evidence import check_record, open_ledger
 from agent_identity.identity import Agent, Human, Service
+from agent_identity.typed import typed_calls
 
 __all__ = ["RecordedCall", "Records"]
 
@@ -47,6 +48,7 @@ class RecordedCall:
     record: Mapping[str, object] = field(repr=False)
 
 
+@typed_calls("__init__", "calls", "assert_denied", "assert_attributed")
 @final
 class Records:
     """The records of one evidence directory, read anew at each question; the enforcer may be open or closed.

@@ -15,6 +15,7 @@ from agent_identity.enforcement.nesting import Listed
 from agent_identity.policy import Inspector, Policy
 from agent_identity.testing.doubles import FixedClock, SequentialIds
 from agent_identity.testing.records import Records
+from agent_identity.typed import typed_calls
 
 __all__ = ["Rehearsal", "Rehearse"]
 
@@ -35,6 +36,7 @@ class _Options(TypedDict, total=False):
     nested: Listed
 
 
+@typed_calls("open")
 @final
 class Rehearsal:
     """An enforcer with a clock that stands still and ids that count, and what it has recorded. A context manager.

@@ -190,8 +190,8 @@ def test_compiled_coroutines_and_generators_stay_under_guard(world: Any, kind: A
     assert len(world.ran) == 1
 
 
-def test_a_result_that_is_a_context_manager_as_well_stays_one(world: Any) -> None:
-    """What can be awaited and entered, such as the request of an HTTP client, comes out as it is."""
+def test_a_result_that_is_a_context_manager_as_well_is_withheld(world: Any) -> None:
+    """What can be awaited and entered, such as the request of an HTTP client, is no success before it has run."""
 
     class Request(_CompiledCoroutine):
         async def __aenter__(self) -> int:
@@ -204,10 +204,11 @@ def test_a_result_that_is_a_context_manager_as_well_stays_one(world: Any) -> Non
     def body() -> object:
         return Request(world.ran)
 
-    with world.task(Scope("tool")):
-        result = body()
-    assert type(result) is Request
-    result.close()
+    with world.task(Scope("tool")), pytest.raises(ConfigurationError) as caught:
+        body()
+    assert caught.value.code == "lazy_result"
+    assert [(r["outcome"], r["error"]) for r in world.records("outcome")] == [("error", "lazy_result")]
+    assert world.ran == []
 
 
 # ------------------------------------------------------------------------- plug-ins between check and use

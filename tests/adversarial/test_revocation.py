@@ -401,7 +401,7 @@ def test_a_source_that_stays_away_too_long_stops_everything(open_world: Any) -> 
         (("agent",), "expected which agent"),
         (("planet", "x"), "before a name"),
         (("planet",), "expected a task, grant"),
-        ((object(),), "expected a task, grant"),
+        ((object(),), "expected Task or Grant"),
         ((CLERK, "x"), "before a name"),
     ],
 )

@@ -301,11 +301,13 @@ def test_more_than_the_task_covers_is_refused_and_recorded(desk: Any) -> None:
         (message,) = answers(made.invoke(QUESTION))
     assert message.status == "error"
     assert ran == []
-    assert desk.outcomes() == ["denied"]
+    assert desk.outcomes() == ["denied", "denied"]
+    assert [record["action"]["tool"] for record in desk.records()] == ["invoke_agent", "find"]
+    assert all(record["principal"]["id"] == "alice@example.com" for record in desk.records())
 
 
 def test_monitor_mode_stops_nothing(open_desk: Any) -> None:
-    """A delegation that would be refused is left out, and what would have been refused is recorded and runs."""
+    """A delegation that cannot be made is refused and left out; what else would be refused is recorded and runs."""
     desk = open_desk(mode="monitor")
     made = agent(
         desk, [find], calls(("find", {"q": "a"}), ("absent", {})), agent=HELPER, scope=Scope("find"), model="chat"
@@ -315,8 +317,12 @@ def test_monitor_mode_stops_nothing(open_desk: Any) -> None:
     assert [message.status for message in answers(result)] == ["success", "error"]
     assert result["messages"][-1].content == "done"
     assert ran == ["a"]
-    assert sorted(desk.outcomes()) == ["error", "success", "success", "success"]
-    assert {record["decision"]["enforced"] for record in desk.records()} == {"audit"}
+    openings = [record for record in desk.records() if record["action"]["tool"] == "invoke_agent"]
+    assert {(r["outcome"], r["decision"]["reason"]) for r in openings} == {("denied", "argument_not_attenuated")}
+    others = [record for record in desk.records() if record["action"]["tool"] != "invoke_agent"]
+    outcomes = [record["outcome"] for record in others if record["kind"] == "outcome"]
+    assert sorted(outcomes) == ["error", "success", "success", "success"]
+    assert {record["decision"]["enforced"] for record in others} == {"audit"}
 
 
 async def test_monitor_mode_stops_no_async_call(open_desk: Any) -> None:
@@ -325,7 +331,7 @@ async def test_monitor_mode_stops_no_async_call(open_desk: Any) -> None:
     made = agent(desk, [afind], calls(("afind", {"q": "a"})), agent=HELPER, scope=Scope("find"))
     async with desk.task("afind", q="b"):
         await made.ainvoke(QUESTION)
-    assert (ran, desk.outcomes()) == (["a"], ["success"])
+    assert (ran, desk.outcomes()) == (["a"], ["denied", "success"])
 
 
 @pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt(), Denied("no", code="theirs")])

@@ -134,7 +134,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         except (Denied, AttenuationError) as error:
             if call is not None and call.denial is not error:
                 raise
-            return AIMessage(refusal(_recorded(guard, asked(request), error)))
+            return AIMessage(refusal(_recorded(guard, asked(request), error, self._enforcer.current_task)))
 
     async def awrap_model_call(
         self,
@@ -156,7 +156,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         except (Denied, AttenuationError) as error:
             if call is not None and call.denial is not error:
                 raise
-            return AIMessage(refusal(_recorded(guard, asked(request), error)))
+            return AIMessage(refusal(_recorded(guard, asked(request), error, self._enforcer.current_task)))
 
     def _hops(self, config: RunnableConfig) -> tuple[Hop, ...]:
         """Return the delegations between the task that is open and who acts here."""
@@ -292,7 +292,7 @@ class _Run:
     def refuse(self, error: Denied | AttenuationError) -> None:
         """Answer with a refusal, which is recorded if it is not yet."""
         call = self.request.tool_call
-        denied = _recorded(self._guard(), call["args"], error)
+        denied = _recorded(self._guard(), call["args"], error, self._task)
         self.result = ToolMessage(refusal(denied), status="error", tool_call_id=call["id"], name=call["name"])
 
     def is_answer(self, error: Denied | AttenuationError) -> bool:
@@ -333,10 +333,12 @@ class _Run:
             return self._unnamed
 
 
-def _recorded(guard: Guard, values: Mapping[str, object], error: Denied | AttenuationError) -> Denied:
-    """Return a refusal that is in the ledger."""
+def _recorded(
+    guard: Guard, values: Mapping[str, object], error: Denied | AttenuationError, task: Task | None
+) -> Denied:
+    """Return a refusal of the call that is in the ledger, under the task that is open."""
     denied = error if isinstance(error, Denied) else Denied(str(error), code=error.code)
-    return denied if denied.reference else guard.refuse(values, denied)
+    return denied if denied.reference else guard.refuse(values, denied, task)
 
 
 def _is_streamed(request: Asked) -> bool:

@@ -14,6 +14,7 @@ from langchain_core.tools import BaseTool
 
 from agent_identity.enforcement import Call, Guard, guarded
 from agent_identity.enforcement.arguments import Binder, form_bytes
+from agent_identity.enforcement.lazy import Lazy
 from agent_identity.enforcement.wrap import dressed
 from agent_identity.errors import Denied
 from agent_identity.integrations.langchain.parameters import injected_parameters, is_own_default
@@ -82,6 +83,7 @@ class Seam:
         guard: The guard; ``None`` refuses every call, for tools that nobody guards any more.
         tool: The tool to begin with; copies of it share the seam of a function.
         layered: Calls can pass more than one body of this class of tools.
+        lazy: See :meth:`Enforcer.tool`.
     """
 
     __slots__ = (
@@ -91,7 +93,14 @@ class Seam:
     )
 
     def __init__(
-        self, slot: str, body: Callable[..., object], guard: Guard | None, tool: BaseTool, *, layered: bool
+        self,
+        slot: str,
+        body: Callable[..., object],
+        guard: Guard | None,
+        tool: BaseTool,
+        *,
+        layered: bool,
+        lazy: Lazy | None,
     ) -> None:
         self._slot = slot
         self._guard = guard
@@ -102,7 +111,9 @@ class Seam:
         self._method = slot.startswith("_")
         self._binder = Binder(body, method=self._method)
         self.inner = (
-            _closed(self, body) if guard is None else guarded(guard, body, entering=self._enter, method=self._method)
+            _closed(self, body)
+            if guard is None
+            else guarded(guard, body, entering=self._enter, method=self._method, lazy=lazy)
         )
         signature = inspect.signature(self.inner)
         rest = (name for name, p in signature.parameters.items() if p.kind is inspect.Parameter.VAR_POSITIONAL)

@@ -6,6 +6,7 @@ from typing import Final, TypeVar, cast, overload
 from langchain_core.tools import BaseTool
 
 from agent_identity.enforcement import Enforcer
+from agent_identity.enforcement.lazy import Lazy, check_lazy
 from agent_identity.enforcement.point import Point
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.langchain.sealing import (
@@ -13,6 +14,7 @@ from agent_identity.integrations.langchain.sealing import (
     METHODS,
     Stated,
     base_of,
+    check_results,
     enforcer_of,
     function_enforcer,
     guards_of,
@@ -39,18 +41,33 @@ _GUARDED_FUNCTION: Final = "__agent_identity_guard__"
 
 @overload
 def protect(
-    tools: ToolT, enforcer: Enforcer, *, labels: Sequence[str] | None = None, data: Sequence[str] | None = None
+    tools: ToolT,
+    enforcer: Enforcer,
+    *,
+    labels: Sequence[str] | None = None,
+    data: Sequence[str] | None = None,
+    lazy: Lazy | None = None,
 ) -> ToolT: ...
 
 
 @overload
 def protect(
-    tools: ToolsT, enforcer: Enforcer, *, labels: Sequence[str] | None = None, data: Sequence[str] | None = None
+    tools: ToolsT,
+    enforcer: Enforcer,
+    *,
+    labels: Sequence[str] | None = None,
+    data: Sequence[str] | None = None,
+    lazy: Lazy | None = None,
 ) -> ToolsT: ...
 
 
 def protect(
-    tools: object, enforcer: Enforcer, *, labels: Sequence[str] | None = None, data: Sequence[str] | None = None
+    tools: object,
+    enforcer: Enforcer,
+    *,
+    labels: Sequence[str] | None = None,
+    data: Sequence[str] | None = None,
+    lazy: Lazy | None = None,
 ) -> object:
     """Guard a tool, or each tool of a list, in place.
 
@@ -72,34 +89,37 @@ def protect(
             an entry in the policy file, a rule that blocks by labels blocks every call. Tags and metadata of a tool,
             read when it is guarded, can only make decisions stricter.
         data: Labels of the data that each of the tools touches; likewise.
+        lazy: ``"resource"`` for tools whose results live on by themselves; see :meth:`Enforcer.tool`.
 
     Returns:
         What was given: the same tool, the same sequence.
 
     Raises:
-        ConfigurationError: A tool is guarded by another enforcer or with other labels, its function is guarded
-            already, or its class runs tools in a way of its own. No tool of the list is changed then.
-        TypeError: Something is no LangChain tool, or labels are no list of texts.
+        ConfigurationError: A tool is guarded by another enforcer, with other labels or with another ``lazy``, its
+            function is guarded already, its class runs tools in a way of its own, or, with code ``lazy_result``, an
+            annotation shows results that would be withheld. No tool of the list is changed then.
+        TypeError: Something is no LangChain tool, the enforcer is none, or labels are no list of texts.
     """
-    stated = Stated(check_labels(labels, "labels"), check_labels(data, "data"))
+    stated = Stated(check_labels(labels, "labels"), check_labels(data, "data"), check_lazy(lazy))
     found = _each(tools)
+    _check_enforcer(enforcer)
     for tool in found:
-        check(tool, enforcer)
-        _check_labels(tool, stated)
+        check(tool, enforcer, stated.lazy)
+        _check_stated(tool, stated)
     for tool in found:
         if enforcer_of(tool) is None:
             seal(tool, enforcer, stated)
     return tools
 
 
-def _check_labels(tool: BaseTool, stated: Stated) -> None:
-    """Refuse to say other labels of a tool than were said; saying none changes none."""
+def _check_stated(tool: BaseTool, stated: Stated) -> None:
+    """Refuse to say something else of a tool than was said; saying nothing changes nothing."""
     if enforcer_of(tool) is None:
         return
     for name, new, old in zip(stated._fields, stated, stated_of(tool), strict=True):
         if new is not None and (old is None or set(new) != set(old)):
             raise ConfigurationError(
-                f"the tool {tool.name!r} is guarded with other {name}; call unprotect(tool) first, then protect it anew"
+                f"the tool {tool.name!r} is guarded with another {name}=; unprotect(tool), then protect it anew"
             )
 
 
@@ -156,6 +176,11 @@ def is_enforced(tool: BaseTool) -> bool:
     return is_sealed(tool) or all(guard.point.mode == "enforce" for guard in guards_of(tool))
 
 
+def _check_enforcer(enforcer: object) -> None:
+    if not isinstance(enforcer, Enforcer):
+        raise TypeError(f"expected enforcer=Enforcer(...), got {type(enforcer).__name__}")
+
+
 def _each(tools: object) -> tuple[BaseTool, ...]:
     if isinstance(tools, BaseTool):
         return (tools,)
@@ -169,7 +194,7 @@ def _each(tools: object) -> tuple[BaseTool, ...]:
     return cast("tuple[BaseTool, ...]", items)
 
 
-def check(tool: BaseTool, enforcer: Enforcer) -> None:
+def check(tool: BaseTool, enforcer: Enforcer, lazy: Lazy | None = None) -> None:
     """Return if the tool can be guarded by the enforcer, or is already.
 
     Raises:
@@ -191,6 +216,7 @@ def check(tool: BaseTool, enforcer: Enforcer) -> None:
                 f"expected tool {tool.name!r} with a bare function, got a guarded one; guard it once"
             )
     _check_class(base_of(tool))
+    check_results(tool, enforcer, lazy)
 
 
 def _check_class(kind: type[BaseTool]) -> None:

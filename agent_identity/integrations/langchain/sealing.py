@@ -17,7 +17,8 @@ from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 
 from agent_identity.enforcement import Enforcer, Guard
-from agent_identity.enforcement.wrap import guard_of
+from agent_identity.enforcement.lazy import Lazy
+from agent_identity.enforcement.wrap import check_body, guard_of
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.langchain.entries import arun_of, quiet_entries, run_of, unwrappable
 from agent_identity.integrations.langchain.labels import claims_of
@@ -29,6 +30,7 @@ __all__ = [
     "METHODS",
     "Stated",
     "base_of",
+    "check_results",
     "class_of",
     "enforcer_of",
     "function_enforcer",
@@ -60,7 +62,7 @@ class Protection:
     Args:
         base: The class of the tools.
         enforcer: The enforcer; ``None`` for tools that nobody guards any more, which run no more.
-        stated: What the application says about the labels of the tools.
+        stated: What the application says of the tools.
     """
 
     __slots__ = ("_layered", "_seams", "base", "bodies", "enforcer", "stated")
@@ -78,7 +80,7 @@ class Protection:
     def seam(self, slot: str, body: _Body, tool: BaseTool) -> Seam:
         """Return a new seam of a tool."""
         guard = None if self.enforcer is None else self.guard(self.enforcer, tool)
-        return Seam(slot, body, guard, tool, layered=self._layered)
+        return Seam(slot, body, guard, tool, layered=self._layered, lazy=self.stated.lazy)
 
     def method_seam(self, slot: str, tool: BaseTool) -> Seam:
         """Return the seam of a method of a tool."""
@@ -92,7 +94,7 @@ class Protection:
 
     def guard(self, enforcer: Enforcer, tool: BaseTool) -> Guard:
         """Return a new guard of a tool."""
-        labels, data = self.stated
+        labels, data, _ = self.stated
         claims = claims_of(tool)
         guard = enforcer.guard(tool.name, labels=labels, data=data, claims=claims, outcome_of=outcome_of, place=place)
         guard.point.tools.learn(guard.tool, data)
@@ -101,10 +103,11 @@ class Protection:
 
 @final
 class Stated(NamedTuple):
-    """What the application says about the labels of a tool; ``None`` for nothing."""
+    """What the application says of a tool: its labels, those of its data, and its results; ``None`` for nothing."""
 
     labels: tuple[str, ...] | None = None
     data: tuple[str, ...] | None = None
+    lazy: Lazy | None = None
 
 
 _NOTHING: Final = Stated()
@@ -230,7 +233,7 @@ class _Fixed:
 
 
 def class_of(base: type[BaseTool], enforcer: Enforcer | None, stated: Stated = _NOTHING) -> type[BaseTool]:
-    """Return the guarded subclass of a class of tools for one enforcer, and for tools of the same labels."""
+    """Return the guarded subclass of a class of tools for one enforcer, and for tools of which the same is stated."""
     # While the class lives it holds the enforcer, so that no other enforcer can have the same id.
     key = base, id(enforcer), stated
     found = _CLASSES.get(key)
@@ -362,9 +365,21 @@ def function_enforcer(function: object) -> Enforcer | None:
 
 
 def stated_of(tool: BaseTool) -> Stated:
-    """Return what the application said about the labels of a guarded tool."""
+    """Return what the application said of a guarded tool."""
     protection = _SEALED.get(type(tool))
     return _NOTHING if protection is None else protection.stated
+
+
+def check_results(tool: BaseTool, enforcer: Enforcer, lazy: Lazy | None) -> None:
+    """Check that no annotation of a bare tool shows results that would be withheld.
+
+    Raises:
+        ConfigurationError: With code ``lazy_result``: one does.
+    """
+    bodies = [tool.__dict__.get(slot) for slot in FUNCTIONS] + [_own_method(base_of(tool), name) for name in METHODS]
+    for body in bodies:
+        if body is not None:
+            check_body(tool.name, cast("_Body", body), lazy, enforcer.guard(tool.name).point.mode)
 
 
 def seal(tool: BaseTool, enforcer: Enforcer | None, stated: Stated = _NOTHING) -> None:

@@ -62,7 +62,7 @@ SCOPES: dict[str, Refusal] = {
         lambda: Scope(1),
         TypeError,
         None,
-        "expected the name of a tool or a mapping, got int; write Scope('tool')",
+        "expected tools as the name of a tool or a mapping, got int; write Scope('tool')",
     ),
     "arguments beside a mapping": (
         lambda: Scope({"t": None}, a=1),

@@ -155,7 +155,7 @@ def test_doctor_says_how_far_witnesses_are(run: Run, evidence: Path) -> None:
     [
         ({"witnesses": {"http://witness.example": "{good}"}}, "bad witness"),
         ({"witnesses": {"https://witness.example": "w"}}, "bad witness"),
-        ({"checkpoints": [1]}, "expected functions"),
+        ({"checkpoints": [1]}, "expected a function"),
     ],
 )
 def test_places_for_checkpoints_are_checked_first(tmp_path: Path, options: dict[str, object], message: str) -> None:
@@ -165,6 +165,6 @@ def test_places_for_checkpoints_are_checked_first(tmp_path: Path, options: dict[
         name: {url: text.format(good=good) for url, text in value.items()} if isinstance(value, dict) else value
         for name, value in options.items()
     }
-    with pytest.raises(ConfigurationError, match=message):
+    with pytest.raises((ConfigurationError, TypeError), match=message):
         Enforcer.open(tmp_path / "evidence", **given)
     assert not (tmp_path / "evidence").exists()

@@ -228,7 +228,9 @@ def test_requests_are_taken_as_dictionaries_and_nothing_else_is(opened: Callable
             (request,) = world.enforcer.approvals.pending()
             token = world.enforcer.approvals.approve(request.to_dict(), by=BOB)
             assert token.count(".") == 2
-            for wrong in ({}, 1, {**request.to_dict(), "extra": 1}):
+            with pytest.raises(TypeError, match="request"):
+                world.enforcer.approvals.approve(1, by=BOB)
+            for wrong in ({}, {**request.to_dict(), "extra": 1}):
                 with pytest.raises(ConfigurationError):
                     world.enforcer.approvals.approve(wrong, by=BOB)
             with pytest.raises(TypeError, match="only people approve"):
@@ -238,8 +240,8 @@ def test_requests_are_taken_as_dictionaries_and_nothing_else_is(opened: Callable
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"approvers": "bob"}, "in a tuple"),
-        ({"roles": ["finance"]}, "in a tuple"),
+        ({"approvers": "bob"}, "a tuple of"),
+        ({"roles": ["finance"]}, "a tuple of"),
         ({"approvers": ("",)}, "each approver"),
         ({"ttl": timedelta(0)}, "ttl"),
         ({"ttl": timedelta(days=31)}, "ttl"),

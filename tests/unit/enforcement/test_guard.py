@@ -696,9 +696,10 @@ def test_an_action_is_used_once(world: Any) -> None:
         action.__exit__(None, None, None)
         with action:
             pass
-        with pytest.raises(RuntimeError, match="fresh action"), action:
-            pass
-    assert world.outcomes() == ["success"]
+        with pytest.raises(Denied) as caught, action:
+            pytest.fail("the block ran")
+        assert caught.value.code == "already_entered"
+    assert world.outcomes() == ["success", "denied"]
 
 
 @pytest.mark.parametrize("name", ["", "x" * 257, "a\nb", "\ud800", " a", "\u202e"])

@@ -15,6 +15,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
 
+from agent_identity.approvals import Approval
 from agent_identity.audit import check, story
 from agent_identity.authority import MemoryState, Scope
 from agent_identity.enforcement import Enforcer
@@ -213,7 +214,7 @@ def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path, missing: str
 def test_what_is_no_store_is_refused_before_anything_is_made(tmp_path: Path, state: object) -> None:
     """The message says which type is expected and where to get one, and does not show an address with a password."""
     directory = tmp_path / "evidence"
-    with pytest.raises(TypeError, match=r"expected state to be a StateStore, got .*RedisState\(url\)") as caught:
+    with pytest.raises(TypeError, match=r"state=.*expected StateStore.*RedisState\(url\)") as caught:
         Enforcer.open(directory, state=state)  # type: ignore[arg-type]
     assert "secret" not in str(caught.value)
     assert not directory.exists()
@@ -223,11 +224,11 @@ def test_what_is_no_store_is_refused_before_anything_is_made(tmp_path: Path, sta
     parts["ledger"].close()
 
 
-@pytest.mark.parametrize("options", [{"routes": 5}, {"inspectors": 5}])
+@pytest.mark.parametrize("options", [{"disclosable": True}, {"pseudonyms": True}])
 def test_an_enforcer_that_does_not_open_leaves_no_ledger_open(tmp_path: Path, options: dict[str, Any]) -> None:
     """Whatever fails once the stream was begun, it is ended, so that its lock is free."""
-    with pytest.raises(TypeError):
-        Enforcer.open(tmp_path, **options)
+    with pytest.raises(ConfigurationError):
+        Enforcer.open(tmp_path, routes={"desk": Approval()}, **options)
     (stream,) = open_ledger(tmp_path).streams()
     assert b'"stream_end"' in [line.record for line in open_ledger(tmp_path).entries(stream)][-1]
 

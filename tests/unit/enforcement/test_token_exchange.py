@@ -352,7 +352,7 @@ def test_it_shows_and_gives_away_nothing() -> None:
     ("options", "kind", "problem"),
     [
         ({"client_secret": "word", "private_key": HOLDER}, ConfigurationError, "got both"),
-        ({"subject_token": "a token"}, TypeError, "function of the grant"),
+        ({"subject_token": "a token"}, TypeError, "subject_token"),
         ({"actor": "jwt"}, TypeError, "LocalTokens"),
         ({"actor": HOLDER}, TypeError, "LocalTokens"),
         ({"dpop": "RS256"}, ValueError, "dpop"),

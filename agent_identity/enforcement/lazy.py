@@ -1,0 +1,189 @@
+"""Results that are still going to run: which of them the guard runs step by step, and which it withholds.
+
+A tool that returns a generator, an awaitable, an iterator or a context manager has only begun. What has one way to
+go on is *driven*: each step is a step of the call. What has several, or runs by itself, is *other*: no step of it
+passes the guard, so it is withheld unless the tool says ``lazy="resource"``.
+"""
+
+import concurrent.futures
+import io
+import sys
+import threading
+import types
+import typing
+import weakref
+from collections.abc import AsyncGenerator, Collection, Coroutine, Generator, Iterator
+from pathlib import PurePath
+from typing import Annotated, Final, Literal, TypeAlias, cast, get_args, get_origin
+
+from agent_identity.errors import ConfigurationError
+
+__all__ = ["ATOMS", "CODE", "Lazy", "Nature", "check_lazy", "check_returned", "holds_lazy", "lazy_result", "nature_of"]
+
+Lazy: TypeAlias = Literal["resource"]
+"""Results that live on by themselves, like a connection, and are handed over as they are."""
+
+Nature: TypeAlias = Literal[
+    "coroutine",
+    "generator",
+    "async generator",
+    "awaitable",
+    "iterator",
+    "async iterator",
+    "manager",
+    "async manager",
+    "manager of both kinds",
+    "other",
+]
+"""How a value goes on running."""
+
+CODE: Final = "lazy_result"
+
+ATOMS: Final[frozenset[type]] = frozenset((type(None), bool, int, float, complex, str, bytes, bytearray))
+"""The classes of values that are nothing but data, which need no look."""
+
+_CONTAINERS: Final = (dict, list, tuple, set, frozenset)
+_VALUES: Final = (io.BytesIO, io.StringIO, PurePath, memoryview)
+"""Iterators and context managers in form only: all that they hold is in memory."""
+
+_RUNNING: Final = (concurrent.futures.Future, threading.Thread)
+_STEPPED: Final[tuple[tuple[type, Nature], ...]] = (
+    (Coroutine, "coroutine"),
+    (Generator, "generator"),
+    (AsyncGenerator, "async generator"),
+)
+_WAYS: Final = ("__await__", "__next__", "__anext__", "__enter__", "__aenter__")
+_NATURES: Final[dict[tuple[str, ...], Nature]] = {
+    ("__await__",): "awaitable",
+    ("__next__",): "iterator",
+    ("__anext__",): "async iterator",
+    ("__enter__",): "manager",
+    ("__aenter__",): "async manager",
+    ("__enter__", "__aenter__"): "manager of both kinds",
+}
+_OF_ITERATORS: Final = frozenset({"aclose", "asend", "athrow", "close", "send", "throw"})
+_BARE_MODULES: Final = frozenset({"builtins", "itertools"})
+_MANAGERS: Final = ("manager", "async manager", "manager of both kinds")
+
+
+_KNOWN: Final["weakref.WeakKeyDictionary[type, Nature | None]"] = weakref.WeakKeyDictionary()
+
+
+def nature_of(kind: type) -> Nature | None:
+    """Return how values of a class go on running; ``None`` for values that do not.
+
+    By the class alone, because a value may lie about its class, or raise when asked. A generator or awaitable is
+    driven whatever else it can do, but for being a context manager as well; an iterator or context manager only
+    where it is nothing else, because a caller needs the rest of a file or a connection.
+    """
+    try:
+        return _KNOWN[kind]
+    except KeyError:
+        return _KNOWN.setdefault(kind, _nature(kind))
+
+
+def _nature(kind: type) -> Nature | None:
+    if issubclass(kind, _running()):
+        return "other"
+    members = {name for base in kind.__mro__ for name in vars(base)}
+    ways = () if issubclass(kind, _VALUES) else tuple(filter(members.__contains__, _WAYS))
+    stepped: Nature | None = next((nature for base, nature in _STEPPED if issubclass(kind, base)), None)
+    if stepped is not None:
+        return "other" if {"__enter__", "__aenter__"} & members else stepped
+    if not ways:
+        return None
+    way = _NATURES.get(ways, "other")
+    return way if _is_bare(way, members, kind.__module__) else "other"
+
+
+def _is_bare(way: Nature, members: Collection[str], module: str) -> bool:
+    """Tell whether values of a class are iterators or context managers and nothing else."""
+    own = {name for name in members if not name.startswith("_")}
+    if way in ("iterator", "async iterator"):
+        return module in _BARE_MODULES or own <= _OF_ITERATORS
+    return not own or way not in _MANAGERS
+
+
+def _running() -> tuple[type, ...]:
+    """Return the classes of what runs by itself; without ``multiprocessing`` there is no process to return."""
+    processes = sys.modules.get("multiprocessing.process")
+    return _RUNNING if processes is None else (*_RUNNING, cast("type", processes.BaseProcess))
+
+
+def holds_lazy(value: object) -> bool:
+    """Tell whether a value, or one in its lists, tuples, sets and dicts, is still going to run."""
+    seen: set[int] = set()
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        kind = type(item)
+        if kind in ATOMS:
+            continue
+        held = _held(item, kind)
+        if held is None:
+            if nature_of(kind) is not None:
+                return True
+        elif id(item) not in seen:
+            seen.add(id(item))
+            waiting.extend(member for member in held if type(member) not in ATOMS)
+    return False
+
+
+def _held(item: object, kind: type) -> tuple[object, ...] | None:
+    """Return what a built-in container holds; a subclass could run code of its own."""
+    if kind is dict:
+        return tuple(cast("dict[object, object]", item).values())
+    return tuple(cast("Collection[object]", item)) if kind in _CONTAINERS else None
+
+
+def lazy_result(tool: str) -> ConfigurationError:
+    """Return the error of a result that is withheld."""
+    return ConfigurationError(
+        f"{tool}: the result is still going to run (a future, an open file, a connection, or an iterator with methods "
+        "of its own), and the end of the task would not stop it; read it inside the tool, make the tool a generator, "
+        'or declare the tool with lazy="resource"',
+        code=CODE,
+    )
+
+
+def check_lazy(lazy: object) -> Lazy | None:
+    """Return what a tool says of its results, if it is one of the words.
+
+    Raises:
+        TypeError: It is no word at all.
+        ConfigurationError: It is another one.
+    """
+    if lazy is None or (type(lazy) is str and lazy == "resource"):
+        return None if lazy is None else "resource"
+    if type(lazy) is not str:
+        raise TypeError(f'expected lazy="resource" or lazy=None, got {type(lazy).__name__}')
+    raise ConfigurationError('expected lazy="resource" or lazy=None')
+
+
+def check_returned(hint: object, tool: str) -> None:
+    """Check that the annotation of a result shows nothing that would be withheld.
+
+    Raises:
+        ConfigurationError: With code ``lazy_result``: it does.
+    """
+    for kind, nested in _classes(hint, nested=False):
+        if (nature := nature_of(kind)) == "other" or (nested and nature is not None):
+            raise ConfigurationError(
+                f"{tool}: results of class {kind.__name__} are still going to run when the tool returns them, and the "
+                "end of the task would not stop them; return what was read, make the tool a generator, or declare it "
+                'with lazy="resource"',
+                code=CODE,
+            )
+
+
+def _classes(hint: object, *, nested: bool) -> Iterator[tuple[type, bool]]:
+    """Yield the classes that an annotation names, and whether each one is held by a container."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        yield from _classes(parts[0], nested=nested)
+    elif origin is typing.Union or origin is types.UnionType or origin in _CONTAINERS:
+        within = nested or origin in _CONTAINERS
+        for part in parts:
+            yield from _classes(part, nested=within)
+    elif isinstance(kind := hint if origin is None else origin, type):
+        yield kind, nested

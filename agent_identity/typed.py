@@ -1,0 +1,206 @@
+"""Types of what users pass, checked where it enters: the error names the parameter and says what is expected.
+
+Python finds a wrong type where it is used, which may be far from the call that passed it. Public calls that are not
+made for each guarded call check their arguments against their own annotations first.
+"""
+
+import collections.abc
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from typing import Final, Literal, ParamSpec, TypeVar, cast, get_args, get_origin
+
+__all__ = ["typed", "typed_calls"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C", bound=type)
+
+_FUNCTION: Final = cast("object", get_origin(Callable[..., object]))
+_MANY: Final = (collections.abc.Sequence, collections.abc.Collection, collections.abc.Iterable)
+_FORMS: Final[Mapping[object, str]] = {
+    None: "None",
+    type(None): "None",
+    _FUNCTION: "a function",
+    timedelta: "a datetime.timedelta, for example timedelta(seconds=60)",
+}
+_MAX_ITEMS: Final = 1_000
+"""Elements of one argument that are looked at; where more are possible, the call itself has a limit."""
+
+
+class _Wrapping(typing.Protocol):
+    """A class method and the function in it."""
+
+    __func__: Callable[..., object]
+
+
+class _Abstract(typing.Protocol):
+    """An abstract class."""
+
+    __abstractmethods__: frozenset[str]
+
+
+def typed(function: Callable[P, R], /, **cures: str) -> Callable[P, R]:
+    """Return the function with its arguments checked against their annotations.
+
+    Elements of lists and tuples are checked as well. What an annotation leaves open, the function checks itself; so
+    it does with the words of a ``Literal``.
+
+    Args:
+        function: The function; its annotations are resolved when it is first called.
+        cures: By parameter, what to write instead, where its type alone does not say.
+    """
+    signature = inspect.signature(function)
+    hints: dict[str, object] = {}
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not hints:
+            hints.update(_hints(function, signature))
+        bound = signature.bind(*args, **kwargs)
+        for name, value in bound.arguments.items():
+            if name in hints:
+                _check(name, value, hints[name], cures.get(name))
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def typed_calls(*names: str, **cures: str) -> Callable[[C], C]:
+    """Return what makes the named methods of a class :func:`typed`."""
+
+    def decorate(cls: C) -> C:
+        for name in names:
+            member = vars(cls)[name]
+            if isinstance(member, classmethod):
+                setattr(
+                    cls,
+                    name,
+                    classmethod(typed(cast("_Wrapping", member).__func__, **cures)),
+                )
+            else:
+                setattr(cls, name, typed(cast("Callable[..., object]", member), **cures))
+        return cls
+
+    return decorate
+
+
+def _hints(function: Callable[..., object], signature: inspect.Signature) -> dict[str, object]:
+    """Return the annotations that can be resolved, by parameter; those of ``*values`` and ``**options`` stay open."""
+    names = cast("dict[str, object]", getattr(inspect.unwrap(function), "__globals__", {}))
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {
+        name: _resolved(parameter.annotation, names)
+        for name, parameter in signature.parameters.items()
+        if parameter.kind not in several and parameter.annotation is not inspect.Parameter.empty
+    }
+
+
+def _resolved(annotation: object, names: dict[str, object]) -> object:
+    def holder() -> None: ...
+
+    holder.__annotations__ = {"hint": annotation}
+    try:
+        return cast("object", typing.get_type_hints(holder, names)["hint"])
+    except NameError:  # Imported for type checkers only.
+        return object
+
+
+def _check(name: str, value: object, hint: object, cure: str | None) -> None:
+    unfit = _unfit(name, value, hint)
+    if unfit is not None:
+        place, item, wanted = unfit
+        raise TypeError(f"{place}={_shown(item)}: expected {_form(wanted)}{f'; {cure}' if cure else ''}")
+
+
+def _unfit(name: str, value: object, hint: object) -> tuple[str, object, object] | None:
+    """Return the first thing that does not fit: its place, the value, and the annotation that it should have fitted."""
+    if not _fits(value, hint):
+        return name, value, hint
+    element = _element(value, hint)
+    if element is not None:
+        for index, item in enumerate(cast("Iterable[object]", value)):
+            if index < _MAX_ITEMS and not _fits(item, element):
+                return f"{name}[{index}]", item, element
+    return None
+
+
+def _element(value: object, hint: object) -> object:
+    """Return the annotation of the elements of a list or tuple, if there is one for all of them."""
+    if not isinstance(value, list | tuple):
+        return None
+    for arm in _arms(hint):
+        parts = get_args(arm)
+        if get_origin(arm) in _MANY or (get_origin(arm) is tuple and parts[-1:] == (...,)):
+            return cast("object", parts[0])
+    return None
+
+
+def _arms(hint: object) -> tuple[object, ...]:
+    is_union = get_origin(hint) in (typing.Union, types.UnionType)
+    return tuple(arm for part in get_args(hint) for arm in _arms(part)) if is_union else (hint,)
+
+
+def _fits(value: object, hint: object) -> bool:
+    return any(_fits_one(value, arm) for arm in _arms(hint))
+
+
+def _fits_one(value: object, hint: object) -> bool:
+    kind = get_origin(hint) or hint
+    if kind is Literal:
+        return type(value) in {type(word) for word in get_args(hint)}
+    if kind is _FUNCTION:
+        return callable(value)
+    if hint is None or not isinstance(kind, type) or kind is object or kind.__module__ == "typing":
+        return hint is not None or value is None
+    if kind in _MANY and isinstance(value, str | bytes | Mapping):
+        return False
+    return _is(value, kind)
+
+
+def _is(value: object, kind: type) -> bool:
+    """Tell whether a value is of a class; a bool is no number here.
+
+    What a protocol or an abstract class of others names has to be there, whatever class it is of.
+    """
+    if kind in (int, float):
+        return isinstance(value, kind | int) and not isinstance(value, bool)
+    try:
+        if isinstance(value, kind) or not inspect.isabstract(kind) or kind.__module__ == "collections.abc":
+            return isinstance(value, kind)
+        needed = cast("_Abstract", kind).__abstractmethods__
+    except TypeError:
+        needed = _members(kind)
+    # A class has the methods of its objects, but only one that is called is what is asked for.
+    return (not isinstance(value, type) or needed == {"__call__"}) and all(hasattr(value, name) for name in needed)
+
+
+def _members(protocol: type) -> frozenset[str]:
+    names = {name for base in protocol.__mro__[:-1] for name in (*vars(base), *getattr(base, "__annotations__", {}))}
+    return frozenset(name for name in names if not name.startswith("_") or name == "__call__")
+
+
+def _form(hint: object) -> str:
+    return " or ".join(dict.fromkeys(map(_form_of_one, _arms(hint))))
+
+
+def _form_of_one(hint: object) -> str:
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return " or ".join(map(repr, parts))
+    if origin in _MANY:
+        return f"a list or tuple of {_form(parts[0])}"
+    if origin is tuple:
+        return f"a tuple of {', '.join(_form(part) for part in parts if part is not ...)}"
+    kind = hint if origin is None else origin
+    return _FORMS.get(kind) or str(getattr(kind, "__name__", kind))
+
+
+def _shown(value: object) -> str:
+    """Return a number as it is, and of everything else its class: texts may hold what must not be shown."""
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)[:32]
+    return f"<{type(value).__name__}>"

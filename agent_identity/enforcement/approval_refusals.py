@@ -36,4 +36,4 @@ def mismatch(tool: str) -> Denied:
 def failed(tool: str, error: AgentIdentityError) -> Denied:
     """Asking failed; why is for the log."""
     _LOG.error("asking for an approval of %s failed, the call is refused: %s", tool, trouble(error))
-    return Denied(f"{tool}: asking for an approval failed; see the log", code="approval_failed")
+    return Denied(f"{tool}: asking for an approval failed ({error.code}); see the log", code="approval_failed")

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, cast, final
 
 from agent_identity import canonical
@@ -19,6 +20,7 @@ from agent_identity.enforcement.approval_box import ApprovalBox
 from agent_identity.enforcement.approval_refusals import expired, failed, mismatch, pending
 from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.failures import trouble
+from agent_identity.enforcement.off_loop import Steps, has_loop
 from agent_identity.enforcement.suspensions import leave, mark_of, taken_over
 from agent_identity.enforcement.task import Task
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, StateError, TokenError
@@ -174,22 +176,31 @@ class Approvals:
             )
         return self._heard(asking, answer)
 
-    async def decide_async(self, call: Call, desk: Approval) -> Held:
-        """Ask at the desk as :meth:`decide` does, without blocking the event loop."""
-        asking = self._begin(call, desk)
+    async def decide_async(self, call: Call, desk: Approval, steps: Steps) -> Held:
+        """Ask at the desk as :meth:`decide` does, without blocking the event loop.
+
+        Args:
+            call: The call.
+            desk: The desk.
+            steps: Takes what may wait off the loop.
+        """
+        asking = await steps.take(partial(self._begin, call, desk))
         if desk.ask is None:
-            return await self._wait_async(asking)
+            return await self._wait_async(asking, steps)
         try:
-            with self._asking_outside(asking):
-                if inspect.iscoroutinefunction(desk.ask) or desk.suspends or not _has_loop():
+            with attached(self._ambience.without()):
+                if inspect.iscoroutinefunction(desk.ask) or desk.suspends or not has_loop():
                     answer = desk.ask(asking.request)
                 else:
                     answer = await asyncio.to_thread(desk.ask, asking.request)
                 if inspect.isawaitable(answer):
                     answer = await answer
+        except desk.suspends:
+            await steps.take(partial(self._announce_suspended, asking))
+            raise
         except AgentIdentityError as error:
             raise failed(call.tool, error) from None
-        return self._heard(asking, answer)
+        return await steps.take(partial(self._heard, asking, answer))
 
     def take_up(self, call: Call, desk: Approval, held: Held) -> None:
         """Use a ruling for its call: exactly one of all who try, in any process, gets past here.
@@ -342,12 +353,16 @@ class Approvals:
             with attached(self._ambience.without()):
                 yield
         except asking.desk.suspends:
-            if asking.name not in self._asked:
-                if len(self._asked) >= _MAX_ASKED:
-                    self._asked.pop(next(iter(self._asked)))
-                self._asked[asking.name] = asking.request
-                self._record(asking.call, asking.task, "pending", asking.request, None)
+            self._announce_suspended(asking)
             raise
+
+    def _announce_suspended(self, asking: _Asking) -> None:
+        """Record a request that leaves the call, once: the rerun that brings the answer is no new one."""
+        if asking.name not in self._asked:
+            if len(self._asked) >= _MAX_ASKED:
+                self._asked.pop(next(iter(self._asked)))
+            self._asked[asking.name] = asking.request
+            self._record(asking.call, asking.task, "pending", asking.request, None)
 
     def _heard(self, asking: _Asking, answer: object) -> Held:
         """Return the ruling of an answer to this very request."""
@@ -389,10 +404,10 @@ class Approvals:
                 raise pending(asking.call.tool, asking.request.id)
             pause.wait(_POLL_SECONDS)
 
-    async def _wait_async(self, asking: _Asking) -> Held:
+    async def _wait_async(self, asking: _Asking, steps: Steps) -> Held:
         polls = self._polls(asking)
         while True:
-            held = self._look(asking)
+            held = await steps.take(partial(self._look, asking))
             if held is not None:
                 return held
             polls -= 1
@@ -502,11 +517,3 @@ def _name(task: Task, tool: str, args: str | None) -> str:
 
 def _party(principal: Principal) -> tuple[str, str, str | None]:
     return principal.kind, principal.id, principal.issuer
-
-
-def _has_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

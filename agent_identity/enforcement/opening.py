@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Final, final
 
@@ -26,16 +27,24 @@ from agent_identity.authority import (
     verify_chain,
 )
 from agent_identity.canonical import RecordValue
-from agent_identity.enforcement.admission import Admission, record_refusal
+from agent_identity.enforcement.admission import Admission, record_refusal, refusing
 from agent_identity.enforcement.ambience import Attachment, Process
-from agent_identity.enforcement.failures import kind_of, trouble
+from agent_identity.enforcement.failures import failure, kind_of, trouble
 from agent_identity.enforcement.handed import Handed, Recorded
+from agent_identity.enforcement.off_loop import off_loop
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.task import Tally, Task, task_claims
 from agent_identity.enforcement.task_tokens import REVOKE_SECONDS, TokenDesk
 from agent_identity.enforcement.telemetry import Traced, traced
 from agent_identity.enforcement.traces import remote_parent
-from agent_identity.errors import AttenuationError, ConfigurationError, Denied, EvidenceError, NoTask
+from agent_identity.errors import (
+    AgentIdentityError,
+    AttenuationError,
+    ConfigurationError,
+    Denied,
+    EvidenceError,
+    NoTask,
+)
 from agent_identity.evidence import Entry
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE
 from agent_identity.identity import Agent, Human, Ids, Principal, PublicKey, Service, Signer, check_id
@@ -101,54 +110,58 @@ class Tasks:
     ) -> Task:
         """Open a task under a fresh root grant."""
         wall = self.point.clock.wall_ns()
-        seconds = seconds_of(ttl)
         shown = self.point.shown(principal)
-        if self.admission is not None:
-            most = self.admission.admit(agent, scope, principal=shown, parent=None, wall_ns=wall)
-            seconds = min(seconds, most)
-        holder = self.new_key()
-        grant = issue(
-            self.issuer,
-            issuer=self.issuer_name,
-            task_id=self.ids.new(wall),
-            principal=shown,
-            agent=agent,
-            holder=holder.public_key,
-            scope=scope,
-            now=wall // _NS,
-            ttl=seconds,
-            max_depth=max_depth,
-            id=self.ids.new(wall),
-            limits=limits,
-        )
-        # Nobody can have asked for a key of this id yet.
-        self.point.digests.create(grant.task_id)
-        chain = self._verified((grant.token,), grant, wall, None)
-        lease = self.registry.open(grant.task_id, _deadline(chain), clock=self.point.clock, id=grant.id)
-        return self.start(purpose, chain, holder, lease, Handed(grant.task_id))
+        with refusing(self.point, agent, principal=shown, parent=None, start_ns=wall):
+            seconds = seconds_of(ttl)
+            if self.admission is not None:
+                most = self.admission.admit(agent, scope, principal=shown, parent=None, wall_ns=wall)
+                seconds = min(seconds, most)
+            holder = self.new_key()
+            grant = issue(
+                self.issuer,
+                issuer=self.issuer_name,
+                task_id=self.ids.new(wall),
+                principal=shown,
+                agent=agent,
+                holder=holder.public_key,
+                scope=scope,
+                now=wall // _NS,
+                ttl=seconds,
+                max_depth=max_depth,
+                id=self.ids.new(wall),
+                limits=limits,
+            )
+            # Nobody can have asked for a key of this id yet.
+            self.point.digests.create(grant.task_id)
+            chain = self._verified((grant.token,), grant, wall, None)
+            lease = self.registry.open(grant.task_id, _deadline(chain), clock=self.point.clock, id=grant.id)
+            return self.start(purpose, chain, holder, lease, Handed(grant.task_id))
 
     def open_child(self, parent: Task, purpose: str, agent: Agent, scope: Scope, *, ttl: timedelta | None) -> Task:
         """Open a delegated part of a live task."""
         wall = self.point.clock.wall_ns()
-        self.point.check(parent)
-        remaining = max(1, parent.expires_at - wall // _NS)
-        if self.admission is not None:
-            most = self.admission.admit(agent, scope, principal=parent.grant.principal, parent=parent, wall_ns=wall)
-            remaining = min(remaining, most)
-        holder = self.new_key()
-        grant = derive(
-            parent.chain,
-            holder_of(parent),
-            agent=agent,
-            holder=holder.public_key,
-            scope=scope,
-            now=wall // _NS,
-            ttl=remaining if ttl is None else min(seconds_of(ttl), remaining),
-            id=self.ids.new(wall),
-        )
-        chain = self._verified((*parent.chain.tokens, grant.token), grant, wall, parent)
-        lease = self.registry.open(grant.task_id, _deadline(chain), parent.lease, clock=self.point.clock, id=grant.id)
-        return self.start(purpose, chain, holder, lease, Handed(None, parent.handed))
+        with refusing(self.point, agent, principal=parent.grant.principal, parent=parent, start_ns=wall):
+            self.point.check(parent)
+            remaining = max(1, parent.expires_at - wall // _NS)
+            if self.admission is not None:
+                principal = parent.grant.principal
+                most = self.admission.admit(agent, scope, principal=principal, parent=parent, wall_ns=wall)
+                remaining = min(remaining, most)
+            holder = self.new_key()
+            grant = derive(
+                parent.chain,
+                holder_of(parent),
+                agent=agent,
+                holder=holder.public_key,
+                scope=scope,
+                now=wall // _NS,
+                ttl=remaining if ttl is None else min(seconds_of(ttl), remaining),
+                id=self.ids.new(wall),
+            )
+            chain = self._verified((*parent.chain.tokens, grant.token), grant, wall, parent)
+            deadline, clock = _deadline(chain), self.point.clock
+            lease = self.registry.open(grant.task_id, deadline, parent.lease, clock=clock, id=grant.id)
+            return self.start(purpose, chain, holder, lease, Handed(None, parent.handed))
 
     def _verified(self, tokens: tuple[str, ...], leaf: Grant, wall: int, parent: Task | None) -> Chain:
         # Verified once here, as any other process would; after this a call costs no signature.
@@ -277,6 +290,7 @@ class Opening:
 
     __slots__ = (
         "_attachment",
+        "_entered",
         "_finished",
         "_home",
         "_make",
@@ -307,6 +321,7 @@ class Opening:
         self._recorded = recorded
         self._trace = traceparent
         self._task: Task | None = None
+        self._entered = False
         self._attachment: Attachment | None = None
         self._finished = False
         self._home = Process.here
@@ -315,19 +330,44 @@ class Opening:
         self._start_ns = 0
 
     def __enter__(self) -> Task:
-        if self._task is not None:
+        self._enter_once()
+        return self._attach(self._open())
+
+    def _enter_once(self) -> None:
+        if self._entered:
             raise RuntimeError("expected a fresh task for each block; call enforcer.task(...) again")
+        self._entered = True
+
+    def _open(self) -> Task:
+        """Open the task and record that, in whichever thread."""
         if sys.is_finalizing():  # Some interpreters crash where times are computed this late.
             raise EvidenceError(
                 "expected a running interpreter, got one that ends; open tasks before", code="ledger_closed"
             )
-        task = self._make()
+        try:
+            task = self._make()
+        except BaseException:
+            self._entered = False
+            raise
         self._task = task
         try:
             self._begin(task)
-        except BaseException:
+        except BaseException as error:
             task.lease.end()
             self._point.spans.abandon(self._span)
+            if isinstance(error, Exception) and not isinstance(error, AgentIdentityError):
+                why = f"the task is not recorded, and therefore not open: {failure('its opening', error)}"
+                raise EvidenceError(why, code="guard_failed") from None
+            raise
+        return task
+
+    def _attach(self, task: Task) -> Task:
+        """Make the task the current one, in the context in which its block runs."""
+        try:
+            holding = self._point.ambience.holding(task, trace.set_span_in_context(self._span))
+            self._attachment = Attachment(holding)
+        except BaseException as error:
+            self._finish(error)
             raise
         return task
 
@@ -352,7 +392,6 @@ class Opening:
         if self._traced.rooted:
             body["trace"] = self._traced.rooted
         point.ledger.append("task_start", body | {"task": purpose})
-        self._attachment = Attachment(point.ambience.holding(task, trace.set_span_in_context(self._span)))
 
     def _unrecorded(self, task: Task) -> Iterator[tuple[Grant, ...]]:
         """Yield each chain whose last grant the stream must get: a verifier needs all grants of a chain."""
@@ -378,12 +417,22 @@ class Opening:
             self._drain()
 
     async def __aenter__(self) -> Task:
-        return self.__enter__()
+        self._enter_once()
+        return self._attach(await off_loop(self._open, undo=self._abandon))
+
+    def _abandon(self, _: Task) -> None:
+        """End a task whose opening was cancelled."""
+        self._finish(asyncio.CancelledError())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not self._finish(error):
+        if self._task is None:
+            return
+        self._task.lease.end()  # At once; what else belongs to the end may have to wait.
+        if self._attachment is not None:
+            self._attachment.release()
+        if not await off_loop(partial(self._finish, error)):
             return
         try:
             loop = asyncio.get_running_loop()

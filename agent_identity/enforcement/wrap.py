@@ -19,6 +19,7 @@ from agent_identity.enforcement.ambience import attached
 from agent_identity.enforcement.arguments import Binder
 from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.guard import Guard
+from agent_identity.enforcement.on_loop import OnLoop
 from agent_identity.errors import Denied, EvidenceError
 
 __all__ = ["Entering", "dressed", "guard_of", "guarded", "known_as_guarded"]
@@ -158,11 +159,11 @@ def _continue(guard: Guard, call: Call, result: object) -> object:
     if hasattr(kind, "__enter__") or hasattr(kind, "__aenter__"):
         return None  # What is a context manager as well must stay one.
     if _is(result, Coroutine):
-        return _await(guard, call, cast("Awaitable[object]", result))
+        return _await(OnLoop(guard), call, cast("Awaitable[object]", result))
     if _is(result, Generator):
         return _drive(guard, lambda: (call, result))
     if _is(result, AsyncGenerator):
-        return _drive_async(guard, _begun(call, result))
+        return _drive_async(OnLoop(guard), _begun(call, result))
     return None
 
 
@@ -175,10 +176,12 @@ def _is(result: object, kind: type) -> bool:
 
 
 def _coroutine(guard: Guard, judge: _Judge, start: _Start) -> Callable[..., object]:
+    on_loop = OnLoop(guard)
+
     async def wrapper(*args: object, **kwargs: object) -> object:
-        call = judge(args, kwargs)
+        call = await on_loop.judge(judge, args, kwargs)
         if call.desk is not None:
-            await guard.settle_async(call)
+            await on_loop.settle(call)
         call.attach()
         try:
             result = start(call, args)
@@ -186,18 +189,18 @@ def _coroutine(guard: Guard, judge: _Judge, start: _Start) -> Callable[..., obje
                 result = await result
         except BaseException as error:
             call.detach()
-            guard.fail(call, error)
+            await on_loop.fail(call, error)
             raise
         call.detach()
-        guard.succeed(call, result)
+        await on_loop.succeed(call, result)
         return result
 
     return wrapper
 
 
-async def _await(guard: Guard, call: Call, pending: Awaitable[object]) -> object:
+async def _await(guard: OnLoop, call: Call, pending: Awaitable[object]) -> object:
     try:
-        guard.check(call)
+        await guard.check(call)
     except (Denied, EvidenceError):
         _drop(pending)
         raise
@@ -206,10 +209,10 @@ async def _await(guard: Guard, call: Call, pending: Awaitable[object]) -> object
         result = await pending
     except BaseException as error:
         call.detach()
-        guard.fail(call, error)
+        await guard.fail(call, error)
         raise
     call.detach()
-    guard.succeed(call, result)
+    await guard.succeed(call, result)
     return result
 
 
@@ -228,9 +231,11 @@ def _generator(guard: Guard, enter: _Enter, start: _Start) -> Callable[..., obje
 
 
 def _async_generator(guard: Guard, enter: _Enter, start: _Start) -> Callable[..., object]:
+    on_loop = OnLoop(guard)
+
     def wrapper(*args: object, **kwargs: object) -> object:
         created, judge = otel.get_current(), enter(args, kwargs)
-        return _drive_async(guard, lambda: _begin_async(guard, created, judge, lambda call: start(call, args)))
+        return _drive_async(on_loop, lambda: _begin_async(on_loop, created, judge, lambda call: start(call, args)))
 
     return wrapper
 
@@ -242,27 +247,6 @@ def _begin(
     with attached(created):
         call = judge()
         guard.settle(call)
-    return _started(guard, call, start)
-
-
-async def _begin_async(
-    guard: Guard, created: otel.Context, judge: Callable[[], Call], start: Callable[[Call], object]
-) -> tuple[Call, object]:
-    """Enter as :func:`_begin` does, and wait for an approval without blocking the event loop."""
-    with attached(created):
-        call = judge()
-    await guard.settle_async(call)
-    return _started(guard, call, start)
-
-
-def _begun(call: Call, started: object) -> "_BeginAsync":
-    async def begin() -> tuple[Call, object]:
-        return call, started
-
-    return begin
-
-
-def _started(guard: Guard, call: Call, start: Callable[[Call], object]) -> tuple[Call, object]:
     call.attach()
     try:
         return call, start(call)
@@ -272,6 +256,31 @@ def _started(guard: Guard, call: Call, start: Callable[[Call], object]) -> tuple
         raise
     finally:
         call.detach()
+
+
+async def _begin_async(
+    guard: OnLoop, created: otel.Context, judge: Callable[[], Call], start: Callable[[Call], object]
+) -> tuple[Call, object]:
+    """Enter as :func:`_begin` does, without blocking the event loop."""
+    with attached(created):
+        call = await guard.judge(judge)
+    await guard.settle(call)
+    call.attach()
+    try:
+        return call, start(call)
+    except BaseException as error:
+        call.detach()
+        await guard.fail(call, error)
+        raise
+    finally:
+        call.detach()
+
+
+def _begun(call: Call, started: object) -> "_BeginAsync":
+    async def begin() -> tuple[Call, object]:
+        return call, started
+
+    return begin
 
 
 def _step(guard: Guard, call: Call, resume: Callable[[], object]) -> object:
@@ -337,6 +346,13 @@ def _hand_out(guard: Guard, call: Call, item: object, closing: GeneratorExit | N
     guard.emit(call, item)
 
 
+async def _hand_out_async(guard: OnLoop, call: Call, item: object, closing: GeneratorExit | None) -> None:
+    """Do what :func:`_hand_out` does without blocking the event loop."""
+    if closing is not None:
+        await guard.check(call)
+    await guard.emit(call, item)
+
+
 def _refuse_later(guard: Guard, call: Call, started: object) -> None:
     """Refuse a route's handler that would only begin to run after its success was recorded."""
     if inspect.isawaitable(started):
@@ -346,7 +362,7 @@ def _refuse_later(guard: Guard, call: Call, started: object) -> None:
         raise error
 
 
-async def _step_async(guard: Guard, call: Call, pending: Awaitable[object]) -> object:
+async def _step_async(guard: OnLoop, call: Call, pending: Awaitable[object], *, closing: bool) -> object:
     """Await one step of a body in the call's context; a failure ends the call."""
     call.attach()
     try:
@@ -355,18 +371,18 @@ async def _step_async(guard: Guard, call: Call, pending: Awaitable[object]) -> o
         raise
     except BaseException as error:
         call.detach()
-        guard.fail(call, error)
+        await guard.fail(call, error, closed=closing)
         raise
     finally:
         call.detach()
 
 
-async def _drive_async(guard: Guard, begin: _BeginAsync) -> AsyncGenerator[object, object]:
+async def _drive_async(guard: OnLoop, begin: _BeginAsync) -> AsyncGenerator[object, object]:
     """Run an async generator step by step, as :func:`_drive` does."""
     call, started = await begin()
     if not _is(started, AsyncGenerator):
         item = await _await(guard, call, started) if inspect.isawaitable(started) else started
-        guard.succeed(call, item)
+        await guard.succeed(call, item)
         yield item
         return
     inner = cast("AsyncGenerator[object, object]", started)
@@ -375,14 +391,14 @@ async def _drive_async(guard: Guard, begin: _BeginAsync) -> AsyncGenerator[objec
     while True:
         try:
             if closing is None:
-                guard.check(call)
-            item = await _step_async(guard, call, resume())
-            _hand_out(guard, call, item, closing)
+                await guard.check(call)
+            item = await _step_async(guard, call, resume(), closing=closing is not None)
+            await _hand_out_async(guard, call, item, closing)
         except StopAsyncIteration:
             if closing is None:
-                guard.succeed(call)
+                await guard.succeed(call)
             else:
-                guard.fail(call, closing)
+                await guard.fail(call, closing, closed=True)
             return
         except (Denied, EvidenceError):
             with contextlib.suppress(Exception):  # The refusal matters more than what the body says to it.

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast, final
+from typing import Final, cast, final
 
 from agent_identity.audit.chain_check import Use
 from agent_identity.audit.findings import Findings, Place, counted
@@ -16,6 +16,9 @@ from agent_identity.evidence.disclosures import MAX_DISCLOSURE_BYTES, Disclosure
 from agent_identity.identity import read_public_file
 
 __all__ = ["Disclosures", "load_disclosure"]
+
+_RAN: Final = frozenset({"success", "error", "cancelled"})
+"""Outcomes of bodies that ran to an end; one that is suspended leaves its share to its rerun."""
 
 
 def load_disclosure(disclosure: bytes | PathLike) -> Disclosure:
@@ -140,9 +143,9 @@ class _Taken:
         return action.get("call") or cast("str", self.record.get("intent", self.record["id"]))
 
     def sums(self) -> Sequence[Limit]:
-        """Return the sums of the task that a body of the call spent from."""
+        """Return the sums of the task that the call spent from, as its outcome shows."""
         action, decision = (cast("Mapping[str, str]", self.record[name]) for name in ("action", "decision"))
-        ran = self.record["kind"] == "intent" or "intent" in self.record
+        ran = "intent" in self.record and self.record["outcome"] in _RAN
         if self.use is None or self.use.leaf is None or not ran:
             return ()
         if not takes_a_share(decision):

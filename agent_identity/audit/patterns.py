@@ -71,10 +71,16 @@ class Cut(NamedTuple):
 
 
 def spent_uses(record: Mapping[str, object]) -> int:
-    """Return how many uses of a limit a call shows: 1 for a body that begins, -1 for one that was suspended."""
+    """Return how many uses of a limit a call shows: 1 for an intent, -1 for an outcome that may have given it back.
+
+    A suspended call leaves its share to its rerun. One that was refused after its intent may not have run at all,
+    but for one whose result was withheld.
+    """
     if record["kind"] == "intent":
         return int(takes_a_share(cast("Mapping[str, str]", record["decision"])))
-    return -1 if record.get("outcome") == "suspended" and "intent" in record else 0
+    outcome, error = record.get("outcome"), record.get("error")
+    back = outcome == "suspended" or (outcome == "denied" and error != "content_blocked")
+    return -1 if back and "intent" in record else 0
 
 
 def takes_a_share(decision: Mapping[str, str]) -> bool:

@@ -21,6 +21,8 @@ __all__ = ["DirectoryState"]
 _BYTES: Final = 8
 _read: Final[Callable[[mmap.mmap], tuple[int]]] = struct.Struct("<Q").unpack_from
 _LOOK_NS: Final = 50_000_000
+_BEHIND_NS: Final = 200_000_000
+_LATE_NS: Final = 1_000_000_000
 
 
 @final
@@ -44,6 +46,7 @@ class DirectoryState:
         self._lock = threading.RLock()
         self._odd = 0
         self._looked = 0
+        self._looking = False
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._fd = self._opened()
@@ -101,6 +104,36 @@ class DirectoryState:
         if now - self._looked > _LOOK_NS:
             self._check_there()
             self._looked = now
+        return self._number()
+
+    def generation_at_once(self, start: Callable[[Callable[[], object]], object]) -> int | None:
+        """Return what :meth:`generation` does, if it is known without waiting; for callers on an event loop.
+
+        The directory is looked at in the background, five times a second while calls come. What was seen last counts
+        for a second at most.
+
+        Args:
+            start: Starts something in the background.
+        """
+        age = time.monotonic_ns() - self._looked
+        if age > _LATE_NS or self._news.closed:
+            return None
+        if age > _BEHIND_NS and not self._looking:
+            self._looking = True
+            start(self._look)
+        return self._number()
+
+    def _look(self) -> None:
+        """Look at the directory, or have the next caller do it, who will see what is wrong."""
+        looked = 0
+        try:
+            self._check_there()
+            looked = time.monotonic_ns()
+        finally:
+            self._looked, self._looking = looked, False
+
+    def _number(self) -> int:
+        """Return the number in the counter, or a new one each time while somebody writes."""
         try:  # As _count() does, without the call: every guarded call asks.
             count = _read(self._news)[0]
         except ValueError:
@@ -121,6 +154,7 @@ class DirectoryState:
     def after_fork_in_child(self) -> None:
         """Open the file anew, because a lock on a descriptor is that of all who inherited it."""
         self._lock = threading.RLock()
+        self._looking = False
         if not self._news.closed:
             with contextlib.suppress(OSError):  # Then writing fails later, and says so.
                 os.close(self._fd)

@@ -79,6 +79,11 @@ class Lease:
         return self._task.task_id
 
     @property
+    def watched(self) -> bool:
+        """Whether the task was opened elsewhere, so that :meth:`check` asks whether it has ended there."""
+        return self._task.watch is not None
+
+    @property
     def live(self) -> bool:
         """Whether it has neither ended nor been seen to expire; :meth:`check` looks at the clock as well."""
         return self._over is None

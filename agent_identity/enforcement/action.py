@@ -6,6 +6,7 @@ from typing import final
 
 from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.guard import Guard
+from agent_identity.enforcement.on_loop import OnLoop
 from agent_identity.errors import Denied
 
 __all__ = ["Action"]
@@ -58,11 +59,19 @@ class Action:
             self._guard.fail(call, error)
 
     async def __aenter__(self) -> Call:
-        call = self._judge()
-        await self._guard.settle_async(call)
+        guard = OnLoop(self._guard)
+        call = await guard.judge(self._judge)
+        await guard.settle(call)
         return self._begin(call)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.__exit__(kind, error, traceback)
+        call, guard = self._call, OnLoop(self._guard)
+        if call is None:
+            return
+        call.detach()
+        if error is None:
+            await guard.succeed(call, call.result)
+        else:
+            await guard.fail(call, error)

@@ -1,21 +1,33 @@
 """Which agents may hold grants here, as the registry of agents says; asked when a task opens, never for a call."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Final, cast, final
 
 from agent_identity.authority import MAX_TTL, AgentRegistry, Chain, Registration, Scope
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.decisions import decision_claim
+from agent_identity.enforcement.failures import failure, trouble
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import traced
-from agent_identity.errors import AttenuationError, ConfigurationError, Denied, OutOfScope, StateError, TokenError
+from agent_identity.errors import (
+    AgentIdentityError,
+    AttenuationError,
+    ConfigurationError,
+    Denied,
+    OutOfScope,
+    StateError,
+    TokenError,
+)
 from agent_identity.evidence import Entry
 from agent_identity.identity import Agent, Principal
 from agent_identity.policy import Decision, Effect
 
-__all__ = ["OPENING", "Admission", "record_denied", "record_refusal"]
+__all__ = ["OPENING", "Admission", "record_denied", "record_refusal", "refusing"]
 
+_LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
 OPENING: Final = "invoke_agent"
 """What an opening is called in records and spans."""
@@ -132,6 +144,29 @@ class Admission:
         except BaseException:
             del self._recorded[registration.hash]
             raise
+
+
+@contextmanager
+def refusing(
+    point: Point, agent: Agent, *, principal: Principal, parent: Task | None, start_ns: int
+) -> Generator[None]:
+    """Refuse and record an opening that fails by a defect of ours, of a store or of a signer, as the guard does.
+
+    Raises:
+        Denied: With code ``guard_failed``.
+        EvidenceError: The refusal could not be recorded.
+    """
+    try:
+        yield
+    except (AgentIdentityError, TypeError, ValueError):
+        raise  # With a code, or the caller's own mistake.
+    except Exception as error:  # noqa: BLE001 - Authority fails closed.
+        _LOG.error("a task could not be opened, it is refused: %s", trouble(error))
+        denied = Denied(failure("the opening of the task", error), code="guard_failed")
+    else:
+        return
+    record_refusal(point, denied, agent, principal=principal, parent=parent, start_ns=start_ns)
+    raise denied
 
 
 def record_refusal(

@@ -6,7 +6,7 @@ from typing import Final
 from agent_identity.enforcement.failures import trouble
 from agent_identity.errors import AgentIdentityError, Denied
 
-__all__ = ["altered", "coroutine_desk", "expired", "failed", "mismatch", "pending"]
+__all__ = ["altered", "coroutine_desk", "expired", "failed", "forged", "mismatch", "pending"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 
@@ -49,7 +49,16 @@ def altered(tool: str) -> Denied:
     )
 
 
+def forged(tool: str) -> Denied:
+    """The desk returned neither an answer nor a signed ruling."""
+    return Denied(
+        f"{tool}: the desk returned neither an answer nor a signed ruling; return request.approve(by=...), "
+        "request.reject(by=...), or what Approvals.approve returned",
+        code="approval_forged",
+    )
+
+
 def failed(tool: str, error: AgentIdentityError) -> Denied:
     """Asking failed; why is for the log."""
     _LOG.error("asking for an approval of %s failed, the call is refused: %s", tool, trouble(error))
-    return Denied(f"{tool}: asking for an approval failed; see the log", code="approval_failed")
+    return Denied(f"{tool}: asking for an approval failed ({error.code}); see the log", code="approval_failed")

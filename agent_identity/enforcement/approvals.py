@@ -7,11 +7,13 @@ import logging
 import threading
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, cast, final
 
 from agent_identity import canonical
 from agent_identity.authority import MAX_WAIT, SKEW, Ruling, StateStore, trusted_ruling
 from agent_identity.canonical import RecordValue
+from agent_identity.enforcement import approval_refusals as refused
 from agent_identity.enforcement.ambience import Ambience, attached
 from agent_identity.enforcement.approval import (
     Answer,
@@ -23,9 +25,9 @@ from agent_identity.enforcement.approval import (
     with_digest,
 )
 from agent_identity.enforcement.approval_box import ApprovalBox, name_of, party_of
-from agent_identity.enforcement.approval_refusals import altered, coroutine_desk, expired, failed, mismatch, pending
 from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.failures import trouble
+from agent_identity.enforcement.off_loop import Steps, has_loop
 from agent_identity.enforcement.suspensions import leave, mark_of, taken_over
 from agent_identity.enforcement.task import Task
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, StateError, TokenError
@@ -177,29 +179,38 @@ class Approvals:
             with self._asking_outside(asking):
                 answer = desk.ask(asking.request)
         except AgentIdentityError as error:
-            raise failed(call.tool, error) from None
+            raise refused.failed(call.tool, error) from None
         if inspect.isawaitable(answer):
             if inspect.iscoroutine(answer):
                 answer.close()
-            raise coroutine_desk(call.tool)
+            raise refused.coroutine_desk(call.tool)
         return self._heard(asking, answer)
 
-    async def decide_async(self, call: Call, desk: Approval) -> Held:
-        """Ask at the desk as :meth:`decide` does, without blocking the event loop."""
-        asking = self._begin(call, desk)
+    async def decide_async(self, call: Call, desk: Approval, steps: Steps) -> Held:
+        """Ask at the desk as :meth:`decide` does, without blocking the event loop.
+
+        Args:
+            call: The call.
+            desk: The desk.
+            steps: Takes what may wait off the loop.
+        """
+        asking = await steps.take(partial(self._begin, call, desk))
         if desk.ask is None:
-            return await self._wait_async(asking)
+            return await self._wait_async(asking, steps)
         try:
-            with self._asking_outside(asking):
-                if inspect.iscoroutinefunction(desk.ask) or desk.suspends or not _has_loop():
+            with self._ambience.unmarked(), attached(self._ambience.without()):
+                if inspect.iscoroutinefunction(desk.ask) or desk.suspends or not has_loop():
                     answer = desk.ask(asking.request)
                 else:
                     answer = await asyncio.to_thread(desk.ask, asking.request)
                 if inspect.isawaitable(answer):
                     answer = await answer
+        except desk.suspends:
+            await steps.take(partial(self._announce_suspended, asking))
+            raise
         except AgentIdentityError as error:
-            raise failed(call.tool, error) from None
-        return self._heard(asking, answer)
+            raise refused.failed(call.tool, error) from None
+        return await steps.take(partial(self._heard, asking, answer))
 
     def take_up(self, call: Call, desk: Approval, held: Held) -> None:
         """Use a ruling for its call: exactly one of all who try, in any process, gets past here.
@@ -360,36 +371,36 @@ class Approvals:
             with self._ambience.unmarked(), attached(self._ambience.without()):
                 yield
         except asking.desk.suspends:
-            if asking.name not in self._asked:
-                if len(self._asked) >= _MAX_ASKED:  # The oldest of this task gives way, so that no task takes all.
-                    asked = list(self._asked.items())
-                    own = [name for name, request in asked if request.task == asking.task.id]
-                    self._asked.pop((own or [asked[0][0]])[0], None)
-                self._asked[asking.name] = asking.request
-                self._record(asking.call, asking.task, "pending", asking.request, None)
+            self._announce_suspended(asking)
             raise
+
+    def _announce_suspended(self, asking: _Asking) -> None:
+        """Record a request that leaves the call, once: the rerun that brings the answer is no new one."""
+        if asking.name not in self._asked:
+            if len(self._asked) >= _MAX_ASKED:  # The oldest of this task gives way, so that no task takes all.
+                asked = list(self._asked.items())
+                own = [name for name, request in asked if request.task == asking.task.id]
+                self._asked.pop((own or [asked[0][0]])[0], None)
+            self._asked[asking.name] = asking.request
+            self._record(asking.call, asking.task, "pending", asking.request, None)
 
     def _heard(self, asking: _Asking, answer: object) -> Held:
         """Return the ruling of an answer to this very request."""
         if type(answer) is Answer:
             if answer.request != asking.request.id:
-                raise mismatch(asking.call.tool)
+                raise refused.mismatch(asking.call.tool)
             if answer.shown is None or canonical_bytes(answer.shown) != canonical_bytes(asking.request):
-                raise altered(asking.call.tool)
+                raise refused.altered(asking.call.tool)
             if self._now() >= asking.request.expires_at:
                 self._record(asking.call, asking.task, "expired", asking.request, None)
-                raise expired(asking.call.tool)
+                raise refused.expired(asking.call.tool)
             try:
                 return Held(*self._rule(asking.request, answer), asking.name)
             except AgentIdentityError as error:  # The signer.
-                raise failed(asking.call.tool, error) from None
+                raise refused.failed(asking.call.tool, error) from None
         if type(answer) is str:
             return self._held(asking, answer)
-        raise Denied(
-            f"{asking.call.tool}: expected request.approve(by=...), request.reject(by=...) or a signed ruling "
-            "from the desk, got something else",
-            code="approval_forged",
-        )
+        raise refused.forged(asking.call.tool)
 
     def _held(self, asking: _Asking, token: str) -> Held:
         """Return a signed ruling that ends no later than the request; :meth:`take_up` compares it with the call."""
@@ -401,7 +412,7 @@ class Approvals:
                 f"{tool}: the approval is not signed by the issuer ({error.code}); ask again", code="approval_forged"
             ) from None
         if ruling.expires_at > asking.request.expires_at:
-            raise altered(tool)
+            raise refused.altered(tool)
         return Held(ruling, token, asking.name)
 
     def _wait(self, asking: _Asking) -> Held:
@@ -412,18 +423,18 @@ class Approvals:
                 return held
             polls -= 1
             if polls < 0:
-                raise pending(asking.call.tool, asking.request.id)
+                raise refused.pending(asking.call.tool, asking.request.id)
             pause.wait(_POLL_SECONDS)
 
-    async def _wait_async(self, asking: _Asking) -> Held:
+    async def _wait_async(self, asking: _Asking, steps: Steps) -> Held:
         polls = self._polls(asking)
         while True:
-            held = self._look(asking)
+            held = await steps.take(partial(self._look, asking))
             if held is not None:
                 return held
             polls -= 1
             if polls < 0:
-                raise pending(asking.call.tool, asking.request.id)
+                raise refused.pending(asking.call.tool, asking.request.id)
             await asyncio.sleep(_POLL_SECONDS)
 
     @staticmethod
@@ -443,7 +454,7 @@ class Approvals:
             return None
         self._forget(asking.name)
         self._record(asking.call, asking.task, "expired", asking.request, None)
-        raise expired(asking.call.tool)
+        raise refused.expired(asking.call.tool)
 
     def _check(self, call: Call, task: Task, desk: Approval, ruling: Ruling) -> None:
         """Check that a ruling approves this very call, and that who made it may."""
@@ -454,13 +465,13 @@ class Approvals:
         same_task = ruling.task == task.id or bool(desk.suspends)
         asked = (party_of(ruling.principal), ruling.agent.id, ruling.agent.owner, ruling.tool, ruling.args)
         if not same_task or asked != (party_of(task.principal), task.agent.id, task.agent.owner, call.tool, args):
-            raise mismatch(call.tool)
+            raise refused.mismatch(call.tool)
         if ruling.status != "approved":
             why = f": {ruling.reason}" if ruling.reason else ""
             raise Denied(f"{call.tool}: rejected by {ruling.approver.id}{why}", code="approval_rejected")
         desk.check(ruling.approver, task, call.tool)
         if not ruling.decided_at - SKEW <= self._now() < ruling.expires_at:
-            raise expired(call.tool)
+            raise refused.expired(call.tool)
 
     def _check_first(self, call: Call, ruling: Ruling) -> None:
         now, last = self._now(), ruling.expires_at
@@ -514,11 +525,3 @@ class Approvals:
 
     def _now(self) -> int:
         return self._clock.wall_ns() // _NS
-
-
-def _has_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -14,8 +14,8 @@ from agent_identity.authority import Grant, Scope, derive, prove
 from agent_identity.enforcement.admission import record_refusal
 from agent_identity.enforcement.carried import Carried
 from agent_identity.enforcement.handed import Addressed
-from agent_identity.enforcement.opening import Tasks, current_or_refuse, holder_of, seconds_of
 from agent_identity.enforcement.task import Task, task_claims
+from agent_identity.enforcement.tasks import Tasks, current_or_refuse, holder_of, seconds_of
 from agent_identity.enforcement.telemetry import current_trace
 from agent_identity.enforcement.traces import traceparent
 from agent_identity.errors import AttenuationError, Denied

@@ -17,9 +17,11 @@ from typing import cast, final
 from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.lazy import ATOMS, CODE, Lazy, Nature, holds_lazy, lazy_result, nature_of
+from agent_identity.enforcement.off_loop import off_loop
+from agent_identity.enforcement.on_loop import OnLoop
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError
 
-__all__ = ["Begin", "BeginAsync", "continued", "drive", "drive_async"]
+__all__ = ["Begin", "BeginAsync", "continued", "continued_async", "drive", "drive_async"]
 
 Begin = Callable[[], tuple[Call, object]]
 BeginAsync = Callable[[], Awaitable[tuple[Call, object]]]
@@ -44,16 +46,31 @@ def continued(guard: Guard, call: Call, result: object, lazy: Lazy | None) -> ob
     Raises:
         ConfigurationError: With code ``lazy_result``: it would run on out of reach, and is withheld.
     """
+    later = _later(guard, call, result, lazy)
+    if later is None:
+        _check_ended(guard, call, result, lazy)
+    return later
+
+
+async def continued_async(guard: OnLoop, call: Call, result: object, lazy: Lazy | None) -> object:
+    """Do what :func:`continued` does without blocking the event loop."""
+    later = _later(guard.guard, call, result, lazy)
+    if later is None:
+        await _check_ended_async(guard, call, result, lazy)
+    return later
+
+
+def _later(guard: Guard, call: Call, result: object, lazy: Lazy | None) -> object:
+    """Return what runs a result on under guard, or ``None`` if nothing of it runs on by itself."""
     nature = nature_of(type(result))
     if nature == "generator":
         return drive(guard, lambda: (call, result), lazy)
     if nature == "async generator":
-        return drive_async(guard, _begun(call, result), lazy)
+        return drive_async(OnLoop(guard), _begun(call, result), lazy)
     if nature == "coroutine" or (nature == "awaitable" and lazy is None):
-        return _await(guard, call, cast("Awaitable[object]", result), lazy)
+        return _await(OnLoop(guard), call, cast("Awaitable[object]", result), lazy)
     if nature is not None and nature != "other" and lazy is None:
         return _handed_on(guard, call, result, nature)
-    _check_ended(guard, call, result, lazy)
     return None
 
 
@@ -62,7 +79,7 @@ def _handed_on(guard: Guard, call: Call, result: object, nature: Nature) -> obje
     if nature == "iterator":
         return drive(guard, lambda: (call, _items(cast("Iterator[object]", result))), None)
     if nature == "async iterator":
-        return drive_async(guard, _begun(call, _items_async(cast("AsyncIterator[object]", result))), None)
+        return drive_async(OnLoop(guard), _begun(call, _items_async(cast("AsyncIterator[object]", result))), None)
     return _managed(guard, call, result, nature)
 
 
@@ -72,8 +89,18 @@ def _check_ended(guard: Guard, call: Call, result: object, lazy: Lazy | None) ->
     Raises:
         ConfigurationError: With code ``lazy_result``: it would, and is withheld.
     """
-    if lazy is None and type(result) not in ATOMS and holds_lazy(result):
+    if _runs_on(result, lazy):
         _withhold(guard, call, result)
+
+
+async def _check_ended_async(guard: OnLoop, call: Call, result: object, lazy: Lazy | None) -> None:
+    """Do what :func:`_check_ended` does without blocking the event loop."""
+    if _runs_on(result, lazy):
+        await off_loop(functools.partial(_withhold, guard.guard, call, result))
+
+
+def _runs_on(result: object, lazy: Lazy | None) -> bool:
+    return lazy is None and type(result) not in ATOMS and holds_lazy(result)
 
 
 def _withhold(guard: Guard, call: Call, result: object) -> None:
@@ -94,20 +121,25 @@ async def _items_async(iterator: AsyncIterator[object]) -> AsyncGenerator[object
         yield item
 
 
-async def _await(guard: Guard, call: Call, pending: Awaitable[object], lazy: Lazy | None) -> object:
+async def _await(guard: OnLoop, call: Call, pending: Awaitable[object], lazy: Lazy | None) -> object:
+    try:
+        await guard.check(call)
+    except (Denied, EvidenceError):
+        _drop(pending)
+        raise
     call.attach()
     try:
         result = await _Awaited(_waits(guard, call, pending))
     except BaseException as error:
         call.detach()
         _drop(pending)
-        guard.fail(call, error)
+        await guard.fail(call, error)
         raise
     call.detach()
-    later = continued(guard, call, result, lazy)
+    later = await continued_async(guard, call, result, lazy)
     if later is not None:
         return later
-    guard.succeed(call, result)
+    await guard.succeed(call, result)
     return result
 
 
@@ -124,9 +156,8 @@ class _Awaited:
         return self._steps
 
 
-def _waits(guard: Guard, call: Call, pending: Awaitable[object]) -> Generator[object, object, object]:
+def _waits(guard: OnLoop, call: Call, pending: Awaitable[object]) -> Generator[object, object, object]:
     """Pass on what an awaitable waits for, and check before it goes on that the task still lives."""
-    guard.check(call)
     steps = cast("Generator[object, object, object]", pending.__await__())
     resume: Callable[[], object] = functools.partial(next, steps)
     while True:
@@ -139,7 +170,7 @@ def _waits(guard: Guard, call: Call, pending: Awaitable[object]) -> Generator[ob
         except BaseException as error:  # noqa: BLE001 - A cancellation, or the end: the body cleans up.
             resume = functools.partial(_throw, steps, error)
             continue
-        guard.check(call)
+        guard.check_here(call)
         resume = functools.partial(next, steps) if sent is None else functools.partial(steps.send, sent)
 
 
@@ -176,7 +207,7 @@ def _managed(guard: Guard, call: Call, manager: object, nature: Nature) -> objec
 
     def steps_async() -> AsyncGenerator[object]:
         manager = cast("contextlib.AbstractAsyncContextManager[object]", take())
-        return drive_async(guard, _begun(call, _entered_async(manager)), "resource")
+        return drive_async(OnLoop(guard), _begun(call, _entered_async(manager)), "resource")
 
     return _MANAGERS[nature](contextlib.contextmanager(steps), contextlib.asynccontextmanager(steps_async))
 
@@ -313,6 +344,16 @@ def _hand_out(guard: Guard, call: Call, item: object, closing: BaseException | N
     guard.emit(call, item)
 
 
+async def _hand_out_async(
+    guard: OnLoop, call: Call, item: object, closing: BaseException | None, lazy: Lazy | None
+) -> None:
+    """Do what :func:`_hand_out` does without blocking the event loop."""
+    if closing is not None:
+        await guard.check(call)
+    await _check_ended_async(guard, call, item, lazy)
+    await guard.emit(call, item)
+
+
 def _refuse_later(guard: Guard, call: Call, started: object) -> None:
     """Refuse a route's handler that would only begin to run after its success was recorded."""
     if inspect.isawaitable(started):
@@ -322,7 +363,7 @@ def _refuse_later(guard: Guard, call: Call, started: object) -> None:
         raise error
 
 
-async def _step_async(guard: Guard, call: Call, pending: Awaitable[object]) -> object:
+async def _step_async(guard: OnLoop, call: Call, pending: Awaitable[object], *, closing: bool) -> object:
     """Await one step of a body in the call's context; a failure ends the call."""
     call.attach()
     try:
@@ -331,19 +372,19 @@ async def _step_async(guard: Guard, call: Call, pending: Awaitable[object]) -> o
         raise
     except BaseException as error:
         call.detach()
-        guard.fail(call, error)
+        await guard.fail(call, error, closed=closing)
         raise
     finally:
         call.detach()
 
 
-async def drive_async(guard: Guard, begin: BeginAsync, lazy: Lazy | None) -> AsyncGenerator[object, object]:
+async def drive_async(guard: OnLoop, begin: BeginAsync, lazy: Lazy | None) -> AsyncGenerator[object, object]:
     """Run an async generator step by step, as :func:`drive` does."""
     call, started = await begin()
     if not _is(started, AsyncGenerator):
         item = await _await(guard, call, started, lazy) if inspect.isawaitable(started) else started
-        _check_ended(guard, call, item, lazy)
-        guard.succeed(call, item)
+        await _check_ended_async(guard, call, item, lazy)
+        await guard.succeed(call, item)
         yield item
         return
     inner = cast("AsyncGenerator[object, object]", started)
@@ -352,14 +393,14 @@ async def drive_async(guard: Guard, begin: BeginAsync, lazy: Lazy | None) -> Asy
     while True:
         try:
             if closing is None:
-                guard.check(call)
-            item = await _step_async(guard, call, resume())
-            _hand_out(guard, call, item, closing, lazy)
+                await guard.check(call)
+            item = await _step_async(guard, call, resume(), closing=closing is not None)
+            await _hand_out_async(guard, call, item, closing, lazy)
         except StopAsyncIteration:
             if closing is None:
-                guard.succeed(call)
+                await guard.succeed(call)
             else:
-                guard.fail(call, closing)
+                await guard.fail(call, closing, closed=True)
             return
         except _REFUSALS:
             with contextlib.suppress(Exception):  # The refusal matters more than what the body says to it.

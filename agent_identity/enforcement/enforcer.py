@@ -39,13 +39,14 @@ from agent_identity.enforcement.handed import Recorded
 from agent_identity.enforcement.inventory import Inventory
 from agent_identity.enforcement.lazy import Lazy, check_lazy
 from agent_identity.enforcement.nesting import Listed, Nesting, permits_of
-from agent_identity.enforcement.opening import Opening, Tasks, current_or_refuse
+from agent_identity.enforcement.opening import Opening
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.publication import publishers_for
 from agent_identity.enforcement.purpose import folded_purpose
 from agent_identity.enforcement.resuming import Arrivals
 from agent_identity.enforcement.revoking import Revocations, named
 from agent_identity.enforcement.task import Task
+from agent_identity.enforcement.tasks import Tasks, current_or_refuse
 from agent_identity.enforcement.telemetry import SpanMode
 from agent_identity.enforcement.wrap import guarded, known_as_guarded
 from agent_identity.errors import ConfigurationError

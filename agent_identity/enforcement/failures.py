@@ -4,9 +4,20 @@ import traceback
 from collections.abc import Callable
 from typing import Final, cast
 
-from agent_identity.errors import AgentIdentityError
+from agent_identity.errors import AgentIdentityError, Denied
 
-__all__ = ["kind_of", "trouble"]
+__all__ = ["failure", "kind_of", "place_of", "told_model", "trouble"]
+
+_PACKAGE: Final = __name__.partition(".")[0]
+_OURS: Final = frozenset({"approval_failed", "guard_failed"})
+_CURES: Final = {
+    "BlockingError": (
+        "it would have held up an event loop: make the tool a coroutine function, open tasks by 'async with', or "
+        "make the call in a thread"
+    ),
+}
+"""By class: ways out of failures that say by themselves what they are about."""
+
 
 _NAME_OF: Final = cast("Callable[[type], str]", type.__dict__["__name__"].__get__)
 
@@ -19,11 +30,42 @@ def kind_of(error: BaseException) -> str:
 
 
 def trouble(error: BaseException) -> str:
-    """Return what may stand in a log: our own messages, of other exceptions only class and place.
+    """Return what may stand in a log: our own messages, of other exceptions only class and places.
 
     What plug-ins raise may quote arguments and results.
     """
     if isinstance(error, AgentIdentityError):
         return str(error)
-    frames = traceback.extract_tb(error.__traceback__, limit=-1)
-    return f"{kind_of(error)}{''.join(f' at {frame.filename}:{frame.lineno}' for frame in frames)}"
+    frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    if not frames:
+        return kind_of(error)
+    frame, line = frames[-1]
+    ours = place_of(error)
+    return f"{kind_of(error)} at {frame.f_code.co_filename}:{line}{f', called by {ours}' if ours else ''}"
+
+
+def place_of(error: BaseException) -> str | None:
+    """Return the innermost function of ours that an exception came through, as ``module:function``."""
+    place: str | None = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        module = frame.f_globals.get("__name__")
+        if type(module) is str and module.partition(".")[0] == _PACKAGE:
+            place = f"{module}:{frame.f_code.co_qualname}"
+    return place
+
+
+def told_model(denied: Denied) -> str:
+    """Return what a model may read of a refusal: of a failure of ours neither the place nor the cure."""
+    return "it could not be checked and did not run" if denied.code in _OURS else str(denied)
+
+
+def failure(what: str, error: BaseException) -> str:
+    """Return what a refusal says that is caused by a failure of our own: where it was, and the way out.
+
+    Args:
+        what: What failed, for example ``the guard``.
+        error: How.
+    """
+    kind, place = kind_of(error), place_of(error)
+    cure = _CURES.get(kind, "the log has the line; mend what raises there, or report it")
+    return f"{what} failed{f' in {place}' if place else ''} with {kind}; {cure}"

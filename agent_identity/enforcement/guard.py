@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Final, NoReturn, final
+from typing import Final, NoReturn, cast, final
 
 from opentelemetry import context as otel
 
@@ -23,7 +23,7 @@ from agent_identity.enforcement.arguments import BadArgumentsError, capture
 from agent_identity.enforcement.call import NOTHING, Call
 from agent_identity.enforcement.decisions import blocked_by, is_fact
 from agent_identity.enforcement.description import Description
-from agent_identity.enforcement.failures import kind_of, trouble
+from agent_identity.enforcement.failures import failure, kind_of, trouble
 from agent_identity.enforcement.limits import Limits
 from agent_identity.enforcement.neighbours import Borrowed
 from agent_identity.enforcement.point import Point
@@ -59,9 +59,13 @@ class Guard:
         data: Labels of the data that the tool touches; ``None`` if nobody said.
         outcome_of: Names the outcome of an exception that is no error (an interrupt is ``suspended``).
         place: Names the place in which a call is made; a suspended call is made again in the same place.
+
+    Attributes:
+        tool: See above.
+        slow: Whether code of others looks at a call, which may take time.
     """
 
-    __slots__ = ("_ask", "_attributes", "_late", "_limits", "_name", "_outcome_of", "_point", "_slow", "_told", "tool")
+    __slots__ = ("_ask", "_attributes", "_late", "_limits", "_name", "_outcome_of", "_point", "_told", "slow", "tool")
 
     def __init__(
         self,
@@ -76,7 +80,7 @@ class Guard:
         self._point = point
         self._ask = Questions(point, tool, data)
         # Code of others takes time, so that all is asked again. Rules are like constraints: compiled, ours, and quick.
-        self._slow = bool(point.inspectors) or not (point.policy is None or type(point.policy) is RuleSet)
+        self.slow = bool(point.inspectors) or not (point.policy is None or type(point.policy) is RuleSet)
         self._outcome_of = outcome_of
         self._limits = Limits(point.state, point.clock, tool.name, resumable=outcome_of is not None, place=place)
         self._told = Description(point, tool)
@@ -130,7 +134,7 @@ class Guard:
     ) -> Call:
         """Judge a call as :meth:`enter` does, but for the approval that it may need.
 
-        The body must not run before :meth:`settle` or :meth:`settle_async` has returned.
+        The body must not run before :meth:`settle` has returned.
 
         Args:
             values: See :meth:`enter`.
@@ -146,11 +150,8 @@ class Guard:
             raise
         except Exception as error:  # noqa: BLE001 - As in _judge: whatever our own defect is, the body does not run.
             _LOG.error("the guard of %s failed, the call is refused: %s", self.tool.name, trouble(error))
-            raise EvidenceError(
-                f"{self.tool.name}: the guard failed with {kind_of(error)} before it could record the call, which "
-                "therefore did not run; see the log",
-                code="guard_failed",
-            ) from None
+            why = f"{self.tool.name}: not recorded, and therefore not run: {failure('the guard', error)}"
+            raise EvidenceError(why, code="guard_failed") from None
 
     def settle(self, call: Call) -> None:
         """Wait for the approval that the call needs, if it needs one, and record its intent.
@@ -160,14 +161,25 @@ class Guard:
             EvidenceError: Something could not be recorded; the body must not run.
         """
         if call.desk is not None:
-            with self._settling(call):
-                self._go_on(call, call.desk, self._point.approvals.decide(call, call.desk))
+            self.settle_with(call, partial(self._point.approvals.decide, call, call.desk))
 
-    async def settle_async(self, call: Call) -> None:
-        """Do what :meth:`settle` does without blocking the event loop."""
-        if call.desk is not None:
-            with self._settling(call):
-                self._go_on(call, call.desk, await self._point.approvals.decide_async(call, call.desk))
+    def settle_with(self, call: Call, decide: Callable[[], Held]) -> None:
+        """Do what :meth:`settle` does, for a call that needs an approval.
+
+        Args:
+            call: The call.
+            decide: Returns the approval, or raises.
+        """
+        with self._settling(call):
+            self._go_on(call, cast("Approval", call.desk), decide())
+
+    def withdraw(self, call: Call) -> None:
+        """Record that whoever made the call gave up while it was judged: its body does not run."""
+        if not call.done:
+            code = "call_cancelled" if call.desk is None and call.approval is None else "approval_cancelled"
+            call.release()
+            self._deny(call, Denied(f"{self.tool.name}: cancelled while it waited", code=code))
+            self._finish(call, "denied", code)
 
     @contextmanager
     def _settling(self, call: Call) -> Generator[None]:
@@ -187,11 +199,9 @@ class Guard:
                 raise
             if isinstance(error, Exception):
                 _LOG.error("asking for an approval of %s failed: %s", self.tool.name, trouble(error))
-                message = f"{self.tool.name}: asking for an approval failed with {kind_of(error)}"
-                answer = Denied(message, code="approval_failed")
+                answer = Denied(f"{self.tool.name}: {failure('asking for an approval', error)}", code="approval_failed")
             else:
-                self._deny(call, Denied(f"{self.tool.name}: cancelled while it waited", code="approval_cancelled"))
-                self._finish(call, "denied", "approval_cancelled")
+                self.withdraw(call)
                 raise
         else:
             return
@@ -303,7 +313,7 @@ class Guard:
             if point.inspectors:
                 call.findings = self._ask.inspect("input", arguments.view)
             self._consult(call, arguments.view, task, can_route=can_route)
-            if self._slow or not task.lease.live:
+            if self.slow or not task.lease.live:
                 point.check(task)  # It may have ended meanwhile; inspectors and policies may end it themselves.
             if task.limits and call.route is None and call.desk is None:
                 call.reserved = self._limits.reserve(task, arguments, call.call_id)
@@ -367,7 +377,7 @@ class Guard:
 
     def _deny_failed(self, call: Call, error: Exception) -> None:
         _LOG.error("the guard of %s failed, the call is refused: %s", self.tool.name, trouble(error))
-        self._deny(call, Denied(f"{self.tool.name}: the guard failed with {kind_of(error)}", code="guard_failed"))
+        self._deny(call, Denied(f"{self.tool.name}: {failure('the guard', error)}", code="guard_failed"))
 
     def _intend(self, call: Call) -> None:
         """Write the intent: no evidence, no action."""

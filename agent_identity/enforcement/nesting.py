@@ -15,9 +15,9 @@ from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.admission import OPENING, record_denied
 from agent_identity.enforcement.ambience import Body, bodies_around
 from agent_identity.enforcement.failures import trouble
-from agent_identity.enforcement.opening import Tasks
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.task import Task
+from agent_identity.enforcement.tasks import Tasks
 from agent_identity.errors import AttenuationError, ConfigurationError, Denied
 from agent_identity.identity import Agent, Human, Principal, Service
 

@@ -12,11 +12,12 @@ from typing import Final, final
 from agent_identity.authority import PROOF_WINDOW, Chain, token_hash, verify_chain, verify_proof
 from agent_identity.enforcement.carried import Carried
 from agent_identity.enforcement.crossing import Presentation
-from agent_identity.enforcement.failures import kind_of, trouble
+from agent_identity.enforcement.failures import failure, kind_of, trouble
 from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.handed import Handed, Recorded
-from agent_identity.enforcement.opening import LONGEST_TTL, Opening, Tasks
+from agent_identity.enforcement.opening import Opening
 from agent_identity.enforcement.task import Task
+from agent_identity.enforcement.tasks import LONGEST_TTL, Tasks
 from agent_identity.errors import AgentIdentityError, AttenuationError, Denied, NoTask, TokenError
 from agent_identity.identity import Agent, PublicKey, Signer, SigningKey, TrustStore
 
@@ -133,7 +134,7 @@ class Arrivals:
             denied = Denied(str(error), code=error.code)
         except Exception as error:  # noqa: BLE001 - Authority fails closed: a defect of ours or of a store refuses.
             _LOG.error("a task of another process could not be opened, it is refused: %s", trouble(error))
-            denied = Denied(f"the task could not be opened: {kind_of(error)}", code="guard_failed")
+            denied = Denied(failure("the opening of the task", error), code="guard_failed")
         raise guard.refuse(values, denied) from None
 
     def _now(self) -> int:

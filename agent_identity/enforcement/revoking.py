@@ -7,7 +7,9 @@ from typing import Final, cast, final, get_args
 from agent_identity.authority import (
     EVERYTHING,
     Chain,
+    DirectoryState,
     Grant,
+    MemoryState,
     Revocation,
     RevocationList,
     RevocationStatus,
@@ -16,6 +18,7 @@ from agent_identity.authority import (
     trusted_revocations,
 )
 from agent_identity.canonical import RecordValue
+from agent_identity.enforcement.off_loop import in_background, may_wait
 from agent_identity.enforcement.task import Task
 from agent_identity.errors import ConfigurationError, Denied, StateError, TokenError
 from agent_identity.evidence import Ledger
@@ -56,6 +59,7 @@ class Revocations:
         "_ledger",
         "_list",
         "_lock",
+        "_near",
         "_signer",
         "_state",
         "_trust",
@@ -73,6 +77,8 @@ class Revocations:
     ) -> None:
         self._forbid = forbid
         self._state = state
+        # Of any other store, to ask may take time.
+        self._near = state if isinstance(state, DirectoryState | MemoryState) else None
         self._ledger = ledger
         self._signer = signer
         self._trust = trust
@@ -101,13 +107,8 @@ class Revocations:
                 where it cannot be known.
         """
         try:
-            if self._feed is not None:
-                self._feed.look(self.adopt, self._clock.monotonic_ns())
-            # Asked first: a list that comes in meanwhile is read now or at the next call, and never missed.
-            generation = self._state.generation()
-            if generation != self._generation:
-                self._read()
-                self._generation = generation
+            if may_wait():
+                self._catch_up()
             if self._beside is not None:
                 self._beside.check(chain)
         except StateError as error:
@@ -120,6 +121,25 @@ class Revocations:
             entry = self._list.find(chain)
             if entry is not None:
                 raise _refusal(entry)
+
+    def _catch_up(self) -> None:
+        """Take in what is new, wherever it comes from."""
+        if self._feed is not None:
+            self._feed.look(self.adopt, self._clock.monotonic_ns())
+        # Asked first: a list that comes in meanwhile is read now or at the next call, and never missed.
+        generation = self._state.generation()
+        if generation != self._generation:
+            self._read()
+            self._generation = generation
+
+    def is_current(self) -> bool:
+        """Tell, without waiting, whether there is nothing to catch up with; where that is not known, there may be."""
+        if self._near is None or (self._feed is not None and self._feed.is_due(self._clock.monotonic_ns())):
+            return False
+        generation = self._near.generation_at_once(in_background)
+        if generation is None or generation != self._generation:
+            return False
+        return self._beside is None or self._beside.is_current()
 
     @property
     def current(self) -> RevocationList:
@@ -267,13 +287,17 @@ class _Feed:
         self._seen = now_ns
         self._due = now_ns + every_ns
 
+    def is_due(self, now_ns: int) -> bool:
+        """Tell whether it is time to ask the source."""
+        return now_ns >= self._due
+
     def look(self, adopt: Callable[[bytes], object], now_ns: int) -> None:
         """Ask the source if it is time.
 
         Raises:
             Denied: It has failed for too long (``revocations_stale``).
         """
-        if now_ns < self._due:
+        if not self.is_due(now_ns):
             return
         self._due = now_ns + self._every
         try:

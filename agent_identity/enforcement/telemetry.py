@@ -23,7 +23,7 @@ from agent_identity.enforcement.failures import trouble
 from agent_identity.enforcement.neighbours import SCOPE, Borrowed, alone, below, span_of_call, take
 from agent_identity.enforcement.providers import WAITING, look_for_provider
 from agent_identity.evidence import Entry, appearance_of, mirrored_attributes, signed_attributes
-from agent_identity.identity import Signer
+from agent_identity.identity import Signer, SigningKey
 
 __all__ = ["UNTRACED", "CallSpan", "SpanMode", "Spans", "Traced", "current_trace", "in_context", "traced"]
 
@@ -65,6 +65,11 @@ class Spans:
         self._version = version
         self._seen: TracerProvider | None = None
         self._tracer: Tracer | None = None
+
+    @property
+    def signs_at_once(self) -> bool:
+        """Whether the key is in this process, so that no other one is asked to sign."""
+        return type(self._signer) is SigningKey
 
     def start(self, name: str, attributes: Mapping[str, str], start_ns: int, context: Context | None = None) -> Span:
         """Start a span; one that does not record if telemetry fails."""

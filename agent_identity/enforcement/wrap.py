@@ -18,9 +18,10 @@ from opentelemetry import context as otel
 from agent_identity.enforcement.ambience import attached
 from agent_identity.enforcement.arguments import Binder
 from agent_identity.enforcement.call import Call
-from agent_identity.enforcement.driven import continued, drive, drive_async
+from agent_identity.enforcement.driven import continued, continued_async, drive, drive_async
 from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.lazy import ATOMS, Lazy, check_returned
+from agent_identity.enforcement.on_loop import OnLoop
 from agent_identity.errors import ConfigurationError
 
 __all__ = ["Entering", "check_body", "dressed", "guard_of", "guarded", "known_as_guarded"]
@@ -179,10 +180,12 @@ def _function(guard: Guard, judge: _Judge, start: _Start, lazy: Lazy | None) -> 
 
 
 def _coroutine(guard: Guard, judge: _Judge, start: _Start, lazy: Lazy | None) -> Callable[..., object]:
+    on_loop = OnLoop(guard)
+
     async def wrapper(*args: object, **kwargs: object) -> object:
-        call = judge(args, kwargs)
+        call = await on_loop.judge(judge, args, kwargs)
         if call.desk is not None:
-            await guard.settle_async(call)
+            await on_loop.settle(call)
         call.attach()
         try:
             result = start(call, args)
@@ -190,14 +193,14 @@ def _coroutine(guard: Guard, judge: _Judge, start: _Start, lazy: Lazy | None) ->
                 result = await result
         except BaseException as error:
             call.detach()
-            guard.fail(call, error)
+            await on_loop.fail(call, error)
             raise
         call.detach()
         if type(result) not in ATOMS:
-            later = continued(guard, call, result, lazy)
+            later = await continued_async(on_loop, call, result, lazy)
             if later is not None:
                 return later
-        guard.succeed(call, result)
+        await on_loop.succeed(call, result)
         return result
 
     return wrapper
@@ -212,9 +215,11 @@ def _generator(guard: Guard, enter: _Enter, start: _Start, lazy: Lazy | None) ->
 
 
 def _async_generator(guard: Guard, enter: _Enter, start: _Start, lazy: Lazy | None) -> Callable[..., object]:
+    on_loop = OnLoop(guard)
+
     def wrapper(*args: object, **kwargs: object) -> object:
         created, judge = otel.get_current(), enter(args, kwargs)
-        return drive_async(guard, lambda: _begin_async(guard, created, judge, lambda call: start(call, args)), lazy)
+        return drive_async(on_loop, lambda: _begin_async(on_loop, created, judge, lambda call: start(call, args)), lazy)
 
     return wrapper
 
@@ -226,26 +231,30 @@ def _begin(
     with attached(created):
         call = judge()
         guard.settle(call)
-    return _started(guard, call, start)
-
-
-async def _begin_async(
-    guard: Guard, created: otel.Context, judge: Callable[[], Call], start: Callable[[Call], object]
-) -> tuple[Call, object]:
-    """Enter as :func:`_begin` does, and wait for an approval without blocking the event loop."""
-    with attached(created):
-        call = judge()
-    await guard.settle_async(call)
-    return _started(guard, call, start)
-
-
-def _started(guard: Guard, call: Call, start: Callable[[Call], object]) -> tuple[Call, object]:
     call.attach()
     try:
         return call, start(call)
     except BaseException as error:
         call.detach()
         guard.fail(call, error)
+        raise
+    finally:
+        call.detach()
+
+
+async def _begin_async(
+    guard: OnLoop, created: otel.Context, judge: Callable[[], Call], start: Callable[[Call], object]
+) -> tuple[Call, object]:
+    """Enter as :func:`_begin` does, without blocking the event loop."""
+    with attached(created):
+        call = await guard.judge(judge)
+    await guard.settle(call)
+    call.attach()
+    try:
+        return call, start(call)
+    except BaseException as error:
+        call.detach()
+        await guard.fail(call, error)
         raise
     finally:
         call.detach()

@@ -88,6 +88,10 @@ class DigestKeys:
         mac = self._macs.get(key_id) or self._remember(key_id, self.key_for(key_id))
         return "hmac-sha256:" + mac.of(data).hex()
 
+    def knows(self, key_id: str) -> bool:
+        """Tell whether the key of an id is at hand, so that no file is needed for it."""
+        return key_id in self._macs
+
     def commit(self, key_id: str, parts: Sequence[bytes]) -> str:
         """Return ``salted-sha256:<64 hex digits>``, from which each part can be shown without the others.
 

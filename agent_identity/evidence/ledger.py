@@ -32,6 +32,7 @@ from agent_identity.version import VERSION
 __all__ = ["Ledger"]
 
 _DISTRIBUTION: Final = "agent-identity-otel"
+_ROOM: Final = 64 * 1024
 _logger: Final = logging.getLogger("agent_identity.evidence")
 _open_ledgers: Final["weakref.WeakSet[Ledger]"] = weakref.WeakSet()
 
@@ -244,6 +245,19 @@ class Ledger:
                 finally:
                     self._busy = False
             return stream.id
+
+    @property
+    def at_once(self) -> bool:
+        """Whether :meth:`append` is one write now, and waits neither for the disk nor for other threads."""
+        stream = self._stream
+        return (
+            not (self._busy or self._durable or stream is None)
+            and stream.usable
+            and stream.seq > 0
+            # With some room, because others may append until the caller does.
+            and stream.offset + _ROOM < stream.rotate_at
+            and self._sealing.has_room
+        )
 
     @property
     def degraded(self) -> str | None:

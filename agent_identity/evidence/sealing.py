@@ -100,6 +100,11 @@ class Sealing:
             self._idle = False
             self._changed.notify_all()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether records can be queued now, also some of other threads besides."""
+        return len(self._queue) < MAX_QUEUED - _BATCH
+
     def wait_for_room(self) -> None:
         """Hold the caller back while too many records wait."""
         if len(self._queue) >= MAX_QUEUED and not self._working_here():

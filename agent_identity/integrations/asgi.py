@@ -2,9 +2,11 @@
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Final, TypeAlias, cast, final
 
 from agent_identity.enforcement import Enforcer, Opening
+from agent_identity.enforcement.off_loop import off_loop
 from agent_identity.errors import Denied, EvidenceError
 from agent_identity.identity import Agent, Signer
 from agent_identity.integrations.http_binding import HEADERS
@@ -97,11 +99,11 @@ class DelegationMiddleware:
 
     async def _admit(self, scope: Scope, receive: Receive) -> tuple[Opening | None, bytes]:
         request = _arriving(scope)
-        presentation = self._gate.shown(request)
+        presentation = await off_loop(partial(self._gate.shown, request))
         if presentation is None:
             return None, b""
         body = await self._read(request, receive)
-        opening = self._gate.opening(request, presentation, body)
+        opening = await off_loop(partial(self._gate.opening, request, presentation, body))
         await opening.__aenter__()  # Here, apart from the application, whose errors are its own.
         return opening, body
 
@@ -116,7 +118,7 @@ class DelegationMiddleware:
             left -= len(part)
             if left < 0:
                 text = f"expected a body of at most {self._gate.max_body} bytes"
-                raise self._gate.refusal(request, text, "body_too_large")
+                raise await off_loop(partial(self._gate.refusal, request, text, "body_too_large"))
             parts.append(part)
             if not message.get("more_body", False):
                 return b"".join(parts)
@@ -124,9 +126,9 @@ class DelegationMiddleware:
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = _arriving(scope)
         try:
-            if self._gate.shown(request) is not None:
+            if await off_loop(partial(self._gate.shown, request)) is not None:
                 text = "expected a request, got a WebSocket, which no proof covers"
-                raise self._gate.refusal(request, text, "not_a_request")
+                raise await off_loop(partial(self._gate.refusal, request, text, "not_a_request"))
         except (Denied, EvidenceError):
             await receive()
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})

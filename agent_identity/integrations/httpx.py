@@ -6,11 +6,13 @@ application can log or follow.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import final
 
 import httpx
 
 from agent_identity.enforcement import Enforcer, Peer
+from agent_identity.enforcement.off_loop import off_loop
 from agent_identity.integrations.http_client import checked_peers, delegation_headers, delegation_names, peer_of
 
 __all__ = ["AsyncDelegationTransport", "DelegationTransport", "Peer"]
@@ -65,7 +67,8 @@ class AsyncDelegationTransport(httpx.AsyncBaseTransport):
         url = _url(request)
         added: dict[str, str] = {}
         if peer_of(url, self._peers) is not None:
-            added = delegation_headers(self._enforcer, request.method, url, await request.aread(), self._peers)
+            body = await request.aread()
+            added = await off_loop(partial(delegation_headers, self._enforcer, request.method, url, body, self._peers))
         return await self._inner.handle_async_request(_copy(request, added))
 
     async def aclose(self) -> None:

@@ -14,12 +14,14 @@ import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, cast, final
 
 import wrapt
 
 from agent_identity.enforcement import Enforcer
+from agent_identity.enforcement.off_loop import off_loop
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.stamps import stamp_spans
 
@@ -157,7 +159,8 @@ class _Watch:
         @functools.wraps(original)
         async def arun(tool: "BaseTool", *args: object, **kwargs: object) -> object:
             try:
-                twin = self._twin(tool)
+                # The first call may open the directory.
+                twin = await off_loop(partial(self._twin, tool)) if self._twins is None else self._twin(tool)
             except Denied as denied:
                 return _answer(tool, denied, kwargs.get("tool_call_id"))
             if twin is None:

@@ -581,7 +581,7 @@ def test_ac_92_a_defect_while_opening_gives_no_authority(world: Any) -> None:
         (FixedClock, "wall_ns"),
     ]
     for part in parts:
-        with broken(part), pytest.raises((Defect, EvidenceError, ConfigurationError)), world.task(OPEN):
+        with broken(part), pytest.raises((Defect, Denied, EvidenceError, ConfigurationError)), world.task(OPEN):
             world.ran.append("entered")
         with world.refused("no_task", chain=None):
             tool(1)

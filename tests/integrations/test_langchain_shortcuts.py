@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Optional
+from weakref import WeakKeyDictionary
 
 import pytest
 from hypothesis import given, settings
@@ -276,6 +277,7 @@ def test_other_sources_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stock_runs(Own, "_arun")
     assert not stock_runs(BaseTool, "_run")
     monkeypatch.setattr(module.inspect, "getsource", no_source)
+    monkeypatch.setattr(module, "_READ", WeakKeyDictionary())  # Each source is read once.
     assert source_of(BaseTool._parse_input) == ""
     assert shortcuts(StructuredTool) == {}
 

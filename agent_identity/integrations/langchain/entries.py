@@ -10,6 +10,7 @@ from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 
+from agent_identity.enforcement.failures import told_model
 from agent_identity.errors import Denied
 from agent_identity.integrations.langchain.passage import PASSAGE, Passage, Seam
 from agent_identity.integrations.langchain.quiet import is_stock, quiet_call
@@ -133,6 +134,6 @@ def _answer(passage: Passage, denied: Denied) -> ToolMessage:
 
 
 def refusal(denied: Denied) -> str:
-    """Return what a model is told of a refusal."""
+    """Return what a model is told of a refusal; how to mend a failure of ours is nothing for a model."""
     reference = f" (reference {denied.reference})" if denied.reference else ""
-    return f"refused: {denied.code}{reference}: {denied}"
+    return f"refused: {denied.code}{reference}: {told_model(denied)}"

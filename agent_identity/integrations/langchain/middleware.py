@@ -7,6 +7,7 @@ import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from langchain_core.messages import AIMessage, ToolMessage
@@ -15,6 +16,7 @@ from langchain_core.tools import BaseTool
 
 from agent_identity.authority import Scope
 from agent_identity.enforcement import Action, Call, Enforcer, Guard, Opening, Task
+from agent_identity.enforcement.off_loop import off_loop
 from agent_identity.errors import AttenuationError, Denied
 from agent_identity.identity import Agent
 from agent_identity.integrations.langchain.entries import refusal
@@ -111,11 +113,31 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
     ) -> _Result:
         """Run one tool call under guard; called by the agent."""
         run = _Run(request, self._hops(_config_of(request)), self._unnamed, self._enforcer)
-        with self._guarding(run):
+        failure: BaseException | None = None
+        try:
             async with AsyncExitStack() as stack:
                 await self._act_async(run.hops, stack)
-                self._prepare(run)
+                if run.request.tool is None:  # Then the call is judged here, which may wait.
+                    await off_loop(partial(self._prepare, run), undo=run.withdraw)
+                else:
+                    self._prepare(run)
                 run.result = await handler(run.request)
+        except BaseException as error:  # noqa: BLE001  Told, or raised again, by what follows.
+            failure = error
+        return await self._concluded(run, failure)
+
+    async def _concluded(self, run: "_Run", failure: BaseException | None) -> _Result:
+        """Return the answer or raise, as :meth:`wrap_tool_call` does; what is recorded is so off the event loop."""
+
+        def conclude() -> None:
+            with self._guarding(run):
+                if failure is not None:
+                    raise failure
+
+        if isinstance(failure, GeneratorExit) or not run.records(failure):
+            conclude()
+        else:
+            await off_loop(conclude)
         return run.answer()
 
     def wrap_model_call(self, request: Asked, handler: Callable[[Asked], Told]) -> _Answer:
@@ -156,7 +178,8 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         except (Denied, AttenuationError) as error:
             if call is not None and call.denial is not error:
                 raise
-            return AIMessage(refusal(_recorded(guard, asked(request), error, self._enforcer.current_task)))
+            task = self._enforcer.current_task
+            return AIMessage(refusal(await off_loop(partial(_recorded, guard, asked(request), error, task))))
 
     def _hops(self, config: RunnableConfig) -> tuple[Hop, ...]:
         """Return the delegations between the task that is open and who acts here."""
@@ -288,6 +311,16 @@ class _Run:
         guard, call = self._guard(), self.request.tool_call
         entered = guard.enter(call["args"], tuple(call["args"]), call_id=call["id"], can_route=False)
         self._call = guard, entered
+
+    def withdraw(self, _: object) -> None:
+        """Record that the agent gave up while a call was judged."""
+        if self._call is not None:
+            self._call[0].withdraw(self._call[1])
+
+    def records(self, failure: BaseException | None) -> bool:
+        """Tell whether a record is made of how the call ended, other than by the guard of the tool itself."""
+        refused = isinstance(failure, Denied | AttenuationError)
+        return self._call is not None or (refused and not getattr(failure, "reference", None))
 
     def refuse(self, error: Denied | AttenuationError) -> None:
         """Answer with a refusal, which is recorded if it is not yet."""

@@ -15,6 +15,7 @@ from langchain_core.tools import BaseTool
 from agent_identity.enforcement import Call, Guard, guarded
 from agent_identity.enforcement.arguments import Binder, form_bytes
 from agent_identity.enforcement.lazy import Lazy
+from agent_identity.enforcement.on_loop import OnLoop
 from agent_identity.enforcement.wrap import dressed
 from agent_identity.errors import Denied
 from agent_identity.integrations.langchain.parameters import injected_parameters, is_own_default
@@ -132,19 +133,18 @@ class Seam:
             and (self._metadata is tool.metadata or self._metadata == tool.metadata)
         )
 
-    def arrive(self, wrapper: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Passage | None:
-        """Return the passage under which to enter the guard, or ``None`` if the call is judged already.
+    def arrive(self, wrapper: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Passage | Call:
+        """Return the passage under which to enter the guard, or the call if it is judged already.
 
-        Raises:
-            Denied: The call is judged already, but its task has ended since.
+        Whoever goes on with that checks first whether its task has ended since.
         """
         before = PASSAGE.get()
         if before is None or before.tool is None or not self._belongs(before.tool, wrapper, args):
             passage = Passage(cast("BaseTool", args[0]) if self._method else None)
         elif before.seam is None:
             passage = before
-        elif self._continues(before, args, kwargs):
-            return None
+        elif before.call is not None and self._continues(before, before.call, args, kwargs):
+            return before.call
         else:
             passage = Passage(before.tool, before.call_id, before=before) if self._layered else Passage(before.tool)
         passage.seam = self
@@ -153,10 +153,17 @@ class Seam:
     def _belongs(self, tool: BaseTool, wrapper: object, args: tuple[object, ...]) -> bool:
         return tool is args[0] if self._method else tool.__dict__.get(self._slot) is wrapper
 
-    def _continues(self, before: Passage, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bool:
+    def check(self, call: Call) -> None:
+        """Return if the task of a call that goes on still lives; see :meth:`Guard.check`."""
+        cast("Guard", self._guard).check(call)
+
+    async def check_async(self, call: Call) -> None:
+        """Do the same without blocking the event loop."""
+        await OnLoop(cast("Guard", self._guard)).check(call)
+
+    def _continues(self, before: Passage, call: Call, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bool:
         """Tell whether this is the same call, one body further in, with arguments that were judged."""
-        call = before.call
-        if self._guard is None or call is None or call.done or not self._layered or self._slot in before.passed:
+        if self._guard is None or call.done or not self._layered or self._slot in before.passed:
             return False
         values, _ = self._binder.bind(args, kwargs)
         for name, value in values.items():
@@ -165,7 +172,6 @@ class Seam:
             if name not in before.judged or not _same(before.judged[name], _fixed(value)):
                 return False
         before.passed.add(self._slot)
-        self._guard.check(call)
         return True
 
     def _enter(self, values: Mapping[str, object], supplied: Collection[str], /, *, can_route: bool) -> Call:
@@ -231,7 +237,8 @@ def sealed(body: Callable[..., object], find: Callable[[tuple[object, ...]], Sea
         async def coroutine(*args: object, **kwargs: object) -> object:
             seam = find(args)
             passage = seam.arrive(coroutine, args, kwargs)
-            if passage is None:
+            if type(passage) is Call:
+                await seam.check_async(passage)
                 return await body(*args, **kwargs)
             token = PASSAGE.set(passage)
             try:
@@ -244,7 +251,8 @@ def sealed(body: Callable[..., object], find: Callable[[tuple[object, ...]], Sea
     def function(*args: object, **kwargs: object) -> object:
         seam = find(args)
         passage = seam.arrive(function, args, kwargs)
-        if passage is None:
+        if type(passage) is Call:
+            seam.check(passage)
             return body(*args, **kwargs)
         token = PASSAGE.set(passage)
         try:

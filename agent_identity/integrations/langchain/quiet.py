@@ -22,7 +22,7 @@ from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.runnables import config as configs
 from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.runnables.utils import coro_with_context
-from langchain_core.tools import BaseTool, ToolException
+from langchain_core.tools import BaseTool, StructuredTool, ToolException
 from langchain_core.tools import base as tools
 from langchain_core.utils.env import env_var_is_set
 
@@ -315,3 +315,6 @@ def _tracing() -> ModuleType:
     from langchain_core.tracers import context  # noqa: PLC0415
 
     return context
+
+
+is_stock(StructuredTool)  # All sources are read now.

@@ -92,6 +92,8 @@ class Facts:
         }
 
 
+_LANGCHAIN: Final = "langchain_core"
+_READ: Final[WeakKeyDictionary[_Body, str]] = WeakKeyDictionary()
 _FACTS: Final[WeakKeyDictionary[type[BaseModel], Facts | None]] = WeakKeyDictionary()
 
 
@@ -130,12 +132,21 @@ def _is_known(base: type[BaseTool], name: str) -> bool:
 
 
 def source_of(method: _Body) -> str:
-    """Return what tells one version of a method from another, or nothing where its source is not at hand.
+    """Return what tells one version of a method of LangChain from another, or nothing where its source is not at hand.
 
-    What somebody put round a method has the source of the method, and is another one.
+    What somebody put round a method has the source of the method, and is another one. Each source is read once, when
+    this package is imported, because a guarded class may be made on an event loop.
     """
-    if "__wrapped__" in getattr(method, "__dict__", {}):
+    module = str(getattr(method, "__globals__", {}).get("__name__"))
+    if "__wrapped__" in getattr(method, "__dict__", {}) or module.partition(".")[0] != _LANGCHAIN:
         return ""
+    known = _READ.get(method)
+    if known is None:
+        known = _READ[method] = _read(method)
+    return known
+
+
+def _read(method: _Body) -> str:
     try:
         source = inspect.getsource(method)
     except (OSError, TypeError):

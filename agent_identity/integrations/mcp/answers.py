@@ -8,6 +8,7 @@ server ask in place of a result, the request is known by itself.
 import dataclasses
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from typing import Any, Final, cast, final
 
@@ -16,6 +17,7 @@ from opentelemetry.context import Context
 
 from agent_identity.enforcement import Call, Enforcer
 from agent_identity.enforcement.ambience import Attachment, marked_as_here
+from agent_identity.enforcement.on_loop import OnLoop
 from agent_identity.errors import Denied, EvidenceError
 from agent_identity.integrations.mcp.binding import ASKED, asked_by
 from agent_identity.integrations.mcp.sdk import plain, refusal_data
@@ -121,27 +123,28 @@ class Answers:
         self, method: str, params: Mapping[str, object], request: object, ask: Callable[[], Awaitable[object]]
     ) -> object:
         target = asked_by(self._server.name, method, params)
-        guard = self._enforcer.guard(target.name, kind="mcp", server=self._server.name)
+        judging = self._enforcer.guard(target.name, kind="mcp", server=self._server.name)
+        guard = OnLoop(judging)
         context, refusal = self._found(target.name, request)
         around = Attachment(marked_as_here(context))
         try:
-            if refusal is not None and guard.point.mode == "enforce":
-                raise guard.refuse(target.values, refusal)
-            call = guard.judge(target.values, tuple(target.values), can_route=False)
-            await guard.settle_async(call)
+            if refusal is not None and judging.point.mode == "enforce":
+                raise await guard.refuse(target.values, refusal)
+            call = await guard.judge(partial(judging.judge, target.values, tuple(target.values), can_route=False))
+            await guard.settle(call)
             call.attach()
             try:
                 result = await ask()
             except BaseException as error:
                 call.detach()
-                guard.fail(call, error)
+                await guard.fail(call, error)
                 raise
             call.detach()
             if isinstance(result, types.ErrorData):
-                guard.emit(call, plain(result))
-                guard.fail(call, DeclinedError())
+                await guard.emit(call, plain(result))
+                await guard.fail(call, DeclinedError())
             else:
-                guard.succeed(call, plain(result))
+                await guard.succeed(call, plain(result))
             return result
         finally:
             around.release()

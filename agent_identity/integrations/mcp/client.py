@@ -7,6 +7,7 @@ this is the one place that is guarded: ``call_tool``, ``read_resource`` and ``ge
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final, TypeVar, cast, final
 
 from mcp import ClientSession, types
@@ -15,7 +16,9 @@ from opentelemetry import context as otel
 from agent_identity.enforcement import Enforcer
 from agent_identity.enforcement.failures import kind_of
 from agent_identity.enforcement.known_tools import annotated, claims_from
-from agent_identity.enforcement.offers import Definition, Sighting
+from agent_identity.enforcement.off_loop import off_loop
+from agent_identity.enforcement.offers import Definition, Offer, Sighting
+from agent_identity.enforcement.on_loop import OnLoop
 from agent_identity.enforcement.traces import TRACEPARENT, traceparent
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.identity import check_id
@@ -173,16 +176,16 @@ class _Passage:
             return await self._call(target, request, params, forward)
         if method == "tools/list":
             return await self._list(await forward(request), first=not params.get("cursor"))
-        if method in LISTINGS and self._point.inventory.find(self._server.name) is None:
+        if method in LISTINGS and await self._known() is None:
             await self._look_first()
         result = await forward(request)
         if method in LISTINGS:
-            return self._texts.page(method, result)
+            return await off_loop(partial(self._texts.page, method, result))
         if method == "initialize":
             told = plain(result)
             self._hear(told.get("serverInfo"))
             if told.get("instructions"):
-                shown = self._texts.instructions(told["instructions"])
+                shown = await off_loop(partial(self._texts.instructions, told["instructions"]))
                 return cast("Response", result).model_copy(update={"instructions": shown})
         return result
 
@@ -193,26 +196,29 @@ class _Passage:
     async def _call(self, target: Target, request: object, params: Mapping[str, object], forward: _Forward) -> object:
         refusal = await self._refusal(target)
         claims = claims_from(self._claimed.get(target.tool or "", ()))
-        guard = self._enforcer.guard(target.name, kind="mcp", server=self._server.name, claims=claims)
-        call = guard.judge(target.values, tuple(target.values), can_route=False, refusal=refusal)
-        await guard.settle_async(call)
+        judging = self._enforcer.guard(target.name, kind="mcp", server=self._server.name, claims=claims)
+        guard = OnLoop(judging)
+        judge = partial(judging.judge, target.values, tuple(target.values), can_route=False, refusal=refusal)
+        call = await guard.judge(judge)
+        await guard.settle(call)
         around = otel.get_current()
         call.attach()
         result: object = None
         failure: BaseException | None = None
         try:
             with self.answers.under_way(call):
-                result = await forward(self._addressed(target, request, params))
+                addressed = partial(self._addressed, target, request, params)
+                result = await forward(await off_loop(addressed) if self._server.receiver else addressed())
         except BaseException as error:  # noqa: BLE001  Raised below: what is withheld is no context of the refusal.
             failure = error
         call.detach()
         if failure is not None:
             told = told_by(failure)
             if told is not None:
-                guard.emit(call, told)
-            guard.fail(call, failure)
+                await guard.emit(call, told)
+            await guard.fail(call, failure)
             raise failure
-        conclude(guard, call, plain(result), is_tool=target.tool is not None)
+        await conclude(guard, call, plain(result), is_tool=target.tool is not None)
         self.answers.expect(result, around)
         return result
 
@@ -233,21 +239,24 @@ class _Passage:
 
     async def _check(self, tool: str | None) -> None:
         server = self._server
-        inventory = self._point.inventory
         if tool is None:
-            if inventory.find(server.name) is None:
+            if await self._known() is None:
                 await self._look_first()
-            offer = inventory.find(server.name)
+            offer = await self._known()
             if offer is not None:
                 offer.check_place(server.name, server.transport, server.place)
             return
         if self._more or self._digest(tool) is None:
             await self._look()
-        offer = inventory.find(server.name)
+        offer = await self._known()
         if offer is None:
             raise Denied(f"expected a tool that the server {server.name!r} lists, got another", code="tool_not_listed")
         offer.check_place(server.name, server.transport, server.place)
         offer.check_tool(server.name, tool, self._digest(tool))
+
+    async def _known(self) -> Offer | None:
+        """Return what the inventory knows of the server now."""
+        return await off_loop(partial(self._point.inventory.find, self._server.name))
 
     def _digest(self, tool: str) -> str | None:
         """Return the digest of a tool as the server lists it, if it lists one definition under that name."""
@@ -301,24 +310,30 @@ class _Passage:
         except Exception as error:
             if (told_by(error) or {}).get("code") != _NO_METHOD:
                 raise
-            self._point.inventory.sight(self._sighting({}), pin=self._server.first_sight == "pin")
+            await off_loop(partial(self._sight, {}))
 
     async def _list(self, result: object, *, first: bool) -> object:
         """Take in a page of tools, and return it without those whose definition does not count."""
-        inventory, server = self._point.inventory, self._server
         pages: Sequence[object] = (result,)
-        if inventory.find(server.name) is None and not (first and _next(result) is None):
+        if await self._known() is None and not (first and _next(result) is None):
             pages = await self._everything()  # What is pinned at first sight is all that is there.
         found = definitions([tool for page in pages for tool in _tools(page)], "name", "", _DEFINING)
         self._take_in(found, [tool for page in pages for tool in _tools(page)], first=first)
         self._more = len(pages) == 1 and _next(result) is not None
         # Of two tools with one name neither counts, on one page or on two (threats AC-65).
         seen = {name: of.pop() for name, of in found.items() if self._digest(name) is not None}
-        inventory.sight(self._sighting(seen), pin=server.first_sight == "pin")
-        if self._point.mode == "monitor":
-            return result
-        tools = [without_unknown(tool) for tool in _tools(result) if self._counts(str(plain(tool).get("name")))]
-        return cast("Response", result).model_copy(update={"tools": tools})
+
+        def counting() -> object:
+            self._sight(seen)
+            if self._point.mode == "monitor":
+                return result
+            tools = [without_unknown(tool) for tool in _tools(result) if self._counts(str(plain(tool).get("name")))]
+            return cast("Response", result).model_copy(update={"tools": tools})
+
+        return await off_loop(counting)
+
+    def _sight(self, seen: Mapping[str, Definition]) -> None:
+        self._point.inventory.sight(self._sighting(seen), pin=self._server.first_sight == "pin")
 
     def _take_in(self, found: Mapping[str, set[Definition]], tools: Sequence[object], *, first: bool) -> None:
         """Keep which definitions the server lists, what it warns of in annotations, and that it has the tools."""

@@ -6,6 +6,7 @@ Needs the package langchain-mcp-adapters, which asks for the SDK 1.x.
 import dataclasses
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, cast, final
 
 from langchain_core.tools import BaseTool
@@ -18,6 +19,7 @@ from mcp import ClientSession, types
 from mcp.shared.session import ProgressFnT
 
 from agent_identity.enforcement import Enforcer
+from agent_identity.enforcement.off_loop import off_loop
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.mcp.binding import Target, target_of
 from agent_identity.integrations.mcp.client import protect_session
@@ -104,7 +106,7 @@ class _Sessions:
     ) -> types.CallToolResult:
         """Call a tool in a protected session, in place of the handler, which would open one that is not."""
         try:
-            self._refuse_early(request)
+            await off_loop(partial(self._refuse_early, request))
         except Denied as denied:
             return refusal_result(denied)
         failure: Exception | None = None
@@ -167,7 +169,7 @@ class _Sessions:
         if name not in self._servers:
             raise ConfigurationError(f"expected a connection of the client, got {name!r}")
         connection, here = self._found(name)
-        moved = self._moved(self._servers[name], here)
+        moved = await off_loop(partial(self._moved, self._servers[name], here))
         if moved is not None and self._enforcer.guard(here.name).point.mode == "enforce":
             raise moved
         if headers and connection["transport"] != "stdio":

@@ -3,10 +3,13 @@
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Final, Protocol, TypeVar, cast, final
 
 from agent_identity.authority import Scope
 from agent_identity.enforcement import Call, Enforcer, Guard, Opening
+from agent_identity.enforcement.off_loop import off_loop
+from agent_identity.enforcement.on_loop import OnLoop
 from agent_identity.enforcement.traces import TRACEPARENT
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, TokenError
 from agent_identity.identity import Agent, Principal, Service, Signer
@@ -137,25 +140,27 @@ class _Door:
             EvidenceError: It could not be recorded.
         """
         target = cast("Target", target_of(self.name, method, params))
-        guard = self.enforcer.guard(target.name, kind="mcp", server=self.name)
-        opening = self._opening(target, guard, params, meta)
+        judging = self.enforcer.guard(target.name, kind="mcp", server=self.name)
+        guard = OnLoop(judging)
+        opening = await off_loop(partial(self._opening, target, judging, params, meta))
         await opening.__aenter__()  # Here, apart from the handler, whose errors are its own.
         async with AsyncExitStack() as stack:
             stack.push_async_exit(opening)
             values, trouble = target.values, target.trouble
             if trouble is None and target.tool is not None:
                 values, trouble = await settled(self.server, target.name, values, tool=target.tool, meta=meta)
-            call = guard.judge(values, tuple(target.values), can_route=False, refusal=trouble)
-            await guard.settle_async(call)
+            judge = partial(judging.judge, values, tuple(target.values), can_route=False, refusal=trouble)
+            call = await guard.judge(judge)
+            await guard.settle(call)
             call.attach()
             try:
                 result = await body()
             except BaseException as error:
                 call.detach()
-                guard.fail(call, error)
+                await guard.fail(call, error)
                 raise
             call.detach()
-            conclude(guard, call, plain(result), is_tool=method == "tools/call")
+            await conclude(guard, call, plain(result), is_tool=method == "tools/call")
             return result
 
     def _opening(
@@ -191,17 +196,17 @@ class _Door:
         )
 
 
-def conclude(guard: Guard, call: Call, result: Mapping[str, object], *, is_tool: bool) -> None:
+async def conclude(guard: OnLoop, call: Call, result: Mapping[str, object], *, is_tool: bool) -> None:
     """Record how a call ended, by what it returned.
 
     Raises:
         ContentBlocked: The policy withholds what an inspector found in the result.
     """
     if is_tool and result.get("isError") is True:
-        guard.emit(call, result)
-        guard.fail(call, ToolFailedError())
+        await guard.emit(call, result)
+        await guard.fail(call, ToolFailedError())
     else:
-        guard.succeed(call, result)
+        await guard.succeed(call, result)
 
 
 async def _answered(method: str, run: Callable[[], Awaitable[object]]) -> object:

@@ -1,0 +1,210 @@
+"""Steps that may wait, taken off the event loop: a file, a lock, a store, code of others.
+
+A step runs in a worker thread, in a copy of the caller's context, and the caller awaits it. Where no event loop of
+asyncio runs, it runs at once. What the guard does is the same code on every thread; only the place differs.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import Context, ContextVar, copy_context
+from functools import partial
+from typing import Final, Generic, TypeVar, final
+
+from agent_identity.enforcement.failures import trouble
+
+__all__ = ["Steps", "at_once", "has_loop", "in_background", "may_wait", "off_loop"]
+
+_T = TypeVar("_T")
+
+_LOG: Final = logging.getLogger("agent_identity")
+_THREADS: Final = 32
+_DEEPEST: Final = 8
+_DEPTH: Final[ContextVar[int]] = ContextVar("agent_identity_depth", default=0)
+_POOLS: Final[dict[int, ThreadPoolExecutor]] = {}
+"""By depth: code of others in a step may wait for a step of its own, which therefore never queues behind it."""
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch  Absent on Windows, where nothing forks.
+    os.register_at_fork(after_in_child=_POOLS.clear)
+
+
+class _Here(threading.local):
+    """What this thread does just now.
+
+    Attributes:
+        may_wait: Whether it may wait for anything but one write.
+    """
+
+    may_wait = True
+
+
+_HERE: Final = _Here()
+
+
+def may_wait() -> bool:
+    """Tell whether this thread may wait now; not while :func:`at_once` runs something on an event loop."""
+    return _HERE.may_wait
+
+
+def at_once(step: Callable[..., _T], *args: object) -> _T:
+    """Run on the event loop what waits for nothing, because it was found beforehand that it need not.
+
+    Args:
+        step: What to run.
+        args: Its arguments.
+    """
+    before, _HERE.may_wait = _HERE.may_wait, False
+    try:
+        return step(*args)
+    finally:
+        _HERE.may_wait = before
+
+
+def has_loop() -> bool:
+    """Tell whether an event loop of asyncio runs in this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+@final
+class _Outcome(Generic[_T]):
+    """What a step returned or raised; the step has run once this has either."""
+
+    __slots__ = ("error", "value")
+
+    def __init__(self) -> None:
+        self.value: _T | None = None
+        self.error: BaseException | None = None
+
+    def run(self, step: Callable[[], _T], depth: int) -> None:
+        _DEPTH.set(depth)
+        try:
+            self.value = step()
+        except BaseException as error:  # noqa: BLE001  Raised again where it is awaited.
+            self.error = error
+
+    def get(self) -> _T:
+        error, self.error = self.error, None  # Its traceback holds this frame.
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error
+        return self.value  # type: ignore[return-value]  # pyright: ignore[reportReturnType]  Set, where nothing was raised.
+
+
+@final
+class Steps:
+    """The steps of one thing, one after the other. Whoever gives up leaves the last one running, and may undo it."""
+
+    __slots__ = ("_work",)
+
+    def __init__(self) -> None:
+        self._work: Future[None] | None = None
+
+    async def take(self, step: Callable[[], _T]) -> _T:
+        """Run a step off the event loop and return what it returns.
+
+        A step that has begun runs to its end, also when the caller is cancelled.
+
+        Args:
+            step: What to run; it sees the caller's context, and changes a copy of it.
+        """
+        depth = _DEPTH.get()
+        if depth > _DEEPEST or not has_loop():
+            return step()
+        loop, outcome = asyncio.get_running_loop(), _Outcome[_T]()
+        done = loop.create_future()
+        work = self._work = _submit(copy_context(), partial(outcome.run, step, depth + 1), depth)
+        work.add_done_callback(lambda _: _tell(loop, done))
+        try:
+            await done
+        except BaseException:
+            work.add_done_callback(lambda _: _lose(outcome))
+            raise
+        return outcome.get()
+
+    @property
+    def over(self) -> bool:
+        """Whether none of them runs or waits."""
+        return self._work is None or self._work.done()
+
+    def undo(self, step: Callable[[], object]) -> None:
+        """Run a step in the background once the last one is over; one that has not begun never does.
+
+        Args:
+            step: What to run.
+        """
+        work = self._work
+        if work is None:
+            in_background(step)
+        else:
+            work.cancel()
+            work.add_done_callback(lambda _: in_background(step))
+
+
+async def off_loop(step: Callable[[], _T], *, undo: Callable[[_T], object] | None = None) -> _T:
+    """Run a step that may wait, off the event loop if one runs here, and return what it returns.
+
+    Args:
+        step: What to run; see :meth:`Steps.take`.
+        undo: Called in the background with what the step returned, if the caller was cancelled meanwhile. Without
+            it the step is run to its end in any case.
+    """
+    if undo is None:
+        return await Steps().take(step)
+    steps, returned = Steps(), list[_T]()
+
+    def keeping() -> _T:
+        value = step()
+        returned.append(value)
+        return value
+
+    try:
+        return await steps.take(keeping)
+    except (asyncio.CancelledError, GeneratorExit):
+        steps.undo(lambda: [undo(value) for value in returned])
+        raise
+
+
+def in_background(step: Callable[[], object]) -> None:
+    """Run a step in a worker thread, and wait for nothing; what it raises is logged."""
+    outcome = _Outcome[object]()
+    work = _submit(copy_context(), partial(outcome.run, step, _DEPTH.get() + 1), min(_DEPTH.get(), _DEEPEST))
+    work.add_done_callback(lambda _: _lose(outcome))
+
+
+def _submit(context: Context, run: Callable[[], None], depth: int) -> "Future[None]":
+    pool = _POOLS.get(depth)
+    if pool is None:
+        pool = _POOLS.setdefault(depth, ThreadPoolExecutor(_THREADS, thread_name_prefix="agent-identity"))
+    try:
+        return pool.submit(context.run, run)
+    except RuntimeError:  # The interpreter ends, and starts no threads any more.
+        context.run(run)
+    over: Future[None] = Future()
+    over.set_result(None)
+    return over
+
+
+def _tell(loop: asyncio.AbstractEventLoop, done: "asyncio.Future[None]") -> None:
+    def tell() -> None:
+        if not done.done():
+            done.set_result(None)
+
+    with contextlib.suppress(RuntimeError):  # The loop was closed, and nobody waits.
+        loop.call_soon_threadsafe(tell)
+
+
+def _lose(outcome: "_Outcome[_T]") -> None:
+    """Log what nobody waits for any more."""
+    if outcome.error is not None:
+        _LOG.warning("a step that nobody waits for failed: %s", trouble(outcome.error))
+        outcome.error = None

@@ -1,0 +1,285 @@
+"""The tasks of a process: their grants, their chains, and which of them live."""
+
+import contextlib
+import logging
+import weakref
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, final
+
+from agent_identity.authority import (
+    Chain,
+    Grant,
+    Lease,
+    Limit,
+    Scope,
+    TaskRegistry,
+    TokenSource,
+    derive,
+    issue,
+    verify_chain,
+)
+from agent_identity.enforcement.admission import Admission, record_refusal, refusing
+from agent_identity.enforcement.ambience import bodies_around
+from agent_identity.enforcement.failures import trouble
+from agent_identity.enforcement.handed import Handed
+from agent_identity.enforcement.point import Point
+from agent_identity.enforcement.task import Tally, Task, task_claims
+from agent_identity.enforcement.task_tokens import TokenDesk
+from agent_identity.errors import (
+    AttenuationError,
+    Denied,
+    NoTask,
+)
+from agent_identity.identity import Agent, Ids, Principal, PublicKey, Signer
+
+__all__ = ["LONGEST_TTL", "Tasks", "current_or_refuse", "holder_of", "seconds_of"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_NS: Final = 1_000_000_000
+LONGEST_TTL: Final = 86_400
+"""Seconds that a task lives at most; open a new one for longer work."""
+
+_LATE: Final = 60
+"""Seconds that a task's end is remembered beyond its grants, since the clocks of processes differ."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """Issues the grants of tasks and keeps the registry of those that live.
+
+    Attributes:
+        point: The enforcement point.
+        registry: Which tasks live.
+        issuer: Signs root grants.
+        issuer_name: The issuer's URI.
+        anchor: Returns the trusted issuer key of a key id.
+        ids: Source of ids.
+        new_key: Makes the key that holds a grant.
+        admission: Which agents may hold grants; None if no registry says so.
+        tokens: Where tokens for other services come from.
+        desk: Where tasks get them.
+    """
+
+    point: Point
+    registry: TaskRegistry
+    issuer: Signer
+    issuer_name: str
+    anchor: Callable[[str], PublicKey]
+    ids: Ids
+    new_key: Callable[[], Signer]
+    admission: Admission | None = None
+    tokens: TokenSource | None = None
+    desk: TokenDesk = field(init=False)
+    live: "weakref.WeakSet[Task]" = field(init=False, default_factory=weakref.WeakSet[Task])
+
+    def __post_init__(self) -> None:
+        # Also after a fork: the tokens so far are the parent's.
+        object.__setattr__(self, "desk", TokenDesk(self.point, self.tokens, self.ids))
+
+    def open_root(
+        self,
+        purpose: str,
+        principal: Principal,
+        agent: Agent,
+        scope: Scope,
+        *,
+        ttl: timedelta,
+        max_depth: int,
+        limits: Sequence[Limit] = (),
+    ) -> Task:
+        """Open a task under a fresh root grant."""
+        wall = self.point.clock.wall_ns()
+        shown = self.point.shown(principal)
+        with refusing(self.point, agent, principal=shown, parent=None, start_ns=wall):
+            seconds = seconds_of(ttl)
+            if self.admission is not None:
+                most = self.admission.admit(agent, scope, principal=shown, parent=None, wall_ns=wall)
+                seconds = min(seconds, most)
+            holder = self.new_key()
+            grant = issue(
+                self.issuer,
+                issuer=self.issuer_name,
+                task_id=self.ids.new(wall),
+                principal=shown,
+                agent=agent,
+                holder=holder.public_key,
+                scope=scope,
+                now=wall // _NS,
+                ttl=seconds,
+                max_depth=max_depth,
+                id=self.ids.new(wall),
+                limits=limits,
+            )
+            # Nobody can have asked for a key of this id yet.
+            self.point.digests.create(grant.task_id)
+            chain = self._verified((grant.token,), grant, wall, None)
+            lease = self.registry.open(grant.task_id, _deadline(chain), clock=self.point.clock, id=grant.id)
+            return self.start(purpose, chain, holder, lease, Handed(grant.task_id))
+
+    def open_child(
+        self,
+        parent: Task,
+        purpose: str,
+        agent: Agent,
+        scope: Scope,
+        *,
+        ttl: timedelta | None,
+        max_depth: int | None = None,
+    ) -> Task:
+        """Open a delegated part of a live task; ``max_depth`` is how many times it may be delegated on at most."""
+        wall = self.point.clock.wall_ns()
+        with refusing(self.point, agent, principal=parent.grant.principal, parent=parent, start_ns=wall):
+            self.point.check(parent)
+            remaining = max(1, parent.expires_at - wall // _NS)
+            if self.admission is not None:
+                principal = parent.grant.principal
+                most = self.admission.admit(agent, scope, principal=principal, parent=parent, wall_ns=wall)
+                remaining = min(remaining, most)
+            holder = self.new_key()
+            # A task inside a guarded body has its refusals recorded where it is told from a delegation.
+            with self.attenuating(parent, agent, wall) if max_depth is None else contextlib.nullcontext():
+                grant = derive(
+                    parent.chain,
+                    holder_of(parent),
+                    agent=agent,
+                    holder=holder.public_key,
+                    scope=scope,
+                    now=wall // _NS,
+                    ttl=remaining if ttl is None else min(seconds_of(ttl), remaining),
+                    id=self.ids.new(wall),
+                    max_depth=None
+                    if max_depth is None
+                    else min(parent.grant.max_depth, parent.grant.depth + 1 + max_depth),
+                )
+            chain = self._verified((*parent.chain.tokens, grant.token), grant, wall, parent)
+            deadline, clock = _deadline(chain), self.point.clock
+            lease = self.registry.open(grant.task_id, deadline, parent.lease, clock=clock, id=grant.id)
+            return self.start(purpose, chain, holder, lease, Handed(None, parent.handed))
+
+    @contextmanager
+    def attenuating(self, parent: Task, agent: Agent, wall: int) -> Generator[None]:
+        """Record it under the parent if it cannot hand on what the block wants from it."""
+        try:
+            yield
+        except AttenuationError as error:
+            principal = parent.grant.principal
+            record_refusal(self.point, error, agent, principal=principal, parent=parent, start_ns=wall, always=True)
+            raise
+
+    def _verified(self, tokens: tuple[str, ...], leaf: Grant, wall: int, parent: Task | None) -> Chain:
+        # Verified once here, as any other process would; after this a call costs no signature.
+        chain = verify_chain(
+            tokens,
+            anchors=self.anchor,
+            issuer=self.issuer_name if parent is None else parent.chain.root.issuer,
+            now=wall // _NS,
+            task_id=leaf.task_id,
+            audience=leaf.audience,  # Its parent's, which was ours when the task was opened here.
+            max_lifetime=LONGEST_TTL,
+            verified=None if parent is None else parent.chain,
+        )
+        try:
+            self.point.revocations.check(chain)
+        except Denied as denied:
+            record_refusal(self.point, denied, leaf.agent, principal=leaf.principal, parent=parent, start_ns=wall)
+            if self.point.mode == "enforce":
+                raise
+        return chain
+
+    def start(self, purpose: str, chain: Chain, holder: Signer | None, lease: Lease, handed: Handed) -> Task:
+        """Return the task of a verified chain, without a holder if this process cannot delegate."""
+        leaf = chain.leaf
+        _note_nested(leaf.task_id)
+        task = Task(
+            id=leaf.task_id,
+            purpose=purpose,
+            principal=self.point.real(leaf.principal),
+            agent=leaf.agent,
+            chain=chain,
+            expires_at=leaf.expires_at,
+            lease=lease,
+            holder=holder,
+            tally=Tally(),
+            handed=handed,
+            claims=task_claims(chain.grants),
+            close=self._end,
+            tokens=self.desk.open(),
+            limits=chain.root.limits,
+        )
+        self.live.add(task)
+        return task
+
+    def end_all(self) -> None:
+        """End every task that is open, and tell the processes that were handed a part of one."""
+        for task in list(self.live):
+            task.end()
+        self.registry.end_all()
+
+    def _end(self, task: Task) -> None:
+        """End the authority here, and tell the processes that were handed a part of it."""
+        task.lease.end()
+        self.point.tools.review(self.point.policy)
+        task.tokens.drop()
+        if task.handed.opened_here:
+            self.point.approvals.end(task.id)
+        handed = task.handed.take()
+        for name, expires_at in handed.items():
+            try:
+                now = self.point.clock.wall_ns() // _NS
+                self.point.state.insert(f"ended:{name}", now=now, expires_at=expires_at + _LATE)
+            except Exception as error:  # noqa: BLE001 - What is handed out then ends by its own short life.
+                _LOG.error("the end of a task could not be told to other processes: %s", trouble(error))
+
+
+def _note_nested(task_id: str) -> None:
+    """Log that a task of its own opens inside a guarded body, as which task's."""
+    bodies = bodies_around()
+    if bodies and bodies[-1].task.id != task_id:
+        _LOG.info("task %s opens inside a guarded body of task %s", task_id, bodies[-1].task.id)
+
+
+def _deadline(chain: Chain) -> int:
+    return chain.leaf.expires_at * _NS
+
+
+def holder_of(task: Task) -> Signer:
+    """Return the key that holds the task's grant.
+
+    Raises:
+        AttenuationError: With code ``not_the_holder`` if this process does not have it.
+    """
+    if task.holder is None:
+        raise AttenuationError(
+            "expected the key of the grant's holder, got a task that was handed over without one; name this "
+            "service's agent and key to the caller, and give the key to the receiving side",
+            code="not_the_holder",
+        )
+    return task.holder
+
+
+def seconds_of(ttl: timedelta) -> int:
+    """Return the whole seconds of a lifetime.
+
+    Raises:
+        ValueError: It is out of range.
+    """
+    seconds = int(ttl.total_seconds())
+    if not 1 <= seconds <= LONGEST_TTL:
+        raise ValueError("expected a ttl from 1 second to 1 day; open a new task for longer work")
+    return seconds
+
+
+def current_or_refuse(point: Point) -> Task:
+    """Return the current task.
+
+    Raises:
+        NoTask: There is none to delegate from.
+    """
+    task = point.ambience.current()
+    if task is None:
+        raise NoTask(f"expected an open task of this enforcer to delegate from, {point.ambience.missing()}")
+    return task

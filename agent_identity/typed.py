@@ -175,7 +175,9 @@ def _is(value: object, kind: type) -> bool:
     except TypeError:
         needed = _members(kind)
     # A class has the methods of its objects, but only one that is called is what is asked for.
-    return (not isinstance(value, type) or needed == {"__call__"}) and all(hasattr(value, name) for name in needed)
+    return (not isinstance(value, type) or needed == frozenset({"__call__"})) and all(
+        hasattr(value, name) for name in needed
+    )
 
 
 def _members(protocol: type) -> frozenset[str]:

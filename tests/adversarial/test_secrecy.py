@@ -448,8 +448,13 @@ def test_ac_104_text_from_outside_forges_no_line(world: Any, text: str, caplog: 
         guard = world.enforcer.guard("tool")
         guard.succeed(guard.enter({}, (), call_id=text))
         if not text.isprintable():
-            with pytest.raises(ValueError, match="purpose"):
-                world.enforcer.task(text, principal=Human("alice"), agent=Agent("a", owner="o"), scope=OPEN)
+            opening = {"principal": Human("alice"), "agent": Agent("a", owner="o"), "scope": OPEN}
+            if " ".join(text.split()).isprintable():  # Line breaks are folded.
+                with world.enforcer.task(text, **opening) as folded:
+                    assert folded.purpose.isprintable()
+            else:
+                with pytest.raises(ValueError, match="purpose"):
+                    world.enforcer.task(text, **opening)
             with pytest.raises(ValueError, match="name of a tool"):
                 world.enforcer.action(text)
             with pytest.raises(ValueError, match=r".+"):

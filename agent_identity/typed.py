@@ -168,6 +168,8 @@ def _is(value: object, kind: type) -> bool:
     """
     if kind in (int, float):
         return isinstance(value, kind | int) and not isinstance(value, bool)
+    if getattr(kind, "__final__", False):
+        return type(value) is kind  # A subclass could answer for itself what its class decides.
     try:
         if isinstance(value, kind) or not inspect.isabstract(kind) or kind.__module__ == "collections.abc":
             return isinstance(value, kind)

@@ -110,7 +110,12 @@ def bodies_around(context: Context | None = None) -> tuple[Body, ...]:
 
 
 def _marked(context: Context | None) -> tuple[Body, ...]:
-    return cast("tuple[Body, ...] | None", otel.get_value(_BODIES, context)) or ()
+    found = cast("tuple[Body, ...] | None", otel.get_value(_BODIES, context)) or ()
+    top = _TOP.get() if context is None else None
+    if top is None or top.bodies is found:
+        return found
+    # Others may have put another context in the place of ours, as those do that extract one from a message.
+    return (*(body for body in top.bodies if body not in found), *found)
 
 
 def _beside(body: Body, around: tuple[Body, ...]) -> tuple[Body, ...]:
@@ -191,8 +196,11 @@ class Ambience:
         if self._of_body or not _marked(None):
             yield
             return
-        with attached(otel.set_value(_BODIES, ())):
+        around = Attachment(otel.set_value(_BODIES, ()))
+        try:
             yield
+        finally:
+            around.release()
 
     def without(self) -> Context:
         """Return a copy of the current context that holds no task; the markers of bodies stay."""
@@ -253,11 +261,13 @@ class Attachment:
 
     Attributes:
         below: What was attached before in this context.
+        bodies: The guarded bodies of the attached context.
     """
 
-    __slots__ = ("_probe", "_token", "below")
+    __slots__ = ("_probe", "_token", "below", "bodies")
 
     def __init__(self, context: Context) -> None:
+        self.bodies = cast("tuple[Body, ...] | None", context.get(_BODIES)) or ()
         self.below: Attachment | None = _TOP.get()
         self._probe: Token[Attachment | None] | None = _TOP.set(self)
         self._token = otel.attach(context)

@@ -1,9 +1,11 @@
 """What a guard asks about a call: the inspectors what they find, the policy what it decides."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from types import MappingProxyType
-from typing import Literal, final
+from typing import Final, Literal, cast, final
 
+from agent_identity.authority.values import MAX_NESTING
 from agent_identity.enforcement.decisions import WITHIN_SCOPE, is_sound
 from agent_identity.enforcement.failures import kind_of
 from agent_identity.enforcement.point import Point
@@ -12,6 +14,8 @@ from agent_identity.errors import Denied
 from agent_identity.policy import Content, Decision, Effect, Finding, Request, RuleSet, Tool
 
 __all__ = ["Questions", "ground_of", "refusal_of"]
+
+_ATOMS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 
 
 @final
@@ -24,12 +28,13 @@ class Questions:
         data: Labels of the data that the tool touches; ``None`` if nobody said.
     """
 
-    __slots__ = ("_data", "_point", "_tool")
+    __slots__ = ("_data", "_is_foreign", "_point", "_tool")
 
     def __init__(self, point: Point, tool: Tool, data: tuple[str, ...] | None) -> None:
         self._point = point
         self._tool = tool
         self._data = data
+        self._is_foreign = point.policy is not None and type(point.policy) is not RuleSet
 
     def request(
         self,
@@ -39,7 +44,7 @@ class Questions:
         stage: Literal["call", "result"],
     ) -> Request:
         """Return the question about a call, or about what it returned."""
-        arguments = MappingProxyType(view)
+        arguments = MappingProxyType(_copied(view) if self._is_foreign else view)
         if task is None:
             return Request(self._tool, arguments, findings=findings, data=self._data, stage=stage)
         depth = task.chain.grants[-1].depth
@@ -68,7 +73,7 @@ class Questions:
         if policy is None:
             return WITHIN_SCOPE
         try:
-            if type(policy) is RuleSet:  # Ours, which opens no tasks, and on the path of every guarded call.
+            if not self._is_foreign:  # Ours, which opens no tasks, and on the path of every guarded call.
                 decision = policy.decide(request)
             else:
                 with self._point.ambience.unmarked():
@@ -82,15 +87,48 @@ class Questions:
         inspectors = self._point.inspectors
         if not inspectors:
             return ()
-        content = Content(direction="output" if direction == "output" else "input", tool=self._tool.name, value=value)
+        is_input = direction != "output"
+        # The grant was checked: what inspectors change is their own copy. Results are the objects that they are, and
+        # code of theirs is code of the body.
+        shown = _copied(cast("Mapping[str, object]", value)) if is_input else value
+        content = Content(direction="input" if is_input else "output", tool=self._tool.name, value=shown)
         try:
-            with self._point.ambience.unmarked():
+            with self._point.ambience.unmarked() if is_input or _is_plain(value) else nullcontext():
                 findings = tuple(finding for inspector in inspectors for finding in inspector.inspect(content))
         except Denied as denied:
             raise RuntimeError(f"expected findings, got {kind_of(denied)}, which is not of this call") from None
         if not all(type(finding) is Finding for finding in findings):
             raise TypeError("expected an inspector to return findings, got something else")
         return findings
+
+
+def _copied(view: Mapping[str, object]) -> dict[str, object]:
+    """Return arguments whose containers can be changed without a change to what the body gets."""
+    return {name: _copy(value) for name, value in view.items()}
+
+
+def _copy(value: object) -> object:
+    kind = type(value)
+    if kind is dict:
+        return _copied(cast("dict[str, object]", value))
+    if kind is list or kind is tuple:
+        return kind(map(_copy, cast("Sequence[object]", value)))
+    return value
+
+
+def _is_plain(value: object, depth: int = MAX_NESTING) -> bool:
+    """Tell whether looking at a result runs no code of its classes."""
+    kind = type(value)
+    if kind in _ATOMS:
+        return True
+    if depth == 0:
+        return False
+    if kind is dict:
+        members = cast("Mapping[object, object]", value)
+        return all(_is_plain(part, depth - 1) for item in members.items() for part in item)
+    return (kind is list or kind is tuple) and all(
+        _is_plain(item, depth - 1) for item in cast("Sequence[object]", value)
+    )
 
 
 def _checked(decision: object) -> Decision:

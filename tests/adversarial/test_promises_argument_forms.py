@@ -793,3 +793,28 @@ def test_inspectors_do_not_run_for_calls_that_the_grant_refuses(open_world: Any)
     with world.refused("no_task", chain=None):
         tool("needle")
     assert inspector.inspected == ["a"]
+
+
+@pytest.mark.parametrize("looker", ["inspector", "policy"])
+def test_what_is_looked_at_is_no_way_to_what_the_body_gets(open_world: Any, looker: str) -> None:
+    """An inspector or a policy of others that changes what it is shown changes a copy: the grant was checked before."""
+
+    class Changing:
+        name, version, digest = "changing", "1", "sha256:" + "0" * 64
+
+        def inspect(self, content: Content) -> list[Finding]:
+            if content.direction == "input":
+                content.value["x"].append("y")
+                content.value["x"][0]["deep"].append("z")
+            return []
+
+        def decide(self, request: Request) -> Decision:
+            request.arguments["x"].append("y")
+            request.arguments["x"][0]["deep"].append("z")
+            return Decision(effect=Effect.ALLOW, reason="policy_allows")
+
+    options = {"inspectors": [Changing()]} if looker == "inspector" else {"policy": Changing()}
+    world = open_world(**options)
+    body = world.tool()
+    with world.task(Scope("tool", x=Exact([{"deep": []}]))):
+        assert body([{"deep": []}]) == [{"deep": []}]

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from opentelemetry import context as otel
 
 import agent_identity
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope
@@ -888,3 +889,61 @@ def test_a_node_of_a_sub_graph_opens_its_part_of_the_task(world: Any) -> None:
         assert caught.value.code == "task_in_body"
     world.enforcer.close()
     assert check(world.directory).verdict == "verified"
+
+
+def test_a_context_that_others_put_in_its_place_is_no_way_out_of_a_body(world: Any) -> None:
+    """What extracts a context from a message attaches one without our marker: the body is in it all the same."""
+    codes: list[str] = []
+
+    @world.enforcer.tool(name="tool")
+    def body() -> None:
+        token = otel.attach(otel.Context())
+        try:
+            with world.enforcer.task("as bob", principal=BOB, agent=CLERK, scope=Scope("tool")):
+                raise AssertionError
+        except Denied as denied:
+            codes.append(denied.code)
+        finally:
+            otel.detach(token)
+
+    with world.task(Scope("tool")):
+        body()
+    assert codes == ["task_in_body"]
+
+
+def test_a_result_that_is_inspected_is_still_code_of_its_body(open_world: Any) -> None:
+    """An object that a body returns runs code when an inspector looks at it: that code opens no task for Bob."""
+    codes: list[str] = []
+
+    class Result:
+        def __str__(self) -> str:
+            try:
+                with world.enforcer.task("as bob", principal=BOB, agent=CLERK, scope=Scope("tool")):
+                    return "opened"
+            except Denied as denied:
+                codes.append(denied.code)
+            return "refused"
+
+    class Looking:
+        def inspect(self, content: Content) -> list[Finding]:
+            if content.direction == "output":
+                str(content.value)
+            return []
+
+    world = open_world(inspectors=[Looking()])
+    inner = world.enforcer.tool(name="inner")(Result)
+    outer = world.enforcer.tool(name="outer")(lambda: str(inner()))
+    with world.task(Scope("inner") | Scope("outer")):
+        outer()
+    assert codes[0] == "task_in_body"
+
+
+@pytest.mark.parametrize("kind", [Human, Agent, Scope], ids=lambda kind: kind.__name__)
+def test_a_subclass_does_not_answer_for_its_class(world: Any, kind: type) -> None:
+    """Parties and scopes are of exactly their classes, so that no class of a caller compares itself to be another."""
+    given = {"principal": ALICE, "agent": CLERK, "scope": Scope("tool")}
+    name = {Human: "principal", Agent: "agent", Scope: "scope"}[kind]
+    liar = type("Liar", (kind,), {"__eq__": lambda self, other: True, "__hash__": lambda self: 0})
+    fake = liar.__new__(liar)
+    with pytest.raises(TypeError, match=name):
+        world.enforcer.task("a purpose", **{**given, name: fake})

@@ -147,6 +147,8 @@ LEFT_OPEN: Mapping[str, str] = {
     "Decision.version": "as above",
     "Decision.warnings": "as above",
     "Enforcer.guard.outcome_of": "made for each block of enforcer.action; for integrations",
+    "Enforcer.guard.place": "as above",
+    "Enforcer.guard.claims": "as above",
     "check.processes": "numbers are right, and start processes",
     "verify.processes": "as above",
 }
@@ -166,7 +168,7 @@ NOT_CALLED = frozenset(
         *("Effect", "Inspector", "Policy", "Constraint", "StateStore", "JwtSigner", "TokenSource", "Transport"),
         *("Rehearse",),  # Words and protocols, which nobody calls.
         *("Grant", "Report", "Task", "Request", "Content", "Tool", "Debit", "Answer", "ApprovalRequest", "Approvals"),
-        *("DownstreamToken", "Reply", "RecordedCall", "TokenOrder"),  # Made by us, and handed to users.
+        *("Claims", "DownstreamToken", "Reply", "RecordedCall", "TokenOrder"),  # Made by us, and handed to users.
         *(
             "AllOf",
             "AnyOf",

@@ -221,13 +221,15 @@ class _Walk:
         if "." not in text:
             whole = int(text)
             if not is_number(whole):
-                raise ValueError("expected a number that a double can hold, got a larger Decimal")
+                raise ValueError("expected a number that a double can hold, got a larger Decimal; give a smaller one")
             return whole
         near = float(text)  # Only to find the one spelling that could be equal; the next line compares exactly.
         if Decimal(repr(near)) == Decimal(text):
             return near
         if self._literal:
-            raise ValueError("expected a number in a constraint that a double spells exactly, got a longer Decimal")
+            raise ValueError(
+                "expected a number in a constraint that a double spells exactly, got a longer Decimal; use fewer digits"
+            )
         return ("decimal", str(text))
 
     def _form(self, value: object, depth: int) -> Key:

@@ -309,8 +309,8 @@ class Approvals:
         task, snapshot = cast("Task", call.task), call.snapshot()
         if snapshot is not None and not set(snapshot.opaque).isdisjoint(snapshot.supplied):
             raise Denied(
-                f"{call.tool}: expected arguments that a person can be shown, got one that is no JSON; "
-                "pass a reference instead",
+                f"{call.tool}: expected arguments that a person can be shown, got an opaque one; "
+                "pass text or an id instead",
                 code="approval_unbindable",
             )
         args, decision, now = cast("str | None", call.action.get("args")), call.decision, self._now()

@@ -48,7 +48,10 @@ _DAMAGED: Final = "expected a message in Protocol Buffers; it is damaged"
 _LONG: Final = f"expected messages of at most {MAX_LINE} bytes; export smaller batches"
 _STATUS: Final[Mapping[int, SpanStatus]] = MappingProxyType({1: "ok", 2: "error"})
 _FREE: Final = 4_096  # Bytes that even the smallest compressed message may become.
-_FAR: Final = f"expected messages that become at most {MAX_RATIO['zstd']} times as large, got one that becomes larger"
+_FAR: Final = (
+    f"expected messages that become at most {MAX_RATIO['zstd']} times as large, got one that becomes larger; "
+    "if you trust where they come from, export them without compression"
+)
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _SCALARS: Final = frozenset({"bool_value", "int_value", "double_value", "bytes_value"})
 _WIDTH: Final = MappingProxyType({_FIXED64: 8, _FIXED32: 4})

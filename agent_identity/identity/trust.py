@@ -122,7 +122,7 @@ class TrustedKey:
 
 def _check_origin(origin: str) -> None:
     if "+" in check_id(origin, "origin") or len(origin.split()) != 1:
-        raise ValueError("expected an origin without spaces and plus signs")
+        raise ValueError("expected an origin without spaces and plus signs; copy it from the trust.json of that log")
 
 
 def _check_time(value: int | None, what: str) -> None:

@@ -79,7 +79,8 @@ class TrustFile(BaseModel):
         own = any("origin" in key.model_fields_set for key in self.keys)
         if (self.version == "2") != bool(own or {"second_keys", "witnesses"} & self.model_fields_set):
             raise ValueError(
-                "expected version 2 with second_keys, witnesses or the origin of a key, and version 1 without"
+                "expected version 2 with second_keys, witnesses or the origin of a key, and version 1 without; "
+                "change the version"
             )
         return self
 

@@ -67,7 +67,7 @@ def parse_tools(value: object, path: Path) -> tuple[ToolFacts, ...]:
     """
     entries = _members(value, path, "tools")
     if len(entries) > _MAX_TOOLS:
-        raise Problem(f"expected at most {_MAX_TOOLS} entries, got {len(entries)}", path)
+        raise Problem(f"expected at most {_MAX_TOOLS} entries, got {len(entries)}; use patterns", path)
     return tuple(each(partial(_entry, pattern, item, (*path, pattern)) for pattern, item in entries.items()))
 
 

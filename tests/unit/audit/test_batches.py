@@ -436,7 +436,7 @@ def test_a_use_that_is_gone_is_no_part() -> None:
     calls = Calls(findings, Delegations(findings, 0, None, part=True), part=True)
     paired = Paired([b"x"], ["pay"], [1], bytearray(1), {}, set())
     with pytest.raises(ValueError, match="expected the use"):
-        calls._count_uses([(b"0" * 64, 2, b"", b"")], paired, STREAM)
+        calls._count_uses([(b"0" * 64, 2, b"", b"")], paired, STREAM, [])
 
 
 def test_a_kind_that_an_action_names_is_not_that_of_its_record() -> None:

@@ -324,7 +324,7 @@ def test_a_failure_at_any_statement_changes_nothing(path: Path, number: int) -> 
 
 def test_a_connection_that_cannot_be_set_up_is_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure while opening leaves nothing open, and the next call opens again."""
-    real, opened = sqlite_state._plain_connection, []
+    real, opened = sqlite_state.plain_connection, []
 
     def failing(uri: str, timeout: float) -> object:
         connection = real(uri, timeout)
@@ -333,7 +333,7 @@ def test_a_connection_that_cannot_be_set_up_is_closed(path: Path, monkeypatch: p
         opened.append(_Failing(connection, len(opened)))
         return opened[-1]
 
-    monkeypatch.setattr(sqlite_state, "_plain_connection", failing)
+    monkeypatch.setattr(sqlite_state, "plain_connection", failing)
     store = SqliteState(path)
     for _ in range(3):
         with pytest.raises(StateError):

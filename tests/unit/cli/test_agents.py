@@ -118,7 +118,7 @@ def test_add_changes_only_what_it_is_told_to_replace(run: Run, home: Path) -> No
         (("--maximum", "[]"), "a JSON object"),
         (("--maximum", "{"), "a JSON object"),
         (("--maximum", '{"pay": {"amount": {"constraint_type": "x-new"}}}'), "constraint"),
-        (("--tool", "pay", "--maximum", '{"pay": {}}'), "one side"),
+        (("--tool", "pay", "--maximum", '{"pay": {}}'), "both sides"),
     ],
 )
 def test_add_refuses_what_cannot_be_registered(

@@ -453,7 +453,7 @@ def test_what_a_disclosure_is_held_against_stays_in_memory(world: Path) -> None:
     assert use.kept
     assert not held.want(outcome["id"].encode())
     grant = Scope("pay", amount=Range(max=50), note=OneOf("für Bob"), to=OneOf("carol"))
-    use.leaf = SimpleNamespace(scope=grant)  # The chain is judged after all is read.
+    use.leaf = SimpleNamespace(scope=grant, limits=())  # The chain is judged after all is read.
     held.settle("the rest is secret")
     report = findings.report()
     assert [(problem.message, problem.seq) for problem in report.findings] == [

@@ -34,6 +34,7 @@ def test_init_prepares_a_directory(run: Run, tmp_path: Path) -> None:
         f"  log           {trust.origin}",
         "",
         f"Keep a copy of {root}/trust.json elsewhere: verifiers need it, and only it.",
+        f"{root}/.gitignore keeps private keys and evidence out of git.",
     ]
     assert (mode(root / "keys"), mode(root / "keys" / "issuer.pem"), mode(root / "trust.json")) == (0o700, 0o600, 0o644)
 

@@ -168,7 +168,7 @@ class Delegations:
         """Count what was done against the limits of each task, whose grants are delegated in many uses."""
         spent = SpentLimits(self._add)
         for use in self._uses.uses():
-            leaf = self._token(use.chain[-1]["grant"]) if use.began else None
+            leaf = self._token(use.chain[-1]["grant"]) if use.ended else None
             if leaf is not None:
                 spent.take(use, leaf)
         spent.settle()

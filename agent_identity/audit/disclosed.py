@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, cast, final
+from typing import cast, final
 
 from agent_identity.audit.chain_check import Use
 from agent_identity.audit.findings import Findings, Place, counted
-from agent_identity.audit.patterns import takes_a_share
+from agent_identity.audit.patterns import spent_uses
 from agent_identity.audit.sources import PathLike
 from agent_identity.audit.spent_limits import disclosed_amount
 from agent_identity.authority import Constraint, Limit, with_decimals
@@ -16,9 +16,6 @@ from agent_identity.evidence.disclosures import MAX_DISCLOSURE_BYTES, Disclosure
 from agent_identity.identity import read_public_file
 
 __all__ = ["Disclosures", "load_disclosure"]
-
-_RAN: Final = frozenset({"success", "error", "cancelled"})
-"""Outcomes of bodies that ran to an end; one that is suspended leaves its share to its rerun."""
 
 
 def load_disclosure(disclosure: bytes | PathLike) -> Disclosure:
@@ -144,11 +141,8 @@ class _Taken:
 
     def sums(self) -> Sequence[Limit]:
         """Return the sums of the task that the call spent from, as its outcome shows."""
-        action, decision = (cast("Mapping[str, str]", self.record[name]) for name in ("action", "decision"))
-        ran = "intent" in self.record and self.record["outcome"] in _RAN
-        if self.use is None or self.use.leaf is None or not ran:
-            return ()
-        if not takes_a_share(decision):
+        action = cast("Mapping[str, str]", self.record["action"])
+        if self.use is None or self.use.leaf is None or not spent_uses(self.record):
             return ()
         return [limit for limit in self.use.leaf.limits if limit.kind == "sum" and limit.tool == action["tool"]]
 

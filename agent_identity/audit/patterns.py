@@ -23,7 +23,6 @@ __all__ = [
     "cut",
     "place_of",
     "spent_uses",
-    "takes_a_share",
 ]
 
 _CALLS: Final = frozenset({"intent", "outcome"})
@@ -70,20 +69,17 @@ class Cut(NamedTuple):
     second: int
 
 
+_ENDED: Final = frozenset({"success", "error", "cancelled"})
+"""Outcomes of bodies that came to an end. Each such call had a share of its own: a rerun ends in place of the first."""
+
+
 def spent_uses(record: Mapping[str, object]) -> int:
-    """Return how many uses of a limit a call shows: 1 for an intent, -1 for an outcome that may have given it back.
-
-    A suspended call leaves its share to its rerun. One that was refused after its intent may not have run at all,
-    but for one whose result was withheld.
-    """
-    if record["kind"] == "intent":
-        return int(takes_a_share(cast("Mapping[str, str]", record["decision"])))
-    outcome, error = record.get("outcome"), record.get("error")
-    back = outcome == "suspended" or (outcome == "denied" and error != "content_blocked")
-    return -1 if back and "intent" in record else 0
+    """Return how many uses of a limit a record shows: 1 for the outcome of a body that came to an end."""
+    ended = record.get("outcome") in _ENDED and "intent" in record
+    return int(ended and _takes_a_share(cast("Mapping[str, str]", record["decision"])))
 
 
-def takes_a_share(decision: Mapping[str, str]) -> bool:
+def _takes_a_share(decision: Mapping[str, str]) -> bool:
     """Return whether a body that runs under a decision takes from the limits; the handler of a route does not."""
     effect = decision["effect"]
     return effect in ("allow", "warn") or (effect, decision["enforced"]) == ("route", "allow")

@@ -21,7 +21,8 @@ _Add: TypeAlias = Callable[[str, str, Place], None]
 class SpentLimits:
     """Uses under the limits of each root grant, over all that was delegated from it.
 
-    A rerun of a suspended call takes its share over, so each suspension lets one more body begin. Rates are not
+    Bodies that came to an end are counted, for each of them had a share of its own. One that was suspended for good, or
+    whose outcome nobody recorded, is not: its rerun may have taken its share over. Rates are not
     counted: a store may count an amount for longer than its window, and records show when a call began, not when it
     was debited.
 
@@ -44,7 +45,7 @@ class SpentLimits:
             use: What was done.
             leaf: The grant; limits are equal along its chain, which is judged elsewhere.
         """
-        limits = _limits_of(leaf) if use.began else ()
+        limits = _limits_of(leaf) if use.ended else ()
         if not limits:
             return
         root = use.chain[0]["grant"]
@@ -52,7 +53,7 @@ class SpentLimits:
             self.not_counted += 1
             return
         _, counts, place = self._tasks.setdefault(root, (limits, Counter(), [use.place]))
-        counts.update(use.began)
+        counts.update(use.ended)
         place[0] = use.last.place()
 
     def settle(self) -> None:

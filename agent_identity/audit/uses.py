@@ -41,7 +41,7 @@ class Use:
         place: Its first record.
         seen_ns: When that was made, in nanoseconds since the Unix epoch.
         tools: What was let through, each tool with the first record that says so.
-        began: How many bodies of each tool began on a share of their own: intents, less suspensions of these.
+        ended: How many bodies of each tool came to an end, each with a share of the limits of its own.
         intents: The number of intents under it.
         outcomes: The number of outcomes under it.
         stated_intents: The number of intents that the ends of the task state.
@@ -57,10 +57,10 @@ class Use:
         "_stated",
         "_stream",
         "agent",
-        "began",
         "chain",
         "context",
         "end",
+        "ended",
         "events",
         "first",
         "first_ns",
@@ -95,7 +95,7 @@ class Use:
         times = cast("dict[str, str]", record["time"])
         self.seen_ns = int(times.get("end", times["start"]))
         self.tools: dict[str, Place] = {}
-        self.began: dict[str, int] = {}
+        self.ended: dict[str, int] = {}
         self.first_ns = self.last_ns = -1
         self.first: _Placed = place
         self.last: _Placed = place
@@ -118,18 +118,18 @@ class Use:
         begun = (self._stream, self._begun, *map(str, self._stated))
         events = [event and (event[0], tuple(event[1]), event[2]) for event in self.events or ()]
         ends = (self.end and tuple(self.end), None if self.events is None else events)
-        return orjson.dumps((said, done, counts, begun, ends, [part.decode() for part in self.context], self.began))
+        return orjson.dumps((said, done, counts, begun, ends, [part.decode() for part in self.context], self.ended))
 
     @classmethod
     def unpacked(cls, data: bytes) -> "Use":
         """Return the use that :meth:`packed` kept."""
-        said, done, counts, begun, (end, events), parts, began = orjson.loads(data)
+        said, done, counts, begun, (end, events), parts, ended = orjson.loads(data)
         number, principal, agent, chain, task, seen_ns, place = said
         record = {"principal": principal, "agent": agent, "chain": chain, "task": task, "time": {"start": seen_ns}}
         use = cls(record, Place(*place), number, Context(*(part.encode() for part in parts)))
         tools, use.first_ns, first, use.last_ns, last = done
         use.tools = {tool: Place(*where) for tool, *where in tools}
-        use.first, use.last, use.began = Place(*first), Place(*last), began
+        use.first, use.last, use.ended = Place(*first), Place(*last), ended
         use.intents, use.outcomes = counts[:2]
         use.stated_intents, use.stated_outcomes = map(int, counts[2:])
         use._stream, use._begun, *stated = begun
@@ -161,7 +161,7 @@ class Use:
             self.last_ns, self.last = later.last_ns, later.last
         if later.first_ns >= 0 and (later.first_ns < self.first_ns or self.first_ns < 0):
             self.first_ns, self.first = later.first_ns, later.first
-        for tool, count in later.began.items():
+        for tool, count in later.ended.items():
             self.spend(tool, count)
         self.intents += later.intents
         self.outcomes += later.outcomes
@@ -179,9 +179,9 @@ class Use:
             self.intents += 1
 
     def spend(self, tool: str, count: int) -> None:
-        """Count bodies of a tool that began; a suspended one, with -1, leaves its share to its rerun."""
-        if count and (tool in self.began or len(self.began) < _MAX_TOOLS):
-            self.began[tool] = self.began.get(tool, 0) + count
+        """Count bodies of a tool that came to an end."""
+        if count and (tool in self.ended or len(self.ended) < _MAX_TOOLS):
+            self.ended[tool] = self.ended.get(tool, 0) + count
 
     def allow(self, tool: str, at_ns: int, where: "_Placed") -> None:
         """Keep that a call of the tool was let through.

@@ -69,3 +69,23 @@ def test_ac_06_disclosed_amounts_beyond_a_sum_are_found(tmp_path: Path) -> None:
     assert check(directory, disclosures=shown[:2]).verdict == "verified"
     report = check(directory, disclosures=shown)
     assert (report.verdict, {found.code for found in report.findings}) == ("contradicted", {"limit_exceeded"})
+
+
+def test_a_suspension_that_nobody_recorded_accuses_nobody(tmp_path: Path) -> None:
+    """The process died after its call had left its share and before the outcome was written: the rerun ends once."""
+
+    class Interrupted(BaseException):
+        pass
+
+    directory = tmp_path / "d"
+    with Enforcer.open(directory) as enforcer:
+        guard = enforcer.guard("pay", outcome_of=lambda error: "suspended" if type(error) is Interrupted else None)
+        scope, limits = Scope("pay"), (Limit.uses("pay", 1),)
+        with enforcer.task("pay", principal=ALICE, agent=CLERK, scope=scope, limits=limits):
+            call = guard.enter({}, (), call_id="call-1")
+            call.reserved.suspend()  # What is left of a process that ended before it recorded the suspension.
+            guard.succeed(guard.enter({}, (), call_id="call-1"))
+            with pytest.raises(Denied):
+                guard.enter({}, (), call_id="call-2")
+    report = check(directory)
+    assert (report.verdict, report.counts["unknown"], report.counts["denied"]) == ("verified", 1, 1)

@@ -208,7 +208,7 @@ def test_what_is_allowed_is_held_against_its_grant() -> None:
     use = use_of()
     reading = Reading(use).intent("i", seq=3)
     call = Call(b"g", "pay", b"a", b"i", STREAM, 3)
-    assert use.said[:3] == [("count", ("concluded", False)), ("spend", "pay", 1), ("allow", "pay", 70, call)]
+    assert use.said[:2] == [("count", ("concluded", False)), ("allow", "pay", 70, call)]
     use.said.clear()
     blocked = {**ALLOW, "effect": "block"}
     reading.outcome("o", None, "denied", decision=blocked)
@@ -237,7 +237,7 @@ def test_a_call_is_remembered_but_for_one_that_a_person_approved() -> None:
     reading.intent("j", seq=5, decision={**approved, "approval_id": "y"})
     taken = [(name, record["id"], place) for name, record, place in approvals.said]  # type: ignore[index]
     assert taken == [("take", "j", Place("j", STREAM, 5))]
-    assert [name for name, *_ in use.said] == ["count", "spend", "allow"]
+    assert [name for name, *_ in use.said] == ["count", "allow"]
 
 
 def test_tasks_tell_of_their_grants_openings_and_ends() -> None:

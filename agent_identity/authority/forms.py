@@ -84,7 +84,7 @@ def _moment_form(moment: datetime | time) -> str:
         raise NoFormError  # ISO 8601 has no spelling for it.
     if kind in _OFFSETS:
         return moment.isoformat()
-    key = cast("object", zone.key) if kind is ZoneInfo else None
+    key: object = cast("ZoneInfo", zone).key if kind is ZoneInfo else None
     if type(key) is not str or not key:
         raise NoFormError  # Code of others can say another offset, or name, each time.
     return f"{moment.isoformat()}[{key}]"

@@ -95,7 +95,7 @@ def _state(value: object, shape: _Shape) -> dict[str, object]:
 
 def _rest(state: dict[str, object]) -> dict[str, object]:
     """Take from the state of a model what pydantic itself keeps there, and return it in objects of its own."""
-    rest = {name: state.pop(name) for name in (*_EMPTY, _FIELDS_SET) if name in state}
+    rest: dict[str, object] = {name: state.pop(name) for name in (*_EMPTY, _FIELDS_SET) if name in state}
     for name in _EMPTY:
         hidden = rest.get(name)
         if hidden is None:
@@ -104,7 +104,9 @@ def _rest(state: dict[str, object]) -> dict[str, object]:
             raise NoFormError
         rest[name] = {}
     given = rest.get(_FIELDS_SET)
-    rest[_FIELDS_SET] = names = set(cast("set[object]", given)) if type(given) is set else {given}
+    if type(given) is not set:
+        raise NoFormError
+    rest[_FIELDS_SET] = names = set(cast("set[object]", given))
     if any(type(name) is not str for name in names):
         raise NoFormError
     return rest
@@ -116,21 +118,22 @@ def _shape_of(kind: type[object]) -> _Shape | None:
         names = list(kind.model_fields)
     else:
         names = [field.name for field in dataclasses.fields(cast("Any", kind))]
-    defaults = {name: inspect.getattr_static(kind, name, dataclasses.MISSING) for name in names}
-    for name, default in defaults.items():
-        if type(default) is MemberDescriptorType:
-            defaults[name] = dataclasses.MISSING
-        elif inspect.isdatadescriptor(default):
-            return None
+    found = {name: inspect.getattr_static(kind, name, dataclasses.MISSING) for name in names}
+    slotted = {name: dataclasses.MISSING for name, item in found.items() if type(item) is MemberDescriptorType}
+    defaults: dict[str, object] = {**found, **slotted}
     members = [(name, item) for base in kind.__mro__[:-1] for name, item in vars(base).items()]
-    if not names or any(_is_own_way(name, item) for name, item in members) or _is_masked(kind):
+    # Without a field, only its identity can tell an object from another one.
+    if not names or any(map(inspect.isdatadescriptor, defaults.values())) or _has_own_way(members) or _is_masked(kind):
         return None
     slots = [item for _, item in members if type(item) is MemberDescriptorType]
     return _Shape(defaults, slots, any(name == "__dict__" for name, _ in members))
 
 
-def _is_own_way(name: str, member: object) -> bool:
-    return name in _OWN_WAYS or (name == "__dict__" and type(member) is not GetSetDescriptorType)
+def _has_own_way(members: Sequence[tuple[str, object]]) -> bool:
+    return any(
+        name in _OWN_WAYS or (name == "__dict__" and type(member) is not GetSetDescriptorType)
+        for name, member in members
+    )
 
 
 def _is_masked(kind: type[object]) -> bool:

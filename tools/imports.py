@@ -33,6 +33,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "pkcs11": ("integrations.pkcs11",),
     # Where data from outside enters. Tools declare their arguments as models, which are read by pydantic's own words.
     "pydantic": ("identity.trust_file", "enforcement.objects", "integrations"),
+    "pydantic_core": ("authority.forms",),  # The type of its time zones, which arguments have.
     "pytest": ("pytest_plugin",),
     "requests": ("integrations.requests",),
     "rfc3161_client": ("integrations.rfc3161",),

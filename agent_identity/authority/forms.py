@@ -5,16 +5,17 @@ differ have different forms, and a value that hides something has none.
 """
 
 import enum
-import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
-from datetime import date, datetime, time, timedelta, tzinfo
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from types import FunctionType, MappingProxyType
+from types import MappingProxyType
 from typing import Any, Final, cast, final
 from uuid import UUID
 from zoneinfo import ZoneInfo
+
+from pydantic_core import TzInfo
 
 __all__ = ["DecimalText", "NoFormError", "decimal_of", "form_of", "with_decimals"]
 
@@ -27,6 +28,8 @@ _EQUAL: Final[Mapping[type, Callable[[Any, object], object]]] = MappingProxyType
     {str: str.__eq__, int: int.__eq__, float: float.__eq__}
 )
 _STATEFUL: Final = (bytes, bytearray, complex, Decimal, date, time, timedelta, UUID, tuple, list, dict, set, frozenset)
+_OFFSETS: Final = (type(None), timezone, TzInfo)
+"""Zones that are a fixed offset or none; ``TzInfo`` is what pydantic makes of ``Z``."""
 
 
 class NoFormError(Exception):
@@ -56,8 +59,8 @@ def form_of(value: object) -> object:
         return _moment_form(cast("datetime | time", value))
     if kind is UUID:
         return str(value)
-    if isinstance(value, enum.Enum):
-        return _member_form(value)
+    if issubclass(kind, enum.Enum):  # `isinstance` would ask the value, which may be a proxy.
+        return _member_form(cast("enum.Enum", value))
     raise NoFormError
 
 
@@ -76,28 +79,24 @@ def _decimal_form(number: Decimal) -> DecimalText:
 def _moment_form(moment: datetime | time) -> str:
     """Return ISO 8601 with the offset, and the name of a zone as RFC 9557 has it."""
     zone = moment.tzinfo
+    kind = type(zone)
     if moment.fold:
         raise NoFormError  # ISO 8601 has no spelling for it.
-    if type(zone) is ZoneInfo and zone.key:
-        return f"{moment.isoformat()}[{zone.key}]"
-    if zone is None or (type(zone) is not ZoneInfo and _is_offset(zone)):
+    if kind in _OFFSETS:
         return moment.isoformat()
-    raise NoFormError
-
-
-def _is_offset(zone: tzinfo) -> bool:
-    """Return whether a zone is a fixed offset and nothing else, such as ``UTC`` or what pydantic makes of ``Z``."""
-    if type(inspect.getattr_static(zone, "utcoffset")) is FunctionType or object.__getstate__(zone):
-        return False  # Code of others can say another offset each time.
-    return zone.utcoffset(None) is not None
+    key: object = cast("ZoneInfo", zone).key if kind is ZoneInfo else None
+    if type(key) is not str or not key:
+        raise NoFormError  # Code of others can say another offset, or name, each time.
+    return f"{moment.isoformat()}[{key}]"
 
 
 def _member_form(member: enum.Enum) -> object:
+    kind = type(member)
     value = cast("object", member._value_)  # Its documented name; `value` can be overridden.
-    if isinstance(member, _STATEFUL) or is_dataclass(member):
+    if issubclass(kind, _STATEFUL) or is_dataclass(kind):
         raise NoFormError
     for base, equals in _EQUAL.items():
-        if isinstance(member, base) and equals(member, value) is not True:
+        if issubclass(kind, base) and equals(member, value) is not True:
             raise NoFormError  # The body could take it for another value than the one that is judged.
     return _constant_form(value)
 

@@ -1,14 +1,14 @@
 """What ``agent-identity doctor`` says about policies: tools that a rule would hit or miss by mistake."""
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from agent_identity.audit.findings import counted
 from agent_identity.enforcement import Enforcer
 from agent_identity.enforcement.diagnosis import Check
 from agent_identity.enforcement.known_tools import KnownTools
 from agent_identity.errors import ConfigurationError
-from agent_identity.policy import RuleSet
+from agent_identity.policy import Rule, RuleSet
 from agent_identity.policy.review import LABELS, absent_tools, label_rules, unknown_labels
 
 __all__ = ["examine_policies"]
@@ -48,7 +48,7 @@ def _policy(policy: RuleSet | None, tools: KnownTools) -> Iterator[Check]:
 
 
 def _labels(policy: RuleSet | None, tools: KnownTools) -> Iterator[Check]:
-    rules = {} if policy is None else label_rules(policy.rules)
+    rules: Mapping[str, Rule] = {} if policy is None else label_rules(policy.rules)
     if policy is not None and rules:
         asked = [
             (tool.name, unknown_labels(tool.name, tool.labels, data, rules=rules.values(), tools=policy.tools))

@@ -18,7 +18,7 @@ import orjson
 from agent_identity import canonical
 from agent_identity.authority import DecimalText, NoFormError, form_of
 from agent_identity.canonical import JSON
-from agent_identity.enforcement.objects import fields_of, form, rebuilt
+from agent_identity.enforcement.objects import form, rebuilt, taken
 from agent_identity.evidence.commitments import part
 
 __all__ = ["Arguments", "BadArgumentsError", "Binder", "canonical_bytes", "capture", "form_bytes"]
@@ -76,7 +76,7 @@ class Arguments:
         opaque: Names of the arguments that pass by reference.
     """
 
-    __slots__ = ("_formed", "_plain", "opaque", "supplied", "values", "view")
+    __slots__ = ("_forms", "_plain", "opaque", "supplied", "values", "view")
 
     def __init__(
         self,
@@ -91,22 +91,21 @@ class Arguments:
         self.supplied = supplied
         self.opaque = opaque
         self._plain = plain
-        self._formed = forms.keys()
+        self._forms = forms
         self.view: Mapping[str, object] = values
         if opaque or forms:
-            self.view = {**values, **forms, **dict.fromkeys(opaque, OPAQUE)}
+            # Forms of its own, because an inspector may change what it is shown: the copy of a form is its form.
+            shown = {name: form(single) for name, single in forms.items()}
+            self.view = {**values, **shown, **dict.fromkeys(opaque, OPAQUE)}
 
     @property
     def counted(self) -> Mapping[str, object]:
         """The arguments for limits: in their forms, and also what the framework filled in."""
-        if not self._formed:
-            return self.values
-        # Made anew from what the body gets: an inspector may have changed the view.
-        return {**self.values, **{name: form(self.values[name]) for name in self._formed}}
+        return {**self.values, **self._forms} if self._forms else self.values
 
     def canonical(self) -> bytes:
         """Return the canonical bytes (RFC 8785) of the arguments that are not opaque."""
-        values = self.counted if self._formed else self.values
+        values = self.counted
         if self.opaque:
             values = {name: value for name, value in values.items() if name not in self.opaque}
         if self._plain:
@@ -116,7 +115,7 @@ class Arguments:
 
     def parts(self) -> list[bytes]:
         """Return what is committed to of each argument that is not opaque, sorted by name."""
-        values = self.counted if self._formed else self.values
+        values = self.counted
         names = sorted(name for name in values if name not in self.opaque)
         if self._plain:
             return [orjson.dumps([name, values[name]], option=orjson.OPT_SORT_KEYS) for name in names]
@@ -212,9 +211,10 @@ def _is_sound(name: object) -> bool:
 
 @final
 class _Copier:
-    __slots__ = ("formed", "forms", "nodes", "plain", "text")
+    __slots__ = ("formed", "forms", "json", "nodes", "plain", "text")
 
-    def __init__(self) -> None:
+    def __init__(self, *, json: bool = False) -> None:
+        self.json = json
         self.nodes = 0
         self.text = 0
         self.plain = True
@@ -265,11 +265,14 @@ class _Copier:
             # A tuple of this moment: another thread may be appending to the list.
             copied = [self.copy(item, depth + 1) for item in tuple(items)]
             return copied if kind is list else tuple(copied)
+        if self.json:
+            raise NoFormError
         self.formed = True
         try:
             self.copy(_texts(form_of(value)), depth)  # What constraints see is checked as if it had come so.
         except NoFormError:
-            return rebuilt(value, self._mapping(fields_of(value), depth + 1))
+            held = taken(value)
+            return rebuilt(held, self._mapping(held.fields, depth + 1))
         return value
 
     def _mapping(self, value: Mapping[Any, object], depth: int) -> dict[str, object]:
@@ -315,12 +318,10 @@ def canonical_bytes(value: object) -> bytes | None:
     """Return the canonical bytes of a result, or ``None`` if it is not JSON-like or too large."""
     if type(value) is str and value.isascii() and len(value) <= MAX_TEXT:
         return orjson.dumps(value)
-    copier = _Copier()
+    copier = _Copier(json=True)
     try:
         copied = copier.copy(value, 0)
     except (NoFormError, ValueError, RuntimeError):
-        return None
-    if copier.formed:
         return None
     if copier.plain:
         return orjson.dumps(copied, option=orjson.OPT_SORT_KEYS)

@@ -6,39 +6,54 @@ An object whose state is more than its fields, or that keeps some of them from b
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MemberDescriptorType
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, Final, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, RootModel, TypeAdapter
 from pydantic.dataclasses import is_pydantic_dataclass
 
-from agent_identity.authority import NoFormError, form_of
+from agent_identity.authority import DecimalText, NoFormError, form_of
 
-__all__ = ["fields_of", "form", "rebuilt"]
+__all__ = ["Taken", "form", "rebuilt", "taken"]
 
 _FIELDS_SET: Final = "__pydantic_fields_set__"
-"""Part of the state of a model that is no content: which of its fields were given."""
+_EMPTY: Final = ("__pydantic_extra__", "__pydantic_private__")
+"""Names of what a model holds beside its fields: which of them were given; and members that hide something."""
 
 _NO_SCHEMA: Final = frozenset({"default", "expected", "metadata"})
 """Keys of a schema under which there are values and functions, and no schemas."""
 
+_OWN_WAYS: Final = frozenset({"__new__", "__getattribute__", "__del__"})
+"""Methods of a class whose objects are made, read or ended in its own way, or have state that Python does not see."""
 
-_ROOT_COPY: Final = cast("Callable[[object], BaseModel]", RootModel[object].__copy__)
-_SCALARS: Final = frozenset({str, bool, int, float, type(None)})
+_SCALARS: Final = frozenset({str, bool, int, float, type(None), DecimalText})
 
 
 class _Shape(NamedTuple):
-    """The fields of a class, with the values that its objects have without holding them."""
+    """Where the objects of a class hold what they hold."""
 
     defaults: Mapping[str, object]
+    """The fields, with the values that objects have without holding them."""
+
+    slots: Sequence[MemberDescriptorType]
+    has_dict: bool
+
+
+class Taken(NamedTuple):
+    """What was read from an object, once: its fields, and what else a copy of it has to have."""
+
+    kind: type[object]
+    fields: Mapping[str, object]
+    rest: Mapping[str, object]
 
 
 _SHAPES: Final[WeakKeyDictionary[type, _Shape | None]] = WeakKeyDictionary()
 
 
-def fields_of(value: object) -> dict[str, object]:
+def taken(value: object) -> Taken:
     """Return the fields of a dataclass or model by name, and nothing else that it may say about itself.
 
     Raises:
@@ -52,42 +67,73 @@ def fields_of(value: object) -> dict[str, object]:
     shape = _SHAPES[kind]
     if shape is None:
         raise NoFormError
-    state = _state(value)
-    state.pop(_FIELDS_SET, None)
+    state = _state(value, shape)
     fields = {name: state.pop(name, default) for name, default in shape.defaults.items()}
-    if any(field is dataclasses.MISSING for field in fields.values()) or not all(map(_is_empty, state.values())):
+    state.pop("__orig_class__", None)  # Left by `Box[int](1)`.
+    rest = _rest(state) if issubclass(kind, BaseModel) else {}
+    if state or any(field is dataclasses.MISSING for field in fields.values()):
         raise NoFormError
-    return fields
+    return Taken(kind, fields, rest)
 
 
-def _is_empty(rest: object) -> bool:
-    return rest is None or (type(rest) is dict and not rest)
+def _state(value: object, shape: _Shape) -> dict[str, object]:
+    """Return all that an object holds, in its ``__dict__`` and its slots; ``__getattr__`` does not run."""
+    held: object = object.__getattribute__(value, "__dict__") if shape.has_dict else {}
+    if type(held) is not dict:
+        raise NoFormError
+    state = dict(cast("dict[str, object]", held))
+    for slot in shape.slots:
+        with suppress(AttributeError):  # It holds nothing.
+            item = cast("object", slot.__get__(value))
+            if slot.__name__ in state:
+                raise NoFormError  # Two slots, or a slot and an attribute, of which only one can be seen.
+            state[slot.__name__] = item
+    if any(type(name) is not str for name in state):
+        raise NoFormError
+    return state
 
 
-def _state(value: object) -> dict[str, object]:
-    """Return all that an object holds, in its ``__dict__`` and its slots."""
-    state = object.__getstate__(value)
-    parts = cast("tuple[object, ...]", state if type(state) is tuple else (state,))
-    return {name: item for part in parts for name, item in cast("dict[str, object]", part or {}).items()}
+def _rest(state: dict[str, object]) -> dict[str, object]:
+    """Take from the state of a model what pydantic itself keeps there, and return it in objects of its own."""
+    rest: dict[str, object] = {name: state.pop(name) for name in (*_EMPTY, _FIELDS_SET) if name in state}
+    for name in _EMPTY:
+        hidden = rest.get(name)
+        if hidden is None:
+            continue
+        if type(hidden) is not dict or hidden:
+            raise NoFormError
+        rest[name] = {}
+    given = rest.get(_FIELDS_SET)
+    if type(given) is not set:
+        raise NoFormError
+    rest[_FIELDS_SET] = names = set(cast("set[object]", given))
+    if any(type(name) is not str for name in names):
+        raise NoFormError
+    return rest
 
 
 def _shape_of(kind: type[object]) -> _Shape | None:
-    """Return the shape of a class, or None if its objects hide something."""
+    """Return the shape of a class, or None if its objects hide something, or are told apart by identity alone."""
     if issubclass(kind, BaseModel):
         names = list(kind.model_fields)
     else:
         names = [field.name for field in dataclasses.fields(cast("Any", kind))]
-    defaults = {name: inspect.getattr_static(kind, name, dataclasses.MISSING) for name in names}
-    for name, default in defaults.items():
-        if type(default) is MemberDescriptorType:
-            defaults[name] = dataclasses.MISSING
-        elif inspect.isdatadescriptor(default):
-            return None
-    # Other classes make or read objects in their own way, or have state that Python does not see, as lists do.
-    own: tuple[object, ...] = (kind.__new__, kind.__getattribute__)
-    if own != (object.__new__, object.__getattribute__) or _is_masked(kind):
+    found = {name: inspect.getattr_static(kind, name, dataclasses.MISSING) for name in names}
+    slotted = {name: dataclasses.MISSING for name, item in found.items() if type(item) is MemberDescriptorType}
+    defaults: dict[str, object] = {**found, **slotted}
+    members = [(name, item) for base in kind.__mro__[:-1] for name, item in vars(base).items()]
+    # Without a field, only its identity can tell an object from another one.
+    if not names or any(map(inspect.isdatadescriptor, defaults.values())) or _has_own_way(members) or _is_masked(kind):
         return None
-    return _Shape(defaults)
+    slots = [item for _, item in members if type(item) is MemberDescriptorType]
+    return _Shape(defaults, slots, any(name == "__dict__" for name, _ in members))
+
+
+def _has_own_way(members: Sequence[tuple[str, object]]) -> bool:
+    return any(
+        name in _OWN_WAYS or (name == "__dict__" and type(member) is not GetSetDescriptorType)
+        for name, member in members
+    )
 
 
 def _is_masked(kind: type[object]) -> bool:
@@ -126,16 +172,10 @@ def _nodes(schema: object) -> Iterator[Mapping[str, object]]:
             waiting += cast("list[object]", node)
 
 
-def rebuilt(value: object, fields: Mapping[str, object]) -> object:
-    """Return a copy of a dataclass or model with other fields; none of its code runs."""
-    kind = type(value)
-    if issubclass(kind, BaseModel):
-        # Not by the class itself, which may copy in a way of its own.
-        copied = _ROOT_COPY(value) if issubclass(kind, RootModel) else BaseModel.__copy__(cast("BaseModel", value))
-        vars(copied).update(fields)
-        return copied
-    made: object = object.__new__(kind)
-    for name, item in fields.items():
+def rebuilt(held: Taken, fields: Mapping[str, object]) -> object:
+    """Return an object like the one that was read, with copies of its fields; none of its code runs."""
+    made: object = object.__new__(held.kind)
+    for name, item in (*fields.items(), *held.rest.items()):
         object.__setattr__(made, name, item)
     return made
 
@@ -153,8 +193,8 @@ def form(value: object) -> object:
     try:
         return form_of(value)
     except NoFormError:
-        fields = _forms(fields_of(value))
-    return fields["root"] if isinstance(value, RootModel) else fields
+        fields = _forms(taken(value).fields)
+    return fields["root"] if issubclass(kind, RootModel) else fields
 
 
 def _forms(members: Mapping[str, object]) -> dict[str, object]:

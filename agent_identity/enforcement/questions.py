@@ -111,8 +111,10 @@ def _copy(value: object) -> object:
     kind = type(value)
     if kind is dict:
         return _copied(cast("dict[str, object]", value))
-    if kind is list or kind is tuple:
-        return kind(map(_copy, cast("Sequence[object]", value)))
+    if kind is list:
+        return [_copy(item) for item in cast("list[object]", value)]
+    if kind is tuple:
+        return tuple(_copy(item) for item in cast("tuple[object, ...]", value))
     return value
 
 

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Generic, Self, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -37,6 +37,7 @@ from agent_identity.limits import Limit
 from agent_identity.policy import Content, Decision, Finding, Request
 
 BOB = Human("bob@example.com")
+Held = TypeVar("Held")
 NUMBER = UUID("0197a3c4-0000-7000-8000-000000000001")
 
 
@@ -652,6 +653,78 @@ class Wandering(tzinfo):
         return "?"
 
 
+class Hasty(tzinfo):
+    """A time zone whose function is not written in Python."""
+
+    utcoffset = staticmethod(functools.partial(timedelta, 0))  # type: ignore[assignment]
+
+
+class Proxy:
+    """An object that says that it is an enum member, which it may be now and not later."""
+
+    _value_ = "red"
+    __class__ = property(lambda _: Color)  # type: ignore[assignment]
+
+
+class Ending(Bank):
+    """A subclass whose objects end in their own way."""
+
+    def __del__(self) -> None:
+        ENDED.append(self.name)
+
+
+ENDED: list[str] = []
+
+
+@dataclasses.dataclass(frozen=True)
+class Marker:
+    """A dataclass without fields."""
+
+
+@dataclasses.dataclass
+class Filling(list):  # type: ignore[type-arg]
+    """A dataclass that is also a list, and is made like any object."""
+
+    __new__ = object.__new__
+
+    name: str = "x"
+
+
+class Shelf(dict):  # type: ignore[type-arg]
+    """A mapping that is no plain one."""
+
+
+@dataclasses.dataclass
+class Twice(Slotted):
+    """A dataclass with a field that covers a slot of its base."""
+
+    hidden: str = "x"
+
+
+def _twice() -> Twice:
+    made = Twice()
+    Slotted.hidden.__set__(made, "evil")  # type: ignore[attr-defined]
+    return made
+
+
+class Odd(str):
+    """Text that is no plain text."""
+
+    __slots__ = ()
+
+
+def _keyed() -> Bank:
+    made = Bank("GLS")
+    made.__dict__[Odd("hidden")] = None
+    return made
+
+
+def _shelved() -> Bank:
+    made = Bank("GLS")
+    made.__dict__ = Shelf(made.__dict__)
+    return made
+
+
 ZONE = b"TZif" + bytes(16) + struct.pack(">6l", 0, 0, 0, 0, 1, 4) + struct.pack(">lbb", 0, 0, 0) + b"UTC\0"
 
 
@@ -679,6 +752,19 @@ HIDING: dict[str, object] = {
     "extra attribute": _with(Bank("GLS"), hidden=1),
     "extra slot": _with(Hiding("x"), hidden=1),
     "getattribute": Lying("x"),
+    "undeclared None": _with(Bank("GLS"), hidden=None),
+    "undeclared mapping": _with(Bank("GLS"), hidden={}),
+    "undeclared in a model": _with(Line(sku="A", price=Decimal(1)), hidden={}),
+    "undeclared slot": _with(Hiding("x"), hidden=None),
+    "covered slot": _twice(),
+    "odd name": _keyed(),
+    "odd mapping": _shelved(),
+    "odd fields set": _with(Line(sku="A", price=Decimal(1)), __pydantic_fields_set__=frozenset()),
+    "odd name of a field": _with(Line(sku="A", price=Decimal(1)), __pydantic_fields_set__={Odd("sku")}),
+    "list made as an object": list.__new__(Filling),
+    "finalizer": Ending("x"),
+    "without fields": Marker(),
+    "proxy": Proxy(),
     "property": Shadowing("x"),
     "new": Making("x"),
     "unset": Unset(),
@@ -688,6 +774,8 @@ HIDING: dict[str, object] = {
     "member with state": Carrying.A,
     "member with other state": Dated.A,
     "zone": datetime(2026, 11, 24, tzinfo=Wandering()),
+    "zone in C": datetime(2026, 11, 24, tzinfo=Hasty()),
+    "zone with a name of its own": datetime(2026, 11, 24, tzinfo=ZoneInfo.from_file(io.BytesIO(ZONE), key=Odd("UTC"))),
     "fold": datetime(2026, 10, 25, 2, 30, fold=1),  # noqa: DTZ001
     "zone without a name": datetime(2026, 11, 24, tzinfo=ZoneInfo.from_file(io.BytesIO(ZONE))),
 }
@@ -706,6 +794,117 @@ def test_what_hides_something_is_opaque(open_world: Any, value: object) -> None:
     assert world.records("intent")[0]["action"]["names"] == ["x:opaque"]
     with world.task(Scope("tool", x=NotOneOf("something"))), world.refused("argument_out_of_scope", OutOfScope):
         world.tool()(value)
+
+
+def test_no_copy_of_what_ends_in_its_own_way_is_made(world: Any) -> None:
+    """A finalizer runs for the object itself, neither for an argument that was only judged nor for a result."""
+    ENDED.clear()
+    given, made = Ending("argument"), Ending("result")
+    tool = world.enforcer.tool(name="tool")(lambda x: made if x else None)
+    with world.task(Scope("tool")):
+        assert tool(given) is made
+        assert tool([given]) is made
+    with world.task(Scope("other")), pytest.raises(OutOfScope):
+        tool(given)
+    assert ENDED == []
+
+
+def test_a_result_is_not_copied_for_its_digest(world: Any) -> None:
+    """Only JSON results have digests: what is an object has none, and no second object is made of it."""
+
+    class Later(Bank):
+        """A class that gets a finalizer after its objects were judged."""
+
+    given = [Later("x")]
+    tool = world.enforcer.tool(name="tool")(lambda x: given)
+    with world.task(Scope("tool")):
+        tool(given)
+        Later.__del__ = lambda self: ended.append(self.name)  # type: ignore[attr-defined]
+        ended: list[str] = []
+        assert tool(1) is given
+    assert ended == []
+    assert ["result" in record["action"] for record in world.records("outcome")] == [False, False]
+
+
+def test_a_marker_stays_itself(world: Any) -> None:
+    """A dataclass without fields tells by its identity that nothing was given, also where a scope judges the rest."""
+    nothing = Marker()
+    seen: list[bool] = []
+
+    @world.enforcer.tool(name="tool")
+    def tool(name: str, phone: object = nothing) -> None:
+        seen.append(phone is nothing)
+
+    with world.task(Scope("tool", name=Exact("bob"))):
+        tool("bob")
+    with world.task(Scope("tool")):
+        tool("bob", phone=nothing)
+    assert seen == [True, True]
+
+
+def test_a_copy_shares_nothing_that_pydantic_keeps(world: Any) -> None:
+    """A model that permits undeclared members, and has none, is judged; its copy has a place of its own for them."""
+    given = Extra(name="x")
+    with world.task(Scope("tool", x=Exact({"name": "x"}))):
+        world.tool()(given)
+    ((_, ran, _),) = world.ran
+    assert ran == given
+    assert ran.__pydantic_extra__ is not given.__pydantic_extra__
+    assert ran.__pydantic_fields_set__ is not given.__pydantic_fields_set__
+
+
+def test_slots_are_read_without_code_of_the_class(world: Any) -> None:
+    """A slot that holds nothing is not looked for by ``__getattr__``."""
+    asked: list[str] = []
+
+    @dataclasses.dataclass
+    class Sparse:
+        __slots__ = ("more", "name")
+        name: str
+
+        def __getattr__(self, name: str) -> object:
+            asked.append(name)
+            raise RuntimeError
+
+    with world.task(Scope("tool", x=Exact({"name": "x"}))):
+        world.tool()(Sparse("x"))
+    assert asked == []
+    assert type(world.ran[0][1]) is Sparse
+
+
+def test_a_dataclass_made_by_an_alias_is_judged_like_any_other(world: Any) -> None:
+    """What ``Box[int](1)`` leaves in the object is no state that hides something."""
+
+    @dataclasses.dataclass
+    class Box(Generic[Held]):
+        x: Held
+
+    with world.task(Scope("tool", x=Exact({"x": 1}))):
+        world.tool()(Box[int](1))
+    assert world.ran == [("tool", Box(1), {})]
+
+
+def test_what_changes_after_the_check_changes_no_count_and_no_digest(open_world: Any) -> None:
+    """One form is judged, counted and digested, even if a policy changes the copy that it cannot see."""
+
+    class Meddler(Watch):
+        """A policy that changes the value of an enum member."""
+
+        def decide(self, request: Request) -> Decision:
+            Meddled.A._value_ = 100
+            return super().decide(request)
+
+    class Meddled(enum.Enum):
+        """Members whose values are changed."""
+
+        A = 1
+
+    world = open_world(policy=Meddler(), disclosable=True)
+    with world.task(Scope("tool", x=Exact(1)), limits=[Limit.sum("tool", "x", 1)]):
+        world.tool()(Meddled.A)
+    (intent,) = world.records("intent")
+    world.enforcer.close()
+    assert disclose(world.directory, intent["id"], {"x": 1})
 
 
 def test_a_subclass_is_judged_with_all_of_its_fields(open_world: Any) -> None:

@@ -641,7 +641,7 @@ def test_ac_64_arguments_wait_in_private_and_leave_no_trace(open_world: Callable
         assert [left.name for left in path.parent.iterdir()] == [".gitignore"]
         _refused(world, "approval_pending", lambda: body("another canary"))
     world.enforcer.close()
-    assert not list(path.parent.iterdir())
+    assert [left.name for left in path.parent.iterdir()] == [".gitignore"]
     for file in world.directory.rglob("*"):
         assert not file.is_file() or b"canary" not in file.read_bytes(), file
 

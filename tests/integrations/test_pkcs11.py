@@ -91,11 +91,7 @@ def test_evidence_under_keys_of_a_token_verifies(token: Callable[[str], str], tm
     """)
     report = check(tmp_path / "evidence", tmp_path / "trust.json")
     assert (report.verdict, report.counts["chains_verified"]) == ("verified", 1)
-    assert sorted(path.name for path in (tmp_path / "evidence" / "keys").iterdir()) == [
-        ".gitignore",
-        "digests.jsonl",
-        "ledger.key",
-    ]
+    assert sorted(path.name for path in (tmp_path / "evidence" / "keys").iterdir()) == ["digests.jsonl", "ledger.key"]
 
 
 def test_many_threads_share_a_token(token: Callable[[str], str]) -> None:

@@ -15,6 +15,7 @@ from agent_identity.authority.forks import renewed_in_children
 from agent_identity.authority.sqlite_state import SqliteState
 from agent_identity.authority.state import Debit, check_key, check_number
 from agent_identity.errors import ConfigurationError, StateError
+from agent_identity.identity import hide_from_git
 
 __all__ = ["DirectoryState"]
 
@@ -49,6 +50,7 @@ class DirectoryState:
         self._looking = False
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            hide_from_git(self._path.parent)
             self._fd = self._opened()
             self._check_private()
             if os.fstat(self._fd).st_size < _BYTES:

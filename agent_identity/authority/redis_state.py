@@ -203,7 +203,7 @@ class RedisState:
         random: Source of random bytes, for the name of the state.
 
     Raises:
-        ConfigurationError: The client library is not installed.
+        ConfigurationError: The client library is not installed, or the URL is none that it takes.
     """
 
     def __init__(
@@ -218,8 +218,7 @@ class RedisState:
             raise ValueError(f"expected a prefix of at most {_MAX_PREFIX} characters without braces")
         if not 0 < timeout <= 60:
             raise ValueError("expected a timeout of more than 0 and at most 60 seconds")
-        _library()
-        self._url = url
+        self._options = _options(url)
         self._prefix = f"{{{prefix}}}"
         self._timeout = timeout
         self._candidate = random(16).hex()
@@ -330,7 +329,7 @@ class RedisState:
                 raise StateError(self._refusal)
             if self._client is not None:
                 return self._client
-            client = _client(self._url, self._timeout)
+            client = _client(self._options, self._timeout)
             try:
                 _check_policy(cast("dict[str, object]", client.execute_command("INFO", "memory")))
             except BaseException:
@@ -355,10 +354,21 @@ def _library() -> ModuleType:
     return redis
 
 
-def _client(url: str, timeout: float) -> _Client:
+def _options(url: str) -> Mapping[str, object]:
+    """Return what a URL says."""
+    try:
+        return cast("Mapping[str, object]", _library().connection.parse_url(url))
+    except ValueError:  # Its text may quote the password.
+        raise ConfigurationError(
+            "expected a Redis URL such as redis://user:password@host:6379/0, got one that cannot be taken apart; "
+            "write special characters of the password as %40 and the like"
+        ) from None
+
+
+def _client(found: Mapping[str, object], timeout: float) -> _Client:
     redis = _library()
-    options = redis.connection.parse_url(url)
-    options |= {
+    options = {
+        **found,
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "decode_responses": False,

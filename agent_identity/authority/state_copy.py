@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -12,6 +13,7 @@ from agent_identity.authority.memory_state import MemoryState
 from agent_identity.authority.sqlite_state import SqliteState, plain_connection
 from agent_identity.authority.state import StateStore
 from agent_identity.errors import StateError
+from agent_identity.identity import is_there
 
 if TYPE_CHECKING:
     import sqlite3
@@ -32,7 +34,11 @@ def copied_state(folder: str | os.PathLike[str]) -> Generator[StateStore]:
         StateError: It cannot be read.
     """
     source = Path(folder) / "state.sqlite"
-    if not os.path.lexists(source):
+    try:
+        there = is_there(source)
+    except OSError as error:
+        raise _unreadable(source, error.strerror) from None
+    if not there:
         yield MemoryState()
         return
     with tempfile.TemporaryDirectory(prefix="agent-identity-") as aside:
@@ -48,6 +54,9 @@ def _copy(source: Path, target: Path) -> None:
 
     journal, shared = (source.with_name(f"{source.name}{suffix}") for suffix in ("-wal", "-shm"))
     try:
+        for path in (source, journal, shared):
+            if is_there(path) and not stat.S_ISREG(path.lstat().st_mode):  # To open a pipe would take forever.
+                raise _unreadable(path, "no regular file")
         target.touch(0o600)
         if journal.exists() and not shared.exists():  # Nobody uses it: a killed process, or a copy, left both files.
             shutil.copyfile(source, target)
@@ -58,7 +67,11 @@ def _copy(source: Path, target: Path) -> None:
             _back_up(opened, target)
     except (OSError, sqlite3.Error) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
-        raise StateError(f"the state at {str(source)!r} cannot be read ({why}); check its mode and owner") from None
+        raise _unreadable(source, why) from None
+
+
+def _unreadable(path: Path, why: str | None) -> StateError:
+    return StateError(f"the state at {str(path)!r} cannot be read ({why}); check its mode and owner")
 
 
 def _back_up(opened: "sqlite3.Connection", target: Path) -> None:

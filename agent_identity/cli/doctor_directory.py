@@ -229,11 +229,11 @@ def _second_key(root: Path, trust: TrustStore | None) -> Iterator[Check]:
 def _state(root: Path) -> Iterator[Check]:
     """Ask the state that the processes of the directory share, if something was kept there yet."""
     path = root / "state" / "state.sqlite"
-    if not path.exists():
-        return
     try:
         with copied_state(path.parent) as state:
             state.contains("doctor:asks", now=int(time.time()))
+        if not path.exists():
+            return
     except StateError as error:
         yield failed("shared state", error)
     else:

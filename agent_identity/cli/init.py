@@ -6,7 +6,7 @@ from pathlib import Path
 
 from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal import clean
-from agent_identity.enforcement.directory import prepare
+from agent_identity.enforcement.directory import hides_from_git, prepare
 from agent_identity.enforcement.second_key import exchange_second_key
 from agent_identity.identity import RandomIds, SystemClock, TrustStore
 
@@ -57,5 +57,10 @@ def run(chosen: argparse.Namespace) -> int:
         print(f"  second key    {facts['second_key']}  signs checkpoints as well (ML-DSA-44)")
     print(f"  log           {clean(facts['origin'])}")
     print(f"\nKeep a copy of {name}/trust.json elsewhere: verifiers need it, and only it.")
-    print(f"{name}/.gitignore keeps private keys and evidence out of git.")
+    if hides_from_git(chosen.directory):
+        print(f"{name}/.gitignore keeps private keys and evidence out of git.")
+    else:
+        print(
+            f"{name}/.gitignore is not the one that init writes: add keys/, state/, approvals/, ledger/ and log/ to it."
+        )
     return 0

@@ -14,7 +14,7 @@ from agent_identity.enforcement.approval_box import ApprovalBox
 from agent_identity.enforcement.directory import pseudonyms_of
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import DigestKeys, Ledger
-from agent_identity.identity import RandomIds, SigningKey, SystemClock, TrustStore
+from agent_identity.identity import RandomIds, SigningKey, SystemClock, TrustStore, is_there
 
 __all__ = ["NS", "add_state", "opened", "store_of", "trust_file"]
 
@@ -33,7 +33,7 @@ def store_of(chosen: argparse.Namespace) -> StateStore | None:
     """Return the store that ``--state`` names; the caller closes it.
 
     Raises:
-        ConfigurationError: The URL names none.
+        ConfigurationError: The URL names none, or the file is not there.
     """
     url, prefix = cast("str | None", chosen.state), cast("str | None", chosen.prefix)
     if url is None:
@@ -41,6 +41,7 @@ def store_of(chosen: argparse.Namespace) -> StateStore | None:
     scheme, colon, _ = url.partition("://")
     try:
         if not colon:
+            _check_there(url)
             return SqliteState(url)
         if scheme in ("redis", "rediss", "unix"):
             return RedisState(url) if prefix is None else RedisState(url, prefix=prefix)
@@ -49,6 +50,19 @@ def store_of(chosen: argparse.Namespace) -> StateStore | None:
     except ValueError as error:
         raise ConfigurationError(f"--state: {error}") from None
     raise ConfigurationError(f"--state: {scheme!r} names no store; use redis, rediss, postgresql, or a path")
+
+
+def _check_there(path: str) -> None:
+    """Check that the file is there: a slip in its path must not make one, in which nothing is revoked."""
+    try:
+        there = is_there(path)
+    except OSError as error:
+        raise ConfigurationError(f"--state: {path!r} cannot be looked at ({error.strerror}); check its owner") from None
+    if not there:
+        raise ConfigurationError(
+            f"--state: expected the SQLite file that the enforcers share, found none at {path!r}; check the path, or "
+            "have one of the enforcers guard a first call, which makes the file"
+        )
 
 
 def trust_file(directory: str) -> Path:

@@ -4,9 +4,11 @@ import argparse
 import contextlib
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Final, Never, cast
 
@@ -44,6 +46,9 @@ NOT_DONE: Final = 2
 
 INTERRUPTED: Final = 130
 """The exit code that shells give to what Ctrl-C ended."""
+
+TERMINATED: Final = 143
+"""The exit code that shells give to what SIGTERM ended."""
 
 _EPILOG: Final = """\
 exit codes of verify, check-proof, check-disclosure:
@@ -108,13 +113,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _prepare_streams()
     chosen = parser().parse_args(arguments)
     command = cast("Callable[[argparse.Namespace], int]", chosen.run)
-    code, complaint = _run(command, chosen)
+    with _orderly_end():
+        code, complaint = _run(command, chosen)
     if complaint is not None:
         _flush_or_discard()
     if complaint:
         with contextlib.suppress(OSError):
             print(f"agent-identity: {clean(complaint)}", file=sys.stderr)
     return code
+
+
+@contextlib.contextmanager
+def _orderly_end() -> Generator[None]:
+    """Have SIGTERM end the block as an exception does, which removes the copies that it made.
+
+    Where somebody else decided what SIGTERM does, that stays.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _end(_number: int, _frame: object) -> Never:
+    sys.exit(TERMINATED)
 
 
 def _run(command: Callable[[argparse.Namespace], int], chosen: argparse.Namespace) -> tuple[int, str | None]:

@@ -206,6 +206,11 @@ def _check(source: str, *, alone: bool) -> None:
         raise ConfigurationError(
             f"expected an evidence directory or a file of traces at {source!r}, got '{reason}'; check the path"
         ) from None
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        raise ConfigurationError(
+            f"expected an evidence directory or a file of traces at {source!r}, got a device, which may never end; "
+            "name a file or a pipe, or - for standard input"
+        )
     if not stat.S_ISDIR(mode):
         return
     if not alone:

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from pathlib import Path
 from typing import Final, final
 
@@ -15,7 +15,7 @@ from agent_identity import canonical
 from agent_identity.enforcement.approval import ApprovalRequest
 from agent_identity.enforcement.task import Task
 from agent_identity.errors import ConfigurationError, Denied
-from agent_identity.identity import Principal, create_private_file, read_private_file
+from agent_identity.identity import Principal, create_private_file, hide_from_git, is_there, read_private_file
 
 __all__ = ["MAX_OF_PRINCIPAL", "MAX_OF_TASK", "MAX_WAITING", "ApprovalBox", "name_of", "party_of"]
 
@@ -51,6 +51,18 @@ def party_of(principal: Principal) -> tuple[str, str, str | None]:
     return principal.kind, principal.id, principal.issuer
 
 
+@contextlib.contextmanager
+def _explained(path: Path) -> Generator[None]:
+    """Say of what may not be read that it is there and closed, never that nothing waits."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(
+            f"expected requests for approvals that can be read and written at {str(path)!r}, got '{error.strerror}'; "
+            "check its mode and owner"
+        ) from None
+
+
 @final
 class ApprovalBox:
     """The requests that wait in one directory, each under a name that says which call it is about.
@@ -74,8 +86,9 @@ class ApprovalBox:
             ConfigurationError: The folder cannot be written.
             Denied: Too many requests wait (``approval_quota``).
         """
-        with contextlib.suppress(FileExistsError):
+        with _explained(self._folder), contextlib.suppress(FileExistsError):
             self._folder.mkdir(mode=0o700)
+            hide_from_git(self._folder)
         self._check_private()
         if self._is_full(name):
             self.sweep(now)
@@ -170,14 +183,21 @@ class ApprovalBox:
                 self._path(name, suffix).unlink()
 
     def _names(self) -> list[str]:
-        if not self._folder.is_dir():
+        with _explained(self._folder):
+            there = is_there(self._folder)
+        if not there:
             return []
         self._check_private()
-        return sorted(path.stem for path in self._folder.glob(f"*{_REQUEST}"))
+        return sorted(self._kept())
+
+    def _kept(self) -> list[str]:
+        with _explained(self._folder):
+            names = os.listdir(self._folder)  # noqa: PTH208  Names are what is matched.
+        return [name.removesuffix(_REQUEST) for name in names if name.endswith(_REQUEST)]
 
     def _is_full(self, name: str) -> str | None:
         """Say which quota a further request would exceed, if any; one that waits already takes no further place."""
-        names = [path.stem for path in self._folder.glob(f"*{_REQUEST}")]
+        names = self._kept()
         if name in names:
             return None
         task, _, rest = name.partition("-")
@@ -190,12 +210,14 @@ class ApprovalBox:
 
     def _read(self, name: str, suffix: str) -> bytes | None:
         path = self._path(name, suffix)
-        if not os.path.lexists(path):
+        with _explained(path):
+            there = is_there(path)
+        if not there:
             return None
         try:
             return read_private_file(path, limit=_MAX_BYTES)
         except ConfigurationError:
-            if os.path.lexists(path):
+            if is_there(path):
                 raise
             return None  # It was decided just now.
 
@@ -203,7 +225,8 @@ class ApprovalBox:
         return self._folder / f"{name}{suffix}"
 
     def _check_private(self) -> None:
-        status = self._folder.stat()
+        with _explained(self._folder):
+            status = self._folder.stat()
         if status.st_uid not in (0, os.geteuid()) or stat.S_IMODE(status.st_mode) & 0o077:
             raise ConfigurationError(
                 "expected a folder for requests that only its owner can read, got one open to others or of another "

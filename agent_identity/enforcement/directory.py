@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import os
+import stat
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +27,10 @@ from agent_identity.identity import (
     TrustedKey,
     TrustStore,
     check_path,
+    hide_from_git,
 )
 
-__all__ = ["Directory", "open_directory"]
+__all__ = ["Directory", "hides_from_git", "open_directory"]
 
 CLASHING: Final = "agent-identity"
 """Another distribution on PyPI that installs a package of our name (threats AC-71)."""
@@ -124,9 +126,17 @@ def _folder_of_keys(root: Path) -> Path:
         raise ConfigurationError(
             f"expected a directory for evidence that can be written, got {error.strerror}; choose another one"
         ) from None
-    with contextlib.suppress(OSError), (root / ".gitignore").open("x", encoding="utf-8") as file:
-        file.write(_IGNORED)
+    hide_from_git(root, _IGNORED)
+    hide_from_git(keys)
     return keys
+
+
+def hides_from_git(directory: str | os.PathLike[str]) -> bool:
+    """Return whether the ``.gitignore`` of a directory is the one that is written here."""
+    path = Path(directory) / ".gitignore"
+    with contextlib.suppress(OSError):  # Git reads no link of that name.
+        return stat.S_ISREG(path.lstat().st_mode) and path.read_bytes() == _IGNORED.encode()
+    return False
 
 
 def connect(directory: str | os.PathLike[str], signer: str) -> tuple[Signer, Signer, TrustStore]:

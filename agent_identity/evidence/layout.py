@@ -70,9 +70,9 @@ class Layout:
         return f"{self.root}/log/entries.jsonl"
 
     @property
-    def log_rejected(self) -> str:
-        """What was in the log and is not of the library; outside of the log since."""
-        return f"{self.root}/log/rejected.jsonl"
+    def log_rejected(self) -> tuple[str, ...]:
+        """Where lines are that were in the log and are not of the library: the first file that can be written."""
+        return tuple(f"{self.root}/log/rejected{suffix}.jsonl" for suffix in ("", *(f"-{n}" for n in range(1, 10))))
 
     @property
     def log_lock(self) -> str:

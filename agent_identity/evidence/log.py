@@ -321,10 +321,10 @@ class DirectoryLog:
             )
         last = (self._tree.size, self._last)
         try:
-            size = set_aside(self._files, self._layout, fd, line.offset, fits=self._fits, last=last)
+            size, name = set_aside(self._files, self._layout, fd, line.offset, fits=self._fits, last=last)
         except LaterEntryError:
             raise self._contradicted("an older checkpoint with entries of a longer log") from None
-        _logger.error("%d bytes in the log are not of the library and were moved to log/rejected.jsonl", size)
+        _logger.error("%d bytes in the log are not of the library and were moved to log/%s", size, name)
 
     def _remove_torn(self, fd: int, line: Line) -> None:
         """Cut off the line that a process died in; no checkpoint covers it, and its stream still has all."""

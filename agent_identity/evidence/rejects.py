@@ -4,7 +4,8 @@ Only what follows the last checkpoint is moved, and no line that the library wro
 a log in which the next attempt does the rest; then a part may stand in the file twice.
 """
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from agent_identity.evidence.files import EDIT, EXTEND, Files, open_regular, sync_folder, write_whole
@@ -40,8 +41,12 @@ class _Sorted(NamedTuple):
     foreign: list[_Range]
 
 
-def set_aside(files: Files, layout: Layout, fd: int, start: int, *, fits: Fits, last: tuple[int, bytes | None]) -> int:
-    """Move foreign lines from the end of the log to ``log/rejected.jsonl``, and return how many bytes they have.
+def set_aside(
+    files: Files, layout: Layout, fd: int, start: int, *, fits: Fits, last: tuple[int, bytes | None]
+) -> tuple[int, str]:
+    """Move foreign lines from the end of the log to ``log/rejected.jsonl``; return how many bytes, and its name.
+
+    Where a folder, pipe or link has that name, it is ``rejected-1.jsonl``, and so on up to 9.
 
     Called with the lock of the log held. What is left behind ``start`` continues the log.
 
@@ -58,7 +63,7 @@ def set_aside(files: Files, layout: Layout, fd: int, start: int, *, fits: Fits, 
         OSError: A file cannot be read or written.
     """
     found = _sort(files, fd, start, fits, last)
-    _keep(files, layout.log_rejected, fd, found.foreign)
+    name = _keep(files, layout.log_rejected, fd, found.foreign)
     end = start
     if found.own:
         edited = open_regular(files, layout.log_entries, EDIT)  # What is open to append writes nowhere else.
@@ -72,7 +77,7 @@ def set_aside(files: Files, layout: Layout, fd: int, start: int, *, fits: Fits, 
         finally:
             files.close(edited)
     files.truncate(fd, end)
-    return sum(foreign.end - foreign.start for foreign in found.foreign)
+    return sum(foreign.end - foreign.start for foreign in found.foreign), name
 
 
 def _sort(files: Files, fd: int, start: int, fits: Fits, last: tuple[int, bytes | None]) -> _Sorted:
@@ -103,9 +108,9 @@ def _extend(ranges: list[_Range], start: int, end: int) -> None:
     ranges.append(_Range(start, end))
 
 
-def _keep(files: Files, path: str, fd: int, foreign: list[_Range]) -> None:
-    """Append the lines to the file, the last of them with its end, and wait for the disk."""
-    out = open_regular(files, path, EXTEND)
+def _keep(files: Files, paths: Sequence[str], fd: int, foreign: list[_Range]) -> str:
+    """Append the lines to the first file that can be opened, the last of them with its end; wait for the disk."""
+    path, out = _opened(files, paths)
     try:
         last = b""
         for data in _chunks(files, fd, foreign):
@@ -116,7 +121,16 @@ def _keep(files: Files, path: str, fd: int, foreign: list[_Range]) -> None:
         files.fdatasync(out)
     finally:
         files.close(out)
-    sync_folder(files, path.rpartition("/")[0])
+    folder, _, name = path.rpartition("/")
+    sync_folder(files, folder)
+    return name
+
+
+def _opened(files: Files, paths: Sequence[str]) -> tuple[str, int]:
+    for path in paths[:-1]:
+        with contextlib.suppress(OSError):
+            return path, open_regular(files, path, EXTEND)
+    return paths[-1], open_regular(files, paths[-1], EXTEND)
 
 
 def _chunks(files: Files, fd: int, ranges: list[_Range]) -> Iterator[bytes]:

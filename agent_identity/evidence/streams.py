@@ -278,14 +278,16 @@ class LedgerReader:
         return None
 
     def rejected_bytes(self) -> int:
-        """Return the size of the file of what was in the log and is not of the library; 0 if there is none."""
-        with suppress(OSError):
-            fd = open_regular(self._files, self._layout.log_rejected, READ)
-            try:
-                return self._files.status(fd).st_size
-            finally:
-                self._files.close(fd)
-        return 0
+        """Return the size of the files of what was in the log and is not of the library; 0 if there is none."""
+        size = 0
+        for path in self._layout.log_rejected:
+            with suppress(OSError):
+                fd = open_regular(self._files, path, READ)
+                try:
+                    size += self._files.status(fd).st_size
+                finally:
+                    self._files.close(fd)
+        return size
 
     def witnessed(self) -> Iterator[bytes]:
         """Return the checkpoints that witnesses cosigned, as far as they can be read, at most 256."""

@@ -1,9 +1,11 @@
 """Files that hold keys or say whom to trust: created whole or not at all, read with suspicion."""
 
+import contextlib
 import errno
 import os
 import stat
 import tempfile
+from pathlib import Path
 from typing import Final, NoReturn, TypeAlias
 
 from agent_identity.errors import ConfigurationError
@@ -13,6 +15,8 @@ __all__ = [
     "check_path",
     "create_private_file",
     "create_public_file",
+    "hide_from_git",
+    "is_there",
     "put_in_place",
     "read_private_file",
     "read_public_file",
@@ -43,6 +47,30 @@ def check_path(path: PathLike) -> None:
         raise ConfigurationError(
             f"expected a path, got {path!a} with characters that no file name can have; correct it"
         )
+
+
+def is_there(path: PathLike) -> bool:
+    """Return whether something is at a path, be it a link to nothing.
+
+    Raises:
+        OSError: This user may not look; nothing says that it is absent.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def hide_from_git(folder: PathLike, ignored: str = "*\n") -> None:
+    """Write a ``.gitignore`` into a folder, unless something has that name or the folder cannot be written.
+
+    Args:
+        folder: The folder.
+        ignored: What git shall leave alone; by default everything in the folder, this file as well.
+    """
+    with contextlib.suppress(OSError), Path(folder, ".gitignore").open("x", encoding="utf-8") as file:
+        file.write(ignored)
 
 
 def create_private_file(path: PathLike, data: bytes) -> None:

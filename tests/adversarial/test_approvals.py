@@ -384,7 +384,7 @@ def test_ac_64_an_expired_approval_is_refused(open_world: Callable[..., object])
         assert caught.value.code == "approval_expired"
     statuses = [record["approval"]["status"] for record in world.records("approval")]
     assert statuses == ["pending", "pending", "expired", "expired"]
-    assert not list((world.directory / "approvals").iterdir())
+    assert [path.name for path in (world.directory / "approvals").iterdir()] == [".gitignore"]
 
 
 def test_ac_64_an_answer_that_comes_too_late_is_none(open_world: Callable[..., object]) -> None:
@@ -439,7 +439,7 @@ def test_ac_64_requests_end_with_their_task(open_world: Callable[..., object]) -
             _refused(world, "approval_pending", lambda: body(2))
             first.end()
             assert [request.task for request in world.enforcer.approvals.pending()] == [second.id]
-    assert not list((world.directory / "approvals").iterdir())
+    assert [path.name for path in (world.directory / "approvals").iterdir()] == [".gitignore"]
 
 
 def test_ac_64_what_a_killed_process_left_is_cleared_away(open_world: Callable[..., object]) -> None:
@@ -448,10 +448,10 @@ def test_ac_64_what_a_killed_process_left_is_cleared_away(open_world: Callable[.
     body, folder = world.tool(), world.directory / "approvals"
     with world.task(Scope("tool")):
         _refused(world, "approval_pending", lambda: body(1))
-        (path,) = folder.iterdir()
+        (path,) = folder.glob("*.request")
         left = path.read_bytes()
     world.enforcer.close()
-    assert not list(folder.iterdir())
+    assert [found.name for found in folder.iterdir()] == [".gitignore"]
     for moment, there in ((59, True), (60, False)):
         path.touch(0o600)
         path.write_bytes(left)
@@ -632,16 +632,16 @@ def test_ac_64_arguments_wait_in_private_and_leave_no_trace(open_world: Callable
     body = world.tool()
     with world.task(Scope("tool")):
         _refused(world, "approval_pending", lambda: body("a canary"))
-        (path,) = (world.directory / "approvals").iterdir()
+        (path,) = (world.directory / "approvals").glob("*.request")
         assert b"a canary" in path.read_bytes()
         assert path.stat().st_mode & 0o777 == 0o600
         assert path.parent.stat().st_mode & 0o777 == 0o700
         _approve_all(world)
         body("a canary")
-        assert not list(path.parent.iterdir())
+        assert [left.name for left in path.parent.iterdir()] == [".gitignore"]
         _refused(world, "approval_pending", lambda: body("another canary"))
     world.enforcer.close()
-    assert not list(path.parent.iterdir())
+    assert [left.name for left in path.parent.iterdir()] == [".gitignore"]
     for file in world.directory.rglob("*"):
         assert not file.is_file() or b"canary" not in file.read_bytes(), file
 

@@ -1,9 +1,12 @@
 """What operators meet: reading that writes nothing, keys that git leaves alone, a kill switch for several machines."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -12,9 +15,11 @@ import pytest
 
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, TrustStore
 from agent_identity.approvals import Approval
+from agent_identity.audit import check
 from agent_identity.cli import main
+from agent_identity.errors import ConfigurationError
 from agent_identity.limits import Limit
-from agent_identity.state import SqliteState
+from agent_identity.state import RedisState, SqliteState
 
 ALICE, CLERK = Human("alice@example.com"), Agent("clerk", owner="finance@example.com")
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -34,7 +39,7 @@ def _used(directory: Path) -> None:
         with pytest.raises(Denied):
             pay()
         enforcer.revoke("agent", "other", suspend=True)
-        for path in (directory / "approvals").iterdir():
+        for path in (directory / "approvals").glob("*.request"):
             shutil.copy2(path, directory / path.name)
         opening.__exit__(None, None, None)
     words = ["--owner", "finance@example.com", "--purpose", "pay", "--tool", "pay"]
@@ -154,6 +159,7 @@ def test_a_suspension_from_another_machine_is_lifted_from_either(
     _of_one_issuer(first, second)
     machines = [_machine(first, state), _machine(second, state)]
     try:
+        assert [_code(*machine) for machine in machines] == ["read"] * 2  # The first call makes the file.
         for suspending, lifting in ((first, second), (second, second), (second, first)):
             words = ["agent", "clerk", "--state", str(state)]
             assert main(["revoke", str(suspending), *words, "--suspend"]) == 0
@@ -239,3 +245,149 @@ def test_json_of_a_back_end_is_sent_to_the_option_for_it(tmp_path: Path, capsys:
     (tmp_path / "trace.json").write_text('{"data": [{"trace_id": "a", "spans": []}]}')
     assert main(["verify", str(tmp_path / "trace.json"), "--trust", str(VECTORS / "evidence" / "trust.json")]) == 2
     assert "--span" in capsys.readouterr().out
+
+
+def _tracked(repository: Path) -> list[str]:
+    """Return what ``git add -A`` takes of a new repository."""
+    git = ["git", "-c", "core.excludesFile=/dev/null"]
+    subprocess.run([*git, "init", "-q"], cwd=repository, check=True)
+    subprocess.run([*git, "add", "-A"], cwd=repository, check=True)
+    return subprocess.run([*git, "ls-files"], cwd=repository, check=True, capture_output=True, text=True).stdout.split()
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "folder"])
+def test_a_gitignore_of_somebody_else_gives_no_key_away(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """What is there stays as it is, keys, state and requests hide themselves, and ``init`` says what is left to do."""
+    directory, ignore = tmp_path / "evidence", tmp_path / "evidence" / ".gitignore"
+    directory.mkdir()
+    if kind == "file":
+        ignore.write_text("*.log\n")
+    elif kind == "link":
+        ignore.symlink_to(tmp_path / "nowhere")
+    else:
+        ignore.mkdir()
+    assert main(["init", str(directory)]) == 0
+    out = capsys.readouterr().out
+    assert ("out of git" in out, "keys/" in out) == (False, True)
+    _used(directory)
+    assert list((directory / "approvals").glob("*.request"))
+    hidden = {"keys", "state", "approvals"}
+    assert not [path for path in _tracked(tmp_path) if hidden & set(Path(path).parts)]
+    assert (ignore.is_symlink(), ignore.is_dir()) == (kind == "link", kind == "folder")
+    assert not (tmp_path / "nowhere").exists()
+    assert check(directory).exit_code == 0
+
+
+@pytest.mark.parametrize("words", [["revocations"], ["revoke", "everything"], ["reinstate", "everything"]])
+@pytest.mark.parametrize("name", ["typo.sqlite", "trust.json/typo.sqlite"])
+def test_a_slip_in_the_path_of_a_store_makes_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], name: str
+) -> None:
+    """A store in which nothing is revoked is not made by the command that looks for one."""
+    directory = tmp_path / "d"
+    assert main(["init", str(directory)]) == 0
+    capsys.readouterr()
+    path = directory / name
+    assert main([words[0], str(directory), *words[1:], "--state", str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert (out, str(path) in err, path.exists()) == ("", True, False)
+
+
+@pytest.mark.parametrize("url", ["redis://u:hunter2@[bad", "redis://u:hunter2", "redis://h?socket_timeout=hunter2"])
+def test_a_url_that_cannot_be_read_is_an_error_without_its_password(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    """It is no defect of ours, and what is printed can be shown to anybody."""
+    assert main(["init", str(tmp_path / "d")]) == 0
+    capsys.readouterr()
+    assert main(["revocations", str(tmp_path / "d"), "--state", url]) == 2
+    out, err = capsys.readouterr()
+    assert (out, "hunter2" in err, "defect" in err, "URL" in err) == ("", False, False, True)
+    with pytest.raises(ConfigurationError):
+        RedisState(url)
+
+
+@pytest.mark.parametrize("name", ["state.sqlite", "state.sqlite-wal", "state.sqlite-shm"])
+def test_a_pipe_in_place_of_the_state_hangs_nobody(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """What is no regular file is refused before it is opened."""
+    with Enforcer.open(tmp_path / "d") as enforcer:
+        enforcer.revoke("agent", "other")
+    path = tmp_path / "d" / "state" / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    capsys.readouterr()
+    assert main(["revocations", str(tmp_path / "d")]) == 2
+    out, err = capsys.readouterr()
+    assert (out, str(path) in err) == ("", True)
+
+
+@pytest.mark.parametrize("command", ["verify", "show"])
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])
+def test_a_device_is_no_evidence(capsys: pytest.CaptureFixture[str], command: str, device: str) -> None:
+    """One that never ends is not read for ever."""
+    assert main([command, device]) == 2
+    out, err = capsys.readouterr()
+    assert (out, device in err) == ("", True)
+
+
+def test_what_is_ended_while_it_reads_leaves_no_copy_of_the_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM ends a command as an error does: the private copy of the state is removed."""
+    with Enforcer.open(tmp_path / "d") as enforcer:
+        enforcer.revoke("agent", "other")
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(aside))
+    seen: list[Path] = []
+
+    def ended(*_arguments: object) -> None:
+        seen.extend(aside.iterdir())
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(SqliteState, "get", ended)
+    with pytest.raises(SystemExit) as end:
+        main(["revocations", str(tmp_path / "d")])
+    assert (end.value.code, len(seen), list(aside.iterdir())) == (143, 1, [])
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_whoever_handles_sigterm_keeps_doing_so(tmp_path: Path) -> None:
+    """A program that calls ours decides itself what SIGTERM does."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert main(["init", str(tmp_path / "d")]) == 0
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_lines_of_others_are_set_aside_whatever_has_the_name_for_them(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sealing goes on, nothing of them is lost, nothing is written through a link, and ``verify`` reports them."""
+    directory = tmp_path / "d"
+    with Enforcer.open(directory) as enforcer:
+        assert _code(enforcer, enforcer.tool(name="read")(lambda: "read")) == "read"
+    rejected = directory / "log" / "rejected.jsonl"
+    if kind == "link":
+        rejected.symlink_to(tmp_path / "victim")
+    elif kind == "folder":
+        rejected.mkdir()
+    else:
+        os.mkfifo(rejected)
+    with (directory / "log" / "entries.jsonl").open("ab") as file:
+        file.write(b"junk\n")
+    with Enforcer.open(directory) as enforcer:
+        assert _code(enforcer, enforcer.tool(name="read")(lambda: "read")) == "read"
+    assert (directory / "log" / "rejected-1.jsonl").read_bytes() == b"junk\n"
+    assert not (tmp_path / "victim").exists()
+    report = check(directory)
+    assert (report.exit_code, {finding.code for finding in report.findings}) == (3, {"log_rejected"})
+    main(["doctor", str(directory)])
+    assert "5 bytes" in capsys.readouterr().out

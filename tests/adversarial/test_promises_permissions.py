@@ -227,3 +227,56 @@ def test_proofs_and_stories_need_all_of_the_ledger(evidence: Path) -> None:
             with pytest.raises(ConfigurationError) as caught:
                 call()
             assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("command", ["revocations", "tasks", "inventory list", "doctor"])
+@pytest.mark.parametrize("closed", ["state", "state/state.sqlite"])
+def test_state_that_may_not_be_read_is_not_called_empty(
+    world: Any, place: Path, capsys: pytest.CaptureFixture, command: str, closed: str
+) -> None:
+    """Nobody reads "nothing is revoked" where the list is closed: the path is named, and nothing was done."""
+    world.enforcer.revoke("agent", "clerk")
+    world.enforcer.close()
+    evidence = place / "evidence"
+    shutil.copytree(world.directory, evidence)
+    words = [*command.split(), str(evidence)]
+    with as_nobody(evidence / closed):
+        code = main(words)
+    out, err = capsys.readouterr()
+    assert "state.sqlite" in out + err
+    assert code == (1 if command == "doctor" else 2)
+    assert command == "doctor" or out == ""
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o400])
+def test_requests_that_may_not_be_read_still_wait(evidence: Path, capsys: pytest.CaptureFixture, mode: int) -> None:
+    """A closed folder of requests is an error for who lists them, be it one that shows names alone."""
+    folder = evidence / "approvals"
+    folder.mkdir(mode=0o700)
+    (folder / "a-b-c.request").write_bytes(b"{}")
+    (folder / "a-b-c.request").chmod(0o600)
+    if os.geteuid() == 0:
+        os.chown(folder, NOBODY, NOBODY)
+        os.chown(folder / "a-b-c.request", NOBODY, NOBODY)
+    with as_nobody():
+        folder.chmod(mode)
+        try:
+            code = main(["approvals", "list", str(evidence)])
+        finally:
+            folder.chmod(0o700)
+    out, err = capsys.readouterr()
+    assert (code, out, str(folder) in err) == (2, "", True)
+
+
+def test_a_store_that_may_not_be_looked_at_is_not_called_absent(place: Path, capsys: pytest.CaptureFixture) -> None:
+    """A store in a closed folder is an error of its own, and none is made."""
+    assert main(["init", str(place / "d")]) == 0
+    (place / "d" / "trust.json").chmod(0o644)
+    closed = place / "closed"
+    closed.mkdir()
+    capsys.readouterr()
+    with as_nobody(closed):
+        code = main(["revocations", str(place / "d"), "--state", str(closed / "shared.sqlite")])
+    out, err = capsys.readouterr()
+    assert (code, out, str(closed / "shared.sqlite") in err) == (2, "", True)
+    assert list(closed.iterdir()) == []

@@ -108,7 +108,7 @@ def test_requests_for_approval_are_removed(run: Run, tmp_path: Path, target: str
             with enforcer.task("p", principal=Human(name), agent=Agent("clerk", owner="o"), scope=Scope("pay")):
                 with pytest.raises(Denied):
                     pay(100)
-                kept |= {path.name: path.read_bytes() for path in waiting.iterdir()}
+                kept |= {path.name: path.read_bytes() for path in waiting.glob("*.request")}
     assert len(kept) == 3
     alices = [name for name, data in kept.items() if b"alice" in data]
     chosen = "alice" if target == "principal" else json.loads(kept[alices[0]])["task"]
@@ -123,14 +123,14 @@ def test_requests_for_approval_are_removed(run: Run, tmp_path: Path, target: str
     done = run("erase", directory, f"--{target}", chosen)
     count = f"{len(gone)} request{'s' if len(gone) > 1 else ''} for approval removed"
     assert (done.code, f"{target} {chosen}: {count}" in done.out, "erased, record" in done.out) == (0, True, True)
-    assert {path.name for path in waiting.iterdir()} == kept.keys() - set(gone)
+    assert {path.name for path in waiting.glob("*.request")} == kept.keys() - set(gone)
     leave()
     again = run("erase", directory, f"--{target}", chosen)
     assert (again.code, again.out) == (0, f"{target} {chosen}: {count}\n")
     leave(**{"0.request": b"{}"})
     done = run("erase", directory, f"--{target}", chosen, "--json")
     assert (done.code, "approvals/0.request" in done.err) == (2, True)
-    assert {path.name for path in waiting.iterdir()} == {"0.request", *(kept.keys() - set(gone))}
+    assert {path.name for path in waiting.glob("*.request")} == {"0.request", *(kept.keys() - set(gone))}
     (waiting / "0.request").unlink()
     assert json.loads(run("erase", directory, f"--{target}", chosen, "--json").out)["requests"] == 0
 

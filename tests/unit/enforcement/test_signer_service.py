@@ -318,7 +318,7 @@ def test_an_enforcer_works_without_any_key_of_its_own(place: Place, tmp_path: Pa
                 pass
     place.stop()
     assert check(evidence, place.trust).verdict == "verified"
-    assert sorted(path.name for path in (evidence / "keys").iterdir()) == ["digests.jsonl", "ledger.key"]
+    assert sorted(path.name for path in (evidence / "keys").iterdir()) == [".gitignore", "digests.jsonl", "ledger.key"]
     assert (evidence / "trust.json").read_bytes() == (place.root / "trust.json").read_bytes()
     assert place.said == []
 
@@ -543,5 +543,5 @@ def test_without_its_signer_a_directory_does_not_open(place: Place, tmp_path: Pa
     assert refused.value.code == "signer_unavailable"
     with pytest.raises(ConfigurationError, match="name the signer that holds it"):
         Enforcer.open(tmp_path / "evidence")
-    assert list((tmp_path / "evidence" / "keys").iterdir()) == []
+    assert [path.name for path in (tmp_path / "evidence" / "keys").iterdir()] == [".gitignore"]
     assert struct.calcsize("3i") == 12

@@ -113,7 +113,20 @@ def _check(name: str, value: object, hint: object, cure: str | None) -> None:
     unfit = _unfit(name, value, hint)
     if unfit is not None:
         place, item, wanted = unfit
-        raise TypeError(f"{place}={_shown(item)}: expected {_form(wanted)}{f'; {cure}' if cure else ''}")
+        lacking = _lacking(item, wanted)
+        lacks = f"; it lacks {', '.join(lacking)}" if lacking else ""
+        raise TypeError(f"{place}={_shown(item)}: expected {_form(wanted)}{lacks}{f'; {cure}' if cure else ''}")
+
+
+def _lacking(value: object, hint: object) -> list[str]:
+    """Return the methods of a protocol that a value lacks, if it has some of them."""
+    for arm in _arms(hint):
+        if isinstance(arm, type) and typing.Protocol in arm.__mro__:
+            needed = _members(arm)
+            missing = sorted(name for name in needed if not hasattr(value, name))
+            if 0 < len(missing) < len(needed):
+                return missing
+    return []
 
 
 def _unfit(name: str, value: object, hint: object) -> tuple[str, object, object] | None:

@@ -110,7 +110,7 @@ def test_many_empty_members_cost_no_more_than_they_are_long() -> None:
     assert check(io.BytesIO(many), TRUST).verdict == "verified"
 
 
-@pytest.mark.parametrize(("where", "code"), [("ledger", "malformed_tail"), ("log", "log_malformed")])
+@pytest.mark.parametrize(("where", "code"), [("ledger", "malformed_tail"), ("log", "log_rejected")])
 def test_line_ends_behind_a_ledger_are_one_finding(world: Any, where: str, code: str) -> None:
     """A megabyte of line ends behind a stream, or the log, costs as much as one, and the verdict names it once."""
     with world.task(Scope("tool")):

@@ -391,3 +391,18 @@ def test_lines_of_others_are_set_aside_whatever_has_the_name_for_them(
     assert (report.exit_code, {finding.code for finding in report.findings}) == (3, {"log_rejected"})
     main(["doctor", str(directory)])
     assert "5 bytes" in capsys.readouterr().out
+
+
+def test_state_that_a_killed_process_left_is_read_with_its_journal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A copy of a directory that was in use has a journal and no shared memory: what is in the journal counts."""
+    with Enforcer.open(tmp_path / "live") as enforcer:
+        enforcer.revoke("agent", "other")
+        shutil.copytree(tmp_path / "live", tmp_path / "copy")
+    (tmp_path / "copy" / "state" / "state.sqlite-shm").unlink()
+    assert (tmp_path / "copy" / "state" / "state.sqlite-wal").stat().st_size > 0
+    before = _tree(tmp_path / "copy")
+    assert main(["revocations", str(tmp_path / "copy"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["entries"][0]["name"] == "other"
+    assert _tree(tmp_path / "copy") == before

@@ -409,5 +409,5 @@ def test_a_store_that_cannot_keep_shares_is_refused_when_the_enforcer_opens(
 
         insert = contains = debit = credit = put = get = generation = close = lambda self: None
 
-    with pytest.raises(TypeError, match="got Early without keep, resume; make one of"):
+    with pytest.raises(TypeError, match="it lacks keep, resume; make one of"):
         open_world(state=Early())

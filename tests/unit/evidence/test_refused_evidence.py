@@ -41,7 +41,7 @@ from agent_identity.evidence.merkle import (
     verify_consistency,
     verify_inclusion,
 )
-from agent_identity.evidence.otlp import Malformed, Replay, read_json
+from agent_identity.evidence.otlp import Malformed, read_json
 from agent_identity.identity import PublicKey, SigningKey
 
 KEY = SigningKey.from_seed(bytes([5]) * 32)
@@ -819,9 +819,3 @@ def test_attributes_of_a_resource_are_read_like_those_of_a_span() -> None:
     (read,) = read_json(io.BytesIO(json.dumps(export).encode()))
     assert not isinstance(read, Malformed)
     assert dict(read.resource) == {"k": [1, ["x"]]}
-
-
-def test_what_is_replayed_keeps_to_the_limit() -> None:
-    """A line that begins in what was read already is never longer than asked for."""
-    source = Replay(b"ab\ncd", io.BytesIO(b"efgh\nij"))
-    assert [source.readline(4) for _ in range(5)] == [b"ab\n", b"cdef", b"gh\n", b"ij", b""]

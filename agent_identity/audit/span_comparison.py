@@ -7,11 +7,10 @@ from typing import Final, final
 from agent_identity.audit.aside import Aside, Claim
 from agent_identity.audit.attestations import ATTESTATION, OURS
 from agent_identity.audit.findings import Findings, Place
-from agent_identity.audit.span_members import members_of
+from agent_identity.audit.span_members import is_our_scope, members_of
 from agent_identity.evidence.envelope import Attestation
 from agent_identity.evidence.mirror import MIRRORED, Copies, deviations, mirrored_attributes
 from agent_identity.evidence.otlp import SpanData
-from agent_identity.evidence.otlp_writing import SCOPE
 from agent_identity.evidence.pasted import PastedSpan
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE
 
@@ -83,7 +82,8 @@ class SpanComparison:
         if copied is not None and self._known_names(attributes):
             self.signed += copied
             return True
-        theirs = _THEIRS if isinstance(span, SpanData) and span.scope not in ("", SCOPE) else frozenset[str]()
+        foreign = isinstance(span, SpanData) and span.scope.strip() and not is_our_scope(span.scope)
+        theirs = _THEIRS if foreign else frozenset[str]()
         self.signed += len(mirrored_attributes(record))
         for field in deviations(record, attributes):
             if field.attribute in theirs and field.verdict in ("changed", "retyped"):

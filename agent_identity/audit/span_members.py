@@ -13,7 +13,7 @@ from agent_identity.evidence.pasted import PastedSpan
 from agent_identity.evidence.shown import is_hashed, likeness, same_duration, same_time, status_of
 from agent_identity.evidence.span_copy import Appearance, appearance_of
 
-__all__ = ["Member", "members_of"]
+__all__ = ["Member", "is_our_scope", "members_of"]
 
 Standing: TypeAlias = Literal["changed", "unclear", "theirs", "hidden", "retyped"]
 """How a member relates to the record.
@@ -63,14 +63,20 @@ def members_of(record: Mapping[str, object], span: SpanData | PastedSpan) -> Ite
                 yield Member(member.name, "unclear") if member.standing == "changed" else member
 
 
+def is_our_scope(name: str) -> bool:
+    """Return whether the name of a scope reads as ours: in whichever case, with blanks around it or without."""
+    return name == SCOPE or name.strip().casefold() == SCOPE
+
+
 def _is_ours(seen: Appearance, span: SpanData | PastedSpan) -> bool | None:
     """Return whether the library made the span; ``None`` if nothing tells."""
     if isinstance(span, SpanData):
         # Nobody else makes spans of tasks, and OTLP is no store that would rename them.
-        return True if seen.opens or span.scope == SCOPE else None if not span.scope else False
-    if not span.scopes:
+        return True if seen.opens or is_our_scope(span.scope) else None if not span.scope.strip() else False
+    scopes = [name for name in span.scopes if isinstance(name, str) and name.strip()]
+    if not scopes:
         return None
-    return True if SCOPE in span.scopes else None if seen.opens else False
+    return True if any(map(is_our_scope, scopes)) else None if seen.opens else False
 
 
 def _of_otlp(seen: Appearance, span: SpanData) -> Iterator[Member]:

@@ -237,6 +237,32 @@ def test_a_span_of_another_library_is_its_own(world: Any, spans: dict[str, Any])
     assert (report.counts["unclear"], report.counts["verified"]) == (1, 0)
 
 
+@pytest.mark.parametrize("scope", ["agent_identity ", "\tAgent_identity", "AGENT_IDENTITY"])
+def test_ac_93_a_scope_that_reads_like_ours_is_ours(world: Any, spans: dict[str, Any], scope: str) -> None:
+    """Blanks and capitals in the name of the scope do not make an edited span another library's."""
+    shown = {"scope": {"name": scope}}
+    assert judge(world, document(spans["refused"], scope=scope)).verdict == "verified"
+    assert judge(world, row(spans["refused"], name=spans["refused"]["name"], **shown), pasted=True).verdict == "verified"
+    spans["refused"]["name"] = "execute_tool read"
+    report = judge(world, document(spans["refused"], scope=scope))
+    assert (report.verdict, codes(report)) == ("contradicted", {"field_changed"})
+    report = judge(world, row(spans["refused"], name="execute_tool read", **shown), pasted=True)
+    assert (report.verdict, codes(report)) == ("contradicted", {"field_changed"})
+    with_attribute("gen_ai.agent.name", "other")(spans["ran"])
+    assert codes(judge(world, document(spans["ran"], scope=scope))) == {"copy_changed"}
+
+
+@pytest.mark.parametrize("scope", [" ", 5, ["agent_identity"], {"x": "agent_identity"}])
+def test_ac_93_a_scope_that_cannot_be_read_is_none(world: Any, spans: dict[str, Any], scope: object) -> None:
+    """What is no name does not make a span another library's: nobody can tell."""
+    shown = {"scope": {"name": scope}}
+    report = judge(world, row(spans["refused"], name="execute_tool read", **shown), pasted=True)
+    assert (report.verdict, codes(report)) == ("cannot_tell", {"span_unlike_record"})
+    spans["refused"]["name"] = "execute_tool read"
+    report = judge(world, document(spans["refused"], scope=" "))
+    assert (report.verdict, codes(report)) == ("cannot_tell", {"span_unlike_record"})
+
+
 def test_what_a_body_says_on_its_current_span_is_no_edit(world: Any) -> None:
     """Tools name their current span, note errors on it and set its status; that is no contradiction, nor a pass."""
 
@@ -427,7 +453,8 @@ def test_a_grant_that_is_not_the_one_of_the_record_is_bad(world: Any, spans: dic
         (grant + " ", "bad_grant"),
         (" " + grant, "bad_grant"),
         (grant[:-1], "bad_grant"),
-        (grant[:100], "bad_grant"),
+        (grant[:50], "bad_grant"),
+        (grant[:101], "bad_grant"),
         (grant + "~" + grant, "bad_grant"),
         ("x~" + grant, "bad_grant"),
         (grant[:-86] + "A" * 85 + "=", "bad_grant"),
@@ -459,13 +486,16 @@ def test_a_grant_that_a_length_limit_cut_is_no_forgery(world: Any) -> None:
         pass
     (span,) = map(written, world.exporter.get_finished_spans())
     grant = grant_of(span)
-    longest = max(len(pair["value"].get("stringValue", "")) for pair in span["attributes"] if pair["key"] != GRANT)
+    exempt = (GRANT, "agent_identity.attestation.")
+    others = [pair for pair in span["attributes"] if not pair["key"].startswith(exempt)]
+    longest = max(len(pair["value"].get("stringValue", "")) for pair in others)
     assert len(grant) > 2_100
-    assert longest < 2_000
+    assert 50 <= longest < 256
     for text, code in (
         (grant[:2_000], "grant_cut"),
         (grant[:2_048], "grant_cut"),
         (grant[:2_047], "grant_cut"),
+        (grant[:256], "grant_cut"),  # The signed record is exempt from limits, as we advise.
         (grant[:2_001], "bad_grant"),
         (grant[:2_001] + "... [truncated 900 chars]", "grant_cut"),
         (grant[:2_001] + "\u2026", "grant_cut"),

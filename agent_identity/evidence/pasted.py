@@ -51,14 +51,23 @@ _FIELDS: Final[Mapping[str, str]] = MappingProxyType(
             ("timestamp", ("timestamp",)),
             ("end", ("endtime", "endtimeunixnano", "endtimestamp")),
             ("duration", ("duration", "durationns", "durationnano")),
-            ("status", ("status", "statuscode")),
+            ("kind", ("kind", "spankind")),
+            ("status", ("status", "statuscode", "otelstatuscode")),
+            ("message", ("statusmessage", "statusdescription", "otelstatusmessage", "otelstatusdescription")),
+            ("resource", ("resource", "resourcename")),
             ("scope", ("scopename", "otelscopename", "instrumentationscopename", "instrumentationlibraryname")),
         )
         for name in names
     }
 )
 """What a member says, by its name in lower case without marks."""
+_MESSAGES: Final = frozenset({"message", "description", "statusmessage", "statusdescription"})
+"""What of a status is its message."""
+
 _IDS: Final = ("trace", "span")
+_SCALAR: Final = frozenset({*_IDS, "scope", "resource"})
+"""What an object with the name of one of these does not say."""
+
 _MARKS: Final = str.maketrans("", "", "._- ")
 _LONGEST: Final = 64  # Characters of a name that may be one of an id.
 _LONGEST_ABOVE: Final = 256  # Characters of a name above others; none of ours is as long.
@@ -83,6 +92,9 @@ class PastedSpan:
         durations: As its duration.
         statuses: As its status.
         scopes: As the name of its scope.
+        kinds: As its kind.
+        messages: As the message of its status.
+        resources: As what it is about, where a store has another name for what it does.
     """
 
     attributes: Mapping[str, object]
@@ -96,6 +108,9 @@ class PastedSpan:
     durations: tuple[object, ...] = ()
     statuses: tuple[object, ...] = ()
     scopes: tuple[object, ...] = ()
+    kinds: tuple[object, ...] = ()
+    messages: tuple[object, ...] = ()
+    resources: tuple[object, ...] = ()
 
 
 class _Shown(NamedTuple):
@@ -110,6 +125,9 @@ class _Shown(NamedTuple):
     duration: tuple[object, ...] = ()
     status: tuple[object, ...] = ()
     scope: tuple[object, ...] = ()
+    kind: tuple[object, ...] = ()
+    message: tuple[object, ...] = ()
+    resource: tuple[object, ...] = ()
 
     def beside(self, other: "_Shown") -> "_Shown":
         """Return what both show."""
@@ -318,6 +336,9 @@ def _made(attributes: _Members, around: _Parents, line: int) -> PastedSpan:
         durations=own.duration,
         statuses=own.status,
         scopes=next((shown.scope for shown in around if shown.scope), ()),
+        kinds=own.kind,
+        messages=own.message,
+        resources=own.resource,
     )
 
 
@@ -326,10 +347,11 @@ def _shown(members: _Members) -> _Shown:
     found: dict[str, list[object]] = {}
     for name, value in members.items():
         bare = _bare(name)
-        if isinstance(value, dict):
+        field = _FIELDS.get(bare)
+        if isinstance(value, dict) and (bare == "status" or field in _SCALAR or field is None):
             _look_into(found, bare, cast("_Members", value))
-        elif (field := _FIELDS.get(bare)) and value not in (None, ""):
-            found.setdefault(field, []).append(value)
+        elif field and not _is_blank(plain := _plain(value)):
+            found.setdefault(field, []).append(plain)
     if len(found.get("trace", ())) > _MAX_IDS or len(found.get("span", ())) > _MAX_IDS:
         raise MisfitError(f"expected at most {_MAX_IDS} ids of one span, got more")
     if "trace" in found and "span" not in found:
@@ -349,10 +371,14 @@ def _look_into(found: dict[str, list[object]], above: str, members: _Members) ->
             field = next((known for part in (bare, above + bare) if (known := _FIELDS.get(part)) in _IDS), None)
         elif above in _SCOPES and bare == "name":
             field = "scope"
-        elif above == "status" and bare in ("code", "statuscode"):
-            field = "status"
-        if field and value not in (None, ""):
+        elif above == "status":
+            field = "message" if bare in _MESSAGES else "status"
+        if field and not _is_blank(value):
             found.setdefault(field, []).append(value)
+
+
+def _is_blank(value: object) -> bool:
+    return value is None or value in ("", [], {}) or (isinstance(value, str) and not value.strip())
 
 
 def _only_id(members: _Members) -> list[object]:

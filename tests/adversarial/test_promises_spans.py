@@ -242,7 +242,8 @@ def test_ac_93_a_scope_that_reads_like_ours_is_ours(world: Any, spans: dict[str,
     """Blanks and capitals in the name of the scope do not make an edited span another library's."""
     shown = {"scope": {"name": scope}}
     assert judge(world, document(spans["refused"], scope=scope)).verdict == "verified"
-    assert judge(world, row(spans["refused"], name=spans["refused"]["name"], **shown), pasted=True).verdict == "verified"
+    honest = row(spans["refused"], name=spans["refused"]["name"], **shown)
+    assert judge(world, honest, pasted=True).verdict == "verified"
     spans["refused"]["name"] = "execute_tool read"
     report = judge(world, document(spans["refused"], scope=scope))
     assert (report.verdict, codes(report)) == ("contradicted", {"field_changed"})
@@ -365,10 +366,111 @@ def test_times_are_compared_as_precisely_as_they_are_shown(world: Any, spans: di
         (seconds + 2, False),
         (978_307_200, False),
         ("2001-01-01 00:00:00", False),
-        ("yesterday", True),
+        ({"seconds": str(seconds), "nanos": start % 10**9}, True),
+        ({"seconds": seconds + 2}, False),
+        ({"us": start // 1_000}, True),
+        ("yesterday", False),
     ):
         report = judge(world, row(span, start_time=shown, scope={"name": "agent_identity"}), pasted=True)
         assert (report.verdict == "verified") is same, shown
+
+
+UNREADABLE: dict[str, dict[str, Any]] = {
+    "name": {"name": {"text": "execute_tool wipe"}},
+    "start: of the post": {"start_time": "Mon, 01 Jan 2001 10:00:00 GMT"},
+    "start: without seconds": {"start_time": "2001-01-01 10:00"},
+    "start: of a day": {"start_time": "2001-01-01"},
+    "start: in a list": {"start_time": ["2001-01-01T10:00:00Z"]},
+    "start: in an object": {"start_time": {"s": 978_307_200}},
+    "start: of seconds and more": {"start_time": {"seconds": 978_307_200, "zone": "x"}},
+    "end": {"end_time": "Jan 1, 2001 10:00:00 AM"},
+    "duration": {"duration": "a second"},
+    "duration: in an object": {"duration": {"minutes": 1}},
+    "parent": {"parent_id": "root"},
+    "parent: in a list": {"parent_id": ["0x" + "a" * 16]},
+    "status": {"status": "Completed"},
+    "status: in an object": {"status": {"state": "Completed"}},
+    "status: with a code": {"status": {"code": 200}},
+    "status: as a truth": {"status_code": True},
+    "status message": {"status": {"code": "ERROR", "message": ["approved"]}},
+    "kind": {"kind": "approval"},
+    "kind: in an object": {"span_kind": {"of": "approval"}},
+}
+
+
+@pytest.mark.parametrize("scope", [{"scope": {"name": "agent_identity"}}, {}], ids=["scope", "no scope"])
+@pytest.mark.parametrize("shown", UNREADABLE)
+def test_ac_93_a_member_that_cannot_be_read_is_no_pass(
+    world: Any, spans: dict[str, Any], shown: str, scope: dict[str, Any]
+) -> None:
+    """A person reads what we cannot, and may be told another story than the record: nobody can tell."""
+    report = judge(world, row(spans["refused"], **UNREADABLE[shown], **scope), pasted=True)
+    assert (report.verdict, report.counts["verified"], codes(report)) == ("cannot_tell", 0, {"span_unlike_record"})
+    (problem,) = [found for found in report.findings if found.code == "span_unlike_record"]
+    member, _, _ = shown.partition(":")
+    assert f"expected the {member} in a form" in problem.message
+
+
+def test_members_that_are_blank_are_absent(world: Any, spans: dict[str, Any]) -> None:
+    """Empty columns say nothing, and so does a member that another library may have in its own form."""
+    blank = {"start_time": {}, "end_time": " ", "parent_id": None, "status": {"details": []}, "kind": ""}
+    report = judge(world, row(spans["refused"], **blank, scope={"name": "agent_identity"}), pasted=True)
+    assert (report.verdict, codes(report)) == ("verified", set())
+    report = judge(world, row(spans["ran"], kind="approval", scope={"name": "another.library"}), pasted=True)
+    assert (report.verdict, codes(report)) == ("verified", set())
+
+
+def test_ac_93_kind_and_status_message_of_a_row_are_compared(world: Any, spans: dict[str, Any]) -> None:
+    """What stores call an internal span passes, another kind contradicts, and so does another message."""
+    failed, ran, ours = spans["failed"], spans["ran"], {"scope": {"name": "agent_identity"}}
+    for span, shown, verdict, found in (
+        *((ran, {"kind": kind}, "verified", set()) for kind in (0, 1, "SpanKind.INTERNAL", "SPAN_KIND_INTERNAL")),
+        *((ran, {"span_kind": kind}, "verified", set()) for kind in ("Internal", "TOOL", "UNKNOWN", "span")),
+        *((ran, {"kind": kind}, "contradicted", {"field_changed"}) for kind in (3, "SpanKind.CLIENT", "server")),
+        (failed, {"status": {"code": 2, "message": "LookupError"}}, "verified", set()),
+        (failed, {"status_message": "***"}, "verified", {"copy_redacted"}),
+        (failed, {"status": {"code": 2, "description": "approved by the board"}}, "contradicted", {"field_changed"}),
+        (ran, {"status": {"code": 1, "message": "approved by the board"}}, "contradicted", {"field_changed"}),
+        (ran, {"otel_status_message": "approved"}, "cannot_tell", {"span_unlike_record"}),
+        (ran, {"status_code": "ERROR", "status_message": "bad luck"}, "verified", {"copy_changed"}),
+        (spans["task"], {"status_message": "approved"}, "cannot_tell", {"span_unlike_record"}),
+        (spans["refused"], {"status_message": "approved"}, "contradicted", {"field_changed"}),
+    ):
+        report = judge(world, row(span, **shown, **ours), pasted=True)
+        assert (report.verdict, codes(report)) == (verdict, found), shown
+
+
+def test_a_span_of_datadog_has_its_name_in_the_resource(world: Any, spans: dict[str, Any]) -> None:
+    """Datadog calls an operation after library and kind; the name of the span is what it shows as the resource."""
+    refused, ours = spans["refused"], {"scope": {"name": "agent_identity"}}
+    for names in (("name", "resource"), ("operation_name", "resource_name")):
+        for operation, resource, verdict in (
+            ("agent_identity.internal", refused["name"], "verified"),
+            ("Internal", refused["name"], "verified"),
+            ("agent_identity.internal", "execute_tool read", "contradicted"),
+            ("agent_identity.internal", "", "contradicted"),
+            ("execute_tool read.internal", refused["name"], "contradicted"),
+            ("execute_tool read", refused["name"], "contradicted"),
+        ):
+            shown = dict(zip(names, (operation, resource), strict=True))
+            assert judge(world, row(refused, **shown, **ours), pasted=True).verdict == verdict, shown
+
+
+def test_a_name_in_other_case_is_no_contradiction(world: Any, spans: dict[str, Any]) -> None:
+    """Zipkin writes names in lower case, which is noticed; in OTLP nobody does."""
+    refused, ours = spans["refused"], {"scope": {"name": "agent_identity"}}
+    for scope in (ours, {}):
+        report = judge(world, row(refused, name=refused["name"].upper(), **scope), pasted=True)
+        assert (report.verdict, codes(report)) == ("verified", {"copy_changed"})
+    refused["name"] = refused["name"].upper()
+    assert codes(judge(world, document(refused))) == {"field_changed"}
+
+
+def test_spans_borrowed_from_another_library_are_an_honest_reason(world: Any, spans: dict[str, Any]) -> None:
+    """Who reads that a span is unlike its record learns that it may be another library's."""
+    report = judge(world, row(spans["ran"], name="tool pay"), pasted=True)
+    (problem,) = [found for found in report.findings if found.code == "span_unlike_record"]
+    assert "a span of another library" in problem.message
 
 
 def test_ac_91_a_row_that_shows_its_ids_twice_is_bound_by_both(world: Any, spans: dict[str, Any]) -> None:

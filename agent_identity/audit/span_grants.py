@@ -48,9 +48,12 @@ def grants_on(
     # Those of a task that was opened elsewhere come whole, from the root on; else there is only one.
     begins = _CUT.fullmatch(rest or "") is not None and len(whole) < len(named) and hashes == named[: len(whole)]
     # A limit would have cut what is longer as well, but for the signed record, which has to be exempt from it.
-    limited = {name: value for name, value in attributes.items() if not name.startswith(ATTESTATION)}
-    longest = max(len(value) for value in limited.values() if isinstance(value, str))
-    return ("cut" if begins and len(found) == longest and _is_limit(found) else "bad"), ()
+    return ("cut" if begins and len(found) == _longest(attributes) and _is_limit(found) else "bad"), ()
+
+
+def _longest(attributes: Mapping[str, object]) -> int:
+    limited = (value for name, value in attributes.items() if not name.startswith(ATTESTATION))
+    return max(len(value) for value in limited if isinstance(value, str))
 
 
 def _is_limit(found: str) -> bool:

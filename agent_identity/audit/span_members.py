@@ -111,14 +111,18 @@ def _of_pasted(seen: Appearance, span: PastedSpan) -> Iterator[Member]:
         yield from _read(name, (same(item, signed) for item in shown))
     yield from _read("parent", (_is_parent(seen, item) for item in span.parents))
     yield from _read("kind", map(is_internal, span.kinds))
-    statuses = [status_of(item) for item in span.statuses]
-    yield from _read("status", (None if status is None else True for status in statuses))
-    known = {status for status in statuses if status is not None}
-    for status in known:
+    yield from _pasted_status(seen, span)
+    yield from _conventions(seen, span.attributes)
+
+
+def _pasted_status(seen: Appearance, span: PastedSpan) -> Iterator[Member]:
+    known = {status_of(item) for item in span.statuses}
+    if None in known:
+        yield Member("status", "unreadable")
+    for status in known - {None}:
         yield from _status(seen, status)
     for message in span.messages:
-        yield from _message(seen, known, message)
-    yield from _conventions(seen, span.attributes)
+        yield from _message(seen, known - {None}, message)
 
 
 def _read(name: str, answers: Iterable[bool | None]) -> Iterator[Member]:
@@ -149,7 +153,7 @@ def _pasted_text(name: str, signed: str, shown: object) -> Iterator[Member]:
         yield Member(name, "unreadable") if unreadable else member
 
 
-def _message(seen: Appearance, statuses: set[str], shown: object) -> Iterator[Member]:
+def _message(seen: Appearance, statuses: set[str | None], shown: object) -> Iterator[Member]:
     """Yield the message of a status if it is not that of the record, and the application did not set it."""
     if seen.error is not None:
         yield from _pasted_text("status message", seen.error, shown)

@@ -440,6 +440,54 @@ def test_ac_93_kind_and_status_message_of_a_row_are_compared(world: Any, spans: 
         assert (report.verdict, codes(report)) == (verdict, found), shown
 
 
+def test_ac_93_events_and_links_of_pasted_spans_are_judged_as_in_otlp(world: Any, spans: dict[str, Any]) -> None:
+    """What an event or link says in our names is the signed value, or it was added; without a record it is unsigned."""
+    span = spans["ran"]
+    shapes: tuple[Callable[[dict[str, str]], dict[str, Any]], ...] = (
+        lambda said: {"events": [{"name": "e", "timestamp": "2026-01-01T00:00:00Z", "attributes": said}]},
+        lambda said: {"events": json.dumps([{"name": "e", "attributes": said}])},
+        lambda said: {"links": [{"traceId": "1" * 32, "spanId": "2" * 16, "attributes": said}]},
+        lambda said: {"logs": [{"timestamp": 1, "fields": [{"key": k, "value": v} for k, v in said.items()]}]},
+        lambda said: {"Events.Attributes": [said]},
+    )
+    for shape in shapes:
+        for said, found in (
+            ({"exception.type": "LookupError"}, set()),
+            ({"agent_identity.principal.id": "alice@example.com"}, set()),
+            ({"agent_identity.principal.id": "mallory@example.com"}, {"field_added"}),
+            ({"agent_identity.approved": "by the board"}, {"field_added"}),
+            ({"agent_identity.attestation.payload": "e30"}, {"field_added"}),
+        ):
+            shown = row(span, **shape(said))
+            report = judge(world, shown, pasted=True)
+            assert (report.verdict, codes(report)) == ("contradicted" if found else "verified", found)
+            assert report.counts["spans"] == 1
+    for said in ({"agent_identity.principal.id": "alice@example.com"}, {"agent_identity.approved": "by the board"}):
+        for shape in shapes:
+            bare = {**row(span, **shape(said)), "attributes": {"http.route": "/"}}
+            assert codes(judge(world, bare, pasted=True)) == {"unsigned"}
+            assert codes(judge(world, {**bare, "children": [row(spans["failed"])]}, pasted=True)) == {"unsigned"}
+
+
+def test_an_event_of_ours_verifies_in_the_json_of_the_sdk(world: Any) -> None:
+    """A body that notes for whom it acts is believed in both forms, as what it says is what is signed."""
+
+    def body() -> None:
+        trace.get_current_span().add_event("paid", {"agent_identity.principal.id": "alice@example.com"})
+
+    with world.task(Scope("run")):
+        world.enforcer.tool(name="run")(body)()
+    for span in world.exporter.get_finished_spans():
+        assert judge(world, json.loads(span.to_json()), pasted=True).verdict == "verified"
+
+
+def test_a_list_of_spans_may_be_called_events(world: Any, spans: dict[str, Any]) -> None:
+    """What has ids of its own is a span, wherever it lies."""
+    found = {"span_id": "a" * 16, "trace_id": "b" * 32, "events": [row(spans["ran"]), "x"]}
+    report = judge(world, found, pasted=True)
+    assert (report.verdict, report.counts["verified"]) == ("verified", 1)
+
+
 def test_a_span_of_datadog_has_its_name_in_the_resource(world: Any, spans: dict[str, Any]) -> None:
     """Datadog calls an operation after library and kind; the name of the span is what it shows as the resource."""
     refused, ours = spans["refused"], {"scope": {"name": "agent_identity"}}

@@ -6,6 +6,7 @@ from typing import NamedTuple, final
 from agent_identity.audit.attestations import OURS
 from agent_identity.evidence.mirror import MIRRORED
 from agent_identity.evidence.otlp import SpanData
+from agent_identity.evidence.pasted import PastedSpan
 
 __all__ = ["Aside", "Claim"]
 
@@ -40,10 +41,10 @@ class Aside:
         self._shared: tuple[Mapping[str, object], Mapping[str, object]] = ({}, {})
         self._claims: tuple[Claim, ...] = ()
 
-    def claims(self, span: object) -> tuple[Claim, ...]:
-        """Return what stands beside the attributes of a span; none of one that was pasted, which shows none."""
-        if not isinstance(span, SpanData):
-            return ()
+    def claims(self, span: SpanData | PastedSpan) -> tuple[Claim, ...]:
+        """Return what stands beside the attributes of a span; of one that was pasted, on its events and links."""
+        if isinstance(span, PastedSpan):
+            return tuple(self._own(span.aside))
         # Most spans share both with the one before.
         if span.resource is not self._shared[0] or span.scope_attributes is not self._shared[1]:
             self._shared = span.resource, span.scope_attributes
@@ -51,8 +52,10 @@ class Aside:
             self._claims = tuple(claim for where, attributes in found for claim in self._claim(where, attributes))
         if not span.aside:
             return self._claims
-        own = (claim for attributes in span.aside for claim in self._claim("an event or link", attributes))
-        return (*self._claims, *own)
+        return (*self._claims, *self._own(span.aside))
+
+    def _own(self, aside: Sequence[Mapping[str, object]]) -> Iterator[Claim]:
+        return (claim for attributes in aside for claim in self._claim("an event or link", attributes))
 
     def _claim(self, where: str, attributes: Mapping[str, object]) -> Iterator[Claim]:
         names = {name for name in attributes if name.startswith(OURS)} - self._redacted

@@ -11,6 +11,7 @@ from agent_identity.audit.revocation import LATE, refuse_late
 from agent_identity.audit.shapes import RecordReader
 from agent_identity.errors import TokenError, VerificationError
 from agent_identity.evidence.envelope import Attestation
+from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE
 from agent_identity.identity import PublicKey, TrustStore
 
 __all__ = ["ATTESTATION", "OURS", "open_record"]
@@ -89,7 +90,8 @@ def _explained(error: VerificationError | TokenError, attributes: Mapping[str, o
     payload = attributes.get(ATTESTATION + "payload")
     if isinstance(payload, str) and (cut := _cut(payload, attributes.get(ATTESTATION + "signature"))):
         return VerificationError(
-            f"the signed record was truncated: {cut}; exempt {ATTESTATION}* from attribute length limits",
+            f"the signed record was truncated: {cut}; "
+            f"exempt {ATTESTATION}* and {GRANT_ATTRIBUTE} from attribute length limits",
             code="truncated",
         )
     return VerificationError(str(error), code="bad_attestation")

@@ -2,16 +2,16 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
+from types import MappingProxyType
 from typing import Final, final
 
 from agent_identity.audit.aside import Aside, Claim
 from agent_identity.audit.attestations import ATTESTATION, OURS
 from agent_identity.audit.findings import Findings, Place
-from agent_identity.audit.span_members import members_of
+from agent_identity.audit.span_members import is_our_scope, members_of
 from agent_identity.evidence.envelope import Attestation
 from agent_identity.evidence.mirror import MIRRORED, Copies, deviations, mirrored_attributes
 from agent_identity.evidence.otlp import SpanData
-from agent_identity.evidence.otlp_writing import SCOPE
 from agent_identity.evidence.pasted import PastedSpan
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE
 
@@ -29,6 +29,20 @@ _OTHERS_MAY_SET: Final = frozenset({"user.id", "error.type", "gen_ai.agent.name"
 
 _THEIRS: Final = _OTHERS_MAY_SET - {"user.id"}
 """Those that on a span of another library are its own, and say nothing about ours. Who it was stays worth a notice."""
+
+_UNCLEAR: Final = (
+    "of a span of ours, got another, and nothing tells whether it was changed: it may be a span of another library "
+    "that carries our record, or the application may have set it; copy it with its scope"
+)
+_DOUBTS: Final[Mapping[str, str]] = MappingProxyType(
+    {"unclear": _UNCLEAR, "unreadable": "in a form that is known, got another; compare it with the record yourself"}
+)
+_NOTICES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "theirs": "is another than the record says; the application may have set it",
+        "recased": "differs from the record in upper and lower case, which some stores change",
+    }
+)
 
 
 @final
@@ -83,7 +97,8 @@ class SpanComparison:
         if copied is not None and self._known_names(attributes):
             self.signed += copied
             return True
-        theirs = _THEIRS if isinstance(span, SpanData) and span.scope not in ("", SCOPE) else frozenset[str]()
+        foreign = isinstance(span, SpanData) and span.scope.strip() and not is_our_scope(span.scope)
+        theirs = _THEIRS if foreign else frozenset[str]()
         self.signed += len(mirrored_attributes(record))
         for field in deviations(record, attributes):
             if field.attribute in theirs and field.verdict in ("changed", "retyped"):
@@ -116,16 +131,12 @@ class SpanComparison:
         for name, standing in members_of(record, span):
             if standing == "hidden":
                 hidden.append(name)
-            elif standing == "theirs":
-                message = f"the {name} is another than the record says; the application may have set it"
-                self._findings.add(self._step, "copy_changed", message, place)
+            elif standing in _NOTICES:
+                self._findings.add(self._step, "copy_changed", f"the {name} {_NOTICES[standing]}", place)
             elif standing == "retyped":
                 self._report_retyped(name, place)
-            elif standing == "unclear" or not bound:
-                message = (
-                    f"expected the {name} of a span of ours, got another, and nothing tells whether the span is ours "
-                    "and nobody else sets it: copy it with its scope, or verify an export of OTLP"
-                )
+            elif standing in _DOUBTS or not bound:
+                message = f"expected the {name} {_DOUBTS.get(standing, _UNCLEAR)}, or verify an export of OTLP"
                 self._findings.add(self._step, "span_unlike_record", message, place)
                 self._doubted = True
             else:

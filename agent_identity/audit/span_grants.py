@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
+from agent_identity.audit.attestations import ATTESTATION
 from agent_identity.authority import token_hash
 from agent_identity.evidence.mirror import verdict_on
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE
@@ -46,9 +47,13 @@ def grants_on(
         return "given", list(zip(whole, hashes, strict=True))
     # Those of a task that was opened elsewhere come whole, from the root on; else there is only one.
     begins = _CUT.fullmatch(rest or "") is not None and len(whole) < len(named) and hashes == named[: len(whole)]
-    # A limit would have cut what is longer as well.
-    longest = max(len(value) for value in attributes.values() if isinstance(value, str))
-    return ("cut" if begins and len(found) == longest and _is_limit(found) else "bad"), ()
+    # A limit would have cut what is longer as well, but for the signed record, which has to be exempt from it.
+    return ("cut" if begins and len(found) == _longest(attributes) and _is_limit(found) else "bad"), ()
+
+
+def _longest(attributes: Mapping[str, object]) -> int:
+    limited = (value for name, value in attributes.items() if not name.startswith(ATTESTATION))
+    return max(len(value) for value in limited if isinstance(value, str))
 
 
 def _is_limit(found: str) -> bool:

@@ -8,7 +8,7 @@ Nothing here is believed: the verifier opens the signed record and holds it agai
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias, TypeVar, cast, final
 
@@ -38,6 +38,7 @@ _CONVENTIONAL: Final = re.compile(r"((?:.*?\.)?)(?:gen_ai|user|error)(?:\.|\Z)",
 _INDEXED: Final = re.compile(r"(agent_identity\..*)\.([0-9]{1,4})", re.DOTALL)
 _TYPED: Final = ({"type", "value"}, {"value"})
 _CONTEXTS: Final = frozenset({"context", "spancontext", "trace", "span"})
+_ASIDE: Final = frozenset({"events", "eventsattributes", "spanevents", "logs", "links", "linksattributes", "spanlinks"})
 _SCOPES: Final = frozenset({"scope", "instrumentationscope", "instrumentationlibrary"})
 _FIELDS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -51,14 +52,23 @@ _FIELDS: Final[Mapping[str, str]] = MappingProxyType(
             ("timestamp", ("timestamp",)),
             ("end", ("endtime", "endtimeunixnano", "endtimestamp")),
             ("duration", ("duration", "durationns", "durationnano")),
-            ("status", ("status", "statuscode")),
+            ("kind", ("kind", "spankind")),
+            ("status", ("status", "statuscode", "otelstatuscode")),
+            ("message", ("statusmessage", "statusdescription", "otelstatusmessage", "otelstatusdescription")),
+            ("resource", ("resource", "resourcename")),
             ("scope", ("scopename", "otelscopename", "instrumentationscopename", "instrumentationlibraryname")),
         )
         for name in names
     }
 )
 """What a member says, by its name in lower case without marks."""
+_MESSAGES: Final = frozenset({"message", "description", "statusmessage", "statusdescription"})
+"""What of a status is its message."""
+
 _IDS: Final = ("trace", "span")
+_SCALAR: Final = frozenset({*_IDS, "scope", "resource"})
+"""What an object with the name of one of these does not say."""
+
 _MARKS: Final = str.maketrans("", "", "._- ")
 _LONGEST: Final = 64  # Characters of a name that may be one of an id.
 _LONGEST_ABOVE: Final = 256  # Characters of a name above others; none of ours is as long.
@@ -83,6 +93,10 @@ class PastedSpan:
         durations: As its duration.
         statuses: As its status.
         scopes: As the name of its scope.
+        kinds: As its kind.
+        messages: As the message of its status.
+        resources: As what it is about, where a store has another name for what it does.
+        aside: Of its events and links, the attributes in names of ours.
     """
 
     attributes: Mapping[str, object]
@@ -96,6 +110,10 @@ class PastedSpan:
     durations: tuple[object, ...] = ()
     statuses: tuple[object, ...] = ()
     scopes: tuple[object, ...] = ()
+    kinds: tuple[object, ...] = ()
+    messages: tuple[object, ...] = ()
+    resources: tuple[object, ...] = ()
+    aside: tuple[Mapping[str, object], ...] = ()
 
 
 class _Shown(NamedTuple):
@@ -110,6 +128,9 @@ class _Shown(NamedTuple):
     duration: tuple[object, ...] = ()
     status: tuple[object, ...] = ()
     scope: tuple[object, ...] = ()
+    kind: tuple[object, ...] = ()
+    message: tuple[object, ...] = ()
+    resource: tuple[object, ...] = ()
 
     def beside(self, other: "_Shown") -> "_Shown":
         """Return what both show."""
@@ -145,25 +166,31 @@ def _documents(data: bytes) -> Sequence[bytes]:
     return (data,)
 
 
-def _find(value: object, parents: _Parents, line: int, depth: int, *, text: bool = False) -> Iterator[PastedSpan]:
+def _find(
+    value: object, parents: _Parents, line: int, depth: int, *, text: bool = False, aside: bool = False
+) -> Iterator[PastedSpan]:
     """Yield the spans in a value; what the objects show that it lies in comes nearest first.
 
-    A row shows a span a second time in the ``text`` of one of its columns, and both have to be the signed one.
+    A row shows a span a second time in the ``text`` of one of its columns, and both have to be the signed one. What
+    stands ``aside`` is no span, and may have other names of ours than a span has.
     """
     if depth > MAX_NESTING:
         raise MisfitError(f"expected at most {MAX_NESTING} nested arrays, objects and texts around a span")
     if isinstance(value, dict):
         members = cast("_Members", value)
-        attributes, rest = _grouped(members)
-        # The object around usually has the ids; in a flat row they are beside the attributes.
         shown = _shown(members)
+        if not aside and shown.span and (names := _names_aside(members)):
+            yield from _find_beside(members, names, parents, line, depth, text=text)
+            return
+        attributes, rest = _grouped(members, aside=aside)
+        # The object around usually has the ids; in a flat row they are beside the attributes.
         if text and parents and shown.span:
             shown = shown.beside(parents[0])
         around = (*parents[:1], shown, *parents[1:])
         parents = (shown, *parents)
     elif isinstance(value, list):
         items = cast("list[object]", value)
-        pairs = _attributes((_pairs(items) or {}).items())
+        pairs = _attributes((_pairs(items) or {}).items(), aside=aside)
         attributes, rest = ([pairs], ()) if pairs else ((), items)
         around = parents
     else:
@@ -171,10 +198,43 @@ def _find(value: object, parents: _Parents, line: int, depth: int, *, text: bool
     for found in attributes:
         yield _made(found, around, line)
     for item in rest:
-        yield from _find(item, parents, line, depth + 1, text=isinstance(value, str))
+        yield from _find(item, parents, line, depth + 1, text=isinstance(value, str), aside=aside)
 
 
-def _grouped(members: _Members) -> tuple[Sequence[_Members], Sequence[object]]:
+def _find_beside(
+    members: _Members, names: Sequence[str], parents: _Parents, line: int, depth: int, *, text: bool
+) -> Iterator[PastedSpan]:
+    """Yield the spans in an object that shows one with events or links: what these say stands aside of it.
+
+    If the span itself says nothing of ours, each is yielded as one, which nothing signs.
+    """
+    said = [found.attributes for name in names for found in _find(members[name], (), line, depth + 1, aside=True)]
+    rest = {name: value for name, value in members.items() if name not in names}
+    shown = _shown(rest)
+    is_there = False
+    for found in _find(rest, parents, line, depth, text=text):
+        if shown.span[0] in found.span_ids:
+            is_there = True
+            yield replace(found, aside=(*found.aside, *said))
+        else:
+            yield found
+    if not is_there:
+        for attributes in said:
+            yield PastedSpan(attributes=attributes, trace_ids=shown.trace, span_ids=shown.span, line=line)
+
+
+def _names_aside(members: _Members) -> Sequence[str]:
+    """Return which members of a span are its events and links; a list of what have ids of their own are spans."""
+    found = ((name, _bare(name)) for name in members)
+    return [name for name, bare in found if bare in _ASIDE and ("link" in bare or not _are_spans(members[name]))]
+
+
+def _are_spans(value: object) -> bool:
+    items = cast("list[object]", value) if isinstance(value, list) else ()
+    return any(isinstance(item, dict) and _shown(cast("_Members", item)).span for item in items)
+
+
+def _grouped(members: _Members, *, aside: bool) -> tuple[Sequence[_Members], Sequence[object]]:
     """Return the attributes among the members of an object, for each prefix of their names, and the other values."""
     groups: dict[str, list[tuple[str, object]]] = {}
     rest: list[object] = []
@@ -185,7 +245,7 @@ def _grouped(members: _Members) -> tuple[Sequence[_Members], Sequence[object]]:
             rest.append(value)
     attributes: list[_Members] = []
     for group in groups.values():
-        if ours := _attributes(group):
+        if ours := _attributes(group, aside=aside):
             attributes.append(ours)
         else:
             rest.extend(value for _, value in group)
@@ -251,13 +311,16 @@ def _plain(value: object) -> object:
     return any_value(members, 0) if any(name.endswith(("Value", "_value")) for name in members) else members
 
 
-def _attributes(pairs: Iterable[tuple[str, object]]) -> _Members:
-    """Return the attributes that concern us, by their dotted names; none if there is none that a span of ours has."""
+def _attributes(pairs: Iterable[tuple[str, object]], *, aside: bool) -> _Members:
+    """Return the attributes that concern us, by their dotted names; none if there is none that a span of ours has.
+
+    What stands ``aside`` of a span concerns us by the prefix of its name alone.
+    """
     flat: _Members = {}
     for name, value in pairs:
         _flatten(flat, name, value, 0)
     attributes = {name: value for name, value in flat.items() if name.startswith(_OURS) or name in _COPIED}
-    if not any(name in _KNOWN for name in attributes):
+    if not any(name in _KNOWN or (aside and name.startswith(_OURS)) for name in attributes):
         return {}
     payload = attributes.get(_PAYLOAD)
     if isinstance(payload, str) and payload.startswith('"'):
@@ -318,6 +381,9 @@ def _made(attributes: _Members, around: _Parents, line: int) -> PastedSpan:
         durations=own.duration,
         statuses=own.status,
         scopes=next((shown.scope for shown in around if shown.scope), ()),
+        kinds=own.kind,
+        messages=own.message,
+        resources=own.resource,
     )
 
 
@@ -326,10 +392,11 @@ def _shown(members: _Members) -> _Shown:
     found: dict[str, list[object]] = {}
     for name, value in members.items():
         bare = _bare(name)
-        if isinstance(value, dict):
+        field = _FIELDS.get(bare)
+        if isinstance(value, dict) and (bare == "status" or field in _SCALAR or field is None):
             _look_into(found, bare, cast("_Members", value))
-        elif (field := _FIELDS.get(bare)) and value not in (None, ""):
-            found.setdefault(field, []).append(value)
+        elif field and not _is_blank(plain := _plain(value)):
+            found.setdefault(field, []).append(plain)
     if len(found.get("trace", ())) > _MAX_IDS or len(found.get("span", ())) > _MAX_IDS:
         raise MisfitError(f"expected at most {_MAX_IDS} ids of one span, got more")
     if "trace" in found and "span" not in found:
@@ -349,10 +416,14 @@ def _look_into(found: dict[str, list[object]], above: str, members: _Members) ->
             field = next((known for part in (bare, above + bare) if (known := _FIELDS.get(part)) in _IDS), None)
         elif above in _SCOPES and bare == "name":
             field = "scope"
-        elif above == "status" and bare in ("code", "statuscode"):
-            field = "status"
-        if field and value not in (None, ""):
+        elif above == "status":
+            field = "message" if bare in _MESSAGES else "status"
+        if field and not _is_blank(value):
             found.setdefault(field, []).append(value)
+
+
+def _is_blank(value: object) -> bool:
+    return value is None or value in ("", [], {}) or (isinstance(value, str) and not value.strip())
 
 
 def _only_id(members: _Members) -> list[object]:

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, cast
 
-__all__ = ["Likeness", "is_hashed", "likeness", "same_duration", "same_time", "status_of"]
+__all__ = ["Likeness", "is_hashed", "is_internal", "likeness", "same_duration", "same_time", "status_of"]
 
 Likeness: TypeAlias = Literal["same", "tail", "other", "unknown"]
 """Whether a shown id is the signed one; ``tail``: its lower 64 bits, ``unknown``: it cannot be read as an id."""
@@ -25,8 +25,12 @@ _HASHED: Final = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?5[0-9a-f]{3}-?[89ab][0-9
 _NUMBER: Final = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,12})?")
 _MOMENT: Final = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:[.,]([0-9]{1,9})[0-9]*)?"
-    r" ?(Z|UTC|[+-][0-9]{2}:?[0-9]{2})?",
+    r" ?(Z|UTC|[+-][0-9]{2}(?::?[0-9]{2})?)?(?: UTC)?",
     re.IGNORECASE,
+)
+_DURATION: Final = re.compile(r"(.{1,40}?) ?(ns|us|\u00b5s|\u03bcs|ms|s)")
+_UNIT: Final[Mapping[str, int]] = MappingProxyType(
+    {"ns": 1, "us": 10**3, "\u00b5s": 10**3, "\u03bcs": 10**3, "ms": 10**6, "s": 10**9}
 )
 _UNITS: Final = ((10**11, 10**9), (10**14, 10**6), (10**17, 10**3))
 """Below these numbers a time counts seconds, milliseconds or microseconds, in nanoseconds; else nanoseconds."""
@@ -42,6 +46,13 @@ _STATUSES: Final[Mapping[str, str]] = MappingProxyType(
         **dict.fromkeys(("0", "unset", "status_code_unset"), "unset"),
         **dict.fromkeys(("1", "ok", "status_code_ok", "success"), "ok"),
         **dict.fromkeys(("2", "error", "status_code_error"), "error"),
+    }
+)
+_KINDS: Final[Mapping[str, bool]] = MappingProxyType(
+    {
+        # JavaScript and Python count from 0, OTLP from 1; some stores have kinds of their own.
+        **dict.fromkeys(("0", "1", "internal", "unspecified", "unknown", "span", "tool", "agent", "chain"), True),
+        **dict.fromkeys(("2", "3", "4", "5", "server", "client", "producer", "consumer"), False),
     }
 )
 
@@ -92,12 +103,15 @@ def same_time(shown: object, signed: int) -> bool | None:
 
     Args:
         shown: What a back end shows: seconds, milliseconds, microseconds or nanoseconds since the Unix epoch, told
-            apart by their size, or a date and time.
+            apart by their size, or a date and time, or an object of seconds and nanoseconds, or of microseconds.
         signed: Nanoseconds since the Unix epoch.
     """
     moment = _MOMENT.fullmatch(shown.strip()) if isinstance(shown, str) and len(shown) <= 64 else None
     if moment is not None:
         return _same_moment(moment, signed)
+    if isinstance(shown, dict):
+        told = _told(cast("dict[str, object]", shown))
+        return None if told is None else _near(told, signed)
     number = _number(shown)
     if number is None:
         return None
@@ -109,18 +123,39 @@ def same_duration(shown: object, signed: int) -> bool | None:
     """Return whether a duration is the signed one in one of the usual units; ``None`` if it cannot be read.
 
     Args:
-        shown: What a back end shows, which does not say in which unit.
+        shown: What a back end shows, which may not say in which unit.
         signed: Nanoseconds.
     """
+    units: tuple[int, ...] = (1, 10**3, 10**6, 10**9)
+    if isinstance(shown, dict):
+        shown, units = _told(cast("dict[str, object]", shown)), (1,)
+    elif isinstance(shown, str) and (written := _DURATION.fullmatch(shown.strip())):
+        shown, units = written[1], (_UNIT[written[2]],)
     number = _number(shown)
     if number is None:
         return None
-    return any(abs(int(number * unit) - signed) <= max(unit, _FINEST) + _FLOAT for unit in (1, 10**3, 10**6, 10**9))
+    return any(abs(int(number * unit) - signed) <= max(unit, _FINEST) + _FLOAT for unit in units)
+
+
+def _told(members: dict[str, object]) -> int | None:
+    """Return the nanoseconds that an object says, as Protobuf and Elastic write it."""
+    names = {"seconds": 10**9, "nanos": 1} if "seconds" in members else {"us": 10**3}
+    numbers = [_number(members.get(name, 0 if name == "nanos" else None)) for name in names]
+    if members.keys() - names or None in numbers:
+        return None
+    return sum(int(number * unit) for number, unit in zip(numbers, names.values(), strict=True) if number is not None)
 
 
 def status_of(shown: object) -> str | None:
     """Return ``unset``, ``ok`` or ``error``, or ``None`` for what is no status of a span."""
     return _STATUSES.get(str(shown).lower()) if isinstance(shown, str | int) and type(shown) is not bool else None
+
+
+def is_internal(shown: object) -> bool | None:
+    """Return whether the kind of a span is internal, or none of OpenTelemetry's; ``None`` if it cannot be read."""
+    if type(shown) not in (int, str):
+        return None
+    return _KINDS.get(str(shown).strip().lower().removeprefix("span_kind_").removeprefix("spankind."))
 
 
 def _number(shown: object) -> Decimal | None:
@@ -141,7 +176,7 @@ def _same_moment(moment: re.Match[str], signed: int) -> bool | None:
         apart = round((shown - signed) / _QUARTER) * _QUARTER
         return abs(apart) <= _FARTHEST and _near(shown - apart, signed)
     if zone[0] in "+-":
-        minutes = int(zone[1:3]) * 60 + int(zone[-2:])
+        minutes = int(zone[1:3]) * 60 + int(zone[3:].lstrip(":") or 0)
         shown -= (-minutes if zone[0] == "-" else minutes) * 60 * 10**9
     return _near(shown, signed)
 

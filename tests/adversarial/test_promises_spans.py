@@ -237,6 +237,33 @@ def test_a_span_of_another_library_is_its_own(world: Any, spans: dict[str, Any])
     assert (report.counts["unclear"], report.counts["verified"]) == (1, 0)
 
 
+@pytest.mark.parametrize("scope", ["agent_identity ", "\tAgent_identity", "AGENT_IDENTITY"])
+def test_ac_93_a_scope_that_reads_like_ours_is_ours(world: Any, spans: dict[str, Any], scope: str) -> None:
+    """Blanks and capitals in the name of the scope do not make an edited span another library's."""
+    shown = {"scope": {"name": scope}}
+    assert judge(world, document(spans["refused"], scope=scope)).verdict == "verified"
+    honest = row(spans["refused"], name=spans["refused"]["name"], **shown)
+    assert judge(world, honest, pasted=True).verdict == "verified"
+    spans["refused"]["name"] = "execute_tool read"
+    report = judge(world, document(spans["refused"], scope=scope))
+    assert (report.verdict, codes(report)) == ("contradicted", {"field_changed"})
+    report = judge(world, row(spans["refused"], name="execute_tool read", **shown), pasted=True)
+    assert (report.verdict, codes(report)) == ("contradicted", {"field_changed"})
+    with_attribute("gen_ai.agent.name", "other")(spans["ran"])
+    assert codes(judge(world, document(spans["ran"], scope=scope))) == {"copy_changed"}
+
+
+@pytest.mark.parametrize("scope", [" ", 5, ["agent_identity"], {"x": "agent_identity"}])
+def test_ac_93_a_scope_that_cannot_be_read_is_none(world: Any, spans: dict[str, Any], scope: object) -> None:
+    """What is no name does not make a span another library's: nobody can tell."""
+    shown = {"scope": {"name": scope}}
+    report = judge(world, row(spans["refused"], name="execute_tool read", **shown), pasted=True)
+    assert (report.verdict, codes(report)) == ("cannot_tell", {"span_unlike_record"})
+    spans["refused"]["name"] = "execute_tool read"
+    report = judge(world, document(spans["refused"], scope=" "))
+    assert (report.verdict, codes(report)) == ("cannot_tell", {"span_unlike_record"})
+
+
 def test_what_a_body_says_on_its_current_span_is_no_edit(world: Any) -> None:
     """Tools name their current span, note errors on it and set its status; that is no contradiction, nor a pass."""
 
@@ -339,10 +366,159 @@ def test_times_are_compared_as_precisely_as_they_are_shown(world: Any, spans: di
         (seconds + 2, False),
         (978_307_200, False),
         ("2001-01-01 00:00:00", False),
-        ("yesterday", True),
+        ({"seconds": str(seconds), "nanos": start % 10**9}, True),
+        ({"seconds": seconds + 2}, False),
+        ({"us": start // 1_000}, True),
+        ("yesterday", False),
     ):
         report = judge(world, row(span, start_time=shown, scope={"name": "agent_identity"}), pasted=True)
         assert (report.verdict == "verified") is same, shown
+
+
+UNREADABLE: dict[str, dict[str, Any]] = {
+    "name": {"name": {"text": "execute_tool wipe"}},
+    "start: of the post": {"start_time": "Mon, 01 Jan 2001 10:00:00 GMT"},
+    "start: without seconds": {"start_time": "2001-01-01 10:00"},
+    "start: of a day": {"start_time": "2001-01-01"},
+    "start: in a list": {"start_time": ["2001-01-01T10:00:00Z"]},
+    "start: in an object": {"start_time": {"s": 978_307_200}},
+    "start: of seconds and more": {"start_time": {"seconds": 978_307_200, "zone": "x"}},
+    "end": {"end_time": "Jan 1, 2001 10:00:00 AM"},
+    "duration": {"duration": "a second"},
+    "duration: in an object": {"duration": {"minutes": 1}},
+    "parent": {"parent_id": "root"},
+    "parent: in a list": {"parent_id": ["0x" + "a" * 16]},
+    "status": {"status": "Completed"},
+    "status: in an object": {"status": {"state": "Completed"}},
+    "status: with a code": {"status": {"code": 200}},
+    "status: as a truth": {"status_code": True},
+    "status message": {"status": {"code": "ERROR", "message": ["approved"]}},
+    "kind": {"kind": "approval"},
+    "kind: in an object": {"span_kind": {"of": "approval"}},
+}
+
+
+@pytest.mark.parametrize("scope", [{"scope": {"name": "agent_identity"}}, {}], ids=["scope", "no scope"])
+@pytest.mark.parametrize("shown", UNREADABLE)
+def test_ac_93_a_member_that_cannot_be_read_is_no_pass(
+    world: Any, spans: dict[str, Any], shown: str, scope: dict[str, Any]
+) -> None:
+    """A person reads what we cannot, and may be told another story than the record: nobody can tell."""
+    report = judge(world, row(spans["refused"], **UNREADABLE[shown], **scope), pasted=True)
+    assert (report.verdict, report.counts["verified"], codes(report)) == ("cannot_tell", 0, {"span_unlike_record"})
+    (problem,) = [found for found in report.findings if found.code == "span_unlike_record"]
+    member, _, _ = shown.partition(":")
+    assert f"expected the {member} in a form" in problem.message
+
+
+def test_members_that_are_blank_are_absent(world: Any, spans: dict[str, Any]) -> None:
+    """Empty columns say nothing, and so does a member that another library may have in its own form."""
+    blank = {"start_time": {}, "end_time": " ", "parent_id": None, "status": {"details": []}, "kind": ""}
+    report = judge(world, row(spans["refused"], **blank, scope={"name": "agent_identity"}), pasted=True)
+    assert (report.verdict, codes(report)) == ("verified", set())
+    report = judge(world, row(spans["ran"], kind="approval", scope={"name": "another.library"}), pasted=True)
+    assert (report.verdict, codes(report)) == ("verified", set())
+
+
+def test_ac_93_kind_and_status_message_of_a_row_are_compared(world: Any, spans: dict[str, Any]) -> None:
+    """What stores call an internal span passes, another kind contradicts, and so does another message."""
+    failed, ran, ours = spans["failed"], spans["ran"], {"scope": {"name": "agent_identity"}}
+    for span, shown, verdict, found in (
+        *((ran, {"kind": kind}, "verified", set()) for kind in (0, 1, "SpanKind.INTERNAL", "SPAN_KIND_INTERNAL")),
+        *((ran, {"span_kind": kind}, "verified", set()) for kind in ("Internal", "TOOL", "UNKNOWN", "span")),
+        *((ran, {"kind": kind}, "contradicted", {"field_changed"}) for kind in (3, "SpanKind.CLIENT", "server")),
+        (failed, {"status": {"code": 2, "message": "LookupError"}}, "verified", set()),
+        (failed, {"status_message": "***"}, "verified", {"copy_redacted"}),
+        (failed, {"status": {"code": 2, "description": "approved by the board"}}, "contradicted", {"field_changed"}),
+        (ran, {"status": {"code": 1, "message": "approved by the board"}}, "contradicted", {"field_changed"}),
+        (ran, {"otel_status_message": "approved"}, "cannot_tell", {"span_unlike_record"}),
+        (ran, {"status_code": "ERROR", "status_message": "bad luck"}, "verified", {"copy_changed"}),
+        (spans["task"], {"status_message": "approved"}, "cannot_tell", {"span_unlike_record"}),
+        (spans["refused"], {"status_message": "approved"}, "contradicted", {"field_changed"}),
+    ):
+        report = judge(world, row(span, **shown, **ours), pasted=True)
+        assert (report.verdict, codes(report)) == (verdict, found), shown
+
+
+def test_ac_93_events_and_links_of_pasted_spans_are_judged_as_in_otlp(world: Any, spans: dict[str, Any]) -> None:
+    """What an event or link says in our names is the signed value, or it was added; without a record it is unsigned."""
+    span = spans["ran"]
+    shapes: tuple[Callable[[dict[str, str]], dict[str, Any]], ...] = (
+        lambda said: {"events": [{"name": "e", "timestamp": "2026-01-01T00:00:00Z", "attributes": said}]},
+        lambda said: {"events": json.dumps([{"name": "e", "attributes": said}])},
+        lambda said: {"links": [{"traceId": "1" * 32, "spanId": "2" * 16, "attributes": said}]},
+        lambda said: {"logs": [{"timestamp": 1, "fields": [{"key": k, "value": v} for k, v in said.items()]}]},
+        lambda said: {"Events.Attributes": [said]},
+    )
+    for shape in shapes:
+        for said, found in (
+            ({"exception.type": "LookupError"}, set()),
+            ({"agent_identity.principal.id": "alice@example.com"}, set()),
+            ({"agent_identity.principal.id": "mallory@example.com"}, {"field_added"}),
+            ({"agent_identity.approved": "by the board"}, {"field_added"}),
+            ({"agent_identity.attestation.payload": "e30"}, {"field_added"}),
+        ):
+            shown = row(span, **shape(said))
+            report = judge(world, shown, pasted=True)
+            assert (report.verdict, codes(report)) == ("contradicted" if found else "verified", found)
+            assert report.counts["spans"] == 1
+    for said in ({"agent_identity.principal.id": "alice@example.com"}, {"agent_identity.approved": "by the board"}):
+        for shape in shapes:
+            bare = {**row(span, **shape(said)), "attributes": {"http.route": "/"}}
+            assert codes(judge(world, bare, pasted=True)) == {"unsigned"}
+            assert codes(judge(world, {**bare, "children": [row(spans["failed"])]}, pasted=True)) == {"unsigned"}
+
+
+def test_an_event_of_ours_verifies_in_the_json_of_the_sdk(world: Any) -> None:
+    """A body that notes for whom it acts is believed in both forms, as what it says is what is signed."""
+
+    def body() -> None:
+        trace.get_current_span().add_event("paid", {"agent_identity.principal.id": "alice@example.com"})
+
+    with world.task(Scope("run")):
+        world.enforcer.tool(name="run")(body)()
+    for span in world.exporter.get_finished_spans():
+        assert judge(world, json.loads(span.to_json()), pasted=True).verdict == "verified"
+
+
+def test_a_list_of_spans_may_be_called_events(world: Any, spans: dict[str, Any]) -> None:
+    """What has ids of its own is a span, wherever it lies."""
+    found = {"span_id": "a" * 16, "trace_id": "b" * 32, "events": [row(spans["ran"]), "x"]}
+    report = judge(world, found, pasted=True)
+    assert (report.verdict, report.counts["verified"]) == ("verified", 1)
+
+
+def test_a_span_of_datadog_has_its_name_in_the_resource(world: Any, spans: dict[str, Any]) -> None:
+    """Datadog calls an operation after library and kind; the name of the span is what it shows as the resource."""
+    refused, ours = spans["refused"], {"scope": {"name": "agent_identity"}}
+    for names in (("name", "resource"), ("operation_name", "resource_name")):
+        for operation, resource, verdict in (
+            ("agent_identity.internal", refused["name"], "verified"),
+            ("Internal", refused["name"], "verified"),
+            ("agent_identity.internal", "execute_tool read", "contradicted"),
+            ("agent_identity.internal", "", "contradicted"),
+            ("execute_tool read.internal", refused["name"], "contradicted"),
+            ("execute_tool read", refused["name"], "contradicted"),
+        ):
+            shown = dict(zip(names, (operation, resource), strict=True))
+            assert judge(world, row(refused, **shown, **ours), pasted=True).verdict == verdict, shown
+
+
+def test_a_name_in_other_case_is_no_contradiction(world: Any, spans: dict[str, Any]) -> None:
+    """Zipkin writes names in lower case, which is noticed; in OTLP nobody does."""
+    refused, ours = spans["refused"], {"scope": {"name": "agent_identity"}}
+    for scope in (ours, {}):
+        report = judge(world, row(refused, name=refused["name"].upper(), **scope), pasted=True)
+        assert (report.verdict, codes(report)) == ("verified", {"copy_changed"})
+    refused["name"] = refused["name"].upper()
+    assert codes(judge(world, document(refused))) == {"field_changed"}
+
+
+def test_spans_borrowed_from_another_library_are_an_honest_reason(world: Any, spans: dict[str, Any]) -> None:
+    """Who reads that a span is unlike its record learns that it may be another library's."""
+    report = judge(world, row(spans["ran"], name="tool pay"), pasted=True)
+    (problem,) = [found for found in report.findings if found.code == "span_unlike_record"]
+    assert "a span of another library" in problem.message
 
 
 def test_ac_91_a_row_that_shows_its_ids_twice_is_bound_by_both(world: Any, spans: dict[str, Any]) -> None:
@@ -427,7 +603,8 @@ def test_a_grant_that_is_not_the_one_of_the_record_is_bad(world: Any, spans: dic
         (grant + " ", "bad_grant"),
         (" " + grant, "bad_grant"),
         (grant[:-1], "bad_grant"),
-        (grant[:100], "bad_grant"),
+        (grant[:50], "bad_grant"),
+        (grant[:101], "bad_grant"),
         (grant + "~" + grant, "bad_grant"),
         ("x~" + grant, "bad_grant"),
         (grant[:-86] + "A" * 85 + "=", "bad_grant"),
@@ -459,13 +636,16 @@ def test_a_grant_that_a_length_limit_cut_is_no_forgery(world: Any) -> None:
         pass
     (span,) = map(written, world.exporter.get_finished_spans())
     grant = grant_of(span)
-    longest = max(len(pair["value"].get("stringValue", "")) for pair in span["attributes"] if pair["key"] != GRANT)
+    exempt = (GRANT, "agent_identity.attestation.")
+    others = [pair for pair in span["attributes"] if not pair["key"].startswith(exempt)]
+    longest = max(len(pair["value"].get("stringValue", "")) for pair in others)
     assert len(grant) > 2_100
-    assert longest < 2_000
+    assert 50 <= longest < 256
     for text, code in (
         (grant[:2_000], "grant_cut"),
         (grant[:2_048], "grant_cut"),
         (grant[:2_047], "grant_cut"),
+        (grant[:256], "grant_cut"),  # The signed record is exempt from limits, as we advise.
         (grant[:2_001], "bad_grant"),
         (grant[:2_001] + "... [truncated 900 chars]", "grant_cut"),
         (grant[:2_001] + "\u2026", "grant_cut"),

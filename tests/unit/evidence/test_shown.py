@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity.evidence.shown import is_hashed, same_duration, same_time, status_of
+from agent_identity.evidence.shown import is_hashed, is_internal, same_duration, same_time, status_of
 
 SIGNED = 1_764_000_123_456_789_012  # 2025-11-24T16:02:03.456789012Z
 ZONED = {
@@ -19,6 +19,9 @@ ZONED = {
     "2025-11-24T16:02:03.4567890123456Z": True,
     "2025-11-24T17:02:03.456789+01:00": True,
     "2025-11-24T12:32:03.456789-0330": True,
+    "2025-11-24 16:02:03.456789+00": True,
+    "2025-11-24 16:02:03.456789 +0000 UTC": True,
+    "2025-11-24 17:02:03.456789+00": False,
     "2025-11-24T17:02:03.456789Z": False,
     "2025-11-24T16:02:03.456799Z": False,
     "2025-11-24T16:02:05Z": False,
@@ -78,6 +81,28 @@ def test_durations_are_compared_in_any_unit() -> None:
     for shown, same in ((1_500_000, True), (1_500, True), (1.5, True), ("1.5", True), (7_000, False), (86_400, False)):
         assert same_duration(shown, 1_500_000) is same
     assert same_duration(2, 2 * 10**9)
+    for shown, same in (
+        ("1.5ms", True),
+        ("1500 \u00b5s", True),
+        ("0.0015s", True),
+        ("1.5s", False),
+        ("ms", None),
+        ("xs", None),
+        ({"seconds": 0, "nanos": 1_500_000}, True),
+        ({"us": 1_500}, True),
+        ({"us": 1}, False),
+        ({"us": "x"}, None),
+        ({"nanos": 1_500_000}, None),
+        ({"seconds": 1, "x": 1}, None),
+    ):
+        assert same_duration(shown, 1_500_000) is same, shown
+
+
+def test_kinds_are_told_apart() -> None:
+    """Internal ones and those of stores from the others; what is no kind cannot be read."""
+    assert [is_internal(shown) for shown in (0, "1", "SpanKind.INTERNAL", "Tool", " internal ")] == [True] * 5
+    assert [is_internal(shown) for shown in (2, "5", "SPAN_KIND_CLIENT", "Server")] == [False] * 4
+    assert [is_internal(shown) for shown in (True, None, 1.0, {}, "", "approval", 9)] == [None] * 7
 
 
 def test_statuses_are_told_apart() -> None:

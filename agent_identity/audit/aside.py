@@ -1,4 +1,4 @@
-"""What stands beside the attributes of a span in names of ours: on its resource, scope, events and links."""
+"""Reads names of ours on the resource, scope, events and links of a span."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, final

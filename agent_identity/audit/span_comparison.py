@@ -1,4 +1,4 @@
-"""Whether a span says what its record says: in its plain attributes, in its members, and beside them."""
+"""Compares a span with its record: plain attributes, members, and names of ours beside them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields

@@ -1,4 +1,4 @@
-"""What ``agent-identity doctor`` says about policies: tools that a rule would hit or miss by mistake."""
+"""Checks of ``agent-identity doctor`` on policies: tools that a rule would hit or miss by mistake."""
 
 import gc
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a guarded body may not do: open tasks of its own, decide about calls, lift suspensions (ADR 0057).
+"""Refuses acts that no guarded body may do: open other tasks, decide about calls, lift suspensions (ADR 0057).
 
 A tool has the authority of its task and no other. Its code can reach the enforcer, so that without these rules it
 could be anybody: it would only have to open a task for them, or approve as them.

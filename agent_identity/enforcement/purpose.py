@@ -1,4 +1,4 @@
-"""What a task is for: one line of text, folded once, so that everybody sees the same."""
+"""Purposes of tasks: one line of text, folded once, so that everybody sees the same."""
 
 import unicodedata
 from typing import Final

@@ -1,4 +1,4 @@
-"""What can be said about rules beside their answers: why one has none, whom one hits unawares, what one relies on."""
+"""Reviews rules: why one has no answer, which tools one hits by mistake, and which labels one relies on."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter

@@ -1,4 +1,4 @@
-"""Refused openings: whose they are, what they say, and that nothing is entered twice (issue 13, points 5 and 7)."""
+"""Refused openings: whose they are, what they say, and that nothing is entered twice."""
 
 import threading
 from collections.abc import Callable

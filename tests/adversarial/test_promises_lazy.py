@@ -1,4 +1,4 @@
-"""What a tool returns that is still going to run: it runs while its task lives, or is withheld (issue 13, point 3)."""
+"""What a tool returns that is still going to run: it runs while its task lives, or is withheld."""
 
 import asyncio
 import concurrent.futures

@@ -1,4 +1,4 @@
-"""Wrong types in every public call: our own error names the parameter (issue 13, point 7)."""
+"""Wrong types in every public call: our own error names the parameter."""
 
 import collections.abc
 import importlib

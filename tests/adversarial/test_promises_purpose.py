@@ -1,4 +1,4 @@
-"""What a task is for: one text in the record, for the policy, the agent and the approver (issue 13, point 7)."""
+"""What a task is for: one text in the record, for the policy, the agent and the approver."""
 
 import io
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a LangChain tool itself says about labels: in its tags and metadata.
+"""Label claims in the tags and metadata of a LangChain tool.
 
 They travel with the tool, and adapters fill the metadata with what servers say. So they are claims, which can only
 make a decision stricter.

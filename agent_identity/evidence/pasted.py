@@ -393,7 +393,7 @@ def _shown(members: _Members) -> _Shown:
     for name, value in members.items():
         bare = _bare(name)
         field = _FIELDS.get(bare)
-        if isinstance(value, dict) and (bare == "status" or field in _SCALAR or field is None):
+        if (bare == "status" or field in _SCALAR or field is None) and isinstance(value, dict):
             _look_into(found, bare, cast("_Members", value))
         elif field and not _is_blank(plain := _plain(value)):
             found.setdefault(field, []).append(plain)

@@ -36,7 +36,8 @@ class Child:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.enforcer = Enforcer.open(directory, tracer_provider=TracerProvider(), agents=None)
+        # A fork of a body is still that body: alice is listed, for whom one of them acts.
+        self.enforcer = Enforcer.open(directory, tracer_provider=TracerProvider(), agents=None, nested=[ALICE])
         KEEP.append(self)
 
     def task(self) -> Any:

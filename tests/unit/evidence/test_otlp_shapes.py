@@ -112,7 +112,7 @@ def documents(number: int) -> dict[str, bytes]:
         "a number": document(group(span(number, name=f"{number % 3}", traceState="0"))),
         "a long gap": document(group(one, resource="r" * 20_000)),
         "many slots": document(group(span(number, *((f"k{n}", text("v")) for n in range(600))))),
-        "deep": document(group(span(number, events=["D"]))).replace(b'"D"', b"[" * 300 + b"]" * 300),
+        "deep": document(group(span(number, futureField="D"))).replace(b'"D"', b"[" * 300 + b"]" * 300),
     }
     return {name: data + b"\n" for name, data in found.items()}
 

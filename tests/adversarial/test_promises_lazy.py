@@ -24,6 +24,22 @@ from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
 OPEN = Scope("tool")
 
 
+OPEN_DATABASES: list[sqlite3.Connection] = []
+
+
+def database() -> sqlite3.Connection:
+    """Return a connection that is closed after the test."""
+    OPEN_DATABASES.append(sqlite3.connect(":memory:", check_same_thread=False))
+    return OPEN_DATABASES[-1]
+
+
+@pytest.fixture(autouse=True)
+def _closed_databases() -> Iterator[None]:
+    yield
+    while OPEN_DATABASES:
+        OPEN_DATABASES.pop().close()
+
+
 def outcomes(world: Any) -> list[tuple[str, str | None]]:
     return [(record["outcome"], record.get("error")) for record in world.records("outcome")]
 
@@ -576,8 +592,8 @@ def others(folder: Path) -> dict[str, Callable[[], Any]]:
         "thread": lambda: threading.Thread(target=int),
         "process": lambda: subprocess.Popen(process),
         "file": (folder / "file").open,
-        "connection": lambda: sqlite3.connect(":memory:"),
-        "cursor": lambda: sqlite3.connect(":memory:").execute("select 1"),
+        "connection": database,
+        "cursor": lambda: database().execute("select 1"),
         "iterator with methods": lambda: Cursor([]),
         "lock": threading.Lock,
         "in a list": lambda: [iter([1])],
@@ -761,7 +777,7 @@ def test_annotations_of_what_can_be_driven_are_fine(world: Any) -> None:
 
     @contextlib.contextmanager
     def generated() -> Iterator[sqlite3.Connection]:
-        yield sqlite3.connect(":memory:")
+        yield database()
 
     def generator() -> IO[str]:  # A wrong annotation of a generator shows nothing.
         yield

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 
@@ -24,6 +24,16 @@ from agent_identity.state import RedisState, SqliteState
 ALICE, CLERK = Human("alice@example.com"), Agent("clerk", owner="finance@example.com")
 VECTORS = Path(__file__).parents[1] / "vectors"
 POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", route="desk", id="four-eyes"))
+
+
+STORES: list[SqliteState] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed_stores() -> Iterator[None]:
+    yield
+    while STORES:
+        STORES.pop().close()
 
 
 def _used(directory: Path) -> None:
@@ -125,7 +135,9 @@ def test_git_leaves_private_keys_alone(tmp_path: Path, made: str) -> None:
 
 def _machine(directory: Path, state: Path) -> tuple[Enforcer, Callable[[], str]]:
     """Return the enforcer of a machine that shares a store with others, and a tool of it."""
-    enforcer = Enforcer.open(directory, state=SqliteState(state))
+    store = SqliteState(state)
+    enforcer = Enforcer.open(directory, state=store)
+    STORES.append(store)
     return enforcer, enforcer.tool(name="read")(lambda: "read")
 
 

@@ -481,8 +481,8 @@ async def test_a_cancelled_call_is_recorded_as_such(pair: Pair) -> None:
             return None
 
     async with asyncio.timeout(30):  # A worker thread writes the record when the call is gone already.
-        while [ended(name) for name in "ab"] != ["cancelled", "cancelled"]:
-            await asyncio.sleep(0.01)
+        while [ended(name) for name in "ab"] != ["cancelled", "cancelled"]:  # noqa: ASYNC110  As above.
+            await asyncio.sleep(0)
 
 
 def test_a_server_is_guarded_once(pair: Pair) -> None:

@@ -617,7 +617,8 @@ def test_a_store_of_others_is_asked_off_the_loop(tmp_path: Path) -> None:
             seen.add(threading.get_ident())
             return getattr(self._inner, name)
 
-    enforcer = Enforcer.open(tmp_path / "evidence", state=Store())  # type: ignore[arg-type]
+    store = Store()
+    enforcer = Enforcer.open(tmp_path / "evidence", state=store)  # type: ignore[arg-type]
 
     @enforcer.tool(name="tool")
     async def tool(x: int) -> int:
@@ -635,6 +636,7 @@ def test_a_store_of_others_is_asked_off_the_loop(tmp_path: Path) -> None:
     assert seen
     assert threading.get_ident() not in seen
     enforcer.close()
+    store._inner.close()
 
 
 def test_what_cannot_be_recorded_still_runs_nothing(open_world: Callable[..., Any]) -> None:

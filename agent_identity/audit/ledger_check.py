@@ -163,7 +163,7 @@ class LedgerCheck:
             self._judge_period(log, streams, period, starts)
 
     def _report_denied(self) -> AbstractSet[str]:
-        """Report what this user may not read; return the parts of the directory of which nothing can be said.
+        """Report what this user may not read; return the parts of the directory that stay unchecked.
 
         What is closed is neither there nor missing, and nobody is accused of anything that it may show.
         """

@@ -73,7 +73,7 @@ def is_our_scope(name: str) -> bool:
 
 
 def _is_ours(seen: Appearance, span: SpanData | PastedSpan) -> bool | None:
-    """Return whether the library made the span; ``None`` if nothing tells."""
+    """Return whether the library made the span; ``None`` if the span does not show its scope."""
     if isinstance(span, SpanData):
         # Nobody else makes spans of tasks, and OTLP is no store that would rename them.
         return True if seen.opens or is_our_scope(span.scope) else None if not span.scope.strip() else False

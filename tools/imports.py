@@ -28,6 +28,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "mcp": ("integrations.mcp",),
     "opentelemetry": ("enforcement", "integrations", "testing.rehearsal"),
     "opentelemetry.proto": ("evidence",),
+    "msgspec": ("evidence",),
     "orjson": ("canonical", "evidence", "enforcement", "audit"),
     "packaging": ("cli.doctor_packages",),
     "pkcs11": ("integrations.pkcs11",),

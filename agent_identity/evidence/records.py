@@ -1,367 +1,603 @@
-"""The shape of a record: which facts each kind states, and in which form.
+"""The record as a type: which facts each kind states, and in which form.
 
-The shape is closed at every level: what is not known here is refused, because an auditor must not have
-to guess what a field means. :func:`check_record` looks at one record alone; what records say about each
+The shape is closed at every level: what is not known here is refused, because an auditor must not have to guess what
+a field means. Decoding checks shape, types, bounds and the canonical form in one step. What records say about each
 other (order, counts, chains) is the verifier's business.
 """
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
-from typing import Final, TypeAlias, cast, final
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Final, Literal, TypeAlias, cast, get_args
 
-from agent_identity.identity import check_id
+import msgspec
+import orjson
 
-__all__ = ["EFFECTS", "KINDS", "OUTCOMES", "VERSION", "check_record"]
+from agent_identity.canonical import RecordValue
+from agent_identity.evidence.record_forms import (
+    ArgsDigest,
+    Argument,
+    Category,
+    Count,
+    Hash,
+    Hmac,
+    Id,
+    Name,
+    Nanoseconds,
+    Position,
+    Sha256,
+    Slug,
+    SpanId,
+    Token,
+    TraceId,
+    Uuid7,
+    Why,
+    check_ids,
+    check_why,
+    items,
+    text,
+)
+from agent_identity.evidence.record_refusals import ABSENT, UNKNOWN, explained
+
+__all__ = [
+    "EFFECTS",
+    "KINDS",
+    "OUTCOMES",
+    "VERSION",
+    "Action",
+    "Agent",
+    "AgentRegistration",
+    "AnyRecord",
+    "Approval",
+    "ApprovalState",
+    "Counts",
+    "Decision",
+    "End",
+    "Erased",
+    "Erasure",
+    "Grant",
+    "GrantToken",
+    "Hop",
+    "Intent",
+    "OfTask",
+    "Offered",
+    "Outcome",
+    "Policy",
+    "PolicyState",
+    "Principal",
+    "PrunedRange",
+    "Record",
+    "Recovered",
+    "RecoveredStream",
+    "Registration",
+    "Revocation",
+    "RevocationChange",
+    "Sdk",
+    "Server",
+    "Stream",
+    "StreamEnd",
+    "StreamStart",
+    "Task",
+    "TaskEnd",
+    "TaskStart",
+    "Time",
+    "Trace",
+    "as_dict",
+    "check_record",
+    "decode",
+    "encode",
+]
 
 VERSION: Final = "1"
 """The value of ``v`` in each record."""
 
-KINDS: Final = frozenset(
-    {
-        "stream_start",
-        "grant",
-        "task_start",
-        "intent",
-        "outcome",
-        "task_end",
-        "registration",
-        "policy",
-        "approval",
-        "revocation",
-        "erasure",
-        "recovered",
-        "stream_end",
-    }
-)
-"""What a record can be about."""
+EffectName: TypeAlias = Literal["allow", "warn", "block", "route"]
+Ending: TypeAlias = Literal["success", "error", "denied", "routed", "cancelled", "suspended", "unknown"]
 
-OUTCOMES: Final = frozenset({"success", "error", "denied", "routed", "cancelled", "suspended", "unknown"})
-"""How a call can end."""
-
-EFFECTS: Final = frozenset({"allow", "warn", "block", "route"})
+EFFECTS: Final = frozenset(cast("tuple[str, ...]", get_args(EffectName)))
 """What a policy can decide."""
 
-_MAX_TOKEN: Final = 65_536
-_MAX_ID: Final = 2_048
+OUTCOMES: Final = frozenset(cast("tuple[str, ...]", get_args(Ending)))
+"""How a call can end."""
 
 
-class _MisfitError(Exception):
-    """A value without the expected form; collects the path to it on its way out."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-        self.steps: list[str] = []
-
-    def under(self, step: str) -> "_MisfitError":
-        self.steps.append(step)
-        return self
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
+    """What every object in a record is: frozen, closed, and without members that are not known."""
 
 
-_Rule: TypeAlias = Callable[[object], None]
+class Stream(_Part, frozen=True, kw_only=True):
+    """The place of a record: the stream, its number there from 1, and the leaf hash of the record before it."""
+
+    id: Uuid7
+    seq: Position
+    prev: Hash | None = None
+
+    @property
+    def number(self) -> int:
+        """The place as a number, from 1."""
+        return int(self.seq)
 
 
-@final
-class _Text:
-    """A string that a predicate accepts."""
+class Time(_Part, frozen=True, kw_only=True):
+    """When what a record speaks of began and ended, in nanoseconds since the Unix epoch, as decimal text."""
 
-    __slots__ = ("accept", "what")
+    start: Nanoseconds
+    end: Nanoseconds | None = None
 
-    def __init__(self, what: str, accept: Callable[[str], object]) -> None:
-        self.what = what
-        self.accept = accept
+    @property
+    def start_ns(self) -> int:
+        """The beginning as a number."""
+        return int(self.start)
 
-    def __call__(self, value: object) -> None:
-        if type(value) is not str or not self.accept(value):
-            raise _MisfitError(f"expected {self.what}")
-
-
-def _object(required: Mapping[str, _Rule], optional: Mapping[str, _Rule] | None = None) -> _Rule:
-    """Return the rule for an object with exactly the named members."""
-    rules = {**required, **(optional or {})}
-    needed = tuple(required)
-    # Most members are text; their predicates are called without a detour.
-    accept_text = {key: rule.accept for key, rule in rules.items() if isinstance(rule, _Text)}.get
-
-    def check(value: object) -> None:
-        if type(value) is not dict:
-            raise _MisfitError("expected an object")
-        members = cast("dict[str, object]", value)
-        for key, item in members.items():
-            if type(item) is str and (accept := accept_text(key)) is not None and accept(item):
-                continue
-            _check_member(rules, key, item)
-        for key in needed:
-            if key not in members:
-                raise _MisfitError("expected this member, got none").under(f".{key}")
-
-    return check
+    @property
+    def end_ns(self) -> int | None:
+        """The end as a number, if it is known."""
+        return None if self.end is None else int(self.end)
 
 
-def _check_member(rules: Mapping[str, _Rule], key: str, item: object) -> None:
-    rule = rules.get(key)
-    if rule is None:
-        # The name comes from outside and may be of any length, so the path names only where it stands.
-        raise _MisfitError("expected only known members, got another")
+class Trace(_Part, frozen=True, kw_only=True):
+    """The span that a call or task had, and the one above it."""
+
+    trace: TraceId
+    span: SpanId | None = None
+    parent: SpanId | None = None
+
+
+class Task(_Part, frozen=True, kw_only=True):
+    """The task: its id (``txn`` of its grants), when its authority ends at the latest, and what it is for."""
+
+    id: Id
+    expires: Nanoseconds | None = None
+    purpose: Annotated[str, text(1024)] | None = None
+
+    def __post_init__(self) -> None:
+        check_ids(id=self.id)
+
+
+class Principal(_Part, frozen=True, kw_only=True):
+    """On whose behalf: a human or a service, named by the program or proved by an issuer."""
+
+    id: Id
+    kind: Literal["human", "service"]
+    provenance: Literal["asserted", "verified"]
+    issuer: Id | None = None
+    roles: Annotated[tuple[Id, ...], items(64)] | None = None
+    via: Annotated[tuple[Id, ...], items(32)] | None = None
+
+    def __post_init__(self) -> None:
+        check_ids(id=self.id, issuer=self.issuer)
+        for name, many in (("roles", self.roles), ("via", self.via)):
+            if many is not None:
+                check_ids(**{f"{name}[{index}]": value for index, value in enumerate(many)})
+
+
+class Agent(_Part, frozen=True, kw_only=True):
+    """Who acts, and the accountable human or team."""
+
+    id: Id
+    owner: Id
+    version: Id | None = None
+
+    def __post_init__(self) -> None:
+        check_ids(id=self.id, owner=self.owner, version=self.version)
+
+
+class Hop(_Part, frozen=True, kw_only=True):
+    """One agent of the chain, and the SHA-256 of the signing input of its grant."""
+
+    id: Id
+    grant: Hash
+
+    def __post_init__(self) -> None:
+        check_ids(id=self.id)
+
+
+class Action(_Part, frozen=True, kw_only=True):
+    """What was called, with which arguments: names, kinds and a keyed digest, never values."""
+
+    tool: Name
+    kind: Name | None = None
+    server: Name | None = None
+    call: Name | None = None
+    args: ArgsDigest | None = None
+    names: Annotated[tuple[Argument, ...], items(100_000)] | None = None
+    result: Hmac | None = None
+    route: Name | None = None
+    agent: Agent | None = None
+    principal: Principal | None = None
+
+
+class Decision(_Part, frozen=True, kw_only=True):
+    """What was decided, by which rule of which policy, and what was done about it."""
+
+    effect: EffectName
+    enforced: Literal["allow", "block", "modify", "escalate", "audit"]
+    mode: Literal["enforce", "monitor"]
+    reason: Slug
+    rule: Name | None = None
+    why: Why | None = None
+    argument: Name | None = None
+    policy: Name | None = None
+    version: Name | None = None
+    digest: Sha256 | None = None
+    warnings: Annotated[tuple[Name, ...], items(1024)] | None = None
+    approval: Uuid7 | None = None
+
+    def __post_init__(self) -> None:
+        if self.why is not None:
+            check_why(why=self.why)
+
+
+class Sdk(_Part, frozen=True, kw_only=True):
+    """The library that wrote a stream."""
+
+    name: Name
+    version: Name
+
+
+class GrantToken(_Part, frozen=True, kw_only=True):
+    """The grant itself, a compact JWS."""
+
+    token: Token
+
+
+class Counts(_Part, frozen=True, kw_only=True):
+    """Intents and outcomes under a grant so far, and what is still open; decimal text."""
+
+    intents: Count
+    outcomes: Count
+    open: Count
+
+
+class AgentRegistration(_Part, frozen=True, kw_only=True):
+    """The registration of an agent: the hash of its line, what the agent is for, and where it stands."""
+
+    hash: Hash
+    purpose: Name
+    status: Literal["registered", "suspended", "retired", "orphaned"]
+
+
+class Server(_Part, frozen=True, kw_only=True):
+    """An MCP server as it stands in the inventory."""
+
+    name: Name
+    transport: Literal["stdio", "http", "other"]
+    status: Literal["pinned", "moved"]
+    place: Name | None = None
+    title: Name | None = None
+    version: Name | None = None
+    reason: Name | None = None
+
+
+class Offered(_Part, frozen=True, kw_only=True):
+    """A definition that a server offers, beside the one that counts."""
+
+    name: Name
+    status: Literal["pinned", "changed", "new"]
+    pinned: Sha256 | None = None
+    offered: Sha256 | None = None
+
+
+class PolicyState(_Part, frozen=True, kw_only=True):
+    """The policy that decides."""
+
+    name: Name
+    version: Name
+    digest: Sha256
+
+
+class ApprovalState(_Part, frozen=True, kw_only=True):
+    """What a person was asked, and answered."""
+
+    id: Uuid7
+    status: Literal["pending", "approved", "rejected", "expired"]
+    approver: Principal | None = None
+    expires: Nanoseconds | None = None
+    token: Token | None = None
+    reason: Name | None = None
+
+
+class RevocationChange(_Part, frozen=True, kw_only=True):
+    """A change of the list of revocations."""
+
+    kind: Literal["task", "grant", "agent", "owner", "human", "service", "key", "everything"]
+    name: Id
+    status: Literal["revoked", "suspended", "reinstated"]
+    version: Position
+    reason: Name | None = None
+
+    def __post_init__(self) -> None:
+        check_ids(name=self.name)
+
+
+class PrunedRange(_Part, frozen=True, kw_only=True):
+    """Records that were pruned: of which stream, from which to which, and the root over 1 to the last."""
+
+    stream: Uuid7
+    first: Position
+    last: Position
+    root: Hash
+    checkpoint: Count
+
+
+class Erased(_Part, frozen=True, kw_only=True):
+    """What was erased: the key of a task or stream, those of all tasks of a principal, or records."""
+
+    key: Id | None = None
+    principal: Id | None = None
+    keys: Count | None = None
+    pruned: PrunedRange | None = None
+    by: Id | None = None
+    reason: Why | None = None
+
+    def __post_init__(self) -> None:
+        check_ids(key=self.key, principal=self.principal, by=self.by)
+        check_why(reason=self.reason)
+        if self.pruned is not None:
+            _check_form(self, ("pruned",))
+        elif self.principal is not None:
+            _check_form(self, ("principal", "keys"), ("by", "reason"))
+        else:
+            _check_form(self, ("key",), ("by", "reason"))
+
+
+class RecoveredStream(_Part, frozen=True, kw_only=True):
+    """The stream of a process that died, as a later start found it."""
+
+    stream: Uuid7
+    size: Count
+    sealed_before: Count
+    torn_bytes: Count
+    rejected_bytes: Count
+    open_count: Count
+    open: Annotated[tuple[Uuid7, ...], items(64)] | None = None
+
+
+class End(_Part, frozen=True, kw_only=True):
+    """The number of records of a stream, its last one included."""
+
+    size: Position
+
+
+class Record(_Part, frozen=True, kw_only=True, tag_field="kind"):
+    """What every record says; each kind is a subclass.
+
+    Attributes:
+        id: The record; the same wherever it is copied to.
+        stream: Where it stands.
+        time: When what it speaks of began, and ended.
+        v: The version of the format.
+    """
+
+    id: Uuid7
+    stream: Stream
+    time: Time
+    v: Literal["1"]
+
+    @property
+    def kind(self) -> str:
+        """What the record is about, as it is spelled in the record."""
+        return cast("str", self.__struct_config__.tag)
+
+    def __post_init__(self) -> None:
+        first = self.stream.seq == "1"
+        if first is not (self.stream.prev is None):
+            raise ValueError("record.stream.prev: expected the hash of the previous record, except in the first one")
+        if first is not (type(self) is StreamStart):
+            raise ValueError("record.kind: expected stream_start in the first record of a stream and only there")
+
+
+class OfTask(Record, frozen=True, kw_only=True):
+    """What the records of a task say besides: the task, on whose behalf, who acts, and the chain from root to leaf."""
+
+    task: Task
+    principal: Principal
+    agent: Agent
+    chain: Annotated[tuple[Hop, ...], items(33)]
+    trace: Trace | None = None
+
+
+class _Call(Record, frozen=True, kw_only=True):
+    """A call, in a task or outside any."""
+
+    action: Action
+    decision: Decision
+    attribution: Literal["none"] | None = None
+    task: Task | None = None
+    principal: Principal | None = None
+    agent: Agent | None = None
+    chain: Annotated[tuple[Hop, ...], items(33)] | None = None
+    trace: Trace | None = None
+    findings: Annotated[tuple[Category, ...], items(1024)] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        facts = (self.task, self.principal, self.agent, self.chain)
+        if self.attribution is None:
+            if None in facts:
+                missing = ("task", "principal", "agent", "chain")[facts.index(None)]
+                raise ValueError(f"record.{missing}: {ABSENT}")
+        elif any(fact is not None for fact in facts):
+            raise ValueError(f"record: {UNKNOWN}")
+
+
+class StreamStart(Record, frozen=True, kw_only=True, tag="stream_start"):
+    """The first record of each stream."""
+
+    sdk: Sdk
+
+
+class Grant(OfTask, frozen=True, kw_only=True, tag="grant"):
+    """A task or a delegation opens, under this grant."""
+
+    grant: GrantToken
+
+
+class TaskStart(OfTask, frozen=True, kw_only=True, tag="task_start"):
+    """A task or a delegation has begun."""
+
+
+class Intent(_Call, frozen=True, kw_only=True, tag="intent"):
+    """A body is about to run."""
+
+
+class Outcome(_Call, frozen=True, kw_only=True, tag="outcome"):
+    """A body has run, or was refused."""
+
+    outcome: Ending
+    intent: Uuid7 | None = None
+    error: Name | None = None
+
+
+class TaskEnd(OfTask, frozen=True, kw_only=True, tag="task_end"):
+    """A task or a delegation has ended."""
+
+    counts: Counts
+    outcome: Ending | None = None
+    error: Name | None = None
+
+
+class Registration(Record, frozen=True, kw_only=True, tag="registration"):
+    """A registration of an agent, or what counts of an MCP server and its tools, was used for the first time."""
+
+    agent: Agent | None = None
+    registration: AgentRegistration | None = None
+    server: Server | None = None
+    tools: Annotated[tuple[Offered, ...], items(1024)] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.server is None:
+            _check_form(self, ("agent",), ("registration",), of=("agent", "registration", "tools"))
+        elif self.agent is not None or self.registration is not None:
+            raise ValueError(f"record: {UNKNOWN}")
+
+
+class Policy(Record, frozen=True, kw_only=True, tag="policy"):
+    """An enforcer with a policy opens."""
+
+    policy: PolicyState
+
+
+class Approval(OfTask, frozen=True, kw_only=True, tag="approval"):
+    """A person is asked, or an answer is taken up."""
+
+    action: Action
+    approval: ApprovalState
+
+
+class Revocation(Record, frozen=True, kw_only=True, tag="revocation"):
+    """The list of revocations has changed."""
+
+    revocation: RevocationChange
+
+
+class Erasure(Record, frozen=True, kw_only=True, tag="erasure"):
+    """Keys of digests are erased, or records pruned."""
+
+    erasure: Erased
+
+
+class Recovered(Record, frozen=True, kw_only=True, tag="recovered"):
+    """A start found the stream of a process that died."""
+
+    recovered: RecoveredStream
+
+
+class StreamEnd(Record, frozen=True, kw_only=True, tag="stream_end"):
+    """The last record of a stream that was closed."""
+
+    end: End
+
+
+AnyRecord: TypeAlias = (
+    StreamStart
+    | Grant
+    | TaskStart
+    | Intent
+    | Outcome
+    | TaskEnd
+    | Registration
+    | Policy
+    | Approval
+    | Revocation
+    | Erasure
+    | Recovered
+    | StreamEnd
+)
+"""A record of any kind."""
+
+_KINDS: Final[Mapping[str, type[Record]]] = {
+    cast("str", kind.__struct_config__.tag): kind for kind in cast("tuple[type[Record], ...]", get_args(AnyRecord))
+}
+
+KINDS: Final = frozenset(_KINDS)
+"""What a record can be about."""
+
+_DECODER: Final = cast("msgspec.json.Decoder[AnyRecord]", msgspec.json.Decoder(AnyRecord))
+_ENCODER: Final = msgspec.json.Encoder(order="sorted")  # Keys are ASCII, so this is the order of RFC 8785.
+
+
+def _check_form(
+    part: msgspec.Struct, required: Sequence[str], optional: Sequence[str] = (), *, of: Sequence[str] | None = None
+) -> None:
+    """Check which members are there, where one shape has several forms."""
+    for name in of or part.__struct_fields__:
+        present = getattr(part, name) is not None
+        if name in required and not present:
+            raise ValueError(f"-{name}")
+        if present and name not in (*required, *optional):
+            raise ValueError("+")
+
+
+def decode(data: bytes) -> AnyRecord:
+    """Return the record of its canonical bytes.
+
+    Duplicate keys, white space, other spellings of a string and other orders of keys do not re-encode to the same
+    bytes and are refused with the rest.
+
+    Raises:
+        ValueError: The bytes are not the canonical form of a record, or a fact is missing, unknown, malformed or
+            contradicts another; the message starts with the path to it, for example ``record.decision.effect``. It
+            shows no value.
+    """
     try:
-        rule(item)
-    except _MisfitError as misfit:
-        raise misfit.under(f".{key}") from None
+        record = _DECODER.decode(data)
+    except msgspec.ValidationError as error:
+        raise ValueError(explained(str(error), data, _KINDS)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ValueError("record: expected a record in JSON, got something else") from None
+    if _ENCODER.encode(record) != data:
+        raise ValueError("record: expected the canonical form of the record, got another spelling")
+    return record
 
 
-def _array(item: _Rule, most: int) -> _Rule:
-    """Return the rule for an array of at least one item; an empty one would be a second way to say "unknown"."""
+def encode(record: Record) -> bytes:
+    """Return the canonical bytes of a record.
 
-    def check(value: object) -> None:
-        if type(value) is not list and type(value) is not tuple:
-            raise _MisfitError("expected an array")
-        members = cast("Sequence[object]", value)
-        if not 1 <= len(members) <= most:
-            raise _MisfitError(f"expected 1 to {most} items, got {len(members)}")
-        index = 0
-        try:
-            for index, member in enumerate(members):  # noqa: B007 - The handler names the index.
-                item(member)
-        except _MisfitError as misfit:
-            raise misfit.under(f"[{index}]") from None
-
-    return check
-
-
-def _pattern(what: str, pattern: str) -> _Text:
-    return _Text(what, re.compile(pattern).fullmatch)
-
-
-def _one_of(values: Iterable[str]) -> _Text:
-    names = frozenset(values)
-    return _Text(f"one of {', '.join(sorted(names))}", names.__contains__)
-
-
-def _up_to(most: int) -> _Text:
-    def accept(text: str) -> bool:
-        return 0 < len(text) <= most
-
-    return _Text(f"text of 1 to {most} characters", accept)
-
-
-@lru_cache(maxsize=4096)  # A ledger names few parties, each in every record.
-def _is_id(text: str) -> bool:
+    Raises:
+        ValueError: It holds a lone surrogate.
+    """
     try:
-        check_id(text, "id")
-    except ValueError:
-        return False
-    return True
+        return _ENCODER.encode(record)
+    except UnicodeEncodeError:
+        raise ValueError("expected Unicode text in a record, got a lone surrogate") from None
 
 
-_ID: Final = _Text("an identifier as check_id accepts it", lambda t: len(t) <= _MAX_ID and _is_id(t))
-_NAME: Final = _up_to(256)
-_SLUG: Final = _pattern("a code of lower-case letters, digits and underscores", r"[a-z][a-z0-9_]{0,63}")
-_UUID7: Final = _pattern(
-    "a lower-case UUID of version 7", r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
-)
-_HASH: Final = _pattern("64 lower-case hex digits", r"[0-9a-f]{64}")
-_SHA256: Final = _pattern("sha256:<64 lower-case hex digits>", r"sha256:[0-9a-f]{64}")
-_HMAC: Final = _pattern("hmac-sha256:<64 lower-case hex digits>", r"hmac-sha256:[0-9a-f]{64}")
-_ARGS: Final = _pattern(
-    "hmac-sha256: or salted-sha256: and 64 lower-case hex digits", r"(?:hmac|salted)-sha256:[0-9a-f]{64}"
-)
-_COUNT: Final = _pattern("a decimal number without leading zeros", r"0|[1-9][0-9]{0,18}")
-_POSITION: Final = _pattern("a decimal number from 1", r"[1-9][0-9]{0,18}")
-_NANOSECONDS: Final = _pattern("nanoseconds since 1970 as a decimal number", r"0|[1-9][0-9]{0,18}")
-_TRACE_ID: Final = _pattern("32 lower-case hex digits, not all zero", r"(?!0{32})[0-9a-f]{32}")
-_SPAN_ID: Final = _pattern("16 lower-case hex digits, not all zero", r"(?!0{16})[0-9a-f]{16}")
-_WHY: Final = _Text("one printable line of at most 256 characters", lambda t: 0 < len(t) <= 256 and t.isprintable())
-_JWS: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-_TOKEN: Final = _Text(
-    f"a compact JWS of at most {_MAX_TOKEN} characters", lambda t: len(t) <= _MAX_TOKEN and _JWS.fullmatch(t)
-)
-_ARGUMENT: Final = _pattern(
-    "<argument name>:<kind> with a name of 1 to 256 characters",
-    r"(?s:.){1,256}:(?:string|boolean|number|null|array|object|opaque)",
-)
-
-_PRINCIPAL: Final = _object(
-    {"id": _ID, "kind": _one_of(("human", "service")), "provenance": _one_of(("asserted", "verified"))},
-    {"issuer": _ID, "roles": _array(_ID, 64), "via": _array(_ID, 32)},
-)
-_AGENT: Final = _object({"id": _ID, "owner": _ID}, {"version": _ID})
-_ACTION: Final = _object(
-    {"tool": _NAME},
-    {
-        "kind": _NAME,
-        "server": _NAME,
-        "call": _NAME,
-        "args": _ARGS,
-        "names": _array(_ARGUMENT, 100_000),
-        "result": _HMAC,
-        "route": _NAME,
-        "agent": _AGENT,
-        "principal": _PRINCIPAL,
-    },
-)
-_DECISION: Final = _object(
-    {
-        "effect": _one_of(EFFECTS),
-        "enforced": _one_of(("allow", "block", "modify", "escalate", "audit")),
-        "mode": _one_of(("enforce", "monitor")),
-        "reason": _SLUG,
-    },
-    {
-        "rule": _NAME,
-        "why": _WHY,
-        "argument": _NAME,
-        "policy": _NAME,
-        "version": _NAME,
-        "digest": _SHA256,
-        "warnings": _array(_NAME, 1024),
-        "approval": _UUID7,
-    },
-)
-
-_COMMON: Final[Mapping[str, _Rule]] = {
-    "v": _one_of((VERSION,)),
-    "id": _UUID7,
-    "kind": _one_of(KINDS),
-    "stream": _object({"id": _UUID7, "seq": _POSITION}, {"prev": _HASH}),
-    "time": _object({"start": _NANOSECONDS}, {"end": _NANOSECONDS}),
-}
-_TRACE: Final[Mapping[str, _Rule]] = {"trace": _object({"trace": _TRACE_ID}, {"span": _SPAN_ID, "parent": _SPAN_ID})}
-_TASK: Final[Mapping[str, _Rule]] = {
-    "task": _object({"id": _ID}, {"expires": _NANOSECONDS, "purpose": _up_to(1024)}),
-    "principal": _PRINCIPAL,
-    "agent": _AGENT,
-    "chain": _array(_object({"id": _ID, "grant": _HASH}), 33),
-}
-_NOBODY: Final[Mapping[str, _Rule]] = {"attribution": _one_of(("none",))}
-_INTENT: Final[Mapping[str, _Rule]] = {"action": _ACTION, "decision": _DECISION}
-_FINDINGS: Final[Mapping[str, _Rule]] = {
-    "findings": _array(_pattern("the name of a category", r"[A-Za-z0-9_.:/-]{1,128}"), 1024)
-}
-_OUTCOME: Final[Mapping[str, _Rule]] = {**_INTENT, "outcome": _one_of(OUTCOMES)}
-_AFTERWARDS: Final[Mapping[str, _Rule]] = {**_TRACE, **_FINDINGS, "intent": _UUID7, "error": _NAME}
-_COUNTS: Final = _object({"intents": _COUNT, "outcomes": _COUNT, "open": _COUNT})
-_RECOVERED: Final = _object(
-    {
-        "stream": _UUID7,
-        "size": _COUNT,
-        "sealed_before": _COUNT,
-        "torn_bytes": _COUNT,
-        "rejected_bytes": _COUNT,
-        "open_count": _COUNT,
-    },
-    {"open": _array(_UUID7, 64)},
-)
-_ERASER: Final[Mapping[str, _Rule]] = {"by": _ID, "reason": _WHY}
-_ERASED_KEY: Final = _object({"key": _ID}, _ERASER)
-_ERASED_PRINCIPAL: Final = _object({"principal": _ID, "keys": _COUNT}, _ERASER)
-_PRUNED: Final = _object(
-    {
-        "pruned": _object(
-            {"stream": _UUID7, "first": _POSITION, "last": _POSITION, "root": _HASH, "checkpoint": _COUNT},
-        )
-    }
-)
-
-
-def _erasure(value: object) -> None:
-    """The rule for what was erased: the key of a task or stream, those of all tasks of a principal, or records."""
-    if _has(value, "pruned"):
-        _PRUNED(value)
-    else:
-        (_ERASED_PRINCIPAL if _has(value, "principal") else _ERASED_KEY)(value)
-
-
-def _has(value: object, member: str) -> bool:
-    return type(value) is dict and member in cast("dict[str, object]", value)
-
-
-_REVOCATION: Final = _object(
-    {
-        "kind": _one_of(("task", "grant", "agent", "owner", "human", "service", "key", "everything")),
-        "name": _ID,
-        "status": _one_of(("revoked", "suspended", "reinstated")),
-        "version": _POSITION,
-    },
-    {"reason": _NAME},
-)
-_REGISTRATION: Final = _object(
-    {
-        "hash": _HASH,
-        "purpose": _NAME,
-        "status": _one_of(("registered", "suspended", "retired", "orphaned")),
-    }
-)
-_SERVER: Final = _object(
-    {"name": _NAME, "transport": _one_of(("stdio", "http", "other")), "status": _one_of(("pinned", "moved"))},
-    {"place": _NAME, "title": _NAME, "version": _NAME, "reason": _NAME},
-)
-_OFFERED: Final = _object(
-    {"name": _NAME, "status": _one_of(("pinned", "changed", "new"))}, {"pinned": _SHA256, "offered": _SHA256}
-)
-_APPROVAL: Final = _object(
-    {"id": _UUID7, "status": _one_of(("pending", "approved", "rejected", "expired"))},
-    {"approver": _PRINCIPAL, "expires": _NANOSECONDS, "token": _TOKEN, "reason": _NAME},
-)
-
-
-def _shape(required: Mapping[str, _Rule], optional: Mapping[str, _Rule] | None = None) -> _Rule:
-    return _object({**_COMMON, **required}, optional)
-
-
-_SHAPES: Final[Mapping[str, _Rule]] = {
-    "stream_start": _shape({"sdk": _object({"name": _NAME, "version": _NAME})}),
-    "grant": _shape({**_TASK, "grant": _object({"token": _TOKEN})}, _TRACE),
-    "task_start": _shape(_TASK, _TRACE),
-    "intent": _shape({**_TASK, **_INTENT}, {**_TRACE, **_FINDINGS}),
-    "outcome": _shape({**_TASK, **_OUTCOME}, _AFTERWARDS),
-    "task_end": _shape({**_TASK, "counts": _COUNTS}, {**_TRACE, "outcome": _one_of(OUTCOMES), "error": _NAME}),
-    "registration": _shape({"agent": _AGENT}, {"registration": _REGISTRATION}),
-    "policy": _shape({"policy": _object({"name": _NAME, "version": _NAME, "digest": _SHA256})}),
-    "approval": _shape({**_TASK, "action": _ACTION, "approval": _APPROVAL}, _TRACE),
-    "revocation": _shape({"revocation": _REVOCATION}),
-    "erasure": _shape({"erasure": _erasure}),
-    "recovered": _shape({"recovered": _RECOVERED}),
-    "stream_end": _shape({"end": _object({"size": _POSITION})}),
-}
-_UNATTRIBUTED: Final[Mapping[str, _Rule]] = {
-    "intent": _shape({**_NOBODY, **_INTENT}, {**_TRACE, **_FINDINGS}),
-    "outcome": _shape({**_NOBODY, **_OUTCOME}, _AFTERWARDS),
-}
-"""Calls outside any task say nothing about a task, a principal, an agent or a chain."""
-
-_OF_SERVERS: Final[Mapping[str, _Rule]] = {
-    "registration": _shape({"server": _SERVER}, {"tools": _array(_OFFERED, 1024)}),
-}
-"""What is registered is an agent, or a server and its tools."""
-
-_VARIANTS: Final = (("attribution", _UNATTRIBUTED), ("server", _OF_SERVERS))
-"""Other shapes of a kind, by the member that tells them."""
+def as_dict(record: Record) -> dict[str, RecordValue]:
+    """Return the members of a record as plain dicts and lists, as its bytes spell them."""
+    return cast("dict[str, RecordValue]", orjson.loads(_ENCODER.encode(record)))
 
 
 def check_record(record: Mapping[str, object]) -> None:
-    """Check the shape of a record as :func:`~agent_identity.canonical.decode_record` returns it.
+    """Check members that are to become a record; see :func:`decode`.
 
     Args:
-        record: The record, in plain dicts and lists or tuples.
+        record: The members, in plain dicts and lists or tuples.
 
     Raises:
-        ValueError: A fact is missing, unknown, malformed or contradicts another; the message starts with
-            the path to the first one, for example ``record.decision.effect``. It shows no value.
+        ValueError: As for :func:`decode`.
     """
-    kind = record.get("kind")
-    if type(kind) is not str or kind not in _SHAPES:
-        raise ValueError("record.kind: expected a known kind of record")
-    shape = _SHAPES[kind]
-    for member, shapes in _VARIANTS:
-        if member in record:
-            shape = shapes.get(kind, shape)
     try:
-        shape(record)
-    except _MisfitError as misfit:
-        raise ValueError(f"record{''.join(reversed(misfit.steps))}: {misfit.what}") from None
-    stream = cast("dict[str, str]", record["stream"])
-    first = stream["seq"] == "1"
-    if first is ("prev" in stream):
-        raise ValueError("record.stream.prev: expected the hash of the previous record, except in the first one")
-    if first is not (kind == "stream_start"):
-        raise ValueError("record.kind: expected stream_start in the first record of a stream and only there")
+        data = orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        raise ValueError("record: expected strings, booleans, arrays and objects, got something else") from None
+    decode(data)

@@ -1,0 +1,80 @@
+"""What is said of a record that has not the form of one: the place, and the form that it should have."""
+
+import re
+import types
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, cast, get_args, get_origin
+
+import orjson
+from msgspec import Meta
+
+__all__ = ["ABSENT", "UNKNOWN", "explained"]
+
+UNKNOWN: Final = "expected only known members, got another"
+"""Said of an object that has a member too many."""
+
+ABSENT: Final = "expected this member, got none"
+"""Said of a member that is missing."""
+
+_KIND: Final = "expected a known kind of record"
+_PATH: Final = re.compile(r"(.*?)(?: - at `\$((?:\.[a-z_0-9]+|\[[0-9]+\])*)`)?", re.DOTALL)
+_STEP: Final = re.compile(r"\.([a-z_0-9]+)|\[([0-9]+)\]")
+_MISSING: Final = re.compile(r"Object missing required field `([a-z_]+)`|-([a-z_]+)")
+_MEMBER: Final = re.compile(r"[a-z_]+(?:\[[0-9]+\])?")
+
+
+def explained(message: str, data: bytes, kinds: Mapping[str, type]) -> str:
+    """Return what a refused record says: where, and what is expected there. Nothing is quoted from the record.
+
+    Args:
+        message: What the decoder says: a path at its end, and what it found there.
+        data: The bytes of the record; JSON that the decoder read.
+        kinds: The type of each kind.
+    """
+    if message.startswith("record"):
+        return message
+    found = cast("re.Match[str]", _PATH.fullmatch(message))
+    what, path = found[1], found[2] or ""
+    if missing := _MISSING.fullmatch(what):
+        name = missing[1] or missing[2]
+        return f"record{path}.{name}: {ABSENT if path or name != 'kind' else _KIND}"
+    if what == "+" or what.startswith("Object contains unknown field"):
+        return f"record{path}: {UNKNOWN}"
+    if path == ".kind":
+        return f"record.kind: {_KIND}"
+    if _MEMBER.fullmatch(what):
+        path = f"{path}.{what}"
+    return f"record{path}: {_expected(path, orjson.loads(data), kinds)}"
+
+
+def _expected(path: str, value: object, kinds: Mapping[str, type]) -> str:
+    """Return what is expected at a place."""
+    hint: object = None
+    if isinstance(value, dict):
+        hint = kinds.get(cast("str", cast("dict[str, object]", value).get("kind")))
+    bound: Meta | None = None
+    for name, index in cast("list[tuple[str, str]]", _STEP.findall(path)):
+        members = typing.get_type_hints(hint, include_extras=True) if isinstance(hint, type) else {}
+        step: object = name or int(index)
+        hint, bound = _plain(members.get(name) if name else cast("tuple[object, ...]", get_args(hint))[0])
+        value = cast("dict[object, object]", value)[step]
+    if get_origin(hint) is tuple:
+        many = cast("list[object]", value)
+        most = 0 if bound is None or bound.max_length is None else bound.max_length
+        return f"expected 1 to {most} items, got {len(many)}" if isinstance(value, list) else "expected an array"
+    if get_origin(hint) is Literal:
+        return f"expected one of {', '.join(sorted(cast('tuple[str, ...]', get_args(hint))))}"
+    if bound is not None and bound.description is not None:
+        return f"expected {bound.description}"
+    return "expected an object"
+
+
+def _plain(hint: object) -> tuple[object, Meta | None]:
+    """Return a type without what surrounds it, and its bounds."""
+    if get_origin(hint) in (types.UnionType, typing.Union):
+        hint = cast("tuple[object, ...]", get_args(hint))[0]
+    if get_origin(hint) is Annotated:
+        inner, bound = cast("tuple[object, object]", get_args(hint)[:2])
+        return inner, bound if isinstance(bound, Meta) else None
+    return hint, None

@@ -1,0 +1,150 @@
+"""Records as types, public under this name: what the ledger holds, read as attributes.
+
+>>> from agent_identity import records
+>>> for record in records.read("evidence"):  # doctest: +SKIP
+...     if isinstance(record, records.Outcome) and record.principal is not None:
+...         print(record.principal.id, record.action.tool, record.outcome)
+
+Reading verifies nothing: run :func:`agent_identity.verify` first. ``docs/reference/record.md`` says what each member
+means.
+"""
+
+import os
+from collections.abc import Iterator
+
+from agent_identity.errors import EvidenceError
+from agent_identity.evidence import open_ledger
+from agent_identity.evidence.records import (
+    EFFECTS,
+    KINDS,
+    OUTCOMES,
+    VERSION,
+    Action,
+    Agent,
+    AgentRegistration,
+    AnyRecord,
+    Approval,
+    ApprovalState,
+    Counts,
+    Decision,
+    End,
+    Erased,
+    Erasure,
+    Grant,
+    GrantToken,
+    Hop,
+    Intent,
+    Offered,
+    OfTask,
+    Outcome,
+    Policy,
+    PolicyState,
+    Principal,
+    PrunedRange,
+    Record,
+    Recovered,
+    RecoveredStream,
+    Registration,
+    Revocation,
+    RevocationChange,
+    Sdk,
+    Server,
+    Stream,
+    StreamEnd,
+    StreamStart,
+    Task,
+    TaskEnd,
+    TaskStart,
+    Time,
+    Trace,
+    as_dict,
+    decode,
+    encode,
+)
+
+__all__ = [
+    "EFFECTS",
+    "KINDS",
+    "OUTCOMES",
+    "VERSION",
+    "Action",
+    "Agent",
+    "AgentRegistration",
+    "AnyRecord",
+    "Approval",
+    "ApprovalState",
+    "Counts",
+    "Decision",
+    "End",
+    "Erased",
+    "Erasure",
+    "Grant",
+    "GrantToken",
+    "Hop",
+    "Intent",
+    "OfTask",
+    "Offered",
+    "Outcome",
+    "Policy",
+    "PolicyState",
+    "Principal",
+    "PrunedRange",
+    "Record",
+    "Recovered",
+    "RecoveredStream",
+    "Registration",
+    "Revocation",
+    "RevocationChange",
+    "Sdk",
+    "Server",
+    "Stream",
+    "StreamEnd",
+    "StreamStart",
+    "Task",
+    "TaskEnd",
+    "TaskStart",
+    "Time",
+    "Trace",
+    "as_dict",
+    "decode",
+    "encode",
+    "read",
+]
+
+
+def read(path: "str | os.PathLike[str]") -> Iterator[AnyRecord]:
+    """Yield the records of an evidence directory, stream by stream, each stream in its order.
+
+    Nothing is verified, and memory does not grow with the ledger. The directory may be in use.
+
+    Args:
+        path: The directory of an enforcer.
+
+    Raises:
+        OSError: There is no such directory, or this user may not look into it.
+        EvidenceError: With code ``malformed_record``: a line is no record; with code ``unreadable``: a file cannot be
+            read to its end. The message names stream and place. The records before it were yielded.
+    """
+    os.scandir(path).close()  # The reader below takes a wrong path for an empty ledger.
+    ledger = open_ledger(path)
+    for stream in ledger.streams():
+        for number, line in enumerate(ledger.entries(stream), ledger.first_place(stream) or 1):
+            place = f"{os.fspath(path)}: stream {stream}, record {number}"
+            if line.record is not None:
+                try:
+                    yield decode(line.record)
+                except ValueError as error:
+                    raise EvidenceError(
+                        f"{place}: {error}; run 'agent-identity verify' to see what is wrong", code="malformed_record"
+                    ) from None
+            elif line.problem == "unreadable":
+                raise EvidenceError(
+                    f"{place}: expected a file that this user can read to its end, got another; see its permissions",
+                    code="unreadable",
+                )
+            elif line.problem not in ("withheld", "torn"):  # Left out of an excerpt; not written to its end yet.
+                raise EvidenceError(
+                    f"{place}: expected a record, got a line that is none; run 'agent-identity verify' to see what is "
+                    "wrong",
+                    code="malformed_record",
+                )

@@ -1,0 +1,116 @@
+"""What users read records by: typed, stream by stream, and with a clear refusal of what is none."""
+
+from pathlib import Path
+
+import pytest
+
+from agent_identity import Agent, Denied, Enforcer, Human, Scope, records
+from agent_identity.errors import EvidenceError
+
+
+@pytest.fixture
+def evidence(tmp_path: Path) -> Path:
+    """Return a directory with one task, an allowed and a refused call, and a call outside any task."""
+    with Enforcer.open(tmp_path / "evidence") as enforcer:
+
+        @enforcer.tool
+        def pay(amount: int) -> int:
+            return amount
+
+        scope = Scope("pay", amount=7)
+        with enforcer.task("pay", principal=Human("alice"), agent=Agent("clerk", owner="boss"), scope=scope):
+            pay(7)
+            with pytest.raises(Denied):
+                pay(8)
+        with pytest.raises(Denied):
+            pay(7)
+    return tmp_path / "evidence"
+
+
+def entries(evidence: Path) -> Path:
+    """Return the file of the one stream."""
+    return next(evidence.glob("ledger/*/entries.jsonl"))
+
+
+def test_records_are_read_in_their_order_as_types(evidence: Path) -> None:
+    """Each record is of the type of its kind; what it states are attributes, and what it does not state is None."""
+    found = list(records.read(evidence))
+    assert [type(record) for record in found] == [
+        records.StreamStart,
+        records.Grant,
+        records.TaskStart,
+        records.Intent,
+        records.Outcome,
+        records.Outcome,
+        records.TaskEnd,
+        records.Outcome,
+        records.StreamEnd,
+    ]
+    assert [record.stream.number for record in found] == list(range(1, 10))
+    intent, outcome, refused, outside = found[3], found[4], found[5], found[7]
+    assert isinstance(intent, records.Intent)
+    assert isinstance(outcome, records.Outcome)
+    assert isinstance(refused, records.Outcome)
+    assert isinstance(outside, records.Outcome)
+    assert outcome.principal == records.Principal(id="alice", kind="human", provenance="asserted")
+    assert (outcome.outcome, outcome.intent, outcome.error) == ("success", intent.id, None)
+    assert (refused.outcome, refused.decision.argument, refused.intent) == ("denied", "amount", None)
+    assert (outside.attribution, outside.task, outside.chain) == ("none", None, None)
+    assert intent.time.start_ns <= (outcome.time.end_ns or 0)
+
+
+def test_a_record_cannot_be_changed(evidence: Path) -> None:
+    """Whoever holds a record holds what the ledger says."""
+    record = next(records.read(evidence))
+    with pytest.raises(AttributeError):
+        record.v = "2"  # type: ignore[misc, assignment]
+
+
+def test_what_is_no_record_is_refused_with_its_place(evidence: Path) -> None:
+    """A line that was changed raises after the records before it, with a code, the stream and the place."""
+    path = entries(evidence)
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[4] = lines[4].replace(b'"outcome":"success"', b'"outcome":"perfect"')
+    path.write_bytes(b"".join(lines))
+    reading = records.read(evidence)
+    assert [next(reading).kind for _ in range(4)] == ["stream_start", "grant", "task_start", "intent"]
+    with pytest.raises(EvidenceError, match=r"record 5: .*record\.outcome: expected one of") as caught:
+        next(reading)
+    assert caught.value.code == "malformed_record"
+    assert path.parent.name in str(caught.value)
+
+
+@pytest.mark.parametrize("junk", [b"junk\n", b"\n", b"\xff" * 100 + b"\n"])
+def test_junk_between_records_is_refused(evidence: Path, junk: bytes) -> None:
+    """Whatever stands in place of a record, the answer is the same error."""
+    path = entries(evidence)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:3], junk, *lines[3:]]))
+    with pytest.raises(EvidenceError) as caught:
+        list(records.read(evidence))
+    assert caught.value.code == "malformed_record"
+
+
+def test_a_line_that_is_being_written_is_left_out(evidence: Path) -> None:
+    """A directory may be in use: the last line is not read before it is whole."""
+    path = entries(evidence)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert len(list(records.read(evidence))) == 8
+
+
+def test_an_empty_directory_has_no_records_and_a_missing_one_is_an_error(tmp_path: Path) -> None:
+    """Nothing is made, and a wrong path is not told as an empty ledger."""
+    assert list(records.read(tmp_path)) == []
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(FileNotFoundError):
+        next(records.read(tmp_path / "missing"))
+
+
+def test_a_file_that_cannot_be_read_is_not_told_as_malformed(evidence: Path) -> None:
+    """What the system refuses to read has a code of its own."""
+    path = entries(evidence)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(EvidenceError) as caught:
+        list(records.read(evidence))
+    assert caught.value.code == "unreadable"

@@ -1,7 +1,9 @@
 """What the evidence says about keys of digests that were erased."""
 
 from collections.abc import Iterable, Mapping
-from typing import cast, final
+from typing import final
+
+from agent_identity.evidence.records import Erasure
 
 __all__ = ["Erasures", "erasure_words"]
 
@@ -27,16 +29,15 @@ class Erasures:
         records: The records of the kind ``erasure``.
     """
 
-    def __init__(self, records: Iterable[Mapping[str, object]]) -> None:
+    def __init__(self, records: Iterable[Erasure]) -> None:
         self._tasks = set[str]()
         self._principals: dict[str, int] = {}
         for record in records:
-            erasure = cast("Mapping[str, str]", record["erasure"])
-            if "key" in erasure:
-                self._tasks.add(erasure["key"])
-            elif "principal" in erasure:
-                at_ns = int(cast("Mapping[str, str]", record["time"])["start"])
-                self._principals[erasure["principal"]] = max(at_ns, self._principals.get(erasure["principal"], 0))
+            key, principal = record.erasure.key, record.erasure.principal
+            if key is not None:
+                self._tasks.add(key)
+            elif principal is not None:
+                self._principals[principal] = max(record.time.start_ns, self._principals.get(principal, 0))
 
     def cover(self, task: str | None, principal: str | None, started_ns: int) -> bool:
         """Return whether the keys of a task are erased.

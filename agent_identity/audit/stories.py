@@ -7,10 +7,9 @@ under way, each with a bounded number of calls.
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, cast, final
-
-import orjson
 
 from agent_identity.audit.attestations import ATTESTATION
 from agent_identity.audit.bundle import is_bundle, unpacked
@@ -20,7 +19,20 @@ from agent_identity.errors import VerificationError
 from agent_identity.evidence.byte_reader import ByteLines
 from agent_identity.evidence.envelope import Attestation
 from agent_identity.evidence.otlp import SpanData
-from agent_identity.evidence.records import check_record
+from agent_identity.evidence.records import (
+    AgentRegistration,
+    AnyRecord,
+    Approval,
+    Erasure,
+    Intent,
+    OfTask,
+    Outcome,
+    Record,
+    Registration,
+    TaskEnd,
+    TaskStart,
+    decode,
+)
 from agent_identity.evidence.streams import open_ledger
 from agent_identity.evidence.traces import read_spans
 from agent_identity.identity import b64url_decode
@@ -161,7 +173,7 @@ def story(source: Source) -> Iterator[Story]:
     yield from teller.finish()
 
 
-def _records(source: Source) -> Iterator[Mapping[str, object]]:
+def _records(source: Source) -> Iterator[AnyRecord]:
     directory = directory_of(source)
     if directory is not None:
         yield from _well_formed(_ledger_bytes(directory))
@@ -172,12 +184,12 @@ def _records(source: Source) -> Iterator[Mapping[str, object]]:
             yield from _well_formed(_span_bytes(file))
 
 
-def _erasures(source: Source) -> Iterator[Mapping[str, object]]:
+def _erasures(source: Source) -> Iterator[Erasure]:
     """Yield the records of erasures, which stand behind what they are about; spans carry none."""
     directory = directory_of(source)
     if directory is not None:
         found = (data for data in _ledger_bytes(directory) if b'"kind":"erasure"' in data)
-        yield from (record for record in _well_formed(found) if record["kind"] == "erasure")
+        yield from (record for record in _well_formed(found) if isinstance(record, Erasure))
 
 
 def _ledger_bytes(directory: str) -> Iterator[bytes]:
@@ -197,36 +209,27 @@ def _span_bytes(file: ByteLines) -> Iterator[bytes]:
                 continue
 
 
-def _well_formed(documents: Iterable[bytes]) -> Iterator[Mapping[str, object]]:
+def _well_formed(documents: Iterable[bytes]) -> Iterator[AnyRecord]:
     for document in documents:
-        try:
-            record: object = orjson.loads(document)
-            if not isinstance(record, dict):
-                continue
-            check_record(cast("dict[str, object]", record))
-        except ValueError:
-            continue
-        yield cast("dict[str, object]", record)
+        with suppress(ValueError):
+            yield decode(document)
 
 
 @final
 class _Draft:
     """A story while it is being told."""
 
-    def __init__(self, record: Mapping[str, object]) -> None:
-        task = cast("Mapping[str, str]", record.get("task", {}))
-        principal = cast("Mapping[str, str]", record.get("principal", {}))
-        self.task = task.get("id")
+    def __init__(self, record: OfTask | Intent | Outcome) -> None:
+        self.task = None if record.task is None else record.task.id
         self.purpose: str | None = None
-        self.principal, self.principal_kind = principal.get("id"), principal.get("kind")
-        self.provenance = principal.get("provenance")
-        self.via = tuple(cast("Sequence[str]", cast("object", principal.get("via", ()))))
+        self.principal = record.principal
         self.agent: str | None = None
         self.owner: str | None = None
         self.depth: int | None = None
-        self.registration: Mapping[str, str] = {}
-        self.started_ns = _start(record)
-        self.expires_ns = int(task["expires"]) if "expires" in task else None
+        self.registration: AgentRegistration | None = None
+        self.started_ns = record.time.start_ns
+        expires = None if record.task is None else record.task.expires
+        self.expires_ns = None if expires is None else int(expires)
         self.ended_ns: int | None = None
         self.open: dict[str, Action] = {}
         self.actions: list[Action] = []
@@ -236,32 +239,32 @@ class _Draft:
         self.delegations: dict[Delegation, None] = {}
         self.approvers: dict[str, str] = {}
 
-    def take(self, record: Mapping[str, object]) -> None:
-        self.started_ns = min(self.started_ns, _start(record))
+    def take(self, record: OfTask | Intent | Outcome) -> None:
+        self.started_ns = min(self.started_ns, record.time.start_ns)
         agents = _agents(record)
-        if len(agents) == 1:
-            agent = cast("Mapping[str, str]", record["agent"])
-            self.agent, self.owner = agent["id"], agent["owner"]
-        kind = record["kind"]
-        if kind == "approval":
-            self._note_approver(cast("Mapping[str, object]", record["approval"]))
-        elif kind == "task_start":
-            self._begin(agents, cast("Mapping[str, str]", record["task"]).get("purpose"))
-        elif kind == "intent" and len(self.open) < MAX_ACTIONS:
-            self.open[cast("str", record["id"])] = _action(record, agents, self.approvers)
-        elif kind == "outcome":
-            self.open.pop(cast("str", record.get("intent", "")), None)
+        if len(agents) == 1 and record.agent is not None:
+            self.agent, self.owner = record.agent.id, record.agent.owner
+        if isinstance(record, Approval):
+            self._note_approver(record)
+        elif isinstance(record, TaskStart):
+            self._begin(agents, record.task.purpose)
+        elif isinstance(record, Intent):
+            if len(self.open) < MAX_ACTIONS:
+                self.open[record.id] = _action(record, agents, self.approvers)
+        elif isinstance(record, Outcome):
+            self.open.pop(record.intent or "", None)
             action = _action(record, agents, self.approvers)
             self.withheld += action.withheld
             self.refused += action.outcome == "denied" and not action.withheld
             self._add(action)
-        elif kind == "task_end" and len(agents) == (self.depth or 1):
-            self.ended_ns = int(cast("Mapping[str, str]", record["time"]).get("end", self.started_ns))
+        elif isinstance(record, TaskEnd) and len(agents) == (self.depth or 1):
+            end = record.time.end_ns
+            self.ended_ns = self.started_ns if end is None else end
 
-    def _note_approver(self, approval: Mapping[str, object]) -> None:
-        if approval["status"] == "approved" and "approver" in approval and len(self.approvers) < MAX_ACTIONS:
-            approver = cast("Mapping[str, str]", approval["approver"])
-            self.approvers[cast("str", approval["id"])] = approver["id"]
+    def _note_approver(self, record: Approval) -> None:
+        approval = record.approval
+        if approval.status == "approved" and approval.approver is not None and len(self.approvers) < MAX_ACTIONS:
+            self.approvers[approval.id] = approval.approver.id
 
     def _begin(self, agents: tuple[str, ...], purpose: str | None) -> None:
         if self.depth is None or len(agents) < self.depth:
@@ -279,17 +282,18 @@ class _Draft:
     def finish(self, erasures: Erasures) -> Story:
         for action in self.open.values():
             self._add(action)
+        principal, registration = self.principal, self.registration
         return Story(
             task=self.task,
             purpose=self.purpose,
-            principal=self.principal,
-            principal_kind=self.principal_kind,
-            provenance=self.provenance,
+            principal=None if principal is None else principal.id,
+            principal_kind=None if principal is None else principal.kind,
+            provenance=None if principal is None else principal.provenance,
             agent=self.agent,
             owner=self.owner,
-            registered_for=self.registration.get("purpose"),
-            registration=self.registration.get("hash"),
-            via=self.via,
+            registered_for=None if registration is None else registration.purpose,
+            registration=None if registration is None else registration.hash,
+            via=() if principal is None else principal.via or (),
             started_ns=self.started_ns,
             expires_ns=self.expires_ns,
             ended_ns=self.ended_ns,
@@ -298,7 +302,7 @@ class _Draft:
             refused=self.refused,
             withheld=self.withheld,
             delegations=tuple(self.delegations),
-            erased=erasures.cover(self.task, self.principal, self.started_ns),
+            erased=erasures.cover(self.task, None if principal is None else principal.id, self.started_ns),
         )
 
 
@@ -311,19 +315,19 @@ class _Teller:
         self._under_way: OrderedDict[str, _Draft] = OrderedDict()
         self._ended: OrderedDict[str, _Draft] = OrderedDict()
         self._outside: _Draft | None = None
-        self._registrations: OrderedDict[str, Mapping[str, str]] = OrderedDict()
+        self._registrations: OrderedDict[str, AgentRegistration | None] = OrderedDict()
 
-    def take(self, record: Mapping[str, object]) -> Iterator[Story]:
+    def take(self, record: Record) -> Iterator[Story]:
         """Add a record, and return what is finished by it."""
-        if "chain" not in record:
+        if not isinstance(record, OfTask | Intent | Outcome) or record.task is None:
             self._take_outside(record)
             return
-        task = cast("Mapping[str, str]", record["task"])["id"]
+        task = record.task.id
         draft = self._under_way.get(task) or self._ended.get(task)
         if draft is None:
             draft = self._under_way[task] = _Draft(record)
             # The first record of a task is its root grant, and the registration of its agent stands before that.
-            draft.registration = self._registrations.get(_agents(record)[0], {})
+            draft.registration = self._registrations.get(_agents(record)[0])
         draft.take(record)
         if draft.ended_ns is not None and task in self._under_way:
             self._ended[task] = self._under_way.pop(task)
@@ -332,20 +336,15 @@ class _Teller:
         if len(self._under_way) > _MAX_UNDER_WAY:
             yield self._under_way.popitem(last=False)[1].finish(self._erasures)
 
-    def _take_outside(self, record: Mapping[str, object]) -> None:
-        if record["kind"] == "registration" and "agent" in record:
-            self._take_registration(record)
-        if record["kind"] not in {"intent", "outcome"}:
-            return
-        if self._outside is None:
-            self._outside = _Draft(record)
-        self._outside.take(record)
-
-    def _take_registration(self, record: Mapping[str, object]) -> None:
-        agent = cast("Mapping[str, str]", record["agent"])["id"]
-        self._registrations[agent] = cast("Mapping[str, str]", record.get("registration", {}))
-        if len(self._registrations) > _MAX_REGISTRATIONS:
-            self._registrations.popitem(last=False)
+    def _take_outside(self, record: Record) -> None:
+        if isinstance(record, Registration) and record.agent is not None:
+            self._registrations[record.agent.id] = record.registration
+            if len(self._registrations) > _MAX_REGISTRATIONS:
+                self._registrations.popitem(last=False)
+        if isinstance(record, Intent | Outcome):
+            if self._outside is None:
+                self._outside = _Draft(record)
+            self._outside.take(record)
 
     def finish(self) -> Iterator[Story]:
         """Return what is left."""
@@ -356,36 +355,27 @@ class _Teller:
             yield self._outside.finish(self._erasures)
 
 
-def _start(record: Mapping[str, object]) -> int:
-    return int(cast("Mapping[str, str]", record["time"])["start"])
+def _agents(record: OfTask | Intent | Outcome) -> tuple[str, ...]:
+    return tuple(hop.id for hop in record.chain or ())
 
 
-def _agents(record: Mapping[str, object]) -> tuple[str, ...]:
-    return tuple(link["id"] for link in cast("Sequence[Mapping[str, str]]", record.get("chain", ())))
-
-
-def _action(record: Mapping[str, object], agents: tuple[str, ...], approvers: Mapping[str, str]) -> Action:
-    action = cast("Mapping[str, str]", record["action"])
-    decision = cast("Mapping[str, str]", record["decision"])
+def _action(record: Intent | Outcome, agents: tuple[str, ...], approvers: Mapping[str, str]) -> Action:
+    action, decision = record.action, record.decision
+    outcome, error = (record.outcome, record.error) if isinstance(record, Outcome) else ("unknown", None)
     return Action(
-        record=cast("str", record["id"]),
-        at_ns=_start(record),
-        tool=_what(action),
+        record=record.id,
+        at_ns=record.time.start_ns,
+        tool=action.tool if action.agent is None else f"{action.tool} {action.agent.id}",
         agents=agents,
-        effect=decision["effect"],
-        outcome=cast("str", record.get("outcome", "unknown")),
-        reason=decision["reason"],
-        rule=decision.get("rule"),
-        why=decision.get("why"),
-        argument=decision.get("argument"),
-        route=action.get("route"),
-        error=cast("str | None", record.get("error")),
-        monitored=decision["mode"] == "monitor",
-        withheld=record.get("outcome") == "denied" and record.get("error") == _WITHHELD,
-        approver=approvers.get(decision.get("approval", "")) if decision["enforced"] == "allow" else None,
+        effect=decision.effect,
+        outcome=outcome,
+        reason=decision.reason,
+        rule=decision.rule,
+        why=decision.why,
+        argument=decision.argument,
+        route=action.route,
+        error=error,
+        monitored=decision.mode == "monitor",
+        withheld=outcome == "denied" and error == _WITHHELD,
+        approver=approvers.get(decision.approval or "") if decision.enforced == "allow" else None,
     )
-
-
-def _what(action: Mapping[str, object]) -> str:
-    tool, agent = cast("str", action["tool"]), cast("Mapping[str, str] | None", action.get("agent"))
-    return tool if agent is None else f"{tool} {agent['id']}"

@@ -1,14 +1,26 @@
 """Erasures as the evidence tells them: which tasks they cover, and which records are of something else."""
 
+from typing import Any
+
 import pytest
 
 from agent_identity.audit.erasures import Erasures, erasure_words
+from agent_identity.records import Erased, Erasure, PrunedRange, Stream, Time
+
+UUID = "01957a3f-4e23-7b01-a9d1-000000000001"
+
+
+def erasure(start: str, **erased: Any) -> Erasure:
+    """Return the record of an erasure."""
+    stream = Stream(id=UUID, seq="2", prev="0" * 64)
+    return Erasure(v="1", id=UUID, stream=stream, time=Time(start=start), erasure=Erased(**erased))
+
 
 RECORDS = [
-    {"erasure": {"key": "task-1"}, "time": {"start": "1"}},
-    {"erasure": {"principal": "alice", "keys": "2"}, "time": {"start": "100"}},
-    {"erasure": {"principal": "alice", "keys": "1"}, "time": {"start": "50"}},
-    {"erasure": {"pruned": {}}, "time": {"start": "900"}},
+    erasure("1", key="task-1"),
+    erasure("100", principal="alice", keys="2"),
+    erasure("50", principal="alice", keys="1"),
+    erasure("900", pruned=PrunedRange(stream=UUID, first="1", last="2", root="0" * 64, checkpoint="1")),
 ]
 
 
@@ -45,7 +57,7 @@ def test_words_are_about_keys_only() -> None:
 
 def test_a_principal_is_covered_from_the_beginning_of_time() -> None:
     """The first moment there is belongs to what was erased, and to nobody else."""
-    erasures = Erasures([{"erasure": {"principal": "alice", "keys": "1"}, "time": {"start": "0"}}])
+    erasures = Erasures([erasure("0", principal="alice", keys="1")])
     assert erasures.cover("t", "alice", 0)
     assert not erasures.cover("t", "bob", 0)
     assert not erasures.cover("t", "alice", 1)

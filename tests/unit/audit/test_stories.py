@@ -1,6 +1,7 @@
 """Stories: who did what on whose behalf, and what was refused and why."""
 
 import io
+import itertools
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,13 @@ from agent_identity.audit import Action, Delegation, Story, story
 from agent_identity.audit import stories as stories_module
 from agent_identity.audit.erasures import Erasures
 from agent_identity.authority import Scope
+from agent_identity.canonical import encode_record
 from agent_identity.constraints import Contains
 from agent_identity.enforcement import Enforcer
 from agent_identity.errors import Denied
 from agent_identity.identity import Agent, Human, b64url_encode
 from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
+from agent_identity.records import AnyRecord, decode
 from agent_identity.testing import FixedClock, SequentialIds
 
 FileSpanExporter = pytest.importorskip("opentelemetry.exporter.otlp.json.file").FileSpanExporter
@@ -137,10 +140,23 @@ def test_a_story_is_whole(told: tuple[Path, io.StringIO]) -> None:
     )
 
 
-def record_of(kind: str, second: int, **members: Any) -> dict[str, Any]:
-    """Return as much of a record as a story looks at."""
+UUID = "01957a3f-4e23-7b01-a9d1-{:012d}"
+NUMBERS = itertools.count(1)
+
+
+def record_of(kind: str, second: int, **members: Any) -> AnyRecord:
+    """Return a record of a kind, with what a story does not look at as well."""
     start = str(START + second * 10**9)
-    return {"kind": kind, "id": f"{kind}-{second}", "time": {"start": start, "end": str(int(start) + 7)}, **members}
+    head = {
+        "v": "1",
+        "kind": kind,
+        "id": UUID.format(next(NUMBERS)),
+        "stream": {"id": UUID.format(0), "seq": "2", "prev": "0" * 64},
+        "time": {"start": start, "end": str(int(start) + 7)},
+    }
+    if kind == "task_end":
+        members["counts"] = {"intents": "0", "outcomes": "0", "open": "0"}
+    return decode(encode_record({**head, **members}))
 
 
 def party(*agents: str, task: str = "t", **of_task: str) -> dict[str, Any]:
@@ -149,11 +165,17 @@ def party(*agents: str, task: str = "t", **of_task: str) -> dict[str, Any]:
         "task": {"id": task, **of_task},
         "principal": {"id": "alice", "kind": "human", "provenance": "verified", "via": ["a", "b"]},
         "agent": {"id": agents[-1], "owner": f"owner of {agents[-1]}"},
-        "chain": [{"id": agent} for agent in agents],
+        "chain": [{"id": agent, "grant": "0" * 64} for agent in agents],
     }
 
 
-def told_of(*records: dict[str, Any]) -> list[Story]:
+def registered(second: int, name: str, purpose: str, digit: str) -> AnyRecord:
+    """Return the record of a registration."""
+    registration = {"purpose": purpose, "hash": digit * 64, "status": "registered"}
+    return record_of("registration", second, agent={"id": name, "owner": "o"}, registration=registration)
+
+
+def told_of(*records: AnyRecord) -> list[Story]:
     """Return the stories that records make."""
     teller = stories_module._Teller(Erasures([]))
     return [item for record in records for item in teller.take(record)] + list(teller.finish())
@@ -165,14 +187,14 @@ DECIDED = {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": 
 def test_what_a_registration_says_stands_in_the_story() -> None:
     """The last one before the task began, of its agent."""
     (told,) = told_of(
-        record_of("registration", 0, agent={"id": "clerk"}, registration={"purpose": "old", "hash": "0"}),
-        record_of("registration", 0, agent={"id": "other"}, registration={"purpose": "no", "hash": "2"}),
-        record_of("registration", 0, agent={"id": "clerk"}, registration={"purpose": "pays", "hash": "1"}),
+        registered(0, "clerk", "old", "0"),
+        registered(0, "other", "no", "2"),
+        registered(0, "clerk", "pays", "1"),
         record_of("task_start", 3, **party("clerk", purpose="p", expires="9")),
-        record_of("registration", 4, agent={"id": "clerk"}, registration={"purpose": "late", "hash": "3"}),
+        registered(4, "clerk", "late", "3"),
         record_of("task_end", 5, **party("clerk")),
     )
-    assert (told.registered_for, told.registration, told.via) == ("pays", "1", ("a", "b"))
+    assert (told.registered_for, told.registration, told.via) == ("pays", "1" * 64, ("a", "b"))
     assert (told.expires_ns, told.ended_ns, told.owner) == (9, START + 5 * 10**9 + 7, "owner of clerk")
 
 
@@ -200,20 +222,23 @@ def test_a_task_ends_where_it_was_opened() -> None:
 
 def test_an_opening_that_was_refused_names_the_agent_and_a_call_its_approver() -> None:
     """An approver counts for a call that ran, and if the approval was given."""
-    approved = {"id": "1", "status": "approved", "approver": {"id": "bob"}}
-    rejected = {"id": "2", "status": "rejected", "approver": {"id": "carol"}}
+    one, two = UUID.format(1), UUID.format(2)
+    person = {"kind": "human", "provenance": "asserted"}
+    approved = {"id": one, "status": "approved", "approver": {"id": "bob", **person}}
+    rejected = {"id": two, "status": "rejected", "approver": {"id": "carol", **person}}
+    asked = {"action": {"tool": "pay"}, **party("clerk")}
     call = {"action": {"tool": "pay", "route": "desk"}, "outcome": "success", **party("clerk")}
     (told,) = told_of(
-        record_of("approval", 1, approval=approved, **party("clerk")),
-        record_of("approval", 1, approval=rejected, **party("clerk")),
-        record_of("outcome", 2, decision={**DECIDED, "approval": "1"}, **call),
-        record_of("outcome", 3, decision={**DECIDED, "approval": "2"}, **call),
-        record_of("outcome", 4, decision={**DECIDED, "approval": "1", "enforced": "block"}, **call),
+        record_of("approval", 1, approval=approved, **asked),
+        record_of("approval", 1, approval=rejected, **asked),
+        record_of("outcome", 2, decision={**DECIDED, "approval": one}, **call),
+        record_of("outcome", 3, decision={**DECIDED, "approval": two}, **call),
+        record_of("outcome", 4, decision={**DECIDED, "approval": one, "enforced": "block"}, **call),
         record_of(
             "outcome",
             5,
             decision=DECIDED,
-            **{**call, "action": {"tool": "invoke_agent", "agent": {"id": "x"}}, "outcome": "denied", "error": "e"},
+            **{**call, "action": {"tool": "invoke_agent", "agent": {"id": "x", "owner": "o"}}, "outcome": "denied", "error": "e"},
         ),
     )
     assert [action.approver for action in told.actions] == ["bob", None, None, None]

@@ -24,7 +24,7 @@ from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.codecs import gunzip
 from agent_identity.evidence.excerpt import Excerpt, excerpt_lines, excerpt_of
 from agent_identity.evidence.layout import GRANTS_NAME
-from agent_identity.evidence.records import check_record
+from agent_identity.evidence.records import AnyRecord, Grant, Intent, OfTask, Outcome, decode
 from agent_identity.evidence.streams import LedgerReader, open_ledger
 from agent_identity.evidence.survey import read_heads
 from agent_identity.identity import TrustStore
@@ -69,12 +69,11 @@ class Choice:
         """Whether nothing is left out."""
         return self == Choice()
 
-    def takes(self, record: Mapping[str, object]) -> bool:
+    def takes(self, record: AnyRecord) -> bool:
         """Return whether a record is chosen for itself."""
-        task = cast("Mapping[str, str]", record.get("task", {})).get("id")
-        start = int(cast("Mapping[str, str]", record["time"])["start"])
+        start = record.time.start_ns
         return (
-            (self.task is None or task == self.task)
+            (self.task is None or _task_of(record) == self.task)
             and (self.from_ns is None or start >= self.from_ns)
             and (self.until_ns is None or start < self.until_ns)
         )
@@ -124,9 +123,7 @@ def _copy_chosen(reader: LedgerReader, target: Path, choice: Choice) -> None:
 
     def wanted(data: bytes) -> bool:
         record = _loaded(data)
-        return record is not None and (
-            choice.takes(record) or (record["kind"] == "grant" and _task_of(record) in tasks)
-        )
+        return record is not None and (choice.takes(record) or (isinstance(record, Grant) and record.task.id in tasks))
 
     streams = excerpt_of(reader, read_heads(reader)[1], wanted)
     if not streams:
@@ -146,20 +143,17 @@ def _tasks(reader: LedgerReader, choice: Choice) -> frozenset[str | None]:
     return frozenset(_task_of(record) for record in records if choice.takes(record)) - {None}
 
 
-def _task_of(record: Mapping[str, object]) -> str | None:
-    return cast("Mapping[str, str]", record.get("task", {})).get("id")
+def _task_of(record: AnyRecord) -> str | None:
+    task = record.task if isinstance(record, OfTask | Intent | Outcome) else None
+    return None if task is None else task.id
 
 
-def _loaded(data: bytes) -> Mapping[str, object] | None:
+def _loaded(data: bytes) -> AnyRecord | None:
     """Return a record, or ``None`` if it has not the form of one: nothing is chosen by what it says."""
     try:
-        record: object = orjson.loads(data)
-        if isinstance(record, dict):
-            check_record(cast("dict[str, object]", record))
-            return cast("dict[str, object]", record)
+        return decode(data)
     except ValueError:
-        pass
-    return None
+        return None
 
 
 def pack(target: PathLike, evidence: Path, others: Mapping[str, bytes]) -> None:

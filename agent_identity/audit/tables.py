@@ -9,7 +9,7 @@ records that the log covered at that time.
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -21,9 +21,8 @@ import orjson
 from agent_identity.audit.report import Report
 from agent_identity.audit.sources import PathLike, Trust, directory_of, whole
 from agent_identity.audit.verification import check
-from agent_identity.canonical import decode_record
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence.records import check_record
+from agent_identity.evidence.records import Intent, OfTask, Outcome, decode
 from agent_identity.evidence.streams import LedgerReader, open_ledger
 from agent_identity.version import VERSION
 
@@ -77,10 +76,7 @@ COLUMNS: Final[Mapping[str, str]] = {
 # What stands where in a record; all else is taken from its own place.
 _PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "stream": ("stream", "id"),
-    "seq": ("stream", "seq"),
     "prev": ("stream", "prev"),
-    "time_ns": ("time", "start"),
-    "end_ns": ("time", "end"),
     "task": ("task", "id"),
     "purpose": ("task", "purpose"),
     "principal": ("principal", "id"),
@@ -243,17 +239,14 @@ def _row(data: bytes) -> _Row:
     Raises:
         ValueError: The bytes are no record.
     """
-    record = decode_record(data)
-    check_record(record)
-    row: _Row = {name: record.get(name) for name in _TOP}
-    nothing: Mapping[str, object] = {}
+    record = decode(data)
+    row: _Row = {name: getattr(record, name, None) for name in _TOP}
     for name, (member, inner) in _PLACES.items():
-        row[name] = cast("Mapping[str, object]", record.get(member, nothing)).get(inner)
-    for name in ("seq", "time_ns", "end_ns"):
-        row[name] = None if row[name] is None else int(cast("str", row[name]))
-    chain = cast("Sequence[Mapping[str, str]]", record.get("chain", ()))
-    row["chain"] = [link["id"] for link in chain]
-    row["grants"] = [link["grant"] for link in chain]
+        row[name] = getattr(getattr(record, member, None), inner, None)
+    row |= {"seq": record.stream.number, "time_ns": record.time.start_ns, "end_ns": record.time.end_ns}
+    chain = (record.chain if isinstance(record, OfTask | Intent | Outcome) else None) or ()
+    row["chain"] = [hop.id for hop in chain]
+    row["grants"] = [hop.grant for hop in chain]
     row["sha256"] = sha256(data).hexdigest()
     row["record"] = data.decode()
     return row

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, cast, final
+from typing import Final, final
 
 from agent_identity.audit import check
 from agent_identity.audit.findings import counted
-from agent_identity.canonical import RecordValue, decode_record
-from agent_identity.evidence import check_record, open_ledger
+from agent_identity.evidence import open_ledger
+from agent_identity.evidence.records import AnyRecord, Intent, OfTask, Outcome, decode
 from agent_identity.identity import Agent, Human, Service
 from agent_identity.typed import typed_calls
 
@@ -19,9 +19,7 @@ __all__ = ["RecordedCall", "Records"]
 _SHOWN: Final = 100
 _CHAINS: Final = "grants and chains, and tools within them"
 _COMPARED: Final = ("kind", "issuer", "owner", "version")
-_Record = Mapping[str, RecordValue]
-_Facts = Mapping[str, str]
-_Wanted = Mapping[str, str | None]
+_Facts = Mapping[str, str | None]
 
 
 @final
@@ -36,7 +34,7 @@ class RecordedCall:
         argument: The name of the argument that a refusal is about.
         principal: The id of the principal; ``None`` outside any task.
         agents: The ids of the agents of the chain, root first, so that the last one acted; none outside any task.
-        record: The whole record, as docs/reference/record.md describes it; its ``id`` is ``Denied.reference``.
+        record: The whole record; its ``id`` is ``Denied.reference``.
     """
 
     tool: str
@@ -45,7 +43,7 @@ class RecordedCall:
     argument: str | None
     principal: str | None
     agents: tuple[str, ...]
-    record: Mapping[str, object] = field(repr=False)
+    record: Outcome = field(repr=False)
 
 
 @typed_calls("__init__", "calls", "assert_denied", "assert_attributed")
@@ -63,7 +61,7 @@ class Records:
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self._directory = Path(directory)
 
-    def __iter__(self) -> Iterator[Mapping[str, object]]:
+    def __iter__(self) -> Iterator[AnyRecord]:
         """Iterate over the records in their order, stream by stream."""
         return iter(self._read())
 
@@ -73,7 +71,7 @@ class Records:
         Args:
             tool: Only those of this tool.
         """
-        calls = [_call(record) for record in self._read() if record["kind"] == "outcome"]
+        calls = [_call(record) for record in self._read() if isinstance(record, Outcome)]
         return tuple(call for call in calls if tool in {None, call.tool})
 
     def assert_denied(
@@ -122,7 +120,7 @@ class Records:
         wanted = {"principal": _principal(principal), "agent": _agent(agent)}
         found = tuple(call for call in self.calls(tool) if call.outcome != "denied" and _is_of(call.record, wanted))
         if not _fits(found, count):
-            raise AssertionError(self._message(f"let through{_parties(wanted)}", tool, count, found))
+            raise AssertionError(self._message(f"let through{_wanted_words(wanted)}", tool, count, found))
         report = check(self._directory)
         chains = next(step.status for step in report.steps if step.name == _CHAINS)
         if report.verdict == "contradicted" or chains != "passed":
@@ -136,7 +134,7 @@ class Records:
         before = [f"    … {len(lines) - _SHOWN:,} before"] if len(lines) > _SHOWN else []
         return "\n".join([f"{counted(len(lines), 'record')}:", *before, *lines[-_SHOWN:]])
 
-    def _read(self) -> list[_Record]:
+    def _read(self) -> list[AnyRecord]:
         ledger = open_ledger(self._directory)
         lines = (line.record for stream in ledger.streams() for line in ledger.entries(stream))
         return [record for line in lines if line is not None for record in _decoded(line)]
@@ -153,71 +151,74 @@ def _fits(found: tuple[RecordedCall, ...], count: int | None) -> bool:
     return bool(found) if count is None else len(found) == count
 
 
-def _decoded(line: bytes) -> Iterator[_Record]:
+def _decoded(line: bytes) -> Iterator[AnyRecord]:
     """Yield the record of a line; whatever is none is left to verification, which finds it."""
     with suppress(ValueError):
-        record = decode_record(line)
-        check_record(record)
-        yield record
+        yield decode(line)
 
 
-def _call(record: _Record) -> RecordedCall:
-    action, decision = _facts(record, "action"), _facts(record, "decision")
+def _call(record: Outcome) -> RecordedCall:
     return RecordedCall(
-        tool=action["tool"],
-        outcome=cast("str", record["outcome"]),
-        code=decision["reason"],
-        argument=decision.get("argument"),
-        principal=_facts(record, "principal").get("id"),
-        agents=tuple(one["id"] for one in cast("tuple[_Facts, ...]", record.get("chain", ()))),
+        tool=record.action.tool,
+        outcome=record.outcome,
+        code=record.decision.reason,
+        argument=record.decision.argument,
+        principal=None if record.principal is None else record.principal.id,
+        agents=tuple(hop.id for hop in record.chain or ()),
         record=record,
     )
 
 
-def _facts(record: Mapping[str, object], name: str) -> _Facts:
-    return cast("_Facts", record.get(name, {}))
-
-
-def _principal(wanted: Human | Service | str) -> _Wanted:
+def _principal(wanted: Human | Service | str) -> _Facts:
     return (
         {"id": wanted} if isinstance(wanted, str) else {"id": wanted.id, "kind": wanted.kind, "issuer": wanted.issuer}
     )
 
 
-def _agent(wanted: Agent | str) -> _Wanted:
+def _agent(wanted: Agent | str) -> _Facts:
     if isinstance(wanted, str):
         return {"id": wanted}
     return {"id": wanted.id, "owner": wanted.owner, "version": wanted.version}
 
 
-def _is_of(record: Mapping[str, object], wanted: Mapping[str, _Wanted]) -> bool:
+def _is_of(record: Outcome, wanted: Mapping[str, _Facts]) -> bool:
+    parties = {"principal": record.principal, "agent": record.agent}
     return all(
-        _facts(record, party).get(name) == value for party, facts in wanted.items() for name, value in facts.items()
+        getattr(parties[party], name, None) == value for party, facts in wanted.items() for name, value in facts.items()
     )
 
 
-def _line(record: _Record) -> str:
-    call = f" {_plain(_facts(record, 'action')['tool'])}: {_end(record)}" if "decision" in record else ""
-    return f"{record['kind']}{call}{_parties(record)}"
+def _line(record: AnyRecord) -> str:
+    call = f" {_plain(record.action.tool)}: {_end(record)}" if isinstance(record, Intent | Outcome) else ""
+    return f"{record.kind}{call}{_parties(record)}"
 
 
-def _end(record: Mapping[str, object]) -> str:
+def _end(record: Intent | Outcome) -> str:
     """Say how a call ended, or how its intent was judged."""
-    decision = _facts(record, "decision")
-    argument = f" of {_plain(decision['argument'])}" if "argument" in decision else ""
-    monitored = f", would be {decision['effect']}" if decision["mode"] == "monitor" else ""
-    return f"{record.get('outcome', decision['effect'])}, {decision['reason']}{argument}{monitored}"
+    decision = record.decision
+    argument = f" of {_plain(decision.argument)}" if decision.argument is not None else ""
+    monitored = f", would be {decision.effect}" if decision.mode == "monitor" else ""
+    ended = record.outcome if isinstance(record, Outcome) else decision.effect
+    return f"{ended}, {decision.reason}{argument}{monitored}"
 
 
-def _parties(facts: Mapping[str, object]) -> str:
+def _parties(record: AnyRecord) -> str:
     """Say for whom and by whom, with all that is compared; nothing outside any task."""
+    parties = {name: getattr(record, name, None) for name in ("principal", "agent")}
+    facts = {name: {key: getattr(party, key, None) for key in ("id", *_COMPARED)} for name, party in parties.items()}
+    chain = record.chain if isinstance(record, OfTask | Intent | Outcome) else None
+    through = [hop.id for hop in (chain or ())[:-1]]
+    return _wanted_words(facts) + (f" through {_plain(', '.join(through))}" if through else "")
+
+
+def _wanted_words(facts: Mapping[str, _Facts]) -> str:
     told = ""
     for word, party in (("for", "principal"), ("by", "agent")):
-        found = _facts(facts, party)
-        rest = ", ".join(f"{name} {_plain(found[name])}" for name in _COMPARED if found.get(name))
-        told += (f" {word} {_plain(found['id'])}" + (f" ({rest})" if rest else "")) if found else ""
-    through = [one["id"] for one in cast("tuple[_Facts, ...]", facts.get("chain", ()))[:-1]]
-    return told + (f" through {_plain(', '.join(through))}" if through else "")
+        found = facts[party]
+        rest = ", ".join(f"{name} {_plain(value)}" for name in _COMPARED if (value := found.get(name)))
+        identifier = found.get("id")
+        told += (f" {word} {_plain(identifier)}" + (f" ({rest})" if rest else "")) if identifier else ""
+    return told
 
 
 def _plain(text: str) -> str:

@@ -63,7 +63,7 @@ def test_ac_06_disclosed_amounts_beyond_a_sum_are_found(tmp_path: Path) -> None:
     directory = tmp_path / "d"
     _apart(directory, (Limit.sum("pay", "amount", 100),), lambda pay, number: pay(amount=50) if number != 1 else None)
     assert check(directory).verdict == "verified"  # Nobody can tell from digests.
-    outcomes = [record["id"] for record in Records(directory) if record["kind"] == "outcome"]
+    outcomes = [record.id for record in Records(directory) if record.kind == "outcome"]
     shown = [disclose(directory, outcome, {"amount": 50}) for outcome in outcomes]
     assert len(shown) == 3
     assert check(directory, disclosures=shown[:2]).verdict == "verified"

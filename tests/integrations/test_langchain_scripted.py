@@ -46,7 +46,7 @@ async def test_a_model_asks_for_what_its_script_says(tmp_path: Path, way: str) -
     assert said[-1] == "all paid"
     records.assert_attributed(principal=ALICE, agent=CLERK, tool="pay", count=1)
     (refused,) = records.assert_denied(code="argument_out_of_scope", tool="pay", count=1)
-    assert refused.record["action"]["call"] == "call_2"
+    assert refused.record.action.call == "call_2"
     records.assert_denied(code="tool_not_granted", tool="invented", count=1)
 
 

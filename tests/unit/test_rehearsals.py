@@ -63,7 +63,7 @@ def test_the_records_are_the_same_in_every_run(tmp_path: Path) -> None:
         with Rehearsal.open(tmp_path / name) as rehearsal:
             worked(rehearsal)
         records = list(rehearsal.records)
-        found.append([(record["id"], record["kind"], record["time"], record.get("task")) for record in records])
+        found.append([(record.id, record.kind, record.time, getattr(record, "task", None)) for record in records])
     assert found[0] == found[1]
     assert len(found[0]) > 10
 
@@ -109,7 +109,7 @@ def test_calls_are_told_as_they_ended(rehearsal: Rehearsal) -> None:
     assert (first.tool, first.outcome, first.code, first.argument) == ("pay", "success", "within_scope", None)
     assert (first.principal, first.agents, second.agents) == ("alice@example.com", ("clerk",), ("clerk", "helper"))
     assert (refused.outcome, refused.code, refused.argument) == ("denied", "argument_out_of_scope", "invoice")
-    assert refused.record["id"] == denied.reference
+    assert refused.record.id == denied.reference
     assert (outside.tool, outside.code, outside.principal, outside.agents) == ("ask", "no_task", None, ())
     assert rehearsal.records.calls("pay") == (first, refused, second)
     assert rehearsal.records.calls("none") == ()

@@ -182,6 +182,7 @@ def told_of(*records: AnyRecord) -> list[Story]:
 
 
 DECIDED = {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "r"}
+REFUSED = {"outcome": "denied", "error": "e"}
 
 
 def test_what_a_registration_says_stands_in_the_story() -> None:
@@ -238,7 +239,12 @@ def test_an_opening_that_was_refused_names_the_agent_and_a_call_its_approver() -
             "outcome",
             5,
             decision=DECIDED,
-            **{**call, "action": {"tool": "invoke_agent", "agent": {"id": "x", "owner": "o"}}, "outcome": "denied", "error": "e"},
+            **{
+                **call,
+                "action": {"tool": "invoke_agent", "agent": {"id": "x", "owner": "o"}},
+                "outcome": "denied",
+                "error": "e",
+            },
         ),
     )
     assert [action.approver for action in told.actions] == ["bob", None, None, None]

@@ -8,9 +8,9 @@ from typing import Final
 
 from agent_identity.authority import GRANT_TYPE
 from agent_identity.authority.grants import grant_of
-from agent_identity.canonical import JSON, decode, decode_record
+from agent_identity.canonical import JSON, decode
 from agent_identity.errors import AgentIdentityError
-from agent_identity.evidence import Checkpoint, check_record
+from agent_identity.evidence import Checkpoint, records
 from agent_identity.evidence.envelope import PAYLOAD_TYPE, pae
 from agent_identity.identity import b64url_decode
 
@@ -39,7 +39,7 @@ def refuse_foreign_evidence(message: bytes, *, origin: str) -> None:
         _, _, body = message[len(_ENVELOPE) :].partition(b" ")
         if pae(PAYLOAD_TYPE, body) != message:
             raise ValueError("expected an envelope in its one form")
-        check_record(decode_record(body))
+        records.decode(body)
         return
     try:
         checkpoint = Checkpoint.from_text(message.decode("utf-8"))

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, cast, final, get_args
 
-from agent_identity.authority.tokens import parse_compact, sign_compact
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 from agent_identity.identity import (
@@ -24,6 +23,7 @@ from agent_identity.identity import (
     check_id,
     principal_from_claim,
 )
+from agent_identity.identity.compact import parse_compact, sign_compact
 
 __all__ = ["APPROVAL_TYPE", "MAX_WAIT", "Ruling", "RulingStatus", "folded", "trusted_ruling"]
 

@@ -143,7 +143,7 @@ def trusted_ruling(token: str, trust: TrustStore, *, even_revoked: bool = False)
             (``key_revoked``) or was not valid then (``key_not_valid_then``).
     """
     parts = parse_compact(token)
-    trusted = None if parts.kid is None else trust.get(parts.kid, "issuer")
+    trusted = None if parts.kid is None else trust.lookup(parts.kid, "issuer")
     if trusted is None:
         raise TokenError("expected a ruling signed by a trusted issuer key, got another", code="unknown_key")
     claims = parts.verify(trusted.key, APPROVAL_TYPE)
@@ -152,8 +152,9 @@ def trusted_ruling(token: str, trust: TrustStore, *, even_revoked: bool = False)
     issuer = claims["iss"]
     if type(issuer) is not str or (trust.issuer is not None and issuer != trust.issuer):
         raise TokenError("expected a ruling of the trusted issuer, got another issuer's", code="wrong_issuer")
-    trust.check_issuer(trusted.key.thumbprint, issuer)
     ruling = _ruling(claims, trusted.key.thumbprint)
+    kinds = {ruling.principal.kind, ruling.approver.kind}
+    trust.check_speaker(trusted.key.thumbprint, issuer, kinds, at=ruling.decided_at)
     if trusted.revoked_since is not None and not even_revoked:
         raise TokenError("expected a ruling signed by a key that is not revoked, got a revoked one", code="key_revoked")
     if not trusted.in_time(ruling.decided_at):

@@ -2,8 +2,6 @@
 
 from agent_identity.identity.approvers import Approver
 from agent_identity.identity.certificates import (
-    CERTIFICATE_TYPE,
-    MAX_CERTIFICATE_LIFETIME,
     Certificate,
     Presented,
     PrincipalKind,
@@ -52,13 +50,10 @@ from agent_identity.identity.trust import (
     Witnesses,
     refuse_doubted,
 )
-from agent_identity.identity.trust_document import TRUST_FILE_TYPE, signed_trust
+from agent_identity.identity.trust_document import signed_trust
 from agent_identity.identity.trust_merge import TrustConflict, check_successor, merged, trust_conflicts
 
 __all__ = [
-    "CERTIFICATE_TYPE",
-    "MAX_CERTIFICATE_LIFETIME",
-    "TRUST_FILE_TYPE",
     "Agent",
     "Approver",
     "Certificate",

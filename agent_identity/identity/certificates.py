@@ -183,8 +183,11 @@ def certified(
         TokenError: A certificate does not count, and nobody is to be told.
     """
     known = {voucher.token: voucher for key in trust.keys for voucher in key.certificates}
+    bad: set[str] = set()
     for one in certificates:
         presented = Presented(one) if isinstance(one, str) else one
+        if presented.token in bad:
+            continue
         earlier = known.get(presented.token)
         if earlier is not None:  # What stands in many places is one, and its first place in a log says since when.
             if earlier.stream is None and presented.stream is not None:
@@ -195,6 +198,7 @@ def certified(
         except TokenError as error:
             if refused is None:
                 raise
+            bad.add(presented.token)
             refused(presented, error)
             continue
         known[presented.token] = Vouched(found, presented.token, root.revoked_since, presented.stream, presented.seq)

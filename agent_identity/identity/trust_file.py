@@ -309,7 +309,9 @@ def _explained(error: ValidationError) -> ConfigurationError:
             "expected public keys in the trust file, got a private one (member d); replace that key, others saw it"
         )
     place = ".".join(str(part) for part in mistakes[0]["loc"])[:100] or "its top"
-    return ConfigurationError(f"bad trust file at {place!a}: {mistakes[0]['msg']}")
+    unknown = mistakes[0]["type"] == "union_tag_invalid"  # Its message has the value.
+    what = "expected the purpose issuer, recorder, policy, root, approver or witness" if unknown else mistakes[0]["msg"]
+    return ConfigurationError(f"bad trust file at {place!a}: {what}")
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

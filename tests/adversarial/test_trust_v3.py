@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from agent_identity.audit import Report, check, check_proof, ledger_check, prove
 from agent_identity.authority import Scope, verify_chain
+from agent_identity.cli import main
 from agent_identity.enforcement import Enforcer
 from agent_identity.enforcement.directory import prepare
 from agent_identity.errors import ConfigurationError, TokenError
@@ -21,6 +22,7 @@ from agent_identity.evidence import Checkpoint, Ledger, open_ledger
 from agent_identity.evidence.cosignatures import cosign
 from agent_identity.identity import (
     Agent,
+    Approver,
     Certificate,
     Cosigner,
     FileVersion,
@@ -254,6 +256,49 @@ def test_a_proof_file_says_the_same(pod: Pod) -> None:
     assert check_proof(proof, roots()).exit_code == 2
 
 
+def spans(pod: Pod) -> bytes:
+    """Return its spans as OTLP."""
+
+    def attribute(name: str, value: object) -> dict[str, object]:
+        if isinstance(value, tuple):
+            return {"key": name, "value": {"arrayValue": {"values": [{"stringValue": one} for one in value]}}}
+        return {"key": name, "value": {"boolValue": value} if isinstance(value, bool) else {"stringValue": value}}
+
+    found = [
+        {
+            "traceId": f"{span.context.trace_id:032x}",
+            "spanId": f"{span.context.span_id:016x}",
+            **({} if span.parent is None else {"parentSpanId": f"{span.parent.span_id:016x}"}),
+            "name": span.name,
+            "startTimeUnixNano": str(span.start_time),
+            "endTimeUnixNano": str(span.end_time),
+            "attributes": [attribute(name, value) for name, value in (span.attributes or {}).items()],
+        }
+        for span in pod.exporter.get_finished_spans()
+    ]
+    document = {"resourceSpans": [{"scopeSpans": [{"scope": {"name": "agent_identity"}, "spans": found}]}]}
+    return json.dumps(document).encode()
+
+
+def test_spans_of_a_host_verify_from_roots_alone(pod: Pod, tmp_path: Path) -> None:
+    """With the certificate beside them; nothing dates a span but its host, which is said once."""
+    path = tmp_path / "spans.json"
+    path.write_bytes(spans(pod))
+    assert "unknown_key" in codes(check(path, roots()))
+    trust = certified(roots(), [pod.certificate().sign(ROOT)])
+    report = check(path, trust)
+    assert (report.exit_code, codes(report)) == (0, {"valid_by_own_clock"})
+    assert report.counts["certified"] == report.counts["records"]
+    assert len([problem for problem in report.findings if problem.code == "valid_by_own_clock"]) == 1
+    early = pod.certificate(expires_at=pod.start + 1, not_before=pod.start - DAY)
+    pod.clock.advance(DAY)
+    pod.work()
+    path.write_bytes(spans(pod))
+    assert "key_not_valid_then" in codes(check(path, certified(roots(), [early.sign(ROOT)])))
+    stolen = check(path, certified(revoked(pod.start), [pod.certificate().sign(ROOT)]))
+    assert "signed_after_revocation" in codes(stolen)
+
+
 # --------------------------------------------------------------------- whom a certified issuer may speak for
 
 
@@ -458,6 +503,33 @@ def test_a_merged_file_is_unsigned_and_says_so(tmp_path: Path) -> None:
     assert [check(pod.path, one).exit_code for pod in pods] == [0, 0]
     again = TrustStore.load(signed_trust(one, ROOT).to_json())
     assert (again.file.signature is not None, again.file.merged_from) == (True, ())
+
+
+def test_the_command_line_shows_what_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Roots with their logs, and persons; a witness is told that a prefix names no log."""
+    path = tmp_path / "trust.json"
+    bob = {
+        "person": "bob@example.com",
+        "credential": b"c" * 16,
+        "rp_id": "example.com",
+        "origin": "https://example.com",
+    }
+    approver = Approver(**bob, algorithm="EdDSA", key=STRANGER.public_key.raw, revoked_since=7)
+    listed = TrustedKey(WITNESS.public_key, "recorder", origin="agent-identity/")
+    roots(*roots().keys, listed, approvers=(approver,)).save(path)
+    assert main(["keys", "list", str(path)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["root", ROOT.public_key.thumbprint, "always", "always", "agent-identity/"] in lines
+    (shown,) = [line for line in lines if line[:2] == ["approver", "bob@example.com"]]
+    assert "1970-01-01" in shown[-1] or "1970-01-01" in " ".join(shown)
+    key = tmp_path / "witness.pem"
+    WITNESS.save(key)
+    state = str(tmp_path / "state")
+    assert (
+        main(["witness", "--trust", str(path), "--name", "w.example", "--key", str(key), "--state", state, "--new"])
+        == 2
+    )
+    assert "prefix" in capsys.readouterr().err
 
 
 def test_two_roots_for_one_log_are_a_conflict() -> None:

@@ -199,6 +199,14 @@ def test_what_is_not_of_the_format_is_refused(file: dict[str, Any]) -> None:
     assert len(str(caught.value)) < 500
 
 
+def test_an_error_repeats_no_value() -> None:
+    """A file that was mistaken for a trust file may hold anything."""
+    for file in (entry("issuer", purpose="hunter2"), entry("witness", vkey="hunter2"), content(hunter2="hunter2")):
+        with pytest.raises(ConfigurationError) as caught:
+            TrustStore.load(file)
+        assert str(caught.value).count("hunter2") == ("hunter2" in file)  # The name of a member is told.
+
+
 def test_members_are_there_once() -> None:
     """A reader that takes the last one, and one that takes the first, would read two files."""
     text = json.dumps(content())

@@ -43,7 +43,7 @@ VERIFYING = (
     "tests/adversarial/test_keys.py",
 )
 GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "grants": (("authority/chain", "authority/grants", "authority/tokens", "authority/pop"), AUTHORITY),
+    "grants": (("authority/chain", "authority/grants", "identity/compact", "authority/pop"), AUTHORITY),
     "scopes": (("authority/scope", "authority/registry", "authority/combinators", "authority/constraints"), AUTHORITY),
     "constraints": (
         ("authority/values", "authority/literals", "authority/locations"),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Final, NamedTuple, cast, final
 
 from agent_identity.audit.findings import Findings, Place
-from agent_identity.audit.revocation import LATE
+from agent_identity.audit.revocation import LATE, REVOKED
 from agent_identity.authority import SKEW, Ruling, folded, trusted_ruling
 from agent_identity.errors import TokenError
 from agent_identity.identity import TrustStore
@@ -131,8 +131,7 @@ class ApprovalsCheck:
         try:
             ruling = trusted_ruling(cast("str", approval["token"]), self._trust, even_revoked=True)
         except TokenError as error:
-            code = "unknown_issuer" if error.code in _UNTRUSTED else "approval_forged"
-            self._add(code, f"the approval does not verify ({error.code}): {error}", place)
+            self._add(_code_of(error), f"the approval does not verify ({error.code}): {error}", place)
             return
         self._refuse_revoked(ruling, given, self._trust, proved)
         if not _agrees(ruling, said, approval):
@@ -166,6 +165,12 @@ class ApprovalsCheck:
 
     def _add(self, code: str, message: str, place: Place) -> None:
         self._findings.add(_GRANTS, code, message, place)
+
+
+def _code_of(error: TokenError) -> str:
+    if error.code in _UNTRUSTED:
+        return "unknown_issuer"
+    return error.code if error.code in REVOKED else "approval_forged"
 
 
 def _names(party: Mapping[str, object]) -> tuple[str, ...]:

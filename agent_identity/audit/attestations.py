@@ -56,7 +56,7 @@ def open_record(
 
     def lookup(thumbprint: str) -> PublicKey:
         used.append(thumbprint)
-        trusted = trust.get(thumbprint, "recorder")
+        trusted = trust.lookup(thumbprint, "recorder")
         if trusted is None:
             raise TokenError(
                 "expected a trusted recorder key, got another; add it to the trust file if it should be",

@@ -122,14 +122,15 @@ def _verify(tokens: Sequence[str], trust: TrustStore) -> tuple[Chain, TrustedKey
     used: list[TrustedKey] = []
 
     def anchor(thumbprint: str) -> PublicKey:
-        trusted = trust.get(thumbprint, "issuer")
+        trusted = trust.lookup(thumbprint, "issuer")
         if trusted is None:
             raise TokenError("expected a trusted issuer key, got another; add it to the trust file", code="unknown_key")
         used.append(trusted)
         return trusted.key
 
     chain = verify_chain(tokens, anchors=anchor, issuer=None, now=None, max_lifetime=MAX_TTL)
-    trust.check_issuer(used[0].key.thumbprint, chain.root.issuer)
+    root = chain.root
+    trust.check_speaker(used[0].key.thumbprint, root.issuer, {root.principal.kind}, at=root.issued_at)
     if not used[0].in_time(chain.root.issued_at):
         raise TokenError("expected a grant from the time in which the issuer key is valid", code="key_not_valid_then")
     return chain, used[0]

@@ -45,6 +45,8 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "log_missing": "contradicted",
         "second_signature_missing": "contradicted",
         "second_signature_unchecked": "cannot_tell",
+        "certificate_not_counted": "notice",
+        "valid_by_own_clock": "notice",
         # What other parties say.
         "not_witnessed": "cannot_tell",
         "witness_unchecked": "notice",

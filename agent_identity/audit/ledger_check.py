@@ -8,6 +8,7 @@ import orjson
 
 from agent_identity.audit.approvals_check import ApprovalsCheck
 from agent_identity.audit.calls_check import Calls
+from agent_identity.audit.certificates_check import certificates_of, with_certificates
 from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.disclosed import Disclosures
 from agent_identity.audit.findings import Findings, Place, counted
@@ -86,7 +87,7 @@ class LedgerCheck:
     ) -> None:
         self._spread, self._read_part = spread, read
         self._reader = reader
-        self._trust = trust
+        self._trust = trust = with_certificates(trust, certificates_of(reader), findings)
         self._findings = findings
         self._denied: AbstractSet[str] = frozenset()
         self._excerpt = False

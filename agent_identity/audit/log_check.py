@@ -6,12 +6,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeAlias, final
 
+from agent_identity.audit.certificates_check import conclude_clock, reach_of_roots, sound_signers
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.outside import Outside, Voucher, conclude_vouchers, second_signature, vouchers
 from agent_identity.audit.report import Signature
 from agent_identity.audit.revocation import Doubts, Reach, reach_of, taken_over
 from agent_identity.errors import VerificationError
-from agent_identity.evidence.checkpoint import Checkpoint, open_note
+from agent_identity.evidence.checkpoint import Checkpoint, Note, open_note
 from agent_identity.evidence.log import Head, loss_entry, unverified_checkpoint
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.streams import LedgerReader, RawLine
@@ -110,11 +111,14 @@ def check_log(
     if trust is not None:
         timed = [(voucher.checkpoint.size, voucher.time) for voucher in found]
         reach = reach_of(trust, signers, kept.size if kept else 0, kept_by, timed)
-    log = _derive(reader, checkpoint, _pins(checkpoint, kept if kept_by else None, trust, found), findings, reach)
+    roots = reach_of_roots(signers, found, reach)
+    pins = _pins(checkpoint, kept if kept_by else None, trust, found)
+    log = _derive(reader, checkpoint, pins, findings, reach or roots)
+    signers = sound_signers(signers, {} if roots is None else log.shown, findings)
     if trust is not None and checkpoint is not None and signers:
         words = conclude_vouchers(found, checkpoint.size, trust, outside, findings)
-        if reach is None:
-            _accept(checkpoint, trust, findings, words)
+        conclude_clock(signers, checkpoint.size, found, findings)
+        _accept(checkpoint, trust, findings, words, doubted=reach is not None)
     doubts = None if reach is None else Doubts(reach, log.shown, None if reach.sound is None else log.before)
     return SignedLog(log.heads, log.whole and checkpoint is not None and bool(signers), signers, doubts, trust)
 
@@ -152,7 +156,9 @@ def _pins(
     return pins
 
 
-def _accept(checkpoint: Checkpoint, trust: TrustStore, findings: Findings, words: str) -> None:
+def _accept(checkpoint: Checkpoint, trust: TrustStore, findings: Findings, words: str, *, doubted: bool) -> None:
+    if doubted:
+        return
     key = "the recorder key beside the ledger" if findings.trust == "self-asserted" else "a trusted recorder key"
     second = " and by the second key" if trust.second_keys_for(checkpoint.size) else ""
     findings.done(_TRUST, f"signed by {key}{second} for the origin {checkpoint.origin}{words}")
@@ -201,7 +207,7 @@ def _verified(note: bytes, checkpoint: Checkpoint, trust: TrustStore, findings: 
         code = error.code if error.code in {"bad_signature", "unknown_key"} else "bad_checkpoint"
         findings.add(_TRUST, code, f"{what}: {(code == 'unknown_key' and other) or error}")
         return checkpoint, ()
-    signed = tuple(trusted for trusted in keys if trusted.key in opened.signers)
+    signed = _of_signers(keys, opened)
     advice = other or _other_log("the key under it", trust, signed, checkpoint)
     if advice:
         findings.add(_TRUST, "wrong_origin", f"{what}: {advice}")
@@ -210,13 +216,17 @@ def _verified(note: bytes, checkpoint: Checkpoint, trust: TrustStore, findings: 
     findings.sign(Signature("recorder", checkpoint.origin, "Ed25519", checkpoint.size))
     for said in opened.cosignatures:
         findings.sign(Signature("second", checkpoint.origin, said.cosigner.algorithm, checkpoint.size))
-    return checkpoint, tuple(filter(trust.recorders(checkpoint.origin).__contains__, signed)) or signed
+    return checkpoint, _of_signers(trust.recorders(checkpoint.origin), opened) or signed
+
+
+def _of_signers(keys: Sequence[TrustedKey], opened: Note) -> tuple[TrustedKey, ...]:
+    return tuple(trusted for trusted in keys if trusted.key in opened.signers)
 
 
 def _other_log(what: str, trust: TrustStore, keys: Sequence[TrustedKey], checkpoint: Checkpoint) -> str:
     """Return the advice where keys are for other logs, and nothing where one of them may sign for this one."""
-    logs = {key.origin or trust.origin for key in keys} or {trust.origin}
-    if logs & {None, checkpoint.origin}:
+    logs = {log for key in keys for log in key.logs(trust.origin)} or {trust.origin}
+    if any(key.of_log(checkpoint.origin, trust.origin) for key in keys) or logs & {None, checkpoint.origin}:
         return ""
     names = " and ".join(sorted(map(ascii, logs)))
     return (

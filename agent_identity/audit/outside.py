@@ -105,14 +105,18 @@ def vouchers(
     if witnesses.keys:
         # Witnesses may have signed the checkpoint of the ledger as well, or the one that was kept elsewhere.
         own = [note for note in (reader.checkpoint(), outside.checkpoint) if note is not None]
-        found += _cosigned([*own, *reader.witnessed()], known, witnesses.keys, findings)
+        found += _cosigned([*own, *reader.witnessed()], known, witnesses, findings)
     if outside.timestamps is not None:
         found += _stamped(reader.anchored(), known, outside.timestamps, findings)
     return found
 
 
-def check_witnessed(note: bytes, checkpoint: Checkpoint, trust: TrustStore, findings: Findings) -> str:
-    """Check that the witnesses whom a trust file names vouch for one checkpoint; return it in words for the step.
+def check_witnessed(
+    note: bytes, checkpoint: Checkpoint, trust: TrustStore, findings: Findings
+) -> tuple[str, list[Voucher]]:
+    """Check that the witnesses whom a trust file names vouch for one checkpoint.
+
+    Returns it in words for the step, and what the witnesses say.
 
     Args:
         note: The signed checkpoint, which trusted keys of the log have signed.
@@ -121,9 +125,9 @@ def check_witnessed(note: bytes, checkpoint: Checkpoint, trust: TrustStore, find
         findings: Takes what is missing.
     """
     if not trust.witnesses.keys:
-        return ""
-    found = list(_cosigned([note], _known(trust, checkpoint.origin), trust.witnesses.keys, findings))
-    return conclude_vouchers(found, checkpoint.size, trust, Outside(), findings)
+        return "", []
+    found = list(_cosigned([note], _known(trust, checkpoint.origin), trust.witnesses, findings))
+    return conclude_vouchers(found, checkpoint.size, trust, Outside(), findings), found
 
 
 def _known(trust: TrustStore, origin: str) -> dict[str, KnownKeys]:
@@ -135,11 +139,11 @@ def _witnesses(trust: TrustStore, outside: Outside) -> Witnesses:
 
 
 def _cosigned(
-    notes: Iterable[bytes], known: dict[str, KnownKeys], witnesses: Sequence[Cosigner], findings: Findings
+    notes: Iterable[bytes], known: dict[str, KnownKeys], witnesses: Witnesses, findings: Findings
 ) -> Iterator[Voucher]:
     for note in notes:
         try:
-            opened, checkpoint = _of_log(note, known, witnesses)
+            opened, checkpoint = _of_log(note, known, witnesses.keys)
         except VerificationError as error:
             if error.code == "bad_signature":
                 message = "a checkpoint that a witness is said to have cosigned: a signature does not fit"
@@ -149,7 +153,8 @@ def _cosigned(
             message = f"expected to check the cosignature of {cosigner.name!a} (ML-DSA-44), got no library that can"
             findings.add(_TRUST, "witness_unchecked", message)
         for said in opened.cosignatures:
-            if said.time:  # Without a time it does not say that the witness knew no larger tree.
+            # Without a time it does not say that the witness knew no larger tree.
+            if said.time and witnesses.in_time(said.cosigner, said.time):
                 what = f"the checkpoint that {said.cosigner.name!a} cosigned"
                 yield Voucher(checkpoint, said.time, said.cosigner, what)
 

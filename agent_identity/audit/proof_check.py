@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, cast, final
 
+from agent_identity.audit.certificates_check import conclude_clock, sound_signers
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import open_checkpoint
 from agent_identity.audit.outside import check_witnessed
@@ -131,11 +132,13 @@ def _check_record(proof: RecordProof, trust: TrustStore | None, wanted: str | No
     record = cast("dict[str, object]", decode_record(proof.record))
     place = _check_form(record, findings, wanted)
     checkpoint, signers = open_checkpoint(proof.log.note, trust, findings, "the checkpoint of the proof")
+    signers = sound_signers(signers, {}, findings)
     if checkpoint is not None:
         _check_signers(proof, record if place else None, signers, trust, findings)
         _check_entry(proof, checkpoint, findings)
         if signers and trust is not None:
-            words = check_witnessed(proof.log.note, checkpoint, trust, findings)
+            words, found = check_witnessed(proof.log.note, checkpoint, trust, findings)
+            conclude_clock(signers, checkpoint.size, found, findings)
             findings.done(_TRUST, f"signed by a trusted recorder key for the origin {checkpoint.origin}{words}")
     _check_stream(proof, place, findings)
     origin, size = (None, 0) if checkpoint is None else (checkpoint.origin, checkpoint.size)
@@ -224,6 +227,7 @@ def _check_stream(proof: RecordProof, place: Place | None, findings: Findings) -
 def _check_growth(proof: GrowthProof, trust: TrustStore | None, earlier: bytes | None) -> Checked:
     findings = _findings(_GROWTH_STEPS, trust)
     new, new_by = open_checkpoint(proof.note, trust, findings, "the checkpoint of the proof")
+    new_by = sound_signers(new_by, {}, findings)
     old: Checkpoint | None = None
     old_by: tuple[TrustedKey, ...] = ()
     if earlier is None:
@@ -231,11 +235,13 @@ def _check_growth(proof: GrowthProof, trust: TrustStore | None, earlier: bytes |
         findings.add(_TRUST, "no_checkpoint", message)
     else:
         old, old_by = open_checkpoint(earlier, trust, findings, "the checkpoint kept elsewhere")
+        old_by = sound_signers(old_by, {}, findings)
     if new is not None and old is not None:
         _compare(proof, old, new, findings)
         if new_by and old_by and trust is not None:
             _check_revoked(trust, (*old_by, *new_by), findings)
-            words = check_witnessed(proof.note, new, trust, findings)
+            words, found = check_witnessed(proof.note, new, trust, findings)
+            conclude_clock(new_by, new.size, found, findings)
             findings.done(_TRUST, f"signed by a trusted recorder key for the origin {new.origin}{words}")
     origin, size = (None, 0) if new is None else (new.origin, new.size)
     return Checked("growth", None, origin, size, findings.report())

@@ -132,7 +132,7 @@ def find_excerpt(reader: LedgerReader, names: Iterable[str], findings: Findings)
 
 def _recorders(trust: TrustStore | None, *, sound: bool = False) -> KnownKeys:
     keys = () if trust is None else trust.keys
-    return KnownKeys(k.key for k in keys if k.purpose == "recorder" and not (sound and k.revoked_since is not None))
+    return KnownKeys(k.key for k in keys if k.purpose == "recorder" and (k.sound or not sound))
 
 
 def _stated(note: bytes, name: str, committed: int, trust: TrustStore | None) -> Pruned:
@@ -154,7 +154,7 @@ def _check_signers(note: bytes, pruned: Pruned, trust: TrustStore, known: KnownK
         message = "expected a trusted key under the statement of what was pruned, got none"
         findings.add(_ALL, "unknown_key", message, place)
         return
-    trusted = [trust.get(key.thumbprint, "recorder") for key in signers]
-    if all(entry is None or entry.revoked_since is not None for entry in trusted):
+    trusted = [trust.lookup(key.thumbprint, "recorder") for key in signers]
+    if all(entry is None or not entry.sound for entry in trusted):
         message = "expected a sound key under the statement of what was pruned, got a revoked one; anyone may have it"
         findings.add(_ALL, "key_revoked", message, place)

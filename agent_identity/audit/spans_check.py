@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Final, NamedTuple, TypeAlias, TypeVar, cast, final
 
 from agent_identity.audit.attestations import ATTESTATION, OURS, open_record
+from agent_identity.audit.certificates_check import certified_record, conclude_clock_of_spans
 from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.coverage import CoveragePart, CoverageTable, is_tool_call
 from agent_identity.audit.disclosed import Disclosures
@@ -254,6 +255,7 @@ class SpansCheck:
             proved = counts["proved_by_ledger"]
             unread = f"; the ledger proves {proved:,} of them, whose signatures on spans were not looked at"
             findings.done(_SIGNED, records + (unread if proved else ""))
+            conclude_clock_of_spans(findings)
             for step in (_FORM, _SPAN):
                 findings.done(step, records)
             findings.done(_COPY, f"{counted(counts['records'], 'record')}; {self._copies()}")
@@ -319,6 +321,7 @@ class SpansCheck:
             self._findings.add(step, code, str(error), _claimed_place(span))
             counts["unknown_key" if code in _UNKNOWN else "contradicted"] += 1
             return None
+        counts.update(certified_record(attributes, self._trust))
         return self._judge(span, record, leaf_hash(body))
 
     def _look_up(self, items: Sequence[_Item]) -> None:

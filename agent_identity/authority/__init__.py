@@ -87,7 +87,7 @@ from agent_identity.authority.scope import Scope
 from agent_identity.authority.sqlite_state import SqliteState
 from agent_identity.authority.state import Debit, StateStore
 from agent_identity.authority.state_copy import copied_state
-from agent_identity.authority.tokens import (
+from agent_identity.identity.compact import (
     MAX_TOKEN,
     TokenParts,
     par_hash,

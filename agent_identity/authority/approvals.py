@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, cast, final, get_args
 
-from agent_identity.authority.tokens import parse_compact, sign_compact
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 from agent_identity.identity import (
@@ -24,6 +23,7 @@ from agent_identity.identity import (
     check_id,
     principal_from_claim,
 )
+from agent_identity.identity.compact import parse_compact, sign_compact
 
 __all__ = ["APPROVAL_TYPE", "MAX_WAIT", "Ruling", "RulingStatus", "folded", "trusted_ruling"]
 
@@ -143,7 +143,7 @@ def trusted_ruling(token: str, trust: TrustStore, *, even_revoked: bool = False)
             (``key_revoked``) or was not valid then (``key_not_valid_then``).
     """
     parts = parse_compact(token)
-    trusted = None if parts.kid is None else trust.get(parts.kid, "issuer")
+    trusted = None if parts.kid is None else trust.lookup(parts.kid, "issuer")
     if trusted is None:
         raise TokenError("expected a ruling signed by a trusted issuer key, got another", code="unknown_key")
     claims = parts.verify(trusted.key, APPROVAL_TYPE)
@@ -152,8 +152,9 @@ def trusted_ruling(token: str, trust: TrustStore, *, even_revoked: bool = False)
     issuer = claims["iss"]
     if type(issuer) is not str or (trust.issuer is not None and issuer != trust.issuer):
         raise TokenError("expected a ruling of the trusted issuer, got another issuer's", code="wrong_issuer")
-    trust.check_issuer(trusted.key.thumbprint, issuer)
     ruling = _ruling(claims, trusted.key.thumbprint)
+    kinds = {ruling.principal.kind, ruling.approver.kind}
+    trust.check_speaker(trusted.key.thumbprint, issuer, kinds, at=ruling.decided_at)
     if trusted.revoked_since is not None and not even_revoked:
         raise TokenError("expected a ruling signed by a key that is not revoked, got a revoked one", code="key_revoked")
     if not trusted.in_time(ruling.decided_at):

@@ -13,10 +13,10 @@ from agent_identity.authority.grants import (
     check_history,
     grant_of,
 )
-from agent_identity.authority.tokens import TokenParts, parse_compact
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 from agent_identity.identity import PublicKey
+from agent_identity.identity.compact import TokenParts, parse_compact
 
 __all__ = ["MAX_LIFETIME", "SKEW", "verify_chain"]
 

@@ -13,7 +13,6 @@ from typing import Final, TypeVar, cast, final
 
 from agent_identity.authority.limits import Limit, check_limits, limits_claim, limits_from_claim
 from agent_identity.authority.scope import Scope
-from agent_identity.authority.tokens import par_hash, sign_compact, token_hash
 from agent_identity.canonical import JSON
 from agent_identity.errors import AttenuationError, TokenError
 from agent_identity.identity import (
@@ -25,6 +24,7 @@ from agent_identity.identity import (
     check_id,
     principal_from_claim,
 )
+from agent_identity.identity.compact import par_hash, sign_compact, token_hash
 
 __all__ = [
     "GRANT_TYPE",

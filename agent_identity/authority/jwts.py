@@ -1,7 +1,7 @@
 """JSON Web Tokens that others verify: access tokens, tokens that name an actor, assertions of a client, DPoP proofs.
 
 Nothing here is ever read back by this library; what it verifies itself are grants and proofs of possession, which
-are stricter (:mod:`agent_identity.authority.tokens`). The ``typ`` tells each kind from the others, and from grants
+are stricter (:mod:`agent_identity.identity.compact`). The ``typ`` tells each kind from the others, and from grants
 (RFC 8725 §3.11), so that one key may sign several kinds.
 """
 
@@ -11,9 +11,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from agent_identity.authority.grants import Chain
-from agent_identity.authority.tokens import MAX_TOKEN
 from agent_identity.canonical import JSON, encode
 from agent_identity.identity import JwtSigner, b64url_encode, check_id, jwk_thumbprint
+from agent_identity.identity.compact import MAX_TOKEN
 
 __all__ = [
     "ACCESS_TOKEN_TYPE",

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Final, cast
 
 from agent_identity.authority.grants import Chain
-from agent_identity.authority.tokens import sign_compact, verify_compact
 from agent_identity.canonical import JSON, encode
 from agent_identity.errors import AttenuationError, TokenError
 from agent_identity.identity import Signer, check_id
+from agent_identity.identity.compact import sign_compact, verify_compact
 
 __all__ = ["PROOF_TYPE", "PROOF_WINDOW", "prove", "verify_proof"]
 

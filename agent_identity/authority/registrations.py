@@ -15,10 +15,10 @@ from types import MappingProxyType
 from typing import Final, Literal, Self, TypeAlias, cast, final, get_args
 
 from agent_identity.authority.scope import Scope
-from agent_identity.authority.tokens import MAX_TOKEN, parse_compact, sign_compact
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError, Denied, OutOfScope, TokenError
 from agent_identity.identity import Agent, Signer, TrustStore, agent_from_claim, check_id, read_public_file
+from agent_identity.identity.compact import MAX_TOKEN, parse_compact, sign_compact
 
 __all__ = [
     "HEAD_TYPE",

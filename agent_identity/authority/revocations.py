@@ -13,10 +13,10 @@ from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, cast, final, get_args
 
 from agent_identity.authority.grants import MAX_TTL, Chain
-from agent_identity.authority.tokens import parse_compact, sign_compact
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 from agent_identity.identity import PublicKey, Signer, TrustedKey, TrustStore, check_id
+from agent_identity.identity.compact import parse_compact, sign_compact
 
 __all__ = [
     "EVERYTHING",

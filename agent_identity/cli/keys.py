@@ -15,7 +15,7 @@ from agent_identity.cli.terminal import clean, columns, moment, table
 from agent_identity.enforcement.rotation import revoke, rotate
 from agent_identity.enforcement.second_key import exchange_second_key
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import MlDsaSigningKey, Purpose, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity import Approver, MlDsaSigningKey, Purpose, SigningKey, TrustedKey, TrustStore
 
 __all__ = ["register"]
 
@@ -142,7 +142,11 @@ def _tables(trust: TrustStore) -> Iterator[str]:
         ("second", second.key.thumbprint, f"entry {second.takes_over.size + 1:,} of the log", "", "")
         for second in trust.second_keys
     ]
-    if not any(key.revoked_since is not None for key in trust.keys):
+    rows += [
+        ("approver", clean(one.person), _time(one.not_before), _time(one.not_after), _doubt(one))
+        for one in trust.approvers
+    ]
+    if not any(row[-1] for row in rows[1:]):
         rows = [row[:-1] for row in rows]
     yield from table(_with_logs(rows, trust), indent="", room=columns(sys.stdout))
     if trust.witnesses.keys:
@@ -154,7 +158,11 @@ def _with_logs(rows: list[tuple[str, ...]], trust: TrustStore) -> list[tuple[str
     """Return the rows with the log of each key, where one has its own."""
     if all(key.origin is None for key in trust.keys):
         return rows
-    logs = ("LOG", *(clean(key.origin or "") for key in trust.keys), *("" for _ in trust.second_keys))
+    logs = (
+        "LOG",
+        *(clean(key.origin or "") for key in trust.keys),
+        *("" for _ in (*trust.second_keys, *trust.approvers)),
+    )
     return [(*row, log) for row, log in zip(rows, logs, strict=True)]
 
 
@@ -223,7 +231,7 @@ def _moment(text: str) -> int:
     return int(read.timestamp() // 1)
 
 
-def _doubt(key: TrustedKey) -> str:
+def _doubt(key: TrustedKey | Approver) -> str:
     if key.revoked_since is None:
         return ""
     return _time(key.revoked_since) + (f" ({clean(key.reason)})" if key.reason else "")

@@ -93,6 +93,10 @@ def _of_trust(path: str) -> Iterator[tuple[str, tuple[PublicKey, ...]]]:
     trust = TrustStore.load(path)
     origins = {key.origin or trust.origin for key in trust.keys if key.purpose == "recorder"} or {trust.origin}
     for origin in origins:
+        if origin is not None and origin != trust.origin and origin.endswith("/"):
+            raise ConfigurationError(
+                f"expected the names of logs in the trust file {path!r}, got a prefix of them; name each with --log"
+            )
         if origin is None:
             raise ConfigurationError(
                 f"expected an origin in the trust file {path!r}, got none; take a trust.json of a log"

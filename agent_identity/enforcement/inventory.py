@@ -14,7 +14,6 @@ from typing import Final, NamedTuple, cast, final
 
 from agent_identity.authority import StateStore
 from agent_identity.authority.forks import renewed_in_children
-from agent_identity.authority.tokens import parse_compact, sign_compact
 from agent_identity.canonical import JSON, decode, encode
 from agent_identity.enforcement.failures import trouble
 from agent_identity.enforcement.offers import (
@@ -35,6 +34,7 @@ from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.evidence import Ledger
 from agent_identity.evidence.files import EDIT, Files, locked, open_regular, why
 from agent_identity.identity import Clock, Signer, TrustStore, read_public_file, replace_public_file
+from agent_identity.identity.compact import parse_compact, sign_compact
 
 __all__ = ["Inventory", "InventoryFile", "accept", "forget", "inventory_path", "pin"]
 

@@ -150,7 +150,8 @@ class Arrivals:
         chain = verify_chain(
             tokens, anchors=anchor, issuer=None, now=self._now(), audience=audience, max_lifetime=LONGEST_TTL
         )
-        self.trust.check_issuer(used[0], chain.root.issuer)
+        root = chain.root
+        self.trust.check_speaker(used[0], root.issuer, {root.principal.kind}, at=root.issued_at)
         return chain
 
     def _open(self, chain: Chain, holder: Signer | None, purpose: str, presented: Chain | None = None) -> Task:

@@ -14,7 +14,16 @@ from typing import Final, final
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import CompactRange, Files, Layout, leaf_hash, open_ledger
 from agent_identity.evidence.files import EDIT, locked, open_regular
-from agent_identity.identity import PublicKey, Purpose, SigningKey, Takeover, TrustedKey, TrustStore, put_in_place
+from agent_identity.identity import (
+    EntryPurpose,
+    PublicKey,
+    Purpose,
+    SigningKey,
+    Takeover,
+    TrustedKey,
+    TrustStore,
+    put_in_place,
+)
 
 __all__ = ["Rotated", "alone", "finish_rotation", "log_so_far", "revoke", "rotate"]
 
@@ -112,7 +121,7 @@ def _resumed(root: Path, trust: TrustStore, purpose: Purpose) -> Rotated:
     return Rotated(older[-1] if older else new, new)
 
 
-def _entry(trust: TrustStore, key: PublicKey, purpose: Purpose) -> TrustedKey:
+def _entry(trust: TrustStore, key: PublicKey, purpose: EntryPurpose) -> TrustedKey:
     entry = trust.get(key.thumbprint, purpose)
     if entry is None:
         raise ConfigurationError(
@@ -224,9 +233,9 @@ def alone(root: Path) -> Generator[None]:
         yield
 
 
-def _current(root: Path, purpose: Purpose) -> Path:
+def _current(root: Path, purpose: EntryPurpose) -> Path:
     return root / "keys" / f"{purpose}.pem"
 
 
-def _next(root: Path, purpose: Purpose) -> Path:
+def _next(root: Path, purpose: EntryPurpose) -> Path:
     return root / "keys" / f"{purpose}.next.pem"

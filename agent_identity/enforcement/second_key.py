@@ -6,7 +6,6 @@ those of processes that have had the directory open for long.
 """
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, final
 
@@ -156,6 +155,6 @@ def _busy(error: OSError) -> ConfigurationError:
 
 
 def _take(root: Path, trust: TrustStore, second: SecondKey, key: Path) -> SecondKey:
-    replace(trust, second_keys=(*trust.second_keys, second)).save(root / "trust.json")
+    trust.changed(second_keys=(*trust.second_keys, second)).save(root / "trust.json")
     put_in_place(key, second_key_files(root)[0])
     return second

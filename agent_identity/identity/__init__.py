@@ -1,5 +1,13 @@
 """Who: principals and agents, their keys, whom to trust, and the sources of time and identifiers."""
 
+from agent_identity.identity.approvers import Approver
+from agent_identity.identity.certificates import (
+    Certificate,
+    Presented,
+    PrincipalKind,
+    certified,
+    trusted_certificate,
+)
 from agent_identity.identity.clock import Clock, SystemClock
 from agent_identity.identity.cosigners import Cosigner, check_note_name, note_key_id, split_vkey
 from agent_identity.identity.encoding import b64_decode, b64_encode, b64url_decode, b64url_encode
@@ -30,12 +38,29 @@ from agent_identity.identity.private_files import (
     replace_public_file,
 )
 from agent_identity.identity.socket_signer import SocketSigner
-from agent_identity.identity.trust import Purpose, SecondKey, Takeover, TrustedKey, TrustStore, Witnesses
+from agent_identity.identity.trust import (
+    EntryPurpose,
+    FileVersion,
+    Purpose,
+    SecondKey,
+    Takeover,
+    TrustedKey,
+    TrustStore,
+    Vouched,
+    Witnesses,
+    refuse_doubted,
+)
+from agent_identity.identity.trust_document import signed_trust
+from agent_identity.identity.trust_merge import TrustConflict, check_successor, merged, trust_conflicts
 
 __all__ = [
     "Agent",
+    "Approver",
+    "Certificate",
     "Clock",
     "Cosigner",
+    "EntryPurpose",
+    "FileVersion",
     "Human",
     "Ids",
     "JwtAlgorithm",
@@ -43,7 +68,9 @@ __all__ = [
     "JwtSigner",
     "MlDsaPublicKey",
     "MlDsaSigningKey",
+    "Presented",
     "Principal",
+    "PrincipalKind",
     "Provenance",
     "PublicKey",
     "Purpose",
@@ -55,8 +82,10 @@ __all__ = [
     "SocketSigner",
     "SystemClock",
     "Takeover",
+    "TrustConflict",
     "TrustStore",
     "TrustedKey",
+    "Vouched",
     "Witnesses",
     "agent_from_claim",
     "as_jwt_signer",
@@ -64,21 +93,28 @@ __all__ = [
     "b64_encode",
     "b64url_decode",
     "b64url_encode",
+    "certified",
     "check_id",
     "check_note_name",
     "check_path",
+    "check_successor",
     "create_private_file",
     "create_public_file",
     "hide_from_git",
     "is_there",
     "jwk_thumbprint",
+    "merged",
     "note_key_id",
     "principal_from_claim",
     "put_in_place",
     "read_private_file",
     "read_public_file",
+    "refuse_doubted",
     "replace_private_file",
     "replace_public_file",
+    "signed_trust",
     "split_vkey",
+    "trust_conflicts",
+    "trusted_certificate",
     "uuid7",
 ]

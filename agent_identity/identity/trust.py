@@ -1,34 +1,47 @@
 """Whose signatures count, for what, and when."""
 
-import json
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, final, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, final, get_args
 
-from agent_identity.errors import ConfigurationError, TokenError
+from agent_identity.errors import TokenError
+from agent_identity.identity.approvers import Approver
 from agent_identity.identity.cosigners import Cosigner
 from agent_identity.identity.keys import PublicKey
 from agent_identity.identity.ml_dsa import MlDsaPublicKey
+from agent_identity.identity.origins import check_origin, check_origin_pattern, covers
+from agent_identity.identity.periods import MAX_TIME, check_period, check_time, within
 from agent_identity.identity.principals import check_id
-from agent_identity.identity.private_files import PathLike, create_public_file, read_trusted_file, replace_public_file
+from agent_identity.identity.private_files import PathLike, create_public_file, replace_public_file
 from agent_identity.typed import typed_calls
 
 if TYPE_CHECKING:
-    from agent_identity.identity.trust_file import TakeoverEntry, TrustFile
+    from agent_identity.identity.certificates import Certificate
 
-__all__ = ["Purpose", "SecondKey", "Takeover", "TrustStore", "TrustedKey", "Witnesses"]
+__all__ = [
+    "EntryPurpose",
+    "FileVersion",
+    "Purpose",
+    "SecondKey",
+    "Takeover",
+    "TrustStore",
+    "TrustedKey",
+    "Vouched",
+    "Witnesses",
+]
 
 Purpose: TypeAlias = Literal["issuer", "recorder"]
-"""What a key may sign: root grants, or records and checkpoints."""
+"""What a key of a directory signs: root grants, or records and checkpoints."""
 
-_PURPOSES: Final = frozenset(get_args(Purpose))
-_MAX_TRUST_FILE: Final = 1 << 20
-_MAX_TIME: Final = (1 << 53) - 1  # Every reader of JSON keeps integers up to here.
+EntryPurpose: TypeAlias = Literal["issuer", "recorder", "policy", "root"]
+"""What a listed key may sign: also bundles of policies, or certificates of recorders and trust files."""
+
+_PURPOSES: Final = frozenset(get_args(EntryPurpose))
 _MAX_SIZE: Final = (1 << 63) - 1
 _ROOT_SIZE: Final = 32
 _MAX_WITNESSES: Final = 64
+_MAX_MERGED: Final = 1_024
 
 
 @final
@@ -57,16 +70,52 @@ class Takeover:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Vouched:
+    """A certificate that a root of the store signed, and what is known about its date.
+
+    Args:
+        certificate: What it says.
+        token: The signed certificate.
+        revoked_since: Second from which on others may have had the private key of the root; ``None`` if nobody has.
+        stream: The stream in whose records it stands; ``None`` if it was handed over outside a log.
+        seq: The place of that record in the stream.
+    """
+
+    certificate: "Certificate"
+    token: str = field(repr=False)
+    revoked_since: int | None = None
+    stream: str | None = None
+    seq: int = 0
+
+    @property
+    def doubted(self) -> bool:
+        """Whether somebody else than the root may have made it, at any time, with any date."""
+        return self.revoked_since is not None
+
+    @property
+    def late(self) -> bool:
+        """Whether it is dated from when others may have had the key of the root: it has never counted."""
+        return self.revoked_since is not None and self.certificate.not_before >= self.revoked_since
+
+    def in_time(self, at: int) -> bool:
+        """Return whether it is valid in a second since the Unix epoch."""
+        return self.certificate.not_before <= at < self.certificate.expires_at
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class TrustedKey:
     """A public key, what it may sign, and in which time.
 
     Args:
         key: The key.
-        purpose: ``"issuer"`` for root grants, ``"recorder"`` for records and checkpoints.
+        purpose: ``"issuer"`` for root grants, ``"recorder"`` for records and checkpoints, ``"policy"`` for bundles of
+            policies, ``"root"`` for certificates of recorders and for trust files.
         not_before: First second, since the Unix epoch, in which its signatures count; ``None`` for ever.
         not_after: Last second in which they count; ``None`` for ever.
         issuer: The URI that root grants signed by the key must name; ``None`` for that of the store. Give it to
-            the keys of other issuers, so that none of them can speak in the name of another.
+            the keys of other issuers, so that none of them can speak in the name of another. For a root: the URI that
+            its certificates must name; ``None`` lets it name any.
         revoked_since: Second from which on others may have had the private key; ``None`` if nobody else
             has it. Whoever has a key dates what it signs at will, so that from then on no signature of
             the key proves anything by itself.
@@ -74,16 +123,19 @@ class TrustedKey:
             ``revoked_since``.
         takes_over: For the recorder key that follows another: how far the log was.
         origin: The log whose checkpoints a recorder key may sign; ``None`` for that of the store. Give it to the keys
-            of other logs, so that none of them can speak for another.
+            of other logs, so that none of them can speak for another. What ends in ``/`` is a prefix and covers whole
+            segments below it. A root needs one: the logs for which it may certify keys.
+        certificates: Instead of all that: why a key counts that no file lists. Made by
+            :func:`~agent_identity.identity.certified`.
 
     Raises:
         TypeError: A field has the wrong type.
-        ValueError: The purpose is unknown, the times are out of range or out of order, a key that signs
-            no grants has an issuer, or one that signs no checkpoints an origin.
+        ValueError: The purpose is unknown, the times are out of range or out of order, an issuer or origin stands
+            beside a key of another purpose, or a root has no origin.
     """
 
     key: PublicKey
-    purpose: Purpose
+    purpose: EntryPurpose
     not_before: int | None = field(default=None, kw_only=True)
     not_after: int | None = field(default=None, kw_only=True)
     issuer: str | None = field(default=None, kw_only=True)
@@ -91,47 +143,68 @@ class TrustedKey:
     reason: str | None = field(default=None, kw_only=True)
     takes_over: Takeover | None = field(default=None, kw_only=True)
     origin: str | None = field(default=None, kw_only=True)
+    certificates: tuple[Vouched, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         if type(self.key) is not PublicKey:
             raise TypeError(f"expected a PublicKey, got {type(self.key).__name__}")
         if self.purpose not in _PURPOSES:
-            raise ValueError("expected the purpose issuer or recorder")
-        _check_time(self.not_before, "not_before")
-        _check_time(self.not_after, "not_after")
-        if self.not_before is not None and self.not_after is not None and self.not_before > self.not_after:
-            raise ValueError("expected not_before to be at most not_after; exchange them")
-        if self.issuer is not None and self.purpose != "issuer":
-            raise ValueError("expected an issuer only beside a key of the purpose issuer; leave it out")
+            raise ValueError("expected the purpose issuer, recorder, policy or root")
+        check_period(self.not_before, self.not_after)
+        if self.issuer is not None and self.purpose not in ("issuer", "root"):
+            raise ValueError("expected an issuer only beside a key of the purpose issuer or root; leave it out")
         if self.issuer is not None:
             check_id(self.issuer, "issuer")
-        _check_time(self.revoked_since, "revoked_since")
+        check_time(self.revoked_since, "revoked_since")
         if self.reason is not None and check_id(self.reason, "reason") and self.revoked_since is None:
             raise ValueError("expected a reason with a revoked key only; give revoked_since as well")
         if self.takes_over is not None and self.purpose != "recorder":
             raise ValueError("expected only a recorder key to take over a log")
+        self._check_origin()
+
+    def _check_origin(self) -> None:
         if self.origin is not None:
-            if self.purpose != "recorder":
-                raise ValueError("expected an origin only beside a key of the purpose recorder; leave it out")
-            _check_origin(self.origin)
+            if self.purpose not in ("recorder", "root"):
+                raise ValueError("expected an origin only beside a key of the purpose recorder or root; leave it out")
+            check_origin_pattern(self.origin)
+        elif self.purpose == "root":
+            raise ValueError("expected an origin beside a root: the log, or the prefix of logs, that it may certify")
+
+    @property
+    def sound(self) -> bool:
+        """Whether nobody else may have the key, or that of the root that certified it."""
+        if self.certificates:
+            return not all(voucher.doubted for voucher in self.certificates)
+        return self.revoked_since is None
 
     def in_time(self, at: int) -> bool:
-        """Return whether a second, since the Unix epoch, is within ``not_before`` and ``not_after``."""
-        return (self.not_before is None or at >= self.not_before) and (self.not_after is None or at <= self.not_after)
+        """Return whether a second, since the Unix epoch, is in the time in which its signatures count."""
+        if self.certificates:
+            return any(voucher.in_time(at) for voucher in self.certificates)
+        return within(at, self.not_before, self.not_after)
 
+    def logs(self, default: str | None) -> set[str | None]:
+        """Return the patterns of the logs that a recorder key may sign for; ``None`` is any.
 
-def _check_origin(origin: str) -> None:
-    if "+" in check_id(origin, "origin") or len(origin.split()) != 1:
-        raise ValueError("expected an origin without spaces and plus signs; copy it from the trust.json of that log")
+        Args:
+            default: The log of the store.
+        """
+        if self.certificates:
+            return {voucher.certificate.origin for voucher in self.certificates}
+        return {self.origin or default}
 
+    def of_log(self, origin: str, default: str | None) -> "TrustedKey | None":
+        """Return the entry as far as it is for one log, or ``None`` if the key may not sign for it.
 
-def _check_time(value: int | None, what: str) -> None:
-    if value is None:
-        return
-    if type(value) is not int:
-        raise TypeError(f"expected {what} in whole seconds (int), got {type(value).__name__}")
-    if not 0 <= value <= _MAX_TIME:
-        raise ValueError(f"expected {what} in seconds since 1970, from 0 to 2^53 - 1")
+        Args:
+            origin: The name of the log.
+            default: The log of the store.
+        """
+        if self.certificates:
+            some = tuple(voucher for voucher in self.certificates if voucher.certificate.origin == origin)
+            return (self if some == self.certificates else replace(self, certificates=some)) if some else None
+        allowed = default in (None, origin) if self.origin is None else covers(self.origin, origin)
+        return self if allowed else None
 
 
 @final
@@ -165,14 +238,17 @@ class Witnesses:
     Args:
         keys: The witnesses, each key once; at most 64.
         required: So many of them, from 1 on, must vouch for the log; ``None`` for all.
+        periods: First and last second in which each of them counts, either of which may be ``None``, in the order of
+            the keys; empty if all count for ever.
 
     Raises:
         TypeError: A field has the wrong type.
-        ValueError: A witness is there twice, or more are required than there are.
+        ValueError: A witness is there twice, more are required than there are, or the periods are not theirs.
     """
 
     keys: tuple[Cosigner, ...]
     required: int | None = None
+    periods: tuple[tuple[int | None, int | None], ...] = ()
 
     def __post_init__(self) -> None:
         if type(self.keys) is not tuple or any(type(key) is not Cosigner for key in self.keys):
@@ -184,11 +260,53 @@ class Witnesses:
             raise ValueError(f"expected at most {_MAX_WITNESSES} witnesses, got {len(self.keys)}")
         if self.required is not None and (type(self.required) is not int or not 1 <= self.required <= len(self.keys)):
             raise ValueError("expected to require from 1 to all of the witnesses")
+        if self.periods and len(self.periods) != len(self.keys):
+            raise ValueError("expected a period for each witness, or for none")
+        for not_before, not_after in self.periods:
+            check_period(not_before, not_after)
 
     @property
     def quorum(self) -> int:
         """How many of them must vouch."""
         return len(self.keys) if self.required is None else self.required
+
+    def in_time(self, witness: Cosigner, at: int) -> bool:
+        """Return whether what a witness cosigned in a second, since the Unix epoch, counts."""
+        return not self.periods or within(at, *self.periods[self.keys.index(witness)])
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class FileVersion:
+    """What a trust file of version 3 says about itself.
+
+    Args:
+        id: Names the file through all its changes; see :func:`~agent_identity.identity.check_id`.
+        revision: Rises with each change, from 1 to 2^53 - 1.
+        merged_from: The files that were put together in it since it was signed; see
+            :func:`~agent_identity.identity.merged`.
+        signature: The signature of a root over the file, as it stands there; ``None`` for a file without.
+
+    Raises:
+        TypeError: A field has the wrong type.
+        ValueError: A field breaks a rule.
+    """
+
+    id: str
+    revision: int
+    merged_from: tuple[str, ...] = field(default=(), kw_only=True)
+    signature: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_id(self.id, "id")
+        if type(self.revision) is not int or type(self.merged_from) is not tuple:
+            raise TypeError("expected the revision as an int and the merged files as a tuple")
+        if not 1 <= self.revision <= MAX_TIME:
+            raise ValueError("expected a revision from 1 to 2^53 - 1")
+        if len(self.merged_from) > _MAX_MERGED:
+            raise ValueError(f"expected a file merged from at most {_MAX_MERGED} others")
+        if self.merged_from and self.signature is not None:
+            raise ValueError("expected no signature on a file that was merged; sign it again")
 
 
 @typed_calls("load")
@@ -205,11 +323,13 @@ class TrustStore:
             any that a trusted key signed.
         second_keys: The keys whose signature checkpoints need in addition, in the order in which they took over.
         witnesses: Who else must vouch for the log.
+        approvers: Credentials of persons who approve, each once.
+        file: What the trust file says about itself; ``None`` for files before version 3.
 
     Raises:
         TypeError: A field has the wrong type.
         ValueError: A key has the same purpose twice, second keys are not in their order or stand without an origin,
-            or a name breaks the rules of
+            a credential is there twice, or a name breaks the rules of
             :func:`~agent_identity.identity.check_id`. An origin also has neither spaces nor ``+``, since
             it names the key of a signed note (C2SP signed-note).
     """
@@ -219,6 +339,8 @@ class TrustStore:
     origin: str | None = field(default=None, kw_only=True)
     second_keys: tuple[SecondKey, ...] = field(default=(), kw_only=True)
     witnesses: Witnesses = field(default=Witnesses(()), kw_only=True)
+    approvers: tuple[Approver, ...] = field(default=(), kw_only=True)
+    file: FileVersion | None = field(default=None, kw_only=True)
     _index: Mapping[tuple[str, str], TrustedKey] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -235,9 +357,16 @@ class TrustStore:
         if self.issuer is not None:
             check_id(self.issuer, "issuer")
         if self.origin is not None:
-            _check_origin(self.origin)
+            check_origin(self.origin)
         self._check_second_keys()
+        self._check_approvers()
         object.__setattr__(self, "_index", MappingProxyType(index))
+
+    def _check_approvers(self) -> None:
+        if type(self.approvers) is not tuple or any(type(one) is not Approver for one in self.approvers):
+            raise TypeError("expected the approvers as a tuple of Approver")
+        if len({one.credential for one in self.approvers}) != len(self.approvers):
+            raise ValueError("expected each credential of an approver once, got one twice; drop one")
 
     def _check_second_keys(self) -> None:
         if type(self.second_keys) is not tuple or any(type(second) is not SecondKey for second in self.second_keys):
@@ -251,7 +380,7 @@ class TrustStore:
             raise TypeError(f"expected witnesses to be Witnesses, got {type(self.witnesses).__name__}")
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_restore, (self.keys, self.issuer, self.origin, self.second_keys, self.witnesses))
+        return (_restore, ({one.name: getattr(self, one.name) for one in fields(self) if one.init},))
 
     def second_keys_for(self, size: int) -> tuple[Cosigner, ...]:
         """Return the second keys of which one must have signed a checkpoint over so many entries, or none."""
@@ -267,8 +396,8 @@ class TrustStore:
 
     def recorders(self, origin: str) -> tuple[TrustedKey, ...]:
         """Return the recorder keys that may sign checkpoints of a log."""
-        own = (key for key in self.keys if key.purpose == "recorder")
-        return tuple(key for key in own if (key.origin or self.origin or origin) == origin)
+        own = (key.of_log(origin, self.origin) for key in self.keys if key.purpose == "recorder")
+        return tuple(key for key in own if key is not None)
 
     def of_log(self, origin: str) -> Self:
         """Return this store with no other recorder keys than those of a log, and with its origin.
@@ -276,16 +405,24 @@ class TrustStore:
         The store itself if no key has an origin of its own, or none may sign for the log.
         """
         recorders = self.recorders(origin)
-        if not recorders or all(key.origin is None for key in self.keys):
+        if not recorders or all(key.origin is None and not key.certificates for key in self.keys):
             return self
-        keys = tuple(key for key in self.keys if key.purpose != "recorder" or key in recorders)
+        keys = (*(key for key in self.keys if key.purpose != "recorder"), *recorders)
         return replace(self, keys=keys, origin=origin, second_keys=self.second_keys if self.origin == origin else ())
 
-    def get(self, thumbprint: str, purpose: Purpose) -> TrustedKey | None:
-        """Return the entry of a key for a purpose, whatever the time, or ``None``."""
+    def get(self, thumbprint: str, purpose: EntryPurpose) -> TrustedKey | None:
+        """Return the entry of a listed key for a purpose, whatever the time, or ``None``."""
+        found = self._index.get((thumbprint, purpose))
+        return None if found is None or found.certificates else found
+
+    def lookup(self, thumbprint: str, purpose: EntryPurpose) -> TrustedKey | None:
+        """Return the entry of a key for a purpose, listed or certified, whatever the time, or ``None``.
+
+        Certified keys sign grants, rulings, records and checkpoints. For all else, :meth:`get` finds listed keys alone.
+        """
         return self._index.get((thumbprint, purpose))
 
-    def find(self, thumbprint: str, purpose: Purpose, *, at: int) -> PublicKey:
+    def find(self, thumbprint: str, purpose: EntryPurpose, *, at: int) -> PublicKey:
         """Return the key whose signature counts for the purpose at the time.
 
         Args:
@@ -296,7 +433,8 @@ class TrustStore:
         Raises:
             TokenError: With code ``unknown_key`` if the store does not hold the key for this purpose,
                 ``key_revoked`` if somebody else may have it, whatever the time, since who has the key
-                dates at will, and ``key_not_valid_then`` if it is good, but not for this time.
+                dates at will, ``key_not_valid_then`` if it is good, but not for this time, and for a certified key of
+                a revoked root ``signed_after_revocation`` if its certificates say themselves that they are too late.
         """
         trusted = self._index.get((thumbprint, purpose))
         if trusted is None:
@@ -309,6 +447,8 @@ class TrustStore:
                 f"expected a key of the {purpose} that is not revoked, got one that others may have",
                 code="key_revoked",
             )
+        if trusted.certificates and trusted.in_time(at):
+            refuse_doubted(tuple(voucher for voucher in trusted.certificates if voucher.in_time(at)))
         if not trusted.in_time(at):
             raise TokenError(
                 f"expected a signature from the time in which the {purpose} key is valid, got one from outside it",
@@ -327,19 +467,50 @@ class TrustStore:
             TokenError: With code ``unknown_key`` if the store does not hold the key, ``wrong_issuer`` if it may
                 sign for another issuer only.
         """
-        trusted = self._index.get((thumbprint, "issuer"))
+        trusted = self.get(thumbprint, "issuer")
         if trusted is None:
             raise TokenError("expected a key that is trusted as issuer, got another", code="unknown_key")
         if issuer != (trusted.issuer or self.issuer or issuer):
+            raise _wrong_issuer()
+
+    def check_speaker(self, thumbprint: str, issuer: str, kinds: Collection[str], *, at: int) -> None:
+        """Return if the issuer key of this name may speak for principals of these kinds, in the name of the issuer.
+
+        A listed key may speak for all kinds, and when is not asked. One certificate has to cover all of it.
+
+        Args:
+            thumbprint: The name of the key (RFC 7638).
+            issuer: The issuer that is named.
+            kinds: The kinds of those for whom it speaks.
+            at: When, in seconds since the Unix epoch.
+
+        Raises:
+            TokenError: With a code of :meth:`check_issuer`; for a certified key ``key_not_valid_then``,
+                ``wrong_principal``, and those of :meth:`find` about a revoked root.
+        """
+        trusted = self.lookup(thumbprint, "issuer")
+        if trusted is None or not trusted.certificates:
+            self.check_issuer(thumbprint, issuer)
+            return
+        vouchers = [voucher for voucher in trusted.certificates if voucher.certificate.issuer == issuer]
+        if not vouchers:
+            raise _wrong_issuer()
+        vouchers = [voucher for voucher in vouchers if voucher.in_time(at)]
+        if not vouchers:
+            raise TokenError("expected a time in which a certificate of the key is valid", code="key_not_valid_then")
+        vouchers = [voucher for voucher in vouchers if set(kinds) <= set(voucher.certificate.principals)]
+        if not vouchers:
             raise TokenError(
-                "expected a root grant of the issuer that its key may sign for, got one of another issuer",
-                code="wrong_issuer",
+                "expected a principal of a kind that the issuer may speak for, got another; its certificate names "
+                "which kinds",
+                code="wrong_principal",
             )
+        refuse_doubted(vouchers)
 
     def with_key(
         self,
         key: PublicKey,
-        purpose: Purpose,
+        purpose: EntryPurpose,
         *,
         not_before: int | None = None,
         not_after: int | None = None,
@@ -360,7 +531,23 @@ class TrustStore:
         Raises:
             ValueError: A key has one purpose twice.
         """
-        return replace(self, keys=keys)
+        return self.changed(keys=keys)
+
+    def changed(
+        self, *, keys: tuple[TrustedKey, ...] | None = None, second_keys: tuple[SecondKey, ...] | None = None
+    ) -> Self:
+        """Return a store with other keys. In version 3 of the file its revision rises, and it is unsigned.
+
+        Args:
+            keys: The trusted keys; ``None`` for those of this one.
+            second_keys: The second keys; ``None`` for those of this one.
+
+        Raises:
+            ValueError: They break a rule of the store.
+        """
+        file = None if self.file is None else replace(self.file, revision=self.file.revision + 1, signature=None)
+        keys = self.keys if keys is None else keys
+        return replace(self, keys=keys, second_keys=self.second_keys if second_keys is None else second_keys, file=file)
 
     @classmethod
     def load(cls, source: PathLike | Mapping[str, object] | bytes) -> Self:
@@ -372,44 +559,22 @@ class TrustStore:
         Raises:
             ConfigurationError: The file cannot be read, everybody can write it or its folder, it is larger than
                 1 MiB, is no JSON, or holds anything but the members of the format: unknown or duplicate members, a
-                private key, a ``kid`` that is not the key's thumbprint, a key twice for one purpose.
+                private key, a ``kid`` that is not the key's thumbprint, a key twice for one purpose, a signature that
+                is none of a root of the file over this content (code ``bad_trust_signature``).
         """
-        from agent_identity.identity.trust_file import parse_trust  # noqa: PLC0415  Loads pydantic.
+        from agent_identity.identity.trust_file import read_trust  # noqa: PLC0415  Loads pydantic.
 
-        content = parse_trust(_document(source))
-        try:
-            keys = tuple(
-                TrustedKey(
-                    PublicKey.from_jwk({"kty": entry.kty, "crv": entry.crv, "x": entry.x}),
-                    entry.purpose,
-                    not_before=entry.not_before,
-                    not_after=entry.not_after,
-                    issuer=entry.issuer,
-                    revoked_since=entry.revoked_since,
-                    reason=entry.reason,
-                    takes_over=None if entry.takes_over is None else _takeover(entry.takes_over),
-                    origin=entry.origin,
-                )
-                for entry in content.keys
-            )
-            for number, (trusted, entry) in enumerate(zip(keys, content.keys, strict=True)):
-                _check_kid(trusted, entry.kid, number)
-            second, witnesses = _others(content)
-            return cls(keys, issuer=content.issuer, origin=content.origin, second_keys=second, witnesses=witnesses)
-        except ValueError as error:
-            raise ConfigurationError(f"bad trust file: {error}") from None
+        return read_trust(cls, source)
 
     def to_json(self) -> bytes:
-        """Return the content of the trust file: the same bytes for equal stores."""
-        names = {"issuer": self.issuer, "origin": self.origin}
-        others = _others_document(self)
-        document = {
-            "version": "2" if others or any(key.origin for key in self.keys) else "1",
-            **{name: value for name, value in names.items() if value is not None},
-            "keys": [_entry(trusted) for trusted in self.keys],
-            **others,
-        }
-        return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+        """Return the content of the trust file: the same bytes for equal stores.
+
+        Raises:
+            ValueError: It needs version 3 of the file and has no id and revision, or certificates extended it.
+        """
+        from agent_identity.identity.trust_document import written  # noqa: PLC0415  Imports this module.
+
+        return written(self)
 
     def create(self, path: PathLike) -> None:
         """Write a new trust file in one step, mode 0644.
@@ -429,87 +594,26 @@ class TrustStore:
         replace_public_file(path, self.to_json())
 
 
-def _restore(
-    keys: tuple[TrustedKey, ...],
-    issuer: str | None,
-    origin: str | None,
-    second_keys: tuple[SecondKey, ...] = (),
-    witnesses: Witnesses = Witnesses(()),
-) -> TrustStore:
-    return TrustStore(keys, issuer=issuer, origin=origin, second_keys=second_keys, witnesses=witnesses)
+def refuse_doubted(vouchers: Collection[Vouched]) -> None:
+    """Refuse certificates all of which a revoked root signed.
+
+    Raises:
+        TokenError: With code ``signed_after_revocation`` if all are dated later, ``key_revoked`` otherwise.
+    """
+    if not all(voucher.doubted for voucher in vouchers):
+        return
+    if all(voucher.late for voucher in vouchers):
+        message = "expected a certificate from before its root was revoked, got a later one"
+        raise TokenError(message, code="signed_after_revocation")
+    message = "expected proof that the certificate is older than the revocation of its root, got none"
+    raise TokenError(message, code="key_revoked")
 
 
-def _others(content: "TrustFile") -> tuple[tuple[SecondKey, ...], Witnesses]:
-    """Return the second keys and the witnesses of a trust file."""
-    second = tuple(
-        SecondKey(MlDsaPublicKey.from_text(entry.pub), _takeover(entry.takes_over)) for entry in content.second_keys
+def _wrong_issuer() -> TokenError:
+    return TokenError(
+        "expected a root grant of the issuer that its key may sign for, got one of another issuer", code="wrong_issuer"
     )
-    for number, (key, entry) in enumerate(zip(second, content.second_keys, strict=True)):
-        if key.key.thumbprint != entry.kid:
-            raise ValueError(f"expected second_keys.{number}.kid to be the thumbprint of the key, got another")
-    if content.witnesses is None:
-        return second, Witnesses(())
-    return second, Witnesses(tuple(map(Cosigner.from_vkey, content.witnesses.keys)), content.witnesses.required)
 
 
-def _others_document(trust: TrustStore) -> dict[str, object]:
-    """Return the members that only files of version 2 have."""
-    others: dict[str, object] = {}
-    if trust.second_keys:
-        others["second_keys"] = [
-            {**second.key.to_jwk(), "kid": second.key.thumbprint, "takes_over": _log(second.takes_over)}
-            for second in trust.second_keys
-        ]
-    if trust.witnesses.keys:
-        required = {} if trust.witnesses.required is None else {"required": trust.witnesses.required}
-        others["witnesses"] = {"keys": [key.vkey for key in trust.witnesses.keys], **required}
-    return others
-
-
-def _log(takeover: Takeover) -> dict[str, str]:
-    return {"size": str(takeover.size), "root": takeover.root.hex()}
-
-
-def _document(source: PathLike | Mapping[str, object] | bytes) -> bytes:
-    """Bring every kind of source to bytes, so that one parser with one set of rules reads them."""
-    if isinstance(source, bytes):
-        document = source
-    elif isinstance(source, str | os.PathLike):
-        return read_trusted_file(source, limit=_MAX_TRUST_FILE)
-    else:
-        try:
-            document = json.dumps(dict(source)).encode()
-        except (TypeError, ValueError, RecursionError):
-            raise ConfigurationError("expected a trust file of JSON values, got something else") from None
-    if len(document) > _MAX_TRUST_FILE:
-        raise ConfigurationError(f"expected a trust file of at most {_MAX_TRUST_FILE} bytes, got {len(document)}")
-    return document
-
-
-def _takeover(found: "TakeoverEntry") -> Takeover:
-    return Takeover(int(found.size), bytes.fromhex(found.root))
-
-
-def _check_kid(trusted: TrustedKey, kid: str, number: int) -> None:
-    if trusted.key.thumbprint != kid:
-        raise ValueError(f"expected keys.{number}.kid to be the thumbprint of the key (RFC 7638), got another")
-
-
-def _entry(trusted: TrustedKey) -> dict[str, object]:
-    log = trusted.takes_over
-    known: dict[str, object] = {
-        "not_before": trusted.not_before,
-        "not_after": trusted.not_after,
-        "issuer": trusted.issuer,
-        "revoked_since": trusted.revoked_since,
-        "reason": trusted.reason,
-        "takes_over": None if log is None else _log(log),
-        "origin": trusted.origin,
-    }
-    return {
-        **trusted.key.to_jwk(),
-        "kid": trusted.key.thumbprint,
-        "alg": "EdDSA",
-        "purpose": trusted.purpose,
-        **{name: value for name, value in known.items() if value is not None},
-    }
+def _restore(named: dict[str, Any]) -> TrustStore:
+    return TrustStore(**named)

@@ -1,14 +1,29 @@
 """The schema of the trust file, read strictly. Imports pydantic, therefore loaded only when a file is read."""
 
 import json
-from typing import Annotated, Literal, NoReturn, Self
+import os
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Final, Literal, NoReturn, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError
+from agent_identity.identity.approvers import Approver, key_of_jwk
+from agent_identity.identity.cosigners import Cosigner
+from agent_identity.identity.encoding import b64url_decode
+from agent_identity.identity.keys import PublicKey
+from agent_identity.identity.ml_dsa import MlDsaPublicKey
+from agent_identity.identity.origins import is_prefix
+from agent_identity.identity.private_files import PathLike, read_trusted_file
+from agent_identity.identity.trust import FileVersion, SecondKey, Takeover, TrustedKey, TrustStore, Witnesses
+from agent_identity.identity.trust_document import check_signature
 
-__all__ = ["KeyEntry", "SecondKeyEntry", "TakeoverEntry", "TrustFile", "WitnessesEntry", "parse_trust"]
+__all__ = ["read_trust"]
 
+Store = TypeVar("Store", bound=TrustStore)
+
+_MAX_TRUST_FILE: Final = 1 << 20
 _Time = Annotated[int, Field(ge=0, le=(1 << 53) - 1)]
 
 
@@ -21,8 +36,8 @@ class TakeoverEntry(BaseModel):
     root: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class KeyEntry(BaseModel):
-    """One key of the file: a public JWK (RFC 8037 §2) with its purpose and the seconds in which it counts."""
+class _KeyMembers(BaseModel):
+    """A public JWK (RFC 8037 §2) with the seconds in which it counts."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -31,7 +46,6 @@ class KeyEntry(BaseModel):
     x: str
     kid: str
     alg: Literal["EdDSA"]
-    purpose: Literal["issuer", "recorder"]
     not_before: _Time | None = None
     not_after: _Time | None = None
     issuer: str | None = None
@@ -39,6 +53,50 @@ class KeyEntry(BaseModel):
     reason: str | None = None
     takes_over: TakeoverEntry | None = None
     origin: str | None = None
+
+
+class KeyEntry(_KeyMembers):
+    """One key of a file of version 1 or 2."""
+
+    purpose: Literal["issuer", "recorder"]
+
+
+class ListedKeyEntry(_KeyMembers):
+    """One key of a file of version 3."""
+
+    purpose: Literal["issuer", "recorder", "policy", "root"]
+
+
+class ApproverEntry(BaseModel):
+    """A credential of a person (WebAuthn): its public JWK, whose it is, and where it was made."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    kty: Literal["EC", "OKP"]
+    crv: Literal["P-256", "Ed25519"]
+    x: str
+    y: str | None = None
+    alg: Literal["ES256", "EdDSA"]
+    purpose: Literal["approver"]
+    person: str
+    credential: Annotated[str, Field(max_length=1_364)]
+    rp_id: str
+    site: str
+    not_before: _Time | None = None
+    not_after: _Time | None = None
+    revoked_since: _Time | None = None
+    reason: str | None = None
+
+
+class WitnessEntry(BaseModel):
+    """Another party that cosigns checkpoints, by its verifier key (C2SP signed-note)."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    vkey: str
+    purpose: Literal["witness"]
+    not_before: _Time | None = None
+    not_after: _Time | None = None
 
 
 class SecondKeyEntry(BaseModel):
@@ -63,7 +121,7 @@ class WitnessesEntry(BaseModel):
 
 
 class TrustFile(BaseModel):
-    """The whole file. Version 2 is for what version 1 has not, and for nothing else."""
+    """A whole file of version 1 or 2. Version 2 is for what version 1 has not, and for nothing else."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -85,12 +143,152 @@ class TrustFile(BaseModel):
         return self
 
 
-def parse_trust(document: bytes) -> TrustFile:
-    """Return the content of a trust file; every member is known, of the right type and there once.
+class TrustFile3(BaseModel):
+    """A whole file of version 3."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    version: Literal["3"]
+    id: str
+    revision: int
+    issuer: str | None = None
+    origin: str | None = None
+    keys: list[Annotated[ListedKeyEntry | ApproverEntry | WitnessEntry, Field(discriminator="purpose")]]
+    second_keys: list[SecondKeyEntry] = []
+    quorum: Annotated[int, Field(ge=1, le=64)] | None = None
+    merged_from: Annotated[list[Annotated[str, Field(max_length=512)]], Field(min_length=1)] | None = None
+    signature: Annotated[str, Field(max_length=1_024)] | None = None
+
+
+def read_trust(kind: type[Store], source: PathLike | Mapping[str, object] | bytes) -> Store:
+    """Return the store that a trust file describes; see :meth:`TrustStore.load`."""
+    content = _parse(_document(source))
+    model = TrustFile3 if content.get("version") == "3" else TrustFile
+    try:
+        parsed = model.model_validate(content)
+    except ValidationError as error:
+        raise _explained(error) from None
+    try:
+        if isinstance(parsed, TrustFile):
+            return _old_store(kind, parsed)
+        trust = _store(kind, parsed)
+    except ValueError as error:
+        raise ConfigurationError(f"bad trust file: {error}") from None
+    if parsed.signature is not None:
+        unsigned = {name: value for name, value in content.items() if name != "signature"}
+        check_signature(parsed.signature, cast("dict[str, JSON]", unsigned), trust)
+    return trust
+
+
+def _old_store(kind: type[Store], content: TrustFile) -> Store:
+    for number, entry in enumerate(content.keys):
+        if entry.origin is not None and is_prefix(entry.origin):
+            raise ValueError(f"expected keys.{number}.origin to be one name; prefixes are for files of version 3")
+    witnesses = Witnesses(())
+    if content.witnesses is not None:
+        witnesses = Witnesses(tuple(map(Cosigner.from_vkey, content.witnesses.keys)), content.witnesses.required)
+    return kind(
+        _keys(enumerate(content.keys)),
+        issuer=content.issuer,
+        origin=content.origin,
+        second_keys=_second_keys(content.second_keys),
+        witnesses=witnesses,
+    )
+
+
+def _store(kind: type[Store], content: TrustFile3) -> Store:
+    keys = [(number, entry) for number, entry in enumerate(content.keys) if isinstance(entry, ListedKeyEntry)]
+    witnesses = [entry for entry in content.keys if isinstance(entry, WitnessEntry)]
+    periods = tuple((entry.not_before, entry.not_after) for entry in witnesses)
+    return kind(
+        _keys(keys),
+        issuer=content.issuer,
+        origin=content.origin,
+        second_keys=_second_keys(content.second_keys),
+        witnesses=Witnesses(
+            tuple(Cosigner.from_vkey(entry.vkey) for entry in witnesses),
+            content.quorum,
+            periods if any(period != (None, None) for period in periods) else (),
+        ),
+        approvers=tuple(_approver(entry) for entry in content.keys if isinstance(entry, ApproverEntry)),
+        file=FileVersion(
+            content.id, content.revision, merged_from=tuple(content.merged_from or ()), signature=content.signature
+        ),
+    )
+
+
+def _keys(entries: Iterable[tuple[int, KeyEntry | ListedKeyEntry]]) -> tuple[TrustedKey, ...]:
+    found: list[TrustedKey] = []
+    for number, entry in entries:
+        key = PublicKey.from_jwk({"kty": entry.kty, "crv": entry.crv, "x": entry.x})
+        if key.thumbprint != entry.kid:
+            raise ValueError(f"expected keys.{number}.kid to be the thumbprint of the key (RFC 7638), got another")
+        found.append(
+            TrustedKey(
+                key,
+                entry.purpose,
+                not_before=entry.not_before,
+                not_after=entry.not_after,
+                issuer=entry.issuer,
+                revoked_since=entry.revoked_since,
+                reason=entry.reason,
+                takes_over=None if entry.takes_over is None else _takeover(entry.takes_over),
+                origin=entry.origin,
+            )
+        )
+    return tuple(found)
+
+
+def _approver(entry: ApproverEntry) -> Approver:
+    return Approver(
+        person=entry.person,
+        credential=b64url_decode(entry.credential),
+        algorithm=entry.alg,
+        key=key_of_jwk({"kty": entry.kty, "crv": entry.crv, "x": entry.x, "y": entry.y}, entry.alg),
+        rp_id=entry.rp_id,
+        origin=entry.site,
+        not_before=entry.not_before,
+        not_after=entry.not_after,
+        revoked_since=entry.revoked_since,
+        reason=entry.reason,
+    )
+
+
+def _second_keys(entries: Iterable[SecondKeyEntry]) -> tuple[SecondKey, ...]:
+    found: list[SecondKey] = []
+    for number, entry in enumerate(entries):
+        key = MlDsaPublicKey.from_text(entry.pub)
+        if key.thumbprint != entry.kid:
+            raise ValueError(f"expected second_keys.{number}.kid to be the thumbprint of the key, got another")
+        found.append(SecondKey(key, _takeover(entry.takes_over)))
+    return tuple(found)
+
+
+def _takeover(found: TakeoverEntry) -> Takeover:
+    return Takeover(int(found.size), bytes.fromhex(found.root))
+
+
+def _document(source: PathLike | Mapping[str, object] | bytes) -> bytes:
+    """Bring every kind of source to bytes, so that one parser with one set of rules reads them."""
+    if isinstance(source, bytes):
+        document = source
+    elif isinstance(source, str | os.PathLike):
+        return read_trusted_file(source, limit=_MAX_TRUST_FILE)
+    else:
+        try:
+            document = json.dumps(dict(source)).encode()
+        except (TypeError, ValueError, RecursionError):
+            raise ConfigurationError("expected a trust file of JSON values, got something else") from None
+    if len(document) > _MAX_TRUST_FILE:
+        raise ConfigurationError(f"expected a trust file of at most {_MAX_TRUST_FILE} bytes, got {len(document)}")
+    return document
+
+
+def _parse(document: bytes) -> dict[str, object]:
+    """Return the members of a trust file, each of which is there once.
 
     Raises:
-        ConfigurationError: The document is no JSON or does not follow the schema. The message names the
-            place and never repeats a value.
+        ConfigurationError: The document is no JSON, or no object.
     """
     try:
         content: object = json.loads(
@@ -98,10 +296,9 @@ def parse_trust(document: bytes) -> TrustFile:
         )
     except (ValueError, RecursionError):
         raise ConfigurationError("expected a trust file in JSON, with every member once, got something else") from None
-    try:
-        return TrustFile.model_validate(content)
-    except ValidationError as error:
-        raise _explained(error) from None
+    if not isinstance(content, dict):
+        raise ConfigurationError("bad trust file at its top: expected an object")
+    return cast("dict[str, object]", content)
 
 
 def _explained(error: ValidationError) -> ConfigurationError:
@@ -112,7 +309,9 @@ def _explained(error: ValidationError) -> ConfigurationError:
             "expected public keys in the trust file, got a private one (member d); replace that key, others saw it"
         )
     place = ".".join(str(part) for part in mistakes[0]["loc"])[:100] or "its top"
-    return ConfigurationError(f"bad trust file at {place!a}: {mistakes[0]['msg']}")
+    unknown = mistakes[0]["type"] == "union_tag_invalid"  # Its message has the value.
+    what = "expected the purpose issuer, recorder, policy, root, approver or witness" if unknown else mistakes[0]["msg"]
+    return ConfigurationError(f"bad trust file at {place!a}: {what}")
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

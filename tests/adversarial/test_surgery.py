@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 from agent_identity.authority import GRANT_TYPE, Chain, Grant, Scope, derive, issue, parse_compact, verify_chain
-from agent_identity.authority.tokens import sign_compact
 from agent_identity.canonical import JSON, decode
 from agent_identity.constraints import (
     AllOf,
@@ -27,6 +26,7 @@ from agent_identity.constraints import (
 )
 from agent_identity.errors import AttenuationError, TokenError
 from agent_identity.identity import Agent, Human, PublicKey, SigningKey, b64url_decode, b64url_encode
+from agent_identity.identity.compact import sign_compact
 
 TRIALS: Final = int(os.environ.get("AGENT_IDENTITY_TRIALS") or 4_000)
 NOW: Final = 1_800_000_000

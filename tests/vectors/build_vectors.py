@@ -24,13 +24,14 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from agent_identity import Agent, Denied, Effect, Enforcer, Human, Rule, RuleSet, Scope, Service, SigningKey, TrustStore
-from agent_identity.authority import Registration, appended, parse_compact
-from agent_identity.canonical import encode
+from agent_identity.authority import Registration, appended, parse_compact, sign_compact
+from agent_identity.canonical import JSON, encode
 from agent_identity.constraints import OneOf, Range
 from agent_identity.evidence import DigestKeys, Files, Ledger, leaf_hash, open_ledger, sign_record
 from agent_identity.evidence.checkpoint import LogProof, format_proof, vkey
 from agent_identity.evidence.merkle import inclusion_proof, root_of
-from agent_identity.identity import Signer
+from agent_identity.identity import Approver, Cosigner, FileVersion, Signer, TrustedKey, Witnesses, signed_trust
+from agent_identity.identity.certificates import CERTIFICATE_TYPE
 from agent_identity.testing import FixedClock, SequentialIds
 
 HERE: Final = Path(__file__).resolve().parent
@@ -252,6 +253,8 @@ def build(target: Path) -> None:
         write_json(target / "inclusion.json", inclusion(evidence))
         write(target / "log.tlog-proof", log_proof(evidence))
         write(target / "agents.jsonl", agents())
+        write(target / "trust-v3.json", trust_v3().to_json())
+        write_json(target / "certificates.json", certificates())
 
 
 def write(path: Path, data: bytes) -> None:
@@ -391,6 +394,147 @@ def agents() -> bytes:
     ):
         data = appended(data, [row], signer=ISSUER, trust=TRUST, now=now + later)
     return data
+
+
+ROOTS: Final = {
+    name: SigningKey.from_seed(bytes([number]) * 32)
+    for name, number in (("root", 0x21), ("exact-root", 0x22), ("revoked-root", 0x23), ("ended-root", 0x24))
+}
+POD: Final = {"recorder": SigningKey.from_seed(b"\x31" * 32), "issuer": SigningKey.from_seed(b"\x32" * 32)}
+POLICY_KEY: Final = SigningKey.from_seed(b"\x25" * 32)
+WITNESS: Final = SigningKey.from_seed(b"\x26" * 32)
+BEGIN: Final = 1_764_000_000
+MONTH: Final = 30 * 86_400
+FLEET: Final = "fleet.example/a/b/"
+POD_ISSUER: Final = "https://issuer.example/pods"
+
+
+def trust_v3() -> TrustStore:
+    """Return a signed trust file of version 3 with an entry of each purpose."""
+    base = bytes.fromhex(  # The base point of P-256 (SEC 2 §2.4.2), whose private key is 1.
+        "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
+        "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5"
+    )
+    keys = (
+        TrustedKey(ISSUER.public_key, "issuer", issuer=ISSUER_URI),
+        TrustedKey(RECORDER.public_key, "recorder", origin=ORIGIN, not_before=1_763_000_000),
+        TrustedKey(POLICY_KEY.public_key, "policy"),
+        TrustedKey(ROOTS["root"].public_key, "root", origin=FLEET),
+        TrustedKey(ROOTS["exact-root"].public_key, "root", origin="fleet.example/one", issuer=POD_ISSUER),
+        TrustedKey(
+            ROOTS["revoked-root"].public_key,
+            "root",
+            origin="fleet.example/revoked/",
+            revoked_since=BEGIN + 86_400,
+            reason="stolen",
+        ),
+        TrustedKey(ROOTS["ended-root"].public_key, "root", origin="fleet.example/ended/", not_after=BEGIN - 1),
+    )
+    approvers = (
+        Approver(
+            person="bob@example.com",
+            credential=bytes(range(32)),
+            algorithm="ES256",
+            key=base,
+            rp_id="example.com",
+            origin="https://approvals.example.com",
+            not_after=1_795_536_000,
+        ),
+        Approver(
+            person="carol@example.com",
+            credential=bytes(16),
+            algorithm="EdDSA",
+            key=SigningKey.from_seed(b"\x27" * 32).public_key.raw,
+            rp_id="localhost",
+            origin="http://localhost:8000",
+        ),
+    )
+    witnesses = Witnesses((Cosigner("witness.example", WITNESS.public_key),), 1, ((BEGIN, None),))
+    file = FileVersion("urn:example:fleet", 7)
+    trust = TrustStore(keys, origin=ORIGIN, witnesses=witnesses, approvers=approvers, file=file)
+    return signed_trust(trust, ROOTS["root"])
+
+
+def certificates() -> list[dict[str, object]]:
+    """Return certificates, with what a verifier makes of each under the trust file.
+
+    ``code`` says why it does not count, and is null if it does. ``at``, ``origin`` and ``principal`` are those of a
+    checkpoint and of a grant under it.
+    """
+    found: list[dict[str, object]] = []
+    good = pod_claims()
+    for name, changes, code, more in CERTIFICATES:
+        claims = {key: value for key, value in {**good, **changes}.items() if value is not None}
+        typ = str(more.get("typ", CERTIFICATE_TYPE))
+        root = ROOTS.get(str(more.get("root", "root")), POLICY_KEY)
+        token = sign_compact({"kid": root.public_key.thumbprint, "typ": typ}, claims, root)
+        used = {"at": BEGIN, "origin": claims["origin"], "principal": "human"}
+        used.update((key, value) for key, value in more.items() if key in used)
+        found.append({"name": name, "code": code, "claims": claims, "token": token, **used})
+    return found
+
+
+def pod_claims() -> dict[str, JSON]:
+    """Return the claims of a good certificate."""
+    return {
+        "exp": BEGIN + MONTH,
+        "issuer": {"key": POD["issuer"].public_key.to_jwk(), "uri": POD_ISSUER},
+        "nbf": BEGIN,
+        "origin": f"{FLEET}pod-1",
+        "principals": ["human", "service"],
+        "recorder": POD["recorder"].public_key.to_jwk(),
+    }
+
+
+MALFORMED: Final = "bad_recorder_certificate"
+CERTIFICATES: Final[Sequence[tuple[str, dict[str, JSON], str | None, dict[str, JSON]]]] = (
+    ("good, first second", {}, None, {}),
+    ("good, last second", {}, None, {"at": BEGIN + MONTH - 1}),
+    ("good, services only", {"principals": ["service"]}, None, {"principal": "service"}),
+    ("good, deeper origin", {"origin": f"{FLEET}c/d"}, None, {}),
+    ("good, exact origin", {"origin": "fleet.example/one"}, None, {"root": "exact-root"}),
+    ("not valid yet", {}, "key_not_valid_then", {"at": BEGIN - 1}),
+    ("expired", {}, "key_not_valid_then", {"at": BEGIN + MONTH}),
+    ("too long", {"exp": BEGIN + MONTH + 1}, MALFORMED, {}),
+    ("ends before it begins", {"exp": BEGIN}, MALFORMED, {}),
+    ("signed for another log", {}, "wrong_origin", {"origin": f"{FLEET}pod-2"}),
+    ("half a segment", {"origin": "fleet.example/a/bc"}, "wrong_origin", {}),
+    ("half a segment, deeper", {"origin": "fleet.example/a/bc/d"}, "wrong_origin", {}),
+    ("the prefix without its end", {"origin": "fleet.example/a/b"}, "wrong_origin", {}),
+    ("the prefix itself", {"origin": FLEET}, MALFORMED, {}),
+    ("a prefix below it", {"origin": f"{FLEET}c/"}, MALFORMED, {}),
+    ("an empty segment", {"origin": f"{FLEET}/c"}, "wrong_origin", {}),
+    ("up and down again", {"origin": f"{FLEET}../b/c"}, "wrong_origin", {}),
+    ("in other letters", {"origin": "fleet.example/A/b/c"}, "wrong_origin", {}),
+    ("below an exact origin", {"origin": "fleet.example/one/two"}, "wrong_origin", {"root": "exact-root"}),
+    ("for everything", {"origin": ""}, MALFORMED, {}),
+    ("a kind of principals too many", {"principals": ["service"]}, "wrong_principal", {}),
+    ("an unknown kind of principals", {"principals": ["human", "root"]}, MALFORMED, {}),
+    ("kinds out of order", {"principals": ["service", "human"]}, MALFORMED, {}),
+    ("for nobody", {"principals": []}, MALFORMED, {}),
+    (
+        "another issuer than its root may name",
+        {"origin": "fleet.example/one", "issuer": {"key": POD["issuer"].public_key.to_jwk(), "uri": ISSUER_URI}},
+        "wrong_issuer",
+        {"root": "exact-root"},
+    ),
+    ("another typ", {}, "wrong_type", {"typ": "agent-approval+jwt"}),
+    ("signed by a policy key", {}, "unknown_key", {"root": "policy"}),
+    ("a root that had ended", {"origin": "fleet.example/ended/pod"}, "key_not_valid_then", {"root": "ended-root"}),
+    ("a root that is revoked", {"origin": "fleet.example/revoked/pod"}, "key_revoked", {"root": "revoked-root"}),
+    (
+        "dated after its root was revoked",
+        {"origin": "fleet.example/revoked/pod", "nbf": BEGIN + 86_400},
+        "signed_after_revocation",
+        {"root": "revoked-root", "at": BEGIN + 86_400},
+    ),
+    ("a claim too many", {"aud": "x"}, MALFORMED, {}),
+    ("a claim too few", {"principals": None}, MALFORMED, {}),
+    ("a private key", {"recorder": {**POD["recorder"].public_key.to_jwk(), "d": "AA"}}, MALFORMED, {}),
+    ("a point that anyone can sign for", {"recorder": {"crv": "Ed25519", "kty": "OKP", "x": "A" * 43}}, MALFORMED, {}),
+    ("one key for both", {"recorder": POD["issuer"].public_key.to_jwk()}, MALFORMED, {}),
+)
+"""By name: what is different in its claims, why it does not count, and by whom, as what and for what it is used."""
 
 
 def log_proof(evidence: Path) -> bytes:

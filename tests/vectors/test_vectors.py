@@ -21,10 +21,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from agent_identity.audit import Report, check
 from agent_identity.authority import AgentRegistry, issue, sign_compact, verify_chain, verify_compact
 from agent_identity.canonical import decode_record
+from agent_identity.errors import TokenError
 from agent_identity.evidence import Attestation, check_record, leaf_hash, open_ledger, open_note
 from agent_identity.evidence.checkpoint import Checkpoint, parse_proof, parse_vkey, sign_note
 from agent_identity.evidence.merkle import inclusion_proof, root_of, verify_inclusion
-from agent_identity.identity import PublicKey, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity import PublicKey, SigningKey, TrustedKey, TrustStore, certified
 from agent_identity.version import VERSION
 
 HERE = Path(__file__).resolve().parent
@@ -66,7 +67,7 @@ def codes(report: Report) -> set[str]:
 def test_the_vectors_are_what_the_code_makes() -> None:
     """Every file comes out byte for byte as it is stored."""
     assert BUILDER.differences(HERE) == []
-    assert len(BUILDER.files_of(HERE)) == 13
+    assert len(BUILDER.files_of(HERE)) == 15
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_the_vectors_do_not_depend_on_the_machine(environment: dict[str, str], t
     command = [sys.executable, str(HERE / "build_vectors.py"), "--check"]
     given = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **environment}
     done = subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.returncode, done.stdout) == (0, "13 golden files, 0 of them changed\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "15 golden files, 0 of them changed\n"), done.stderr
 
 
 def test_the_vectors_name_no_machine_and_no_version() -> None:
@@ -536,6 +537,54 @@ def test_a_changed_export_gets_its_verdict(
     path.write_bytes(b"\n".join(change(SPANS.read_bytes().splitlines())))
     report = check(path, STORE, ledger=EVIDENCE)
     assert (report.verdict, code in codes(report) or not code) == (verdict, True), report.findings
+
+
+CERTIFICATES = golden("certificates.json")
+FLEET = TrustStore.load(HERE / "trust-v3.json")
+
+
+@pytest.mark.parametrize("case", CERTIFICATES, ids=[case["name"] for case in CERTIFICATES])
+def test_a_certificate_gives_what_it_says_or_its_code(case: Document) -> None:
+    """For a checkpoint and a grant of the given time, log and kind of principal, under the signed trust file."""
+    recorder, issuer = (BUILDER.POD[name].public_key.thumbprint for name in ("recorder", "issuer"))
+    kinds = {case["principal"]}
+
+    def judge() -> None:
+        trust = certified(FLEET, [case["token"]])
+        assert trust.lookup(recorder, "recorder") is not None
+        if not [key for key in trust.recorders(case["origin"]) if key.key.thumbprint == recorder]:
+            raise TokenError("another log", code="wrong_origin")
+        trust.find(recorder, "recorder", at=case["at"])
+        trust.check_speaker(issuer, BUILDER.POD_ISSUER, kinds, at=case["at"])
+        assert trust.find(issuer, "issuer", at=case["at"]).thumbprint == issuer
+
+    if case["code"] is None:
+        judge()
+    else:
+        with pytest.raises(TokenError) as caught:
+            judge()
+        assert caught.value.code == case["code"]
+
+
+def test_the_signed_trust_file_is_read_whole() -> None:
+    """An entry of each purpose, in the form in which it was signed; the plain library of others verifies it."""
+    content = golden("trust-v3.json")
+    assert {entry["purpose"] for entry in content["keys"]} == {
+        "approver",
+        "issuer",
+        "policy",
+        "recorder",
+        "root",
+        "witness",
+    }
+    assert FLEET.to_json() == (HERE / "trust-v3.json").read_bytes()
+    header, _, signature = content.pop("signature").split(".")
+    payload = base64.urlsafe_b64encode(
+        json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    ).rstrip(b"=")
+    Ed25519PublicKey.from_public_bytes(BUILDER.ROOTS["root"].public_key.raw).verify(
+        base64.urlsafe_b64decode(signature + "=="), header.encode() + b"." + payload
+    )
 
 
 # The worked example that was published before: what of it still applies and no other test takes up.

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity.authority import APPROVAL_TYPE, MAX_WAIT, Ruling, folded, sign_compact, trusted_ruling
-from agent_identity.authority.tokens import parse_compact
 from agent_identity.canonical import decode
 from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.identity import Agent, Human, Service, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity.compact import parse_compact
 
 NOW = 1_764_000_000
 ISSUER = "https://issuer.example"

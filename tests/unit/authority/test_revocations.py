@@ -18,9 +18,9 @@ from agent_identity.authority import (
     read_revocations,
     trusted_revocations,
 )
-from agent_identity.authority.tokens import sign_compact
 from agent_identity.errors import TokenError
 from agent_identity.identity import Agent, Human, PublicKey, Service, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity.compact import sign_compact
 
 ISSUER = "urn:example:issuer"
 KEY = SigningKey.from_seed(b"\1" * 32)

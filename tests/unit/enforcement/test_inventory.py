@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from agent_identity.audit import check, story
-from agent_identity.authority.tokens import sign_compact
 from agent_identity.canonical import encode
 from agent_identity.enforcement import Enforcer
 from agent_identity.enforcement import inventory as module
@@ -32,6 +31,7 @@ from agent_identity.enforcement.offers import (
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, TokenError
 from agent_identity.evidence.files import Files
 from agent_identity.identity import SigningKey, TrustStore
+from agent_identity.identity.compact import sign_compact
 
 URL = "https://files.example.com/mcp"
 NOW = 1_764_000_000

@@ -15,7 +15,8 @@ from typing import Final, cast, final
 
 from agent_identity.canonical import JSON, decode, encode
 from agent_identity.errors import TokenError
-from agent_identity.identity import PublicKey, Signer, b64url_decode, b64url_encode
+from agent_identity.identity.encoding import b64url_decode, b64url_encode
+from agent_identity.identity.keys import PublicKey, Signer
 
 __all__ = [
     "MAX_TOKEN",

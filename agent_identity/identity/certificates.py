@@ -1,0 +1,251 @@
+"""Certificates of recorders: a root vouches for the keys of a host that no trust file lists.
+
+A certificate is a compact JWS of a type of its own, signed by a key that the trust file lists as ``root``. It binds the
+recorder key of a host to the one log that it may sign for, and its issuer key to an issuer and to the kinds of
+principals that this issuer may speak for, for at most 30 days. It is checked offline, with the trust file alone.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, TypeAlias, cast, final, get_args
+
+from agent_identity.canonical import JSON
+from agent_identity.errors import TokenError
+from agent_identity.identity.compact import parse_compact, sign_compact
+from agent_identity.identity.keys import PublicKey, Signer
+from agent_identity.identity.origins import check_origin, covers, is_prefix
+from agent_identity.identity.principals import check_id
+from agent_identity.identity.trust import EntryPurpose, TrustedKey, TrustStore, Vouched
+
+__all__ = [
+    "CERTIFICATE_TYPE",
+    "MAX_CERTIFICATE",
+    "MAX_CERTIFICATE_LIFETIME",
+    "Certificate",
+    "Presented",
+    "PrincipalKind",
+    "certified",
+    "trusted_certificate",
+]
+
+CERTIFICATE_TYPE: Final = "agent-recorder-certificate+jwt"
+"""The ``typ`` of a certificate."""
+
+MAX_CERTIFICATE_LIFETIME: Final = 30 * 24 * 3600
+"""Seconds that a certificate is valid at most."""
+
+MAX_CERTIFICATE: Final = 8 * 1024
+"""Characters of a certificate, at most."""
+
+PrincipalKind: TypeAlias = Literal["human", "service"]
+"""A kind of principal, for which an issuer may or may not speak."""
+
+_KINDS: Final[frozenset[str]] = frozenset(get_args(PrincipalKind))
+_CLAIMS: Final = frozenset({"exp", "issuer", "nbf", "origin", "principals", "recorder"})
+_ISSUER_CLAIMS: Final = frozenset({"key", "uri"})
+_MAX_TIME: Final = (1 << 53) - 1
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """What a root says about the keys of a host.
+
+    Args:
+        recorder: The key that signs the records and checkpoints of the host.
+        origin: The one log that it may sign for; a name, never a prefix.
+        issuer_key: The key that signs the grants of the host.
+        issuer: The URI that these grants must name.
+        principals: The kinds of principals on whose behalf they may be.
+        not_before: First second, since the Unix epoch, in which it is valid; the certificate is dated by it.
+        expires_at: First second in which it is valid no more; at most 30 days later.
+
+    Raises:
+        TypeError: A field has the wrong type.
+        ValueError: A field breaks a rule.
+    """
+
+    recorder: PublicKey
+    origin: str
+    issuer_key: PublicKey
+    issuer: str
+    principals: tuple[PrincipalKind, ...]
+    not_before: int
+    expires_at: int
+
+    def __post_init__(self) -> None:
+        if any(type(key) is not PublicKey for key in (self.recorder, self.issuer_key)):
+            raise TypeError("expected the keys of a certificate as PublicKey")
+        if self.recorder == self.issuer_key:
+            raise ValueError("expected two keys, got one as recorder and issuer; make one for each")
+        if is_prefix(check_origin(self.origin)):
+            raise ValueError("expected the name of one log as origin, got a prefix of names")
+        check_id(self.issuer, "issuer")
+        if type(self.principals) is not tuple:
+            raise TypeError("expected the kinds of principals as a tuple")
+        if not self.principals or not _KINDS.issuperset(self.principals):
+            raise ValueError("expected at least one kind of principals: human, service")
+        if list(self.principals) != sorted(set(self.principals)):
+            raise ValueError("expected the kinds of principals in order, each once")
+        self._check_times()
+
+    def _check_times(self) -> None:
+        if type(self.not_before) is not int or type(self.expires_at) is not int:
+            raise TypeError("expected the times of a certificate in whole seconds (int)")
+        if not 0 <= self.not_before < self.expires_at <= _MAX_TIME:
+            raise ValueError("expected a certificate that ends after it begins, in seconds since 1970")
+        if self.expires_at - self.not_before > MAX_CERTIFICATE_LIFETIME:
+            raise ValueError("expected a certificate for at most 30 days; renew it instead")
+
+    def sign(self, root: Signer) -> str:
+        """Return the certificate as a signed token.
+
+        Args:
+            root: A key that trust files list as ``root``, with an origin that covers that of the certificate.
+        """
+        claims: dict[str, JSON] = {
+            "exp": self.expires_at,
+            "issuer": {"key": self.issuer_key.to_jwk(), "uri": self.issuer},
+            "nbf": self.not_before,
+            "origin": self.origin,
+            "principals": list(self.principals),
+            "recorder": self.recorder.to_jwk(),
+        }
+        header = {"kid": root.public_key.thumbprint, "typ": CERTIFICATE_TYPE}
+        return sign_compact(header, claims, root, most=MAX_CERTIFICATE)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """A certificate as it was found; nothing of it is verified yet.
+
+    Args:
+        token: The signed token.
+        stream: The stream in whose records it stands; ``None`` if it was handed over outside a log.
+        seq: The place of that record in the stream.
+    """
+
+    token: str = field(repr=False)
+    stream: str | None = None
+    seq: int = 0
+
+
+def trusted_certificate(token: str, trust: TrustStore) -> tuple[Certificate, TrustedKey]:
+    """Return a certificate and the root that signed it, after verifying all but whether it is valid now.
+
+    A root that is revoked may have signed it; :attr:`~agent_identity.identity.Vouched.doubted` is about that.
+
+    Args:
+        token: What :meth:`Certificate.sign` returned.
+        trust: Whom to trust.
+
+    Raises:
+        TokenError: It is malformed (``bad_recorder_certificate``, or a code of
+            :func:`~agent_identity.authority.parse_compact`), another kind of token (``wrong_type``), signed by no root
+            of the trust file (``unknown_key``), not signed by that key (``bad_signature``), dated outside the time in
+            which the root counts (``key_not_valid_then``), for a log outside the origin of the root
+            (``wrong_origin``), or for another issuer than the root may name (``wrong_issuer``).
+    """
+    parts = parse_compact(token, most=MAX_CERTIFICATE)
+    root = None if parts.kid is None else trust.get(parts.kid, "root")
+    if root is None:
+        raise TokenError("expected a certificate signed by a root of the trust file, got another", code="unknown_key")
+    found = _certificate(parts.verify(root.key, CERTIFICATE_TYPE))
+    if not root.in_time(found.not_before):
+        raise TokenError("expected a certificate from the time in which its root counts", code="key_not_valid_then")
+    if root.origin is None or not covers(root.origin, found.origin):
+        raise TokenError(
+            "expected a certificate for a log within the origin of its root, got one for another", code="wrong_origin"
+        )
+    if root.issuer not in (None, found.issuer):
+        raise TokenError("expected a certificate for the issuer of its root, got another", code="wrong_issuer")
+    return found, root
+
+
+def certified(
+    trust: TrustStore,
+    certificates: Iterable[str | Presented],
+    *,
+    refused: Callable[[Presented, TokenError], object] | None = None,
+) -> TrustStore:
+    """Return a view of the store that trusts what its roots certify, within the bounds of each certificate.
+
+    A key that the trust file lists for a purpose is judged by its entry alone, so that an entry with
+    ``revoked_since`` ends what a certificate began. The view is for verification; it cannot be written to a file.
+
+    Args:
+        trust: The trusted keys, roots among them.
+        certificates: Signed certificates, in any order.
+        refused: Is told which certificates do not count, and why; by default the first of them is an error.
+
+    Raises:
+        TokenError: A certificate does not count, and nobody is to be told.
+    """
+    known = {voucher.token: voucher for key in trust.keys for voucher in key.certificates}
+    bad: set[str] = set()
+    for one in certificates:
+        presented = Presented(one) if isinstance(one, str) else one
+        if presented.token in bad:
+            continue
+        earlier = known.get(presented.token)
+        if earlier is not None:  # What stands in many places is one, and its first place in a log says since when.
+            if earlier.stream is None and presented.stream is not None:
+                known[presented.token] = replace(earlier, stream=presented.stream, seq=presented.seq)
+            continue
+        try:
+            found, root = trusted_certificate(presented.token, trust)
+        except TokenError as error:
+            if refused is None:
+                raise
+            bad.add(presented.token)
+            refused(presented, error)
+            continue
+        known[presented.token] = Vouched(found, presented.token, root.revoked_since, presented.stream, presented.seq)
+    return _extended(trust, known.values()) if known else trust
+
+
+def _extended(trust: TrustStore, vouched: Iterable[Vouched]) -> TrustStore:
+    listed = tuple(key for key in trust.keys if not key.certificates)
+    taken = {(key.key, key.purpose) for key in listed}
+    added: dict[tuple[PublicKey, EntryPurpose], list[Vouched]] = {}
+    for voucher in vouched:
+        found = voucher.certificate
+        pairs: tuple[tuple[PublicKey, EntryPurpose], ...] = ((found.recorder, "recorder"), (found.issuer_key, "issuer"))
+        for pair in pairs:
+            if pair not in taken:
+                added.setdefault(pair, []).append(voucher)
+    keys = (TrustedKey(key, purpose, certificates=tuple(some)) for (key, purpose), some in added.items())
+    return replace(trust, keys=(*listed, *keys))
+
+
+def _certificate(claims: Mapping[str, JSON]) -> Certificate:
+    issuer = claims.get("issuer")
+    if set(claims) != _CLAIMS or not isinstance(issuer, dict) or set(issuer) != _ISSUER_CLAIMS:
+        raise _bad("expected exactly the claims of a certificate")
+    principals = claims["principals"]
+    if not isinstance(principals, list) or not all(type(kind) is str for kind in principals):
+        raise _bad("expected the kinds of principals as a list of texts")
+    try:
+        return Certificate(
+            recorder=_key(claims["recorder"]),
+            origin=cast("str", claims["origin"]),
+            issuer_key=_key(issuer["key"]),
+            issuer=cast("str", issuer["uri"]),
+            principals=cast("tuple[PrincipalKind, ...]", tuple(principals)),
+            not_before=cast("int", claims["nbf"]),
+            expires_at=cast("int", claims["exp"]),
+        )
+    except (TypeError, ValueError) as error:
+        raise _bad(str(error)) from None
+
+
+def _key(jwk: JSON) -> PublicKey:
+    key = PublicKey.from_jwk(jwk)
+    if key.to_jwk() != jwk:
+        raise ValueError("expected keys with exactly the members crv, kty and x")
+    return key
+
+
+def _bad(message: str) -> TokenError:
+    return TokenError(f"malformed certificate: {message}", code="bad_recorder_certificate")

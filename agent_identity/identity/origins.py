@@ -1,0 +1,56 @@
+"""Names of logs, and the patterns by which a trust file bounds who may sign for them."""
+
+from typing import Final
+
+from agent_identity.identity.principals import check_id
+
+__all__ = ["check_origin", "check_origin_pattern", "covers", "is_prefix", "overlap"]
+
+_NO_SEGMENTS: Final = frozenset({"", ".", ".."})
+
+
+def check_origin(origin: str) -> str:
+    """Return the name of a log if it is one.
+
+    Raises:
+        TypeError: It is no ``str``.
+        ValueError: It breaks a rule of :func:`~agent_identity.identity.check_id`, or has a space or a ``+``.
+    """
+    if "+" in check_id(origin, "origin") or len(origin.split()) != 1:
+        raise ValueError("expected an origin without spaces and plus signs; copy it from the trust.json of that log")
+    return origin
+
+
+def check_origin_pattern(pattern: str) -> str:
+    """Return a pattern of names: one name, or a prefix that ends in ``/`` and covers whole segments below it.
+
+    Raises:
+        TypeError: It is no ``str``.
+        ValueError: It breaks a rule of :func:`check_origin`, or is a prefix with an empty segment, ``.`` or ``..``.
+    """
+    if type(pattern) is not str or not is_prefix(pattern):
+        return check_origin(pattern)
+    name = pattern[:-1]
+    # A scheme may stand before the first segment.
+    if not _NO_SEGMENTS.isdisjoint(name.split("://", 1)[-1].split("/")):
+        raise ValueError("expected a prefix of origins with a name in each segment, such as 'example.org/agents/'")
+    return f"{check_origin(name)}/"
+
+
+def is_prefix(pattern: str) -> bool:
+    """Return whether a pattern covers more than one name."""
+    return pattern.endswith("/")
+
+
+def covers(pattern: str, origin: str) -> bool:
+    """Return whether a pattern covers the name of a log. Names are compared by code point; nothing is resolved."""
+    if not is_prefix(pattern):
+        return pattern == origin
+    return origin.startswith(pattern) and _NO_SEGMENTS.isdisjoint(origin[len(pattern) :].split("/"))
+
+
+def overlap(first: str, second: str) -> bool:
+    """Return whether a name could be covered by both patterns."""
+    if is_prefix(first) and is_prefix(second):
+        return first.startswith(second) or second.startswith(first)
+    return covers(first, second) or covers(second, first)

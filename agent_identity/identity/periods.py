@@ -1,0 +1,41 @@
+"""The time in which an entry of a trust file counts."""
+
+from typing import Final
+
+__all__ = ["MAX_TIME", "check_period", "check_time", "within"]
+
+MAX_TIME: Final = (1 << 53) - 1
+"""The last second; every reader of JSON keeps integers up to here."""
+
+
+def check_time(value: int | None, what: str) -> None:
+    """Check a time in seconds since the Unix epoch; ``None`` is none.
+
+    Raises:
+        TypeError: It is no ``int``.
+        ValueError: It is out of range.
+    """
+    if value is None:
+        return
+    if type(value) is not int:
+        raise TypeError(f"expected {what} in whole seconds (int), got {type(value).__name__}")
+    if not 0 <= value <= MAX_TIME:
+        raise ValueError(f"expected {what} in seconds since 1970, from 0 to 2^53 - 1")
+
+
+def check_period(not_before: int | None, not_after: int | None) -> None:
+    """Check the first and the last second of a period, either of which may be open.
+
+    Raises:
+        TypeError: One is no ``int``.
+        ValueError: One is out of range, or they are out of order.
+    """
+    check_time(not_before, "not_before")
+    check_time(not_after, "not_after")
+    if not_before is not None and not_after is not None and not_before > not_after:
+        raise ValueError("expected not_before to be at most not_after; exchange them")
+
+
+def within(at: int, not_before: int | None, not_after: int | None) -> bool:
+    """Return whether a second is within a period."""
+    return (not_before is None or at >= not_before) and (not_after is None or at <= not_after)

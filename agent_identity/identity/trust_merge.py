@@ -1,0 +1,188 @@
+"""Several trust files as one, the next state of a file, and what in a file contradicts itself."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Final, TypeVar, final
+
+from agent_identity.canonical import encode
+from agent_identity.errors import ConfigurationError
+from agent_identity.identity.approvers import Approver
+from agent_identity.identity.origins import is_prefix, overlap
+from agent_identity.identity.periods import MAX_TIME
+from agent_identity.identity.trust import FileVersion, SecondKey, TrustedKey, TrustStore, Witnesses
+from agent_identity.identity.trust_document import bad_signature, check_signature, document_of
+
+__all__ = ["TrustConflict", "check_successor", "merged", "trust_conflicts"]
+
+Entry = TypeVar("Entry", TrustedKey, Approver)
+
+_MAX_MERGED: Final = 1_024
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class TrustConflict:
+    """Two roots of one trust file that may certify keys for the same log.
+
+    Args:
+        first: One root.
+        second: The other.
+    """
+
+    first: TrustedKey
+    second: TrustedKey
+
+    def __str__(self) -> str:
+        roots = " and ".join(f"{key.key.thumbprint} ({key.origin!a})" for key in (self.first, self.second))
+        return f"the roots {roots} may certify keys for the same logs; give them origins that do not overlap"
+
+
+def trust_conflicts(trust: TrustStore) -> tuple[TrustConflict, ...]:
+    """Return the pairs of roots that may certify keys for the same log at the same time; revoked ones certify none."""
+    roots = [key for key in trust.keys if key.purpose == "root" and key.sound]
+    return tuple(
+        TrustConflict(first, second)
+        for first, second in combinations(roots, 2)
+        if _at_one_time(first, second) and overlap(first.origin or "", second.origin or "")
+    )
+
+
+def _at_one_time(first: TrustedKey, second: TrustedKey) -> bool:
+    ends = [MAX_TIME if key.not_after is None else key.not_after for key in (first, second)]
+    return max(first.not_before or 0, second.not_before or 0) <= min(ends)
+
+
+def merged(first: TrustStore, *others: TrustStore) -> TrustStore:
+    """Return one store for the evidence of all: unsigned, with the id of the first file and the next revision.
+
+    Names that stood for a whole file stand beside each of its keys afterwards, so that no key counts for more than
+    before. Of a key that one file calls revoked, the earliest time stays. It names the files that it was made of until
+    a root signs it.
+
+    Args:
+        first: A store of version 3.
+        others: Stores of any version.
+
+    Raises:
+        ConfigurationError: The first has no id and revision, or two files disagree about a key, a credential, second
+            keys or witnesses (code ``trust_conflict``).
+    """
+    if first.file is None:
+        raise ConfigurationError("expected a trust file of version 3 to merge into; give it an id and a revision")
+    stores = (first, *others)
+    keys: dict[object, TrustedKey] = {}
+    approvers: dict[object, Approver] = {}
+    for store in stores:
+        for key in map(_with_names, store.keys, [store] * len(store.keys)):
+            name = (key.key, key.purpose)
+            keys[name] = _agreed(keys.get(name), key, f"the {key.purpose} key {key.key.thumbprint}")
+        for approver in store.approvers:
+            what = f"a credential of {approver.person!a}"
+            approvers[approver.credential] = _agreed(approvers.get(approver.credential), approver, what)
+    sources = tuple(dict.fromkeys(source for store in stores for source in _sources(store)))
+    if len(sources) > _MAX_MERGED:
+        raise ConfigurationError(f"expected at most {_MAX_MERGED} files to merge, got {len(sources)}")
+    origin, second_keys = _second_keys(stores)
+    issuers = {store.issuer for store in stores}
+    return replace(
+        first,
+        keys=tuple(keys.values()),
+        issuer=first.issuer if len(issuers) == 1 else None,
+        origin=origin,
+        second_keys=second_keys,
+        witnesses=_witnesses(stores),
+        approvers=tuple(approvers.values()),
+        file=FileVersion(first.file.id, first.file.revision + 1, merged_from=sources),
+    )
+
+
+def check_successor(kept: TrustStore, given: TrustStore) -> None:
+    """Return if one trust file may take the place of another that was kept.
+
+    Args:
+        kept: The file so far, of version 3.
+        given: The file that is to follow.
+
+    Raises:
+        ConfigurationError: It has another id or an older revision, or the same one with another content (code
+            ``trust_rolled_back``); or the kept file was signed, and no root of the kept file signed the other (code
+            ``bad_trust_signature``).
+    """
+    if kept.file is None or given.file is None:
+        raise ConfigurationError("expected two trust files of version 3, which have an id and a revision")
+    if given.file.id != kept.file.id:
+        raise _rolled_back(f"expected the trust file {kept.file.id!a}, got another")
+    if given.file.revision < kept.file.revision:
+        raise _rolled_back(f"expected revision {kept.file.revision} or a later one, got {given.file.revision}")
+    if given.file.revision == kept.file.revision and document_of(given) != document_of(kept):
+        raise _rolled_back("expected a later revision with another content, got the same")
+    if kept.file.signature is not None:
+        if given.file.signature is None:
+            raise bad_signature("expected a file that a root signed, as the one before, got one that nobody signed")
+        # By a root that was known before: a file can list any root of its own.
+        check_signature(given.file.signature, document_of(given), kept)
+
+
+def _rolled_back(message: str) -> ConfigurationError:
+    return ConfigurationError(f"{message}; keep the one that you have", code="trust_rolled_back")
+
+
+def _with_names(key: TrustedKey, store: TrustStore) -> TrustedKey:
+    """Return a key with the names that its file has for all of its keys."""
+    if key.purpose == "issuer" and key.issuer is None:
+        return replace(key, issuer=store.issuer)
+    if key.purpose == "recorder" and key.origin is None and store.origin is not None:
+        if is_prefix(store.origin):
+            raise _conflict("expected the log of a file without '/' at its end, which beside a key would be a prefix")
+        return replace(key, origin=store.origin)
+    return key
+
+
+def _agreed(known: Entry | None, given: Entry, what: str) -> Entry:
+    """Return the one entry of two for the same key."""
+    if known is None or known == given:
+        return given
+    earliest = min((one for one in (known, given) if one.revoked_since is not None), key=_since, default=given)
+    pair = [replace(one, revoked_since=earliest.revoked_since, reason=earliest.reason) for one in (known, given)]
+    if pair[0] != pair[1]:
+        raise _conflict(f"expected files that say the same of {what}, got two that do not")
+    return pair[0]
+
+
+def _since(entry: TrustedKey | Approver) -> tuple[int, str]:
+    return (MAX_TIME if entry.revoked_since is None else entry.revoked_since, entry.reason or "")
+
+
+def _sources(store: TrustStore) -> Iterator[str]:
+    """Return how a merged file names a file that is in it."""
+    if store.file is None:
+        yield f"sha256:{hashlib.sha256(encode(document_of(store))).hexdigest()}"
+    elif store.file.merged_from:
+        yield from store.file.merged_from
+    else:
+        yield f"{store.file.id}#{store.file.revision}"
+
+
+def _second_keys(stores: Sequence[TrustStore]) -> tuple[str | None, tuple[SecondKey, ...]]:
+    """Return the log of the file, where all name one or second keys need one, and the second keys."""
+    found = {(store.origin, store.second_keys) for store in stores if store.second_keys}
+    if len(found) > 1:
+        raise _conflict("expected second keys in one file only, got them in several; keep one of these by itself")
+    for origin, second_keys in found:
+        return origin, second_keys
+    origins = {store.origin for store in stores}
+    return (origins.pop() if len(origins) == 1 else None), ()
+
+
+def _witnesses(stores: Sequence[TrustStore]) -> Witnesses:
+    """Return the witnesses; a file without any demands none, and takes over the demand of the others."""
+    found = {store.witnesses for store in stores if store.witnesses.keys}
+    if len(found) > 1:
+        raise _conflict("expected files with the same witnesses, got others; verify under each file by itself")
+    return found.pop() if found else Witnesses(())
+
+
+def _conflict(message: str) -> ConfigurationError:
+    return ConfigurationError(message, code="trust_conflict")

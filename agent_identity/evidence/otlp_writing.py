@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, final
 import orjson
 
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence.span_copy import SpanCopy
+from agent_identity.evidence.span_copy import SCOPE, SpanCopy
 from agent_identity.version import VERSION
 
 if TYPE_CHECKING:
@@ -20,13 +20,10 @@ if TYPE_CHECKING:
         ExportTraceServiceResponse,
     )
 
-__all__ = ["SCOPE", "Encoding", "ExportAnswer", "as_bytes", "encode_request", "read_answer", "said"]
+__all__ = ["Encoding", "ExportAnswer", "as_bytes", "encode_request", "read_answer", "said"]
 
 Encoding: TypeAlias = Literal["protobuf", "json"]
 """The two encodings of OTLP."""
-
-SCOPE: Final = "agent_identity"
-"""The name of our instrumentation scope."""
 
 _IDS: Final = ("traceId", "spanId", "parentSpanId")
 

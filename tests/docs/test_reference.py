@@ -13,7 +13,7 @@ import pytest
 import agent_identity
 from agent_identity import constraints, errors, tokens
 from agent_identity.audit.findings import CODES
-from agent_identity.authority import access_claims
+from agent_identity.authority.jwts import access_claims
 from agent_identity.evidence.envelope import PAYLOAD_TYPE
 from agent_identity.evidence.mirror import MIRRORED
 from agent_identity.evidence.records import _OF_SERVERS, _SHAPES, EFFECTS, KINDS, OUTCOMES, VERSION

@@ -15,7 +15,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import SpanCopy, SpanData, read_spans
-from agent_identity.evidence.otlp_writing import SCOPE, Encoding, ExportAnswer, as_bytes, encode_request, read_answer
+from agent_identity.evidence.otlp_writing import Encoding, ExportAnswer, as_bytes, encode_request, read_answer
+from agent_identity.evidence.span_copy import SCOPE
 from agent_identity.version import VERSION
 
 SPANS = [

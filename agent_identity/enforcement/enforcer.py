@@ -696,8 +696,7 @@ class Enforcer:
         """End all tasks, drop their tokens, seal the ledger and close it; idempotent."""
         self._closed = True
         self._tasks.end_all()
-        if self._tasks.desk is not None:
-            self._tasks.desk.close()
+        self._tasks.drop_tokens()
         self._point.approvals.end()
         try:
             self._point.ledger.close()

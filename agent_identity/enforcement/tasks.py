@@ -214,6 +214,11 @@ class Tasks:
             task.end()
         self.registry.end_all()
 
+    def drop_tokens(self) -> None:
+        """Drop and revoke the tokens of all tasks, within a bounded time."""
+        if self.desk is not None:
+            self.desk.close()
+
     def _end(self, task: Task) -> None:
         """End the authority here, and tell the processes that were handed a part of it."""
         task.lease.end()

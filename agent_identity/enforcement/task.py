@@ -42,7 +42,7 @@ class Tokens(Protocol):
 class NoTokens:
     """The tokens of a task whose enforcer has no source of them."""
 
-    def token(self, task: object, audience: object, resource: object, scope: object) -> NoReturn:
+    def token(self, task: object, audience: object, resource: object, scope: object) -> NoReturn:  # noqa: ARG002
         """Refuse."""
         raise ConfigurationError("expected a source of tokens, got none; pass tokens=... to the enforcer")
 

@@ -6,7 +6,8 @@
 >>> enforcer = Enforcer.open("evidence", tokens=exchange)  # doctest: +SKIP
 """
 
-from agent_identity.authority import DownstreamToken, IssuedToken, TokenOrder, TokenSource
+from agent_identity.authority.downstream import DownstreamToken
+from agent_identity.authority.token_source import IssuedToken, TokenOrder, TokenSource
 from agent_identity.enforcement.local_tokens import LocalTokens
 from agent_identity.enforcement.token_exchange import TokenExchange
 from agent_identity.enforcement.transport import HttpTransport, Reply, Transport

@@ -13,7 +13,7 @@ from typing import Final
 import orjson
 
 from agent_identity.evidence import SpanCopy
-from agent_identity.evidence.otlp_writing import export_request
+from agent_identity.evidence.otlp_writing import as_bytes, encode_request
 from agent_identity.evidence.span_copy import TRAVELLING, copy_of
 from agent_identity.evidence.streams import open_ledger
 from agent_identity.identity import SigningKey
@@ -64,7 +64,7 @@ def write(ledger: Path, directory: Path, size: int, *, compressed: bool) -> int:
         written = 0
         with gzip.open(directory / name, "wb", 1) if compressed else (directory / name).open("wb") as file:
             while batch and written < size:
-                written += file.write(export_request(batch, RESOURCE, "json") + b"\n")
+                written += file.write(as_bytes(encode_request(batch, RESOURCE), "json") + b"\n")
                 number += len(batch)
                 batch = list(islice(every, SPANS))
     return number

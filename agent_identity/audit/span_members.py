@@ -8,10 +8,9 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from agent_identity.evidence.mirror import verdict_on
 from agent_identity.evidence.otlp import SpanData
-from agent_identity.evidence.otlp_writing import SCOPE
 from agent_identity.evidence.pasted import PastedSpan
 from agent_identity.evidence.shown import is_hashed, is_internal, likeness, same_duration, same_time, status_of
-from agent_identity.evidence.span_copy import Appearance, appearance_of
+from agent_identity.evidence.span_copy import SCOPE, Appearance, appearance_of
 
 __all__ = ["Member", "is_our_scope", "members_of"]
 

@@ -21,20 +21,6 @@ from agent_identity.authority.constraints import (
     is_constraint,
 )
 from agent_identity.authority.directory_state import DirectoryState
-from agent_identity.authority.downstream import DownstreamToken
-from agent_identity.authority.exchange import (
-    ACCESS_TOKEN,
-    GRANT_TYPE_EXCHANGE,
-    JWT,
-    MAX_ANSWER,
-    IssuedToken,
-    TokenOrder,
-    TokenSource,
-    check_order,
-    check_scope,
-    read_answer,
-    read_refusal,
-)
 from agent_identity.authority.forms import DecimalText, NoFormError, form_of, with_decimals
 from agent_identity.authority.grants import (
     GRANT_TYPE,
@@ -46,17 +32,6 @@ from agent_identity.authority.grants import (
     check_child,
     derive,
     issue,
-)
-from agent_identity.authority.jwts import (
-    ACCESS_TOKEN_TYPE,
-    DPOP_TYPE,
-    access_claims,
-    actor_claims,
-    check_nonce,
-    check_url,
-    client_claims,
-    dpop_proof,
-    sign_jwt,
 )
 from agent_identity.authority.limits import Limit, amount_of, debits_for, exceeded, limits_from_claim
 from agent_identity.authority.memory_state import MemoryState
@@ -98,16 +73,10 @@ from agent_identity.identity.compact import (
 )
 
 __all__ = [
-    "ACCESS_TOKEN",
-    "ACCESS_TOKEN_TYPE",
     "APPROVAL_TYPE",
-    "DPOP_TYPE",
     "EVERYTHING",
     "GRANT_TYPE",
-    "GRANT_TYPE_EXCHANGE",
     "HEAD_TYPE",
-    "JWT",
-    "MAX_ANSWER",
     "MAX_CHAIN",
     "MAX_DEPTH",
     "MAX_LIFETIME",
@@ -130,11 +99,9 @@ __all__ = [
     "Debit",
     "DecimalText",
     "DirectoryState",
-    "DownstreamToken",
     "EmailDomain",
     "Exact",
     "Grant",
-    "IssuedToken",
     "Lease",
     "Limit",
     "Mark",
@@ -158,26 +125,16 @@ __all__ = [
     "Status",
     "Subset",
     "TaskRegistry",
-    "TokenOrder",
     "TokenParts",
-    "TokenSource",
     "UrlWithin",
     "Wildcard",
-    "access_claims",
-    "actor_claims",
     "amount_of",
     "appended",
     "check_child",
-    "check_nonce",
-    "check_order",
-    "check_scope",
-    "check_url",
-    "client_claims",
     "constraint_from_claim",
     "copied_state",
     "debits_for",
     "derive",
-    "dpop_proof",
     "exceeded",
     "folded",
     "form_of",
@@ -187,11 +144,8 @@ __all__ = [
     "par_hash",
     "parse_compact",
     "prove",
-    "read_answer",
-    "read_refusal",
     "read_revocations",
     "sign_compact",
-    "sign_jwt",
     "token_hash",
     "trusted_revocations",
     "trusted_ruling",

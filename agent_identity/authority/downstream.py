@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Literal, NoReturn, SupportsIndex, final
 
-from agent_identity.authority.exchange import IssuedToken
 from agent_identity.authority.jwts import check_method, check_nonce, check_url, dpop_proof
+from agent_identity.authority.token_source import IssuedToken
 
 __all__ = ["DownstreamToken"]
 

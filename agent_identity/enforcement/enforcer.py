@@ -22,8 +22,8 @@ from agent_identity.authority import (
     Scope,
     StateStore,
     TaskRegistry,
-    TokenSource,
 )
+from agent_identity.authority.token_source import TokenSource
 from agent_identity.enforcement import parts
 from agent_identity.enforcement.action import Action
 from agent_identity.enforcement.ambience import Ambience, attached
@@ -696,7 +696,7 @@ class Enforcer:
         """End all tasks, drop their tokens, seal the ledger and close it; idempotent."""
         self._closed = True
         self._tasks.end_all()
-        self._tasks.desk.close()
+        self._tasks.drop_tokens()
         self._point.approvals.end()
         try:
             self._point.ledger.close()

@@ -1,24 +1,31 @@
-"""Sending OTLP over gRPC, for those who have ``grpcio``."""
+"""Sending OTLP over gRPC by the official stub, for those who have ``grpcio``."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol, cast, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast, final
 from urllib.parse import SplitResult
 
-from agent_identity.enforcement.receivers import Answer, Settings, shown
+from agent_identity.enforcement.receivers import Answer, Settings, acknowledged
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import SpanCopy
-from agent_identity.evidence.otlp_writing import export_request, read_answer
+from agent_identity.evidence.otlp_writing import encode_request, said
+
+if TYPE_CHECKING:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+        ExportTraceServiceRequest,
+        ExportTraceServiceResponse,
+    )
 
 __all__ = ["GrpcReceiver"]
 
-_METHOD: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 _TAKES_NOTHING: Final = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "NOT_FOUND"})
 
 
-class _Call(Protocol):
-    """A method of a channel."""
+class _Export(Protocol):
+    """The method of the stub."""
 
-    def __call__(self, body: bytes, *, timeout: float, metadata: Sequence[tuple[str, str]]) -> bytes: ...
+    def __call__(
+        self, request: "ExportTraceServiceRequest", *, timeout: float, metadata: Sequence[tuple[str, str]]
+    ) -> "ExportTraceServiceResponse": ...
 
 
 @final
@@ -34,16 +41,18 @@ class GrpcReceiver:
         ConfigurationError: ``grpcio`` is not installed, or a certificate cannot be used.
     """
 
-    __slots__ = ("_call", "_failure", "_metadata", "_resource", "_timeout")
+    __slots__ = ("_export", "_failure", "_metadata", "_resource", "_timeout")
 
     def __init__(self, parts: SplitResult, settings: Settings, resource: Mapping[str, str]) -> None:
+        encode_request((), resource)  # Says at once if its library is missing.
         try:
             import grpc  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]  # noqa: PLC0415
         except ImportError:
             raise ConfigurationError(
                 "expected the package grpcio for OTLP over gRPC, found none; install it, or choose http/protobuf"
             ) from None
-        export_request((), resource, "protobuf")
+        from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc  # noqa: PLC0415  Needs grpcio.
+
         target = f"{parts.hostname}:{parts.port or 4317}"
         library = cast("Any", grpc)
         channel = (
@@ -52,23 +61,19 @@ class GrpcReceiver:
             else library.insecure_channel(target)
         )
         self._failure = cast("type[Exception]", library.RpcError)
-        self._call = cast("_Call", channel.unary_unary(_METHOD))
+        self._export = cast("_Export", cast("Any", trace_service_pb2_grpc).TraceServiceStub(channel).Export)
         self._metadata = tuple(settings.headers.items())
         self._timeout = settings.timeout
         self._resource = resource
 
     def send(self, spans: Sequence[SpanCopy]) -> Answer:
         """Send the spans; see :meth:`~agent_identity.enforcement.receivers.Receiver.send`."""
-        body = export_request(spans, self._resource, "protobuf")
+        request = encode_request(spans, self._resource)
         try:
-            answer = read_answer(self._call(body, timeout=self._timeout, metadata=self._metadata), "protobuf")
+            answer = self._export(request, timeout=self._timeout, metadata=self._metadata)
         except self._failure as error:
             return _judge(str(cast("Any", error).code().name))
-        except ValueError:
-            return Answer("later", "an answer that cannot be read")
-        if answer.rejected:
-            return Answer("refused", f"rejected {answer.rejected}: {shown(answer.message)}")
-        return Answer("taken")
+        return acknowledged(lambda: said(answer))
 
 
 def _judge(code: str) -> Answer:

@@ -4,14 +4,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final, final
 
-from agent_identity.authority import (
-    ACCESS_TOKEN_TYPE,
-    IssuedToken,
-    TokenOrder,
-    access_claims,
-    actor_claims,
-    sign_jwt,
-)
+from agent_identity.authority.jwts import ACCESS_TOKEN_TYPE, access_claims, actor_claims, sign_jwt
+from agent_identity.authority.token_source import IssuedToken, TokenOrder
 from agent_identity.identity import JwtAlgorithm, JwtSigner, Signer, as_jwt_signer, check_id, jwk_thumbprint
 from agent_identity.typed import typed_calls
 

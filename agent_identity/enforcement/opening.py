@@ -22,8 +22,7 @@ from agent_identity.enforcement.failures import failure, kind_of
 from agent_identity.enforcement.handed import Recorded
 from agent_identity.enforcement.off_loop import off_loop
 from agent_identity.enforcement.point import Point
-from agent_identity.enforcement.task import Tally, Task, task_claims
-from agent_identity.enforcement.task_tokens import REVOKE_SECONDS
+from agent_identity.enforcement.task import REVOKE_SECONDS, Tally, Task, task_claims
 from agent_identity.enforcement.telemetry import Traced, traced
 from agent_identity.enforcement.traces import remote_parent
 from agent_identity.errors import (

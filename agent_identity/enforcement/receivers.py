@@ -5,7 +5,7 @@ import http.client
 import os
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,9 +17,9 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 from agent_identity.enforcement.transport import answer_on, left_until
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import SpanCopy
-from agent_identity.evidence.otlp_writing import Encoding, export_request, read_answer
+from agent_identity.evidence.otlp_writing import Encoding, ExportAnswer, as_bytes, encode_request, read_answer
 
-__all__ = ["Answer", "HttpReceiver", "OtlpProtocol", "Receiver", "Settings", "address", "judge"]
+__all__ = ["Answer", "HttpReceiver", "OtlpProtocol", "Receiver", "Settings", "acknowledged", "address", "judge"]
 
 OtlpProtocol: TypeAlias = Literal["http/protobuf", "http/json", "grpc"]
 """How OTLP is spoken, in the words of the specification."""
@@ -196,11 +196,11 @@ class HttpReceiver:
         self._resource = resource
         self._encoding: Encoding = "json" if settings.protocol == "http/json" else "protobuf"
         self._context = settings.tls() if parts.scheme == "https" else None
-        export_request((), resource, self._encoding)  # Says at once if its library is missing.
+        encode_request((), resource)  # Says at once if its library is missing.
 
     def send(self, spans: Sequence[SpanCopy]) -> Answer:
         """Send the spans; see :meth:`Receiver.send`."""
-        body = export_request(spans, self._resource, self._encoding)
+        body = as_bytes(encode_request(spans, self._resource), self._encoding)
         headers = {**self._settings.headers, "content-type": _TYPES[self._encoding], "accept-encoding": "identity"}
         if self._settings.compress:
             headers["content-encoding"] = "gzip"
@@ -277,18 +277,23 @@ def _acknowledgement(kind: str, body: bytes) -> Answer:
     encoding: Encoding | None = next((name for name, known in _TYPES.items() if media == known), None)
     if body and encoding is None:
         return Answer("unusable", "an answer that is not one of OTLP; is it the address of a receiver?")
+    return acknowledged(lambda: read_answer(body, encoding or "protobuf"))
+
+
+def acknowledged(read: Callable[[], ExportAnswer]) -> Answer:
+    """Return what became of a batch that the receiver says it took: it may have rejected a part of it.
+
+    Args:
+        read: Returns what the receiver said, or raises ``ValueError`` where it said nothing that can be read.
+    """
     try:
-        answer = read_answer(body, encoding or "json")
+        answer = read()
     except ValueError:
         return Answer("later", "an answer that cannot be read")
-    if answer.rejected:
-        return Answer("refused", f"rejected {answer.rejected}: {shown(answer.message)}")
-    return Answer("taken")
-
-
-def shown(text: str) -> str:
-    """Return words of a receiver as one short line."""
-    return "".join(c if c.isprintable() else " " for c in text[:_SHOWN])
+    if not answer.rejected:
+        return Answer("taken")
+    words = "".join(c if c.isprintable() else " " for c in answer.message[:_SHOWN])
+    return Answer("refused", f"rejected {answer.rejected}: {words}")
 
 
 def _asked(value: str) -> float:

@@ -3,14 +3,21 @@
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, final
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, final
 
-from agent_identity.authority import Chain, DownstreamToken, Grant, Lease, Limit, Scope
+from agent_identity.authority import Chain, Grant, Lease, Limit, Scope
 from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.handed import Handed
+from agent_identity.errors import ConfigurationError
 from agent_identity.identity import Agent, Principal, Signer
 
-__all__ = ["Tally", "Task", "Tokens"]
+if TYPE_CHECKING:
+    from agent_identity.authority.downstream import DownstreamToken
+
+__all__ = ["REVOKE_SECONDS", "NoTokens", "Tally", "Task", "Tokens"]
+
+REVOKE_SECONDS: Final = 5.0
+"""What revoking the tokens of a task may take, all together; leaving the task waits no longer."""
 
 
 class Tokens(Protocol):
@@ -18,7 +25,7 @@ class Tokens(Protocol):
 
     def token(
         self, task: "Task", audience: str, resource: str | None, scope: str | Iterable[str] | None
-    ) -> DownstreamToken:
+    ) -> "DownstreamToken":
         """Return a token; see :meth:`Task.token`."""
         ...
 
@@ -29,6 +36,21 @@ class Tokens(Protocol):
     def settle(self, timeout: float) -> None:
         """Wait until they are revoked, for a time."""
         ...
+
+
+@final
+class NoTokens:
+    """The tokens of a task whose enforcer has no source of them."""
+
+    def token(self, task: object, audience: object, resource: object, scope: object) -> NoReturn:  # noqa: ARG002
+        """Refuse."""
+        raise ConfigurationError("expected a source of tokens, got none; pass tokens=... to the enforcer")
+
+    def drop(self) -> None:
+        """Do nothing."""
+
+    def settle(self, timeout: float) -> None:
+        """Do nothing."""
 
 
 _NS: Final = 1_000_000_000
@@ -103,7 +125,7 @@ class Task:
 
     def token(
         self, *, audience: str, resource: str | None = None, scope: str | Iterable[str] | None = None
-    ) -> DownstreamToken:
+    ) -> "DownstreamToken":
         """Return a short-lived token for the requests of this task to another service.
 
         The task's scope must cover the tool ``token_exchange`` with what is given here as its arguments (``scope``

@@ -13,14 +13,15 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Final, NamedTuple, TypeAlias, cast, final
 
-from agent_identity.authority import DownstreamToken, IssuedToken, TokenOrder, TokenSource, check_order, check_scope
+from agent_identity.authority.downstream import DownstreamToken
+from agent_identity.authority.token_source import IssuedToken, TokenOrder, TokenSource, check_order, check_scope
 from agent_identity.enforcement.ambience import Process, attached
 from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.failures import kind_of, trouble
 from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.point import Point
-from agent_identity.enforcement.task import Task
-from agent_identity.errors import ConfigurationError, Denied, ExchangeError, NoTask
+from agent_identity.enforcement.task import REVOKE_SECONDS, Task
+from agent_identity.errors import Denied, ExchangeError, NoTask
 from agent_identity.identity import Ids, JwtAlgorithm, JwtKey
 from agent_identity.policy import Tool
 
@@ -37,9 +38,6 @@ SKEW: Final = 30
 
 MAX_TOKENS: Final = 256
 """Different tokens that one task may have at a time."""
-
-REVOKE_SECONDS: Final = 5.0
-"""What revoking the tokens of a task may take, all together; leaving the task waits no longer."""
 
 _WAIT_SECONDS: Final = 0.5
 
@@ -72,13 +70,13 @@ class TokenDesk:
 
     Args:
         point: The enforcement point.
-        source: Where tokens come from; ``None`` if the enforcer was given none.
+        source: Where tokens come from.
         ids: Source of ids.
     """
 
     __slots__ = ("_live", "_lock", "guard", "ids", "point", "source")
 
-    def __init__(self, point: Point, source: TokenSource | None, ids: Ids) -> None:
+    def __init__(self, point: Point, source: TokenSource, ids: Ids) -> None:
         self.point = point
         self.source = source
         self.ids = ids
@@ -141,8 +139,6 @@ class TaskTokens:
         self, task: Task, audience: str, resource: str | None, scope: str | Iterable[str] | None
     ) -> DownstreamToken:
         """Return a token, from the cache if there is one that lives on for a while; see :meth:`Task.token`."""
-        if self._desk.source is None:
-            raise ConfigurationError("expected a source of tokens, got none; pass tokens=... to the enforcer")
         check_order(audience, resource)
         key = (audience, resource, check_scope(scope))
         if not self._is_here(task):

@@ -7,33 +7,25 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
-from agent_identity.authority import (
-    Chain,
-    Grant,
-    Lease,
-    Limit,
-    Scope,
-    TaskRegistry,
-    TokenSource,
-    derive,
-    issue,
-    verify_chain,
-)
+from agent_identity.authority import Chain, Grant, Lease, Limit, Scope, TaskRegistry, derive, issue, verify_chain
+from agent_identity.authority.token_source import TokenSource
 from agent_identity.enforcement.admission import Admission, record_refusal, refusing
 from agent_identity.enforcement.ambience import bodies_around
 from agent_identity.enforcement.failures import trouble
 from agent_identity.enforcement.handed import Handed
 from agent_identity.enforcement.point import Point
-from agent_identity.enforcement.task import Tally, Task, task_claims
-from agent_identity.enforcement.task_tokens import TokenDesk
+from agent_identity.enforcement.task import NoTokens, Tally, Task, task_claims
 from agent_identity.errors import (
     AttenuationError,
     Denied,
     NoTask,
 )
 from agent_identity.identity import Agent, Ids, Principal, PublicKey, Signer
+
+if TYPE_CHECKING:
+    from agent_identity.enforcement.task_tokens import TokenDesk
 
 __all__ = ["LONGEST_TTL", "Tasks", "current_or_refuse", "holder_of", "seconds_of"]
 
@@ -61,7 +53,7 @@ class Tasks:
         new_key: Makes the key that holds a grant.
         admission: Which agents may hold grants; None if no registry says so.
         tokens: Where tokens for other services come from.
-        desk: Where tasks get them.
+        desk: Where tasks get them, if there is a source.
     """
 
     point: Point
@@ -73,12 +65,15 @@ class Tasks:
     new_key: Callable[[], Signer]
     admission: Admission | None = None
     tokens: TokenSource | None = None
-    desk: TokenDesk = field(init=False)
+    desk: "TokenDesk | None" = field(init=False, default=None)
     live: "weakref.WeakSet[Task]" = field(init=False, default_factory=weakref.WeakSet[Task])
 
     def __post_init__(self) -> None:
-        # Also after a fork: the tokens so far are the parent's.
-        object.__setattr__(self, "desk", TokenDesk(self.point, self.tokens, self.ids))
+        if self.tokens is not None:
+            from agent_identity.enforcement.task_tokens import TokenDesk  # noqa: PLC0415  Few tasks need tokens.
+
+            # Also after a fork: the tokens so far are the parent's.
+            object.__setattr__(self, "desk", TokenDesk(self.point, self.tokens, self.ids))
 
     def open_root(
         self,
@@ -207,7 +202,7 @@ class Tasks:
             handed=handed,
             claims=task_claims(chain.grants),
             close=self._end,
-            tokens=self.desk.open(),
+            tokens=NoTokens() if self.desk is None else self.desk.open(),
             limits=chain.root.limits,
         )
         self.live.add(task)
@@ -218,6 +213,11 @@ class Tasks:
         for task in list(self.live):
             task.end()
         self.registry.end_all()
+
+    def drop_tokens(self) -> None:
+        """Drop and revoke the tokens of all tasks, within a bounded time."""
+        if self.desk is not None:
+            self.desk.close()
 
     def _end(self, task: Task) -> None:
         """End the authority here, and tell the processes that were handed a part of it."""

@@ -7,21 +7,10 @@ from datetime import timedelta
 from typing import Final, Literal, NoReturn, SupportsIndex, final
 from urllib.parse import quote_plus, urlencode
 
-from agent_identity.authority import (
-    ACCESS_TOKEN,
-    GRANT_TYPE_EXCHANGE,
-    JWT,
-    Grant,
-    IssuedToken,
-    TokenOrder,
-    check_nonce,
-    check_url,
-    client_claims,
-    dpop_proof,
-    read_answer,
-    read_refusal,
-    sign_jwt,
-)
+from agent_identity.authority import Grant
+from agent_identity.authority.exchange import ACCESS_TOKEN, GRANT_TYPE_EXCHANGE, JWT, read_answer, read_refusal
+from agent_identity.authority.jwts import check_nonce, check_url, client_claims, dpop_proof, sign_jwt
+from agent_identity.authority.token_source import IssuedToken, TokenOrder
 from agent_identity.enforcement.local_tokens import LocalTokens, dpop_algorithm
 from agent_identity.enforcement.transport import HttpTransport, Reply, Transport
 from agent_identity.errors import ConfigurationError, ExchangeError

@@ -11,7 +11,8 @@ from socket import socket
 from typing import Any, Protocol, cast, final
 from urllib.parse import urlsplit
 
-from agent_identity.authority import MAX_ANSWER, check_url
+from agent_identity.authority.exchange import MAX_ANSWER
+from agent_identity.authority.jwts import check_url
 from agent_identity.errors import ConfigurationError, ExchangeError
 from agent_identity.typed import typed_calls
 

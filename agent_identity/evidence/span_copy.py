@@ -16,6 +16,7 @@ from agent_identity.identity import Signer
 
 __all__ = [
     "GRANT_ATTRIBUTE",
+    "SCOPE",
     "TRAVELLING",
     "Appearance",
     "SpanCopy",
@@ -24,6 +25,9 @@ __all__ = [
     "error_of",
     "span_ids",
 ]
+
+SCOPE: Final = "agent_identity"
+"""The name of our instrumentation scope."""
 
 TRAVELLING: Final = frozenset({"outcome", "task_end"})
 """The kinds of records of which each has a span."""

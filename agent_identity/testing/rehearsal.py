@@ -8,7 +8,8 @@ from typing import Literal, Protocol, Self, TypedDict, Unpack, final
 
 from opentelemetry.trace import TracerProvider
 
-from agent_identity.authority import StateStore, TokenSource
+from agent_identity.authority import StateStore
+from agent_identity.authority.token_source import TokenSource
 from agent_identity.enforcement import Enforcer
 from agent_identity.enforcement.approval import Approval
 from agent_identity.enforcement.nesting import Listed

@@ -19,7 +19,10 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from agent_identity.authority import ACCESS_TOKEN, DownstreamToken, Scope, TokenOrder
+from agent_identity.authority import Scope
+from agent_identity.authority.downstream import DownstreamToken
+from agent_identity.authority.exchange import ACCESS_TOKEN
+from agent_identity.authority.token_source import TokenOrder
 from agent_identity.constraints import Wildcard
 from agent_identity.enforcement import Task
 from agent_identity.errors import AgentIdentityError, Denied, ExchangeError, NoTask, OutOfScope

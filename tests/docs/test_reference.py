@@ -14,7 +14,7 @@ import pytest
 import agent_identity
 from agent_identity import constraints, errors, records, tokens
 from agent_identity.audit.findings import CODES
-from agent_identity.authority import access_claims
+from agent_identity.authority.jwts import access_claims
 from agent_identity.evidence.envelope import PAYLOAD_TYPE
 from agent_identity.evidence.mirror import MIRRORED
 from agent_identity.policy.attributes import ATTRIBUTES

@@ -35,7 +35,7 @@ from agent_identity.evidence import checkpoint as checkpoint_module
 from agent_identity.evidence import segments as segments_module
 from agent_identity.evidence.excerpt import Excerpt, Start
 from agent_identity.evidence.log import Head
-from agent_identity.evidence.otlp_writing import export_request
+from agent_identity.evidence.otlp_writing import as_bytes, encode_request
 from agent_identity.evidence.pruned import Pruned, sign_pruned, unverified_pruned
 from agent_identity.evidence.retention import archive, prune
 from agent_identity.evidence.span_copy import TRAVELLING, copy_of
@@ -129,7 +129,7 @@ def spans_of(room: Room) -> io.BytesIO:
         for line in reader.entries(stream)
         if line.record is not None and (record := json.loads(line.record))["kind"] in TRAVELLING
     ]
-    return io.BytesIO(export_request(copies, {}, "json"))
+    return io.BytesIO(as_bytes(encode_request(copies, {}), "json"))
 
 
 def test_traces_that_are_older_than_what_is_left_of_their_ledger(room: Room) -> None:

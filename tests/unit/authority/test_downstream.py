@@ -10,7 +10,9 @@ import orjson
 import pytest
 from pydantic_core import PydanticSerializationError, to_json
 
-from agent_identity.authority import DownstreamToken, IssuedToken, Lease, TaskRegistry
+from agent_identity.authority import Lease, TaskRegistry
+from agent_identity.authority.downstream import DownstreamToken
+from agent_identity.authority.token_source import IssuedToken
 from agent_identity.errors import GrantExpired, NoTask
 from agent_identity.identity import JwtKey
 from agent_identity.testing import FixedClock, SequentialIds

@@ -9,16 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity.authority import (
-    ACCESS_TOKEN,
-    JWT,
-    MAX_ANSWER,
-    IssuedToken,
-    check_order,
-    check_scope,
-    read_answer,
-    read_refusal,
-)
+from agent_identity.authority.exchange import ACCESS_TOKEN, JWT, MAX_ANSWER, read_answer, read_refusal
+from agent_identity.authority.token_source import IssuedToken, check_order, check_scope
 from agent_identity.errors import ExchangeError
 from agent_identity.identity import JwtKey
 

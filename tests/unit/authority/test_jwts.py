@@ -11,18 +11,14 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from agent_identity.authority import (
-    MAX_TOKEN,
-    Chain,
-    Scope,
+from agent_identity.authority import MAX_TOKEN, Chain, Scope, derive, issue
+from agent_identity.authority.jwts import (
     access_claims,
     actor_claims,
     check_nonce,
     check_url,
     client_claims,
-    derive,
     dpop_proof,
-    issue,
     sign_jwt,
 )
 from agent_identity.errors import TokenError

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from agent_identity.authority import DownstreamToken, IssuedToken, Scope, TokenOrder
+from agent_identity.authority import Scope
+from agent_identity.authority.downstream import DownstreamToken
+from agent_identity.authority.token_source import IssuedToken, TokenOrder
 from agent_identity.constraints import OneOf, Subset
 from agent_identity.enforcement import Task, task_tokens
 from agent_identity.enforcement.ambience import Process

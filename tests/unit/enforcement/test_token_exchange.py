@@ -14,7 +14,9 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
-from agent_identity.authority import ACCESS_TOKEN, JWT, Chain, Grant, Scope, TokenOrder, derive, issue
+from agent_identity.authority import Chain, Grant, Scope, derive, issue
+from agent_identity.authority.exchange import ACCESS_TOKEN, JWT
+from agent_identity.authority.token_source import TokenOrder
 from agent_identity.errors import ConfigurationError, ExchangeError
 from agent_identity.identity import Agent, Human, JwtAlgorithm, JwtKey, SigningKey
 from agent_identity.testing import FixedClock, SequentialIds

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from agent_identity.authority import MAX_ANSWER
+from agent_identity.authority.exchange import MAX_ANSWER
 from agent_identity.errors import ConfigurationError, ExchangeError
 from agent_identity.tokens import HttpTransport, Reply
 

@@ -1,10 +1,10 @@
 """OTLP is written as others read it, and their answers are read with suspicion."""
 
-import builtins
+import sys
 from dataclasses import replace
 from io import BytesIO
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -15,7 +15,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import SpanCopy, SpanData, read_spans
-from agent_identity.evidence.otlp_writing import SCOPE, ExportAnswer, export_request, read_answer
+from agent_identity.evidence.otlp_writing import Encoding, ExportAnswer, as_bytes, encode_request, read_answer
+from agent_identity.evidence.span_copy import SCOPE
 from agent_identity.version import VERSION
 
 SPANS = [
@@ -36,7 +37,7 @@ RESOURCE = {"service.name": "x"}
 
 def test_json_is_read_back_as_it_was_written() -> None:
     """Our own reader, which reads what others write, finds every part again."""
-    found = list(read_spans(BytesIO(export_request(SPANS, RESOURCE, "json"))))
+    found = list(read_spans(BytesIO(as_bytes(encode_request(SPANS, RESOURCE), "json"))))
     for copy, span in zip(SPANS, found, strict=True):
         assert isinstance(span, SpanData)
         assert (span.trace_id, span.span_id, span.parent_id) == (copy.trace_id, copy.span_id, copy.parent_id)
@@ -48,7 +49,7 @@ def test_json_is_read_back_as_it_was_written() -> None:
 
 def test_protobuf_is_read_back_as_it_was_written() -> None:
     """The generated classes of the protocol find every part again."""
-    request = ExportTraceServiceRequest.FromString(export_request(SPANS, RESOURCE, "protobuf"))
+    request = ExportTraceServiceRequest.FromString(as_bytes(encode_request(SPANS, RESOURCE), "protobuf"))
     (group,) = request.resource_spans
     (scope,) = group.scope_spans
     assert group.resource.attributes[0].value.string_value == "x"
@@ -89,50 +90,41 @@ def test_answers_say_what_was_rejected(body: bytes, encoding: Any, answer: Expor
     assert read_answer(body, encoding) == answer
 
 
-def test_json_has_one_form() -> None:
-    """Every member of the request, with times as decimal strings; no parent and no error are left out."""
-    span = replace(SPANS[0], parent_id=None, error=None, attributes={"a": "x", "b": ("y", "z")})
-    failed = replace(span, parent_id="e" * 16, error="E", attributes={})
-    values = {"arrayValue": {"values": [{"stringValue": "y"}, {"stringValue": "z"}]}}
-    plain = {
-        "traceId": span.trace_id,
-        "spanId": span.span_id,
-        "name": span.name,
-        "kind": 1,
-        "startTimeUnixNano": str(span.start),
-        "endTimeUnixNano": str(span.end),
-        "attributes": [{"key": "a", "value": {"stringValue": "x"}}, {"key": "b", "value": values}],
-        "status": {},
-    }
-    bad = {**plain, "attributes": [], "status": {"code": 2, "message": "E"}, "parentSpanId": "e" * 16}
-    assert orjson.loads(export_request([span, failed], {"service.name": "x"}, "json")) == {
-        "resourceSpans": [
-            {
-                "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "x"}}]},
-                "scopeSpans": [{"scope": {"name": "agent_identity", "version": VERSION}, "spans": [plain, bad]}],
-            }
-        ]
-    }
-    (group,) = ExportTraceServiceRequest.FromString(export_request([span], {"a": "b"}, "protobuf")).resource_spans
+def test_json_is_that_of_the_protocol() -> None:
+    """Names in camel case, ids in hex, times as decimal strings, enumerations as numbers; nothing absent is written."""
+    (span,) = orjson.loads(as_bytes(encode_request(SPANS[:1], RESOURCE), "json"))["resourceSpans"][0]["scopeSpans"][0][
+        "spans"
+    ]
+    assert (span["traceId"], span["spanId"], span["kind"]) == (SPANS[0].trace_id, SPANS[0].span_id, 1)
+    assert (span["startTimeUnixNano"], span["status"]) == ("1764000000123456789", {})
+    assert "parentSpanId" not in span
+    (span,) = orjson.loads(as_bytes(encode_request(SPANS[1:], RESOURCE), "json"))["resourceSpans"][0]["scopeSpans"][0][
+        "spans"
+    ]
+    assert span["parentSpanId"] == SPANS[1].parent_id
+    assert span["status"] == {"code": 2, "message": "ValueError"}
+
+
+def test_the_scope_says_which_version_wrote() -> None:
+    """And nothing but what was given is an attribute of the resource."""
+    (group,) = encode_request(SPANS, {"a": "b"}).resource_spans
     assert group.scope_spans[0].scope.version == VERSION
     assert [pair.key for pair in group.resource.attributes] == ["a"]
-    assert [pair.key for pair in group.scope_spans[0].spans[0].attributes] == ["a", "b"]
 
 
-def test_why_an_answer_is_none_is_told() -> None:
-    """In a line; a negative number of protobuf rejects nothing."""
-    other = "expected the answer to an export request, got something else"
-    number = "expected the number of rejected spans, got something else"
-    for body, encoding, words in (
-        (b"<html>", "json", other),
-        (b'{"partialSuccess":[1]}', "json", other),
-        (b"<html>", "protobuf", other),
-        (b'{"partialSuccess":{"rejectedSpans":-1}}', "json", number),
-        (b'{"partialSuccess":{"rejectedSpans":1.5}}', "json", number),
-    ):
-        with pytest.raises(ValueError, match=f"^{words}$"):
-            read_answer(body, encoding)
-    assert read_answer(partial(-3, "m"), "protobuf") == ExportAnswer(0, "m")
+def test_ids_keep_their_zeros() -> None:
+    """An id is as many bytes, whatever number it is."""
+    span = replace(SPANS[1], trace_id="0" * 31 + "1", span_id="0" * 15 + "2", parent_id="0" * 15 + "3")
+    for encoding in ("json", "protobuf"):
+        (found,) = read_spans(BytesIO(as_bytes(encode_request([span], {}), cast("Encoding", encoding))))
+        assert isinstance(found, SpanData)
+        assert (found.trace_id, found.span_id, found.parent_id) == (span.trace_id, span.span_id, span.parent_id)
+
+
+def test_no_spans_make_an_empty_request() -> None:
+    """In both encodings."""
+    assert as_bytes(encode_request([], RESOURCE), "protobuf") == b""
+    assert as_bytes(encode_request([], RESOURCE), "json") == b"{}"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +136,13 @@ def test_why_an_answer_is_none_is_told() -> None:
         (b'{"partialSuccess":{"rejectedSpans":-1}}', "json"),
         (b'{"partialSuccess":{"rejectedSpans":"many"}}', "json"),
         (b'{"partialSuccess":{"rejectedSpans":[1]}}', "json"),
+        (b'{"partialSuccess":{"rejectedSpans":1.5}}', "json"),
+        (b'{"partialSuccess":{"errorMessage":"\\ud800"}}', "json"),
+        (b"null", "json"),
+        (b"[" * 60_000, "json"),
+        (b"\xff", "json"),
         (b"<html>", "protobuf"),
+        (partial(-3, "m"), "protobuf"),
     ],
 )
 def test_what_is_no_answer_acknowledges_nothing(body: bytes, encoding: Any) -> None:
@@ -153,20 +151,8 @@ def test_what_is_no_answer_acknowledges_nothing(body: bytes, encoding: Any) -> N
         read_answer(body, encoding)
 
 
-def test_protobuf_without_its_library_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message names the extra, and the protocol that needs none."""
-    whole = builtins.__import__
-
-    def absent(name: str, *rest: Any) -> Any:
-        if name.startswith("opentelemetry.proto"):
-            raise ImportError(name)
-        return whole(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(ConfigurationError) as caught:
-        export_request(SPANS, RESOURCE, "protobuf")
-    assert str(caught.value) == (
-        "expected the package opentelemetry-proto for OTLP in protobuf, found none; "
-        "install agent-identity-otel[otlp], or choose the protocol http/json"
-    )
-    assert export_request(SPANS, RESOURCE, "json")
+def test_a_missing_encoder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the extra that brings it."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.common.trace_encoder", None)
+    with pytest.raises(ConfigurationError, match=r"agent-identity-otel\[otlp\]"):
+        encode_request(SPANS, RESOURCE)

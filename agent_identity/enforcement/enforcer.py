@@ -6,7 +6,6 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Final, Literal, ParamSpec, Self, TypeVar, final, overload
 
@@ -28,13 +27,14 @@ from agent_identity.enforcement import parts
 from agent_identity.enforcement.action import Action
 from agent_identity.enforcement.ambience import Ambience, attached
 from agent_identity.enforcement.approval import Approval
-from agent_identity.enforcement.approval_box import ApprovalBox
 from agent_identity.enforcement.approvals import Approvals
+from agent_identity.enforcement.call import CallRequest
 from agent_identity.enforcement.carried import Carried
 from agent_identity.enforcement.crossing import Departures, Peer, Presentation
 from agent_identity.enforcement.decisions import Mode
 from agent_identity.enforcement.directory import open_directory, pseudonyms_of
-from agent_identity.enforcement.guard import Guard
+from agent_identity.enforcement.guard import Guard, Leaving
+from agent_identity.enforcement.guarded_call import GuardedCall
 from agent_identity.enforcement.handed import Recorded
 from agent_identity.enforcement.inventory import Inventory
 from agent_identity.enforcement.lazy import Lazy, check_lazy
@@ -69,7 +69,7 @@ from agent_identity.typed import typed_calls
 if TYPE_CHECKING:
     from agent_identity.enforcement.exporting import LedgerExporter
 
-__all__ = ["Enforcer"]
+__all__ = ["Enforcer", "open_enforcers"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -308,10 +308,7 @@ class Enforcer:
                 nested=nested,
             )
         opened._own_state = found.state
-        opened._point.approvals.use(ApprovalBox(Path(directory) / "approvals"))
-        opened._point.inventory.use(directory, found.state)
-        if state is not None:
-            opened._point.revocations.heed(found.state)
+        opened._point.use(directory, found.state, shared=state is not None)
         return opened
 
     def task(
@@ -522,10 +519,12 @@ class Enforcer:
         labels: Sequence[str] | None = None,
         data: Sequence[str] | None = None,
         claims: Claims | None = None,
-        outcome_of: Callable[[BaseException], str | None] | None = None,
+        lazy: Lazy | None = None,
+        suspends: Leaving = (),
+        returns: Leaving = (),
         place: Callable[[], str] | None = None,
-    ) -> Guard:
-        """Return the guard of one tool, for integrations that find their own way to the body.
+    ) -> GuardedCall:
+        """Return how calls of one tool are guarded, for adapters that find their own way to the body.
 
         Args:
             name: The name that scopes and policies know the tool by.
@@ -534,17 +533,21 @@ class Enforcer:
             labels: Labels of the tool for the policy; ``[]`` says that there are none, ``None`` that nobody knows.
             data: Labels of the data that it touches; likewise.
             claims: Labels of which nobody knows who said them; they can only make decisions stricter.
-            outcome_of: Names the outcome of exceptions that are no errors.
+            lazy: See :meth:`tool`.
+            suspends: Exceptions by which a body leaves to be called again with the same id, an interrupt for one: a
+                tuple of their classes, or what tells for each.
+            returns: Exceptions that carry a result and are no errors, a handoff for one; likewise.
             place: Names the place in which a call is made, for calls that are suspended and made again there:
                 two with the same id in two places are two calls.
 
         Raises:
-            TypeError: The name, kind or server is no ``str``, or labels are no list of texts.
+            TypeError: The name, kind or server is no ``str``, labels are no list of texts, or exceptions are neither.
             ValueError: It has not 1 to 256 visible characters, so that no record could hold it.
         """
         self._refuse_closed()
-        tool = parts.tool_of(name, kind, server, labels, claims)
-        return Guard(self._point, tool, data=parts.check_labels(data, "data"), outcome_of=outcome_of, place=place)
+        tool, labelled = parts.tool_of(name, kind, server, labels, claims), parts.check_labels(data, "data")
+        guard = Guard(self._point, tool, data=labelled, suspends=suspends, returns=returns, place=place)
+        return GuardedCall(guard, lazy=check_lazy(lazy))
 
     @overload
     def tool(self, function: Callable[P, R], /) -> Callable[P, R]: ...
@@ -598,9 +601,9 @@ class Enforcer:
 
         def decorate(bare: object) -> Callable[..., object]:
             inner = parts.check_bare(bare)
-            guard = self.guard(name or parts.name_of(inner), kind=kind, labels=labels, data=data)
-            self._point.tools.learn(guard.tool, parts.check_labels(data, "data"))
-            wrapper = known_as_guarded(guarded(guard, inner, lazy=check_lazy(lazy)), guard)
+            guard = self.guard(name or parts.name_of(inner), kind=kind, labels=labels, data=data, lazy=lazy)
+            guard.declare()
+            wrapper = known_as_guarded(guarded(guard, inner), guard)
             setattr(wrapper, parts.GUARDED, True)
             return wrapper
 
@@ -616,7 +619,7 @@ class Enforcer:
             name: The tool's name.
             arguments: What the block is about to use.
         """
-        return Action(self.guard(name), arguments)
+        return self.guard(name).block(CallRequest(arguments))
 
     @property
     def revocations(self) -> Revocations:
@@ -681,9 +684,7 @@ class Enforcer:
         ``ledger``: the last append or seal failed; records wait, or calls are refused. Others: a witness, or a function
         of ``checkpoints=``, does not have the last checkpoint.
         """
-        ledger = self._point.ledger
-        faults = {publisher.name: publisher.fault for publisher in ledger.publishers}
-        return {name: fault for name, fault in {"ledger": ledger.degraded, **faults}.items() if fault}
+        return self._point.faults()
 
     def bind(self, function: Callable[P, R]) -> Callable[P, R]:
         """Return the function bound to the current task, for threads, executors and callbacks.
@@ -722,11 +723,9 @@ class Enforcer:
         self._registry = TaskRegistry()
         self._tasks = dataclasses.replace(self._tasks, registry=self._registry)
         self._arrivals = dataclasses.replace(self._arrivals, tasks=self._tasks)
-        self._point.ambience.renew()
-        self._point.revocations.after_fork_in_child()
+        self._point.after_fork_in_child()
         if self._exporter is not None:
             self._exporter.after_fork_in_child()
-        self._point.approvals.after_fork_in_child()
 
     def _forbid(self, act: str, kind: str, code: str) -> None:
         self._nesting.forbid(act, kind, code)
@@ -734,6 +733,12 @@ class Enforcer:
     def _refuse_closed(self) -> None:
         if self._closed:
             raise ConfigurationError("expected an open enforcer, got a closed one; open it again")
+
+
+def open_enforcers() -> list[tuple[Enforcer, Point]]:
+    """Return the open enforcers of this process with what they are put together from, for whoever examines them."""
+    found = list(_ENFORCERS)
+    return [(one, one._point) for one in found if not one._closed]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 def _after_fork_in_child() -> None:

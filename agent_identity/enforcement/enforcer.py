@@ -50,7 +50,7 @@ from agent_identity.enforcement.tasks import Tasks, current_or_refuse
 from agent_identity.enforcement.telemetry import SpanMode
 from agent_identity.enforcement.wrap import guarded, known_as_guarded
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence import DigestKeys, Ledger, Pseudonyms, Segments
+from agent_identity.evidence import DigestKeys, Ledger, OnRecord, Pseudonyms, Segments
 from agent_identity.evidence.publishing import Publish
 from agent_identity.identity import (
     Agent,
@@ -124,10 +124,14 @@ class Enforcer:
             ones. Without any, the real ones stand everywhere. Neither goes together with approvals.
         nested: For whom tools may open tasks of their own while they run in a task: principals, compared as a whole,
             or a function that returns ``True`` for those. By default for nobody.
+        on_record: A function, or several, called with each :class:`~agent_identity.evidence.Entry` once it is in the
+            ledger and signed, in their order, by the thread that seals: for metrics and tests. They should be quick,
+            because seals wait for them. What they raise is logged, counted and shown by :attr:`degraded`, and stops
+            nothing.
 
     Raises:
         ConfigurationError: The parts do not fit together, or a tool that runs in a task gives ``nested``.
-        TypeError: ``state`` is no store, or ``nested`` something else.
+        TypeError: ``state`` is no store, or ``nested`` or ``on_record`` something else.
     """
 
     _closed: bool = False
@@ -160,13 +164,14 @@ class Enforcer:
         disclosable: bool = False,
         pseudonyms: Pseudonyms | None = None,
         nested: Listed = (),
+        on_record: OnRecord | Sequence[OnRecord] = (),
     ) -> None:
         parts.check_state(state)
         permits = permits_of(nested)
         time, shared = clock or SystemClock(), MemoryState() if state is None else state
         source, ambience = ids or RandomIds(), Ambience(time, enforced=mode == "enforce")
         parts.check_privacy(routes or {}, disclosable=disclosable, pseudonyms=pseudonyms)
-        issuer_name = parts.check_parts(mode, sealing, issuer, recorder, trust, now=time.wall_ns() // _NS)
+        name = parts.check_parts(mode, sealing, issuer, recorder, trust, now=time.wall_ns() // _NS)
         anchor = parts.anchor_of(trust, time)
         approvals = Approvals(
             ledger, digests, shared, issuer, ambience, trust=trust, clock=time, ids=source, forbid=self._forbid
@@ -192,11 +197,11 @@ class Enforcer:
         self._nesting = Nesting(self._point, permits)
         self._registry = TaskRegistry()
         admission = parts.admission_of(self._point, agents, unregistered)
-        makers = (source, new_key, admission, tokens)
-        self._tasks = Tasks(self._point, self._registry, issuer, issuer_name, anchor, *makers)
+        self._tasks = Tasks(self._point, self._registry, issuer, name, anchor, source, new_key, admission, tokens)
         self._arrivals = Arrivals(self._tasks, trust, Recorded())
         self._point.spans.examine()
         _ENFORCERS.add(self)
+        ledger.observe(*parts.observers_of(on_record))
         parts.record_policy(ledger, policy, time)
         if exporter is not None:
             self._exporter = exporter.start()
@@ -227,6 +232,7 @@ class Enforcer:
         disclosable: bool = False,
         pseudonyms: bool = False,
         nested: Listed = (),
+        on_record: OnRecord | Sequence[OnRecord] = (),
     ) -> Self:
         """Open an enforcer on a directory; keys, trust file and ledger are created on first use.
 
@@ -265,9 +271,10 @@ class Enforcer:
                 ``keys/pseudonyms.jsonl`` in the directory, and ``agent-identity erase`` removes from it. A directory
                 that has this file is opened so in any case.
             nested: See :class:`Enforcer`.
+            on_record: See :class:`Enforcer`.
 
         Raises:
-            TypeError: ``state`` is no store; the address of one for instance.
+            TypeError: ``state`` is no store, the address of one for instance; or ``on_record`` is no function.
             TokenError: The registry of agents does not verify.
             ConfigurationError: Keys, trust file, package or platform are unusable.
             PolicyFormatError: The policy file is malformed; nothing runs under half a policy.
@@ -277,7 +284,7 @@ class Enforcer:
         judge = parts.judge_of(policy)
         parts.check_choices(mode, sealing, spans)
         permits_of(nested)
-        publishers = publishers_for(directory, witnesses, checkpoints)
+        publishers, observers = publishers_for(directory, witnesses, checkpoints), parts.observers_of(on_record)
         time, source = clock or SystemClock(), ids or RandomIds()
         found = open_directory(
             directory, clock=time, ids=source, sync=sync, signer=signer, publishers=publishers, segments=segments
@@ -306,6 +313,7 @@ class Enforcer:
                 disclosable=disclosable,
                 pseudonyms=pseudonyms_of(directory, wanted=pseudonyms),
                 nested=nested,
+                on_record=observers,
             )
         opened._own_state = found.state
         opened._point.use(directory, found.state, shared=state is not None)
@@ -603,9 +611,7 @@ class Enforcer:
             inner = parts.check_bare(bare)
             guard = self.guard(name or parts.name_of(inner), kind=kind, labels=labels, data=data, lazy=lazy)
             guard.declare()
-            wrapper = known_as_guarded(guarded(guard, inner), guard)
-            setattr(wrapper, parts.GUARDED, True)
-            return wrapper
+            return parts.marked(known_as_guarded(guarded(guard, inner), guard))
 
         return decorate if function is None else decorate(function)
 
@@ -682,7 +688,7 @@ class Enforcer:
         """What does not work just now and stops nothing by itself: what it is, and why; empty if all is well.
 
         ``ledger``: the last append or seal failed; records wait, or calls are refused. Others: a witness, or a function
-        of ``checkpoints=``, does not have the last checkpoint.
+        of ``checkpoints=``, does not have the last checkpoint. ``on_record``: a function of that did not take a record.
         """
         return self._point.faults()
 

@@ -67,7 +67,8 @@ class Point:
         """Return what of the evidence does not work just now, by what it is."""
         ledger = self.ledger
         found = {publisher.name: publisher.fault for publisher in ledger.publishers}
-        return {name: fault for name, fault in {"ledger": ledger.degraded, **found}.items() if fault}
+        found |= {"ledger": ledger.degraded, "on_record": ledger.observers.fault}
+        return {name: fault for name, fault in found.items() if fault}
 
     def after_fork_in_child(self) -> None:
         """Leave to the parent what is its own."""

@@ -97,12 +97,13 @@ def langchain_tool(*, coroutine: bool = False) -> Any:  # noqa: ANN401  LangChai
 
 def unguarded() -> None:
     """Take the work out of the guard, so that what is left is the shell round it."""
-    from agent_identity.enforcement import Call, Guard  # noqa: PLC0415
+    from agent_identity.adapters import Call, CallRequest  # noqa: PLC0415
     from agent_identity.enforcement.arguments import capture  # noqa: PLC0415
+    from agent_identity.enforcement.guard import Guard  # noqa: PLC0415
 
-    def judge(guard: Guard, values: dict[str, object], supplied: Sequence[str], **_: object) -> Call:
-        call = Call(guard.tool.name, None, None, 0)
-        call.captured(capture(values, supplied))
+    def judge(guard: Guard, request: CallRequest) -> Call:
+        call = Call(guard.tool.name, request, None, 0)
+        call.snapshot = capture(request.arguments, request.given())
         return call
 
     for name, substitute in (("judge", judge), ("succeed", lambda *_: None)):

@@ -1,13 +1,11 @@
 """Checks of ``agent-identity doctor`` on policies: tools that a rule would hit or miss by mistake."""
 
-import gc
 from collections.abc import Iterator, Mapping, Sequence
 
 from agent_identity.audit.findings import counted
-from agent_identity.enforcement import Enforcer
 from agent_identity.enforcement.diagnosis import Check
+from agent_identity.enforcement.enforcer import open_enforcers
 from agent_identity.enforcement.known_tools import KnownTools
-from agent_identity.errors import ConfigurationError
 from agent_identity.policy import Rule, RuleSet
 from agent_identity.policy.review import LABELS, absent_tools, label_rules, unknown_labels
 
@@ -26,11 +24,7 @@ def examine_policies(candidate: RuleSet | None = None) -> list[Check]:
     if candidate is not None:
         detail = f"{candidate.name} {candidate.version} loads, {counted(len(candidate.rules), 'rule')}"
         checks.append(Check("policy", "ok", detail))
-    for enforcer in [thing for thing in gc.get_objects() if type(thing) is Enforcer]:
-        try:
-            point = enforcer.guard("doctor").point
-        except ConfigurationError:
-            continue  # It is closed.
+    for _, point in open_enforcers():
         policy = point.policy if candidate is None else candidate
         checks += _policy(policy if isinstance(policy, RuleSet) else None, point.tools)
     return checks

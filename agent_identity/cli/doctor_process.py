@@ -13,8 +13,9 @@ from agent_identity.audit.findings import counted
 from agent_identity.authority import StateStore
 from agent_identity.enforcement import Enforcer
 from agent_identity.enforcement.diagnosis import Check
+from agent_identity.enforcement.enforcer import open_enforcers
 from agent_identity.enforcement.point import Point
-from agent_identity.errors import ConfigurationError, StateError
+from agent_identity.errors import StateError
 
 __all__ = ["examine_enforcers", "examine_store", "examine_tools"]
 
@@ -54,14 +55,7 @@ def examine_store(name: str, state: StateStore) -> Check:
 
 def examine_enforcers() -> list[Check]:
     """Look at the enforcers that are open in this process."""
-    checks: list[Check] = []
-    for enforcer in [thing for thing in gc.get_objects() if type(thing) is Enforcer]:
-        try:
-            point = enforcer.guard("doctor").point
-        except ConfigurationError:
-            continue  # It is closed.
-        checks += _enforcer(enforcer, point)
-    return checks
+    return [check for enforcer, point in open_enforcers() for check in _enforcer(enforcer, point)]
 
 
 def _enforcer(enforcer: Enforcer, point: Point) -> Iterator[Check]:

@@ -1,12 +1,11 @@
 """The guard round any block of code: an API call, a query, a file operation."""
 
-from collections.abc import Mapping
 from types import TracebackType
 from typing import final
 
-from agent_identity.enforcement.call import Call
-from agent_identity.enforcement.guard import Guard
-from agent_identity.enforcement.on_loop import OnLoop
+from agent_identity.enforcement.call import Call, CallRequest
+from agent_identity.enforcement.steps import CallSteps
+from agent_identity.enforcement.task import Task
 from agent_identity.errors import Denied
 
 __all__ = ["Action"]
@@ -16,30 +15,35 @@ __all__ = ["Action"]
 class Action:
     """A guarded block; a context manager for ``with`` and ``async with``, used once.
 
-    Received from :meth:`Enforcer.action`.
+    Received from :meth:`Enforcer.action` and :meth:`GuardedCall.block`.
     """
 
-    __slots__ = ("_call", "_guard", "_values")
+    __slots__ = ("_call", "_request", "_steps")
 
-    def __init__(self, guard: Guard, values: Mapping[str, object]) -> None:
-        guard.point.tools.learn(guard.tool)
-        self._guard = guard
-        self._values = values
+    def __init__(self, steps: CallSteps, request: CallRequest) -> None:
+        self._steps = steps
+        self._request = request._replace(can_route=False)
         self._call: Call | None = None
 
     def __enter__(self) -> Call:
-        call = self._judge()
-        self._guard.settle(call)
+        steps = self._steps
+        if self._call is not None:
+            raise steps.refuse(self._request.arguments, *self._again(self._call))
+        call = steps.judge(self._request)
+        steps.settle(call)
         return self._begin(call)
 
-    def _judge(self) -> Call:
+    async def __aenter__(self) -> Call:
+        steps = self._steps
         if self._call is not None:
-            message = (
-                f"{self._guard.tool.name}: an action guards one block; call enforcer.action(...) again for the next"
-            )
-            current = self._guard.point.ambience.current()
-            raise self._guard.refuse(self._values, Denied(message, code="already_entered"), current)
-        return self._guard.judge(self._values, tuple(self._values), can_route=False)
+            raise await steps.refuse_async(self._request.arguments, *self._again(self._call))
+        call = await steps.judge_async(self._request)
+        await steps.settle_async(call)
+        return self._begin(call)
+
+    def _again(self, call: Call) -> tuple[Denied, Task | None]:
+        text = f"{call.tool}: an action guards one block; call enforcer.action(...) again for the next"
+        return Denied(text, code="already_entered"), self._steps.current_task
 
     def _begin(self, call: Call) -> Call:
         self._call = call
@@ -54,24 +58,18 @@ class Action:
             return
         call.detach()
         if error is None:
-            self._guard.succeed(call, call.result)
+            self._steps.end(call, call.result, "resource")  # It is the block's own, and nothing that we hand out.
         else:
-            self._guard.fail(call, error)
-
-    async def __aenter__(self) -> Call:
-        guard = OnLoop(self._guard)
-        call = await guard.judge(self._judge)
-        await guard.settle(call)
-        return self._begin(call)
+            self._steps.fail(call, error)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        call, guard = self._call, OnLoop(self._guard)
+        call = self._call
         if call is None:
             return
         call.detach()
         if error is None:
-            await guard.succeed(call, call.result)
+            await self._steps.end_async(call, call.result, "resource")
         else:
-            await guard.fail(call, error)
+            await self._steps.fail_async(call, error)

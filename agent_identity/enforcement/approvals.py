@@ -306,7 +306,7 @@ class Approvals:
 
     def _begin(self, call: Call, desk: Approval) -> _Asking:
         """Return the request of a call: a new one, or the one that waits already."""
-        task, snapshot = cast("Task", call.task), call.snapshot()
+        task, snapshot = cast("Task", call.task), call.snapshot
         if snapshot is not None and not set(snapshot.opaque).isdisjoint(snapshot.supplied):
             raise Denied(
                 f"{call.tool}: expected arguments that a person can be shown, got an opaque one; "
@@ -460,7 +460,7 @@ class Approvals:
         """Check that a ruling approves this very call, and that who made it may."""
         args = cast("str | None", call.action.get("args"))
         if ruling.task != task.id and desk.suspends and ruling.args is not None:
-            snapshot = call.snapshot()
+            snapshot = call.snapshot
             args = None if snapshot is None else self._digests.digest(ruling.task, snapshot.canonical())
         same_task = ruling.task == task.id or bool(desk.suspends)
         asked = (party_of(ruling.principal), ruling.agent.id, ruling.agent.owner, ruling.tool, ruling.args)

@@ -1,8 +1,8 @@
-"""One call while it is under way: what came, what was decided, and where its span is."""
+"""One call of a guarded tool: what was asked, and what becomes of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -16,12 +16,76 @@ from agent_identity.enforcement.limits import Reservation
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import UNTRACED, CallSpan
 from agent_identity.errors import Denied
-from agent_identity.policy import Finding
+from agent_identity.policy import Decision, Finding
 
-__all__ = ["NOTHING", "Call"]
+__all__ = ["NOTHING", "Call", "CallRequest", "Judgement", "Shown"]
 
 NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 """The arguments of a call of which nothing is known yet."""
+
+
+class CallRequest(NamedTuple):
+    """What is asked of the guard for one call. Frozen; a tuple, because one is made for each call.
+
+    Attributes:
+        arguments: The arguments by name, as the body is to get them, defaults applied.
+        supplied: The names that the caller gave; by default all but those that were injected.
+        injected: The names that the framework filled in; such values pass by reference, and are no word of the model.
+        call_id: The id that the model gave to the call, if it gave one.
+        can_route: Whether the handler of a route can run in the place of the body.
+        refusal: A refusal that the integration has reached before; it is recorded as that of this call.
+    """
+
+    arguments: Mapping[str, object]
+    supplied: Collection[str] | None = None
+    injected: Collection[str] = ()
+    call_id: str | None = None
+    can_route: bool = True
+    refusal: Denied | None = None
+
+    def given(self) -> Collection[str]:
+        """Return the names that the caller gave."""
+        if self.supplied is not None:
+            return self.supplied
+        injected = self.injected
+        return [name for name in self.arguments if name not in injected] if injected else tuple(self.arguments)
+
+
+class Judgement(NamedTuple):
+    """What was decided about a call, and what came of it. Frozen; another one takes its place.
+
+    Attributes:
+        decision: The decision.
+        enforced: What the record says of the deed: ``allow``, ``block``, ``escalate`` or ``audit``.
+        denial: The refusal, if it is one.
+        argument: The argument that the refusal is about, if it is about one.
+    """
+
+    decision: Decision = WITHIN_SCOPE
+    enforced: str = "allow"
+    denial: Denied | None = None
+    argument: str | None = None
+
+
+_ALLOWED: Final = Judgement()
+
+
+@final
+class Shown:
+    """What a body returns that wants something else looked at and digested than what the caller gets.
+
+    Args:
+        value: What the caller gets, as it is.
+        content: What inspectors look at, and what the record has a digest of; ``None`` for nothing.
+        failure: Set where the result says by itself that the call has failed: that is then recorded.
+    """
+
+    __slots__ = ("content", "failure", "value")
+
+    def __init__(self, value: object, content: object, failure: BaseException | None = None) -> None:
+        self.value: Final = value
+        self.content: Final = content
+        self.failure: Final = failure
 
 
 @final
@@ -30,93 +94,78 @@ class Call:
 
     Attributes:
         tool: The tool's name.
-        call_id: The id that the model gave to the call, if any.
+        request: What was asked.
         task: The task under which the call runs; ``None`` outside any task (monitor mode only).
-        decision: What was decided.
-        result: For :meth:`Enforcer.action`: set it to what the block produced, to have it digested.
+        result: For blocks: set it to what the block produced, to have it looked at and digested.
     """
 
+    # What was asked and where; what was decided; what the call has taken; where it runs; what is on record of it.
     __slots__ = (
-        "_arguments",
-        "_attachment",
-        "_given",
-        "action",
-        "approval",
-        "argument",
-        "as_given",
-        "body",
-        "call_id",
-        "context",
-        "decision",
-        "denial",
-        "desk",
-        "done",
-        "enforced",
-        "findings",
-        "home",
-        "intent",
-        "marker",
-        "reserved",
-        "result",
-        "route",
-        "span",
-        "start_ns",
-        "task",
-        "tool",
-        "traced",
+        *("home", "request", "snapshot", "start_ns", "task", "tool", "unchecked"),
+        *("desk", "findings", "judgement", "route"),
+        *("approval", "reserved"),
+        *("_attachment", "context", "marker", "span", "traced"),
+        *("action", "body", "done", "intent", "result"),
     )
 
-    def __init__(self, tool: str, call_id: str | None, task: Task | None, start_ns: int) -> None:
+    def __init__(self, tool: str, request: CallRequest, task: Task | None, start_ns: int) -> None:
         self.tool = tool
-        self.call_id = call_id
+        self.request = request
         self.task = task
         self.start_ns = start_ns
-        self.decision = WITHIN_SCOPE
-        self.enforced = "allow"
-        self.result: object = None
-        self.denial: Denied | None = None
-        self.argument: str | None = None
-        self.route: Callable[..., object] | None = None
+        self.home = Process.here
+        self.snapshot: Arguments | None = None
+        self.unchecked = False
+        self.judgement = _ALLOWED
+        self.findings: tuple[Finding, ...] = ()
+        self.route: Callable[[Call], object] | None = None
         self.desk: Approval | None = None
         self.approval: str | None = None
-        self.findings: tuple[Finding, ...] = ()
+        self.reserved: Reservation | None = None
         self.span: CallSpan = trace.INVALID_SPAN
         self.traced = UNTRACED
         self.context: Context | None = None
         self.marker: Body | None = None
-        self.intent: str | None = None
+        self._attachment: Attachment | None = None
         self.action: dict[str, RecordValue] = {}
         self.body: Mapping[str, RecordValue] | None = None
-        self.as_given: tuple[tuple[object, ...], Mapping[str, object]] | None = None
+        self.intent: str | None = None
         self.done = False
-        self.home = Process.here
-        self.reserved: Reservation | None = None
-        self._given: Mapping[str, object] | None = None
-        self._arguments: Arguments | None = None
-        self._attachment: Attachment | None = None
+        self.result: object = None
+
+    @property
+    def call_id(self) -> str | None:
+        """The id that the model gave to the call, if any."""
+        return self.request.call_id
+
+    @property
+    def decision(self) -> Decision:
+        """What was decided."""
+        return self.judgement.decision
+
+    @property
+    def denial(self) -> Denied | None:
+        """The refusal of the call, if it was refused."""
+        return self.judgement.denial
 
     @property
     def arguments(self) -> Mapping[str, object]:
         """The checked snapshot of the arguments, by name; read-only. In monitor mode, the arguments as they came."""
-        if self._given is not None:
-            return MappingProxyType(self._given)
-        return NOTHING if self._arguments is None else MappingProxyType(self._arguments.values)
+        if self.unchecked:
+            return MappingProxyType(self.request.arguments)
+        return NOTHING if self.snapshot is None else MappingProxyType(self.snapshot.values)
 
-    def captured(self, arguments: Arguments) -> None:
-        """Keep the snapshot."""
-        self._arguments = arguments
+    def judged(self, judgement: Judgement) -> None:
+        """Take a judgement in the place of the one before."""
+        self.judgement = judgement
+        self.body = None
 
-    def let_run(self, values: Mapping[str, object]) -> None:
+    def let_run(self) -> None:
         """Have the call run as it came, whatever was decided: monitor mode."""
-        self._given = values
+        self.unchecked = True
         if self.denial is not None or self.route is not None or self.desk is not None:
-            self.desk = None
-            self.enforced = "audit"
-            self.route = None
-
-    def snapshot(self) -> Arguments | None:
-        """Return the snapshot with what is known about each argument, if it could be taken."""
-        return self._arguments
+            self.route = self.desk = None
+            self.judged(self.judgement._replace(enforced="audit"))
 
     def release(self) -> None:
         """Give back what was taken from the limits of the task, once: the call does not run."""
@@ -131,7 +180,7 @@ class Call:
             self.marker.over = True
 
     def attach(self) -> None:
-        """Make the call's span the current one until :meth:`detach`."""
+        """Make the call's span the current one, and mark what runs as its body, until :meth:`detach`."""
         if self.context is not None:
             self._attachment = Attachment(self.context)
 

@@ -45,9 +45,10 @@ class Description:
         action["kind"] = self._tool.kind
         if self._tool.server:
             action["server"] = self._tool.server
-        if call.call_id is not None:
-            action["call"] = call.call_id
-        arguments = call.snapshot()
+        call_id = call.request.call_id
+        if call_id is not None:
+            action["call"] = call_id
+        arguments = call.snapshot
         if arguments is not None and arguments.values:
             action["names"] = arguments.kinds()
             key = self._point.ledger.stream if call.task is None else call.task.id
@@ -72,14 +73,15 @@ class Description:
     def _claim(self, call: Call) -> Mapping[str, RecordValue]:
         """Return what the record says about the decision."""
         known, claim = self.known  # Read at once, because another thread may be writing another pair.
-        usual = call.enforced == "allow" and call.argument is None and call.approval is None
-        if usual and call.decision is known:
+        decision, enforced, _, argument = call.judgement
+        usual = enforced == "allow" and argument is None and call.approval is None
+        if usual and decision is known:
             return claim
-        claim = decision_claim(call.decision, call.enforced, self._point.mode, call.argument)
+        claim = decision_claim(decision, enforced, self._point.mode, argument)
         if call.approval is not None:
             claim["approval"] = call.approval
         if usual:
-            self.known = (call.decision, claim)
+            self.known = (decision, claim)
         return claim
 
     def describe_result(self, call: Call, result: object) -> None:

@@ -6,7 +6,6 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Final, Literal, ParamSpec, Self, TypeVar, final, overload
 
@@ -28,13 +27,14 @@ from agent_identity.enforcement import parts
 from agent_identity.enforcement.action import Action
 from agent_identity.enforcement.ambience import Ambience, attached
 from agent_identity.enforcement.approval import Approval
-from agent_identity.enforcement.approval_box import ApprovalBox
 from agent_identity.enforcement.approvals import Approvals
+from agent_identity.enforcement.call import CallRequest
 from agent_identity.enforcement.carried import Carried
 from agent_identity.enforcement.crossing import Departures, Peer, Presentation
 from agent_identity.enforcement.decisions import Mode
 from agent_identity.enforcement.directory import open_directory, pseudonyms_of
-from agent_identity.enforcement.guard import Guard
+from agent_identity.enforcement.guard import Guard, Leaving
+from agent_identity.enforcement.guarded_call import GuardedCall
 from agent_identity.enforcement.handed import Recorded
 from agent_identity.enforcement.inventory import Inventory
 from agent_identity.enforcement.lazy import Lazy, check_lazy
@@ -50,7 +50,7 @@ from agent_identity.enforcement.tasks import Tasks, current_or_refuse
 from agent_identity.enforcement.telemetry import SpanMode
 from agent_identity.enforcement.wrap import guarded, known_as_guarded
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence import DigestKeys, Ledger, Pseudonyms, Segments
+from agent_identity.evidence import DigestKeys, Ledger, OnRecord, Pseudonyms, Segments
 from agent_identity.evidence.publishing import Publish
 from agent_identity.identity import (
     Agent,
@@ -69,7 +69,7 @@ from agent_identity.typed import typed_calls
 if TYPE_CHECKING:
     from agent_identity.enforcement.exporting import LedgerExporter
 
-__all__ = ["Enforcer"]
+__all__ = ["Enforcer", "open_enforcers"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -124,10 +124,14 @@ class Enforcer:
             ones. Without any, the real ones stand everywhere. Neither goes together with approvals.
         nested: For whom tools may open tasks of their own while they run in a task: principals, compared as a whole,
             or a function that returns ``True`` for those. By default for nobody.
+        on_record: A function, or several, called with each :class:`~agent_identity.evidence.Entry` once it is in the
+            ledger and signed, in their order, by the thread that seals: for metrics and tests. They should be quick,
+            because seals wait for them. What they raise is logged, counted and shown by :attr:`degraded`, and stops
+            nothing.
 
     Raises:
         ConfigurationError: The parts do not fit together, or a tool that runs in a task gives ``nested``.
-        TypeError: ``state`` is no store, or ``nested`` something else.
+        TypeError: ``state`` is no store, or ``nested`` or ``on_record`` something else.
     """
 
     _closed: bool = False
@@ -160,13 +164,14 @@ class Enforcer:
         disclosable: bool = False,
         pseudonyms: Pseudonyms | None = None,
         nested: Listed = (),
+        on_record: OnRecord | Sequence[OnRecord] = (),
     ) -> None:
         parts.check_state(state)
         permits = permits_of(nested)
         time, shared = clock or SystemClock(), MemoryState() if state is None else state
         source, ambience = ids or RandomIds(), Ambience(time, enforced=mode == "enforce")
         parts.check_privacy(routes or {}, disclosable=disclosable, pseudonyms=pseudonyms)
-        issuer_name = parts.check_parts(mode, sealing, issuer, recorder, trust, now=time.wall_ns() // _NS)
+        name = parts.check_parts(mode, sealing, issuer, recorder, trust, now=time.wall_ns() // _NS)
         anchor = parts.anchor_of(trust, time)
         approvals = Approvals(
             ledger, digests, shared, issuer, ambience, trust=trust, clock=time, ids=source, forbid=self._forbid
@@ -192,11 +197,11 @@ class Enforcer:
         self._nesting = Nesting(self._point, permits)
         self._registry = TaskRegistry()
         admission = parts.admission_of(self._point, agents, unregistered)
-        makers = (source, new_key, admission, tokens)
-        self._tasks = Tasks(self._point, self._registry, issuer, issuer_name, anchor, *makers)
+        self._tasks = Tasks(self._point, self._registry, issuer, name, anchor, source, new_key, admission, tokens)
         self._arrivals = Arrivals(self._tasks, trust, Recorded())
         self._point.spans.examine()
         _ENFORCERS.add(self)
+        ledger.observe(*parts.observers_of(on_record))
         parts.record_policy(ledger, policy, time)
         if exporter is not None:
             self._exporter = exporter.start()
@@ -227,6 +232,7 @@ class Enforcer:
         disclosable: bool = False,
         pseudonyms: bool = False,
         nested: Listed = (),
+        on_record: OnRecord | Sequence[OnRecord] = (),
     ) -> Self:
         """Open an enforcer on a directory; keys, trust file and ledger are created on first use.
 
@@ -265,9 +271,10 @@ class Enforcer:
                 ``keys/pseudonyms.jsonl`` in the directory, and ``agent-identity erase`` removes from it. A directory
                 that has this file is opened so in any case.
             nested: See :class:`Enforcer`.
+            on_record: See :class:`Enforcer`.
 
         Raises:
-            TypeError: ``state`` is no store; the address of one for instance.
+            TypeError: ``state`` is no store, the address of one for instance; or ``on_record`` is no function.
             TokenError: The registry of agents does not verify.
             ConfigurationError: Keys, trust file, package or platform are unusable.
             PolicyFormatError: The policy file is malformed; nothing runs under half a policy.
@@ -277,7 +284,7 @@ class Enforcer:
         judge = parts.judge_of(policy)
         parts.check_choices(mode, sealing, spans)
         permits_of(nested)
-        publishers = publishers_for(directory, witnesses, checkpoints)
+        publishers, observers = publishers_for(directory, witnesses, checkpoints), parts.observers_of(on_record)
         time, source = clock or SystemClock(), ids or RandomIds()
         found = open_directory(
             directory, clock=time, ids=source, sync=sync, signer=signer, publishers=publishers, segments=segments
@@ -306,12 +313,10 @@ class Enforcer:
                 disclosable=disclosable,
                 pseudonyms=pseudonyms_of(directory, wanted=pseudonyms),
                 nested=nested,
+                on_record=observers,
             )
         opened._own_state = found.state
-        opened._point.approvals.use(ApprovalBox(Path(directory) / "approvals"))
-        opened._point.inventory.use(directory, found.state)
-        if state is not None:
-            opened._point.revocations.heed(found.state)
+        opened._point.use(directory, found.state, shared=state is not None)
         return opened
 
     def task(
@@ -522,10 +527,12 @@ class Enforcer:
         labels: Sequence[str] | None = None,
         data: Sequence[str] | None = None,
         claims: Claims | None = None,
-        outcome_of: Callable[[BaseException], str | None] | None = None,
+        lazy: Lazy | None = None,
+        suspends: Leaving = (),
+        returns: Leaving = (),
         place: Callable[[], str] | None = None,
-    ) -> Guard:
-        """Return the guard of one tool, for integrations that find their own way to the body.
+    ) -> GuardedCall:
+        """Return how calls of one tool are guarded, for adapters that find their own way to the body.
 
         Args:
             name: The name that scopes and policies know the tool by.
@@ -534,17 +541,21 @@ class Enforcer:
             labels: Labels of the tool for the policy; ``[]`` says that there are none, ``None`` that nobody knows.
             data: Labels of the data that it touches; likewise.
             claims: Labels of which nobody knows who said them; they can only make decisions stricter.
-            outcome_of: Names the outcome of exceptions that are no errors.
+            lazy: See :meth:`tool`.
+            suspends: Exceptions by which a body leaves to be called again with the same id, an interrupt for one: a
+                tuple of their classes, or what tells for each.
+            returns: Exceptions that carry a result and are no errors, a handoff for one; likewise.
             place: Names the place in which a call is made, for calls that are suspended and made again there:
                 two with the same id in two places are two calls.
 
         Raises:
-            TypeError: The name, kind or server is no ``str``, or labels are no list of texts.
+            TypeError: The name, kind or server is no ``str``, labels are no list of texts, or exceptions are neither.
             ValueError: It has not 1 to 256 visible characters, so that no record could hold it.
         """
         self._refuse_closed()
-        tool = parts.tool_of(name, kind, server, labels, claims)
-        return Guard(self._point, tool, data=parts.check_labels(data, "data"), outcome_of=outcome_of, place=place)
+        tool, labelled = parts.tool_of(name, kind, server, labels, claims), parts.check_labels(data, "data")
+        guard = Guard(self._point, tool, data=labelled, suspends=suspends, returns=returns, place=place)
+        return GuardedCall(guard, lazy=check_lazy(lazy))
 
     @overload
     def tool(self, function: Callable[P, R], /) -> Callable[P, R]: ...
@@ -598,11 +609,9 @@ class Enforcer:
 
         def decorate(bare: object) -> Callable[..., object]:
             inner = parts.check_bare(bare)
-            guard = self.guard(name or parts.name_of(inner), kind=kind, labels=labels, data=data)
-            self._point.tools.learn(guard.tool, parts.check_labels(data, "data"))
-            wrapper = known_as_guarded(guarded(guard, inner, lazy=check_lazy(lazy)), guard)
-            setattr(wrapper, parts.GUARDED, True)
-            return wrapper
+            guard = self.guard(name or parts.name_of(inner), kind=kind, labels=labels, data=data, lazy=lazy)
+            guard.declare()
+            return parts.marked(known_as_guarded(guarded(guard, inner), guard))
 
         return decorate if function is None else decorate(function)
 
@@ -616,7 +625,7 @@ class Enforcer:
             name: The tool's name.
             arguments: What the block is about to use.
         """
-        return Action(self.guard(name), arguments)
+        return self.guard(name).block(CallRequest(arguments))
 
     @property
     def revocations(self) -> Revocations:
@@ -679,11 +688,9 @@ class Enforcer:
         """What does not work just now and stops nothing by itself: what it is, and why; empty if all is well.
 
         ``ledger``: the last append or seal failed; records wait, or calls are refused. Others: a witness, or a function
-        of ``checkpoints=``, does not have the last checkpoint.
+        of ``checkpoints=``, does not have the last checkpoint. ``on_record``: a function of that did not take a record.
         """
-        ledger = self._point.ledger
-        faults = {publisher.name: publisher.fault for publisher in ledger.publishers}
-        return {name: fault for name, fault in {"ledger": ledger.degraded, **faults}.items() if fault}
+        return self._point.faults()
 
     def bind(self, function: Callable[P, R]) -> Callable[P, R]:
         """Return the function bound to the current task, for threads, executors and callbacks.
@@ -722,11 +729,9 @@ class Enforcer:
         self._registry = TaskRegistry()
         self._tasks = dataclasses.replace(self._tasks, registry=self._registry)
         self._arrivals = dataclasses.replace(self._arrivals, tasks=self._tasks)
-        self._point.ambience.renew()
-        self._point.revocations.after_fork_in_child()
+        self._point.after_fork_in_child()
         if self._exporter is not None:
             self._exporter.after_fork_in_child()
-        self._point.approvals.after_fork_in_child()
 
     def _forbid(self, act: str, kind: str, code: str) -> None:
         self._nesting.forbid(act, kind, code)
@@ -734,6 +739,12 @@ class Enforcer:
     def _refuse_closed(self) -> None:
         if self._closed:
             raise ConfigurationError("expected an open enforcer, got a closed one; open it again")
+
+
+def open_enforcers() -> list[tuple[Enforcer, Point]]:
+    """Return the open enforcers of this process with what they are put together from, for whoever examines them."""
+    found = list(_ENFORCERS)
+    return [(one, one._point) for one in found if not one._closed]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 def _after_fork_in_child() -> None:

@@ -8,10 +8,10 @@ guard's own defects included, refuses the call.
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Final, NoReturn, cast, final
+from typing import Final, NoReturn, TypeAlias, cast, final
 
 from opentelemetry import context as otel
 
@@ -20,7 +20,7 @@ from agent_identity.enforcement.ambience import Process
 from agent_identity.enforcement.approval import Approval
 from agent_identity.enforcement.approvals import Held
 from agent_identity.enforcement.arguments import BadArgumentsError, capture
-from agent_identity.enforcement.call import NOTHING, Call
+from agent_identity.enforcement.call import NOTHING, Call, CallRequest, Judgement
 from agent_identity.enforcement.decisions import blocked_by, is_fact
 from agent_identity.enforcement.description import Description
 from agent_identity.enforcement.failures import failure, kind_of, trouble
@@ -43,7 +43,10 @@ from agent_identity.errors import (
 from agent_identity.evidence import Entry
 from agent_identity.policy import Decision, Effect, RuleSet, Tool
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "Leaving"]
+
+Leaving: TypeAlias = tuple[type[BaseException], ...] | Callable[[BaseException], bool]
+"""Exceptions by which a body leaves that did not fail: their classes, or what tells for each."""
 
 _LOG: Final = logging.getLogger("agent_identity")
 _CANCELLED: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
@@ -57,15 +60,23 @@ class Guard:
         point: The enforcement point.
         tool: What the policy may know about the tool.
         data: Labels of the data that the tool touches; ``None`` if nobody said.
-        outcome_of: Names the outcome of an exception that is no error (an interrupt is ``suspended``).
+        suspends: Exceptions by which a body leaves to be called again, as for an interrupt.
+        returns: Exceptions that carry a result in place of an error, as a handoff does.
         place: Names the place in which a call is made; a suspended call is made again in the same place.
+
+    Raises:
+        TypeError: ``suspends`` or ``returns`` are no exceptions.
 
     Attributes:
         tool: See above.
+        data: See above.
         slow: Whether code of others looks at a call, which may take time.
     """
 
-    __slots__ = ("_ask", "_attributes", "_late", "_limits", "_name", "_outcome_of", "_point", "_told", "slow", "tool")
+    __slots__ = (
+        *("_ask", "_attributes", "_late", "_limits", "_name", "_point", "_returns", "_suspends", "_told"),
+        *("data", "slow", "tool"),
+    )
 
     def __init__(
         self,
@@ -73,16 +84,19 @@ class Guard:
         tool: Tool,
         *,
         data: tuple[str, ...] | None = None,
-        outcome_of: Callable[[BaseException], str | None] | None = None,
+        suspends: Leaving = (),
+        returns: Leaving = (),
         place: Callable[[], str] | None = None,
     ) -> None:
         self.tool = tool
+        self.data = data
         self._point = point
         self._ask = Questions(point, tool, data)
         # Code of others takes time, so that all is asked again. Rules are like constraints: compiled, ours, and quick.
         self.slow = bool(point.inspectors) or not (point.policy is None or type(point.policy) is RuleSet)
-        self._outcome_of = outcome_of
-        self._limits = Limits(point.state, point.clock, tool.name, resumable=outcome_of is not None, place=place)
+        self._suspends = _check_leaving(suspends, "suspends")
+        self._returns = _check_leaving(returns, "returns")
+        self._limits = Limits(point.state, point.clock, tool.name, resumable=bool(suspends), place=place)
         self._told = Description(point, tool)
         self._name = f"execute_tool {tool.name}"
         self._attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool.name}
@@ -94,84 +108,67 @@ class Guard:
         """The enforcement point that this guard belongs to."""
         return self._point
 
-    def enter(
-        self,
-        values: Mapping[str, object],
-        supplied: Collection[str],
-        *,
-        injected: Collection[str] = (),
-        call_id: str | None = None,
-        can_route: bool = True,
-    ) -> Call:
-        """Judge a call and record its intent; the caller then runs the body with ``call.arguments``.
+    def judge(self, request: CallRequest) -> Call:
+        """Judge a call, and record its intent unless it needs an approval first.
 
-        If ``call.route`` is set, that handler runs instead of the body. A call that needs an approval waits here.
+        The body must not run before :meth:`settle` has returned. If ``call.route`` is set, that handler runs in its
+        place.
 
         Args:
-            values: Arguments by name, defaults applied.
-            supplied: Names that the caller gave.
-            injected: Names that a framework filled in.
-            call_id: The id that the model gave to the call.
-            can_route: Whether the caller can run a route's handler in place of the body.
+            request: What is asked.
 
         Raises:
             Denied: The call is refused; the refusal is in the ledger.
             EvidenceError: Intent or refusal could not be recorded; the body must not run.
         """
-        call = self.judge(values, supplied, injected=injected, call_id=call_id, can_route=can_route)
-        self.settle(call)
-        return call
-
-    def judge(
-        self,
-        values: Mapping[str, object],
-        supplied: Collection[str],
-        *,
-        injected: Collection[str] = (),
-        call_id: str | None = None,
-        can_route: bool = True,
-        refusal: Denied | None = None,
-    ) -> Call:
-        """Judge a call as :meth:`enter` does, but for the approval that it may need.
-
-        The body must not run before :meth:`settle` has returned.
-
-        Args:
-            values: See :meth:`enter`.
-            supplied: See :meth:`enter`.
-            injected: See :meth:`enter`.
-            call_id: See :meth:`enter`.
-            can_route: See :meth:`enter`.
-            refusal: A refusal that an integration has reached before; it is recorded as that of this call.
-        """
         try:
-            return self._enter(values, supplied, injected, call_id, can_route=can_route, refusal=refusal)
+            call = self._judged(request)
+            if call.judgement.enforced != "block":
+                return call
+            refusal = self._refuse(call, cast("Denied", call.judgement.denial))
         except AgentIdentityError:
             raise
-        except Exception as error:  # noqa: BLE001 - As in _judge: whatever our own defect is, the body does not run.
+        except Exception as error:  # noqa: BLE001 - As in _decide: whatever our own defect is, the body does not run.
             _LOG.error("the guard of %s failed, the call is refused: %s", self.tool.name, trouble(error))
             why = f"{self.tool.name}: not recorded, and therefore not run: {failure('the guard', error)}"
             raise EvidenceError(why, code="guard_failed") from None
+        raise refusal
 
-    def settle(self, call: Call) -> None:
+    def _judged(self, request: CallRequest) -> Call:
+        """Return the call with what was decided; one that may run at once is on record then."""
+        call = self._begun(request)
+        try:
+            self._decide(call)
+            self._describe(call)
+            if self._point.mode == "monitor":
+                call.let_run()
+            if call.judgement.enforced == "block":
+                call.release()
+            elif call.desk is None:
+                self._intend(call)
+        except BaseException:
+            self._point.spans.abandon(call.span)
+            call.release()
+            raise
+        return call
+
+    def settle(self, call: Call, decide: Callable[[], Held] | None = None) -> None:
         """Wait for the approval that the call needs, if it needs one, and record its intent.
+
+        Args:
+            call: The call.
+            decide: Returns the approval, or raises; by default the approval is asked for here.
 
         Raises:
             Denied: There is none; the refusal is in the ledger.
             EvidenceError: Something could not be recorded; the body must not run.
         """
-        if call.desk is not None:
-            self.settle_with(call, partial(self._point.approvals.decide, call, call.desk))
-
-    def settle_with(self, call: Call, decide: Callable[[], Held]) -> None:
-        """Do what :meth:`settle` does, for a call that needs an approval.
-
-        Args:
-            call: The call.
-            decide: Returns the approval, or raises.
-        """
+        desk = call.desk
+        if desk is None:
+            return
         with self._settling(call):
-            self._go_on(call, cast("Approval", call.desk), decide())
+            held = self._point.approvals.decide(call, desk) if decide is None else decide()
+            self._go_on(call, desk, held)
 
     def withdraw(self, call: Call) -> None:
         """Record that whoever made the call gave up while it was judged: its body does not run."""
@@ -206,122 +203,92 @@ class Guard:
         else:
             return
         call.release()
-        answer.decision = refusal_of(call.decision, answer)
+        answer.decision = refusal_of(call.judgement.decision, answer)
         self._deny(call, answer)
-        raise self._refuse(call, answer, None) from None
+        raise self._refuse(call, answer) from None
 
     def _is_suspended(self, call: Call, error: BaseException) -> bool:
         return call.desk is not None and bool(call.desk.suspends) and isinstance(error, call.desk.suspends)
 
     def _go_on(self, call: Call, desk: Approval, held: Held) -> None:
         """Judge again what took time to be approved, use the approval, and record the intent (threats AC-63)."""
-        point, task, snapshot = self._point, call.task, call.snapshot()
+        point, task, snapshot = self._point, call.task, call.snapshot
         if task is None or snapshot is None:
             raise NoTask(f"{self.tool.name}: expected an open task, got none")
         point.check(task)
         again = self._ask.decide(self._ask.request(snapshot.view, task, call.findings, "call"), self._told.known[0])
-        if ground_of(again) != ground_of(call.decision):
+        if ground_of(again) != ground_of(call.judgement.decision):
             message = f"{self.tool.name}: expected the decision that was approved, got another one since; call again"
             raise Denied(message, code="approval_stale", decision=again)
         if task.limits:
-            call.reserved = self._limits.reserve(task, snapshot, call.call_id)
+            call.reserved = self._limits.reserve(task, snapshot, call.request.call_id)
             point.look_again(call)  # Before the approval is used up.
         point.approvals.take_up(call, desk, held)
         point.look_again(call)
-        call.desk, call.enforced, call.body = None, "allow", None
+        call.desk = None
+        call.judged(Judgement(call.judgement.decision))
         self._intend(call)
 
-    def refuse(self, values: Mapping[str, object], denied: Denied, task: Task | None = None) -> Denied:
+    def refuse(self, arguments: Mapping[str, object], denied: Denied, task: Task | None = None) -> Denied:
         """Record a refusal that was reached without the guard, and return it for raising.
 
         Args:
-            values: What is known of the call, by name; the record holds a digest of it.
+            arguments: What is known of the call, by name; the record holds a digest of it.
             denied: The refusal.
             task: The task that it is a part of; ``None`` for one outside any task.
 
         Raises:
             EvidenceError: It could not be recorded.
         """
-        call = Call(self.tool.name, None, task, self._point.clock.wall_ns())
+        request = CallRequest(arguments)
+        call = Call(self.tool.name, request, task, self._point.clock.wall_ns())
         start = self._point.spans.start_call
         call.span, call.traced = start(self.tool.name, self._name, self._attributes, call.start_ns)
         try:
             with suppress(BadArgumentsError):
-                call.captured(capture(values, values.keys(), ()))
+                call.snapshot = capture(arguments, request.given(), ())
             self._deny(call, denied)
             self._told.describe(call)
         except BaseException:
             self._point.spans.abandon(call.span)
             raise
-        return self._refuse(call, denied, None)
+        return self._refuse(call, denied)
 
-    def _enter(
-        self,
-        values: Mapping[str, object],
-        supplied: Collection[str],
-        injected: Collection[str],
-        call_id: str | None,
-        *,
-        can_route: bool,
-        refusal: Denied | None,
-    ) -> Call:
-        point = self._point
-        if call_id is not None and not is_fact(call_id):
-            call_id = None  # It comes from a model, decides nothing, and this one fits into no record.
+    def _begun(self, request: CallRequest) -> Call:
+        """Return the call of a request, with its span."""
+        point, attributes, call_id = self._point, self._attributes, request.call_id
+        if call_id is not None:
+            if is_fact(call_id):
+                attributes = {**attributes, "gen_ai.tool.call.id": call_id}
+            else:  # It comes from a model, decides nothing, and this one fits into no record.
+                request = request._replace(call_id=None)
         around = otel.get_current()  # Once, because each look at it goes through four calls.
-        call = Call(self.tool.name, call_id, point.ambience.current(around), point.clock.wall_ns())
-        attributes = self._attributes if call_id is None else {**self._attributes, "gen_ai.tool.call.id": call_id}
+        call = Call(self.tool.name, request, point.ambience.current(around), point.clock.wall_ns())
         call.span, call.traced = point.spans.start_call(self.tool.name, self._name, attributes, call.start_ns, around)
-        try:
-            self._judge(call, values, supplied, injected, can_route=can_route, refusal=refusal)
-            self._describe(call)
-            if point.mode == "monitor":
-                call.let_run(values)
-            if call.desk is not None and call.denial is None:
-                return call
-            if call.denial is None or point.mode == "monitor":
-                self._intend(call)
-                return call
-        except BaseException:
-            point.spans.abandon(call.span)
-            call.release()
-            raise
-        call.release()
-        raise self._refuse(call, call.denial, None)
+        return call
 
-    def _judge(
-        self,
-        call: Call,
-        values: Mapping[str, object],
-        supplied: Collection[str],
-        injected: Collection[str],
-        *,
-        can_route: bool,
-        refusal: Denied | None = None,
-    ) -> None:
-        """Reach a decision; leave the refusal, if any, in ``call.denial``."""
-        point = self._point
+    def _decide(self, call: Call) -> None:
+        """Reach a decision; leave the refusal, if any, in the judgement of the call."""
+        point, request = self._point, call.request
         try:
             # First the snapshot: even a call outside any task is recorded with what it asked for.
-            arguments = capture(values, supplied, injected)
-            call.captured(arguments)
+            arguments = call.snapshot = capture(request.arguments, request.given(), request.injected)
             task = call.task
-            if task is None or refusal is not None:
-                self._refuse_early(task, refusal)
+            if task is None or request.refusal is not None:
+                self._refuse_early(task, request.refusal)
             point.check(task)
             task.chain.grants[-1].scope.check(self.tool.name, arguments.view, arguments.supplied)
             if point.inspectors:
                 call.findings = self._ask.inspect("input", arguments.view)
-            self._consult(call, arguments.view, task, can_route=can_route)
+            self._consult(call, arguments.view, task)
             if self.slow or not task.lease.live:
                 point.check(task)  # It may have ended meanwhile; inspectors and policies may end it themselves.
             if task.limits and call.route is None and call.desk is None:
-                call.reserved = self._limits.reserve(task, arguments, call.call_id)
+                call.reserved = self._limits.reserve(task, arguments, request.call_id)
         except Denied as denied:
             self._deny(call, denied)
         except BadArgumentsError as error:
-            call.argument = error.argument
-            self._deny(call, Denied(f"{self.tool.name}: {error}", code="bad_arguments"))
+            self._deny(call, Denied(f"{self.tool.name}: {error}", code="bad_arguments"), error.argument)
         except Exception as error:  # noqa: BLE001 - Authority fails closed: a defect of ours refuses the call.
             self._deny_failed(call, error)
 
@@ -332,7 +299,7 @@ class Guard:
             self._point.look_again(call)
         except Denied as denied:
             self._deny(call, denied)
-        except Exception as error:  # As in _judge: what is not described does not run.
+        except Exception as error:  # As in _decide: what is not described does not run.
             if self._point.mode == "enforce" and isinstance(error, EvidenceError):
                 raise
             self._deny_failed(call, error)
@@ -343,37 +310,37 @@ class Guard:
         missing = f"{self.tool.name}: expected an open task of this enforcer, {self._point.ambience.missing()}"
         raise NoTask(missing) if task is None or refusal is None else refusal
 
-    def _consult(self, call: Call, view: Mapping[str, object], task: Task, *, can_route: bool) -> None:
+    def _consult(self, call: Call, view: Mapping[str, object], task: Task) -> None:
         point = self._point
         if point.policy is None:
             return
         decision = self._ask.decide(self._ask.request(view, task, call.findings, "call"), self._told.known[0])
-        call.decision = decision
+        call.judged(Judgement(decision))
         if decision.effect is Effect.BLOCK:
             raise PolicyBlocked(blocked_by(decision, self.tool.name), code=decision.reason, decision=decision)
         if decision.effect is Effect.ROUTE:
             handler = point.routes.get(decision.route or "")
             call.action["route"] = decision.route or "unnamed"
             if isinstance(handler, Approval):
-                call.desk, call.enforced = handler, "escalate"
+                call.desk = handler
+                call.judged(Judgement(decision, "escalate"))
                 return
             if handler is None:
                 message = f"{self.tool.name}: routed, and no handler has that name; pass routes={{...}} to the enforcer"
                 raise Routed(message, code="route_unavailable", decision=decision)
-            if not can_route:
+            if not call.request.can_route:
                 raise Routed(f"{self.tool.name}: routed elsewhere; this call did not run", decision=decision)
             call.route = handler
-            call.enforced = "escalate"
+            call.judged(Judgement(decision, "escalate"))
 
-    def _deny(self, call: Call, denied: Denied) -> None:
+    def _deny(self, call: Call, denied: Denied, argument: str | None = None) -> None:
         if not isinstance(denied.decision, Decision):
             denied.decision = Decision(effect=Effect.BLOCK, reason=denied.code)
         if isinstance(denied, OutOfScope):
-            call.argument = denied.argument
-        call.decision = denied.decision
-        call.enforced = "block"
-        call.denial = denied
-        call.body = None
+            argument = denied.argument
+        elif argument is None:
+            argument = call.judgement.argument
+        call.judged(Judgement(denied.decision, "block", denied, argument))
 
     def _deny_failed(self, call: Call, error: Exception) -> None:
         _LOG.error("the guard of %s failed, the call is refused: %s", self.tool.name, trouble(error))
@@ -395,11 +362,11 @@ class Guard:
                 call.task.tally.intent()
         call.context, call.marker = self._point.ambience.running(call.task, in_context(call.span))
 
-    def _refuse(self, call: Call, denied: Denied, outcome: str | None) -> Denied:
+    def _refuse(self, call: Call, denied: Denied) -> Denied:
         """Record a refusal and return it for raising."""
         routed = isinstance(denied, Routed) and denied.code == Routed.default_code
         try:
-            entry = self._conclude(call, outcome or ("routed" if routed else "denied"), None if routed else denied.code)
+            entry = self._conclude(call, "routed" if routed else "denied", None if routed else denied.code)
         except BaseException:
             self._point.spans.abandon(call.span)
             raise
@@ -424,7 +391,7 @@ class Guard:
             self._point.check(call.task)
         except Denied as denied:
             self._deny(call, denied)
-            raise self._refuse(call, denied, None) from None
+            raise self._refuse(call, denied) from None
 
     def succeed(self, call: Call, result: object = None) -> None:
         """Record that the body (or the route's handler) returned.
@@ -437,7 +404,7 @@ class Guard:
         blocked = self._judge_result(call, result) if self._point.inspectors else None
         self._told.describe_result(call, result)
         if blocked is not None and self._point.mode == "enforce":
-            raise self._refuse(call, blocked, None)
+            raise self._refuse(call, blocked)
         self._finish(call, "routed" if call.route is not None else "success", None)
 
     def emit(self, call: Call, item: object) -> None:
@@ -448,7 +415,7 @@ class Guard:
         """
         blocked = self._judge_result(call, item)
         if blocked is not None and self._point.mode == "enforce":
-            raise self._refuse(call, blocked, None)
+            raise self._refuse(call, blocked)
 
     def _judge_result(self, call: Call, result: object) -> ContentBlocked | None:
         """Return the refusal of a result that the policy withholds."""
@@ -460,7 +427,7 @@ class Guard:
                 return None
             call.findings = tuple(dict.fromkeys((*call.findings, *findings)))
             call.body = None
-            snapshot = call.snapshot()
+            snapshot = call.snapshot
             view = NOTHING if snapshot is None else snapshot.view
             decision = self._ask.decide(self._ask.request(view, call.task, findings, "result"), self._told.known[0])
         except Exception as error:  # noqa: BLE001 - What could not be inspected is withheld.
@@ -470,26 +437,32 @@ class Guard:
         blocked = ContentBlocked(blocked_by(decision, self.tool.name), code="content_blocked", decision=decision)
         self._deny(call, blocked)
         if self._point.mode == "monitor":
-            call.enforced = "audit"
+            call.judged(call.judgement._replace(enforced="audit"))
         return blocked
 
     def fail(self, call: Call, error: BaseException, code: str | None = None) -> None:
         """Record that the body raised, by the class of the error or a code; the caller re-raises."""
         if call.done:
             return
-        outcome = self._outcome_of(error) if self._outcome_of is not None else None
-        if outcome is not None:
-            if outcome == "suspended":
-                self._leave(call)
-            self._finish(call, outcome, None)
-            return
-        self._finish(call, "cancelled" if isinstance(error, _CANCELLED) else "error", code or kind_of(error))
+        if self._suspends and _leaves(error, self._suspends):
+            self.suspend(call)
+        elif self._returns and _leaves(error, self._returns):
+            self._finish(call, "success", None)
+        else:
+            self._finish(call, "cancelled" if isinstance(error, _CANCELLED) else "error", code or kind_of(error))
 
-    def _leave(self, call: Call) -> None:
-        """Leave what the call has to itself: it is the same call when it is made again."""
+    def suspend(self, call: Call) -> None:
+        """Record that the body left to be called again; what the call has is left to itself.
+
+        Args:
+            call: The call.
+        """
+        if call.done:
+            return
         if call.reserved is not None:
             call.reserved.suspend()
         self._point.approvals.leave(call)
+        self._finish(call, "suspended", None)
 
     def _finish(self, call: Call, outcome: str, error: str | None) -> None:
         """Record an outcome; the act happened, so a failure to record it must not hide its result."""
@@ -536,3 +509,22 @@ class Guard:
 
     def _end_span(self, span: CallSpan, end_ns: int, entry: Entry) -> None:
         self._point.spans.finish(span, entry, end_ns, self._late)
+
+
+def _leaves(error: BaseException, leaving: Leaving) -> bool:
+    return isinstance(error, leaving) if isinstance(leaving, tuple) else leaving(error)
+
+
+def _check_leaving(leaving: Leaving, what: str) -> Leaving:
+    """Return which exceptions are no errors, if they are classes of exceptions in a tuple, or what tells for each.
+
+    Raises:
+        TypeError: They are neither.
+    """
+    given = cast("object", leaving)
+    if callable(given):
+        return leaving
+    kinds = cast("tuple[object, ...]", given) if isinstance(given, tuple) else (None,)
+    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        raise TypeError(f"expected {what} as classes of exceptions in a tuple, or a function of an exception")
+    return leaving

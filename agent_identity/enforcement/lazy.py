@@ -5,7 +5,9 @@ go on is *driven*: each step is a step of the call. What has several, or runs by
 passes the guard, so it is withheld unless the tool says ``lazy="resource"``.
 """
 
+import asyncio
 import concurrent.futures
+import contextlib
 import io
 import sys
 import threading
@@ -18,7 +20,18 @@ from typing import Annotated, Final, Literal, TypeAlias, cast, get_args, get_ori
 
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["ATOMS", "CODE", "Lazy", "Nature", "check_lazy", "check_returned", "holds_lazy", "lazy_result", "nature_of"]
+__all__ = [
+    "ATOMS",
+    "CODE",
+    "Lazy",
+    "Nature",
+    "check_lazy",
+    "check_returned",
+    "drop",
+    "holds_lazy",
+    "lazy_result",
+    "nature_of",
+]
 
 Lazy: TypeAlias = Literal["resource"]
 """Results that live on by themselves, like a connection, and are handed over as they are."""
@@ -134,6 +147,15 @@ def _held(item: object, kind: type) -> tuple[object, ...] | None:
     if kind is dict:
         return tuple(cast("dict[object, object]", item).values())
     return tuple(cast("Collection[object]", item)) if kind in _CONTAINERS else None
+
+
+def drop(pending: object) -> None:
+    """End a coroutine or future that is not to run on; the refusal matters more than what it says to that."""
+    with contextlib.suppress(Exception):
+        if asyncio.isfuture(pending) or issubclass(type(pending), concurrent.futures.Future):
+            cast("asyncio.Future[object]", pending).cancel()
+        elif issubclass(type(pending), Coroutine):
+            cast("Coroutine[object, object, object]", pending).close()
 
 
 def lazy_result(tool: str) -> ConfigurationError:

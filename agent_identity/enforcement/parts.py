@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from opentelemetry.trace import TracerProvider
 
@@ -15,7 +15,7 @@ from agent_identity.enforcement.directory import Directory, check_keys
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.telemetry import SpanMode, Spans
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence import Ledger, Pseudonyms
+from agent_identity.evidence import Ledger, OnRecord, Pseudonyms
 from agent_identity.identity import Clock, PublicKey, Signer, TrustStore, check_id
 from agent_identity.policy import Claims, Policy, RuleSet, Tool
 from agent_identity.policy.labels import check_labels
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CALLS",
-    "GUARDED",
     "STORES",
     "admission_of",
     "anchor_of",
@@ -38,7 +37,9 @@ __all__ = [
     "check_state",
     "exporter_of",
     "judge_of",
+    "marked",
     "name_of",
+    "observers_of",
     "record_policy",
     "registry_of",
     "spans_of",
@@ -176,6 +177,18 @@ def spans_of(
     return Spans(recorder, provider, VERSION, ids_only=exporter is not None and provider is None, mode=mode)
 
 
+def observers_of(on_record: OnRecord | Sequence[OnRecord]) -> Sequence[OnRecord]:
+    """Return the functions that are called with each record.
+
+    Raises:
+        TypeError: One is no function.
+    """
+    found = (on_record,) if callable(on_record) else tuple(on_record)
+    if not all(callable(observer) for observer in cast("Sequence[object]", found)):
+        raise TypeError("expected on_record as a function of a record, or several in a list")
+    return found
+
+
 def record_policy(ledger: Ledger, policy: Policy | None, clock: Clock) -> None:
     """Record which policy is in force.
 
@@ -216,6 +229,12 @@ def check_bare(function: object) -> Callable[..., object]:
         raise TypeError(f"expected a function to guard, got {type(function).__name__}")
     if hasattr(function, GUARDED):
         raise ConfigurationError("expected an unguarded function, got a guarded one; guard it once")
+    return function
+
+
+def marked(function: Callable[..., object]) -> Callable[..., object]:
+    """Return a function that is guarded now, with the mark of that."""
+    setattr(function, GUARDED, True)
     return function
 
 

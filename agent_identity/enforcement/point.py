@@ -1,12 +1,15 @@
 """The parts of an enforcement point, put together once and shared by its guards."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import final
 
 from agent_identity.authority import RevokedKind, StateStore
 from agent_identity.enforcement.ambience import Ambience
 from agent_identity.enforcement.approval import Approval
+from agent_identity.enforcement.approval_box import ApprovalBox
 from agent_identity.enforcement.approvals import Approvals
 from agent_identity.enforcement.arguments import Arguments
 from agent_identity.enforcement.call import Call
@@ -47,6 +50,32 @@ class Point:
     pseudonyms: Pseudonyms | None = None
     tools: KnownTools = field(default_factory=KnownTools)
 
+    def use(self, directory: str | os.PathLike[str], state: StateStore, *, shared: bool) -> None:
+        """Keep requests for approvals and pinned tools in a directory.
+
+        Args:
+            directory: The directory of the enforcer.
+            state: The state in it.
+            shared: Another state is shared with other processes; what the directory says of revocations counts too.
+        """
+        self.approvals.use(ApprovalBox(Path(directory) / "approvals"))
+        self.inventory.use(directory, state)
+        if shared:
+            self.revocations.heed(state)
+
+    def faults(self) -> Mapping[str, str]:
+        """Return what of the evidence does not work just now, by what it is."""
+        ledger = self.ledger
+        found = {publisher.name: publisher.fault for publisher in ledger.publishers}
+        found |= {"ledger": ledger.degraded, "on_record": ledger.observers.fault}
+        return {name: fault for name, fault in found.items() if fault}
+
+    def after_fork_in_child(self) -> None:
+        """Leave to the parent what is its own."""
+        self.ambience.renew()
+        self.revocations.after_fork_in_child()
+        self.approvals.after_fork_in_child()
+
     def check(self, task: Task) -> None:
         """Return if the task lives and nothing of its chain is revoked; asked before every call and every resume.
 
@@ -65,7 +94,7 @@ class Point:
         Raises:
             Denied: The task has ended, expired or been revoked meanwhile.
         """
-        if call.denial is not None or call.task is None:
+        if call.task is None or call.judgement.denial is not None:
             return
         if call.reserved is not None or call.approval is not None:
             self.check(call.task)

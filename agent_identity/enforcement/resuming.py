@@ -13,9 +13,9 @@ from agent_identity.authority import PROOF_WINDOW, Chain, token_hash, verify_cha
 from agent_identity.enforcement.carried import Carried
 from agent_identity.enforcement.crossing import Presentation
 from agent_identity.enforcement.failures import failure, kind_of, trouble
-from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.handed import Handed, Recorded
 from agent_identity.enforcement.opening import Opening
+from agent_identity.enforcement.steps import CallSteps
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.tasks import LONGEST_TTL, Tasks
 from agent_identity.errors import AgentIdentityError, AttenuationError, Denied, NoTask, TokenError
@@ -104,7 +104,7 @@ class Arrivals:
 
     def opening(
         self,
-        guard: Guard,
+        guard: CallSteps,
         values: Mapping[str, object],
         make: Callable[[], Task],
         purpose: str,
@@ -119,7 +119,7 @@ class Arrivals:
             traceparent=traceparent,
         )
 
-    def opened(self, guard: Guard, values: Mapping[str, object], make: Callable[[], Task]) -> Task:
+    def opened(self, guard: CallSteps, values: Mapping[str, object], make: Callable[[], Task]) -> Task:
         """Return the task, or record that it was refused.
 
         Raises:

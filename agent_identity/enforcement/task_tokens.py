@@ -16,9 +16,10 @@ from typing import Final, NamedTuple, TypeAlias, cast, final
 from agent_identity.authority.downstream import DownstreamToken
 from agent_identity.authority.token_source import IssuedToken, TokenOrder, TokenSource, check_order, check_scope
 from agent_identity.enforcement.ambience import Process, attached
-from agent_identity.enforcement.call import Call
+from agent_identity.enforcement.call import Call, CallRequest, Shown
 from agent_identity.enforcement.failures import kind_of, trouble
 from agent_identity.enforcement.guard import Guard
+from agent_identity.enforcement.guarded_call import Body, GuardedCall
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.task import REVOKE_SECONDS, Task
 from agent_identity.errors import Denied, ExchangeError, NoTask
@@ -80,7 +81,7 @@ class TokenDesk:
         self.point = point
         self.source = source
         self.ids = ids
-        self.guard = Guard(point, Tool(name=TOOL, kind="token"))
+        self.guard = GuardedCall(Guard(point, Tool(name=TOOL, kind="token")))
         self._lock = threading.RLock()
         self._live: weakref.WeakSet[TaskTokens] = weakref.WeakSet()
 
@@ -205,43 +206,39 @@ class TaskTokens:
             values["resource"] = resource
         if scope:
             values["scope"] = list(scope)
-        guard, call = self._desk.guard, self._enter(task, values)
-        call.attach()
+        request, ran = CallRequest(values, can_route=False), list[Call]()
+
+        def issue(call: Call) -> Shown:
+            ran.append(call)
+            return Shown(self._issue(task, key, source), None)
+
         try:
-            token = self._issue(task, key, source)
-        except BaseException as error:
-            call.detach()
-            guard.fail(call, error)
-            if not isinstance(error, ExchangeError):
-                raise
+            return cast("DownstreamToken", self._guarded(task, request, issue))
+        except ExchangeError as error:
             failure = _copy(error)
-        else:
-            call.detach()
-            try:
-                guard.succeed(call)
-            except Denied:
-                self._forget(key)
-                raise
-            return token
+        except Denied as denied:
+            if not ran:
+                raise self._refused(task, denied) from None
+            self._forget(key)
+            raise
         # A new error outside the except block, because frames on the way to the first hold credentials.
         raise failure
 
-    def _enter(self, task: Task, values: dict[str, object]) -> Call:
-        """Enter the guard; where another task is open than the one asked, as a call outside any task."""
-        guard, ambience = self._desk.guard, self._desk.point.ambience
+    def _guarded(self, task: Task, request: CallRequest, issue: Body) -> object:
+        """Run the request under guard; where another task is open than the one asked, as a call outside any task."""
         if self._is_here(task):
-            return guard.enter(values, tuple(values), can_route=False)
-        try:
-            with attached(ambience.without()):
-                return guard.enter(values, tuple(values), can_route=False)
-        except NoTask as denied:
-            if ambience.current() is None:
-                raise
-            refused = denied
-        raise NoTask(
+            return self._desk.guard.run(request, issue)
+        with attached(self._desk.point.ambience.without()):
+            return self._desk.guard.run(request, issue)
+
+    def _refused(self, task: Task, denied: Denied) -> Denied:
+        """Return the refusal for raising; it tells of the wrong task, where that is why there is none."""
+        if not isinstance(denied, NoTask) or self._is_here(task) or self._desk.point.ambience.current() is None:
+            return denied
+        return NoTask(
             f"{TOOL}: expected the task that is open here, got another one; ask enforcer.current_task for tokens",
-            decision=refused.decision,
-            reference=refused.reference,
+            decision=denied.decision,
+            reference=denied.reference,
         )
 
     def _issue(self, task: Task, key: _Key, source: TokenSource) -> DownstreamToken:

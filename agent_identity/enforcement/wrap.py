@@ -1,7 +1,7 @@
 """The guard round the four kinds of callables: functions, coroutines, generators, async generators.
 
-All four share one logic in :class:`~agent_identity.enforcement.guard.Guard`; they differ only in how
-they call. A wrapper has no ``__wrapped__``: what it guards is not one attribute away.
+All four share one lifecycle, :class:`~agent_identity.enforcement.guarded_call.GuardedCall`; generators begin it when
+they are first advanced. A wrapper has no ``__wrapped__``: what it guards is not one attribute away.
 """
 
 import functools
@@ -9,7 +9,7 @@ import inspect
 import logging
 import typing
 import weakref
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from types import FunctionType, MethodType
 from typing import ParamSpec, TypeVar, cast
 
@@ -17,98 +17,58 @@ from opentelemetry import context as otel
 
 from agent_identity.enforcement.ambience import attached
 from agent_identity.enforcement.arguments import Binder
-from agent_identity.enforcement.call import Call
-from agent_identity.enforcement.driven import continued, continued_async, drive, drive_async
-from agent_identity.enforcement.guard import Guard
-from agent_identity.enforcement.lazy import ATOMS, Lazy, check_returned
-from agent_identity.enforcement.on_loop import OnLoop
+from agent_identity.enforcement.call import Call, CallRequest
+from agent_identity.enforcement.driven import drive, drive_async
+from agent_identity.enforcement.guarded_call import Body, GuardedCall
+from agent_identity.enforcement.lazy import Lazy, check_returned
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["Entering", "check_body", "dressed", "guard_of", "guarded", "known_as_guarded"]
+__all__ = ["check_body", "dressed", "guard_of", "guarded", "known_as_guarded"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _LOG: typing.Final = logging.getLogger("agent_identity")
 
-_GUARDS: typing.Final["weakref.WeakKeyDictionary[FunctionType, Guard]"] = weakref.WeakKeyDictionary()
+_GUARDS: typing.Final["weakref.WeakKeyDictionary[FunctionType, GuardedCall]"] = weakref.WeakKeyDictionary()
 """By identity: an attribute of a wrapper is copied to whatever functools.wraps puts round it, a cache for one."""
 
 
-def known_as_guarded(wrapper: Callable[P, R], guard: Guard) -> Callable[P, R]:
+def known_as_guarded(wrapper: Callable[P, R], guard: GuardedCall) -> Callable[P, R]:
     """Keep by which guard every call of a function is judged, and return the function."""
     _GUARDS[cast("FunctionType", wrapper)] = guard
     return wrapper
 
 
-def guard_of(function: object) -> Guard | None:
+def guard_of(function: object) -> GuardedCall | None:
     """Return the guard that every call of a function or bound method meets, if it is known."""
     plain = function.__func__ if isinstance(function, MethodType) else function
     return _GUARDS.get(plain) if isinstance(plain, FunctionType) else None
 
 
-class Entering(typing.Protocol):
-    """How a call is judged: :meth:`Guard.judge`, or what an integration puts before it."""
-
-    def __call__(self, values: Mapping[str, object], supplied: Collection[str], /, *, can_route: bool) -> Call:
-        """Return the call; see :meth:`Guard.judge`."""
-        ...
-
-
-def guarded(
-    guard: Guard,
-    function: Callable[P, R],
-    *,
-    entering: Entering | None = None,
-    method: bool = False,
-    lazy: Lazy | None = None,
-) -> Callable[P, R]:
+def guarded(guard: GuardedCall, function: Callable[P, R], *, method: bool = False) -> Callable[P, R]:
     """Return the function under guard, of the same kind, signature and types.
 
     Args:
-        guard: The guard.
+        guard: How its calls are guarded.
         function: A function, coroutine function, generator function or async generator function.
-        entering: What judges a call in place of :meth:`Guard.judge`, which it must call.
         method: The first parameter is the receiver, whatever its name.
-        lazy: See :meth:`Enforcer.tool`.
 
     Raises:
         ConfigurationError: The annotation shows results that would be withheld; see :func:`check_body`.
     """
     body = cast("Callable[..., object]", function)
-    check_body(guard.tool.name, body, lazy, guard.point.mode)
+    check_body(guard.tool.name, body, guard.lazy, guard.mode)
     binder = Binder(body, method=method)
-    judge: Entering = guard.judge if entering is None else entering
-
-    def enter(args: tuple[object, ...], kwargs: Mapping[str, object]) -> Callable[[], Call]:
-        """Bind at once, as calling the body would, and return what judges: a generator is judged later."""
-        try:
-            values, supplied = binder.bind(args, kwargs)
-        except TypeError:
-            if guard.point.mode == "enforce":
-                raise
-            # The body may still be called so. If not, this is the TypeError that it would have raised.
-            inspect.signature(body, follow_wrapped=False).bind(*args, **kwargs)
-            return lambda: _enter_as_given(judge, args, kwargs)
-        return lambda: judge(values, supplied, can_route=True)
-
-    def start(call: Call, args: tuple[object, ...]) -> object:
-        """Call what is to run: the route's handler, or the body with the checked snapshot."""
-        if call.route is not None:
-            return call.route(call)
-        if call.as_given is not None:
-            return body(*call.as_given[0], **call.as_given[1])
-        positional, keywords = binder.spread(call.arguments, args)
-        return body(*positional, **keywords)
-
+    ask = _asking(guard, binder, body)
     if inspect.isasyncgenfunction(body):
-        wrapper = _async_generator(guard, enter, start, lazy)
+        wrapper = _async_generator(guard, ask)
     elif inspect.iscoroutinefunction(body):
-        wrapper = _coroutine(guard, _at_once(binder, judge, enter), start, lazy)
+        wrapper = _coroutine(guard, ask)
     elif inspect.isgeneratorfunction(body):
-        wrapper = _generator(guard, enter, start, lazy)
+        wrapper = _generator(guard, ask)
     else:
-        wrapper = _function(guard, _at_once(binder, judge, enter), start, lazy)
+        wrapper = _function(guard, ask)
     return cast("Callable[P, R]", dressed(wrapper, body, binder.signature))
 
 
@@ -128,114 +88,70 @@ def check_body(name: str, body: Callable[..., object], lazy: Lazy | None, mode: 
         _LOG.warning("monitor mode: %s", error)
 
 
-def _at_once(binder: Binder, judge: Entering, enter: "_Enter") -> "_Judge":
-    """Return what binds and judges in one step, where a call begins at once."""
+_Ask = Callable[[tuple[object, ...], Mapping[str, object]], tuple[CallRequest, Body]]
 
-    def judged(args: tuple[object, ...], kwargs: Mapping[str, object]) -> Call:
+
+def _asking(guard: GuardedCall, binder: Binder, body: Callable[..., object]) -> _Ask:
+    """Return what makes a request of the arguments of a call, and what runs the body with those that were judged."""
+
+    def ask(args: tuple[object, ...], kwargs: Mapping[str, object]) -> tuple[CallRequest, Body]:
         try:
             values, supplied = binder.bind(args, kwargs)
         except TypeError:
-            return enter(args, kwargs)()
-        return judge(values, supplied, can_route=True)
+            if guard.mode == "enforce":
+                raise
+            # The body may still be called so. If not, this is the TypeError that it would have raised.
+            inspect.signature(body, follow_wrapped=False).bind(*args, **kwargs)
+            return CallRequest({"args": args, "kwargs": dict(kwargs)}), lambda _: body(*args, **kwargs)
 
-    return judged
+        def run(call: Call) -> object:
+            positional, keywords = binder.spread(call.arguments, args)
+            return body(*positional, **keywords)
 
+        return CallRequest(values, supplied), run
 
-def _enter_as_given(judge: Entering, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Call:
-    """Enter with arguments that have no single name each; in monitor mode the body gets them nevertheless."""
-    call = judge({"args": args, "kwargs": dict(kwargs)}, ("args", "kwargs"), can_route=True)
-    call.as_given = (args, kwargs)
-    return call
-
-
-class _Enter(typing.Protocol):
-    def __call__(self, args: tuple[object, ...], kwargs: Mapping[str, object], /) -> Callable[[], Call]: ...
+    return ask
 
 
-_Judge = Callable[[tuple[object, ...], Mapping[str, object]], Call]
-_Start = Callable[[Call, tuple[object, ...]], object]
-
-
-def _function(guard: Guard, judge: _Judge, start: _Start, lazy: Lazy | None) -> Callable[..., object]:
+def _function(guard: GuardedCall, ask: _Ask) -> Callable[..., object]:
     def wrapper(*args: object, **kwargs: object) -> object:
-        call = judge(args, kwargs)
-        if call.desk is not None:
-            guard.settle(call)
-        call.attach()
-        try:
-            result = start(call, args)
-        except BaseException as error:
-            call.detach()
-            guard.fail(call, error)
-            raise
-        call.detach()
-        if type(result) not in ATOMS:
-            later = continued(guard, call, result, lazy)
-            if later is not None:
-                return later
-        guard.succeed(call, result)
-        return result
+        return guard.run(*ask(args, kwargs))
 
     return wrapper
 
 
-def _coroutine(guard: Guard, judge: _Judge, start: _Start, lazy: Lazy | None) -> Callable[..., object]:
-    on_loop = OnLoop(guard)
-
+def _coroutine(guard: GuardedCall, ask: _Ask) -> Callable[..., object]:
     async def wrapper(*args: object, **kwargs: object) -> object:
-        call = await on_loop.judge(judge, args, kwargs)
-        if call.desk is not None:
-            await on_loop.settle(call)
-        call.attach()
-        try:
-            result = start(call, args)
-            if inspect.isawaitable(result):
-                result = await result
-        except BaseException as error:
-            call.detach()
-            await on_loop.fail(call, error)
-            raise
-        call.detach()
-        if type(result) not in ATOMS:
-            later = await continued_async(on_loop, call, result, lazy)
-            if later is not None:
-                return later
-        await on_loop.succeed(call, result)
-        return result
+        return await guard.run_async(*ask(args, kwargs))
 
     return wrapper
 
 
-def _generator(guard: Guard, enter: _Enter, start: _Start, lazy: Lazy | None) -> Callable[..., object]:
+def _generator(guard: GuardedCall, ask: _Ask) -> Callable[..., object]:
     def wrapper(*args: object, **kwargs: object) -> object:
-        created, judge = otel.get_current(), enter(args, kwargs)
-        return drive(guard, lambda: _begin(guard, created, judge, lambda call: start(call, args)), lazy)
+        created, (request, body) = otel.get_current(), ask(args, kwargs)
+        return drive(guard, lambda: _begin(guard, created, request, body), guard.lazy)
 
     return wrapper
 
 
-def _async_generator(guard: Guard, enter: _Enter, start: _Start, lazy: Lazy | None) -> Callable[..., object]:
-    on_loop = OnLoop(guard)
-
+def _async_generator(guard: GuardedCall, ask: _Ask) -> Callable[..., object]:
     def wrapper(*args: object, **kwargs: object) -> object:
-        created, judge = otel.get_current(), enter(args, kwargs)
-        return drive_async(on_loop, lambda: _begin_async(on_loop, created, judge, lambda call: start(call, args)), lazy)
+        created, (request, body) = otel.get_current(), ask(args, kwargs)
+        return drive_async(guard, lambda: _begin_async(guard, created, request, body), guard.lazy)
 
     return wrapper
 
 
-def _begin(
-    guard: Guard, created: otel.Context, judge: Callable[[], Call], start: Callable[[Call], object]
-) -> tuple[Call, object]:
-    """Enter under the task of whoever created a generator, not of whoever consumes it."""
+def _begin(guard: GuardedCall, created: otel.Context, request: CallRequest, body: Body) -> tuple[Call, object]:
+    """Begin under the task of whoever created a generator, not of whoever consumes it."""
     with attached(created):
-        call = judge()
+        call = guard.judge(request)
         guard.settle(call)
     call.attach()
     try:
-        return call, start(call)
+        return call, (call.route or body)(call)
     except BaseException as error:
-        call.detach()
         guard.fail(call, error)
         raise
     finally:
@@ -243,18 +159,17 @@ def _begin(
 
 
 async def _begin_async(
-    guard: OnLoop, created: otel.Context, judge: Callable[[], Call], start: Callable[[Call], object]
+    guard: GuardedCall, created: otel.Context, request: CallRequest, body: Body
 ) -> tuple[Call, object]:
-    """Enter as :func:`_begin` does, without blocking the event loop."""
+    """Begin as :func:`_begin` does, without blocking the event loop."""
     with attached(created):
-        call = await guard.judge(judge)
-    await guard.settle(call)
+        call = await guard.judge_async(request)
+    await guard.settle_async(call)
     call.attach()
     try:
-        return call, start(call)
+        return call, (call.route or body)(call)
     except BaseException as error:
-        call.detach()
-        await guard.fail(call, error)
+        await guard.fail_async(call, error)
         raise
     finally:
         call.detach()

@@ -12,6 +12,7 @@ from agent_identity.evidence.mirror import FieldCheck, compare, mirrored_attribu
 from agent_identity.evidence.otlp import Malformed, SpanData
 from agent_identity.evidence.pseudonyms import Pseudonyms
 from agent_identity.evidence.records import KINDS, OUTCOMES, check_record
+from agent_identity.evidence.sealing import OnRecord
 from agent_identity.evidence.segments import Segment, Segments
 from agent_identity.evidence.span_copy import SpanCopy, appearance_of, copy_of, error_of, span_ids
 from agent_identity.evidence.stream_writer import Entry
@@ -33,6 +34,7 @@ __all__ = [
     "Ledger",
     "LedgerReader",
     "Malformed",
+    "OnRecord",
     "Pseudonyms",
     "RawLine",
     "Segment",

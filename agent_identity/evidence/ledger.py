@@ -23,7 +23,7 @@ from agent_identity.evidence.log import Cosign, DirectoryLog, read_checkpoint, u
 from agent_identity.evidence.mac import LedgerKey, load_ledger_key
 from agent_identity.evidence.publishing import Publisher
 from agent_identity.evidence.recovery import Recovered, recover
-from agent_identity.evidence.sealing import After, Sealing
+from agent_identity.evidence.sealing import After, Observers, OnRecord, Sealing
 from agent_identity.evidence.segments import Segments
 from agent_identity.evidence.stream_writer import Entry, StreamWriter
 from agent_identity.identity import Clock, Ids, Signer, check_path
@@ -78,6 +78,7 @@ class Ledger:
         self._version = version
         self._cosign = cosign
         self._publishers = tuple(publishers)
+        self._observers = Observers()
         self._ready = False  # Until earlier streams are recovered, which uses the log, nothing else may.
         self._at_exit = functools.partial(_close_at_exit, weakref.ref(self))
         with recording("open the evidence directory"):
@@ -127,6 +128,7 @@ class Ledger:
             durable=self._durable,
             compressor=Compressor(self._files, self._layout, self._segments.compression),
             segment_seconds=self._segments.max_seconds,
+            observers=self._observers,
         )
 
     @classmethod
@@ -268,6 +270,20 @@ class Ledger:
     def callback_failures(self) -> int:
         """The number of callbacks that raised."""
         return self._sealing.failures
+
+    def observe(self, *observers: OnRecord) -> None:
+        """Show every further record to functions, by the sealing thread, once it is in the ledger and signed.
+
+        Args:
+            observers: Called in the order of appends; they should be quick, because seals wait for them. What they
+                raise is logged and counted in :attr:`observers`, and stops nothing.
+        """
+        self._observers.add(*observers)
+
+    @property
+    def observers(self) -> Observers:
+        """Those who are shown the records, with what failed."""
+        return self._observers
 
     @property
     def publishers(self) -> Sequence[Publisher]:

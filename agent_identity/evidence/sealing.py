@@ -15,13 +15,16 @@ from agent_identity.evidence.segments import DEFAULT_SECONDS
 from agent_identity.evidence.stream_writer import Entry, StreamWriter
 from agent_identity.identity import Clock
 
-__all__ = ["MAX_QUEUED", "After", "Sealing"]
+__all__ = ["MAX_QUEUED", "After", "Observers", "OnRecord", "Sealing"]
 
 MAX_QUEUED: Final = 16_384
 """Records that may wait; whoever appends more waits until some are done."""
 
 After: TypeAlias = Callable[[Entry], None]
 """What is to be done with a record once it is in the ledger."""
+
+OnRecord: TypeAlias = Callable[[Entry], object]
+"""A function that is shown each record once it is in the ledger."""
 
 _NS: Final = 1_000_000_000
 _HEARTBEAT_NS: Final = 3_600 * _NS
@@ -30,6 +33,43 @@ _JOIN_SECONDS: Final = 30.0
 _STRIDE: Final = 16  # Records; about a millisecond.
 _BREATH: Final = 0.00005  # Seconds; long enough for the system to wake a thread that waits for the interpreter.
 _logger: Final = logging.getLogger("agent_identity.evidence")
+
+
+@final
+class Observers:
+    """Functions that are shown every record once it is in the ledger, for metrics and tests.
+
+    Attributes:
+        failures: How often one raised.
+        fault: What the last one raised, until the next that does not.
+    """
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.fault: str | None = None
+        self._all: tuple[OnRecord, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self._all)
+
+    def add(self, *observers: OnRecord) -> None:
+        """Show every further record to these functions."""
+        self._all = (*self._all, *observers)
+
+    def show(self, entry: Entry) -> None:
+        """Show a record; whatever a function raises, the record is in the ledger and work goes on."""
+        fault: str | None = None
+        for observer in self._all:
+            try:
+                observer(entry)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001  See above.
+                self.failures += 1
+                fault = f"an observer raised {type(error).__name__}; failures so far: {self.failures}"
+                if self.failures == 1:
+                    _logger.warning("%s; further ones are only counted", fault)
+        self.fault = fault
 
 
 @final
@@ -54,12 +94,14 @@ class Sealing:
         durable: bool,
         compressor: Compressor,
         segment_seconds: float = DEFAULT_SECONDS,
+        observers: Observers | None = None,
     ) -> None:
         self.failures = 0
         self.fault: str | None = None
         self._log = log
         self._clock = clock
         self._compressor = compressor
+        self._observers = Observers() if observers is None else observers
         self._durable = durable
         self._segment_ns = int(segment_seconds * _NS)
         self._interval_ns = int(interval * _NS)
@@ -88,7 +130,8 @@ class Sealing:
     def submit(self, stream: StreamWriter, entry: Entry, after: After | None) -> None:
         """Queue a record that was written; called under the ledger's lock, in order."""
         # Where nothing is to be done with the record itself, its leaf is enough to keep.
-        self._queue.append((stream, entry.leaf, after, None if after is None else entry, stream.offset))
+        kept = None if after is None and not self._observers else entry
+        self._queue.append((stream, entry.leaf, after, kept, stream.offset))
         self._submitted += 1
         if self._idle:
             self.start()
@@ -310,8 +353,13 @@ class Sealing:
             except EvidenceError:
                 return  # Its appender got the same error; what may not be on the disk is not signed.
         stream.tree.append(leaf)
-        if after is None or entry is None:
+        if entry is None:
             return
+        if after is not None:
+            self._call(after, entry)
+        self._observers.show(entry)
+
+    def _call(self, after: After, entry: Entry) -> None:
         try:
             after(entry)
         except KeyboardInterrupt:

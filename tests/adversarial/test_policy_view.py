@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BeforeValidator, Field, validate_call
 
+from agent_identity.adapters import CallRequest
 from agent_identity.authority import Scope
 from agent_identity.canonical import encode
 from agent_identity.constraints import Exact, NotOneOf, OneOf, PathWithin, Range, Wildcard
@@ -241,13 +242,13 @@ def test_ac_47_what_a_framework_injects_is_no_argument_of_the_model(open_world: 
     guard = world.enforcer.guard("tool")
     state = {"role": "user"}
     with world.task(Scope("tool", x=1)):
-        call = guard.enter({"x": 1, "state": state}, ("x",), injected=("state",))
+        call = guard.judge(CallRequest({"x": 1, "state": state}, ("x",), injected=("state",)))
         assert call.arguments["state"] is state
         guard.succeed(call)
         with world.refused("argument_not_granted", OutOfScope):
-            guard.enter({"x": 1, "state": {"role": "admin"}}, ("x", "state"))
+            guard.judge(CallRequest({"x": 1, "state": {"role": "admin"}}))
     with world.task(Scope("tool", x=1, state=Wildcard())), world.refused("argument_out_of_scope", OutOfScope):
-        guard.enter({"x": 1, "state": state}, ("x",), injected=("state",))
+        guard.judge(CallRequest({"x": 1, "state": state}, ("x",), injected=("state",)))
 
 
 def test_ac_48_undeclared_arguments_are_refused(open_world: Any) -> None:

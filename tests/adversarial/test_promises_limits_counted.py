@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent_identity import Agent, Denied, Enforcer, Human, Scope, check
+from agent_identity.adapters import CallRequest
 from agent_identity.audit import disclose
 from agent_identity.limits import Limit
 from agent_identity.state import MemoryState
@@ -79,13 +80,13 @@ def test_a_suspension_that_nobody_recorded_accuses_nobody(tmp_path: Path) -> Non
 
     directory = tmp_path / "d"
     with Enforcer.open(directory) as enforcer:
-        guard = enforcer.guard("pay", outcome_of=lambda error: "suspended" if type(error) is Interrupted else None)
+        guard = enforcer.guard("pay", suspends=(Interrupted,))
         scope, limits = Scope("pay"), (Limit.uses("pay", 1),)
         with enforcer.task("pay", principal=ALICE, agent=CLERK, scope=scope, limits=limits):
-            call = guard.enter({}, (), call_id="call-1")
+            call = guard.judge(CallRequest({}, call_id="call-1"))
             call.reserved.suspend()  # What is left of a process that ended before it recorded the suspension.
-            guard.succeed(guard.enter({}, (), call_id="call-1"))
+            guard.succeed(guard.judge(CallRequest({}, call_id="call-1")))
             with pytest.raises(Denied):
-                guard.enter({}, (), call_id="call-2")
+                guard.judge(CallRequest({}, call_id="call-2"))
     report = check(directory)
     assert (report.verdict, report.counts["unknown"], report.counts["denied"]) == ("verified", 1, 1)

@@ -12,6 +12,7 @@ from decimal import Decimal
 import pytest
 
 from agent_identity import Agent, Effect, Human, Rule, RuleSet, Scope
+from agent_identity.adapters import CallRequest
 from agent_identity.approvals import Approval, ApprovalRequest
 from agent_identity.constraints import Range
 from agent_identity.errors import Denied, LimitExceeded, StateError
@@ -31,13 +32,12 @@ class Desk:
 
     def __init__(self, world: object, name: str = "pay", **options: object) -> None:
         self.world = world
-        self.guard = world.enforcer.guard(
-            name, outcome_of=lambda error: "suspended" if isinstance(error, Interrupted) else None, **options
-        )
+        self.guard = world.enforcer.guard(name, suspends=(Interrupted,), **options)
 
     def begin(self, call_id: str | None, amount: object) -> object:
         """Begin a body."""
-        call = self.guard.enter({"amount": amount}, ("amount",), call_id=call_id)
+        call = self.guard.judge(CallRequest({"amount": amount}, call_id=call_id))
+        self.guard.settle(call)
         self.world.ran.append(amount)
         return call
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from agent_identity import Agent, Decision, Effect, Human, Rule, RuleSet, Scope, check
+from agent_identity.adapters import CallRequest
 from agent_identity.approvals import Approval
 from agent_identity.errors import Denied, GrantExpired, NoTask
 from agent_identity.limits import Limit
@@ -115,9 +116,9 @@ def test_a_task_that_ends_while_a_share_is_resumed_starts_nothing(
     """The same for calls with an id, which may be made again."""
     kind, code, how = end
     world = open_world(state=state)
-    guard = world.enforcer.guard("tool", outcome_of=lambda error: None)
+    guard = world.enforcer.guard("tool", suspends=(InterruptedError,))
     with _minute(world, limits=ONE) as task, state.waiting("resume", how(world, task)), _refused(world, kind, code):
-        guard.enter({"x": 1}, ("x",), call_id="c1")
+        guard.judge(CallRequest({"x": 1}, call_id="c1"))
     assert state.calls.count("credit") == 1
 
 

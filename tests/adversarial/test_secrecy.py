@@ -25,6 +25,7 @@ from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from agent_identity.adapters import CallRequest, GuardedCall
 from agent_identity.audit import check, check_disclosure, disclose
 from agent_identity.authority import Limit, Scope
 from agent_identity.canonical import decode_record, encode
@@ -189,7 +190,7 @@ def _action(world: Any, canary: str) -> None:
 def _routed(world: Any, canary: str) -> None:
     """The handler of a route gets the value, and its result and error stay out as well."""
     guard = world.enforcer.guard("tool")
-    call = guard.enter({"x": canary}, ("x",))
+    call = guard.judge(CallRequest({"x": canary}))
     guard.fail(call, LookupError(canary))
 
 
@@ -275,8 +276,8 @@ def _borrowed(world: Any, canary: str) -> None:
 def _disclosable(world: Any, canary: str) -> None:
     """Arguments that can be shown later are commitments until somebody shows them."""
     point = dataclasses.replace(world.enforcer._point, disclosable=True)
-    guard = Guard(point, world.enforcer.guard("tool").tool)
-    guard.succeed(guard.enter({"x": canary}, ("x",)), canary)
+    guard = GuardedCall(Guard(point, world.enforcer.guard("tool").tool))
+    guard.succeed(guard.judge(CallRequest({"x": canary})), canary)
 
 
 PLACES = [
@@ -446,7 +447,7 @@ def test_ac_104_text_from_outside_forges_no_line(world: Any, text: str, caplog: 
             tool(**{text: 1})
         assert str(caught.value).isprintable()
         guard = world.enforcer.guard("tool")
-        guard.succeed(guard.enter({}, (), call_id=text))
+        guard.succeed(guard.judge(CallRequest({}, call_id=text)))
         if not text.isprintable():
             opening = {"principal": Human("alice"), "agent": Agent("a", owner="o"), "scope": OPEN}
             if " ".join(text.split()).isprintable():  # Line breaks are folded.

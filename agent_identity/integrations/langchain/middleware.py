@@ -15,13 +15,13 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 
 from agent_identity.authority import Scope
-from agent_identity.enforcement import Action, Call, Enforcer, Guard, Opening, Task
+from agent_identity.enforcement import Call, CallRequest, Enforcer, GuardedCall, Opening, Task
 from agent_identity.enforcement.off_loop import off_loop
 from agent_identity.errors import AttenuationError, Denied
 from agent_identity.identity import Agent
 from agent_identity.integrations.langchain.entries import refusal
-from agent_identity.integrations.langchain.protection import check, is_guarded_at
-from agent_identity.integrations.langchain.sealing import is_sealed, outcome_of, place
+from agent_identity.integrations.langchain.protection import check, is_guarded_beside
+from agent_identity.integrations.langchain.sealing import is_sealed, place, returns, suspends
 from agent_identity.integrations.langchain.twins import Twins
 
 try:
@@ -87,12 +87,12 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         self._enforcer = enforcer
         self._own = None if agent is None else Hop(agent, scope)
         self._twins = Twins(enforcer, lambda tool: check(tool, enforcer))
-        self._unnamed = enforcer.guard(_UNNAMED, outcome_of=outcome_of, place=place)
+        self._unnamed = enforcer.guard(_UNNAMED, suspends=suspends, returns=returns, place=place)
         self._provided: set[str] = set()
-        self._models: dict[bool, Guard] = {}
+        self._models: dict[bool, GuardedCall] = {}
         if model is not None:
             for streamed, kind in ((False, "model"), (True, "streamed_model")):
-                self._models[streamed] = enforcer.guard(model, kind=kind, outcome_of=outcome_of)
+                self._models[streamed] = enforcer.guard(model, kind=kind, suspends=suspends, returns=returns)
 
     @property
     def provider_tools(self) -> tuple[str, ...]:
@@ -149,7 +149,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         try:
             with ExitStack() as stack:
                 self._act(self._hops(get_config()), stack)
-                with Action(guard, asked(request)) as call:
+                with guard.block(CallRequest(asked(request))) as call:
                     response = handler(request)
                     call.result = said(response)
                 return response
@@ -171,7 +171,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         try:
             async with AsyncExitStack() as stack:
                 await self._act_async(self._hops(get_config()), stack)
-                async with Action(guard, asked(request)) as call:
+                async with guard.block(CallRequest(asked(request))) as call:
                     response = await handler(request)
                     call.result = said(response)
                 return response
@@ -219,7 +219,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
 
     def _tolerate(self, error: Denied | AttenuationError) -> None:
         """In monitor mode, go on as the agent of the task; otherwise raise the error again."""
-        if self._unnamed.point.mode == "enforce":
+        if self._unnamed.mode == "enforce":
             raise error
         _LOG.warning("monitor mode: a call goes on without delegation (%s)", error.code)
 
@@ -243,7 +243,7 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
 
     def _is_guarded(self, tool: BaseTool) -> bool:
         """Tell whether a tool meets a guard of ours anyway; of one that another enforcer guards there is no twin."""
-        return is_guarded_at(tool, self._unnamed.point)
+        return is_guarded_beside(tool, self._unnamed)
 
     @contextmanager
     def _guarding(self, run: "_Run") -> Generator[None]:
@@ -295,7 +295,9 @@ class _Run:
         enforcer: The enforcer.
     """
 
-    def __init__(self, request: "ToolCallRequest", hops: tuple[Hop, ...], unnamed: Guard, enforcer: Enforcer) -> None:
+    def __init__(
+        self, request: "ToolCallRequest", hops: tuple[Hop, ...], unnamed: GuardedCall, enforcer: Enforcer
+    ) -> None:
         self.request = request
         self.hops = hops
         self.result: _Result | None = None
@@ -304,13 +306,14 @@ class _Run:
         self._unnamed = unnamed
         self._task = enforcer.current_task
         self._place: Place | None = place_of(_config_of(request))
-        self._call: tuple[Guard, Call] | None = None
+        self._call: tuple[GuardedCall, Call] | None = None
 
     def enter(self) -> None:
         """Judge a call of a tool that the agent does not have; middleware further in may know it."""
         guard, call = self._guard(), self.request.tool_call
-        entered = guard.enter(call["args"], tuple(call["args"]), call_id=call["id"], can_route=False)
-        self._call = guard, entered
+        judged = guard.judge(CallRequest(call["args"], call_id=call["id"], can_route=False))
+        guard.settle(judged)
+        self._call = guard, judged
 
     def withdraw(self, _: object) -> None:
         """Record that the agent gave up while a call was judged."""
@@ -358,16 +361,16 @@ class _Run:
         """Return what the agent gets."""
         return cast("_Result", self.result)
 
-    def _guard(self) -> Guard:
+    def _guard(self) -> GuardedCall:
         name = self.request.tool_call["name"]
         try:
-            return self._enforcer.guard(name, outcome_of=outcome_of, place=place)
+            return self._enforcer.guard(name, suspends=suspends, returns=returns, place=place)
         except (TypeError, ValueError):  # A model wrote it, and no record could hold it.
             return self._unnamed
 
 
 def _recorded(
-    guard: Guard, values: Mapping[str, object], error: Denied | AttenuationError, task: Task | None
+    guard: GuardedCall, values: Mapping[str, object], error: Denied | AttenuationError, task: Task | None
 ) -> Denied:
     """Return a refusal of the call that is in the ledger, under the task that is open."""
     denied = error if isinstance(error, Denied) else Denied(str(error), code=error.code)

@@ -12,10 +12,8 @@ from typing import Final, NamedTuple, cast, final
 
 from langchain_core.tools import BaseTool
 
-from agent_identity.enforcement import Call, Guard, guarded
+from agent_identity.enforcement import Call, CallRequest, GuardedCall, guarded
 from agent_identity.enforcement.arguments import Binder, form_bytes
-from agent_identity.enforcement.lazy import Lazy
-from agent_identity.enforcement.on_loop import OnLoop
 from agent_identity.enforcement.wrap import dressed
 from agent_identity.errors import Denied
 from agent_identity.integrations.langchain.parameters import injected_parameters, is_own_default
@@ -84,7 +82,6 @@ class Seam:
         guard: The guard; ``None`` refuses every call, for tools that nobody guards any more.
         tool: The tool to begin with; copies of it share the seam of a function.
         layered: Calls can pass more than one body of this class of tools.
-        lazy: See :meth:`Enforcer.tool`.
     """
 
     __slots__ = (
@@ -97,11 +94,10 @@ class Seam:
         self,
         slot: str,
         body: Callable[..., object],
-        guard: Guard | None,
+        guard: GuardedCall | None,
         tool: BaseTool,
         *,
         layered: bool,
-        lazy: Lazy | None,
     ) -> None:
         self._slot = slot
         self._guard = guard
@@ -112,9 +108,7 @@ class Seam:
         self._method = slot.startswith("_")
         self._binder = Binder(body, method=self._method)
         self.inner = (
-            _closed(self, body)
-            if guard is None
-            else guarded(guard, body, entering=self._enter, method=self._method, lazy=lazy)
+            _closed(self, body) if guard is None else guarded(guard.judged_by(self._enter), body, method=self._method)
         )
         signature = inspect.signature(self.inner)
         rest = (name for name, p in signature.parameters.items() if p.kind is inspect.Parameter.VAR_POSITIONAL)
@@ -154,12 +148,12 @@ class Seam:
         return tool is args[0] if self._method else tool.__dict__.get(self._slot) is wrapper
 
     def check(self, call: Call) -> None:
-        """Return if the task of a call that goes on still lives; see :meth:`Guard.check`."""
-        cast("Guard", self._guard).check(call)
+        """Return if the task of a call that goes on still lives; see :meth:`GuardedCall.check`."""
+        cast("GuardedCall", self._guard).check(call)
 
     async def check_async(self, call: Call) -> None:
         """Do the same without blocking the event loop."""
-        await OnLoop(cast("Guard", self._guard)).check(call)
+        await cast("GuardedCall", self._guard).check_async(call)
 
     def _continues(self, before: Passage, call: Call, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bool:
         """Tell whether this is the same call, one body further in, with arguments that were judged."""
@@ -174,7 +168,8 @@ class Seam:
         before.passed.add(self._slot)
         return True
 
-    def _enter(self, values: Mapping[str, object], supplied: Collection[str], /, *, can_route: bool) -> Call:
+    def _enter(self, request: CallRequest) -> Call:
+        values, supplied = request.arguments, request.given()
         passage = PASSAGE.get()
         if passage is None or passage.seam is not self or passage.call is not None:
             # A generator starts to run after the call that made it has returned.
@@ -185,8 +180,8 @@ class Seam:
         elif injected or passage.given is not None:
             supplied = self._supplied(values, supplied, injected, passage.given)
         try:
-            call = cast("Guard", self._guard).judge(
-                values, supplied, injected=injected, call_id=passage.call_id, can_route=can_route
+            call = cast("GuardedCall", self._guard).judge(
+                request._replace(supplied=supplied, injected=injected, call_id=passage.call_id)
             )
         except Denied as denied:
             passage.answers.append(denied)

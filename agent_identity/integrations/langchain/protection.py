@@ -5,9 +5,8 @@ from typing import Final, TypeVar, cast, overload
 
 from langchain_core.tools import BaseTool
 
-from agent_identity.enforcement import Enforcer
+from agent_identity.enforcement import Enforcer, GuardedCall
 from agent_identity.enforcement.lazy import Lazy, check_lazy
-from agent_identity.enforcement.point import Point
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.langchain.sealing import (
     FUNCTIONS,
@@ -25,7 +24,7 @@ from agent_identity.integrations.langchain.sealing import (
 )
 from agent_identity.policy.labels import check_labels
 
-__all__ = ["check", "is_enforced", "is_guarded_at", "is_protected", "protect", "unprotect"]
+__all__ = ["check", "is_enforced", "is_guarded_beside", "is_protected", "protect", "unprotect"]
 
 ToolT = TypeVar("ToolT", bound=BaseTool)
 ToolsT = TypeVar("ToolsT", bound=Sequence[BaseTool])
@@ -159,21 +158,21 @@ def is_protected(tool: object) -> bool:
     return isinstance(tool, BaseTool) and (is_sealed(tool) or bool(guards_of(tool)))
 
 
-def is_guarded_at(tool: BaseTool, point: Point) -> bool:
-    """Tell whether every call of a tool meets a guard of one enforcement point, or the tool is closed."""
+def is_guarded_beside(tool: BaseTool, other: GuardedCall) -> bool:
+    """Tell whether every call of a tool meets a guard of the same enforcer as another one, or the tool is closed."""
     if is_sealed(tool):
         enforcer = enforcer_of(tool)
-        return enforcer is None or enforcer.guard(tool.name).point is point
+        return enforcer is None or enforcer.guard(tool.name).shares_enforcer(other)
     guards = guards_of(tool)
-    return bool(guards) and all(guard.point is point for guard in guards)
+    return bool(guards) and all(guard.shares_enforcer(other) for guard in guards)
 
 
 def is_enforced(tool: BaseTool) -> bool:
     """Tell whether what guards a tool, if anything does, refuses calls; monitor mode does not."""
     enforcer = enforcer_of(tool)
     if enforcer is not None:
-        return enforcer.guard(tool.name).point.mode == "enforce"
-    return is_sealed(tool) or all(guard.point.mode == "enforce" for guard in guards_of(tool))
+        return enforcer.guard(tool.name).mode == "enforce"
+    return is_sealed(tool) or all(guard.mode == "enforce" for guard in guards_of(tool))
 
 
 def _check_enforcer(enforcer: object) -> None:

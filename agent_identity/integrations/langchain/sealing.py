@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 
-from agent_identity.enforcement import Enforcer, Guard
+from agent_identity.enforcement import Enforcer, GuardedCall
 from agent_identity.enforcement.lazy import Lazy
 from agent_identity.enforcement.wrap import check_body, guard_of
 from agent_identity.errors import ConfigurationError
@@ -36,10 +36,11 @@ __all__ = [
     "function_enforcer",
     "guards_of",
     "is_sealed",
-    "outcome_of",
     "place",
+    "returns",
     "seal",
     "stated_of",
+    "suspends",
     "unseal",
 ]
 
@@ -80,7 +81,7 @@ class Protection:
     def seam(self, slot: str, body: _Body, tool: BaseTool) -> Seam:
         """Return a new seam of a tool."""
         guard = None if self.enforcer is None else self.guard(self.enforcer, tool)
-        return Seam(slot, body, guard, tool, layered=self._layered, lazy=self.stated.lazy)
+        return Seam(slot, body, guard, tool, layered=self._layered)
 
     def method_seam(self, slot: str, tool: BaseTool) -> Seam:
         """Return the seam of a method of a tool."""
@@ -92,12 +93,20 @@ class Protection:
             seam = self._seams[key] = self.seam(slot, self.bodies[slot], tool)
         return seam
 
-    def guard(self, enforcer: Enforcer, tool: BaseTool) -> Guard:
+    def guard(self, enforcer: Enforcer, tool: BaseTool) -> GuardedCall:
         """Return a new guard of a tool."""
-        labels, data, _ = self.stated
-        claims = claims_of(tool)
-        guard = enforcer.guard(tool.name, labels=labels, data=data, claims=claims, outcome_of=outcome_of, place=place)
-        guard.point.tools.learn(guard.tool, data)
+        labels, data, lazy = self.stated
+        guard = enforcer.guard(
+            tool.name,
+            labels=labels,
+            data=data,
+            claims=claims_of(tool),
+            lazy=lazy,
+            suspends=suspends,
+            returns=returns,
+            place=place,
+        )
+        guard.declare()
         return guard
 
 
@@ -119,15 +128,19 @@ def _own_method(base: type[BaseTool], name: str) -> _Body | None:
     return None if owner in _STOCK else cast("_Body", getattr(base, name))
 
 
-def outcome_of(error: BaseException) -> str | None:
-    """Name the outcome of what LangGraph raises to leave a graph's node; it is no error.
+def suspends(error: BaseException) -> bool:
+    """Tell whether an exception leaves a node of a graph that is to be run again.
 
     LangGraph need not be there, and where it has not been imported nothing of it can have been raised.
     """
     errors = sys.modules.get("langgraph.errors")
-    if errors is None or not isinstance(error, errors.GraphBubbleUp):
-        return None
-    return "success" if isinstance(error, errors.ParentCommand) else "suspended"
+    return errors is not None and isinstance(error, errors.GraphBubbleUp) and not returns(error)
+
+
+def returns(error: BaseException) -> bool:
+    """Tell whether an exception hands the work to another node, which is no error."""
+    errors = sys.modules.get("langgraph.errors")
+    return errors is not None and isinstance(error, errors.ParentCommand)
 
 
 def place() -> str:
@@ -346,7 +359,7 @@ def enforcer_of(tool: BaseTool) -> Enforcer | None:
     return None if protection is None else protection.enforcer
 
 
-def guards_of(tool: BaseTool) -> tuple[Guard, ...]:
+def guards_of(tool: BaseTool) -> tuple[GuardedCall, ...]:
     """Return the guards of :meth:`Enforcer.tool` that every call of a bare tool meets; none if it has a way past them.
 
     A class that runs tools in its own way may never call the functions, so what guards those does not count.
@@ -379,7 +392,7 @@ def check_results(tool: BaseTool, enforcer: Enforcer, lazy: Lazy | None) -> None
     bodies = [tool.__dict__.get(slot) for slot in FUNCTIONS] + [_own_method(base_of(tool), name) for name in METHODS]
     for body in bodies:
         if body is not None:
-            check_body(tool.name, cast("_Body", body), lazy, enforcer.guard(tool.name).point.mode)
+            check_body(tool.name, cast("_Body", body), lazy, enforcer.guard(tool.name).mode)
 
 
 def seal(tool: BaseTool, enforcer: Enforcer | None, stated: Stated = _NOTHING) -> None:

@@ -8,16 +8,14 @@ server ask in place of a result, the request is known by itself.
 import dataclasses
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from importlib import import_module
 from typing import Any, Final, cast, final
 
 from mcp import ClientSession, types
 from opentelemetry.context import Context
 
-from agent_identity.enforcement import Call, Enforcer
+from agent_identity.enforcement import Call, CallRequest, Enforcer, Shown
 from agent_identity.enforcement.ambience import Attachment, marked_as_here
-from agent_identity.enforcement.on_loop import OnLoop
 from agent_identity.errors import Denied, EvidenceError
 from agent_identity.integrations.mcp.binding import ASKED, asked_by
 from agent_identity.integrations.mcp.sdk import plain, refusal_data
@@ -123,29 +121,18 @@ class Answers:
         self, method: str, params: Mapping[str, object], request: object, ask: Callable[[], Awaitable[object]]
     ) -> object:
         target = asked_by(self._server.name, method, params)
-        judging = self._enforcer.guard(target.name, kind="mcp", server=self._server.name)
-        guard = OnLoop(judging)
+        guard = self._enforcer.guard(target.name, kind="mcp", server=self._server.name)
         context, refusal = self._found(target.name, request)
+
+        async def answer(_: Call) -> Shown:
+            result = await ask()
+            return Shown(result, plain(result), DeclinedError() if isinstance(result, types.ErrorData) else None)
+
         around = Attachment(marked_as_here(context))
         try:
-            if refusal is not None and judging.point.mode == "enforce":
-                raise await guard.refuse(target.values, refusal)
-            call = await guard.judge(partial(judging.judge, target.values, tuple(target.values), can_route=False))
-            await guard.settle(call)
-            call.attach()
-            try:
-                result = await ask()
-            except BaseException as error:
-                call.detach()
-                await guard.fail(call, error)
-                raise
-            call.detach()
-            if isinstance(result, types.ErrorData):
-                await guard.emit(call, plain(result))
-                await guard.fail(call, DeclinedError())
-            else:
-                await guard.succeed(call, plain(result))
-            return result
+            if refusal is not None and guard.mode == "enforce":
+                raise await guard.refuse_async(target.values, refusal)
+            return await guard.run_async(CallRequest(target.values, can_route=False), answer)
         finally:
             around.release()
 

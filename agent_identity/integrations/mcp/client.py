@@ -13,12 +13,11 @@ from typing import Final, TypeVar, cast, final
 from mcp import ClientSession, types
 from opentelemetry import context as otel
 
-from agent_identity.enforcement import Enforcer
+from agent_identity.enforcement import Call, CallRequest, Enforcer, Shown
 from agent_identity.enforcement.failures import kind_of
 from agent_identity.enforcement.known_tools import annotated, claims_from
 from agent_identity.enforcement.off_loop import off_loop
 from agent_identity.enforcement.offers import Definition, Offer, Sighting
-from agent_identity.enforcement.on_loop import OnLoop
 from agent_identity.enforcement.traces import TRACEPARENT, traceparent
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied
 from agent_identity.identity import check_id
@@ -43,10 +42,9 @@ from agent_identity.integrations.mcp.sdk import (
     with_params,
     without_unknown,
 )
-from agent_identity.integrations.mcp.server import conclude
+from agent_identity.integrations.mcp.server import shown
 from agent_identity.integrations.mcp.servers import McpServer
 from agent_identity.integrations.mcp.texts import LISTINGS, Texts, definitions
-from agent_identity.policy import Tool
 
 __all__ = ["protect_session"]
 
@@ -130,10 +128,10 @@ class _Passage:
     __slots__ = (
         "_claimed",
         "_enforcer",
+        "_guard",
         "_listed",
         "_listing",
         "_more",
-        "_point",
         "_server",
         "_session",
         "_spoken",
@@ -153,7 +151,7 @@ class _Passage:
     ) -> None:
         self.answers = Answers(enforcer, server)
         self._enforcer = enforcer
-        self._point = enforcer.guard(server.name).point
+        self._guard = enforcer.guard(server.name)
         self._listing = listing
         self._server = server
         self._session = session
@@ -163,7 +161,7 @@ class _Passage:
         self._title = ""
         self._version = ""
         self._spoken = spoken
-        self._texts = Texts(self._point, server, self._sighting)
+        self._texts = Texts(self._guard, server, self._sighting)
 
     async def send(self, request: object, forward: _Forward) -> object:
         """Send a request, guarded if it is one of a tool, a resource, a prompt or a completion."""
@@ -194,31 +192,28 @@ class _Passage:
         return self._texts.instructions(self._spoken())
 
     async def _call(self, target: Target, request: object, params: Mapping[str, object], forward: _Forward) -> object:
-        refusal = await self._refusal(target)
         claims = claims_from(self._claimed.get(target.tool or "", ()))
-        judging = self._enforcer.guard(target.name, kind="mcp", server=self._server.name, claims=claims)
-        guard = OnLoop(judging)
-        judge = partial(judging.judge, target.values, tuple(target.values), can_route=False, refusal=refusal)
-        call = await guard.judge(judge)
-        await guard.settle(call)
-        around = otel.get_current()
-        call.attach()
-        result: object = None
+        refusal, around = await self._refusal(target), otel.get_current()
         failure: BaseException | None = None
-        try:
-            with self.answers.under_way(call):
-                addressed = partial(self._addressed, target, request, params)
-                result = await forward(await off_loop(addressed) if self._server.receiver else addressed())
-        except BaseException as error:  # noqa: BLE001  Raised below: what is withheld is no context of the refusal.
-            failure = error
-        call.detach()
+
+        async def send(call: Call) -> Shown:
+            nonlocal failure
+            try:
+                with self.answers.under_way(call):
+                    addressed = partial(self._addressed, target, request, params)
+                    result = await forward(await off_loop(addressed) if self._server.receiver else addressed())
+            except BaseException as error:
+                told = told_by(error)
+                if told is None:
+                    raise
+                failure = error
+                return Shown(None, told, error)
+            return shown(result, is_tool=target.tool is not None)
+
+        guard = self._enforcer.guard(target.name, kind="mcp", server=self._server.name, claims=claims)
+        result = await guard.run_async(CallRequest(target.values, can_route=False, refusal=refusal), send)
         if failure is not None:
-            told = told_by(failure)
-            if told is not None:
-                await guard.emit(call, told)
-            await guard.fail(call, failure)
-            raise failure
-        await conclude(guard, call, plain(result), is_tool=target.tool is not None)
+            raise failure  # Here, for what is withheld is no context of the refusal.
         self.answers.expect(result, around)
         return result
 
@@ -256,7 +251,7 @@ class _Passage:
 
     async def _known(self) -> Offer | None:
         """Return what the inventory knows of the server now."""
-        return await off_loop(partial(self._point.inventory.find, self._server.name))
+        return await off_loop(partial(self._guard.inventory.find, self._server.name))
 
     def _digest(self, tool: str) -> str | None:
         """Return the digest of a tool as the server lists it, if it lists one definition under that name."""
@@ -283,7 +278,7 @@ class _Passage:
         try:
             members = to_meta(self._enforcer.present(peer, tool=target.name, arguments=bound(params)))
         except AgentIdentityError as error:
-            if self._point.mode == "enforce":
+            if self._guard.mode == "enforce":
                 raise
             _LOG.warning("monitor mode: %s is called without authority: %s", target.name, error)
             return {}
@@ -325,7 +320,7 @@ class _Passage:
 
         def counting() -> object:
             self._sight(seen)
-            if self._point.mode == "monitor":
+            if self._guard.mode == "monitor":
                 return result
             tools = [without_unknown(tool) for tool in _tools(result) if self._counts(str(plain(tool).get("name")))]
             return cast("Response", result).model_copy(update={"tools": tools})
@@ -333,7 +328,7 @@ class _Passage:
         return await off_loop(counting)
 
     def _sight(self, seen: Mapping[str, Definition]) -> None:
-        self._point.inventory.sight(self._sighting(seen), pin=self._server.first_sight == "pin")
+        self._guard.inventory.sight(self._sighting(seen), pin=self._server.first_sight == "pin")
 
     def _take_in(self, found: Mapping[str, set[Definition]], tools: Sequence[object], *, first: bool) -> None:
         """Keep which definitions the server lists, what it warns of in annotations, and that it has the tools."""
@@ -348,7 +343,8 @@ class _Passage:
                 claimed.update(annotated(tool.get("annotations")))
                 with suppress(ValueError):  # No name of a tool.
                     full = check_id(tool_name(self._server.name, own), "name")
-                    self._point.tools.learn(Tool(full, "mcp", self._server.name, claims=claims_from(sorted(claimed))))
+                    claims = claims_from(sorted(claimed))
+                    self._enforcer.guard(full, kind="mcp", server=self._server.name, claims=claims).declare()
 
     async def _everything(self) -> Sequence[object]:
         pages: list[object] = []
@@ -362,7 +358,7 @@ class _Passage:
         return pages
 
     def _counts(self, tool: str) -> bool:
-        offer, server = self._point.inventory.find(self._server.name), self._server
+        offer, server = self._guard.inventory.find(self._server.name), self._server
         try:
             if offer is not None:
                 offer.check_place(server.name, server.transport, server.place)

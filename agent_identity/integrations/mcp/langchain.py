@@ -18,7 +18,7 @@ from langchain_mcp_adapters.tools import load_mcp_tools
 from mcp import ClientSession, types
 from mcp.shared.session import ProgressFnT
 
-from agent_identity.enforcement import Enforcer
+from agent_identity.enforcement import CallRequest, Enforcer
 from agent_identity.enforcement.off_loop import off_loop
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.mcp.binding import Target, target_of
@@ -138,8 +138,8 @@ class _Sessions:
             return
         target = cast("Target", target_of(server.name, "tools/call", {"name": request.name, "arguments": request.args}))
         guard = self._enforcer.guard(target.name, kind="mcp", server=server.name)
-        if guard.point.mode == "enforce":
-            guard.judge(target.values, tuple(target.values), can_route=False, refusal=moved)
+        if guard.mode == "enforce":
+            guard.judge(CallRequest(target.values, can_route=False, refusal=moved))
 
     def _found(self, name: str) -> tuple[dict[str, object], McpServer]:
         """Return a connection as it is now, which nobody changes any more, and the server that it leads to."""
@@ -154,7 +154,7 @@ class _Sessions:
         One that the inventory knows is compared with that, as at every call: there, the new place can be accepted.
         """
         same = (server.transport, server.place) == (here.transport, here.place)
-        if same or self._enforcer.guard(server.name).point.inventory.find(server.name) is not None:
+        if same or self._enforcer.guard(server.name).inventory.find(server.name) is not None:
             return None
         return Denied(
             f"expected the connection of {server.name!r} as it was when the client was guarded, got one to another "
@@ -170,7 +170,7 @@ class _Sessions:
             raise ConfigurationError(f"expected a connection of the client, got {name!r}")
         connection, here = self._found(name)
         moved = await off_loop(partial(self._moved, self._servers[name], here))
-        if moved is not None and self._enforcer.guard(here.name).point.mode == "enforce":
+        if moved is not None and self._enforcer.guard(here.name).mode == "enforce":
             raise moved
         if headers and connection["transport"] != "stdio":
             known = cast("Mapping[str, object]", connection.get("headers") or {})

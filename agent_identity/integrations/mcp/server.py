@@ -7,9 +7,8 @@ from functools import partial
 from typing import Final, Protocol, TypeVar, cast, final
 
 from agent_identity.authority import Scope
-from agent_identity.enforcement import Call, Enforcer, Guard, Opening
+from agent_identity.enforcement import Call, CallRequest, Enforcer, GuardedCall, Opening, Shown
 from agent_identity.enforcement.off_loop import off_loop
-from agent_identity.enforcement.on_loop import OnLoop
 from agent_identity.enforcement.traces import TRACEPARENT
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, TokenError
 from agent_identity.identity import Agent, Principal, Service, Signer
@@ -25,7 +24,7 @@ from agent_identity.integrations.mcp.sdk import (
 )
 from agent_identity.integrations.mcp.servers import check_name
 
-__all__ = ["Anonymous", "ToolFailedError", "conclude", "protect_server"]
+__all__ = ["Anonymous", "ToolFailedError", "protect_server", "shown"]
 
 ServerT = TypeVar("ServerT")
 _Handler = Callable[..., Awaitable[object]]
@@ -140,31 +139,23 @@ class _Door:
             EvidenceError: It could not be recorded.
         """
         target = cast("Target", target_of(self.name, method, params))
-        judging = self.enforcer.guard(target.name, kind="mcp", server=self.name)
-        guard = OnLoop(judging)
-        opening = await off_loop(partial(self._opening, target, judging, params, meta))
+        guard = self.enforcer.guard(target.name, kind="mcp", server=self.name)
+        opening = await off_loop(partial(self._opening, target, guard, params, meta))
         await opening.__aenter__()  # Here, apart from the handler, whose errors are its own.
         async with AsyncExitStack() as stack:
             stack.push_async_exit(opening)
             values, trouble = target.values, target.trouble
             if trouble is None and target.tool is not None:
                 values, trouble = await settled(self.server, target.name, values, tool=target.tool, meta=meta)
-            judge = partial(judging.judge, values, tuple(target.values), can_route=False, refusal=trouble)
-            call = await guard.judge(judge)
-            await guard.settle(call)
-            call.attach()
-            try:
-                result = await body()
-            except BaseException as error:
-                call.detach()
-                await guard.fail(call, error)
-                raise
-            call.detach()
-            await conclude(guard, call, plain(result), is_tool=method == "tools/call")
-            return result
+
+            async def answer(_: Call) -> Shown:
+                return shown(await body(), is_tool=method == "tools/call")
+
+            request = CallRequest(values, tuple(target.values), can_route=False, refusal=trouble)
+            return await guard.run_async(request, answer)
 
     def _opening(
-        self, target: Target, guard: Guard, params: Mapping[str, object], meta: Mapping[str, object]
+        self, target: Target, guard: GuardedCall, params: Mapping[str, object], meta: Mapping[str, object]
     ) -> Opening:
         try:
             presentation = presentation_of(meta)
@@ -184,7 +175,7 @@ class _Door:
             traceparent=trace if isinstance(trace, str) else None,
         )
 
-    def _stranger(self, target: Target, guard: Guard) -> Opening:
+    def _stranger(self, target: Target, guard: GuardedCall) -> Opening:
         if self.anonymous is None:
             text = f"{target.name}: expected authority in _meta, got none; call through protect_session(...)"
             raise guard.refuse(target.values, Denied(text, code="no_delegation"))
@@ -196,17 +187,10 @@ class _Door:
         )
 
 
-async def conclude(guard: OnLoop, call: Call, result: Mapping[str, object], *, is_tool: bool) -> None:
-    """Record how a call ended, by what it returned.
-
-    Raises:
-        ContentBlocked: The policy withholds what an inspector found in the result.
-    """
-    if is_tool and result.get("isError") is True:
-        await guard.emit(call, result)
-        await guard.fail(call, ToolFailedError())
-    else:
-        await guard.succeed(call, result)
+def shown(result: object, *, is_tool: bool) -> Shown:
+    """Return a result of the SDK, with what of it is looked at, and whether it says that a tool has failed."""
+    content = plain(result)
+    return Shown(result, content, ToolFailedError() if is_tool and content.get("isError") is True else None)
 
 
 async def _answered(method: str, run: Callable[[], Awaitable[object]]) -> object:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, cast, final
 
 from agent_identity.canonical import JSON
+from agent_identity.enforcement import GuardedCall
 from agent_identity.enforcement.offers import INSTRUCTIONS, ONE_BY_ONE, Definition, Sighting
-from agent_identity.enforcement.point import Point
 from agent_identity.errors import Denied
 from agent_identity.identity import check_id
 from agent_identity.integrations.mcp.sdk import Response, plain, without_unknown
@@ -48,17 +48,17 @@ class Texts:
     """The texts of the server of one session.
 
     Args:
-        point: Whose inventory counts.
+        guard: Whose inventory counts.
         server: The server.
         sighting: Returns the server as it shows itself now, with these definitions.
     """
 
-    __slots__ = ("_point", "_said", "_server", "_sighting")
+    __slots__ = ("_guard", "_said", "_server", "_sighting")
 
     def __init__(
-        self, point: Point, server: McpServer, sighting: Callable[[Mapping[str, Definition]], Sighting]
+        self, guard: GuardedCall, server: McpServer, sighting: Callable[[Mapping[str, Definition]], Sighting]
     ) -> None:
-        self._point = point
+        self._guard = guard
         self._server = server
         self._sighting = sighting
         self._said: Definition | None = None
@@ -83,10 +83,10 @@ class Texts:
         except Denied as denied:
             _LOG.warning("the instructions of the server %s cannot be compared: %s", self._server.name, denied.code)
             counts = False
-        return text if counts or self._point.mode == "monitor" else None
+        return text if counts or self._guard.mode == "monitor" else None
 
     def _count(self, said: Definition) -> bool:
-        inventory = self._point.inventory
+        inventory = self._guard.inventory
         if inventory.find(self._server.name) is None:  # Its tools are asked next, and are pinned together with these.
             return self._server.first_sight == "pin"
         inventory.sight(self._sighting(self.heard), pin=False)
@@ -99,8 +99,8 @@ class Texts:
         items = cast("Sequence[object]", getattr(result, member))
         found = definitions(items, listing.name, listing.prefix, listing.defining)
         seen = {key: next(iter(several)) for key, several in found.items() if len(several) == 1}
-        self._point.inventory.sight(self._sighting(seen), pin=self._server.first_sight == "pin")
-        if self._point.mode == "monitor":
+        self._guard.inventory.sight(self._sighting(seen), pin=self._server.first_sight == "pin")
+        if self._guard.mode == "monitor":
             return result
         kept: list[object] = []
         for item in items:
@@ -111,7 +111,7 @@ class Texts:
 
     def _counts(self, key: str, digest: str | None) -> bool:
         server = self._server
-        offer = self._point.inventory.find(server.name)
+        offer = self._guard.inventory.find(server.name)
         try:
             if offer is not None:
                 offer.check_place(server.name, server.transport, server.place)

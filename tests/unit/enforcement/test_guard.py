@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
 
+from agent_identity.adapters import CallRequest
 from agent_identity.authority import Scope
 from agent_identity.constraints import Contains, Range
 from agent_identity.enforcement import Enforcer
@@ -721,13 +722,11 @@ def test_a_tool_has_a_name_that_records_can_hold(world: Any, name: str) -> None:
 
 def test_an_integration_adds_call_id_server_and_outcomes(world: Any) -> None:
     """What a framework knows stands in record and span; an exception that is no error has its own outcome."""
-    guard = world.enforcer.guard(
-        "tool", kind="mcp", server="files.example", outcome_of=lambda e: "suspended" if type(e) is EOFError else None
-    )
-    assert guard.point is world.enforcer._point
+    guard = world.enforcer.guard("tool", kind="mcp", server="files.example", suspends=(EOFError,))
+    assert (guard.mode, guard.clock, guard.inventory) == ("enforce", world.clock, world.enforcer._point.inventory)
     with world.task(OPEN):
         for error in (EOFError(), LookupError()):
-            call = guard.enter({"x": 1, "config": {}}, ("x",), injected=("config",), call_id="call-1")
+            call = guard.judge(CallRequest({"x": 1, "config": {}}, injected=("config",), call_id="call-1"))
             guard.fail(call, error)
             guard.fail(call, error)
             guard.succeed(call)
@@ -749,7 +748,7 @@ def test_a_call_id_that_no_record_can_hold_is_left_out(world: Any, call_id: Any)
     """The id comes from a model and decides nothing: an unfit one neither breaks nor forges a record."""
     guard = world.enforcer.guard("tool")
     with world.task(OPEN):
-        guard.succeed(guard.enter({}, (), call_id=call_id))
+        guard.succeed(guard.judge(CallRequest({}, call_id=call_id)))
     (outcome,) = world.records("outcome")
     assert "call" not in outcome["action"]
 
@@ -759,7 +758,7 @@ def test_a_class_with_an_unprintable_name_is_recorded(world: Any) -> None:
     guard = world.enforcer.guard("tool")
     with world.task(OPEN):
         for name in ("a\nb", "x" * 1000, ""):
-            guard.fail(guard.enter({}, ()), type(name, (Exception,), {})())
+            guard.fail(guard.judge(CallRequest({})), type(name, (Exception,), {})())
     assert [r.get("error") for r in world.records("outcome")] == ["unnamed", "x" * 128, "unnamed"]
 
 

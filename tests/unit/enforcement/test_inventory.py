@@ -49,7 +49,7 @@ def sighting(place: str = URL, *, name: str = "files", version: str = "1", **too
 
 
 def inventory_of(world: Any) -> Inventory:
-    return world.enforcer.guard("x").point.inventory
+    return world.enforcer.guard("x").inventory
 
 
 def refused(code: str, world: Any, name: str = "read", definition: Definition | None = A) -> None:
@@ -172,7 +172,7 @@ def test_another_process_sees_what_was_pinned(opened: Callable[..., Any], world:
     """The pins outlive the process, and a second enforcer on the directory compares with them."""
     inventory_of(world).sight(sighting(read=A), pin=True)
     with Enforcer.open(world.directory, clock=world.clock) as other:
-        found = other.guard("x").point.inventory
+        found = other.guard("x").inventory
         found.sight(sighting(read=B), pin=True)
         assert found.find("files").tools["read"].state == "changed"
     refused("tool_changed", world, "read", B)
@@ -180,7 +180,7 @@ def test_another_process_sees_what_was_pinned(opened: Callable[..., Any], world:
 
 def test_without_a_directory_the_inventory_is_in_memory(world: Any) -> None:
     """An enforcer made of parts pins for as long as it lives."""
-    point = world.enforcer.guard("x").point
+    point = world.enforcer._point
     trust = TrustStore.load(world.directory / "trust.json")
     inventory = Inventory(point.ledger, SigningKey.generate(), trust, world.clock)
     inventory.sight(sighting(read=A), pin=True)
@@ -252,7 +252,7 @@ def test_an_older_file_put_back_is_noticed(world: Any, older: bool, fresh: bool)
         path.write_bytes(before)
     if fresh:
         with Enforcer.open(world.directory, clock=world.clock) as other, pytest.raises(Denied, match="an older one"):
-            other.guard("x").point.inventory.sight(sighting(read=B), pin=True)
+            other.guard("x").inventory.sight(sighting(read=B), pin=True)
     with pytest.raises(Denied, match="an older one") as caught:
         inventory.find("files")
     assert caught.value.code == "inventory_unusable"
@@ -284,7 +284,7 @@ def test_what_cannot_be_recorded_is_not_used(world: Any, monkeypatch: pytest.Mon
         raise EvidenceError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(world.enforcer.guard("x").point.ledger), "append", fail)
+        patch.setattr(type(world.enforcer._point.ledger), "append", fail)
         with pytest.raises(EvidenceError):
             inventory.sight(sighting(read=A), pin=True)
     inventory.find("files")

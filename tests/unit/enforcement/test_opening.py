@@ -19,7 +19,7 @@ from opentelemetry import context as otel
 from agent_identity.authority import Scope
 from agent_identity.canonical import encode_record
 from agent_identity.constraints import Range
-from agent_identity.enforcement import Call, Enforcer
+from agent_identity.enforcement import Call, CallRequest, Enforcer
 from agent_identity.enforcement.ambience import Attachment
 from agent_identity.enforcement.opening import _mapping
 from agent_identity.errors import (
@@ -468,7 +468,7 @@ def test_an_attachment_is_released_once() -> None:
     attachment.release()
     attachment.release()
     assert otel.get_current() == before
-    call = Call("tool", None, None, 0)
+    call = Call("tool", CallRequest({}), None, 0)
     call.attach()
     call.detach()
     assert otel.get_current() == before

@@ -1,0 +1,16 @@
+"""For authors of adapters: how the calls of any framework come under guard, public under this name.
+
+>>> import tempfile
+>>> from agent_identity import Agent, Enforcer, Human, Scope
+>>> from agent_identity.adapters import CallRequest
+>>> who = {"principal": Human("alice@example.com"), "agent": Agent("clerk", owner="fin@example.com")}
+>>> with tempfile.TemporaryDirectory() as folder, Enforcer.open(folder) as enforcer:
+...     guarded = enforcer.guard("add")
+...     with enforcer.task("sum up", scope=Scope("add"), **who):
+...         guarded.run(CallRequest({"x": 1, "y": 2}), lambda call: sum(call.arguments.values()))
+3
+"""
+
+from agent_identity.enforcement import Call, CallRequest, GuardedCall, Shown
+
+__all__ = ["Call", "CallRequest", "GuardedCall", "Shown"]

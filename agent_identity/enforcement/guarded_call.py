@@ -1,0 +1,162 @@
+"""The one lifecycle of a guarded call: judge, settle, attach, run, detach, and succeed, fail or suspend."""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import cast, final
+
+from agent_identity.enforcement.action import Action
+from agent_identity.enforcement.call import Call, CallRequest
+from agent_identity.enforcement.driven import continued
+from agent_identity.enforcement.lazy import ATOMS, Lazy
+from agent_identity.enforcement.steps import CallSteps, Judge
+
+__all__ = ["Body", "GuardedCall"]
+
+Body = Callable[[Call], object]
+"""What runs if the call may: it gets the call, whose ``arguments`` are the ones that were judged."""
+
+
+@final
+class GuardedCall(CallSteps):
+    """How each call of one tool is guarded, whoever makes it. Received from :meth:`Enforcer.guard`.
+
+    :meth:`run` is the whole lifecycle, and :meth:`block` is it round a block. Frameworks that run bodies themselves
+    take the steps one by one: :meth:`begin`, then :meth:`succeed` or :meth:`fail`; and :meth:`check` and :meth:`emit`
+    for each item, where they hand out a stream. What ends in ``_async`` does the same without blocking the event loop.
+    """
+
+    __slots__ = ()
+
+    @property
+    def lazy(self) -> Lazy | None:
+        """What was said of the results of the tool; see :meth:`Enforcer.tool`."""
+        return self._lazy
+
+    def judged_by(self, judge: Judge) -> "GuardedCall":
+        """Return the same guard with something before :meth:`judge`.
+
+        Args:
+            judge: Gets each request in place of :meth:`judge`, and calls that.
+        """
+        return GuardedCall(self._guard, lazy=self._lazy, judge=judge)
+
+    def run(self, request: CallRequest, body: Body) -> object:
+        """Run a body under guard.
+
+        Args:
+            request: What is asked.
+            body: Runs if the call may; the handler of a route runs in its place.
+
+        Returns:
+            What the caller gets: what the body returned. A generator, iterator, awaitable or context manager is
+            returned as one that passes the guard at each step; the call ends with its last one.
+
+        Raises:
+            Denied: The call is refused, or its result withheld; it is in the ledger.
+            EvidenceError: It could not be recorded, and did not run.
+            ConfigurationError: With code ``lazy_result``: the result would run on out of reach, and is withheld.
+        """
+        call = self.begin(request)
+        try:
+            result = (call.route or body)(call)
+        except BaseException as error:
+            self.fail(call, error)
+            raise
+        return self.succeed(call, result)
+
+    async def run_async(self, request: CallRequest, body: Body) -> object:
+        """Do what :meth:`run` does without blocking the event loop; what the body returns is awaited if it can be."""
+        call = await self.begin_async(request)
+        try:
+            result = (call.route or body)(call)
+            if inspect.isawaitable(result):
+                result = await cast("Awaitable[object]", result)
+        except BaseException as error:
+            await self.fail_async(call, error)
+            raise
+        return await self.succeed_async(call, result)
+
+    def block(self, request: CallRequest) -> Action:
+        """Return a guarded block, for ``with`` and ``async with``; a call that is routed is refused.
+
+        Args:
+            request: What is asked.
+        """
+        self.declare()
+        return Action(self, request)
+
+    def begin(self, request: CallRequest) -> Call:
+        """Judge a call, settle its approval, and attach its span and the marker of its body to the context.
+
+        If ``call.route`` is set then, that handler is to run in place of the body.
+
+        Raises:
+            Denied: The call is refused; the refusal is in the ledger.
+            EvidenceError: Intent or refusal could not be recorded; the body must not run.
+        """
+        call = self._judge(request)
+        if call.desk is not None:
+            self.settle(call)
+        call.attach()
+        return call
+
+    async def begin_async(self, request: CallRequest) -> Call:
+        """Do what :meth:`begin` does without blocking the event loop."""
+        call = await self.judge_async(request)
+        if call.desk is not None:
+            await self.settle_async(call)
+        call.attach()
+        return call
+
+    def succeed(self, call: Call, result: object = None) -> object:
+        """Detach a call, and record that its body returned.
+
+        Args:
+            call: The call.
+            result: What the body returned.
+
+        Returns:
+            What the caller gets; see :meth:`run`.
+
+        Raises:
+            ContentBlocked: The policy withholds what an inspector found in the result.
+            ConfigurationError: With code ``lazy_result``: the result would run on out of reach, and is withheld.
+        """
+        call.detach()
+        if type(result) not in ATOMS:
+            later = continued(self, call, result, self._lazy)
+            if later is not None:
+                return later
+        return self.end(call, result, self._lazy)
+
+    async def succeed_async(self, call: Call, result: object = None) -> object:
+        """Do what :meth:`succeed` does without blocking the event loop."""
+        call.detach()
+        if type(result) not in ATOMS:
+            later = continued(self, call, result, self._lazy)
+            if later is not None:
+                return later
+        return await self.end_async(call, result, self._lazy)
+
+    def suspend(self, call: Call) -> None:
+        """Detach a call, and record that its body left to be called again, with the same id.
+
+        Bodies that leave by an exception need not be told: see ``suspends`` of :meth:`Enforcer.guard`.
+
+        Args:
+            call: The call.
+        """
+        call.detach()
+        self._guard.suspend(call)
+
+    def declare(self) -> None:
+        """Have the enforcer know the tool before its first call, when it holds its tools against its policy."""
+        self._point.tools.learn(self.tool, self._guard.data)
+
+    def shares_enforcer(self, other: CallSteps) -> bool:
+        """Tell whether another guard belongs to the same enforcer.
+
+        Args:
+            other: The other one.
+        """
+        return self._point is other._point  # noqa: SLF001  Of the same class.

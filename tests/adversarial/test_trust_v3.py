@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from agent_identity.audit import Report, check, check_proof, ledger_check, prove
+from agent_identity.audit import Report, check, check_proof, ledger_check, prove, prove_growth
 from agent_identity.authority import Scope, issue, verify_chain
 from agent_identity.cli import main
 from agent_identity.enforcement import Enforcer
@@ -255,6 +255,15 @@ def test_a_proof_file_says_the_same(pod: Pod) -> None:
     checked_proof = check_proof(proof, trust)
     assert (checked_proof.exit_code, codes(checked_proof.report)) == (0, {"valid_by_own_clock"})
     assert check_proof(proof, roots()).exit_code == 2
+    stolen = check_proof(proof, certified(revoked(pod.start), [pod.certificate().sign(ROOT)]))
+    assert (stolen.exit_code, "signed_after_revocation" in codes(stolen.report)) == (1, True)
+    kept = (pod.path / "log" / "checkpoint").read_bytes()
+    pod.work()
+    growth = prove_growth(pod.path, kept)
+    grown = check_proof(growth, trust, checkpoint=kept)
+    assert (grown.exit_code, codes(grown.report)) == (0, {"valid_by_own_clock"})
+    doubted = certified(revoked(pod.now + DAY), [pod.certificate().sign(ROOT)])
+    assert check_proof(growth, doubted, checkpoint=kept).exit_code == 2
 
 
 def spans(pod: Pod) -> bytes:

@@ -10,7 +10,9 @@ import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -18,9 +20,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from cut_anywhere import cutting_anywhere
 from spans_in_parts import in_parts
 
-from agent_identity import Agent, Enforcer, Human, Scope
+from agent_identity import Agent, Denied, Enforcer, Human, Scope
 from agent_identity.audit import Report, check, story
 from agent_identity.audit import bundle as bundle_module
 from agent_identity.audit.bundle import Choice, collect, is_bundle, pack, report_json, unpacked
@@ -91,12 +94,13 @@ class Room:
         """The recorder key."""
         return SigningKey.load(self.path / "keys" / "recorder.pem")
 
-    def prune(self, before_ns: int = FUTURE) -> list[tuple[str, int, int]]:
-        """Prune, and return what went."""
+    def prune(self, before_ns: int = FUTURE, *, anywhere: bool = True) -> list[tuple[str, int, int]]:
+        """Prune behind any segment, as versions before did, or as we do, and return what went."""
         origin = TrustStore.load(self.path / "trust.json").origin or ""
         with Ledger.open(self.path, signer=self.key, origin=origin, clock=self.clock, ids=self.ids) as ledger:
             given = {"signer": self.key, "clock": self.clock, "before_ns": before_ns}
-            return [(r.stream, r.first, r.last) for r in prune(str(self.path), ledger, **given)]
+            with cutting_anywhere() if anywhere else nullcontext():
+                return [(r.stream, r.first, r.last) for r in prune(str(self.path), ledger, **given)]
 
     def check(self, **options: object) -> Report:
         """Verify with the keys of the directory."""
@@ -272,6 +276,35 @@ def test_an_outcome_behind_the_border_needs_no_intent(room: Room) -> None:
     del claim["open"]
     path.write_bytes(sign_pruned(Pruned.from_claim(claim), room.key))
     assert "intent_missing" in codes(room.check())
+
+
+def test_what_comes_behind_a_task_that_expired_is_no_contradiction(room: Room) -> None:
+    """A stream is cut behind it; its end, and calls that were refused since, are not held against anybody."""
+    with (
+        Enforcer.open(room.path, clock=room.clock, ids=room.ids, segments=Segments(compression="none")) as enforcer,
+        enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay"), ttl=timedelta(seconds=60)),
+        enforcer.action("pay"),
+    ):
+        ledger = enforcer._point.ledger
+        for seconds in (61, 1, 1):
+            room.clock.advance(seconds)
+            ledger._stream.rotate_at = 0
+            ledger.append("registration", {"agent": {"id": "clerk", "owner": "o"}})
+        ledger.seal()
+        assert [name for name, _, _ in room.prune(anywhere=False)] == [ledger.stream]
+        with pytest.raises(Denied), enforcer.action("pay"):
+            pass
+    report = room.check()
+    assert report.verdict == "verified"
+    assert codes(report) == {"pruned", "chain_not_checked"}
+
+
+def test_tasks_that_are_open_keep_their_segments(room: Room) -> None:
+    """Only a stream that is over leaves with a task in it, and what is left of another is whole."""
+    stream = room.record(size=4_000)
+    assert room.prune(1_764_000_003 * 10**9, anywhere=False) == []
+    assert room.prune(anywhere=False)[0][:2] == (stream, 1)
+    assert codes(room.check()) == {"pruned"}
 
 
 def between(room: Room) -> str:

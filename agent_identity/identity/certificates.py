@@ -41,8 +41,8 @@ PrincipalKind: TypeAlias = Literal["human", "service"]
 """A kind of principal, for which an issuer may or may not speak."""
 
 _KINDS: Final[frozenset[str]] = frozenset(get_args(PrincipalKind))
-_CLAIMS: Final = frozenset({"exp", "issuer", "nbf", "origin", "principals", "recorder"})
-_ISSUER_CLAIMS: Final = frozenset({"key", "uri"})
+_CLAIMS: Final = ["exp", "issuer", "nbf", "origin", "principals", "recorder"]
+_ISSUER_CLAIMS: Final = ["key", "uri"]
 _MAX_TIME: Final = (1 << 53) - 1
 
 
@@ -221,7 +221,7 @@ def _extended(trust: TrustStore, vouched: Iterable[Vouched]) -> TrustStore:
 
 def _certificate(claims: Mapping[str, JSON]) -> Certificate:
     issuer = claims.get("issuer")
-    if set(claims) != _CLAIMS or not isinstance(issuer, dict) or set(issuer) != _ISSUER_CLAIMS:
+    if sorted(claims) != _CLAIMS or not isinstance(issuer, dict) or sorted(issuer) != _ISSUER_CLAIMS:
         raise _bad("expected exactly the claims of a certificate")
     principals = claims["principals"]
     if not isinstance(principals, list) or not all(type(kind) is str for kind in principals):

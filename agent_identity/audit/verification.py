@@ -7,6 +7,7 @@ from typing import cast
 
 from agent_identity.audit import spreading
 from agent_identity.audit.bundle import is_bundle, unpacked
+from agent_identity.audit.certificates_check import certificates_on, with_certificates
 from agent_identity.audit.comparison import Comparison
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.ledger_check import LEDGER_STEPS, LedgerCheck, Progress
@@ -271,6 +272,7 @@ def _check_spans(
 ) -> Report:
     findings = Findings("traces", SPAN_STEPS)
     findings.trust = "none" if keys is None else "given"
+    keys = with_certificates(keys, certificates_on(sources), findings)
     total = size_of_files(sources)
     comparison = None if ledger is None or keys is None else Comparison(ledger, keys, findings)
     beside = 0 if comparison is None else comparison.size

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from agent_identity.audit import Report, check, check_proof, ledger_check, prove, prove_growth
+from agent_identity.audit import Report, check, check_proof, ledger_check, prove, prove_growth, verification
 from agent_identity.authority import Scope, issue, verify_chain
 from agent_identity.cli import main
 from agent_identity.enforcement import Enforcer
@@ -493,6 +493,18 @@ def test_certificates_in_records_count_from_where_they_stand(pod: Pod, monkeypat
     assert (notice.severity, notice.stream, notice.seq) == ("notice", stream, 1)
     # Beside a listed key, junk takes nothing away.
     assert check(pod.path, pod.own).exit_code == 0
+
+
+def test_certificates_on_spans_count_for_all_spans_beside_them(
+    pod: Pod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the reader of version 2 finds on the span of a task is verified like what is handed over."""
+    path = tmp_path / "spans.json"
+    path.write_bytes(spans(pod))
+    for root, code in ((ROOT, 0), (STRANGER, 2)):
+        monkeypatch.setattr(verification, "certificates_on", lambda _, root=root: [pod.certificate().sign(root)])
+        assert check(path, roots()).exit_code == code
+        assert check(path).exit_code == 2  # Without roots there is nothing to check it by.
 
 
 def test_a_certificate_in_the_log_is_older_than_what_others_saw_of_it(

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, final, get_ar
 from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.identity.cosigners import Cosigner
 from agent_identity.identity.keys import PublicKey
-from agent_identity.identity.ml_dsa import MlDsaPublicKey
 from agent_identity.identity.principals import check_id
 from agent_identity.identity.private_files import PathLike, create_public_file, read_trusted_file, replace_public_file
 from agent_identity.typed import typed_calls
 
 if TYPE_CHECKING:
-    from agent_identity.identity.trust_file import TakeoverEntry, TrustFile
+    from agent_identity.identity.ml_dsa import MlDsaPublicKey
+    from agent_identity.identity.trust_file import SecondKeyEntry, TakeoverEntry, TrustFile
 
 __all__ = ["Purpose", "SecondKey", "Takeover", "TrustStore", "TrustedKey", "Witnesses"]
 
@@ -148,10 +148,12 @@ class SecondKey:
         TypeError: A field has the wrong type.
     """
 
-    key: MlDsaPublicKey
+    key: "MlDsaPublicKey"
     takes_over: Takeover
 
     def __post_init__(self) -> None:
+        from agent_identity.identity.ml_dsa import MlDsaPublicKey  # noqa: PLC0415  Few logs have such a key.
+
         pair: tuple[object, object] = (self.key, self.takes_over)
         if (type(pair[0]), type(pair[1])) != (MlDsaPublicKey, Takeover):
             raise TypeError("expected an MlDsaPublicKey and a Takeover")
@@ -441,15 +443,19 @@ def _restore(
 
 def _others(content: "TrustFile") -> tuple[tuple[SecondKey, ...], Witnesses]:
     """Return the second keys and the witnesses of a trust file."""
-    second = tuple(
-        SecondKey(MlDsaPublicKey.from_text(entry.pub), _takeover(entry.takes_over)) for entry in content.second_keys
-    )
+    second = tuple(map(_second, content.second_keys))
     for number, (key, entry) in enumerate(zip(second, content.second_keys, strict=True)):
         if key.key.thumbprint != entry.kid:
             raise ValueError(f"expected second_keys.{number}.kid to be the thumbprint of the key, got another")
     if content.witnesses is None:
         return second, Witnesses(())
     return second, Witnesses(tuple(map(Cosigner.from_vkey, content.witnesses.keys)), content.witnesses.required)
+
+
+def _second(entry: "SecondKeyEntry") -> SecondKey:
+    from agent_identity.identity.ml_dsa import MlDsaPublicKey  # noqa: PLC0415  As above.
+
+    return SecondKey(MlDsaPublicKey.from_text(entry.pub), _takeover(entry.takes_over))
 
 
 def _others_document(trust: TrustStore) -> dict[str, object]:

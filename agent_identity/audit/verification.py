@@ -64,7 +64,7 @@ def check(  # budget: one line for each thing that a verifier may have
     """Verify evidence offline and report what was found.
 
     Args:
-        source: An evidence directory, or a bundle of one (``.zip``, ``.tar.gz``); or one or several files of OTLP, in
+        source: An evidence directory, or a bundle of one (``.zip``); or one or several files of OTLP, in
             JSON or Protocol Buffers, ``"-"`` for standard input, or a file open in binary mode.
         trust: The trusted public keys, or the path of a trust file. Without it, a ledger is verified under
             the ``trust.json`` beside it, which proves nothing to whom does not trust the directory: the

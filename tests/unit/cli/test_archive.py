@@ -168,7 +168,7 @@ def test_a_bundle_is_verified_where_only_the_package_is(run: Callable, old: Path
 
 def test_an_excerpt_says_that_it_is_one(run: Callable, old: Path, tmp_path: Path) -> None:
     """A bundle of a part exits like its verification, with 3, and its readme explains that."""
-    path = tmp_path / "b.tar.gz"
+    path = tmp_path / "b.zip"
     done = run("bundle", str(old), "-o", str(path), "--from", "2020-01-01T00:00:00Z", "--until", "2200-01-01")
     assert done.code == 3
     assert "incomplete" in done.out

@@ -84,6 +84,7 @@ LEAVES: dict[str, tuple[str, ...]] = {
         "evidence.cosignatures",
         "identity.cosigners",
         "identity.trust",
+        "identity.trust_file",
     ),
     "integrations.pkcs11": (),
     "integrations.rfc3161": ("cli.anchor", "cli.verify"),

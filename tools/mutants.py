@@ -137,14 +137,12 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("audit/span_parts", "audit/key_table", "audit/seen", "audit/ledger_index", "audit/noting"),
         unit("audit", "span_parts"),
     ),
-    "stopping": (("audit/state_file",), unit("audit", "state_file")),
     "tables": (("audit/tables",), unit("audit", "tables")),
 }
 # Each of these would cost each mutant half a minute.
 SLOW = (
     "tests/unit/evidence/test_ledger.py::test_ac_92_a_fault_at_every_call_loses_and_hides_nothing",
     "tests/unit/audit/test_parts.py::test_after_any_surgery_the_parts_find_what_the_whole_finds",
-    "tests/unit/audit/test_state_file.py::test_a_state_from_before_any_surgery_hides_nothing",
 )
 # What mutmut does first when it runs: it writes the mutants of each module, and their names beside them.
 WRITE = """

@@ -61,13 +61,11 @@ class Found(NamedTuple):
         start: The byte of the file at which the first line begins.
         end: The byte behind the last one.
         part: What was found; ``None`` if no line begins in it.
-        key: Under which it is kept, if it is.
     """
 
     start: int
     end: int
     part: StreamPart | None
-    key: bytes = b""
 
 
 def read_work(work: Work, *, noted: bool = False) -> tuple[Work, Found | None]:

@@ -26,7 +26,6 @@ from agent_identity.audit.sources import (
 from agent_identity.audit.span_parts import read_sources
 from agent_identity.audit.spans_check import SPAN_STEPS, SpansCheck
 from agent_identity.audit.spreading import Spread
-from agent_identity.audit.state_file import Used, check_state, read_or_remember
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence.byte_reader import ByteLines
 from agent_identity.evidence.layout import Layout
@@ -58,7 +57,6 @@ def check(  # budget: one line for each thing that a verifier may have
     period: tuple[int, int] | None = None,
     disclosures: Sequence[bytes | PathLike] = (),
     processes: int | Spread = 1,
-    state: PathLike | None = None,
 ) -> Report:
     """Verify evidence offline and report what was found.
 
@@ -92,9 +90,6 @@ def check(  # budget: one line for each thing that a verifier may have
             found is the same. A program that asks for several has to be importable
             (``if __name__ == "__main__":``). For a ledger also what has it read elsewhere, such as
             :func:`agent_identity.integrations.spark.on_spark`; traces are then read by one process.
-        state: For a ledger: a file of yours in which is kept what was read, so that a verification that was stopped
-            goes on where it was. Whoever can write it can have faults overlooked; see
-            :mod:`agent_identity.audit.state_file`.
 
     Raises:
         ConfigurationError: The trust file, the checkpoint or the source cannot be read, or not with what is
@@ -113,7 +108,6 @@ def check(  # budget: one line for each thing that a verifier may have
         archive=archive,
         disclosures=disclosures,
         processes=processes,
-        state=state,
     )
     if is_bundle(source):
         with unpacked(cast("PathLike", source)) as evidence:
@@ -126,8 +120,6 @@ def check(  # budget: one line for each thing that a verifier may have
     if period is not None:
         raise ConfigurationError("expected a period with an evidence directory, got traces; leave it out")
     sources = cast("Sequence[PathLike | ByteLines]", source if isinstance(source, list | tuple) else [source])
-    if state is not None:
-        raise ConfigurationError("expected a state file with an evidence directory, got traces; leave it out")
     return _check_spans(
         sources, keys, ledger, redacted, progress, disclosures=disclosures, processes=processes, pasted=pasted
     )
@@ -149,7 +141,6 @@ def verify(
     period: tuple[int, int] | None = None,
     disclosures: Sequence[bytes | PathLike] = (),
     processes: int | Spread = 1,
-    state: PathLike | None = None,
 ) -> Report:
     """Verify evidence offline; return the report only if everything that was checked holds.
 
@@ -176,7 +167,6 @@ def verify(
         period=period,
         disclosures=disclosures,
         processes=processes,
-        state=state,
     )
     if report.exit_code:
         first = report.findings[0]
@@ -215,31 +205,19 @@ def _check_ledger(
     archive: PathLike | None,
     disclosures: Sequence[bytes | PathLike],
     processes: int | Spread,
-    state: PathLike | None,
 ) -> Report:
-    if state is not None and not isinstance(processes, int):
-        raise ConfigurationError("expected a state file with processes of this machine, got others; leave it out")
-    kept = None if state is None else check_state(state, apart_from=directory)
     findings = Findings("ledger", LEDGER_STEPS)
     findings.trust = "given"
     if keys is None:
         keys = _own_trust(directory, findings)
     reader = open_ledger(directory, archive=archive)
     size = size_of_ledger(reader)
-    used = None
     # Small ledgers are read before other processes have started.
     with spreading.processes(processes, most=1 + size // _WORTH) as spread:
         # One process alone is quicker with parts as well, and reads what is bad twice.
         parts = spreading.here if spread is None and size >= _WORTH else spread
-        if kept is None:
-            check_ = LedgerCheck(reader, keys, findings, disclosures, spread=parts)
-        else:
-            used = Used(kept, spread or spreading.here)
-            remember = partial(read_or_remember, state=kept)
-            check_ = LedgerCheck(reader, keys, findings, disclosures, spread=used, read=remember)
+        check_ = LedgerCheck(reader, keys, findings, disclosures, spread=parts)
         check_.run(outside=outside, total=size, progress=progress, period=period)
-    if used is not None:
-        used.keep()
     return findings.report()
 
 

@@ -66,8 +66,6 @@ def register(commands: Commands) -> None:
         "folders of them; - for stdin",
     )
     command.add_argument("--files-from", metavar="LIST", help="a file that lists trace files, one a line; - for stdin")
-    text = "keep here what was read of a ledger, and go on from there; a file of yours that nobody else can write"
-    command.add_argument("--state", metavar="FILE", help=text)
     text = "so many processes read a ledger or traces (default: as fits)"
     command.add_argument("--processes", metavar="N", type=int, default=0, help=text)
     command.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, kept away from the evidence")
@@ -136,7 +134,6 @@ def run(chosen: argparse.Namespace) -> int:
             period=period,
             disclosures=chosen.disclosures,
             processes=chosen.processes,
-            state=chosen.state,
         )
     finally:
         progress.clear()

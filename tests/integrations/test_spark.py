@@ -155,12 +155,6 @@ def test_the_number_of_partitions_has_bounds(partitions: int) -> None:
         on_spark(Double(), partitions=partitions)
 
 
-def test_a_state_file_is_of_one_machine(patient: surgeries.Patient, tmp_path: Path) -> None:
-    """What executors would keep, each on its own disk, is refused."""
-    with pytest.raises(ConfigurationError, match="leave it out"):
-        check(patient.directory, processes=on_spark(Double()), state=tmp_path / "state")
-
-
 @pytest.fixture(scope="module")
 def context() -> Iterator[Any]:
     """A Spark of this machine, with two executors' worth of processes."""

@@ -105,15 +105,12 @@ def test_real_processes_find_the_same(tmp_path: Path) -> None:
         b'"prev":["x"],"seq":"1"',
     ],
 )
-def test_a_place_that_is_none_is_reported_by_parts_and_state_as_well(
-    tmp_path: Path, merged: list[bool], stream: bytes
-) -> None:
+def test_a_place_that_is_none_is_reported_by_parts_as_well(tmp_path: Path, merged: list[bool], stream: bytes) -> None:
     """The first record of a part may say anything about its place: the report is that of a plain run."""
     run(tmp_path / "e")
     (path,) = (tmp_path / "e" / "ledger").glob("*/entries.jsonl")
     path.write_bytes(path.read_bytes().replace(b'"seq":"1"', stream, 1))
     assert check(tmp_path / "e").exit_code == 1  # The fixture compares.
-    assert check(tmp_path / "e", state=tmp_path / "state") == check(tmp_path / "e")
 
 
 def test_a_fault_in_reading_a_part_has_it_read_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,7 +331,7 @@ def test_a_part_says_where_its_lines_are(tmp_path: Path) -> None:
         _, found = read_work(work, noted=noted)
         assert found is not None
         assert found.part is not None
-        assert (found.start, found.end, found.key) == (ends[3], ends[6], b"")
+        assert (found.start, found.end) == (ends[3], ends[6])
         assert (found.part.first, found.part.last, len(found.part.noted)) == (4, 6, 17 * 3 * noted)
         leaves = [leaf_hash(line[83:-2]) for line in lines[2:6]]
         assert (found.part.prev, found.part.leaves) == (leaves[0].hex().encode(), b"".join(leaves[1:]))

@@ -75,7 +75,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[object, ...], Map
 
 def test_a_ledger_is_judged_by_all_that_is_given(directory: Path, asked: list[Any], tmp_path: Path) -> None:
     """Keys, what others say, the period, the archive: nothing that was asked for is left out."""
-    given = {"archive": "a", "disclosures": ["d"], "processes": 3, "state": "s", "progress": tell, "period": PERIOD}
+    given = {"archive": "a", "disclosures": ["d"], "processes": 3, "progress": tell, "period": PERIOD}
     others = {"checkpoint": b"note", "witnesses": [WITNESS.vkey], "require": 1, "timestamps": stamp}
     expected = {**given, "keys": TRUST, "outside": Outside(b"note", Witnesses((WITNESS,), 1), stamp)}
     assert check(directory, TRUST, **given, **others) == "_check_ledger"
@@ -86,7 +86,7 @@ def test_a_ledger_is_judged_by_all_that_is_given(directory: Path, asked: list[An
     assert check(tmp_path / "b.zip", TRUST, **given, **others) == "_check_ledger"
     assert asked[1][1] == expected
     assert check(directory) == "_check_ledger"
-    nothing = {"archive": None, "disclosures": (), "processes": 1, "state": None, "progress": None, "period": None}
+    nothing = {"archive": None, "disclosures": (), "processes": 1, "progress": None, "period": None}
     assert asked[2] == ((str(directory),), {**nothing, "keys": None, "outside": Outside()})
     (tmp_path / "note").write_bytes(b"kept")
     check(directory, checkpoint=tmp_path / "note")
@@ -138,7 +138,7 @@ def test_verify_raises_what_was_found_first(monkeypatch: pytest.MonkeyPatch, cod
 
 
 def test_what_cannot_be_asked_of_a_source_is_refused(directory: Path) -> None:
-    """A period or a state of traces, spans that are a directory, a period of no length."""
+    """A period of traces, spans that are a directory, a period of no length."""
     spans = io.BytesIO(b"")
     period = "expected a period that ends after it begins, got another; exchange the two times"
     for stop in (5, 4):
@@ -147,10 +147,6 @@ def test_what_cannot_be_asked_of_a_source_is_refused(directory: Path) -> None:
     refused(words, lambda: check(directory, pasted=True))
     words = "expected a period with an evidence directory, got traces; leave it out"
     refused(words, lambda: check(spans, period=PERIOD))
-    words = "expected a state file with an evidence directory, got traces; leave it out"
-    refused(words, lambda: check(spans, state="s"))
-    words = "expected a state file with processes of this machine, got others; leave it out"
-    refused(words, lambda: check(directory, state="s", processes=map))
 
 
 def test_witnesses_are_those_that_are_given_or_trusted() -> None:
@@ -268,38 +264,6 @@ def test_a_ledger_is_read_by_so_many_processes_as_are_worth_it(
     assert checked[2].ran == {"outside": Outside(), "total": 7 << 24, "progress": tell, "period": None}
     check(directory)
     assert checked[-1].named == here
-
-
-def test_a_state_is_used_and_kept(
-    directory: Path, checked: list[Checked], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Parts are read with it by whoever reads them, and at the end it holds what was used."""
-    used: list[object] = []
-
-    class Using:
-        def __init__(self, *given: object) -> None:
-            used.append(given)
-
-        def keep(self) -> None:
-            used.append("kept")
-
-    monkeypatch.setattr(verification, "Used", Using)
-    refused_at = directory / "state"
-    with pytest.raises(ConfigurationError):
-        check(directory, state=refused_at)
-    state = tmp_path / "state"
-    report = check(directory, TRUST, disclosures=["d"], state=state)
-    assert used == [(str(state), spreading.here), "kept"]
-    (made,) = checked
-    reader, keys, findings, disclosures = made.given
-    assert [len(reader.streams()), keys, findings.report(), disclosures] == [1, TRUST, report, ["d"]]
-    assert isinstance(made.named["spread"], Using)
-    assert (made.named["read"].func, made.named["read"].keywords) == (
-        verification.read_or_remember,
-        {"state": str(state)},
-    )
-    check(directory)
-    assert len(used) == 2
 
 
 def test_an_archive_has_what_was_pruned(directory: Path, tmp_path: Path, checked: list[Checked]) -> None:

@@ -124,7 +124,6 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("audit/spans_check", "audit/attestations", "audit/comparison", "audit/coverage"),
         (*unit("audit", "spans", "span_parts", "pasted", "pruned_ledgers"), *unit("cli", "disclose")),
     ),
-    "shaped_spans": (("evidence/otlp_shapes",), unit("evidence", "otlp_shapes", "otlp")),
     "parts": (
         ("audit/parts", "audit/batches", "audit/columns", "audit/pairing", "audit/waiting", "audit/spreading"),
         unit("audit", "parts", "batches", "waiting", "pairing", "spreading"),

@@ -20,7 +20,6 @@ from agent_identity.audit.spans_check import SpansCheck, SpansPart
 from agent_identity.audit.spreading import Spread
 from agent_identity.evidence.byte_reader import ByteLines, ByteReader
 from agent_identity.evidence.otlp import Document, Malformed
-from agent_identity.evidence.otlp_shapes import SpanShapes
 from agent_identity.evidence.traces import documents
 from agent_identity.identity import TrustStore
 
@@ -30,7 +29,6 @@ _BLOCK: Final = 2 * 1024 * 1024  # Bytes of documents, or one that is longer.
 _BESIDE: Final = 128  # Bytes that a document takes beside its own; it may have none.
 _FEW: Final = 1  # Blocks that are read before another process has started.
 _READER: Final = RecordReader()  # What was learned from one block holds for the next.
-_SHAPES: Final = SpanShapes()
 
 
 class _Block(NamedTuple):
@@ -118,7 +116,7 @@ def _read(
 ) -> SpansPart | None:
     """Return what is in a block; nothing if it has to be read in its order, for whatever reason."""
     try:
-        spans = SpansCheck(trust, Findings("traces", ()), redacted=redacted, part=True, reader=_READER, shapes=_SHAPES)
+        spans = SpansCheck(trust, Findings("traces", ()), redacted=redacted, part=True, reader=_READER)
         spans.proofs = _proofs(proofs)
         for document in block:
             spans.take(document)

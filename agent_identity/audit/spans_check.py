@@ -27,7 +27,6 @@ from agent_identity.evidence.byte_reader import ByteLines, ByteReader
 from agent_identity.evidence.inflating import InflatedError
 from agent_identity.evidence.merkle import leaf_hash
 from agent_identity.evidence.otlp import Document, Malformed, SpanData
-from agent_identity.evidence.otlp_shapes import SpanShapes
 from agent_identity.evidence.pasted import MAX_PASTED, PastedSpan, read_pasted
 from agent_identity.evidence.shown import likeness
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE, span_ids
@@ -118,7 +117,6 @@ class SpansCheck:
         disclosures: Files that show arguments of calls.
         part: Only a part of the spans is read, and others will be merged.
         reader: One that knows the shapes of other records.
-        shapes: Those of other documents.
 
     Attributes:
         proofs: Tells which records a verified ledger proves; the signatures on spans with these are not looked at.
@@ -133,13 +131,12 @@ class SpansCheck:
         disclosures: Sequence[bytes | PathLike] = (),
         part: bool = False,
         reader: RecordReader | None = None,
-        shapes: SpanShapes | None = None,
     ) -> None:
         self._trust = trust
         self._findings = findings
         self._redacted = frozenset(redacted)
         self._comparison = SpanComparison(findings, _COPY, redacted)
-        self._reader, self._shapes = reader or RecordReader(), shapes or SpanShapes()
+        self._reader = reader or RecordReader()
         self._delegations = Delegations(findings, _GRANTS, trust, part=part)
         self._disclosures = Disclosures(disclosures, findings, _ARGUMENTS) if disclosures else None
         self._coverage = CoverageTable()
@@ -158,7 +155,7 @@ class SpansCheck:
             ConfigurationError: It is in Protocol Buffers, or compressed, and what reads that is not installed.
         """
         items: Iterable[SpanData | Malformed]
-        items = (document,) if isinstance(document, Malformed) else spans_of(document, self._shapes)
+        items = (document,) if isinstance(document, Malformed) else spans_of(document)
         for some in _some(items):
             self._look_up(some)
             for item in some:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import cast
 
-from agent_identity.audit import spreading
 from agent_identity.audit.bundle import is_bundle, unpacked
 from agent_identity.audit.comparison import Comparison
+from agent_identity.audit.executor import Executor, executor, in_process
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.ledger_check import LEDGER_STEPS, LedgerCheck, Progress
 from agent_identity.audit.ledger_index import ledger_index
@@ -23,9 +23,7 @@ from agent_identity.audit.sources import (
     size_of_ledger,
     to_trust,
 )
-from agent_identity.audit.span_parts import read_sources
 from agent_identity.audit.spans_check import SPAN_STEPS, SpansCheck
-from agent_identity.audit.spreading import Spread
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence.byte_reader import ByteLines
 from agent_identity.evidence.layout import Layout
@@ -56,7 +54,7 @@ def check(  # budget: one line for each thing that a verifier may have
     progress: Progress | None = None,
     period: tuple[int, int] | None = None,
     disclosures: Sequence[bytes | PathLike] = (),
-    processes: int | Spread = 1,
+    processes: int | Executor = 1,
 ) -> Report:
     """Verify evidence offline and report what was found.
 
@@ -88,8 +86,8 @@ def check(  # budget: one line for each thing that a verifier may have
             paths; these arguments are then compared with the records and the grants.
         processes: Have so many processes read, 0 for as many as it is worth, up to the number of processors; what is
             found is the same. A program that asks for several has to be importable
-            (``if __name__ == "__main__":``). For a ledger also what has it read elsewhere, such as
-            :func:`agent_identity.integrations.spark.on_spark`; traces are then read by one process.
+            (``if __name__ == "__main__":``). Also what has the work done elsewhere, such as
+            :func:`agent_identity.integrations.spark.on_spark`; spans beside a ledger are then read by one process.
 
     Raises:
         ConfigurationError: The trust file, the checkpoint or the source cannot be read, or not with what is
@@ -140,7 +138,7 @@ def verify(
     progress: Progress | None = None,
     period: tuple[int, int] | None = None,
     disclosures: Sequence[bytes | PathLike] = (),
-    processes: int | Spread = 1,
+    processes: int | Executor = 1,
 ) -> Report:
     """Verify evidence offline; return the report only if everything that was checked holds.
 
@@ -204,7 +202,7 @@ def _check_ledger(
     period: tuple[int, int] | None,
     archive: PathLike | None,
     disclosures: Sequence[bytes | PathLike],
-    processes: int | Spread,
+    processes: int | Executor,
 ) -> Report:
     findings = Findings("ledger", LEDGER_STEPS)
     findings.trust = "given"
@@ -213,10 +211,8 @@ def _check_ledger(
     reader = open_ledger(directory, archive=archive)
     size = size_of_ledger(reader)
     # Small ledgers are read before other processes have started.
-    with spreading.processes(processes, most=1 + size // _WORTH) as spread:
-        # One process alone is quicker with parts as well, and reads what is bad twice.
-        parts = spreading.here if spread is None and size >= _WORTH else spread
-        check_ = LedgerCheck(reader, keys, findings, disclosures, spread=parts)
+    with executor(processes, most=1 + size // _WORTH) as chosen:
+        check_ = LedgerCheck(reader, keys, findings, disclosures, executor=chosen)
         check_.run(outside=outside, total=size, progress=progress, period=period)
     return findings.report()
 
@@ -244,7 +240,7 @@ def _check_spans(
     progress: Progress | None,
     *,
     disclosures: Sequence[bytes | PathLike],
-    processes: int | Spread,
+    processes: int | Executor,
     pasted: bool,
 ) -> Report:
     findings = Findings("traces", SPAN_STEPS)
@@ -252,9 +248,8 @@ def _check_spans(
     total = size_of_files(sources)
     comparison = None if ledger is None or keys is None else Comparison(ledger, keys, findings)
     beside = 0 if comparison is None else comparison.size
-    # What is disclosed is held against records in their order; without trust there is nothing to do.
-    alone = keys is None or disclosures or not isinstance(processes, int) or (pasted and comparison is None)
-    number = 1 if alone else processes
+    # One process takes pasted spans apart, and where there are no keys there is nothing to do.
+    number = 1 if keys is None or (pasted and comparison is None) else processes
     most = 1 + beside // _WORTH + total // _WORTH_OF_SPANS if total else None
     whole = total + beside if total else 0
 
@@ -262,28 +257,25 @@ def _check_spans(
         if progress is not None:
             progress(done, whole)
 
-    with spreading.processes(number, most=most) as spread:
-        spans = SpansCheck(keys, findings, redacted=redacted, disclosures=disclosures)
-        read = partial(read_sources, sources=sources, spread=spread, trust=keys, redacted=redacted)
-        if pasted:
-            read = partial(_read_pasted, sources=sources)
+    with executor(number, most=most) as chosen:
+        # What the ledger proves is in a file of this machine.
+        near = chosen if comparison is None or isinstance(number, int) else in_process
+        spans = SpansCheck(keys, findings, redacted=redacted, disclosures=disclosures, executor=near)
+        read = partial(_read_pasted if pasted else SpansCheck.read, spans, sources)
         if comparison is None:
-            read(spans, tell=tell)
+            read(tell)
         else:
             with ledger_index() as index:
-                with comparison.read(index, spread, tell) as proofs:
+                with comparison.read(index, chosen, tell) as proofs:
                     spans.proofs = proofs
-                    read(spans, tell=lambda done: tell(beside + done))
+                    read(lambda done: tell(beside + done))
                 comparison.conclude(index, spans)
-        spans.finish(spread)
+        spans.finish()
     return findings.report()
 
 
-def _read_pasted(spans: SpansCheck, *, sources: Sequence[PathLike | ByteLines], tell: Callable[[int], object]) -> None:
+def _read_pasted(spans: SpansCheck, sources: Sequence[PathLike | ByteLines], tell: Callable[[int], object]) -> None:
     for source in sources:
         with opened(source) as file:
-            try:
-                spans.read_pasted(file)
-            except OSError as error:
-                spans.miss(error)
+            spans.read_pasted(file)
     tell(size_of_files(sources))

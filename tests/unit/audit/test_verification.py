@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from agent_identity.audit import Report, check, spreading, verification, verify
+from agent_identity.audit import Report, check, verification, verify
 from agent_identity.audit.comparison import Comparison
+from agent_identity.audit.executor import in_process
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.ledger_check import LEDGER_STEPS
 from agent_identity.audit.outside import Outside
@@ -226,16 +227,16 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> list[Checked]:
 def test_a_ledger_is_read_by_so_many_processes_as_are_worth_it(
     directory: Path, checked: list[Checked], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One for each 16 MiB and one more, where the number is left open; the size is asked for where it is needed."""
-    spread: list[tuple[object, object]] = []
+    """One for each 16 MiB and one more, where the number is left open."""
+    chosen: list[tuple[object, object]] = []
 
     @contextmanager
-    def processes(number: object, *, most: object = None) -> Iterator[object]:
-        spread.append((number, most))
-        yield "spread" if number != 1 else None
+    def choose(number: object, *, most: object = None) -> Iterator[object]:
+        chosen.append((number, most))
+        yield "executor"
 
-    monkeypatch.setattr(spreading, "processes", processes)
-    sizes = iter([(1 << 24) - 1, 5 << 24, 7 << 24, 0, 1 << 24])
+    monkeypatch.setattr(verification, "executor", choose)
+    sizes = iter([(1 << 24) - 1, 5 << 24, 7 << 24])
     monkeypatch.setattr(verification, "size_of_ledger", lambda reader: next(sizes))
     outside = Outside(b"x")
     report = check(directory, TRUST, disclosures=["d"], checkpoint=b"x", period=PERIOD)
@@ -250,20 +251,13 @@ def test_a_ledger_is_read_by_so_many_processes_as_are_worth_it(
         ["d"],
     )
     assert (made.named, made.ran) == (
-        {"spread": None},
+        {"executor": "executor"},
         {"outside": outside, "total": (1 << 24) - 1, "progress": None, "period": PERIOD},
     )
-    assert spread == [(1, 1)]
     check(directory, processes=0)
-    check(directory, progress=tell)
-    check(directory, processes=0)
-    assert spread[1:] == [(0, 6), (1, 8), (0, 1)]
-    # One process takes parts as well, where they are worth it.
-    here = {"spread": spreading.here}
-    assert [made.named for made in checked[1:]] == [{"spread": "spread"}, here, {"spread": "spread"}]
+    check(directory, processes=3, progress=tell)
+    assert chosen == [(1, 1), (0, 6), (3, 8)]
     assert checked[2].ran == {"outside": Outside(), "total": 7 << 24, "progress": tell, "period": None}
-    check(directory)
-    assert checked[-1].named == here
 
 
 def test_an_archive_has_what_was_pruned(directory: Path, tmp_path: Path, checked: list[Checked]) -> None:
@@ -278,7 +272,6 @@ class Spans:
     """A check of spans that notes what it is given."""
 
     made: ClassVar[list["Spans"]] = []
-    broken = False
 
     def __init__(self, *given: object, **named: object) -> None:
         self.given, self.named, self.said = given, named, []
@@ -287,14 +280,8 @@ class Spans:
     def read_pasted(self, file: Any) -> None:
         """Read all of it."""
         self.said.append(file.readline(100))
-        if self.broken:
-            raise OSError
 
-    def miss(self, error: OSError) -> None:
-        """Note it."""
-        self.given[1].add(1, "unreadable", "missed")
-
-    def finish(self, spread: object) -> None:
+    def finish(self) -> None:
         """Note it, and say of two steps that they were taken."""
         self.said.append("finished")
         for step in (1, 2):
@@ -302,7 +289,7 @@ class Spans:
 
 
 def test_pasted_spans_of_every_source_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One after the other; one that cannot be read to its end leaves the question open, and the others are read."""
+    """One after the other."""
     monkeypatch.setattr(verification, "SpansCheck", Spans)
     monkeypatch.setattr(Spans, "made", spans := [])
     sources = [io.BytesIO(b"one"), io.BytesIO(b"two")]
@@ -310,18 +297,13 @@ def test_pasted_spans_of_every_source_are_read(monkeypatch: pytest.MonkeyPatch) 
     (made,) = spans
     assert (made.given[0], made.named, made.said) == (
         TRUST,
-        {"redacted": ["r"], "disclosures": ()},
+        {"redacted": ["r"], "disclosures": (), "executor": in_process},
         [b"one", b"two", "finished"],
     )
     assert (report.source, report.trust, report.findings) == ("traces", "given", ())
     assert [step.name for step in report.steps] == list(SPAN_STEPS)
     assert check(sources, pasted=True).trust == "none"
     assert spans[1].given[0] is None
-    monkeypatch.setattr(Spans, "broken", True)
-    report = check([io.BytesIO(b"one"), io.BytesIO(b"two")], TRUST, pasted=True)
-    assert [(p.code, p.message) for p in report.findings] == [("unreadable", "missed")] * 2
-    assert [step.status for step in report.steps[:2]] == ["not_checked", "passed"]
-    assert spans[2].said == [b"one", b"two", "finished"]
 
 
 class Broken(io.BytesIO):

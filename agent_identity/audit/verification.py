@@ -261,20 +261,24 @@ def _check_spans(
         # What the ledger proves is in a file of this machine.
         near = chosen if comparison is None or isinstance(number, int) else in_process
         spans = SpansCheck(keys, findings, redacted=redacted, disclosures=disclosures, executor=near)
-        read = partial(_read_pasted if pasted else SpansCheck.read, spans, sources)
         if comparison is None:
-            read(tell)
+            _read(spans, sources, tell, pasted=pasted)
         else:
             with ledger_index() as index:
                 with comparison.read(index, chosen, tell) as proofs:
                     spans.proofs = proofs
-                    read(lambda done: tell(beside + done))
+                    _read(spans, sources, lambda done: tell(beside + done), pasted=pasted)
                 comparison.conclude(index, spans)
         spans.finish()
     return findings.report()
 
 
-def _read_pasted(spans: SpansCheck, sources: Sequence[PathLike | ByteLines], tell: Callable[[int], object]) -> None:
+def _read(
+    spans: SpansCheck, sources: Sequence[PathLike | ByteLines], tell: Callable[[int], object], *, pasted: bool
+) -> None:
+    if not pasted:
+        spans.read(sources, tell)
+        return
     for source in sources:
         with opened(source) as file:
             spans.read_pasted(file)

@@ -1,6 +1,7 @@
 """``agent-identity verify``: is the evidence what was recorded, and is it all there?"""
 
 import argparse
+import gc
 import json
 import sys
 import time
@@ -31,6 +32,8 @@ MANY: Final = 10
 ALIKE: Final = 3
 
 _MAX_TRUST: Final = 1 << 20
+_SELDOM: Final = (100_000, 50, 100)
+"""When to look for cycles: a verification makes next to none, and millions of small objects."""
 
 _VERDICTS: Final = {
     "verified": ("VERIFIED", "green"),
@@ -118,6 +121,8 @@ def run(chosen: argparse.Namespace) -> int:
     period = _period(chosen.start, chosen.stop)
     progress = Progress(sys.stderr, "verifying")
     estimate = Estimate(time.monotonic)
+    gc.freeze()
+    gc.set_threshold(*_SELDOM)
     try:
         report = check(
             source,

@@ -19,7 +19,6 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from cut_anywhere import cutting_anywhere
-from spans_in_parts import in_parts
 
 from agent_identity import Agent, Denied, Enforcer, Human, Scope
 from agent_identity.audit import Report, check, story
@@ -140,8 +139,7 @@ def test_traces_that_are_older_than_what_is_left_of_their_ledger(room: Room) -> 
     traces, trust = spans_of(room), room.path / "trust.json"
     ((_, _, last),) = room.prune(1_764_000_003 * 10**9)
     left = spans_of(room)
-    with in_parts():
-        report = check(traces, trust, ledger=room.path)
+    report = check(traces, trust, ledger=room.path)
     assert (report.exit_code, report.integrity, report.completeness) == (0, "verified", "pruned")
     (problem,) = [problem for problem in report.findings if problem.code == "pruned"]
     number = report.counts["records"]

@@ -29,6 +29,7 @@ from agent_identity.audit.findings import Findings
 from agent_identity.audit.log_check import Heads
 from agent_identity.audit.pruning_check import find_excerpt, find_kept, find_pruned
 from agent_identity.audit.spans_check import SPAN_STEPS
+from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence import Ledger, Segments
 from agent_identity.evidence import checkpoint as checkpoint_module
@@ -37,6 +38,7 @@ from agent_identity.evidence.excerpt import Excerpt, Start
 from agent_identity.evidence.log import Head
 from agent_identity.evidence.otlp_writing import as_bytes, encode_request
 from agent_identity.evidence.pruned import Pruned, sign_pruned, unverified_pruned
+from agent_identity.evidence.records import decode
 from agent_identity.evidence.retention import archive, prune
 from agent_identity.evidence.span_copy import TRAVELLING, copy_of
 from agent_identity.evidence.streams import LedgerReader
@@ -730,6 +732,9 @@ def test_the_same_content_makes_the_same_bytes(room: Room) -> None:
         pack(room.base / "b.rar", room.path, {})
 
 
+ID = "01957a3f-4e23-7b01-a9d1-000000000001"
+
+
 @pytest.mark.parametrize(
     ("choice", "task", "start", "taken"),
     [
@@ -747,7 +752,17 @@ def test_the_same_content_makes_the_same_bytes(room: Room) -> None:
 )
 def test_a_choice_has_exact_borders(choice: Choice, task: str | None, start: int, taken: bool) -> None:
     """The first moment belongs to it, the last does not, and all that it names has to fit."""
-    record = {"time": {"start": str(start)}} | ({} if task is None else {"task": {"id": task}})
+    head = {"v": "1", "id": ID, "stream": {"id": ID, "seq": "2", "prev": "0" * 64}, "time": {"start": str(start)}}
+    members: dict[str, object] = {"kind": "erasure", "erasure": {"key": "k"}}
+    if task is not None:
+        members = {
+            "kind": "task_start",
+            "task": {"id": task},
+            "principal": {"id": "alice", "kind": "human", "provenance": "asserted"},
+            "agent": {"id": "clerk", "owner": "o"},
+            "chain": [{"id": "clerk", "grant": "0" * 64}],
+        }
+    record = decode(encode_record({**head, **members}))
     assert choice.takes(record) is taken
     assert choice.everything is (choice == EVERYTHING)
 
@@ -904,7 +919,7 @@ def test_an_excerpt_may_begin_inside_a_call(room: Room) -> None:
         outcome_only = Choice()
         object.__setattr__(outcome_only, "task", "x")
         wanted = Choice.takes
-        Choice.takes = lambda self, record: record["kind"] == "outcome"
+        Choice.takes = lambda self, record: record.kind == "outcome"
         collect(room.path, folder, outcome_only)
     finally:
         Choice.takes = wanted

@@ -123,9 +123,10 @@ class Guard:
         """
         try:
             call = self._judged(request)
-            if call.judgement.enforced != "block":
+            denial = call.judgement.denial
+            if denial is None or call.judgement.enforced != "block":  # In monitor mode it runs in spite of one.
                 return call
-            refusal = self._refuse(call, cast("Denied", call.judgement.denial))
+            refusal = self._refuse(call, denial)
         except AgentIdentityError:
             raise
         except Exception as error:  # noqa: BLE001 - As in _decide: whatever our own defect is, the body does not run.

@@ -103,7 +103,7 @@ def unguarded() -> None:
 
     def judge(guard: Guard, request: CallRequest) -> Call:
         call = Call(guard.tool.name, request, None, 0)
-        call.snapshot = capture(request.arguments, request.given())
+        call.snapshot = capture(request.arguments, request.supplied or ())
         return call
 
     for name, substitute in (("judge", judge), ("succeed", lambda *_: None)):

@@ -373,15 +373,10 @@ class Binder:
                 one name, or the receiver comes by keyword.
         """
         if self._simple and len(args) <= len(self._names):
-            if not args:  # As frameworks call.
-                if self._required <= kwargs.keys() <= self._defaults.keys():
-                    return {**self._defaults, **kwargs}, tuple(kwargs)
-                return self._bind_slowly(args, kwargs)
-            given = dict(zip(self._names, args, strict=False))
-            if not kwargs or (kwargs.keys() <= self._defaults.keys() and kwargs.keys().isdisjoint(given)):
-                given.update(kwargs)
-                if self._required <= given.keys():
-                    return {**self._defaults, **given}, tuple(given)
+            given = {**dict(zip(self._names, args, strict=False)), **kwargs} if args else kwargs
+            # No name twice, none that is unknown, and none missing.
+            if len(given) == len(args) + len(kwargs) and self._required <= given.keys() <= self._defaults.keys():
+                return {**self._defaults, **given}, tuple(given)
         return self._bind_slowly(args, kwargs)
 
     def _bind_slowly(

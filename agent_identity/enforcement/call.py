@@ -43,13 +43,6 @@ class CallRequest(NamedTuple):
     can_route: bool = True
     refusal: Denied | None = None
 
-    def given(self) -> Collection[str]:
-        """Return the names that the caller gave."""
-        if self.supplied is not None:
-            return self.supplied
-        injected = self.injected
-        return [name for name in self.arguments if name not in injected] if injected else tuple(self.arguments)
-
 
 class Judgement(NamedTuple):
     """What was decided about a call, and what came of it. Frozen; another one takes its place.

@@ -8,7 +8,7 @@ guard's own defects included, refuses the call.
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final, NoReturn, TypeAlias, cast, final
@@ -123,9 +123,10 @@ class Guard:
         """
         try:
             call = self._judged(request)
-            if call.judgement.enforced != "block":
+            denial = call.judgement.denial
+            if denial is None or call.judgement.enforced != "block":  # In monitor mode it runs in spite of one.
                 return call
-            refusal = self._refuse(call, cast("Denied", call.judgement.denial))
+            refusal = self._refuse(call, denial)
         except AgentIdentityError:
             raise
         except Exception as error:  # noqa: BLE001 - As in _decide: whatever our own defect is, the body does not run.
@@ -254,7 +255,7 @@ class Guard:
         call.span, call.traced = start(self.tool.name, self._name, self._attributes, call.start_ns)
         try:
             with suppress(BadArgumentsError):
-                call.snapshot = capture(arguments, request.given(), ())
+                call.snapshot = capture(arguments, arguments.keys())
             self._deny(call, denied)
             self._told.describe(call)
         except BaseException:
@@ -267,7 +268,8 @@ class Guard:
         point, request = self._point, call.request
         try:
             # First the snapshot: even a call outside any task is recorded with what it asked for.
-            arguments = call.snapshot = capture(request.arguments, request.given(), request.injected)
+            supplied = _supplied(request) if request.supplied is None else request.supplied
+            arguments = call.snapshot = capture(request.arguments, supplied, request.injected)
             task = call.task
             if task is None or request.refusal is not None:
                 self._refuse_early(task, request.refusal)
@@ -504,6 +506,11 @@ class Guard:
 
     def _end_span(self, span: CallSpan, end_ns: int, entry: Entry) -> None:
         self._point.spans.finish(span, entry, end_ns, self._late)
+
+
+def _supplied(request: CallRequest) -> Collection[str]:
+    """Return the names that the caller gave, where the request does not say."""
+    return [name for name in request.arguments if name not in request.injected]
 
 
 def _leaves(error: BaseException, leaving: Leaving) -> bool:

@@ -1,8 +1,8 @@
 """The one lifecycle of a guarded call: judge, settle, attach, run, detach, and succeed, fail or suspend."""
 
 import inspect
-from collections.abc import Awaitable, Callable
-from typing import cast, final
+from collections.abc import Callable
+from typing import final
 
 from agent_identity.enforcement.action import Action
 from agent_identity.enforcement.call import Call, CallRequest
@@ -71,7 +71,7 @@ class GuardedCall(CallSteps):
         try:
             result = (call.route or body)(call)
             if inspect.isawaitable(result):
-                result = await cast("Awaitable[object]", result)
+                result = await result
         except BaseException as error:
             await self.fail_async(call, error)
             raise

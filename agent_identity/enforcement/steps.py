@@ -212,17 +212,17 @@ class CallSteps:
             ContentBlocked: The policy withholds what an inspector found in the result.
             ConfigurationError: With code ``lazy_result``: it would run on out of reach, and is withheld.
         """
+        value, content, failure = result, result, None
         if type(result) is Shown:
-            if result.failure is None:
-                self._guard.succeed(call, result.content)
-            else:
-                self._guard.emit(call, result.content)
-                self._guard.fail(call, result.failure)
-            return result.value
-        if lazy is None and type(result) not in ATOMS and holds_lazy(result):
+            value, content, failure = result.value, result.content, result.failure
+        elif lazy is None and type(result) not in ATOMS and holds_lazy(result):
             self._withhold(call, result)
-        self._guard.succeed(call, result)
-        return result
+        if failure is None:
+            self._guard.succeed(call, content)
+        else:
+            self._guard.emit(call, content)
+            self._guard.fail(call, failure)
+        return value
 
     async def end_async(self, call: Call, result: object, lazy: Lazy | None) -> object:
         """Do what :meth:`end` does without blocking the event loop."""

@@ -26,6 +26,7 @@ from agent_identity import (
     check,
     verify,
 )
+from agent_identity.adapters import Call, CallRequest, GuardedCall, Shown
 from agent_identity.approvals import Answer, Approval, ApprovalRequest, ask_in_the_terminal
 from agent_identity.constraints import OneOf, PathWithin, Range
 from agent_identity.identity.inbound import read_inbound
@@ -191,3 +192,25 @@ def downstream(task: Task) -> dict[str, str]:
     assert_type(token.value, str)
     token.value = "other"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
     return token.headers("GET", "https://api.example")
+
+
+async def adapter(enforcer: Enforcer) -> object:
+    """What authors of adapters write."""
+
+    def body(call: Call) -> str:
+        assert_type(call.arguments, Mapping[str, object])
+        return "done"
+
+    async def later(call: Call) -> Shown:
+        return Shown(call, body(call), None)
+
+    guard = enforcer.guard("tool", suspends=(TimeoutError,), returns=lambda error: isinstance(error, StopIteration))
+    assert_type(guard, GuardedCall)
+    enforcer.guard("tool", suspends=TimeoutError())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    request = CallRequest({"x": 1}, supplied=["x"], call_id="call-1")
+    request.arguments = {}  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    with guard.block(request) as call:
+        assert_type(call, Call)
+    assert_type(await guard.run_async(request, later), object)
+    guard.run(body, request)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    return guard.run(request, body)

@@ -169,7 +169,7 @@ class Seam:
         return True
 
     def _enter(self, request: CallRequest) -> Call:
-        values, supplied = request.arguments, request.given()
+        values, supplied = request.arguments, request.supplied or ()
         passage = PASSAGE.get()
         if passage is None or passage.seam is not self or passage.call is not None:
             # A generator starts to run after the call that made it has returned.

@@ -116,6 +116,19 @@ def bare_invoke(seconds: float) -> Numbers:
     return timing.rates(lambda: tool.invoke(given), seconds)
 
 
+@contender("invoke-unannotated")
+def unannotated_invoke(seconds: float) -> Numbers:
+    """Measure LangChain alone, with a ``_run`` that has no annotations; nothing of ours."""
+    from langchain_core.tools import StructuredTool  # noqa: PLC0415
+
+    class Unannotated(StructuredTool):
+        def _run(self, *args, **kwargs):  # type: ignore[no-untyped-def]  # noqa: ANN002, ANN003, ANN202
+            return self.func(*args, **kwargs)  # type: ignore[misc]
+
+    tool, given = Unannotated.from_function(get_invoice), {"customer_id": SOME}
+    return timing.rates(lambda: tool.invoke(given), seconds)
+
+
 @contender("invoke-span")
 def spanned_invoke(seconds: float) -> Numbers:
     """Measure LangChain inside one stock span."""
@@ -191,40 +204,99 @@ def invoked_later(seconds: float, *, guard: bool) -> Numbers:
 @contender("node-guarded", guard=True)
 def through_node(seconds: float, *, guard: bool) -> Numbers:
     """Measure a graph of one ToolNode that gets one tool call."""
-    from langchain_core.messages import AIMessage  # noqa: PLC0415
-    from langgraph.graph import MessagesState, StateGraph  # noqa: PLC0415
-    from langgraph.prebuilt import ToolNode  # noqa: PLC0415
-
-    from agent_identity.integrations.langchain import protect  # noqa: PLC0415
-
-    tool = langchain_tool(coroutine=True)
-    call = {"name": "get_invoice", "args": {"customer_id": SOME}, "id": "call_1", "type": "tool_call"}
     with opened() as world:
-        if guard:
-            protect(tool, world.enforcer)
-        building = StateGraph(MessagesState)
-        building.add_node("tools", ToolNode([tool]))
-        building.add_edge("__start__", "tools")
-        graph: Any = building.compile()
-        given = {"messages": [AIMessage("", tool_calls=[call])]}
-        return measured_later(lambda: graph.ainvoke(given), seconds, world)
+        return measured_later(node_of(langchain_tool(coroutine=True), world if guard else None), seconds, world)
 
 
 @contender("agent", guard=False)
 @contender("agent-guarded", guard=True)
 def agent_loop(seconds: float, *, guard: bool) -> Numbers:
     """Measure an agent whose scripted model calls the tool five times; per run."""
+    with opened() as world:
+        return measured_later(agent_of(langchain_tool(coroutine=True), world if guard else None), seconds, world)
+
+
+Later = Callable[[], Coroutine[Any, Any, object]]
+
+
+def shielded(tool: Any, world: World | None) -> Any:  # noqa: ANN401  As langchain_tool.
+    """Return the tool, protected if there is a world for it."""
+    from agent_identity.integrations.langchain import protect  # noqa: PLC0415
+
+    return tool if world is None else protect(tool, world.enforcer)
+
+
+def tool_of(tool: Any, world: World | None) -> Later:  # noqa: ANN401  As above.
+    """Return what calls a tool."""
+    given = {"customer_id": SOME}
+    return partial(shielded(tool, world).ainvoke, given)
+
+
+def node_of(tool: Any, world: World | None) -> Later:  # noqa: ANN401  As above.
+    """Return what runs a graph of one ToolNode that gets one tool call."""
+    from langchain_core.messages import AIMessage  # noqa: PLC0415
+    from langgraph.graph import MessagesState, StateGraph  # noqa: PLC0415
+    from langgraph.prebuilt import ToolNode  # noqa: PLC0415
+
+    call = {"name": "get_invoice", "args": {"customer_id": SOME}, "id": "call_1", "type": "tool_call"}
+    building = StateGraph(MessagesState)
+    building.add_node("tools", ToolNode([shielded(tool, world)]))
+    building.add_edge("__start__", "tools")
+    graph: Any = building.compile()
+    return partial(graph.ainvoke, {"messages": [AIMessage("", tool_calls=[call])]})
+
+
+def agent_of(tool: Any, world: World | None) -> Later:  # noqa: ANN401  As above.
+    """Return what runs an agent whose scripted model calls the tool five times."""
     from langchain.agents import create_agent  # noqa: PLC0415
     from scripted import Scripted  # noqa: PLC0415
 
-    from agent_identity.integrations.langchain import protect  # noqa: PLC0415
+    agent: Any = create_agent(Scripted(calls=5), [shielded(tool, world)])
+    return partial(agent.ainvoke, {"messages": [("user", "go")]})
 
-    tool = langchain_tool(coroutine=True)
+
+@contender("paced-invoke")
+def paced_invoke(seconds: float) -> Numbers:
+    """Measure a bare tool and a protected one by the clock on the wall, in turns, 50 calls a second."""
     with opened() as world:
-        if guard:
-            protect(tool, world.enforcer)
-        agent: Any = create_agent(Scripted(calls=5), [tool])
-        return measured_later(lambda: agent.ainvoke({"messages": [("user", "go")]}), seconds, world)
+        bare, tool, given = langchain_tool(), shielded(langchain_tool(), world), {"customer_id": SOME}
+        calls = [lambda: bare.invoke(given), lambda: tool.invoke(given)]
+        for _ in range(200):
+            for call in calls:
+                call()
+        world.settle()
+        return dict(zip(("bare", "wall"), timing.paced(calls, 8 * seconds, 50), strict=True))
+
+
+@contender("paced-ainvoke", made=tool_of)
+@contender("paced-node", made=node_of)
+@contender("paced-agent", made=agent_of, calls=5)
+def paced_later(seconds: float, *, made: Callable[[Any, World | None], Later], calls: int = 1) -> Numbers:
+    """Measure the same of what an event loop runs."""
+    with opened() as world, asyncio.Runner() as runner:
+        each = [made(langchain_tool(coroutine=True), shield) for shield in (None, world)]
+        context = contextvars.copy_context()  # A loop's own context knows of no task.
+
+        async def warm() -> None:
+            for _ in range(100 // calls):
+                for call in each:
+                    await call()
+
+        runner.run(warm(), context=context)
+        world.settle()
+        found = runner.run(timing.paced_later(each, 8 * seconds, 50 / calls), context=context)
+        return dict(zip(("bare", "wall"), found, strict=True))
+
+
+@contender("invoke-opentelemetry")
+def instrumented_invoke(seconds: float) -> Numbers:
+    """Measure LangChain under the instrumentation of OpenTelemetry."""
+    from opentelemetry.instrumentation.genai.langchain import LangChainInstrumentor  # noqa: PLC0415
+
+    tool, given = langchain_tool(), {"customer_id": SOME}
+    with provided() as provider:
+        LangChainInstrumentor().instrument(tracer_provider=provider)
+        return timing.rates(lambda: tool.invoke(given), seconds, provider.force_flush)
 
 
 # Large arguments

@@ -1,9 +1,7 @@
-"""One call of a tool on its way through LangChain, from ``run`` to the body that is judged.
+"""Carries the tool call id and the supplied argument names from ``run`` to the guarded body, in a context variable.
 
-``run`` knows the call's id and what the caller named; the body knows the arguments. An invocation, kept in
-the context, brings the two together, and lets a call that passes several bodies of one tool (``_arun``
-that calls ``_run``) be one call: one decision, one intent, one outcome, one span. Tools that are guarded in place,
-the copies that the middleware runs, and those of the instrumentor are all invoked so.
+A call that passes several bodies of one tool (``_arun`` that calls ``_run``) stays one call: one decision, one intent,
+one outcome, one span. ``protect``, the middleware and the instrumentor all invoke tools this way.
 """
 
 import inspect
@@ -56,7 +54,7 @@ class ToolInvocation:
     Args:
         tool: The tool; ``None`` where a function of a tool is called directly.
         call_id: The id that the model gave to the call.
-        given: What the caller gave, before validation; ``None`` if only the body's arguments tell.
+        given: The input before validation; ``None`` if only the arguments of the body are known.
         before: The invocation inside which the body of the same tool is called again.
     """
 
@@ -202,6 +200,14 @@ class InterceptedMethod:
             and (self._tags is tool.tags or self._tags == tool.tags)
             and (self._metadata is tool.metadata or self._metadata == tool.metadata)
         )
+
+    def start(self, tool: BaseTool, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
+        """Call the guarded function of a tool from the method that runs it, by the shortest way."""
+        invocation = _CURRENT.get()
+        if invocation is None or invocation.tool is not tool or invocation.method is not None:
+            return cast("_Body", tool.__dict__[self._slot])(*args, **kwargs)
+        invocation.method = self
+        return self.inner(*args, **kwargs)
 
     def arrive(self, wrapper: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> ToolInvocation | Call:
         """Return the invocation under which to enter the guard, or the call if it is judged already.

@@ -45,8 +45,12 @@ __all__ = ["AgentIdentityMiddleware"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _UNNAMED: Final = "unnamed_tool"
-_UNHEARD: Final = tuple(getattr(kind, "on_stream_event", None) for kind in (BaseCallbackHandler, AsyncCallbackHandler))
-"""What handlers have that take no events of a stream; before langchain-core 1.4 nobody had any."""
+_IGNORES_STREAMS: Final = (
+    None,
+    *(getattr(kind, "on_stream_event", None) for kind in (BaseCallbackHandler, AsyncCallbackHandler)),
+)
+"""What a handler has as ``on_stream_event`` if it takes no events of a stream."""
+
 _Result: TypeAlias = "ToolMessage | Command[object]"
 _Answer: TypeAlias = "Told | AIMessage"
 
@@ -387,7 +391,8 @@ def _is_streamed(request: Asked) -> bool:
 
 
 def _taps(handler: object) -> bool:
-    return hasattr(handler, "tap_output_iter") or getattr(type(handler), "on_stream_event", None) not in _UNHEARD
+    takes = getattr(type(handler), "on_stream_event", None)
+    return hasattr(handler, "tap_output_iter") or takes not in _IGNORES_STREAMS
 
 
 def _provided_name(tool: Mapping[str, object]) -> str:

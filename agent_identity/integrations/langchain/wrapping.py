@@ -162,21 +162,21 @@ def _wrapped(function: object) -> _Wrapped | None:
     return _WRAPPED.get(function) if type(function) is FunctionType else None
 
 
-def _replaced(protection: Protection, slot: str, tool: BaseTool) -> _Body | None:
-    """Return the guarded function of a tool, whoever last wrote the bare one there."""
+def _guarded(protection: Protection, slot: str, tool: BaseTool) -> _Wrapped | None:
+    """Put the guarded function of a tool in its field, whoever last wrote the bare one there, and return it."""
     stored = cast("_Body | None", tool.__dict__.get(slot))
     if stored is None:
         return None
     known = _wrapped(stored)
     if known is not None and known.protection.enforcer in (protection.enforcer, None):
         if known.protection is protection and known.method.fits(tool):
-            return stored
+            return known
         stored = known.body
     method = protection.intercept(slot, stored, tool)
     wrapper = intercepted(stored, lambda _args: method)
-    _WRAPPED[wrapper] = _Wrapped(stored, wrapper, protection, method)
     vars(tool)[slot] = wrapper
-    return wrapper
+    made = _WRAPPED[wrapper] = _Wrapped(stored, wrapper, protection, method)
+    return made
 
 
 @final
@@ -193,7 +193,8 @@ class _Function:
         if tool is None:
             # Fields of a pydantic model are no attributes of its class.
             raise AttributeError(self._slot)
-        return _replaced(self._protection, self._slot, tool)
+        _guarded(self._protection, self._slot, tool)
+        return cast("_Body | None", tool.__dict__.get(self._slot))
 
     def __set__(self, tool: BaseTool, value: object) -> None:
         vars(tool)[self._slot] = value
@@ -266,9 +267,9 @@ def _entry(base: type[BaseTool], name: str) -> _Body:
 def _runner(protection: Protection, base: type[BaseTool], name: str) -> _Body:
     """Return ``_run`` or ``_arun`` of a guarded class.
 
-    It is the guarded method of a class that runs tools in its own way; for all others it calls the function of the
-    tool. LangChain resolves the annotations of these methods anew at each call, half of what a bare call takes, to
-    find the parameter for the configuration. Ours have no other annotation.
+    A class that overrides the method keeps its own, guarded; for all others, ours calls the function of the tool.
+    LangChain resolves all annotations of these methods at each call, to find the parameter for the configuration,
+    which takes half of a bare call. So ours have that annotation only.
     """
     body = protection.bodies.get(name)
     if body is not None:
@@ -281,18 +282,18 @@ def _runner(protection: Protection, base: type[BaseTool], name: str) -> _Body:
     replaced = not _is_langchains(stock)
 
     def run(self: BaseTool, *args: object, config: object, run_manager: object = None, **kwargs: object) -> object:
-        function = _function_for(self, slot)
-        if function is None or replaced:
+        known = _guarded(protection, slot, self)
+        if known is None or replaced or not known.is_direct:
             return stock(self, *args, config=config, run_manager=run_manager, **kwargs)
-        return function(*args, **kwargs)
+        return known.method.start(self, args, kwargs)
 
     async def arun(
         self: BaseTool, *args: object, config: object, run_manager: object = None, **kwargs: object
     ) -> object:
-        function = _function_for(self, slot)
-        if function is None or replaced:
+        known = _guarded(protection, slot, self)
+        if known is None or replaced or not known.is_direct:
             return await later(self, *args, config=config, run_manager=run_manager, **kwargs)
-        return await cast("_AsyncBody", function)(*args, **kwargs)
+        return await cast("Awaitable[object]", known.method.start(self, args, kwargs))
 
     made = _looking_like(stock, arun if inspect.iscoroutinefunction(stock) else run)
     # What has no schema gets one made of the annotations of this method.
@@ -308,13 +309,6 @@ def _is_langchains(method: object) -> bool:
         and method.__module__.partition(".")[0] == "langchain_core"
         and "__wrapped__" not in method.__dict__
     )
-
-
-def _function_for(tool: BaseTool, slot: str) -> _Body | None:
-    """Return the guarded function of a tool that takes the arguments and nothing besides; ``None`` for any other."""
-    function = cast("_Body | None", getattr(tool, slot))
-    known = _wrapped(function)
-    return function if known is not None and known.is_direct else None
 
 
 def _looking_like(original: _Body, wrapper: _Body) -> _Body:

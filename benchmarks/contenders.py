@@ -32,6 +32,8 @@ Numbers = dict[str, float]
 Contender = Callable[[float], Numbers]
 
 CONTENDERS: dict[str, Contender] = {}
+PACE = 50
+"""Calls a second of those that are timed by the clock on the wall."""
 
 
 def contender(name: str, **given: object) -> Callable[[Callable[..., Numbers]], Callable[..., Numbers]]:
@@ -187,35 +189,6 @@ def measured_later(call: Callable[[], Coroutine[Any, Any, object]], seconds: flo
     return {kind: taken / 10 for kind, taken in found.items()}
 
 
-@contender("ainvoke", guard=False)
-@contender("ainvoke-guarded", guard=True)
-def invoked_later(seconds: float, *, guard: bool) -> Numbers:
-    """Measure one call of a coroutine after the other."""
-    from agent_identity.integrations.langchain import protect  # noqa: PLC0415
-
-    tool, given = langchain_tool(coroutine=True), {"customer_id": SOME}
-    with opened() as world:
-        if guard:
-            protect(tool, world.enforcer)
-        return measured_later(lambda: tool.ainvoke(given), seconds, world)
-
-
-@contender("node", guard=False)
-@contender("node-guarded", guard=True)
-def through_node(seconds: float, *, guard: bool) -> Numbers:
-    """Measure a graph of one ToolNode that gets one tool call."""
-    with opened() as world:
-        return measured_later(node_of(langchain_tool(coroutine=True), world if guard else None), seconds, world)
-
-
-@contender("agent", guard=False)
-@contender("agent-guarded", guard=True)
-def agent_loop(seconds: float, *, guard: bool) -> Numbers:
-    """Measure an agent whose scripted model calls the tool five times; per run."""
-    with opened() as world:
-        return measured_later(agent_of(langchain_tool(coroutine=True), world if guard else None), seconds, world)
-
-
 Later = Callable[[], Coroutine[Any, Any, object]]
 
 
@@ -255,48 +228,50 @@ def agent_of(tool: Any, world: World | None) -> Later:  # noqa: ANN401  As above
     return partial(agent.ainvoke, {"messages": [("user", "go")]})
 
 
-@contender("paced-invoke")
-def paced_invoke(seconds: float) -> Numbers:
-    """Measure a bare tool and a protected one by the clock on the wall, in turns, 50 calls a second."""
+@contender("turns-invoke")
+def invoked(seconds: float) -> Numbers:
+    """Measure a bare tool and a protected one in turns, never pausing, and then with a pause before each call."""
     with opened() as world:
-        bare, tool, given = langchain_tool(), shielded(langchain_tool(), world), {"customer_id": SOME}
-        calls = [lambda: bare.invoke(given), lambda: tool.invoke(given)]
-        for _ in range(200):
-            for call in calls:
-                call()
-        world.settle()
-        return dict(zip(("bare", "wall"), timing.paced(calls, 8 * seconds, 50), strict=True))
+        given = {"customer_id": SOME}
+        bare, tool = (partial(shielded(langchain_tool(), shield).invoke, given) for shield in (None, world))
+        found = timing.interleaved(bare, tool, 2 * seconds, settle=world.settle)
+        return found | _paced(timing.paced((bare, tool), 8 * seconds, PACE))
 
 
-@contender("paced-ainvoke", made=tool_of)
-@contender("paced-node", made=node_of)
-@contender("paced-agent", made=agent_of, calls=5)
-def paced_later(seconds: float, *, made: Callable[[Any, World | None], Later], calls: int = 1) -> Numbers:
+@contender("turns-ainvoke", made=tool_of)
+@contender("turns-node", made=node_of)
+@contender("turns-agent", made=agent_of, calls=5)
+def invoked_later(seconds: float, *, made: Callable[[Any, World | None], Later], calls: int = 1) -> Numbers:
     """Measure the same of what an event loop runs."""
     with opened() as world, asyncio.Runner() as runner:
-        each = [made(langchain_tool(coroutine=True), shield) for shield in (None, world)]
         context = contextvars.copy_context()  # A loop's own context knows of no task.
+        bare, tool = (made(langchain_tool(coroutine=True), shield) for shield in (None, world))
 
-        async def warm() -> None:
-            for _ in range(100 // calls):
-                for call in each:
+        def several(call: Later) -> Callable[[], object]:
+            async def some() -> None:
+                for _ in range(10 // calls):
                     await call()
 
-        runner.run(warm(), context=context)
-        world.settle()
-        found = runner.run(timing.paced_later(each, 8 * seconds, 50 / calls), context=context)
-        return dict(zip(("bare", "wall"), found, strict=True))
+            return lambda: runner.run(some(), context=context)
+
+        found = timing.interleaved(several(bare), several(tool), 4 * seconds, settle=world.settle)
+        return found | _paced(runner.run(timing.paced_later((bare, tool), 8 * seconds, PACE / calls), context=context))
 
 
-@contender("invoke-opentelemetry")
-def instrumented_invoke(seconds: float) -> Numbers:
-    """Measure LangChain under the instrumentation of OpenTelemetry."""
+def _paced(found: Sequence[float]) -> Numbers:
+    return dict(zip(("paced_bare", "paced"), found, strict=True))
+
+
+@contender("turns-opentelemetry")
+def instrumented(seconds: float) -> Numbers:
+    """Measure a bare tool without and with the instrumentation of OpenTelemetry in turns."""
     from opentelemetry.instrumentation.genai.langchain import LangChainInstrumentor  # noqa: PLC0415
 
-    tool, given = langchain_tool(), {"customer_id": SOME}
+    call, theirs = partial(langchain_tool().invoke, {"customer_id": SOME}), LangChainInstrumentor()
     with provided() as provider:
-        LangChainInstrumentor().instrument(tracer_provider=provider)
-        return timing.rates(lambda: tool.invoke(given), seconds, provider.force_flush)
+        theirs.instrument(tracer_provider=provider)
+        on = partial(theirs.instrument, tracer_provider=provider)
+        return timing.interleaved(call, call, 2 * seconds, off=theirs.uninstrument, on=on, settle=provider.force_flush)
 
 
 # Large arguments

@@ -9,6 +9,7 @@ import inspect
 import sys
 from abc import ABCMeta
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from types import FunctionType, MethodType
 from typing import Final, NamedTuple, Never, NoReturn, cast, final, get_type_hints
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -296,9 +297,11 @@ def _runner(protection: Protection, base: type[BaseTool], name: str) -> _Body:
         return await cast("Awaitable[object]", known.method.start(self, args, kwargs))
 
     made = _looking_like(stock, arun if inspect.iscoroutinefunction(stock) else run)
-    # What has no schema gets one made of the annotations of this method.
-    derived = not base.model_fields["args_schema"].is_required()
-    made.__annotations__ = get_type_hints(stock) if derived else {"config": RunnableConfig}
+    if base.model_fields["args_schema"].is_required():
+        made.__annotations__ = {"config": RunnableConfig}
+    else:  # Without a schema, LangChain makes one of the annotations of this method.
+        with suppress(NameError, TypeError):
+            made.__annotations__ = get_type_hints(stock)
     return made
 
 

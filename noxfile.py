@@ -82,9 +82,10 @@ def lint(session: nox.Session) -> None:
 
 @here
 def layers(session: nox.Session) -> None:
-    """Who may import whom, who may import which library, and the size budgets."""
+    """Who may import whom, who may import or look into which library, and the size budgets."""
     session.run("lint-imports", "--no-cache", "--no-logo")
     session.run("python", "tools/imports.py")
+    session.run("python", "tools/foreign.py")
     session.run("python", "tools/budgets.py")
 
 

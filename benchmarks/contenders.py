@@ -32,6 +32,8 @@ Numbers = dict[str, float]
 Contender = Callable[[float], Numbers]
 
 CONTENDERS: dict[str, Contender] = {}
+PACE = 50
+"""Calls a second of those that are timed by the clock on the wall."""
 
 
 def contender(name: str, **given: object) -> Callable[[Callable[..., Numbers]], Callable[..., Numbers]]:
@@ -117,6 +119,19 @@ def bare_invoke(seconds: float) -> Numbers:
     return timing.rates(lambda: tool.invoke(given), seconds)
 
 
+@contender("invoke-unannotated")
+def unannotated_invoke(seconds: float) -> Numbers:
+    """Measure LangChain alone, with a ``_run`` that has no annotations; nothing of ours."""
+    from langchain_core.tools import StructuredTool  # noqa: PLC0415
+
+    class Unannotated(StructuredTool):
+        def _run(self, *args, **kwargs):  # type: ignore[no-untyped-def]  # noqa: ANN002, ANN003, ANN202
+            return self.func(*args, **kwargs)  # type: ignore[misc]
+
+    tool, given = Unannotated.from_function(get_invoice), {"customer_id": SOME}
+    return timing.rates(lambda: tool.invoke(given), seconds)
+
+
 @contender("invoke-span")
 def spanned_invoke(seconds: float) -> Numbers:
     """Measure LangChain inside one stock span."""
@@ -175,57 +190,89 @@ def measured_later(call: Callable[[], Coroutine[Any, Any, object]], seconds: flo
     return {kind: taken / 10 for kind, taken in found.items()}
 
 
-@contender("ainvoke", guard=False)
-@contender("ainvoke-guarded", guard=True)
-def invoked_later(seconds: float, *, guard: bool) -> Numbers:
-    """Measure one call of a coroutine after the other."""
+Later = Callable[[], Coroutine[Any, Any, object]]
+
+
+def shielded(tool: Any, world: World | None) -> Any:  # noqa: ANN401  As langchain_tool.
+    """Return the tool, protected if there is a world for it."""
     from agent_identity.integrations.langchain import protect  # noqa: PLC0415
 
-    tool, given = langchain_tool(coroutine=True), {"customer_id": SOME}
-    with opened() as world:
-        if guard:
-            protect(tool, world.enforcer)
-        return measured_later(lambda: tool.ainvoke(given), seconds, world)
+    return tool if world is None else protect(tool, world.enforcer)
 
 
-@contender("node", guard=False)
-@contender("node-guarded", guard=True)
-def through_node(seconds: float, *, guard: bool) -> Numbers:
-    """Measure a graph of one ToolNode that gets one tool call."""
+def tool_of(tool: Any, world: World | None) -> Later:  # noqa: ANN401  As above.
+    """Return what calls a tool."""
+    given = {"customer_id": SOME}
+    return partial(shielded(tool, world).ainvoke, given)
+
+
+def node_of(tool: Any, world: World | None) -> Later:  # noqa: ANN401  As above.
+    """Return what runs a graph of one ToolNode that gets one tool call."""
     from langchain_core.messages import AIMessage  # noqa: PLC0415
     from langgraph.graph import MessagesState, StateGraph  # noqa: PLC0415
     from langgraph.prebuilt import ToolNode  # noqa: PLC0415
 
-    from agent_identity.integrations.langchain import protect  # noqa: PLC0415
-
-    tool = langchain_tool(coroutine=True)
     call = {"name": "get_invoice", "args": {"customer_id": SOME}, "id": "call_1", "type": "tool_call"}
-    with opened() as world:
-        if guard:
-            protect(tool, world.enforcer)
-        building = StateGraph(MessagesState)
-        building.add_node("tools", ToolNode([tool]))
-        building.add_edge("__start__", "tools")
-        graph: Any = building.compile()
-        given = {"messages": [AIMessage("", tool_calls=[call])]}
-        return measured_later(lambda: graph.ainvoke(given), seconds, world)
+    building = StateGraph(MessagesState)
+    building.add_node("tools", ToolNode([shielded(tool, world)]))
+    building.add_edge("__start__", "tools")
+    graph: Any = building.compile()
+    return partial(graph.ainvoke, {"messages": [AIMessage("", tool_calls=[call])]})
 
 
-@contender("agent", guard=False)
-@contender("agent-guarded", guard=True)
-def agent_loop(seconds: float, *, guard: bool) -> Numbers:
-    """Measure an agent whose scripted model calls the tool five times; per run."""
+def agent_of(tool: Any, world: World | None) -> Later:  # noqa: ANN401  As above.
+    """Return what runs an agent whose scripted model calls the tool five times."""
     from langchain.agents import create_agent  # noqa: PLC0415
     from scripted import Scripted  # noqa: PLC0415
 
-    from agent_identity.integrations.langchain import protect  # noqa: PLC0415
+    agent: Any = create_agent(Scripted(calls=5), [shielded(tool, world)])
+    return partial(agent.ainvoke, {"messages": [("user", "go")]})
 
-    tool = langchain_tool(coroutine=True)
+
+@contender("turns-invoke")
+def invoked(seconds: float) -> Numbers:
+    """Measure a bare tool and a protected one in turns, never pausing, and then with a pause before each call."""
     with opened() as world:
-        if guard:
-            protect(tool, world.enforcer)
-        agent: Any = create_agent(Scripted(calls=5), [tool])
-        return measured_later(lambda: agent.ainvoke({"messages": [("user", "go")]}), seconds, world)
+        given = {"customer_id": SOME}
+        bare, tool = (partial(shielded(langchain_tool(), shield).invoke, given) for shield in (None, world))
+        found = timing.interleaved(bare, tool, 2 * seconds, settle=world.settle)
+        return found | _paced(timing.paced((bare, tool), 8 * seconds, PACE))
+
+
+@contender("turns-ainvoke", made=tool_of)
+@contender("turns-node", made=node_of)
+@contender("turns-agent", made=agent_of, calls=5)
+def invoked_later(seconds: float, *, made: Callable[[Any, World | None], Later], calls: int = 1) -> Numbers:
+    """Measure the same of what an event loop runs."""
+    with opened() as world, asyncio.Runner() as runner:
+        context = contextvars.copy_context()  # A loop's own context knows of no task.
+        bare, tool = (made(langchain_tool(coroutine=True), shield) for shield in (None, world))
+
+        def several(call: Later) -> Callable[[], object]:
+            async def some() -> None:
+                for _ in range(10 // calls):
+                    await call()
+
+            return lambda: runner.run(some(), context=context)
+
+        found = timing.interleaved(several(bare), several(tool), 4 * seconds, settle=world.settle)
+        return found | _paced(runner.run(timing.paced_later((bare, tool), 8 * seconds, PACE / calls), context=context))
+
+
+def _paced(found: Sequence[float]) -> Numbers:
+    return dict(zip(("paced_bare", "paced"), found, strict=True))
+
+
+@contender("turns-opentelemetry")
+def instrumented(seconds: float) -> Numbers:
+    """Measure a bare tool without and with the instrumentation of OpenTelemetry in turns."""
+    from opentelemetry.instrumentation.genai.langchain import LangChainInstrumentor  # noqa: PLC0415
+
+    call, theirs = partial(langchain_tool().invoke, {"customer_id": SOME}), LangChainInstrumentor()
+    with provided() as provider:
+        theirs.instrument(tracer_provider=provider)
+        on = partial(theirs.instrument, tracer_provider=provider)
+        return timing.interleaved(call, call, 2 * seconds, off=theirs.uninstrument, on=on, settle=provider.force_flush)
 
 
 # Large arguments

@@ -27,7 +27,7 @@ IMPORTS = {
     "import-root": "import agent_identity",
     "import-enforcer": "from agent_identity import Enforcer",
 }
-UNPINNED = ("latency", "saturation", "import")
+UNPINNED = ("latency", "turns", "saturation", "import")
 MICRO, MILLI, KILO = 1e6, 1e3, 1e-3
 
 Numbers = Mapping[str, float]
@@ -92,22 +92,44 @@ def own_cost(m: Measured) -> float:
     return own / (m["invoke-span"]["hot"] - m["invoke"]["hot"])
 
 
+def within(contender: str, kind: str, base: str) -> Callable[[Measured], float]:
+    """Return what divides two numbers of one contender, which were measured in turns."""
+    return lambda m: m[contender][kind] / m[contender][base]
+
+
+def beside_opentelemetry(m: Measured) -> float:
+    """Divide all CPU of a guarded call by that of an instrumented one, each as a ratio to the bare call beside it."""
+    ours, theirs = m["turns-invoke"], m["turns-opentelemetry"]
+    return (ours["cpu"] / ours["bare"]) / (theirs["cpu"] / theirs["bare"])
+
+
 def task(kind: str) -> Callable[[Measured], float]:
     """Return what divides opening and ending a task by two signatures and a verification."""
     return lambda m: m["task"][kind] / (2 * m["sign"]["hot"] + m["verify"]["hot"])
 
 
+SHAPES = (
+    ("invoke", "LangChain invoke"), ("ainvoke", "LangChain ainvoke"), ("node", "a graph of one ToolNode"),
+    ("agent", "an agent that calls five times"),
+)  # fmt: skip
 PLAIN = ("function", "guarded", "span")
 TASK = ("task", "sign", "verify")
 ROWS = (
-    Row("langchain", "guarded LangChain invoke ÷ bare", ("invoke-guarded", "invoke"),
-        ratio("invoke-guarded", "invoke"), 0.7, 1.0),
-    Row("langchain-ainvoke", "guarded LangChain ainvoke ÷ bare", ("ainvoke-guarded", "ainvoke"),
-        ratio("ainvoke-guarded", "ainvoke"), 0.7, 1.0),
-    Row("langchain-node", "a graph of one ToolNode, guarded ÷ bare", ("node-guarded", "node"),
-        ratio("node-guarded", "node"), 0.95, 1.0),
-    Row("langchain-agent", "an agent that calls five times, guarded ÷ bare", ("agent-guarded", "agent"),
-        ratio("agent-guarded", "agent"), 1.0, 1.1),
+    *(
+        Row(f"langchain-{what}-paced", f"{text}, guarded ÷ bare: wall, 50 calls/s", (f"turns-{what}",),
+            within(f"turns-{what}", "paced", "paced_bare"), 1.0, 1.2)
+        for what, text in SHAPES
+    ),
+    Row("langchain-cpu", "guarded invoke ÷ under OpenTelemetry's instrumentation: all CPU",
+        ("turns-invoke", "turns-opentelemetry"), beside_opentelemetry, 0.8, 1.1),
+    *(
+        Row(f"langchain-{what}-{kind}", f"{text}, guarded ÷ bare: {said}", (f"turns-{what}",),
+            within(f"turns-{what}", kind, "bare"))
+        for kind, said in (("hot", "calling thread, no pause"), ("cpu", "all CPU, no pause"))
+        for what, text in SHAPES
+    ),
+    Row("langchain-unannotated", "LangChain invoke with a _run without annotations ÷ bare, nothing of ours",
+        ("invoke-unannotated", "invoke"), ratio("invoke-unannotated", "invoke")),
     Row("langchain-own", "its own cost ÷ what a stock span adds",
         ("invoke-guarded", "invoke-shell", "invoke-span", "invoke"), own_cost, 0.75, 1.5),
     Row("function", "guarded function: added hot time ÷ span", PLAIN, beyond("guarded", "function", "span"), 1.3, 2.0),
@@ -220,11 +242,11 @@ def main() -> int:
     smallest = {name: best(numbers) for name, numbers in found.items()}
     results = [(row, row.value(smallest)) for row in rows]
     print(f"Python {platform.python_version()}, {platform.platform()}, {repetitions} repetitions of {seconds} s\n")
-    print(f"{'what':<60}{'measured':>10} {'':<2}  {'goal':<8}{'floor':<8}")
+    print(f"{'what':<76}{'measured':>10} {'':<2}  {'goal':<8}{'floor':<8}")
     for row, value in results:
         shown = f"{value:.3g}" if value < 100 else f"{value:.0f}"
         limits = f"{limit(row, row.goal):<8}{limit(row, row.floor)}"
-        print(f"{row.text:<60}{shown:>10} {row.unit:<2} {row.mark(value)} {limits}")
+        print(f"{row.text:<76}{shown:>10} {row.unit:<2} {row.mark(value)} {limits}")
     print("\n✓ goal met   · floor met   ✗ floor missed")
     if chosen.json:
         table = [

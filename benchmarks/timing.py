@@ -1,10 +1,11 @@
 """The method of measuring: how one repetition of one contender is timed, in a process of its own."""
 
+import asyncio
 import gc
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
 from statistics import median
@@ -152,6 +153,52 @@ def latencies(
         due = due if pace else after
     took.sort()
     return {"p50": quantile(took, 0.5), "p99": quantile(took, 0.99), "worst": took[-1]}
+
+
+def paced(
+    calls: Sequence[Callable[[], object]],
+    seconds: float,
+    pace: float,
+    before: Sequence[Callable[[], object]] = (),
+) -> list[float]:
+    """Return the wall time of single calls that take turns, the median of each, with a pause before every one.
+
+    Args:
+        calls: What is measured.
+        seconds: How long all last.
+        pace: Calls per second, of all together.
+        before: What is called before each of them, unmeasured, and before the pause.
+    """
+    took: list[list[float]] = [[] for _ in calls]
+    for due, turn in _turns(len(calls), seconds, pace):
+        if before:
+            before[turn]()
+        time.sleep(max(0, due - time.perf_counter()))
+        began = time.perf_counter()
+        calls[turn]()
+        took[turn].append(time.perf_counter() - began)
+    return [median(each) for each in took]
+
+
+async def paced_later(calls: Sequence[Callable[[], Awaitable[object]]], seconds: float, pace: float) -> list[float]:
+    """Return the same of coroutines in one event loop."""
+    took: list[list[float]] = [[] for _ in calls]
+    for due, turn in _turns(len(calls), seconds, pace):
+        await asyncio.sleep(max(0, due - time.perf_counter()))
+        began = time.perf_counter()
+        await calls[turn]()
+        took[turn].append(time.perf_counter() - began)
+    return [median(each) for each in took]
+
+
+def _turns(count: int, seconds: float, pace: float) -> Iterator[tuple[float, int]]:
+    """Yield when a call is due and whose turn it is; whoever is late is not made up for."""
+    began = time.perf_counter()
+    due, turn = began, 0
+    while due < began + seconds or turn % count:
+        due = max(due + 1 / pace, time.perf_counter())
+        yield due, turn % count
+        turn += 1
 
 
 def quantile(ordered: Sequence[float], part: float) -> float:

@@ -147,9 +147,9 @@ class _Watch:
                 return _answer(tool, denied, kwargs.get("tool_call_id"))
             if twin is None:
                 return original(tool, *args, **kwargs)
-            from agent_identity.integrations.langchain.entries import entering  # noqa: PLC0415  As in _twin.
+            from agent_identity.integrations.langchain.invocation import invoke  # noqa: PLC0415  As in _twin.
 
-            return entering(twin, original, *args, **kwargs)
+            return invoke(twin, original, *args, **kwargs)
 
         return run
 
@@ -165,9 +165,9 @@ class _Watch:
                 return _answer(tool, denied, kwargs.get("tool_call_id"))
             if twin is None:
                 return await entry(tool, *args, **kwargs)
-            from agent_identity.integrations.langchain.entries import entering_async  # noqa: PLC0415  As in _twin.
+            from agent_identity.integrations.langchain.invocation import ainvoke  # noqa: PLC0415  As in _twin.
 
-            return await entering_async(twin, entry, *args, **kwargs)
+            return await ainvoke(twin, entry, *args, **kwargs)
 
         return arun
 
@@ -235,10 +235,9 @@ def _answer(tool: "BaseTool", denied: Denied, call_id: object) -> object:
     """
     if not isinstance(call_id, str):
         raise denied
-    from langchain_core.messages import ToolMessage  # noqa: PLC0415  As in _twin.
+    from agent_identity.integrations.langchain.invocation import refusal_message  # noqa: PLC0415  As in _twin.
 
-    content = f"refused: {denied.code}: {denied}"
-    return ToolMessage(content, status="error", tool_call_id=call_id, name=tool.name)
+    return refusal_message(denied, call_id, tool.name)
 
 
 def _vet(tool: "BaseTool", enforcer: Enforcer) -> None:

@@ -20,6 +20,9 @@ TRACE = "trace"
 AUTHORITY = "authority"
 SIGNED = "authority, signed evidence"
 
+PACE = 50
+"""Calls a second of those that are timed by the clock on the wall."""
+
 GIVEN = {"customer_id": "C-42"}
 REFUSED = {"customer_id": "D-42"}
 """Who has authority has it for customers whose number begins with C-."""
@@ -97,12 +100,17 @@ def compare(peer: Peer) -> None:
     numbers = timing.interleaved(
         lambda: bare.invoke(GIVEN), peer.call, seconds, off=peer.off, on=peer.on, settle=peer.settle
     )
+    calls = (lambda: bare.invoke(GIVEN), peer.call)
+    paced = timing.paced(calls, 2 * seconds, PACE, before=(peer.off, peer.on))
+    peer.on()
+    peer.settle()
     if peer.count and peer.count() < numbers["calls"]:
         raise SystemExit(f"{peer.count()} records of more than {numbers['calls']:.0f} calls")
     if peer.refused and not _raises(peer.refused):
         raise SystemExit("a call out of bounds was not refused")
     told = {"package": peer.package, "version": version(peer.package), "does": peer.does}
-    print(json.dumps({**told, "langchain-core": version("langchain-core"), **numbers}), flush=True)
+    told |= {"langchain-core": version("langchain-core")}
+    print(json.dumps({**told, **numbers, **dict(zip(("paced_bare", "paced"), paced, strict=True))}), flush=True)
 
 
 def _raises(call: Callable[[], object]) -> bool:

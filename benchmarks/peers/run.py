@@ -3,9 +3,10 @@
     python benchmarks/peers/run.py                    all, each in an environment of its own; some minutes
     python benchmarks/peers/run.py tenuo langfuse     the bare tool, ours, and these
     python benchmarks/peers/run.py --newest           the newest releases instead of those that are named here
+    python benchmarks/peers/run.py --here             what is installed beside this interpreter, as it is
     python benchmarks/peers/run.py --json FILE        everything that was measured, as well
 
-Needs uv, and the package index for the first run. Nothing that is measured needs a network.
+Needs uv, and the package index for the first run, but for ``--here``. Nothing that is measured needs a network.
 """
 
 import argparse
@@ -18,7 +19,8 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -99,15 +101,17 @@ def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -
     return done.stdout
 
 
-def run(names: Sequence[str], repetitions: int, seconds: float, *, newest: bool) -> dict[str, list[Result] | str]:
-    """Install the peers, and measure them in turns; return the results of each, or why there are none."""
+def run(
+    names: Sequence[str], repetitions: int, seconds: float, make: Callable[[str], Path]
+) -> dict[str, list[Result] | str]:
+    """Measure the peers in turns, each with the interpreter made for it; return the results, or why there are none."""
     results: dict[str, list[Result]] = {name: [] for name in names}
     unusable: dict[str, str] = {}
     interpreters: dict[str, Path] = {}
     for name in names:
         _tell(f"installing {name}")
         try:
-            interpreters[name] = install(name, newest=newest)
+            interpreters[name] = make(name)
         except UnusableError as reason:
             unusable[name] = f"cannot be installed: {reason}"
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [-1]
@@ -138,11 +142,12 @@ def row(name: str, results: Sequence[Result]) -> str:
     bare, hot = (min(float(result[kind]) for result in results) * MICRO for kind in ("bare", "hot"))
     ratios = sorted(float(result["hot"]) / float(result["bare"]) for result in results)
     everything = median(float(result["cpu"]) / float(result["bare"]) for result in results)
+    paced = median(float(result["paced"]) / float(result["paced_bare"]) for result in results)
     label = f"`{results[0]['package']}` {results[0]['version']}"
     spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
     return (
         f"| {name} | {label} | {results[0]['does']} | {bare:.0f} | {hot:.0f} | **{median(ratios):.2f}** "
-        f"| {spread} | {everything:.2f} |"
+        f"| {spread} | {everything:.2f} | {paced:.2f} |"
     )
 
 
@@ -151,6 +156,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("peers", nargs="*", metavar="PEER", help=f"one of {', '.join(PEERS)}")
     parser.add_argument("--newest", action="store_true", help="the newest releases from the index")
+    parser.add_argument("--here", action="store_true", help="no environments: what is installed here")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter repetitions")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
     chosen = parser.parse_args()
@@ -158,12 +164,16 @@ def main() -> int:
         parser.error(f"there is no peer {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
     names = [name for name in PEERS if not chosen.peers or name in (*ALWAYS, *chosen.peers)]
     repetitions, seconds = (2, 0.5) if chosen.quick else (7, 2.0)
-    found = run(names, repetitions, seconds, newest=chosen.newest)
+    here = Path(sys.executable)
+    make = (lambda _: here) if chosen.here else partial(install, newest=chosen.newest)
+    found = run(names, repetitions, seconds, make)
     today = dt.datetime.now(tz=dt.UTC).date()
     print(f"{today}, Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} cores, ", end="")
     print(f"{repetitions} repetitions of {seconds} s\n")
-    print("| with | is | does for each call | bare, µs | with, µs | ratio | of all repetitions | all CPU ÷ bare |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| with | is | does for each call | bare, µs | with, µs | ratio | of all repetitions | all CPU ÷ bare ", end=""
+    )
+    print("| wall, at 50/s ÷ bare |\n|---|---|---|---|---|---|---|---|---|")
     for name, results in found.items():
         print(f"| {name} | {results} |" if isinstance(results, str) else row(name, results))
     if chosen.json:

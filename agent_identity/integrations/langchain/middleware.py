@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
+from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
@@ -19,10 +20,10 @@ from agent_identity.enforcement import Call, CallRequest, Enforcer, GuardedCall,
 from agent_identity.enforcement.off_loop import off_loop
 from agent_identity.errors import AttenuationError, Denied
 from agent_identity.identity import Agent
-from agent_identity.integrations.langchain.entries import refusal
+from agent_identity.integrations.langchain.invocation import refusal, refusal_message
 from agent_identity.integrations.langchain.protection import check, is_guarded_beside
-from agent_identity.integrations.langchain.sealing import is_sealed, place, returns, suspends
 from agent_identity.integrations.langchain.twins import Twins
+from agent_identity.integrations.langchain.wrapping import is_wrapped, place, returns, suspends
 
 try:
     from langchain.agents.middleware import AgentMiddleware, AgentState
@@ -44,7 +45,12 @@ __all__ = ["AgentIdentityMiddleware"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _UNNAMED: Final = "unnamed_tool"
-_V2_HANDLER: Final = "_V2StreamingCallbackHandler"
+_IGNORES_STREAMS: Final = (
+    None,
+    *(getattr(kind, "on_stream_event", None) for kind in (BaseCallbackHandler, AsyncCallbackHandler)),
+)
+"""What a handler has as ``on_stream_event`` if it takes no events of a stream."""
+
 _Result: TypeAlias = "ToolMessage | Command[object]"
 _Answer: TypeAlias = "Told | AIMessage"
 
@@ -329,7 +335,7 @@ class _Run:
         """Answer with a refusal, which is recorded if it is not yet."""
         call = self.request.tool_call
         denied = _recorded(self._guard(), call["args"], error, self._task)
-        self.result = ToolMessage(refusal(denied), status="error", tool_call_id=call["id"], name=call["name"])
+        self.result = refusal_message(denied, call["id"], call["name"])
 
     def is_answer(self, error: Denied | AttenuationError) -> bool:
         """Tell whether a refusal is that of this call: a guarded tool answers its own, and passes on those of others.
@@ -339,7 +345,7 @@ class _Run:
         tool = self.request.tool
         if not self.entered or tool is None:
             return self._call is None
-        return isinstance(error, Denied) and not is_sealed(tool)
+        return isinstance(error, Denied) and not is_wrapped(tool)
 
     def fail(self, error: BaseException) -> None:
         """Record that the call of a tool that the agent does not have ended by an exception."""
@@ -388,8 +394,8 @@ def _is_streamed(request: Asked) -> bool:
 
 
 def _taps(handler: object) -> bool:
-    kinds = type(handler).__mro__
-    return hasattr(handler, "tap_output_iter") or any(kind.__name__ == _V2_HANDLER for kind in kinds)
+    takes = getattr(type(handler), "on_stream_event", None)
+    return hasattr(handler, "tap_output_iter") or takes not in _IGNORES_STREAMS
 
 
 def _provided_name(tool: Mapping[str, object]) -> str:

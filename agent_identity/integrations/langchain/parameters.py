@@ -7,9 +7,10 @@ id of the call. JSON given there is judged like every other argument, because a 
 """
 
 import inspect
-from collections.abc import Collection, Mapping
+import sys
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, cast, final, get_args, get_origin
+from typing import Annotated, Final, cast, final, get_args, get_origin, get_type_hints
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import InjectedToolArg, InjectedToolCallId
@@ -18,10 +19,13 @@ from pydantic.fields import FieldInfo
 
 from agent_identity.canonical import MAX_DEPTH
 
-__all__ = ["Injected", "injected_parameters", "is_own_default", "is_plain"]
+__all__ = ["Injected", "asks_nothing", "injected_parameters", "is_own_default"]
 
 _RUNTIME: Final = "runtime"
 """LangGraph injects the runtime into a parameter of this name, whatever its type."""
+
+_RUNTIMES: Final = ("langgraph.prebuilt", "langchain.tools")
+"""Where the type of the runtime is, which goes into a parameter of any name; neither need be there."""
 
 _HOOKS: Final = ("__init__", "__new__", "model_post_init", "model_validate")
 
@@ -90,8 +94,10 @@ def _sort(name: str, kind: object, marks: Collection[object], call_ids: set[str]
         if issubclass(cls, InjectedToolArg):
             (call_ids if issubclass(cls, InjectedToolCallId) else others).add(name)
     direct = get_origin(kind) or kind
-    # ToolRuntime belongs to langgraph, which need not be there; its base has no public name.
-    if isinstance(direct, type) and any(base.__name__ == "_DirectlyInjectedToolArg" for base in direct.__mro__):
+    runtimes = (getattr(sys.modules.get(module), "ToolRuntime", None) for module in _RUNTIMES)
+    if isinstance(direct, type) and any(
+        isinstance(runtime, type) and issubclass(direct, runtime) for runtime in runtimes
+    ):
         others.add(name)
 
 
@@ -131,14 +137,31 @@ def is_own_default(schema: object, name: str, value: object) -> bool:
     if field is None or field.is_required():
         return False
     if field.default_factory is not None:
-        return field.alias is None and field.validation_alias is None and is_plain(cast("type[BaseModel]", schema))
+        return field.alias is None and field.validation_alias is None and _is_plain(cast("type[BaseModel]", schema))
     default: object = field.default
     return value is default or (type(value) is type(default) and value == default)
 
 
-def is_plain(schema: type[BaseModel]) -> bool:
+def _is_plain(schema: type[BaseModel]) -> bool:
     """Tell whether nothing but validation field by field fills the fields of a model."""
     decorators = schema.__pydantic_decorators__
     own = [cls for cls in schema.__mro__ if cls is not object and not cls.__module__.startswith("pydantic")]
     hooked = any(name in cls.__dict__ for cls in own for name in _HOOKS)
     return not hooked and not decorators.model_validators and not decorators.root_validators
+
+
+def asks_nothing(function: Callable[..., object]) -> bool:
+    """Tell whether LangChain would call the function of a tool with the arguments and nothing besides.
+
+    It adds callbacks for a parameter of that name, and the configuration for one that is annotated so.
+    """
+    try:
+        names = inspect.signature(function).parameters
+        hints = get_type_hints(function)
+    except Exception:  # noqa: BLE001  Whatever annotations do when they are evaluated, LangChain's way copes with it.
+        return False
+    return "callbacks" not in names and not any(_mentions_config(hint) for hint in hints.values())
+
+
+def _mentions_config(hint: object) -> bool:
+    return hint is RunnableConfig or any(map(_mentions_config, get_args(hint)))

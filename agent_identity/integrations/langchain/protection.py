@@ -8,7 +8,7 @@ from langchain_core.tools import BaseTool
 from agent_identity.enforcement import Enforcer, GuardedCall
 from agent_identity.enforcement.lazy import Lazy, check_lazy
 from agent_identity.errors import ConfigurationError
-from agent_identity.integrations.langchain.sealing import (
+from agent_identity.integrations.langchain.wrapping import (
     FUNCTIONS,
     METHODS,
     Stated,
@@ -17,10 +17,10 @@ from agent_identity.integrations.langchain.sealing import (
     enforcer_of,
     function_enforcer,
     guards_of,
-    is_sealed,
-    seal,
+    is_wrapped,
     stated_of,
-    unseal,
+    unwrap_tool,
+    wrap_tool,
 )
 from agent_identity.policy.labels import check_labels
 
@@ -107,7 +107,7 @@ def protect(
         _check_stated(tool, stated)
     for tool in found:
         if enforcer_of(tool) is None:
-            seal(tool, enforcer, stated)
+            wrap_tool(tool, enforcer, stated)
     return tools
 
 
@@ -145,8 +145,8 @@ def unprotect(tools: object) -> object:
         TypeError: Something is no LangChain tool.
     """
     for tool in _each(tools):
-        if is_sealed(tool):
-            unseal(tool)
+        if is_wrapped(tool):
+            unwrap_tool(tool)
     return tools
 
 
@@ -155,12 +155,12 @@ def is_protected(tool: object) -> bool:
 
     A tool made from functions that :meth:`Enforcer.tool` guards counts as well.
     """
-    return isinstance(tool, BaseTool) and (is_sealed(tool) or bool(guards_of(tool)))
+    return isinstance(tool, BaseTool) and (is_wrapped(tool) or bool(guards_of(tool)))
 
 
 def is_guarded_beside(tool: BaseTool, other: GuardedCall) -> bool:
     """Tell whether every call of a tool meets a guard of the same enforcer as another one, or the tool is closed."""
-    if is_sealed(tool):
+    if is_wrapped(tool):
         enforcer = enforcer_of(tool)
         return enforcer is None or enforcer.guard(tool.name).shares_enforcer(other)
     guards = guards_of(tool)
@@ -172,7 +172,7 @@ def is_enforced(tool: BaseTool) -> bool:
     enforcer = enforcer_of(tool)
     if enforcer is not None:
         return enforcer.guard(tool.name).mode == "enforce"
-    return is_sealed(tool) or all(guard.mode == "enforce" for guard in guards_of(tool))
+    return is_wrapped(tool) or all(guard.mode == "enforce" for guard in guards_of(tool))
 
 
 def _check_enforcer(enforcer: object) -> None:

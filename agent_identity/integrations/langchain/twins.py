@@ -12,7 +12,7 @@ from typing import Final, final
 from langchain_core.tools import BaseTool
 
 from agent_identity.enforcement import Enforcer
-from agent_identity.integrations.langchain.sealing import FUNCTIONS, class_of
+from agent_identity.integrations.langchain.wrapping import FUNCTIONS, class_of
 
 __all__ = ["Twins"]
 

@@ -9,6 +9,7 @@ import inspect
 import sys
 from abc import ABCMeta
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from types import FunctionType, MethodType
 from typing import Final, NamedTuple, Never, NoReturn, cast, final, get_type_hints
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -20,10 +21,9 @@ from agent_identity.enforcement import Enforcer, GuardedCall
 from agent_identity.enforcement.lazy import Lazy
 from agent_identity.enforcement.wrap import check_body, guard_of
 from agent_identity.errors import ConfigurationError
-from agent_identity.integrations.langchain.entries import arun_of, quiet_entries, run_of, unwrappable
+from agent_identity.integrations.langchain.invocation import InterceptedMethod, ainvoke, intercepted, invoke
 from agent_identity.integrations.langchain.labels import claims_of
-from agent_identity.integrations.langchain.passage import Seam, sealed
-from agent_identity.integrations.langchain.shortcuts import asks_nothing, shortcuts, stock_runs
+from agent_identity.integrations.langchain.parameters import asks_nothing
 
 __all__ = [
     "FUNCTIONS",
@@ -35,23 +35,23 @@ __all__ = [
     "enforcer_of",
     "function_enforcer",
     "guards_of",
-    "is_sealed",
+    "is_wrapped",
     "place",
     "returns",
-    "seal",
     "stated_of",
     "suspends",
-    "unseal",
+    "unwrap_tool",
+    "wrap_tool",
 ]
-
-FUNCTIONS: Final = ("func", "coroutine")
-"""The fields that hold a tool's functions."""
 
 METHODS: Final = ("_run", "_arun")
 """The methods that run a tool."""
 
+FUNCTIONS: Final = ("func", "coroutine")
+"""The fields that hold a tool's functions; each is called by the method in the same place."""
+
 _STOCK: Final = (BaseTool, StructuredTool, Tool)
-_MAX_SEAMS: Final = 256
+_MAX_METHODS: Final = 256
 _Body = Callable[..., object]
 _AsyncBody = Callable[..., Awaitable[object]]
 
@@ -66,7 +66,7 @@ class Protection:
         stated: What the application says of the tools.
     """
 
-    __slots__ = ("_layered", "_seams", "base", "bodies", "enforcer", "stated")
+    __slots__ = ("_layered", "_methods", "base", "bodies", "enforcer", "stated")
 
     def __init__(self, base: type[BaseTool], enforcer: Enforcer | None, stated: "Stated") -> None:
         self.base = base
@@ -76,22 +76,22 @@ class Protection:
         functions = [name for name in FUNCTIONS if name in base.model_fields]
         # Stock functions of one tool never call each other, so that a second one is always a second call.
         self._layered = bool(self.bodies) and len(self.bodies) + len(functions) > 1
-        self._seams: dict[tuple[str, str], Seam] = {}
+        self._methods: dict[tuple[str, str], InterceptedMethod] = {}
 
-    def seam(self, slot: str, body: _Body, tool: BaseTool) -> Seam:
-        """Return a new seam of a tool."""
+    def intercept(self, slot: str, body: _Body, tool: BaseTool) -> InterceptedMethod:
+        """Return a new interception of one body of a tool."""
         guard = None if self.enforcer is None else self.guard(self.enforcer, tool)
-        return Seam(slot, body, guard, tool, layered=self._layered)
+        return InterceptedMethod(slot, body, guard, tool, layered=self._layered)
 
-    def method_seam(self, slot: str, tool: BaseTool) -> Seam:
-        """Return the seam of a method of a tool."""
+    def method(self, slot: str, tool: BaseTool) -> InterceptedMethod:
+        """Return the interception of a method of a tool."""
         key = slot, tool.name
-        seam = self._seams.get(key)
-        if seam is None or not seam.fits(tool):
-            if len(self._seams) >= _MAX_SEAMS:
-                self._seams.clear()
-            seam = self._seams[key] = self.seam(slot, self.bodies[slot], tool)
-        return seam
+        method = self._methods.get(key)
+        if method is None or not method.fits(tool):
+            if len(self._methods) >= _MAX_METHODS:
+                self._methods.clear()
+            method = self._methods[key] = self.intercept(slot, self.bodies[slot], tool)
+        return method
 
     def guard(self, enforcer: Enforcer, tool: BaseTool) -> GuardedCall:
         """Return a new guard of a tool."""
@@ -156,14 +156,13 @@ def place() -> str:
 class _Wrapped:
     """What is known about a function that stands in the place of a tool's own."""
 
-    __slots__ = ("body", "direct", "is_async", "protection", "seam")
+    __slots__ = ("body", "is_direct", "method", "protection")
 
-    def __init__(self, body: _Body, wrapper: _Body, protection: Protection, seam: Seam) -> None:
+    def __init__(self, body: _Body, wrapper: _Body, protection: Protection, method: InterceptedMethod) -> None:
         self.body = body
-        self.direct = asks_nothing(wrapper)
-        self.is_async = inspect.iscoroutinefunction(wrapper)
+        self.is_direct = asks_nothing(wrapper)
+        self.method = method
         self.protection = protection
-        self.seam = seam
 
 
 _WRAPPED: Final[WeakKeyDictionary[object, _Wrapped]] = WeakKeyDictionary()
@@ -177,32 +176,21 @@ def _wrapped(function: object) -> _Wrapped | None:
     return _WRAPPED.get(function) if type(function) is FunctionType else None
 
 
-def _replaced(protection: Protection, slot: str, tool: BaseTool) -> _Body | None:
-    """Return the guarded function of a tool, whoever last wrote the bare one there."""
+def _guarded(protection: Protection, slot: str, tool: BaseTool) -> _Wrapped | None:
+    """Put the guarded function of a tool in its field, whoever last wrote the bare one there, and return it."""
     stored = cast("_Body | None", tool.__dict__.get(slot))
     if stored is None:
         return None
     known = _wrapped(stored)
     if known is not None and known.protection.enforcer in (protection.enforcer, None):
-        if known.protection is protection and known.seam.fits(tool):
-            return stored
+        if known.protection is protection and known.method.fits(tool):
+            return known
         stored = known.body
-    seam = protection.seam(slot, stored, tool)
-    wrapper = sealed(stored, lambda _args: seam)
-    _WRAPPED[wrapper] = _Wrapped(stored, wrapper, protection, seam)
+    method = protection.intercept(slot, stored, tool)
+    wrapper = intercepted(stored, lambda _args: method)
     vars(tool)[slot] = wrapper
-    return wrapper
-
-
-def _direct(protection: Protection, tool: BaseTool, slot: str) -> Seam | None:
-    """Return the seam of the function in a field of a tool, if LangChain would hand it the arguments alone."""
-    function = cast("_Body | None", tool.__dict__.get(slot))
-    known = _wrapped(function)
-    if known is None or known.protection is not protection or not known.seam.fits(tool):
-        known = _wrapped(_replaced(protection, slot, tool))
-    if known is None or not known.direct or (slot == "coroutine" and not known.is_async):
-        return None
-    return known.seam
+    made = _WRAPPED[wrapper] = _Wrapped(stored, wrapper, protection, method)
+    return made
 
 
 @final
@@ -219,7 +207,8 @@ class _Function:
         if tool is None:
             # Fields of a pydantic model are no attributes of its class.
             raise AttributeError(self._slot)
-        return _replaced(self._protection, self._slot, tool)
+        _guarded(self._protection, self._slot, tool)
+        return cast("_Body | None", tool.__dict__.get(self._slot))
 
     def __set__(self, tool: BaseTool, value: object) -> None:
         vars(tool)[self._slot] = value
@@ -264,14 +253,9 @@ def _make_class(base: type[BaseTool], protection: Protection) -> type[BaseTool]:
         "__slots__": (),
         "__reduce_ex__": _reduce,
         "__init_subclass__": classmethod(_refuse_subclass),
-        "run": _Fixed("run", run_of(base)),
-        "arun": _Fixed("arun", arun_of(base)),
-        **shortcuts(base),
-        **quiet_entries(base, functools.partial(_direct, protection)),
+        **{name: _Fixed(name, _entry(base, name)) for name in ("run", "arun")},
+        **{name: _Fixed(name, _runner(protection, base, name)) for name in METHODS},
     }
-    for name in METHODS:
-        own = protection.bodies.get(name)
-        namespace[name] = _Fixed(name, _stock(base, name) if own is None else _method(name, own, protection))
     for name in FUNCTIONS:
         if name in base.model_fields:
             namespace[name] = _Function(name, protection)
@@ -281,68 +265,81 @@ def _make_class(base: type[BaseTool], protection: Protection) -> type[BaseTool]:
     return made
 
 
-def _method(name: str, body: _Body, protection: Protection) -> _Body:
-    return sealed(body, lambda args: protection.method_seam(name, cast("BaseTool", args[0])))
+def _entry(base: type[BaseTool], name: str) -> _Body:
+    """Return the guarded ``run`` of a class of tools, or its ``arun``."""
+
+    # That of the class is looked up at each call, because instrumentations put theirs in its place.
+    def run(self: BaseTool, tool_input: object, *args: object, **kwargs: object) -> object:
+        return invoke(self, cast("_Body", base.run), tool_input, *args, **kwargs)
+
+    async def arun(self: BaseTool, tool_input: object, *args: object, **kwargs: object) -> object:
+        return await ainvoke(self, cast("_AsyncBody", base.arun), tool_input, *args, **kwargs)
+
+    return _looking_like(getattr(base, name), arun if name == "arun" else run)
 
 
-def _stock(base: type[BaseTool], name: str) -> _Body:
-    """Return LangChain's own method, or one that does the same sooner."""
-    method = _prepared(getattr(base, name))
-    if not stock_runs(base, name):
-        return method
+def _runner(protection: Protection, base: type[BaseTool], name: str) -> _Body:
+    """Return ``_run`` or ``_arun`` of a guarded class.
 
-    def run(
-        self: StructuredTool, *args: object, config: object, run_manager: object = None, **kwargs: object
-    ) -> object:
-        function = self.func
-        known = _wrapped(function)
-        if known is None or not known.direct:
-            return method(self, *args, config=config, run_manager=run_manager, **kwargs)
-        return cast("_Body", function)(*args, **kwargs)
+    A class that overrides the method keeps its own, guarded; for all others, ours calls the function of the tool.
+    LangChain resolves all annotations of these methods at each call, to find the parameter for the configuration,
+    which takes half of a bare call. So ours have that annotation only.
+    """
+    body = protection.bodies.get(name)
+    if body is not None:
+        return intercepted(body, lambda args: protection.method(name, cast("BaseTool", args[0])))
+    slot = FUNCTIONS[METHODS.index(name)]
+    stock = cast("_Body", getattr(base, name))
+    if slot not in base.model_fields:
+        return stock  # LangChain knows BaseTool._arun by its identity.
+    later = cast("_AsyncBody", stock)
+    replaced = not _is_langchains(stock)
+
+    def run(self: BaseTool, *args: object, config: object, run_manager: object = None, **kwargs: object) -> object:
+        known = _guarded(protection, slot, self)
+        if known is None or replaced or not known.is_direct:
+            return stock(self, *args, config=config, run_manager=run_manager, **kwargs)
+        return known.method.start(self, args, kwargs)
 
     async def arun(
-        self: StructuredTool, *args: object, config: object, run_manager: object = None, **kwargs: object
+        self: BaseTool, *args: object, config: object, run_manager: object = None, **kwargs: object
     ) -> object:
-        coroutine = self.coroutine
-        known = _wrapped(coroutine)
-        if known is None or not known.direct:
-            return await cast("_AsyncBody", method)(self, *args, config=config, run_manager=run_manager, **kwargs)
-        return await cast("_AsyncBody", coroutine)(*args, **kwargs)
+        known = _guarded(protection, slot, self)
+        if known is None or replaced or not known.is_direct:
+            return await later(self, *args, config=config, run_manager=run_manager, **kwargs)
+        return await cast("Awaitable[object]", known.method.start(self, args, kwargs))
 
-    chosen = run if name == "_run" else arun
-    functools.update_wrapper(chosen, method)
-    # LangChain resolves all annotations at each call and looks for one only.
-    chosen.__annotations__ = {"config": RunnableConfig}
-    return unwrappable(chosen, method)
+    made = _looking_like(stock, arun if inspect.iscoroutinefunction(stock) else run)
+    if base.model_fields["args_schema"].is_required():
+        made.__annotations__ = {"config": RunnableConfig}
+    else:  # Without a schema, LangChain makes one of the annotations of this method.
+        with suppress(NameError, TypeError):
+            made.__annotations__ = get_type_hints(stock)
+    return made
 
 
-def _prepared(method: _Body) -> _Body:
-    """Return LangChain's own method, prepared for the introspection that LangChain repeats at each call.
+def _is_langchains(method: object) -> bool:
+    """Tell whether a method is LangChain's own, and not what somebody has put in its place or round it."""
+    return (
+        type(method) is FunctionType
+        and method.__module__.partition(".")[0] == "langchain_core"
+        and "__wrapped__" not in method.__dict__
+    )
 
-    It resolves all annotations to find the parameter that takes the configuration, and asks for the names of
-    the parameters. A copy of the function with resolved annotations and its signature at hand gives the same
-    answers sooner.
-    """
-    if type(method) is not FunctionType:
-        return method
-    try:
-        hints = get_type_hints(method)
-    except (NameError, TypeError):
-        return method
-    if RunnableConfig not in hints.values():
-        return method  # LangChain knows BaseTool._arun by its identity.
-    copied = FunctionType(method.__code__, method.__globals__, method.__name__, method.__defaults__, method.__closure__)
-    functools.update_wrapper(copied, method)
-    copied.__kwdefaults__ = method.__kwdefaults__
-    copied.__annotations__ = hints
-    return unwrappable(copied, method)
+
+def _looking_like(original: _Body, wrapper: _Body) -> _Body:
+    """Return the wrapper with the looks of what it wraps, and without the attribute that leads past it."""
+    functools.update_wrapper(wrapper, original)
+    del wrapper.__dict__["__wrapped__"]
+    wrapper.__dict__["__signature__"] = inspect.signature(original)
+    return wrapper
 
 
 def _refuse_subclass(cls: type[Never], /, **_kwargs: object) -> NoReturn:
     raise TypeError(f"expected a subclass of the class of {cls.__name__}, not of that of a guarded tool")
 
 
-def is_sealed(tool: BaseTool) -> bool:
+def is_wrapped(tool: BaseTool) -> bool:
     """Tell whether the tool is guarded, or closed because nobody guards it any more."""
     return type(tool) in _SEALED
 
@@ -395,7 +392,7 @@ def check_results(tool: BaseTool, enforcer: Enforcer, lazy: Lazy | None) -> None
             check_body(tool.name, cast("_Body", body), lazy, enforcer.guard(tool.name).mode)
 
 
-def seal(tool: BaseTool, enforcer: Enforcer | None, stated: Stated = _NOTHING) -> None:
+def wrap_tool(tool: BaseTool, enforcer: Enforcer | None, stated: Stated = _NOTHING) -> None:
     """Guard a tool that no enforcer guards; without an enforcer it refuses every call."""
     kind = class_of(base_of(tool), enforcer, stated)
     if enforcer is not None:
@@ -406,8 +403,8 @@ def seal(tool: BaseTool, enforcer: Enforcer | None, stated: Stated = _NOTHING) -
         getattr(tool, slot, None)
 
 
-def unseal(tool: BaseTool) -> None:
-    """Make a sealed tool what it was before."""
+def unwrap_tool(tool: BaseTool) -> None:
+    """Make a guarded tool what it was before."""
     object.__setattr__(tool, "__class__", base_of(tool))
     vars(tool).update(_bare(tool))
 
@@ -431,5 +428,5 @@ def _reduce(tool: BaseTool, _protocol: object) -> tuple[object, ...]:
 def _closed(base: type[BaseTool], state: dict[object, object]) -> BaseTool:
     tool = base.__new__(base)
     tool.__setstate__(state)
-    seal(tool, None)
+    wrap_tool(tool, None)
     return tool

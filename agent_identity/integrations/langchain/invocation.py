@@ -1,8 +1,7 @@
-"""The way of one tool call through LangChain, from ``run`` to the body that is judged.
+"""Carries the tool call id and the supplied argument names from ``run`` to the guarded body, in a context variable.
 
-``run`` knows the call's id and what the caller named; the body knows the arguments. A passage, kept in
-the context, brings the two together, and lets a call that passes several bodies of one tool (``_arun``
-that calls ``_run``) be one call: one decision, one intent, one outcome, one span.
+A call that passes several bodies of one tool (``_arun`` that calls ``_run``) stays one call: one decision, one intent,
+one outcome, one span. ``protect``, the middleware and the instrumentor all invoke tools this way.
 """
 
 import inspect
@@ -10,17 +9,27 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from contextvars import ContextVar
 from typing import Final, NamedTuple, cast, final
 
+from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 
 from agent_identity.enforcement import Call, CallRequest, GuardedCall, guarded
 from agent_identity.enforcement.arguments import Binder, form_bytes
+from agent_identity.enforcement.failures import told_model
 from agent_identity.enforcement.wrap import dressed
 from agent_identity.errors import Denied
 from agent_identity.integrations.langchain.parameters import injected_parameters, is_own_default
 
-__all__ = ["PASSAGE", "Passage", "Seam", "sealed"]
+__all__ = [
+    "InterceptedMethod",
+    "ToolInvocation",
+    "ainvoke",
+    "intercepted",
+    "invoke",
+    "refusal",
+    "refusal_message",
+]
 
-PASSAGE: Final[ContextVar["Passage | None"]] = ContextVar("agent_identity_langchain_passage", default=None)
+_CURRENT: Final[ContextVar["ToolInvocation | None"]] = ContextVar("agent_identity_tool_invocation", default=None)
 
 
 @final
@@ -32,55 +41,114 @@ class _Canonical(NamedTuple):
 
 
 _SCALARS: Final = (str, int, float, _Canonical)
+_Body = Callable[..., object]
+_AsyncBody = Callable[..., Awaitable[object]]
 
 
 @final
-class Passage:
+class ToolInvocation:
     """One call of a tool under way.
 
     Args:
         tool: The tool; ``None`` where a function of a tool is called directly.
         call_id: The id that the model gave to the call.
-        given: What the caller gave, before validation; ``None`` if only the body's arguments tell.
-        before: The passage inside which the body of the same tool is called again.
-
-    Attributes:
-        named: The arguments that the caller named, where that is known for certain.
+        given: The input before validation; ``None`` if only the arguments of the body are known.
+        before: The invocation inside which the body of the same tool is called again.
     """
 
-    __slots__ = ("answers", "call", "call_id", "given", "judged", "named", "passed", "seam", "tool")
+    __slots__ = ("answers", "call", "call_id", "given", "judged", "method", "passed", "tool")
 
     def __init__(
         self,
         tool: BaseTool | None,
         call_id: str | None = None,
         given: Mapping[str, object] | None = None,
-        before: "Passage | None" = None,
+        before: "ToolInvocation | None" = None,
     ) -> None:
         self.tool = tool
         self.call_id = call_id
         self.given = given
-        self.named: Collection[str] | None = None
-        self.seam: Seam | None = None
+        self.method: InterceptedMethod | None = None
         self.call: Call | None = None
         self.judged: Mapping[str, object] = {}
         self.passed: set[str] = set()
         self.answers: list[Call | Denied] = [] if before is None else before.answers
 
-    def refused(self, denied: Denied) -> bool:
+    def answer(self, denied: Denied) -> ToolMessage:
+        """Return a refusal as the model gets it.
+
+        Raises:
+            Denied: The call carries no id of a tool call, or the refusal is that of another call.
+        """
+        if self.call_id is None or self.tool is None or not self._is_own(denied):
+            raise denied
+        return refusal_message(denied, self.call_id, self.tool.name)
+
+    def _is_own(self, denied: Denied) -> bool:
         """Tell whether a refusal is this call's own, and not that of a call that its body made."""
         return any(answer is denied or (type(answer) is Call and answer.denial is denied) for answer in self.answers)
 
 
+def invoke(tool: BaseTool, entry: _Body, /, tool_input: object, *args: object, **kwargs: object) -> object:
+    """Run a guarded tool by an entry point such as ``BaseTool.run``, and answer a call that is refused.
+
+    Args:
+        tool: The tool.
+        entry: The entry point of the bare class.
+        tool_input: Its first argument after the tool.
+        args: Its other arguments.
+        kwargs: Its keyword arguments, ``tool_call_id`` among them.
+
+    Raises:
+        Denied: The refused call carries no id of a tool call, or the refusal is that of another call.
+    """
+    invocation = _begun(tool, tool_input, kwargs.get("tool_call_id"))
+    token = _CURRENT.set(invocation)
+    try:
+        return entry(tool, tool_input, *args, **kwargs)
+    except Denied as denied:
+        return invocation.answer(denied)
+    finally:
+        _CURRENT.reset(token)
+
+
+async def ainvoke(tool: BaseTool, entry: _AsyncBody, /, tool_input: object, *args: object, **kwargs: object) -> object:
+    """Do what :func:`invoke` does by an entry point such as ``BaseTool.arun``."""
+    invocation = _begun(tool, tool_input, kwargs.get("tool_call_id"))
+    token = _CURRENT.set(invocation)
+    try:
+        return await entry(tool, tool_input, *args, **kwargs)
+    except Denied as denied:
+        return invocation.answer(denied)
+    finally:
+        _CURRENT.reset(token)
+
+
+def _begun(tool: BaseTool, tool_input: object, call_id: object) -> ToolInvocation:
+    given = dict(cast("dict[str, object]", tool_input)) if isinstance(tool_input, dict) else None
+    return ToolInvocation(tool, call_id if isinstance(call_id, str) else None, given)
+
+
+def refusal_message(denied: Denied, call_id: str | None, name: str) -> ToolMessage:
+    """Return a refusal as the model gets it."""
+    return ToolMessage(refusal(denied), status="error", tool_call_id=call_id, name=name)
+
+
+def refusal(denied: Denied) -> str:
+    """Return what a model is told of a refusal; how to mend a failure of ours is nothing for a model."""
+    reference = f" (reference {denied.reference})" if denied.reference else ""
+    return f"refused: {denied.code}{reference}: {told_model(denied)}"
+
+
 @final
-class Seam:
+class InterceptedMethod:
     """One body of a tool under guard: its function, its coroutine, ``_run`` or ``_arun``.
 
     Args:
         slot: The name of the attribute that holds the body.
         body: The body.
         guard: The guard; ``None`` refuses every call, for tools that nobody guards any more.
-        tool: The tool to begin with; copies of it share the seam of a function.
+        tool: The tool to begin with; copies of it share the interception of a function.
         layered: Calls can pass more than one body of this class of tools.
     """
 
@@ -119,7 +187,7 @@ class Seam:
         self._asks = any((self._injected.plumbing, self._injected.call_ids, self._injected.others))
 
     def fits(self, tool: BaseTool) -> bool:
-        """Tell whether the seam is that of the tool as it is now."""
+        """Tell whether this is the interception of the tool as it is now."""
         return (
             self._name == tool.name
             and self._schema is tool.args_schema
@@ -127,22 +195,34 @@ class Seam:
             and (self._metadata is tool.metadata or self._metadata == tool.metadata)
         )
 
-    def arrive(self, wrapper: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Passage | Call:
-        """Return the passage under which to enter the guard, or the call if it is judged already.
+    def start(self, tool: BaseTool, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
+        """Call the guarded function of a tool from the method that runs it, by the shortest way."""
+        invocation = _CURRENT.get()
+        if invocation is None or invocation.tool is not tool or invocation.method is not None:
+            return cast("_Body", tool.__dict__[self._slot])(*args, **kwargs)
+        invocation.method = self
+        return self.inner(*args, **kwargs)
+
+    def arrive(self, wrapper: object, args: tuple[object, ...], kwargs: Mapping[str, object]) -> ToolInvocation | Call:
+        """Return the invocation under which to enter the guard, or the call if it is judged already.
 
         Whoever goes on with that checks first whether its task has ended since.
         """
-        before = PASSAGE.get()
+        before = _CURRENT.get()
         if before is None or before.tool is None or not self._belongs(before.tool, wrapper, args):
-            passage = Passage(cast("BaseTool", args[0]) if self._method else None)
-        elif before.seam is None:
-            passage = before
+            invocation = ToolInvocation(cast("BaseTool", args[0]) if self._method else None)
+        elif before.method is None:
+            invocation = before
         elif before.call is not None and self._continues(before, before.call, args, kwargs):
             return before.call
         else:
-            passage = Passage(before.tool, before.call_id, before=before) if self._layered else Passage(before.tool)
-        passage.seam = self
-        return passage
+            invocation = (
+                ToolInvocation(before.tool, before.call_id, before=before)
+                if self._layered
+                else ToolInvocation(before.tool)
+            )
+        invocation.method = self
+        return invocation
 
     def _belongs(self, tool: BaseTool, wrapper: object, args: tuple[object, ...]) -> bool:
         return tool is args[0] if self._method else tool.__dict__.get(self._slot) is wrapper
@@ -155,7 +235,9 @@ class Seam:
         """Do the same without blocking the event loop."""
         await cast("GuardedCall", self._guard).check_async(call)
 
-    def _continues(self, before: Passage, call: Call, args: tuple[object, ...], kwargs: Mapping[str, object]) -> bool:
+    def _continues(
+        self, before: ToolInvocation, call: Call, args: tuple[object, ...], kwargs: Mapping[str, object]
+    ) -> bool:
         """Tell whether this is the same call, one body further in, with arguments that were judged."""
         if self._guard is None or call.done or not self._layered or self._slot in before.passed:
             return False
@@ -169,30 +251,29 @@ class Seam:
         return True
 
     def _enter(self, request: CallRequest) -> Call:
-        values, supplied = request.arguments, request.supplied or ()
-        passage = PASSAGE.get()
-        if passage is None or passage.seam is not self or passage.call is not None:
+        values = request.arguments
+        supplied = tuple(values) if request.supplied is None else request.supplied
+        invocation = _CURRENT.get()
+        if invocation is None or invocation.method is not self or invocation.call is not None:
             # A generator starts to run after the call that made it has returned.
-            passage = Passage(None)
-        injected = self._injected.filled(values, passage.given, passage.call_id) if self._asks else ()
-        if passage.named is not None and not injected:
-            supplied = passage.named
-        elif injected or passage.given is not None:
-            supplied = self._supplied(values, supplied, injected, passage.given)
+            invocation = ToolInvocation(None)
+        injected = self._injected.filled(values, invocation.given, invocation.call_id) if self._asks else ()
+        if injected or invocation.given is not None:
+            supplied = self._supplied(values, supplied, injected, invocation.given)
         try:
             call = cast("GuardedCall", self._guard).judge(
-                request._replace(supplied=supplied, injected=injected, call_id=passage.call_id)
+                request._replace(supplied=supplied, injected=injected, call_id=invocation.call_id)
             )
         except Denied as denied:
-            passage.answers.append(denied)
+            invocation.answers.append(denied)
             raise
-        passage.call = call
-        passage.passed.add(self._slot)
-        passage.answers.append(call)
+        invocation.call = call
+        invocation.passed.add(self._slot)
+        invocation.answers.append(call)
         if self._layered:
-            passage.judged = {name: _fixed(value) for name, value in call.arguments.items()}
-        if call.route is not None and passage.tool is not None:
-            call.route = _fitting(passage.tool, call.route)
+            invocation.judged = {name: _fixed(value) for name, value in call.arguments.items()}
+        if call.route is not None and invocation.tool is not None:
+            call.route = _fitting(invocation.tool, call.route)
         return call
 
     def _supplied(
@@ -216,58 +297,58 @@ class Seam:
             "call protect(tool, enforcer) on it",
             code="closed",
         )
-        cast("Passage", PASSAGE.get()).answers.append(denied)
+        cast("ToolInvocation", _CURRENT.get()).answers.append(denied)
         return denied
 
 
-def sealed(body: Callable[..., object], find: Callable[[tuple[object, ...]], Seam]) -> Callable[..., object]:
+def intercepted(body: _Body, find: Callable[[tuple[object, ...]], InterceptedMethod]) -> _Body:
     """Return the function that stands in the place of a body.
 
     Args:
         body: The body.
-        find: Returns the seam of a call from its positional arguments.
+        find: Returns the interception of a call from its positional arguments.
     """
     if inspect.iscoroutinefunction(body):
 
         async def coroutine(*args: object, **kwargs: object) -> object:
-            seam = find(args)
-            passage = seam.arrive(coroutine, args, kwargs)
-            if type(passage) is Call:
-                await seam.check_async(passage)
+            method = find(args)
+            invocation = method.arrive(coroutine, args, kwargs)
+            if type(invocation) is Call:
+                await method.check_async(invocation)
                 return await body(*args, **kwargs)
-            token = PASSAGE.set(passage)
+            token = _CURRENT.set(invocation)
             try:
-                return await cast("Callable[..., Coroutine[object, object, object]]", seam.inner)(*args, **kwargs)
+                return await cast("Callable[..., Coroutine[object, object, object]]", method.inner)(*args, **kwargs)
             finally:
-                PASSAGE.reset(token)
+                _CURRENT.reset(token)
 
         return dressed(coroutine, body, inspect.signature(body))
 
     def function(*args: object, **kwargs: object) -> object:
-        seam = find(args)
-        passage = seam.arrive(function, args, kwargs)
-        if type(passage) is Call:
-            seam.check(passage)
+        method = find(args)
+        invocation = method.arrive(function, args, kwargs)
+        if type(invocation) is Call:
+            method.check(invocation)
             return body(*args, **kwargs)
-        token = PASSAGE.set(passage)
+        token = _CURRENT.set(invocation)
         try:
-            return seam.inner(*args, **kwargs)
+            return method.inner(*args, **kwargs)
         finally:
-            PASSAGE.reset(token)
+            _CURRENT.reset(token)
 
     return dressed(function, body, inspect.signature(body))
 
 
-def _closed(seam: Seam, body: Callable[..., object]) -> Callable[..., object]:
+def _closed(method: InterceptedMethod, body: Callable[..., object]) -> Callable[..., object]:
     if inspect.iscoroutinefunction(body):
 
         async def coroutine(*_args: object, **_kwargs: object) -> object:
-            raise seam.refuse()
+            raise method.refuse()
 
         return dressed(coroutine, body, inspect.signature(body))
 
     def function(*_args: object, **_kwargs: object) -> object:
-        raise seam.refuse()
+        raise method.refuse()
 
     return dressed(function, body, inspect.signature(body))
 

@@ -60,6 +60,14 @@ class ApprovalsCheck:
         self._calls: dict[str, list[tuple[_Said, Place]]] = {}
         self._suspended: set[str] = set()
 
+    def narrow(self, trust: TrustStore) -> None:
+        """Take the trusted keys as they are for the log at hand, now that it is known which one it is.
+
+        Args:
+            trust: The trusted keys.
+        """
+        self._trust = trust
+
     def take(self, record: Mapping[str, object], place: Place) -> None:
         """Keep what a record says about approvals.
 

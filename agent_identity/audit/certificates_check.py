@@ -6,7 +6,6 @@ from typing import Final
 
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.outside import Voucher
-from agent_identity.audit.revocation import Reach
 from agent_identity.errors import TokenError
 from agent_identity.evidence.streams import LedgerReader
 from agent_identity.identity import Presented, TrustedKey, TrustStore, Vouched, certified, refuse_doubted
@@ -20,6 +19,7 @@ __all__ = [
     "reach_of_roots",
     "sound_signers",
     "with_certificates",
+    "without_doubt",
 ]
 
 _TRUST: Final = 1
@@ -64,37 +64,52 @@ def with_certificates(trust: TrustStore | None, found: Iterable[Presented], find
     return certified(trust, found, refused=refused)
 
 
-def reach_of_roots(signers: Sequence[TrustedKey], vouchers: Sequence[Voucher], recorders: Reach | None) -> Reach | None:
-    """Return how far others saw the log before a root was revoked, if certificates of such a root are all there is.
+def reach_of_roots(trust: TrustStore, vouchers: Sequence[Voucher]) -> Mapping[int, int]:
+    """Return, by the second from which a root is revoked, how many entries of the log others saw before it.
 
     What is in the log so far is older than the revocation, certificates among it. See decision 0017.
 
     Args:
-        signers: The trusted keys that signed the checkpoint.
+        trust: The trusted keys of the log.
         vouchers: What others say about states of the log.
-        recorders: The same of a recorder key that is revoked itself; certificates stay in doubt then.
     """
-    if recorders is not None:
-        return None
-    since = [voucher.revoked_since for key in signers for voucher in key.certificates if not key.sound]
-    if not since or any(key.sound for key in signers):
-        return None
-    earliest = min(time for time in since if time is not None)
-    shown = [voucher.checkpoint.size for voucher in vouchers if voucher.time < earliest]
-    return Reach(earliest, max(shown, default=0), None)
+    doubted = (voucher for key in trust.keys for voucher in key.certificates if voucher.doubted)
+    return {
+        since: max((seen.checkpoint.size for seen in vouchers if seen.time < since), default=0)
+        for voucher in doubted
+        if (since := voucher.root.revoked_since) is not None
+    }
 
 
-def sound_signers(
-    signers: tuple[TrustedKey, ...], shown: Mapping[str, int], findings: Findings
-) -> tuple[TrustedKey, ...]:
+def without_doubt(keys: tuple[TrustedKey, ...], older: Mapping[int, Mapping[str, int]]) -> tuple[TrustedKey, ...]:
+    """Return entries that know which of their certificates are shown to be older than the theft of their root.
+
+    Args:
+        keys: The entries.
+        older: By the second from which a root is revoked, how many records of each stream were there before.
+    """
+    return tuple(
+        replace(key, certificates=tuple(replace(v, older=_is_shown(v, older)) for v in key.certificates))
+        if older and key.certificates
+        else key
+        for key in keys
+    )
+
+
+def _is_shown(voucher: Vouched, older: Mapping[int, Mapping[str, int]]) -> bool:
+    since = voucher.root.revoked_since
+    shown = {} if since is None else older.get(since, {})
+    return any(1 <= seq <= shown.get(stream, 0) for stream, seq in voucher.places)
+
+
+def sound_signers(signers: Sequence[TrustedKey], findings: Findings) -> tuple[TrustedKey, ...]:
     """Return the signers that count, having reported why none does, if only a revoked root certified them.
 
     Args:
-        signers: The trusted keys that signed a checkpoint.
-        shown: How many records of each stream were there before the root was revoked.
+        signers: The trusted keys that signed a checkpoint; listed ones stay as they are.
         findings: Takes what is found.
     """
-    sound = tuple(signer for key in signers if (signer := _without_doubt(key, shown)) is not None)
+    sound = tuple(signer for key in signers if (signer := _of_sound_roots(key)) is not None)
     if signers and not sound:
         try:
             refuse_doubted([voucher for key in signers for voucher in key.certificates])
@@ -103,16 +118,12 @@ def sound_signers(
     return sound
 
 
-def _without_doubt(key: TrustedKey, shown: Mapping[str, int]) -> TrustedKey | None:
-    """Return the entry with those certificates only of which is shown that the root made them; listed keys as is."""
+def _of_sound_roots(key: TrustedKey) -> TrustedKey | None:
+    """Return the entry with those certificates only of which is known that the root made them."""
     if not key.certificates:
         return key
-    sound = tuple(voucher for voucher in key.certificates if not voucher.doubted or _is_shown(voucher, shown))
+    sound = tuple(voucher for voucher in key.certificates if not voucher.doubted)
     return replace(key, certificates=sound) if sound else None
-
-
-def _is_shown(voucher: Vouched, shown: Mapping[str, int]) -> bool:
-    return voucher.stream is not None and not voucher.late and voucher.seq <= shown.get(voucher.stream, 0)
 
 
 def conclude_clock(signers: Sequence[TrustedKey], size: int, vouchers: Sequence[Voucher], findings: Findings) -> None:

@@ -44,6 +44,14 @@ class Delegations:
         self._usages = SpillStore(GrantUsage.packed, GrantUsage.unpacked, near=_MAX_NEAR)
         self._leaves: dict[str, Grant | None] = {}
 
+    def narrow(self, trust: TrustStore) -> None:
+        """Take the trusted keys as they are for the log at hand, now that it is known which one it is.
+
+        Args:
+            trust: The trusted keys.
+        """
+        self._trust = trust
+
     def add_grant(self, token: str, leaf: str, place: Place) -> None:
         """Keep a grant that stands in the evidence of its own task.
 

@@ -86,6 +86,7 @@ def _judge(asked: Asked, trust: TrustStore | None, absent: str | None, add: _Add
     try:
         chain, issuer = _verify(tokens, trust)
         _refuse_revoked(chain, issuer, asked)
+        _conclude_clock(chain, issuer, trust, use, add)
     except (TokenError, AttenuationError) as error:
         code = error.code if error.code in REVOKED else "unknown_issuer" if error.code in _UNTRUSTED else "bad_grant"
         add(code, f"the chain does not verify ({error.code}): {error}", use.place)
@@ -150,6 +151,18 @@ def _refuse_revoked(chain: Chain, issuer: TrustedKey, asked: Asked) -> None:
     raise TokenError(
         "expected proof that the grant is older than the revocation of the issuer key, got none", code="key_revoked"
     )
+
+
+def _conclude_clock(chain: Chain, issuer: TrustedKey, trust: TrustStore, use: GrantUsage, add: _Add) -> None:
+    """Say so if nothing but its own date tells that a grant is from the time of a certificate that covers it."""
+    if not issuer.certificates:
+        return
+    root = chain.root
+    try:
+        trust.check_speaker(issuer.key.thumbprint, root.issuer, {root.principal.kind}, at=use.seen_ns // _NS)
+    except TokenError:
+        message = "the certificate under the grant is valid by its own clock: the grant was first used after its end"
+        add("valid_by_own_clock", message, use.place)
 
 
 def _names(chain: Chain, use: GrantUsage) -> bool:

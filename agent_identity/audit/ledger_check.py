@@ -1,6 +1,6 @@
 """Verifying an evidence directory: one signature proves every record up to the last seal."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Final, TypeAlias, cast, final
@@ -124,6 +124,9 @@ class LedgerCheck:
         if "log" in closed:
             return
         log = check_log(self._reader, self._trust, findings, outside=outside or Outside())
+        if log.trust is not None:
+            self._delegations.narrow(log.trust)
+            self._approvals.narrow(log.trust)
         if "ledger" not in closed:
             self._check_streams(log, total, progress, period, index)
 
@@ -261,6 +264,7 @@ class LedgerCheck:
         self._conclude_approvals(log)
         self._conclude_arguments()
         self._check_key_times(log.signers, max((stream.latest_ns for stream in streams.values()), default=0))
+        self._check_first_time(log, streams.values())
 
     def _why_absent(self, missing: object) -> str | None:
         if missing:
@@ -295,6 +299,20 @@ class LedgerCheck:
         at = latest_ns // _NS
         if latest_ns and signers and not any(key.in_time(at) for key in signers):
             message = "expected a checkpoint by a key that was valid at the time of its records, got another one"
+            self._findings.add(_TRUST, "key_not_valid_then", message)
+
+    def _check_first_time(self, log: SignedLog, streams: Collection[StreamCheck]) -> None:
+        """Check, where only certified keys signed, that one was valid at the time of the first record as well.
+
+        A certificate is for its own time, and not for all the time before it.
+        """
+        there = [stream.earliest_ns for stream in streams if stream.sealed > stream.pruned + stream.withheld]
+        if not there or not log.signers or not all(key.certificates for key in log.signers):
+            return
+        keys = () if log.trust is None else log.trust.keys
+        at = min(there) // _NS
+        if not any(key.purpose == "recorder" and key.counts(at) for key in keys):
+            message = "expected a recorder key that was valid at the time of the first record, got later ones only"
             self._findings.add(_TRUST, "key_not_valid_then", message)
 
     def _count(self, log: SignedLog, streams: Mapping[str, StreamCheck]) -> None:

@@ -1,12 +1,12 @@
 """Steps 1 and 2 for a ledger: whose checkpoint it is, and whether the log is the one it commits to."""
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, final
 
-from agent_identity.audit.certificates_check import conclude_clock, reach_of_roots, sound_signers
+from agent_identity.audit.certificates_check import conclude_clock, reach_of_roots, sound_signers, without_doubt
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.outside import Outside, Voucher, conclude_vouchers, second_signature, vouchers
 from agent_identity.audit.report import Signature
@@ -107,20 +107,42 @@ def check_log(
     trust = _of_log(trust, checkpoint)
     if trust is not None and checkpoint is not None:
         found = vouchers(reader, checkpoint.origin, trust, outside, findings)
-    reach = None
-    if trust is not None:
-        timed = [(voucher.checkpoint.size, voucher.time) for voucher in found]
-        reach = reach_of(trust, signers, kept.size if kept else 0, kept_by, timed)
-    roots = reach_of_roots(signers, found, reach)
+    reach, roots, marks = _reaches(trust, signers, (kept.size if kept else 0, kept_by), found)
     pins = _pins(checkpoint, kept if kept_by else None, trust, found)
-    log = _derive(reader, checkpoint, pins, findings, reach or roots)
-    signers = sound_signers(signers, {} if roots is None else log.shown, findings)
+    log = _derive(reader, checkpoint, pins, findings, marks)
+    older = {since: log.marked.get(size, {}) for since, size in roots.items()}
+    signers = sound_signers(without_doubt(signers, older), findings)
+    if trust is not None and older:
+        trust = replace(trust, keys=without_doubt(trust.keys, older))
     if trust is not None and checkpoint is not None and signers:
         words = conclude_vouchers(found, checkpoint.size, trust, outside, findings)
         conclude_clock(signers, checkpoint.size, found, findings)
         _accept(checkpoint, trust, findings, words, doubted=reach is not None)
-    doubts = None if reach is None else Doubts(reach, log.shown, None if reach.sound is None else log.before)
-    return SignedLog(log.heads, log.whole and checkpoint is not None and bool(signers), signers, doubts, trust)
+    proved = log.whole and checkpoint is not None and bool(signers)
+    return SignedLog(log.heads, proved, signers, _doubts(reach, log.marked), trust)
+
+
+def _reaches(
+    trust: TrustStore | None,
+    signers: tuple[TrustedKey, ...],
+    kept: tuple[int, tuple[TrustedKey, ...]],
+    found: Sequence[Voucher],
+) -> "tuple[Reach | None, Mapping[int, int], Collection[int | None]]":
+    """Return what is beyond doubt, of recorder keys and of roots, and at which sizes of the log it ends."""
+    if trust is None:
+        return None, {}, ()
+    reach = reach_of(trust, signers, *kept, [(voucher.checkpoint.size, voucher.time) for voucher in found])
+    if reach is not None:  # Then nothing says that the records are older in which certificates stand.
+        return reach, {}, {reach.shown, reach.sound}
+    roots = reach_of_roots(trust, found)
+    return None, roots, {*roots.values()}
+
+
+def _doubts(reach: Reach | None, marked: Mapping[int | None, Mapping[str, int]]) -> Doubts | None:
+    if reach is None:
+        return None
+    before = None if reach.sound is None else marked.get(reach.sound, {})
+    return Doubts(reach, marked.get(reach.shown, {}), before)
 
 
 def _of_log(trust: TrustStore | None, checkpoint: Checkpoint | None) -> TrustStore | None:
@@ -226,7 +248,9 @@ def _of_signers(keys: Sequence[TrustedKey], opened: Note) -> tuple[TrustedKey, .
 def _other_log(what: str, trust: TrustStore, keys: Sequence[TrustedKey], checkpoint: Checkpoint) -> str:
     """Return the advice where keys are for other logs, and nothing where one of them may sign for this one."""
     logs = {log for key in keys for log in key.logs(trust.origin)} or {trust.origin}
-    if any(key.of_log(checkpoint.origin, trust.origin) for key in keys) or logs & {None, checkpoint.origin}:
+    if any(key.of_log(checkpoint.origin, trust.origin) for key in keys):
+        return ""
+    if not keys and trust.origin in (None, checkpoint.origin):
         return ""
     names = " and ".join(sorted(map(ascii, logs)))
     return (
@@ -239,11 +263,12 @@ def _other_log(what: str, trust: TrustStore, keys: Sequence[TrustedKey], checkpo
 class _Derivation:
     """The log as far as it was read."""
 
-    def __init__(self, checkpoint: Checkpoint | None, pins: _Pins, findings: Findings, reach: Reach | None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint | None, pins: _Pins, findings: Findings, marks: Collection[int | None]
+    ) -> None:
         self.heads: dict[str, Heads] = {}
-        self.shown: Mapping[str, int] = {}
-        self.before: Mapping[str, int] = {}
-        self._reach = reach
+        self.marked: dict[int | None, Mapping[str, int]] = {}  # The records of each stream, by the size of the log.
+        self._marks = marks
         self.tree = CompactRange()
         self.whole = True
         self.ahead = False
@@ -259,8 +284,8 @@ class _Derivation:
             else:
                 self._look_ahead(entry)
         self.compare()
-        if self._reach is not None:
-            self._mark(self._reach)
+        if self.tree.size in self._marks:
+            self.marked[self.tree.size] = {stream: heads.last_size for stream, heads in self.heads.items()}
 
     def take_broken(self, line: RawLine, number: int) -> None:
         place = Place(line=number)
@@ -275,12 +300,6 @@ class _Derivation:
         else:
             self.whole = False
             self._findings.add(_LOG, "log_malformed", "expected an entry of the log in this line", place)
-
-    def _mark(self, reach: Reach) -> None:
-        if self.tree.size == reach.shown:
-            self.shown = {stream: heads.last_size for stream, heads in self.heads.items()}
-        if self.tree.size == reach.sound:
-            self.before = {stream: heads.last_size for stream, heads in self.heads.items()}
 
     def _keep(self, entry: bytes, line: int, origin: str) -> None:
         place = Place(line=line)
@@ -353,9 +372,9 @@ def _derive(
     checkpoint: Checkpoint | None,
     pins: _Pins,
     findings: Findings,
-    reach: Reach | None,
+    marks: Collection[int | None],
 ) -> _Derivation:
-    log = _Derivation(checkpoint, pins, findings, reach)
+    log = _Derivation(checkpoint, pins, findings, marks)
     for number, line in enumerate(reader.log_entries(), 1):
         if line.record is not None:
             log.take(line.record, number)

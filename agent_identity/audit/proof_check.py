@@ -132,8 +132,9 @@ def _check_record(proof: RecordProof, trust: TrustStore | None, wanted: str | No
     record = cast("dict[str, object]", decode_record(proof.record))
     place = _check_form(record, findings, wanted)
     checkpoint, signers = open_checkpoint(proof.log.note, trust, findings, "the checkpoint of the proof")
-    signers = sound_signers(signers, {}, findings)
+    signers = sound_signers(signers, findings)
     if checkpoint is not None:
+        trust = None if trust is None else trust.of_log(checkpoint.origin)
         _check_signers(proof, record if place else None, signers, trust, findings)
         _check_entry(proof, checkpoint, findings)
         if signers and trust is not None:
@@ -227,7 +228,7 @@ def _check_stream(proof: RecordProof, place: Place | None, findings: Findings) -
 def _check_growth(proof: GrowthProof, trust: TrustStore | None, earlier: bytes | None) -> Checked:
     findings = _findings(_GROWTH_STEPS, trust)
     new, new_by = open_checkpoint(proof.note, trust, findings, "the checkpoint of the proof")
-    new_by = sound_signers(new_by, {}, findings)
+    new_by = sound_signers(new_by, findings)
     old: Checkpoint | None = None
     old_by: tuple[TrustedKey, ...] = ()
     if earlier is None:
@@ -235,7 +236,7 @@ def _check_growth(proof: GrowthProof, trust: TrustStore | None, earlier: bytes |
         findings.add(_TRUST, "no_checkpoint", message)
     else:
         old, old_by = open_checkpoint(earlier, trust, findings, "the checkpoint kept elsewhere")
-        old_by = sound_signers(old_by, {}, findings)
+        old_by = sound_signers(old_by, findings)
     if new is not None and old is not None:
         _compare(proof, old, new, findings)
         if new_by and old_by and trust is not None:

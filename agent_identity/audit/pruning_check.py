@@ -10,11 +10,12 @@ from agent_identity.evidence.checkpoint import KnownKeys
 from agent_identity.evidence.excerpt import Excerpt, Start
 from agent_identity.evidence.pruned import Pruned, open_pruned, unverified_pruned
 from agent_identity.evidence.streams import LedgerReader
-from agent_identity.identity import TrustStore
+from agent_identity.identity import TrustedKey, TrustStore
 
 __all__ = ["find_excerpt", "find_kept", "find_pruned"]
 
 _ALL: Final = 7
+_NS: Final = 1_000_000_000
 _MAX_GRANTS: Final = 64 * 1024 * 1024  # Bytes of memory for grants that no statement names.
 _KEPT: Final[Mapping[str, tuple[str, str]]] = {
     "missing": (
@@ -41,7 +42,8 @@ def find_pruned(
 ) -> dict[str, Pruned]:
     """Return what is proved to be pruned from streams whose first records are not there.
 
-    1. The statement beside the stream is signed by a trusted recorder key that is not revoked (C2SP signed-note).
+    1. The statement beside the stream is signed by a trusted recorder key that is not revoked (C2SP signed-note), a
+       certified one in the time of its certificate.
     2. It is about this stream, under the trusted origin.
     3. The log commits to at least as many records of the stream.
 
@@ -86,7 +88,8 @@ def find_kept(
 ) -> Iterator[str]:
     """Return the grants that were kept of what was pruned: those that each statement names, all of them or none.
 
-    There are none without a sound trusted key under it: anyone may have written it, and the file of grants beside it.
+    There are none without a trusted key under it that counts: anyone may have written it, and the file of grants
+    beside it.
 
     Args:
         reader: The directory.
@@ -94,10 +97,12 @@ def find_kept(
         trust: The trusted keys, or ``None``.
         findings: Takes what is found.
     """
-    sound = _recorders(trust, sound=True)
+    sound = [] if trust is None else [key for key in trust.keys if key.purpose == "recorder" and key.sound]
+    known = KnownKeys(key.key for key in sound)
     for pruned in statements:
         try:
-            if open_pruned(reader.pruned(pruned.stream) or b"", sound)[0] != pruned:
+            stated, signers = open_pruned(reader.pruned(pruned.stream) or b"", known)
+            if stated != pruned or not any(key.key in signers and _counts(key, pruned) for key in sound):
                 continue
         except VerificationError:  # It was reported when the statement was found.
             continue
@@ -130,9 +135,13 @@ def find_excerpt(reader: LedgerReader, names: Iterable[str], findings: Findings)
     return {name: given[name] for name in names if name in given}
 
 
-def _recorders(trust: TrustStore | None, *, sound: bool = False) -> KnownKeys:
-    keys = () if trust is None else trust.keys
-    return KnownKeys(k.key for k in keys if k.purpose == "recorder" and (k.sound or not sound))
+def _recorders(trust: TrustStore | None) -> KnownKeys:
+    return KnownKeys(key.key for key in (() if trust is None else trust.keys) if key.purpose == "recorder")
+
+
+def _counts(key: TrustedKey, pruned: Pruned) -> bool:
+    """Return whether a statement by the key counts; that of a listed one whatever its time."""
+    return key.counts(pruned.time_ns // _NS) if key.certificates else key.sound
 
 
 def _stated(note: bytes, name: str, committed: int, trust: TrustStore | None) -> Pruned:
@@ -154,7 +163,14 @@ def _check_signers(note: bytes, pruned: Pruned, trust: TrustStore, known: KnownK
         message = "expected a trusted key under the statement of what was pruned, got none"
         findings.add(_ALL, "unknown_key", message, place)
         return
-    trusted = [trust.lookup(key.thumbprint, "recorder") for key in signers]
-    if all(entry is None or not entry.sound for entry in trusted):
+    trusted = [entry for key in signers if (entry := trust.lookup(key.thumbprint, "recorder")) is not None]
+    counting = [entry for entry in trusted if _counts(entry, pruned)]
+    if not any(entry.sound for entry in trusted):
         message = "expected a sound key under the statement of what was pruned, got a revoked one; anyone may have it"
         findings.add(_ALL, "key_revoked", message, place)
+    elif not counting:
+        message = "expected a statement of what was pruned from the time of a certificate, got one from outside it"
+        findings.add(_ALL, "key_not_valid_then", message, place)
+    elif all(entry.certificates for entry in counting):
+        message = "the certificate under the statement of what was pruned is valid by its own clock; nothing dates that"
+        findings.add(_ALL, "valid_by_own_clock", message, place)

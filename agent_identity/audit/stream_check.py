@@ -103,7 +103,7 @@ class StreamCheck:
 
     @property
     def earliest_ns(self) -> int:
-        """The earliest one, if a period was asked for."""
+        """The earliest one."""
         return self._growth.earliest_ns
 
     @property

@@ -28,8 +28,8 @@ class Growth:
         sealed: The size of the last head that was re-derived.
         expected: The size of the next one; 0 if there is none.
         latest_ns: The latest time of a record up to the last head that was re-derived.
-        earliest_ns: The earliest one, if a period was asked for.
-        within: The number of these records that begin in the period.
+        earliest_ns: The earliest one.
+        within: The number of these records that begin in the period, if one was asked for.
     """
 
     def __init__(self, heads: Heads | None, start: Pruned | Start | None, period: tuple[int, int] | None) -> None:
@@ -85,8 +85,8 @@ class Growth:
         times = self.times
         if times:
             self._newest_ns = max(self._newest_ns, *times)
+            self._oldest_ns = min(times[0] if self._oldest_ns is None else self._oldest_ns, *times)
             if self._period is not None:
                 start_ns, stop_ns = self._period
-                self._oldest_ns = min(times[0] if self._oldest_ns is None else self._oldest_ns, *times)
                 self._within += sum(start_ns <= time < stop_ns for time in times)
             times.clear()

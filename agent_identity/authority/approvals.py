@@ -150,7 +150,8 @@ def trusted_ruling(token: str, trust: TrustStore, *, even_revoked: bool = False)
     if not _REQUIRED <= claims.keys() <= _REQUIRED | _OPTIONAL or None in claims.values():
         raise _bad("expected exactly the claims of a ruling")
     issuer = claims["iss"]
-    if type(issuer) is not str or (trust.issuer is not None and issuer != trust.issuer):
+    # Which issuer a certified key speaks for, its certificate says.
+    if type(issuer) is not str or (not trusted.certificates and trust.issuer not in (None, issuer)):
         raise TokenError("expected a ruling of the trusted issuer, got another issuer's", code="wrong_issuer")
     ruling = _ruling(claims, trusted.key.thumbprint)
     kinds = {ruling.principal.kind, ruling.approver.kind}

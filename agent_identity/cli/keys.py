@@ -15,7 +15,7 @@ from agent_identity.cli.terminal import clean, columns, moment, table
 from agent_identity.enforcement.rotation import revoke, rotate
 from agent_identity.enforcement.second_key import exchange_second_key
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import Approver, Purpose, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity import Approver, FileVersion, Purpose, SigningKey, TrustedKey, TrustStore
 from agent_identity.identity.ml_dsa import MlDsaSigningKey
 
 __all__ = ["register"]
@@ -131,9 +131,17 @@ def run_list(chosen: argparse.Namespace) -> int:
     if chosen.json:
         print(trust.to_json().decode(), end="")
         return 0
+    if trust.file is not None:
+        print(f"file    {clean(trust.file.id)}, revision {trust.file.revision}, {_state(trust.file)}")
     print(f"issuer  {clean(trust.issuer or 'not named')}\nlog     {clean(trust.origin or 'not pinned')}\n")
     print("\n".join(_tables(trust)))
     return 0
+
+
+def _state(file: FileVersion) -> str:
+    if file.merged_from:
+        return f"merged from {len(file.merged_from)} and not signed"
+    return "not signed" if file.signature is None else "signed by a root"
 
 
 def _tables(trust: TrustStore) -> Iterator[str]:

@@ -172,7 +172,7 @@ class Enforcer:
         source, ambience = ids or RandomIds(), Ambience(time, enforced=mode == "enforce")
         parts.check_privacy(routes or {}, disclosable=disclosable, pseudonyms=pseudonyms)
         name = parts.check_parts(mode, sealing, issuer, recorder, trust, now=time.wall_ns() // _NS)
-        anchor = parts.anchor_of(trust, time)
+        trust, anchor = parts.trusted_here(trust, time)
         approvals = Approvals(
             ledger, digests, shared, issuer, ambience, trust=trust, clock=time, ids=source, forbid=self._forbid
         )

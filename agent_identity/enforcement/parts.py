@@ -28,7 +28,6 @@ __all__ = [
     "CALLS",
     "STORES",
     "admission_of",
-    "anchor_of",
     "check_bare",
     "check_choices",
     "check_labels",
@@ -44,6 +43,7 @@ __all__ = [
     "registry_of",
     "spans_of",
     "tool_of",
+    "trusted_here",
 ]
 
 
@@ -59,9 +59,13 @@ GUARDED: Final = "__agent_identity_guard__"
 """The attribute that marks a guarded function; whatever functools.wraps puts round one has it as well."""
 
 
-def anchor_of(trust: TrustStore, clock: Clock) -> Callable[[str], PublicKey]:
-    """Return what finds the issuer key of a thumbprint among those that are trusted now."""
-    return lambda thumbprint: trust.find(thumbprint, "issuer", at=clock.wall_ns() // 1_000_000_000)
+def trusted_here(trust: TrustStore, clock: Clock) -> tuple[TrustStore, Callable[[str], PublicKey]]:
+    """Return the trust store as it is for the log here, and what finds the issuer key of a thumbprint that counts now.
+
+    Certified issuers count as far as a root certified them that may certify for this log.
+    """
+    own = trust if trust.origin is None else trust.of_log(trust.origin)
+    return own, lambda thumbprint: own.find(thumbprint, "issuer", at=clock.wall_ns() // 1_000_000_000)
 
 
 def check_parts(mode: str, sealing: str, issuer: Signer, recorder: Signer, trust: TrustStore, *, now: int) -> str:

@@ -123,18 +123,26 @@ class Presented:
     Args:
         token: The signed token.
         stream: The stream in whose records it stands; ``None`` if it was handed over outside a log.
-        seq: The place of that record in the stream.
+        seq: The place of that record in the stream, from 1 on; 0 without a stream.
+
+    Raises:
+        ValueError: One of the two is given without the other.
     """
 
     token: str = field(repr=False)
     stream: str | None = None
     seq: int = 0
 
+    def __post_init__(self) -> None:
+        if type(self.seq) is not int or (self.seq < 1 if self.stream is not None else self.seq != 0):
+            raise ValueError("expected a stream with the place of the record in it, from 1 on, or neither")
+
 
 def trusted_certificate(token: str, trust: TrustStore) -> tuple[Certificate, TrustedKey]:
     """Return a certificate and the root that signed it, after verifying all but whether it is valid now.
 
-    A root that is revoked may have signed it; :attr:`~agent_identity.identity.Vouched.doubted` is about that.
+    Somebody else than the root may have signed it, if that is revoked;
+    :attr:`~agent_identity.identity.Vouched.doubted` is about that.
 
     Args:
         token: What :meth:`Certificate.sign` returned.
@@ -145,7 +153,8 @@ def trusted_certificate(token: str, trust: TrustStore) -> tuple[Certificate, Tru
             :func:`~agent_identity.authority.parse_compact`), another kind of token (``wrong_type``), signed by no root
             of the trust file (``unknown_key``), not signed by that key (``bad_signature``), dated outside the time in
             which the root counts (``key_not_valid_then``), for a log outside the origin of the root
-            (``wrong_origin``), or for another issuer than the root may name (``wrong_issuer``).
+            (``wrong_origin``), for another issuer than the root may name (``wrong_issuer``), or dated from when others
+            may have had the key of the root (``signed_after_revocation``).
     """
     parts = parse_compact(token, most=MAX_CERTIFICATE)
     root = None if parts.kid is None else trust.get(parts.kid, "root")
@@ -160,6 +169,9 @@ def trusted_certificate(token: str, trust: TrustStore) -> tuple[Certificate, Tru
         )
     if root.issuer not in (None, found.issuer):
         raise TokenError("expected a certificate for the issuer of its root, got another", code="wrong_issuer")
+    if root.revoked_since is not None and found.not_before >= root.revoked_since:
+        message = "expected a certificate from before its root was revoked, got a later one"
+        raise TokenError(message, code="signed_after_revocation")
     return found, root
 
 
@@ -172,7 +184,8 @@ def certified(
     """Return a view of the store that trusts what its roots certify, within the bounds of each certificate.
 
     A key that the trust file lists for a purpose is judged by its entry alone, so that an entry with
-    ``revoked_since`` ends what a certificate began. The view is for verification; it cannot be written to a file.
+    ``revoked_since`` ends what a certificate began. One that it calls revoked, a root or a witness gets no other
+    purpose by a certificate. The view is for verification; it cannot be written to a file.
 
     Args:
         trust: The trusted keys, roots among them.
@@ -183,40 +196,45 @@ def certified(
         TokenError: A certificate does not count, and nobody is to be told.
     """
     known: dict[str, Vouched | None] = {voucher.token: voucher for key in trust.keys for voucher in key.certificates}
+    # What stands in many places is one, and is verified once.
+    places = {token: dict.fromkeys(voucher.places) for token, voucher in known.items() if voucher is not None}
     for one in certificates:
         presented = Presented(one) if isinstance(one, str) else one
-        try:
-            known[presented.token] = _vouched(presented, trust, known)
-        except TokenError as error:
-            if refused is None:
-                raise
-            known[presented.token] = None
-            refused(presented, error)
-    vouched = [voucher for voucher in known.values() if voucher is not None]
+        if presented.token not in known:
+            known[presented.token] = _vouched(presented, trust, refused)
+        if presented.stream is not None:
+            places.setdefault(presented.token, {})[presented.stream, presented.seq] = None
+    vouched = [
+        replace(voucher, places=tuple(places.get(token, ()))) for token, voucher in known.items() if voucher is not None
+    ]
     return _extended(trust, vouched) if vouched else trust
 
 
-def _vouched(presented: Presented, trust: TrustStore, known: Mapping[str, Vouched | None]) -> Vouched | None:
-    """Return a certificate with its first place in a log; what stands in many places is one, and is verified once."""
-    place = presented.stream, presented.seq
-    if presented.token not in known:
-        found, root = trusted_certificate(presented.token, trust)
-        return Vouched(found, presented.token, root.revoked_since, *place)
-    earlier = known[presented.token]
-    if earlier is None or earlier.stream is not None:
-        return earlier
-    return Vouched(earlier.certificate, earlier.token, earlier.revoked_since, *place)
+def _vouched(
+    presented: Presented, trust: TrustStore, refused: Callable[[Presented, TokenError], object] | None
+) -> Vouched | None:
+    """Return a certificate that counts, or ``None``, having told why it does not."""
+    try:
+        certificate, root = trusted_certificate(presented.token, trust)
+    except TokenError as error:
+        if refused is None:
+            raise
+        refused(presented, error)
+        return None
+    return Vouched(certificate, presented.token, root)
 
 
 def _extended(trust: TrustStore, vouched: Iterable[Vouched]) -> TrustStore:
     listed = tuple(key for key in trust.keys if not key.certificates)
     taken = {(key.key, key.purpose) for key in listed}
+    barred: set[object] = {key.key for key in listed if key.purpose == "root" or key.revoked_since is not None}
+    barred |= {witness.key for witness in trust.witnesses.keys}
     added: dict[tuple[PublicKey, EntryPurpose], list[Vouched]] = {}
     for voucher in vouched:
         found = voucher.certificate
         pairs: tuple[tuple[PublicKey, EntryPurpose], ...] = ((found.recorder, "recorder"), (found.issuer_key, "issuer"))
         for pair in pairs:
-            if pair not in taken:
+            if pair not in taken and pair[0] not in barred:
                 added.setdefault(pair, []).append(voucher)
     keys = (TrustedKey(key, purpose, certificates=tuple(some)) for (key, purpose), some in added.items())
     return replace(trust, keys=(*listed, *keys))

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, final, get_args
 
-from agent_identity.errors import TokenError
+from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.identity.approvers import Approver
 from agent_identity.identity.cosigners import Cosigner
 from agent_identity.identity.keys import PublicKey
-from agent_identity.identity.origins import check_origin, check_origin_pattern, covers
+from agent_identity.identity.origins import check_origin, check_origin_pattern, covers, is_prefix
 from agent_identity.identity.periods import MAX_TIME, check_period, check_time, within
 from agent_identity.identity.principals import check_id
 from agent_identity.identity.private_files import PathLike, create_public_file, replace_public_file
@@ -76,26 +76,21 @@ class Vouched:
     Args:
         certificate: What it says.
         token: The signed certificate.
-        revoked_since: Second from which on others may have had the private key of the root; ``None`` if nobody has.
-        stream: The stream in whose records it stands; ``None`` if it was handed over outside a log.
-        seq: The place of that record in the stream.
+        root: The entry of the root.
+        places: Where it stands in a log: streams, each with the place of the record; empty if it was handed over.
+        older: Whether it is shown to be older than the theft of the root.
     """
 
     certificate: "Certificate"
     token: str = field(repr=False)
-    revoked_since: int | None = None
-    stream: str | None = None
-    seq: int = 0
+    root: "TrustedKey" = field(repr=False)
+    places: tuple[tuple[str, int], ...] = field(default=(), repr=False)
+    older: bool = False
 
     @property
     def doubted(self) -> bool:
         """Whether somebody else than the root may have made it, at any time, with any date."""
-        return self.revoked_since is not None
-
-    @property
-    def late(self) -> bool:
-        """Whether it is dated from when others may have had the key of the root: it has never counted."""
-        return self.revoked_since is not None and self.certificate.not_before >= self.revoked_since
+        return self.root.revoked_since is not None and not self.older
 
     def in_time(self, at: int) -> bool:
         """Return whether it is valid in a second since the Unix epoch."""
@@ -160,6 +155,8 @@ class TrustedKey:
             raise ValueError("expected a reason with a revoked key only; give revoked_since as well")
         if self.takes_over is not None and self.purpose != "recorder":
             raise ValueError("expected only a recorder key to take over a log")
+        if self.takes_over is not None and self.origin is not None and is_prefix(self.origin):
+            raise ValueError("expected one log that the key took over, got a prefix of logs; name the log")
         self._check_origin()
 
     def _check_origin(self) -> None:
@@ -183,6 +180,12 @@ class TrustedKey:
             return any(voucher.in_time(at) for voucher in self.certificates)
         return within(at, self.not_before, self.not_after)
 
+    def counts(self, at: int) -> bool:
+        """Return whether its signatures count in a second, and nobody else may have made them."""
+        if self.certificates:
+            return any(voucher.in_time(at) and not voucher.doubted for voucher in self.certificates)
+        return self.sound and self.in_time(at)
+
     def logs(self, default: str | None) -> set[str | None]:
         """Return the patterns of the logs that a recorder key may sign for; ``None`` is any.
 
@@ -196,13 +199,22 @@ class TrustedKey:
     def of_log(self, origin: str, default: str | None) -> "TrustedKey | None":
         """Return the entry as far as it is for one log, or ``None`` if the key may not sign for it.
 
+        An issuer that is certified may issue for each log of its root, since tasks go from host to host.
+
         Args:
             origin: The name of the log.
             default: The log of the store.
         """
         if self.certificates:
-            some = tuple(voucher for voucher in self.certificates if voucher.certificate.origin == origin)
+            recorder = self.purpose == "recorder"
+            some = tuple(
+                voucher
+                for voucher in self.certificates
+                if covers(voucher.certificate.origin if recorder else voucher.root.origin or "", origin)
+            )
             return (self if some == self.certificates else replace(self, certificates=some)) if some else None
+        if self.purpose != "recorder":
+            return self
         allowed = default in (None, origin) if self.origin is None else covers(self.origin, origin)
         return self if allowed else None
 
@@ -310,6 +322,16 @@ class FileVersion:
         if self.merged_from and self.signature is not None:
             raise ValueError("expected no signature on a file that was merged; sign it again")
 
+    def following(self) -> int:
+        """Return the next revision.
+
+        Raises:
+            ConfigurationError: There is none.
+        """
+        if self.revision == MAX_TIME:
+            raise ConfigurationError("expected a revision below 2^53 - 1, got the last one; begin a file with a new id")
+        return self.revision + 1
+
 
 @typed_calls("load")
 @final
@@ -404,12 +426,16 @@ class TrustStore:
     def of_log(self, origin: str) -> Self:
         """Return this store with no other recorder keys than those of a log, and with its origin.
 
+        Certified issuers stay as far as a root certified them that may certify for the log.
         The store itself if no key has an origin of its own, or none may sign for the log.
         """
         recorders = self.recorders(origin)
         if not recorders or all(key.origin is None and not key.certificates for key in self.keys):
             return self
-        keys = (*(key for key in self.keys if key.purpose != "recorder"), *recorders)
+        if self.origin is None:  # Which log a key took over that may sign for any is not said.
+            recorders = tuple(replace(key, takes_over=key.takes_over if key.origin else None) for key in recorders)
+        others = (key.of_log(origin, self.origin) for key in self.keys if key.purpose != "recorder")
+        keys = (*(key for key in others if key is not None), *recorders)
         return replace(self, keys=keys, origin=origin, second_keys=self.second_keys if self.origin == origin else ())
 
     def get(self, thumbprint: str, purpose: EntryPurpose) -> TrustedKey | None:
@@ -435,8 +461,7 @@ class TrustStore:
         Raises:
             TokenError: With code ``unknown_key`` if the store does not hold the key for this purpose,
                 ``key_revoked`` if somebody else may have it, whatever the time, since who has the key
-                dates at will, ``key_not_valid_then`` if it is good, but not for this time, and for a certified key of
-                a revoked root ``signed_after_revocation`` if its certificates say themselves that they are too late.
+                dates at will, ``key_not_valid_then`` if it is good, but not for this time.
         """
         trusted = self._index.get((thumbprint, purpose))
         if trusted is None:
@@ -546,8 +571,9 @@ class TrustStore:
 
         Raises:
             ValueError: They break a rule of the store.
+            ConfigurationError: The revision is the last one.
         """
-        file = None if self.file is None else replace(self.file, revision=self.file.revision + 1, signature=None)
+        file = None if self.file is None else replace(self.file, revision=self.file.following(), signature=None)
         keys = self.keys if keys is None else keys
         return replace(self, keys=keys, second_keys=self.second_keys if second_keys is None else second_keys, file=file)
 
@@ -583,30 +609,33 @@ class TrustStore:
 
         Raises:
             ConfigurationError: With code ``already_exists`` if something is at the path, which is left as it
-                is; otherwise the file cannot be created.
+                is; otherwise the file cannot be created, or could not be loaded.
         """
-        create_public_file(path, self.to_json())
+        create_public_file(path, self._loadable())
 
     def save(self, path: PathLike) -> None:
         """Write the trust file in one step, mode 0644, replacing an older one.
 
         Raises:
-            ConfigurationError: The file cannot be written.
+            ConfigurationError: The file cannot be written, or could not be loaded.
         """
-        replace_public_file(path, self.to_json())
+        replace_public_file(path, self._loadable())
+
+    def _loadable(self) -> bytes:
+        """Return the content of the file, having loaded it; a file that is too large, for one, is written by nobody."""
+        data = self.to_json()
+        self.load(data)
+        return data
 
 
 def refuse_doubted(vouchers: Collection[Vouched]) -> None:
     """Refuse certificates all of which a revoked root signed.
 
     Raises:
-        TokenError: With code ``signed_after_revocation`` if all are dated later, ``key_revoked`` otherwise.
+        TokenError: With code ``key_revoked``.
     """
     if not all(voucher.doubted for voucher in vouchers):
         return
-    if all(voucher.late for voucher in vouchers):
-        message = "expected a certificate from before its root was revoked, got a later one"
-        raise TokenError(message, code="signed_after_revocation")
     message = "expected proof that the certificate is older than the revocation of its root, got none"
     raise TokenError(message, code="key_revoked")
 

@@ -16,7 +16,7 @@ from agent_identity.identity.keys import PublicKey
 from agent_identity.identity.origins import is_prefix
 from agent_identity.identity.private_files import PathLike, read_trusted_file
 from agent_identity.identity.trust import FileVersion, SecondKey, Takeover, TrustedKey, TrustStore, Witnesses
-from agent_identity.identity.trust_document import check_signature
+from agent_identity.identity.trust_document import bad_signature, check_signature, document_of
 
 __all__ = ["read_trust"]
 
@@ -176,6 +176,8 @@ def read_trust(kind: type[Store], source: PathLike | Mapping[str, object] | byte
     if parsed.signature is not None:
         unsigned = {name: value for name, value in content.items() if name != "signature"}
         check_signature(parsed.signature, cast("dict[str, JSON]", unsigned), trust)
+        if unsigned != document_of(trust):
+            raise bad_signature("expected what is signed as it is written (keys, approvers, witnesses; nothing empty)")
     return trust
 
 

@@ -58,16 +58,17 @@ def merged(first: TrustStore, *others: TrustStore) -> TrustStore:
     """Return one store for the evidence of all: unsigned, with the id of the first file and the next revision.
 
     Names that stood for a whole file stand beside each of its keys afterwards, so that no key counts for more than
-    before. Of a key that one file calls revoked, the earliest time stays. It names the files that it was made of until
-    a root signs it.
+    before for the logs of its file. Of a key that one file calls revoked, the earliest time stays. It names the files
+    that it was made of until a root signs it.
 
     Args:
         first: A store of version 3.
         others: Stores of any version.
 
     Raises:
-        ConfigurationError: The first has no id and revision, or two files disagree about a key, a credential, second
-            keys or witnesses (code ``trust_conflict``).
+        ConfigurationError: The first has no id and revision, or its revision is the last one; or two files disagree
+            about a key, a credential, second keys or witnesses, or what bounds the keys of a file would be lost (code
+            ``trust_conflict``).
     """
     if first.file is None:
         raise ConfigurationError("expected a trust file of version 3 to merge into; give it an id and a revision")
@@ -85,30 +86,30 @@ def merged(first: TrustStore, *others: TrustStore) -> TrustStore:
     if len(sources) > _MAX_MERGED:
         raise ConfigurationError(f"expected at most {_MAX_MERGED} files to merge, got {len(sources)}")
     origin, second_keys = _second_keys(stores)
-    issuers = {store.issuer for store in stores}
     return replace(
         first,
         keys=tuple(keys.values()),
-        issuer=first.issuer if len(issuers) == 1 else None,
+        issuer=_issuer(stores),
         origin=origin,
         second_keys=second_keys,
         witnesses=_witnesses(stores),
         approvers=tuple(approvers.values()),
-        file=FileVersion(first.file.id, first.file.revision + 1, merged_from=sources),
+        file=FileVersion(first.file.id, first.file.following(), merged_from=sources),
     )
 
 
-def check_successor(kept: TrustStore, given: TrustStore) -> None:
+def check_successor(kept: TrustStore, given: TrustStore, *, at: int) -> None:
     """Return if one trust file may take the place of another that was kept.
 
     Args:
         kept: The file so far, of version 3.
         given: The file that is to follow.
+        at: The time now, in seconds since the Unix epoch.
 
     Raises:
-        ConfigurationError: It has another id or an older revision, or the same one with another content (code
-            ``trust_rolled_back``); or the kept file was signed, and no root of the kept file signed the other (code
-            ``bad_trust_signature``).
+        ConfigurationError: It has another id or an older revision, the same one with another content, or takes back
+            that a key or credential is revoked (code ``trust_rolled_back``); or the kept file was signed, and no root
+            of it that counts now signed the other (code ``bad_trust_signature``).
     """
     if kept.file is None or given.file is None:
         raise ConfigurationError("expected two trust files of version 3, which have an id and a revision")
@@ -118,11 +119,29 @@ def check_successor(kept: TrustStore, given: TrustStore) -> None:
         raise _rolled_back(f"expected revision {kept.file.revision} or a later one, got {given.file.revision}")
     if given.file.revision == kept.file.revision and document_of(given) != document_of(kept):
         raise _rolled_back("expected a later revision with another content, got the same")
+    doubts = _doubts(given)
+    for name, since in _doubts(kept).items():
+        if doubts.get(name, MAX_TIME + 1) > since:
+            raise _rolled_back("expected what is revoked to stay listed and revoked since then, got it changed")
     if kept.file.signature is not None:
         if given.file.signature is None:
             raise bad_signature("expected a file that a root signed, as the one before, got one that nobody signed")
         # By a root that was known before: a file can list any root of its own.
-        check_signature(given.file.signature, document_of(given), kept)
+        root = kept.get(check_signature(given.file.signature, document_of(given), kept), "root")
+        if root is None or not root.in_time(at):
+            raise bad_signature("expected the signature of a root in its time, got one that does not count now")
+
+
+def _doubts(trust: TrustStore) -> dict[object, int]:
+    """Return since when the keys and credentials are revoked that are."""
+    found: dict[object, int] = {}
+    for key in trust.keys:
+        if key.revoked_since is not None:
+            found[key.key, key.purpose] = key.revoked_since
+    for approver in trust.approvers:
+        if approver.revoked_since is not None:
+            found[approver.credential] = approver.revoked_since
+    return found
 
 
 def _rolled_back(message: str) -> ConfigurationError:
@@ -165,15 +184,39 @@ def _sources(store: TrustStore) -> Iterator[str]:
         yield f"{store.file.id}#{store.file.revision}"
 
 
+def _issuer(stores: Sequence[TrustStore]) -> str | None:
+    """Return the issuer of the file, where all name one.
+
+    Where a file names one, only its keys sign rulings and lists of the organization, and no partner's.
+    """
+    issuers = {store.issuer for store in stores}
+    if len(issuers) == 1:
+        return issuers.pop()
+    for store in stores:
+        named = {key.issuer for key in store.keys if key.purpose == "issuer"} - {None, store.issuer}
+        if named and store.issuer is not None:
+            raise _conflict(
+                "expected files of one issuer, or without keys of other issuers beside their own, got others: those "
+                "keys would sign for the organization as well; verify under each file by itself"
+            )
+    return None
+
+
 def _second_keys(stores: Sequence[TrustStore]) -> tuple[str | None, tuple[SecondKey, ...]]:
     """Return the log of the file, where all name one or second keys need one, and the second keys."""
     found = {(store.origin, store.second_keys) for store in stores if store.second_keys}
     if len(found) > 1:
         raise _conflict("expected second keys in one file only, got them in several; keep one of these by itself")
     for origin, second_keys in found:
+        if any(_of_any_log(key, store) for store in stores for key in store.keys):
+            raise _conflict("expected a log for each recorder key beside second keys, got one for any; name its log")
         return origin, second_keys
     origins = {store.origin for store in stores}
     return (origins.pop() if len(origins) == 1 else None), ()
+
+
+def _of_any_log(key: TrustedKey, store: TrustStore) -> bool:
+    return key.purpose == "recorder" and key.origin is None and store.origin is None
 
 
 def _witnesses(stores: Sequence[TrustStore]) -> Witnesses:

@@ -161,13 +161,17 @@ def test_a_view_is_the_union_of_its_certificates(some: list[tuple[int, int, str]
 
 
 def test_a_place_in_a_log_is_remembered() -> None:
-    """Of what is handed over and found in a log, the place in the log counts, and the first of several."""
+    """Of what is handed over and found in a log, each place in the log is kept, once."""
     token = made().sign(ROOT)
-    for order in ([token, Presented(token, "s", 1), Presented(token, "t", 9)], [Presented(token, "s", 1), token]):
-        view = certified(TRUST, order)
+    places = [Presented(token, "s", 1), Presented(token, "t", 9), Presented(token, "s", 1)]
+    for order in ([token, *places], [*places, token]):
+        view = certified(certified(TRUST, order[:2]), order[1:])
         key = view.lookup(RECORDER.public_key.thumbprint, "recorder")
         assert key is not None
-        assert [(one.stream, one.seq) for one in key.certificates] == [("s", 1)]
+        assert [one.places for one in key.certificates] == [(("s", 1), ("t", 9))]
+    for stream, seq in (("s", 0), ("s", -1), (None, 1)):
+        with pytest.raises(ValueError, match="place"):
+            Presented(token, stream, seq)
 
 
 def test_one_certificate_has_to_cover_all_of_it() -> None:
@@ -199,14 +203,14 @@ def test_a_listed_issuer_speaks_for_all_kinds_and_an_unknown_one_for_none() -> N
 
 
 def test_a_key_of_a_revoked_root_is_found_and_not_used() -> None:
-    """With the code of what it is: in doubt, or too late by its own date."""
+    """It is in doubt; one that is too late by its own date does not count at all."""
     name = RECORDER.public_key.thumbprint
-    for since, code in ((1_001, "key_revoked"), (1_000, "signed_after_revocation")):
-        root = replace(TRUST.keys[0], revoked_since=since)
-        view = certified(replace(TRUST, keys=(root,)), [made().sign(ROOT)])
+    root = replace(TRUST.keys[0], revoked_since=1_001)
+    view = certified(replace(TRUST, keys=(root,)), [made().sign(ROOT)])
+    for at, code in ((1_000, "key_revoked"), (999, "key_not_valid_then")):
         with pytest.raises(TokenError) as caught:
-            view.find(name, "recorder", at=1_000)
+            view.find(name, "recorder", at=at)
         assert caught.value.code == code
-        with pytest.raises(TokenError) as caught:
-            view.find(name, "recorder", at=999)
-        assert caught.value.code == "key_not_valid_then"
+    with pytest.raises(TokenError) as caught:
+        certified(replace(TRUST, keys=(replace(root, revoked_since=1_000),)), [made().sign(ROOT)])
+    assert caught.value.code == "signed_after_revocation"

@@ -442,7 +442,7 @@ def test_a_store_of_other_types_is_not_made() -> None:
 def test_merging_and_following_need_version_3() -> None:
     """And merging has an end."""
     with pytest.raises(ConfigurationError):
-        check_successor(TrustStore(), TrustStore(file=FILE))
+        check_successor(TrustStore(), TrustStore(file=FILE), at=0)
     many = [TrustStore(file=FileVersion(f"f{number}", 1)) for number in range(1_025)]
     with pytest.raises(ConfigurationError, match="at most"):
         merged(*many)
@@ -450,7 +450,7 @@ def test_merging_and_following_need_version_3() -> None:
 
 def test_a_file_that_nobody_signed_gives_way_to_any_later_one_of_its_id() -> None:
     """Who can replace an unsigned file decides what verifies, as before."""
-    check_successor(TrustStore(file=FILE), TrustStore(file=replace(FILE, revision=9), issuer="x"))
+    check_successor(TrustStore(file=FILE), TrustStore(file=replace(FILE, revision=9), issuer="x"), at=0)
 
 
 def test_two_files_with_the_same_second_keys_are_merged() -> None:

@@ -98,7 +98,9 @@ def without_doubt(keys: tuple[TrustedKey, ...], older: Mapping[int, Mapping[str,
 
 def _is_shown(voucher: Vouched, older: Mapping[int, Mapping[str, int]]) -> bool:
     since = voucher.root.revoked_since
-    shown = {} if since is None else older.get(since, {})
+    if since is None or since not in older:
+        return False
+    shown = older[since]
     return any(1 <= seq <= shown.get(stream, 0) for stream, seq in voucher.places)
 
 

@@ -73,11 +73,11 @@ def reach_of_roots(trust: TrustStore, vouchers: Sequence[Voucher]) -> Mapping[in
         trust: The trusted keys of the log.
         vouchers: What others say about states of the log.
     """
-    doubted = (voucher for key in trust.keys for voucher in key.certificates if voucher.doubted)
+    revoked = {v.root.revoked_since for key in trust.keys for v in key.certificates if v.doubted}
     return {
         since: max((seen.checkpoint.size for seen in vouchers if seen.time < since), default=0)
-        for voucher in doubted
-        if (since := voucher.root.revoked_since) is not None
+        for since in revoked
+        if since is not None
     }
 
 
@@ -98,9 +98,9 @@ def without_doubt(keys: tuple[TrustedKey, ...], older: Mapping[int, Mapping[str,
 
 def _is_shown(voucher: Vouched, older: Mapping[int, Mapping[str, int]]) -> bool:
     since = voucher.root.revoked_since
-    if since is None or since not in older:
+    if since is None:
         return False
-    shown = older[since]
+    shown = older.get(since, {})
     return any(1 <= seq <= shown.get(stream, 0) for stream, seq in voucher.places)
 
 

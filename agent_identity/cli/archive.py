@@ -98,7 +98,10 @@ def _prune(chosen: argparse.Namespace) -> int:
             ),
         )
     if not pruned:
-        print("nothing to prune: no segment is closed, sealed, that old, and at its end without an open task")
+        wanted = "that old" if chosen.archived is None else "that old and in the archive"
+        print(
+            f"nothing to prune: no segment is closed, sealed, {wanted}, with few enough calls and tasks open at its end"
+        )
     return 0
 
 

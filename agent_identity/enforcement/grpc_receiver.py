@@ -20,6 +20,7 @@ from agent_identity.evidence.otlp_writing import encode_request, said
 __all__ = ["GrpcReceiver"]
 
 _TAKES_NOTHING: Final = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "NOT_FOUND"})
+_SMALL: Final = 1024 * 1024  # Bytes of a request that no server takes for too large.
 
 
 class _Export(Protocol):
@@ -65,15 +66,23 @@ class GrpcReceiver:
         try:
             answer = self._export(request, timeout=self._timeout, metadata=self._metadata)
         except self._failure as error:
-            return _judge(str(cast("Any", error).code().name))
+            smaller = len(spans) > 1 and request.ByteSize() > _SMALL
+            return _judge(str(cast("Any", error).code().name), smaller=smaller)
         return acknowledged(lambda: said(answer))
 
 
-def _judge(code: str) -> Answer:
+def _judge(code: str, *, smaller: bool) -> Answer:
     """Return what a status of gRPC means for the batch.
 
     https://opentelemetry.io/docs/specs/otlp/#failures
+
+    Args:
+        code: The name of the status.
+        smaller: Whether a smaller batch may be taken. A server says that it has no room both where it is busy and
+            where a message is larger than it takes.
     """
+    if code == "RESOURCE_EXHAUSTED" and smaller:
+        return Answer("too_large", f"gRPC {code}")
     if code == "INVALID_ARGUMENT":
         return Answer("refused", f"gRPC {code}")
     return Answer("unusable" if code in _TAKES_NOTHING else "later", f"gRPC {code}")

@@ -1,6 +1,7 @@
 """Where copies of the evidence go: a receiver of OTLP, how it is spoken with, and what its answers may mean."""
 
 import os
+import re
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ PROTOCOLS: Final[tuple[OtlpProtocol, ...]] = ("http/protobuf", "http/json", "grp
 
 _SPOKEN: Final[Mapping[str, OtlpProtocol]] = {name: name for name in PROTOCOLS}
 _PATH: Final = "/v1/traces"
+_NAME: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+_GRPC_NAME: Final = re.compile(r"[a-z0-9_.-]+(?<!-bin)")
 LONGEST_WAIT: Final = 3_600.0
 """Seconds that a receiver may ask to wait, and that a request may take."""
 
@@ -93,7 +96,7 @@ class Settings:
             raise ConfigurationError(f"expected a protocol of {', '.join(PROTOCOLS)}, got another")
         return cls(
             protocol=found,
-            headers=_headers(read("HEADERS") or ""),
+            headers=_headers(read("HEADERS") or "", found),
             timeout=_seconds(read("TIMEOUT")),
             compress=read("COMPRESSION") == "gzip",
             authority=read("CERTIFICATE"),
@@ -119,13 +122,19 @@ class Settings:
         return context
 
 
-def _headers(text: str) -> dict[str, str]:
+def _headers(text: str, protocol: OtlpProtocol) -> dict[str, str]:
     headers: dict[str, str] = {}
+    names, beyond = (_GRPC_NAME, "\x80") if protocol == "grpc" else (_NAME, "\u0100")
     for pair in filter(str.strip, text.split(",")):
         name, equals, value = pair.partition("=")
         name, value = unquote(name).strip().lower(), unquote(value).strip()
-        if not equals or not name or not name.isascii() or not (name + value).isprintable():
+        if not equals or not value.isprintable():
             raise ConfigurationError("expected OTEL_EXPORTER_OTLP_HEADERS as name=value,name=value, got another form")
+        if not names.fullmatch(name) or max(value, default="") >= beyond:
+            raise ConfigurationError(
+                f"expected OTEL_EXPORTER_OTLP_HEADERS with names and values that {protocol} has, got others; "
+                "gRPC has names of a-z, 0-9, '-', '_' and '.' that do not end in -bin, and values in ASCII"
+            )
         headers[name] = value
     return headers
 

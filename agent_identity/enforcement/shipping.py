@@ -17,7 +17,7 @@ __all__ = ["DeliveryError", "Pace", "Shipped", "Shipper", "Stopped"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _BATCH: Final = 512
-_BATCH_BYTES: Final = 1024 * 1024  # Of records; a span has some three times as many, and receivers take 4 MiB.
+_BATCH_BYTES: Final = 1024 * 1024  # Of records and grants; spans have up to three times as many, receivers take 4 MiB.
 _STRIDE: Final = 16  # Spans; about two milliseconds.
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 30.0
@@ -45,7 +45,7 @@ class Shipped:
         refused: Set aside, since the receiver takes others and not these.
         unsigned: Set aside, since no signature of the present recorder key counts for their time.
         unproved: Lines of the ledger that the library did not write so, and which it does not sign.
-        size: Bytes of records that were sent.
+        size: Bytes of records that were sent, and of the grants on their spans.
     """
 
     sent: int = 0

@@ -32,7 +32,7 @@ class Copied(NamedTuple):
     Attributes:
         seq: Its place in the stream, from 1.
         id: The id of the record.
-        size: The number of its bytes.
+        size: The number of its bytes, and of those of the grants on its span.
         span: The span, or ``None`` if there can be none.
         problem: Why: the code of what a verifier would say of the signature.
     """
@@ -136,11 +136,12 @@ class StreamCopies:
     def _copied(self, found: Proved, parent: str | None) -> Copied:
         record = found.record
         times = cast("dict[str, str]", record["time"])
-        span, problem = None, self._problem(int(times.get("end", times["start"])) // _NS)
+        size, span, problem = len(found.body), None, self._problem(int(times.get("end", times["start"])) // _NS)
         if problem is None:
             grants = self._grants_of(_hashes(record)) if record["kind"] in ("task_start", "task_end") else None
             span = copy_of(record, found.body, self._signer, parent=parent, grants=grants)
-        return Copied(found.seq, cast("str", record["id"]), len(found.body), span, problem)
+            size += len(grants or "")
+        return Copied(found.seq, cast("str", record["id"]), size, span, problem)
 
     def _problem(self, at: int) -> str | None:
         """Return why a signature over a record of this time would not count, or ``None``."""

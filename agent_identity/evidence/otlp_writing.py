@@ -29,6 +29,8 @@ __all__ = ["Encoding", "ExportAnswer", "as_bytes", "encode_request", "read_answe
 Encoding: TypeAlias = Literal["protobuf", "json"]
 """The two encodings of OTLP."""
 
+_PARTIAL: Final = ("partialSuccess", "partial_success")
+_SAID: Final = (("rejectedSpans", "rejected_spans"), ("errorMessage", "error_message"))
 _IDS: Final = ("traceId", "spanId", "parentSpanId")
 
 
@@ -105,7 +107,7 @@ def read_answer(body: bytes, encoding: Encoding) -> ExportAnswer:
         if encoding == "protobuf":
             answer.ParseFromString(body)
         elif body:
-            ParseDict(_object(orjson.loads(body)), answer, ignore_unknown_fields=True)
+            ParseDict(_members(orjson.loads(body)), answer, ignore_unknown_fields=True)
     except (ParseError, DecodeError, ValueError):
         raise ValueError("expected the answer to an export request, got something else") from None
     return said(answer)
@@ -121,6 +123,23 @@ def said(answer: ExportTraceServiceResponse) -> ExportAnswer:
     if partial.rejected_spans < 0:
         raise ValueError("expected the number of rejected spans, got something else")
     return ExportAnswer(partial.rejected_spans, partial.error_message)
+
+
+def _members(value: object) -> dict[str, object]:
+    """Return the members of an answer, each given once: what the parser passes over in silence is none.
+
+    Raises:
+        ValueError: It is no such object.
+    """
+    answer = _object(value)
+    for members, spellings in ((answer, _PARTIAL), *((part, names) for part in _parts(answer) for names in _SAID)):
+        if sum(name in members for name in spellings) > 1:
+            raise ValueError("expected each member once")
+    return answer
+
+
+def _parts(answer: dict[str, object]) -> list[dict[str, object]]:
+    return [_object(answer[name]) for name in _PARTIAL if answer.get(name) is not None]
 
 
 def _object(value: object) -> dict[str, object]:

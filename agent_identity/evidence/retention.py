@@ -96,7 +96,7 @@ def archive(
     with recording("archive segments"), _exclusive(system, layout):
         make_folder(system, out.streams, 0o755)
         make_folder(system, out.log, 0o755)
-        cutter = _Cutter(system, layout, before_ns, None, progress, anywhere=True)
+        cutter = _Cutter(system, layout, before_ns, None, progress, removing=False)
         for stream in cutter.reader.streams():
             with contextlib.ExitStack() as held:
                 cut = cutter.cut(stream, held)
@@ -140,7 +140,7 @@ def prune(
     pruner = _Pruner(system, layout, ledger, signer, clock)
     with recording("prune segments"), _exclusive(system, layout):
         keeper = None if archived is None else Layout.of(archived)
-        cutter = _Cutter(system, layout, before_ns, keeper, progress, anywhere=False)
+        cutter = _Cutter(system, layout, before_ns, keeper, progress, removing=True)
         streams = cutter.reader.streams()
         for start in range(0, len(streams), _BATCH):
             with contextlib.ExitStack() as held:
@@ -165,7 +165,7 @@ class _Cutter:
         keeper: Layout | None,
         progress: Progress | None,
         *,
-        anywhere: bool,
+        removing: bool,
     ) -> None:
         self.reader = LedgerReader(layout.root, files=files)
         self._progress = progress
@@ -176,7 +176,7 @@ class _Cutter:
         self._layout = layout
         self._before_ns = before_ns
         self._keeper = keeper
-        self._anywhere = anywhere
+        self._removing = removing
         self._heads = read_heads(self.reader)[1]
 
     def cut(self, stream: str, held: contextlib.ExitStack) -> Cut | None:
@@ -190,7 +190,7 @@ class _Cutter:
             kept = self._keeper is None or _is_in(self._files, segment, there.get(segment.first))
             return old and kept and (not segment.active or self._seize(stream, held))
 
-        return survey(self.reader, stream, self._heads.get(stream, ()), eligible, anywhere=self._anywhere)
+        return survey(self.reader, stream, self._heads.get(stream, ()), eligible, removing=self._removing)
 
     def _tell(self, size: int) -> None:
         self._done += size

@@ -1,14 +1,18 @@
-"""Reading the older part of a stream before it leaves: it must be what the log commits to, and what it leaves open."""
+"""Reading the older part of a stream before it leaves: it must be what the log commits to, and what it leaves open.
+
+A stream is cut behind the last segment that may leave and that the log proves. What is open there is found by reading
+up to that border once more, when it is known (ADR 0074).
+"""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias, cast, final
 
 import orjson
 
-from agent_identity.errors import VerificationError
+from agent_identity.errors import TokenError, VerificationError
 from agent_identity.evidence.checkpoint import Checkpoint
 from agent_identity.evidence.lines import Line, stream_parts
 from agent_identity.evidence.log import Head, unverified_checkpoint
@@ -16,6 +20,7 @@ from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.pruned import MAX_OPEN, Pruned, unverified_pruned
 from agent_identity.evidence.segments import Segment
 from agent_identity.evidence.streams import LedgerReader
+from agent_identity.identity.compact import parse_compact
 
 __all__ = ["Cut", "Heads", "read_heads", "survey"]
 
@@ -23,7 +28,13 @@ Heads: TypeAlias = Mapping[str, Sequence[Head]]
 """The heads of each stream that a checkpoint covers, in their order."""
 
 _EMPTY: Final = CompactRange()
+_NS: Final = 1_000_000_000
 _NEVER: Final = 1 << 63
+_CARRIED_NS: Final = 7 * 86_400 * _NS  # So long after its expiry an earlier grant is kept on if nothing says it ended.
+_MAX_KEPT: Final = 64 * 1024 * 1024  # Bytes of memory for the grants that are kept of a stream.
+_MAX_CALLS: Final = 64 * MAX_OPEN  # Calls that may be open on the way to a border.
+_EACH: Final = 256  # Bytes of memory that a grant takes beside its token.
+_FEW: Final = 1024 * 1024  # Bytes of grants that are not worth a look.
 
 
 @final
@@ -38,7 +49,7 @@ class Cut:
         last: The leaf hash of the last record.
         peaks: The compact range over all records so far.
         open: The ids of intents without an outcome so far.
-        grants: The grants that an earlier pruning kept, of tasks that have not ended so far.
+        grants: The grants that records behind the cut may need, and those above them in their chains.
     """
 
     segments: tuple[Segment, ...]
@@ -73,144 +84,203 @@ def read_heads(reader: LedgerReader) -> tuple[Checkpoint, Heads]:
     return checkpoint, found
 
 
-def _hash_of(token: str) -> str:
-    """Return the hash by which records name a grant."""
-    return hashlib.sha256(token.rpartition(".")[0].encode()).hexdigest()
-
-
-@final
-@dataclass(slots=True)
-class _Left:
-    """What records leave behind: tasks that go on, calls without an end, and grants that an earlier pruning kept."""
-
-    kept: dict[str, str]
-    intents: dict[str, None]
-    newest_ns: int = 0
-    _tasks: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
-
-    def is_quiet(self) -> bool:
-        """Return whether no task is open that has not expired.
-
-        A call without an end holds up nothing then: it hangs, or is suspended for ever.
-        """
-        self._tasks = {leaf: task for leaf, task in self._tasks.items() if task[1] > self.newest_ns}
-        return not self._tasks
-
-    def take(self, record: Mapping[str, object]) -> None:
-        """Add a record."""
-        times = cast("Mapping[str, str]", record["time"])
-        self.newest_ns = max(self.newest_ns, int(times.get("end", times["start"])))
-        kind = record["kind"]
-        if kind == "intent":
-            self.intents[cast("str", record["id"])] = None
-        elif kind == "outcome":
-            self.intents.pop(cast("str", record.get("intent")), None)
-        elif kind in {"task_start", "task_end"}:
-            leaf = cast("Sequence[Mapping[str, str]]", record["chain"])[-1]["grant"]
-            number, until = self._tasks.pop(leaf, (0, 0))
-            number += 1 if kind == "task_start" else -1
-            if number > 0:
-                expires = cast("Mapping[str, str]", record["task"]).get("expires")
-                self._tasks[leaf] = (number, max(until, _NEVER if expires is None else int(expires)))
-            else:
-                self.kept.pop(leaf, None)
-
-
 class _Border(NamedTuple):
-    """Where a stream can be cut: behind so many segments and records, and what is left there."""
+    """Where a stream can be cut: the last segment before it, and the tree over all records so far."""
 
-    segments: int
+    segment: Segment
     size: int
     last: bytes
     peaks: tuple[bytes, ...]
-    open: tuple[str, ...]
-    grants: tuple[str, ...]
+
+
+def _altered(stream: str) -> VerificationError:
+    return VerificationError(
+        f"expected the records of stream {stream} as the log commits to them, got others; "
+        "nothing of it is archived or pruned, run the verification",
+        code="contradicted",
+    )
+
+
+def _moment(record: Mapping[str, object]) -> int:
+    times = cast("Mapping[str, str]", record["time"])
+    return int(times.get("end", times["start"]))
 
 
 @final
-class _Survey:
-    """A stream while it is read."""
+class _Proof:
+    """A stream while it is compared with the log."""
 
-    def __init__(self, stream: str, heads: Sequence[Head], before: Pruned | None, tokens: Sequence[str]) -> None:
+    def __init__(self, stream: str, heads: Sequence[Head], before: Pruned | None) -> None:
         self._stream = stream
         self._heads = iter(heads)
         self.tree = _EMPTY.copy() if before is None else before.tree()
-        self.last = b"" if before is None else before.last
-        opened = () if before is None else before.open
-        self.left = _Left({_hash_of(token): token for token in tokens}, dict.fromkeys(opened))
+        self.newest_ns = 0
+        self._last = b""
         self._head = next(self._heads, None)
-        self._first = self.tree.size + 1
-        self._segments: list[Segment] = []
-        self._border: _Border | None = None
+        self._borders: list[_Border] = []
         self._proved_size = -1
-        self._proved: _Border | None = None
-        self._compare()
-
-    def take(self, data: bytes | None) -> None:
-        """Add the next record.
-
-        Raises:
-            VerificationError: It is none, or not the one that the log commits to.
-        """
-        if data is None:
-            raise self._other()
-        self.last = leaf_hash(data)
-        self.tree.append(self.last)
-        try:
-            self.left.take(orjson.loads(data))
-        except (LookupError, TypeError, ValueError, AttributeError):
-            raise self._other() from None
+        self._proved = 0
         self._compare()
 
     def take_lines(self, lines: Iterable[Line], *, until_settled: bool) -> bool:
-        """Add the lines of the next segment; return whether nothing that follows matters."""
+        """Add the lines of the next segment; return whether nothing that follows matters.
+
+        Raises:
+            VerificationError: One is no record, or not the one that the log commits to.
+        """
         for line in lines:
             if until_settled and self._settled:
                 return True
             parts = None if line.data is None or line.torn else stream_parts(line.data)
             if parts is None and self._head is None:
                 return True  # Nobody sealed this: where a process died, it stays as it is.
-            self.take(None if parts is None else parts[0])
+            self._take(None if parts is None else parts[0])
         return False
 
-    def cut(self, segment: Segment, *, anywhere: bool) -> None:
-        """Note that a further segment ends here: the stream can be cut, if nothing goes on or nothing follows."""
-        self._segments.append(segment)
-        left = self.left
-        if not anywhere and not ((segment.active or left.is_quiet()) and len(left.intents) <= MAX_OPEN):
-            return
-        tree, opened = self.tree, () if anywhere else tuple(left.intents)  # A copy leaves nothing behind.
-        self._border = _Border(len(self._segments), tree.size, self.last, tree.peaks, opened, tuple(left.kept.values()))
+    def add_border(self, segment: Segment) -> None:
+        """Note that the stream can be cut here, behind a further segment."""
+        self._borders.append(_Border(segment, self.tree.size, self._last, self.tree.peaks))
         self._compare()
 
-    def proved(self) -> Cut | None:
-        """Return the cut at the last border that is proved."""
-        if self._proved is None:
-            return None
-        at = self._proved
-        return Cut(tuple(self._segments[: at.segments]), self._first, at.size, at.last, at.peaks, at.open, at.grants)
+    def proved(self) -> Sequence[_Border]:
+        """Return the borders that are proved, in their order."""
+        return self._borders[: self._proved]
+
+    def _take(self, data: bytes | None) -> None:
+        if data is None:
+            raise _altered(self._stream)
+        self._last = leaf_hash(data)
+        self.tree.append(self._last)
+        try:
+            self.newest_ns = max(self.newest_ns, _moment(orjson.loads(data)))
+        except (LookupError, TypeError, ValueError, AttributeError):
+            raise _altered(self._stream) from None
+        self._compare()
 
     @property
     def _settled(self) -> bool:
-        """Whether all cuts so far are proved, or nothing can prove them."""
-        return self._head is None or self._border is self._proved
+        """Whether all borders so far are proved, or nothing can prove them."""
+        return self._head is None or len(self._borders) == self._proved
 
     def _compare(self) -> None:
         while self._head is not None and self._head.size <= self.tree.size:
             if self._head.size == self.tree.size:
                 if self._head.root != self.tree.root():
-                    raise self._other()
+                    raise _altered(self._stream)
                 self._proved_size = self.tree.size
             self._head = next(self._heads, None)
         if self._proved_size == self.tree.size:
-            self._proved = self._border
+            self._proved = len(self._borders)
 
-    def _other(self) -> VerificationError:
-        return VerificationError(
-            f"expected the records of stream {self._stream} as the log commits to them, got others; "
-            "nothing of it is archived or pruned, run the verification",
-            code="contradicted",
-        )
+
+class _Grant(NamedTuple):
+    """A grant that was written, the chain that it ends, and until when a task may begin under it."""
+
+    token: str
+    chain: tuple[str, ...]
+    until: int
+
+
+@final
+class _Left:
+    """What records leave open: calls without an end, and the grants that records behind them may name."""
+
+    def __init__(self, opened: Iterable[str], tokens: Iterable[str]) -> None:
+        self._calls: dict[str, tuple[str, ...]] = dict.fromkeys(opened, ())
+        self._grants = {grant.chain[-1]: grant for grant in map(_carried, tokens)}
+        self._tasks: dict[str, tuple[int, tuple[str, ...]]] = {}
+        self._begun: set[str] = set()
+        self._over: set[str] = set()
+        self._oldest_ns = 0
+        self._bytes = self._due = 0
+        self._sweep()
+
+    @property
+    def overflows(self) -> bool:
+        """Whether this is more than is held in memory."""
+        return self._bytes > 2 * _MAX_KEPT or len(self._calls) > _MAX_CALLS
+
+    @property
+    def fits(self) -> bool:
+        """Whether a statement can name all this."""
+        self._sweep()
+        return self._bytes <= _MAX_KEPT and len(self._calls) <= MAX_OPEN
+
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """The ids of the intents without an outcome."""
+        return tuple(self._calls)
+
+    @property
+    def grants(self) -> tuple[str, ...]:
+        """The grants, since :attr:`fits` was asked."""
+        return tuple(grant.token for grant in self._grants.values())
+
+    def begin_segment(self) -> None:
+        """Note that a further segment begins."""
+        self._oldest_ns = 0
+
+    def take(self, record: Mapping[str, object]) -> None:
+        """Add a record."""
+        # The oldest moment of a segment and not the newest: one clock that runs ahead ends no task of another.
+        self._oldest_ns = min(self._oldest_ns or _NEVER, _moment(record))
+        kind = record["kind"]
+        if kind == "intent":
+            self._calls[cast("str", record["id"])] = _chain(record)
+        elif kind == "outcome":
+            self._calls.pop(cast("str", record.get("intent")), None)
+        elif kind == "grant":
+            self._write(record)
+        elif kind == "task_start":
+            chain = _chain(record)
+            self._tasks[chain[-1]] = self._tasks.get(chain[-1], (0, ()))[0] + 1, chain
+            self._begun.add(chain[-1])
+        elif kind == "task_end":
+            self._end(_chain(record), cast("Mapping[str, str]", record["counts"]))
+
+    def _write(self, record: Mapping[str, object]) -> None:
+        chain, before = _chain(record), self._grants.get(_chain(record)[-1])
+        expires = cast("Mapping[str, str]", record["task"]).get("expires")
+        until = max(_NEVER if expires is None else int(expires), 0 if before is None else before.until)
+        grant = _Grant(cast("Mapping[str, str]", record["grant"])["token"], chain, until)
+        self._grants[chain[-1]] = grant
+        self._over.discard(chain[-1])
+        self._bytes += len(grant.token) + _EACH
+        if self._bytes > self._due:
+            self._sweep()
+
+    def _end(self, chain: tuple[str, ...], counts: Mapping[str, str]) -> None:
+        number = self._tasks.pop(chain[-1], (0, ()))[0] - 1
+        if number > 0:
+            self._tasks[chain[-1]] = number, chain
+        # A grant that came from elsewhere is written once, however often tasks begin under it until it expires.
+        elif not int(counts["open"]) and (len(chain) == 1 or chain[0] in self._begun):
+            self._over.add(chain[-1])
+
+    def _sweep(self) -> None:
+        """Let go of the grants that nothing behind the records so far can name."""
+        needed = {name for _, chain in self._tasks.values() for name in chain}
+        needed.update(name for chain in self._calls.values() for name in chain)
+        for name, grant in self._grants.items():
+            if name not in self._over and grant.until > self._oldest_ns:
+                needed.update(grant.chain)
+        self._grants = {name: grant for name, grant in self._grants.items() if name in needed}
+        self._begun &= self._grants.keys()
+        self._over &= self._grants.keys()
+        self._bytes = sum(len(grant.token) + _EACH for grant in self._grants.values())
+        self._due = max(_FEW, 2 * self._bytes)
+
+
+def _chain(record: Mapping[str, object]) -> tuple[str, ...]:
+    return tuple(link["grant"] for link in cast("Sequence[Mapping[str, str]]", record["chain"]))
+
+
+def _carried(token: str) -> _Grant:
+    """Return a grant that an earlier pruning kept: whether its task is open, or was handed over, nobody knows."""
+    until = _NEVER
+    with suppress(TokenError, LookupError, TypeError, ValueError):
+        until = int(orjson.loads(parse_compact(token).payload)["exp"]) * _NS + _CARRIED_NS
+    return _Grant(token, (hashlib.sha256(token.rpartition(".")[0].encode()).hexdigest(),), until)
 
 
 def survey(
@@ -219,7 +289,7 @@ def survey(
     heads: Sequence[Head],
     eligible: Callable[[Segment, int], bool],
     *,
-    anywhere: bool,
+    removing: bool,
 ) -> Cut | None:
     """Return the first segments of a stream that may leave, as far as the log proves them; ``None`` if none may.
 
@@ -229,8 +299,7 @@ def survey(
         heads: Its heads, in their order.
         eligible: Is asked for each segment, with the time of the newest record so far in nanoseconds since the Unix
             epoch, whether it may leave. Behind the first that may not, none may.
-        anywhere: Cut behind any segment, as a copy may. Otherwise only where no task is open, or at the end of a
-            stream.
+        removing: They leave for good, so the cut tells what they leave open. It comes earlier if that is too much.
 
     Raises:
         VerificationError: The records are not those that the log commits to, or the statement beside them is none.
@@ -239,17 +308,59 @@ def survey(
     note, before = reader.pruned(stream), None
     if note is not None and reader.first_place(stream) != 1:
         before = unverified_pruned(note)
-    read = _Survey(stream, heads, before, () if before is None else _kept(reader, before))
-    open_to_cut = True
+    kept = () if before is None else _kept(reader, before)
+    proof = _Proof(stream, heads, before)
+    first, open_to_cut = proof.tree.size + 1, True
     for segment in reader.segments(stream):
-        if segment.first < read.tree.size + 1:
+        if segment.first < proof.tree.size + 1:
             continue
-        if read.take_lines(reader.lines_of(segment), until_settled=not open_to_cut):
+        if proof.take_lines(reader.lines_of(segment), until_settled=not open_to_cut):
             break
-        open_to_cut = open_to_cut and eligible(segment, read.left.newest_ns)
+        open_to_cut = open_to_cut and eligible(segment, proof.newest_ns)
         if open_to_cut:
-            read.cut(segment, anywhere=anywhere)
-    return read.proved()
+            proof.add_border(segment)
+    borders, left = proof.proved(), None
+    while removing and borders and left is None:
+        left, number = _read_left(reader, stream, borders, before, kept)
+        borders = borders[:number]
+    if not borders:
+        return None
+    last = borders[-1]
+    opened, grants = ((), ()) if left is None else (left.calls, left.grants)
+    return Cut(tuple(border.segment for border in borders), first, last.size, last.last, last.peaks, opened, grants)
+
+
+def _read_left(
+    reader: LedgerReader, stream: str, borders: Sequence[_Border], before: Pruned | None, kept: Sequence[str]
+) -> tuple[_Left | None, int]:
+    """Return what is open at the last border if that is not too much, and the number of borders up to the last such."""
+    left = _Left(() if before is None else before.open, kept)
+    tree = _EMPTY.copy() if before is None else before.tree()
+    number = 0
+    for place, border in enumerate(borders, 1):
+        left.begin_segment()
+        for data in _records(reader, border.segment, border.size - tree.size):
+            tree.append(leaf_hash(data))
+            try:
+                left.take(orjson.loads(data))
+            except (LookupError, TypeError, ValueError, AttributeError):
+                raise _altered(stream) from None
+            if left.overflows:
+                return None, number
+        if (tree.size, tree.peaks) != (border.size, border.peaks):
+            raise _altered(stream)  # It changed since it was compared with the log.
+        if left.fits:
+            number = place
+    return (left if number == len(borders) else None), number
+
+
+def _records(reader: LedgerReader, segment: Segment, count: int) -> Iterator[bytes]:
+    """Yield the first records of a segment, as long as they are such."""
+    for line, _ in zip(reader.lines_of(segment), range(count), strict=False):
+        parts = None if line.data is None or line.torn else stream_parts(line.data)
+        if parts is None:
+            return
+        yield parts[0]
 
 
 def _kept(reader: LedgerReader, before: Pruned) -> tuple[str, ...]:

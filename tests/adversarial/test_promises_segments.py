@@ -3,10 +3,14 @@
 import errno
 import gzip
 import io
+import random
 import shutil
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from contextvars import Context, copy_context
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,8 +18,11 @@ import pytest
 from agent_identity.audit import check
 from agent_identity.authority import Scope
 from agent_identity.cli import main
-from agent_identity.enforcement import Enforcer
+from agent_identity.enforcement import Carried, Enforcer
+from agent_identity.errors import Denied, GrantExpired
 from agent_identity.evidence import Files, Layout, Ledger, Segments, open_ledger
+from agent_identity.evidence import segments as segments_module
+from agent_identity.evidence.retention import prune
 from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -233,6 +240,100 @@ def test_pruning_can_be_interrupted_at_any_moment(
         number += 1
     assert number > 10
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_is_open_where_a_stream_is_cut_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Tasks, parts and calls begin, expire and end in any order, and each chain behind any border is checked."""
+    monkeypatch.setattr(segments_module, "_MIN_BYTES", 1)
+    chance, clock, cuts = dice(seed), FixedClock(), 0
+    segments = Segments(max_bytes=chance.randrange(1_500, 9_000), compression="none")
+
+    def open_one() -> Enforcer:
+        return Enforcer.open(tmp_path / "evidence", clock=clock, segments=segments)
+
+    with open_one() as enforcer, open_one() as other:
+        workers = [(copy_context(), work(enforcer, other, dice(f"{seed}.{n}"))) for n in range(4)]
+        while workers:
+            context, worker = chance.choice(workers)
+            if context.run(next, worker, None) is None:
+                workers.remove((context, worker))
+            if chance.random() < 0.3:
+                clock.advance(chance.choice([1, 10, 40]))
+            if chance.random() < 0.1:
+                cuts += pruned(tmp_path / "evidence", clock, enforcer, other)
+        cuts += pruned(tmp_path / "evidence", clock, enforcer, other)
+    report = check(tmp_path / "evidence")
+    assert (report.integrity, report.completeness) == ("verified", "pruned")
+    assert {problem.code for problem in report.findings} == {"pruned"}
+    assert cuts > 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_threads_may_go_on_while_their_stream_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """The same with threads, whose records mix as they come."""
+    monkeypatch.setattr(segments_module, "_MIN_BYTES", 1)
+    clock, segments = FixedClock(), Segments(max_bytes=3_000 + 500 * seed, compression="none")
+
+    def open_one() -> Enforcer:
+        return Enforcer.open(tmp_path / "evidence", clock=clock, segments=segments)
+
+    with open_one() as enforcer, open_one() as other:
+        threads = [threading.Thread(target=list, args=(work(enforcer, other, dice(f"{seed}.{n}")),)) for n in range(3)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            clock.advance(1)
+            pruned(tmp_path / "evidence", clock, enforcer, other)
+        pruned(tmp_path / "evidence", clock, enforcer, other)
+    report = check(tmp_path / "evidence")
+    assert (report.integrity, {problem.code for problem in report.findings}) == ("verified", {"pruned"})
+
+
+def dice(seed: object) -> random.Random:
+    """Return what decides."""
+    return random.Random(str(seed))  # noqa: S311
+
+
+def work(enforcer: Enforcer, other: Enforcer, chance: random.Random) -> Iterator[bool]:
+    """Do some tasks, step by step, some of them so slowly that they expire."""
+    who = {"principal": Human("alice@example.com"), "agent": CLERK}
+    for _ in range(chance.randrange(1, 5)):
+        ttl = timedelta(seconds=chance.choice([1, 20, 3_600]))
+        with suppress(GrantExpired), enforcer.task("t", **who, scope=Scope("read"), max_depth=3, ttl=ttl):
+            yield True
+            for _ in range(chance.randrange(3)):
+                with suppress(Denied), enforcer.action("read"):
+                    yield True
+            if chance.random() < 0.5:
+                with suppress(Denied), enforcer.delegate(CLERK, scope=Scope("read"), purpose="part"):
+                    yield True
+                    with suppress(Denied), enforcer.action("read"):
+                        yield True
+            with suppress(Denied):
+                carried = enforcer.carry() if chance.random() < 0.5 else None
+                for _ in range(2 if carried is not None else 0):  # It comes back: the grants are written once.
+                    yield True
+                    Context().run(resumed, other, carried)
+
+
+def resumed(other: Enforcer, carried: Carried) -> None:
+    """Do a part of a task in another process."""
+    with suppress(Denied), other.resume(carried), other.action("read"):
+        pass
+
+
+def pruned(path: Path, clock: FixedClock, *others: Enforcer) -> int:
+    """Prune what is closed, and return of how many streams."""
+    for one in others:
+        one._point.ledger.seal()
+    with Enforcer.open(path, clock=clock) as own:
+        ledger = own._point.ledger
+        return len(list(prune(str(path), ledger, signer=ledger._signer, clock=clock, before_ns=1 << 62)))
 
 
 def interrupt(patch: pytest.MonkeyPatch, number: int) -> None:

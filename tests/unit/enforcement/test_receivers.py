@@ -12,6 +12,7 @@ from agent_identity.enforcement.exporting import LedgerExport
 from agent_identity.enforcement.http_receiver import HttpReceiver, judge
 from agent_identity.enforcement.receivers import Settings, address
 from agent_identity.errors import ConfigurationError
+from agent_identity.evidence import SpanCopy
 from agent_identity.identity import SigningKey, TrustStore
 
 PROTOBUF = {"content-type": "application/x-protobuf"}
@@ -128,6 +129,36 @@ def test_settings_are_those_of_every_exporter() -> None:
     assert Settings.from_environment(environ={}) == Settings()
 
 
+@pytest.mark.parametrize("protocol", ["http/protobuf", "http/json", "grpc"])
+@pytest.mark.parametrize(
+    ("header", "taken"),
+    [
+        ("x-key=v", ("http", "grpc")),
+        ("x_k.9=", ("http", "grpc")),
+        ("x-bin=canary", ("http",)),
+        ("X-BIN=canary", ("http",)),
+        ("x!=canary", ("http",)),
+        ("x=canary%C3%A9", ("http",)),
+        ("x=canary%E2%82%AC", ()),
+        ("a b=canary", ()),
+        (":a=canary", ()),
+        ("a(b)=canary", ()),
+        ("%C3%A9=canary", ()),
+        ("a%0Ab=canary", ()),
+        ("=canary", ()),
+    ],
+)
+def test_a_header_that_cannot_be_sent_is_refused_at_once(protocol: Any, header: str, taken: tuple[str, ...]) -> None:
+    """Not with each batch, for ever; the message shows nothing of it."""
+    environ = {"OTEL_EXPORTER_OTLP_HEADERS": f"a=1,{header}"}
+    if protocol.startswith(taken or "-"):
+        assert len(Settings.from_environment(protocol, environ=environ).headers) == 2
+        return
+    with pytest.raises(ConfigurationError, match="OTEL_EXPORTER_OTLP_HEADERS") as refused:
+        Settings.from_environment(protocol, environ=environ)
+    assert "canary" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -202,6 +233,30 @@ def test_each_status_of_grpc_means_one_thing(status: Any, kind: str) -> None:
 
     receiver._export, receiver._failure = export, Failure
     assert receiver.send([]).kind == kind
+
+
+def span(size: int) -> SpanCopy:
+    """Return a span with an attribute of so many bytes."""
+    ids = {"trace_id": "1" * 32, "span_id": "2" * 16, "parent_id": None}
+    return SpanCopy(**ids, name="x", start=1, end=2, error=None, attributes={"a": "x" * size})
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kind"),
+    [((900_000, 900_000), "too_large"), ((600_000, 300_000), "later"), ((1 << 23,), "later"), ((), "later")],
+)
+def test_a_server_without_room_gets_a_large_batch_in_parts(sizes: tuple[int, ...], kind: str) -> None:
+    """Its status may mean the size of the message as well; what is small, or one span, waits until it has room."""
+    pytest.importorskip("grpc", reason="grpcio is not installed here")
+    from agent_identity.enforcement.grpc_receiver import GrpcReceiver
+
+    receiver = GrpcReceiver(address("http://x", "grpc"), Settings(), {})
+
+    def export(_: Any, *, timeout: float, metadata: Any) -> Any:
+        raise Failure("RESOURCE_EXHAUSTED")
+
+    receiver._export, receiver._failure = export, Failure
+    assert receiver.send([span(size) for size in sizes]).kind == kind
 
 
 @pytest.mark.parametrize(

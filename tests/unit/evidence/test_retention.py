@@ -5,24 +5,21 @@ import errno
 import gzip
 import itertools
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from cut_anywhere import cutting_anywhere
-
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError, VerificationError
 from agent_identity.evidence import pruned as pruned_module
 from agent_identity.evidence import segments as segments_module
+from agent_identity.evidence import survey as survey_module
 from agent_identity.evidence.checkpoint import sign_note
 from agent_identity.evidence.excerpt import Excerpt, Start, excerpt_lines, excerpt_of
 from agent_identity.evidence.files import EDIT, Files
@@ -46,6 +43,7 @@ from agent_identity.evidence.segments import Segments
 from agent_identity.evidence.streams import MAX_EXCERPT, open_ledger
 from agent_identity.evidence.survey import read_heads, survey
 from agent_identity.identity import SigningKey
+from agent_identity.identity.compact import sign_compact
 from agent_identity.testing import FixedClock
 
 ORIGIN = "ledger.example/log"
@@ -317,7 +315,7 @@ def pruned_of(size: int, **changes: object) -> Pruned:
     return Pruned(**{**facts, **changes})
 
 
-COUNTS: dict[str, object] = {"counts": {"intents": "0", "outcomes": "0", "open": "0"}}
+COUNTS = {"counts": {"intents": "0", "outcomes": "0", "open": "0"}}
 
 
 def rotated(ledger: Ledger) -> int:
@@ -328,40 +326,114 @@ def rotated(ledger: Ledger) -> int:
     return begun - 1
 
 
-def test_a_stream_is_cut_where_no_task_is_open(opened: Open, directory: Path, tmp_path: Path) -> None:
-    """A segment in which a task goes on leaves with the one in which it ends; an archive has it at once."""
-    ledger = opened(segments=Segments(compression="none"))
-    first = rotated(ledger)
-    for name in ("a", "b"):
-        ledger.append("task_start", facts(name))
-    ledger.append("task_start", facts("b"))
-    second = rotated(ledger)
-    assert [found.last for found in archive(str(directory), str(tmp_path / "out"))] == [second]
-    for name in ("a", "b"):
+def test_what_is_open_at_the_border_is_kept(opened: Open, directory: Path, tmp_path: Path) -> None:
+    """Intents without outcome are named, and grants of tasks that go on stay, with those above them."""
+    ledger = opened(segments=Segments(max_bytes=100_000, compression="none"))
+    for name, above in (("a", ()), ("b", ("a",)), ("c", ())):
+        ledger.append("grant", {**facts(name, above), "grant": {"token": f"{name}.{name}.{name}"}})
+        ledger.append("task_start", facts(name, above))
+    ledger.append("task_start", facts("c"))
+    for name in ("c", "c", "d"):
         ledger.append("task_end", {**facts(name), **COUNTS})
-    rotated(ledger)
-    assert pruning(opened, directory) == [(ledger.stream, 1, first)]
-    ledger.append("task_end", {**facts("b"), **COUNTS})
+    done = ledger.append("intent", {**facts("b", ("a",)), **CALL}).id
+    left = ledger.append("intent", {**facts("b", ("a",)), **CALL}).id
+    ledger.append("outcome", {**facts("b", ("a",)), **CALL, "outcome": "success", "intent": done})
     last = rotated(ledger)
-    assert (ledger.stream, first + 1, last) in pruning(opened, directory)
-    assert kept(directory, ledger.stream) == ((), "named")
+    assert [found.last for found in archive(str(directory), str(tmp_path / "out"))] == [last]
+    stream = ledger.stream
+    assert pruning(opened, directory) == [(stream, 1, last)]
+    assert statement(directory, stream).open == (left,)
+    assert kept(directory, stream) == (("a.a.a", "b.b.b"), "named")
 
 
-def test_a_task_that_nobody_ended_holds_up_nothing_once_it_has_expired(
-    opened: Open, directory: Path, clock: FixedClock
-) -> None:
-    """It is over then, whatever became of it."""
+def test_grants_stay_as_long_as_a_record_may_name_them(opened: Open, directory: Path, clock: FixedClock) -> None:
+    """Before their task begins, after it expired, while a call outlives it, and while it may begin once more."""
+    ledger, now = opened(segments=Segments(compression="none")), clock.wall_ns()
+
+    def of(name: str, *above: str, expires: int = 3_600) -> dict[str, object]:
+        return {**facts(name, above), "task": {"id": STREAM, "expires": str(now + expires * 10**9)}}
+
+    def write(*names: str, expires: int = 3_600) -> None:
+        for place in range(1, len(names) + 1):
+            above, name = names[: place - 1], names[place - 1]
+            ledger.append("grant", {**of(name, *above, expires=expires), "grant": {"token": f"{name}.{name}.{name}"}})
+
+    write("a", expires=1)
+    ledger.append("task_start", of("a", expires=1))  # It expires, and has not ended.
+    write("b", "c", expires=1)  # Handed over, and expired.
+    write("d")
+    ledger.append("task_start", of("d"))
+    ledger.append("intent", {**of("d"), **CALL})
+    ledger.append("task_end", {**of("d"), "counts": {**COUNTS["counts"], "open": "1"}})  # A call outlives it.
+    write("e", "f")
+    ledger.append("task_start", of("f", "e"))
+    ledger.append("task_end", {**of("f", "e"), **COUNTS})  # Received: it may begin once more without being written.
+    ledger._stream.rotate_at = 0
+    clock.advance(5)
+    ledger.append("outcome", {**of("0"), **CALL, "outcome": "error", "time": {"start": str(now + (1 << 60))}})
+    write("1", "2")
+    for name, above in (("1", ()), ("2", ("1",))):
+        ledger.append("task_start", of(name, *above))
+    for name, above in (("2", ("1",)), ("1", ())):
+        ledger.append("task_end", {**of(name, *above), **COUNTS})  # Over, and over with it.
+    write("9")  # Its task begins behind the border.
+    rotated(ledger)
+    assert [stream for stream, _, _ in pruning(opened, directory)] == [ledger.stream]
+    assert kept(directory, ledger.stream) == (tuple(f"{name}.{name}.{name}" for name in "9adef"), "named")
+
+
+def test_a_server_that_is_never_without_a_task_prunes(opened: Open, directory: Path) -> None:
+    """Tasks that overlap for ever hold up no segment, and what is kept of them does not grow."""
+    ledger, stream, borders = opened(segments=Segments(compression="none")), "", list[int]()
+    for number in range(6):
+        own, before = of_token(f"t{number}"), of_token(f"t{number - 1}")
+        ledger.append("grant", {**own, "grant": {"token": f"t{number}.t{number}.x"}})
+        ledger.append("task_start", own)
+        if number:
+            ledger.append("task_end", {**before, **COUNTS})
+        borders.append(rotated(ledger))
+        stream = ledger.stream
+        assert (stream, [0, *borders][-2] + 1, borders[-1]) in pruning(opened, directory)
+        assert kept(directory, stream) == ((f"t{number}.t{number}.x",), "named")
+
+
+def of_token(name: str) -> dict[str, object]:
+    """Return the members of a record of a task under the grant with the token ``name.name.…``."""
+    return {**facts(), "chain": [{"id": "clerk", "grant": sha256(f"{name}.{name}".encode()).hexdigest()}]}
+
+
+def test_what_was_kept_is_not_kept_for_ever(opened: Open, directory: Path, clock: FixedClock) -> None:
+    """A grant whose end nobody tells leaves a week after it has expired."""
     ledger = opened(segments=Segments(compression="none"))
-    left = {"id": STREAM, "expires": str(clock.wall_ns() + 10**9)}
-    ledger.append("task_start", {**facts("a"), "task": left})
-    rotated(ledger)
-    assert pruning(opened, directory) == []
-    clock.advance(2)
-    rotated(ledger)
-    assert [cut for cut in pruning(opened, directory) if cut[0] == ledger.stream] == []
-    rotated(ledger)
-    (found,) = [cut for cut in pruning(opened, directory) if cut[0] == ledger.stream]
-    assert found[:2] == (ledger.stream, 1)
+    token = sign_compact({"typ": "x"}, {"exp": clock.wall_ns() // 10**9}, SIGNER)
+    chain = [{"id": "clerk", "grant": sha256(token.rpartition(".")[0].encode()).hexdigest()}]
+    ledger.append("grant", {**facts(), "chain": chain, "grant": {"token": token}})
+    ledger.append("task_start", {**facts(), "chain": chain})
+    counts = list[int]()
+    for seconds in (1, 7 * 86_400 - 2, 2, 1, 1):  # Each segment begins where the one before it was cut.
+        rotated(ledger)
+        pruning(opened, directory)
+        counts.append(len(kept(directory, ledger.stream)[0]))
+        clock.advance(seconds)
+    assert counts == [1, 1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("bound", ["kept", "memory"])
+def test_a_stream_is_cut_earlier_where_too_many_grants_are_open(
+    opened: Open, directory: Path, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    """At the last segment end at which they fit, and further on once tasks have ended."""
+    monkeypatch.setattr(survey_module, "_MAX_KEPT", 1_500)
+    monkeypatch.setattr(survey_module, "_FEW", 1)
+    ledger, borders = opened(segments=Segments(compression="none")), list[int]()
+    for count in (2, 3, 20 if bound == "memory" else 1, 0):
+        for number in range(count):
+            own = {**facts(), "chain": [{"id": "clerk", "grant": f"{len(borders):032}{number:032}"}]}
+            ledger.append("grant", {**own, "grant": {"token": f"a.{len(borders)}.{number}"}})
+            ledger.append("task_start", own)
+        borders.append(rotated(ledger))
+    assert pruning(opened, directory) == [(ledger.stream, 1, borders[1])]
+    assert len(kept(directory, ledger.stream)[0]) == 5
 
 
 def test_a_stream_of_a_process_that_died_can_go(opened: Open, directory: Path, crashed: Crash) -> None:
@@ -375,45 +447,55 @@ def test_a_stream_of_a_process_that_died_can_go(opened: Open, directory: Path, c
     assert (stream, 1, size) in pruning(opened, directory)
 
 
-def test_a_call_that_never_ended_is_named(opened: Open, directory: Path) -> None:
-    """Its task has ended, so it holds up nothing; should it end all the same, its intent was there."""
+def test_what_was_kept_is_kept_until_it_ends(opened: Open, directory: Path) -> None:
+    """The next statement names what the one before named, but for what has ended since."""
     ledger = opened(segments=Segments(compression="none"))
-    ledger.append("task_start", facts("b"))
-    done = ledger.append("intent", {**facts("b"), **CALL}).id
-    left = ledger.append("intent", {**facts("b"), **CALL}).id
-    ledger.append("outcome", {**facts("b"), **CALL, "outcome": "success", "intent": done})
-    ledger.append("task_end", {**facts("b"), **COUNTS})
-    rotated(ledger)
-    stream = ledger.stream
-    assert pruning(opened, directory)[0][0] == stream
-    assert statement(directory, stream).open == (left,)
-    ledger.append("outcome", {**facts("b"), **CALL, "outcome": "success", "intent": left})
-    rotated(ledger)
-    pruning(opened, directory)
-    assert statement(directory, stream).open == ()
-
-
-def test_what_an_earlier_version_kept_is_kept_until_it_ends(opened: Open, directory: Path) -> None:
-    """Behind a cut inside tasks, their grants stay until they end, and those above them."""
-    ledger = opened(segments=Segments(compression="none"))
-
-    def of(name: str) -> dict[str, object]:
-        return {**facts(name), "chain": [{"id": "clerk", "grant": sha256(f"{name}.{name}".encode()).hexdigest()}]}
-
     for name in ("a", "b"):
-        ledger.append("grant", {**of(name), "grant": {"token": f"{name}.{name}.{name}"}})
-        ledger.append("task_start", of(name))
-    left = ledger.append("intent", {**of("b"), **CALL}).id
+        ledger.append("grant", {**of_token(name), "grant": {"token": f"{name}.{name}.{name}"}})
+        ledger.append("task_start", of_token(name))
+    left = ledger.append("intent", {**of_token("b"), **CALL}).id
     rotated(ledger)
-    with cutting_anywhere():
-        ((stream, _, _),) = pruning(opened, directory)
+    ((stream, _, _),) = pruning(opened, directory)
     assert statement(directory, stream).open == (left,)
     assert kept(directory, stream) == (("a.a.a", "b.b.b"), "named")
-    ledger.append("task_end", {**of("a"), **COUNTS})
+    ledger.append("task_end", {**of_token("a"), **COUNTS})
     rotated(ledger)
     pruning(opened, directory)
     assert statement(directory, stream).open == (left,)
     assert kept(directory, stream) == (("b.b.b",), "named")
+    ledger.append("outcome", {**of_token("b"), **CALL, "outcome": "success", "intent": left})
+    ledger.append("task_end", {**of_token("b"), **COUNTS})
+    rotated(ledger)
+    pruning(opened, directory)
+    assert statement(directory, stream).open == ()
+    assert kept(directory, stream) == ((), "named")
+    assert list((directory / "ledger" / stream).glob("grants*")) == []
+
+
+def test_records_that_change_while_they_are_read_do_not_leave(directory: Path, written: Callable) -> None:
+    """What is open at the border is read from the records that the log proved, or not at all."""
+    stream = written()
+    reader = open_ledger(directory)
+
+    class Changing:
+        """A reader that has other lines the second time."""
+
+        pruned, first_place = reader.pruned, reader.first_place
+        segments = staticmethod(reader.segments)
+
+        def __init__(self) -> None:
+            self.seen = set[str]()
+
+        def lines_of(self, segment: Any) -> object:
+            """Return the lines, and the second time those of the first segment."""
+            again = segment.path in self.seen
+            self.seen.add(segment.path)
+            return reader.lines_of(reader.segments(stream)[0] if again else segment)
+
+    heads = read_heads(reader)[1][stream]
+    with pytest.raises(VerificationError) as caught:
+        survey(Changing(), stream, heads, lambda segment, ns: True, removing=True)  # type: ignore[arg-type]
+    assert caught.value.code == "contradicted"
 
 
 def test_a_border_with_too_much_open_is_none(opened: Open, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -581,7 +663,7 @@ def test_a_record_without_its_members_does_not_leave(directory: Path, opened: Op
             return iter([Line(0, len(line), line, torn=False)])
 
     with pytest.raises(VerificationError, match="as the log commits"):
-        survey(Odd(), stream, read_heads(reader)[1][stream], lambda segment, ns: True, anywhere=False)
+        survey(Odd(), stream, read_heads(reader)[1][stream], lambda segment, ns: True, removing=True)
 
 
 @pytest.mark.parametrize(
@@ -869,8 +951,7 @@ def test_a_kill_between_grants_and_statement_loses_no_grant(
         ledger.append("grant", {**of(name), "grant": {"token": f"{name}.{name}.{name}"}})
         ledger.append("task_start", of(name))
     rotated(ledger)
-    with cutting_anywhere():
-        pruning(opened, directory)
+    pruning(opened, directory)
     assert kept(directory, stream) == (("a.a.a", "b.b.b"), "named")
     ledger.append("task_end", {**of("a"), **COUNTS})
     rotated(ledger)
@@ -910,8 +991,7 @@ def test_grants_that_are_not_those_that_were_kept_stop_the_next_pruning(
         ledger.append("registration", BODY)
         ledger.seal()
         if not (found := list((directory / "ledger" / ledger.stream).glob("grants*"))):
-            with cutting_anywhere():
-                pruning(opened, directory)
+            pruning(opened, directory)
     found[0].write_bytes(b"" if change == "missing" else b"x.x.x\n")
     with pytest.raises(VerificationError, match="grants that were kept"):
         pruning(opened, directory)

@@ -96,7 +96,6 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("audit/disclosure_check", "audit/disclosed", "audit/disclosing"),
         (*unit("evidence", "disclosures"), *unit("cli", "disclose", "erase")),
     ),
-    "overflow": (("audit/overflow",), unit("audit", "overflow")),
     "outside": (("audit/outside",), unit("audit", "outside", "periods")),
     "bundle": (("audit/bundle",), unit("audit", "pruned_ledgers")),
     "stories": (("audit/stories",), unit("audit", "stories")),
@@ -114,38 +113,25 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("audit/stream_check", "audit/stream_growth"),
         unit("audit", "stream_check", "ledger", "pruned_ledgers", "periods"),
     ),
-    "calls": (("audit/calls_check",), unit("audit", "calls_check", "ledger", "patterns", "approvals")),
+    "calls": (("audit/calls_check",), unit("audit", "calls_check", "ledger", "approvals")),
     "delegations": (("audit/chain_check", "audit/revocation"), VERIFYING),
-    "patterns": (
-        ("audit/shapes", "audit/patterns"),
-        unit("audit", "shapes", "patterns", "ledger"),
+    "checked_records": (
+        ("audit/checked_records", "audit/open_intents", "audit/executor"),
+        unit("audit", "stream_check", "calls_check", "executor", "ledger"),
     ),
     "traces": (
-        ("audit/spans_check", "audit/attestations", "audit/comparison", "audit/coverage"),
-        (*unit("audit", "spans", "span_parts", "pasted", "pruned_ledgers"), *unit("cli", "disclose")),
-    ),
-    "shaped_spans": (("evidence/otlp_shapes",), unit("evidence", "otlp_shapes", "otlp")),
-    "parts": (
-        ("audit/parts", "audit/batches", "audit/columns", "audit/pairing", "audit/waiting", "audit/spreading"),
-        unit("audit", "parts", "batches", "waiting", "pairing", "spreading"),
+        ("audit/spans_check", "audit/span_reader", "audit/attestations", "audit/comparison", "audit/coverage"),
+        (*unit("audit", "spans", "span_reader", "pasted", "pruned_ledgers"), *unit("cli", "disclose")),
     ),
     "uses": (
-        ("audit/uses", "audit/use_store", "audit/chain_judge", "audit/scratch"),
-        unit("audit", "uses", "chain_judge", "overflow", "ledger"),
+        ("audit/grant_usage", "audit/chain_judge", "audit/spill_store"),
+        unit("audit", "grant_usage", "chain_judge", "spill_store", "ledger"),
     ),
-    "span_parts": (
-        ("audit/span_parts", "audit/key_table", "audit/seen", "audit/ledger_index", "audit/noting"),
-        unit("audit", "span_parts"),
-    ),
-    "stopping": (("audit/state_file",), unit("audit", "state_file")),
+    "seen": (("audit/deduplicator", "audit/ledger_index"), unit("audit", "deduplicator", "span_reader")),
     "tables": (("audit/tables",), unit("audit", "tables")),
 }
 # Each of these would cost each mutant half a minute.
-SLOW = (
-    "tests/unit/evidence/test_ledger.py::test_ac_92_a_fault_at_every_call_loses_and_hides_nothing",
-    "tests/unit/audit/test_parts.py::test_after_any_surgery_the_parts_find_what_the_whole_finds",
-    "tests/unit/audit/test_state_file.py::test_a_state_from_before_any_surgery_hides_nothing",
-)
+SLOW = ("tests/unit/evidence/test_ledger.py::test_ac_92_a_fault_at_every_call_loses_and_hides_nothing",)
 # What mutmut does first when it runs: it writes the mutants of each module, and their names beside them.
 WRITE = """
 import mutmut.__main__ as mutmut

@@ -7,8 +7,8 @@ from typing import Final, cast
 
 import orjson
 
+from agent_identity.audit.checked_records import read_record
 from agent_identity.audit.revocation import LATE, refuse_late
-from agent_identity.audit.shapes import RecordReader
 from agent_identity.errors import TokenError, VerificationError
 from agent_identity.evidence.envelope import Attestation
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE
@@ -31,7 +31,6 @@ _CODES: Final = frozenset(
 def open_record(
     attributes: Mapping[str, object],
     trust: TrustStore,
-    reader: RecordReader,
     proved: Callable[[bytes], bool] | None = None,
 ) -> tuple[dict[str, object], bytes]:
     """Return the record on a span, and its bytes: signed by a recorder key that was valid at its time, and well-formed.
@@ -39,7 +38,6 @@ def open_record(
     Args:
         attributes: The attributes of the span.
         trust: The trusted keys.
-        reader: Reads the bytes once their signature is known to be good.
         proved: Returns whether a ledger proves the bytes, whose signature is not looked at then.
 
     Raises:
@@ -67,7 +65,7 @@ def open_record(
     try:
         body = Attestation.from_attributes(attributes).open(lookup, known_by_ledger)
         # What is in a ledger that holds is in form.
-        record = cast("dict[str, object]", orjson.loads(body)) if known[0] else _parse(body, reader)
+        record = cast("dict[str, object]", orjson.loads(body)) if known[0] else _parse(body)
         times = cast("dict[str, str]", record["time"])
         at = int(times.get("end", times["start"])) // _NS
         refuse_late(trust, used[0], "recorder", at)
@@ -77,9 +75,9 @@ def open_record(
     return record, body
 
 
-def _parse(body: bytes, reader: RecordReader) -> dict[str, object]:
+def _parse(body: bytes) -> dict[str, object]:
     try:
-        return reader.read(body)
+        return read_record(body)
     except ValueError as error:
         raise VerificationError(str(error), code="malformed_record") from None
 

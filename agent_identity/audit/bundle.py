@@ -1,27 +1,23 @@
 """Bundles: evidence, public keys and a report in one file, made for an auditor and read without trust in it."""
 
-import gzip
 import io
 import os
 import re
 import shutil
-import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast, final
+from typing import IO, BinaryIO, Final, cast, final
 
 import orjson
 
 from agent_identity.audit.report import Report
 from agent_identity.audit.sources import PathLike, whole
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence.codecs import gunzip
 from agent_identity.evidence.excerpt import Excerpt, excerpt_lines, excerpt_of
 from agent_identity.evidence.layout import GRANTS_NAME
 from agent_identity.evidence.records import AnyRecord, Grant, Intent, OfTask, Outcome, decode
@@ -35,10 +31,7 @@ _MAX_RATIO: Final = 200
 _MAX_MEMBERS: Final = 1_000_000
 _FREE: Final = 16 * 1024 * 1024  # Bytes that even a small bundle may become.
 _CHUNK: Final = 256 * 1024
-_MAX_DIGITS: Final = 1_000
-"""Digits in a row in a tar file: ``tarfile`` takes the square of them in its headers before 3.11.10 and 3.12.6."""
-_ALL_DIGITS: Final = bytes.maketrans(b"0123456789", b"0" * 10)
-_MAX_HEADER: Final = 64 * 1024  # Bytes of a tar file between the contents of two members.
+_TAR: Final = (".tar.gz", ".tgz")
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _STREAM: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _SEGMENT: Final = re.compile(r"entries(?:-[0-9]{20})?\.jsonl(?:\.gz|\.zst)?")
@@ -160,7 +153,7 @@ def pack(target: PathLike, evidence: Path, others: Mapping[str, bytes]) -> None:
     """Write a bundle; the same content makes the same bytes.
 
     Args:
-        target: Its path, ending in ``.zip``, ``.tar.gz`` or ``.tgz``.
+        target: Its path, ending in ``.zip``.
         evidence: The folder that :func:`collect` filled.
         others: Further files, by their names.
 
@@ -172,13 +165,12 @@ def pack(target: PathLike, evidence: Path, others: Mapping[str, bytes]) -> None:
         f"evidence/{path.relative_to(evidence).as_posix()}": path for path in evidence.rglob("*") if path.is_file()
     }
     name = os.fspath(target)
-    write = _write_zip if name.endswith(".zip") else _write_tar if name.endswith((".tar.gz", ".tgz")) else None
-    if write is None:
-        raise ConfigurationError("expected the name of a bundle to end in .zip or .tar.gz, got another")
+    if not name.endswith(".zip"):
+        raise ConfigurationError("expected the name of a bundle to end in .zip, got another")
     temporary = Path(f"{name}.tmp")
     try:
         with temporary.open("wb") as file:
-            write(file, sorted(members.items()))
+            _write_zip(file, sorted(members.items()))
         temporary.replace(name)
     finally:
         temporary.unlink(missing_ok=True)
@@ -197,18 +189,6 @@ def _write_zip(file: BinaryIO, members: _Members) -> None:
                 shutil.copyfileobj(source, out, _CHUNK)
 
 
-def _write_tar(file: BinaryIO, members: _Members) -> None:
-    with (
-        gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=6, mtime=0) as out,
-        tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive,
-    ):
-        for name, content in members:
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content) if isinstance(content, bytes) else content.stat().st_size
-            with _source(content) as source:
-                archive.addfile(entry, source)
-
-
 @contextmanager
 def _source(content: Path | bytes) -> Generator[BinaryIO]:
     with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
@@ -216,10 +196,8 @@ def _source(content: Path | bytes) -> Generator[BinaryIO]:
 
 
 def is_bundle(source: object) -> bool:
-    """Return whether a source names a file that ends like a bundle."""
-    return isinstance(source, str | os.PathLike) and os.fspath(cast("PathLike", source)).endswith(
-        (".zip", ".tar.gz", ".tgz")
-    )
+    """Return whether a source names a file that ends like a bundle, as earlier versions made them as well."""
+    return isinstance(source, str | os.PathLike) and os.fspath(cast("PathLike", source)).endswith((".zip", *_TAR))
 
 
 @contextmanager
@@ -231,18 +209,23 @@ def unpacked(bundle: PathLike) -> Generator[str]:
     Raises:
         ConfigurationError: It is no bundle, or would become too large.
     """
+    if os.fspath(bundle).endswith(_TAR):
+        raise ConfigurationError(
+            "expected a bundle that ends in .zip, got one of tar, as earlier versions made them as well; unpack it "
+            "with tar, and verify its folder 'evidence'"
+        )
     with tempfile.TemporaryDirectory(prefix="agent-identity-") as folder:
         try:
             size = Path(bundle).stat().st_size
             room = _Room(size * _MAX_RATIO + _FREE)
-            with Path(bundle).open("rb") as file:
-                zipped = os.fspath(bundle).endswith(".zip")
-                members = _zip_members(file) if zipped else _tar_members(file, room)
-                for name, content in members:
+            with Path(bundle).open("rb") as file, zipfile.ZipFile(file) as archive:
+                for entry in archive.infolist():
                     room.take_member()
-                    if _MEMBER.fullmatch(name):
-                        # What is read of a tar file is counted while it is inflated.
-                        _extract(Path(folder) / name, content, room if zipped else None)
+                    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                        raise ValueError("expected members that were deflated")  # Others inflate without a bound.
+                    if _MEMBER.fullmatch(entry.filename):
+                        with archive.open(entry) as content:
+                            _extract(Path(folder) / entry.filename, content, room)
         except _DAMAGE as error:
             raise ConfigurationError(
                 f"expected a bundle, got a file that cannot be unpacked ({type(error).__name__}); ask for it again"
@@ -279,80 +262,18 @@ class _Room:
             )
 
 
-_Member = tuple[str, Callable[[], BinaryIO | None]]
 _DAMAGE: Final = (
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error),
-    *(EOFError, NotImplementedError, RuntimeError, ValueError),
+    *(zipfile.BadZipFile, zlib.error, EOFError),
+    *(NotImplementedError, RuntimeError, ValueError),
 )
 
 
-@final
-class _Inflated:
-    """The content of a gzip file, as much as there is room for: also of what a reader skips.
-
-    Attributes:
-        header: How much may be read while a reader looks for the next member; it keeps that in memory.
-    """
-
-    def __init__(self, file: BinaryIO, room: _Room) -> None:
-        self._inflate = gunzip(file.read, several=True)
-        self._room = room
-        self._before = b""
-        self.header: int | None = _MAX_HEADER
-
-    def read(self, size: int) -> bytes:
-        data = self._inflate(size)
-        self._room.take(len(data))
-        if self.header is not None:
-            self.header -= len(data)
-            if self.header < 0:
-                raise ValueError("expected small headers in a bundle")
-        # What is read ahead of a header may be content, which has not so many either.
-        seen = self._before + data
-        if b"0" * (_MAX_DIGITS + 1) in seen.translate(_ALL_DIGITS):
-            raise ValueError("expected fewer digits in a row in a bundle")
-        self._before = seen[-_MAX_DIGITS:]
-        return data
-
-
-def _zip_members(file: BinaryIO) -> Iterator[_Member]:
-    with zipfile.ZipFile(file) as archive:
-        for entry in archive.infolist():
-            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise ValueError("expected members that were deflated")  # Others inflate without a bound.
-            yield entry.filename, partial(cast("Callable[[zipfile.ZipInfo], BinaryIO]", archive.open), entry)
-
-
-def _tar_members(file: BinaryIO, room: _Room) -> Iterator[_Member]:
-    source = _Inflated(file, room)
-    with tarfile.open(fileobj=cast("BinaryIO", source), mode="r|") as archive:
-        for entry in archive:
-            if archive.pax_headers:
-                raise ValueError("expected no headers for all members of a bundle")  # They would add up in memory.
-            source.header = None
-            plain = entry.isreg() and not entry.issparse()
-            content = cast("BinaryIO", archive.extractfile(entry)) if plain else None
-            yield entry.name, partial(_given, content)
-            while content is not None and not content.closed and content.read(_CHUNK):
-                pass  # So that only headers are left to be read until the next member.
-            cast("Any", archive).members.clear()  # It would keep the headers of them all.
-            source.header = _MAX_HEADER
-
-
-def _given(content: BinaryIO | None) -> BinaryIO | None:
-    return content
-
-
-def _extract(path: Path, content: Callable[[], BinaryIO | None], room: _Room | None) -> None:
+def _extract(path: Path, source: IO[bytes], room: _Room) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.parent.chmod(0o700)  # Whatever the umask: a trust file that everybody can write is refused.
-    source = content()
-    if source is None:
-        raise ValueError("expected a regular file")
-    with source, path.open("xb") as out:
+    with path.open("xb") as out:
         while chunk := source.read(_CHUNK):
-            if room is not None:
-                room.take(len(chunk))
+            room.take(len(chunk))
             out.write(chunk)
     path.chmod(0o600)
 

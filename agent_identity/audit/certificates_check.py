@@ -13,6 +13,7 @@ from agent_identity.identity import Presented, TrustedKey, TrustStore, Vouched, 
 
 __all__ = [
     "certificates_of",
+    "certificates_on",
     "certified_record",
     "conclude_clock",
     "conclude_clock_of_spans",
@@ -31,6 +32,14 @@ def certificates_of(reader: LedgerReader) -> Iterable[Presented]:  # noqa: ARG00
 
     Records of version 1 have no member for one, so that there are none. Version 2 has ``stream_start.certificate`` and
     the kind ``trust``; its reader is to be connected here, and nowhere else for ledgers.
+    """
+    return ()
+
+
+def certificates_on(sources: Sequence[object]) -> Iterable[Presented]:  # noqa: ARG001  As above.
+    """Return the certificates on spans of tasks, which say nothing of a place in a log.
+
+    No span has one yet. Version 2 of the record puts it there; its reader is to be connected here for spans.
     """
     return ()
 

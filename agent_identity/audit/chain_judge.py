@@ -1,77 +1,78 @@
 """Whether a chain of grants holds, and what was done under it stays within it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 import orjson
 
 from agent_identity.audit.findings import Place, counted
+from agent_identity.audit.grant_usage import GrantUsage
 from agent_identity.audit.revocation import LATE, REVOKED
-from agent_identity.audit.uses import Use
 from agent_identity.authority import MAX_TTL, SKEW, Chain, Grant, verify_chain
 from agent_identity.errors import AttenuationError, TokenError
 from agent_identity.identity import PublicKey, TrustedKey, TrustStore
 
-__all__ = ["Judged", "judge", "judge_packed"]
+__all__ = ["Asked", "Judged", "judge_all"]
 
 _NS: Final = 1_000_000_000
 _UNTRUSTED: Final = frozenset({"unknown_key", "key_not_valid_then"})
 _Add: TypeAlias = Callable[[str, str, Place], None]
-_Batch: TypeAlias = Sequence[tuple[bytes, list[str] | None]]
+
+
+class Asked(NamedTuple):
+    """A chain of grants, and what was done under it.
+
+    Attributes:
+        usage: What was done.
+        tokens: The grants, from the root on, or ``None`` if one is not there.
+        proved: Whether the first record under it is proved to be what it says, its time included.
+        wanted: Whether the leaf grant is to be returned.
+    """
+
+    usage: GrantUsage
+    tokens: Sequence[str] | None
+    proved: bool
+    wanted: bool = False
 
 
 class Judged(NamedTuple):
-    """What was found in several chains.
+    """What was found of a chain.
 
     Attributes:
-        judged: How many hold.
-        unjudged: Of how many a grant is not there.
+        grant: The hash of its leaf grant.
+        holds: Whether it holds; ``None`` if one of its grants is not there.
+        leaf: The leaf grant, if the chain holds and it is wanted.
         problems: The problems in their order: code, message and place.
     """
 
-    judged: int
-    unjudged: int
-    problems: list[tuple[str, str, Place]]
+    grant: str
+    holds: bool | None
+    leaf: Grant | None
+    problems: Sequence[tuple[str, str, Place]]
 
 
-def judge_packed(batch: _Batch, *, trust: TrustStore, absent: str | None) -> Judged:
+def judge_all(chains: Sequence[Asked], *, trust: TrustStore | None, absent: str | None) -> Iterator[Judged]:
     """Judge several chains, in another process perhaps.
 
     Args:
-        batch: The uses, packed, each with the grants of its chain, or ``None`` if one is not there.
-        trust: The trusted keys, none of them revoked.
-        absent: Why a grant may be missing without a contradiction, or ``None`` if none may.
-    """
-    problems: list[tuple[str, str, Place]] = []
-
-    def add(code: str, message: str, place: Place) -> None:
-        problems.append((code, message, place))
-
-    verdicts = [
-        judge(Use.unpacked(use), tokens, trust, absent=absent, proved=lambda _: True, add=add) for use, tokens in batch
-    ]
-    return Judged(verdicts.count(True), verdicts.count(None), problems)
-
-
-def judge(
-    use: Use,
-    tokens: Sequence[str] | None,
-    trust: TrustStore | None,
-    *,
-    absent: str | None,
-    proved: Callable[[Place], bool],
-    add: _Add,
-) -> bool | None:
-    """Return whether the chain of a use holds; ``None`` if one of its grants is not there.
-
-    Args:
-        use: What was done under it.
-        tokens: The grants, from the root on, or ``None`` if one is not there.
+        chains: The chains.
         trust: The trusted keys, or ``None``.
         absent: Why a grant may be missing without a contradiction, or ``None`` if none may.
-        proved: Returns whether the record at a place is proved to be what it says, its time included.
-        add: Takes what is found.
     """
+    for asked in chains:
+        problems: list[tuple[str, str, Place]] = []
+
+        def add(code: str, message: str, place: Place, problems: list[tuple[str, str, Place]] = problems) -> None:
+            problems.append((code, message, place))
+
+        leaf = _judge(asked, trust, absent, add)
+        holds = None if asked.tokens is None else leaf is not None
+        yield Judged(asked.usage.grant, holds, leaf if asked.wanted else None, problems)
+
+
+def _judge(asked: Asked, trust: TrustStore | None, absent: str | None, add: _Add) -> Grant | None:
+    """Return the leaf grant if the chain holds."""
+    use, tokens = asked.usage, asked.tokens
     _compare_counts(use, add)
     if tokens is None:
         if absent is None:
@@ -81,30 +82,29 @@ def judge(
             add("chain_not_checked", f"the chain was not checked: {absent}", use.place)
         return None
     if trust is None:
-        return False
+        return None
     try:
         chain, issuer = _verify(tokens, trust)
-        _refuse_revoked(chain, issuer, use, proved)
+        _refuse_revoked(chain, issuer, asked)
     except (TokenError, AttenuationError) as error:
         code = error.code if error.code in REVOKED else "unknown_issuer" if error.code in _UNTRUSTED else "bad_grant"
         add(code, f"the chain does not verify ({error.code}): {error}", use.place)
-        return False
+        return None
     if not _names(chain, use):
         add("claims_differ", "expected principal, agents and task as the grants name them, got others", use.place)
-        return False
-    use.leaf = chain.leaf
+        return None
     _judge_calls(chain.leaf, use, add)
-    return True
+    return chain.leaf
 
 
-def _compare_counts(use: Use, add: _Add) -> None:
+def _compare_counts(use: GrantUsage, add: _Add) -> None:
     """Compare what the ends of a task state with what is there; more may be there, from other threads."""
     if use.end is not None and (use.intents < use.stated_intents or use.outcomes < use.stated_outcomes):
         stated = f"{counted(use.stated_intents, 'intent')} and {counted(use.stated_outcomes, 'outcome')} of the task"
         add("counts_disagree", f"expected {stated}, got {use.intents} and {use.outcomes}", use.end)
 
 
-def _judge_calls(leaf: Grant, use: Use, add: _Add) -> None:
+def _judge_calls(leaf: Grant, use: GrantUsage, add: _Add) -> None:
     for tool, place in use.tools.items():
         if tool not in leaf.scope.tools:
             add("tool_outside_grant", "expected only tools of the grant to be allowed, got another one", place)
@@ -136,14 +136,14 @@ def _verify(tokens: Sequence[str], trust: TrustStore) -> tuple[Chain, TrustedKey
     return chain, used[0]
 
 
-def _refuse_revoked(chain: Chain, issuer: TrustedKey, use: Use, proved: Callable[[Place], bool]) -> None:
+def _refuse_revoked(chain: Chain, issuer: TrustedKey, asked: Asked) -> None:
     """Refuse a grant that whoever has a revoked key may have made; a record from before shows that it is older.
 
     Raises:
         TokenError: Nothing shows that (``key_revoked``), or the grant says itself that it is younger.
     """
     since = issuer.revoked_since
-    if since is None or (use.seen_ns < since * _NS and chain.root.issued_at < since and proved(use.place)):
+    if since is None or (asked.usage.seen_ns < since * _NS and chain.root.issued_at < since and asked.proved):
         return
     if chain.root.issued_at >= since:
         raise TokenError("expected a grant from before the issuer key was revoked, got a later one", code=LATE)
@@ -152,7 +152,7 @@ def _refuse_revoked(chain: Chain, issuer: TrustedKey, use: Use, proved: Callable
     )
 
 
-def _names(chain: Chain, use: Use) -> bool:
+def _names(chain: Chain, use: GrantUsage) -> bool:
     """Return whether the records under a chain name what its grants name."""
     leaf = chain.leaf
     links = [{"id": grant.agent.id, "grant": grant.hash} for grant in chain.grants]

@@ -3,17 +3,15 @@
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
-from functools import partial
 from typing import Final, final
 from uuid import UUID
 
+from agent_identity.audit.executor import Executor, in_process
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.ledger_check import LEDGER_STEPS, LedgerCheck
 from agent_identity.audit.ledger_index import LedgerIndex, Proofs, ledger_index
-from agent_identity.audit.parts import read_work
 from agent_identity.audit.sources import PathLike, directory_of, size_of_ledger, whole
 from agent_identity.audit.spans_check import SpansCheck
-from agent_identity.audit.spreading import Spread
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.streams import open_ledger
 from agent_identity.identity import TrustStore
@@ -57,18 +55,16 @@ class Comparison:
         return size_of_ledger(self._reader)
 
     @contextmanager
-    def read(
-        self, index: LedgerIndex, spread: Spread | None, tell: Callable[[int], object]
-    ) -> Generator[Proofs | None]:
+    def read(self, index: LedgerIndex, executor: Executor, tell: Callable[[int], object]) -> Generator[Proofs | None]:
         """Verify the ledger, and yield what tells which records it proves; ``None`` if it does not verify.
 
         Args:
             index: Keeps its records.
-            spread: Has other processes do the work.
+            executor: Has the work done.
             tell: Is told now and then how many bytes are read.
         """
         self._begun = self._state()
-        if not self._verify(index, spread, tell):
+        if not self._verify(index, executor, tell):
             yield None
             return
         with closing(Proofs(index.path)) as proofs:
@@ -90,7 +86,7 @@ class Comparison:
             unmatched = self._report_unmatched(index)
         else:  # The ledger has grown meanwhile, and what is not in the index may be in the ledger.
             with ledger_index() as later:
-                self._verify(later, None, lambda _: None)
+                self._verify(later, in_process, lambda _: None)
                 later.compare(spans.records())
                 self._report_verdict()
                 unmatched = self._report_unmatched(later)
@@ -102,9 +98,9 @@ class Comparison:
     def _state(self) -> object:
         return self._reader.checkpoint(), self.size
 
-    def _verify(self, index: LedgerIndex, spread: Spread | None, tell: Callable[[int], object]) -> bool:
+    def _verify(self, index: LedgerIndex, executor: Executor, tell: Callable[[int], object]) -> bool:
         own = Findings("ledger", LEDGER_STEPS)
-        check = LedgerCheck(self._reader, self._trust, own, spread=spread, read=partial(read_work, noted=True))
+        check = LedgerCheck(self._reader, self._trust, own, executor=executor)
 
         def told(done: int, _: int) -> None:
             tell(done)

@@ -1,44 +1,51 @@
 """What share of the tool calls in a trace somebody answers for, library by library."""
 
 import hashlib
-from collections.abc import Mapping
 from struct import Struct
 from typing import Final, NamedTuple, final
 
-from agent_identity.audit.key_table import KeyTable, RowFile
 from agent_identity.audit.report import Coverage
+from agent_identity.audit.spill_store import SpillStore
 from agent_identity.evidence.otlp import SpanData
 
-__all__ = ["CoveragePart", "CoverageTable", "is_tool_call"]
+__all__ = ["CoverageTable", "ToolCall"]
 
 _OTHER: Final = Struct(">I16s8s8s16s")  # Its scope, trace, span, parent and tool.
 _NOTHING: Final = bytes(8)  # No span has this id.
 _NO_TOOL: Final = bytes(16)
 _OWN, _ABOVE = b"=", b"^"
+_NEAR: Final = 20_000  # Calls in memory, of some 250 bytes each.
 _MAX_SCOPES: Final = 1_000
 _LONGEST: Final = 256  # Characters of the name of a scope.
 _REST: Final = "(other libraries)"
 
 
-def is_tool_call(attributes: Mapping[str, object]) -> bool:
-    """Return whether a span is a tool call by the GenAI or MCP conventions, whichever library made it."""
-    return (
-        attributes.get("gen_ai.operation.name") == "execute_tool" or attributes.get("mcp.method.name") == "tools/call"
-    )
-
-
-class CoveragePart(NamedTuple):
-    """The tool calls of a part of the traces.
+class ToolCall(NamedTuple):
+    """A tool call by the GenAI or MCP conventions, whichever library traced it.
 
     Attributes:
-        calls: By scope, how many there are, how many of them are attributed, and to a human.
-        attributed: Where calls with a valid record are.
-        others: The other calls; the number of the scope is that of ``calls``.
+        scope: The begin of the name of that library.
+        trace: The trace.
+        span: The span.
+        parent: The span above.
+        tool: What tells the names of tools apart.
     """
 
-    calls: Mapping[str, tuple[int, int, int]]
-    attributed: list[tuple[bytes, bytes]]
-    others: list[bytes]
+    scope: str
+    trace: bytes
+    span: bytes
+    parent: bytes
+    tool: bytes
+
+    @classmethod
+    def of(cls, span: SpanData) -> "ToolCall | None":
+        """Return the tool call that a span is, or ``None`` if it is none."""
+        said = span.attributes
+        if said.get("gen_ai.operation.name") != "execute_tool" and said.get("mcp.method.name") != "tools/call":
+            return None
+        parent = _NOTHING if span.parent_id is None else bytes.fromhex(span.parent_id)
+        trace, own = bytes.fromhex(span.trace_id), bytes.fromhex(span.span_id)
+        return cls(span.scope[:_LONGEST], trace, own, parent, _digest(said.get("gen_ai.tool.name")))
 
 
 @final
@@ -53,77 +60,52 @@ class CoverageTable:
 
     def __init__(self) -> None:
         self._calls: dict[str, list[int]] = {}  # The last of the four is the number of the scope.
-        self._attributed = RowFile()
-        self._others = RowFile()
-        self._any_others = False
+        self._attributed = SpillStore(bytes, bytes, near=_NEAR)
+        self._others = SpillStore(bytes, bytes, near=_NEAR)
+        self._number = 0
 
-    def add(self, span: SpanData, principal: str | None) -> None:
+    def add(self, call: ToolCall, principal: str | None) -> None:
         """Count a tool call.
 
         Args:
-            span: Its span.
+            call: The call.
             principal: The kind of the principal of a valid record on it, or ``None`` without one.
         """
-        row = self._row(span.scope[:_LONGEST])
+        scope, trace, span, parent, tool = call
+        row = self._row(scope)
         row[0] += 1
-        trace, tool = bytes.fromhex(span.trace_id), _digest(span.attributes.get("gen_ai.tool.name"))
-        parent = _NOTHING if span.parent_id is None else bytes.fromhex(span.parent_id)
         if principal is None:
-            self._add_other(_OTHER.pack(row[3], trace, bytes.fromhex(span.span_id), parent, tool))
+            self._number += 1
+            self._others.put(self._number.to_bytes(8), _OTHER.pack(row[3], trace, span, parent, tool))
             return
         human = principal == "human"
         row[1] += 1
         row[2] += human
         said = bytes([human]) + tool
-        self._attributed.add((_OWN + trace + bytes.fromhex(span.span_id), said))
-        if span.parent_id is not None:
-            self._attributed.add((_ABOVE + trace + parent, said))
-
-    def shipped(self) -> CoveragePart | None:
-        """Return what was counted of a part, or ``None`` if it has so many scopes that others come first."""
-        if len(self._calls) > _MAX_SCOPES:
-            return None
-        calls = {scope: (row[0], row[1], row[2]) for scope, row in self._calls.items()}
-        return CoveragePart(calls, list(self._attributed.rows()), [row for row, _ in self._others.rows()])
-
-    def merge(self, part: CoveragePart) -> None:
-        """Take over what was counted of a later part."""
-        for scope, row in part.calls.items():
-            known = self._row(scope)
-            for place, number in enumerate(row):
-                known[place] += number
-        for attributed in part.attributed:
-            self._attributed.add(attributed)
-        numbers = [self._row(scope)[3] for scope in part.calls]
-        for packed in part.others:
-            number, *rest = _OTHER.unpack(packed)
-            self._add_other(_OTHER.pack(numbers[number], *rest))
+        # A span is there again with what was said last; of those below one, the first one counts.
+        self._attributed.put(_OWN + trace + span, said)
+        if parent != _NOTHING and (above := _ABOVE + trace + parent) not in self._attributed:
+            self._attributed.put(above, said)
 
     def rows(self) -> tuple[Coverage, ...]:
         """Return the table, by scope."""
-        if self._any_others:
-            self._attribute()
+        self._attribute()
         return tuple(Coverage(scope, *row[:3]) for scope, row in sorted(self._calls.items()))
 
     def _row(self, scope: str) -> list[int]:
         name = scope if scope in self._calls or len(self._calls) < _MAX_SCOPES else _REST
         return self._calls.setdefault(name, [0, 0, 0, len(self._calls)])
 
-    def _add_other(self, packed: bytes) -> None:
-        self._any_others = True
-        self._others.add((packed, b""))
-
     def _attribute(self) -> None:
         """Attribute calls of other libraries through the span above or below."""
-        taken, scopes = KeyTable(), list(self._calls.values())
-        for packed, _ in self._others.rows():
+        taken, scopes = SpillStore(bytes, bytes, near=_NEAR), list(self._calls.values())
+        for packed in self._others.values():
             number, trace, span, parent, tool = _OTHER.unpack(packed)
             for beside in (_ABOVE + trace + span, _OWN + trace + parent):
-                # A span is there again with what was said last; of those below one, the first one counts.
-                found = self._attributed.one(beside, last=beside[:1] == _OWN)
+                found = self._attributed.get(beside)
                 key = number.to_bytes(4) + beside
                 # One call has one span of each library, and these do not name different tools.
-                if found is None or tool not in (_NO_TOOL, found[1:]) or taken.get(key) is not None:
+                if found is None or tool not in (_NO_TOOL, found[1:]) or key in taken:
                     continue
                 taken.put(key, b"")
                 scopes[number][1] += 1

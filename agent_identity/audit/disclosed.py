@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast, final
 
-from agent_identity.audit.chain_check import Use
+from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.findings import Findings, Place, counted
-from agent_identity.audit.patterns import spent_uses
+from agent_identity.audit.grant_usage import GrantUsage, spent_uses
 from agent_identity.audit.sources import PathLike
 from agent_identity.audit.spent_limits import disclosed_amount
-from agent_identity.authority import Constraint, Limit, with_decimals
+from agent_identity.authority import Constraint, Grant, Limit, with_decimals
 from agent_identity.canonical import JSON
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.disclosures import MAX_DISCLOSURE_BYTES, Disclosure, argument_kinds
@@ -37,15 +37,19 @@ class Disclosures:
         files: The files, as bytes or paths.
         findings: Takes what is found.
         step: The number of the step about arguments.
+        delegations: The grants of the records.
 
     Raises:
         ConfigurationError: A file cannot be read.
     """
 
-    def __init__(self, files: Sequence[bytes | PathLike], findings: Findings, step: int) -> None:
+    def __init__(
+        self, files: Sequence[bytes | PathLike], findings: Findings, step: int, delegations: Delegations
+    ) -> None:
         self._findings = findings
         self._step = step
-        self._waiting: dict[bytes, list[Disclosure]] = {}
+        self._delegations = delegations
+        self._waiting: dict[str, list[Disclosure]] = {}
         self._taken: list[_Taken] = []
         for file in files:
             try:
@@ -53,31 +57,32 @@ class Disclosures:
             except VerificationError as error:
                 findings.add(step, error.code, str(error))
                 continue
-            self._waiting.setdefault(disclosure.record.encode(), []).append(disclosure)
+            self._waiting.setdefault(disclosure.record, []).append(disclosure)
 
-    def want(self, record: bytes) -> bool:
+    def want(self, record: str) -> bool:
         """Return whether there is a disclosure of a record, by its id."""
         return record in self._waiting
 
-    def take(self, record: Mapping[str, object], use: Use | None, place: Place) -> None:
+    def take(self, record: Mapping[str, object], usage: GrantUsage | None, place: Place) -> None:
         """Compare a record with its disclosures, and keep what is to be compared with the grant.
 
         Args:
             record: An intent or outcome of the right shape.
-            use: The use of the grant that it is under.
+            usage: What was done under its grant.
             place: Where it is.
         """
         shown: dict[str, JSON] = {}
-        for disclosure in self._waiting.pop(cast("str", record["id"]).encode()):
+        for disclosure in self._waiting.pop(cast("str", record["id"])):
             try:
                 disclosure.check(record)
             except VerificationError as error:
                 self._findings.add(self._step, error.code, str(error), place)
             else:
                 shown.update(disclosure.shown)
-        if use is not None:
-            use.kept = True
-        self._taken.append(_Taken(record, shown, use, place))
+        if usage is not None:
+            self._delegations.want(usage.grant)
+        chain = () if usage is None else tuple(link["grant"] for link in usage.chain)
+        self._taken.append(_Taken(record, shown, chain, place))
 
     def settle(self, why: str) -> None:
         """Say how far the arguments are within the grants, now that all chains are judged.
@@ -87,6 +92,8 @@ class Disclosures:
         """
         findings, judged = self._findings, 0
         for taken in self._taken:
+            if taken.chain:
+                taken.leaf = self._delegations.leaf(taken.chain[-1])
             problem = taken.problem()
             if problem is not None:
                 findings.add(self._step, "argument_outside_grant", problem, taken.place)
@@ -96,7 +103,7 @@ class Disclosures:
             findings.add(self._step, "limit_exceeded", message, place)
         for name in self._waiting:
             message = "expected the record that a disclosure names among those that were verified, got none"
-            findings.add(self._step, "disclosed_record_missing", message, Place(name.decode()))
+            findings.add(self._step, "disclosed_record_missing", message, Place(name))
         findings.counts["arguments_within_grants"] = judged
         # A step is passed only if all of it was; the other calls stay unchecked.
         findings.skip(self._step, f"{counted(judged, 'disclosed call')} within the grants; of the others {why}")
@@ -108,8 +115,8 @@ class Disclosures:
         for taken in self._taken:
             for limit in taken.sums():
                 amount = disclosed_amount(limit, taken.shown)
-                if amount is not None and taken.use is not None:
-                    sums = amounts.setdefault(key := (taken.use.chain[0]["grant"], limit), {})
+                if amount is not None:
+                    sums = amounts.setdefault(key := (taken.chain[0], limit), {})
                     sums[taken.call] = max(amount, sums.get(taken.call, 0))
                     places[key] = taken.place
         for (root, limit), sums in amounts.items():
@@ -118,14 +125,15 @@ class Disclosures:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Taken:
     """A call with arguments that it is proved to have had."""
 
     record: Mapping[str, object]
     shown: Mapping[str, JSON]
-    use: Use | None
+    chain: Sequence[str]
     place: Place
+    leaf: Grant | None = None
 
     @property
     def judged(self) -> bool:
@@ -142,9 +150,9 @@ class _Taken:
     def sums(self) -> Sequence[Limit]:
         """Return the sums of the task that the call spent from, as its outcome shows."""
         action = cast("Mapping[str, str]", self.record["action"])
-        if self.use is None or self.use.leaf is None or not spent_uses(self.record):
+        if self.leaf is None or not spent_uses(self.record):
             return ()
-        return [limit for limit in self.use.leaf.limits if limit.kind == "sum" and limit.tool == action["tool"]]
+        return [limit for limit in self.leaf.limits if limit.kind == "sum" and limit.tool == action["tool"]]
 
     def problem(self) -> str | None:
         """Return what is outside the grant, or ``None``."""
@@ -158,11 +166,11 @@ class _Taken:
         return None
 
     def _constraints(self) -> Mapping[str, Constraint] | None:
-        if self.use is None or self.use.leaf is None:
+        if self.leaf is None:
             return None
         if cast("Mapping[str, str]", self.record["decision"])["effect"] == "block":
             return None
-        return self.use.leaf.scope.tools.get(cast("Mapping[str, str]", self.record["action"])["tool"])
+        return self.leaf.scope.tools.get(cast("Mapping[str, str]", self.record["action"])["tool"])
 
 
 def _permits(constraint: Constraint, value: JSON, kind: str) -> bool:

@@ -10,7 +10,6 @@ from agent_identity.audit.findings import CODES, Findings, Place, counted
 from agent_identity.audit.proof_check import check_proof
 from agent_identity.audit.proving import prove
 from agent_identity.audit.report import Report
-from agent_identity.audit.shapes import RecordReader
 from agent_identity.audit.sources import PathLike, Trust, opened, to_trust
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError, VerificationError
@@ -138,14 +137,14 @@ def _record_of_span(wanted: str, trust: TrustStore, spans: PathLike) -> Mapping[
     Raises:
         VerificationError: No span has it, or its signature does not hold.
     """
-    reader, name = RecordReader(), "agent_identity.record.id"
+    name = "agent_identity.record.id"
     failure: VerificationError | None = None
     with opened(spans) as file:
         for item in read_spans(file):
             if not isinstance(item, SpanData) or f"{ATTESTATION}payload" not in item.attributes:
                 continue
             try:
-                record, _ = open_record(item.attributes, trust, reader)
+                record, _ = open_record(item.attributes, trust)
             except VerificationError as error:
                 # What a span says about itself decides only which failure is told.
                 if item.attributes.get(name) == wanted:

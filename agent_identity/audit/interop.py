@@ -1,4 +1,4 @@
-"""Records in the forms that other systems read: OCSF, CloudEvents, OpenTelemetry audit logs, in-toto.
+"""Records in the forms that other systems read: OCSF, CloudEvents, OpenTelemetry audit logs.
 
 Each form is a view. None replaces the record: where a form has room for it, the record travels in it unchanged, and
 only that can be verified by its own proofs. What each view leaves out is in the reference.
@@ -13,25 +13,20 @@ from typing import Final, Literal, TypeAlias, cast, final
 from agent_identity.audit.sources import PathLike, directory_of, whole
 from agent_identity.canonical import JSON, decode_record, encode
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence.envelope import PAYLOAD_TYPE, pae
+from agent_identity.evidence.envelope import PAYLOAD_TYPE
 from agent_identity.evidence.records import check_record
 from agent_identity.evidence.streams import open_ledger
 from agent_identity.identity import Signer
 from agent_identity.version import VERSION
 
-__all__ = ["FORMS", "Form", "audit_log_bytes", "export", "to_audit_log", "to_cloudevent", "to_ocsf", "to_statement"]
+__all__ = ["FORMS", "Form", "audit_log_bytes", "export", "to_audit_log", "to_cloudevent", "to_ocsf"]
 
-Form: TypeAlias = Literal["ocsf", "cloudevents", "in-toto", "otel-audit"]
+Form: TypeAlias = Literal["ocsf", "cloudevents", "otel-audit"]
 """A form that records can be exported in."""
 
-FORMS: Final = ("ocsf", "cloudevents", "in-toto", "otel-audit")
+FORMS: Final = ("ocsf", "cloudevents", "otel-audit")
 """The forms, by the names that the command line takes."""
 
-STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE: Final = "urn:agent-identity:record:v1"
-"""The type of our predicate: the record itself."""
-
-_IN_TOTO: Final = "application/vnd.in-toto+json"
 _MS: Final = 1_000_000
 _NS: Final = 1_000_000_000
 _OCSF_VERSION: Final = "1.9.0"
@@ -198,27 +193,6 @@ def audit_log_bytes(log: _Json) -> bytes:
     return encode({**members, **ids})
 
 
-def to_statement(data: bytes) -> _Json:
-    """Return a record as an in-toto Statement v1 with the record as its predicate.
-
-    The subject is the record as well, by the SHA-256 of its canonical bytes: in-toto binds statements to artifacts,
-    and the artifact here is the record.
-
-    Args:
-        data: The canonical bytes of the record.
-
-    Raises:
-        ValueError: They are no record.
-    """
-    record = _record(data)
-    return {
-        "_type": STATEMENT_TYPE,
-        "subject": [{"name": f"record:{record['id']}", "digest": {"sha256": hashlib.sha256(data).hexdigest()}}],
-        "predicateType": PREDICATE_TYPE,
-        "predicate": {"mediaType": PAYLOAD_TYPE, "record": cast("JSON", record)},
-    }
-
-
 def export(
     directory: PathLike, form: Form, *, since_ns: int = 0, signer: Signer | None = None, sealed_only: bool = False
 ) -> Iterator[bytes]:
@@ -230,8 +204,7 @@ def export(
         directory: The evidence directory.
         form: The form.
         since_ns: Only records whose start is not before this, in nanoseconds since the Unix epoch.
-        signer: For ``in-toto``: signs each statement into a DSSE envelope; for ``otel-audit``: each LogRecord.
-            Without one, statements come bare.
+        signer: For ``otel-audit``: signs each LogRecord.
         sealed_only: Only records that a head in the log covers.
 
     Raises:
@@ -274,7 +247,6 @@ class _Writer:
         forms: Mapping[str, Callable[[bytes], JSON]] = {
             "ocsf": self._ocsf,
             "cloudevents": to_cloudevent,
-            "in-toto": self._in_toto,
             "otel-audit": self._audit_log,
         }
         self._form = forms[form]
@@ -290,18 +262,6 @@ class _Writer:
     def _ocsf(self, data: bytes) -> _Json:
         self._previous = to_ocsf(data, self._previous)
         return self._previous
-
-    def _in_toto(self, data: bytes) -> _Json:
-        statement = to_statement(data)
-        if self._signer is None:
-            return statement
-        body = encode(statement)
-        signature = self._signer.sign(pae(_IN_TOTO, body))
-        return {
-            "payloadType": _IN_TOTO,
-            "payload": b64encode(body).decode(),
-            "signatures": [{"keyid": self._signer.public_key.thumbprint, "sig": b64encode(signature).decode()}],
-        }
 
     def _audit_log(self, data: bytes) -> _Json:
         log = to_audit_log(data, self._signer)

@@ -1,7 +1,8 @@
 """Verifying an evidence directory: one signature proves every record up to the last seal."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Final, TypeAlias, cast, final
 
 import orjson
@@ -10,19 +11,20 @@ from agent_identity.audit.approvals_check import ApprovalsCheck
 from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.certificates_check import certificates_of, with_certificates
 from agent_identity.audit.chain_check import Delegations
+from agent_identity.audit.checked_records import CheckedBlock, check_block
 from agent_identity.audit.disclosed import Disclosures
+from agent_identity.audit.executor import Executor, in_process
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.ledger_index import LedgerIndex
 from agent_identity.audit.log_check import Heads, SignedLog, check_log
 from agent_identity.audit.outside import Outside
-from agent_identity.audit.parts import Found, Parts, Work, read_work
 from agent_identity.audit.periods import Life, judge_period, unknown_period
 from agent_identity.audit.pruning_check import find_excerpt, find_kept, find_pruned
 from agent_identity.audit.revocation import Doubts
 from agent_identity.audit.sources import PathLike
-from agent_identity.audit.spreading import Spread
 from agent_identity.audit.stream_check import StreamCheck, Visit
 from agent_identity.evidence.excerpt import Start
+from agent_identity.evidence.lines import Block
 from agent_identity.evidence.pruned import Pruned
 from agent_identity.evidence.streams import LedgerReader, RawLine
 from agent_identity.identity import TrustedKey, TrustStore
@@ -71,8 +73,7 @@ class LedgerCheck:
         trust: The trusted keys, or ``None``.
         findings: Takes what is found.
         disclosures: Files that show arguments of calls.
-        spread: Has other processes read parts of the streams; what is found is the same.
-        read: Reads a part.
+        executor: Has single records looked at, and chains of grants judged.
     """
 
     def __init__(
@@ -82,10 +83,9 @@ class LedgerCheck:
         findings: Findings,
         disclosures: Sequence[bytes | PathLike] = (),
         *,
-        spread: Spread | None = None,
-        read: Callable[[Work], tuple[Work, Found | None]] = read_work,
+        executor: Executor = in_process,
     ) -> None:
-        self._spread, self._read_part = spread, read
+        self._executor = executor
         self._reader = reader
         self._trust = trust = with_certificates(trust, certificates_of(reader), findings)
         self._findings = findings
@@ -94,7 +94,7 @@ class LedgerCheck:
         self._endless = 0
         self._delegations = Delegations(findings, _GRANTS, trust)
         self._approvals = ApprovalsCheck(findings, trust)
-        self._disclosures = Disclosures(disclosures, findings, _ARGUMENTS) if disclosures else None
+        self._disclosures = Disclosures(disclosures, findings, _ARGUMENTS, self._delegations) if disclosures else None
         self._calls = Calls(findings, self._delegations, approvals=self._approvals, disclosures=self._disclosures)
 
     def run(
@@ -143,18 +143,17 @@ class LedgerCheck:
             findings.add(_TRUST, "nothing_to_verify", "expected a ledger with records, got none")
             return
         findings.completeness_checked = True
-        streams: dict[str, StreamCheck] = {}
         starts = self._starts(names, log)
-        parts = self._parts(names, log, starts)
+        check = partial(StreamCheck, findings=findings, calls=self._calls, index=index, period=period)
+        streams: dict[str, StreamCheck] = {}
+        blocks = self._executor(check_block, self._parts(names, starts))
         done = 0
         for name in names:
             heads = log.heads.get(name)
-            shown_to = _doubting(log.doubts, heads)
-            stream = StreamCheck(name, heads, findings, self._calls, shown_to, period=period, start=starts.get(name))
-            streams[name] = stream
-            _note(stream, index)
-            done = self._read(stream, parts, done, lambda reached: progress and progress(reached, total))
-            _prove(stream, index, log)
+            streams[name] = check(name, heads, visit=_doubting(log.doubts, heads), start=starts.get(name))
+            done = self._follow(streams[name], blocks, done, lambda reached: progress and progress(reached, total))
+            if index is not None:  # What nobody doubts who signed it.
+                index.prove(streams[name].sealed if log.proved and log.doubts is None else 0)
         missing = set[str]() if self._excerpt else log.heads.keys() - streams.keys() - self._denied
         self._conclude(log, streams, missing)
         self._count(log, streams)
@@ -212,44 +211,30 @@ class LedgerCheck:
     def _take_kept(self, pruned: Mapping[str, Pruned], trust: TrustStore | None) -> None:
         """Take what was kept of what was pruned, before the records that need it."""
         if pruned:
-            self._calls.gone = {intent.encode() for statement in pruned.values() for intent in statement.open}
+            self._calls.gone = {intent for statement in pruned.values() for intent in statement.open}
         for token in find_kept(self._reader, pruned.values(), trust, self._findings):
             self._delegations.add_kept(token)
 
-    def _parts(self, names: Sequence[str], log: SignedLog, starts: Mapping[str, Pruned | Start]) -> Parts | None:
-        """Return the parts of the streams as other processes read them, if they may."""
-        every = log.doubts is not None or self._disclosures is not None or self._calls.partial
-        if self._spread is None or every:
-            return None
-        sizes = {name: (heads.last_size if (heads := log.heads.get(name)) else 0) for name in names}
-        begin = {name: start.size for name, start in starts.items()}
-        return Parts(
-            self._reader, self._spread, sizes, begin, pruned=self._calls.gone is not None, read=self._read_part
-        )
+    def _parts(self, names: Sequence[str], starts: Mapping[str, Pruned | Start]) -> Iterator[Block | RawLine | None]:
+        """Yield the lines of the streams as they stand there, with ``None`` behind those of each stream."""
+        for name in names:
+            start = starts.get(name)
+            yield from self._reader.blocks(name, start=1 if start is None else start.size + 1)
+            yield None
 
-    def _read(self, stream: StreamCheck, parts: Parts | None, done: int, tell: Callable[[int], object]) -> int:
+    def _follow(
+        self, stream: StreamCheck, blocks: Iterator[CheckedBlock | None], done: int, tell: Callable[[int], object]
+    ) -> int:
+        """Take the lines of a stream; return how many bytes of the ledger are read."""
         end = 0
-        if parts is not None:
-            end = parts.merge_into(stream, lambda reached: tell(done + reached))
-        if parts is None or not parts.whole:
-            end = max(end, self._read_lines(stream, lambda reached: tell(done + max(end, reached))))
+        for block in iter(partial(next, blocks), None):
+            for line in block.lines:
+                stream.take(line)
+            end = block.end
+            tell(done + end)
         stream.finish()
         tell(done + end)
         return done + end
-
-    def _read_lines(self, stream: StreamCheck, tell: Callable[[int], object]) -> int:
-        """Read the lines of a stream behind those that are known already; return how many bytes it has."""
-        end, known = 0, stream.lines
-        for part in self._reader.blocks(stream.stream, start=stream.pruned + 1):
-            if isinstance(part, RawLine):
-                stream.take(part)
-                continue
-            end = part.end
-            if known < len(part.lines):
-                stream.take_block(part.without(known))
-            known = max(0, known - len(part.lines))
-            tell(end)
-        return end
 
     def _conclude(self, log: SignedLog, streams: Mapping[str, StreamCheck], missing: object) -> None:
         findings = self._findings
@@ -272,13 +257,10 @@ class LedgerCheck:
         self._calls.finish()
         self._conclude_doubts(log)
         absent = self._why_absent(missing)
-        self._delegations.settle(absent=absent, proved=_proof(log), spread=self._spread_chains())
+        self._delegations.settle(absent=absent, proved=_proof(log), executor=self._executor)
         self._conclude_approvals(log)
         self._conclude_arguments()
         self._check_key_times(log.signers, max((stream.latest_ns for stream in streams.values()), default=0))
-
-    def _spread_chains(self) -> Spread | None:
-        return None if self._disclosures is not None else self._spread
 
     def _why_absent(self, missing: object) -> str | None:
         if missing:
@@ -389,19 +371,6 @@ def _whole_since(reader: LedgerReader, name: str, start: Pruned | Start) -> int:
         return start.time_ns
     times = cast("dict[str, str]", orjson.loads(line.record)["time"])
     return max(map(int, times.values()))
-
-
-def _note(stream: StreamCheck, index: LedgerIndex | None) -> None:
-    """Have the records of a stream kept, if that is asked for."""
-    if index is not None:
-        index.begin(stream.stream, stream.pruned)
-        stream.note = index
-
-
-def _prove(stream: StreamCheck, index: LedgerIndex | None, log: SignedLog) -> None:
-    """Say how many of them the log proves, without any doubt about who signed it."""
-    if index is not None:
-        index.prove(stream.sealed if log.proved and log.doubts is None else 0)
 
 
 def _doubting(doubts: Doubts | None, heads: Heads | None) -> Visit | None:

@@ -15,8 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple, final
 from urllib.parse import quote
 
-from agent_identity.audit.noting import NOTED
-from agent_identity.audit.scratch import room_for
+from agent_identity.audit.spill_store import room_for
 from agent_identity.evidence.span_copy import TRAVELLING
 
 __all__ = ["HALF", "Amiss", "LedgerIndex", "Proofs", "SpanRecord", "ledger_index"]
@@ -24,7 +23,6 @@ __all__ = ["HALF", "Amiss", "LedgerIndex", "Proofs", "SpanRecord", "ledger_index
 HALF: Final = 16
 """Bytes of a leaf hash that are compared: as hard to meet as it is to forge a signature."""
 
-_LEAF: Final = Struct(f"{HALF}s16x")
 _SEQ: Final = Struct(">Q")
 """A place that a span names, which may be any of 19 digits, more than an integer of a table takes."""
 
@@ -143,15 +141,21 @@ class LedgerIndex:
             self._behind[stream] = behind
         self._first, self._last = self._number, 0
 
-    def one(self, identifier: bytes, kind: str, leaf: bytes, seq: int) -> None:
-        """Take a record of the stream; see :class:`~agent_identity.audit.noting.Note`."""
-        self._add(bytes.fromhex(identifier.decode().replace("-", "")), kind in TRAVELLING, leaf[:HALF], seq)
+    def add(self, identifier: str, kind: str, leaf: bytes, seq: int) -> None:
+        """Take a record of the stream that stands where it belongs.
 
-    def part(self, first: int, noted: bytes, leaves: bytes) -> None:
-        """Take the records of a part of the stream; see :class:`~agent_identity.audit.noting.Note`."""
-        pairs = zip(NOTED.iter_unpack(noted), _LEAF.iter_unpack(leaves), strict=True)
-        for seq, ((identifier, travels), (half,)) in enumerate(pairs, first):
-            self._add(identifier, travels, half, seq)
+        Args:
+            identifier: Its id.
+            kind: Its kind.
+            leaf: Its leaf hash.
+            seq: Its place.
+        """
+        self._number += 1
+        self._last = seq
+        record, travels = bytes.fromhex(identifier.replace("-", "")), int(kind in TRAVELLING)
+        self._rows.append((self._number, record, leaf[:HALF], len(self._streams) - 1, seq, travels))
+        if len(self._rows) >= _WAITING:
+            self._write()
 
     def prove(self, size: int) -> None:
         """Say how many records of the stream are proved."""
@@ -198,13 +202,6 @@ class LedgerIndex:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-    def _add(self, identifier: bytes, travels: bool, half: bytes, seq: int) -> None:  # noqa: FBT001  The hot path.
-        self._number += 1
-        self._last = seq
-        self._rows.append((self._number, identifier, half, len(self._streams) - 1, seq, int(travels)))
-        if len(self._rows) >= _WAITING:
-            self._write()
 
     def _write(self) -> None:
         with _room():

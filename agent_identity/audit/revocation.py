@@ -101,6 +101,8 @@ def reach_of(
 
 
 def _start(key: TrustedKey) -> int:
+    if key.certificates:
+        return min(voucher.certificate.not_before for voucher in key.certificates)
     return -1 if key.not_before is None else key.not_before
 
 

@@ -1,13 +1,14 @@
 """Compares a span with its record: plain attributes, members, and names of ours beside them."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from types import MappingProxyType
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
 from agent_identity.audit.aside import Aside, Claim
 from agent_identity.audit.attestations import ATTESTATION, OURS
-from agent_identity.audit.findings import Findings, Place
+from agent_identity.audit.findings import Place
 from agent_identity.audit.span_members import is_our_scope, members_of
 from agent_identity.evidence.envelope import Attestation
 from agent_identity.evidence.mirror import MIRRORED, Copies, deviations, mirrored_attributes
@@ -17,6 +18,7 @@ from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE
 
 __all__ = ["SpanComparison"]
 
+_Add: TypeAlias = Callable[[int, str, str, Place], None]
 _MAX_NAMES: Final = 256  # Sets of names of attributes,
 _MAX_LETTERS: Final = 8_192  # each of so many characters.
 _NAMED: Final = 5  # Attributes that a message names.
@@ -50,7 +52,8 @@ class SpanComparison:
     """Compares spans with the records that they carry.
 
     Args:
-        findings: Takes what is found.
+        add: Takes what is found: step, code, message and place.
+        counts: Takes how many spans have a blanked copy.
         step: The number of the step.
         redacted: Attributes that a collector is known to rewrite; a change of them is no contradiction.
 
@@ -59,10 +62,10 @@ class SpanComparison:
         hidden: How many of these were missing or blanked.
     """
 
-    def __init__(self, findings: Findings, step: int, redacted: Collection[str]) -> None:
+    def __init__(self, add: _Add, counts: Counter[str], step: int, redacted: Collection[str]) -> None:
         self.signed = self.hidden = 0
         self._doubted = False
-        self._findings, self._step = findings, step
+        self._add, self._counts, self._step = add, counts, step
         self._redacted = _OTHERS_MAY_SET.union(redacted)
         self._mirror = Copies()
         self._names: dict[tuple[str, ...], bool] = {}
@@ -105,11 +108,11 @@ class SpanComparison:
                 continue
             if field.verdict in ("changed", "retyped") and field.attribute in self._redacted:
                 message = f"expected {field.attribute} as it is signed, got another value; it was changed"
-                self._findings.add(self._step, "copy_changed", message, place)
+                self._add(self._step, "copy_changed", message, place)
             elif field.verdict == "changed":
                 agrees = False
                 message = f"expected {field.attribute} as it is signed, got another value; it was changed"
-                self._findings.add(self._step, "field_changed", message, place)
+                self._add(self._step, "field_changed", message, place)
             elif field.verdict == "retyped":
                 self._report_retyped(field.attribute, place)
             else:
@@ -118,7 +121,7 @@ class SpanComparison:
             if name.startswith(OURS):
                 agrees = False
                 message = f"expected no attribute of ours that is not signed, got {name[:_LONGEST]!a}; it was added"
-                self._findings.add(self._step, "field_added", message, place)
+                self._add(self._step, "field_added", message, place)
         self.hidden += len(hidden)
         self._report_hidden(hidden, place)
         return agrees
@@ -132,30 +135,30 @@ class SpanComparison:
             if standing == "hidden":
                 hidden.append(name)
             elif standing in _NOTICES:
-                self._findings.add(self._step, "copy_changed", f"the {name} {_NOTICES[standing]}", place)
+                self._add(self._step, "copy_changed", f"the {name} {_NOTICES[standing]}", place)
             elif standing == "retyped":
                 self._report_retyped(name, place)
             elif standing in _DOUBTS or not bound:
                 message = f"expected the {name} {_DOUBTS.get(standing, _UNCLEAR)}, or verify an export of OTLP"
-                self._findings.add(self._step, "span_unlike_record", message, place)
+                self._add(self._step, "span_unlike_record", message, place)
                 self._doubted = True
             else:
                 agrees = False
                 message = f"expected the {name} of the span to be as its record has it, got another; it was changed"
-                self._findings.add(self._step, "field_changed", message, place)
+                self._add(self._step, "field_changed", message, place)
         self._report_hidden(hidden, place)
         return agrees
 
     def _report_retyped(self, name: str, place: Place) -> None:
         message = f"the store shows {name} as JSON of another type than was signed; look at its raw text"
-        self._findings.add(self._step, "type_rewritten", message, place)
+        self._add(self._step, "type_rewritten", message, place)
         self._doubted = True
 
     def _report_hidden(self, hidden: Sequence[str], place: Place) -> None:
         if hidden:
-            self._findings.counts["redacted"] += 1
+            self._counts["redacted"] += 1
             message = f"{len(hidden)} attributes are missing or blanked: {', '.join(hidden[:_NAMED])}"
-            self._findings.add(self._step, "copy_redacted", message, place)
+            self._add(self._step, "copy_redacted", message, place)
 
     def _compare_claim(
         self, record: Mapping[str, object], claim: Claim, attributes: Mapping[str, object], place: Place
@@ -173,7 +176,7 @@ class SpanComparison:
             message = (
                 f"expected on {claim.where} nothing of ours but what is signed, got {name[:_LONGEST]!a}; it was added"
             )
-            self._findings.add(self._step, "field_added", message, place)
+            self._add(self._step, "field_added", message, place)
         return not wrong
 
     def _known_names(self, attributes: Mapping[str, object]) -> bool:

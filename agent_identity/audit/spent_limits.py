@@ -6,7 +6,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Final, TypeAlias, final
 
 from agent_identity.audit.findings import Place
-from agent_identity.audit.uses import Use
+from agent_identity.audit.grant_usage import GrantUsage
 from agent_identity.authority import Limit, amount_of, limits_from_claim, parse_compact
 from agent_identity.canonical import decode
 from agent_identity.errors import TokenError
@@ -38,7 +38,7 @@ class SpentLimits:
         self._tasks: dict[str, tuple[tuple[Limit, ...], Counter[str], list[Place]]] = {}
         self.not_counted = 0
 
-    def take(self, use: Use, leaf: str) -> None:
+    def take(self, use: GrantUsage, leaf: str) -> None:
         """Count what was done under a grant.
 
         Args:

@@ -1,7 +1,6 @@
 """The tree over the records of one stream, as it grows from head to head of the log."""
 
 from collections.abc import Iterator
-from itertools import tee
 from typing import Final, final
 
 from agent_identity.audit.log_check import Heads
@@ -24,8 +23,7 @@ class Growth:
         period: The first nanosecond of a period and the first one after it, if one was asked for.
 
     Attributes:
-        leaves: Leaf hashes that the tree does not have yet; whoever adds some looks at :attr:`room` before, and
-            calls :meth:`look` behind them.
+        leaves: Leaf hashes that the tree does not have yet; whoever adds one calls :meth:`look` behind it.
         times: When records began, in nanoseconds since the Unix epoch.
         sealed: The size of the last head that was re-derived.
         expected: The size of the next one; 0 if there is none.
@@ -57,11 +55,6 @@ class Growth:
     def size(self) -> int:
         """The number of records so far."""
         return self._tree.size + len(self.leaves)
-
-    @property
-    def room(self) -> int:
-        """How many leaf hashes may be added before :meth:`look` is called."""
-        return self.expected - self.size if self.expected > self.size else _MANY
 
     def look(self, *, derivable: bool = True) -> bool:
         """Compare with the next head if the tree has its size; return whether they agree.
@@ -97,27 +90,3 @@ class Growth:
                 self._oldest_ns = min(times[0] if self._oldest_ns is None else self._oldest_ns, *times)
                 self._within += sum(start_ns <= time < stop_ns for time in times)
             times.clear()
-
-    def grown(self, leaves: list[bytes], times: list[int]) -> "Growth | None":
-        """Return what it becomes with more records, or ``None`` if it contradicts a head; it stays as it is.
-
-        Args:
-            leaves: Their leaf hashes.
-            times: When they began.
-        """
-        self.grow()
-        twin = Growth(None, None, self._period)
-        for name in ("sealed", "latest_ns", "earliest_ns", "within", "expected"):
-            setattr(twin, name, getattr(self, name))
-        twin._newest_ns, twin._oldest_ns, twin._within = self._newest_ns, self._oldest_ns, self._within
-        twin._root, twin._tree = self._root, self._tree.copy()
-        self._heads, twin._heads = tee(self._heads)
-        done = 0
-        while done < len(leaves):
-            upto = done + twin.room
-            twin.leaves += leaves[done:upto]
-            twin.times += times[done:upto]
-            if not twin.look():
-                return None
-            done = upto
-        return twin

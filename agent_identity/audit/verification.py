@@ -5,9 +5,10 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import cast
 
-from agent_identity.audit import spreading
 from agent_identity.audit.bundle import is_bundle, unpacked
+from agent_identity.audit.certificates_check import certificates_on, with_certificates
 from agent_identity.audit.comparison import Comparison
+from agent_identity.audit.executor import Executor, executor, in_process
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.ledger_check import LEDGER_STEPS, LedgerCheck, Progress
 from agent_identity.audit.ledger_index import ledger_index
@@ -23,10 +24,7 @@ from agent_identity.audit.sources import (
     size_of_ledger,
     to_trust,
 )
-from agent_identity.audit.span_parts import read_sources
 from agent_identity.audit.spans_check import SPAN_STEPS, SpansCheck
-from agent_identity.audit.spreading import Spread
-from agent_identity.audit.state_file import Used, check_state, read_or_remember
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence.byte_reader import ByteLines
 from agent_identity.evidence.layout import Layout
@@ -57,13 +55,12 @@ def check(  # budget: one line for each thing that a verifier may have
     progress: Progress | None = None,
     period: tuple[int, int] | None = None,
     disclosures: Sequence[bytes | PathLike] = (),
-    processes: int | Spread = 1,
-    state: PathLike | None = None,
+    processes: int | Executor = 1,
 ) -> Report:
     """Verify evidence offline and report what was found.
 
     Args:
-        source: An evidence directory, or a bundle of one (``.zip``, ``.tar.gz``); or one or several files of OTLP, in
+        source: An evidence directory, or a bundle of one (``.zip``); or one or several files of OTLP, in
             JSON or Protocol Buffers, ``"-"`` for standard input, or a file open in binary mode.
         trust: The trusted public keys, or the path of a trust file. Without it, a ledger is verified under
             the ``trust.json`` beside it, which proves nothing to whom does not trust the directory: the
@@ -90,11 +87,8 @@ def check(  # budget: one line for each thing that a verifier may have
             paths; these arguments are then compared with the records and the grants.
         processes: Have so many processes read, 0 for as many as it is worth, up to the number of processors; what is
             found is the same. A program that asks for several has to be importable
-            (``if __name__ == "__main__":``). For a ledger also what has it read elsewhere, such as
-            :func:`agent_identity.integrations.spark.on_spark`; traces are then read by one process.
-        state: For a ledger: a file of yours in which is kept what was read, so that a verification that was stopped
-            goes on where it was. Whoever can write it can have faults overlooked; see
-            :mod:`agent_identity.audit.state_file`.
+            (``if __name__ == "__main__":``). Also what has the work done elsewhere, such as
+            :func:`agent_identity.integrations.spark.on_spark`; spans beside a ledger are then read by one process.
 
     Raises:
         ConfigurationError: The trust file, the checkpoint or the source cannot be read, or not with what is
@@ -113,7 +107,6 @@ def check(  # budget: one line for each thing that a verifier may have
         archive=archive,
         disclosures=disclosures,
         processes=processes,
-        state=state,
     )
     if is_bundle(source):
         with unpacked(cast("PathLike", source)) as evidence:
@@ -126,8 +119,6 @@ def check(  # budget: one line for each thing that a verifier may have
     if period is not None:
         raise ConfigurationError("expected a period with an evidence directory, got traces; leave it out")
     sources = cast("Sequence[PathLike | ByteLines]", source if isinstance(source, list | tuple) else [source])
-    if state is not None:
-        raise ConfigurationError("expected a state file with an evidence directory, got traces; leave it out")
     return _check_spans(
         sources, keys, ledger, redacted, progress, disclosures=disclosures, processes=processes, pasted=pasted
     )
@@ -148,8 +139,7 @@ def verify(
     progress: Progress | None = None,
     period: tuple[int, int] | None = None,
     disclosures: Sequence[bytes | PathLike] = (),
-    processes: int | Spread = 1,
-    state: PathLike | None = None,
+    processes: int | Executor = 1,
 ) -> Report:
     """Verify evidence offline; return the report only if everything that was checked holds.
 
@@ -176,7 +166,6 @@ def verify(
         period=period,
         disclosures=disclosures,
         processes=processes,
-        state=state,
     )
     if report.exit_code:
         first = report.findings[0]
@@ -214,32 +203,18 @@ def _check_ledger(
     period: tuple[int, int] | None,
     archive: PathLike | None,
     disclosures: Sequence[bytes | PathLike],
-    processes: int | Spread,
-    state: PathLike | None,
+    processes: int | Executor,
 ) -> Report:
-    if state is not None and not isinstance(processes, int):
-        raise ConfigurationError("expected a state file with processes of this machine, got others; leave it out")
-    kept = None if state is None else check_state(state, apart_from=directory)
     findings = Findings("ledger", LEDGER_STEPS)
     findings.trust = "given"
     if keys is None:
         keys = _own_trust(directory, findings)
     reader = open_ledger(directory, archive=archive)
     size = size_of_ledger(reader)
-    used = None
     # Small ledgers are read before other processes have started.
-    with spreading.processes(processes, most=1 + size // _WORTH) as spread:
-        # One process alone is quicker with parts as well, and reads what is bad twice.
-        parts = spreading.here if spread is None and size >= _WORTH else spread
-        if kept is None:
-            check_ = LedgerCheck(reader, keys, findings, disclosures, spread=parts)
-        else:
-            used = Used(kept, spread or spreading.here)
-            remember = partial(read_or_remember, state=kept)
-            check_ = LedgerCheck(reader, keys, findings, disclosures, spread=used, read=remember)
+    with executor(processes, most=1 + size // _WORTH) as chosen:
+        check_ = LedgerCheck(reader, keys, findings, disclosures, executor=chosen)
         check_.run(outside=outside, total=size, progress=progress, period=period)
-    if used is not None:
-        used.keep()
     return findings.report()
 
 
@@ -266,17 +241,17 @@ def _check_spans(
     progress: Progress | None,
     *,
     disclosures: Sequence[bytes | PathLike],
-    processes: int | Spread,
+    processes: int | Executor,
     pasted: bool,
 ) -> Report:
     findings = Findings("traces", SPAN_STEPS)
     findings.trust = "none" if keys is None else "given"
+    keys = with_certificates(keys, certificates_on(sources), findings)
     total = size_of_files(sources)
     comparison = None if ledger is None or keys is None else Comparison(ledger, keys, findings)
     beside = 0 if comparison is None else comparison.size
-    # What is disclosed is held against records in their order; without trust there is nothing to do.
-    alone = keys is None or disclosures or not isinstance(processes, int) or (pasted and comparison is None)
-    number = 1 if alone else processes
+    # One process takes pasted spans apart, and where there are no keys there is nothing to do.
+    number = 1 if keys is None or (pasted and comparison is None) else processes
     most = 1 + beside // _WORTH + total // _WORTH_OF_SPANS if total else None
     whole = total + beside if total else 0
 
@@ -284,28 +259,29 @@ def _check_spans(
         if progress is not None:
             progress(done, whole)
 
-    with spreading.processes(number, most=most) as spread:
-        spans = SpansCheck(keys, findings, redacted=redacted, disclosures=disclosures)
-        read = partial(read_sources, sources=sources, spread=spread, trust=keys, redacted=redacted)
-        if pasted:
-            read = partial(_read_pasted, sources=sources)
+    with executor(number, most=most) as chosen:
+        # What the ledger proves is in a file of this machine.
+        near = chosen if comparison is None or isinstance(number, int) else in_process
+        spans = SpansCheck(keys, findings, redacted=redacted, disclosures=disclosures, executor=near)
         if comparison is None:
-            read(spans, tell=tell)
+            _read(spans, sources, tell, pasted=pasted)
         else:
             with ledger_index() as index:
-                with comparison.read(index, spread, tell) as proofs:
+                with comparison.read(index, chosen, tell) as proofs:
                     spans.proofs = proofs
-                    read(spans, tell=lambda done: tell(beside + done))
+                    _read(spans, sources, lambda done: tell(beside + done), pasted=pasted)
                 comparison.conclude(index, spans)
-        spans.finish(spread)
+        spans.finish()
     return findings.report()
 
 
-def _read_pasted(spans: SpansCheck, *, sources: Sequence[PathLike | ByteLines], tell: Callable[[int], object]) -> None:
+def _read(
+    spans: SpansCheck, sources: Sequence[PathLike | ByteLines], tell: Callable[[int], object], *, pasted: bool
+) -> None:
+    if not pasted:
+        spans.read(sources, tell)
+        return
     for source in sources:
         with opened(source) as file:
-            try:
-                spans.read_pasted(file)
-            except OSError as error:
-                spans.miss(error)
+            spans.read_pasted(file)
     tell(size_of_files(sources))

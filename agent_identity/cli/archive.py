@@ -98,7 +98,7 @@ def _prune(chosen: argparse.Namespace) -> int:
             ),
         )
     if not pruned:
-        print("nothing to prune: no segment is closed, sealed and that old")
+        print("nothing to prune: no segment is closed, sealed, that old, and at its end without an open task")
     return 0
 
 

@@ -61,7 +61,7 @@ def register(commands: Commands) -> None:
         "exit code is that of the verification.",
     )
     command.add_argument("directory", metavar="DIR", help="the evidence directory")
-    command.add_argument("-o", "--output", metavar="FILE", required=True, help="ending in .zip or .tar.gz")
+    command.add_argument("-o", "--output", metavar="FILE", required=True, help="ending in .zip")
     command.add_argument("--task", metavar="ID", help="only records of this task")
     command.add_argument("--from", dest="begin", metavar="TIME", help="only records from then on, such as 2026-11-24")
     command.add_argument("--until", metavar="TIME", help="only records before then")

@@ -26,7 +26,7 @@ def register(commands: Commands) -> None:
     """Add the command."""
     command = commands.add_parser(
         "export",
-        help="write the records as OCSF, CloudEvents, in-toto statements, OpenTelemetry audit logs, or a table",
+        help="write the records as OCSF, CloudEvents, OpenTelemetry audit logs, or a table",
         description="Write the records of an evidence directory in another form, one line of JSON each, or as a table "
         "in Parquet. It shows what the ledger says and proves nothing; --sign signs only records that were verified "
         "just before.",
@@ -42,7 +42,7 @@ def register(commands: Commands) -> None:
     )
     command.add_argument("-o", "--output", metavar="FILE", help="write there instead of the standard output")
     command.add_argument(
-        "--sign", action="store_true", help="in-toto, otel-audit: sign each with the recorder key, after a verification"
+        "--sign", action="store_true", help="otel-audit: sign each with the recorder key, after a verification"
     )
     command.add_argument("--signer", metavar="unix:PATH", help="the process that holds the keys, for --sign")
     text = (
@@ -96,8 +96,8 @@ def _signer(chosen: argparse.Namespace) -> Signer:
         VerificationError: The directory does not verify.
         ConfigurationError: The form has no signature, or the key cannot be used.
     """
-    if chosen.form not in {"in-toto", "otel-audit"}:
-        raise ConfigurationError("expected --sign with --as in-toto or otel-audit, got a form without signatures")
+    if chosen.form != "otel-audit":
+        raise ConfigurationError("expected --sign with --as otel-audit, got a form without signatures")
     report = check(chosen.directory)
     if report.integrity != "verified":
         raise VerificationError(

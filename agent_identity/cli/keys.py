@@ -15,7 +15,8 @@ from agent_identity.cli.terminal import clean, columns, moment, table
 from agent_identity.enforcement.rotation import revoke, rotate
 from agent_identity.enforcement.second_key import exchange_second_key
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import Approver, MlDsaSigningKey, Purpose, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity import Approver, Purpose, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity.ml_dsa import MlDsaSigningKey
 
 __all__ = ["register"]
 

@@ -1,6 +1,7 @@
 """``agent-identity verify``: is the evidence what was recorded, and is it all there?"""
 
 import argparse
+import gc
 import json
 import sys
 import time
@@ -31,6 +32,8 @@ MANY: Final = 10
 ALIKE: Final = 3
 
 _MAX_TRUST: Final = 1 << 20
+_SELDOM: Final = (100_000, 50, 100)
+"""When to look for cycles: a verification makes next to none, and millions of small objects."""
 
 _VERDICTS: Final = {
     "verified": ("VERIFIED", "green"),
@@ -66,8 +69,6 @@ def register(commands: Commands) -> None:
         "folders of them; - for stdin",
     )
     command.add_argument("--files-from", metavar="LIST", help="a file that lists trace files, one a line; - for stdin")
-    text = "keep here what was read of a ledger, and go on from there; a file of yours that nobody else can write"
-    command.add_argument("--state", metavar="FILE", help=text)
     text = "so many processes read a ledger or traces (default: as fits)"
     command.add_argument("--processes", metavar="N", type=int, default=0, help=text)
     command.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, kept away from the evidence")
@@ -120,6 +121,8 @@ def run(chosen: argparse.Namespace) -> int:
     period = _period(chosen.start, chosen.stop)
     progress = Progress(sys.stderr, "verifying")
     estimate = Estimate(time.monotonic)
+    gc.freeze()
+    gc.set_threshold(*_SELDOM)
     try:
         report = check(
             source,
@@ -136,7 +139,6 @@ def run(chosen: argparse.Namespace) -> int:
             period=period,
             disclosures=chosen.disclosures,
             processes=chosen.processes,
-            state=chosen.state,
         )
     finally:
         progress.clear()

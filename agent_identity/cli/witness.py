@@ -17,7 +17,8 @@ from agent_identity.errors import AgentIdentityError, ConfigurationError
 from agent_identity.evidence.checkpoint import parse_vkey
 from agent_identity.evidence.cosignatures import CosigningKey
 from agent_identity.evidence.witness import MAX_REQUEST, Answer, Witness, WitnessState
-from agent_identity.identity import MlDsaSigningKey, PublicKey, SigningKey, SystemClock, TrustStore
+from agent_identity.identity import PublicKey, SigningKey, SystemClock, TrustStore
+from agent_identity.identity.ml_dsa import MlDsaSigningKey
 
 __all__ = ["WitnessServer", "register"]
 

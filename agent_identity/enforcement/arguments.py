@@ -9,7 +9,7 @@ reference, is recorded as *opaque* and satisfies no constraint.
 
 import inspect
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, cast, final
 
@@ -378,14 +378,11 @@ class Binder:
                     return {**self._defaults, **kwargs}, tuple(kwargs)
                 return self._bind_slowly(args, kwargs)
             given = dict(zip(self._names, args, strict=False))
-            if not kwargs or self._fits(given, kwargs):
+            if not kwargs or (kwargs.keys() <= self._defaults.keys() and kwargs.keys().isdisjoint(given)):
                 given.update(kwargs)
                 if self._required <= given.keys():
                     return {**self._defaults, **given}, tuple(given)
         return self._bind_slowly(args, kwargs)
-
-    def _fits(self, given: Mapping[str, object], kwargs: Iterable[str]) -> bool:
-        return all(name in self._defaults and name not in given for name in kwargs)
 
     def _bind_slowly(
         self, args: tuple[object, ...], kwargs: Mapping[str, object]

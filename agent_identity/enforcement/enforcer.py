@@ -95,7 +95,7 @@ class Enforcer:
         digests: Keys of argument and result digests.
         policy: Judges each call; without one the grant alone decides.
         routes: Handlers by name for calls that the policy routes. A handler gets the
-            :class:`~agent_identity.enforcement.Call` and returns in place of the body; an
+            :class:`~agent_identity.adapters.Call` and returns in place of the body; an
             :class:`agent_identity.approvals.Approval` asks a person, and the body runs if they approve.
         inspectors: Look at arguments and results; what they find is put to the policy.
         mode: ``"enforce"``, or ``"monitor"`` to let everything run and record what would have happened.

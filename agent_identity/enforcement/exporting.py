@@ -10,10 +10,10 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Final, Self, final
+from urllib.parse import SplitResult
 
 from agent_identity.enforcement.failures import trouble
-from agent_identity.enforcement.grpc_receiver import GrpcReceiver
-from agent_identity.enforcement.receivers import HttpReceiver, Receiver, Settings, address
+from agent_identity.enforcement.receivers import OtlpProtocol, Receiver, Settings, address
 from agent_identity.enforcement.shipping import Pace, Shipped, Shipper, Stopped
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import Files, Layout
@@ -67,8 +67,8 @@ class LedgerExport:
     ) -> None:
         chosen = settings or Settings.from_environment()
         parts = address(endpoint, chosen.protocol)
-        make = GrpcReceiver if chosen.protocol == "grpc" else HttpReceiver
-        self._receiver: Receiver = make(parts, chosen, _default_resource() if resource is None else resource)
+        make = _receivers(chosen.protocol)
+        self._receiver = make(parts, chosen, _default_resource() if resource is None else resource)
         self._files = Files()
         self._layout = Layout.of(directory)
         self._key = _ledger_key(self._files, self._layout.ledger_key if keys is None else f"{keys}/ledger.key")
@@ -100,6 +100,21 @@ class LedgerExport:
             after=after,
             wanted=self._wanted,
         )
+
+
+def _receivers(protocol: OtlpProtocol) -> Callable[[SplitResult, Settings, Mapping[str, str]], Receiver]:
+    try:
+        if protocol == "grpc":
+            from agent_identity.enforcement.grpc_receiver import GrpcReceiver  # noqa: PLC0415  Needs grpcio.
+
+            return GrpcReceiver
+        from agent_identity.enforcement.http_receiver import HttpReceiver  # noqa: PLC0415  Needs an extra.
+    except ImportError as error:
+        raise ConfigurationError(
+            f"expected the packages for OTLP, found no {error.name}; install agent-identity-otel[otlp], and grpcio for "
+            "the protocol grpc"
+        ) from None
+    return HttpReceiver
 
 
 def _default_resource() -> dict[str, str]:

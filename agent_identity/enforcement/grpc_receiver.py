@@ -1,19 +1,21 @@
 """Sending OTLP over gRPC by the official stub, for those who have ``grpcio``."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast, final
+from typing import Any, Final, Protocol, cast, final
 from urllib.parse import SplitResult
 
-from agent_identity.enforcement.receivers import Answer, Settings, acknowledged
+import grpc  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+
+from agent_identity.enforcement.http_receiver import acknowledged
+from agent_identity.enforcement.receivers import Answer, Settings
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import SpanCopy
 from agent_identity.evidence.otlp_writing import encode_request, said
-
-if TYPE_CHECKING:
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-        ExportTraceServiceRequest,
-        ExportTraceServiceResponse,
-    )
 
 __all__ = ["GrpcReceiver"]
 
@@ -24,8 +26,8 @@ class _Export(Protocol):
     """The method of the stub."""
 
     def __call__(
-        self, request: "ExportTraceServiceRequest", *, timeout: float, metadata: Sequence[tuple[str, str]]
-    ) -> "ExportTraceServiceResponse": ...
+        self, request: ExportTraceServiceRequest, *, timeout: float, metadata: Sequence[tuple[str, str]]
+    ) -> ExportTraceServiceResponse: ...
 
 
 @final
@@ -38,21 +40,12 @@ class GrpcReceiver:
         resource: The attributes of what produced the spans.
 
     Raises:
-        ConfigurationError: ``grpcio`` is not installed, or a certificate cannot be used.
+        ConfigurationError: A certificate cannot be used.
     """
 
     __slots__ = ("_export", "_failure", "_metadata", "_resource", "_timeout")
 
     def __init__(self, parts: SplitResult, settings: Settings, resource: Mapping[str, str]) -> None:
-        encode_request((), resource)  # Says at once if its library is missing.
-        try:
-            import grpc  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]  # noqa: PLC0415
-        except ImportError:
-            raise ConfigurationError(
-                "expected the package grpcio for OTLP over gRPC, found none; install it, or choose http/protobuf"
-            ) from None
-        from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc  # noqa: PLC0415  Needs grpcio.
-
         target = f"{parts.hostname}:{parts.port or 4317}"
         library = cast("Any", grpc)
         channel = (

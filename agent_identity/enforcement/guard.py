@@ -136,18 +136,26 @@ class Guard:
 
     def _judged(self, request: CallRequest) -> Call:
         """Return the call with what was decided; one that may run at once is on record then."""
-        call = self._begun(request)
+        point, attributes, call_id = self._point, self._attributes, request.call_id
+        if call_id is not None:
+            if is_fact(call_id):
+                attributes = {**attributes, "gen_ai.tool.call.id": call_id}
+            else:  # It comes from a model, decides nothing, and this one fits into no record.
+                request = request._replace(call_id=None)
+        around = otel.get_current()  # Once, because each look at it goes through four calls.
+        call = Call(self.tool.name, request, point.ambience.current(around), point.clock.wall_ns())
+        call.span, call.traced = point.spans.start_call(self.tool.name, self._name, attributes, call.start_ns, around)
         try:
             self._decide(call)
             self._describe(call)
-            if self._point.mode == "monitor":
+            if point.mode == "monitor":
                 call.let_run()
             if call.judgement.enforced == "block":
                 call.release()
             elif call.desk is None:
                 self._intend(call)
         except BaseException:
-            self._point.spans.abandon(call.span)
+            point.spans.abandon(call.span)
             call.release()
             raise
         return call
@@ -253,19 +261,6 @@ class Guard:
             self._point.spans.abandon(call.span)
             raise
         return self._refuse(call, denied)
-
-    def _begun(self, request: CallRequest) -> Call:
-        """Return the call of a request, with its span."""
-        point, attributes, call_id = self._point, self._attributes, request.call_id
-        if call_id is not None:
-            if is_fact(call_id):
-                attributes = {**attributes, "gen_ai.tool.call.id": call_id}
-            else:  # It comes from a model, decides nothing, and this one fits into no record.
-                request = request._replace(call_id=None)
-        around = otel.get_current()  # Once, because each look at it goes through four calls.
-        call = Call(self.tool.name, request, point.ambience.current(around), point.clock.wall_ns())
-        call.span, call.traced = point.spans.start_call(self.tool.name, self._name, attributes, call.start_ns, around)
-        return call
 
     def _decide(self, call: Call) -> None:
         """Reach a decision; leave the refusal, if any, in the judgement of the call."""
@@ -522,7 +517,7 @@ def _check_leaving(leaving: Leaving, what: str) -> Leaving:
         TypeError: They are neither.
     """
     given = cast("object", leaving)
-    if callable(given):
+    if callable(given) and not isinstance(given, type):
         return leaving
     kinds = cast("tuple[object, ...]", given) if isinstance(given, tuple) else (None,)
     if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):

@@ -7,7 +7,7 @@ those of processes that have had the directory open for long.
 
 import os
 from pathlib import Path
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from agent_identity.enforcement.rotation import alone, log_so_far
 from agent_identity.errors import ConfigurationError
@@ -16,12 +16,14 @@ from agent_identity.evidence.cosignatures import cosign
 from agent_identity.evidence.files import EDIT, locked, open_regular
 from agent_identity.identity import (
     Clock,
-    MlDsaSigningKey,
     SecondKey,
     Takeover,
     TrustStore,
     put_in_place,
 )
+
+if TYPE_CHECKING:
+    from agent_identity.identity.ml_dsa import MlDsaSigningKey
 
 __all__ = ["SecondSigner", "exchange_second_key", "second_key_files"]
 
@@ -89,10 +91,16 @@ class SecondSigner:
         self._seen = seen
 
 
-def _load(root: Path, wanted: SecondKey) -> MlDsaSigningKey:
+def _kind() -> "type[MlDsaSigningKey]":
+    from agent_identity.identity.ml_dsa import MlDsaSigningKey  # noqa: PLC0415  Few directories have such a key.
+
+    return MlDsaSigningKey
+
+
+def _load(root: Path, wanted: SecondKey) -> "MlDsaSigningKey":
     for path in second_key_files(root):
         if os.path.lexists(path):
-            key = MlDsaSigningKey.load(path)
+            key = _kind().load(path)
             if key.public_key == wanted.key:
                 return key
     raise ConfigurationError(
@@ -120,8 +128,8 @@ def exchange_second_key(
     current, following = second_key_files(root)
     with alone(root):
         if not following.exists():
-            MlDsaSigningKey.generate().save(following)
-        key = MlDsaSigningKey.load(following).public_key
+            _kind().generate().save(following)
+        key = _kind().load(following).public_key
         trust = TrustStore.load(root / "trust.json")
         if any(known.key == key for known in trust.second_keys):
             put_in_place(following, current)
@@ -131,7 +139,7 @@ def exchange_second_key(
 
 def _announce(root: Path, trust: TrustStore, layout: Layout, *, key: Path) -> SecondKey:
     files = Files()
-    public = MlDsaSigningKey.load(key).public_key
+    public = _kind().load(key).public_key
     try:
         lock_fd = open_regular(files, layout.log_lock, EDIT)
     except FileNotFoundError:  # Nothing was recorded yet.

@@ -91,8 +91,9 @@ class CallSteps:
 
     async def judge_async(self, request: CallRequest) -> Call:
         """Do what :meth:`judge` does without blocking the event loop."""
-        if self._judges_at_once():
-            return at_once(self._judge, request)
+        return at_once(self._judge, request) if self._judges_at_once() else await self._judge_off_loop(request)
+
+    async def _judge_off_loop(self, request: CallRequest) -> Call:
         call = await off_loop(partial(self._judge, request), undo=self._guard.withdraw)
         await self._look_again(call)
         return call
@@ -218,17 +219,24 @@ class CallSteps:
                 self._guard.emit(call, result.content)
                 self._guard.fail(call, result.failure)
             return result.value
-        if lazy is None and _runs_on(result):
+        if lazy is None and type(result) not in ATOMS and holds_lazy(result):
             self._withhold(call, result)
         self._guard.succeed(call, result)
         return result
 
     async def end_async(self, call: Call, result: object, lazy: Lazy | None) -> object:
         """Do what :meth:`end` does without blocking the event loop."""
-        waits = self._inspects or not self._records_at_once(call)
-        if type(result) not in ATOMS and not waits:
-            waits = (type(result) is Shown and self._leaves(call)) or (lazy is None and _runs_on(result))
-        return await off_loop(partial(self.end, call, result, lazy)) if waits else self.end(call, result, lazy)
+        if self._ends_at_once(call, result, lazy):
+            return self.end(call, result, lazy)
+        return await off_loop(partial(self.end, call, result, lazy))
+
+    def _ends_at_once(self, call: Call, result: object, lazy: Lazy | None) -> bool:
+        """Tell whether the end of a call can be recorded without waiting."""
+        if self._inspects or not self._records_at_once(call):
+            return False
+        if type(result) in ATOMS:
+            return True
+        return not self._leaves(call) if type(result) is Shown else lazy is not None or not holds_lazy(result)
 
     def check_ended(self, call: Call, item: object, lazy: Lazy | None) -> None:
         """Check that nothing of an item would run on out of reach, as what is to be handed over must not.
@@ -241,12 +249,12 @@ class CallSteps:
         Raises:
             ConfigurationError: With code ``lazy_result``: it would, and is withheld.
         """
-        if lazy is None and _runs_on(item):
+        if lazy is None and type(item) not in ATOMS and holds_lazy(item):
             self._withhold(call, item)
 
     async def check_ended_async(self, call: Call, item: object, lazy: Lazy | None) -> None:
         """Do what :meth:`check_ended` does without blocking the event loop."""
-        if lazy is None and _runs_on(item):
+        if lazy is None and type(item) not in ATOMS and holds_lazy(item):
             await off_loop(partial(self._withhold, call, item))
 
     def _withhold(self, call: Call, result: object) -> None:
@@ -334,10 +342,6 @@ class CallSteps:
     def _records_at_once(self, call: Call) -> bool:
         inline = self._point.inline or type(call.span) is Borrowed
         return (not inline or self._signs_at_once) and self._writes_at_once(call.task)
-
-
-def _runs_on(result: object) -> bool:
-    return type(result) not in ATOMS and holds_lazy(result)
 
 
 def _raise(error: BaseException) -> NoReturn:

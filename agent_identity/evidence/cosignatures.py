@@ -6,10 +6,13 @@ every one that the cosigner knew before (c2sp.org/tlog-cosignature).
 
 import struct
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol, final
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, final
 
 from agent_identity.errors import ConfigurationError, TokenError
-from agent_identity.identity import Cosigner, MlDsaPublicKey, PublicKey, b64_encode
+from agent_identity.identity import Cosigner, PublicKey, b64_encode
+
+if TYPE_CHECKING:
+    from agent_identity.identity.ml_dsa import MlDsaPublicKey
 
 __all__ = ["Cosignature", "CosigningKey", "LogHead", "cosign", "read_cosignature"]
 
@@ -36,7 +39,7 @@ class CosigningKey(Protocol):
     """Something that signs with one key: :class:`~agent_identity.identity.SigningKey`, or one for ML-DSA-44."""
 
     @property
-    def public_key(self) -> PublicKey | MlDsaPublicKey:
+    def public_key(self) -> "PublicKey | MlDsaPublicKey":
         """The key that verifies."""
         ...
 

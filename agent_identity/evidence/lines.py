@@ -7,7 +7,7 @@ both canonical JSON, so that the parts stand at fixed places and need no parser.
 import re
 from binascii import hexlify
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple, TypeGuard, cast
+from typing import Final, NamedTuple, cast
 
 from agent_identity.evidence.files import Files
 
@@ -16,12 +16,9 @@ __all__ = [
     "RECORD",
     "Block",
     "Line",
-    "are_records",
-    "begin_of_line",
     "leaf_of",
     "log_line",
     "log_parts",
-    "masked",
     "read_blocks",
     "read_lines",
     "record_of",
@@ -39,8 +36,6 @@ RECORD: Final = slice(83, -2)
 _CHUNK: Final = 256 * 1024
 _BLANK: Final = re.compile(rb"\n*+")
 _HEX: Final = b"0123456789abcdef"
-_ALIKE: Final = bytes.maketrans(_HEX + b"x", b"x" * len(_HEX) + b"X")  # Nothing else becomes an x.
-_FRAME: Final = b'{"mac":"%s","record":{' % (b"0" * 64)
 _LOG: Final = re.compile(rb'\{"entry":(\{.*\}),"mac":"([0-9a-f]{64})"\}', re.DOTALL)
 
 
@@ -75,15 +70,6 @@ class Block(NamedTuple):
     end: int
     lines: list[bytes | None]
     torn: bool = False
-
-    def without(self, number: int) -> "Block":
-        """Return the lines but for the first ones."""
-        if not number:
-            return self
-        if number == len(self.lines):
-            return Block(self.end, self.end, [], self.torn)
-        end = self.offset + sum(len(line or b"") + 1 for line in self.lines[:number])
-        return Block(end, self.end, self.lines[number:], self.torn)
 
     def each(self) -> "Iterator[Line]":
         """Return the lines one by one."""
@@ -120,31 +106,6 @@ def record_of(line: bytes | None) -> bytes | None:
     return None if line[8:72].translate(None, _HEX) else line[83:-1]
 
 
-def are_records(lines: Sequence[bytes | None]) -> TypeGuard[Sequence[bytes]]:
-    """Return whether :func:`record_of` returns a record for each line; quicker than to ask it for each.
-
-    ``False`` means only that it has to be asked.
-    """
-    if None in lines:
-        return False
-    given = cast("Sequence[bytes]", lines)
-    frames = b"".join([line[:84] for line in given])
-    number = len(given)
-    # The rest of a frame shows where the first and the last eight bytes of it can be at all.
-    return (
-        len(frames) == len(_FRAME) * number
-        and masked(frames, _FRAME)
-        and frames.count(b'{"mac":"') == number
-        and frames.count(b'","record":{') == number
-        and all(line.endswith(b"}}") for line in given)
-    )
-
-
-def masked(texts: bytes, mask: bytes) -> bool:
-    """Return whether texts behind each other are a mask again and again, in which all hex digits are alike."""
-    return texts.translate(_ALIKE) == mask.translate(_ALIKE) * (len(texts) // len(mask))
-
-
 def leaf_of(line: bytes) -> str | None:
     """Return the leaf hash (in hex) of a record that is withheld, or ``None`` if it has not that form."""
     leaf = line[9:73]
@@ -176,28 +137,6 @@ def read_blocks(files: Files, fd: int, start: int = 0) -> Iterator[Block]:
     """
     files.seek(fd, start)
     return split_blocks(lambda size: files.read(fd, size), start)
-
-
-def begin_of_line(files: Files, fd: int, start: int, stop: int) -> int | None:
-    """Return where the first line begins between two bytes, or ``None``; no byte from ``stop`` on is read.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    if start == 0:
-        return 0
-    begin = max(0, start - 2)
-    files.seek(fd, begin)
-    before = files.read(fd, start - begin)
-    ended = before.endswith(b"\n")
-    blank = not before.strip(b"\n")  # Then blank lines before the start go on there, and are one with those.
-    while chunk := files.read(fd, min(_CHUNK, stop - start)):
-        text = chunk.lstrip(b"\n") if blank else chunk if ended else chunk.partition(b"\n")[2]
-        ended = ended or b"\n" in chunk
-        if text:
-            return start + len(chunk) - len(text)
-        start += len(chunk)
-    return None
 
 
 def split_blocks(read: Callable[[int], bytes], start: int) -> Iterator[Block]:

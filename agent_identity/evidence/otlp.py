@@ -11,7 +11,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, TypeAlias, cast, final
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast, final
 
 import orjson
 
@@ -43,7 +43,7 @@ SpanStatus: TypeAlias = Literal["unset", "ok", "error"]
 """The status code of a span."""
 
 _Members: TypeAlias = "dict[str, object]"
-_Pair: TypeAlias = "dict[str, str | dict[str, object]]"
+_Pair: TypeAlias = "dict[str, Any]"
 _Spans: TypeAlias = "Iterator[SpanData | Malformed]"
 _SKIP: Final = 1024 * 1024
 _LONG: Final = f"expected lines of at most {MAX_LINE} bytes; export smaller batches"
@@ -432,14 +432,14 @@ def _attributes(pairs: Sequence[object], depth: int) -> dict[str, object]:
     attributes: dict[str, object] = {}
     for item in cast("Sequence[_Pair]", pairs):
         # Nearly all are strings in this spelling; whatever else there may be takes the careful way below.
-        if type(item) is dict:
-            member = cast("dict[str, object]", item)
-            key, held = member.get("key"), cast("dict[str, object]", member.get("value"))
-            if type(key) is str and type(held) is dict and len(held) == 1 and key not in attributes:
-                text = held.get("stringValue")
-                if type(text) is str:
-                    attributes[key] = text
-                    continue
+        try:
+            name, held = item["key"], item["value"]
+            text = held["stringValue"] if len(held) == 1 else None
+        except (KeyError, TypeError):
+            name = text = None
+        if type(text) is str and type(name) is str and name not in attributes:
+            attributes[name] = text
+            continue
         pair = _object(item, "attributes as key and value")
         key = _string(pair, "key")
         found = any_value(pair.get("value"), depth)

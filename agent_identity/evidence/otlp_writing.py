@@ -6,19 +6,23 @@ https://opentelemetry.io/docs/specs/otlp/
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, final
+from typing import Final, Literal, TypeAlias, cast, final
 
 import orjson
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+from google.protobuf.message import DecodeError
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, Status, StatusCode
 
-from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.span_copy import SCOPE, SpanCopy
 from agent_identity.version import VERSION
-
-if TYPE_CHECKING:
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-        ExportTraceServiceRequest,
-        ExportTraceServiceResponse,
-    )
 
 __all__ = ["Encoding", "ExportAnswer", "as_bytes", "encode_request", "read_answer", "said"]
 
@@ -42,28 +46,13 @@ class ExportAnswer:
     message: str
 
 
-def encode_request(spans: Sequence[SpanCopy], resource: Mapping[str, str]) -> "ExportTraceServiceRequest":
+def encode_request(spans: Sequence[SpanCopy], resource: Mapping[str, str]) -> ExportTraceServiceRequest:
     """Return the export request with the spans.
 
     Args:
         spans: The spans.
         resource: The attributes of what produced them.
-
-    Raises:
-        ConfigurationError: The official encoder is not installed.
     """
-    try:
-        from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans  # noqa: PLC0415  An extra.
-    except ImportError:
-        raise ConfigurationError(
-            "expected the package opentelemetry-exporter-otlp-proto-common for OTLP, found none; "
-            "install agent-identity-otel[otlp]"
-        ) from None
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415  Takes a while to load.
-    from opentelemetry.sdk.trace import ReadableSpan  # noqa: PLC0415
-    from opentelemetry.sdk.util.instrumentation import InstrumentationScope  # noqa: PLC0415
-    from opentelemetry.trace import SpanContext, Status, StatusCode  # noqa: PLC0415
-
     origin, scope = Resource(resource), InstrumentationScope(SCOPE, VERSION)
 
     def context(trace_id: str, span_id: str) -> SpanContext:
@@ -87,11 +76,10 @@ def encode_request(spans: Sequence[SpanCopy], resource: Mapping[str, str]) -> "E
     )
 
 
-def as_bytes(request: "ExportTraceServiceRequest", encoding: Encoding) -> bytes:
+def as_bytes(request: ExportTraceServiceRequest, encoding: Encoding) -> bytes:
     """Return the body that an export request has over HTTP."""
     if encoding == "protobuf":
         return request.SerializeToString()
-    from google.protobuf.json_format import MessageToDict  # noqa: PLC0415  Comes with the encoder.
 
     members = MessageToDict(request, use_integers_for_enums=True)
     for group in members.get("resourceSpans", ()):
@@ -112,10 +100,6 @@ def read_answer(body: bytes, encoding: Encoding) -> ExportAnswer:
     Raises:
         ValueError: It is no such answer.
     """
-    from google.protobuf.json_format import ParseDict, ParseError  # noqa: PLC0415  Comes with the encoder.
-    from google.protobuf.message import DecodeError  # noqa: PLC0415
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse  # noqa: PLC0415
-
     answer = ExportTraceServiceResponse()
     try:
         if encoding == "protobuf":
@@ -127,7 +111,7 @@ def read_answer(body: bytes, encoding: Encoding) -> ExportAnswer:
     return said(answer)
 
 
-def said(answer: "ExportTraceServiceResponse") -> ExportAnswer:
+def said(answer: ExportTraceServiceResponse) -> ExportAnswer:
     """Return what an answer says.
 
     Raises:

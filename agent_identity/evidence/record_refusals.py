@@ -6,7 +6,6 @@ import typing
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal, cast, get_args, get_origin
 
-import orjson
 from msgspec import Meta
 
 __all__ = ["ABSENT", "UNKNOWN", "explained"]
@@ -24,12 +23,12 @@ _MISSING: Final = re.compile(r"Object missing required field `([a-z_]+)`|-([a-z_
 _MEMBER: Final = re.compile(r"[a-z_]+(?:\[[0-9]+\])?")
 
 
-def explained(message: str, data: bytes, kinds: Mapping[str, type]) -> str:
+def explained(message: str, members: object, kinds: Mapping[str, type]) -> str:
     """Return what a refused record says: where, and what is expected there. Nothing is quoted from the record.
 
     Args:
         message: What the decoder says: a path at its end, and what it found there.
-        data: The bytes of the record; JSON that the decoder read.
+        members: What the decoder looked at, as plain values, each member once.
         kinds: The type of each kind.
     """
     if message.startswith("record"):
@@ -45,7 +44,7 @@ def explained(message: str, data: bytes, kinds: Mapping[str, type]) -> str:
         return f"record.kind: {_KIND}"
     if _MEMBER.fullmatch(what):
         path = f"{path}.{what}"
-    return f"record{path}: {_expected(path, orjson.loads(data), kinds)}"
+    return f"record{path}: {_expected(path, members, kinds)}"
 
 
 def _expected(path: str, value: object, kinds: Mapping[str, type]) -> str:

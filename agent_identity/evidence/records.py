@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal, TypeAlias, cast, get_args
 import msgspec
 import orjson
 
+from agent_identity import canonical
 from agent_identity.canonical import RecordValue
 from agent_identity.evidence.record_forms import (
     ArgsDigest,
@@ -562,12 +563,21 @@ def decode(data: bytes) -> AnyRecord:
     try:
         record = _DECODER.decode(data)
     except msgspec.ValidationError as error:
-        raise ValueError(explained(str(error), data, _KINDS)) from None
+        raise ValueError(_refusal(str(error), data)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ValueError("record: expected a record in JSON, got something else") from None
     if _ENCODER.encode(record) != data:
         raise ValueError("record: expected the canonical form of the record, got another spelling")
     return record
+
+
+def _refusal(message: str, data: bytes) -> str:
+    """Return what a refused record says; the place is known where each member is there once."""
+    try:
+        members = canonical.decode(data)
+    except ValueError:
+        return "record: expected the canonical form of a record, got other bytes"
+    return explained(message, members, _KINDS)
 
 
 def encode(record: Record) -> bytes:
@@ -597,7 +607,7 @@ def check_record(record: Mapping[str, object]) -> None:
         ValueError: As for :func:`decode`.
     """
     try:
-        data = orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
-    except TypeError:
-        raise ValueError("record: expected strings, booleans, arrays and objects, got something else") from None
+        data = canonical.encode(cast("canonical.JSON", record))
+    except ValueError as error:
+        raise ValueError(f"record: {error}") from None
     decode(data)

@@ -96,7 +96,7 @@ def archive(
     with recording("archive segments"), _exclusive(system, layout):
         make_folder(system, out.streams, 0o755)
         make_folder(system, out.log, 0o755)
-        cutter = _Cutter(system, layout, before_ns, None, progress)
+        cutter = _Cutter(system, layout, before_ns, None, progress, anywhere=True)
         for stream in cutter.reader.streams():
             with contextlib.ExitStack() as held:
                 cut = cutter.cut(stream, held)
@@ -139,7 +139,8 @@ def prune(
     system, layout = files or Files(), Layout.of(directory)
     pruner = _Pruner(system, layout, ledger, signer, clock)
     with recording("prune segments"), _exclusive(system, layout):
-        cutter = _Cutter(system, layout, before_ns, None if archived is None else Layout.of(archived), progress)
+        keeper = None if archived is None else Layout.of(archived)
+        cutter = _Cutter(system, layout, before_ns, keeper, progress, anywhere=False)
         streams = cutter.reader.streams()
         for start in range(0, len(streams), _BATCH):
             with contextlib.ExitStack() as held:
@@ -157,7 +158,14 @@ class _Cutter:
     """Finds where streams can be cut."""
 
     def __init__(
-        self, files: Files, layout: Layout, before_ns: int | None, keeper: Layout | None, progress: Progress | None
+        self,
+        files: Files,
+        layout: Layout,
+        before_ns: int | None,
+        keeper: Layout | None,
+        progress: Progress | None,
+        *,
+        anywhere: bool,
     ) -> None:
         self.reader = LedgerReader(layout.root, files=files)
         self._progress = progress
@@ -168,6 +176,7 @@ class _Cutter:
         self._layout = layout
         self._before_ns = before_ns
         self._keeper = keeper
+        self._anywhere = anywhere
         self._heads = read_heads(self.reader)[1]
 
     def cut(self, stream: str, held: contextlib.ExitStack) -> Cut | None:
@@ -181,7 +190,7 @@ class _Cutter:
             kept = self._keeper is None or _is_in(self._files, segment, there.get(segment.first))
             return old and kept and (not segment.active or self._seize(stream, held))
 
-        return survey(self.reader, stream, self._heads.get(stream, ()), eligible)
+        return survey(self.reader, stream, self._heads.get(stream, ()), eligible, anywhere=self._anywhere)
 
     def _tell(self, size: int) -> None:
         self._done += size

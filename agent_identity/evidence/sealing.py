@@ -40,6 +40,7 @@ class Observers:
     """Functions that are shown every record once it is in the ledger, for metrics and tests.
 
     Attributes:
+        functions: The functions.
         failures: How often one raised.
         fault: What the last one raised, until the next that does not.
     """
@@ -47,19 +48,16 @@ class Observers:
     def __init__(self) -> None:
         self.failures = 0
         self.fault: str | None = None
-        self._all: tuple[OnRecord, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self._all)
+        self.functions: tuple[OnRecord, ...] = ()
 
     def add(self, *observers: OnRecord) -> None:
         """Show every further record to these functions."""
-        self._all = (*self._all, *observers)
+        self.functions = (*self.functions, *observers)
 
     def show(self, entry: Entry) -> None:
         """Show a record; whatever a function raises, the record is in the ledger and work goes on."""
         fault: str | None = None
-        for observer in self._all:
+        for observer in self.functions:
             try:
                 observer(entry)
             except KeyboardInterrupt:
@@ -130,7 +128,7 @@ class Sealing:
     def submit(self, stream: StreamWriter, entry: Entry, after: After | None) -> None:
         """Queue a record that was written; called under the ledger's lock, in order."""
         # Where nothing is to be done with the record itself, its leaf is enough to keep.
-        kept = None if after is None and not self._observers else entry
+        kept = None if after is None and not self._observers.functions else entry
         self._queue.append((stream, entry.leaf, after, kept, stream.offset))
         self._submitted += 1
         if self._idle:

@@ -19,7 +19,6 @@ from agent_identity.evidence.files import READ, Files, open_regular
 from agent_identity.evidence.lines import (
     Block,
     Line,
-    begin_of_line,
     read_blocks,
     read_lines,
     split_blocks,
@@ -33,7 +32,6 @@ __all__ = [
     "MAX_INFLATED",
     "Codec",
     "Compression",
-    "Piece",
     "Segment",
     "Segments",
     "closed_segments",
@@ -41,12 +39,10 @@ __all__ = [
     "decompressed",
     "first_place",
     "first_seq",
-    "piece_blocks",
     "read_segment",
     "read_stream",
     "segments_of",
     "stream_blocks",
-    "stream_pieces",
 ]
 
 Compression: TypeAlias = Literal["gzip", "zstd", "none"]
@@ -228,97 +224,6 @@ def _chosen(
         # An archive may hold a copy of what is still here.
         paths = [path for first, path in closed.items() if start <= first < (ours or first + 1)]
         yield paths, (fd if (ours or start) >= start else None)
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of one file of a stream; the pieces of a stream in their order are what :func:`stream_blocks` reads.
-
-    Attributes:
-        path: The file.
-        size: Its bytes when it was looked at; it may have grown since.
-        start: It has the lines that begin at this byte or behind it,
-        stop: and before this one; ``None``: to the end, for a compressed file.
-    """
-
-    path: str
-    size: int
-    start: int
-    stop: int | None
-
-    @property
-    def bytes(self) -> int:
-        """How many bytes of the file it has."""
-        return self.size if self.stop is None else self.stop - self.start
-
-
-def stream_pieces(files: Files, folders: Sequence[str], active: str, *, start: int = 1, most: int) -> tuple[Piece, ...]:
-    """Return the pieces of a stream, in their order.
-
-    Args:
-        files: The operating system.
-        folders: As for :func:`stream_blocks`.
-        active: The path of the file that is written.
-        start: Segments are left out whose first record stands before this place.
-        most: Bytes of a file after which another piece begins; compressed ones are one piece.
-
-    Raises:
-        OSError: The files cannot be listed or looked at.
-    """
-    pieces: list[Piece] = []
-    with _chosen(files, folders, active, start) as (paths, fd):
-        for path in paths:
-            found, opened = _opened(files, path)
-            try:
-                pieces += _pieces(found, files.status(opened).st_size, most)
-            finally:
-                files.close(opened)
-        if fd is not None:
-            pieces += _pieces(active, files.status(fd).st_size, most)
-    return tuple(pieces)
-
-
-def _pieces(path: str, size: int, most: int) -> Iterator[Piece]:
-    if compression_of(path) != "none":
-        yield Piece(path, size, 0, None)
-        return
-    for start in range(0, size, most):
-        yield Piece(path, size, start, min(start + most, size))
-
-
-def piece_blocks(files: Files, piece: Piece) -> Iterator[Block]:
-    """Return the lines of a piece; their offsets count from the begin of the file, decompressed.
-
-    Raises:
-        OSError: The file cannot be read, is damaged, or is shorter than it was.
-        ConfigurationError: What decompresses it is not installed.
-    """
-    fd = open_regular(files, piece.path, READ)
-    try:
-        if files.status(fd).st_size < piece.size:
-            raise OSError("expected a file that only grows, got a shorter one")
-        if piece.stop is None:
-            yield from read_segment(files, fd, compression_of(piece.path))
-        else:
-            yield from _between(files, fd, piece.start, piece.stop)
-    finally:
-        files.close(fd)
-
-
-def _between(files: Files, fd: int, start: int, stop: int) -> Iterator[Block]:
-    """Return the lines of an open file that begin between two bytes."""
-    begin = begin_of_line(files, fd, start, stop)
-    if begin is None:
-        return
-    for block in read_blocks(files, fd, begin):
-        if block.end <= stop:
-            yield block
-            continue
-        for line in block.each():
-            if line.offset < stop:
-                yield Block(line.offset, line.end, [line.data], line.torn)
-        return
 
 
 def first_place(files: Files, folders: Sequence[str], active: str) -> int | None:

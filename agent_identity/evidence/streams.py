@@ -13,14 +13,12 @@ from agent_identity.evidence.lines import Block, Line, leaf_of, log_parts, read_
 from agent_identity.evidence.log import Head, read_checkpoint
 from agent_identity.evidence.pruned import KeptState, Pruned, read_grants, read_kept, read_pruned
 from agent_identity.evidence.segments import (
-    Piece,
     Segment,
     first_place,
     read_segment,
     read_stream,
     segments_of,
     stream_blocks,
-    stream_pieces,
 )
 
 __all__ = ["Denied", "LedgerReader", "Problem", "RawLine", "open_ledger", "raw_line"]
@@ -176,20 +174,6 @@ class LedgerReader:
                 yield block
         except OSError:
             yield RawLine(end, None, None, "unreadable")
-
-    def pieces(self, stream: str, *, start: int = 1, most: int) -> tuple[Piece, ...]:
-        """Return pieces of the files of a stream, which together have the lines of :meth:`blocks`.
-
-        Args:
-            stream: The id of a stream.
-            start: Segments are left out whose first record stands before this place.
-            most: Bytes of a file after which another piece begins.
-        """
-        if is_stream_id(stream):
-            with suppress(OSError):
-                folders, active = self._folders(stream), self._layout.entries(stream)
-                return stream_pieces(self._files, folders, active, start=start, most=most)
-        return ()
 
     def segments(self, stream: str) -> tuple[Segment, ...]:
         """Return the files of a stream, in their order; none if they cannot be listed."""

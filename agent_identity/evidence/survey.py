@@ -1,7 +1,6 @@
 """Reading the older part of a stream before it leaves: it must be what the log commits to, and what it leaves open."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ Heads: TypeAlias = Mapping[str, Sequence[Head]]
 """The heads of each stream that a checkpoint covers, in their order."""
 
 _EMPTY: Final = CompactRange()
+_NEVER: Final = 1 << 63
 
 
 @final
@@ -38,7 +38,7 @@ class Cut:
         last: The leaf hash of the last record.
         peaks: The compact range over all records so far.
         open: The ids of intents without an outcome so far.
-        grants: The grants of tasks that have not ended so far, and those above them in their chains.
+        grants: The grants that an earlier pruning kept, of tasks that have not ended so far.
     """
 
     segments: tuple[Segment, ...]
@@ -79,85 +79,22 @@ def _hash_of(token: str) -> str:
 
 
 @final
-class _Layer:
-    """What was put into a mapping and taken from it since the state below.
-
-    A stream may have as many borders as records, and whether it can be cut at one shows later: copies of all that is
-    left at each would be quadratic, and a layer costs what changed.
-    """
-
-    def __init__(self, below: "_Layer | None" = None) -> None:
-        self._below = below
-        self._gone = dict[str, None]()
-        self.put = dict[str, str]()
-
-    def __contains__(self, key: str) -> bool:
-        return key in self.put or (self._below is not None and key not in self._gone and key in self._below)
-
-    def add(self, key: str, value: str) -> None:
-        """Put in a value; where one has the key, it takes its place."""
-        self.put[key] = value
-
-    def drop(self, key: str) -> None:
-        """Take out what has the key, if anything has."""
-        self.put.pop(key, None)
-        if self._below is not None and key in self._below:
-            self._gone[key] = None
-
-    def sink(self) -> None:
-        """Change the state below, so that it is this one."""
-        below = cast("_Layer", self._below)
-        for key in self._gone:
-            below.drop(key)
-        for key, value in self.put.items():
-            below.add(key, value)
-        self._gone.clear()
-        self.put.clear()
-
-
-@final
-class _Layered:
-    """A mapping as it is, as it was at the last border, and as it was at the last one that is proved."""
-
-    def __init__(self) -> None:
-        self._proved = _Layer()
-        self._border = _Layer(self._proved)
-        self._now = _Layer(self._border)
-        self.size = 0
-
-    def add(self, key: str, value: str) -> None:
-        """Put in a value; where one has the key, it takes its place."""
-        self.size += key not in self._now
-        self._now.add(key, value)
-
-    def drop(self, key: str) -> None:
-        """Take out what has the key, if anything has."""
-        self.size -= key in self._now
-        self._now.drop(key)
-
-    def reach(self) -> None:
-        """Note that here is a border."""
-        self._now.sink()
-
-    def prove(self) -> None:
-        """Note that the last border is proved."""
-        self._border.sink()
-
-    def proved(self) -> tuple[str, ...]:
-        """Return the values as they were at the last border that is proved."""
-        return tuple(self._proved.put.values())
-
-
-@final
 @dataclass(slots=True)
 class _Left:
-    """What records leave behind: calls without an end, and the grants of tasks without one."""
+    """What records leave behind: tasks that go on, calls without an end, and grants that an earlier pruning kept."""
 
-    intents: _Layered = field(default_factory=_Layered)
-    tokens: _Layered = field(default_factory=_Layered)
+    kept: dict[str, str]
+    intents: dict[str, None]
     newest_ns: int = 0
-    _openings: Counter[str] = field(default_factory=Counter[str])
-    _needed: Counter[str] = field(default_factory=Counter[str])
+    _tasks: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+
+    def is_quiet(self) -> bool:
+        """Return whether no task is open that has not expired.
+
+        A call without an end holds up nothing then: it hangs, or is suspended for ever.
+        """
+        self._tasks = {leaf: task for leaf, task in self._tasks.items() if task[1] > self.newest_ns}
+        return not self._tasks
 
     def take(self, record: Mapping[str, object]) -> None:
         """Add a record."""
@@ -165,43 +102,29 @@ class _Left:
         self.newest_ns = max(self.newest_ns, int(times.get("end", times["start"])))
         kind = record["kind"]
         if kind == "intent":
-            identifier = cast("str", record["id"])
-            self.intents.add(identifier, identifier)
+            self.intents[cast("str", record["id"])] = None
         elif kind == "outcome":
-            self.intents.drop(cast("str", record.get("intent")))
-        elif kind in {"grant", "task_start", "task_end"}:
-            self._take_task(kind, record)
-
-    def _take_task(self, kind: object, record: Mapping[str, object]) -> None:
-        chain = [link["grant"] for link in cast("Sequence[Mapping[str, str]]", record["chain"])]
-        leaf = chain[-1]
-        if kind == "grant":
-            self.tokens.add(leaf, cast("Mapping[str, str]", record["grant"])["token"])
-        elif kind == "task_start":
-            self._openings[leaf] += 1
-            if self._openings[leaf] == 1:
-                self._needed.update(chain)
-        elif self._openings[leaf] <= 1:
-            # Of a task that began before what is here, no opening is known.
-            self._drop(chain if self._openings.pop(leaf, 0) else [leaf])
-        else:
-            self._openings[leaf] -= 1
-
-    def _drop(self, chain: Sequence[str]) -> None:
-        self._needed.subtract(chain)
-        for grant in chain:
-            if self._needed[grant] <= 0:
-                del self._needed[grant]
-                self.tokens.drop(grant)
+            self.intents.pop(cast("str", record.get("intent")), None)
+        elif kind in {"task_start", "task_end"}:
+            leaf = cast("Sequence[Mapping[str, str]]", record["chain"])[-1]["grant"]
+            number, until = self._tasks.pop(leaf, (0, 0))
+            number += 1 if kind == "task_start" else -1
+            if number > 0:
+                expires = cast("Mapping[str, str]", record["task"]).get("expires")
+                self._tasks[leaf] = (number, max(until, _NEVER if expires is None else int(expires)))
+            else:
+                self.kept.pop(leaf, None)
 
 
 class _Border(NamedTuple):
-    """Where a stream can be cut: behind so many segments and records."""
+    """Where a stream can be cut: behind so many segments and records, and what is left there."""
 
     segments: int
     size: int
     last: bytes
     peaks: tuple[bytes, ...]
+    open: tuple[str, ...]
+    grants: tuple[str, ...]
 
 
 @final
@@ -213,12 +136,8 @@ class _Survey:
         self._heads = iter(heads)
         self.tree = _EMPTY.copy() if before is None else before.tree()
         self.last = b"" if before is None else before.last
-        self.left = _Left()
-        if before is not None:
-            for intent in before.open:
-                self.left.intents.add(intent, intent)
-            for token in tokens:
-                self.left.tokens.add(_hash_of(token), token)
+        opened = () if before is None else before.open
+        self.left = _Left({_hash_of(token): token for token in tokens}, dict.fromkeys(opened))
         self._head = next(self._heads, None)
         self._first = self.tree.size + 1
         self._segments: list[Segment] = []
@@ -254,23 +173,22 @@ class _Survey:
             self.take(None if parts is None else parts[0])
         return False
 
-    def cut(self, segment: Segment) -> None:
-        """Note that the stream can be cut here, behind a further segment."""
+    def cut(self, segment: Segment, *, anywhere: bool) -> None:
+        """Note that a further segment ends here: the stream can be cut, if nothing goes on or nothing follows."""
         self._segments.append(segment)
-        if self.left.intents.size > MAX_OPEN:
+        left = self.left
+        if not anywhere and not ((segment.active or left.is_quiet()) and len(left.intents) <= MAX_OPEN):
             return
-        self._border = _Border(len(self._segments), self.tree.size, self.last, self.tree.peaks)
-        self.left.intents.reach()
-        self.left.tokens.reach()
+        tree, opened = self.tree, () if anywhere else tuple(left.intents)  # A copy leaves nothing behind.
+        self._border = _Border(len(self._segments), tree.size, self.last, tree.peaks, opened, tuple(left.kept.values()))
         self._compare()
 
     def proved(self) -> Cut | None:
         """Return the cut at the last border that is proved."""
         if self._proved is None:
             return None
-        count, size, last, peaks = self._proved
-        intents, tokens = self.left.intents.proved(), self.left.tokens.proved()
-        return Cut(tuple(self._segments[:count]), self._first, size, last, peaks, intents, tokens)
+        at = self._proved
+        return Cut(tuple(self._segments[: at.segments]), self._first, at.size, at.last, at.peaks, at.open, at.grants)
 
     @property
     def _settled(self) -> bool:
@@ -286,8 +204,6 @@ class _Survey:
             self._head = next(self._heads, None)
         if self._proved_size == self.tree.size:
             self._proved = self._border
-            self.left.intents.prove()
-            self.left.tokens.prove()
 
     def _other(self) -> VerificationError:
         return VerificationError(
@@ -298,7 +214,12 @@ class _Survey:
 
 
 def survey(
-    reader: LedgerReader, stream: str, heads: Sequence[Head], eligible: Callable[[Segment, int], bool]
+    reader: LedgerReader,
+    stream: str,
+    heads: Sequence[Head],
+    eligible: Callable[[Segment, int], bool],
+    *,
+    anywhere: bool,
 ) -> Cut | None:
     """Return the first segments of a stream that may leave, as far as the log proves them; ``None`` if none may.
 
@@ -308,6 +229,8 @@ def survey(
         heads: Its heads, in their order.
         eligible: Is asked for each segment, with the time of the newest record so far in nanoseconds since the Unix
             epoch, whether it may leave. Behind the first that may not, none may.
+        anywhere: Cut behind any segment, as a copy may. Otherwise only where no task is open, or at the end of a
+            stream.
 
     Raises:
         VerificationError: The records are not those that the log commits to, or the statement beside them is none.
@@ -325,7 +248,7 @@ def survey(
             break
         open_to_cut = open_to_cut and eligible(segment, read.left.newest_ns)
         if open_to_cut:
-            read.cut(segment)
+            read.cut(segment, anywhere=anywhere)
     return read.proved()
 
 

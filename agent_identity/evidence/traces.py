@@ -7,14 +7,13 @@ exporters; and messages each after its length in four bytes, as the collector's 
 https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Literal, TypeAlias
 
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.byte_reader import ByteLines, ByteReader
 from agent_identity.evidence.inflating import Inflating, is_compressed
-from agent_identity.evidence.otlp import MAX_LINE, Document, Malformed, SpanData, json_documents
-from agent_identity.evidence.otlp_shapes import SpanShapes
+from agent_identity.evidence.otlp import MAX_LINE, Document, Malformed, SpanData, json_documents, read_document
 
 __all__ = ["documents", "read_spans", "spans_of"]
 
@@ -44,12 +43,11 @@ def read_spans(source: ByteLines) -> Iterator[SpanData | Malformed]:
         OSError: The file cannot be read.
         ConfigurationError: It is in Protocol Buffers, or compressed, and what reads that is not installed.
     """
-    shapes = SpanShapes()
     for document in documents(ByteReader.of(source)):
         if isinstance(document, Malformed):
             yield document
         else:
-            yield from spans_of(document, shapes)
+            yield from spans_of(document)
 
 
 def documents(source: ByteReader) -> Iterator[Document | Malformed]:
@@ -82,18 +80,17 @@ def _documents(source: ByteReader) -> Iterator[Document | Malformed]:
         yield from take_apart(source, form)
 
 
-def spans_of(document: Document, shapes: SpanShapes) -> Iterable[SpanData | Malformed]:
+def spans_of(document: Document) -> Iterator[SpanData | Malformed]:
     """Return each span of a document, and an item for each part of it that is malformed.
 
     Args:
         document: The document.
-        shapes: Knows the shapes of earlier documents.
 
     Raises:
         ConfigurationError: It is in Protocol Buffers, or compressed, and what reads that is not installed.
     """
     if document.form == "json":
-        return shapes.read(document.data, document.line)
+        return read_document(document.data, document.line)
     _, read_message = _protobuf()
     return read_message(document)
 

@@ -14,7 +14,6 @@ from agent_identity.identity.encoding import b64_decode, b64_encode, b64url_deco
 from agent_identity.identity.ids import Ids, RandomIds, uuid7
 from agent_identity.identity.jwt_keys import JwtAlgorithm, JwtKey, JwtSigner, as_jwt_signer, jwk_thumbprint
 from agent_identity.identity.keys import PublicKey, Signer, SigningKey
-from agent_identity.identity.ml_dsa import MlDsaPublicKey, MlDsaSigningKey
 from agent_identity.identity.principals import (
     Agent,
     Human,
@@ -66,8 +65,6 @@ __all__ = [
     "JwtAlgorithm",
     "JwtKey",
     "JwtSigner",
-    "MlDsaPublicKey",
-    "MlDsaSigningKey",
     "Presented",
     "Principal",
     "PrincipalKind",

@@ -41,8 +41,8 @@ PrincipalKind: TypeAlias = Literal["human", "service"]
 """A kind of principal, for which an issuer may or may not speak."""
 
 _KINDS: Final[frozenset[str]] = frozenset(get_args(PrincipalKind))
-_CLAIMS: Final = frozenset({"exp", "issuer", "nbf", "origin", "principals", "recorder"})
-_ISSUER_CLAIMS: Final = frozenset({"key", "uri"})
+_CLAIMS: Final = ["exp", "issuer", "nbf", "origin", "principals", "recorder"]
+_ISSUER_CLAIMS: Final = ["key", "uri"]
 _MAX_TIME: Final = (1 << 53) - 1
 
 
@@ -182,27 +182,30 @@ def certified(
     Raises:
         TokenError: A certificate does not count, and nobody is to be told.
     """
-    known = {voucher.token: voucher for key in trust.keys for voucher in key.certificates}
-    bad: set[str] = set()
+    known: dict[str, Vouched | None] = {voucher.token: voucher for key in trust.keys for voucher in key.certificates}
     for one in certificates:
         presented = Presented(one) if isinstance(one, str) else one
-        if presented.token in bad:
-            continue
-        earlier = known.get(presented.token)
-        if earlier is not None:  # What stands in many places is one, and its first place in a log says since when.
-            if earlier.stream is None and presented.stream is not None:
-                known[presented.token] = replace(earlier, stream=presented.stream, seq=presented.seq)
-            continue
         try:
-            found, root = trusted_certificate(presented.token, trust)
+            known[presented.token] = _vouched(presented, trust, known)
         except TokenError as error:
             if refused is None:
                 raise
-            bad.add(presented.token)
+            known[presented.token] = None
             refused(presented, error)
-            continue
-        known[presented.token] = Vouched(found, presented.token, root.revoked_since, presented.stream, presented.seq)
-    return _extended(trust, known.values()) if known else trust
+    vouched = [voucher for voucher in known.values() if voucher is not None]
+    return _extended(trust, vouched) if vouched else trust
+
+
+def _vouched(presented: Presented, trust: TrustStore, known: Mapping[str, Vouched | None]) -> Vouched | None:
+    """Return a certificate with its first place in a log; what stands in many places is one, and is verified once."""
+    place = presented.stream, presented.seq
+    if presented.token not in known:
+        found, root = trusted_certificate(presented.token, trust)
+        return Vouched(found, presented.token, root.revoked_since, *place)
+    earlier = known[presented.token]
+    if earlier is None or earlier.stream is not None:
+        return earlier
+    return Vouched(earlier.certificate, earlier.token, earlier.revoked_since, *place)
 
 
 def _extended(trust: TrustStore, vouched: Iterable[Vouched]) -> TrustStore:
@@ -221,7 +224,7 @@ def _extended(trust: TrustStore, vouched: Iterable[Vouched]) -> TrustStore:
 
 def _certificate(claims: Mapping[str, JSON]) -> Certificate:
     issuer = claims.get("issuer")
-    if set(claims) != _CLAIMS or not isinstance(issuer, dict) or set(issuer) != _ISSUER_CLAIMS:
+    if sorted(claims) != _CLAIMS or not isinstance(issuer, dict) or sorted(issuer) != _ISSUER_CLAIMS:
         raise _bad("expected exactly the claims of a certificate")
     principals = claims["principals"]
     if not isinstance(principals, list) or not all(type(kind) is str for kind in principals):

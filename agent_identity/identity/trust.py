@@ -9,7 +9,6 @@ from agent_identity.errors import TokenError
 from agent_identity.identity.approvers import Approver
 from agent_identity.identity.cosigners import Cosigner
 from agent_identity.identity.keys import PublicKey
-from agent_identity.identity.ml_dsa import MlDsaPublicKey
 from agent_identity.identity.origins import check_origin, check_origin_pattern, covers
 from agent_identity.identity.periods import MAX_TIME, check_period, check_time, within
 from agent_identity.identity.principals import check_id
@@ -18,6 +17,7 @@ from agent_identity.typed import typed_calls
 
 if TYPE_CHECKING:
     from agent_identity.identity.certificates import Certificate
+    from agent_identity.identity.ml_dsa import MlDsaPublicKey
 
 __all__ = [
     "EntryPurpose",
@@ -221,10 +221,12 @@ class SecondKey:
         TypeError: A field has the wrong type.
     """
 
-    key: MlDsaPublicKey
+    key: "MlDsaPublicKey"
     takes_over: Takeover
 
     def __post_init__(self) -> None:
+        from agent_identity.identity.ml_dsa import MlDsaPublicKey  # noqa: PLC0415  Few logs have such a key.
+
         pair: tuple[object, object] = (self.key, self.takes_over)
         if (type(pair[0]), type(pair[1])) != (MlDsaPublicKey, Takeover):
             raise TypeError("expected an MlDsaPublicKey and a Takeover")

@@ -13,7 +13,6 @@ from agent_identity.identity.approvers import Approver, key_of_jwk
 from agent_identity.identity.cosigners import Cosigner
 from agent_identity.identity.encoding import b64url_decode
 from agent_identity.identity.keys import PublicKey
-from agent_identity.identity.ml_dsa import MlDsaPublicKey
 from agent_identity.identity.origins import is_prefix
 from agent_identity.identity.private_files import PathLike, read_trusted_file
 from agent_identity.identity.trust import FileVersion, SecondKey, Takeover, TrustedKey, TrustStore, Witnesses
@@ -257,6 +256,8 @@ def _approver(entry: ApproverEntry) -> Approver:
 def _second_keys(entries: Iterable[SecondKeyEntry]) -> tuple[SecondKey, ...]:
     found: list[SecondKey] = []
     for number, entry in enumerate(entries):
+        from agent_identity.identity.ml_dsa import MlDsaPublicKey  # noqa: PLC0415  Few logs have such a key.
+
         key = MlDsaPublicKey.from_text(entry.pub)
         if key.thumbprint != entry.kid:
             raise ValueError(f"expected second_keys.{number}.kid to be the thumbprint of the key, got another")

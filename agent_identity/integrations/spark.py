@@ -1,19 +1,18 @@
-"""Reading the parts of a large ledger on Spark (extra ``spark``).
+"""Verifying on Spark (extra ``spark``).
 
-``check(directory, processes=on_spark(context))`` finds what it finds on one machine: the executors read parts and
-judge chains of grants, and the driver merges, in the order of the ledger, under the same rules. A part that an
-executor cannot read, or in which there is anything to report, is read by the driver in its place. So executors decide
-about speed; but what they say of a part without fault is believed, as it is of this program.
+``check(directory, processes=on_spark(context))`` finds what it finds on one machine: the driver reads the files, the
+executors look at blocks of records or spans, each by itself, and judge chains of grants, and the driver follows their
+results in order, by the same code as one process. What executors say of a record is believed, as it is of this program.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Final, Protocol, TypeVar, cast, final
 
-from agent_identity.audit.spreading import Spread
+from agent_identity.audit.executor import Executor
 from agent_identity.errors import ConfigurationError
 from agent_identity.version import VERSION
 
@@ -22,8 +21,8 @@ __all__ = ["Context", "on_spark"]
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
-_MAX: Final = 256  # Results of some 4 MiB that the driver holds for one job.
-_JOBS: Final = 2  # One is merged while the next is computed.
+_MAX: Final = 256  # Blocks of up to some MiB that the driver holds for one job.
+_JOBS: Final = 2  # One is followed while the next is computed.
 
 
 class _Partitions(Protocol):
@@ -51,15 +50,14 @@ class Context(Protocol):
         ...
 
 
-def on_spark(context: Context, *, partitions: int | None = None) -> Spread:
+def on_spark(context: Context, *, partitions: int | None = None) -> Executor:
     """Return what has the work of a verification done on Spark; ``check(processes=...)`` takes it.
 
-    Each part is a partition. The executors need this version of the package, and the ledger under the same absolute
-    path; where it is not, the driver reads.
+    Each block is a partition. The executors need this version of the package, and no file of the ledger.
 
     Args:
         context: The context of a session, ``spark.sparkContext``.
-        partitions: The number of parts in one job, at most 256; by default twice as many as run at once.
+        partitions: The number of blocks in one job, at most 256; by default twice as many as run at once.
 
     Raises:
         ConfigurationError: The number is out of bounds; later, while it works: the job failed, and there is no verdict.
@@ -72,35 +70,35 @@ def on_spark(context: Context, *, partitions: int | None = None) -> Spread:
 
 @final
 class _OnSpark:
-    """Does the work in jobs of a bounded number of partitions, of which the next runs while one is merged."""
+    """Does the work in jobs of a bounded number of partitions, of which the next runs while one is followed."""
 
     def __init__(self, context: Context, number: int) -> None:
         self._context = context
         self._number = number
 
-    def __call__(self, function: Callable[[_T], _R], items: Iterable[_T], /) -> Iterator[_R]:
-        """Return the results, in the order of the items."""
+    def __call__(self, function: Callable[[_T], Iterable[_R]], items: Iterable[_T], /) -> Iterator[_R]:
+        """Yield the results, in the order of the items."""
         left = iter(items)
         task = partial(_apply, function, VERSION)
-        jobs: deque[Future[list[_R]]] = deque()
+        jobs: deque[Future[list[list[_R]]]] = deque()
         with ThreadPoolExecutor(_JOBS) as pool:
             try:
                 # The items are taken by this thread alone: some come from a file of its own.
                 while batch := list(islice(left, self._number)):
                     jobs.append(pool.submit(self._run, task, batch))
                     if len(jobs) >= _JOBS:
-                        yield from _finished(jobs.popleft())
+                        yield from chain.from_iterable(_finished(jobs.popleft()))
                 while jobs:
-                    yield from _finished(jobs.popleft())
+                    yield from chain.from_iterable(_finished(jobs.popleft()))
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _run(self, task: Callable[[_T], _R], batch: list[_T]) -> list[_R]:
+    def _run(self, task: Callable[[_T], list[_R]], batch: list[_T]) -> list[list[_R]]:
         partitions = cast("_Partitions", self._context.parallelize(batch, len(batch)))
-        return cast("list[_R]", partitions.map(task).collect())
+        return cast("list[list[_R]]", partitions.map(task).collect())
 
 
-def _finished(job: Future[list[_R]]) -> list[_R]:
+def _finished(job: Future[list[list[_R]]]) -> list[list[_R]]:
     try:
         return job.result()
     except Exception as error:
@@ -110,7 +108,7 @@ def _finished(job: Future[list[_R]]) -> list[_R]:
         ) from error
 
 
-def _apply(function: Callable[[_T], _R], version: str, item: _T) -> _R:
+def _apply(function: Callable[[_T], Iterable[_R]], version: str, item: _T) -> list[_R]:
     """Do the work, on an executor.
 
     Raises:
@@ -118,4 +116,4 @@ def _apply(function: Callable[[_T], _R], version: str, item: _T) -> _R:
     """
     if version != VERSION:
         raise ConfigurationError(f"expected version {version} of agent-identity-otel on the executor, got {VERSION}")
-    return function(item)
+    return list(function(item))

@@ -3,7 +3,6 @@
 import io
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +20,6 @@ from agent_identity.enforcement import Enforcer
 from agent_identity.evidence.merkle import leaf_hash
 from agent_identity.identity import Agent, Human, TrustStore
 from agent_identity.testing import FixedClock
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from spans_in_parts import merged
-
-__all__ = ["merged"]
 
 ALICE = Human("alice@example.com")
 CLERK = Agent("invoice-clerk", owner="finance-ops@example.com")

@@ -12,12 +12,13 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from agent_identity.audit import Report, check, check_proof, ledger_check, prove
-from agent_identity.authority import Scope, verify_chain
+from agent_identity.audit import Report, check, check_proof, ledger_check, prove, prove_growth, verification
+from agent_identity.authority import Scope, issue, verify_chain
 from agent_identity.cli import main
 from agent_identity.enforcement import Enforcer
-from agent_identity.enforcement.directory import prepare
-from agent_identity.errors import ConfigurationError, TokenError
+from agent_identity.enforcement.directory import open_directory, prepare
+from agent_identity.enforcement.rotation import rotate
+from agent_identity.errors import ConfigurationError, Denied, TokenError
 from agent_identity.evidence import Checkpoint, Ledger, open_ledger
 from agent_identity.evidence.cosignatures import cosign
 from agent_identity.identity import (
@@ -254,6 +255,15 @@ def test_a_proof_file_says_the_same(pod: Pod) -> None:
     checked_proof = check_proof(proof, trust)
     assert (checked_proof.exit_code, codes(checked_proof.report)) == (0, {"valid_by_own_clock"})
     assert check_proof(proof, roots()).exit_code == 2
+    stolen = check_proof(proof, certified(revoked(pod.start), [pod.certificate().sign(ROOT)]))
+    assert (stolen.exit_code, "signed_after_revocation" in codes(stolen.report)) == (1, True)
+    kept = (pod.path / "log" / "checkpoint").read_bytes()
+    pod.work()
+    growth = prove_growth(pod.path, kept)
+    grown = check_proof(growth, trust, checkpoint=kept)
+    assert (grown.exit_code, codes(grown.report)) == (0, {"valid_by_own_clock"})
+    doubted = certified(revoked(pod.now + DAY), [pod.certificate().sign(ROOT)])
+    assert check_proof(growth, doubted, checkpoint=kept).exit_code == 2
 
 
 def spans(pod: Pod) -> bytes:
@@ -318,6 +328,59 @@ def test_an_issuer_speaks_in_the_name_of_its_certificate_only(pod: Pod) -> None:
     with pytest.raises(TokenError) as caught:
         trusted_certificate(pod.certificate().sign(ROOT), roots(bound))
     assert caught.value.code == "wrong_issuer"
+
+
+def test_a_receiver_takes_what_a_certified_issuer_may_say(pod: Pod, tmp_path: Path) -> None:
+    """Online as offline: chains of another host, for the kinds of principals of its certificate and in its time."""
+
+    def received(principal: Human | Service, **changes: Any) -> str | None:
+        found = open_directory(tmp_path / "receiver", clock=clock, ids=RandomIds(), sync="process")
+        trust = certified(
+            replace(found.trust, keys=(*found.trust.keys, *roots().keys)), [pod.certificate(**changes).sign(ROOT)]
+        )
+        token = issue(
+            pod.key("issuer"),
+            issuer=pod.own.issuer or "",
+            task_id="t",
+            principal=principal,
+            agent=CLERK,
+            holder=WITNESS.public_key,
+            scope=Scope("tool"),
+            now=pod.start,
+            ttl=600,
+            id=RandomIds().new(clock.wall_ns()),
+        ).token
+        parts = {name: getattr(found, name) for name in ("issuer", "recorder", "ledger", "digests")}
+        with Enforcer(**parts, trust=trust, clock=clock) as enforcer:
+            try:
+                with enforcer.resume((token,), holder=WITNESS):
+                    pass
+            except Denied as denied:
+                return denied.code
+        return None
+
+    clock = FixedClock(pod.start * 10**9)
+    assert received(ALICE) is None
+    assert received(Service("cron"), principals=("service",)) is None
+    assert received(ALICE, principals=("service",)) == "wrong_principal"
+    assert received(ALICE, issuer="https://issuer.example") == "wrong_issuer"
+    assert received(ALICE, not_before=pod.start + 1) == "key_not_valid_then"
+    assert received(ALICE, not_before=pod.start - DAY, expires_at=pod.start) == "key_not_valid_then"
+
+
+def test_a_directory_may_have_a_file_of_version_3(pod: Pod) -> None:
+    """It opens, its keys are exchanged, the revision rises, and the signature of before is gone."""
+    path = pod.path / "trust.json"
+    one = merged(roots(), pod.own)
+    one = signed_trust(replace(one, issuer=pod.own.issuer, origin=pod.origin), ROOT)
+    one.save(path)
+    pod.work()
+    assert check(pod.path).exit_code == 0
+    rotate(pod.path, ("issuer", "recorder"), now=pod.now, overlap=DAY)
+    after = TrustStore.load(path)
+    assert (after.file.id, after.file.revision > one.file.revision, after.file.signature) == (FILE.id, True, None)
+    pod.work()
+    assert check(pod.path).exit_code == 0
 
 
 @pytest.mark.parametrize("method", ["get", "check_issuer"])
@@ -430,6 +493,18 @@ def test_certificates_in_records_count_from_where_they_stand(pod: Pod, monkeypat
     assert (notice.severity, notice.stream, notice.seq) == ("notice", stream, 1)
     # Beside a listed key, junk takes nothing away.
     assert check(pod.path, pod.own).exit_code == 0
+
+
+def test_certificates_on_spans_count_for_all_spans_beside_them(
+    pod: Pod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the reader of version 2 finds on the span of a task is verified like what is handed over."""
+    path = tmp_path / "spans.json"
+    path.write_bytes(spans(pod))
+    for root, code in ((ROOT, 0), (STRANGER, 2)):
+        monkeypatch.setattr(verification, "certificates_on", lambda _, root=root: [pod.certificate().sign(root)])
+        assert check(path, roots()).exit_code == code
+        assert check(path).exit_code == 2  # Without roots there is nothing to check it by.
 
 
 def test_a_certificate_in_the_log_is_older_than_what_others_saw_of_it(

@@ -1,7 +1,6 @@
 """Processors of observability products that run in the process: what they remove by pattern is not our evidence."""
 
 import io
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from agent_identity import Report, check
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from spans_in_parts import merged
-
-__all__ = ["merged"]
 
 Act = Callable[[Path, Any], int]
 

@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,6 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from agent_identity import check
 from agent_identity.evidence.pasted import PastedSpan, read_pasted
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from spans_in_parts import merged
-
-__all__ = ["merged"]
 
 TABLE = Path(__file__).resolve().parents[2] / "docs/reference/backends.md"
 MARKER = "made-for-this-test"

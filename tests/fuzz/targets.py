@@ -18,7 +18,7 @@ import zstandard
 from google.protobuf.json_format import MessageToJson
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from agent_identity.audit.shapes import RecordReader
+from agent_identity.audit.checked_records import read_record
 from agent_identity.authority import (
     GRANT_TYPE,
     PROOF_TYPE,
@@ -48,6 +48,7 @@ from agent_identity.evidence.pasted import PastedSpan, read_pasted
 from agent_identity.evidence.shown import likeness
 from agent_identity.identity import (
     Agent,
+    Certificate,
     Human,
     PublicKey,
     SigningKey,
@@ -55,7 +56,9 @@ from agent_identity.identity import (
     TrustStore,
     b64url_decode,
     b64url_encode,
+    trusted_certificate,
 )
+from agent_identity.identity.certificates import CERTIFICATE_TYPE
 from agent_identity.identity.foreign_tokens import read_token
 from agent_identity.identity.inbound import read_inbound
 from agent_identity.identity.jwks import KeySet
@@ -192,6 +195,18 @@ def revocations(data: bytes) -> None:
 
 
 @target
+def certificate_claims(data: bytes) -> None:
+    """The claims of a certificate behind the good signature of a root: what is read is signed again byte for byte."""
+    text = signed(data, CERTIFICATE_TYPE, ISSUER)
+    root = TrustedKey(key=ISSUER.public_key, purpose="root", origin="urn/")
+    try:
+        found, _ = trusted_certificate(text, TrustStore(keys=(root,)))
+    except AgentIdentityError:
+        return
+    assert found.sign(ISSUER) == text
+
+
+@target
 def trust(data: bytes) -> None:
     """A trust file as anybody may write it."""
     try:
@@ -304,7 +319,7 @@ def ledger_line(data: bytes) -> None:
         return
     assert stream_line(bytes.fromhex(parts[1]), parts[0]) == data + b"\n"
     try:
-        record = RecordReader().read(parts[0])
+        record = read_record(parts[0])
     except ValueError:
         return
     assert encode(record) == parts[0]
@@ -374,6 +389,15 @@ def seeds(name: str) -> tuple[bytes, ...]:
     listed = RevocationList(3, NOW, (Revocation("agent", "clerk", since=NOW, reason="stolen"),))
     signed_list = listed.sign(ISSUER, issuer="urn:example:issuer")
     store = TrustStore(keys=(TrustedKey(key=ISSUER.public_key, purpose="issuer"),), issuer="urn:x", origin="x/y")
+    certificate = Certificate(
+        recorder=HOLDER.public_key,
+        origin="urn/pod",
+        issuer_key=SigningKey.from_seed(b"\x03" * 32).public_key,
+        issuer="urn:x",
+        principals=("human", "service"),
+        not_before=NOW,
+        expires_at=NOW + 60,
+    )
     known: dict[str, tuple[bytes, ...]] = {
         "token": (root.token.encode(), signed_list),
         "chain": ("~".join((*CHAIN.tokens, child.token)).encode(), root.token.encode()),
@@ -381,7 +405,8 @@ def seeds(name: str) -> tuple[bytes, ...]:
         "child_claims": (parse_compact(child.token).payload,),
         "proof_claims": (parse_compact(proof).payload,),
         "revocations": (parse_compact(signed_list.decode()).payload,),
-        "trust": (store.to_json(),),
+        "trust": (store.to_json(), (VECTORS / "trust-v3.json").read_bytes()),
+        "certificate_claims": (parse_compact(certificate.sign(ISSUER)).payload,),
         "key_set": (encode({"keys": [{**ISSUER.public_key.to_jwk(), "kid": "k", "use": "sig"}]}),),
         "foreign_token": (root.token.encode(), proof.encode()),
         "inbound": (

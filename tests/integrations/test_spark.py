@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 
 from agent_identity.audit import Report, check
-from agent_identity.audit.parts import Parts, Work
-from agent_identity.audit.spreading import Spread
+from agent_identity.audit.executor import Executor
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.sealing import Sealing
 from agent_identity.integrations import spark
@@ -72,32 +71,27 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[surgeries.Pati
     Sealing._ensure_thread = ensure  # type: ignore[method-assign]
 
 
-@pytest.fixture
-def merged(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Make parts of two to three records; return of each stream whether all of it came from parts."""
-    merged: list[bool] = []
-    merge_into = Parts.merge_into
-
-    def noted(self: Parts, *given: Any) -> int:
-        done = merge_into(self, *given)
-        merged.append(self.whole)
-        return done
-
-    monkeypatch.setattr(Parts, "merge_into", noted)
-    monkeypatch.setattr("agent_identity.audit.parts._PIECE", 2_500)
-    return merged
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make blocks of a few records."""
+    monkeypatch.setattr("agent_identity.evidence.lines._CHUNK", 2_500)
 
 
-def compare(spread: Spread, *given: Any, **more: Any) -> Report:
+def alone(item: Any) -> list[Any]:
+    """Return an item."""
+    return [item]
+
+
+def compare(executor: Executor, *given: Any, **more: Any) -> Report:
     """Verify on one machine and elsewhere; return the report, which is the same."""
     alone = check(*given, **more)
-    assert check(*given, processes=spread, **more) == alone
+    assert check(*given, processes=executor, **more) == alone
     return alone
 
 
 @pytest.mark.parametrize(("table", "name"), SURGERIES)
-def test_any_spread_finds_what_one_machine_finds(
-    patient: surgeries.Patient, merged: list[bool], monkeypatch: pytest.MonkeyPatch, table: str, name: str
+def test_any_executor_finds_what_one_machine_finds(
+    patient: surgeries.Patient, monkeypatch: pytest.MonkeyPatch, table: str, name: str
 ) -> None:
     """After surgeries of every kind, through the jobs that Spark would get."""
     monkeypatch.setattr(surgeries, "check", lambda *given, **more: compare(on_spark(Double()), *given, **more))
@@ -105,11 +99,10 @@ def test_any_spread_finds_what_one_machine_finds(
     assert surgeries.judge(patient, table, name, where) in (None, "not here")
 
 
-def test_parts_are_taken_from_jobs_of_a_bounded_size(patient: surgeries.Patient, merged: list[bool]) -> None:
-    """A good ledger is merged from parts, in jobs of no more partitions than asked for."""
+def test_blocks_are_taken_from_jobs_of_a_bounded_size(patient: surgeries.Patient) -> None:
+    """In jobs of no more partitions than asked for."""
     context = Double()
     assert compare(on_spark(context, partitions=3), patient.directory, surgeries.clean.TRUST).exit_code == 0
-    assert merged.count(True) >= 2
     assert max(context.jobs) == 3
     assert len(context.jobs) > 3
 
@@ -117,20 +110,9 @@ def test_parts_are_taken_from_jobs_of_a_bounded_size(patient: surgeries.Patient,
 def test_results_come_in_the_order_of_the_items() -> None:
     """However many jobs there are, and also if there is nothing to do, or nobody takes the rest."""
     for number in (1, 3, 256):
-        assert list(on_spark(Double(), partitions=number)(abs, range(-20, 0))) == list(range(20, 0, -1))
-    assert list(on_spark(Double())(abs, [])) == []
-    assert next(iter(on_spark(Double())(abs, range(-20, 0)))) == 20
-
-
-def test_what_executors_cannot_read_the_driver_reads(patient: surgeries.Patient, merged: list[bool]) -> None:
-    """Executors that do not see the ledger change nothing about the report."""
-
-    def blind(function: Callable[[Any], Any], items: Iterable[Any], /) -> Iterator[Any]:
-        for item in items:
-            yield (item, None) if isinstance(item, Work) else function(item)
-
-    assert compare(blind, patient.directory, surgeries.clean.TRUST).exit_code == 0
-    assert True not in merged
+        assert list(on_spark(Double(), partitions=number)(alone, range(20))) == list(range(20))
+    assert list(on_spark(Double())(alone, [])) == []
+    assert next(iter(on_spark(Double())(alone, range(20)))) == 0
 
 
 def test_a_job_that_fails_is_no_verdict(patient: surgeries.Patient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,12 +135,6 @@ def test_the_number_of_partitions_has_bounds(partitions: int) -> None:
     """No job has none, or more results than the driver holds."""
     with pytest.raises(ConfigurationError, match="1 to 256"):
         on_spark(Double(), partitions=partitions)
-
-
-def test_a_state_file_is_of_one_machine(patient: surgeries.Patient, tmp_path: Path) -> None:
-    """What executors would keep, each on its own disk, is refused."""
-    with pytest.raises(ConfigurationError, match="leave it out"):
-        check(patient.directory, processes=on_spark(Double()), state=tmp_path / "state")
 
 
 @pytest.fixture(scope="module")
@@ -184,14 +160,14 @@ def context() -> Iterator[Any]:
 def test_each_part_is_a_partition_of_a_real_spark(context: Any) -> None:
     """Items go to processes that are not this one, each in its own partition, and come back in order."""
 
-    def where(item: int) -> tuple[int, int, int]:
+    def where(item: int) -> list[tuple[int, int, int]]:
         import os
 
         from pyspark import TaskContext
 
         task = TaskContext.get()
         assert task is not None
-        return item, task.partitionId(), os.getpid()
+        return [(item, task.partitionId(), os.getpid())]
 
     found = list(on_spark(context, partitions=4)(where, range(10)))
     assert [item for item, _, _ in found] == list(range(10))
@@ -199,17 +175,15 @@ def test_each_part_is_a_partition_of_a_real_spark(context: Any) -> None:
     assert os.getpid() not in {process for _, _, process in found}
 
 
-def test_a_real_spark_verifies_a_good_ledger(context: Any, patient: surgeries.Patient, merged: list[bool]) -> None:
-    """The report is that of one machine, and the streams came from what the executors read."""
+def test_a_real_spark_verifies_a_good_ledger(context: Any, patient: surgeries.Patient) -> None:
+    """The report is that of one machine."""
     assert compare(on_spark(context), patient.directory, surgeries.clean.TRUST).exit_code == 0
-    assert merged.count(True) >= 2
 
 
 @pytest.mark.parametrize(("table", "name"), SURGERIES)
 def test_a_real_spark_finds_what_one_machine_finds(
     context: Any,
     patient: surgeries.Patient,
-    merged: list[bool],
     monkeypatch: pytest.MonkeyPatch,
     table: str,
     name: str,

@@ -4,15 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from agent_identity.audit import Report, check
-from agent_identity.audit.calls_check import Calls
 from agent_identity.errors import AgentIdentityError
 
-__all__ = ["verdict_of", "without_fast_paths"]
-
-
-def without_fast_paths() -> None:
-    """Have every record go through the full checks: none is recognised by the pattern of an earlier one."""
-    Calls.recognise = lambda self, data, place: None  # type: ignore[method-assign]
+__all__ = ["verdict_of"]
 
 
 def verdict_of(source: Path, trust: Path | Any, **options: Any) -> list[Any]:

@@ -139,11 +139,8 @@ def main() -> int:
     """Record or compare; return 1 if a verdict differs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--record", action="store_true", help="keep the verdicts as they are now")
-    parser.add_argument("--full-checks", action="store_true", help="without any way to recognise records")
     parser.add_argument("--share", type=float, default=1.0, help="the share of the cases to run, from 0 to 1")
     options = parser.parse_args()
-    if options.full_checks:
-        adapter.without_fast_paths()
     found = run(options.share)
     if options.record:
         KEPT.write_bytes(gzip.compress(json.dumps(found, sort_keys=True).encode(), mtime=0))

@@ -1,16 +1,14 @@
 """Steps 5 and 6 record by record: which outcome answers which intent, and what is said where none does."""
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from agent_identity.audit import calls_check
-from agent_identity.audit import waiting as waiting_module
-from agent_identity.audit.calls_check import Call, Calls
+from agent_identity.audit import calls_check, open_intents
+from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.findings import Findings, Place
-from agent_identity.audit.waiting import Waiting
+from agent_identity.audit.open_intents import Call, OpenIntents
 
 STREAM = "01a20e43-46d8-715f-9270-91c309b88710"
 ALLOW = {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "within_scope"}
@@ -37,7 +35,7 @@ class Noted:
         return call
 
 
-def use_of(grant: bytes = b"g") -> Any:
+def use_of(grant: str = "g") -> Any:
     """Return the use of a grant."""
     use: Any = Noted()
     use.grant, use.chain = grant, [{"grant": "root"}, {"grant": "leaf"}]
@@ -50,14 +48,14 @@ class Reading:
     def __init__(self, use: Any = None, **options: Any) -> None:
         self.findings = Findings("ledger", [str(step) for step in range(1, 9)])
         self.use = use
-        self.delegations: Any = Noted(see=use, shipped=([], []), merge=True)
+        self.delegations: Any = Noted(see=use)
         self.calls = Calls(self.findings, self.delegations, **options)
         self.calls.committed = 100
 
     def take(self, kind: str, name: str, seq: int = 1, **body: Any) -> "Reading":
         """Take a record."""
         record = {"id": name, "kind": kind, "time": {"start": "70"}, **body}
-        self.calls.take({**record, **({"chain": []} if self.use is not None else {})}, b"{}", STREAM, seq)
+        self.calls.take({**record, **({"chain": []} if self.use is not None else {})}, STREAM, seq)
         return self
 
     def intent(self, name: str, tool: str = "pay", args: str | None = "a", seq: int = 1, **body: Any) -> "Reading":
@@ -84,7 +82,7 @@ class Reading:
 
 def test_a_call_comes_back_as_it_was_packed() -> None:
     """Whatever of it is there."""
-    for call in (Call(b"g", "pay", b"a", b"id", STREAM, 7), Call(None, "ü", None, b"id", STREAM, 1)):
+    for call in (Call("g", "pay", "a", "id", STREAM, 7), Call(None, "ü", None, "id", STREAM, 1)):
         assert Call.unpacked(call.packed()) == call
         assert call.place() == Place("id", STREAM, call.seq, None)
 
@@ -119,7 +117,7 @@ def test_an_outcome_of_another_call_is_found(other: dict[str, Any]) -> None:
 def test_an_outcome_under_another_grant_is_found() -> None:
     """The tool may be the same; whose authority it was is not."""
     reading = Reading(use_of()).intent("i")
-    reading.delegations.answers["see"] = use_of(b"h")
+    reading.delegations.answers["see"] = use_of("h")
     assert reading.outcome("o", "i").found == [("intent_mismatch", MISMATCH, "o", 1)]
 
 
@@ -152,7 +150,7 @@ def test_outcomes_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
 def test_an_intent_that_is_not_given_or_pruned_is_counted() -> None:
     """Of a part of a ledger any may be missing; of a pruned one those that the statement names."""
     reading = Reading(use_of())
-    reading.calls.gone = {b"i1", b"i3"}
+    reading.calls.gone = {"i1", "i3"}
     reading.outcome("o1", "i1").outcome("o2", "i2").outcome("o3", "i3")
     reading.calls.end_of_stream()
     reading.calls.finish()
@@ -207,12 +205,12 @@ def test_what_is_allowed_is_held_against_its_grant() -> None:
     """At its time, and where it stands; what is blocked is not, and outside any task nothing is."""
     use = use_of()
     reading = Reading(use).intent("i", seq=3)
-    call = Call(b"g", "pay", b"a", b"i", STREAM, 3)
+    call = Call("g", "pay", "a", "i", STREAM, 3)
     assert use.said[:2] == [("count", ("concluded", False)), ("allow", "pay", 70, call)]
     use.said.clear()
     blocked = {**ALLOW, "effect": "block"}
     reading.outcome("o", None, "denied", decision=blocked)
-    assert [name for name, *_ in use.said] == ["count", "recognise"]
+    assert [name for name, *_ in use.said] == ["count"]
     assert use.said[0] == ("count", ("concluded", True))
     reading = Reading().intent("i", seq=3)
     problems = [(p.code, p.message, p.record, p.seq) for p in reading.findings.report().findings]
@@ -223,14 +221,11 @@ def test_what_is_allowed_is_held_against_its_grant() -> None:
     assert reading.findings.report().findings == ()
 
 
-def test_a_call_is_remembered_but_for_one_that_a_person_approved() -> None:
-    """Approvals are held against each call of its own."""
-    approvals, patterns = Noted(), Noted(learn="learned")
+def test_a_call_that_a_person_approved_is_held_against_approvals() -> None:
+    """And no other one."""
+    approvals = Noted()
     use = use_of()
-    reading = Reading(use, approvals=approvals)
-    reading.calls._patterns = patterns  # type: ignore[assignment]
-    reading.intent("i")
-    assert (use.said[-1][0], use.said[-1][2], patterns.said[0][2]) == ("recognise", "learned", b"{}")
+    reading = Reading(use, approvals=approvals).intent("i")
     assert approvals.said == []
     use.said.clear()
     approved = {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "x", "approval": "y"}
@@ -248,7 +243,7 @@ def test_tasks_tell_of_their_grants_openings_and_ends() -> None:
     assert reading.delegations.said[1] == ("add_grant", "t", "leaf", Place("g", STREAM, 2))
     end = ("finish", {"intents": "1"}, Place("e", STREAM, 4))
     assert use.said == [("begin", STREAM), (*end, ("partial", False))]
-    for name, value in (("partial", True), ("gone", set[bytes]())):
+    for name, value in (("partial", True), ("gone", set[str]())):
         use.said.clear()
         reading = Reading(use)
         setattr(reading.calls, name, value)
@@ -273,97 +268,28 @@ def test_what_concerns_all_of_the_ledger() -> None:
         ("take", "a", Place("a", STREAM, 8))
     ]
     assert Reading().take("approval", "a", 8).found == []
-    part = Reading(part=True).take("erasure", "e", 6, erasure={"key": "k"})
-    assert part.found == []
-    shipped = part.calls.shipped()
-    assert shipped is not None
-    assert [(record["id"], place) for record, place in shipped.later] == [("e", ("e", STREAM, 6, None))]
 
 
 def test_arguments_that_are_disclosed_are_held_against_their_calls() -> None:
     """Only of those calls of which some are."""
     disclosures: Any = Noted()
-    disclosures.want = lambda call: call == b"i2"
+    disclosures.want = lambda call: call == "i2"
     use = use_of()
     Reading(use, disclosures=disclosures).intent("i1").intent("i2", seq=4)
     ((name, record, given, place),) = disclosures.said
     assert (name, record["id"], given, place) == ("take", "i2", use, Place("i2", STREAM, 4))
 
 
-def part_of(**facts: Any) -> Any:
-    """Return what a part says."""
-    sound = {"uses": [], "tokens": [], "open": [], "deferred": [], "outcomes": {}, "counts": {}, "later": []}
-    return SimpleNamespace(**{**sound, "lowest": b"~", "highest": b"", **facts})
-
-
-def test_a_part_is_merged_as_if_it_had_been_read_here() -> None:
-    """Its open intents wait, its outcomes answer those that do, and what it counted counts."""
-    part = Reading(use_of(), part=True).outcome("o1", "i1", seq=5).intent("i2", seq=6)
-    part.take("erasure", "e", 7, erasure={"key": "k"})
-    shipped = part.calls.shipped()
-    assert shipped is not None
-    assert (shipped.lowest, shipped.highest, shipped.outcomes) == (b"i2", b"i2", {"success": 1})
-    whole = Reading(use_of()).intent("i1")
-    assert whole.calls.merge(shipped._replace(counts={"unattributed": 3}, uses=["use"], tokens=[("leaf", "token")]))
-    assert whole.delegations.said[-1] == ("merge", ["use"], [("leaf", "token")])
-    whole.outcome("o2", "i2", seq=8)
-    whole.calls.end_of_stream()
-    whole.calls.finish()
-    assert [problem[0] for problem in whole.found] == ["erased"]
-    assert whole.findings.counts == {"success": 2, "unattributed": 3, "unknown": 0}
-
-
-def test_what_a_part_cannot_know_keeps_it_from_being_merged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An intent that waits here under one of its ids, an outcome that does not fit, or too many that wait."""
-    fits = Call(b"g", "pay", b"a", b"o", STREAM, 5)
-    other = fits._replace(tool="read")
-
-    def waiting() -> Reading:
-        return Reading(use_of()).intent("i5")
-
-    for lowest, highest, merged in (
-        (b"i5", b"i9", False),
-        (b"i1", b"i5", False),
-        (b"i6", b"i9", True),
-        (b"i1", b"i4", True),
-    ):
-        assert waiting().calls.merge(part_of(lowest=lowest, highest=highest)) is merged
-    assert waiting().calls.merge(part_of(deferred=[(b"i5", fits.packed())]))
-    reading = waiting()
-    assert not reading.calls.merge(part_of(deferred=[(b"i5", other.packed())], outcomes={"success": 1}))
-    reading.calls.end_of_stream()
-    reading.calls.finish()
-    assert reading.findings.counts == {"unknown": 1}
-    reading = waiting()
-    reading.delegations.answers["merge"] = False
-    assert not reading.calls.merge(part_of(outcomes={"success": 1}))
-    monkeypatch.setattr(calls_check, "_MAX_DEFERRED", 2)
-    two = [(b"x", fits.packed())] * 2
-    assert waiting().calls.merge(part_of(deferred=two))
-    assert not waiting().calls.merge(part_of(deferred=[*two, (b"y", fits.packed())]))
-    reading = waiting().outcome("o", "z")
-    assert not reading.calls.merge(part_of(deferred=two))
-
-
-def test_a_part_that_says_too_much_is_not_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is read in its order instead."""
-    monkeypatch.setattr(calls_check, "_MAX_LATER", 2)
-    reading = Reading(part=True)
-    for number, shipped in ((1, True), (2, True), (3, False)):
-        reading.take("erasure", f"e{number}", number, erasure={"key": "k"})
-        assert (reading.calls.shipped() is not None) is shipped
-
-
 def test_intents_that_wait_on_the_disk_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order in which they came, each answered by its outcome."""
-    monkeypatch.setattr(waiting_module, "_MAX_WAITING", 2)
+    monkeypatch.setattr(open_intents, "_NEAR", 2)
     reading = Reading(use_of())
     for number in range(7):
         reading.intent(f"i{number}", seq=number)
     for number in (0, 6, 3):
         reading.outcome(f"o{number}", f"i{number}")
     reading.outcome("o1", "i1", tool="read", seq=9)
-    assert [call.id for call in reading.calls._open.calls()] == [b"i2", b"i4", b"i5"]
+    assert [call.id for call in reading.calls._open] == ["i2", "i4", "i5"]
     reading.calls.end_of_stream()
     reading.calls.finish()
     assert [(code, record) for code, _, record, _ in reading.found] == [
@@ -372,72 +298,16 @@ def test_intents_that_wait_on_the_disk_are_the_same(monkeypatch: pytest.MonkeyPa
     ]
 
 
-def test_intents_wait_in_the_order_in_which_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the disk as well, where a later one takes the place of an earlier one with its id."""
-    monkeypatch.setattr(waiting_module, "_MAX_WAITING", 2)
-    waiting = Waiting()
-    calls = [Call(None, "pay", None, b"i%d" % number, STREAM, number) for number in (5, 1, 4, 2, 3)]
+@pytest.mark.parametrize("near", [1, 2, 100])
+def test_of_two_intents_with_one_id_the_later_one_waits(near: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the place of the earlier one, wherever they are."""
+    monkeypatch.setattr(open_intents, "_NEAR", near)
+    waiting = OpenIntents()
+    calls = [Call(None, "pay", None, f"i{number}", STREAM, number) for number in (5, 1, 4, 2, 3)]
     for call in calls:
         waiting.put(call)
-    assert (waiting.lowest, waiting.highest) == (b"i1", b"i5")
     again = calls[0]._replace(seq=99)
     waiting.put(again)
-    assert list(waiting.calls()) == [again, *calls[1:]]
-    assert waiting.pop(b"i1") == calls[1]
-    assert waiting.pop(b"i1") is None
-    assert not waiting.none_between(b"a", b"b")
-    near = Waiting()
-    near.put(calls[0])
-    assert [near.none_between(*ends) for ends in ((b"i1", b"i4"), (b"i5", b"i5"), (b"i6", b"i9"))] == [
-        True,
-        False,
-        True,
-    ]
-
-
-def said(identifier: bytes, intent: bytes | None, start: bytes, arguments: bytes | None = b"a", **facts: Any) -> Any:
-    """Return what a recognised call says: an outcome unless the facts say otherwise."""
-    sound = {"outcome": "success", "tool": "pay", "effect": "allow", "monitored": False, "spent": 0}
-    return SimpleNamespace(**{**sound, **facts}), identifier, intent, arguments, start
-
-
-def test_a_call_that_is_recognised_is_held_against_others_as_any_is() -> None:
-    """Intents wait, outcomes answer them, what is allowed is held against the grant, each at its place."""
-    use = use_of()
-    use.intents = use.outcomes = 0
-    use.first_ns = use.last_ns = -1
-    reading = Reading(use)
-    take = reading.calls.take_known
-    assert take(said(b"i1", None, b"70", outcome=None), use, STREAM, 3) == 70
-    assert (use.intents, use.outcomes) == (1, 0)
-    assert use.said == [("allow", "pay", 70, Call(b"g", "pay", b"a", b"i1", STREAM, 3))]
-    assert take(said(b"o1", b"i1", b"71"), use, STREAM, 4) == 71
-    assert (use.intents, use.outcomes, reading.found) == (1, 1, [])
-    take(said(b"i2", None, b"72", outcome=None), use, STREAM, 5)
-    use.said.clear()
-    take(said(b"o2", b"i2", b"73", b"b", effect="block"), use, STREAM, 6)
-    assert (use.said, reading.found) == ([], [("intent_mismatch", MISMATCH, "o2", 6)])
-    take(said(b"o3", None, b"74", None, effect="block", monitored=True), use, STREAM, 101)
-    assert reading.found[-1] == ("unrecorded_intent", WITHOUT, "o3", 101)
-    take(said(b"i4", None, b"75", None, outcome=None), use, STREAM, 7)
-    assert use.said == [("allow", "pay", 75, Call(b"g", "pay", None, b"i4", STREAM, 7))]
-    reading.calls.end_of_stream()
-    reading.calls.finish()
-    unknown = [p for p in reading.findings.report().findings if p.code == "unknown_outcome"]
-    assert [(p.record, p.stream, p.seq) for p in unknown] == [("i4", STREAM, 7)]
-    assert reading.findings.counts == {"success": 2, "unknown": 1}
-
-
-@pytest.mark.parametrize(
-    ("first", "last", "tool", "asked"),
-    [(50, 60, "pay", False), (50, 70, "pay", True), (-1, 60, "pay", True), (50, 60, "read", True)],
-)
-def test_a_later_call_of_a_tool_is_the_last_one(first: int, last: int, tool: str, asked: bool) -> None:
-    """As what is asked about every other call would say."""
-    use = use_of()
-    use.intents = 0
-    use.first_ns, use.last_ns, use.last, use.tools = first, last, None, {tool: "place"}
-    Reading(use).calls.take_known(said(b"i1", None, b"70", outcome=None), use, STREAM, 3)
-    call = Call(b"g", "pay", b"a", b"i1", STREAM, 3)
-    assert use.said == ([("allow", "pay", 70, call)] if asked else [])
-    assert (use.last_ns, use.last) == ((last, None) if asked else (70, call))
+    assert list(waiting) == [again, *calls[1:]]
+    assert (waiting.pop("i1"), waiting.pop("i1")) == (calls[1], None)
+    assert list(waiting) == [again, *calls[2:]]

@@ -1,12 +1,13 @@
 """One chain of grants, and what was done under it, judged by itself."""
 
+import pickle
 from typing import Any
 
 import pytest
 
-from agent_identity.audit.chain_judge import Judged, judge, judge_packed
+from agent_identity.audit.chain_judge import Asked, judge_all
 from agent_identity.audit.findings import Place
-from agent_identity.audit.uses import Use
+from agent_identity.audit.grant_usage import GrantUsage
 from agent_identity.authority import Chain, Scope, derive, issue
 from agent_identity.identity import Agent, Human, PublicKey, SigningKey, TrustedKey, TrustStore
 
@@ -55,7 +56,7 @@ def trusting(**limits: Any) -> TrustStore:
     return TrustStore((TrustedKey(ISSUER.public_key, "issuer", **limits),), issuer="urn:example:issuer", origin="test")
 
 
-def use_of(chain: Chain = CHAIN, /, **changes: Any) -> Use:
+def use_of(chain: Chain = CHAIN, /, **changes: Any) -> GrantUsage:
     """Return a use whose first record says what the grants say, but for changes."""
     said = {
         "task": {"id": TASK, "expires": str((NOW + 300) * NS)},
@@ -64,11 +65,11 @@ def use_of(chain: Chain = CHAIN, /, **changes: Any) -> Use:
         "chain": [{"id": grant.agent.id, "grant": grant.hash} for grant in chain.grants],
         "time": {"start": str(NOW * NS)},
     }
-    return Use({**said, **changes}, HERE)
+    return GrantUsage({**said, **changes}, HERE)
 
 
 def judged(
-    use: Use,
+    use: GrantUsage,
     tokens: list[str] | None = TOKENS,
     trust: TrustStore | None = None,
     *,
@@ -76,16 +77,9 @@ def judged(
     proved: bool = True,
 ) -> tuple[bool | None, list[tuple[str, str, Place]]]:
     """Judge a use; return whether its chain holds, and what was found."""
-    found: list[tuple[str, str, Place]] = []
-
-    def prove(place: Place) -> bool:
-        assert place == HERE
-        return proved
-
-    def add(code: str, message: str, place: Place) -> None:
-        found.append((code, message, place))
-
-    return judge(use, tokens, trust or trusting(), absent=absent, proved=prove, add=add), found
+    (found,) = judge_all([Asked(use, tokens, proved)], trust=trust or trusting(), absent=absent)
+    assert (found.grant, found.leaf) == (use.grant, None)
+    return found.holds, list(found.problems)
 
 
 def codes(found: list[tuple[str, str, Place]]) -> list[tuple[str, Place]]:
@@ -94,11 +88,12 @@ def codes(found: list[tuple[str, str, Place]]) -> list[tuple[str, Place]]:
 
 
 def test_a_chain_that_holds_is_found_to_hold() -> None:
-    """What was done within it is nothing to report, and its leaf is kept for those who look at arguments."""
+    """What was done within it is nothing to report, and its leaf is there for those who look at arguments."""
     use = use_of()
     use.allow("pay", NOW * NS, HERE)
     assert judged(use) == (True, [])
-    assert use.leaf == CHAIN.leaf
+    (found,) = judge_all([Asked(use, TOKENS, True, wanted=True)], trust=trusting(), absent=None)
+    assert (found.holds, found.leaf, found.problems) == (True, CHAIN.leaf, [])
 
 
 def test_without_all_grants_nothing_is_known() -> None:
@@ -113,9 +108,8 @@ def test_without_all_grants_nothing_is_known() -> None:
 
 def test_without_trust_no_chain_holds() -> None:
     """That is said of all chains once, not of each."""
-    found: list[str] = []
-    assert judge(use_of(), TOKENS, None, absent=None, proved=lambda _: True, add=lambda *_: found.append("")) is False
-    assert not found
+    (found,) = judge_all([Asked(use_of(), TOKENS, True, wanted=True)], trust=None, absent=None)
+    assert (found.holds, found.leaf, found.problems) == (False, None, [])
 
 
 @pytest.mark.parametrize(
@@ -177,7 +171,6 @@ def test_records_name_what_the_grants_name(name: str) -> None:
     use.allow("delete", NOW * NS, HERE)
     message = "expected principal, agents and task as the grants name them, got others"
     assert judged(use) == (False, [("claims_differ", message, HERE)])
-    assert use.leaf is None
 
 
 def test_an_expiry_may_be_earlier_or_not_said() -> None:
@@ -196,7 +189,6 @@ def test_a_chain_that_does_not_verify_is_a_bad_grant() -> None:
         assert verdict is False
         assert codes(found) == [("bad_grant", HERE)]
         assert found[0][1].startswith("the chain does not verify (")
-        assert use.leaf is None
 
 
 def test_an_issuer_that_is_not_trusted_is_unknown() -> None:
@@ -251,17 +243,15 @@ def test_a_grant_of_a_revoked_key_has_to_be_older(since: int, seen: int, proved:
     assert judged(use, trust=trust, proved=proved) == (code is None, [problem] if problem else [])
 
 
-def test_another_process_says_the_same_of_many_chains() -> None:
-    """How many hold, of how many a grant is missing, and all problems in their order."""
+def test_many_chains_are_judged_in_their_order() -> None:
+    """Each with its own problems, also after they went to another process."""
     outside, without, other = use_of(), use_of(), use_of(**OTHERS["agent"])
     outside.allow("read", NOW * NS, HERE)
-    batch = [
-        (outside.packed(), TOKENS),
-        (without.packed(), None),
-        (other.packed(), TOKENS),
-        (use_of().packed(), TOKENS),
-    ]
-    problems = [*judged(outside)[1], *judged(without, None, absent="x")[1], *judged(other)[1]]
-    assert judge_packed(batch, trust=trusting(), absent="x") == Judged(2, 1, problems)
-    assert [code for code, _, _ in problems] == ["tool_outside_grant", "chain_not_checked", "claims_differ"]
-    assert judge_packed(batch, trust=trusting(), absent=None).problems[1][0] == "unknown_grant"
+    tokens = [TOKENS, None, TOKENS, TOKENS]
+    batch = [Asked(*row, True) for row in zip((outside, without, other, use_of()), tokens, strict=True)]
+    for asked in (batch, pickle.loads(pickle.dumps(batch))):  # noqa: S301
+        found = list(judge_all(asked, trust=trusting(), absent="x"))
+        assert [one.holds for one in found] == [True, None, False, True]
+        codes = [[code for code, _, _ in one.problems] for one in found]
+        assert codes == [["tool_outside_grant"], ["chain_not_checked"], ["claims_differ"], []]
+    assert list(judge_all(batch, trust=trusting(), absent=None))[1].problems[0][0] == "unknown_grant"

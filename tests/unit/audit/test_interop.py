@@ -17,18 +17,14 @@ import pytest
 from agent_identity.audit import check
 from agent_identity.audit.interop import (
     FORMS,
-    PREDICATE_TYPE,
-    STATEMENT_TYPE,
     audit_log_bytes,
     export,
     to_audit_log,
     to_cloudevent,
     to_ocsf,
-    to_statement,
 )
 from agent_identity.canonical import encode, encode_record
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence.envelope import pae
 from agent_identity.evidence.records import KINDS
 from agent_identity.evidence.streams import open_ledger
 from agent_identity.identity import SigningKey
@@ -317,19 +313,6 @@ def test_a_call_in_the_form_of_an_audit_log() -> None:
     assert {"key": "audit.actor.type", "value": {"stringValue": "user"}} in to_audit_log(human)["attributes"]
 
 
-def test_a_record_as_a_statement() -> None:
-    """Its subject is the record by its hash, its predicate the record."""
-    assert to_statement(ROUTED) == {
-        "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{"name": f"record:{CALL}", "digest": {"sha256": hashlib.sha256(ROUTED).hexdigest()}}],
-        "predicateType": "urn:agent-identity:record:v1",
-        "predicate": {
-            "mediaType": "application/vnd.agent-identity.record.v1+json",
-            "record": orjson.loads(ROUTED),
-        },
-    }
-
-
 def test_the_lines_of_an_export_are_whole() -> None:
     """Each in its envelope, with the key that signed, or bare."""
     lines = [orjson.loads(line) for line in export(EVIDENCE, "otel-audit", signer=KEY)]
@@ -346,14 +329,6 @@ def test_the_lines_of_an_export_are_whole() -> None:
     assert bare["resourceLogs"][0]["resource"]["attributes"] == [
         {"key": "service.name", "value": {"stringValue": "agent-identity"}}
     ]
-    assert next(export(EVIDENCE, "in-toto")) == encode(to_statement(first)) + b"\n"
-    body = encode(to_statement(first))
-    signature = base64.b64encode(KEY.sign(pae("application/vnd.in-toto+json", body))).decode()
-    assert orjson.loads(next(export(EVIDENCE, "in-toto", signer=KEY))) == {
-        "payloadType": "application/vnd.in-toto+json",
-        "payload": base64.b64encode(body).decode(),
-        "signatures": [{"keyid": KEY.public_key.thumbprint, "sig": signature}],
-    }
 
 
 def test_an_export_says_what_it_needs(tmp_path: Path) -> None:
@@ -363,7 +338,7 @@ def test_an_export_says_what_it_needs(tmp_path: Path) -> None:
     assert str(caught.value) == "expected an evidence directory, got something else; check the path"
     with pytest.raises(ConfigurationError) as caught:
         export(EVIDENCE, "other")  # type: ignore[arg-type]
-    assert str(caught.value) == "expected one of the forms ocsf, cloudevents, in-toto, otel-audit, got another"
+    assert str(caught.value) == "expected one of the forms ocsf, cloudevents, otel-audit, got another"
 
 
 def ocsf_errors(value: object, schema: Mapping[str, Any], form: Mapping[str, Any], path: str = "$") -> list[str]:
@@ -503,29 +478,6 @@ def test_the_integrity_of_an_audit_log_covers_every_attribute() -> None:
     assert audit_log_bytes(log) == audit_log_bytes(to_audit_log(data, KEY))
     log["attributes"].append({"key": "env", "value": {"stringValue": "prod"}})
     assert audit_log_bytes(log) != audit_log_bytes(to_audit_log(data, KEY))
-
-
-@pytest.mark.parametrize("data", RECORDS, ids=range(len(RECORDS)))
-def test_a_statement_is_about_the_record(data: bytes) -> None:
-    """It has the members of in-toto Statement v1, its subject is the record by digest, and its predicate the record."""
-    statement = to_statement(data)
-    assert statement.keys() == {"_type", "subject", "predicateType", "predicate"}
-    assert statement["_type"] == STATEMENT_TYPE
-    assert re.match(r"[a-z][a-z0-9+.-]*:", PREDICATE_TYPE)
-    ((subject),) = statement["subject"]
-    assert subject["digest"] == {"sha256": hashlib.sha256(data).hexdigest()}
-    assert encode(statement["predicate"]["record"]) == data
-
-
-def test_signed_statements_are_dsse_envelopes() -> None:
-    """The signature covers type and payload, so that no statement passes for a record or the reverse."""
-    line = next(iter(export(EVIDENCE, "in-toto", signer=KEY)))
-    envelope = orjson.loads(line)
-    payload = base64.b64decode(envelope["payload"])
-    assert envelope["payloadType"] == "application/vnd.in-toto+json"
-    ((signature),) = envelope["signatures"]
-    KEY.public_key.verify(base64.b64decode(signature["sig"]), pae(envelope["payloadType"], payload))
-    assert orjson.loads(payload)["_type"] == STATEMENT_TYPE
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -9,11 +9,11 @@ import pytest
 
 from agent_identity.audit import ledger_check
 from agent_identity.audit.disclosed import Disclosures
+from agent_identity.audit.executor import in_process
 from agent_identity.audit.findings import Findings, Place
 from agent_identity.audit.ledger_check import LEDGER_STEPS, LedgerCheck
 from agent_identity.audit.log_check import Heads, SignedLog
 from agent_identity.audit.outside import Outside
-from agent_identity.audit.parts import read_work
 from agent_identity.audit.periods import Life, Period, unknown_period
 from agent_identity.evidence.excerpt import Start
 from agent_identity.evidence.lines import Block
@@ -240,7 +240,7 @@ def test_what_the_log_proves_is_concluded(monkeypatch: pytest.MonkeyPatch) -> No
     detail = "993 of 1,003 records in 2 streams"
     assert steps(findings) == {3: ("passed", detail), 4: ("passed", "1,002 records"), 8: ("not_checked", DIGESTS)}
     proof = ("proof", (key,))
-    settle = ("settle", ("absent", None), ("proved", proof), ("spread", None))
+    settle = ("settle", ("absent", None), ("proved", proof), ("executor", in_process))
     assert said.said == [("finish",), settle, ("settle", proof)]
 
 
@@ -283,16 +283,14 @@ def test_why_a_grant_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_arguments_that_are_disclosed_are_compared() -> None:
-    """In this process, in which they are; where none are, the ledger holds digests."""
-    spread = object()
-    check, findings = checking(spread=spread)
-    assert (check._disclosures, check._spread_chains()) == (None, spread)
+    """Where none are, the ledger holds digests."""
+    check, findings = checking()
+    assert check._disclosures is None
     check._conclude_arguments()
     assert steps(findings) == {8: ("not_checked", DIGESTS)}
-    check, findings = checking(disclosures=[b"{}"], spread=spread)
+    check, findings = checking(disclosures=[b"{}"])
     assert isinstance(check._disclosures, Disclosures)
     assert check._calls._disclosures is check._disclosures
-    assert check._spread_chains() is None
     check._disclosures = noted = Noted()
     check._conclude_arguments()
     assert noted.said == [("settle", "the ledger holds digests")]
@@ -359,21 +357,6 @@ def test_who_is_shown_the_records_of_a_stream() -> None:
         assert seen == expected
 
 
-def test_an_index_takes_each_stream_and_what_is_proved_of_it() -> None:
-    """Nothing is proved where the log is not, or is in doubt."""
-    told: list[object] = []
-    index: Any = SimpleNamespace(begin=lambda *begun: told.append(begun), prove=told.append)
-    stream: Any = SimpleNamespace(stream=ONE, pruned=4, sealed=7, note=None)
-    ledger_check._note(stream, None)
-    ledger_check._prove(stream, None, log_of(one=3))
-    assert (stream.note, told) == (None, [])
-    ledger_check._note(stream, index)
-    assert stream.note is index
-    for log in (log_of(one=3), log_of(proved=False, one=3), log_of(doubts=object(), one=3)):
-        ledger_check._prove(stream, index, log)
-    assert told == [(ONE, 4), 7, 0, 0]
-
-
 def test_from_when_on_nothing_is_pruned() -> None:
     """The latest time in the first record that is left, or that of the statement where none can be read."""
     asked: list[object] = []
@@ -392,113 +375,6 @@ def test_from_when_on_nothing_is_pruned() -> None:
     for times, latest in (({"start": "9"}, 9), ({"start": "9", "end": "12"}, 12), ({"start": "100", "end": "12"}, 100)):
         lines[:] = [RawLine(0, orjson.dumps({"time": times}), "", None), RawLine(0, b"{}", "", None)]
         assert ledger_check._whole_since(reader, ONE, gone) == latest
-
-
-class Taking:
-    """A stream that notes which lines it takes."""
-
-    def __init__(self, lines: int = 0, pruned: int = 0) -> None:
-        self.stream, self.lines, self.pruned = ONE, lines, pruned
-        self.said: list[object] = []
-
-    def take(self, line: RawLine) -> None:
-        """Note it."""
-        self.said.append(line.problem)
-
-    def take_block(self, block: Block) -> None:
-        """Note it."""
-        self.said.append(block.lines)
-
-    def finish(self) -> None:
-        """Note it."""
-        self.said.append("finished")
-
-
-BLOCKS = (
-    Block(0, 6, [b"a", b"b", b"c"]),
-    Block(6, 10, [b"d", b"e"]),
-    Block(10, 14, [b"f", b"g"]),
-    RawLine(14, None, None, "torn"),
-)
-
-
-@pytest.mark.parametrize(
-    ("known", "taken"),
-    [
-        (0, [[b"a", b"b", b"c"], [b"d", b"e"], [b"f", b"g"]]),
-        (1, [[b"b", b"c"], [b"d", b"e"], [b"f", b"g"]]),
-        (3, [[b"d", b"e"], [b"f", b"g"]]),
-        (4, [[b"e"], [b"f", b"g"]]),
-        (7, []),
-        (9, []),
-    ],
-)
-def test_lines_that_are_known_are_not_taken_again(known: int, taken: list[list[bytes]]) -> None:
-    """What was merged from parts is passed over, whatever the blocks in which the rest comes."""
-    asked: list[object] = []
-
-    def blocks(name: str, *, start: int) -> Iterator[object]:
-        asked.append((name, start))
-        return iter(BLOCKS)
-
-    check, _ = checking(SimpleNamespace(blocks=blocks))
-    stream, told = Taking(known, pruned=4), []
-    assert check._read_lines(stream, told.append) == 14
-    assert (stream.said, told, asked) == ([*taken, "torn"], [6, 10, 14], [(ONE, 5)])
-
-
-class Merging:
-    """Parts of which so many bytes are merged."""
-
-    def __init__(self, whole: bool, *reached: int) -> None:
-        self.whole, self.reached = whole, reached
-
-    def merge_into(self, stream: object, tell: Callable[[int], object]) -> int:
-        """Tell how far it is."""
-        for reached in self.reached:
-            tell(reached)
-        return self.reached[-1]
-
-
-@pytest.mark.parametrize(
-    ("parts", "told", "read"),
-    [
-        (None, [106, 110, 114, 114], True),
-        (Merging(True, 5, 20), [105, 120, 120], False),
-        (Merging(False, 5, 8), [105, 108, 108, 110, 114, 114], True),
-        (Merging(False, 20), [120, 120, 120, 120, 120], True),
-    ],
-)
-def test_how_far_a_stream_is_read_never_goes_back(parts: Any, told: list[int], read: bool) -> None:
-    """What the parts leave is read in this process, and its end is behind both."""
-    check, _ = checking(SimpleNamespace(blocks=lambda name, start: iter(BLOCKS)))
-    stream, seen = Taking(), []
-    assert check._read(stream, parts, 100, seen.append) == told[-1]
-    assert seen == told
-    assert (len(stream.said), stream.said[-1]) == (5 if read else 1, "finished")
-
-
-def test_who_reads_the_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other processes, where no record has to be shown, nothing is in doubt, and all is there."""
-    made: list[object] = []
-    monkeypatch.setattr(ledger_check, "Parts", lambda *given, **named: made.append((given, named)) or "parts")
-    log = log_of(one=3)
-    names, starts = [ONE, TWO], {TWO: statement(TWO, 5)}
-    check, _ = checking("reader")
-    assert check._parts(names, log, starts) is None
-    check, _ = checking("reader", spread="spread")
-    assert check._parts(names, log, starts) == "parts"
-    expected = ("reader", "spread", {ONE: 3, TWO: 0}, {TWO: 5})
-    assert made == [(expected, {"pruned": False, "read": read_work})]
-    check, _ = checking("reader", spread="spread", read="read")
-    check._calls.gone = set()
-    check._parts(names, log, {})
-    assert made[1] == ((*expected[:3], {}), {"pruned": True, "read": "read"})
-    assert check._parts(names, log_of(doubts=object(), one=3), starts) is None
-    check._calls.partial = True
-    assert check._parts(names, log, starts) is None
-    check, _ = checking("reader", spread="spread", disclosures=[b"{}"])
-    assert check._parts(names, log, starts) is None
 
 
 def test_where_streams_begin_that_do_not_begin_with_their_first_record(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -526,7 +402,7 @@ def test_where_streams_begin_that_do_not_begin_with_their_first_record(monkeypat
         ("reader", [ONE], findings),
     ]
     assert tokens.said == [("add_kept", token) for token in ("t1", "t2", "t3")]
-    assert (check._calls.gone, check._calls.partial) == ({b"a", b"b", b"c"}, False)
+    assert (check._calls.gone, check._calls.partial) == ({"a", "b", "c"}, False)
     answers |= {"pruned": {}, "excerpt": {TWO: "start"}}
     check, _ = checking("reader", trust)
     assert check._starts([ONE], log) == {TWO: "start"}
@@ -604,21 +480,24 @@ def running(
             super().__init__(**vars(stream_of(given[0])))
             asked.append(("stream", given, named))
 
+        def take(self, line: RawLine) -> None:
+            asked.append(("take", line.problem))
+
+        def finish(self) -> None:
+            asked.append(("finish", self.stream))
+
     monkeypatch.setattr(ledger_check, "check_log", check_log)
     monkeypatch.setattr(ledger_check, "StreamCheck", Reading)
-    check, findings = checking(SimpleNamespace(streams=lambda: names, denied=tuple), **options)
+    reader = SimpleNamespace(streams=lambda: names, denied=tuple, blocks=lambda name, start: iter(BLOCKS))
+    check, findings = checking(reader, **options)
     for name in ("_conclude", "_count", "_check_completeness", "_judge_period"):
         monkeypatch.setattr(check, name, lambda *given, name=name: asked.append((name, *given)))
-    monkeypatch.setattr(check, "_starts", lambda *given: asked.append(("starts", *given)) or {TWO: "start"})
-    monkeypatch.setattr(check, "_parts", lambda *given: asked.append(("parts", *given)) or "parts")
-
-    def read(stream: Any, parts: object, done: int, tell: Callable[[int], object]) -> int:
-        tell(done + 4)
-        asked.append(("read", stream.stream, parts, done))
-        return done + 10
-
-    monkeypatch.setattr(check, "_read", read)
+    monkeypatch.setattr(check, "_starts", lambda *given: asked.append(("starts", *given)) or {TWO: START})
     return check, findings, asked
+
+
+START = SimpleNamespace(size=4)
+BLOCKS = (Block(0, 6, [b"a", b"b"]), Block(6, 10, [b"c"]), RawLine(10, None, None, "unreadable"))
 
 
 def test_a_ledger_is_checked_stream_by_stream(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -627,26 +506,46 @@ def test_a_ledger_is_checked_stream_by_stream(monkeypatch: pytest.MonkeyPatch) -
     log = log_of(two=3, three=2)
     check, findings, asked = running(monkeypatch, log, ONE, TWO, trust=trust)
     told: list[object] = []
-    index: Any = SimpleNamespace(begin=lambda *_: None, prove=lambda _: None)
+    index: Any = SimpleNamespace(prove=lambda size: asked.append(("prove", size)))
     outside = Outside(b"x")
     check.run(outside=outside, total=99, progress=lambda *far: told.append(far), period=PERIOD, index=index)
     assert asked[0] == ("log", (check._reader, trust, findings), {"outside": outside})
-    assert asked[1:3] == [("starts", [TWO, ONE], log), ("parts", [TWO, ONE], log, {TWO: "start"})]
-    given = (findings, check._calls, None)
-    assert asked[3] == ("stream", (TWO, log.heads[TWO], *given), {"period": PERIOD, "start": "start"})
-    assert asked[4] == ("read", TWO, "parts", 0)
-    assert asked[5] == ("stream", (ONE, None, *given), {"period": PERIOD, "start": None})
-    assert asked[6] == ("read", ONE, "parts", 10)
-    assert told == [(4, 99), (14, 99)]
-    (conclude, count, complete, judge) = asked[7:]
+    assert asked[1] == ("starts", [TWO, ONE], log)
+    named = {"findings": findings, "calls": check._calls, "visit": None, "index": index, "period": PERIOD}
+    lines = [("take", "malformed")] * 3 + [("take", "unreadable")]
+    assert asked[2:9] == [
+        ("stream", (TWO, log.heads[TWO]), {**named, "start": START}),
+        *lines,
+        ("finish", TWO),
+        ("prove", 3),
+    ]
+    assert asked[9:16] == [
+        ("stream", (ONE, None), {**named, "start": None}),
+        *lines,
+        ("finish", ONE),
+        ("prove", 3),
+    ]
+    assert told == [(n, 99) for n in (6, 10, 10, 10, 16, 20, 20, 20)]
+    (conclude, count, complete, judge) = asked[16:]
     streams = complete[1]
     assert list(streams) == [TWO, ONE]
     assert conclude == ("_conclude", log, streams, {THREE})
     assert count == ("_count", log, streams)
     assert complete == ("_check_completeness", streams, {THREE: 2})
-    assert judge == ("_judge_period", log, streams, PERIOD, {TWO: "start"})
+    assert judge == ("_judge_period", log, streams, PERIOD, {TWO: START})
     assert (found(findings), findings.completeness_checked) == ([], True)
     assert steps(findings) == {7: ("passed", "2 streams, as of this checkpoint")}
+
+
+@pytest.mark.parametrize(("log", "size"), [({"proved": False}, 0), ({"doubts": Noted()}, 0), ({}, 3)])
+def test_nothing_is_proved_where_the_log_is_not_or_is_in_doubt(
+    log: dict[str, Any], size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it says of the stream."""
+    check, _, _ = running(monkeypatch, log_of(one=3, **log), ONE)
+    proved: list[int] = []
+    check.run(index=SimpleNamespace(begin=lambda *_: None, prove=proved.append))  # type: ignore[arg-type]
+    assert proved == [size]
 
 
 def test_a_part_of_a_ledger_misses_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ from agent_identity.evidence.cosignatures import cosign
 from agent_identity.evidence.log import Head, loss_entry
 from agent_identity.evidence.merkle import EMPTY_ROOT, leaf_hash, root_of
 from agent_identity.evidence.streams import RawLine
-from agent_identity.identity import MlDsaSigningKey, SecondKey, SigningKey, Takeover, TrustedKey, TrustStore
+from agent_identity.identity import SecondKey, SigningKey, Takeover, TrustedKey, TrustStore
+from agent_identity.identity.ml_dsa import MlDsaSigningKey
 
 ORIGIN = "x.example/log"
 KEY, OTHER, NEXT = (SigningKey.from_seed(bytes([seed]) * 32) for seed in (1, 2, 3))

@@ -19,7 +19,8 @@ from agent_identity.evidence import checkpoint as checkpoint_module
 from agent_identity.evidence.checkpoint import Checkpoint, open_note, sign_note
 from agent_identity.evidence.cosignatures import Cosignature, CosigningKey, cosign
 from agent_identity.evidence.merkle import EMPTY_ROOT
-from agent_identity.identity import Cosigner, MlDsaSigningKey, SigningKey, TrustStore, Witnesses
+from agent_identity.identity import Cosigner, SigningKey, TrustStore, Witnesses
+from agent_identity.identity.ml_dsa import MlDsaSigningKey
 from agent_identity.testing import FixedClock, SequentialIds
 
 ORIGIN = "x.example/log"

@@ -5,12 +5,12 @@ import io
 import json
 import shutil
 import sys
-import tarfile
-import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -18,9 +18,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from spans_in_parts import in_parts
+from cut_anywhere import cutting_anywhere
 
-from agent_identity import Agent, Enforcer, Human, Scope
+from agent_identity import Agent, Denied, Enforcer, Human, Scope
 from agent_identity.audit import Report, check, story
 from agent_identity.audit import bundle as bundle_module
 from agent_identity.audit.bundle import Choice, collect, is_bundle, pack, report_json, unpacked
@@ -29,6 +29,7 @@ from agent_identity.audit.findings import Findings
 from agent_identity.audit.log_check import Heads
 from agent_identity.audit.pruning_check import find_excerpt, find_kept, find_pruned
 from agent_identity.audit.spans_check import SPAN_STEPS
+from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence import Ledger, Segments
 from agent_identity.evidence import checkpoint as checkpoint_module
@@ -37,6 +38,7 @@ from agent_identity.evidence.excerpt import Excerpt, Start
 from agent_identity.evidence.log import Head
 from agent_identity.evidence.otlp_writing import as_bytes, encode_request
 from agent_identity.evidence.pruned import Pruned, sign_pruned, unverified_pruned
+from agent_identity.evidence.records import decode
 from agent_identity.evidence.retention import archive, prune
 from agent_identity.evidence.span_copy import TRAVELLING, copy_of
 from agent_identity.evidence.streams import LedgerReader
@@ -91,12 +93,13 @@ class Room:
         """The recorder key."""
         return SigningKey.load(self.path / "keys" / "recorder.pem")
 
-    def prune(self, before_ns: int = FUTURE) -> list[tuple[str, int, int]]:
-        """Prune, and return what went."""
+    def prune(self, before_ns: int = FUTURE, *, anywhere: bool = True) -> list[tuple[str, int, int]]:
+        """Prune behind any segment, as versions before did, or as we do, and return what went."""
         origin = TrustStore.load(self.path / "trust.json").origin or ""
         with Ledger.open(self.path, signer=self.key, origin=origin, clock=self.clock, ids=self.ids) as ledger:
             given = {"signer": self.key, "clock": self.clock, "before_ns": before_ns}
-            return [(r.stream, r.first, r.last) for r in prune(str(self.path), ledger, **given)]
+            with cutting_anywhere() if anywhere else nullcontext():
+                return [(r.stream, r.first, r.last) for r in prune(str(self.path), ledger, **given)]
 
     def check(self, **options: object) -> Report:
         """Verify with the keys of the directory."""
@@ -138,8 +141,7 @@ def test_traces_that_are_older_than_what_is_left_of_their_ledger(room: Room) -> 
     traces, trust = spans_of(room), room.path / "trust.json"
     ((_, _, last),) = room.prune(1_764_000_003 * 10**9)
     left = spans_of(room)
-    with in_parts():
-        report = check(traces, trust, ledger=room.path)
+    report = check(traces, trust, ledger=room.path)
     assert (report.exit_code, report.integrity, report.completeness) == (0, "verified", "pruned")
     (problem,) = [problem for problem in report.findings if problem.code == "pruned"]
     number = report.counts["records"]
@@ -274,6 +276,35 @@ def test_an_outcome_behind_the_border_needs_no_intent(room: Room) -> None:
     assert "intent_missing" in codes(room.check())
 
 
+def test_what_comes_behind_a_task_that_expired_is_no_contradiction(room: Room) -> None:
+    """A stream is cut behind it; its end, and calls that were refused since, are not held against anybody."""
+    with (
+        Enforcer.open(room.path, clock=room.clock, ids=room.ids, segments=Segments(compression="none")) as enforcer,
+        enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay"), ttl=timedelta(seconds=60)),
+        enforcer.action("pay"),
+    ):
+        ledger = enforcer._point.ledger
+        for seconds in (61, 1, 1):
+            room.clock.advance(seconds)
+            ledger._stream.rotate_at = 0
+            ledger.append("registration", {"agent": {"id": "clerk", "owner": "o"}})
+        ledger.seal()
+        assert [name for name, _, _ in room.prune(anywhere=False)] == [ledger.stream]
+        with pytest.raises(Denied), enforcer.action("pay"):
+            pass
+    report = room.check()
+    assert report.verdict == "verified"
+    assert codes(report) == {"pruned", "chain_not_checked"}
+
+
+def test_tasks_that_are_open_keep_their_segments(room: Room) -> None:
+    """Only a stream that is over leaves with a task in it, and what is left of another is whole."""
+    stream = room.record(size=4_000)
+    assert room.prune(1_764_000_003 * 10**9, anywhere=False) == []
+    assert room.prune(anywhere=False)[0][:2] == (stream, 1)
+    assert codes(room.check()) == {"pruned"}
+
+
 def between(room: Room) -> str:
     """Prune a stream between the beginning of a task and a call of it, and return the stream."""
     with (
@@ -311,7 +342,7 @@ def test_ac_101_grants_that_were_kept_do_not_go_unnoticed(room: Room) -> None:
     path.write_bytes(content)
     path.with_name("grants.jsonl").write_bytes(content * 100)
     assert room.check().verdict == "verified"
-    for name, choice in (("w.zip", EVERYTHING), ("e.tar.gz", Choice(from_ns=0))):
+    for name, choice in (("w.zip", EVERYTHING), ("e.zip", Choice(from_ns=0))):
         report = check(room.bundle(name, choice), room.path / "trust.json")
         assert (report.integrity, report.counts["chains_verified"]) == ("verified", 1)
 
@@ -648,21 +679,16 @@ def test_progress_counts_compressed_segments(room: Room) -> None:
     assert seen[-1][1] > 0
 
 
-@pytest.mark.parametrize("name", ["b.zip", "b.tar.gz", "b.tgz"])
-def test_a_bundle_verifies_like_its_directory(room: Room, name: str) -> None:
+def test_a_bundle_verifies_like_its_directory(room: Room) -> None:
     """A bundle has ledger, log and public keys, gives the same report, and never a private key."""
     room.record()
-    path = room.bundle(name, readme=b"hello")
+    path = room.bundle(readme=b"hello")
     trust = room.path / "trust.json"
     assert is_bundle(path)
     assert check(path, trust).to_json() == room.check().to_json()
     assert check(path).trust == "self-asserted"
     assert [told.task for told in story(path)] == [told.task for told in story(room.path)]
-    if name.endswith("zip"):
-        names = zipfile.ZipFile(path).namelist()
-    else:
-        with tarfile.open(path) as packed:
-            names = packed.getnames()
+    names = zipfile.ZipFile(path).namelist()
     assert not any("keys" in member or member.endswith(".pem") for member in names)
     assert "evidence/log/checkpoint" in names
 
@@ -701,10 +727,12 @@ def test_a_bundle_tells_of_keys_that_were_erased(room: Room) -> None:
 def test_the_same_content_makes_the_same_bytes(room: Room) -> None:
     """Bundles have no time and no name of their maker in them."""
     room.record()
-    for end in ("zip", "tar.gz"):
-        assert room.bundle(f"one.{end}").read_bytes() == room.bundle(f"two.{end}").read_bytes()
-    with pytest.raises(ConfigurationError, match=r"\.zip or \.tar\.gz"):
+    assert room.bundle("one.zip").read_bytes() == room.bundle("two.zip").read_bytes()
+    with pytest.raises(ConfigurationError, match=r"\.zip"):
         pack(room.base / "b.rar", room.path, {})
+
+
+ID = "01957a3f-4e23-7b01-a9d1-000000000001"
 
 
 @pytest.mark.parametrize(
@@ -724,7 +752,17 @@ def test_the_same_content_makes_the_same_bytes(room: Room) -> None:
 )
 def test_a_choice_has_exact_borders(choice: Choice, task: str | None, start: int, taken: bool) -> None:
     """The first moment belongs to it, the last does not, and all that it names has to fit."""
-    record = {"time": {"start": str(start)}} | ({} if task is None else {"task": {"id": task}})
+    head = {"v": "1", "id": ID, "stream": {"id": ID, "seq": "2", "prev": "0" * 64}, "time": {"start": str(start)}}
+    members: dict[str, object] = {"kind": "erasure", "erasure": {"key": "k"}}
+    if task is not None:
+        members = {
+            "kind": "task_start",
+            "task": {"id": task},
+            "principal": {"id": "alice", "kind": "human", "provenance": "asserted"},
+            "agent": {"id": "clerk", "owner": "o"},
+            "chain": [{"id": "clerk", "grant": "0" * 64}],
+        }
+    record = decode(encode_record({**head, **members}))
     assert choice.takes(record) is taken
     assert choice.everything is (choice == EVERYTHING)
 
@@ -736,8 +774,7 @@ def test_what_is_packed_has_one_form(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (evidence / "log" / "entries.jsonl").write_bytes(b"e" * 100)
     (evidence / "a.gz").write_bytes(b"g")
     (evidence / "b.zst").write_bytes(b"z")
-    for name in ("b.zip", "b.tgz"):
-        pack(tmp_path / name, evidence, {"readme.txt": b"r", "A": b""})
+    pack(tmp_path / "b.zip", evidence, {"readme.txt": b"r", "A": b""})
     names = ["A", "evidence/a.gz", "evidence/b.zst", "evidence/log/entries.jsonl", "readme.txt"]
     with zipfile.ZipFile(tmp_path / "b.zip") as packed:
         entries = packed.infolist()
@@ -748,19 +785,10 @@ def test_what_is_packed_has_one_form(tmp_path: Path, monkeypatch: pytest.MonkeyP
         methods = [zipfile.ZIP_DEFLATED, *[zipfile.ZIP_STORED] * 2, *[zipfile.ZIP_DEFLATED] * 2]
         assert [entry.compress_type for entry in entries] == methods
         assert packed.read("evidence/log/entries.jsonl") == b"e" * 100
-    with tarfile.open(tmp_path / "b.tgz") as packed_tar:
-        members_of = packed_tar.getmembers()
-        assert [entry.name for entry in members_of] == names
-        assert {(entry.mode, entry.mtime, entry.uid, entry.uname) for entry in members_of} == {(0o644, 0, 0, "")}
-        assert packed_tar.extractfile("readme.txt").read() == b"r"  # type: ignore[union-attr]
-    assert (tmp_path / "b.tgz").read_bytes()[3:8] == bytes(5)  # Neither a name nor a time in the header of gzip.
-    with pytest.raises(ConfigurationError) as caught:
-        pack(tmp_path / "b.rar", evidence, {})
-    assert str(caught.value) == "expected the name of a bundle to end in .zip or .tar.gz, got another"
     monkeypatch.setattr(bundle_module.shutil, "copyfileobj", lambda *_: (_ for _ in ()).throw(OSError("full")))
     with pytest.raises(OSError, match="full"):
         pack(tmp_path / "c.zip", evidence, {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.tgz", "b.zip", "evidence"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.zip", "evidence"]
 
 
 @pytest.mark.parametrize(
@@ -783,13 +811,11 @@ def test_what_is_packed_has_one_form(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ),
         (
             "b.tar.gz",
-            lambda: tarred((tarfile.TarInfo("left-alone"), b"\0" * 60_000_000)),
-            "expected a bundle that becomes at most 200 times as large, got one that becomes larger; do not unpack it",
-        ),
-        (
-            "b.tar.gz",
-            lambda: tarred((link("evidence/log/checkpoint", "/etc/passwd"), b"")),
-            "expected a bundle, got a file that cannot be unpacked (ValueError); ask for it again",
+            lambda: b"",
+            (
+                "expected a bundle that ends in .zip, got one of tar, as earlier versions made them as well; unpack it "
+                "with tar, and verify its folder 'evidence'"
+            ),
         ),
         (
             "b.zip",
@@ -797,7 +823,7 @@ def test_what_is_packed_has_one_form(tmp_path: Path, monkeypatch: pytest.MonkeyP
             "expected a bundle at {!r}, got 'No such file or directory'; check the path, or ask for it again",
         ),
     ],
-    ids=["other", "empty", "bomb", "skipped bomb", "link", "none"],
+    ids=["other", "empty", "bomb", "tar", "none"],
 )
 def test_why_a_bundle_is_refused_is_told(
     tmp_path: Path, name: str, data: Callable[[], bytes] | None, words: str
@@ -860,7 +886,7 @@ def test_spans_are_not_compared_with_an_excerpt(room: Room, tmp_path: Path) -> N
     room.record()
     path = room.bundle("t.zip", Choice(task=room.tasks[0]))
     with zipfile.ZipFile(path) as packed:
-        packed.extractall(tmp_path / "unpacked")  # noqa: S202  A bundle of ours.
+        packed.extractall(tmp_path / "unpacked")
     (evidence,) = (found.parent for found in (tmp_path / "unpacked").rglob("excerpt.json"))
     with pytest.raises(ConfigurationError, match="whole ledger to compare with, got an excerpt"):
         check(io.BytesIO(), room.path / "trust.json", ledger=evidence)
@@ -893,7 +919,7 @@ def test_an_excerpt_may_begin_inside_a_call(room: Room) -> None:
         outcome_only = Choice()
         object.__setattr__(outcome_only, "task", "x")
         wanted = Choice.takes
-        Choice.takes = lambda self, record: record["kind"] == "outcome"
+        Choice.takes = lambda self, record: record.kind == "outcome"
         collect(room.path, folder, outcome_only)
     finally:
         Choice.takes = wanted
@@ -1017,121 +1043,40 @@ def torn() -> bytes:
     return bytes(whole)
 
 
-def headed(size: int, *, of_all: bool = False, first: bool = False, letter: str = "x") -> bytes:
-    """Return a compressed tar file with a header that is read into memory."""
-    file, comment = io.BytesIO(), {"comment": letter * size}
-    with tarfile.open(
-        fileobj=file, mode="w:gz", format=tarfile.PAX_FORMAT, pax_headers=comment if of_all else None
-    ) as made:
-        if not first:
-            made.addfile(tarfile.TarInfo("before"))
-        entry = tarfile.TarInfo("evidence/log/checkpoint")
-        entry.pax_headers = comment
-        made.addfile(entry)
-    return file.getvalue()
-
-
-def tarred(*entries: tuple[tarfile.TarInfo, bytes]) -> bytes:
-    """Return a compressed tar file of these members."""
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w:gz") as made:
-        for entry, data in entries:
-            entry.size = len(data)
-            made.addfile(entry, io.BytesIO(data))
-    return file.getvalue()
-
-
-def link(name: str, target: str) -> tarfile.TarInfo:
-    """Return a symbolic link."""
-    entry = tarfile.TarInfo(name)
-    entry.type, entry.linkname = tarfile.SYMTYPE, target
-    return entry
-
-
 @pytest.mark.parametrize(
-    ("name", "data"),
+    "data",
     [
-        ("b.zip", b"no archive"),
-        ("b.tar.gz", b"no archive"),
-        ("b.tar.gz", gzip.compress(b"no archive at all" * 99)),
-        (
-            "b.zip",
-            members(("evidence/../../escaped", b"x"), ("/etc/escaped", b"x"), ("evidence/keys/recorder.pem", b"x")),
-        ),
-        ("b.zip", members(("evidence/log/checkpoint", b"x"), ("evidence/log/checkpoint", b"y"))),
-        ("b.zip", members(("evidence/log/entries.jsonl", b"\0" * 60_000_000))),
-        ("b.tar.gz", tarred((tarfile.TarInfo("evidence/log/entries.jsonl"), b"\0" * 60_000_000))),
-        ("b.tar.gz", tarred((link("evidence/log/checkpoint", "/etc/passwd"), b""))),
-        ("b.zip", members(("README.txt", b"x"))),
-        ("b.tar.gz", tarred((tarfile.TarInfo("left-alone"), b"\0" * 60_000_000))),
-        ("b.zip", squeezed()),
-        ("b.zip", torn()),
-        ("b.tar.gz", headed(2_000_000)),
-        ("b.tar.gz", headed(80_000)),
-        ("b.tar.gz", headed(80_000, first=True)),
-        ("b.tar.gz", headed(10, of_all=True)),
-        ("b.tar.gz", headed(30_000, letter="1")),
+        b"no archive",
+        members(("evidence/../../escaped", b"x"), ("/etc/escaped", b"x"), ("evidence/keys/recorder.pem", b"x")),
+        members(("evidence/log/checkpoint", b"x"), ("evidence/log/checkpoint", b"y")),
+        members(("evidence/log/entries.jsonl", b"\0" * 60_000_000)),
+        members(("README.txt", b"x")),
+        squeezed(),
+        torn(),
     ],
-    ids=[
-        *("other", "other-tar", "no-tar", "escape", "twice", "bomb", "tar-bomb", "link", "empty"),
-        *("skipped-bomb", "method", "torn", "header", "small-header", "first-header", "header-of-all", "digits"),
-    ],
+    ids=["other", "escape", "twice", "bomb", "empty", "method", "torn"],
 )
-def test_a_hostile_bundle_is_refused(tmp_path: Path, name: str, data: bytes) -> None:
+def test_a_hostile_bundle_is_refused(tmp_path: Path, data: bytes) -> None:
     """What leads elsewhere, comes twice, is no file or becomes huge is refused, and nothing is left of it."""
-    path = tmp_path / name
+    path = tmp_path / "b.zip"
     path.write_bytes(data)
     with pytest.raises(ConfigurationError, match="bundle"):
         check(path)
-    assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert [p.name for p in tmp_path.iterdir()] == ["b.zip"]
     assert not (tmp_path.parent / "escaped").exists()
     with pytest.raises(ConfigurationError, match="bundle"):
         check(tmp_path / "none.zip")
 
 
-@pytest.mark.parametrize("size", [1, 7, 997, 1_001, 10_240])
-@pytest.mark.parametrize(("digits", "read"), [(1_000, True), (1_001, False)])
-def test_digits_in_a_row_are_counted_however_a_tar_file_is_read(size: int, digits: int, read: bool) -> None:
-    """Python before 3.11.10 takes the square of their number to look through a header, seconds for 200 bytes."""
-    data = (b"x" * 500 + b"1234567890" * 101)[: 500 + digits] + b"x"
-    source = bundle_module._Inflated(io.BytesIO(gzip.compress(data)), bundle_module._Room(len(data)))
-    source.header = None
-    if read:
-        assert b"".join(iter(lambda: source.read(size), b"")) == data
-    else:
-        with pytest.raises(ValueError, match="digits"):
-            list(iter(lambda: source.read(size), b""))
-
-
 def test_a_bundle_that_was_packed_anew_is_read(room: Room, tmp_path: Path) -> None:
     """Whoever packs it again, with files of their own, long names and dates, spoils nothing."""
     room.record(1)
-    with tarfile.open(room.bundle("t.tar.gz")) as packed, tarfile.open(tmp_path / "a.tar.gz", "w:gz") as made:
-        for number, entry in enumerate(packed.getmembers()):
-            other = tarfile.TarInfo(f"{'notes/' * 40}{number}")
-            other.size, other.mtime = 300_000, 1_764_000_000.5
-            made.addfile(other, io.BytesIO(bytes(range(256)) * 1_200))
-            entry.pax_headers = {"comment": "x" * 20_000}
-            made.addfile(entry, packed.extractfile(entry))
-    again = check(tmp_path / "a.tar.gz", room.path / "trust.json")
+    with zipfile.ZipFile(room.bundle()) as packed, zipfile.ZipFile(tmp_path / "a.zip", "w") as made:
+        for number, name in enumerate(packed.namelist()):
+            made.writestr(f"{'notes/' * 40}{number}", bytes(range(256)) * 1_200)
+            made.writestr(zipfile.ZipInfo(name, (2026, 1, 2, 3, 4, 5)), packed.read(name))
+    again = check(tmp_path / "a.zip", room.path / "trust.json")
     assert again == check(room.path, room.path / "trust.json")
-
-
-def test_headers_of_a_bundle_are_not_kept() -> None:
-    """Memory does not grow with what stands between the members."""
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w:gz", format=tarfile.PAX_FORMAT) as made:
-        for number in range(300):
-            entry = tarfile.TarInfo(str(number))
-            entry.pax_headers = {"comment": f"{number} " * 5_000}
-            made.addfile(entry)
-    file.seek(0)
-    tracemalloc.start()
-    try:
-        assert sum(1 for _ in bundle_module._tar_members(file, bundle_module._Room(10**9))) == 300
-        assert tracemalloc.get_traced_memory()[1] < 1_000_000
-    finally:
-        tracemalloc.stop()
 
 
 def test_a_bundle_of_countless_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,9 @@
 
 import base64
 import copy
+import dataclasses
 import io
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,8 +23,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from agent_identity.audit import Report, check, verify
 from agent_identity.audit.attestations import open_record
-from agent_identity.audit.coverage import CoverageTable, is_tool_call
-from agent_identity.audit.shapes import RecordReader
+from agent_identity.audit.coverage import CoverageTable, ToolCall
 from agent_identity.authority import Scope
 from agent_identity.canonical import encode_record
 from agent_identity.enforcement import Enforcer
@@ -34,12 +33,6 @@ from agent_identity.evidence.otlp import SpanData
 from agent_identity.evidence.span_copy import appearance_of
 from agent_identity.identity import Agent, Human, Service, SigningKey, TrustedKey, TrustStore, b64url_encode
 from agent_identity.testing import FixedClock, SequentialIds
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from spans_in_parts import merged
-
-__all__ = ["merged"]
 
 FileSpanExporter = pytest.importorskip("opentelemetry.exporter.otlp.json.file").FileSpanExporter
 
@@ -437,7 +430,7 @@ def test_what_is_wrong_with_an_attestation_is_said(run: Run, part: str, value: o
     attributes: dict[str, object] = {**sign_record(BODY, run.recorder).to_attributes()}
     attributes[f"agent_identity.attestation.{part}"] = value
     with pytest.raises(VerificationError) as caught:
-        open_record(attributes, run.trust, RecordReader())
+        open_record(attributes, run.trust)
     assert caught.value.code == code
     assert what in str(caught.value)
     cure = "exempt agent_identity.attestation.* and agent_identity.delegation.grant from attribute length limits"
@@ -627,18 +620,6 @@ def test_a_signed_record_of_another_shape_is_refused(run: Run) -> None:
     for name, value in attestation.to_attributes().items():
         set_value(forged, name, value)
     assert codes(report_on(run, with_spans(run, forged))) == {"malformed_record"}
-
-
-def test_spans_verify_alike_under_any_reading(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Knowing the shapes of records changes nothing of the report, whether spans are as they were or changed."""
-    document = run.document()
-    forged = resigned(run, tool_spans(document)[1], outcome="perhaps")
-    set_value(tool_spans(document)[0], "agent_identity.record.id", "x")
-    documents = [run.document(), document, with_spans(run, forged)]
-    quick = [report_on(run, found) for found in documents]
-    monkeypatch.setattr("agent_identity.audit.shapes.Shapes.find", lambda self, data: None)
-    assert [report_on(run, found) for found in documents] == quick
-    assert [report.exit_code for report in quick] == [0, 1, 1]
 
 
 def test_a_tool_outside_the_grant_is_found(run: Run) -> None:
@@ -1279,7 +1260,11 @@ def traced(
         name="call",
         start=1,
         end=2,
-        attributes={**({} if tool is None else {"gen_ai.tool.name": tool}), **attributes},
+        attributes={
+            "gen_ai.operation.name": "execute_tool",
+            **({} if tool is None else {"gen_ai.tool.name": tool}),
+            **attributes,
+        },
         resource={},
         scope=scope,
         status="unset",
@@ -1352,21 +1337,16 @@ BESIDE: dict[str, tuple[list[tuple[SpanData, str | None]], tuple[int, int, int]]
 
 @pytest.mark.parametrize("name", BESIDE)
 def test_a_call_of_another_library_is_attributed_through_the_call_right_above_or_below(name: str) -> None:
-    """Of the same trace and of no other tool, one for each library; in one table as in two that are merged."""
+    """Of the same trace and of no other tool, one for each library."""
     calls, expected = BESIDE[name]
     table = CoverageTable()
     for span, principal in calls:
-        table.add(span, principal)
+        call = ToolCall.of(span)
+        assert call is not None
+        table.add(call, principal)
     rows = table.rows()
     assert [(row.calls, row.attributed, row.human) for row in rows if row.scope == "lib"] == [expected]
     assert [row.scope for row in rows] == ["lib", "ours"]
-    merged = CoverageTable()
-    merged.add(traced("another", 9, trace=9), None)
-    for call in calls:
-        part = CoverageTable()
-        part.add(*call)
-        merged.merge(part.shipped())
-    assert [row for row in merged.rows() if row.scope != "another"] == list(rows)
 
 
 @pytest.mark.parametrize(
@@ -1381,7 +1361,8 @@ def test_a_call_of_another_library_is_attributed_through_the_call_right_above_or
 )
 def test_what_counts_as_a_tool_call(attributes: dict[str, object], counted: bool) -> None:
     """By the conventions for GenAI or for MCP."""
-    assert is_tool_call(attributes) is counted
+    span = dataclasses.replace(traced("ours", 2), attributes=attributes)
+    assert (ToolCall.of(span) is not None) is counted
 
 
 def test_coverage_tells_humans_from_services(tmp_path: Path) -> None:

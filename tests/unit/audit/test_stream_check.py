@@ -1,9 +1,6 @@
 """Steps 3 and 4 for one stream, line by line: what is said of each line that is not as it was written."""
 
-from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
-from types import SimpleNamespace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -11,10 +8,10 @@ import pytest
 from agent_identity.audit import stream_growth
 from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.chain_check import Delegations
+from agent_identity.audit.checked_records import CheckedBlock, check_block
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.log_check import Heads
-from agent_identity.audit.patterns import place_of
-from agent_identity.audit.stream_check import StreamCheck, StreamPart
+from agent_identity.audit.stream_check import StreamCheck
 from agent_identity.audit.stream_growth import Growth
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.evidence.excerpt import Start
@@ -62,7 +59,7 @@ class Reading:
 
     def __init__(self, heads: Heads | None = None, **options: Any) -> None:
         self.findings = Findings("ledger", [str(step) for step in range(1, 9)])
-        self.calls = Calls(self.findings, Delegations(self.findings, 6, None), part=options.pop("part", False))
+        self.calls = Calls(self.findings, Delegations(self.findings, 6, None))
         self.visited: list[tuple[str, bytes]] = []
         self.stream = StreamCheck(STREAM, heads, self.findings, self.calls, options.pop("visit", self.visit), **options)
 
@@ -74,7 +71,9 @@ class Reading:
         """Take records, or lines that are none."""
         for line in lines:
             if isinstance(line, bytes):
-                self.stream.take(RawLine(0, line, "", None))
+                (block,) = check_block(Block(0, 0, [stream_line(bytes(32), line)[:-1]]))
+                assert isinstance(block, CheckedBlock)
+                self.stream.take(block.lines[0])
             else:
                 self.stream.take(RawLine(7, None, "ab" * 32, line))
         return self
@@ -96,37 +95,18 @@ FIVE = chained(5)
 LEAVES = [leaf_hash(data) for data in FIVE]
 
 
-def by_line(reading: Reading, records: Sequence[bytes]) -> None:
-    """Read them one by one."""
-    reading.take(*records)
-
-
-def by_block(reading: Reading, records: Sequence[bytes]) -> None:
-    """Read them many at once, as nobody else sees them."""
-    reading.stream._visit = None
-    lines = [stream_line(bytes(32), data)[:-1] for data in records]
-    reading.stream.take_block(Block(0, sum(len(line) + 1 for line in lines), lines))
-
-
-@pytest.fixture(params=[by_line, by_block], ids=["lines", "blocks"])
-def read(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Reads records in either way."""
-    return request.param
-
-
-def test_a_sound_stream_is_sealed_and_says_nothing(read: Any) -> None:
+def test_a_sound_stream_is_sealed_and_says_nothing() -> None:
     """Up to each head of the log, with the latest time, and in the period that was asked for."""
     reading = Reading(heads_over(FIVE, 2, 4), period=(102, 104))
     stream = reading.stream
     assert (stream.committed, reading.calls.committed, stream.size, stream.sealed, stream.proved) == (4, 4, 0, 0, 0)
-    read(reading, FIVE)
+    reading.take(*FIVE)
     stream.finish()
     assert (reading.found, stream.lines, stream.size, stream.sealed, stream.proved) == ([], 5, 5, 4, 4)
     assert (stream.latest_ns, stream.earliest_ns, stream.within) == (104, 101, 2)
     assert (stream.ended, stream.torn, stream.withheld, stream.pruned, stream.end) == (True, False, 0, 0, None)
     assert reading.findings.kinds == {"stream_start": 1, "registration": 3, "stream_end": 1}
-    assert reading.visited in ([], [(record_id(seq), LEAVES[seq - 1]) for seq in range(1, 6)])
-    assert (reading.visited == []) is (read is by_block)
+    assert reading.visited == [(record_id(seq), LEAVES[seq - 1]) for seq in range(1, 6)]
     assert Reading().stream.committed == 0
 
 
@@ -162,19 +142,19 @@ def foreign(data: bytes, **place: str) -> bytes:
     return encode_record(found)
 
 
-def test_a_record_of_another_stream_takes_no_place(read: Any) -> None:
+def test_a_record_of_another_stream_takes_no_place() -> None:
     """The record behind it stands where it would without it."""
     reading = Reading()
-    read(reading, [FIVE[0], foreign(FIVE[1], id=OTHER), *FIVE[1:]])
+    reading.take(FIVE[0], foreign(FIVE[1], id=OTHER), *FIVE[1:])
     words = "expected records of this stream, got one of another"
     assert (reading.found, reading.failed) == ([("wrong_stream", words, record_id(2), 2, 2)], {4})
-    assert (reading.stream.lines, len(reading.visited)) == (6, 0 if read is by_block else 5)
+    assert (reading.stream.lines, len(reading.visited)) == (6, 5)
 
 
-def test_a_record_that_is_there_again_or_moved_takes_no_place(read: Any) -> None:
+def test_a_record_that_is_there_again_or_moved_takes_no_place() -> None:
     """The very same right behind itself is named a duplicate, any other an insertion."""
     reading = Reading()
-    read(reading, [*FIVE[:2], FIVE[1], FIVE[0], record(2, LEAVES[0], time={"start": "9"}), *FIVE[2:]])
+    reading.take(*FIVE[:2], FIVE[1], FIVE[0], record(2, LEAVES[0], time={"start": "9"}), *FIVE[2:])
     moved = "expected record 3, got record {} inserted or moved"
     assert reading.found == [
         ("duplicate_record", "expected each record once, got one again", record_id(2), 2, 3),
@@ -184,40 +164,40 @@ def test_a_record_that_is_there_again_or_moved_takes_no_place(read: Any) -> None
     assert (reading.failed, reading.stream.ended) == ({4}, True)
 
 
-def test_records_that_are_missing_are_named_by_the_one_behind_them(read: Any) -> None:
+def test_records_that_are_missing_are_named_by_the_one_behind_them() -> None:
     """It takes its place, and those behind it follow it."""
     reading = Reading()
-    read(reading, [FIVE[0], *FIVE[3:]])
+    reading.take(FIVE[0], *FIVE[3:])
     words = "expected record 2, got record 4; some were removed"
     assert (reading.found, reading.failed) == ([("missing_records", words, record_id(4), 4, 2)], {4})
 
 
-def test_a_record_that_was_changed_is_named_by_the_one_behind_it(read: Any) -> None:
+def test_a_record_that_was_changed_is_named_by_the_one_behind_it() -> None:
     """By its id, where that is known: it or the record that continues it is not what it was."""
     reading = Reading()
     changed = record(2, LEAVES[0], time={"start": "7"})
-    read(reading, [FIVE[0], changed, *FIVE[2:]])
+    reading.take(FIVE[0], changed, *FIVE[2:])
     words = "record 3 continues another record 2 than is here; one of the two was changed"
     assert (reading.found, reading.failed) == ([("changed_record", words, record_id(2), 2, None)], {4})
 
 
-def test_a_record_that_continues_none_is_found(read: Any) -> None:
+def test_a_record_that_continues_none_is_found() -> None:
     """Only the first one of a stream has none before it."""
     reading = Reading()
-    read(reading, [*FIVE[:2], record(3)])
+    reading.take(*FIVE[:2], record(3))
     assert [problem[0] for problem in reading.found] == ["malformed_record"]
     assert reading.failed == {4}
 
 
-def test_what_follows_the_end_or_states_another_is_found(read: Any) -> None:
+def test_what_follows_the_end_or_states_another_is_found() -> None:
     """A record behind the end is named, whatever it is, and the end says how many there are."""
     reading = Reading()
-    read(reading, [*FIVE, record(6, LEAVES[4])])
+    reading.take(*FIVE, record(6, LEAVES[4]))
     words = "expected nothing after the end of the stream, got a record"
     assert (reading.found, reading.failed) == ([("after_end", words, record_id(6), 6, 6)], {4})
     for size, stated in (("1", "1 record"), ("1200", "1,200 records")):
         reading = Reading()
-        read(reading, [*FIVE[:4], record(5, LEAVES[3], "stream_end", end={"size": size})])
+        reading.take(*FIVE[:4], record(5, LEAVES[3], "stream_end", end={"size": size}))
         words = f"expected the stream to end with {stated}, got 5"
         assert (reading.found, reading.stream.ended) == ([("missing_records", words, record_id(5), 5, 5)], True)
 
@@ -240,18 +220,18 @@ def test_a_line_that_is_no_record_is_named_and_the_next_is_not_blamed() -> None:
     assert reading.found[0][:4] == ("changed_record", words, record_id(3), 3)
 
 
-def test_a_record_of_no_form_is_named_and_the_next_is_not_blamed(read: Any) -> None:
+def test_a_record_of_no_form_is_named_and_the_next_is_not_blamed() -> None:
     """With its id, where it has one; it takes its place in the tree."""
     bad = encode_record({"id": record_id(2), "kind": "registration"})
     reading = Reading(heads_over([FIVE[0], bad], 2))
-    read(reading, [FIVE[0], bad, *FIVE[2:]])
+    reading.take(FIVE[0], bad, *FIVE[2:])
     ((code, words, *place),) = reading.found
     assert (code, place, reading.failed) == ("malformed_record", [record_id(2), 2, 2], {4})
     assert words.endswith(": expected this member, got none")
     assert (reading.stream.sealed, reading.stream.lines) == (2, 5)
     for data in (b"{}", b'{"id":["x"]}', b"{junk}"):
         reading = Reading()
-        read(reading, [FIVE[0], data])
+        reading.take(FIVE[0], data)
         assert reading.found[0][2:] == (None, 2, 2)
 
 
@@ -310,217 +290,34 @@ def test_behind_a_record_that_is_withheld_none_is_named() -> None:
     assert reading.found == [("changed_record", words, None, 2, None)]
 
 
-def test_many_lines_at_once_are_read_as_one_by_one() -> None:
-    """Also where somebody sees each record, and where the last line is torn or too long."""
-    lines: list[bytes | None] = [stream_line(bytes(32), data)[:-1] for data in FIVE[:3]]
-    for visit in (None, lambda seen, leaf: None):
-        reading = Reading(heads_over(FIVE, 3), visit=visit)
-        reading.stream.take_block(Block(0, 9, [*lines, None, b"junk"]))
-        reading.stream.take_block(Block(9, 12, [b"abc"], torn=True))
-        assert [problem[0] for problem in reading.found] == ["malformed_tail"] * 2
-        assert (reading.stream.lines, reading.stream.sealed, reading.stream.torn) == (5, 3, True)
-
-
-class Knowing:
-    """Calls that recognise records, and note what they are asked."""
-
-    committed = 0
-
-    def __init__(self, known: Sequence[bytes]) -> None:
-        self.known = known
-        self.asked: list[tuple[bytes, bytes]] = []
-        self.said: list[tuple[str, int]] = []
-        self.reader = SimpleNamespace(read=decode_record)
-
-    def recognise(self, data: bytes, place: bytes) -> object:
-        """Return what is known."""
-        self.asked.append((data, place))
-        return ((SimpleNamespace(kind="intent"), data[-30:-26]), "use") if data in self.known else None
-
-    def use_of(self, data: bytes) -> None:
-        """Know no use."""
-
-    def take_known(self, said: object, use: object, stream: str, seq: int) -> int:
-        """Note it, and return its time."""
-        self.said.append((stream, seq))
-        return 200 + seq
-
-    def take(self, record: Mapping[str, object], data: bytes, stream: str, seq: int) -> None:
-        """Note it."""
-        self.said.append((stream, -seq))
-
-    def end_of_stream(self) -> None:
-        """Do nothing."""
-
-
-def test_calls_like_earlier_ones_are_taken_at_once(read: Any) -> None:
-    """Each at its place behind the one before, up to each head; what is none goes through all checks."""
-    # The first record of a stream is never recognised, since a call has one before it.
-    most = FIVE[1:]
-    for heads, known in ((heads_over(FIVE, 2, 4), most), (None, FIVE), (heads_over(FIVE, 5), [FIVE[1], *FIVE[3:]])):
-        reading = Reading(heads)
-        calls: Any = Knowing(known)
-        reading.stream._calls = calls
-        read(reading, FIVE)
-        stream = reading.stream
-        stream.finish()
-        assert (reading.found, stream.lines, stream.ended) == ([], 5, False)
-        likely = [seq for seq in range(2, 6) if FIVE[seq - 1] in known]
-        assert calls.said == [(STREAM, seq if seq in likely else -seq) for seq in range(1, 6)]
-        places = [(data, place_of(STREAM.encode(), hexed(n), n + 1)) for n, data in enumerate(FIVE)][1:]
-        assert list(dict.fromkeys(calls.asked)) == places
-        assert stream.sealed == (heads.last_size if heads else 0)
-        assert stream.latest_ns == (200 + heads.last_size if heads else 0)
-        others = {"stream_start": 1, **({"registration": 1} if len(likely) == 3 else {})}
-        assert reading.findings.kinds == {"intent": len(likely), **others}
-
-
-def test_whoever_asked_sees_each_record_of_a_block() -> None:
-    """Also those that are recognised."""
-    reading = Reading()
-    calls: Any = Knowing(FIVE[1:])
-    reading.stream._calls = calls
-    lines: list[bytes | None] = [stream_line(bytes(32), data)[:-1] for data in FIVE]
-    reading.stream.take_block(Block(0, 9, lines))
-    assert reading.visited == [(record_id(seq), LEAVES[seq - 1]) for seq in range(1, 6)]
-    assert calls.said == [(STREAM, -1), *((STREAM, seq) for seq in range(2, 6))]
-
-
-def test_a_call_that_was_changed_is_named_by_the_one_behind_it(read: Any) -> None:
-    """By its id, as any other record is; behind the end of a stream nothing is recognised."""
-    reading = Reading()
-    calls: Any = Knowing(FIVE[:2])
-    reading.stream._calls = calls
-    read(reading, [*FIVE[:2], record(3, b"x" * 32)])
-    ((code, _, identifier, seq, _),) = reading.found
-    assert (code, identifier, seq) == ("changed_record", FIVE[1][-30:-26].decode(), 2)
-    calls.asked.clear()
-    reading.stream.ended = True
-    read(reading, FIVE[3:4])
-    assert calls.asked == []
-    assert [problem[0] for problem in reading.found] == ["changed_record", "changed_record", "after_end"]
-
-
-def part_of(records: Sequence[bytes], first: int, prev: bytes) -> StreamPart:
-    """Return what is found in a part of a stream that is read elsewhere."""
-    reading = Reading(visit=None, part=True)
-    reading.stream.begin(first, prev)
-    leaves, times = bytearray(), array("Q")
-    for data in records:
-        by_block(reading, [data])
-        reading.stream.hand_over(leaves, times)
-    assert (reading.found, reading.stream.lines) == ([], len(records))
-    assert (bytes(leaves), list(times)) == (
-        b"".join(map(leaf_hash, records)),
-        [100 + first + n for n in range(len(records))],
-    )
-    calls = reading.calls.shipped()
-    assert calls is not None
-    return reading.stream.shipped(first, prev, bytes(leaves), times.tobytes(), calls)
-
-
-def facts_of(reading: Reading) -> list[object]:
-    """Return all that is known of a stream."""
-    stream = reading.stream
-    stream.finish()
-    return [
-        *(stream.lines, stream.size, stream.sealed, stream.proved, stream.ended),
-        *(stream.latest_ns, stream.earliest_ns, stream.within, dict(reading.findings.kinds), reading.found),
-    ]
-
-
-def hexed(seq: int) -> bytes:
-    """Return the hash by which the record behind a place continues the one at it."""
-    return LEAVES[seq - 1].hex().encode() if seq else b""
-
-
-@pytest.mark.parametrize("cuts", [(0, 5), (0, 1, 5), (0, 2, 3, 5), (0, 4, 5), (0, 1, 2, 3, 4, 5)])
-@pytest.mark.parametrize("sizes", [(5,), (2, 4), (1, 3, 5), ()])
-def test_a_stream_of_parts_is_that_of_its_records(cuts: tuple[int, ...], sizes: tuple[int, ...]) -> None:
-    """Wherever it is cut, what is known of it is the same, with some of its records read here or all elsewhere."""
-    whole = Reading(heads_over(FIVE, *sizes), period=(102, 104)).take(*FIVE)
-    merged = Reading(heads_over(FIVE, *sizes), period=(102, 104))
-    for first, last in pairwise(cuts):
-        assert merged.stream.merge(part_of(FIVE[first:last], first + 1, hexed(first)))
-    mixed = Reading(heads_over(FIVE, *sizes), period=(102, 104)).take(*FIVE[: cuts[1]])
-    for first, last in pairwise(cuts[1:]):
-        assert mixed.stream.merge(part_of(FIVE[first:last], first + 1, hexed(first)))
-    assert facts_of(merged) == facts_of(mixed) == facts_of(whole)
-
-
-def test_a_stream_is_read_on_behind_its_parts() -> None:
-    """Its next record is named as if all had been read here."""
-    reading = Reading(heads_over(FIVE, 2, 4))
-    assert reading.stream.merge(part_of(FIVE[:3], 1, b""))
-    reading.take(record(4, b"x" * 32))
-    words = "record 4 continues another record 3 than is here; one of the two was changed"
-    assert reading.found[0] == ("changed_record", words, record_id(3), 3, None)
-    assert reading.found[-1][:2] == (
-        "head_mismatch",
-        "expected the records 3 to 4 as the log commits to them, got others",
-    )
-
-
-def test_a_part_that_does_not_follow_changes_nothing() -> None:
-    """Another place, another record before, other records than the log commits to, an end, a line that is none."""
-    before = facts_of(Reading(heads_over(FIVE, 2, 4)).take(*FIVE[:3]))
-    changed = record(4, LEAVES[2], agent={"id": "x", "owner": "y"})
-    parts = [
-        part_of(FIVE[4:], 5, hexed(4)),
-        part_of(FIVE[2:4], 3, hexed(2)),
-        part_of(FIVE[3:], 4, hexed(3))._replace(prev=hexed(2)),
-        part_of([changed], 4, hexed(3)),
-    ]
-    for part in parts:
-        reading = Reading(heads_over(FIVE, 2, 4)).take(*FIVE[:3])
-        assert not reading.stream.merge(part)
-        assert facts_of(reading) == before
-    good = part_of(FIVE[3:], 4, hexed(3))
-    for reading, merged in ((Reading().take("malformed"), False), (Reading().take(*FIVE), False), (Reading(), True)):
-        reading.stream._seq, reading.stream._prev = 3, hexed(3)
-        assert reading.stream.merge(good) is merged
-    reading = Reading(heads_over(FIVE, 2, 4)).take(*FIVE[:3])
-    reading.calls._delegations = SimpleNamespace(merge=lambda uses, tokens: False)  # type: ignore[assignment]
-    assert not reading.stream.merge(good)
-    assert facts_of(reading) == before
-
-
 def test_many_records_grow_the_tree_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no head is near, so many wait, in a part as well."""
+    """Where no head is near, so many wait."""
     monkeypatch.setattr(stream_growth, "_MANY", 2)
-    leaves, times = list(LEAVES), [5, 3, 9, 1, 7]
+    times = [5, 3, 9, 1, 7]
     for sizes in ((), (5,), (1, 5), (9,)):
         heads = Heads()
         for size in sizes:
             heads.add(Head(STREAM, size, CompactRange(LEAVES[:size]).root() if size < 6 else b"x" * 32))
-        one, two = (Growth(heads, None, (3, 8)) for _ in range(2))
-        for leaf, time in zip(leaves, times, strict=True):
-            assert one.room > 0
-            one.leaves.append(leaf)
-            one.times.append(time)
-            assert one.look()
-            assert len(one.leaves) < 2
-        grown = two.grown(leaves, times)
-        assert grown is not None
-        assert two.size == 0
-        seen = [[g.size, g.sealed, g.expected, g.latest_ns, g.earliest_ns, g.within] for g in (one, grown)]
+        growth = Growth(heads, None, (3, 8))
+        for leaf, time in zip(LEAVES, times, strict=True):
+            growth.leaves.append(leaf)
+            growth.times.append(time)
+            assert growth.look()
+            assert len(growth.leaves) < 2
         sealed = max((size for size in sizes if size < 6), default=0)
         known = times[:sealed]
-        inside = sum(3 <= time < 8 for time in known)
-        expected = [5, sealed, 9 if 9 in sizes else 0, max(known, default=0), min(known, default=0), inside]
-        assert seen == [expected, expected]
-        without = Growth(heads, None, None).grown(leaves, times)
-        assert without is not None
-        assert (without.latest_ns, without.earliest_ns, without.within) == (expected[3], 0, 0)
+        assert (growth.size, growth.sealed, growth.expected) == (5, sealed, 9 if 9 in sizes else 0)
+        assert (growth.latest_ns, growth.earliest_ns) == (max(known, default=0), min(known, default=0))
+        assert growth.within == sum(3 <= time < 8 for time in known)
 
 
 def test_growth_begins_at_the_first_head_behind_what_is_gone() -> None:
     """A head over what is gone alone is compared at once, and smaller ones never."""
     heads = heads_over(FIVE, 1, 2, 4)
     growth = Growth(heads, start_behind(2, 4), None)
-    assert (growth.size, growth.expected, growth.sealed, growth.room) == (2, 2, 0, stream_growth._MANY)
+    assert (growth.size, growth.expected, growth.sealed) == (2, 2, 0)
     assert growth.look()
-    assert (growth.sealed, growth.expected, growth.room) == (2, 4, 2)
+    assert (growth.sealed, growth.expected) == (2, 4)
     other = Growth(heads, Start(2, LEAVES[1], CompactRange(LEAVES[1:3]).peaks, 4), None)
     assert not other.look()
     assert not Growth(heads, start_behind(2, 4), None).look(derivable=False)
@@ -528,18 +325,3 @@ def test_growth_begins_at_the_first_head_behind_what_is_gone() -> None:
     assert other.look()
     assert (other.expected, other.sealed) == (0, 0)
     assert Growth(None, start_behind(2, 4), None).expected == 0
-
-
-def test_a_time_is_kept_to_its_last_digit_between_processes() -> None:
-    """Nineteen digits are more than a number with a sign has room for."""
-    latest = 10**19 - 1
-    late = record(2, LEAVES[0], time={"start": str(latest)})
-    reading = Reading(heads_over([FIVE[0], late], 2))
-    calls = Reading(part=True).calls.shipped()
-    assert calls is not None
-    leaves = LEAVES[0] + leaf_hash(late)
-    last = leaf_hash(late).hex().encode()
-    assert reading.stream.merge(
-        StreamPart(1, b"", 2, last, None, False, leaves, array("Q", [101, latest]).tobytes(), {}, calls)
-    )
-    assert reading.stream.latest_ns == latest

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from agent_identity.audit import Report, check, spreading, verification, verify
+from agent_identity.audit import Report, check, verification, verify
 from agent_identity.audit.comparison import Comparison
+from agent_identity.audit.executor import in_process
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.ledger_check import LEDGER_STEPS
 from agent_identity.audit.outside import Outside
@@ -75,7 +76,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[object, ...], Map
 
 def test_a_ledger_is_judged_by_all_that_is_given(directory: Path, asked: list[Any], tmp_path: Path) -> None:
     """Keys, what others say, the period, the archive: nothing that was asked for is left out."""
-    given = {"archive": "a", "disclosures": ["d"], "processes": 3, "state": "s", "progress": tell, "period": PERIOD}
+    given = {"archive": "a", "disclosures": ["d"], "processes": 3, "progress": tell, "period": PERIOD}
     others = {"checkpoint": b"note", "witnesses": [WITNESS.vkey], "require": 1, "timestamps": stamp}
     expected = {**given, "keys": TRUST, "outside": Outside(b"note", Witnesses((WITNESS,), 1), stamp)}
     assert check(directory, TRUST, **given, **others) == "_check_ledger"
@@ -86,7 +87,7 @@ def test_a_ledger_is_judged_by_all_that_is_given(directory: Path, asked: list[An
     assert check(tmp_path / "b.zip", TRUST, **given, **others) == "_check_ledger"
     assert asked[1][1] == expected
     assert check(directory) == "_check_ledger"
-    nothing = {"archive": None, "disclosures": (), "processes": 1, "state": None, "progress": None, "period": None}
+    nothing = {"archive": None, "disclosures": (), "processes": 1, "progress": None, "period": None}
     assert asked[2] == ((str(directory),), {**nothing, "keys": None, "outside": Outside()})
     (tmp_path / "note").write_bytes(b"kept")
     check(directory, checkpoint=tmp_path / "note")
@@ -138,7 +139,7 @@ def test_verify_raises_what_was_found_first(monkeypatch: pytest.MonkeyPatch, cod
 
 
 def test_what_cannot_be_asked_of_a_source_is_refused(directory: Path) -> None:
-    """A period or a state of traces, spans that are a directory, a period of no length."""
+    """A period of traces, spans that are a directory, a period of no length."""
     spans = io.BytesIO(b"")
     period = "expected a period that ends after it begins, got another; exchange the two times"
     for stop in (5, 4):
@@ -147,10 +148,6 @@ def test_what_cannot_be_asked_of_a_source_is_refused(directory: Path) -> None:
     refused(words, lambda: check(directory, pasted=True))
     words = "expected a period with an evidence directory, got traces; leave it out"
     refused(words, lambda: check(spans, period=PERIOD))
-    words = "expected a state file with an evidence directory, got traces; leave it out"
-    refused(words, lambda: check(spans, state="s"))
-    words = "expected a state file with processes of this machine, got others; leave it out"
-    refused(words, lambda: check(directory, state="s", processes=map))
 
 
 def test_witnesses_are_those_that_are_given_or_trusted() -> None:
@@ -230,16 +227,16 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> list[Checked]:
 def test_a_ledger_is_read_by_so_many_processes_as_are_worth_it(
     directory: Path, checked: list[Checked], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One for each 16 MiB and one more, where the number is left open; the size is asked for where it is needed."""
-    spread: list[tuple[object, object]] = []
+    """One for each 16 MiB and one more, where the number is left open."""
+    chosen: list[tuple[object, object]] = []
 
     @contextmanager
-    def processes(number: object, *, most: object = None) -> Iterator[object]:
-        spread.append((number, most))
-        yield "spread" if number != 1 else None
+    def choose(number: object, *, most: object = None) -> Iterator[object]:
+        chosen.append((number, most))
+        yield "executor"
 
-    monkeypatch.setattr(spreading, "processes", processes)
-    sizes = iter([(1 << 24) - 1, 5 << 24, 7 << 24, 0, 1 << 24])
+    monkeypatch.setattr(verification, "executor", choose)
+    sizes = iter([(1 << 24) - 1, 5 << 24, 7 << 24])
     monkeypatch.setattr(verification, "size_of_ledger", lambda reader: next(sizes))
     outside = Outside(b"x")
     report = check(directory, TRUST, disclosures=["d"], checkpoint=b"x", period=PERIOD)
@@ -254,52 +251,13 @@ def test_a_ledger_is_read_by_so_many_processes_as_are_worth_it(
         ["d"],
     )
     assert (made.named, made.ran) == (
-        {"spread": None},
+        {"executor": "executor"},
         {"outside": outside, "total": (1 << 24) - 1, "progress": None, "period": PERIOD},
     )
-    assert spread == [(1, 1)]
     check(directory, processes=0)
-    check(directory, progress=tell)
-    check(directory, processes=0)
-    assert spread[1:] == [(0, 6), (1, 8), (0, 1)]
-    # One process takes parts as well, where they are worth it.
-    here = {"spread": spreading.here}
-    assert [made.named for made in checked[1:]] == [{"spread": "spread"}, here, {"spread": "spread"}]
+    check(directory, processes=3, progress=tell)
+    assert chosen == [(1, 1), (0, 6), (3, 8)]
     assert checked[2].ran == {"outside": Outside(), "total": 7 << 24, "progress": tell, "period": None}
-    check(directory)
-    assert checked[-1].named == here
-
-
-def test_a_state_is_used_and_kept(
-    directory: Path, checked: list[Checked], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Parts are read with it by whoever reads them, and at the end it holds what was used."""
-    used: list[object] = []
-
-    class Using:
-        def __init__(self, *given: object) -> None:
-            used.append(given)
-
-        def keep(self) -> None:
-            used.append("kept")
-
-    monkeypatch.setattr(verification, "Used", Using)
-    refused_at = directory / "state"
-    with pytest.raises(ConfigurationError):
-        check(directory, state=refused_at)
-    state = tmp_path / "state"
-    report = check(directory, TRUST, disclosures=["d"], state=state)
-    assert used == [(str(state), spreading.here), "kept"]
-    (made,) = checked
-    reader, keys, findings, disclosures = made.given
-    assert [len(reader.streams()), keys, findings.report(), disclosures] == [1, TRUST, report, ["d"]]
-    assert isinstance(made.named["spread"], Using)
-    assert (made.named["read"].func, made.named["read"].keywords) == (
-        verification.read_or_remember,
-        {"state": str(state)},
-    )
-    check(directory)
-    assert len(used) == 2
 
 
 def test_an_archive_has_what_was_pruned(directory: Path, tmp_path: Path, checked: list[Checked]) -> None:
@@ -314,7 +272,6 @@ class Spans:
     """A check of spans that notes what it is given."""
 
     made: ClassVar[list["Spans"]] = []
-    broken = False
 
     def __init__(self, *given: object, **named: object) -> None:
         self.given, self.named, self.said = given, named, []
@@ -323,14 +280,8 @@ class Spans:
     def read_pasted(self, file: Any) -> None:
         """Read all of it."""
         self.said.append(file.readline(100))
-        if self.broken:
-            raise OSError
 
-    def miss(self, error: OSError) -> None:
-        """Note it."""
-        self.given[1].add(1, "unreadable", "missed")
-
-    def finish(self, spread: object) -> None:
+    def finish(self) -> None:
         """Note it, and say of two steps that they were taken."""
         self.said.append("finished")
         for step in (1, 2):
@@ -338,7 +289,7 @@ class Spans:
 
 
 def test_pasted_spans_of_every_source_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One after the other; one that cannot be read to its end leaves the question open, and the others are read."""
+    """One after the other."""
     monkeypatch.setattr(verification, "SpansCheck", Spans)
     monkeypatch.setattr(Spans, "made", spans := [])
     sources = [io.BytesIO(b"one"), io.BytesIO(b"two")]
@@ -346,18 +297,13 @@ def test_pasted_spans_of_every_source_are_read(monkeypatch: pytest.MonkeyPatch) 
     (made,) = spans
     assert (made.given[0], made.named, made.said) == (
         TRUST,
-        {"redacted": ["r"], "disclosures": ()},
+        {"redacted": ["r"], "disclosures": (), "executor": in_process},
         [b"one", b"two", "finished"],
     )
     assert (report.source, report.trust, report.findings) == ("traces", "given", ())
     assert [step.name for step in report.steps] == list(SPAN_STEPS)
     assert check(sources, pasted=True).trust == "none"
     assert spans[1].given[0] is None
-    monkeypatch.setattr(Spans, "broken", True)
-    report = check([io.BytesIO(b"one"), io.BytesIO(b"two")], TRUST, pasted=True)
-    assert [(p.code, p.message) for p in report.findings] == [("unreadable", "missed")] * 2
-    assert [step.status for step in report.steps[:2]] == ["not_checked", "passed"]
-    assert spans[2].said == [b"one", b"two", "finished"]
 
 
 class Broken(io.BytesIO):

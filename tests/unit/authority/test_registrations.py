@@ -419,9 +419,10 @@ def test_a_reread_verifies_only_what_is_new(tmp_path: Path, monkeypatch: pytest.
     found = AgentRegistry.load(path, TRUST)
     replaced(path, content(registration(agent(9)), data=FULL))
     parsed: list[str] = []
-    from agent_identity.authority import registrations, tokens
+    from agent_identity.authority import registrations
+    from agent_identity.identity import compact
 
-    monkeypatch.setattr(registrations, "parse_compact", lambda t: parsed.append(t) or tokens.parse_compact(t))
+    monkeypatch.setattr(registrations, "parse_compact", lambda t: parsed.append(t) or compact.parse_compact(t))
     found.renewed()
     assert len(parsed) == 2  # The new registration and the head.
 

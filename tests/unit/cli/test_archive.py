@@ -86,7 +86,7 @@ def test_what_does_not_verify_is_not_pruned(run: Callable, old: Path) -> None:
         (("export", "FILE", "--as", "ocsf"), "evidence directory"),
         (("export", "DIR", "--as", "ocsf", "--since", "yesterday"), "expected a time"),
         (("export", "DIR", "--as", "ocsf", "--sign"), "without signatures"),
-        (("export", "DIR", "--as", "in-toto", "--sign", "--signer", "tcp:x"), "unix:PATH"),
+        (("export", "DIR", "--as", "otel-audit", "--sign", "--signer", "tcp:x"), "unix:PATH"),
         (("export", "DIR", "--as", "ocsf", "--verify"), "with --parquet"),
         (("export", "DIR", "--parquet", "x", "--sign"), "with --as"),
         (("export", "DIR", "--parquet", "x", "--trust", "FILE"), "ask for one"),
@@ -114,19 +114,19 @@ def test_what_cannot_be_done_is_said(
     assert not (tmp_path / "x.zip").exists()
 
 
-@pytest.mark.parametrize("form", ["ocsf", "cloudevents", "in-toto", "otel-audit"])
+@pytest.mark.parametrize("form", ["ocsf", "cloudevents", "otel-audit"])
 def test_export_writes_lines_of_json(run: Callable, old: Path, tmp_path: Path, form: str) -> None:
     """One line for each record, to a file as well, signed where the form has signatures."""
     out = tmp_path / "out.jsonl"
-    words = ["--sign"] if form in {"in-toto", "otel-audit"} else []
+    words = ["--sign"] if form == "otel-audit" else []
     assert run("export", str(old), "--as", form, "-o", str(out), "--since", "2020-01-01", *words).code == 0
     lines = [json.loads(line) for line in out.read_bytes().splitlines()]
     assert len(lines) == 17
     if words:
-        assert b'"sig"' in out.read_bytes() or b"audit.integrity.value" in out.read_bytes()
+        assert b"audit.integrity.value" in out.read_bytes()
     path = next(old.glob("ledger/*/entries-*"))
     path.write_bytes(path.read_bytes().replace(b"alice", b"mally"))
-    assert run("export", str(old), "--as", "in-toto", "--sign").code == 2
+    assert run("export", str(old), "--as", "otel-audit", "--sign").code == 2
 
 
 def test_export_writes_a_table(run: Callable, old: Path, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_bundle_is_verified_where_only_the_package_is(run: Callable, old: Path
 
 def test_an_excerpt_says_that_it_is_one(run: Callable, old: Path, tmp_path: Path) -> None:
     """A bundle of a part exits like its verification, with 3, and its readme explains that."""
-    path = tmp_path / "b.tar.gz"
+    path = tmp_path / "b.zip"
     done = run("bundle", str(old), "-o", str(path), "--from", "2020-01-01T00:00:00Z", "--until", "2200-01-01")
     assert done.code == 3
     assert "incomplete" in done.out

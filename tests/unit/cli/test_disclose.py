@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from agent_identity.audit import Shown, check, check_disclosure, disclose, prove
 from agent_identity.audit.disclosed import Disclosures
 from agent_identity.audit.findings import Findings, Place
+from agent_identity.audit.grant_usage import GrantUsage
 from agent_identity.authority import Scope
 from agent_identity.constraints import OneOf, Range
 from agent_identity.enforcement import Enforcer
@@ -441,19 +442,22 @@ def test_a_call_outside_its_grant_is_found(tmp_path: Path, monkeypatch: pytest.M
     assert report.steps[-1].status == "failed"
 
 
-def test_what_a_disclosure_is_held_against_stays_in_memory(world: Path) -> None:
-    """A large ledger puts uses of grants on the disk; one that waits for its grant has to stay, or nobody judges it."""
+def test_a_disclosure_waits_for_the_grant_of_its_record(world: Path) -> None:
+    """Its chain is judged after all is read; the leaf of it is wanted from the record on."""
     outcome = records(world, "outcome")[0]
     findings = Findings("ledger", ("step",))
-    held = Disclosures([shown_of(world, "amount", "to"), shown_of(world, "note")], findings, 1)
-    assert held.want(outcome["id"].encode())
-    assert not held.want(b"another")
-    use = SimpleNamespace(kept=False, leaf=None)
-    held.take(outcome, use, Place(outcome["id"], "s", 1))
-    assert use.kept
-    assert not held.want(outcome["id"].encode())
+    leaf = outcome["chain"][-1]["grant"]
+    wanted = dict[str, Any]()
+    grants: Any = SimpleNamespace(want=wanted.setdefault, leaf=wanted.get)
+    held = Disclosures([shown_of(world, "amount", "to"), shown_of(world, "note")], findings, 1, grants)
+    assert held.want(outcome["id"])
+    assert not held.want("another")
+    place = Place(outcome["id"], "s", 1)
+    held.take(outcome, GrantUsage(outcome, place), place)
+    assert wanted == {leaf: None}
+    assert not held.want(outcome["id"])
     grant = Scope("pay", amount=Range(max=50), note=OneOf("für Bob"), to=OneOf("carol"))
-    use.leaf = SimpleNamespace(scope=grant, limits=())  # The chain is judged after all is read.
+    wanted[leaf] = SimpleNamespace(scope=grant, limits=())
     held.settle("the rest is secret")
     report = findings.report()
     assert [(problem.message, problem.seq) for problem in report.findings] == [

@@ -1,15 +1,18 @@
 """What a receiver of OTLP answers, and what that means for a batch."""
 
 import ssl
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from agent_identity.enforcement.grpc_receiver import GrpcReceiver
-from agent_identity.enforcement.receivers import HttpReceiver, Settings, address, judge
+from agent_identity.enforcement.exporting import LedgerExport
+from agent_identity.enforcement.http_receiver import HttpReceiver, judge
+from agent_identity.enforcement.receivers import Settings, address
 from agent_identity.errors import ConfigurationError
+from agent_identity.identity import SigningKey, TrustStore
 
 PROTOBUF = {"content-type": "application/x-protobuf"}
 JSON = {"content-type": "application/json; charset=utf-8"}
@@ -154,6 +157,8 @@ def test_certificates_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="PEM"):
             HttpReceiver(address("https://x", "http/json"), settings, {})
     pytest.importorskip("grpc", reason="grpcio is not installed here")
+    from agent_identity.enforcement.grpc_receiver import GrpcReceiver
+
     with pytest.raises(ConfigurationError, match="No such file"):
         GrpcReceiver(address("https://x", "grpc"), Settings(authority="/none"), {})
     assert GrpcReceiver(address("https://x", "grpc"), Settings(), {})
@@ -185,6 +190,8 @@ class Failure(Exception):
 def test_each_status_of_grpc_means_one_thing(status: Any, kind: str) -> None:
     """As over HTTP: only what is certainly an acknowledgement is one."""
     pytest.importorskip("grpc", reason="grpcio is not installed here")
+    from agent_identity.enforcement.grpc_receiver import GrpcReceiver
+
     receiver = GrpcReceiver(address("http://x", "grpc"), Settings(headers={"key": "v"}), {})
 
     def export(_: Any, *, timeout: float, metadata: Any) -> Any:
@@ -197,8 +204,20 @@ def test_each_status_of_grpc_means_one_thing(status: Any, kind: str) -> None:
     assert receiver.send([]).kind == kind
 
 
-def test_grpc_without_its_library_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message names the package, and the protocol that needs none."""
-    monkeypatch.setitem(__import__("sys").modules, "grpc", None)
-    with pytest.raises(ConfigurationError, match=r"grpcio.*http/protobuf"):
-        GrpcReceiver(address("http://x", "grpc"), Settings(), {})
+@pytest.mark.parametrize(
+    ("protocol", "library"),
+    [
+        ("grpc", "grpc"),
+        ("grpc", "opentelemetry.exporter.otlp.proto.common.trace_encoder"),
+        ("http/protobuf", "opentelemetry.exporter.otlp.proto.common.trace_encoder"),
+        ("http/json", "google.protobuf.json_format"),
+    ],
+)
+def test_what_is_missing_is_named(protocol: Any, library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the extra that brings it."""
+    for name in ("evidence.otlp_writing", "enforcement.http_receiver", "enforcement.grpc_receiver"):
+        monkeypatch.delitem(sys.modules, f"agent_identity.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, library, None)
+    key = SigningKey.from_seed(bytes(32))
+    with pytest.raises(ConfigurationError, match=rf"{library}.*agent-identity-otel\[otlp\].*grpcio"):
+        LedgerExport(tmp_path, "http://x", signer=key, trust=TrustStore(()), settings=Settings(protocol=protocol))

@@ -17,12 +17,11 @@ from agent_identity.identity import (
     Agent,
     Cosigner,
     Human,
-    MlDsaPublicKey,
-    MlDsaSigningKey,
     SecondKey,
     Takeover,
     TrustStore,
 )
+from agent_identity.identity.ml_dsa import MlDsaPublicKey, MlDsaSigningKey
 from agent_identity.testing import FixedClock, SequentialIds
 
 pytest.importorskip(

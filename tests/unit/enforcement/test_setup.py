@@ -564,6 +564,38 @@ def test_a_start_that_fails_by_its_arguments_leaves_no_stream(
     assert not (tmp_path / "e").exists()
 
 
+def test_observers_get_the_records_of_calls_and_tasks(opened: Any) -> None:
+    """Each entry as the ledger has it, in order, once the task has ended; one that fails shows in ``degraded``."""
+    seen, failing = list[Any](), [False]
+
+    def fail(_: Any) -> None:
+        if failing[0]:
+            raise ValueError("a secret")
+
+    world = opened(on_record=[seen.append, fail], policy=RuleSet())
+    tool = world.enforcer.tool(name="tool")(lambda: 1)
+    with world.task(Scope("tool")):
+        tool()
+    kinds = [json.loads(entry.record)["kind"] for entry in seen]
+    assert kinds == ["policy", "grant", "task_start", "intent", "outcome", "task_end"]
+    assert [entry.id for entry in seen] == [record["id"] for record in world.records(*kinds)]
+    assert world.enforcer.degraded == {}
+    failing[0] = True
+    with world.task(Scope("tool")):
+        assert tool() == 1
+    assert set(world.enforcer.degraded) == {"on_record"}
+    assert "a secret" not in world.enforcer.degraded["on_record"]
+    assert world.outcomes() == ["success", "success"]
+
+
+@pytest.mark.parametrize("on_record", [5, [print, 5]])
+def test_what_is_no_observer_is_refused_before_anything_is_made(tmp_path: Path, on_record: Any) -> None:
+    """A slip is found before the directory is touched."""
+    with pytest.raises(TypeError):
+        Enforcer.open(tmp_path / "e", on_record=on_record)
+    assert not (tmp_path / "e").exists()
+
+
 @pytest.mark.parametrize("path", ["a\0b", "a\ud800b"])
 def test_a_path_that_no_file_can_have_is_a_configuration_error(path: str) -> None:
     """NUL and lone surrogates are refused as what they are, wherever a path is given."""

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from agent_identity.enforcement.exporting import LedgerExport, LedgerExporter
-from agent_identity.enforcement.receivers import Answer, HttpReceiver, Settings, address
+from agent_identity.enforcement.http_receiver import HttpReceiver
+from agent_identity.enforcement.receivers import Answer, Settings, address
 from agent_identity.enforcement.shipping import DeliveryError, Pace, Shipper, Stopped
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import Files, Layout, Ledger, SpanCopy

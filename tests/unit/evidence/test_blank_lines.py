@@ -1,14 +1,11 @@
-"""Blank lines that follow each other are one line, whatever the cuts of the reads and the pieces of the file."""
+"""Blank lines that follow each other are one line, whatever the cuts of the reads."""
 
 import re
-from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity.evidence.files import Files
 from agent_identity.evidence.lines import Block, Line, split_blocks
-from agent_identity.evidence.segments import Piece, piece_blocks
 
 TEXTS = st.lists(st.sampled_from([b"a", b"bb", b"\n", b"\n\n", b"\n\n\n"]), max_size=12).map(b"".join)
 
@@ -28,25 +25,6 @@ def test_every_cut_of_the_reads_gives_the_same_lines(data: bytes, size: int) -> 
     """Offsets account for every byte, and a run is one line however it was read."""
     chunks = iter([data[at : at + size] for at in range(0, len(data), size)])
     assert each(list(split_blocks(lambda _: next(chunks, b""), 0))) == expected(data)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(TEXTS, st.integers(1, 5))
-def test_the_pieces_of_a_file_have_each_line_once(tmp_path: Path, data: bytes, most: int) -> None:
-    """A run that goes over the border of two pieces belongs to the one in which it begins."""
-    path = tmp_path / "entries.jsonl"
-    path.write_bytes(data)
-    starts = range(0, len(data), most)
-    pieces = [Piece(str(path), len(data), start, min(start + most, len(data))) for start in starts]
-    assert each([block for piece in pieces for block in piece_blocks(Files(), piece)]) == expected(data)
-
-
-def test_what_follows_some_lines_of_a_block_may_be_nothing() -> None:
-    """Without all of its lines a block is empty, and ends where it ended."""
-    run = Block(3, 9, [b""])
-    assert run.without(0) is run
-    assert run.without(1) == Block(9, 9, [])
-    assert Block(0, 5, [b"a", b"bb"]).without(1) == Block(2, 5, [b"bb"])
 
 
 def test_a_run_is_never_held() -> None:

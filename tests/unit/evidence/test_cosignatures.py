@@ -10,7 +10,8 @@ from agent_identity.errors import TokenError, VerificationError
 from agent_identity.evidence.checkpoint import Checkpoint, open_note, sign_note
 from agent_identity.evidence.cosignatures import Cosignature, CosigningKey, cosign, read_cosignature
 from agent_identity.evidence.merkle import leaf_hash
-from agent_identity.identity import Cosigner, MlDsaSigningKey, SigningKey, b64_decode, b64_encode
+from agent_identity.identity import Cosigner, SigningKey, b64_decode, b64_encode
+from agent_identity.identity.ml_dsa import MlDsaSigningKey
 
 ORIGIN = "example.com/log"
 LOG = SigningKey.from_seed(bytes([5]) * 32)

@@ -31,7 +31,6 @@ from agent_identity.evidence.files import (
 )
 from agent_identity.evidence.layout import Layout, is_stream_id
 from agent_identity.evidence.lines import (
-    Block,
     Line,
     log_line,
     log_parts,
@@ -394,14 +393,3 @@ def test_a_line_of_exactly_the_longest_is_read_beside_one_that_is_too_long(monke
             Line(23, 24, b"", torn=False),
             Line(24, 28, b"1234", torn=True),
         ]
-
-
-def test_the_first_lines_of_a_block_can_be_left_out() -> None:
-    """What is left keeps its place, its end and whether it is torn."""
-    block = Block(100, 111, [b"a", b"bcd", b"efgh"])
-    assert block.without(0) is block
-    assert block.without(1) == Block(102, 111, [b"bcd", b"efgh"])
-    assert block.without(2) == Block(106, 111, [b"efgh"])
-    assert list(block.without(1).each()) == [Line(102, 106, b"bcd", torn=False), Line(106, 111, b"efgh", torn=False)]
-    torn = Block(5, 9, [None, b"ab"], torn=True)
-    assert torn.without(1) == Block(6, 9, [b"ab"], torn=True)

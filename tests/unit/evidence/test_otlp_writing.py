@@ -1,6 +1,5 @@
 """OTLP is written as others read it, and their answers are read with suspicion."""
 
-import sys
 from dataclasses import replace
 from io import BytesIO
 from types import MappingProxyType
@@ -13,7 +12,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import SpanCopy, SpanData, read_spans
 from agent_identity.evidence.otlp_writing import Encoding, ExportAnswer, as_bytes, encode_request, read_answer
 from agent_identity.evidence.span_copy import SCOPE
@@ -149,10 +147,3 @@ def test_what_is_no_answer_acknowledges_nothing(body: bytes, encoding: Any) -> N
     """A page of a proxy, for one, is not taken for an acknowledgement."""
     with pytest.raises(ValueError, match="expected"):
         read_answer(body, encoding)
-
-
-def test_a_missing_encoder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the extra that brings it."""
-    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.common.trace_encoder", None)
-    with pytest.raises(ConfigurationError, match=r"agent-identity-otel\[otlp\]"):
-        encode_request(SPANS, RESOURCE)

@@ -1,7 +1,9 @@
 """The shape of records: what each kind states, and that nothing else passes."""
 
 import copy
+import enum
 import re
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -200,6 +202,36 @@ def test_only_the_canonical_bytes_are_a_record(kind: str, data: st.DataObject) -
     ]
     with pytest.raises(ValueError, match=r"^record[.\[:]"):
         decode(data.draw(st.sampled_from(ways))(value))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"kind":"intent","action":{"tool":5},"kind":[]}',
+        b'{"action":{"call":5},"kind":"intent","action":{}}',
+        b'{"chain":[5],"kind":"intent","chain":{}}',
+        b'{"kind":"outcome","outcome":5,"x":"\\ud800"}',
+        b'{"id":5,"kind":"outcome","x":1e999}',
+        b'{"id":5,"kind":"outcome","x":' + b"[" * 2000 + b"]" * 2000 + b"}",
+    ],
+)
+def test_what_two_readers_read_differently_is_refused_in_the_same_way(data: bytes) -> None:
+    """Members that are there twice, and what only one parser takes, give a ValueError that shows nothing of them."""
+    with pytest.raises(ValueError, match=r"^record[.\[:]") as caught:
+        decode(data)
+    assert type(caught.value) is ValueError
+
+
+class Text(str):
+    """A string by another name."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("value", [Text("x"), uuid.UUID(int=1), enum.Enum("E", {"A": "x"}).A])
+def test_values_that_only_look_like_text_are_refused(value: object) -> None:
+    """What some encoder writes as text is no text in a record that is checked before it is written."""
+    assert refusal({**record("outcome"), "error": value}).startswith("record: expected a JSON value")
 
 
 def test_a_refusal_quotes_nothing_from_the_name_of_a_member() -> None:

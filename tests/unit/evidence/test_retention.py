@@ -5,21 +5,24 @@ import errno
 import gzip
 import itertools
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from cut_anywhere import cutting_anywhere
+
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError, VerificationError
 from agent_identity.evidence import pruned as pruned_module
 from agent_identity.evidence import segments as segments_module
-from agent_identity.evidence import survey as survey_module
 from agent_identity.evidence.checkpoint import sign_note
 from agent_identity.evidence.excerpt import Excerpt, Start, excerpt_lines, excerpt_of
 from agent_identity.evidence.files import EDIT, Files
@@ -41,7 +44,7 @@ from agent_identity.evidence.pruned import (
 from agent_identity.evidence.retention import Removed, archive, prune
 from agent_identity.evidence.segments import Segments
 from agent_identity.evidence.streams import MAX_EXCERPT, open_ledger
-from agent_identity.evidence.survey import Cut, read_heads, survey
+from agent_identity.evidence.survey import read_heads, survey
 from agent_identity.identity import SigningKey
 from agent_identity.testing import FixedClock
 
@@ -314,34 +317,103 @@ def pruned_of(size: int, **changes: object) -> Pruned:
     return Pruned(**{**facts, **changes})
 
 
-def test_what_is_open_at_the_border_is_kept(opened: Open, directory: Path) -> None:
-    """Intents without outcome are named, and grants of tasks that go on stay, with those above them."""
-    ledger = opened(segments=Segments(max_bytes=100_000, compression="none"))
-    for name, above in (("a", ()), ("b", ("a",)), ("c", ())):
-        ledger.append("grant", {**facts(name, above), "grant": {"token": f"{name}.{name}.{name}"}})
-        ledger.append("task_start", facts(name, above))
-    ledger.append("task_start", facts("c"))
-    counts = {"counts": {"intents": "0", "outcomes": "0", "open": "0"}}
-    ledger.append("task_end", {**facts("c"), **counts})
-    ledger.append("task_end", {**facts("c"), **counts})
-    ledger.append("task_end", {**facts("d"), **counts})
-    done = ledger.append("intent", {**facts("b", ("a",)), **CALL}).id
-    left = ledger.append("intent", {**facts("b", ("a",)), **CALL}).id
-    ledger.append("outcome", {**facts("b", ("a",)), **CALL, "outcome": "success", "intent": done})
+COUNTS: dict[str, object] = {"counts": {"intents": "0", "outcomes": "0", "open": "0"}}
+
+
+def rotated(ledger: Ledger) -> int:
+    """Let the next segment of a stream begin, seal it, and return the place of the last record of the one before."""
     ledger._stream.rotate_at = 0
-    ledger.append("registration", BODY)
+    begun = ledger.append("registration", BODY).seq
     ledger.seal()
-    ((stream, _, size),) = pruning(opened, directory)
-    assert size == 14
+    return begun - 1
+
+
+def test_a_stream_is_cut_where_no_task_is_open(opened: Open, directory: Path, tmp_path: Path) -> None:
+    """A segment in which a task goes on leaves with the one in which it ends; an archive has it at once."""
+    ledger = opened(segments=Segments(compression="none"))
+    first = rotated(ledger)
+    for name in ("a", "b"):
+        ledger.append("task_start", facts(name))
+    ledger.append("task_start", facts("b"))
+    second = rotated(ledger)
+    assert [found.last for found in archive(str(directory), str(tmp_path / "out"))] == [second]
+    for name in ("a", "b"):
+        ledger.append("task_end", {**facts(name), **COUNTS})
+    rotated(ledger)
+    assert pruning(opened, directory) == [(ledger.stream, 1, first)]
+    ledger.append("task_end", {**facts("b"), **COUNTS})
+    last = rotated(ledger)
+    assert (ledger.stream, first + 1, last) in pruning(opened, directory)
+    assert kept(directory, ledger.stream) == ((), "named")
+
+
+def test_a_task_that_nobody_ended_holds_up_nothing_once_it_has_expired(
+    opened: Open, directory: Path, clock: FixedClock
+) -> None:
+    """It is over then, whatever became of it."""
+    ledger = opened(segments=Segments(compression="none"))
+    left = {"id": STREAM, "expires": str(clock.wall_ns() + 10**9)}
+    ledger.append("task_start", {**facts("a"), "task": left})
+    rotated(ledger)
+    assert pruning(opened, directory) == []
+    clock.advance(2)
+    rotated(ledger)
+    assert [cut for cut in pruning(opened, directory) if cut[0] == ledger.stream] == []
+    rotated(ledger)
+    (found,) = [cut for cut in pruning(opened, directory) if cut[0] == ledger.stream]
+    assert found[:2] == (ledger.stream, 1)
+
+
+def test_a_stream_of_a_process_that_died_can_go(opened: Open, directory: Path, crashed: Crash) -> None:
+    """Nothing follows in it, so what was open when it died holds up nothing."""
+    ledger = opened(segments=Segments(compression="none"))
+    ledger.append("task_start", facts("a"))
+    size, stream = ledger.append("intent", {**facts("a"), **CALL}).seq, ledger.stream
+    ledger.seal()
+    crashed(ledger)
+    opened().close()
+    assert (stream, 1, size) in pruning(opened, directory)
+
+
+def test_a_call_that_never_ended_is_named(opened: Open, directory: Path) -> None:
+    """Its task has ended, so it holds up nothing; should it end all the same, its intent was there."""
+    ledger = opened(segments=Segments(compression="none"))
+    ledger.append("task_start", facts("b"))
+    done = ledger.append("intent", {**facts("b"), **CALL}).id
+    left = ledger.append("intent", {**facts("b"), **CALL}).id
+    ledger.append("outcome", {**facts("b"), **CALL, "outcome": "success", "intent": done})
+    ledger.append("task_end", {**facts("b"), **COUNTS})
+    rotated(ledger)
+    stream = ledger.stream
+    assert pruning(opened, directory)[0][0] == stream
+    assert statement(directory, stream).open == (left,)
+    ledger.append("outcome", {**facts("b"), **CALL, "outcome": "success", "intent": left})
+    rotated(ledger)
+    pruning(opened, directory)
+    assert statement(directory, stream).open == ()
+
+
+def test_what_an_earlier_version_kept_is_kept_until_it_ends(opened: Open, directory: Path) -> None:
+    """Behind a cut inside tasks, their grants stay until they end, and those above them."""
+    ledger = opened(segments=Segments(compression="none"))
+
+    def of(name: str) -> dict[str, object]:
+        return {**facts(name), "chain": [{"id": "clerk", "grant": sha256(f"{name}.{name}".encode()).hexdigest()}]}
+
+    for name in ("a", "b"):
+        ledger.append("grant", {**of(name), "grant": {"token": f"{name}.{name}.{name}"}})
+        ledger.append("task_start", of(name))
+    left = ledger.append("intent", {**of("b"), **CALL}).id
+    rotated(ledger)
+    with cutting_anywhere():
+        ((stream, _, _),) = pruning(opened, directory)
     assert statement(directory, stream).open == (left,)
     assert kept(directory, stream) == (("a.a.a", "b.b.b"), "named")
-    ledger.append("outcome", {**facts("b", ("a",)), **CALL, "outcome": "success", "intent": left})
-    ledger.append("task_end", {**facts("b", ("a",)), **counts})
-    ledger._stream.rotate_at = 0
-    ledger.append("registration", BODY)
-    ledger.seal()
-    assert (stream, 15, 17) in pruning(opened, directory)
-    assert statement(directory, stream).open == ()
+    ledger.append("task_end", {**of("a"), **COUNTS})
+    rotated(ledger)
+    pruning(opened, directory)
+    assert statement(directory, stream).open == (left,)
+    assert kept(directory, stream) == (("b.b.b",), "named")
 
 
 def test_a_border_with_too_much_open_is_none(opened: Open, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -509,7 +581,7 @@ def test_a_record_without_its_members_does_not_leave(directory: Path, opened: Op
             return iter([Line(0, len(line), line, torn=False)])
 
     with pytest.raises(VerificationError, match="as the log commits"):
-        survey(Odd(), stream, read_heads(reader)[1][stream], lambda segment, ns: True)
+        survey(Odd(), stream, read_heads(reader)[1][stream], lambda segment, ns: True, anywhere=False)
 
 
 @pytest.mark.parametrize(
@@ -788,12 +860,6 @@ def test_a_kill_between_grants_and_statement_loses_no_grant(
     """What was kept before counts until the new statement stands; then the file before it is removed."""
     ledger = opened(segments=Segments(compression="none"))
     stream = ledger.stream
-    counts = {"counts": {"intents": "0", "outcomes": "0", "open": "0"}}
-
-    def rotate() -> None:
-        ledger._stream.rotate_at = 0
-        ledger.append("registration", BODY)
-        ledger.seal()
 
     def of(name: str) -> dict[str, object]:
         named = sha256(f"{name}.{name}".encode()).hexdigest()
@@ -802,11 +868,12 @@ def test_a_kill_between_grants_and_statement_loses_no_grant(
     for name in ("a", "b"):
         ledger.append("grant", {**of(name), "grant": {"token": f"{name}.{name}.{name}"}})
         ledger.append("task_start", of(name))
-    rotate()
-    pruning(opened, directory)
+    rotated(ledger)
+    with cutting_anywhere():
+        pruning(opened, directory)
     assert kept(directory, stream) == (("a.a.a", "b.b.b"), "named")
-    ledger.append("task_end", {**of("a"), **counts})
-    rotate()
+    ledger.append("task_end", {**of("a"), **COUNTS})
+    rotated(ledger)
     before, after = ("a.a.a", "b.b.b"), ("b.b.b",)
     seen: set[tuple[tuple[str, ...], int]] = set()
     for at in range(1, 7):
@@ -843,7 +910,8 @@ def test_grants_that_are_not_those_that_were_kept_stop_the_next_pruning(
         ledger.append("registration", BODY)
         ledger.seal()
         if not (found := list((directory / "ledger" / ledger.stream).glob("grants*"))):
-            pruning(opened, directory)
+            with cutting_anywhere():
+                pruning(opened, directory)
     found[0].write_bytes(b"" if change == "missing" else b"x.x.x\n")
     with pytest.raises(VerificationError, match="grants that were kept"):
         pruning(opened, directory)
@@ -1038,78 +1106,6 @@ def test_what_a_live_directory_has_beyond_its_checkpoint_is_left(
     starts = excerpt_of(reader, read_heads(reader)[1], lambda data: b'"seq":"2"' in data)
     assert len(list(excerpt_lines(reader, ledger.stream, starts[ledger.stream], lambda data: False))) == 4
     crashed(ledger)
-
-
-def test_a_grant_that_two_tasks_need_stays_until_both_have_ended(opened: Open, directory: Path) -> None:
-    """The grant above two others is kept while one of them goes on."""
-    ledger = opened(segments=Segments(compression="none"))
-    counts = {"counts": {"intents": "0", "outcomes": "0", "open": "0"}}
-    for name, above in (("a", ()), ("b", ("a",)), ("c", ("a",))):
-        ledger.append("grant", {**facts(name, above), "grant": {"token": f"{name}.{name}.{name}"}})
-        ledger.append("task_start", facts(name, above))
-    ledger.append("task_end", {**facts("a"), **counts})
-    ledger.append("task_end", {**facts("b", ("a",)), **counts})
-    ledger._stream.rotate_at = 0
-    ledger.append("registration", BODY)
-    ledger.seal()
-    ((stream, _, _),) = pruning(opened, directory)
-    assert kept(directory, stream) == (("a.a.a", "c.c.c"), "named")
-
-
-def test_a_border_costs_what_changed_since_the_last_one(
-    opened: Open, directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where each record is a segment and is sealed alone, all that is left is copied for one border, the last."""
-    count, cuts, added = 30, list[Cut](), list[str]()
-    ledger = opened(segments=Segments(max_bytes=1, compression="none"))
-    for number in range(count):
-        chain = [{"id": "clerk", "grant": f"{number:064}"}]
-        ledger.append("grant", {**facts(), "chain": chain, "grant": {"token": f"a.{number}.c"}})
-        ledger.seal()
-    stream = ledger.stream
-    ledger.close()
-    made, add = Cut, survey_module._Layer.add
-
-    def counted(*given: Any) -> Cut:
-        cuts.append(made(*given))
-        return cuts[-1]
-
-    def counting(layer: Any, key: str, value: str) -> None:
-        added.append(key)
-        add(layer, key, value)
-
-    monkeypatch.setattr(survey_module, "Cut", counted)
-    monkeypatch.setattr(survey_module._Layer, "add", counting)
-    reader = open_ledger(directory)
-    found = survey(reader, stream, read_heads(reader)[1][stream], lambda segment, ns: True)
-    assert found is not None
-    assert len(found.segments) > count
-    assert found.grants == tuple(f"a.{number}.c" for number in range(count))
-    assert (cuts, len(added)) == ([found], 3 * count)
-
-
-STEPS = st.tuples(st.sampled_from(["add", "drop", "reach", "prove"]), st.sampled_from("abc"), st.sampled_from("xy"))
-
-
-@given(st.lists(STEPS, max_size=40))
-def test_layers_are_what_copies_would_be(steps: list[tuple[str, str, str]]) -> None:
-    """What was left at the last border that is proved, in its order, whatever came and went since."""
-    layers = survey_module._Layered()
-    now, border, proved = dict[str, str](), dict[str, str](), dict[str, str]()
-    for step, key, value in steps:
-        if step == "add":
-            layers.add(key, value)
-            now[key] = value
-        elif step == "drop":
-            layers.drop(key)
-            now.pop(key, None)
-        elif step == "reach":
-            layers.reach()
-            border = now.copy()
-        else:
-            layers.prove()
-            proved = border
-        assert (layers.proved(), layers.size) == (tuple(proved.values()), len(now))
 
 
 def test_a_directory_that_is_pruned_in_part_is_archived_behind_the_border(

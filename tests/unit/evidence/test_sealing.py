@@ -143,6 +143,50 @@ def test_a_failing_callback_stops_nothing(opened: Open, caplog: object) -> None:
     assert ledger.degraded is None
 
 
+def test_observers_see_every_record_in_order_and_stop_nothing(
+    opened: Open, audit: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each record as the ledger has it, after its own callback; one that fails is counted and told of once."""
+    ledger, seen = opened(), list[object]()
+
+    def failing(entry: Entry) -> None:
+        if entry.seq < 4:
+            raise SystemExit("a secret")
+
+    ledger.observe(seen.append, failing)
+    with caplog.at_level(logging.WARNING):
+        first = ledger.append("registration", BODY, after=lambda entry: seen.append(entry.seq))
+        second = ledger.append("registration", BODY)
+        ledger.drain(10)
+        assert ledger.observers.fault is not None
+        third = ledger.append("registration", BODY)
+        ledger.drain(10)
+    assert seen == [first.seq, first, second, third]
+    assert (ledger.observers.failures, ledger.observers.fault) == (2, None)
+    assert len([r for r in caplog.records if "observer" in r.getMessage()]) == 1
+    assert "a secret" not in caplog.text
+    ledger.seal()
+    assert audit().sealed == {ledger.stream: 4}
+
+
+def test_an_observer_may_append_but_not_wait_for_itself(opened: Open) -> None:
+    """It runs in the thread that does the work, as callbacks do."""
+    ledger, raised = opened(), list[BaseException]()
+
+    def waiting(entry: Entry) -> None:
+        if entry.seq == 2:
+            ledger.append("registration", BODY)
+            try:
+                ledger.drain(10)
+            except RuntimeError as error:
+                raised.append(error)
+
+    ledger.observe(waiting)
+    ledger.append("registration", BODY)
+    ledger.drain(10)
+    assert len(raised) == 1
+
+
 def test_a_callback_may_append_but_not_wait_for_itself(opened: Open, audit: Callable) -> None:
     """Waiting inside of a callback would never end, and is an error; recording is fine."""
     ledger = opened()

@@ -126,6 +126,9 @@ def test_all_is_refused_or_told() -> None:
     bad = Presented(made().sign(OTHER), "s", 3)
     view = certified(TRUST, [bad, made().sign(ROOT)], refused=lambda one, error: told.append((one.stream, error.code)))
     assert told == [("s", "unknown_key")]
+    told.clear()
+    certified(TRUST, [bad, bad, bad], refused=lambda one, error: told.append((one.stream, error.code)))
+    assert told == [("s", "unknown_key")]  # Said once, however often it stands there.
     assert view.lookup(RECORDER.public_key.thumbprint, "recorder") is not None
     with pytest.raises(TokenError):
         certified(TRUST, [bad])

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity.errors import ConfigurationError, TokenError
-from agent_identity.identity import Cosigner, MlDsaPublicKey, MlDsaSigningKey, SigningKey, b64_decode, b64_encode
+from agent_identity.identity import Cosigner, SigningKey, b64_decode, b64_encode
+from agent_identity.identity.ml_dsa import MlDsaPublicKey, MlDsaSigningKey
 
 ED25519 = SigningKey.from_seed(bytes(32))
 PUBLIC = ED25519.public_key

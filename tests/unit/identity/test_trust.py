@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.identity import (
     Cosigner,
-    MlDsaPublicKey,
     PublicKey,
     Purpose,
     SecondKey,
@@ -25,6 +24,7 @@ from agent_identity.identity import (
     TrustStore,
     Witnesses,
 )
+from agent_identity.identity.ml_dsa import MlDsaPublicKey
 
 KEYS = [SigningKey.from_seed(bytes([number]) * 32).public_key for number in range(1, 6)]
 PURPOSES: tuple[Purpose, ...] = ("issuer", "recorder")

@@ -16,16 +16,18 @@ from agent_identity.identity import (
     Approver,
     Cosigner,
     FileVersion,
-    MlDsaPublicKey,
     SecondKey,
     SigningKey,
     Takeover,
     TrustedKey,
     TrustStore,
     Witnesses,
+    check_successor,
     merged,
     signed_trust,
+    trust_conflicts,
 )
+from agent_identity.identity.ml_dsa import MlDsaPublicKey
 
 SIGNERS = [SigningKey.from_seed(bytes([number]) * 32) for number in range(1, 7)]
 KEYS = [signer.public_key for signer in SIGNERS]
@@ -397,3 +399,72 @@ def test_what_one_file_demands_is_demanded_of_all() -> None:
     assert [key.origin for key in one.keys] == ["a", "b"]
     assert one.file.merged_from[0] == f"{FILE.id}#{FILE.revision}"
     assert one.file.merged_from[1].startswith("sha256:")
+
+
+def test_a_credential_out_of_bounds_is_not_made() -> None:
+    """Also by programs that register one."""
+    for changes, kind in (
+        ({"key": "x"}, TypeError),
+        ({"credential": "x" * 16}, TypeError),
+        ({"credential": b"c" * 15}, ValueError),
+        ({"credential": b"c" * 1_024}, ValueError),
+        ({"algorithm": "RS256"}, ValueError),
+        ({"algorithm": "ES256"}, ValueError),
+        ({"algorithm": "ES256", "key": bytes(64)}, ValueError),
+        ({"key": bytes(32)}, ValueError),
+        ({"rp_id": None}, TypeError),
+        ({"origin": "https://[::1"}, ValueError),
+        ({"revoked_since": -1}, ValueError),
+    ):
+        with pytest.raises(kind):
+            approver(**changes)
+
+
+def test_a_store_of_other_types_is_not_made() -> None:
+    """The fields that version 3 added are checked like the others."""
+    for approvers, kind in (([approver()], TypeError), ((1,), TypeError), ((approver(), approver()), ValueError)):
+        with pytest.raises(kind):
+            TrustStore(approvers=approvers)
+    witness = Cosigner("w", KEYS[0])
+    with pytest.raises(ValueError, match="period"):
+        Witnesses((witness,), None, ((None, None), (None, None)))
+    for changes, kind in (
+        ({"revision": "1"}, TypeError),
+        ({"revision": 0}, ValueError),
+        ({"merged_from": ["x"]}, TypeError),
+        ({"merged_from": ("x",), "signature": "x"}, ValueError),
+        ({"merged_from": ("x",) * 1_025}, ValueError),
+    ):
+        with pytest.raises(kind):
+            FileVersion(**{"id": "x", "revision": 1, **changes})
+
+
+def test_merging_and_following_need_version_3() -> None:
+    """And merging has an end."""
+    with pytest.raises(ConfigurationError):
+        check_successor(TrustStore(), TrustStore(file=FILE))
+    many = [TrustStore(file=FileVersion(f"f{number}", 1)) for number in range(1_025)]
+    with pytest.raises(ConfigurationError, match="at most"):
+        merged(*many)
+
+
+def test_a_file_that_nobody_signed_gives_way_to_any_later_one_of_its_id() -> None:
+    """Who can replace an unsigned file decides what verifies, as before."""
+    check_successor(TrustStore(file=FILE), TrustStore(file=replace(FILE, revision=9), issuer="x"))
+
+
+def test_two_files_with_the_same_second_keys_are_merged() -> None:
+    """They say the same; a merged file that is merged again names all that is in it."""
+    second = (SecondKey(MlDsaPublicKey(bytes(range(256)) * 5 + bytes(32)), Takeover(0, bytes(32))),)
+    first = TrustStore((TrustedKey(KEYS[0], "recorder"),), origin="a", second_keys=second, file=FILE)
+    other = TrustStore((TrustedKey(KEYS[1], "recorder", origin="b"),), file=FileVersion("urn:example:second", 9))
+    one = merged(first, replace(first, file=None), other)
+    assert (one.second_keys, one.origin) == (second, "a")
+    assert len(merged(other, one).file.merged_from) == 3
+
+
+def test_a_conflict_names_both_roots() -> None:
+    """For people who look for them in the file."""
+    roots = [TrustedKey(key, "root", origin="a/") for key in KEYS[:2]]
+    (found,) = trust_conflicts(TrustStore(tuple(roots)))
+    assert all(key.thumbprint in str(found) for key in KEYS[:2])

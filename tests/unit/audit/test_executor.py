@@ -10,9 +10,19 @@ from typing import Any, Self
 
 import pytest
 
-from agent_identity.audit import spreading
-from agent_identity.audit.spreading import _prepare, here, processes
+from agent_identity.audit import executor as module
+from agent_identity.audit.executor import _prepare, executor, in_process
 from agent_identity.errors import ConfigurationError
+
+
+def twice(item: int) -> list[int]:
+    """Return an item twice."""
+    return [item, item]
+
+
+def once(item: int) -> list[int]:
+    """Return an item."""
+    return [item]
 
 
 class Pool:
@@ -31,11 +41,11 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         """End."""
 
-    def submit(self, function: Callable[[Any], Any], item: Any) -> "Future[Any]":
+    def submit(self, function: Callable[..., Any], *given: Any) -> "Future[Any]":
         """Do it now."""
         self.submitted += 1
         done: Future[Any] = Future()
-        done.set_result(function(item))
+        done.set_result(function(*given))
         return done
 
     def shutdown(self, **how: bool) -> None:
@@ -49,7 +59,7 @@ pools: list[Pool] = []
 @pytest.fixture(autouse=True)
 def noted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Start no process."""
-    monkeypatch.setattr(spreading, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(module, "ProcessPoolExecutor", Pool)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(7)))
     monkeypatch.setattr(threading, "active_count", lambda: 1)
     yield
@@ -61,9 +71,8 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 def test_so_many_processes_work(number: int, most: int | None, made: int) -> None:
     """As many as are asked for; else as there are processors, but not more than make sense."""
-    with processes(number, most=most) as spread:
-        assert spread is not None
-        assert list(spread(str, range(20))) == [str(item) for item in range(20)]
+    with executor(number, most=most) as run:
+        assert list(run(twice, range(20))) == [item // 2 for item in range(40)]
     assert [pool.made for pool in pools] == [(made, "fork", _prepare)]
     assert pools[0].ended == [{"cancel_futures": True}]
 
@@ -72,30 +81,30 @@ def test_never_more_than_64_processes_unless_they_are_asked_for(monkeypatch: pyt
     """A machine may have many processors."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(999)))
     for most, made in ((None, 64), (80, 80)):
-        with processes(0, most=most):
+        with executor(0, most=most):
             assert pools[-1].made[0] == made
 
 
 @pytest.mark.parametrize(("number", "most"), [(1, None), (0, 1)])
 def test_one_process_is_this_one(number: int, most: int | None) -> None:
     """No other one is started for it."""
-    with processes(number, most=most) as spread:
-        assert spread is None
+    with executor(number, most=most) as run:
+        assert run is in_process
     assert not pools
 
 
 def test_beside_threads_processes_are_started_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread may hold a lock that nobody would give back in a copy of this process."""
     monkeypatch.setattr(threading, "active_count", lambda: 2)
-    with processes(2):
+    with executor(2):
         assert pools[0].made == (2, "spawn", _prepare)
 
 
 def test_work_is_done_elsewhere_if_that_is_given() -> None:
-    """Whatever works like ``map``."""
-    with processes(here) as spread:
-        assert spread is here
-    assert list(here(str, [1, 2])) == ["1", "2"]
+    """By whatever does it."""
+    with executor(in_process) as run:
+        assert run is in_process
+    assert list(in_process(twice, [1, 2])) == [1, 1, 2, 2]
     assert not pools
 
 
@@ -108,10 +117,9 @@ def test_results_come_while_items_are_still_to_be_taken() -> None:
             taken.append(item)
             yield item
 
-    with processes(3) as spread:
-        assert spread is not None
-        for number, result in enumerate(spread(str, items())):
-            assert result == str(number)
+    with executor(3) as run:
+        for number, result in enumerate(run(once, items())):
+            assert result == number
             assert len(taken) == min(20, number + 7)
 
 
@@ -120,7 +128,7 @@ def test_fewer_than_no_process_are_refused(number: int) -> None:
     """With words."""
     with (
         pytest.raises(ConfigurationError, match=r"^expected a number of processes from 0 on, got another$"),
-        processes(number),
+        executor(number),
     ):
         pass
 
@@ -128,13 +136,13 @@ def test_fewer_than_no_process_are_refused(number: int) -> None:
 def test_what_is_no_number_of_processes_is_named_by_its_type_only() -> None:
     """Its value may be anything."""
     expected = r"^expected a whole number of processes, got str; 0 takes as many as fit$"
-    with pytest.raises(TypeError, match=expected), processes("secret"):  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=expected), executor("secret"):  # type: ignore[arg-type]
         pass
 
 
 def lose_a_process() -> None:
     """Have a process die while others work."""
-    with processes(2):
+    with executor(2):
         raise BrokenProcessPool
 
 
@@ -149,10 +157,24 @@ def test_a_process_that_is_killed_ends_the_others() -> None:
     assert pools[0].ended == [{"cancel_futures": True}]
 
 
-def test_a_process_that_reads_parts_does_not_look_for_cycles(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_process_does_not_look_for_cycles(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would cost time and find nothing."""
     done: list[str] = []
     monkeypatch.setattr(gc, "freeze", lambda: done.append("freeze"))
     monkeypatch.setattr(gc, "disable", lambda: done.append("disable"))
     _prepare()
     assert done == ["freeze", "disable"]
+
+
+def test_results_in_this_process_come_when_they_are_asked_for() -> None:
+    """One item can have millions of them."""
+    done: list[int] = []
+
+    def counted(item: int) -> Iterator[int]:
+        for number in range(item):
+            done.append(number)
+            yield number
+
+    results = in_process(counted, iter([3, 2]))
+    assert (next(results), done) == (0, [0])
+    assert list(results) == [1, 2, 0, 1]

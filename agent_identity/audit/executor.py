@@ -1,4 +1,4 @@
-"""Doing the work of a verification in several processes, with the results in their order."""
+"""Doing the work of a verification in this process or in several, with the results in their order."""
 
 import contextlib
 import gc
@@ -13,31 +13,35 @@ from typing import Final, Protocol, TypeVar
 
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["Spread", "here", "processes"]
+__all__ = ["Executor", "executor", "in_process"]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 _MAX: Final = 64
-_AHEAD: Final = 2  # Results that wait for each process; of some 4 MiB each.
+_AHEAD: Final = 2  # Items that wait for each process, of some MiB with their results.
 
 
-class Spread(Protocol):
-    """Applies a function to each item, like ``map``, and yields the results in the same order."""
+class Executor(Protocol):
+    """Applies a function to each item, and yields all that it returns, in the order of the items.
 
-    def __call__(self, function: Callable[[_T], _R], items: Iterable[_T], /) -> Iterator[_R]:
-        """Return the results."""
+    The function and what it gets and returns can be pickled, and it remembers nothing between two items.
+    """
+
+    def __call__(self, function: Callable[[_T], Iterable[_R]], items: Iterable[_T], /) -> Iterator[_R]:
+        """Yield the results."""
         ...
 
 
-def here(function: Callable[[_T], _R], items: Iterable[_T], /) -> Iterator[_R]:
-    """Do the work in this process; as any :class:`Spread` does."""
-    return map(function, items)
+def in_process(function: Callable[[_T], Iterable[_R]], items: Iterable[_T], /) -> Iterator[_R]:
+    """Do the work in this process, each item when its results are asked for; as any :class:`Executor` does."""
+    for item in items:
+        yield from function(item)
 
 
 @contextlib.contextmanager
-def processes(number: int | Spread, *, most: int | None = None) -> Generator[Spread | None]:
-    """Yield what has the work done in so many processes; ``None`` for one, which is this one.
+def executor(number: int | Executor, *, most: int | None = None) -> Generator[Executor]:
+    """Yield what has the work done in so many processes.
 
     Args:
         number: How many; 0 for as many as there are processors, or what has the work done elsewhere,
@@ -58,23 +62,23 @@ def processes(number: int | Spread, *, most: int | None = None) -> Generator[Spr
         raise ConfigurationError("expected a number of processes from 0 on, got another")
     number = number or min(most or _MAX, len(os.sched_getaffinity(0)))
     if number == 1:
-        yield None
+        yield in_process
         return
     # Modules that are loaded already need not be loaded again, unless another thread may hold one of their locks.
     way = "fork" if threading.active_count() == 1 else "spawn"
     with ProcessPoolExecutor(number, multiprocessing.get_context(way), _prepare) as pool:
 
-        def spread(function: Callable[[_T], _R], items: Iterable[_T], /) -> Iterator[_R]:
-            waiting: deque[Future[_R]] = deque()
+        def in_processes(function: Callable[[_T], Iterable[_R]], items: Iterable[_T], /) -> Iterator[_R]:
+            waiting: deque[Future[list[_R]]] = deque()
             for item in items:
-                waiting.append(pool.submit(function, item))
+                waiting.append(pool.submit(_all_of, function, item))
                 if len(waiting) > number * _AHEAD:
-                    yield waiting.popleft().result()
+                    yield from waiting.popleft().result()
             while waiting:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
 
         try:
-            yield spread
+            yield in_processes
         except BrokenProcessPool:
             raise ConfigurationError(
                 "expected the processes of the verification to live, got one that was killed; "
@@ -84,7 +88,11 @@ def processes(number: int | Spread, *, most: int | None = None) -> Generator[Spr
             pool.shutdown(cancel_futures=True)
 
 
+def _all_of(function: Callable[[_T], Iterable[_R]], item: _T) -> list[_R]:
+    return list(function(item))
+
+
 def _prepare() -> None:
-    """Spare a process what pays only in long-lived ones: each part leaves little behind."""
+    """Spare a process what pays only in long-lived ones: each item leaves little behind."""
     gc.freeze()
     gc.disable()

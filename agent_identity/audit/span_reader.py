@@ -1,0 +1,285 @@
+"""What a span says by itself: its signed record, and whether its copy of that, its ids and its grants are genuine."""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Final, NamedTuple, TypeAlias, cast, final
+
+from agent_identity.audit.attestations import ATTESTATION, OURS, open_record
+from agent_identity.audit.certificates_check import certified_record
+from agent_identity.audit.checked_records import CheckedRecord
+from agent_identity.audit.coverage import ToolCall
+from agent_identity.audit.findings import NOWHERE, Place
+from agent_identity.audit.ledger_index import HALF, Proofs
+from agent_identity.audit.rewritten import Rewritten
+from agent_identity.audit.span_comparison import SpanComparison
+from agent_identity.audit.span_grants import GrantState, grants_on
+from agent_identity.errors import VerificationError
+from agent_identity.evidence.inflating import InflatedError
+from agent_identity.evidence.merkle import leaf_hash
+from agent_identity.evidence.otlp import Document, Malformed, SpanData
+from agent_identity.evidence.pasted import PastedSpan
+from agent_identity.evidence.shown import likeness
+from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE, span_ids
+from agent_identity.evidence.traces import spans_of
+from agent_identity.identity import TrustStore
+
+__all__ = [
+    "COPY",
+    "FORM",
+    "MOVED",
+    "READ",
+    "SIGNED",
+    "SPAN",
+    "SpanBlock",
+    "SpanFacts",
+    "SpanReader",
+    "cannot_be_read",
+    "read_block",
+]
+
+READ, SIGNED, FORM, SPAN, COPY = range(1, 6)
+"""The steps that need one span only."""
+
+MOVED: Final = "expected the record of this span, got that of another; it was moved"
+_RECORD_ID: Final = OURS + "record.id"
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_PAYLOAD: Final = ATTESTATION + "payload"
+_UNKNOWN: Final = frozenset({"unknown_key", "key_not_valid_then", "key_revoked"})
+_STEP_OF: Final[Mapping[str, int]] = {"malformed_record": FORM}
+_UNREADABLE: Final = "expected a file of spans, got one that cannot be read to its end"
+_AT_ONCE: Final = 1_024
+"""Spans whose proofs are looked up together."""
+
+_Span: TypeAlias = SpanData | PastedSpan
+_Item: TypeAlias = _Span | Malformed
+_Problem: TypeAlias = tuple[int, str, str, Place]
+
+
+@final
+@dataclass(slots=True)
+class SpanFacts:
+    """What one span says, or a part of a file that is no span.
+
+    Attributes:
+        problems: What was found: step, code, message and place.
+        counts: How many of what.
+        record: Its record, if that is signed and belongs to it.
+        place: Where that is.
+        belongs: Whether the ids show that it belongs to the span; ``None`` if they do not tell.
+        agrees: Whether the span says the same; ``None`` if something differs and may have to.
+        grants: What became of the grants on it, and those that the record names, each with its hash.
+        call: The tool call that it shows, whosever.
+        signed: How many attributes copy the record.
+        hidden: How many of these are missing or blanked.
+    """
+
+    problems: Sequence[_Problem] = ()
+    counts: Mapping[str, int] = field(default_factory=dict[str, int])
+    record: CheckedRecord | None = None
+    place: Place = NOWHERE
+    belongs: bool | None = None
+    agrees: bool | None = None
+    grants: tuple[GrantState, Sequence[tuple[str, str]]] = ("absent", ())
+    call: ToolCall | None = None
+    signed: int = 0
+    hidden: int = 0
+
+
+class SpanBlock(NamedTuple):
+    """Documents that follow each other, and what stands between them.
+
+    Attributes:
+        items: The documents, what is none, and what is known already.
+        end: How many bytes of the files are read with it.
+    """
+
+    items: Sequence[Document | Malformed | SpanFacts]
+    end: int
+
+
+def read_block(
+    block: SpanBlock, *, trust: TrustStore | None, redacted: Collection[str], proofs: str | None
+) -> Iterator[tuple[list[SpanFacts], int]]:
+    """Yield what the spans of a block say, some at a time, with how many bytes are read.
+
+    Args:
+        block: The block.
+        trust: The trusted keys, or ``None``.
+        redacted: Attributes that a collector is known to rewrite.
+        proofs: The file that tells which records a ledger proves.
+    """
+    reader = SpanReader(trust, redacted)
+    with nullcontext() if proofs is None else closing(Proofs(proofs)) as reader.proofs:
+        for item in block.items:
+            if isinstance(item, SpanFacts):
+                yield [item], block.end
+                continue
+            for facts in reader.read((item,) if isinstance(item, Malformed) else spans_of(item)):
+                yield facts, block.end
+
+
+def cannot_be_read(error: OSError) -> SpanFacts:
+    """Return what there is to say of a file that cannot be read to its end."""
+    if isinstance(error, InflatedError):
+        return SpanFacts([(READ, "inflates_too_far", str(error), NOWHERE)])
+    return SpanFacts([(READ, "unreadable", _UNREADABLE, NOWHERE)])
+
+
+@final
+class SpanReader:
+    """Looks at spans, each by itself.
+
+    Args:
+        trust: The trusted keys, or ``None``, with which nothing can be verified.
+        redacted: Attributes that a collector is known to rewrite; a change of them is no contradiction.
+
+    Attributes:
+        proofs: Tells which records a verified ledger proves; the signatures on spans with these are not looked at.
+        rewritten: The pasted spans whose ids are hashes.
+    """
+
+    def __init__(self, trust: TrustStore | None, redacted: Collection[str]) -> None:
+        self.proofs: Proofs | None = None
+        self.rewritten = Rewritten()
+        self._trust = trust
+        self._proved: Mapping[bytes, bytes] = {}
+        self._problems: list[_Problem] = []
+        self._counts: Counter[str] = Counter()
+        self._comparison = SpanComparison(self._add, self._counts, COPY, redacted)
+
+    def read(self, items: Iterable[_Item]) -> Iterator[list[SpanFacts]]:
+        """Yield what spans say, some at a time, since one document can have millions of them.
+
+        Raises:
+            ConfigurationError: They are in Protocol Buffers, and what reads that is not installed.
+        """
+        rest = iter(items)
+        while some := tuple(islice(rest, _AT_ONCE)):
+            if self.proofs is not None:
+                self._proved = self.proofs.of(_record_ids(some))
+            yield [self._facts(item) for item in some]
+
+    def _add(self, step: int, code: str, message: str, place: Place) -> None:
+        self._problems.append((step, code, message, place))
+
+    def _facts(self, item: _Item) -> SpanFacts:
+        if isinstance(item, Malformed):
+            problem = (READ, "malformed_document", item.message, Place(line=item.line))
+            return SpanFacts([problem], {"malformed": 1})
+        self._problems = []
+        self._counts.clear()
+        self._counts["spans"] = 1
+        comparison = self._comparison
+        comparison.signed = comparison.hidden = 0
+        facts = SpanFacts(call=ToolCall.of(item) if isinstance(item, SpanData) else None)
+        self._open(item, facts)
+        facts.problems, facts.counts = self._problems, dict(self._counts)
+        facts.signed, facts.hidden = comparison.signed, comparison.hidden
+        return facts
+
+    def _open(self, span: _Span, facts: SpanFacts) -> None:
+        """Find the record of a span."""
+        attributes = span.attributes
+        signed = _PAYLOAD in attributes or any(name.startswith(ATTESTATION) for name in attributes)
+        if not signed and not any(name.startswith(OURS) for name in attributes) and not self._comparison.claims(span):
+            return
+        counts = self._counts
+        counts["records"] += 1
+        if not signed:
+            message = (
+                f"expected a signature beside the {OURS}* attributes of the span or around it, got none; "
+                "it was removed or forged"
+            )
+            self._add(SIGNED, "unsigned", message, _claimed_place(span))
+            counts["contradicted"] += 1
+            return
+        if self._trust is None:
+            return
+        proved = partial(self._is_proved, attributes) if self._proved else None
+        try:
+            record, body = open_record(attributes, self._trust, proved)
+        except VerificationError as error:
+            self._add(_STEP_OF.get(error.code, SIGNED), error.code, str(error), _claimed_place(span))
+            counts["unknown_key" if error.code in _UNKNOWN else "contradicted"] += 1
+            return
+        counts.update(certified_record(attributes, self._trust))
+        self._judge(span, CheckedRecord(body, leaf_hash(body), record), facts)
+
+    def _is_proved(self, attributes: Mapping[str, object], body: bytes) -> bool:
+        """Return whether the ledger has this very record, under a head that its signed log proves."""
+        # The attribute only says where to look.
+        half = self._proved.get(_bytes_of(attributes.get(_RECORD_ID)))
+        if half is None or half != leaf_hash(body)[:HALF]:
+            return False
+        self._counts["proved_by_ledger"] += 1
+        return True
+
+    def _judge(self, span: _Span, checked: CheckedRecord, facts: SpanFacts) -> None:
+        """Hold a span against its record."""
+        record = checked.record
+        place = _place(record, span.line)
+        belongs = self._belongs(record, span, place)
+        if belongs is False:
+            self._add(SPAN, "wrong_span", MOVED, place)
+            self._counts["contradicted"] += 1
+            return
+        facts.agrees = self._comparison.agrees(record, span, place, bound=belongs is not None)
+        facts.record, facts.place, facts.belongs = checked, place, belongs
+        if GRANT_ATTRIBUTE in span.attributes:
+            facts.grants = grants_on(span.attributes, cast("Sequence[Mapping[str, str]]", record.get("chain", ())))
+
+    def _belongs(self, record: Mapping[str, object], span: _Span, place: Place) -> bool | None:
+        """Return whether trace and span are those in the record; ``None`` if the span does not show its ids."""
+        signed = span_ids(record)
+        if isinstance(span, SpanData):
+            return signed == (span.trace_id, span.span_id)
+        trace, own = (
+            {likeness(shown, expected) for shown in ids} - {"unknown"}
+            for expected, ids in zip(signed, (span.trace_ids, span.span_ids), strict=True)
+        )
+        if "other" in trace | own:
+            if not self.rewritten.take(signed, span, place):
+                return False
+            return None
+        self.rewritten.untouched |= bool(trace and own)
+        for name, found in (("trace", trace), ("span", own)):
+            if not found:
+                message = f"expected the {name} id of the span beside its attributes, got none; copy the whole span"
+                self._add(SPAN, "span_not_named", message, place)
+        if trace == {"tail"}:
+            message = "expected a trace id of 128 bits, got its lower 64, which are those that are signed"
+            self._add(SPAN, "trace_id_cut", message, place)
+        return True if trace and own else None
+
+
+def _place(record: Mapping[str, object], line: int) -> Place:
+    stream = cast("dict[str, str]", record["stream"])
+    return Place(cast("str", record["id"]), stream["id"], int(stream["seq"]), line)
+
+
+def _record_ids(items: Sequence[_Item]) -> set[bytes]:
+    """Return the ids of records that spans name, 16 bytes each."""
+    named = {_bytes_of(item.attributes.get(_RECORD_ID)) for item in items if not isinstance(item, Malformed)}
+    return named - {b""}
+
+
+def _bytes_of(identifier: object) -> bytes:
+    """Return the bytes of an id, or none where it has not its form."""
+    if not isinstance(identifier, str) or not _UUID.fullmatch(identifier):
+        return b""
+    return bytes.fromhex(identifier.replace("-", ""))
+
+
+def _claimed_place(span: _Span) -> Place:
+    """Return where a span says its record is, for a message about a record that cannot be believed."""
+    identifier, stream = (span.attributes.get(OURS + name) for name in ("record.id", "stream.id"))
+    return Place(
+        identifier[:64] if isinstance(identifier, str) else None,
+        stream[:64] if isinstance(stream, str) else None,
+        line=span.line,
+    )

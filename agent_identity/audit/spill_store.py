@@ -1,0 +1,190 @@
+"""What a verification remembers of a large source: some thousands in memory, and all others in a private file."""
+
+import contextlib
+import sqlite3
+import weakref
+from collections.abc import Callable, Generator, Iterator
+from typing import Final, Generic, TypeVar, cast, final
+
+from agent_identity.errors import ConfigurationError
+
+__all__ = ["BloomFilter", "SpillStore", "room_for"]
+
+_T = TypeVar("_T")
+
+_BITS: Final = 1 << 23  # 1 MiB.
+_CACHE_KIB: Final = 4_096
+_NEED: Final = "about 4 KiB for each task, and 300 bytes for each record on spans"
+_TABLE: Final = "CREATE TABLE kept (number INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, value BLOB NOT NULL)"
+_KEEP: Final = "INSERT INTO kept (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+
+
+@final
+class BloomFilter:
+    """Tells of most keys that were never added that they were not, which spares a look at the disk."""
+
+    def __init__(self) -> None:
+        self._bits = bytearray(_BITS // 8)
+
+    def __contains__(self, key: bytes) -> bool:
+        return all(self._bits[at >> 3] & (1 << (at & 7)) for at in _places(key))
+
+    def add(self, key: bytes) -> None:
+        """Add a key."""
+        for at in _places(key):
+            self._bits[at >> 3] |= 1 << (at & 7)
+
+
+def _places(key: bytes) -> tuple[int, int]:
+    value = hash(key)
+    return value % _BITS, (value >> 32) % _BITS
+
+
+@final
+class SpillStore(Generic[_T]):
+    """Values by key, in the order in which their keys came, with bounded memory.
+
+    What does not stay in memory is in a file that nobody else sees and that is gone with the process. It is made when
+    it is needed, in the folder for temporary files (``SQLITE_TMPDIR``, ``TMPDIR``).
+
+    Args:
+        pack: Returns a value as bytes.
+        unpack: Returns a value from its bytes.
+        near: So many values are in memory.
+    """
+
+    def __init__(self, pack: Callable[[_T], bytes], unpack: Callable[[bytes], _T], *, near: int) -> None:
+        self._pack, self._unpack, self._most = pack, unpack, near
+        self._near: dict[bytes, _T] = {}
+        self._far: sqlite3.Connection | None = None
+        self._spilled: BloomFilter | None = None
+
+    def __bool__(self) -> bool:
+        """Return whether it may hold a value."""
+        return bool(self._near) or self._far is not None
+
+    def __contains__(self, key: bytes) -> bool:
+        """Return whether there is a value, without reading it.
+
+        Raises:
+            ConfigurationError: The file cannot be read.
+        """
+        return key in self._near or self._look("SELECT 1 FROM kept WHERE key = ?", key) is not None
+
+    def get(self, key: bytes) -> _T | None:
+        """Return a value to look at, or ``None`` if there is none.
+
+        Raises:
+            ConfigurationError: The file cannot be read.
+        """
+        found = self._near.get(key)
+        return found if found is not None else self._get_far(key)
+
+    def hold(self, key: bytes) -> _T | None:
+        """Return a value that may be changed until another one is held or put; ``None`` if there is none.
+
+        Raises:
+            ConfigurationError: The file cannot be read, or there is no room in it.
+        """
+        found = self._near.get(key)
+        if found is None:
+            found = self._get_far(key)
+            if found is not None:
+                self.put(key, found)
+        return found
+
+    def put(self, key: bytes, value: _T) -> None:
+        """Keep a value; it takes the place of one with the same key.
+
+        Raises:
+            ConfigurationError: There is no room for it.
+        """
+        if len(self._near) >= self._most and key not in self._near:
+            self._spill()
+            self._near.clear()
+        self._near[key] = value
+
+    def pop(self, key: bytes) -> _T | None:
+        """Return a value and keep it no longer; ``None`` if there is none.
+
+        Raises:
+            ConfigurationError: The file cannot be read.
+        """
+        found = self._near.pop(key, None)
+        if self._far is None:
+            return found
+        if found is None:
+            found = self._get_far(key)
+            if found is None:
+                return None
+        with room_for(_NEED):
+            self._far.execute("DELETE FROM kept WHERE key = ?", (key,))
+        return found
+
+    def items(self) -> Iterator[tuple[bytes, _T]]:
+        """Yield keys and values; nothing may be kept or forgotten meanwhile.
+
+        Raises:
+            ConfigurationError: The file cannot be read, or there is no room in it.
+        """
+        if self._far is None:
+            yield from self._near.items()
+            return
+        self._spill()
+        with room_for(_NEED):
+            for key, value in self._far.execute("SELECT key, value FROM kept ORDER BY number"):
+                yield key, self._unpack(value)
+
+    def values(self) -> Iterator[_T]:
+        """Yield the values, as :meth:`items` does."""
+        return (value for _, value in self.items())
+
+    def _get_far(self, key: bytes) -> _T | None:
+        row = self._look("SELECT value FROM kept WHERE key = ?", key)
+        return None if row is None else self._unpack(row[0])
+
+    def _look(self, question: str, key: bytes) -> tuple[bytes] | None:
+        if self._far is None or self._spilled is None or key not in self._spilled:
+            return None
+        with room_for(_NEED):
+            return cast("tuple[bytes] | None", self._far.execute(question, (key,)).fetchone())
+
+    def _spill(self) -> None:
+        """Write what is in memory into the file."""
+        with room_for(_NEED):
+            if self._far is None or self._spilled is None:
+                self._spilled, self._far = BloomFilter(), _private_file()
+                weakref.finalize(self, self._far.close)
+            add = self._spilled.add
+            for key in self._near:
+                add(key)
+            self._far.execute("BEGIN")  # Each row by itself would cost twice as much.
+            self._far.executemany(_KEEP, ((key, self._pack(value)) for key, value in self._near.items()))
+            self._far.execute("COMMIT")
+
+
+def _private_file() -> sqlite3.Connection:
+    """Return a database without a name: nobody else sees its file, which is deleted as soon as it is open."""
+    file = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    file.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    file.execute("PRAGMA journal_mode = OFF")
+    file.execute(_TABLE)
+    return file
+
+
+@contextlib.contextmanager
+def room_for(need: str) -> Generator[None]:
+    """Say how to go on if the disk is full.
+
+    Args:
+        need: How much room is needed, in words.
+
+    Raises:
+        ConfigurationError: The database has failed.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise ConfigurationError(
+            f"expected room for temporary files, {need}, got '{type(error).__name__}'; set TMPDIR to a folder with more"
+        ) from None

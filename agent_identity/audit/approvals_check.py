@@ -1,12 +1,13 @@
 """Whether calls that ran because a person approved them were approved: by somebody else, for these arguments, once."""
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from typing import Final, NamedTuple, cast, final
+from collections.abc import Callable, Collection
+from typing import Final, NamedTuple, final, overload
 
 from agent_identity.audit.findings import Findings, Place
 from agent_identity.audit.revocation import LATE, REVOKED
 from agent_identity.authority import SKEW, Ruling, folded, trusted_ruling
 from agent_identity.errors import TokenError
+from agent_identity.evidence.records import Agent, Approval, ApprovalState, Decision, Intent, Outcome, Principal
 from agent_identity.identity import TrustStore
 
 __all__ = ["ApprovalsCheck", "is_approved"]
@@ -17,30 +18,26 @@ _UNTRUSTED: Final = frozenset({"unknown_key", "key_not_valid_then"})
 
 
 class _Said(NamedTuple):
-    """What a record says about a call and who it is for."""
+    """What a record says about a call and who it is for; looked up by what it is, for all pairs would be quadratic."""
 
     task: str
     tool: str
     args: str | None
-    principal: Mapping[str, object]
-    agent: Mapping[str, object]
+    principal: Principal
+    agent: Agent
     agents: tuple[str, ...]
-
-    def key(self) -> Hashable:
-        """Return what is equal for what says the same: each is looked up, since comparing all pairs is quadratic."""
-        return self.task, self.tool, self.args, self.agents, _items(self.principal), _items(self.agent)
 
 
 class _Approved(NamedTuple):
     said: _Said
-    approval: Mapping[str, object]
+    approval: ApprovalState
     start_ns: int
     place: Place
 
 
-def is_approved(decision: Mapping[str, str]) -> bool:
+def is_approved(decision: Decision) -> bool:
     """Return whether a decision says that the call may run because, and only because, a person approved it."""
-    return "approval" in decision or (decision["effect"], decision["enforced"]) == ("route", "allow")
+    return decision.approval is not None or (decision.effect, decision.enforced) == ("route", "allow")
 
 
 @final
@@ -55,7 +52,7 @@ class ApprovalsCheck:
     def __init__(self, findings: Findings, trust: TrustStore | None) -> None:
         self._findings = findings
         self._trust = trust
-        self._pending: dict[str, set[Hashable]] = {}
+        self._pending: dict[str, set[_Said]] = {}
         self._approved: dict[str, list[_Approved]] = {}
         self._calls: dict[str, list[tuple[_Said, Place]]] = {}
         self._suspended: set[str] = set()
@@ -68,26 +65,26 @@ class ApprovalsCheck:
         """
         self._trust = trust
 
-    def take(self, record: Mapping[str, object], place: Place) -> None:
+    def take(self, record: Approval | Intent | Outcome, place: Place) -> None:
         """Keep what a record says about approvals.
 
         Args:
-            record: A record of the kind ``approval``, or a call.
+            record: An approval, or a call.
             place: Where it is.
         """
-        if record["kind"] == "approval":
+        if isinstance(record, Approval):
             self._take_approval(record, place)
             return
-        decision = cast("dict[str, str]", record["decision"])
+        decision = record.decision
         if not is_approved(decision):
             return
-        ran = record["kind"] == "intent" or "intent" in record
-        if ran and "chain" in record and "approval" in decision:
-            if record.get("outcome") == "suspended":
-                self._suspended.add(cast("str", record["intent"]))
-            if record["kind"] == "intent":
-                self._calls.setdefault(decision["approval"], []).append((_said(record), place))
-        elif ran or decision["enforced"] == "allow":
+        said, intent = _said(record), record.intent if isinstance(record, Outcome) else record.id
+        if intent is not None and said is not None and decision.approval is not None:
+            if isinstance(record, Intent):
+                self._calls.setdefault(decision.approval, []).append((said, place))
+            elif record.outcome == "suspended":
+                self._suspended.add(intent)
+        elif intent is not None or decision.enforced == "allow":
             message = "expected an approval of a call that was to be approved, got none"
             self._findings.add(_GRANTS, "approval_missing", message, place)
 
@@ -98,7 +95,7 @@ class ApprovalsCheck:
             proved: Returns whether the record at a place is proved to be what it says, its time included.
         """
         for identifier, calls in self._calls.items():
-            approved = {given.said.key() for given in self._approved.get(identifier, ())}
+            approved = {given.said for given in self._approved.get(identifier, ())}
             for said, place in calls:
                 self._match(said, approved, place)
             # What left its body to be made again is one call, whenever it was made.
@@ -109,26 +106,25 @@ class ApprovalsCheck:
             self._judge(given, proved)
         self._findings.counts["approvals"] = sum(map(len, self._approved.values()))
 
-    def _match(self, said: _Said, approved: Collection[Hashable], place: Place) -> None:
+    def _match(self, said: _Said, approved: Collection[_Said], place: Place) -> None:
         if not approved:
             self._add("approval_missing", "expected the approval that the call names, got none", place)
-        elif said.key() not in approved:
+        elif said not in approved:
             message = "expected an approval of this task, tool and these arguments, got that of another call"
             self._add("approval_mismatch", message, place)
 
-    def _take_approval(self, record: Mapping[str, object], place: Place) -> None:
-        approval = cast("dict[str, object]", record["approval"])
-        identifier, said = cast("str", approval["id"]), _said(record)
-        if approval["status"] == "pending":
-            self._pending.setdefault(identifier, set()).add(said._replace(agents=()).key())
-        elif approval["status"] == "approved":
-            start_ns = int(cast("dict[str, str]", record["time"])["start"])
-            self._approved.setdefault(identifier, []).append(_Approved(said, approval, start_ns, place))
+    def _take_approval(self, record: Approval, place: Place) -> None:
+        approval, said = record.approval, _said(record)
+        if approval.status == "pending":
+            self._pending.setdefault(approval.id, set()).add(said._replace(agents=()))
+        elif approval.status == "approved":
+            given = _Approved(said, approval, record.time.start_ns, place)
+            self._approved.setdefault(approval.id, []).append(given)
 
     def _judge(self, given: _Approved, proved: Callable[[Place], bool]) -> None:
         said, approval, start_ns, place = given
-        approver = cast("dict[str, object]", approval.get("approver", {}))
-        if "token" not in approval or approver.get("kind") != "human":
+        approver = approval.approver
+        if approval.token is None or approver is None or approver.kind != "human":
             self._add("approval_forged", "expected an approval that a person signed for, got none", place)
             return
         requesters = (*_names(said.principal), *said.agents)
@@ -137,12 +133,12 @@ class ApprovalsCheck:
         if self._trust is None:
             return
         try:
-            ruling = trusted_ruling(cast("str", approval["token"]), self._trust, even_revoked=True)
+            ruling = trusted_ruling(approval.token, self._trust, even_revoked=True)
         except TokenError as error:
             self._add(_code_of(error), f"the approval does not verify ({error.code}): {error}", place)
             return
         self._refuse_revoked(ruling, given, self._trust, proved)
-        if not _agrees(ruling, said, approval):
+        if not _agrees(ruling, said, approval, approver):
             self._add("approval_mismatch", "expected the record to say what was signed, got something else", place)
         elif ruling.task != said.task:
             self._find_request(ruling, said, place)
@@ -152,7 +148,7 @@ class ApprovalsCheck:
     def _find_request(self, ruling: Ruling, said: _Said, place: Place) -> None:
         """Find the request of an earlier task that was approved: digests of two tasks cannot be compared."""
         request = said._replace(task=ruling.task, args=ruling.args, agents=())
-        if request.key() not in self._pending.get(ruling.id, ()):
+        if request not in self._pending.get(ruling.id, ()):
             message = "expected the request of an earlier task that was approved, got none"
             self._add("approval_request_missing", message, place)
 
@@ -181,37 +177,31 @@ def _code_of(error: TokenError) -> str:
     return error.code if error.code in REVOKED else "approval_forged"
 
 
-def _names(party: Mapping[str, object]) -> tuple[str, ...]:
+def _names(party: Principal) -> tuple[str, ...]:
     """Return the id of a party and of everyone who acted for it (RFC 8693 §4.1)."""
-    return (cast("str", party["id"]), *cast("Sequence[str]", party.get("via", ())))
+    return party.id, *(party.via or ())
 
 
-def _items(members: Mapping[str, object]) -> tuple[tuple[str, str | tuple[str, ...]], ...]:
-    """Return the members of a party, each of which is text or texts."""
-    texts = cast("Mapping[str, str | Sequence[str]]", members)
-    return tuple((name, v if isinstance(v, str) else tuple(v)) for name, v in sorted(texts.items()))
+@overload
+def _said(record: Approval) -> _Said: ...
+@overload
+def _said(record: Intent | Outcome) -> _Said | None: ...
+def _said(record: Approval | Intent | Outcome) -> _Said | None:
+    """Return what a record says about a call; ``None`` of a call outside any task."""
+    task, principal, agent, chain = record.task, record.principal, record.agent, record.chain
+    if task is None or principal is None or agent is None or chain is None:
+        return None
+    action = record.action
+    return _Said(task.id, action.tool, action.args, principal, agent, tuple(hop.id for hop in chain))
 
 
-def _said(record: Mapping[str, object]) -> _Said:
-    action = cast("dict[str, str]", record["action"])
-    return _Said(
-        task=cast("dict[str, str]", record["task"])["id"],
-        tool=action["tool"],
-        args=action.get("args"),
-        principal=cast("dict[str, object]", record["principal"]),
-        agent=cast("dict[str, object]", record["agent"]),
-        agents=tuple(link["id"] for link in cast("list[dict[str, str]]", record["chain"])),
-    )
-
-
-def _agrees(ruling: Ruling, said: _Said, approval: Mapping[str, object]) -> bool:
+def _agrees(ruling: Ruling, said: _Said, approval: ApprovalState, approver: Principal) -> bool:
     """Return whether a record says what was signed; arguments compare within one task only."""
-    approver = cast("dict[str, object]", approval["approver"])
     return (
-        (ruling.id, ruling.status, ruling.tool) == (approval["id"], "approved", said.tool)
-        and (ruling.principal.kind, ruling.principal.id) == (said.principal["kind"], said.principal["id"])
-        and (ruling.agent.id, ruling.agent.owner) == (said.agent["id"], said.agent["owner"])
-        and (ruling.approver.id, ruling.approver.provenance) == (approver["id"], approver["provenance"])
-        and ruling.approver.issuer == approver.get("issuer")
+        (ruling.id, ruling.status, ruling.tool) == (approval.id, "approved", said.tool)
+        and (ruling.principal.kind, ruling.principal.id) == (said.principal.kind, said.principal.id)
+        and (ruling.agent.id, ruling.agent.owner) == (said.agent.id, said.agent.owner)
+        and (ruling.approver.id, ruling.approver.provenance) == (approver.id, approver.provenance)
+        and ruling.approver.issuer == approver.issuer
         and (ruling.task != said.task or ruling.args == said.args)
     )

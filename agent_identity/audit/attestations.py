@@ -3,14 +3,12 @@
 from base64 import urlsafe_b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
-from typing import Final, cast
+from typing import Final
 
-import orjson
-
-from agent_identity.audit.checked_records import read_record
 from agent_identity.audit.revocation import LATE, refuse_late
 from agent_identity.errors import TokenError, VerificationError
 from agent_identity.evidence.envelope import Attestation
+from agent_identity.evidence.records import AnyRecord, decode
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE
 from agent_identity.identity import PublicKey, TrustStore
 
@@ -32,7 +30,7 @@ def open_record(
     attributes: Mapping[str, object],
     trust: TrustStore,
     proved: Callable[[bytes], bool] | None = None,
-) -> tuple[dict[str, object], bytes]:
+) -> tuple[AnyRecord, bytes]:
     """Return the record on a span, and its bytes: signed by a recorder key that was valid at its time, and well-formed.
 
     Args:
@@ -46,11 +44,6 @@ def open_record(
             ``signed_after_revocation`` or ``malformed_record``.
     """
     used: list[str] = []
-    known: list[bool] = []
-
-    def known_by_ledger(body: bytes) -> bool:
-        known.append(proved is not None and proved(body))
-        return known[0]
 
     def lookup(thumbprint: str) -> PublicKey:
         used.append(thumbprint)
@@ -63,11 +56,9 @@ def open_record(
         return trusted.key
 
     try:
-        body = Attestation.from_attributes(attributes).open(lookup, known_by_ledger)
-        # What is in a ledger that holds is in form.
-        record = cast("dict[str, object]", orjson.loads(body)) if known[0] else _parse(body)
-        times = cast("dict[str, str]", record["time"])
-        at = int(times.get("end", times["start"])) // _NS
+        body = Attestation.from_attributes(attributes).open(lookup, proved)
+        record = _decoded(body)
+        at = record.time.last_ns // _NS
         refuse_late(trust, used[0], "recorder", at)
         trust.find(used[0], "recorder", at=at)
     except (VerificationError, TokenError) as error:
@@ -75,9 +66,9 @@ def open_record(
     return record, body
 
 
-def _parse(body: bytes) -> dict[str, object]:
+def _decoded(body: bytes) -> AnyRecord:
     try:
-        return read_record(body)
+        return decode(body)
     except ValueError as error:
         raise VerificationError(str(error), code="malformed_record") from None
 

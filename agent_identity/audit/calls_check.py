@@ -1,8 +1,7 @@
 """Steps 5 and 6 record by record: intents and their outcomes, tasks, and what was allowed under which grant."""
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Final, cast, final
+from typing import Final, final
 
 from agent_identity.audit.approvals_check import ApprovalsCheck, is_approved
 from agent_identity.audit.chain_check import Delegations
@@ -11,6 +10,18 @@ from agent_identity.audit.erasures import erasure_words
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.grant_usage import GrantUsage, spent_uses
 from agent_identity.audit.open_intents import Call, OpenIntents
+from agent_identity.evidence.records import (
+    AnyRecord,
+    Approval,
+    Erasure,
+    Grant,
+    Intent,
+    Outcome,
+    Recovered,
+    RecoveredStream,
+    TaskEnd,
+    TaskStart,
+)
 
 __all__ = ["Calls"]
 
@@ -18,7 +29,6 @@ _LINKS: Final = 5
 _GRANTS: Final = 6
 _ARGUMENTS: Final = 8
 _MAX_DEFERRED: Final = 10_000
-_OTHERS: Final = frozenset({"approval", "erasure", "recovered"})
 
 
 @final
@@ -55,59 +65,50 @@ class Calls:
         self._deferred: list[tuple[str, Call]] = []
         self._outcomes: Counter[str] = Counter()
         self.committed = 0
-        self.recovered: dict[str, Mapping[str, str]] = {}
+        self.recovered: dict[str, RecoveredStream] = {}
         self.gone: set[str] | None = None
         self.partial = False
 
-    def take(self, record: Mapping[str, object], stream: str, seq: int) -> None:
+    def take(self, record: AnyRecord, stream: str, seq: int) -> None:
         """Check what a record says about others.
 
         Args:
-            record: A record of the right shape, in its place.
+            record: A record in its place.
             stream: Its stream.
             seq: Its place.
         """
-        place = Place(cast("str", record["id"]), stream, seq)
-        usage = self._delegations.see(record, place) if "chain" in record else None
-        kind = record["kind"]
-        if "action" in record and "decision" in record:
-            self._take_call(record, usage, place)
-            if is_approved(cast("dict[str, str]", record["decision"])):
-                self._take_other(record, place)
-        elif kind in _OTHERS:
-            self._take_other(record, place)
+        place = Place(record.id, stream, seq)
+        usage = self._delegations.see(record, place)
+        if isinstance(record, Intent | Outcome):
+            self._take_call(record, usage, stream, seq)
+            if self._approvals is not None and is_approved(record.decision):
+                self._approvals.take(record, place)
         elif usage is not None:
             self._take_task(record, usage, place)
+        else:
+            self._take_other(record, place)
 
-    def _take_other(self, record: Mapping[str, object], place: Place) -> None:
-        """Take a record that concerns all of the ledger."""
-        kind = record["kind"]
-        if kind == "erasure":
-            self._take_erasure(cast("dict[str, str]", record["erasure"]), place)
-        elif kind == "recovered":
-            self._take_recovered(cast("dict[str, str]", record["recovered"]))
-        elif self._approvals is not None:
+    def _take_other(self, record: AnyRecord, place: Place) -> None:
+        """Take a record of no task."""
+        if isinstance(record, Erasure):
+            words = erasure_words(record.erasure)
+            if words is not None:
+                self._findings.add(_ARGUMENTS, "erased", words, place)
+        elif isinstance(record, Recovered):
+            found = record.recovered
+            # A later one says less: of what an earlier start sealed or rejected, it may find nothing any more.
+            if found.stream not in self.recovered or found.rejected_bytes != "0":
+                self.recovered[found.stream] = found
+
+    def _take_task(self, record: AnyRecord, use: GrantUsage, place: Place) -> None:
+        if isinstance(record, Grant):
+            self._delegations.add_grant(record.grant.token, record.chain[-1].grant, place)
+        elif isinstance(record, TaskStart):
+            use.begin(record.stream.id)
+        elif isinstance(record, TaskEnd):
+            use.finish(record.counts, place, partial=self.partial or self.gone is not None)
+        elif isinstance(record, Approval) and self._approvals is not None:
             self._approvals.take(record, place)
-
-    def _take_task(self, record: Mapping[str, object], use: GrantUsage, place: Place) -> None:
-        kind = record["kind"]
-        if kind == "grant":
-            token = cast("dict[str, str]", record["grant"])["token"]
-            self._delegations.add_grant(token, use.chain[-1]["grant"], place)
-        elif kind == "task_start":
-            use.begin(cast("str", place.stream))
-        elif kind == "task_end":
-            use.finish(cast("dict[str, str]", record["counts"]), place, partial=self.partial or self.gone is not None)
-
-    def _take_erasure(self, erasure: Mapping[str, str], place: Place) -> None:
-        words = erasure_words(erasure)
-        if words is not None:
-            self._findings.add(_ARGUMENTS, "erased", words, place)
-
-    def _take_recovered(self, found: Mapping[str, str]) -> None:
-        # A later one says less: of what an earlier start sealed or rejected, it may find nothing any more.
-        if found["stream"] not in self.recovered or found["rejected_bytes"] != "0":
-            self.recovered[found["stream"]] = found
 
     def end_of_stream(self) -> None:
         """Keep what the stream leaves open: an outcome may stand in the stream of a forked child."""
@@ -129,46 +130,43 @@ class Calls:
         intents, outcomes = findings.kinds["intent"], findings.kinds["outcome"]
         findings.done(_LINKS, f"{counted(intents, 'intent')}, {counted(outcomes, 'outcome')}")
 
-    def _take_call(self, record: Mapping[str, object], use: GrantUsage | None, place: Place) -> None:
-        action = cast("dict[str, str]", record["action"])
-        decision = cast("dict[str, str]", record["decision"])
-        tool, (identifier, stream, seq, _) = action["tool"], place
-        grant = None if use is None else use.grant
-        call = Call(grant, tool, action.get("args"), cast("str", identifier), cast("str", stream), cast("int", seq))
-        if "outcome" in record:
-            outcome, monitored = cast("str", record["outcome"]), decision["mode"] == "monitor"
-            asked = "approval" in decision  # Such a call can be suspended before it has an intent.
-            intent = cast("str | None", record.get("intent"))
-            self._conclude(call, outcome, intent, monitored=monitored, asked=asked)
+    def _take_call(self, record: Intent | Outcome, use: GrantUsage | None, stream: str, seq: int) -> None:
+        tool = record.action.tool
+        call = Call(None if use is None else use.grant, tool, record.action.args, record.id, stream, seq)
+        if isinstance(record, Outcome):
+            self._conclude(call, record)
         else:
             self._open.put(call)
         if self._disclosures is not None and self._disclosures.want(call.id):
-            self._disclosures.take(record, use, place)
+            self._disclosures.take(record, use, call.place())
         if use is None:
             self._findings.counts["unattributed"] += 1
         else:
-            use.count(concluded="outcome" in record)
+            use.count(concluded=isinstance(record, Outcome))
             if spent := spent_uses(record):
                 use.spend(tool, spent)
-        if decision["effect"] == "block":
+        if record.decision.effect == "block":
             return
         if use is not None:
-            use.allow(tool, int(cast("dict[str, str]", record["time"])["start"]), call)
+            use.allow(tool, record.time.start_ns, call)
         else:
             message = "expected only calls of a task to be allowed, got one outside any task"
-            self._findings.add(_GRANTS, "allowed_without_task", message, place)
+            self._findings.add(_GRANTS, "allowed_without_task", message, call.place())
 
-    def _conclude(self, call: Call, outcome: str, intent: str | None, *, monitored: bool, asked: bool = False) -> None:
+    def _conclude(self, call: Call, record: Outcome) -> None:
+        outcome, decision = record.outcome, record.decision
         if call.seq <= self.committed:  # Anyone may have written the others, which count as unsealed only.
             self._outcomes[outcome] += 1
-        if intent is None:
-            if outcome not in {"denied", "routed"} and not (outcome == "suspended" and asked):
+        if record.intent is None:
+            # A call that somebody is asked about can be suspended before it has an intent.
+            asked = outcome == "suspended" and decision.approval is not None
+            if outcome not in {"denied", "routed"} and not asked:
                 # In monitor mode a call runs even if its intent could not be written; then something is missing.
-                code = "unrecorded_intent" if monitored else "outcome_without_intent"
+                code = "unrecorded_intent" if decision.mode == "monitor" else "outcome_without_intent"
                 message = "expected an intent before the outcome of a call that ran, got none"
                 self._findings.add(_LINKS, code, message, call.place())
             return
-        self._resolve(intent, call)
+        self._resolve(record.intent, call)
 
     def _resolve(self, intent: str, call: Call) -> None:
         """Hold an outcome against its intent, or wait for that."""

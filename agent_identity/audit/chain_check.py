@@ -4,9 +4,9 @@ Records come before, between and after the grants that they name, so what each c
 in compact form, and judged once, when all is read. What does not fit into memory is on the disk meanwhile.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Final, cast, final
+from typing import Final, final
 
 from agent_identity.audit.chain_judge import Asked, judge_all
 from agent_identity.audit.executor import Executor, in_process
@@ -16,6 +16,7 @@ from agent_identity.audit.spent_limits import SpentLimits
 from agent_identity.audit.spill_store import SpillStore
 from agent_identity.authority import MAX_CHAIN, Grant, token_hash
 from agent_identity.errors import TokenError
+from agent_identity.evidence.records import AnyRecord, Intent, OfTask, Outcome
 from agent_identity.identity import TrustStore
 
 __all__ = ["Delegations"]
@@ -72,16 +73,18 @@ class Delegations:
         except TokenError:
             return
 
-    def see(self, record: Mapping[str, object], place: Place) -> GrantUsage:
+    def see(self, record: AnyRecord, place: Place) -> GrantUsage | None:
         """Return what was done under the grant of a record, to be changed until the next record is seen.
 
         What the record says of its task is compared with what the earlier records say.
 
         Args:
-            record: A record of a task, of the right shape.
+            record: A record; of one of no task, ``None`` is returned.
             place: Where it is.
         """
-        leaf = cast("Sequence[Mapping[str, str]]", record["chain"])[-1]["grant"].encode()
+        if not isinstance(record, OfTask | Intent | Outcome) or record.chain is None:
+            return None
+        leaf = record.chain[-1].grant.encode()
         usage = self._usages.hold(leaf)
         if usage is None:
             usage = GrantUsage(record, place)
@@ -171,7 +174,7 @@ class Delegations:
         batch: list[Asked] = []
         size = 0
         for usage in self._usages.values():
-            tokens = self._tokens_of([link["grant"] for link in usage.chain])
+            tokens = self._tokens_of([hop.grant for hop in usage.said.chain])
             batch.append(Asked(usage, tokens, proved(usage.place), usage.grant in self._leaves))
             size += sum(map(len, tokens or ()))
             if len(batch) == _BATCH or size >= _BATCH_BYTES:

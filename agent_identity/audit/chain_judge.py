@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-import orjson
-
 from agent_identity.audit.findings import Place, counted
 from agent_identity.audit.grant_usage import GrantUsage
 from agent_identity.audit.revocation import LATE, REVOKED
 from agent_identity.authority import MAX_TTL, SKEW, Chain, Grant, verify_chain
 from agent_identity.errors import AttenuationError, TokenError
-from agent_identity.identity import PublicKey, TrustedKey, TrustStore
+from agent_identity.evidence import records
+from agent_identity.identity import Agent, Principal, PublicKey, TrustedKey, TrustStore
 
 __all__ = ["Asked", "Judged", "judge_all"]
 
@@ -167,13 +166,19 @@ def _conclude_clock(chain: Chain, issuer: TrustedKey, trust: TrustStore, use: Gr
 
 def _names(chain: Chain, use: GrantUsage) -> bool:
     """Return whether the records under a chain name what its grants name."""
-    leaf = chain.leaf
-    links = [{"id": grant.agent.id, "grant": grant.hash} for grant in chain.grants]
-    # Tuples of claims become the arrays that records have.
-    principal, agent = orjson.loads(orjson.dumps([leaf.principal.to_claim(), leaf.agent.to_claim()]))
-    expires = int(use.task.get("expires", "0"))
+    leaf, said = chain.leaf, use.said
     return (
-        (use.principal, use.agent, use.chain) == (principal, agent, links)
-        and use.task["id"] == leaf.task_id
-        and expires <= leaf.expires_at * _NS
+        _principal(said.principal) == _principal(leaf.principal)
+        and _agent(said.agent) == _agent(leaf.agent)
+        and [(hop.id, hop.grant) for hop in said.chain] == [(grant.agent.id, grant.hash) for grant in chain.grants]
+        and said.task.id == leaf.task_id
+        and int(said.task.expires or "0") <= leaf.expires_at * _NS
     )
+
+
+def _principal(of: Principal | records.Principal) -> tuple[object, ...]:
+    return of.id, of.kind, of.provenance, of.issuer, of.roles or (), of.via or ()
+
+
+def _agent(of: Agent | records.Agent) -> tuple[object, ...]:
+    return of.id, of.owner, of.version

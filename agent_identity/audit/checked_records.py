@@ -1,17 +1,14 @@
 """What a record says of itself: its form, its canonical bytes and its hash, whatever stands around it."""
 
 from collections.abc import Iterator
-from typing import NamedTuple, TypeAlias, cast
+from typing import NamedTuple, TypeAlias
 
-import orjson
-
-from agent_identity.canonical import decode_record
 from agent_identity.evidence.lines import Block, record_of
 from agent_identity.evidence.merkle import leaf_hash
-from agent_identity.evidence.records import check_record
+from agent_identity.evidence.records import AnyRecord, decode
 from agent_identity.evidence.streams import RawLine, raw_line
 
-__all__ = ["CheckedBlock", "CheckedLine", "CheckedRecord", "check_block", "read_record"]
+__all__ = ["CheckedBlock", "CheckedLine", "CheckedRecord", "check_block"]
 
 
 class CheckedRecord(NamedTuple):
@@ -20,22 +17,22 @@ class CheckedRecord(NamedTuple):
     Attributes:
         data: Its bytes.
         leaf: Their leaf hash.
-        record: What they say; nothing if they are no record.
+        record: What they say; ``None`` if they are no record.
         problem: Why they are none.
     """
 
     data: bytes
     leaf: bytes
-    record: dict[str, object]
+    record: AnyRecord | None
     problem: str = ""
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Let only the bytes travel between processes: to parse them again costs less."""
+        """Let only the bytes travel between processes: to decode them again costs less."""
         return _restored, (self.data, self.leaf, self.problem)
 
 
 def _restored(data: bytes, leaf: bytes, problem: str) -> CheckedRecord:
-    return CheckedRecord(data, leaf, {} if problem else cast("dict[str, object]", orjson.loads(data)), problem)
+    return CheckedRecord(data, leaf, None if problem else decode(data), problem)
 
 
 CheckedLine: TypeAlias = CheckedRecord | RawLine
@@ -52,18 +49,6 @@ class CheckedBlock(NamedTuple):
 
     lines: "list[CheckedLine]"
     end: int
-
-
-def read_record(data: bytes) -> dict[str, object]:
-    """Return the record of canonical bytes, in its closed shape.
-
-    Raises:
-        ValueError: The bytes are no such record; see :func:`~agent_identity.canonical.decode_record` and
-            :func:`~agent_identity.evidence.records.check_record`.
-    """
-    record = cast("dict[str, object]", decode_record(data))
-    check_record(record)
-    return record
 
 
 def check_block(part: Block | RawLine | None) -> Iterator[CheckedBlock | None]:
@@ -83,6 +68,6 @@ def check_block(part: Block | RawLine | None) -> Iterator[CheckedBlock | None]:
 def _checked(data: bytes) -> CheckedRecord:
     leaf = leaf_hash(data)
     try:
-        return CheckedRecord(data, leaf, read_record(data))
+        return CheckedRecord(data, leaf, decode(data))
     except ValueError as error:
-        return CheckedRecord(data, leaf, {}, str(error))
+        return CheckedRecord(data, leaf, None, str(error))

@@ -1,11 +1,12 @@
 """Which records of spans were seen, and at which places of their streams: no record may be there in two versions."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from struct import Struct
-from typing import Final, cast, final
+from typing import Final, final
 
 from agent_identity.audit.ledger_index import HALF, SpanRecord
 from agent_identity.audit.spill_store import SpillStore
+from agent_identity.evidence.records import AnyRecord
 
 __all__ = ["Deduplicator"]
 
@@ -21,20 +22,19 @@ class Deduplicator:
         self._ids = SpillStore(bytes, bytes, near=_NEAR)
         self._places = SpillStore(bytes, bytes, near=_NEAR)
 
-    def take(self, record: Mapping[str, object], leaf: bytes) -> tuple[str, ...] | None:
+    def take(self, record: AnyRecord, leaf: bytes) -> tuple[str, ...] | None:
         """Hold a record against those before it.
 
         Args:
-            record: A record of the right shape.
+            record: A record.
             leaf: Its leaf hash.
 
         Returns:
             What contradicts them, as codes of findings; ``None`` if it is one of them.
         """
-        members = cast("Mapping[str, str]", record["stream"])
-        identifier, stream = _bytes_of(cast("str", record["id"])), _bytes_of(members["id"])
-        seq, half = int(members["seq"]), leaf[:HALF]
-        prev = bytes.fromhex(members["prev"][: 2 * HALF]) if "prev" in members else b""
+        identifier, stream = _bytes_of(record.id), _bytes_of(record.stream.id)
+        seq, half = record.stream.number, leaf[:HALF]
+        prev = bytes.fromhex((record.stream.prev or "")[: 2 * HALF])
         known = self._ids.get(identifier)
         if known is not None and known[:HALF] == half:
             return None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast, final
+from typing import final
 
 from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.findings import Findings, Place, counted
@@ -13,6 +13,7 @@ from agent_identity.authority import Constraint, Grant, Limit, with_decimals
 from agent_identity.canonical import JSON
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.disclosures import MAX_DISCLOSURE_BYTES, Disclosure, argument_kinds
+from agent_identity.evidence.records import AnyRecord, Intent, Outcome
 from agent_identity.identity import read_public_file
 
 __all__ = ["Disclosures", "load_disclosure"]
@@ -63,16 +64,16 @@ class Disclosures:
         """Return whether there is a disclosure of a record, by its id."""
         return record in self._waiting
 
-    def take(self, record: Mapping[str, object], usage: GrantUsage | None, place: Place) -> None:
+    def take(self, record: AnyRecord, usage: GrantUsage | None, place: Place) -> None:
         """Compare a record with its disclosures, and keep what is to be compared with the grant.
 
         Args:
-            record: An intent or outcome of the right shape.
+            record: The record, as a rule an intent or outcome.
             usage: What was done under its grant.
             place: Where it is.
         """
         shown: dict[str, JSON] = {}
-        for disclosure in self._waiting.pop(cast("str", record["id"])):
+        for disclosure in self._waiting.pop(record.id):
             try:
                 disclosure.check(record)
             except VerificationError as error:
@@ -81,7 +82,7 @@ class Disclosures:
                 shown.update(disclosure.shown)
         if usage is not None:
             self._delegations.want(usage.grant)
-        chain = () if usage is None else tuple(link["grant"] for link in usage.chain)
+        chain = () if usage is None else tuple(hop.grant for hop in usage.said.chain)
         self._taken.append(_Taken(record, shown, chain, place))
 
     def settle(self, why: str) -> None:
@@ -129,7 +130,7 @@ class Disclosures:
 class _Taken:
     """A call with arguments that it is proved to have had."""
 
-    record: Mapping[str, object]
+    record: AnyRecord
     shown: Mapping[str, JSON]
     chain: Sequence[str]
     place: Place
@@ -144,15 +145,17 @@ class _Taken:
     @property
     def call(self) -> str:
         """The id that reruns of a call have in common, or that intent and outcome of a call have."""
-        action = cast("Mapping[str, str]", self.record["action"])
-        return action.get("call") or cast("str", self.record.get("intent", self.record["id"]))
+        record = self.record
+        call = record.action.call if isinstance(record, Intent | Outcome) else None
+        intent = record.intent if isinstance(record, Outcome) else None
+        return call or intent or record.id
 
     def sums(self) -> Sequence[Limit]:
         """Return the sums of the task that the call spent from, as its outcome shows."""
-        action = cast("Mapping[str, str]", self.record["action"])
-        if self.leaf is None or not spent_uses(self.record):
+        record = self.record
+        if self.leaf is None or not isinstance(record, Outcome) or not spent_uses(record):
             return ()
-        return [limit for limit in self.leaf.limits if limit.kind == "sum" and limit.tool == action["tool"]]
+        return [limit for limit in self.leaf.limits if limit.kind == "sum" and limit.tool == record.action.tool]
 
     def problem(self) -> str | None:
         """Return what is outside the grant, or ``None``."""
@@ -166,11 +169,10 @@ class _Taken:
         return None
 
     def _constraints(self) -> Mapping[str, Constraint] | None:
-        if self.leaf is None:
+        record = self.record
+        if self.leaf is None or not isinstance(record, Intent | Outcome) or record.decision.effect == "block":
             return None
-        if cast("Mapping[str, str]", self.record["decision"])["effect"] == "block":
-            return None
-        return self.leaf.scope.tools.get(cast("Mapping[str, str]", self.record["action"])["tool"])
+        return self.leaf.scope.tools.get(record.action.tool)
 
 
 def _permits(constraint: Constraint, value: JSON, kind: str) -> bool:

@@ -2,14 +2,14 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import cast
 
 from agent_identity.audit.proving import Wanted, find_record
 from agent_identity.audit.sources import PathLike
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence import DigestKeys
-from agent_identity.evidence.disclosures import Disclosure, argument_names
+from agent_identity.evidence.disclosures import Disclosure, action_of, argument_names
+from agent_identity.evidence.records import AnyRecord, Intent, OfTask, Outcome
 
 __all__ = ["disclose"]
 
@@ -41,18 +41,24 @@ def disclose(
         EvidenceError: The keys cannot be read.
     """
     found = find_record(directory, record)
-    action = cast("Mapping[str, str]", found.get("action", {}))
-    if action.get("args", "").startswith("hmac-") and not show_task_key:
+    action = action_of(found)
+    digest = None if action is None else action.args
+    if digest is not None and digest.startswith("hmac-") and not show_task_key:
         raise VerificationError(
             "expected a record of an enforcer with disclosable=True, got one whose arguments can be shown only with "
             "the key of their task, which opens all digests of the task to guessing; --with-task-key does that",
             code="not_disclosable",
         )
-    task = cast("Mapping[str, Mapping[str, str]]", found).get("task", cast("Mapping[str, str]", found["stream"]))["id"]
-    if not argument_names(found) and "args" not in action:
+    if not argument_names(found) and digest is None:
         raise VerificationError("expected the record of a call with arguments, got another", code="no_arguments")
     try:
-        key = DigestKeys(Path(directory) / "keys" / "digests.jsonl").kept(task)
+        key = DigestKeys(Path(directory) / "keys" / "digests.jsonl").kept(_key_of(found))
     except ConfigurationError as error:
         raise VerificationError(str(error), code=error.code) from None
     return Disclosure.of(found, arguments, key, names).to_bytes()
+
+
+def _key_of(record: AnyRecord) -> str:
+    """Return the name of the key of a record: its task, or outside any its stream."""
+    task = record.task if isinstance(record, OfTask | Intent | Outcome) else None
+    return record.stream.id if task is None else task.id

@@ -13,7 +13,9 @@ from agent_identity.audit.report import Report
 from agent_identity.audit.sources import PathLike, Trust, opened, to_trust
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError, VerificationError
+from agent_identity.evidence.disclosures import action_of
 from agent_identity.evidence.otlp import SpanData
+from agent_identity.evidence.records import AnyRecord, as_dict
 from agent_identity.evidence.traces import read_spans
 from agent_identity.identity import TrustStore
 
@@ -39,7 +41,7 @@ class Shown:
         report: What was checked and found.
     """
 
-    record: Mapping[str, object] | None
+    record: AnyRecord | None
     arguments: Mapping[str, JSON]
     hidden: int
     report: Report
@@ -51,8 +53,8 @@ class Shown:
 
     def to_json(self) -> dict[str, object]:
         """Return the result in plain values, as the command line prints it."""
-        arguments = dict(self.arguments)
-        return {"record": self.record, "arguments": arguments, "hidden": self.hidden, **self.report.to_json()}
+        record, arguments = None if self.record is None else as_dict(self.record), dict(self.arguments)
+        return {"record": record, "arguments": arguments, "hidden": self.hidden, **self.report.to_json()}
 
 
 def check_disclosure(
@@ -99,7 +101,8 @@ def check_disclosure(
             findings.add(_ARGUMENTS, error.code, str(error), Place(found.record))
         else:
             arguments = found.shown
-            findings.done(_ARGUMENTS, f"of the call of {cast('Mapping[str, str]', record['action'])['tool']!a}")
+            action = action_of(record)
+            findings.done(_ARGUMENTS, "" if action is None else f"of the call of {action.tool!a}")
     return Shown(record, arguments, found.hidden, findings.report())
 
 
@@ -111,7 +114,7 @@ def _record(
     ledger: PathLike | None,
     proof: bytes | PathLike | None,
     spans: PathLike | None,
-) -> Mapping[str, object] | None:
+) -> AnyRecord | None:
     """Return the record that is wanted, if it is proved."""
     if trust is None:
         findings.add(_RECORD, "no_trust", "expected trusted keys, got none; pass the trust file of the recorder")
@@ -131,7 +134,7 @@ def _record(
     return checked.record if checked.verdict == "verified" and checked.kind == "record" else None
 
 
-def _record_of_span(wanted: str, trust: TrustStore, spans: PathLike) -> Mapping[str, object]:
+def _record_of_span(wanted: str, trust: TrustStore, spans: PathLike) -> AnyRecord:
     """Return the signed record on a span, whatever else the span says.
 
     Raises:
@@ -150,7 +153,7 @@ def _record_of_span(wanted: str, trust: TrustStore, spans: PathLike) -> Mapping[
                 if item.attributes.get(name) == wanted:
                     failure = error
                 continue
-            if record["id"] == wanted:
+            if record.id == wanted:
                 return record
     raise failure or VerificationError(
         "expected a span with the record that the disclosure names, got none; spans carry outcomes, not intents"

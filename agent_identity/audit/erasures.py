@@ -1,23 +1,23 @@
 """What the evidence says about keys of digests that were erased."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import final
 
-from agent_identity.evidence.records import Erasure
+from agent_identity.evidence.records import Erased, Erasure
 
 __all__ = ["Erasures", "erasure_words"]
 
 
-def erasure_words(erasure: Mapping[str, str]) -> str | None:
+def erasure_words(erased: Erased) -> str | None:
     """Return what an erasure of keys did, in words for people; ``None`` if it was of something else.
 
     Args:
-        erasure: The member ``erasure`` of a record of the right shape.
+        erased: What was erased.
     """
-    if not {"key", "principal"} & erasure.keys():
+    if erased.key is None and erased.principal is None:
         return None
-    of = f"the task {erasure['key']!a}" if "key" in erasure else f"the tasks of {erasure['principal']!a} so far"
-    by = f", by {erasure['by']!a}" if "by" in erasure else ""
+    of = f"the tasks of {erased.principal!a} so far" if erased.key is None else f"the task {erased.key!a}"
+    by = "" if erased.by is None else f", by {erased.by!a}"
     return f"the digests of {of} cannot be proved any more: their keys were erased{by}"
 
 

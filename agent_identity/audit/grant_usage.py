@@ -1,11 +1,22 @@
 """What records say and do under one grant, in compact form."""
 
-from collections.abc import Mapping, Sequence
 from typing import Final, Protocol, cast, final
 
 import orjson
 
 from agent_identity.audit.findings import Place
+from agent_identity.evidence.records import (
+    AnyRecord,
+    Counts,
+    Decision,
+    Intent,
+    OfTask,
+    Outcome,
+    Task,
+    TaskStart,
+    decode,
+    encode,
+)
 
 __all__ = ["GrantUsage", "spent_uses"]
 
@@ -27,11 +38,9 @@ class GrantUsage:
     """What records say and do under one grant.
 
     Attributes:
+        said: What its records say of the task, the parties and the chain, as a record that opens the task says it;
+            the purpose, which only one of them states, is left out.
         grant: The hash of its leaf grant, as records name it.
-        principal: The member ``principal`` of its records.
-        agent: The member ``agent`` of its records.
-        chain: The member ``chain`` of its records.
-        task: The member ``task`` of its records, without the purpose.
         place: Its first record.
         seen_ns: When that was made, in nanoseconds since the Unix epoch.
         tools: What was let through, each tool with the first record that says so.
@@ -47,8 +56,6 @@ class GrantUsage:
         "_begun",
         "_stated",
         "_stream",
-        "agent",
-        "chain",
         "end",
         "ended",
         "first",
@@ -59,23 +66,18 @@ class GrantUsage:
         "last_ns",
         "outcomes",
         "place",
-        "principal",
+        "said",
         "seen_ns",
         "stated_intents",
         "stated_outcomes",
-        "task",
         "tools",
     )
 
-    def __init__(self, record: Mapping[str, object], place: Place) -> None:
-        self.principal = record["principal"]
-        self.agent = record["agent"]
-        self.chain = cast("Sequence[Mapping[str, str]]", record["chain"])
-        self.grant = self.chain[-1]["grant"]
-        self.task = _without_purpose(record)
+    def __init__(self, record: OfTask | Intent | Outcome, place: Place) -> None:
+        self.said = _opening(record)
+        self.grant = self.said.chain[-1].grant
         self.place = place
-        times = cast("dict[str, str]", record["time"])
-        self.seen_ns = int(times.get("end", times["start"]))
+        self.seen_ns = record.time.last_ns
         self.tools: dict[str, Place] = {}
         self.ended: dict[str, int] = {}
         self.first_ns = self.last_ns = -1
@@ -89,7 +91,7 @@ class GrantUsage:
 
     def packed(self) -> bytes:
         """Return the bytes from which :meth:`unpacked` makes it again."""
-        said = (self.principal, self.agent, self.chain, self.task, self.seen_ns, tuple(self.place))
+        said = (encode(self.said).decode(), tuple(self.place))
         tools = [(tool, *place) for tool, place in self.tools.items()]
         done = (tools, self.first_ns, tuple(self.first.place()), self.last_ns, tuple(self.last.place()), self.ended)
         # Sums of what is stated may be larger than numbers in JSON can be.
@@ -101,9 +103,8 @@ class GrantUsage:
     def unpacked(cls, data: bytes) -> "GrantUsage":
         """Return the usage that :meth:`packed` kept."""
         said, done, counts, (stream, begun, intents, outcomes, end) = orjson.loads(data)
-        principal, agent, chain, task, seen_ns, place = said
-        record = {"principal": principal, "agent": agent, "chain": chain, "task": task, "time": {"start": seen_ns}}
-        usage = cls(record, Place(*place))
+        opening, place = said
+        usage = cls(cast("TaskStart", decode(opening.encode())), Place(*place))
         tools, usage.first_ns, first, usage.last_ns, last, usage.ended = done
         usage.tools = {tool: Place(*where) for tool, *where in tools}
         usage.first, usage.last = Place(*first), Place(*last)
@@ -146,7 +147,7 @@ class GrantUsage:
             self._stream, self._begun = stream, 0
         self._begun += 1
 
-    def finish(self, counts: Mapping[str, str], place: Place, *, partial: bool = False) -> None:
+    def finish(self, counts: Counts, place: Place, *, partial: bool = False) -> None:
         """Keep what an end of the task states.
 
         Every opening counts for itself, so that their sums have to be there. A forked child states an end
@@ -160,7 +161,7 @@ class GrantUsage:
         if partial and not (self._stream == place.stream and self._begun):
             return  # In an excerpt a task is whole or its opening is missing.
         self.end = place
-        intents, outcomes = int(counts["intents"]), int(counts["outcomes"])
+        intents, outcomes = int(counts.intents), int(counts.outcomes)
         if self._stream == place.stream and self._begun:
             self._begun -= 1
             self._stated = (self._stated[0] + intents, self._stated[1] + outcomes)
@@ -168,28 +169,40 @@ class GrantUsage:
         self.stated_intents = max(self.stated_intents, intents)
         self.stated_outcomes = max(self.stated_outcomes, outcomes)
 
-    def says_the_same(self, record: Mapping[str, object]) -> bool:
+    def says_the_same(self, record: OfTask | Intent | Outcome) -> bool:
         """Return whether the record names the same parties, task (but for its purpose) and chain."""
+        said, task = self.said, record.task
         return (
-            record["chain"] == self.chain
-            and record["principal"] == self.principal
-            and record["agent"] == self.agent
-            and _without_purpose(record) == self.task
+            record.chain == said.chain
+            and record.principal == said.principal
+            and record.agent == said.agent
+            and task is not None
+            and (task.id, task.expires) == (said.task.id, said.task.expires)
         )
 
 
-def _without_purpose(record: Mapping[str, object]) -> dict[str, str]:
-    task = cast("dict[str, str]", record["task"])
-    return {name: fact for name, fact in task.items() if name != "purpose"} if "purpose" in task else task
+def _opening(record: OfTask | Intent | Outcome) -> TaskStart:
+    of = cast("OfTask", record)  # A call with a chain has the other three facts as well, or it would be no record.
+    return TaskStart(
+        v=of.v,
+        id=of.id,
+        stream=of.stream,
+        time=of.time,
+        task=Task(id=of.task.id, expires=of.task.expires),
+        principal=of.principal,
+        agent=of.agent,
+        chain=of.chain,
+    )
 
 
-def spent_uses(record: Mapping[str, object]) -> int:
+def spent_uses(record: AnyRecord) -> int:
     """Return how many uses of a limit a record shows: 1 for the outcome of a body that came to an end."""
-    ended = record.get("outcome") in _ENDED and "intent" in record
-    return int(ended and _takes_a_share(cast("Mapping[str, str]", record["decision"])))
+    if not isinstance(record, Outcome) or record.intent is None or record.outcome not in _ENDED:
+        return 0
+    return int(_takes_a_share(record.decision))
 
 
-def _takes_a_share(decision: Mapping[str, str]) -> bool:
+def _takes_a_share(decision: Decision) -> bool:
     """Return whether a body that runs under a decision takes from the limits; the handler of a route does not."""
-    effect = decision["effect"]
-    return effect in ("allow", "warn") or (effect, decision["enforced"]) == ("route", "allow")
+    effect = decision.effect
+    return effect in ("allow", "warn") or (effect, decision.enforced) == ("route", "allow")

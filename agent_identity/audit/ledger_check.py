@@ -3,9 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
-from typing import Final, TypeAlias, cast, final
-
-import orjson
+from typing import Final, TypeAlias, final
 
 from agent_identity.audit.approvals_check import ApprovalsCheck
 from agent_identity.audit.calls_check import Calls
@@ -26,6 +24,7 @@ from agent_identity.audit.stream_check import StreamCheck, Visit
 from agent_identity.evidence.excerpt import Start
 from agent_identity.evidence.lines import Block
 from agent_identity.evidence.pruned import Pruned
+from agent_identity.evidence.records import AnyRecord, RecoveredStream, decode
 from agent_identity.evidence.streams import LedgerReader, RawLine
 from agent_identity.identity import TrustedKey, TrustStore
 
@@ -363,16 +362,16 @@ class LedgerCheck:
             self._endless += 1
             findings.add(_ALL, "no_end", message, Place(stream=stream.stream, seq=stream.size))
 
-    def _report_recovered(self, name: str, found: Mapping[str, str]) -> None:
+    def _report_recovered(self, name: str, found: RecoveredStream) -> None:
         place = Place(stream=name)
-        if found.get("rejected_bytes", "0") != "0":
+        if found.rejected_bytes != "0":
             message = "a later start found bytes in the stream that its process did not write, and did not seal them"
             self._findings.add(_ALL, "rejected_tail", message, place)
         self._findings.add(
             _ALL,
             "recovered",
-            f"its process died; a later start found {counted(int(found['size']), 'record')}, "
-            f"{int(found['sealed_before']):,} of them sealed",
+            f"its process died; a later start found {counted(int(found.size), 'record')}, "
+            f"{int(found.sealed_before):,} of them sealed",
             place,
         )
 
@@ -387,8 +386,8 @@ def _whole_since(reader: LedgerReader, name: str, start: Pruned | Start) -> int:
     line = next(reader.entries(name, start=start.size + 1), None)
     if line is None or line.record is None:
         return start.time_ns
-    times = cast("dict[str, str]", orjson.loads(line.record)["time"])
-    return max(map(int, times.values()))
+    time = decode(line.record).time
+    return max(time.start_ns, time.last_ns)
 
 
 def _doubting(doubts: Doubts | None, heads: Heads | None) -> Visit | None:
@@ -397,8 +396,8 @@ def _doubting(doubts: Doubts | None, heads: Heads | None) -> Visit | None:
         return None
     sealed = 0 if heads is None else heads.last_size
 
-    def visit(record: Mapping[str, object], _: bytes) -> None:
-        if int(cast("dict[str, str]", record["stream"])["seq"]) <= sealed:
+    def visit(record: AnyRecord, _: bytes) -> None:
+        if record.stream.number <= sealed:
             doubts.visit(record)
 
     return visit

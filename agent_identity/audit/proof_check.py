@@ -1,8 +1,7 @@
 """Checking proof files, with the public keys and nothing else of the ledger."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, cast, final
+from typing import Final, Literal, TypeAlias, final
 
 from agent_identity.audit.certificates_check import conclude_clock, sound_signers
 from agent_identity.audit.findings import Findings, Place, counted
@@ -12,13 +11,12 @@ from agent_identity.audit.proving import kept_note
 from agent_identity.audit.report import Report
 from agent_identity.audit.revocation import LATE, reach_of
 from agent_identity.audit.sources import PathLike, Trust, to_trust
-from agent_identity.canonical import decode_record
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence.checkpoint import Checkpoint
 from agent_identity.evidence.log import Head
 from agent_identity.evidence.merkle import leaf_hash, verify_consistency, verify_inclusion
 from agent_identity.evidence.proof_files import MAX_PROOF_BYTES, GrowthProof, RecordProof, parse_proof_file
-from agent_identity.evidence.records import check_record
+from agent_identity.evidence.records import AnyRecord, as_dict, decode
 from agent_identity.identity import TrustedKey, TrustStore, read_public_file
 
 __all__ = ["Checked", "check_proof"]
@@ -47,14 +45,14 @@ class Checked:
     Attributes:
         kind: ``record``, ``growth``, or ``unknown`` if the file is no proof.
         record: The record that the file shows; only a verdict ``verified`` makes it evidence. ``None`` if the
-            file shows none.
+            file shows none, or one that is not in form.
         origin: The name of the log, as the checkpoint has it; ``None`` if there is none.
         size: The number of entries that the checkpoint covers; 0 if there is none.
         report: Findings and steps.
     """
 
     kind: ProofKind
-    record: Mapping[str, object] | None
+    record: AnyRecord | None
     origin: str | None
     size: int
     report: Report
@@ -73,7 +71,7 @@ class Checked:
         """Return the result in plain values, as the command line prints it."""
         return {
             "proof": self.kind,
-            "record": self.record,
+            "record": None if self.record is None else as_dict(self.record),
             "origin": self.origin,
             "size": str(self.size),
             **self.report.to_json(),
@@ -129,13 +127,13 @@ def _findings(steps: tuple[str, ...], trust: TrustStore | None) -> Findings:
 
 def _check_record(proof: RecordProof, trust: TrustStore | None, wanted: str | None) -> Checked:
     findings = _findings(_RECORD_STEPS, trust)
-    record = cast("dict[str, object]", decode_record(proof.record))
-    place = _check_form(record, findings, wanted)
+    record = _check_form(proof.record, findings, wanted)
+    place = None if record is None else _place(record)
     checkpoint, signers = open_checkpoint(proof.log.note, trust, findings, "the checkpoint of the proof")
     signers = sound_signers(signers, findings)
     if checkpoint is not None:
         trust = None if trust is None else trust.of_log(checkpoint.origin)
-        _check_signers(proof, record if place else None, signers, trust, findings)
+        _check_signers(proof, record, signers, trust, findings)
         _check_entry(proof, checkpoint, findings)
         if signers and trust is not None:
             words, found = check_witnessed(proof.log.note, checkpoint, trust, findings)
@@ -146,24 +144,27 @@ def _check_record(proof: RecordProof, trust: TrustStore | None, wanted: str | No
     return Checked("record", record, origin, size, findings.report())
 
 
-def _check_form(record: Mapping[str, object], findings: Findings, wanted: str | None) -> Place | None:
-    """Return the place that a record names, or ``None`` if it is no record."""
+def _check_form(data: bytes, findings: Findings, wanted: str | None) -> AnyRecord | None:
+    """Return a record, or ``None`` if it is none."""
     try:
-        check_record(record)
+        record = decode(data)
     except ValueError as error:
         findings.add(_RECORD, "malformed_record", str(error))
         return None
-    stream = cast("dict[str, str]", record["stream"])
-    place = Place(cast("str", record["id"]), stream["id"], int(stream["seq"]))
+    place = _place(record)
     if wanted not in (None, place.record):
         findings.add(_RECORD, "other_record", "expected the proof of another record; ask for the right one", place)
     findings.done(_RECORD, f"record {place.seq:,} of stream {place.stream}")
-    return place
+    return record
+
+
+def _place(record: AnyRecord) -> Place:
+    return Place(record.id, record.stream.id, record.stream.number)
 
 
 def _check_signers(
     proof: RecordProof,
-    record: Mapping[str, object] | None,
+    record: AnyRecord | None,
     signers: tuple[TrustedKey, ...],
     trust: TrustStore | None,
     findings: Findings,
@@ -171,9 +172,8 @@ def _check_signers(
     """Check that a key signed which counts for this record."""
     if record is None or trust is None or not signers:
         return
-    times = cast("dict[str, str]", record["time"])
-    at = int(times.get("end", times["start"])) // _NS
-    if not any(key.in_time(int(times["start"]) // _NS) for key in signers):
+    at = record.time.last_ns // _NS
+    if not any(key.in_time(record.time.start_ns // _NS) for key in signers):
         message = "expected a checkpoint by a key that was valid at the time of the record, got another one"
         findings.add(_TRUST, "key_not_valid_then", message)
     reach = reach_of(trust, signers, 0, ())

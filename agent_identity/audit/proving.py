@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, TypeAlias, cast, final
+from typing import Final, TypeAlias, final
 
 from agent_identity.audit.findings import counted
 from agent_identity.audit.ledger_check import Progress
@@ -22,7 +22,7 @@ from agent_identity.evidence.merkle import (
     verify_inclusion,
 )
 from agent_identity.evidence.proof_files import GrowthProof, RecordProof
-from agent_identity.evidence.records import check_record
+from agent_identity.evidence.records import AnyRecord, decode
 from agent_identity.evidence.streams import LedgerReader, RawLine, open_ledger
 from agent_identity.identity import read_public_file
 
@@ -74,7 +74,7 @@ def prove(directory: PathLike, record: Wanted, *, progress: Progress | None = No
     return proof.to_bytes()
 
 
-def find_record(directory: PathLike, record: Wanted) -> dict[str, object]:
+def find_record(directory: PathLike, record: Wanted) -> AnyRecord:
     """Return a record of the ledger as it is there. Nothing of it is proved.
 
     Args:
@@ -88,11 +88,9 @@ def find_record(directory: PathLike, record: Wanted) -> dict[str, object]:
     reader, root = _reader(directory)
     data = _Search(reader, root, None).find(record).data
     try:
-        found = cast("dict[str, object]", decode_record(data))
-        check_record(found)
+        return decode(data)
     except ValueError as error:
         raise VerificationError(str(error), code="malformed_record") from None
-    return found
 
 
 def prove_growth(directory: PathLike, earlier: bytes | PathLike) -> bytes:

@@ -8,11 +8,12 @@ over after. See decision 0017.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, cast, final
+from typing import Final, final
 
 from agent_identity.audit.findings import Findings, Place
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.checkpoint import Checkpoint
+from agent_identity.evidence.records import AnyRecord
 from agent_identity.identity import Purpose, TrustedKey, TrustStore
 
 __all__ = ["LATE", "REVOKED", "Doubts", "Reach", "reach_of", "refuse_late", "taken_over"]
@@ -125,13 +126,12 @@ class Doubts:
         self._first: dict[tuple[str, str, bool], int] = {}
         self._counts: dict[tuple[str, str, bool], int] = {}
 
-    def visit(self, record: Mapping[str, object]) -> None:
+    def visit(self, record: AnyRecord) -> None:
         """Look at a record that stands where it belongs and is sealed."""
-        place, times = cast("dict[str, str]", record["stream"]), cast("dict[str, str]", record["time"])
-        stream, seq = place["id"], int(place["seq"])
+        stream, seq = record.stream.id, record.stream.number
         if self._before is not None and seq > self._before.get(stream, 0):
             return
-        late = int(times.get("end", times["start"])) >= self._since_ns
+        late = record.time.last_ns >= self._since_ns
         covered = seq <= self._shown.get(stream, 0)
         self._late_cover = self._late_cover or (late and covered)
         name = (stream, LATE if late else "key_revoked", covered)

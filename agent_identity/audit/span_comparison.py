@@ -11,16 +11,15 @@ from agent_identity.audit.attestations import ATTESTATION, OURS
 from agent_identity.audit.findings import Place
 from agent_identity.audit.span_members import is_our_scope, members_of
 from agent_identity.evidence.envelope import Attestation
-from agent_identity.evidence.mirror import MIRRORED, Copies, deviations, mirrored_attributes
+from agent_identity.evidence.mirror import MIRRORED, deviations, mirrored_attributes
 from agent_identity.evidence.otlp import SpanData
 from agent_identity.evidence.pasted import PastedSpan
+from agent_identity.evidence.records import AnyRecord
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE
 
 __all__ = ["SpanComparison"]
 
 _Add: TypeAlias = Callable[[int, str, str, Place], None]
-_MAX_NAMES: Final = 256  # Sets of names of attributes,
-_MAX_LETTERS: Final = 8_192  # each of so many characters.
 _NAMED: Final = 5  # Attributes that a message names.
 _LONGEST: Final = 128  # Characters of a foreign name in a message.
 _OF_OURS: Final = MIRRORED.keys() | {ATTESTATION + part.name for part in fields(Attestation)} | {GRANT_ATTRIBUTE}
@@ -67,17 +66,13 @@ class SpanComparison:
         self._doubted = False
         self._add, self._counts, self._step = add, counts, step
         self._redacted = _OTHERS_MAY_SET.union(redacted)
-        self._mirror = Copies()
-        self._names: dict[tuple[str, ...], bool] = {}
         self._aside = Aside(_OF_OURS, self._redacted)
 
     def claims(self, span: SpanData | PastedSpan) -> tuple[Claim, ...]:
         """Return what stands beside the attributes of a span in names of ours."""
         return self._aside.claims(span)
 
-    def agrees(
-        self, record: Mapping[str, object], span: SpanData | PastedSpan, place: Place, *, bound: bool
-    ) -> bool | None:
+    def agrees(self, record: AnyRecord, span: SpanData | PastedSpan, place: Place, *, bound: bool) -> bool | None:
         """Return whether a span says what its record says; ``None`` if something differs and may have to.
 
         Args:
@@ -93,13 +88,9 @@ class SpanComparison:
             agrees = self._compare_claim(record, claim, span.attributes, place) and agrees
         return None if agrees and self._doubted else agrees
 
-    def _compare_copies(self, record: Mapping[str, object], span: SpanData | PastedSpan, place: Place) -> bool:
+    def _compare_copies(self, record: AnyRecord, span: SpanData | PastedSpan, place: Place) -> bool:
         """Compare the plain attributes with the record; return whether none contradicts it."""
         agrees, hidden, attributes = True, list[str](), span.attributes
-        copied = self._mirror.number(record, attributes)
-        if copied is not None and self._known_names(attributes):
-            self.signed += copied
-            return True
         foreign = isinstance(span, SpanData) and span.scope.strip() and not is_our_scope(span.scope)
         theirs = _THEIRS if foreign else frozenset[str]()
         self.signed += len(mirrored_attributes(record))
@@ -126,9 +117,7 @@ class SpanComparison:
         self._report_hidden(hidden, place)
         return agrees
 
-    def _compare_members(
-        self, record: Mapping[str, object], span: SpanData | PastedSpan, place: Place, *, bound: bool
-    ) -> bool:
+    def _compare_members(self, record: AnyRecord, span: SpanData | PastedSpan, place: Place, *, bound: bool) -> bool:
         """Compare name, times, parent and status with those that follow from the record; return whether they agree."""
         agrees, hidden = True, list[str]()
         for name, standing in members_of(record, span):
@@ -160,9 +149,7 @@ class SpanComparison:
             message = f"{len(hidden)} attributes are missing or blanked: {', '.join(hidden[:_NAMED])}"
             self._add(self._step, "copy_redacted", message, place)
 
-    def _compare_claim(
-        self, record: Mapping[str, object], claim: Claim, attributes: Mapping[str, object], place: Place
-    ) -> bool:
+    def _compare_claim(self, record: AnyRecord, claim: Claim, attributes: Mapping[str, object], place: Place) -> bool:
         """Return whether what stands beside the attributes of a span, in our names, is what is signed."""
         wrong = [name for name in claim.unsigned if claim.attributes[name] != attributes.get(name)]
         wrong += [
@@ -178,16 +165,3 @@ class SpanComparison:
             )
             self._add(self._step, "field_added", message, place)
         return not wrong
-
-    def _known_names(self, attributes: Mapping[str, object]) -> bool:
-        """Return whether all attributes with names of ours are among those that a span of ours carries."""
-        names = tuple(attributes)
-        known = self._names.get(names)
-        if known is None:
-            added = attributes.keys() - _OF_OURS - self._redacted
-            known = not any(name.startswith(OURS) for name in added)
-            if len(self._names) >= _MAX_NAMES:
-                self._names.clear()
-            if sum(map(len, names)) <= _MAX_LETTERS:
-                self._names[names] = known
-        return known

@@ -7,6 +7,7 @@ from typing import Final, Literal, TypeAlias
 from agent_identity.audit.attestations import ATTESTATION
 from agent_identity.authority import token_hash
 from agent_identity.evidence.mirror import verdict_on
+from agent_identity.evidence.records import Hop
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE
 
 __all__ = ["GrantState", "grants_on"]
@@ -23,9 +24,7 @@ _CUT: Final = re.compile(r"[\w-]*(?:\.[\w-]*(?:\.[\w-]{0,85})?)?(?:(?:\.\.\.|\u2
 """The begin of a grant, and how some stores say that they cut a value."""
 
 
-def grants_on(
-    attributes: Mapping[str, object], chain: Sequence[Mapping[str, str]]
-) -> tuple[GrantState, Sequence[tuple[str, str]]]:
+def grants_on(attributes: Mapping[str, object], chain: Sequence[Hop]) -> tuple[GrantState, Sequence[tuple[str, str]]]:
     """Return what became of the grants on a span, and those that the record names, each with its hash.
 
     Args:
@@ -42,7 +41,7 @@ def grants_on(
     rest = None if _JWS.fullmatch(whole[-1]) else whole.pop()
     if not all(map(_JWS.fullmatch, whole)):
         return "bad", ()
-    hashes, named = [token_hash(token) for token in whole], [link["grant"] for link in chain]
+    hashes, named = [token_hash(token) for token in whole], [hop.grant for hop in chain]
     if rest is None and hashes == named[-len(whole) :]:
         return "given", list(zip(whole, hashes, strict=True))
     # Those of a task that was opened elsewhere come whole, from the root on; else there is only one.

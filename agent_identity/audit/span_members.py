@@ -9,6 +9,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from agent_identity.evidence.mirror import verdict_on
 from agent_identity.evidence.otlp import SpanData
 from agent_identity.evidence.pasted import PastedSpan
+from agent_identity.evidence.records import AnyRecord, Intent, Outcome, TaskEnd, TaskStart
 from agent_identity.evidence.shown import is_hashed, is_internal, likeness, same_duration, same_time, status_of
 from agent_identity.evidence.span_copy import SCOPE, Appearance, appearance_of
 
@@ -27,7 +28,6 @@ _INTERNAL: Final = 1
 _OPERATIONS: Final = frozenset({f"{SCOPE}.internal", "opentelemetry.internal", "internal"})
 """What Datadog calls an internal span, whose name it shows as the resource."""
 
-_SPANNED: Final = frozenset({"outcome", "intent", "task_end", "task_start"})
 _NONE: Final = "0" * 16
 
 
@@ -43,7 +43,7 @@ class Member(NamedTuple):
     standing: Standing
 
 
-def members_of(record: Mapping[str, object], span: SpanData | PastedSpan) -> Iterator[Member]:
+def members_of(record: AnyRecord, span: SpanData | PastedSpan) -> Iterator[Member]:
     """Yield the members of a span that are not as the span of its record has them.
 
     A call may have the span of another library, which has its own name, times and status; such a span is told by its
@@ -53,7 +53,7 @@ def members_of(record: Mapping[str, object], span: SpanData | PastedSpan) -> Ite
         record: The record, whose signature has been verified, and which belongs to the span.
         span: The span.
     """
-    if record["kind"] not in _SPANNED:
+    if not isinstance(record, Intent | Outcome | TaskStart | TaskEnd):
         return
     seen = appearance_of(record)
     ours = _is_ours(seen, span)

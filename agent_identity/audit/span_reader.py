@@ -7,7 +7,7 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Final, NamedTuple, TypeAlias, cast, final
+from typing import Final, NamedTuple, TypeAlias, final
 
 from agent_identity.audit.attestations import ATTESTATION, OURS, open_record
 from agent_identity.audit.certificates_check import certified_record
@@ -23,6 +23,7 @@ from agent_identity.evidence.inflating import InflatedError
 from agent_identity.evidence.merkle import leaf_hash
 from agent_identity.evidence.otlp import Document, Malformed, SpanData
 from agent_identity.evidence.pasted import PastedSpan
+from agent_identity.evidence.records import AnyRecord, Intent, OfTask, Outcome
 from agent_identity.evidence.shown import likeness
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE, span_ids
 from agent_identity.evidence.traces import spans_of
@@ -208,7 +209,7 @@ class SpanReader:
             counts["unknown_key" if error.code in _UNKNOWN else "contradicted"] += 1
             return
         counts.update(certified_record(attributes, self._trust))
-        self._judge(span, CheckedRecord(body, leaf_hash(body), record), facts)
+        self._judge(span, record, body, facts)
 
     def _is_proved(self, attributes: Mapping[str, object], body: bytes) -> bool:
         """Return whether the ledger has this very record, under a head that its signed log proves."""
@@ -219,9 +220,8 @@ class SpanReader:
         self._counts["proved_by_ledger"] += 1
         return True
 
-    def _judge(self, span: _Span, checked: CheckedRecord, facts: SpanFacts) -> None:
+    def _judge(self, span: _Span, record: AnyRecord, body: bytes, facts: SpanFacts) -> None:
         """Hold a span against its record."""
-        record = checked.record
         place = _place(record, span.line)
         belongs = self._belongs(record, span, place)
         if belongs is False:
@@ -229,11 +229,12 @@ class SpanReader:
             self._counts["contradicted"] += 1
             return
         facts.agrees = self._comparison.agrees(record, span, place, bound=belongs is not None)
-        facts.record, facts.place, facts.belongs = checked, place, belongs
+        facts.record, facts.place, facts.belongs = CheckedRecord(body, leaf_hash(body), record), place, belongs
         if GRANT_ATTRIBUTE in span.attributes:
-            facts.grants = grants_on(span.attributes, cast("Sequence[Mapping[str, str]]", record.get("chain", ())))
+            chain = record.chain if isinstance(record, OfTask | Intent | Outcome) else None
+            facts.grants = grants_on(span.attributes, chain or ())
 
-    def _belongs(self, record: Mapping[str, object], span: _Span, place: Place) -> bool | None:
+    def _belongs(self, record: AnyRecord, span: _Span, place: Place) -> bool | None:
         """Return whether trace and span are those in the record; ``None`` if the span does not show its ids."""
         signed = span_ids(record)
         if isinstance(span, SpanData):
@@ -257,9 +258,8 @@ class SpanReader:
         return True if trace and own else None
 
 
-def _place(record: Mapping[str, object], line: int) -> Place:
-    stream = cast("dict[str, str]", record["stream"])
-    return Place(cast("str", record["id"]), stream["id"], int(stream["seq"]), line)
+def _place(record: AnyRecord, line: int) -> Place:
+    return Place(record.id, record.stream.id, record.stream.number, line)
 
 
 def _record_ids(items: Sequence[_Item]) -> set[bytes]:

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Final, cast, final
+from typing import Final, final
 
 from agent_identity.audit.certificates_check import conclude_clock_of_spans
 from agent_identity.audit.chain_check import Delegations
-from agent_identity.audit.checked_records import CheckedRecord
 from agent_identity.audit.coverage import CoverageTable
 from agent_identity.audit.deduplicator import Deduplicator
 from agent_identity.audit.disclosed import Disclosures
@@ -30,6 +29,7 @@ from agent_identity.audit.span_reader import (
 from agent_identity.evidence.byte_reader import ByteLines, ByteReader
 from agent_identity.evidence.otlp import Document, Malformed
 from agent_identity.evidence.pasted import MAX_PASTED, read_pasted
+from agent_identity.evidence.records import AnyRecord, Intent, OfTask, Outcome, TaskEnd
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE
 from agent_identity.evidence.traces import documents
 from agent_identity.identity import TrustStore
@@ -202,38 +202,36 @@ class SpansCheck:
         self._signed += facts.signed
         self._hidden += facts.hidden
         principal: str | None = None
-        if facts.record is not None:
-            once = self._keep(facts.record, facts.place)
+        if facts.record is not None and (record := facts.record.record) is not None:
+            once = self._keep(record, facts.record.leaf, facts.place)
             if once is None:
                 return
-            principal = self._judge(facts, facts.record.record, once=once)
+            principal = self._judge(facts, record, once=once)
         if facts.call is not None:
             self._coverage.add(facts.call, principal)
 
-    def _judge(self, facts: SpanFacts, record: Mapping[str, object], *, once: bool) -> str | None:
+    def _judge(self, facts: SpanFacts, record: AnyRecord, *, once: bool) -> str | None:
         """Count a record, and return the kind of its principal if it is verified."""
         good = "unnamed" if facts.belongs is None else "unclear" if facts.agrees is None else "verified"
         self._findings.counts[good if facts.agrees is not False and once else "contradicted"] += 1
         self._count(record, facts)
-        principal = cast("dict[str, str] | None", record.get("principal"))
-        return principal["kind"] if principal and facts.agrees and once else None
+        principal = record.principal if isinstance(record, OfTask | Intent | Outcome) else None
+        return principal.kind if principal is not None and facts.agrees and once else None
 
-    def _count(self, record: Mapping[str, object], facts: SpanFacts) -> None:
+    def _count(self, record: AnyRecord, facts: SpanFacts) -> None:
         findings, place = self._findings, facts.place
-        findings.kinds[cast("str", record["kind"])] += 1
-        if "outcome" in record:
-            findings.counts[cast("str", record["outcome"])] += 1
-        use = self._delegations.see(record, place) if "chain" in record else None
-        if self._disclosures is not None and self._disclosures.want(cast("str", record["id"])):
+        findings.kinds[record.kind] += 1
+        if isinstance(record, Outcome | TaskEnd) and record.outcome is not None:
+            findings.counts[record.outcome] += 1
+        use = self._delegations.see(record, place)
+        if self._disclosures is not None and self._disclosures.want(record.id):
             self._disclosures.take(record, use, place)
         self._take_grants(facts)
         if use is None:
             findings.counts["unattributed"] += 1
             return
-        decision = cast("dict[str, str] | None", record.get("decision"))
-        if decision is not None and decision["effect"] != "block":
-            start_ns = int(cast("dict[str, str]", record["time"])["start"])
-            use.allow(cast("dict[str, str]", record["action"])["tool"], start_ns, place)
+        if isinstance(record, Intent | Outcome) and record.decision.effect != "block":
+            use.allow(record.action.tool, record.time.start_ns, place)
 
     def _take_grants(self, facts: SpanFacts) -> None:
         """Keep the grants on a span, which are no part of its record, unless they are not those that it names."""
@@ -249,9 +247,9 @@ class SpansCheck:
             message = f"expected in {GRANT_ATTRIBUTE} the grants that the record names, got another text"
             self._findings.add(_GRANTS, "bad_grant", message, place)
 
-    def _keep(self, checked: CheckedRecord, place: Place) -> bool | None:
+    def _keep(self, record: AnyRecord, leaf: bytes, place: Place) -> bool | None:
         """Hold a record against those before it; return whether they fit, ``None`` if it is one of them."""
-        found = self._seen.take(checked.record, checked.leaf)
+        found = self._seen.take(record, leaf)
         if found is None:
             self._findings.counts["duplicates"] += 1
             return None

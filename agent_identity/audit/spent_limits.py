@@ -48,7 +48,7 @@ class SpentLimits:
         limits = _limits_of(leaf) if use.ended else ()
         if not limits:
             return
-        root = use.chain[0]["grant"]
+        root = use.said.chain[0].grant
         if root not in self._tasks and len(self._tasks) >= _MAX_TASKS:
             self.not_counted += 1
             return

@@ -2,9 +2,9 @@
 
 from binascii import hexlify
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, TypeAlias, cast, final
+from typing import Final, TypeAlias, final
 
 from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.checked_records import CheckedLine, CheckedRecord
@@ -15,11 +15,12 @@ from agent_identity.audit.stream_growth import Growth
 from agent_identity.canonical import decode_record
 from agent_identity.evidence.excerpt import Start
 from agent_identity.evidence.pruned import Pruned
+from agent_identity.evidence.records import AnyRecord, Stream, StreamEnd
 from agent_identity.evidence.streams import RawLine
 
 __all__ = ["StreamCheck", "Visit"]
 
-Visit: TypeAlias = Callable[[Mapping[str, object], bytes], None]
+Visit: TypeAlias = Callable[[AnyRecord, bytes], None]
 """Is shown each record that stands where it belongs, with its leaf hash."""
 
 _HEADS: Final = 3
@@ -122,10 +123,11 @@ class StreamCheck:
             return
         self.lines += 1
         self._growth.leaves.append(line.leaf)
-        if line.problem:
+        record = line.record
+        if record is None:
             self._reject(line)
-        elif self._follows(cast("dict[str, str]", line.record["stream"])) or self._explain(line.record, line.leaf):
-            self._accept(line.record, line.leaf)
+        elif self._follows(record.stream) or self._explain(record, line.leaf):
+            self._accept(record, line.leaf)
         self._look()
 
     @property
@@ -155,18 +157,18 @@ class StreamCheck:
         self._findings.kinds.update(self._kinds)
         self._calls.end_of_stream()
 
-    def _accept(self, record: Mapping[str, object], leaf: bytes) -> None:
+    def _accept(self, record: AnyRecord, leaf: bytes) -> None:
         if self.ended:
             self._report("after_end", "expected nothing after the end of the stream, got a record", record)
         self._advance(leaf)
-        kind = cast("str", record["kind"])
-        self._last_id = cast("str", record["id"])
+        kind = record.kind
+        self._last_id = record.id
         self._kinds[kind] += 1
-        self._growth.times.append(int(cast("dict[str, str]", record["time"])["start"]))
+        self._growth.times.append(record.time.start_ns)
         self._calls.take(record, self.stream, self._seq)
         if self._index is not None:
             self._index.add(self._last_id, kind, leaf, self._seq)
-        if kind == "stream_end":
+        if isinstance(record, StreamEnd):
             self._end(record)
         if self._visit is not None:
             self._visit(record, leaf)
@@ -175,17 +177,17 @@ class StreamCheck:
         self._seq += 1
         self._prev = hexlify(leaf)
 
-    def _follows(self, place: Mapping[str, str]) -> bool:
+    def _follows(self, place: Stream) -> bool:
         """Return whether a record stands right behind the one before it, as far as that is known."""
         return (
-            place["id"] == self.stream
-            and place["seq"] == str(self._seq + 1)
-            and (not self._prev or place.get("prev", "").encode() == self._prev)
+            place.id == self.stream
+            and place.seq == str(self._seq + 1)
+            and (not self._prev or (place.prev or "").encode() == self._prev)
         )
 
-    def _end(self, record: Mapping[str, object]) -> None:
+    def _end(self, record: StreamEnd) -> None:
         self.ended = True
-        stated = cast("dict[str, str]", record["end"])["size"]
+        stated = record.end.size
         if stated != str(self._seq):
             message = f"expected the stream to end with {counted(int(stated), 'record')}, got {self._seq}"
             self._report("missing_records", message, record)
@@ -202,13 +204,12 @@ class StreamCheck:
         )
         growth.give_up()
 
-    def _explain(self, record: Mapping[str, object], leaf: bytes) -> bool:
+    def _explain(self, record: AnyRecord, leaf: bytes) -> bool:
         """Say why a record does not follow the one before; return whether it takes the next place."""
-        place = cast("dict[str, str]", record["stream"])
-        if place["id"] != self.stream:
+        if record.stream.id != self.stream:
             self._report("wrong_stream", "expected records of this stream, got one of another", record)
             return False
-        seq, expected = int(place["seq"]), self._seq + 1
+        seq, expected = record.stream.number, self._seq + 1
         if seq < expected:
             if hexlify(leaf) == self._prev:
                 self._report("duplicate_record", "expected each record once, got one again", record)
@@ -279,7 +280,6 @@ class StreamCheck:
         self._prev = b""
         self._last_id = None
 
-    def _report(self, code: str, message: str, record: Mapping[str, object]) -> None:
-        place = cast("dict[str, str]", record["stream"])
-        where = Place(cast("str", record["id"]), self.stream, int(place["seq"]), self.lines)
+    def _report(self, code: str, message: str, record: AnyRecord) -> None:
+        where = Place(record.id, self.stream, record.stream.number, self.lines)
         self._findings.add(_RECORDS, code, message, where)

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, cast
 
@@ -14,6 +14,7 @@ from agent_identity.cli.sources import named
 from agent_identity.cli.terminal import Progress, Style, clean, columns, moment
 from agent_identity.cli.verify import report_lines
 from agent_identity.errors import ConfigurationError, VerificationError
+from agent_identity.records import AnyRecord, Approval, Intent, OfTask, Outcome, Registration, TaskEnd
 
 __all__ = ["record_facts", "register", "wanted_record"]
 
@@ -128,24 +129,25 @@ def lines(checked: Checked, style: Style, room: int | None = None) -> Iterator[s
 def _summary(checked: Checked) -> str:
     if checked.kind == "growth":
         return "the growth of a log"
-    if checked.record is None:
+    if checked.kind == "unknown":
         return "a file that is no proof"
-    return f"record {clean(str(checked.record.get('id')))}"
+    return "bytes that are no record" if checked.record is None else f"record {clean(checked.record.id)}"
 
 
-def record_facts(record: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+def record_facts(record: AnyRecord) -> Iterator[tuple[str, str]]:
     """Yield what a record says, for people; it has been checked."""
-    facts = cast("Mapping[str, Mapping[str, str]]", record)
-    yield "kind", str(record["kind"])
-    yield "at", moment(int(facts["time"]["start"]))
-    yield "stream", f"{facts['stream']['id']}, place {facts['stream']['seq']}"
-    if "principal" in facts:
-        yield "for", f"{facts['principal']['id']} ({facts['principal']['kind']}, {facts['principal']['provenance']})"
-    if "agent" in facts:
-        yield "agent", f"{facts['agent']['id']} (owner {facts['agent']['owner']})"
-    if "action" in facts:
-        yield "tool", facts["action"]["tool"]
-    if "decision" in facts:
-        yield "effect", f"{facts['decision']['effect']}, {facts['decision']['reason']}"
-    if "outcome" in record:
-        yield "outcome", str(record["outcome"])
+    yield "kind", record.kind
+    yield "at", moment(record.time.start_ns)
+    yield "stream", f"{record.stream.id}, place {record.stream.seq}"
+    principal = record.principal if isinstance(record, OfTask | Intent | Outcome) else None
+    if principal is not None:
+        yield "for", f"{principal.id} ({principal.kind}, {principal.provenance})"
+    agent = record.agent if isinstance(record, OfTask | Intent | Outcome | Registration) else None
+    if agent is not None:
+        yield "agent", f"{agent.id} (owner {agent.owner})"
+    if isinstance(record, Intent | Outcome | Approval):
+        yield "tool", record.action.tool
+    if isinstance(record, Intent | Outcome):
+        yield "effect", f"{record.decision.effect}, {record.decision.reason}"
+    if isinstance(record, Outcome | TaskEnd) and record.outcome is not None:
+        yield "outcome", record.outcome

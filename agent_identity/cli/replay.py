@@ -5,7 +5,6 @@ import json
 import random
 import sys
 import time
-from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, cast
@@ -17,6 +16,8 @@ from agent_identity.enforcement.exporting import LedgerExport
 from agent_identity.enforcement.receivers import PROTOCOLS, Settings
 from agent_identity.enforcement.shipping import Pace, Shipped
 from agent_identity.errors import ConfigurationError
+from agent_identity.evidence.copies import Wanted
+from agent_identity.evidence.records import AnyRecord, Intent, OfTask, Outcome
 from agent_identity.identity import Signer, SigningKey, SocketSigner, TrustStore
 
 __all__ = ["register"]
@@ -134,17 +135,18 @@ def _signer(root: Path, keys: str | None) -> Signer:
     return SigningKey.load((root if keys is None else Path(keys)) / "keys" / "recorder.pem")
 
 
-def _selection(chosen: argparse.Namespace) -> tuple[str, Callable[[Mapping[str, object]], bool]]:
+def _selection(chosen: argparse.Namespace) -> tuple[str, Wanted]:
     """Return what is wanted of the ledger: in words, and as a question about a record."""
     since, until, task = _moment(chosen.since), _moment(chosen.until), cast("str | None", chosen.task)
     parts = {"since": since, "until": until, "task": task}
     words = " ".join(f"{name}={value}" for name, value in parts.items() if value is not None)
 
-    def wanted(record: Mapping[str, object]) -> bool:
-        began = int(cast("Mapping[str, str]", record["time"])["start"])
+    def wanted(record: AnyRecord) -> bool:
+        began = record.time.start_ns
         if (since is not None and began < since) or (until is not None and began >= until):
             return False
-        return task is None or cast("Mapping[str, str]", record.get("task") or {}).get("id") == task
+        of = record.task if isinstance(record, OfTask | Intent | Outcome) else None
+        return task is None or (of is not None and of.id == task)
 
     return words, wanted
 

@@ -10,9 +10,8 @@ import os
 import random
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple, TypeAlias, cast, final
+from typing import Final, Literal, NamedTuple, TypeAlias, final
 
-import orjson
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
@@ -23,6 +22,7 @@ from agent_identity.enforcement.failures import trouble
 from agent_identity.enforcement.neighbours import SCOPE, Borrowed, alone, below, span_of_call, take
 from agent_identity.enforcement.providers import WAITING, look_for_provider
 from agent_identity.evidence import Entry, appearance_of, mirrored_attributes, signed_attributes
+from agent_identity.evidence.records import decode
 from agent_identity.identity import Signer, SigningKey
 
 __all__ = ["UNTRACED", "CallSpan", "SpanMode", "Spans", "Traced", "current_trace", "in_context", "traced"]
@@ -168,7 +168,7 @@ class Spans:
         """
         try:
             if self.records(span):
-                record = cast("dict[str, RecordValue]", orjson.loads(entry.record))
+                record = decode(entry.record)
                 seen = appearance_of(record)
                 attributes: dict[str, AttributeValue] = {**(extra or {}), **seen.conventions}
                 attributes.update(mirrored_attributes(record))

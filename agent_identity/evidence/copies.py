@@ -2,28 +2,26 @@
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple, cast, final
-
-import orjson
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple, final
 
 from agent_identity.errors import TokenError
 from agent_identity.evidence.files import Files
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.mac import LedgerKey
-from agent_identity.evidence.span_copy import SpanCopy, copy_of
+from agent_identity.evidence.records import AnyRecord, Grant, Intent, Outcome, StreamEnd, TaskEnd, TaskStart, decode
+from agent_identity.evidence.span_copy import SpanCopy, copy_of, stated_parent, stated_span
 from agent_identity.evidence.streams import LedgerReader
 from agent_identity.evidence.tail import Proved, StreamTail
 from agent_identity.identity import Signer, TrustStore
 
 __all__ = ["Copied", "StreamCopies", "Wanted", "count_spans"]
 
-Wanted = Callable[[Mapping[str, object]], bool]
+Wanted = Callable[[AnyRecord], bool]
 """Says of a record whether its span is to be made."""
 
 _NS: Final = 1_000_000_000
 _GRANTS: Final = 8_192  # Of tasks that are open or come again; of others, the stream is searched once more.
-_FIRST: Final = {"intent": "outcome", "task_start": "task_end"}
 
 
 class Copied(NamedTuple):
@@ -103,10 +101,11 @@ class StreamCopies:
         """Yield the spans of what has come to an end since the last read."""
         for found in self._tail.read():
             parent = self._note(found.record)
-            if found.record["kind"] in _FIRST.values() and found.seq > self._after and self._wanted(found.record):
+            record = found.record
+            if isinstance(record, Intent | TaskStart):
+                self._open[_name(record)] = (found.seq, stated_parent(record))
+            elif isinstance(record, Outcome | TaskEnd) and found.seq > self._after and self._wanted(record):
                 yield self._copied(found, parent)
-            elif found.record["kind"] in _FIRST:
-                self._open[_name(found.record)] = (found.seq, _stated_parent(found.record))
 
     def left_open(self) -> Iterator[Copied]:
         """Yield the spans of calls and tasks that began and will not end, once the stream is over."""
@@ -115,17 +114,16 @@ class StreamCopies:
             if found.seq in wanted and self._wanted(found.record):
                 yield self._copied(found, None)
 
-    def _note(self, record: Mapping[str, object]) -> str | None:
+    def _note(self, record: AnyRecord) -> str | None:
         """Remember what later spans need of a record; return the parent that its beginning stated."""
-        kind = record["kind"]
-        self.ended = kind == "stream_end"
-        if kind == "grant":
-            self._keep(_hashes(record)[-1], cast("dict[str, str]", record["grant"])["token"])
-        elif kind == "task_start":
-            self._opened[_hashes(record)[-1]] = None
+        self.ended = isinstance(record, StreamEnd)
+        if isinstance(record, Grant):
+            self._keep(record.chain[-1].grant, record.grant.token)
+        elif isinstance(record, TaskStart):
+            self._opened[record.chain[-1].grant] = None
             if len(self._opened) > _GRANTS:
                 self._opened.popitem(last=False)
-        return self._open.pop(_name(record), (0, None))[1] if kind in _FIRST.values() else None
+        return self._open.pop(_name(record), (0, None))[1] if isinstance(record, Outcome | TaskEnd) else None
 
     def _keep(self, name: str, token: str) -> None:
         self._grants[name] = token
@@ -135,13 +133,14 @@ class StreamCopies:
 
     def _copied(self, found: Proved, parent: str | None) -> Copied:
         record = found.record
-        times = cast("dict[str, str]", record["time"])
-        size, span, problem = len(found.body), None, self._problem(int(times.get("end", times["start"])) // _NS)
+        end, size = record.time.end_ns, len(found.body)
+        span, problem = None, self._problem((record.time.start_ns if end is None else end) // _NS)
         if problem is None:
-            grants = self._grants_of(_hashes(record)) if record["kind"] in ("task_start", "task_end") else None
+            hops = record.chain if isinstance(record, TaskStart | TaskEnd) else None
+            grants = None if hops is None else self._grants_of([hop.grant for hop in hops])
             span = copy_of(record, found.body, self._signer, parent=parent, grants=grants)
             size += len(grants or "")
-        return Copied(found.seq, cast("str", record["id"]), size, span, problem)
+        return Copied(found.seq, record.id, size, span, problem)
 
     def _problem(self, at: int) -> str | None:
         """Return why a signature over a record of this time would not count, or ``None``."""
@@ -164,8 +163,8 @@ class StreamCopies:
         token = self._grants.get(name)
         if token is None:
             for found in StreamTail(*self._source).read():
-                if found.record["kind"] == "grant" and _hashes(found.record)[-1] == name:
-                    token = cast("dict[str, str]", found.record["grant"])["token"]
+                if isinstance(found.record, Grant) and found.record.chain[-1].grant == name:
+                    token = found.record.grant.token
                     break
             else:
                 return None
@@ -185,30 +184,20 @@ def count_spans(files: Files, layout: Layout, stream: str, *, after: int, over: 
     """
     ended, waiting = 0, set[str]()
     for line in LedgerReader(layout.root, files=files).entries(stream):
-        with contextlib.suppress(KeyError, TypeError, ValueError):  # Nobody has verified it.
-            record = cast("dict[str, object]", orjson.loads(line.record or b"{}"))
-            if record["kind"] in _FIRST:
+        with contextlib.suppress(ValueError):  # Nobody has verified it.
+            record = decode(line.record or b"")
+            if isinstance(record, Intent | TaskStart):
                 waiting.add(_name(record))
-            elif record["kind"] in _FIRST.values():
+            elif isinstance(record, Outcome | TaskEnd):
                 waiting.discard(_name(record))
-                ended += int(cast("dict[str, str]", record["stream"])["seq"]) > after
+                ended += record.stream.number > after
     return ended + len(waiting) if over else ended
 
 
-def _hashes(record: Mapping[str, object]) -> list[str]:
-    return [link["grant"] for link in cast("Sequence[Mapping[str, str]]", record["chain"])]
-
-
-def _name(record: Mapping[str, object]) -> str:
+def _name(record: Intent | Outcome | TaskStart | TaskEnd) -> str:
     """Return what the beginning and the end of a call or task have in common."""
-    kind = cast("str", record["kind"])
-    if kind == "intent":
-        return cast("str", record["id"])
-    if kind == "outcome":
-        return cast("str", record.get("intent", ""))
-    span = cast("Mapping[str, str]", record.get("trace") or {}).get("span")
-    return span or f"{_hashes(record)[-1]} {cast('Mapping[str, str]', record['time'])['start']}"
-
-
-def _stated_parent(record: Mapping[str, object]) -> str | None:
-    return cast("Mapping[str, str]", record.get("trace") or {}).get("parent")
+    if isinstance(record, Intent):
+        return record.id
+    if isinstance(record, Outcome):
+        return record.intent or ""
+    return stated_span(record) or f"{record.chain[-1].grant} {record.time.start}"

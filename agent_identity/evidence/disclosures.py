@@ -11,15 +11,16 @@ import hmac
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Self, cast, final
+from typing import Final, Self, final
 
 from agent_identity import canonical
 from agent_identity.canonical import JSON
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.commitments import PREFIX, leaf, part, root, salts
 from agent_identity.evidence.mac import Mac
+from agent_identity.evidence.records import Action, AnyRecord, Approval, Intent, Outcome
 
-__all__ = ["MAX_DISCLOSURE_BYTES", "Disclosure", "argument_kinds", "argument_names"]
+__all__ = ["MAX_DISCLOSURE_BYTES", "Disclosure", "action_of", "argument_kinds", "argument_names"]
 
 MAX_DISCLOSURE_BYTES: Final = 64 * 1024 * 1024
 """A file may have this many bytes: what arguments may have, escaped."""
@@ -51,9 +52,7 @@ class Disclosure:
     key: bytes | None = None
 
     @classmethod
-    def of(
-        cls, record: Mapping[str, object], arguments: Mapping[str, JSON], key: bytes, names: Collection[str] | None
-    ) -> Self:
+    def of(cls, record: AnyRecord, arguments: Mapping[str, JSON], key: bytes, names: Collection[str] | None) -> Self:
         """Return what shows arguments of a call.
 
         Args:
@@ -83,19 +82,19 @@ class Disclosure:
         parts = _parts(arguments)
         found: Self
         if whole:
-            found = cls(_id(record), arguments, {}, (), key)
+            found = cls(record.id, arguments, {}, (), key)
         else:
             salted = dict(zip(sorted(arguments), salts(Mac(key), parts), strict=True))
             leaves = [leaf(salt, data) for salt, data in zip(salted.values(), parts, strict=True)]
             shown = [name for name in sorted(arguments) if names is None or name in names]
             hidden = tuple(None if name in shown else hashed for name, hashed in zip(salted, leaves, strict=True))
             found = cls(
-                _id(record), {name: arguments[name] for name in shown}, {name: salted[name] for name in shown}, hidden
+                record.id, {name: arguments[name] for name in shown}, {name: salted[name] for name in shown}, hidden
             )
         found.check(record)
         return found
 
-    def check(self, record: Mapping[str, object]) -> None:
+    def check(self, record: AnyRecord) -> None:
         """Return if these are the arguments, or some of them, that the record commits to.
 
         Args:
@@ -106,7 +105,7 @@ class Disclosure:
                 (``no_arguments``), or is of other arguments (``other_arguments``); or it needs a disclosure of the
                 other form (``not_disclosable``).
         """
-        if record.get("id") != self.record:
+        if record.id != self.record:
             raise VerificationError("expected the record that the disclosure names, got another", code="other_record")
         expected, names = _digest(record), argument_names(record)
         if expected.startswith(PREFIX) is (self.key is not None):
@@ -201,37 +200,39 @@ class Disclosure:
         return cls(record, shown, salted, tuple(leaves), key)
 
 
-def argument_names(record: Mapping[str, object]) -> tuple[str, ...]:
+def argument_names(record: AnyRecord) -> tuple[str, ...]:
     """Return the names of the arguments of a call that are not opaque, in their order.
 
     Args:
-        record: An intent or outcome of the right shape.
+        record: The record, as a rule an intent or outcome.
     """
     return tuple(name for name, _ in argument_kinds(record))
 
 
-def argument_kinds(record: Mapping[str, object]) -> list[tuple[str, str]]:
+def argument_kinds(record: AnyRecord) -> list[tuple[str, str]]:
     """Return names and kinds of the arguments of a call that are not opaque, in the order of the names.
 
     Args:
-        record: An intent or outcome of the right shape.
+        record: The record, as a rule an intent or outcome.
     """
-    action = cast("Mapping[str, Sequence[str]]", record.get("action", {}))
-    entries = (entry.rpartition(":") for entry in action.get("names", ()))
+    action = action_of(record)
+    entries = (entry.rpartition(":") for entry in (() if action is None else action.names or ()))
     return sorted((name, kind) for name, _, kind in entries if kind != "opaque")
 
 
-def _digest(record: Mapping[str, object]) -> str:
-    digest = cast("Mapping[str, str]", record.get("action", {})).get("args")
+def action_of(record: AnyRecord) -> Action | None:
+    """Return what was called, or what a person was asked about; ``None`` of other records."""
+    return record.action if isinstance(record, Intent | Outcome | Approval) else None
+
+
+def _digest(record: AnyRecord) -> str:
+    action = action_of(record)
+    digest = None if action is None else action.args
     if digest is None:
         raise VerificationError(
             "expected the record of a call with arguments, got one that has no digest of any", code="no_arguments"
         )
     return digest
-
-
-def _id(record: Mapping[str, object]) -> str:
-    return cast("str", record["id"])
 
 
 def _parts(arguments: Mapping[str, JSON]) -> list[bytes]:

@@ -14,10 +14,11 @@ from typing import Final, Literal, TypeAlias, cast, final
 
 import orjson
 
+from agent_identity.evidence.records import AnyRecord, Intent, OfTask, Outcome, Policy
+
 __all__ = [
     "MIRRORED",
     "SCHEMA_VERSION",
-    "Copies",
     "FieldCheck",
     "Verdict",
     "compare",
@@ -36,68 +37,64 @@ Verdict: TypeAlias = Literal["match", "changed", "missing", "redacted", "retyped
 """
 
 _Value: TypeAlias = "str | tuple[str, ...]"
-_Record: TypeAlias = Mapping[str, object]
 _OURS: Final = "agent_identity."
 _WORST_FIRST: Final[tuple[Verdict, ...]] = ("changed", "retyped", "redacted", "match")
 _MAX_FOUND: Final = 1_048_576
 
 
-def _at(section: str, member: str, prefix: str = "") -> Callable[[_Record], str | None]:
-    def read(record: _Record) -> str | None:
-        members = record.get(section)
-        value = cast("_Record", members).get(member) if type(members) is dict else None
-        return prefix + value if type(value) is str and value else None
+def _at(section: str, member: str) -> Callable[[AnyRecord], str | None]:
+    def read(record: AnyRecord) -> str | None:
+        return getattr(getattr(record, section, None), member, None)
 
     return read
 
 
-def _top(member: str) -> Callable[[_Record], str | None]:
-    def read(record: _Record) -> str | None:
-        value = record.get(member)
-        return value if type(value) is str and value else None
+def _top(member: str) -> Callable[[AnyRecord], str | None]:
+    def read(record: AnyRecord) -> str | None:
+        return getattr(record, member, None)
 
     return read
 
 
-def _either(
-    first: Callable[[_Record], str | None], second: Callable[[_Record], str | None]
-) -> Callable[[_Record], str | None]:
-    def read(record: _Record) -> str | None:
-        return first(record) or second(record)
+def _policy(of_decision: str, of_policy: str) -> Callable[[AnyRecord], str | None]:
+    """Return what reads a fact of the policy: of the one that decided, or of the one that a record is about."""
+
+    def read(record: AnyRecord) -> str | None:
+        known: str | None = None
+        if isinstance(record, Intent | Outcome):
+            known = getattr(record.decision, of_decision)
+        elif isinstance(record, Policy):
+            known = getattr(record.policy, of_policy)
+        return known
 
     return read
 
 
-def _section(record: _Record, name: str) -> _Record:
-    value = record.get(name)
-    return cast("_Record", value) if type(value) is dict else {}
-
-
-def _links(record: _Record) -> Sequence[_Record]:
-    value = record.get("chain")
-    return cast("Sequence[_Record]", value) if type(value) is list or type(value) is tuple else ()
-
-
-def _schema_version(_: _Record) -> str:
+def _schema_version(_: AnyRecord) -> str:
     return SCHEMA_VERSION
 
 
-def _chain(record: _Record) -> tuple[str, ...] | None:
+def _of_task(record: AnyRecord) -> OfTask | Intent | Outcome | None:
+    return record if isinstance(record, OfTask | Intent | Outcome) else None
+
+
+def _chain(record: AnyRecord) -> tuple[str, ...] | None:
     """Return the ids from the principal to the agent that acts."""
-    links = _links(record)
-    ids = (_section(record, "principal").get("id"), *(link.get("id") for link in links))
-    return tuple(cast("tuple[str, ...]", ids)) if links and all(isinstance(i, str) and i for i in ids) else None
+    found = _of_task(record)
+    if found is None or found.principal is None or found.chain is None:
+        return None
+    return (found.principal.id, *(hop.id for hop in found.chain))
 
 
-def _leaf_grant(record: _Record) -> str | None:
-    links = _links(record)
-    grant = links[-1].get("grant") if links else None
-    return f"sha256:{grant}" if isinstance(grant, str) else None
+def _leaf_grant(record: AnyRecord) -> str | None:
+    found = _of_task(record)
+    return f"sha256:{found.chain[-1].grant}" if found is not None and found.chain is not None else None
 
 
-def _expires_at(record: _Record) -> str | None:
-    expires = _section(record, "task").get("expires")
-    return _moment(expires) if isinstance(expires, str) else None
+def _expires_at(record: AnyRecord) -> str | None:
+    found = _of_task(record)
+    expires = found.task.expires if found is not None and found.task is not None else None
+    return None if expires is None else _moment(expires)
 
 
 @lru_cache(maxsize=256)  # All records of a task have the same.
@@ -108,24 +105,18 @@ def _moment(expires: str) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}{digits}Z"
 
 
-def _human(record: _Record) -> str | None:
-    principal = _section(record, "principal")
-    value = principal.get("id")
-    return value if principal.get("kind") == "human" and isinstance(value, str) else None
+def _human(record: AnyRecord) -> str | None:
+    found = _of_task(record)
+    principal = None if found is None else found.principal
+    return principal.id if principal is not None and principal.kind == "human" else None
 
 
-def _outcome(record: _Record) -> str | None:
+def _outcome(record: AnyRecord) -> str | None:
     """Return how the call ended; an intent is on a span only where nothing says how."""
-    value = record.get("outcome", "unknown" if record.get("kind") == "intent" else None)
-    return value if isinstance(value, str) and value else None
+    return "unknown" if isinstance(record, Intent) else getattr(record, "outcome", None)
 
 
-def _findings(record: _Record) -> tuple[str, ...] | None:
-    value = record.get("findings")
-    return tuple(cast("Sequence[str]", value)) if isinstance(value, list | tuple) and value else None
-
-
-MIRRORED: Final[Mapping[str, "Callable[[_Record], _Value | None]"]] = {
+MIRRORED: Final[Mapping[str, "Callable[[AnyRecord], _Value | None]"]] = {
     "agent_identity.schema_version": _schema_version,
     "agent_identity.record.id": _top("id"),
     "agent_identity.record.kind": _top("kind"),
@@ -146,11 +137,11 @@ MIRRORED: Final[Mapping[str, "Callable[[_Record], _Value | None]"]] = {
     "agent_identity.decision.mode": _at("decision", "mode"),
     "agent_identity.decision.reason": _at("decision", "reason"),
     "agent_identity.decision.route_target": _at("action", "route"),
-    "agent_identity.policy.name": _either(_at("decision", "policy"), _at("policy", "name")),
-    "agent_identity.policy.version": _either(_at("decision", "version"), _at("policy", "version")),
-    "agent_identity.policy.digest": _either(_at("decision", "digest"), _at("policy", "digest")),
+    "agent_identity.policy.name": _policy("policy", "name"),
+    "agent_identity.policy.version": _policy("version", "version"),
+    "agent_identity.policy.digest": _policy("digest", "digest"),
     "agent_identity.policy.rule_id": _at("decision", "rule"),
-    "agent_identity.inspection.categories": _findings,
+    "agent_identity.inspection.categories": _top("findings"),
     "agent_identity.tool.kind": _at("action", "kind"),
     "agent_identity.tool.server": _at("action", "server"),
     "agent_identity.content.args_hash": _at("action", "args"),
@@ -164,57 +155,11 @@ MIRRORED: Final[Mapping[str, "Callable[[_Record], _Value | None]"]] = {
 }
 """For each mirrored attribute, how its value is read from a record (``None``: the record does not say)."""
 
-_OF_TASK: Final = ("principal", "agent", "chain", "task")
-_OF_TASKS: Final = frozenset(
-    name
-    for name in MIRRORED
-    if name.startswith(("agent_identity.principal.", "agent_identity.agent.", "agent_identity.delegation."))
-) | {"gen_ai.agent.name", "user.id"}
-"""What is read from these members alone."""
-
-_MEMBERS: Final = (
-    ("stream", (("agent_identity.stream.id", "id"), ("agent_identity.stream.seq", "seq"))),
-    (
-        "decision",
-        (
-            ("agent_identity.decision.effect", "effect"),
-            ("agent_identity.decision.enforced", "enforced"),
-            ("agent_identity.decision.mode", "mode"),
-            ("agent_identity.decision.reason", "reason"),
-            ("agent_identity.policy.rule_id", "rule"),
-        ),
-    ),
-    (
-        "action",
-        (
-            ("agent_identity.decision.route_target", "route"),
-            ("agent_identity.tool.kind", "kind"),
-            ("agent_identity.tool.server", "server"),
-            ("agent_identity.content.args_hash", "args"),
-            ("agent_identity.content.result_hash", "result"),
-            ("gen_ai.tool.name", "tool"),
-            ("gen_ai.tool.call.id", "call"),
-        ),
-    ),
-)
-"""By section of a record, the attributes that copy one member of it."""
-
-_MEMBERED: Final = frozenset(name for _, names in _MEMBERS for name, _ in names)
-_OF_RECORDS: Final = tuple(
-    (name, read) for name, read in MIRRORED.items() if name not in _OF_TASKS and name not in _MEMBERED
-)
-_NOTHING: Final[_Record] = {}
-_MAX_TASKS: Final = 256
-
 _MIRRORED_OURS: Final = tuple(name for name in MIRRORED if name.startswith(_OURS))
 
 
-def mirrored_attributes(record: Mapping[str, object]) -> dict[str, str | tuple[str, ...]]:
-    """Return the attributes that a span carries for a record; unknown facts are left out.
-
-    Args:
-        record: A record that :func:`~agent_identity.evidence.records.check_record` accepts.
-    """
+def mirrored_attributes(record: AnyRecord) -> dict[str, str | tuple[str, ...]]:
+    """Return the attributes that a span carries for a record; unknown facts are left out."""
     return {name: value for name, read in MIRRORED.items() if (value := read(record)) is not None}
 
 
@@ -234,58 +179,7 @@ class FieldCheck:
     signed: str | tuple[str, ...] | None
 
 
-@final
-class Copies:
-    """Tells quickly of most spans that their attributes copy their record without any deviation."""
-
-    def __init__(self) -> None:
-        self._tasks: dict[object, tuple[list[object], list[tuple[str, _Value | list[str] | None]]]] = {}
-
-    def number(self, record: Mapping[str, object], attributes: Mapping[str, object]) -> int | None:
-        """Return how many attributes copy the record, or ``None`` where :func:`deviations` may find some.
-
-        Args:
-            record: The record, whose signature has been verified.
-            attributes: The attributes of the span as a store returned them.
-        """
-        stated: object
-        number, get = 0, attributes.get
-        for name, value in self._of_task(record):
-            if get(name) != value:
-                return None
-            number += value is not None
-        for section, names in _MEMBERS:
-            members = cast("_Record", record.get(section, _NOTHING))
-            for name, member in names:
-                stated = members.get(member) or None
-                if get(name) != stated:
-                    return None
-                number += stated is not None
-        for name, read in _OF_RECORDS:
-            stated = read(record)
-            if get(name) != stated:
-                return None
-            number += stated is not None
-        return number
-
-    def _of_task(self, record: Mapping[str, object]) -> "list[tuple[str, _Value | list[str] | None]]":
-        """Return what copies the members that all records of a task have in common."""
-        members = [record.get(name) for name in _OF_TASK]
-        key = _leaf_grant(record)
-        known = self._tasks.get(key)
-        if known is None or known[0] != members:
-            copies: list[tuple[str, _Value | list[str] | None]] = []
-            for name in _OF_TASKS:
-                copy = MIRRORED[name](record)
-                copies.append((name, list(copy) if isinstance(copy, tuple) else copy))  # As JSON has an array.
-            known = members, copies
-            if len(self._tasks) >= _MAX_TASKS:
-                self._tasks.clear()
-            self._tasks[key] = known
-        return known[1]
-
-
-def compare(record: Mapping[str, object], attributes: Mapping[str, object]) -> tuple[FieldCheck, ...]:
+def compare(record: AnyRecord, attributes: Mapping[str, object]) -> tuple[FieldCheck, ...]:
     """Compare the attributes of a span with the record on it.
 
     Stores change types: an array may come back as JSON text, digits as an integer. Equal meaning is a
@@ -302,7 +196,7 @@ def compare(record: Mapping[str, object], attributes: Mapping[str, object]) -> t
     return (*checks, *_claimed(signed, attributes))
 
 
-def deviations(record: Mapping[str, object], attributes: Mapping[str, object]) -> tuple[FieldCheck, ...]:
+def deviations(record: AnyRecord, attributes: Mapping[str, object]) -> tuple[FieldCheck, ...]:
     """Return what :func:`compare` returns, without the attributes that match.
 
     Args:

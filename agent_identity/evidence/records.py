@@ -133,6 +133,11 @@ class Time(_Part, frozen=True, kw_only=True):
         """The end as a number, if it is known."""
         return None if self.end is None else int(self.end)
 
+    @property
+    def last_ns(self) -> int:
+        """The end as a number, or else the beginning."""
+        return int(self.start if self.end is None else self.end)
+
 
 class Trace(_Part, frozen=True, kw_only=True):
     """The span that a call or task had, and the one above it."""

@@ -8,10 +8,11 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, TypeAlias, cast, final
+from typing import Final, final
 
 from agent_identity.evidence.envelope import signed_attributes
 from agent_identity.evidence.mirror import mirrored_attributes
+from agent_identity.evidence.records import AnyRecord, Intent, OfTask, Outcome, TaskEnd, TaskStart, Trace
 from agent_identity.identity import Signer
 
 __all__ = [
@@ -24,6 +25,9 @@ __all__ = [
     "copy_of",
     "error_of",
     "span_ids",
+    "stated_parent",
+    "stated_span",
+    "stated_trace",
 ]
 
 SCOPE: Final = "agent_identity"
@@ -35,10 +39,7 @@ TRAVELLING: Final = frozenset({"outcome", "task_end"})
 GRANT_ATTRIBUTE: Final = "agent_identity.delegation.grant"
 """The attribute of a task's span that carries its grants."""
 
-_Members: TypeAlias = "Mapping[str, object]"
 _GOOD: Final = frozenset({"success", "routed", "suspended", "cancelled"})
-_BEGINNINGS: Final = frozenset({"intent", "task_start"})
-_CALLS: Final = frozenset({"outcome", "intent"})
 _OPENING: Final = "invoke_agent"
 
 
@@ -68,36 +69,57 @@ class SpanCopy:
     attributes: Mapping[str, str | tuple[str, ...]]
 
 
-def span_ids(record: Mapping[str, object]) -> tuple[str, str]:
+def span_ids(record: AnyRecord) -> tuple[str, str]:
     """Return trace and span of a record: what it states, and what follows from it where it states none.
 
     Where no tracer made a span, as in a process without telemetry, the ids are hashes of the task (outside
     any, of the record) and of the record. So they are the same for whoever makes or verifies the span.
-
-    Args:
-        record: A record that :func:`~agent_identity.evidence.records.check_record` accepts.
     """
-    stated = cast("Mapping[str, str]", record.get("trace") or {})
-    task = cast("Mapping[str, str]", record.get("task") or {})
-    identifier = cast("str", record["id"])
+    task = record.task if isinstance(record, OfTask | Intent | Outcome) else None
+    trace, span = stated_trace(record), stated_span(record)
     return (
-        stated.get("trace") or _hash("trace", task.get("id", identifier))[:32],
-        stated.get("span") or _hash("span", identifier)[:16],
+        trace or _hash("trace", record.id if task is None else task.id)[:32],
+        span or _hash("span", record.id)[:16],
     )
+
+
+def stated_trace(record: AnyRecord) -> str | None:
+    """Return the trace that a record states."""
+    found = _stated(record)
+    return None if found is None else found.trace
+
+
+def stated_span(record: AnyRecord) -> str | None:
+    """Return the span that a record states as its own."""
+    found = _stated(record)
+    return None if found is None else found.span
+
+
+def stated_parent(record: AnyRecord) -> str | None:
+    """Return the span that a record states as the one above its own."""
+    found = _stated(record)
+    return None if found is None else found.parent
+
+
+def _stated(record: AnyRecord) -> Trace | None:
+    return record.trace if isinstance(record, OfTask | Intent | Outcome) else None
 
 
 def _hash(what: str, name: str) -> str:
     return hashlib.sha256(f"agent-identity/{what}/v1\n{name}".encode()).hexdigest()
 
 
-def error_of(record: Mapping[str, object]) -> str | None:
+def error_of(record: AnyRecord) -> str | None:
     """Return what the status of a record's span says: ``None`` unless the call failed, was refused or is unknown.
 
     Args:
         record: The record; an intent travels only where its call has no outcome, so its outcome is unknown.
     """
-    outcome = record.get("outcome", "unknown" if record["kind"] == "intent" else None)
-    return None if outcome is None or outcome in _GOOD else str(record.get("error", outcome))
+    if isinstance(record, Intent):
+        return "unknown"
+    if not isinstance(record, Outcome | TaskEnd) or record.outcome is None or record.outcome in _GOOD:
+        return None
+    return record.error or record.outcome
 
 
 @final
@@ -131,29 +153,29 @@ class Appearance:
         return self.conventions["gen_ai.operation.name"] == _OPENING
 
 
-def appearance_of(record: Mapping[str, object]) -> Appearance:
+def appearance_of(record: AnyRecord) -> Appearance:
     """Return what the span of a record says; the span that is made at once, and any copy, say the same.
 
     Args:
         record: A record of which there is a span: that of a call or of a task.
     """
-    times = cast("Mapping[str, str]", record["time"])
-    stated = cast("Mapping[str, str]", record.get("trace") or {})
     name, conventions = _described(record)
+    refused = isinstance(record, Outcome) and record.intent is None
+    end = record.time.end_ns
     return Appearance(
         name=name,
-        start=int(times["start"]),
-        end=int(times.get("end", times["start"])),
+        start=record.time.start_ns,
+        end=record.time.start_ns if end is None else end,
         error=error_of(record),
-        parent=stated.get("parent"),
-        begins=record["kind"] in _BEGINNINGS or (record["kind"] == "outcome" and "intent" not in record),
-        ran=record["kind"] != "outcome" or "intent" in record,
+        parent=stated_parent(record),
+        begins=refused or isinstance(record, Intent | TaskStart),
+        ran=not refused,
         conventions=conventions,
     )
 
 
 def copy_of(
-    record: Mapping[str, object], body: bytes, signer: Signer, *, parent: str | None = None, grants: str | None = None
+    record: AnyRecord, body: bytes, signer: Signer, *, parent: str | None = None, grants: str | None = None
 ) -> SpanCopy:
     """Return the span that carries a record.
 
@@ -183,17 +205,16 @@ def copy_of(
     )
 
 
-def _described(record: _Members) -> tuple[str, dict[str, str]]:
+def _described(record: AnyRecord) -> tuple[str, dict[str, str]]:
     """Return the name of the span, and what conventions want to be said that the copy of the record does not say."""
-    if record["kind"] not in _CALLS:
-        agent = cast("Mapping[str, str]", record["agent"])["id"]
-        return f"{_OPENING} {agent}", {"gen_ai.operation.name": _OPENING}
-    action = cast("Mapping[str, object]", record["action"])
-    wanted = action.get("agent")
-    if wanted is not None:  # A task that was asked for, and refused before it began.
-        agent = cast("Mapping[str, str]", wanted)["id"]
-        return f"{_OPENING} {agent}", {"gen_ai.operation.name": _OPENING}
+    if isinstance(record, OfTask):
+        return f"{_OPENING} {record.agent.id}", {"gen_ai.operation.name": _OPENING}
+    if not isinstance(record, Intent | Outcome):
+        raise TypeError(f"expected the record of a call or a task, got {record.kind}")
+    action = record.action
+    if action.agent is not None:  # A task that was asked for, and refused before it began.
+        return f"{_OPENING} {action.agent.id}", {"gen_ai.operation.name": _OPENING}
     attributes = {"gen_ai.operation.name": "execute_tool"}
-    if action.get("kind") == "function":
+    if action.kind == "function":
         attributes["gen_ai.tool.type"] = "function"
-    return f"execute_tool {action['tool']}", attributes
+    return f"execute_tool {action.tool}", attributes

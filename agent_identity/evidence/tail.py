@@ -1,14 +1,13 @@
 """Reading what a stream has gained since the last time, while its process writes on."""
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple, cast, final
-
-import orjson
+from typing import Final, NamedTuple, final
 
 from agent_identity.evidence.files import READ, Files, open_regular
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.lines import read_lines, stream_parts
 from agent_identity.evidence.mac import LedgerKey
+from agent_identity.evidence.records import AnyRecord, decode
 from agent_identity.evidence.streams import LedgerReader
 
 __all__ = ["Proved", "StreamTail", "is_over"]
@@ -27,7 +26,7 @@ class Proved(NamedTuple):
 
     seq: int
     body: bytes
-    record: dict[str, object]
+    record: AnyRecord
 
 
 @final
@@ -104,8 +103,12 @@ class StreamTail:
             self.rejected += 1
             return None
         body = parts[0]
-        record = cast("dict[str, object]", orjson.loads(body))  # The MAC says that we wrote it.
-        seq = int(cast("dict[str, str]", record["stream"])["seq"])
+        try:
+            record = decode(body)
+        except ValueError:  # The MAC says that we wrote it, and yet it is of another version, or of a defect of ours.
+            self.rejected += 1
+            return None
+        seq = record.stream.number
         if seq <= self.seq:
             return None
         self.seq = seq

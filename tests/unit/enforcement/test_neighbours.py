@@ -21,9 +21,11 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from agent_identity.audit import Report, check
 from agent_identity.authority import Scope
+from agent_identity.canonical import encode_record
 from agent_identity.enforcement import Enforcer, neighbours
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError
 from agent_identity.evidence.span_copy import span_ids
+from agent_identity.records import decode
 
 World = Any  # That of conftest.py, which cannot be imported.
 SCOPE = Scope({"find": {}, "other": {}})
@@ -87,7 +89,7 @@ def test_the_record_goes_on_their_span(world: World, theirs: Theirs) -> None:
     parent = found.parent.span_id if found.parent else 0
     ids = {"trace": f"{found.context.trace_id:032x}", "span": f"{found.context.span_id:016x}"}
     assert intent["trace"] == {**ids, "parent": f"{parent:016x}"}
-    assert span_ids(outcome) == (ids["trace"], ids["span"])
+    assert span_ids(decode(encode_record(outcome))) == (ids["trace"], ids["span"])
     report = report_on(world)
     assert (report.verdict, report.findings, report.counts["verified"]) == ("verified", (), 2)
 

@@ -84,11 +84,11 @@ def world(tmp_path: Path) -> Any:
 
 
 def ids(found: Any) -> list[str]:
-    return [item.id if isinstance(item, Copied) else item.record["id"] for item in found]
+    return [item.id if isinstance(item, Copied) else item.record.id for item in found]
 
 
 def kinds(found: Any) -> list[str]:
-    return [item.record["kind"] for item in found]
+    return [item.record.kind for item in found]
 
 
 def test_a_tail_yields_each_record_once_while_the_stream_grows(world: World) -> None:
@@ -99,7 +99,7 @@ def test_a_tail_yields_each_record_once_while_the_stream_grows(world: World) -> 
     world.call()
     assert kinds(tail.read()) == ["intent", "outcome"]
     world.call()
-    assert [(found.seq, found.record["stream"]["seq"]) for found in tail.read()] == [(4, "4"), (5, "5")]
+    assert [(found.seq, found.record.stream.seq) for found in tail.read()] == [(4, "4"), (5, "5")]
     assert (tail.seq, tail.rejected) == (5, 0)
 
 
@@ -297,7 +297,7 @@ def test_only_what_is_wanted_makes_spans(world: World) -> None:
     world.call()
     wanted = world.call(error="x")
     world.ledger.append("intent", CALL)
-    copies = world.copies(wanted=lambda record: "error" in record)
+    copies = world.copies(wanted=lambda record: getattr(record, "error", None) is not None)
     assert ids(copies.read()) == [wanted]
     assert ids(copies.left_open()) == []
 
@@ -312,8 +312,8 @@ def test_a_task_brings_the_grants_that_no_other_span_brings(world: World) -> Non
     world.task("a", kind="task_end")
     world.task("c", "d")
     world.task("c", "d", kind="task_end")
-    world.task("x", "y")
-    world.task("x", "y", kind="task_end")
+    world.task("e", "f")
+    world.task("e", "f", kind="task_end")
     found = [item.span.attributes.get(GRANT_ATTRIBUTE) for item in world.copies().read()]
     own = {name: f"eyJ{name}.eyJi.c2ln" for name in "abcd"}
     assert found == [own["b"], own["a"], f"{own['c']}~{own['d']}", None]

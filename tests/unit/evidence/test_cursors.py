@@ -3,7 +3,6 @@
 import fcntl
 import hashlib
 import itertools
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from agent_identity.canonical import encode_record
 from agent_identity.errors import EvidenceError
 from agent_identity.evidence import Files, Layout
 from agent_identity.evidence import cursors as cursors_module
@@ -263,16 +263,27 @@ def test_everything_is_sent_again_after_forgetting(cursors: Cursors) -> None:
 
 def test_the_distance_counts_what_is_not_acknowledged(tmp_path: Path, cursors: Cursors) -> None:
     """Spans are counted, not records: calls and tasks that ended, and those that never will once a stream is over."""
+    call = {
+        "attribution": "none",
+        "action": {"tool": "pay"},
+        "decision": {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "r"},
+    }
+    ended = {**call, "outcome": "success"}
 
-    def line(seq: int, kind: str, **members: str) -> str:
-        record = {"id": f"r{seq}", "kind": kind, **members, "stream": {"seq": str(seq)}}
-        return f'{{"mac":"{"0" * 64}","record":{json.dumps(record, separators=(",", ":"))}}}\n'
+    def name(seq: int) -> str:
+        return f"01957a3f-4e23-7b01-a9d1-{seq:012d}"
+
+    def line(seq: int, kind: str, **members: Any) -> str:
+        place = {"id": STREAM, "seq": str(seq)} | ({} if seq == 1 else {"prev": "0" * 64})
+        record = {"v": "1", "id": name(seq), "kind": kind, "time": {"start": "1"}, **members, "stream": place}
+        return f'{{"mac":"{"0" * 64}","record":{encode_record(record).decode()}}}\n'
 
     for stream in (STREAM, OTHER):
         place = tmp_path / "ledger" / stream
         place.mkdir(parents=True)
-        lines = [line(1, "stream_start"), line(2, "intent"), line(3, "outcome", intent="r2"), line(4, "intent")]
-        (place / "entries.jsonl").write_text("".join([*lines, line(5, "outcome"), line(6, "task_end"), "{}\n"]))
+        lines = [line(1, "stream_start", sdk={"name": "x", "version": "1"}), line(2, "intent", **call)]
+        lines += [line(3, "outcome", intent=name(2), **ended), line(4, "intent", **call), line(5, "outcome", **ended)]
+        (place / "entries.jsonl").write_text("".join([*lines, line(6, "task_end"), "{}\n"]))
     assert cursors.behind() == 6  # Of task_end the chain is missing, so that it counts nothing.
     cursors.set(STREAM, Cursor(4))
     assert cursors.behind() == 5

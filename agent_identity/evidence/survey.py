@@ -283,6 +283,19 @@ def _carried(token: str) -> _Grant:
     return _Grant(token, (hashlib.sha256(token.rpartition(".")[0].encode()).hexdigest(),), until)
 
 
+def _add_borders(proof: _Proof, reader: LedgerReader, stream: str, eligible: Callable[[Segment, int], bool]) -> None:
+    """Read the segments that may leave, and on until the log proves them."""
+    leaves = True
+    for segment in reader.segments(stream):
+        if segment.first < proof.tree.size + 1:
+            continue
+        if proof.take_lines(reader.lines_of(segment), until_settled=not leaves):
+            break
+        leaves = leaves and eligible(segment, proof.newest_ns)
+        if leaves:
+            proof.add_border(segment)
+
+
 def survey(
     reader: LedgerReader,
     stream: str,
@@ -310,15 +323,8 @@ def survey(
         before = unverified_pruned(note)
     kept = () if before is None else _kept(reader, before)
     proof = _Proof(stream, heads, before)
-    first, open_to_cut = proof.tree.size + 1, True
-    for segment in reader.segments(stream):
-        if segment.first < proof.tree.size + 1:
-            continue
-        if proof.take_lines(reader.lines_of(segment), until_settled=not open_to_cut):
-            break
-        open_to_cut = open_to_cut and eligible(segment, proof.newest_ns)
-        if open_to_cut:
-            proof.add_border(segment)
+    first = proof.tree.size + 1
+    _add_borders(proof, reader, stream, eligible)
     borders, left = proof.proved(), None
     while removing and borders and left is None:
         left, number = _read_left(reader, stream, borders, before, kept)

@@ -1,7 +1,7 @@
 """Check that nothing in the package looks at the private names or the source text of another library.
 
 What begins with one underscore belongs to whoever defines it. A private name that a module uses must be defined in
-that module, or be one of those below; so must a private name in a text, because ``getattr`` takes names as texts.
+that module, or in one of ours whose class it extends, or be one of those below; so must a private name in a text, because ``getattr`` takes names as texts.
 Whose object it is, this does not see: a name that the module gives to its own attributes as well passes.
 """
 
@@ -23,10 +23,6 @@ DOCTOR = ("cli/doctor_process.py", "enforcement/diagnosis.py")
 """What advises people about their own process looks where it can, and decides nothing."""
 
 ALLOWED: dict[str, dict[str, str]] = {
-    "enforcement/guarded_call.py": {
-        "_judge_off_loop": "a step of the class that it extends, which is ours",
-        "_point": "as above",
-    },
     "integrations/langchain/wrapping.py": {
         "_arun": "what every tool of LangChain may override",
         "_run": "what every tool of LangChain has to override",
@@ -72,6 +68,20 @@ def _defined(tree: ast.Module) -> set[str]:
     return found
 
 
+def _inherited(tree: ast.Module, package: Path) -> set[str]:
+    """Return the names that modules of ours define whose classes this one extends."""
+    classes = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    bases = {base.id for each in classes for base in each.bases if isinstance(base, ast.Name)}
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+        if module.startswith(f"{PACKAGE}.") and any((a.asname or a.name) in bases for a in node.names):
+            path = package.joinpath(*module.split(".")[1:]).with_suffix(".py")
+            if path.is_file():
+                found |= _defined(ast.parse(path.read_text(encoding="utf-8")))
+    return found
+
+
 def _is_self(node: ast.expr) -> bool:
     return isinstance(node, ast.Name) and node.id in {"self", "cls"}
 
@@ -112,7 +122,8 @@ def main(package: Path) -> int:
         if name in DOCTOR:
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        used, own, allowed = list(_used(tree)), _defined(tree), ALLOWED.get(name, {})
+        used, allowed = list(_used(tree)), ALLOWED.get(name, {})
+        own = _defined(tree) | _inherited(tree, package)
         wrong += [
             f"{PACKAGE}/{name}:{line}: {each} belongs to another library, or is source text; use what it documents"
             for line, each in used

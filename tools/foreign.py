@@ -1,7 +1,8 @@
 """Check that nothing in the package looks at the private names or the source text of another library.
 
 What begins with one underscore belongs to whoever defines it. A private name that a module uses must be defined in
-that module, or in one of ours whose class it extends, or be one of those below; so must a private name in a text, because ``getattr`` takes names as texts.
+that module, or in one of ours whose class it extends, or be one of those below; so must a private name in a text,
+because ``getattr`` takes names as texts.
 Whose object it is, this does not see: a name that the module gives to its own attributes as well passes.
 """
 
@@ -74,8 +75,10 @@ def _inherited(tree: ast.Module, package: Path) -> set[str]:
     bases = {base.id for each in classes for base in each.bases if isinstance(base, ast.Name)}
     found: set[str] = set()
     for node in ast.walk(tree):
-        module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
-        if module.startswith(f"{PACKAGE}.") and any((a.asname or a.name) in bases for a in node.names):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        module = node.module or ""
+        if module.startswith(f"{PACKAGE}.") and any((each.asname or each.name) in bases for each in node.names):
             path = package.joinpath(*module.split(".")[1:]).with_suffix(".py")
             if path.is_file():
                 found |= _defined(ast.parse(path.read_text(encoding="utf-8")))

@@ -441,12 +441,20 @@ class Guard:
         """Record that the body raised, by the class of the error or a code; the caller re-raises."""
         if call.done:
             return
-        if self._suspends and _leaves(error, self._suspends):
+        if self._suspends and self._leaves(error, self._suspends, "suspends"):
             self.suspend(call)
-        elif self._returns and _leaves(error, self._returns):
+        elif self._returns and self._leaves(error, self._returns, "returns"):
             self._finish(call, "success", None)
         else:
             self._finish(call, "cancelled" if isinstance(error, _CANCELLED) else "error", code or kind_of(error))
+
+    def _leaves(self, error: BaseException, leaving: Leaving, what: str) -> bool:
+        """Tell whether a body left by an error without having failed; whoever cannot tell does not say so."""
+        try:
+            return isinstance(error, leaving) if isinstance(leaving, tuple) else bool(leaving(error))
+        except Exception as trap:  # noqa: BLE001 - Code of others; the error of the body is what has to come out.
+            _LOG.error("%s= of %s failed, and the call counts as failed: %s", what, self.tool.name, trouble(trap))
+            return False
 
     def suspend(self, call: Call) -> None:
         """Record that the body left to be called again; what the call has is left to itself.
@@ -511,10 +519,6 @@ class Guard:
 def _supplied(request: CallRequest) -> Collection[str]:
     """Return the names that the caller gave, where the request does not say."""
     return [name for name in request.arguments if name not in request.injected]
-
-
-def _leaves(error: BaseException, leaving: Leaving) -> bool:
-    return isinstance(error, leaving) if isinstance(leaving, tuple) else leaving(error)
 
 
 def _check_leaving(leaving: Leaving, what: str) -> Leaving:

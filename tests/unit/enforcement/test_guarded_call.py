@@ -196,6 +196,23 @@ def test_exceptions_are_recorded_as_what_they_are(world: Any, run: Run) -> None:
 
 
 @pytest.mark.parametrize("name", ["suspends", "returns"])
+def test_what_cannot_tell_whether_a_body_failed_hides_nothing(world: Any, run: Run, name: str, caplog: Any) -> None:
+    """The error of the body comes out and is on record; that of what was asked about it is in the log."""
+
+    def asked(_: BaseException) -> bool:
+        raise ZeroDivisionError
+
+    def failing(_: Call) -> object:
+        raise LookupError
+
+    with world.task(OPEN), pytest.raises(LookupError):
+        run(world.enforcer.guard("tool", **{name: asked}), ASKED, failing)
+    (outcome,) = world.records("outcome")
+    assert (outcome["outcome"], outcome["error"]) == ("error", "LookupError")
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["suspends", "returns"])
 @pytest.mark.parametrize("given", [ValueError, [ValueError], ("ValueError",), (int,), 5])
 def test_what_is_no_exception_is_refused_at_once(world: Any, name: str, given: Any) -> None:
     """A class alone is callable, and would be taken for what tells: an exception that is true."""

@@ -68,7 +68,7 @@ class Shown:
     """What a body returns that wants something else looked at and digested than what the caller gets.
 
     Args:
-        value: What the caller gets, as it is.
+        value: What the caller gets, as it is; one that is still going to run is withheld like any result.
         content: What inspectors look at, and what the record has a digest of; ``None`` for nothing.
         failure: Set where the result says by itself that the call has failed: that is then recorded.
     """

@@ -1,6 +1,7 @@
 """The one lifecycle of a guarded call, as authors of adapters use it."""
 
 import asyncio
+import io
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +12,15 @@ from opentelemetry import trace
 from agent_identity.adapters import Call, CallRequest, GuardedCall, Shown
 from agent_identity.authority import Scope
 from agent_identity.constraints import Contains
-from agent_identity.errors import ContentBlocked, Denied, LimitExceeded, NoTask, OutOfScope, Routed
+from agent_identity.errors import (
+    ConfigurationError,
+    ContentBlocked,
+    Denied,
+    LimitExceeded,
+    NoTask,
+    OutOfScope,
+    Routed,
+)
 from agent_identity.identity import Human
 from agent_identity.limits import Limit
 from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
@@ -224,7 +233,7 @@ def test_what_is_shown_is_looked_at_and_digested_in_place_of_the_value(opened: A
     """The caller gets the value as it is; a result that says that it failed is recorded so."""
     finds = Finds()
     world = opened(inspectors=[finds])
-    guard, value = world.enforcer.guard("tool"), iter([object()])
+    guard, value = world.enforcer.guard("tool"), object()
     with world.task(OPEN):
         assert run(guard, ASKED, lambda _: Shown(value, {"text": "fine"})) is value
         assert run(guard, ASKED, lambda _: Shown(value, {"text": "sorry"}, LookupError())) is value
@@ -235,6 +244,23 @@ def test_what_is_shown_is_looked_at_and_digested_in_place_of_the_value(opened: A
         ("error", "LookupError", False),
         ("success", None, False),
     ]
+
+
+@pytest.mark.parametrize("failure", [None, LookupError()])
+def test_what_is_shown_hands_out_nothing_that_still_runs(world: Any, run: Run, failure: Exception | None) -> None:
+    """The value is what the caller gets, whatever else is looked at; a tool of resources may hand it out."""
+
+    def body(_: Call) -> Shown:
+        return Shown([io.TextIOWrapper(io.BytesIO())], "content", failure)
+
+    with world.task(OPEN):
+        with pytest.raises(ConfigurationError) as caught:
+            run(world.enforcer.guard("tool"), ASKED, body)
+        assert caught.value.code == "lazy_result"
+        run(world.enforcer.guard("tool", lazy="resource"), ASKED, body)
+    first, second = world.records("outcome")
+    assert (first["outcome"], first["error"]) == ("error", "lazy_result")
+    assert second["outcome"] == ("error" if failure else "success")
 
 
 @pytest.mark.parametrize("failure", [None, LookupError()])

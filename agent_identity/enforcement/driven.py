@@ -133,10 +133,11 @@ def _managed(steps: CallSteps, call: Call, manager: object, nature: Nature) -> o
     held = [manager]
 
     def take() -> object:
-        if not held:
+        try:
+            return held.pop()  # One thread gets it.
+        except IndexError:
             message = f"{steps.tool.name}: its context manager was entered before; call the tool again for each block"
-            raise steps.refuse(call.arguments, Denied(message, code="already_entered"), call.task)
-        return held.pop()
+            raise steps.refuse(call.arguments, Denied(message, code="already_entered"), call.task) from None
 
     def block() -> Generator[object, object, object]:
         manager = cast("contextlib.AbstractContextManager[object]", take())

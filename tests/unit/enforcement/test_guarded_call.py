@@ -316,6 +316,62 @@ def test_whoever_hands_out_items_has_each_of_them_looked_at(opened: Any) -> None
     assert world.outcomes() == ["denied", "denied"]
 
 
+@pytest.mark.parametrize("first", ["with", "async with"])
+@pytest.mark.parametrize("second", ["with", "async with"])
+def test_a_block_is_claimed_before_it_is_judged(opened: Any, first: str, second: str) -> None:
+    """Whoever comes while the first one is still judged is refused, and no second body runs."""
+    refused: list[str] = []
+
+    class Enters:
+        """An inspector in whose time somebody else enters the block."""
+
+        def inspect(self, content: Content) -> list[Finding]:
+            if content.direction == "input" and content.value == {"x": 1} and not refused:
+                with pytest.raises(Denied) as caught:
+                    enter(second)
+                refused.append(caught.value.code)
+            return []
+
+    world, ran = opened(inspectors=[Enters()]), list[bool]()
+
+    def enter(how: str) -> None:
+        async def entered() -> None:
+            async with action:
+                ran.append(True)
+
+        if how == "with":
+            with action:
+                ran.append(True)
+        else:
+            asyncio.run(entered())
+
+    with world.task(OPEN):
+        action = world.enforcer.guard("tool").block(ASKED)
+        enter(first)
+    assert (refused, ran) == (["already_entered"], [True])
+    assert world.outcomes() == ["denied", "success"]
+    assert len(world.records("intent")) == 1
+
+
+def test_a_block_that_was_refused_may_be_tried_again(world: Any) -> None:
+    """A refusal of the entry is no entry."""
+    action, again = world.enforcer.action("tool"), world.enforcer.action("tool")
+    with pytest.raises(NoTask), action:
+        pytest.fail("the block ran")
+
+    async def enter() -> None:
+        async with again:
+            pass
+
+    with pytest.raises(NoTask):
+        asyncio.run(enter())
+    with world.task(OPEN):
+        with action:
+            pass
+        asyncio.run(enter())
+    assert world.outcomes() == ["denied", "denied", "success", "success"]
+
+
 @pytest.mark.parametrize("mode", ["with", "async with"])
 def test_a_block_is_a_call_whose_body_is_the_block(world: Any, mode: str) -> None:
     """What it sets as the result is digested, and is its own."""

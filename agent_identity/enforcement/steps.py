@@ -161,7 +161,7 @@ class CallSteps:
         """Check before a body goes on, with the next item of a stream for one, that the task still lives.
 
         Raises:
-            Denied: It does not; the refusal is recorded and the call is over.
+            Denied: It does not; the refusal is recorded and the call is over. Once it is, nothing more is recorded.
         """
         self._guard.check(call)
 
@@ -192,6 +192,7 @@ class CallSteps:
 
         Raises:
             ContentBlocked: The policy withholds what an inspector found in it; the call is over.
+            Denied: The call had ended by a refusal before.
         """
         self._guard.emit(call, item)
 
@@ -199,6 +200,8 @@ class CallSteps:
         """Do what :meth:`emit` does without blocking the event loop."""
         if self._inspects:
             await off_loop(partial(self._guard.emit, call, item))
+        else:
+            call.look_back()
 
     def end(self, call: Call, result: object, lazy: Lazy | None) -> object:
         """Record that the body returned, and return what the caller gets.
@@ -210,8 +213,11 @@ class CallSteps:
 
         Raises:
             ContentBlocked: The policy withholds what an inspector found in the result.
+            Denied: The call had ended by a refusal before.
             ConfigurationError: With code ``lazy_result``: it would run on out of reach, and is withheld.
         """
+        if call.done:
+            call.look_back()
         value, content, failure = result, result, None
         if type(result) is Shown:
             value, content, failure = result.value, result.content, result.failure

@@ -316,6 +316,120 @@ def test_whoever_hands_out_items_has_each_of_them_looked_at(opened: Any) -> None
     assert world.outcomes() == ["denied", "denied"]
 
 
+async def _check(guard: GuardedCall, call: Call) -> None:
+    guard.check(call)
+
+
+async def _emit(guard: GuardedCall, call: Call) -> None:
+    guard.emit(call, "fine")
+
+
+async def _succeed(guard: GuardedCall, call: Call) -> None:
+    guard.succeed(call, "fine")
+
+
+AGAIN = {
+    "check": _check,
+    "check_async": lambda guard, call: guard.check_async(call),
+    "emit": _emit,
+    "emit_async": lambda guard, call: guard.emit_async(call, "fine"),
+    "succeed": _succeed,
+    "succeed_async": lambda guard, call: guard.succeed_async(call, "fine"),
+}
+
+
+@pytest.mark.parametrize("inspectors", [(), (Finds(),)])
+@pytest.mark.parametrize("again", AGAIN)
+def test_a_call_that_was_refused_stays_refused(opened: Any, inspectors: Any, again: str) -> None:
+    """No later step swallows the refusal, and none adds an outcome to the intent, which has one."""
+    world = opened(inspectors=inspectors)
+    guard = world.enforcer.guard("tool")
+    with world.task(OPEN) as task:
+        call = guard.begin(ASKED)
+        task.end()
+        with pytest.raises(NoTask) as first:
+            guard.check(call)
+        with pytest.raises(NoTask) as second:
+            asyncio.run(AGAIN[again](guard, call))
+    assert second.value is first.value
+    (intent, outcome) = world.records("intent", "outcome")
+    assert (outcome["outcome"], outcome["intent"]) == ("denied", intent["id"])
+
+
+@pytest.mark.parametrize("again", AGAIN)
+def test_a_result_that_was_withheld_stays_withheld(opened: Any, again: str) -> None:
+    """Also what is fine by itself does not reach the consumer any more."""
+    world = opened(inspectors=[Finds()], policy=WITHHOLD)
+    guard = world.enforcer.guard("tool")
+    with world.task(OPEN):
+        call = guard.begin(ASKED)
+        with pytest.raises(ContentBlocked):
+            guard.emit(call, "a secret")
+        with pytest.raises(ContentBlocked):
+            asyncio.run(AGAIN[again](guard, call))
+        guard.fail(call, GeneratorExit())
+    assert world.outcomes() == ["denied"]
+
+
+@pytest.mark.parametrize("end", ["succeed", "fail", "suspend"])
+def test_a_call_that_has_ended_keeps_its_outcome(opened: Any, end: str) -> None:
+    """Its body does not go on after the task, and nothing withheld is handed out; the record stays as it is."""
+    world = opened(inspectors=[Finds()], policy=WITHHOLD)
+    guard = world.enforcer.guard("tool")
+    with world.task(OPEN) as task:
+        call = guard.begin(ASKED)
+        {
+            "succeed": lambda: guard.succeed(call, "fine"),
+            "fail": lambda: guard.fail(call, LookupError()),
+            "suspend": lambda: guard.suspend(call),
+        }[end]()
+        guard.check(call)
+        guard.emit(call, "fine")
+        with pytest.raises(ContentBlocked):
+            guard.emit(call, "a secret")
+        task.end()
+        with pytest.raises(NoTask):
+            guard.check(call)
+        assert guard.succeed(call, "result") == "result"
+    assert len(world.outcomes()) == 1
+
+
+def test_in_monitor_mode_nothing_ends_a_call_early(opened: Any) -> None:
+    """What would have been withheld is on record, and no step raises, before the end or after it."""
+    world = opened(inspectors=[Finds()], policy=WITHHOLD, mode="monitor")
+    guard = world.enforcer.guard("tool")
+    with world.task(OPEN) as task:
+        call = guard.begin(ASKED)
+        guard.emit(call, "a secret")
+        task.end()
+        guard.check(call)
+        assert guard.succeed(call, "a secret") == "a secret"
+        guard.check(call)
+        guard.emit(call, "a secret")
+        assert guard.succeed(call, "a secret") == "a secret"
+    (outcome,) = world.records("outcome")
+    assert (outcome["outcome"], outcome["decision"]["enforced"]) == ("success", "audit")
+
+
+def test_a_step_that_nobody_waits_for_any_more_adds_no_outcome(opened: Any) -> None:
+    """An inspector still looks when its call is cancelled; what it finds then changes no record."""
+
+    class Cancels:
+        def inspect(self, content: Content) -> list[Finding]:
+            if content.direction == "output":
+                guard.fail(call, asyncio.CancelledError())
+            return [Finding(category="secret", inspector="cancels")] if content.direction == "output" else []
+
+    world = opened(inspectors=[Cancels()], policy=WITHHOLD)
+    guard = world.enforcer.guard("tool")
+    with world.task(OPEN):
+        call = guard.begin(ASKED)
+        with pytest.raises(ContentBlocked):
+            guard.emit(call, "a secret")
+    (outcome,) = world.records("outcome")
+    assert (outcome["outcome"], outcome["decision"]["enforced"]) == ("cancelled", "allow")
+
+
 @pytest.mark.parametrize("first", ["with", "async with"])
 @pytest.mark.parametrize("second", ["with", "async with"])
 def test_a_block_is_claimed_before_it_is_judged(opened: Any, first: str, second: str) -> None:

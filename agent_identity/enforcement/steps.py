@@ -298,7 +298,7 @@ class CallSteps:
         """
         call.detach()
         cut = isinstance(error, GeneratorExit) and not closed
-        if cut or (self._records_at_once(call) and not self._leaves(call)):
+        if cut or call.done or (self._records_at_once(call) and not self._leaves(call)):
             self._guard.fail(call, error)
         else:
             await off_loop(partial(self._guard.fail, call, error))

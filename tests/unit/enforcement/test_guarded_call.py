@@ -2,7 +2,8 @@
 
 import asyncio
 import io
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from agent_identity.errors import (
 from agent_identity.identity import Human
 from agent_identity.limits import Limit
 from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
+from agent_identity.testing import FixedClock
 
 OPEN = Scope("tool")
 ASKED = CallRequest({"x": 1}, call_id="call-1")
@@ -428,6 +430,138 @@ def test_a_step_that_nobody_waits_for_any_more_adds_no_outcome(opened: Any) -> N
             guard.emit(call, "a secret")
     (outcome,) = world.records("outcome")
     assert (outcome["outcome"], outcome["decision"]["enforced"]) == ("cancelled", "allow")
+
+
+class Gate:
+    """Holds up a thread of the guard, once it is armed, until a coroutine lets it go on."""
+
+    def __init__(self) -> None:
+        self.armed = False
+        self._open = threading.Event()
+
+    def arm(self) -> None:
+        """Hold up the next one that comes through, which the running loop is told."""
+        self.armed, self._loop, self._there = True, asyncio.get_running_loop(), asyncio.Event()
+
+    def come(self) -> None:
+        """Come through."""
+        if self.armed:
+            self.armed = False
+            self._loop.call_soon_threadsafe(self._there.set)
+            assert self._open.wait(60)
+
+    async def cancel_there(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run a coroutine, and cancel it when its step stands at the gate."""
+        self.arm()
+        running = asyncio.ensure_future(coroutine)
+        await self._there.wait()
+        running.cancel()
+        try:
+            with pytest.raises(asyncio.CancelledError):
+                await running
+        finally:
+            self._open.set()
+
+
+class GatedClock(FixedClock):
+    """A clock that is asked at a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Gate()
+
+    def monotonic_ns(self) -> int:
+        """Return the time."""
+        self.gate.come()
+        return super().monotonic_ns()
+
+
+class GatedInspector:
+    """An inspector that looks at results at a gate."""
+
+    def __init__(self) -> None:
+        self.gate = Gate()
+
+    def inspect(self, content: Content) -> list[Finding]:
+        """Find nothing."""
+        if content.direction == "output":
+            self.gate.come()
+        return []
+
+
+@pytest.mark.parametrize("where", ["check", "inspector"])
+def test_a_stream_that_is_cancelled_while_a_thread_looks_at_it_has_an_outcome(opened: Any, where: str) -> None:
+    """The body cleans up, under its own call, and the call is recorded as cancelled."""
+    clock, inspector = GatedClock(), GatedInspector()
+    world = opened(clock=clock, sync="disk", inspectors=[inspector])
+    gate = clock.gate if where == "check" else inspector.gate
+    spans: list[Any] = []
+
+    @world.enforcer.tool(name="tool")
+    async def numbers() -> AsyncIterator[int]:
+        spans.append(trace.get_current_span())
+        try:
+            yield 1
+            yield 2
+        finally:
+            spans.append(trace.get_current_span())
+
+    async def main() -> None:
+        async with world.task(OPEN):
+            stream: Any = numbers()
+            assert await anext(stream) == 1
+            await gate.cancel_there(anext(stream))
+
+    asyncio.run(main())
+    began, cleaned = spans
+    assert cleaned is began
+    (outcome,) = world.records("outcome")
+    assert (outcome["outcome"], outcome["error"]) == ("cancelled", "CancelledError")
+
+
+def test_an_awaitable_that_is_cancelled_before_it_runs_has_an_outcome(opened: Any) -> None:
+    """What a tool returned is dropped, and its call is recorded as cancelled."""
+    clock = GatedClock()
+    world = opened(clock=clock, sync="disk")
+
+    async def later() -> None:
+        pytest.fail("it ran")
+
+    @world.enforcer.tool(name="tool")
+    def starts() -> Any:
+        return later()
+
+    async def main() -> None:
+        async with world.task(OPEN):
+            await clock.gate.cancel_there(starts())
+
+    asyncio.run(main())
+    (outcome,) = world.records("outcome")
+    assert (outcome["outcome"], outcome["error"]) == ("cancelled", "CancelledError")
+
+
+def test_a_stream_that_is_interrupted_while_it_is_looked_at_has_an_outcome(opened: Any) -> None:
+    """Ctrl-C in an inspector ends the body as well."""
+
+    class Interrupts:
+        def inspect(self, content: Content) -> list[Finding]:
+            if content.direction == "output":
+                raise KeyboardInterrupt
+            return []
+
+    world, cleaned = opened(inspectors=[Interrupts()]), list[bool]()
+
+    @world.enforcer.tool(name="tool")
+    def numbers() -> Iterator[int]:
+        try:
+            yield 1
+        finally:
+            cleaned.append(True)
+
+    with world.task(OPEN), pytest.raises(KeyboardInterrupt):
+        next(numbers())
+    assert cleaned == [True]
+    assert world.outcomes() == ["cancelled"]
 
 
 @pytest.mark.parametrize("first", ["with", "async with"])

@@ -1,5 +1,6 @@
 """The guard round any block of code: an API call, a query, a file operation."""
 
+import threading
 from types import TracebackType
 from typing import final
 
@@ -18,31 +19,40 @@ class Action:
     Received from :meth:`Enforcer.action` and :meth:`GuardedCall.block`.
     """
 
-    __slots__ = ("_call", "_request", "_steps")
+    __slots__ = ("_call", "_entered", "_request", "_steps")
 
     def __init__(self, steps: CallSteps, request: CallRequest) -> None:
         self._steps = steps
         self._request = request._replace(can_route=False)
         self._call: Call | None = None
+        self._entered = threading.Lock()  # Taken by whoever enters; nobody waits for it.
 
     def __enter__(self) -> Call:
         steps = self._steps
-        if self._call is not None:
-            raise steps.refuse(self._request.arguments, *self._again(self._call))
-        call = steps.judge(self._request)
-        steps.settle(call)
+        if not self._entered.acquire(blocking=False):
+            raise steps.refuse(self._request.arguments, *self._again())
+        try:
+            call = steps.judge(self._request)
+            steps.settle(call)
+        except BaseException:
+            self._entered.release()
+            raise
         return self._begin(call)
 
     async def __aenter__(self) -> Call:
         steps = self._steps
-        if self._call is not None:
-            raise await steps.refuse_async(self._request.arguments, *self._again(self._call))
-        call = await steps.judge_async(self._request)
-        await steps.settle_async(call)
+        if not self._entered.acquire(blocking=False):
+            raise await steps.refuse_async(self._request.arguments, *self._again())
+        try:
+            call = await steps.judge_async(self._request)
+            await steps.settle_async(call)
+        except BaseException:
+            self._entered.release()
+            raise
         return self._begin(call)
 
-    def _again(self, call: Call) -> tuple[Denied, Task | None]:
-        text = f"{call.tool}: an action guards one block; call enforcer.action(...) again for the next"
+    def _again(self) -> tuple[Denied, Task | None]:
+        text = f"{self._steps.tool.name}: an action guards one block; call enforcer.action(...) again for the next"
         return Denied(text, code="already_entered"), self._steps.current_task
 
     def _begin(self, call: Call) -> Call:

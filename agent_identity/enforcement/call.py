@@ -1,5 +1,6 @@
 """One call of a guarded tool: what was asked, and what becomes of it."""
 
+import threading
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple, final
@@ -68,7 +69,7 @@ class Shown:
     """What a body returns that wants something else looked at and digested than what the caller gets.
 
     Args:
-        value: What the caller gets, as it is.
+        value: What the caller gets, as it is; one that is still going to run is withheld like any result.
         content: What inspectors look at, and what the record has a digest of; ``None`` for nothing.
         failure: Set where the result says by itself that the call has failed: that is then recorded.
     """
@@ -98,7 +99,7 @@ class Call:
         *("desk", "findings", "judgement", "route"),
         *("approval", "reserved"),
         *("_attachment", "context", "marker", "span", "traced"),
-        *("action", "body", "done", "intent", "result"),
+        *("_ending", "action", "body", "done", "intent", "result"),
     )
 
     def __init__(self, tool: str, request: CallRequest, task: Task | None, start_ns: int) -> None:
@@ -124,6 +125,7 @@ class Call:
         self.body: Mapping[str, RecordValue] | None = None
         self.intent: str | None = None
         self.done = False
+        self._ending = threading.Lock()
         self.result: object = None
 
     @property
@@ -166,11 +168,28 @@ class Call:
         if reserved is not None:
             reserved.give_back()
 
-    def conclude(self) -> None:
-        """Know that the call is over, and its body with it."""
+    def conclude(self) -> bool:
+        """Know that the call is over, and its body with it.
+
+        Returns:
+            Whether it was not over before. A step may still run in a thread when whoever waited for it gives up; one
+            of them ends the call, and only that one may say how.
+        """
+        first = self._ending.acquire(blocking=False)  # Nobody ever waits for it, so that a fork cannot leave it held.
         self.done = True
         if self.marker is not None:
             self.marker.over = True
+        return first
+
+    def look_back(self) -> None:
+        """Raise again the refusal by which the call has ended, if it has; in monitor mode none ends a call.
+
+        Raises:
+            Denied: It has.
+        """
+        denial = self.judgement.denial
+        if self.done and denial is not None and self.judgement.enforced == "block":
+            raise denial
 
     def attach(self) -> None:
         """Make the call's span the current one, and mark what runs as its body, until :meth:`detach`."""

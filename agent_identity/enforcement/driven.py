@@ -16,7 +16,7 @@ from typing import cast, final
 from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.lazy import Lazy, Nature, drop, nature_of
 from agent_identity.enforcement.steps import CallSteps
-from agent_identity.errors import ConfigurationError, Denied, EvidenceError
+from agent_identity.errors import Denied
 
 __all__ = ["Begin", "BeginAsync", "continued", "drive", "drive_async"]
 
@@ -24,7 +24,6 @@ Begin = Callable[[], tuple[Call, object]]
 BeginAsync = Callable[[], Awaitable[tuple[Call, object]]]
 
 
-_REFUSALS: typing.Final = (Denied, EvidenceError, ConfigurationError)
 _LEAVING: typing.Final = (GeneratorExit, asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 """What ends a consumer: the body may clean up, whether its task lives or not."""
 
@@ -73,8 +72,9 @@ async def _items_async(iterator: AsyncIterator[object]) -> AsyncGenerator[object
 async def _await(steps: CallSteps, call: Call, pending: Awaitable[object], lazy: Lazy | None) -> object:
     try:
         await steps.check_async(call)
-    except (Denied, EvidenceError):
+    except BaseException as error:
         drop(pending)
+        await steps.fail_async(call, error)
         raise
     call.attach()
     try:
@@ -133,10 +133,11 @@ def _managed(steps: CallSteps, call: Call, manager: object, nature: Nature) -> o
     held = [manager]
 
     def take() -> object:
-        if not held:
+        try:
+            return held.pop()  # One thread gets it.
+        except IndexError:
             message = f"{steps.tool.name}: its context manager was entered before; call the tool again for each block"
-            raise steps.refuse(call.arguments, Denied(message, code="already_entered"), call.task)
-        return held.pop()
+            raise steps.refuse(call.arguments, Denied(message, code="already_entered"), call.task) from None
 
     def block() -> Generator[object, object, object]:
         manager = cast("contextlib.AbstractContextManager[object]", take())
@@ -248,9 +249,8 @@ def drive(steps: CallSteps, begin: Begin, lazy: Lazy | None) -> Generator[object
         except StopIteration as stop:
             returned = cast("object", stop.value)
             break
-        except _REFUSALS:
-            with contextlib.suppress(Exception):  # The refusal matters more than what the body says to it.
-                inner.close()
+        except BaseException as error:
+            _give_up(steps, call, inner, error)
             raise
         closing = None
         try:
@@ -266,6 +266,32 @@ def drive(steps: CallSteps, begin: Begin, lazy: Lazy | None) -> Generator[object
         return steps.end(call, returned, lazy)
     steps.fail(call, closing)
     return returned
+
+
+def _give_up(steps: CallSteps, call: Call, inner: Generator[object, object, object], error: BaseException) -> None:
+    """Close a body that does not go on, in its own context, and record how the call ended unless that is on record."""
+    call.attach()
+    try:
+        with contextlib.suppress(Exception):  # What stopped it matters more than what the body says to it.
+            inner.close()
+    finally:
+        steps.fail(call, error)
+
+
+async def _give_up_async(
+    steps: CallSteps, call: Call, inner: AsyncGenerator[object, object], error: BaseException
+) -> None:
+    """Do what :func:`_give_up` does without blocking the event loop."""
+    call.attach()
+    try:
+        if not isinstance(error, GeneratorExit):  # Nothing can be awaited then, and the loop closes it by itself.
+            with contextlib.suppress(Exception):
+                await inner.aclose()
+    except BaseException as another:
+        error = another
+        raise
+    finally:
+        await steps.fail_async(call, error)
 
 
 def _hand_out(steps: CallSteps, call: Call, item: object, closing: BaseException | None, lazy: Lazy | None) -> None:
@@ -332,9 +358,8 @@ async def drive_async(steps: CallSteps, begin: BeginAsync, lazy: Lazy | None) ->
             else:
                 await steps.fail_async(call, closing, closed=True)
             return
-        except _REFUSALS:
-            with contextlib.suppress(Exception):  # The refusal matters more than what the body says to it.
-                await inner.aclose()
+        except BaseException as error:
+            await _give_up_async(steps, call, inner, error)
             raise
         closing = None
         try:

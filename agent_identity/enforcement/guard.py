@@ -200,7 +200,7 @@ class Guard:
             raise
         except BaseException as error:
             call.release()
-            if self._is_suspended(call, error):
+            if call.desk is not None and isinstance(error, call.desk.suspends):
                 self._conclude(call, "suspended", None)
                 raise
             if isinstance(error, Exception):
@@ -215,9 +215,6 @@ class Guard:
         answer.decision = refusal_of(call.judgement.decision, answer)
         self._deny(call, answer)
         raise self._refuse(call, answer) from None
-
-    def _is_suspended(self, call: Call, error: BaseException) -> bool:
-        return call.desk is not None and bool(call.desk.suspends) and isinstance(error, call.desk.suspends)
 
     def _go_on(self, call: Call, desk: Approval, held: Held) -> None:
         """Judge again what took time to be approved, use the approval, and record the intent (threats AC-63)."""
@@ -375,8 +372,10 @@ class Guard:
         """Check before a resume of a generator that the task still lives, and in this process.
 
         Raises:
-            Denied: It does not; the refusal is recorded and the call is over.
+            Denied: It does not; the refusal is recorded and the call is over. Of a call that was over before, there is
+                no further record.
         """
+        call.look_back()
         if self._point.mode == "monitor" or call.task is None:
             return
         try:
@@ -387,8 +386,14 @@ class Guard:
                 )
             self._point.check(call.task)
         except Denied as denied:
-            self._deny(call, denied)
-            raise self._refuse(call, denied) from None
+            raise self._end_by(call, denied) from None
+
+    def _end_by(self, call: Call, denied: Denied) -> Denied:
+        """End a call by a refusal and return it for raising; a call that is over keeps the end that it had."""
+        if not call.conclude():
+            return denied
+        self._deny(call, denied)
+        return self._refuse(call, denied)
 
     def succeed(self, call: Call, result: object = None) -> None:
         """Record that the body (or the route's handler) returned.
@@ -400,8 +405,8 @@ class Guard:
             return
         blocked = self._judge_result(call, result) if self._point.inspectors else None
         self._told.describe_result(call, result)
-        if blocked is not None and self._point.mode == "enforce":
-            raise self._refuse(call, blocked)
+        if blocked is not None:
+            raise self._end_by(call, blocked)
         self._finish(call, "routed" if call.route is not None else "success", None)
 
     def emit(self, call: Call, item: object) -> None:
@@ -409,13 +414,15 @@ class Guard:
 
         Raises:
             ContentBlocked: The policy withholds what an inspector found in it; the call is over.
+            Denied: The call had ended by a refusal before.
         """
+        call.look_back()
         blocked = self._judge_result(call, item)
-        if blocked is not None and self._point.mode == "enforce":
-            raise self._refuse(call, blocked)
+        if blocked is not None:
+            raise self._end_by(call, blocked)
 
     def _judge_result(self, call: Call, result: object) -> ContentBlocked | None:
-        """Return the refusal of a result that the policy withholds."""
+        """Return the refusal of a result that the policy withholds; monitor mode notes it, and withholds nothing."""
         if not self._point.inspectors:
             return None
         try:
@@ -432,21 +439,30 @@ class Guard:
         if decision.effect in (Effect.ALLOW, Effect.WARN):
             return None
         blocked = ContentBlocked(blocked_by(decision, self.tool.name), code="content_blocked", decision=decision)
+        if self._point.mode == "enforce":
+            return blocked
         self._deny(call, blocked)
-        if self._point.mode == "monitor":
-            call.judged(call.judgement._replace(enforced="audit"))
-        return blocked
+        call.judged(call.judgement._replace(enforced="audit"))
+        return None
 
     def fail(self, call: Call, error: BaseException, code: str | None = None) -> None:
         """Record that the body raised, by the class of the error or a code; the caller re-raises."""
         if call.done:
             return
-        if self._suspends and _leaves(error, self._suspends):
+        if self._suspends and self._leaves(error, self._suspends, "suspends"):
             self.suspend(call)
-        elif self._returns and _leaves(error, self._returns):
+        elif self._returns and self._leaves(error, self._returns, "returns"):
             self._finish(call, "success", None)
         else:
             self._finish(call, "cancelled" if isinstance(error, _CANCELLED) else "error", code or kind_of(error))
+
+    def _leaves(self, error: BaseException, leaving: Leaving, what: str) -> bool:
+        """Tell whether a body left by an error without having failed; whoever cannot tell does not say so."""
+        try:
+            return isinstance(error, leaving) if isinstance(leaving, tuple) else bool(leaving(error))
+        except Exception as trap:  # noqa: BLE001 - Code of others; the error of the body is what has to come out.
+            _LOG.error("%s= of %s failed, and the call counts as failed: %s", what, self.tool.name, trouble(trap))
+            return False
 
     def suspend(self, call: Call) -> None:
         """Record that the body left to be called again; what the call has is left to itself.
@@ -463,6 +479,8 @@ class Guard:
 
     def _finish(self, call: Call, outcome: str, error: str | None) -> None:
         """Record an outcome; the act happened, so a failure to record it must not hide its result."""
+        if not call.conclude():
+            return
         try:
             self._conclude(call, outcome, error)
         except Exception as failure:  # noqa: BLE001 - See above; the intent stays open, which the verifier reports.
@@ -511,10 +529,6 @@ class Guard:
 def _supplied(request: CallRequest) -> Collection[str]:
     """Return the names that the caller gave, where the request does not say."""
     return [name for name in request.arguments if name not in request.injected]
-
-
-def _leaves(error: BaseException, leaving: Leaving) -> bool:
-    return isinstance(error, leaving) if isinstance(leaving, tuple) else leaving(error)
 
 
 def _check_leaving(leaving: Leaving, what: str) -> Leaving:

@@ -121,6 +121,7 @@ class GuardedCall(CallSteps):
 
         Raises:
             ContentBlocked: The policy withholds what an inspector found in the result.
+            Denied: The call had ended by a refusal before.
             ConfigurationError: With code ``lazy_result``: the result would run on out of reach, and is withheld.
         """
         call.detach()

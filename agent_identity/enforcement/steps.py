@@ -161,7 +161,7 @@ class CallSteps:
         """Check before a body goes on, with the next item of a stream for one, that the task still lives.
 
         Raises:
-            Denied: It does not; the refusal is recorded and the call is over.
+            Denied: It does not; the refusal is recorded and the call is over. Once it is, nothing more is recorded.
         """
         self._guard.check(call)
 
@@ -192,6 +192,7 @@ class CallSteps:
 
         Raises:
             ContentBlocked: The policy withholds what an inspector found in it; the call is over.
+            Denied: The call had ended by a refusal before.
         """
         self._guard.emit(call, item)
 
@@ -199,6 +200,8 @@ class CallSteps:
         """Do what :meth:`emit` does without blocking the event loop."""
         if self._inspects:
             await off_loop(partial(self._guard.emit, call, item))
+        else:
+            call.look_back()
 
     def end(self, call: Call, result: object, lazy: Lazy | None) -> object:
         """Record that the body returned, and return what the caller gets.
@@ -210,13 +213,16 @@ class CallSteps:
 
         Raises:
             ContentBlocked: The policy withholds what an inspector found in the result.
+            Denied: The call had ended by a refusal before.
             ConfigurationError: With code ``lazy_result``: it would run on out of reach, and is withheld.
         """
+        if call.done:
+            call.look_back()
         value, content, failure = result, result, None
         if type(result) is Shown:
             value, content, failure = result.value, result.content, result.failure
-        elif lazy is None and type(result) not in ATOMS and holds_lazy(result):
-            self._withhold(call, result)
+        if type(value) not in ATOMS and self._runs_on(value, lazy):
+            self._withhold(call, value)
         if failure is None:
             self._guard.succeed(call, content)
         else:
@@ -236,7 +242,9 @@ class CallSteps:
             return False
         if type(result) in ATOMS:
             return True
-        return not self._leaves(call) if type(result) is Shown else lazy is not None or not holds_lazy(result)
+        if type(result) is Shown:
+            return not (self._leaves(call) or self._runs_on(result.value, lazy))
+        return not self._runs_on(result, lazy)
 
     def check_ended(self, call: Call, item: object, lazy: Lazy | None) -> None:
         """Check that nothing of an item would run on out of reach, as what is to be handed over must not.
@@ -249,13 +257,18 @@ class CallSteps:
         Raises:
             ConfigurationError: With code ``lazy_result``: it would, and is withheld.
         """
-        if lazy is None and type(item) not in ATOMS and holds_lazy(item):
+        if self._runs_on(item, lazy):
             self._withhold(call, item)
 
     async def check_ended_async(self, call: Call, item: object, lazy: Lazy | None) -> None:
         """Do what :meth:`check_ended` does without blocking the event loop."""
-        if lazy is None and type(item) not in ATOMS and holds_lazy(item):
+        if self._runs_on(item, lazy):
             await off_loop(partial(self._withhold, call, item))
+
+    @staticmethod
+    def _runs_on(item: object, lazy: Lazy | None) -> bool:
+        """Tell whether something is still going to run, and nobody has said that it may."""
+        return lazy is None and type(item) not in ATOMS and holds_lazy(item)
 
     def _withhold(self, call: Call, result: object) -> None:
         """Refuse to hand over what would run on; monitor mode records that it would have been refused."""
@@ -285,7 +298,7 @@ class CallSteps:
         """
         call.detach()
         cut = isinstance(error, GeneratorExit) and not closed
-        if cut or (self._records_at_once(call) and not self._leaves(call)):
+        if cut or call.done or (self._records_at_once(call) and not self._leaves(call)):
             self._guard.fail(call, error)
         else:
             await off_loop(partial(self._guard.fail, call, error))

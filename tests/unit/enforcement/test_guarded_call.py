@@ -1,7 +1,9 @@
 """The one lifecycle of a guarded call, as authors of adapters use it."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+import io
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -11,10 +13,19 @@ from opentelemetry import trace
 from agent_identity.adapters import Call, CallRequest, GuardedCall, Shown
 from agent_identity.authority import Scope
 from agent_identity.constraints import Contains
-from agent_identity.errors import ContentBlocked, Denied, LimitExceeded, NoTask, OutOfScope, Routed
+from agent_identity.errors import (
+    ConfigurationError,
+    ContentBlocked,
+    Denied,
+    LimitExceeded,
+    NoTask,
+    OutOfScope,
+    Routed,
+)
 from agent_identity.identity import Human
 from agent_identity.limits import Limit
 from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
+from agent_identity.testing import FixedClock
 
 OPEN = Scope("tool")
 ASKED = CallRequest({"x": 1}, call_id="call-1")
@@ -196,6 +207,23 @@ def test_exceptions_are_recorded_as_what_they_are(world: Any, run: Run) -> None:
 
 
 @pytest.mark.parametrize("name", ["suspends", "returns"])
+def test_what_cannot_tell_whether_a_body_failed_hides_nothing(world: Any, run: Run, name: str, caplog: Any) -> None:
+    """The error of the body comes out and is on record; that of what was asked about it is in the log."""
+
+    def asked(_: BaseException) -> bool:
+        raise ZeroDivisionError
+
+    def failing(_: Call) -> object:
+        raise LookupError
+
+    with world.task(OPEN), pytest.raises(LookupError):
+        run(world.enforcer.guard("tool", **{name: asked}), ASKED, failing)
+    (outcome,) = world.records("outcome")
+    assert (outcome["outcome"], outcome["error"]) == ("error", "LookupError")
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["suspends", "returns"])
 @pytest.mark.parametrize("given", [ValueError, [ValueError], ("ValueError",), (int,), 5])
 def test_what_is_no_exception_is_refused_at_once(world: Any, name: str, given: Any) -> None:
     """A class alone is callable, and would be taken for what tells: an exception that is true."""
@@ -207,7 +235,7 @@ def test_what_is_shown_is_looked_at_and_digested_in_place_of_the_value(opened: A
     """The caller gets the value as it is; a result that says that it failed is recorded so."""
     finds = Finds()
     world = opened(inspectors=[finds])
-    guard, value = world.enforcer.guard("tool"), iter([object()])
+    guard, value = world.enforcer.guard("tool"), object()
     with world.task(OPEN):
         assert run(guard, ASKED, lambda _: Shown(value, {"text": "fine"})) is value
         assert run(guard, ASKED, lambda _: Shown(value, {"text": "sorry"}, LookupError())) is value
@@ -218,6 +246,23 @@ def test_what_is_shown_is_looked_at_and_digested_in_place_of_the_value(opened: A
         ("error", "LookupError", False),
         ("success", None, False),
     ]
+
+
+@pytest.mark.parametrize("failure", [None, LookupError()])
+def test_what_is_shown_hands_out_nothing_that_still_runs(world: Any, run: Run, failure: Exception | None) -> None:
+    """The value is what the caller gets, whatever else is looked at; a tool of resources may hand it out."""
+
+    def body(_: Call) -> Shown:
+        return Shown([io.TextIOWrapper(io.BytesIO())], "content", failure)
+
+    with world.task(OPEN):
+        with pytest.raises(ConfigurationError) as caught:
+            run(world.enforcer.guard("tool"), ASKED, body)
+        assert caught.value.code == "lazy_result"
+        run(world.enforcer.guard("tool", lazy="resource"), ASKED, body)
+    first, second = world.records("outcome")
+    assert (first["outcome"], first["error"]) == ("error", "lazy_result")
+    assert second["outcome"] == ("error" if failure else "success")
 
 
 @pytest.mark.parametrize("failure", [None, LookupError()])
@@ -271,6 +316,308 @@ def test_whoever_hands_out_items_has_each_of_them_looked_at(opened: Any) -> None
 
         asyncio.run(steps())
     assert world.outcomes() == ["denied", "denied"]
+
+
+async def _check(guard: GuardedCall, call: Call) -> None:
+    guard.check(call)
+
+
+async def _emit(guard: GuardedCall, call: Call) -> None:
+    guard.emit(call, "fine")
+
+
+async def _succeed(guard: GuardedCall, call: Call) -> None:
+    guard.succeed(call, "fine")
+
+
+AGAIN = {
+    "check": _check,
+    "check_async": lambda guard, call: guard.check_async(call),
+    "emit": _emit,
+    "emit_async": lambda guard, call: guard.emit_async(call, "fine"),
+    "succeed": _succeed,
+    "succeed_async": lambda guard, call: guard.succeed_async(call, "fine"),
+}
+
+
+@pytest.mark.parametrize("inspectors", [(), (Finds(),)])
+@pytest.mark.parametrize("again", AGAIN)
+def test_a_call_that_was_refused_stays_refused(opened: Any, inspectors: Any, again: str) -> None:
+    """No later step swallows the refusal, and none adds an outcome to the intent, which has one."""
+    world = opened(inspectors=inspectors)
+    guard = world.enforcer.guard("tool")
+    with world.task(OPEN) as task:
+        call = guard.begin(ASKED)
+        task.end()
+        with pytest.raises(NoTask) as first:
+            guard.check(call)
+        with pytest.raises(NoTask) as second:
+            asyncio.run(AGAIN[again](guard, call))
+    assert second.value is first.value
+    (intent, outcome) = world.records("intent", "outcome")
+    assert (outcome["outcome"], outcome["intent"]) == ("denied", intent["id"])
+
+
+@pytest.mark.parametrize("again", AGAIN)
+def test_a_result_that_was_withheld_stays_withheld(opened: Any, again: str) -> None:
+    """Also what is fine by itself does not reach the consumer any more."""
+    world = opened(inspectors=[Finds()], policy=WITHHOLD)
+    guard = world.enforcer.guard("tool")
+    with world.task(OPEN):
+        call = guard.begin(ASKED)
+        with pytest.raises(ContentBlocked):
+            guard.emit(call, "a secret")
+        with pytest.raises(ContentBlocked):
+            asyncio.run(AGAIN[again](guard, call))
+        guard.fail(call, GeneratorExit())
+    assert world.outcomes() == ["denied"]
+
+
+@pytest.mark.parametrize("end", ["succeed", "fail", "suspend"])
+def test_a_call_that_has_ended_keeps_its_outcome(opened: Any, end: str) -> None:
+    """Its body does not go on after the task, and nothing withheld is handed out; the record stays as it is."""
+    world = opened(inspectors=[Finds()], policy=WITHHOLD)
+    guard = world.enforcer.guard("tool")
+    with world.task(OPEN) as task:
+        call = guard.begin(ASKED)
+        {
+            "succeed": lambda: guard.succeed(call, "fine"),
+            "fail": lambda: guard.fail(call, LookupError()),
+            "suspend": lambda: guard.suspend(call),
+        }[end]()
+        guard.check(call)
+        guard.emit(call, "fine")
+        with pytest.raises(ContentBlocked):
+            guard.emit(call, "a secret")
+        task.end()
+        with pytest.raises(NoTask):
+            guard.check(call)
+        assert guard.succeed(call, "result") == "result"
+    assert len(world.outcomes()) == 1
+
+
+def test_in_monitor_mode_nothing_ends_a_call_early(opened: Any) -> None:
+    """What would have been withheld is on record, and no step raises, before the end or after it."""
+    world = opened(inspectors=[Finds()], policy=WITHHOLD, mode="monitor")
+    guard = world.enforcer.guard("tool")
+    with world.task(OPEN) as task:
+        call = guard.begin(ASKED)
+        guard.emit(call, "a secret")
+        task.end()
+        guard.check(call)
+        assert guard.succeed(call, "a secret") == "a secret"
+        guard.check(call)
+        guard.emit(call, "a secret")
+        assert guard.succeed(call, "a secret") == "a secret"
+    (outcome,) = world.records("outcome")
+    assert (outcome["outcome"], outcome["decision"]["enforced"]) == ("success", "audit")
+
+
+def test_a_step_that_nobody_waits_for_any_more_adds_no_outcome(opened: Any) -> None:
+    """An inspector still looks when its call is cancelled; what it finds then changes no record."""
+
+    class Cancels:
+        def inspect(self, content: Content) -> list[Finding]:
+            if content.direction == "output":
+                guard.fail(call, asyncio.CancelledError())
+            return [Finding(category="secret", inspector="cancels")] if content.direction == "output" else []
+
+    world = opened(inspectors=[Cancels()], policy=WITHHOLD)
+    guard = world.enforcer.guard("tool")
+    with world.task(OPEN):
+        call = guard.begin(ASKED)
+        with pytest.raises(ContentBlocked):
+            guard.emit(call, "a secret")
+    (outcome,) = world.records("outcome")
+    assert (outcome["outcome"], outcome["decision"]["enforced"]) == ("cancelled", "allow")
+
+
+class Gate:
+    """Holds up a thread of the guard, once it is armed, until a coroutine lets it go on."""
+
+    def __init__(self) -> None:
+        self.armed = False
+        self._open = threading.Event()
+
+    def arm(self) -> None:
+        """Hold up the next one that comes through, which the running loop is told."""
+        self.armed, self._loop, self._there = True, asyncio.get_running_loop(), asyncio.Event()
+
+    def come(self) -> None:
+        """Come through."""
+        if self.armed:
+            self.armed = False
+            self._loop.call_soon_threadsafe(self._there.set)
+            assert self._open.wait(60)
+
+    async def cancel_there(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run a coroutine, and cancel it when its step stands at the gate."""
+        self.arm()
+        running = asyncio.ensure_future(coroutine)
+        await self._there.wait()
+        running.cancel()
+        try:
+            with pytest.raises(asyncio.CancelledError):
+                await running
+        finally:
+            self._open.set()
+
+
+class GatedClock(FixedClock):
+    """A clock that is asked at a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Gate()
+
+    def monotonic_ns(self) -> int:
+        """Return the time."""
+        self.gate.come()
+        return super().monotonic_ns()
+
+
+class GatedInspector:
+    """An inspector that looks at results at a gate."""
+
+    def __init__(self) -> None:
+        self.gate = Gate()
+
+    def inspect(self, content: Content) -> list[Finding]:
+        """Find nothing."""
+        if content.direction == "output":
+            self.gate.come()
+        return []
+
+
+@pytest.mark.parametrize("where", ["check", "inspector"])
+def test_a_stream_that_is_cancelled_while_a_thread_looks_at_it_has_an_outcome(opened: Any, where: str) -> None:
+    """The body cleans up, under its own call, and the call is recorded as cancelled."""
+    clock, inspector = GatedClock(), GatedInspector()
+    world = opened(clock=clock, sync="disk", inspectors=[inspector])
+    gate = clock.gate if where == "check" else inspector.gate
+    spans: list[Any] = []
+
+    @world.enforcer.tool(name="tool")
+    async def numbers() -> AsyncIterator[int]:
+        spans.append(trace.get_current_span())
+        try:
+            yield 1
+            yield 2
+        finally:
+            spans.append(trace.get_current_span())
+
+    async def main() -> None:
+        async with world.task(OPEN):
+            stream: Any = numbers()
+            assert await anext(stream) == 1
+            await gate.cancel_there(anext(stream))
+
+    asyncio.run(main())
+    began, cleaned = spans
+    assert cleaned is began
+    (outcome,) = world.records("outcome")
+    assert (outcome["outcome"], outcome["error"]) == ("cancelled", "CancelledError")
+
+
+def test_an_awaitable_that_is_cancelled_before_it_runs_has_an_outcome(opened: Any) -> None:
+    """What a tool returned is dropped, and its call is recorded as cancelled."""
+    clock = GatedClock()
+    world = opened(clock=clock, sync="disk")
+
+    async def later() -> None:
+        pytest.fail("it ran")
+
+    @world.enforcer.tool(name="tool")
+    def starts() -> Any:
+        return later()
+
+    async def main() -> None:
+        async with world.task(OPEN):
+            await clock.gate.cancel_there(starts())
+
+    asyncio.run(main())
+    (outcome,) = world.records("outcome")
+    assert (outcome["outcome"], outcome["error"]) == ("cancelled", "CancelledError")
+
+
+def test_a_stream_that_is_interrupted_while_it_is_looked_at_has_an_outcome(opened: Any) -> None:
+    """Ctrl-C in an inspector ends the body as well."""
+
+    class Interrupts:
+        def inspect(self, content: Content) -> list[Finding]:
+            if content.direction == "output":
+                raise KeyboardInterrupt
+            return []
+
+    world, cleaned = opened(inspectors=[Interrupts()]), list[bool]()
+
+    @world.enforcer.tool(name="tool")
+    def numbers() -> Iterator[int]:
+        try:
+            yield 1
+        finally:
+            cleaned.append(True)
+
+    with world.task(OPEN), pytest.raises(KeyboardInterrupt):
+        next(numbers())
+    assert cleaned == [True]
+    assert world.outcomes() == ["cancelled"]
+
+
+@pytest.mark.parametrize("first", ["with", "async with"])
+@pytest.mark.parametrize("second", ["with", "async with"])
+def test_a_block_is_claimed_before_it_is_judged(opened: Any, first: str, second: str) -> None:
+    """Whoever comes while the first one is still judged is refused, and no second body runs."""
+    refused: list[str] = []
+
+    class Enters:
+        """An inspector in whose time somebody else enters the block."""
+
+        def inspect(self, content: Content) -> list[Finding]:
+            if content.direction == "input" and content.value == {"x": 1} and not refused:
+                with pytest.raises(Denied) as caught:
+                    enter(second)
+                refused.append(caught.value.code)
+            return []
+
+    world, ran = opened(inspectors=[Enters()]), list[bool]()
+
+    def enter(how: str) -> None:
+        async def entered() -> None:
+            async with action:
+                ran.append(True)
+
+        if how == "with":
+            with action:
+                ran.append(True)
+        else:
+            asyncio.run(entered())
+
+    with world.task(OPEN):
+        action = world.enforcer.guard("tool").block(ASKED)
+        enter(first)
+    assert (refused, ran) == (["already_entered"], [True])
+    assert world.outcomes() == ["denied", "success"]
+    assert len(world.records("intent")) == 1
+
+
+def test_a_block_that_was_refused_may_be_tried_again(world: Any) -> None:
+    """A refusal of the entry is no entry."""
+    action, again = world.enforcer.action("tool"), world.enforcer.action("tool")
+    with pytest.raises(NoTask), action:
+        pytest.fail("the block ran")
+
+    async def enter() -> None:
+        async with again:
+            pass
+
+    with pytest.raises(NoTask):
+        asyncio.run(enter())
+    with world.task(OPEN):
+        with action:
+            pass
+        asyncio.run(enter())
+    assert world.outcomes() == ["denied", "denied", "success", "success"]
 
 
 @pytest.mark.parametrize("mode", ["with", "async with"])

@@ -10,10 +10,9 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Final
 
-import orjson
-
 from agent_identity.evidence import SpanCopy
 from agent_identity.evidence.otlp_writing import as_bytes, encode_request
+from agent_identity.evidence.records import Grant, TaskEnd, decode
 from agent_identity.evidence.span_copy import TRAVELLING, copy_of
 from agent_identity.evidence.streams import open_ledger
 from agent_identity.identity import SigningKey
@@ -37,12 +36,12 @@ def spans(ledger: Path) -> Iterator[SpanCopy]:
         for line in reader.entries(stream):
             if line.record is None:
                 continue
-            record = orjson.loads(line.record)
-            if record["kind"] == "grant":
-                grants[record["task"]["id"]] = record["grant"]["token"]
-            elif record["kind"] == "task_end":
-                yield copy_of(record, line.record, signer, grants=grants.pop(record["task"]["id"], None))
-            elif record["kind"] in TRAVELLING:
+            record = decode(line.record)
+            if isinstance(record, Grant):
+                grants[record.task.id] = record.grant.token
+            elif isinstance(record, TaskEnd):
+                yield copy_of(record, line.record, signer, grants=grants.pop(record.task.id, None))
+            elif record.kind in TRAVELLING:
                 yield copy_of(record, line.record, signer)
 
 

@@ -11,10 +11,23 @@ from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias, cast, final
 
 from agent_identity.audit.sources import PathLike, directory_of, whole
-from agent_identity.canonical import JSON, decode_record, encode
+from agent_identity.canonical import JSON, encode
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.envelope import PAYLOAD_TYPE
-from agent_identity.evidence.records import check_record
+from agent_identity.evidence.records import (
+    Action,
+    Agent,
+    AnyRecord,
+    Hop,
+    Intent,
+    Outcome,
+    Principal,
+    Stream,
+    Task,
+    Trace,
+    as_dict,
+    decode,
+)
 from agent_identity.evidence.streams import open_ledger
 from agent_identity.identity import Signer
 from agent_identity.version import VERSION
@@ -39,8 +52,6 @@ _ACTIONS: Final = {"allow": 1, "warn": 1, "block": 2, "route": 99}
 _DISPOSITIONS: Final = {"allow": (1, "Allowed"), "block": (2, "Blocked"), "escalate": (7, "Custom Action")}
 _SHA256, _HEX, _JCS = 3, 1, 2
 
-_Record: TypeAlias = Mapping[str, object]
-_Facts: TypeAlias = Mapping[str, str]
 _Json: TypeAlias = dict[str, JSON]
 
 
@@ -53,22 +64,23 @@ def to_cloudevent(data: bytes) -> _Json:
     Raises:
         ValueError: They are no record.
     """
-    record = _record(data)
+    record = decode(data)
     event: _Json = {
         "specversion": "1.0",
-        "id": cast("str", record["id"]),
-        "source": f"urn:uuid:{_facts(record, 'stream')['id']}",
-        "type": f"agent_identity.record.{record['kind']}",
-        "time": _rfc3339(_times(record)[0]),
+        "id": record.id,
+        "source": f"urn:uuid:{record.stream.id}",
+        "type": f"agent_identity.record.{record.kind}",
+        "time": _rfc3339(record.time.start_ns),
         "datacontenttype": "application/json",
-        "sequence": _facts(record, "stream")["seq"].zfill(20),
+        "sequence": record.stream.seq.zfill(20),
         "recordsha256": hashlib.sha256(data).hexdigest(),
-        "data": cast("JSON", record),
+        "data": as_dict(record),
     }
-    if "task" in record:
-        event["subject"] = _facts(record, "task")["id"]
-    if "trace" in record and "span" in (trace := _facts(record, "trace")):
-        event["traceparent"] = f"00-{trace['trace']}-{trace['span']}-01"
+    task, trace = _task(record), _trace(record)
+    if task is not None:
+        event["subject"] = task.id
+    if trace is not None and trace.span is not None:
+        event["traceparent"] = f"00-{trace.trace}-{trace.span}-01"
     return event
 
 
@@ -86,36 +98,35 @@ def to_ocsf(data: bytes, previous: _Json | None = None) -> _Json:
     Raises:
         ValueError: They are no record.
     """
-    record = _record(data)
-    start, end = _times(record)
-    stream = _facts(record, "stream")
-    operation = _operation(record)
+    record = decode(data)
+    start, end = record.time.start_ns, record.time.end_ns
     event: _Json = {
         "class_uid": _API_ACTIVITY,
         "class_name": "API Activity",
         "category_uid": 6,
         "category_name": "Application Activity",
         "activity_id": _OTHER,
-        "activity_name": cast("str", record["kind"]),
+        "activity_name": record.kind,
         "type_uid": _API_ACTIVITY * 100 + _OTHER,
         "type_name": "API Activity: Other",
         "time": start // _MS,
         "start_time": start // _MS,
         **({} if end is None else {"end_time": end // _MS}),
         **_status(record),
-        "metadata": _metadata(record, stream),
+        "metadata": _metadata(record, record.stream),
         "actor": _actor(record),
-        "src_endpoint": {"uid": stream["id"], "type_id": _OTHER, "type": "stream of records"},
-        "api": operation,
+        "src_endpoint": {"uid": record.stream.id, "type_id": _OTHER, "type": "stream of records"},
+        "api": _operation(record),
         "raw_data": data.decode(),
         "raw_data_size": len(data),
         "raw_data_hash": _fingerprint(hashlib.sha256(data).hexdigest()),
         **_control(record),
     }
-    if "agent" in record:
-        event["ai_agent"] = _ai_agent(record)
-    if "trace" in record:
-        event["trace"] = {"uid": _facts(record, "trace")["trace"]}
+    agent, trace = _agent(record), _trace(record)
+    if agent is not None:
+        event["ai_agent"] = _ai_agent(agent, record.stream)
+    if trace is not None:
+        event["trace"] = {"uid": trace.trace}
     event["attestation_list"] = [_attested(event, record, previous)]
     return event
 
@@ -133,35 +144,30 @@ def to_audit_log(data: bytes, signer: Signer | None = None) -> _Json:
     Raises:
         ValueError: They are no record.
     """
-    record = _record(data)
-    start, end = _times(record)
-    stream = _facts(record, "stream")
+    record = decode(data)
+    start, end, stream = record.time.start_ns, record.time.end_ns, record.stream
     kind, who = _audit_actor(record)
+    action, trace = _action(record), _trace(record)
     attributes: dict[str, str] = {
-        "audit.record.id": cast("str", record["id"]),
+        "audit.record.id": record.id,
         "audit.actor.id": who,
         "audit.actor.type": kind,
-        "audit.action": "EXECUTE" if "action" in record else cast("str", record["kind"]).upper(),
+        "audit.action": record.kind.upper() if action is None else "EXECUTE",
         "audit.outcome": _audit_outcome(record),
         "audit.schema.version": "1",
-        "audit.sequence.stream_id": stream["id"],
-        **({"audit.sequence.previous_hash": stream["prev"]} if "prev" in stream else {}),
-        **(
-            {"audit.target.id": _facts(record, "action")["tool"], "audit.target.type": "tool"}
-            if "action" in record
-            else {}
-        ),
+        "audit.sequence.stream_id": stream.id,
+        **({} if stream.prev is None else {"audit.sequence.previous_hash": stream.prev}),
+        **({} if action is None else {"audit.target.id": action.tool, "audit.target.type": "tool"}),
     }
     log: _Json = {
-        "eventName": f"agent_identity.{record['kind']}",
+        "eventName": f"agent_identity.{record.kind}",
         "timeUnixNano": str(start),
         "observedTimeUnixNano": str(start if end is None else end),
         "body": {"stringValue": data.decode()},
     }
-    if "trace" in record:
-        trace = _facts(record, "trace")
-        log["traceId"] = trace["trace"]
-        log |= {"spanId": trace["span"]} if "span" in trace else {}
+    if trace is not None:
+        log["traceId"] = trace.trace
+        log |= {} if trace.span is None else {"spanId": trace.span}
     log["attributes"] = [{"key": key, "value": {"stringValue": attributes[key]}} for key in sorted(attributes)]
     if signer is not None:
         signature = b64encode(signer.sign(audit_log_bytes(log))).decode()
@@ -227,12 +233,12 @@ def _lines(root: str, writer: "_Writer", since_ns: int, *, sealed_only: bool) ->
             if line.record is None:
                 continue
             try:
-                record = _record(line.record)
+                record = decode(line.record)
             except ValueError:
                 continue
-            if _times(record)[0] < since_ns:
+            if record.time.start_ns < since_ns:
                 continue
-            if sizes is not None and int(_facts(record, "stream")["seq"]) > sizes.get(stream, 0):
+            if sizes is not None and record.stream.number > sizes.get(stream, 0):
                 break
             yield writer.write(line.record)
 
@@ -276,19 +282,32 @@ def _attribute(key: str, value: str) -> _Json:
     return {"key": key, "value": {"stringValue": value}}
 
 
-def _record(data: bytes) -> _Record:
-    record = decode_record(data)
-    check_record(record)
-    return record
+def _task(record: AnyRecord) -> Task | None:
+    return getattr(record, "task", None)
 
 
-def _facts(record: _Record, name: str) -> _Facts:
-    return cast("_Facts", record[name])
+def _principal(record: AnyRecord) -> Principal | None:
+    return getattr(record, "principal", None)
 
 
-def _times(record: _Record) -> tuple[int, int | None]:
-    times = _facts(record, "time")
-    return int(times["start"]), int(times["end"]) if "end" in times else None
+def _agent(record: AnyRecord) -> Agent | None:
+    return getattr(record, "agent", None)
+
+
+def _chain(record: AnyRecord) -> tuple[Hop, ...]:
+    return getattr(record, "chain", None) or ()
+
+
+def _action(record: AnyRecord) -> Action | None:
+    return getattr(record, "action", None)
+
+
+def _trace(record: AnyRecord) -> Trace | None:
+    return getattr(record, "trace", None)
+
+
+def _outcome(record: AnyRecord) -> str | None:
+    return getattr(record, "outcome", None)
 
 
 def _rfc3339(ns: int) -> str:
@@ -301,8 +320,8 @@ def _fingerprint(value: str, serialization: int | None = None) -> _Json:
     return found if serialization is None else {**found, "serialization_id": serialization, "serialization": "JCS"}
 
 
-def _status(record: _Record) -> _Json:
-    outcome = cast("str | None", record.get("outcome"))
+def _status(record: AnyRecord) -> _Json:
+    outcome = _outcome(record)
     if outcome in _ENDED_WELL:
         return {"status_id": 1, "status": "Success", "status_code": outcome, "severity_id": 1}
     if outcome in _ENDED_BADLY:
@@ -312,73 +331,70 @@ def _status(record: _Record) -> _Json:
     return {"status_id": 0, "status": "Unknown", "severity_id": 1, **other}
 
 
-def _metadata(record: _Record, stream: _Facts) -> _Json:
+def _metadata(record: AnyRecord, stream: Stream) -> _Json:
     found: _Json = {
         "version": _OCSF_VERSION,
         "product": {"name": "agent-identity-otel", "vendor_name": "agent-identity", "version": VERSION},
         "profiles": list(_PROFILES),
-        "uid": cast("str", record["id"]),
-        "sequence": int(stream["seq"]),
+        "uid": record.id,
+        "sequence": stream.number,
         "log_format": PAYLOAD_TYPE,
         "log_version": "1",
     }
-    return {**found, "correlation_uid": _facts(record, "task")["id"]} if "task" in record else found
+    task = _task(record)
+    return found if task is None else {**found, "correlation_uid": task.id}
 
 
-def _actor(record: _Record) -> _Json:
-    if "principal" not in record:
+def _actor(record: AnyRecord) -> _Json:
+    principal = _principal(record)
+    if principal is None:
         return {"app_name": "agent-identity-otel"}
-    principal = cast("Mapping[str, JSON]", record["principal"])
-    user: _Json = {"uid": principal["id"], "type_id": 1 if principal["kind"] == "human" else 4}
-    if "roles" in principal:
-        user["groups"] = [{"name": role} for role in cast("Sequence[str]", principal["roles"])]
-    chain = cast("Sequence[_Facts]", record.get("chain", ()))
-    invoked = " -> ".join(link["id"] for link in chain)
+    user: _Json = {"uid": principal.id, "type_id": 1 if principal.kind == "human" else 4}
+    if principal.roles is not None:
+        user["groups"] = [{"name": role} for role in principal.roles]
+    invoked = " -> ".join(hop.id for hop in _chain(record))
     return {"user": user, **({"invoked_by": invoked} if invoked else {})}
 
 
-def _ai_agent(record: _Record) -> _Json:
-    agent = _facts(record, "agent")
-    found: _Json = {"uid": agent["id"], "name": agent["id"]}
-    found |= {"version": agent["version"]} if "version" in agent else {}
-    return {**found, "instance_uid": _facts(record, "stream")["id"]}
+def _ai_agent(agent: Agent, stream: Stream) -> _Json:
+    found: _Json = {"uid": agent.id, "name": agent.id}
+    found |= {} if agent.version is None else {"version": agent.version}
+    return {**found, "instance_uid": stream.id}
 
 
-def _operation(record: _Record) -> _Json:
-    if "action" not in record:
-        return {"operation": f"agent_identity.{record['kind']}"}
-    action = _facts(record, "action")
-    found: _Json = {"operation": action["tool"]}
-    found |= {"service": {"name": action["server"]}} if "server" in action else {}
-    uid = record.get("intent", record["id"])
-    found["request"] = {"uid": cast("str", uid)}
-    if "error" in record:
-        found["response"] = {"error": cast("str", record["error"])}
-    return found
+def _operation(record: AnyRecord) -> _Json:
+    action = _action(record)
+    if action is None:
+        return {"operation": f"agent_identity.{record.kind}"}
+    found: _Json = {"operation": action.tool}
+    found |= {} if action.server is None else {"service": {"name": action.server}}
+    intent, error = (record.intent, record.error) if isinstance(record, Outcome) else (None, None)
+    found["request"] = {"uid": intent or record.id}
+    return found if error is None else {**found, "response": {"error": error}}
 
 
-def _control(record: _Record) -> _Json:
-    if "decision" not in record:
+def _control(record: AnyRecord) -> _Json:
+    if not isinstance(record, Intent | Outcome):
         return {}
-    decision = _facts(record, "decision")
-    disposition = _DISPOSITIONS.get(decision["enforced"], (17, "Logged"))
+    decision = record.decision
+    disposition = _DISPOSITIONS.get(decision.enforced, (17, "Logged"))
     found: _Json = {
-        "action_id": _ACTIONS[decision["effect"]],
-        "action": decision["effect"],
+        "action_id": _ACTIONS[decision.effect],
+        "action": decision.effect,
         "disposition_id": disposition[0],
         "disposition": disposition[1],
-        "status_detail": decision["reason"],
+        "status_detail": decision.reason,
     }
-    names = {"name": "policy", "version": "version", "uid": "rule"}
-    policy: _Json = {name: decision[member] for name, member in names.items() if member in decision}
+    named = {"name": decision.policy, "version": decision.version, "uid": decision.rule}
+    policy: _Json = {name: value for name, value in named.items() if value is not None}
     if "name" in policy or "uid" in policy:
         found["policy"] = policy
     return found
 
 
-def _attested(event: _Json, record: _Record, previous: _Json | None) -> _Json:
+def _attested(event: _Json, record: AnyRecord, previous: _Json | None) -> _Json:
     """Return the attestation of an event: its fingerprint over all else, and that of the event before."""
-    attestation: _Json = {"uid": cast("str", record["id"]), "chain_uid": _facts(record, "stream")["id"]}
+    attestation: _Json = {"uid": record.id, "chain_uid": record.stream.id}
     if previous is not None:
         before = cast("Sequence[Mapping[str, JSON]]", previous["attestation_list"])[0]
         attestation["prev_event"] = {
@@ -390,16 +406,14 @@ def _attested(event: _Json, record: _Record, previous: _Json | None) -> _Json:
     return {**attestation, "fingerprint": _fingerprint(hashlib.sha256(data).hexdigest(), _JCS)}
 
 
-def _audit_actor(record: _Record) -> tuple[str, str]:
-    if "principal" in record:
-        principal = _facts(record, "principal")
+def _audit_actor(record: AnyRecord) -> tuple[str, str]:
+    principal, agent = _principal(record), _agent(record)
+    if principal is not None:
         # The draft: what a human had begun is of type user, even where an agent acts on the human's behalf.
-        return ("user" if principal["kind"] == "human" else "service"), principal["id"]
-    if "agent" in record:
-        return "service", _facts(record, "agent")["id"]
-    return "system", "agent-identity-otel"
+        return ("user" if principal.kind == "human" else "service"), principal.id
+    return ("system", "agent-identity-otel") if agent is None else ("service", agent.id)
 
 
-def _audit_outcome(record: _Record) -> str:
-    outcome = record.get("outcome")
+def _audit_outcome(record: AnyRecord) -> str:
+    outcome = _outcome(record)
     return "success" if outcome in _ENDED_WELL else "failure" if outcome in _ENDED_BADLY else "unknown"

@@ -18,7 +18,7 @@ import zstandard
 from google.protobuf.json_format import MessageToJson
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from agent_identity.audit.checked_records import read_record
+from agent_identity import records
 from agent_identity.authority import (
     GRANT_TYPE,
     PROOF_TYPE,
@@ -319,10 +319,10 @@ def ledger_line(data: bytes) -> None:
         return
     assert stream_line(bytes.fromhex(parts[1]), parts[0]) == data + b"\n"
     try:
-        record = read_record(parts[0])
+        record = records.decode(parts[0])
     except ValueError:
         return
-    assert encode(record) == parts[0]
+    assert records.encode(record) == parts[0]
     assert mirrored_attributes(record)
 
 

@@ -10,13 +10,16 @@ import orjson
 import pytest
 
 from agent_identity.approvals import Answer, Approval, ApprovalRequest, Approvals
-from agent_identity.audit import check
+from agent_identity.audit import approvals_check, check
 from agent_identity.audit.approvals_check import ApprovalsCheck
 from agent_identity.audit.findings import Findings, Place
 from agent_identity.authority import Scope
+from agent_identity.canonical import encode_record
 from agent_identity.enforcement import Enforcer
 from agent_identity.errors import Denied
 from agent_identity.evidence import open_ledger
+from agent_identity.evidence.records import Approval as ApprovalRecord
+from agent_identity.evidence.records import Intent, Outcome, decode
 from agent_identity.identity import Agent, Human, TrustedKey, TrustStore
 from agent_identity.policy import Effect, Rule, RuleSet
 from agent_identity.testing import FixedClock, SequentialIds
@@ -26,6 +29,7 @@ CLERK = Agent("clerk", owner="finance@example.com")
 POLICY = RuleSet(Rule(Effect.ROUTE, tools="pay", id="four-eyes", route="desk"))
 START = 1_764_000_000
 HERE = Place("r", "s", 1)
+AGAIN = "019ab5ad-4800-7000-8000-00000000f00d"
 
 
 def _yes(request: ApprovalRequest) -> Answer:
@@ -129,6 +133,20 @@ def taken(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]
     return found, TrustStore.load(directory / "trust.json")
 
 
+def typed(members: dict[str, Any]) -> ApprovalRecord | Intent | Outcome:
+    """Return the record of its members."""
+    record = decode(encode_record(members))
+    assert isinstance(record, ApprovalRecord | Intent | Outcome)
+    return record
+
+
+def outside(call: dict[str, Any]) -> None:
+    """Let a call say that it belongs to no task."""
+    for name in ("task", "principal", "agent", "chain"):
+        del call[name]
+    call["attribution"] = "none"
+
+
 def _judged(
     taken: tuple[list[dict[str, Any]], TrustStore],
     change: Callable[[list[dict[str, Any]]], object] = lambda _: None,
@@ -141,7 +159,7 @@ def _judged(
     change(records)
     checked = ApprovalsCheck(findings, trust or taken[1])
     for record in records:
-        checked.take(record, HERE)
+        checked.take(typed(record), HERE)
     checked.settle(lambda _: proved)
     return [problem.code for problem in findings.report().findings]
 
@@ -179,7 +197,7 @@ OTHER = "hmac-sha256:" + "0" * 64
         (_set(2, "task", "id", value="other"), ["approval_mismatch"]),
         (_set(2, "agent", "id", value="other"), ["approval_mismatch"]),
         (_set(2, "decision", "approval", value=None), ["approval_missing"]),
-        (lambda records: records[2].pop("chain"), ["approval_missing"]),
+        (lambda records: outside(records[2]), ["approval_missing"]),
         (lambda records: records.pop(1), ["approval_missing"]),
         (lambda records: records.append(copy.deepcopy(records[2])), ["approval_reused"]),
         (_set(1, "time", "start", value=str((START + 60) * 10**9)), ["approval_late"]),
@@ -259,7 +277,7 @@ def test_a_revocation_counts_to_the_second_and_for_the_use_as_well(
         findings = Findings("ledger", ("step",) * 8)
         checked = ApprovalsCheck(findings, TrustStore(tuple(keys), issuer=taken[1].issuer, origin=taken[1].origin))
         for place, record in enumerate(taken[0], 1):
-            checked.take(record, Place("r", "s", place))
+            checked.take(typed(record), Place("r", "s", place))
         checked.settle(lambda _: False)
         assert [(problem.message, problem.seq) for problem in findings.report().findings] == [(message, 2)]
 
@@ -274,15 +292,15 @@ def test_a_call_that_left_its_body_to_be_made_again_uses_its_approval_once(
         checked = ApprovalsCheck(findings, taken[1])
         request, approval, intent, outcome = copy.deepcopy(taken[0])
         again, ended = copy.deepcopy((intent, outcome))
-        again["id"] = ended["intent"] = "again"
+        again["id"] = ended["intent"] = AGAIN
         outcome["outcome"], ended["outcome"] = first, second
         for record in (request, approval, intent, outcome, again, ended):
-            checked.take(record, HERE._replace(record=record["id"]))
+            checked.take(typed(record), HERE._replace(record=record["id"]))
         checked.settle(lambda _: True)
         return [problem.code for problem in findings.report().findings]
 
-    assert judged("suspended", "ok") == judged("ok", "suspended") == judged("suspended", "suspended") == []
-    assert judged("ok", "ok") == ["approval_reused"]
+    assert judged("suspended", "success") == judged("success", "suspended") == judged("suspended", "suspended") == []
+    assert judged("success", "success") == ["approval_reused"]
 
 
 @pytest.mark.parametrize(("enforced", "codes"), [("allow", ["approval_missing"]), ("block", [])])
@@ -293,7 +311,7 @@ def test_a_call_without_an_intent_is_one_that_did_not_run(
 
     def refused(records: list[dict[str, Any]]) -> None:
         del records[2], records[2]["intent"]
-        records[2]["decision"] |= {"enforced": enforced, "approval": "x"}
+        records[2]["decision"] |= {"enforced": enforced, "approval": AGAIN}
 
     assert _judged(taken, refused) == codes
 
@@ -366,7 +384,8 @@ def test_each_finding_says_what_is_wrong_and_where(taken: tuple[list[dict[str, A
     change(records)
     checked = ApprovalsCheck(findings, taken[1])
     for number, record in enumerate(records, 1):
-        checked.take(record, Place(f"r{number}", "s", max(number, record["place"])))
+        place = record.pop("place", number)
+        checked.take(typed(record), Place(f"r{number}", "s", max(number, place)))
     checked.settle(lambda _: True)
     report = findings.report()
     assert [(problem.message, problem.seq) for problem in report.findings] == told
@@ -378,7 +397,7 @@ def test_without_trusted_keys_only_what_needs_none_is_judged(taken: tuple[list[d
     findings = Findings("ledger", ("step",) * 8)
     checked = ApprovalsCheck(findings, None)
     for record in taken[0]:
-        checked.take(record, HERE)
+        checked.take(typed(record), HERE)
     checked.settle(lambda _: True)
     assert findings.report().findings == ()
 
@@ -390,30 +409,24 @@ def test_a_refused_call_needs_no_approval(tmp_path: Path) -> None:
     assert check(tmp_path / "e").verdict == "verified"
 
 
-class _Counted(str):
-    """Text that counts how often it is compared."""
-
-    __slots__ = ()
-    compared = 0
-    __hash__ = str.__hash__
-
-    def __eq__(self, other: object) -> bool:
-        _Counted.compared += 1
-        return str.__eq__(self, other)
-
-
 def test_many_calls_under_one_approval_are_not_compared_in_pairs(
     taken: tuple[list[dict[str, Any]], TrustStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Calls that no approval of this id fits, and approvals that no request of it fits, are looked up."""
     count = 40
-    monkeypatch.setattr(_Counted, "compared", 0)
+    compared: list[object] = []
+
+    def equal(one: tuple[object, ...], other: object) -> bool:
+        compared.append(other)
+        return tuple.__eq__(one, other)
+
+    monkeypatch.setattr(approvals_check._Said, "__eq__", equal)
 
     def many(records: list[dict[str, Any]]) -> None:
         records[:] = [copy.deepcopy(record) for record in records[:3] for _ in range(count)]
         for number, record in enumerate(records):
-            record["task"]["id"] = _Counted(f"{number}")
+            record["task"]["id"] = f"{number}"
 
     found = _judged(taken, many)
     assert [found.count(code) for code in ("approval_mismatch", "approval_request_missing")] == [count, count]
-    assert _Counted.compared <= 10 * count
+    assert len(compared) <= 10 * count

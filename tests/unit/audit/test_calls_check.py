@@ -9,13 +9,33 @@ from agent_identity.audit import calls_check, open_intents
 from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.findings import Findings, Place
 from agent_identity.audit.open_intents import Call, OpenIntents
+from agent_identity.canonical import encode_record
+from agent_identity.evidence.records import Counts, RecoveredStream, decode
 
 STREAM = "01a20e43-46d8-715f-9270-91c309b88710"
+LEAF = "1" * 64
+OF_TASK = {
+    "task": {"id": "t"},
+    "principal": {"id": "alice@example.com", "kind": "human", "provenance": "asserted"},
+    "agent": {"id": "clerk", "owner": "ops@example.com"},
+    "chain": [{"id": "root", "grant": "0" * 64}, {"id": "clerk", "grant": LEAF}],
+}
+DIGESTS = {letter: "hmac-sha256:" + letter * 64 for letter in "ab"}
 ALLOW = {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "within_scope"}
 MISSING = "expected the intent that the outcome names, and no other outcome of it, got none"
 MISMATCH = "expected grant, tool and arguments of the intent in its outcome, got others"
 WITHOUT = "expected an intent before the outcome of a call that ran, got none"
 OUTSIDE = "expected only calls of a task to be allowed, got one outside any task"
+
+
+def id_of(name: str) -> str:
+    """Return the id of a record that goes by a short name here."""
+    return f"01a20e43-46d8-715f-9270-{name.encode().hex():0>12}"
+
+
+def name_of(record: str | None) -> str:
+    """Return the short name of an id."""
+    return "" if record is None else bytes.fromhex(record[-12:]).lstrip(bytes(1)).decode()
 
 
 class Noted:
@@ -38,7 +58,7 @@ class Noted:
 def use_of(grant: str = "g") -> Any:
     """Return the use of a grant."""
     use: Any = Noted()
-    use.grant, use.chain = grant, [{"grant": "root"}, {"grant": "leaf"}]
+    use.grant = grant
     return use
 
 
@@ -54,25 +74,28 @@ class Reading:
 
     def take(self, kind: str, name: str, seq: int = 1, **body: Any) -> "Reading":
         """Take a record."""
-        record = {"id": name, "kind": kind, "time": {"start": "70"}, **body}
-        self.calls.take({**record, **({"chain": []} if self.use is not None else {})}, STREAM, seq)
+        place = {"id": STREAM, "seq": "2", "prev": "0" * 64}
+        facts = OF_TASK if self.use is not None else {"attribution": "none"} if kind in ("intent", "outcome") else {}
+        record = {"v": "1", "id": id_of(name), "kind": kind, "stream": place, "time": {"start": "70"}, **facts, **body}
+        self.calls.take(decode(encode_record(record)), STREAM, seq)
         return self
 
     def intent(self, name: str, tool: str = "pay", args: str | None = "a", seq: int = 1, **body: Any) -> "Reading":
         """Take an intent."""
-        action = {"tool": tool, **({} if args is None else {"args": args})}
-        return self.take("intent", name, seq, **{"action": action, "decision": ALLOW, **body})
+        action = {"tool": tool, **({} if args is None else {"args": DIGESTS[args]})}
+        kind = "outcome" if "outcome" in body else "intent"
+        return self.take(kind, name, seq, **{"action": action, "decision": ALLOW, **body})
 
     def outcome(self, name: str, intent: str | None, outcome: str = "success", **body: Any) -> "Reading":
         """Take an outcome."""
-        link = {} if intent is None else {"intent": intent}
+        link = {} if intent is None else {"intent": id_of(intent)}
         return self.intent(name, **{"outcome": outcome, **link, **body})
 
     @property
     def found(self) -> list[tuple[object, ...]]:
         """What was found, but for what stands outside any task."""
         problems = self.findings.report().findings
-        return [(p.code, p.message, p.record, p.seq) for p in problems if p.code != "allowed_without_task"]
+        return [(p.code, p.message, name_of(p.record), p.seq) for p in problems if p.code != "allowed_without_task"]
 
     @property
     def failed(self) -> set[int]:
@@ -150,7 +173,7 @@ def test_outcomes_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
 def test_an_intent_that_is_not_given_or_pruned_is_counted() -> None:
     """Of a part of a ledger any may be missing; of a pruned one those that the statement names."""
     reading = Reading(use_of())
-    reading.calls.gone = {"i1", "i3"}
+    reading.calls.gone = {id_of("i1"), id_of("i3")}
     reading.outcome("o1", "i1").outcome("o2", "i2").outcome("o3", "i3")
     reading.calls.end_of_stream()
     reading.calls.finish()
@@ -166,7 +189,7 @@ def test_an_intent_that_is_not_given_or_pruned_is_counted() -> None:
 
 
 MONITOR = {"decision": {**ALLOW, "mode": "monitor"}}
-ASKED = {"decision": {**ALLOW, "approval": "x"}}
+ASKED = {"decision": {**ALLOW, "approval": STREAM}}
 
 
 @pytest.mark.parametrize(
@@ -205,7 +228,7 @@ def test_what_is_allowed_is_held_against_its_grant() -> None:
     """At its time, and where it stands; what is blocked is not, and outside any task nothing is."""
     use = use_of()
     reading = Reading(use).intent("i", seq=3)
-    call = Call("g", "pay", "a", "i", STREAM, 3)
+    call = Call("g", "pay", DIGESTS["a"], id_of("i"), STREAM, 3)
     assert use.said[:2] == [("count", ("concluded", False)), ("allow", "pay", 70, call)]
     use.said.clear()
     blocked = {**ALLOW, "effect": "block"}
@@ -213,7 +236,7 @@ def test_what_is_allowed_is_held_against_its_grant() -> None:
     assert [name for name, *_ in use.said] == ["count"]
     assert use.said[0] == ("count", ("concluded", True))
     reading = Reading().intent("i", seq=3)
-    problems = [(p.code, p.message, p.record, p.seq) for p in reading.findings.report().findings]
+    problems = [(p.code, p.message, name_of(p.record), p.seq) for p in reading.findings.report().findings]
     assert (problems, reading.failed) == ([("allowed_without_task", OUTSIDE, "i", 3)], {6})
     assert reading.findings.counts["unattributed"] == 1
     assert reading.intent("j").findings.counts["unattributed"] == 2
@@ -228,26 +251,26 @@ def test_a_call_that_a_person_approved_is_held_against_approvals() -> None:
     reading = Reading(use, approvals=approvals).intent("i")
     assert approvals.said == []
     use.said.clear()
-    approved = {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "x", "approval": "y"}
-    reading.intent("j", seq=5, decision={**approved, "approval_id": "y"})
-    taken = [(name, record["id"], place) for name, record, place in approvals.said]  # type: ignore[index]
-    assert taken == [("take", "j", Place("j", STREAM, 5))]
+    reading.intent("j", seq=5, **ASKED)
+    taken = [(name, record.id, place) for name, record, place in approvals.said]  # type: ignore[attr-defined]
+    assert taken == [("take", id_of("j"), Place(id_of("j"), STREAM, 5))]
     assert [name for name, *_ in use.said] == ["count", "allow"]
 
 
 def test_tasks_tell_of_their_grants_openings_and_ends() -> None:
     """The grant of a record is the last of its chain, and what was pruned or left out makes an end partial."""
     use = use_of()
-    reading = Reading(use).take("grant", "g", 2, grant={"token": "t"}).take("task_start", "s", 3)
-    reading.take("task_end", "e", 4, counts={"intents": "1"})
-    assert reading.delegations.said[1] == ("add_grant", "t", "leaf", Place("g", STREAM, 2))
-    end = ("finish", {"intents": "1"}, Place("e", STREAM, 4))
+    counts = {"intents": "1", "outcomes": "1", "open": "0"}
+    reading = Reading(use).take("grant", "g", 2, grant={"token": "t.t.t"}).take("task_start", "s", 3)
+    reading.take("task_end", "e", 4, counts=counts)
+    assert reading.delegations.said[1] == ("add_grant", "t.t.t", LEAF, Place(id_of("g"), STREAM, 2))
+    end = ("finish", Counts(**counts), Place(id_of("e"), STREAM, 4))
     assert use.said == [("begin", STREAM), (*end, ("partial", False))]
     for name, value in (("partial", True), ("gone", set[str]())):
         use.said.clear()
         reading = Reading(use)
         setattr(reading.calls, name, value)
-        reading.take("task_end", "e", 4, counts={"intents": "1"})
+        reading.take("task_end", "e", 4, counts=counts)
         assert use.said == [(*end, ("partial", True))]
 
 
@@ -256,28 +279,28 @@ def test_what_concerns_all_of_the_ledger() -> None:
     reading = Reading().take("erasure", "e", 6, erasure={"key": "k"})
     ((code, words, *place),) = reading.found
     assert (code, place, bool(words)) == ("erased", ["e", 6], True)
-    first, second, worse = (
-        {"stream": STREAM, "rejected_bytes": n, "size": s} for n, s in (("0", "1"), ("0", "2"), ("9", "3"))
-    )
+    rest = {"stream": STREAM, "sealed_before": "0", "torn_bytes": "0", "open_count": "0"}
+    first, second, worse = ({**rest, "rejected_bytes": n, "size": s} for n, s in (("0", "1"), ("0", "2"), ("9", "3")))
     for found, kept in ((first, first), (second, first), (worse, worse), (second, worse)):
         reading.take("recovered", "r", recovered=found)
-        assert reading.calls.recovered == {STREAM: kept}
+        assert reading.calls.recovered == {STREAM: RecoveredStream(**kept)}
     approvals = Noted()
-    Reading(approvals=approvals).take("approval", "a", 8)
-    assert [(name, record["id"], place) for name, record, place in approvals.said] == [  # type: ignore[index]
-        ("take", "a", Place("a", STREAM, 8))
+    asked = {"action": {"tool": "pay"}, "approval": {"id": STREAM, "status": "pending"}}
+    Reading(use_of(), approvals=approvals).take("approval", "a", 8, **asked)
+    assert [(name, record.id, place) for name, record, place in approvals.said] == [  # type: ignore[attr-defined]
+        ("take", id_of("a"), Place(id_of("a"), STREAM, 8))
     ]
-    assert Reading().take("approval", "a", 8).found == []
+    assert Reading(use_of()).take("approval", "a", 8, **asked).found == []
 
 
 def test_arguments_that_are_disclosed_are_held_against_their_calls() -> None:
     """Only of those calls of which some are."""
     disclosures: Any = Noted()
-    disclosures.want = lambda call: call == "i2"
+    disclosures.want = lambda call: call == id_of("i2")
     use = use_of()
     Reading(use, disclosures=disclosures).intent("i1").intent("i2", seq=4)
     ((name, record, given, place),) = disclosures.said
-    assert (name, record["id"], given, place) == ("take", "i2", use, Place("i2", STREAM, 4))
+    assert (name, record.id, given, place) == ("take", id_of("i2"), use, Place(id_of("i2"), STREAM, 4))
 
 
 def test_intents_that_wait_on_the_disk_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,7 +312,7 @@ def test_intents_that_wait_on_the_disk_are_the_same(monkeypatch: pytest.MonkeyPa
     for number in (0, 6, 3):
         reading.outcome(f"o{number}", f"i{number}")
     reading.outcome("o1", "i1", tool="read", seq=9)
-    assert [call.id for call in reading.calls._open] == ["i2", "i4", "i5"]
+    assert [name_of(call.id) for call in reading.calls._open] == ["i2", "i4", "i5"]
     reading.calls.end_of_stream()
     reading.calls.finish()
     assert [(code, record) for code, _, record, _ in reading.found] == [

@@ -10,10 +10,23 @@ from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.executor import in_process
 from agent_identity.audit.findings import Findings, Place
 from agent_identity.authority import MAX_CHAIN, token_hash
+from agent_identity.canonical import encode_record
+from agent_identity.evidence.records import decode
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 
 KEY = SigningKey.from_seed(b"i" * 32).public_key
 TRUST = TrustStore((TrustedKey(KEY, "issuer"),), issuer="urn:example:issuer", origin="test")
+UUID = "019ab5ad-4800-7000-8000-000000000001"
+SAID = {
+    "v": "1",
+    "id": UUID,
+    "kind": "task_start",
+    "stream": {"id": UUID, "seq": "2", "prev": "0" * 64},
+    "time": {"start": "7"},
+    "task": {"id": "t"},
+    "principal": {"id": "p", "kind": "human", "provenance": "asserted"},
+    "agent": {"id": "a", "owner": "o"},
+}
 LARGE = [f"e.{number}{'x' * 60_000}.AAAA" for number in range(32)]
 
 
@@ -26,8 +39,7 @@ def delegations(findings: Findings, *, uses: int, known: int = 32) -> Delegation
         leaf = f"e.{number}.AAAA"
         kept.add_kept(leaf)
         chain = [{"id": "a", "grant": token_hash(token)} for token in (*LARGE, leaf)]
-        said = {"principal": {"id": "p"}, "agent": {"id": "a"}, "task": {"id": "t"}, "time": {"start": "7"}}
-        kept.see({**said, "chain": chain}, Place(f"first {number}", "a", number))
+        kept.see(decode(encode_record({**SAID, "chain": chain})), Place(f"first {number}", "a", number))
     return kept
 
 

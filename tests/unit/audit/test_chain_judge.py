@@ -9,6 +9,8 @@ from agent_identity.audit.chain_judge import Asked, judge_all
 from agent_identity.audit.findings import Place
 from agent_identity.audit.grant_usage import GrantUsage
 from agent_identity.authority import Chain, Scope, derive, issue
+from agent_identity.canonical import encode_record
+from agent_identity.evidence.records import TaskStart, decode
 from agent_identity.identity import Agent, Human, PublicKey, SigningKey, TrustedKey, TrustStore
 
 NOW = 1_764_000_000
@@ -59,13 +61,19 @@ def trusting(**limits: Any) -> TrustStore:
 def use_of(chain: Chain = CHAIN, /, **changes: Any) -> GrantUsage:
     """Return a use whose first record says what the grants say, but for changes."""
     said = {
+        "v": "1",
+        "id": TASK,
+        "kind": "task_start",
+        "stream": {"id": TASK, "seq": "2", "prev": "0" * 64},
         "task": {"id": TASK, "expires": str((NOW + 300) * NS)},
         "principal": chain.leaf.principal.to_claim() | {"roles": ["clerk"]},
         "agent": chain.leaf.agent.to_claim(),
         "chain": [{"id": grant.agent.id, "grant": grant.hash} for grant in chain.grants],
         "time": {"start": str(NOW * NS)},
     }
-    return GrantUsage({**said, **changes}, HERE)
+    record = decode(encode_record({**said, **changes}))
+    assert isinstance(record, TaskStart)
+    return GrantUsage(record, HERE)
 
 
 def judged(
@@ -155,7 +163,9 @@ def test_calls_are_within_the_life_of_the_grant_to_the_nanosecond() -> None:
 
 
 OTHERS: dict[str, dict[str, Any]] = {
-    "principal": {"principal": {"id": "mallory@example.com", "kind": "human", "roles": ["clerk"]}},
+    "principal": {
+        "principal": {"id": "mallory@example.com", "kind": "human", "provenance": "asserted", "roles": ["clerk"]}
+    },
     "agent": {"agent": {"id": "helper", "owner": "finance@example.org"}},
     "root": {"chain": [{"id": "clerc", "grant": CHAIN.root.hash}, {"id": "helper", "grant": CHAIN.leaf.hash}]},
     "grant": {"chain": [{"id": "clerk", "grant": "0" * 64}, {"id": "helper", "grant": CHAIN.leaf.hash}]},

@@ -10,9 +10,12 @@ import pytest
 from agent_identity.audit import deduplicator, ledger_index
 from agent_identity.audit.deduplicator import Deduplicator
 from agent_identity.audit.ledger_index import HALF, Amiss, LedgerIndex, Proofs, SpanRecord
+from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError
+from agent_identity.evidence.records import AnyRecord, decode
 
 A, B = (f"019ab5ad-4800-7000-8000-00000000000{letter}" for letter in "ab")
+SDK = {"name": "x", "version": "1"}
 
 
 def id_of(number: int) -> str:
@@ -35,10 +38,12 @@ def on_span(number: int, leaf: int | None = None, *, stream: str = B, seq: int =
     return SpanRecord(raw(id_of(number)), leaf_of(leaf or number)[:HALF], raw(stream), seq)
 
 
-def placed(number: int, stream: str, seq: int, *, after: int | None = None) -> dict[str, object]:
-    """Return what matters of a record: its id, its place, and the hash of the one before."""
+def placed(number: int, stream: str, seq: int, *, after: int | None = None) -> AnyRecord:
+    """Return a record with this id, at its place, and behind the one of this hash."""
     prev = {} if after is None else {"prev": leaf_of(after).hex()}
-    return {"id": id_of(number), "stream": {"id": stream, "seq": str(seq), **prev}}
+    place = {"id": stream, "seq": str(seq), **prev}
+    said = {"kind": "stream_end", "end": {"size": "9"}} if prev else {"kind": "stream_start", "sdk": SDK}
+    return decode(encode_record({"v": "1", "id": id_of(number), "stream": place, "time": {"start": "1"}, **said}))
 
 
 @pytest.mark.parametrize("near", [1, 3, 100])
@@ -48,7 +53,7 @@ def test_a_record_is_held_against_its_id_its_place_and_the_one_before(
     """Each contradiction has its name, the first version stays, and what is not linked is no broken link."""
     monkeypatch.setattr(deduplicator, "_NEAR", near)
     seen = Deduplicator()
-    expected: list[tuple[dict[str, object], int, tuple[str, ...] | None]] = [
+    expected: list[tuple[AnyRecord, int, tuple[str, ...] | None]] = [
         (placed(1, A, 1), 1, ()),
         (placed(1, A, 1), 1, None),
         (placed(1, A, 1), 9, ("two_versions", "two_at_one_place")),
@@ -59,7 +64,7 @@ def test_a_record_is_held_against_its_id_its_place_and_the_one_before(
         (placed(4, A, 3, after=3), 4, ("broken_link",)),
         (placed(5, A, 4, after=4), 5, ()),
         (placed(1, A, 4, after=3), 7, ("two_versions", "two_at_one_place", "broken_link")),
-        (placed(6, A, 5), 6, ()),
+        (placed(6, A, 5, after=5), 6, ()),
         (placed(7, B, 2, after=99), 7, ()),
         (placed(8, B, 4, after=99), 8, ()),
     ]
@@ -74,16 +79,15 @@ def test_a_record_is_held_against_its_id_its_place_and_the_one_before(
 
 def test_a_record_is_told_from_another_by_128_bits_of_its_hash() -> None:
     """Whoever has the recorder key finds two records that agree in 64 bits within minutes."""
-    stream = {"id": "019ab5ad-4800-7000-8000-000000000001", "seq": "2"}
-    record = {"id": "019ab5ad-4800-7000-8000-000000000002", "stream": stream}
+    record = placed(2, id_of(1), 2, after=1)
     for bits, found in ((8, ("two_versions", "two_at_one_place")), (16, None)):
         seen = Deduplicator()
         assert seen.take(record, bytes(32)) == ()
         assert seen.take(record, bytes(bits) + b"x" * (32 - bits)) == found
     (row,) = seen.records()
     with ledger_index.ledger_index() as index:
-        index.begin(stream["id"])
-        index.add(record["id"], "outcome", bytes(8) + b"x" * 24, 2)
+        index.begin(record.stream.id)
+        index.add(record.id, "outcome", bytes(8) + b"x" * 24, 2)
         index.prove(2)
         index.finish(proved=True)
         assert index.compare([row]) == 1

@@ -43,14 +43,14 @@ def test_a_task_is_covered_by_its_id_or_its_principal(
 
 def test_words_are_about_keys_only() -> None:
     """What was erased is told with who had it erased, on one line; erasures of other things have other words."""
-    assert erasure_words({"principal": "a\nb", "by": "c"}) == (
-        "the digests of the tasks of 'a\\nb' so far cannot be proved any more: their keys were erased, by 'c'"
+    assert erasure_words(Erased(principal="a\u2014b", keys="1", by="c")) == (
+        "the digests of the tasks of 'a\\u2014b' so far cannot be proved any more: their keys were erased, by 'c'"
     )
-    assert erasure_words({"pruned": ""}) is None
-    assert erasure_words({"key": "task\n1"}) == (
-        "the digests of the task 'task\\n1' cannot be proved any more: their keys were erased"
+    assert erasure_words(RECORDS[-1].erasure) is None
+    assert erasure_words(Erased(key="task 1")) == (
+        "the digests of the task 'task 1' cannot be proved any more: their keys were erased"
     )
-    assert erasure_words({"key": "ü", "principal": "a", "by": "ö"}) == (
+    assert erasure_words(Erased(key="ü", by="ö")) == (
         "the digests of the task '\\xfc' cannot be proved any more: their keys were erased, by '\\xf6'"
     )
 

@@ -8,21 +8,36 @@ from agent_identity.audit import grant_usage
 from agent_identity.audit.findings import Place
 from agent_identity.audit.grant_usage import GrantUsage
 from agent_identity.audit.open_intents import Call
+from agent_identity.canonical import encode_record
+from agent_identity.evidence.records import Counts, OfTask, decode
 
 TOOLS = ("pay", "refund", "read", "delete")
+STREAM = "019ab5ad-4800-7000-8000-000000000001"
 WHERE = Place("first", "a", 1)
 
 
-def record(number: int = 0, **changes: Any) -> dict[str, Any]:
+def record(number: int = 0, **changes: Any) -> OfTask:
     """Return what the records of a task say."""
-    return {
-        "principal": {"id": "alice@example.com", "kind": "human"},
+    members = {
+        "v": "1",
+        "id": STREAM[:-1] + "9",
+        "kind": "task_start",
+        "stream": {"id": STREAM, "seq": "2", "prev": "0" * 64},
+        "principal": {"id": "alice@example.com", "kind": "human", "provenance": "asserted"},
         "agent": {"id": "clerk", "owner": "finance@example.com"},
         "chain": [{"id": "root", "grant": "f" * 64}, {"id": "clerk", "grant": f"{number:064}"}],
         "task": {"id": "t", "expires": "9"},
         "time": {"start": "7"},
         **changes,
     }
+    found = decode(encode_record(members))
+    assert isinstance(found, OfTask)
+    return found
+
+
+def counts(intents: str, outcomes: str) -> Counts:
+    """Return what the end of a task states."""
+    return Counts(intents=intents, outcomes=outcomes, open="0")
 
 
 def facts(use: GrantUsage) -> dict[str, object]:
@@ -39,8 +54,8 @@ def full() -> GrantUsage:
     for number, (tool, at) in enumerate((("pay", 30), ("refund", 10), ("read", 50))):
         use.allow(tool, at, Call(use.grant, tool, None, str(number), "b", number))
         use.count(concluded=number == 1)
-    use.finish({"intents": "9" * 30, "outcomes": "8" * 30}, Place("end", "b", 9))
-    use.finish({"intents": "1", "outcomes": "2"}, Place("late", "c", 3), partial=True)
+    use.finish(counts("9" * 30, "8" * 30), Place("end", "b", 9))
+    use.finish(counts("1", "2"), Place("late", "c", 3), partial=True)
     return use
 
 
@@ -55,7 +70,7 @@ def test_a_use_is_the_same_once_it_was_packed() -> None:
     again.begin("b")
     use.begin("b")
     for one in (again, use):
-        one.finish({"intents": "1", "outcomes": "1"}, Place("end", "b", 10))
+        one.finish(counts("1", "1"), Place("end", "b", 10))
     assert facts(again) == facts(use)
     assert use.stated_intents == int("9" * 30) + 1
 
@@ -72,11 +87,11 @@ def test_a_use_begins_with_what_its_first_record_says() -> None:
     use = GrantUsage(record(time={"start": "7", "end": "8"}), WHERE)
     assert (use.seen_ns, GrantUsage(record(), WHERE).seen_ns) == (8, 7)
     assert use.grant == "0" * 64
-    assert (use.principal, use.agent, use.chain) == (record()["principal"], record()["agent"], record()["chain"])
+    assert (use.said.principal, use.said.agent, use.said.chain) == (record().principal, record().agent, record().chain)
 
 
 CHANGES: dict[str, Any] = {
-    "principal": {"id": "mallory@example.com", "kind": "human"},
+    "principal": {"id": "mallory@example.com", "kind": "human", "provenance": "asserted"},
     "agent": {"id": "clerk", "owner": "finance@example.org"},
     "chain": [{"id": "roof", "grant": "f" * 64}, {"id": "clerk", "grant": "0" * 64}],
     "task": {"id": "t", "expires": "10"},
@@ -106,13 +121,13 @@ def test_each_opening_has_an_end_that_counts_for_itself() -> None:
     use = GrantUsage(record(), WHERE)
     for seq, stream in enumerate(("a", "a", "b")):
         use.begin(stream)
-        use.finish({"intents": "3", "outcomes": "2"}, Place("end", stream, seq))
+        use.finish(counts("3", "2"), Place("end", stream, seq))
         assert stated(use) == (3 + 3 * seq, 2 + 2 * seq)
         assert use.end == Place("end", stream, seq)
     use.begin("b")
     use.begin("b")
     for total in (12, 15):
-        use.finish({"intents": "3", "outcomes": "2"}, Place("end", "b", 9))
+        use.finish(counts("3", "2"), Place("end", "b", 9))
         assert use.stated_intents == total
 
 
@@ -120,14 +135,14 @@ def test_an_end_without_an_opening_repeats_what_its_parent_did() -> None:
     """The end in a forked child is not added up; the largest one counts, and those of openings go on."""
     use = GrantUsage(record(), WHERE)
     use.begin("a")
-    use.finish({"intents": "3", "outcomes": "2"}, Place("end", "a", 1))
-    use.finish({"intents": "5", "outcomes": "1"}, Place("end", "a", 2))
+    use.finish(counts("3", "2"), Place("end", "a", 1))
+    use.finish(counts("5", "1"), Place("end", "a", 2))
     assert stated(use) == (5, 2)
-    use.finish({"intents": "4", "outcomes": "4"}, Place("end", "b", 1))
+    use.finish(counts("4", "4"), Place("end", "b", 1))
     assert stated(use) == (5, 4)
     use.begin("a")  # Of its openings from before, a stream that is begun again has none.
-    use.finish({"intents": "4", "outcomes": "4"}, Place("end", "a", 3))
-    use.finish({"intents": "8", "outcomes": "1"}, Place("end", "a", 4))
+    use.finish(counts("4", "4"), Place("end", "a", 3))
+    use.finish(counts("8", "1"), Place("end", "a", 4))
     assert stated(use) == (8, 6)
 
 
@@ -137,24 +152,24 @@ def test_an_opening_in_another_stream_has_no_end_here() -> None:
     use.begin("a")
     use.begin("b")
     for expected in (3, 3):
-        use.finish({"intents": "3", "outcomes": "2"}, Place("end", "b", 1))
+        use.finish(counts("3", "2"), Place("end", "b", 1))
         assert use.stated_intents == expected
     use.begin("a")
-    use.finish({"intents": "3", "outcomes": "2"}, Place("end", "b", 2))
+    use.finish(counts("3", "2"), Place("end", "b", 2))
     assert use.stated_intents == 3
 
 
 def test_an_end_without_an_opening_says_nothing_where_records_were_pruned() -> None:
     """Calls of openings that are gone may be gone as well."""
-    use, counts = GrantUsage(record(), WHERE), {"intents": "3", "outcomes": "2"}
-    use.finish(counts, Place("end", "a", 1), partial=True)
+    use, counted = GrantUsage(record(), WHERE), counts("3", "2")
+    use.finish(counted, Place("end", "a", 1), partial=True)
     assert (stated(use), use.end) == ((0, 0), None)
     use.begin("b")
-    use.finish(counts, Place("end", "a", 1), partial=True)
+    use.finish(counted, Place("end", "a", 1), partial=True)
     assert (stated(use), use.end) == ((0, 0), None)
-    use.finish(counts, Place("end", "b", 1), partial=True)
+    use.finish(counted, Place("end", "b", 1), partial=True)
     assert (stated(use), use.end) == ((3, 2), Place("end", "b", 1))
-    use.finish(counts, Place("end", "b", 2), partial=True)
+    use.finish(counted, Place("end", "b", 2), partial=True)
     assert (stated(use), use.end) == ((3, 2), Place("end", "b", 1))
 
 

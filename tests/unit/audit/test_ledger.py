@@ -15,9 +15,11 @@ from agent_identity.audit.periods import unknown_period
 from agent_identity.audit.report import EXIT_CODES, Coverage, Signature, Step
 from agent_identity.audit.sources import directory_of
 from agent_identity.authority import Chain, Grant, Scope, derive, issue
+from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence.files import Files
 from agent_identity.evidence.ledger import Ledger
+from agent_identity.evidence.records import decode
 from agent_identity.identity import Agent, Human, Service, SigningKey, TrustedKey, TrustStore
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -113,6 +115,15 @@ class Recorder:
         """Close the ledger and verify it."""
         self.ledger.close()
         return check(self.path, trust or self.path / "trust.json")
+
+
+START = {
+    "v": "1",
+    "id": "019ab5ad-4800-7000-8000-000000000001",
+    "kind": "task_start",
+    "stream": {"id": "019ab5ad-4800-7000-8000-000000000002", "seq": "2", "prev": "0" * 64},
+    "time": {"start": "1"},
+}
 
 
 def claims_of(chain: Chain) -> dict[str, Any]:
@@ -395,7 +406,8 @@ def test_a_tool_table_is_bounded(recorder: Recorder) -> None:
     """A recorder that uses ever new tools cannot make the verifier remember all of them."""
     findings = Findings("ledger", ["grants"])
     delegations = Delegations(findings, 1, None)
-    use = delegations.see({**claims_of(recorder.grant()), "time": {"start": "1"}}, Place("x"))
+    use = delegations.see(decode(encode_record({**START, **claims_of(recorder.grant())})), Place("x"))
+    assert use is not None
     for number in range(2000):
         use.allow(f"tool{number}", number, Place())
     assert len(use.tools) == 1024

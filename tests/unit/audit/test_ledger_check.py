@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-import orjson
 import pytest
 
 from agent_identity.audit import ledger_check
@@ -15,13 +14,16 @@ from agent_identity.audit.ledger_check import LEDGER_STEPS, LedgerCheck
 from agent_identity.audit.log_check import Heads, SignedLog
 from agent_identity.audit.outside import Outside
 from agent_identity.audit.periods import Life, Period, unknown_period
+from agent_identity.canonical import encode_record
 from agent_identity.evidence.excerpt import Start
 from agent_identity.evidence.lines import Block
 from agent_identity.evidence.log import Head
 from agent_identity.evidence.pruned import Pruned
+from agent_identity.evidence.records import RecoveredStream, decode
 from agent_identity.evidence.streams import RawLine
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 
+UUID = "019ab5ad-4800-7000-8000-000000000001"
 ONE, TWO, THREE = (f"01a20e43-46d8-715f-9270-91c309b8871{number}" for number in (1, 2, 3))
 KEY = SigningKey.from_seed(bytes([1]) * 32)
 NS = 10**9
@@ -144,7 +146,7 @@ def test_what_is_said_of_the_end_of_a_stream(facts: Any, recovered: bool, expect
     """What is missing is named behind the last record that is there, and once."""
     check, findings = checking()
     if recovered:
-        check._calls.recovered[ONE] = {}
+        check._calls.recovered[ONE] = found_dead(ONE, "1", "0")
     check._check_end(stream_of(**facts))
     assert found(findings) == [(code, message, ONE, seq) for code, message, seq in expected]
     endless = [code for code, _, _ in expected].count("no_end")
@@ -155,14 +157,21 @@ def test_what_is_said_of_the_end_of_a_stream(facts: Any, recovered: bool, expect
     assert check._endless == 2 * endless
 
 
+def found_dead(stream: str, size: str, sealed: str, rejected: str = "0") -> RecoveredStream:
+    """Return what a later start said of a stream."""
+    return RecoveredStream(
+        stream=stream, size=size, sealed_before=sealed, torn_bytes="0", rejected_bytes=rejected, open_count="0"
+    )
+
+
 def test_what_is_said_of_streams_that_were_recovered_or_are_gone() -> None:
     """How many records were found, how many of them were sealed, and whether others wrote into it."""
     check, findings = checking()
     check._calls.recovered.update(
         {
-            ONE: {"size": "1200", "sealed_before": "1100", "rejected_bytes": "0"},
-            TWO: {"size": "1", "sealed_before": "0", "rejected_bytes": "7"},
-            THREE: {"size": "2", "sealed_before": "2"},
+            ONE: found_dead(ONE, "1200", "1100"),
+            TWO: found_dead(TWO, "1", "0", "7"),
+            THREE: found_dead(THREE, "2", "2"),
         }
     )
     findings.add(4, "bad_grant", "x")
@@ -181,7 +190,7 @@ def test_what_is_said_of_streams_that_were_recovered_or_are_gone() -> None:
     assert findings.counts == {"contradicted": 1}
     assert steps(findings)[7][0] == "failed"
     check, findings = checking()
-    check._report_recovered(TWO, {"size": "1", "sealed_before": "0", "rejected_bytes": "7"})
+    check._report_recovered(TWO, found_dead(TWO, "1", "0", "7"))
     assert steps(findings) == {7: ("failed", "")}
 
 
@@ -342,13 +351,20 @@ def test_what_the_log_proves_of_a_record() -> None:
     assert [proved(Place(stream=ONE, seq=seq)) for seq in (1, 2, 4)] == [False, True, False]
 
 
+def end_of_stream(seq: str, start: str = "1", **end: str) -> bytes:
+    """Return the last record of a stream."""
+    place, time = {"id": UUID, "seq": seq, "prev": "0" * 64}, {"start": start, **end}
+    said = {"v": "1", "id": UUID, "kind": "stream_end", "stream": place, "time": time, "end": {"size": seq}}
+    return encode_record(said)
+
+
 def test_who_is_shown_the_records_of_a_stream() -> None:
     """The doubts, those that are sealed; else nobody."""
     seen: list[object] = []
-    doubts: Any = SimpleNamespace(visit=lambda record: seen.append(record["n"]))
+    doubts: Any = SimpleNamespace(visit=lambda record: seen.append(record.stream.number))
     assert ledger_check._doubting(None, heads_of(2)) is None
-    records = [{"n": seq, "stream": {"seq": str(seq)}} for seq in (1, 2, 3)]
-    for heads, expected in (heads_of(2), [1, 2]), (None, []):
+    records = [decode(end_of_stream(str(seq))) for seq in (2, 3, 4)]
+    for heads, expected in (heads_of(3), [2, 3]), (None, []):
         seen.clear()
         shown = ledger_check._doubting(doubts, heads)
         assert shown is not None
@@ -373,7 +389,7 @@ def test_from_when_on_nothing_is_pruned() -> None:
     lines.append(RawLine(0, None, None, "torn"))
     assert ledger_check._whole_since(reader, ONE, gone) == 70
     for times, latest in (({"start": "9"}, 9), ({"start": "9", "end": "12"}, 12), ({"start": "100", "end": "12"}, 100)):
-        lines[:] = [RawLine(0, orjson.dumps({"time": times}), "", None), RawLine(0, b"{}", "", None)]
+        lines[:] = [RawLine(0, end_of_stream("5", **times), "", None), RawLine(0, b"{}", "", None)]
         assert ledger_check._whole_since(reader, ONE, gone) == latest
 
 

@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_identity.audit import Report, check, spans_check
+from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import pasted
 from agent_identity.evidence.otlp import Malformed
 from agent_identity.evidence.pasted import MAX_PASTED, PastedSpan, read_pasted
+from agent_identity.evidence.records import decode
 from agent_identity.evidence.shown import likeness
 from agent_identity.evidence.span_copy import span_ids
 
@@ -498,7 +500,11 @@ def test_a_record_of_no_span_belongs_to_the_one_that_is_made_of_it() -> None:
     (item,) = read_pasted(json.dumps(SPAN).encode())
     assert isinstance(item, PastedSpan)
     check = SpanReader(None, ())
-    record = {"id": "019ab697-e800-7000-8000-000000000009"}
+    name = "019ab697-e800-7000-8000-000000000009"
+    stream = {"id": name, "seq": "2", "prev": "0" * 64}
+    revocation = {"kind": "task", "name": "t", "status": "revoked", "version": "1"}
+    members = {"v": "1", "id": name, "kind": "revocation", "stream": stream, "time": {"start": "1"}}
+    record = decode(encode_record({**members, "revocation": revocation}))
     assert check._belongs(record, item, NOWHERE) is False
     trace, span = span_ids(record)
     made = json.dumps({**SPAN, "traceId": trace, "spanId": span}).encode()

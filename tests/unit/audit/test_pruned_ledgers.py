@@ -123,7 +123,7 @@ def spans_of(room: Room) -> io.BytesIO:
         copy_of(record, line.record, room.key)
         for stream in reader.streams()
         for line in reader.entries(stream)
-        if line.record is not None and (record := json.loads(line.record))["kind"] in TRAVELLING
+        if line.record is not None and (record := decode(line.record)).kind in TRAVELLING
     ]
     return io.BytesIO(as_bytes(encode_request(copies, {}), "json"))
 

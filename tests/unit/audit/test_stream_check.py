@@ -1,6 +1,6 @@
 """Steps 3 and 4 for one stream, line by line: what is said of each line that is not as it was written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from agent_identity.evidence.excerpt import Start
 from agent_identity.evidence.lines import Block, stream_line
 from agent_identity.evidence.log import Head
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
+from agent_identity.evidence.records import AnyRecord
 from agent_identity.evidence.streams import Problem, RawLine
 
 STREAM, OTHER = (f"01a20e43-46d8-715f-9270-91c309b8871{number}" for number in (1, 2))
@@ -63,9 +64,9 @@ class Reading:
         self.visited: list[tuple[str, bytes]] = []
         self.stream = StreamCheck(STREAM, heads, self.findings, self.calls, options.pop("visit", self.visit), **options)
 
-    def visit(self, seen: Mapping[str, object], leaf: bytes) -> None:
+    def visit(self, seen: AnyRecord, leaf: bytes) -> None:
         """Note it."""
-        self.visited.append((str(seen["id"]), leaf))
+        self.visited.append((seen.id, leaf))
 
     def take(self, *lines: bytes | Problem) -> "Reading":
         """Take records, or lines that are none."""

@@ -18,11 +18,13 @@ from agent_identity.audit.disclosed import Disclosures
 from agent_identity.audit.findings import Findings, Place
 from agent_identity.audit.grant_usage import GrantUsage
 from agent_identity.authority import Scope
+from agent_identity.canonical import encode_record
 from agent_identity.constraints import OneOf, Range
 from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError, Denied, VerificationError
 from agent_identity.evidence import DigestKeys
 from agent_identity.evidence.disclosures import Disclosure
+from agent_identity.evidence.records import Outcome, decode
 from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -453,7 +455,9 @@ def test_a_disclosure_waits_for_the_grant_of_its_record(world: Path) -> None:
     assert held.want(outcome["id"])
     assert not held.want("another")
     place = Place(outcome["id"], "s", 1)
-    held.take(outcome, GrantUsage(outcome, place), place)
+    record = decode(encode_record(outcome))
+    assert isinstance(record, Outcome)
+    held.take(record, GrantUsage(record, place), place)
     assert wanted == {leaf: None}
     assert not held.want(outcome["id"])
     grant = Scope("pay", amount=Range(max=50), note=OneOf("für Bob"), to=OneOf("carol"))

@@ -10,28 +10,50 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_identity.canonical import encode
+from agent_identity.canonical import encode, encode_record
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.commitments import commit, part, root
 from agent_identity.evidence.digests import DigestKeys
 from agent_identity.evidence.disclosures import MAX_DISCLOSURE_BYTES, Disclosure, argument_names
 from agent_identity.evidence.mac import Mac
+from agent_identity.evidence.records import AnyRecord, Outcome, decode
 
+R, OTHER = (f"019ab5ad-4800-7000-8000-00000000000{number}" for number in (1, 2))
+SDK, BEGUN = {"name": "x", "version": "1"}, {"id": R, "seq": "1"}
+START = decode(
+    encode_record({"v": "1", "id": R, "kind": "stream_start", "stream": BEGUN, "time": {"start": "1"}, "sdk": SDK})
+)
 KEY = bytes(range(32))
 ARGUMENTS = {"amount": 100, "currency": "EUR", "to": ["a", None]}
 KINDS = {int: "number", float: "number", str: "string", list: "array", bool: "boolean", dict: "object"}
 
 
-def record(arguments: dict = ARGUMENTS, *, salted: bool = True, opaque: tuple[str, ...] = (), name: str = "r") -> dict:
-    """Return as much of a record as a disclosure looks at."""
+def record(arguments: dict = ARGUMENTS, *, salted: bool = True, opaque: tuple[str, ...] = (), name: str = R) -> Outcome:
+    """Return the record of a call with these arguments."""
     names = [f"{key}:{KINDS.get(type(value), 'null')}" for key, value in arguments.items()]
     names += [f"{key}:opaque" for key in opaque]
     parts = [part(key, arguments[key]) for key in sorted(arguments)]
     digest = commit(Mac(KEY), parts) if salted else "hmac-sha256:" + Mac(KEY).of(encode(arguments)).hex()
-    return {"id": name, "action": {"tool": "pay", "names": sorted(names), "args": digest}}
+    return of_call({"tool": "pay", "args": digest, **({"names": sorted(names)} if names else {})}, name)
 
 
-def refused(code: str, disclosure: Disclosure, of: dict) -> None:
+def of_call(action: dict, name: str = R) -> Outcome:
+    """Return the record of a call."""
+    members = {
+        "v": "1",
+        "id": name,
+        "kind": "outcome",
+        "stream": {"id": R, "seq": "2", "prev": "0" * 64},
+        "time": {"start": "1"},
+        "action": action,
+        "attribution": "none",
+        "decision": {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "within_scope"},
+        "outcome": "success",
+    }
+    return decode(encode_record(members))
+
+
+def refused(code: str, disclosure: Disclosure, of: AnyRecord) -> None:
     """Assert that a disclosure does not fit a record, and why."""
     with pytest.raises(VerificationError) as caught:
         disclosure.check(of)
@@ -46,7 +68,7 @@ def test_the_digest_is_what_the_reference_says() -> None:
     salts = [hmac.digest(call, str(index).encode(), "sha256") for index in range(3)]
     leaves = [hashlib.sha256(b"\0" + salt + data).digest() for salt, data in zip(salts, parts, strict=True)]
     expected = hashlib.sha256(b"\x013\n" + b"".join(leaves)).hexdigest()
-    assert record()["action"]["args"] == f"salted-sha256:{expected}"
+    assert record().action.args == f"salted-sha256:{expected}"
     assert expected == "910a5e4cc71c1f62946d3c97cd86a13b788b9c453d43dea8a6a880dbfe1af38a"
 
 
@@ -93,7 +115,7 @@ def test_a_shown_argument_is_bound_to_everything() -> None:
         lambda d: d["arguments"][1].update(hash="0" * 64),
     ):
         refused("other_arguments", changed(change), record())
-    refused("other_record", changed(lambda d: None), record(name="another"))
+    refused("other_record", changed(lambda d: None), record(name=OTHER))
     refused("other_arguments", changed(lambda d: None), record({**ARGUMENTS, "amount": 101}))
 
 
@@ -118,7 +140,7 @@ def test_only_the_arguments_that_ran_make_a_disclosure() -> None:
             Disclosure.of(record(), arguments, KEY, names)
         assert caught.value.code == code
     with pytest.raises(VerificationError) as caught:
-        Disclosure.of({"id": "r", "action": {"tool": "pay"}}, {}, KEY, None)
+        Disclosure.of(of_call({"tool": "pay"}), {}, KEY, None)
     assert caught.value.code == "no_arguments"
 
 
@@ -128,7 +150,7 @@ def test_opaque_arguments_are_not_counted() -> None:
     assert argument_names(of) == ("amount", "currency", "to")
     Disclosure.of(of, ARGUMENTS, KEY, ["to"]).check(of)
     only = record({}, opaque=("connection",))
-    assert only["action"]["args"] == root([])
+    assert only.action.args == root([])
     Disclosure.of(only, {}, KEY, None).check(only)
 
 
@@ -141,8 +163,8 @@ def test_one_digest_of_all_is_shown_whole_with_its_key() -> None:
     again.check(old)
     refused("not_disclosable", again, record())
     refused("not_disclosable", Disclosure.of(record(), ARGUMENTS, KEY, None), old)
-    refused("other_arguments", Disclosure("r", {**ARGUMENTS, "amount": 1}, {}, (), KEY), old)
-    refused("other_arguments", Disclosure("r", {}, {}, (), KEY), old)
+    refused("other_arguments", Disclosure(R, {**ARGUMENTS, "amount": 1}, {}, (), KEY), old)
+    refused("other_arguments", Disclosure(R, {}, {}, (), KEY), old)
     with pytest.raises(VerificationError) as caught:
         Disclosure.of(old, ARGUMENTS, KEY, ["amount"])
     assert caught.value.code == "not_disclosable"
@@ -224,8 +246,8 @@ def test_each_refusal_says_what_was_expected() -> None:
             lambda: Disclosure.of(record(many), many, KEY, ["é" * 65]),
             f"expected an argument of the call, got '{long}'; it has: {names}",
         ),
-        (lambda: Disclosure.of({"id": "r"}, {}, KEY, None), no_digest),
-        (lambda: whole.check({"id": "r", "action": {"tool": "pay"}}), no_digest),
+        (lambda: Disclosure.of(START, {}, KEY, None), no_digest),
+        (lambda: whole.check(of_call({"tool": "pay"})), no_digest),
         (
             lambda: Disclosure.of(record(salted=False), ARGUMENTS, KEY, ["amount"]),
             (
@@ -234,7 +256,7 @@ def test_each_refusal_says_what_was_expected() -> None:
             ),
         ),
         (
-            lambda: whole.check(record(name="b")),
+            lambda: whole.check(record(name=OTHER)),
             "expected the record that the disclosure names, got another",
         ),
         (
@@ -269,12 +291,9 @@ def test_what_is_just_within_its_bounds_is_read() -> None:
 
 def test_names_are_what_stands_before_the_last_colon() -> None:
     """A name may have colons, and a kind is never part of it."""
-    assert argument_names({"action": {"names": ["b:x:opaque:number", "b:opaque", "a::string", ":null"]}}) == (
-        "",
-        "a:",
-        "b:x:opaque",
-    )
-    assert argument_names({}) == argument_names({"action": {}}) == ()
+    names = ["b:x:opaque:number", "b:opaque", "a::string", "::null"]
+    assert argument_names(of_call({"tool": "pay", "names": names})) == (":", "a:", "b:x:opaque")
+    assert argument_names(START) == argument_names(of_call({"tool": "pay"})) == ()
 
 
 KEYS = st.text("abé\U0001f600", max_size=3)
@@ -296,4 +315,4 @@ def test_every_call_can_be_shown_in_every_part(arguments: dict, pick: st.DataObj
     found.check(of)
     for name in names:
         wrong = {**found.shown, name: [found.shown[name]]}
-        refused("other_arguments", Disclosure("r", wrong, found.salts, found.leaves), of)
+        refused("other_arguments", Disclosure(R, wrong, found.salts, found.leaves), of)

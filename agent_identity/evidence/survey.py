@@ -325,21 +325,36 @@ def survey(
     proof = _Proof(stream, heads, before)
     first = proof.tree.size + 1
     _add_borders(proof, reader, stream, eligible)
-    borders, left = proof.proved(), None
-    while removing and borders and left is None:
-        left, number = _read_left(reader, stream, borders, before, kept)
-        borders = borders[:number]
+    borders = proof.proved()
+    if not removing:
+        return _cut(first, borders, (), ())
+    borders, left = _fitting(reader, stream, borders, before, kept)
+    return None if left is None else _cut(first, borders, left.calls, left.grants)
+
+
+def _cut(first: int, borders: Sequence[_Border], opened: tuple[str, ...], grants: tuple[str, ...]) -> Cut | None:
     if not borders:
         return None
-    last = borders[-1]
-    opened, grants = ((), ()) if left is None else (left.calls, left.grants)
-    return Cut(tuple(border.segment for border in borders), first, last.size, last.last, last.peaks, opened, grants)
+    at = borders[-1]
+    return Cut(tuple(border.segment for border in borders), first, at.size, at.last, at.peaks, opened, grants)
+
+
+def _fitting(
+    reader: LedgerReader, stream: str, borders: Sequence[_Border], before: Pruned | None, kept: Sequence[str]
+) -> tuple[Sequence[_Border], _Left | None]:
+    """Return the borders up to the last at which what is open is not too much, and what that is; ``None`` at none."""
+    while borders:
+        left, number = _read_left(reader, stream, borders, before, kept)
+        if left is not None:
+            return borders, left
+        borders = borders[:number]
+    return (), None
 
 
 def _read_left(
     reader: LedgerReader, stream: str, borders: Sequence[_Border], before: Pruned | None, kept: Sequence[str]
 ) -> tuple[_Left | None, int]:
-    """Return what is open at the last border if that is not too much, and the number of borders up to the last such."""
+    """Return what is open at the last border, ``None`` if it is too much, and how many lead to the last that fits."""
     left = _Left(() if before is None else before.open, kept)
     tree = _EMPTY.copy() if before is None else before.tree()
     number = 0

@@ -230,7 +230,7 @@ def test_calls_and_tasks_make_spans_in_their_order(world: World) -> None:
     assert ids(found) == wanted
     assert all(item.span is not None and item.problem is None and item.size for item in found)
     assert copies.seq == 6
-    records = {line.record["id"]: len(line.body) for line in world.tail().read()}
+    records = {line.record.id: len(line.body) for line in world.tail().read()}
     # What batches are bounded by counts the grants as well, which a span of a task carries beside its record.
     assert [item.size - records[item.id] for item in found] == [0, len("eyJa.eyJi.c2ln")]
     assert list(copies.read()) == list(copies.left_open()) == []

@@ -13,9 +13,9 @@ from typing import Final, Literal, TypeAlias, cast, final
 from agent_identity.audit.sources import PathLike, directory_of, whole
 from agent_identity.canonical import JSON, encode
 from agent_identity.errors import ConfigurationError
+from agent_identity.evidence.disclosures import action_of
 from agent_identity.evidence.envelope import PAYLOAD_TYPE
 from agent_identity.evidence.records import (
-    Action,
     Agent,
     AnyRecord,
     Hop,
@@ -147,7 +147,7 @@ def to_audit_log(data: bytes, signer: Signer | None = None) -> _Json:
     record = decode(data)
     start, end, stream = record.time.start_ns, record.time.end_ns, record.stream
     kind, who = _audit_actor(record)
-    action, trace = _action(record), _trace(record)
+    action, trace = action_of(record), _trace(record)
     attributes: dict[str, str] = {
         "audit.record.id": record.id,
         "audit.actor.id": who,
@@ -298,10 +298,6 @@ def _chain(record: AnyRecord) -> tuple[Hop, ...]:
     return getattr(record, "chain", None) or ()
 
 
-def _action(record: AnyRecord) -> Action | None:
-    return getattr(record, "action", None)
-
-
 def _trace(record: AnyRecord) -> Trace | None:
     return getattr(record, "trace", None)
 
@@ -363,7 +359,7 @@ def _ai_agent(agent: Agent, stream: Stream) -> _Json:
 
 
 def _operation(record: AnyRecord) -> _Json:
-    action = _action(record)
+    action = action_of(record)
     if action is None:
         return {"operation": f"agent_identity.{record.kind}"}
     found: _Json = {"operation": action.tool}

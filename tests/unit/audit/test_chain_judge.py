@@ -162,10 +162,17 @@ def test_calls_are_within_the_life_of_the_grant_to_the_nanosecond() -> None:
         assert judged(use) == (True, expected)
 
 
+PRINCIPAL, AGENT = CHAIN.leaf.principal.to_claim(), CHAIN.leaf.agent.to_claim()
 OTHERS: dict[str, dict[str, Any]] = {
-    "principal": {
-        "principal": {"id": "mallory@example.com", "kind": "human", "provenance": "asserted", "roles": ["clerk"]}
-    },
+    "kind": {"principal": {**PRINCIPAL, "kind": "service"}},
+    "provenance": {"principal": {**PRINCIPAL, "provenance": "verified"}},
+    "issuer": {"principal": {**PRINCIPAL, "issuer": "https://idp.example.com"}},
+    "roles": {"principal": {**PRINCIPAL, "roles": ["clerk", "admin"]}},
+    "no roles": {"principal": {name: fact for name, fact in PRINCIPAL.items() if name != "roles"}},
+    "via": {"principal": {**PRINCIPAL, "via": ["portal"]}},
+    "id": {"agent": {**AGENT, "id": "other"}},
+    "version": {"agent": {**AGENT, "version": "2"}},
+    "principal": {"principal": {**PRINCIPAL, "id": "mallory@example.com"}},
     "agent": {"agent": {"id": "helper", "owner": "finance@example.org"}},
     "root": {"chain": [{"id": "clerc", "grant": CHAIN.root.hash}, {"id": "helper", "grant": CHAIN.leaf.hash}]},
     "grant": {"chain": [{"id": "clerk", "grant": "0" * 64}, {"id": "helper", "grant": CHAIN.leaf.hash}]},

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, T
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from agent_identity.authority import Scope, TaskRegistry
-from agent_identity.canonical import decode_record
+from agent_identity.canonical import decode_record, encode_record
 from agent_identity.enforcement import description, questions, telemetry
 from agent_identity.enforcement import guard as guard_module
 from agent_identity.enforcement import wrap as wrap_module
@@ -28,6 +28,7 @@ from agent_identity.enforcement.telemetry import Spans
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError
 from agent_identity.evidence import DigestKeys, Ledger, compare
 from agent_identity.evidence.envelope import Attestation
+from agent_identity.evidence.records import decode
 from agent_identity.policy import Content, Decision, Effect, Request
 from agent_identity.testing import FixedClock
 
@@ -127,7 +128,7 @@ def test_ac_87_a_body_cannot_evict_the_evidence(open_world: Any, sealing: str) -
     (outcome,) = world.records("outcome")
     (span,) = [s for s in world.exporter.get_finished_spans() if s.name == "execute_tool tool"]
     assert span.attributes["agent_identity.record.id"] == outcome["id"]
-    assert {check.verdict for check in compare(outcome, span.attributes)} == {"match"}
+    assert {check.verdict for check in compare(decode(encode_record(outcome)), span.attributes)} == {"match"}
     key = world.enforcer._point.spans._signer.public_key
     signed = Attestation.from_attributes(span.attributes).open({key.thumbprint: key}.__getitem__)
     assert decode_record(signed) == outcome

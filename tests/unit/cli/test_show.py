@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from agent_identity.audit import Action, Story
+from agent_identity.canonical import encode_record
 from agent_identity.cli.show import _of_task, lines
 from agent_identity.cli.terminal import Style, width
 from agent_identity.errors import ConfigurationError
@@ -208,7 +209,7 @@ def _with(payload: str, nasty: str) -> str:
         record["decision"]["argument"] = nasty
         record["outcome"], record["error"] = "error", nasty
         record["decision"]["effect"] = "warn"
-    return base64.urlsafe_b64encode(json.dumps(record).encode()).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(encode_record(record)).rstrip(b"=").decode()
 
 
 def story(**changes: Any) -> Story:

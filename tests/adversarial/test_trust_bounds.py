@@ -20,6 +20,7 @@ from agent_identity.evidence.log import unverified_checkpoint
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.pruned import Pruned, sign_pruned
 from agent_identity.identity import (
+    Approver,
     Cosigner,
     FileVersion,
     Human,
@@ -375,6 +376,24 @@ def test_a_successor_takes_nothing_back() -> None:
         with pytest.raises(ConfigurationError) as caught:
             check_successor(kept, following, at=0)
         assert caught.value.code == "trust_rolled_back"
+
+
+def test_a_successor_keeps_a_credential_revoked() -> None:
+    """What is said about the credential of a person cannot be taken back either."""
+    bob = {
+        "person": "bob@example.com",
+        "credential": b"c" * 16,
+        "rp_id": "example.com",
+        "origin": "https://example.com",
+    }
+    approver = Approver(**bob, algorithm="EdDSA", key=STRANGER.public_key.raw)
+    two = FileVersion(FILE.id, 2)
+    kept = signed_trust(replace(roots(), approvers=(replace(approver, revoked_since=5),)), ROOT)
+    same = signed_trust(replace(roots(file=two), approvers=(replace(approver, revoked_since=5),)), ROOT)
+    check_successor(kept, same, at=0)
+    with pytest.raises(ConfigurationError) as caught:
+        check_successor(kept, signed_trust(replace(roots(file=two), approvers=(approver,)), ROOT), at=0)
+    assert caught.value.code == "trust_rolled_back"
 
 
 @pytest.mark.parametrize(

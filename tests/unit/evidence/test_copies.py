@@ -151,6 +151,18 @@ def test_what_others_wrote_is_left_out_and_counted(world: World) -> None:
     assert tail.rejected == 5
 
 
+def test_a_record_of_another_version_makes_no_span(world: World) -> None:
+    """What the library wrote, by its MAC, and this version cannot read, is left out and counted."""
+    record = {"v": "3", "id": world.stream, "kind": "outcome", "stream": {"id": world.stream, "seq": "2"}}
+    data = encode_record(record)
+    mac = world.key.stream_mac(world.stream).of(data)
+    with world.path.open("ab") as file:
+        file.write(stream_line(mac, data))
+    tail = world.tail()
+    assert kinds(tail.read()) == ["stream_start"]
+    assert tail.rejected == 1
+
+
 def test_a_record_that_was_copied_within_its_stream_counts_once(world: World) -> None:
     """A line that is there twice has the same place, which was read already."""
     world.call()

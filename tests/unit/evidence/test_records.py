@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.evidence.records import EFFECTS, KINDS, OUTCOMES, VERSION, as_dict, check_record, decode, encode
 from agent_identity.identity import Human
+from agent_identity.records import Sdk, StreamStart
 
 HEX = "0123456789abcdef" * 4
 UUID = "01957a3f-4e23-7b01-a9d1-0000000000a1"
@@ -182,6 +184,14 @@ def test_a_typed_record_is_its_bytes(kind: str) -> None:
         assert (found.kind, found.id, found.stream.number) == (kind, UUID, 1 if kind == "stream_start" else 2)
         assert encode(found) == data
         assert as_dict(found) == value
+
+
+def test_a_record_with_half_a_character_has_no_bytes() -> None:
+    """A lone surrogate is no text, and is refused before anything is written."""
+    found = decode(encode_record(record("stream_start")))
+    assert isinstance(found, StreamStart)
+    with pytest.raises(ValueError, match="lone surrogate"):
+        encode(msgspec.structs.replace(found, sdk=Sdk(name="a\ud800", version="1")))
 
 
 @given(kinds, st.data())

@@ -498,6 +498,36 @@ def test_records_that_change_while_they_are_read_do_not_leave(directory: Path, w
     assert caught.value.code == "contradicted"
 
 
+@pytest.mark.parametrize("record", [b'{"kind":"grant"}', None])
+def test_what_is_no_record_the_second_time_does_not_leave(
+    directory: Path, written: Callable, record: bytes | None
+) -> None:
+    """Lines that are none any more, or lack what a record has, are those of somebody else."""
+    stream = written()
+    reader = open_ledger(directory)
+    line = b"x" if record is None else b'{"mac":"' + b"0" * 64 + b'","record":' + record + b"}"
+
+    class Changing:
+        """A reader that has another line the second time."""
+
+        pruned, first_place = reader.pruned, reader.first_place
+        segments = staticmethod(reader.segments)
+
+        def __init__(self) -> None:
+            self.seen = set[str]()
+
+        def lines_of(self, segment: Any) -> object:
+            """Return the lines, and the second time the other one."""
+            again = segment.path in self.seen
+            self.seen.add(segment.path)
+            return iter([Line(0, len(line), line, torn=False)]) if again else reader.lines_of(segment)
+
+    heads = read_heads(reader)[1][stream]
+    with pytest.raises(VerificationError) as caught:
+        survey(Changing(), stream, heads, lambda segment, ns: True, removing=True)  # type: ignore[arg-type]
+    assert caught.value.code == "contradicted"
+
+
 def test_a_border_with_too_much_open_is_none(opened: Open, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where more calls are open than a statement names, the stream is not cut."""
     monkeypatch.setattr("agent_identity.evidence.survey.MAX_OPEN", 1)

@@ -1203,3 +1203,16 @@ def test_each_checkpoint_is_shown_once_it_is_in_place(log: DirectoryLog, directo
     assert [note == there for note, there in shown] == [True, True]
     assert shown[0] != shown[1]
     log.close()
+
+
+def test_an_observer_cannot_swallow_an_interrupt() -> None:
+    """Ctrl-C ends the program, wherever it comes."""
+    observers = sealing_module.Observers()
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    observers.add(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        observers.show(SimpleNamespace())
+    assert observers.failures == 0

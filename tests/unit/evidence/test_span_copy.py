@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from agent_identity.canonical import encode_record
-from agent_identity.evidence import Attestation, compare, copy_of, error_of, span_ids
+from agent_identity.evidence import Attestation, appearance_of, compare, copy_of, error_of, span_ids
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE
 from agent_identity.identity import SigningKey
 from agent_identity.records import AnyRecord, decode, encode
@@ -126,6 +126,14 @@ def test_a_task_carries_its_grants() -> None:
     assert span.attributes["gen_ai.operation.name"] == "invoke_agent"
     assert span.attributes["gen_ai.agent.name"] == "clerk"
     assert GRANT_ATTRIBUTE not in copy_of(end, encode(end), KEY).attributes
+
+
+def test_what_is_neither_call_nor_task_has_no_span() -> None:
+    """Whoever asks for the span of another record made a mistake."""
+    policy = {"name": "p", "version": "1", "digest": f"sha256:{'a' * 64}"}
+    head = {"v": "1", "id": UUID, "stream": {"id": UUID, "seq": "12", "prev": "b" * 64}, "time": {"start": "5"}}
+    with pytest.raises(TypeError, match="call or a task"):
+        appearance_of(decode(encode_record({**head, "kind": "policy", "policy": policy})))
 
 
 def test_a_refused_opening_is_named_for_the_agent_that_was_asked_for() -> None:

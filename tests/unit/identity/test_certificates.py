@@ -93,6 +93,16 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.parametrize("more", [{"kid": "a"}, {"use": "sig"}])
+def test_a_key_has_its_three_members_and_no_other(more: dict[str, str]) -> None:
+    """What a key says of itself beside is no claim of the root."""
+    claims = {**CLAIMS, "recorder": {**CLAIMS["recorder"], **more}}
+    token = sign_compact({"kid": ROOT.public_key.thumbprint, "typ": CERTIFICATE_TYPE}, claims, ROOT)
+    with pytest.raises(TokenError) as caught:
+        trusted_certificate(token, TRUST)
+    assert caught.value.code == "bad_recorder_certificate"
+
+
 @given(st.sampled_from(sorted(CLAIMS)), VALUES)
 def test_claims_of_any_shape_are_read_or_refused_with_a_code(name: str, value: Any) -> None:
     """A root that is careless, or not ours, makes no verifier stumble."""

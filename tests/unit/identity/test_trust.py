@@ -565,3 +565,13 @@ def test_second_keys_and_witnesses_have_their_types_and_order() -> None:
         with pytest.raises(TypeError):
             attempt()
     assert (OTHERS.quorum, Witnesses(OTHERS.keys).quorum) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("since", "at", "counts"), [(None, 10, True), (None, 21, False), (15, 10, False), (None, 9, False)]
+)
+def test_a_listed_key_counts_in_its_time_and_until_it_is_revoked(since: int | None, at: int, counts: bool) -> None:
+    """Of a key that others may have, no signature counts by its own date."""
+    key = SigningKey.from_seed(b"k" * 32).public_key
+    trusted = TrustedKey(key, "recorder", not_before=10, not_after=20, revoked_since=since)
+    assert trusted.counts(at) is counts

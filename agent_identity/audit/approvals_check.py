@@ -18,7 +18,7 @@ _UNTRUSTED: Final = frozenset({"unknown_key", "key_not_valid_then"})
 
 
 class _Said(NamedTuple):
-    """What a record says about a call and who it is for; looked up by what it is, for all pairs would be quadratic."""
+    """What a record says about a call, and for whom. Hashable: approvals are looked up, not compared in pairs."""
 
     task: str
     tool: str

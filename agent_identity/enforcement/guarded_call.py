@@ -8,7 +8,6 @@ from agent_identity.enforcement.action import Action
 from agent_identity.enforcement.call import Call, CallRequest
 from agent_identity.enforcement.driven import continued
 from agent_identity.enforcement.lazy import ATOMS, Lazy
-from agent_identity.enforcement.off_loop import at_once
 from agent_identity.enforcement.steps import CallSteps, Judge
 
 __all__ = ["Body", "GuardedCall"]
@@ -103,7 +102,7 @@ class GuardedCall(CallSteps):
 
     async def begin_async(self, request: CallRequest) -> Call:
         """Do what :meth:`begin` does without blocking the event loop."""
-        call = at_once(self._judge, request) if self._judges_at_once() else await self._judge_off_loop(request)
+        call = await self.judge_async(request)
         if call.desk is not None:
             await self.settle_async(call)
         call.attach()
@@ -138,8 +137,6 @@ class GuardedCall(CallSteps):
             later = continued(self, call, result, self._lazy)
             if later is not None:
                 return later
-        if self._ends_at_once(call, result, self._lazy):
-            return self.end(call, result, self._lazy)
         return await self.end_async(call, result, self._lazy)
 
     def suspend(self, call: Call) -> None:

@@ -91,9 +91,8 @@ class CallSteps:
 
     async def judge_async(self, request: CallRequest) -> Call:
         """Do what :meth:`judge` does without blocking the event loop."""
-        return at_once(self._judge, request) if self._judges_at_once() else await self._judge_off_loop(request)
-
-    async def _judge_off_loop(self, request: CallRequest) -> Call:
+        if self._judges_at_once():
+            return at_once(self._judge, request)
         call = await off_loop(partial(self._judge, request), undo=self._guard.withdraw)
         await self._look_again(call)
         return call

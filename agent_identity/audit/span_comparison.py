@@ -32,7 +32,7 @@ _THEIRS: Final = _OTHERS_MAY_SET - {"user.id"}
 """Those that on a span of another library are its own, and say nothing about ours. Who it was stays worth a notice."""
 
 _UNCLEAR: Final = (
-    "of a span of ours, got another, and nothing tells whether it was changed: it may be a span of another library "
+    "as on a span of ours, got another; whether it was changed cannot be told: this may be a span of another library "
     "that carries our record, or the application may have set it; copy it with its scope"
 )
 _DOUBTS: Final[Mapping[str, str]] = MappingProxyType(

@@ -13,8 +13,10 @@ import os
 from collections.abc import Iterator
 
 from agent_identity.errors import EvidenceError
-from agent_identity.evidence import open_ledger
+from agent_identity.evidence import open_ledger, record_codec
+from agent_identity.evidence.record_codec import as_dict, encode
 from agent_identity.evidence.records import (
+    DRAFT,
     EFFECTS,
     KINDS,
     OUTCOMES,
@@ -27,13 +29,19 @@ from agent_identity.evidence.records import (
     ApprovalState,
     Counts,
     Decision,
+    Detail,
     End,
     Erased,
     Erasure,
+    Examination,
+    Examined,
+    Found,
     Grant,
     GrantToken,
     Hop,
     Intent,
+    KeyTrust,
+    Model,
     Offered,
     OfTask,
     Outcome,
@@ -45,24 +53,25 @@ from agent_identity.evidence.records import (
     Recovered,
     RecoveredStream,
     Registration,
+    Resource,
     Revocation,
     RevocationChange,
     Sdk,
     Server,
     Stream,
     StreamEnd,
+    StreamResource,
     StreamStart,
     Task,
     TaskEnd,
     TaskStart,
     Time,
     Trace,
-    as_dict,
-    decode,
-    encode,
+    Trust,
 )
 
 __all__ = [
+    "DRAFT",
     "EFFECTS",
     "KINDS",
     "OUTCOMES",
@@ -75,13 +84,19 @@ __all__ = [
     "ApprovalState",
     "Counts",
     "Decision",
+    "Detail",
     "End",
     "Erased",
     "Erasure",
+    "Examination",
+    "Examined",
+    "Found",
     "Grant",
     "GrantToken",
     "Hop",
     "Intent",
+    "KeyTrust",
+    "Model",
     "OfTask",
     "Offered",
     "Outcome",
@@ -93,18 +108,21 @@ __all__ = [
     "Recovered",
     "RecoveredStream",
     "Registration",
+    "Resource",
     "Revocation",
     "RevocationChange",
     "Sdk",
     "Server",
     "Stream",
     "StreamEnd",
+    "StreamResource",
     "StreamStart",
     "Task",
     "TaskEnd",
     "TaskStart",
     "Time",
     "Trace",
+    "Trust",
     "as_dict",
     "decode",
     "encode",
@@ -112,13 +130,32 @@ __all__ = [
 ]
 
 
-def read(path: "str | os.PathLike[str]") -> Iterator[AnyRecord]:
+def decode(data: bytes, *, drafts: bool = False) -> AnyRecord:
+    """Return the record of its canonical bytes.
+
+    Args:
+        data: The bytes.
+        drafts: Accept version 2, which is a draft: its shapes may still change.
+
+    Raises:
+        ValueError: The bytes are not the canonical form of a record, or a fact is missing, unknown, malformed or
+            contradicts another; the message starts with the path to it, for example ``record.decision.effect``. It
+            shows no value.
+    """
+    record = record_codec.decode(data)
+    if record.v == DRAFT and not drafts:
+        raise ValueError("record.v: expected version 1, got a draft of version 2; pass drafts=True to read it")
+    return record
+
+
+def read(path: "str | os.PathLike[str]", *, drafts: bool = False) -> Iterator[AnyRecord]:
     """Yield the records of an evidence directory, stream by stream, each stream in its order.
 
     Nothing is verified, and memory does not grow with the ledger. The directory may be in use.
 
     Args:
         path: The directory of an enforcer.
+        drafts: Accept records of version 2, which is a draft.
 
     Raises:
         OSError: There is no such directory, or this user may not look into it.
@@ -132,7 +169,7 @@ def read(path: "str | os.PathLike[str]") -> Iterator[AnyRecord]:
             place = f"{os.fspath(path)}: stream {stream}, record {number}"
             if line.record is not None:
                 try:
-                    yield decode(line.record)
+                    yield decode(line.record, drafts=drafts)
                 except ValueError as error:
                     raise EvidenceError(
                         f"{place}: {error}; run 'agent-identity verify' to see what is wrong", code="malformed_record"

@@ -12,7 +12,8 @@ from typing import Final
 
 from agent_identity.evidence import SpanCopy
 from agent_identity.evidence.otlp_writing import as_bytes, encode_request
-from agent_identity.evidence.records import Grant, TaskEnd, decode
+from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.records import Grant, TaskEnd
 from agent_identity.evidence.span_copy import TRAVELLING, copy_of
 from agent_identity.evidence.streams import open_ledger
 from agent_identity.identity import SigningKey

@@ -7,8 +7,9 @@ from typing import Final
 
 from agent_identity.audit.revocation import LATE, refuse_late
 from agent_identity.errors import TokenError, VerificationError
-from agent_identity.evidence.envelope import Attestation
-from agent_identity.evidence.records import AnyRecord, decode
+from agent_identity.evidence.envelope import Attestation, payload_type_of
+from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.records import AnyRecord
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE
 from agent_identity.identity import PublicKey, TrustStore
 
@@ -57,7 +58,7 @@ def open_record(
 
     try:
         body = Attestation.from_attributes(attributes).open(lookup, proved)
-        record = _decoded(body)
+        record = _decoded(body, attributes)
         at = record.time.last_ns // _NS
         refuse_late(trust, used[0], "recorder", at)
         trust.find(used[0], "recorder", at=at)
@@ -66,11 +67,14 @@ def open_record(
     return record, body
 
 
-def _decoded(body: bytes) -> AnyRecord:
+def _decoded(body: bytes, attributes: Mapping[str, object]) -> AnyRecord:
     try:
-        return decode(body)
+        record = decode(body)
     except ValueError as error:
         raise VerificationError(str(error), code="malformed_record") from None
+    if payload_type_of(record) != attributes.get(ATTESTATION + "payload_type"):
+        raise VerificationError("expected a record of the version that its type names", code="malformed_record")
+    return record
 
 
 def _explained(error: VerificationError | TokenError, attributes: Mapping[str, object]) -> VerificationError:

@@ -20,7 +20,8 @@ from agent_identity.audit.sources import PathLike, whole
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.excerpt import Excerpt, excerpt_lines, excerpt_of
 from agent_identity.evidence.layout import GRANTS_NAME
-from agent_identity.evidence.records import AnyRecord, Grant, Intent, OfTask, Outcome, decode
+from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.records import AnyRecord, Grant, Intent, OfTask, Outcome
 from agent_identity.evidence.streams import LedgerReader, open_ledger
 from agent_identity.evidence.survey import read_heads
 from agent_identity.identity import TrustStore

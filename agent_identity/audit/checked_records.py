@@ -5,7 +5,8 @@ from typing import NamedTuple, TypeAlias
 
 from agent_identity.evidence.lines import Block, record_of
 from agent_identity.evidence.merkle import leaf_hash
-from agent_identity.evidence.records import AnyRecord, decode
+from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.records import AnyRecord
 from agent_identity.evidence.streams import RawLine, raw_line
 
 __all__ = ["CheckedBlock", "CheckedLine", "CheckedRecord", "check_block"]

@@ -15,7 +15,8 @@ from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence.disclosures import action_of
 from agent_identity.evidence.otlp import SpanData
-from agent_identity.evidence.records import AnyRecord, as_dict
+from agent_identity.evidence.record_codec import as_dict
+from agent_identity.evidence.records import AnyRecord
 from agent_identity.evidence.traces import read_spans
 from agent_identity.identity import TrustStore
 

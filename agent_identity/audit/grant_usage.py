@@ -5,18 +5,8 @@ from typing import Final, Protocol, cast, final
 import orjson
 
 from agent_identity.audit.findings import Place
-from agent_identity.evidence.records import (
-    AnyRecord,
-    Counts,
-    Decision,
-    Intent,
-    OfTask,
-    Outcome,
-    Task,
-    TaskStart,
-    decode,
-    encode,
-)
+from agent_identity.evidence.record_codec import decode, encode
+from agent_identity.evidence.records import AnyRecord, Counts, Decision, Intent, OfTask, Outcome, Task, TaskStart
 
 __all__ = ["GrantUsage", "spent_uses"]
 

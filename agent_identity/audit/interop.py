@@ -15,19 +15,8 @@ from agent_identity.canonical import JSON, encode
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.disclosures import action_of
 from agent_identity.evidence.envelope import PAYLOAD_TYPE
-from agent_identity.evidence.records import (
-    Agent,
-    AnyRecord,
-    Hop,
-    Intent,
-    Outcome,
-    Principal,
-    Stream,
-    Task,
-    Trace,
-    as_dict,
-    decode,
-)
+from agent_identity.evidence.record_codec import as_dict, decode
+from agent_identity.evidence.records import Agent, AnyRecord, Hop, Intent, Outcome, Principal, Stream, Task, Trace
 from agent_identity.evidence.streams import open_ledger
 from agent_identity.identity import Signer
 from agent_identity.version import VERSION

@@ -24,7 +24,8 @@ from agent_identity.audit.stream_check import StreamCheck, Visit
 from agent_identity.evidence.excerpt import Start
 from agent_identity.evidence.lines import Block
 from agent_identity.evidence.pruned import Pruned
-from agent_identity.evidence.records import AnyRecord, RecoveredStream, decode
+from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.records import AnyRecord, RecoveredStream
 from agent_identity.evidence.streams import LedgerReader, RawLine
 from agent_identity.identity import TrustedKey, TrustStore
 

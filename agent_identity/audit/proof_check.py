@@ -16,7 +16,8 @@ from agent_identity.evidence.checkpoint import Checkpoint
 from agent_identity.evidence.log import Head
 from agent_identity.evidence.merkle import leaf_hash, verify_consistency, verify_inclusion
 from agent_identity.evidence.proof_files import MAX_PROOF_BYTES, GrowthProof, RecordProof, parse_proof_file
-from agent_identity.evidence.records import AnyRecord, as_dict, decode
+from agent_identity.evidence.record_codec import as_dict, decode
+from agent_identity.evidence.records import AnyRecord
 from agent_identity.identity import TrustedKey, TrustStore, read_public_file
 
 __all__ = ["Checked", "check_proof"]

@@ -22,7 +22,8 @@ from agent_identity.evidence.merkle import (
     verify_inclusion,
 )
 from agent_identity.evidence.proof_files import GrowthProof, RecordProof
-from agent_identity.evidence.records import AnyRecord, decode
+from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.records import AnyRecord
 from agent_identity.evidence.streams import LedgerReader, RawLine, open_ledger
 from agent_identity.identity import read_public_file
 

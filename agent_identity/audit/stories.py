@@ -19,6 +19,7 @@ from agent_identity.errors import VerificationError
 from agent_identity.evidence.byte_reader import ByteLines
 from agent_identity.evidence.envelope import Attestation
 from agent_identity.evidence.otlp import SpanData
+from agent_identity.evidence.record_codec import decode
 from agent_identity.evidence.records import (
     AgentRegistration,
     AnyRecord,
@@ -31,7 +32,6 @@ from agent_identity.evidence.records import (
     Registration,
     TaskEnd,
     TaskStart,
-    decode,
 )
 from agent_identity.evidence.streams import open_ledger
 from agent_identity.evidence.traces import read_spans

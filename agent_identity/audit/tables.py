@@ -22,7 +22,8 @@ from agent_identity.audit.report import Report
 from agent_identity.audit.sources import PathLike, Trust, directory_of, whole
 from agent_identity.audit.verification import check
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence.records import Intent, OfTask, Outcome, decode
+from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.records import Intent, OfTask, Outcome
 from agent_identity.evidence.streams import LedgerReader, open_ledger
 from agent_identity.version import VERSION
 

@@ -1,13 +1,14 @@
 """Which agents may hold grants here, as the registry of agents says; asked when a task opens, never for a call."""
 
 import logging
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final, cast, final
 
 from agent_identity.authority import MAX_TTL, AgentRegistry, Chain, Registration, Scope
-from agent_identity.canonical import RecordValue
-from agent_identity.enforcement.decisions import decision_claim
+from agent_identity.enforcement.decisions import decision_fact
+from agent_identity.enforcement.facts import agent_fact, principal_fact
 from agent_identity.enforcement.failures import failure, trouble
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.task import Task
@@ -21,7 +22,8 @@ from agent_identity.errors import (
     StateError,
     TokenError,
 )
-from agent_identity.evidence import Entry
+from agent_identity.evidence import Entry, records
+from agent_identity.evidence.records import Action, AgentRegistration, Enforced, Time
 from agent_identity.identity import Agent, Principal
 from agent_identity.policy import Decision, Effect
 
@@ -137,10 +139,10 @@ class Admission:
         mine = object()
         if self._recorded.setdefault(registration.hash, mine) is not mine:
             return
-        facts = {"hash": registration.hash, "purpose": registration.purpose, "status": registration.status}
-        body: dict[str, RecordValue] = {"agent": registration.agent.to_claim(), "registration": facts}
+        facts = AgentRegistration(hash=registration.hash, purpose=registration.purpose, status=registration.status)
+        agent, time = agent_fact(registration.agent), Time.at(wall_ns)
         try:
-            self._point.ledger.append("registration", {**body, "time": {"start": str(wall_ns)}})
+            self._point.ledger.append(partial(records.Registration, time=time, agent=agent, registration=facts))
         except BaseException:
             del self._recorded[registration.hash]
             raise
@@ -194,9 +196,8 @@ def record_refusal(
         EvidenceError: It could not be recorded.
     """
     # The agent that is asked for has no grant: it stands in the action, not among the parties of the record.
-    action: dict[str, RecordValue] = {"tool": OPENING, "kind": "task", "agent": agent.to_claim()}
-    if parent is None:
-        action["principal"] = principal.to_claim()
+    refused = principal_fact(principal) if parent is None else None
+    action = Action(tool=OPENING, kind="task", agent=agent_fact(agent), principal=refused)
     record_denied(
         point, denied, action, parent=parent, start_ns=start_ns, monitored=point.mode == "monitor" and not always
     )
@@ -205,7 +206,7 @@ def record_refusal(
 def record_denied(
     point: Point,
     denied: Denied | AttenuationError,
-    action: dict[str, RecordValue],
+    action: Action,
     *,
     parent: Task | None,
     start_ns: int,
@@ -227,27 +228,33 @@ def record_denied(
     decision = Decision(effect=Effect.BLOCK, reason=denied.code)
     if isinstance(denied, Denied):
         denied.decision = decision
-    body: dict[str, RecordValue] = {"attribution": "none"} if parent is None else dict(parent.claims)
-    span = point.spans.start(*_span_of(action), start_ns)
-    if ids := traced(span).rooted:
-        body["trace"] = ids
-    end_ns = max(point.clock.wall_ns(), start_ns)
     argument = denied.argument if isinstance(denied, OutOfScope | AttenuationError) else None
-    body["action"] = action
-    body["decision"] = decision_claim(decision, "audit" if monitored else "block", point.mode, argument)
-    body["time"] = {"start": str(start_ns)}
+    enforced: Enforced = "audit" if monitored else "block"
+    fact = decision_fact(decision, enforced, point.mode, argument)
+    span = point.spans.start(*_span_of(action), start_ns)
+    end_ns = max(point.clock.wall_ns(), start_ns)
+    trace = traced(span).rooted
+    parties: dict[str, object] = {"attribution": "none"} if parent is None else parent.facts._asdict()
 
     def finish(entry: Entry) -> None:
         point.spans.finish(span, entry, end_ns)
 
     try:
-        ended = {"start": str(start_ns), "end": str(end_ns)}
+        intent = None
         if monitored:
-            intent = point.ledger.append("intent", body).id
-            body |= {"intent": intent, "outcome": "success", "time": ended}
-        else:
-            body |= {"outcome": "denied", "error": denied.code, "time": ended}
-        denied.reference = point.ledger.append("outcome", body, after=finish).id
+            make = partial(records.Intent, time=Time.at(start_ns), action=action, decision=fact, trace=trace)
+            intent = point.ledger.append(partial(make, **parties)).id
+        outcome = partial(
+            records.Outcome,
+            time=Time.at(start_ns, end_ns),
+            action=action,
+            decision=fact,
+            trace=trace,
+            outcome="success" if monitored else "denied",
+            intent=intent,
+            error=None if monitored else denied.code,
+        )
+        denied.reference = point.ledger.append(partial(outcome, **parties), after=finish).id
     except BaseException:
         point.spans.abandon(span)
         raise
@@ -257,9 +264,9 @@ def record_denied(
         parent.tally.outcome(of_intent=monitored)
 
 
-def _span_of(action: Mapping[str, RecordValue]) -> tuple[str, dict[str, str]]:
-    """Return the name and the attributes of the span of what was refused."""
-    tool, agent = cast("str", action["tool"]), cast("Mapping[str, str] | None", action.get("agent"))
-    if agent is not None:
-        return f"{tool} {agent['id']}", {"gen_ai.operation.name": tool}
+def _span_of(action: Action) -> tuple[str, dict[str, str]]:
+    """Return the name and the attributes of the span of a refusal."""
+    tool = action.tool
+    if action.agent is not None:
+        return f"{tool} {action.agent.id}", {"gen_ai.operation.name": tool}
     return f"execute_tool {tool}", {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool}

@@ -12,7 +12,6 @@ from typing import Final, cast, final
 
 from agent_identity import canonical
 from agent_identity.authority import MAX_WAIT, SKEW, Ruling, StateStore, trusted_ruling
-from agent_identity.canonical import RecordValue
 from agent_identity.enforcement import approval_refusals as refused
 from agent_identity.enforcement.ambience import Ambience, attached
 from agent_identity.enforcement.approval import (
@@ -26,12 +25,14 @@ from agent_identity.enforcement.approval import (
 )
 from agent_identity.enforcement.approval_box import ApprovalBox, name_of, party_of
 from agent_identity.enforcement.call import Call
+from agent_identity.enforcement.facts import principal_fact
 from agent_identity.enforcement.failures import trouble
 from agent_identity.enforcement.off_loop import Steps, has_loop
 from agent_identity.enforcement.suspensions import leave, mark_of, taken_over
 from agent_identity.enforcement.task import Task
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, StateError, TokenError
-from agent_identity.evidence import DigestKeys, Ledger
+from agent_identity.evidence import DigestKeys, Ledger, records
+from agent_identity.evidence.records import ApprovalState, ApprovalStatus, Time
 from agent_identity.identity import Clock, Human, Ids, Signer, TrustStore
 from agent_identity.typed import typed_calls
 
@@ -313,7 +314,7 @@ class Approvals:
                 "pass text or an id instead",
                 code="approval_unbindable",
             )
-        args, decision, now = cast("str | None", call.action.get("args")), call.decision, self._now()
+        args, decision, now = call.action.args, call.decision, self._now()
         data = b"{}" if snapshot is None else snapshot.canonical()
         name = name_of(task, call.tool, args)
         asked = self._asked.get(name) if desk.suspends else None
@@ -458,7 +459,7 @@ class Approvals:
 
     def _check(self, call: Call, task: Task, desk: Approval, ruling: Ruling) -> None:
         """Check that a ruling approves this very call, and that who made it may."""
-        args = cast("str | None", call.action.get("args"))
+        args = call.action.args
         if ruling.task != task.id and desk.suspends and ruling.args is not None:
             snapshot = call.snapshot
             args = None if snapshot is None else self._digests.digest(ruling.task, snapshot.canonical())
@@ -491,23 +492,20 @@ class Approvals:
                 f"{call.tool}: expected an approval that was not used, got a used one; ask again", code="approval_used"
             )
 
-    def _record(self, call: Call, task: Task, status: str, about: ApprovalRequest | Ruling, token: str | None) -> None:
-        approval: dict[str, RecordValue] = {
-            "id": about.id,
-            "status": status,
-            "expires": str(about.expires_at * _NS),
-        }
-        if isinstance(about, Ruling) and token is not None:
-            approval |= {"approver": about.approver.to_claim(), "token": token}
-            if about.reason is not None:
-                approval["reason"] = about.reason
-        body: dict[str, RecordValue] = {
-            **task.claims,
-            "action": dict(call.action),
-            "approval": approval,
-            "time": {"start": str(self._clock.wall_ns())},
-        }
-        self._ledger.append("approval", body)
+    def _record(
+        self, call: Call, task: Task, status: ApprovalStatus, about: ApprovalRequest | Ruling, token: str | None
+    ) -> None:
+        ruled = about if isinstance(about, Ruling) and token is not None else None
+        state = ApprovalState(
+            id=about.id,
+            status=status,
+            expires=str(about.expires_at * _NS),
+            approver=None if ruled is None else principal_fact(ruled.approver),
+            token=None if ruled is None else token,
+            reason=None if ruled is None else ruled.reason,
+        )
+        facts, time = task.facts._asdict(), Time.at(self._clock.wall_ns())
+        self._ledger.append(partial(records.Approval, **facts, time=time, action=call.action, approval=state))
 
     def _forget(self, name: str) -> None:
         self._asked.pop(name, None)

@@ -121,9 +121,9 @@ class Arguments:
             return [orjson.dumps([name, values[name]], option=orjson.OPT_SORT_KEYS) for name in names]
         return [part(name, _encodable(values[name])) for name in names]
 
-    def kinds(self) -> list[str]:
+    def kinds(self) -> tuple[str, ...]:
         """Return ``name:kind`` for each argument, sorted; what records show in place of values."""
-        return sorted([f"{name}:{_KINDS.get(type(value), 'opaque')}" for name, value in self.view.items()])
+        return tuple(sorted([f"{name}:{_KINDS.get(type(value), 'opaque')}" for name, value in self.view.items()]))
 
 
 def _encodable(value: object) -> JSON:

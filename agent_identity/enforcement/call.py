@@ -8,7 +8,6 @@ from typing import Final, NamedTuple, final
 from opentelemetry import trace
 from opentelemetry.context import Context
 
-from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.ambience import Attachment, Body, Process
 from agent_identity.enforcement.approval import Approval
 from agent_identity.enforcement.arguments import Arguments
@@ -17,6 +16,7 @@ from agent_identity.enforcement.limits import Reservation
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import UNTRACED, CallSpan
 from agent_identity.errors import Denied
+from agent_identity.evidence.records import Action, Enforced
 from agent_identity.policy import Decision, Finding
 
 __all__ = ["NOTHING", "Call", "CallRequest", "Judgement", "Shown"]
@@ -56,12 +56,13 @@ class Judgement(NamedTuple):
     """
 
     decision: Decision = WITHIN_SCOPE
-    enforced: str = "allow"
+    enforced: Enforced = "allow"
     denial: Denied | None = None
     argument: str | None = None
 
 
 _ALLOWED: Final = Judgement()
+_UNKNOWN: Final = Action(tool="unknown", kind="unknown")  # Until the guard has described the call.
 
 
 @final
@@ -96,10 +97,10 @@ class Call:
     # What was asked and where; what was decided; what the call has taken; where it runs; what is on record of it.
     __slots__ = (
         *("home", "request", "snapshot", "start_ns", "task", "tool", "unchecked"),
-        *("desk", "findings", "judgement", "route"),
+        *("desk", "findings", "judgement", "route", "target"),
         *("approval", "reserved"),
         *("_attachment", "context", "marker", "span", "traced"),
-        *("_ending", "action", "body", "done", "intent", "result"),
+        *("_ending", "action", "done", "intent", "result"),
     )
 
     def __init__(self, tool: str, request: CallRequest, task: Task | None, start_ns: int) -> None:
@@ -113,6 +114,7 @@ class Call:
         self.judgement = _ALLOWED
         self.findings: tuple[Finding, ...] = ()
         self.route: Callable[[Call], object] | None = None
+        self.target: str | None = None
         self.desk: Approval | None = None
         self.approval: str | None = None
         self.reserved: Reservation | None = None
@@ -121,8 +123,7 @@ class Call:
         self.context: Context | None = None
         self.marker: Body | None = None
         self._attachment: Attachment | None = None
-        self.action: dict[str, RecordValue] = {}
-        self.body: Mapping[str, RecordValue] | None = None
+        self.action = _UNKNOWN
         self.intent: str | None = None
         self.done = False
         self._ending = threading.Lock()
@@ -153,7 +154,6 @@ class Call:
     def judged(self, judgement: Judgement) -> None:
         """Take a judgement in the place of the one before."""
         self.judgement = judgement
-        self.body = None
 
     def let_run(self) -> None:
         """Have the call run as it came, whatever was decided: monitor mode."""

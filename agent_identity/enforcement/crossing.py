@@ -8,17 +8,21 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final, final
 
 from agent_identity.authority import Grant, Scope, derive, prove
 from agent_identity.enforcement.admission import record_refusal
 from agent_identity.enforcement.carried import Carried
+from agent_identity.enforcement.facts import task_facts
 from agent_identity.enforcement.handed import Addressed
-from agent_identity.enforcement.task import Task, task_claims
+from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.tasks import Tasks, current_or_refuse, holder_of, seconds_of
 from agent_identity.enforcement.telemetry import current_trace
 from agent_identity.enforcement.traces import traceparent
 from agent_identity.errors import AttenuationError, Denied
+from agent_identity.evidence import records
+from agent_identity.evidence.records import GrantToken, Time
 from agent_identity.identity import Agent, PublicKey, SigningKey, check_id
 from agent_identity.typed import typed_calls
 
@@ -207,12 +211,9 @@ class Departures:
         """Record a grant that is about to leave the process, and remember to tell its holder of the end."""
         point = self.tasks.point
         wall = point.clock.wall_ns()
-        body = task_claims((*task.chain.grants, grant))
-        body["grant"] = {"token": grant.token}
-        body["time"] = {"start": str(wall)}
-        if ids := current_trace():
-            body["trace"] = ids
-        point.ledger.append("grant", body)
+        facts, token = task_facts((*task.chain.grants, grant)), GrantToken(token=grant.token)
+        trace, time = current_trace(), Time.at(wall)
+        point.ledger.append(partial(records.Grant, **facts._asdict(), time=time, trace=trace, grant=token))
         task.handed.add(grant, wall // _NS)
 
 

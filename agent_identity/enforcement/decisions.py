@@ -3,11 +3,12 @@
 import re
 from typing import Final, Literal, TypeAlias
 
-from agent_identity.canonical import RecordValue
 from agent_identity.errors import ConfigurationError
+from agent_identity.evidence import records
+from agent_identity.evidence.records import Enforced, PolicyState
 from agent_identity.policy import Decision, Effect, Policy
 
-__all__ = ["WITHIN_SCOPE", "Mode", "blocked_by", "decision_claim", "is_fact", "is_sound", "policy_claim"]
+__all__ = ["WITHIN_SCOPE", "Mode", "blocked_by", "decision_fact", "is_fact", "is_sound", "policy_state"]
 
 Mode: TypeAlias = Literal["enforce", "monitor"]
 
@@ -19,41 +20,39 @@ _MAX_WARNINGS: Final = 1_024
 WITHIN_SCOPE = Decision(effect=Effect.ALLOW, reason="within_scope")
 
 
-def decision_claim(decision: Decision, enforced: str, mode: Mode, argument: str | None) -> dict[str, RecordValue]:
-    """Return what the record says about a decision; unknown facts are left out."""
-    claim: dict[str, RecordValue] = {
-        "effect": decision.effect.value,
-        "enforced": enforced,
-        "mode": mode,
-        "reason": decision.reason,
-    }
-    facts = {
-        "rule": decision.rule,
-        "why": decision.why,
-        "argument": argument,
-        "policy": decision.policy,
-        "version": decision.version,
-        "digest": decision.digest,
-    }
-    claim.update({name: fact for name, fact in facts.items() if fact})
-    if decision.warnings:
-        claim["warnings"] = decision.warnings[:_MAX_WARNINGS]
-    return claim
+def decision_fact(
+    decision: Decision, enforced: Enforced, mode: Mode, argument: str | None, approval: str | None = None
+) -> records.Decision:
+    """Return the member of a record about a decision; unknown facts are left out."""
+    return records.Decision(
+        effect=decision.effect.value,
+        enforced=enforced,
+        mode=mode,
+        reason=decision.reason,
+        rule=decision.rule or None,
+        why=decision.why or None,
+        argument=argument or None,
+        policy=decision.policy or None,
+        version=decision.version or None,
+        digest=decision.digest or None,
+        warnings=decision.warnings[:_MAX_WARNINGS] or None,
+        approval=approval,
+    )
 
 
-def policy_claim(policy: Policy) -> dict[str, RecordValue]:
-    """Return what the record says about the policy in force.
+def policy_state(policy: Policy) -> PolicyState:
+    """Return the member of the record about the policy in force.
 
     Raises:
         ConfigurationError: No record can hold what a policy written by users says about itself.
     """
-    claim: dict[str, RecordValue] = {"name": policy.name, "version": policy.version, "digest": policy.digest}
-    if not all(map(is_fact, claim.values())) or not _DIGEST.fullmatch(policy.digest):
+    facts = (policy.name, policy.version, policy.digest)
+    if not all(map(is_fact, facts)) or not _DIGEST.fullmatch(policy.digest):
         raise ConfigurationError(
             "expected a policy with name and version of 1 to 256 visible characters and a digest like "
             "'sha256:<64 lower-case hex digits>'; correct them"
         )
-    return claim
+    return PolicyState(name=policy.name, version=policy.version, digest=policy.digest)
 
 
 def blocked_by(decision: Decision, tool: str) -> str:

@@ -1,15 +1,17 @@
-"""What both records of a call say about it: the action, the decision, and who acts for whom."""
+"""The records of calls: the action, the decision, and the parties, in the form of each kind of record."""
 
 import logging
-from collections.abc import Mapping
+from functools import partial
 from typing import Final, final
 
-from agent_identity.canonical import RecordValue
+import msgspec
+
 from agent_identity.enforcement.arguments import canonical_bytes
 from agent_identity.enforcement.call import Call
-from agent_identity.enforcement.decisions import WITHIN_SCOPE, decision_claim
+from agent_identity.enforcement.decisions import WITHIN_SCOPE, decision_fact
 from agent_identity.enforcement.failures import trouble
 from agent_identity.enforcement.point import Point
+from agent_identity.evidence.records import Action, Decision, Detail, Ending, Found, Intent, Outcome, Time
 from agent_identity.policy import Tool
 
 __all__ = ["Description"]
@@ -20,69 +22,127 @@ _MAX_CATEGORIES: Final = 1_024
 
 @final
 class Description:
-    """Describes the calls of one tool.
+    """Makes the records of the calls of one tool.
 
     Args:
         point: The enforcement point.
         tool: The tool.
 
     Attributes:
-        known: A sound decision that let a call run, and its claim.
+        known: A sound decision that let a call run, and the member of its records.
     """
 
-    __slots__ = ("_point", "_tool", "known")
+    __slots__ = ("_drafts", "_labels", "_point", "_tool", "known")
 
     def __init__(self, point: Point, tool: Tool) -> None:
         self._point = point
         self._tool = tool
+        self._drafts: Final = point.ledger.drafts
+        self._labels: Final = (tool.labels or None) if self._drafts else None
         # Policies hand out the same few decisions again and again.
-        self.known = (WITHIN_SCOPE, decision_claim(WITHIN_SCOPE, "allow", point.mode, None))
+        self.known = (WITHIN_SCOPE, decision_fact(WITHIN_SCOPE, "allow", point.mode, None))
 
     def describe(self, call: Call) -> None:
-        """Fill in what both records of the call say about the action."""
-        action = call.action
-        action["tool"] = self._tool.name
-        action["kind"] = self._tool.kind
-        if self._tool.server:
-            action["server"] = self._tool.server
-        call_id = call.request.call_id
-        if call_id is not None:
-            action["call"] = call_id
-        arguments = call.snapshot
+        """Fill in the action: tool, names and kinds of the arguments, and their digest."""
+        tool, arguments = self._tool, call.snapshot
+        call.action = action = Action(
+            tool=tool.name,
+            kind=tool.kind,
+            server=tool.server or None,
+            call=call.request.call_id,
+            route=call.target,
+            labels=self._labels,
+        )
         if arguments is not None and arguments.values:
-            action["names"] = arguments.kinds()
             key = self._point.ledger.stream if call.task is None else call.task.id
-            action["args"] = self._point.digest_of(key, arguments)
+            call.action = msgspec.structs.replace(
+                action, names=arguments.kinds(), args=self._point.digest_of(key, arguments)
+            )
 
-    def body(self, call: Call) -> Mapping[str, RecordValue]:
-        """Return what both records of the call say; made once, unless the decision or the findings change."""
-        if call.body is not None:
-            return call.body
-        body: dict[str, RecordValue] = {"action": call.action, "decision": self._claim(call)}
-        if call.task is None:
-            body["attribution"] = "none"
-        else:
-            body.update(call.task.claims)
-        if call.traced.ids:
-            body["trace"] = call.traced.ids
-        if call.findings:
-            body["findings"] = sorted({finding.category for finding in call.findings})[:_MAX_CATEGORIES]
-        call.body = body
-        return body
+    def intent(self, call: Call) -> partial[Intent]:
+        """Return what makes the intent of a call."""
+        facts = None if call.task is None else call.task.facts
+        return partial(
+            Intent,
+            time=Time.at(call.start_ns),
+            action=call.action,
+            decision=self._decision(call),
+            attribution="none" if facts is None else None,
+            task=None if facts is None else facts.task,
+            principal=None if facts is None else facts.principal,
+            agent=None if facts is None else facts.agent,
+            chain=None if facts is None else facts.chain,
+            trace=call.traced.rooted,
+            findings=_categories(call),
+        )
 
-    def _claim(self, call: Call) -> Mapping[str, RecordValue]:
+    def outcome(self, call: Call, ending: Ending, error: str | None, end_ns: int, *, first: bool) -> partial[Outcome]:
+        """Return what makes the outcome of a call.
+
+        Args:
+            call: The call.
+            ending: How it ended.
+            error: The class of the error, or the code of the refusal.
+            end_ns: When it ended, in nanoseconds since the Unix epoch.
+            first: No record of its span came before, so that this one says what is above it. Others stay short.
+        """
+        action, decision = call.action, self._decision(call)
+        facts = None if call.task is None else call.task.facts
+        if self._drafts:
+            action = msgspec.structs.replace(action, names=None, labels=None)
+            decision = msgspec.structs.replace(decision, policy=None, version=None)
+            facts = None if facts is None else facts.short()
+        return partial(
+            Outcome,
+            time=Time.at(call.start_ns, end_ns),
+            action=action,
+            decision=decision,
+            outcome=ending,
+            intent=call.intent,
+            error=error,
+            attribution="none" if facts is None else None,
+            task=None if facts is None else facts.task,
+            principal=None if facts is None else facts.principal,
+            agent=None if facts is None else facts.agent,
+            chain=None if facts is None else facts.chain,
+            trace=call.traced.rooted if first else call.traced.ids,
+            findings=_categories(call),
+        )
+
+    def detail(self, call: Call, end_ns: int) -> partial[Detail] | None:
+        """Return what makes the detail of a call, if there is something that its outcome leaves out.
+
+        What is known before a body runs stands in the intent; a refused call has none.
+        """
+        if not self._drafts:
+            return None
+        found = _found(call)
+        time = Time.at(call.start_ns, end_ns)
+        if call.intent is not None:
+            return None if found is None else partial(Detail, time=time, call=call.intent, findings=found)
+        decision, facts = self._decision(call), None if call.task is None else call.task.facts
+        return partial(
+            Detail,
+            time=time,
+            names=call.action.names,
+            labels=call.action.labels,
+            policy=decision.policy,
+            version=decision.version,
+            roles=None if facts is None else facts.principal.roles,
+            findings=found,
+        )
+
+    def _decision(self, call: Call) -> Decision:
         """Return what the record says about the decision."""
-        known, claim = self.known  # Read at once, because another thread may be writing another pair.
+        known, fact = self.known  # Read at once, because another thread may be writing another pair.
         decision, enforced, _, argument = call.judgement
         usual = enforced == "allow" and argument is None and call.approval is None
         if usual and decision is known:
-            return claim
-        claim = decision_claim(decision, enforced, self._point.mode, argument)
-        if call.approval is not None:
-            claim["approval"] = call.approval
+            return fact
+        fact = decision_fact(decision, enforced, self._point.mode, argument, call.approval)
         if usual:
-            self.known = (decision, claim)
-        return claim
+            self.known = (decision, fact)
+        return fact
 
     def describe_result(self, call: Call, result: object) -> None:
         """Add the digest of the result; the act happened, so a failure must hide neither result nor outcome."""
@@ -90,6 +150,25 @@ class Description:
             data = None if result is None else canonical_bytes(result)
             if data is not None:
                 key = self._point.ledger.stream if call.task is None else call.task.id
-                call.action["result"] = self._point.digests.digest(key, data)
+                digest = self._point.digests.digest(key, data)
+                call.action = msgspec.structs.replace(call.action, result=digest)
         except Exception as error:  # noqa: BLE001 - See above.
             _LOG.error("the result of %s has no digest: %s", self._tool.name, trouble(error))
+
+
+def _categories(call: Call) -> tuple[str, ...] | None:
+    if not call.findings:
+        return None
+    return tuple(sorted({finding.category for finding in call.findings})[:_MAX_CATEGORIES])
+
+
+def _found(call: Call) -> tuple[Found, ...] | None:
+    """Return the findings of a call, equal ones once with their number."""
+    counts = dict[Found, int]()
+    for finding in call.findings:
+        found = Found(
+            category=finding.category, inspector=finding.inspector, severity=finding.severity, field=finding.field
+        )
+        counts[found] = counts.get(found, 0) + 1
+    each = [msgspec.structs.replace(found, count=str(number)) for found, number in counts.items()]
+    return tuple(each[:_MAX_CATEGORIES]) or None

@@ -6,17 +6,18 @@ verifies as before.
 """
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final, Literal, TypeAlias, cast, final
+from typing import Final, Literal, TypeAlias, final
 
-from agent_identity.canonical import RecordValue, decode_record
 from agent_identity.enforcement.approval_box import ApprovalBox
 from agent_identity.enforcement.directory import pseudonyms_of
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence import DigestKeys, Ledger, Pseudonyms, open_ledger
+from agent_identity.evidence import DigestKeys, Ledger, Pseudonyms, open_ledger, records
 from agent_identity.evidence.pseudonyms import PREFIX
+from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.records import Erasure, Intent, OfTask, Outcome, Time
 from agent_identity.identity import Clock, check_id
 
 __all__ = ["Erased", "ErasedKind", "erase"]
@@ -90,8 +91,11 @@ def erase(
     for shown, tasks in ids.items():
         keys = digests.count(tasks)
         if keys or shown in mapped:
-            what = _claim(kind, shown, keys, by, reason)
-            record = ledger.append("erasure", {"erasure": what, "time": {"start": str(clock.wall_ns())}}).id
+            if kind == "task":
+                erased_key = records.Erased(key=shown, by=by, reason=reason)
+            else:
+                erased_key = records.Erased(principal=shown, keys=str(keys), by=by, reason=reason)
+            record = ledger.append(partial(Erasure, time=Time.at(clock.wall_ns()), erasure=erased_key)).id
             erased += keys
     if record is not None:
         ledger.seal()
@@ -107,14 +111,6 @@ def _check(name: str, by: str, reason: str | None) -> None:
     check_id(by, "name of who has it erased")
     if reason is not None and not (0 < len(reason) <= _MAX_REASON and reason.isprintable()):
         raise ValueError(f"expected a reason of one printable line, 1 to {_MAX_REASON} characters")
-
-
-def _claim(kind: ErasedKind, name: str, keys: int, by: str, reason: str | None) -> dict[str, RecordValue]:
-    claim: dict[str, RecordValue] = {"key": name} if kind == "task" else {"principal": name, "keys": str(keys)}
-    claim["by"] = by
-    if reason is not None:
-        claim["reason"] = reason
-    return claim
 
 
 def _mapped(pseudonyms: Pseudonyms, name: str) -> list[str]:
@@ -152,14 +148,10 @@ def _task_of(data: bytes, kind: ErasedKind, name: str) -> tuple[str, ...]:
     if b'"chain":' not in data:
         return ()
     try:
-        record = decode_record(data)
+        record = decode(data)
     except ValueError:
         return ()
-    task = _id_of(record, "task")
-    return (task,) if task is not None and _id_of(record, kind) == name else ()
-
-
-def _id_of(record: Mapping[str, RecordValue], member: str) -> str | None:
-    value = record.get(member)
-    found = cast("Mapping[str, object]", value).get("id") if isinstance(value, Mapping) else None
-    return found if isinstance(found, str) else None
+    if not isinstance(record, OfTask | Intent | Outcome) or record.task is None or record.principal is None:
+        return ()
+    named = record.task.id if kind == "task" else record.principal.id
+    return (record.task.id,) if named == name else ()

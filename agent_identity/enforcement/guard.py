@@ -15,7 +15,6 @@ from typing import Final, NoReturn, TypeAlias, cast, final
 
 from opentelemetry import context as otel
 
-from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.ambience import Process
 from agent_identity.enforcement.approval import Approval
 from agent_identity.enforcement.approvals import Held
@@ -41,6 +40,7 @@ from agent_identity.errors import (
     Routed,
 )
 from agent_identity.evidence import Entry
+from agent_identity.evidence.records import Ending
 from agent_identity.policy import Decision, Effect, RuleSet, Tool
 
 __all__ = ["Guard", "Leaving"]
@@ -314,7 +314,7 @@ class Guard:
             raise PolicyBlocked(blocked_by(decision, self.tool.name), code=decision.reason, decision=decision)
         if decision.effect is Effect.ROUTE:
             handler = point.routes.get(decision.route or "")
-            call.action["route"] = decision.route or "unnamed"
+            call.target = decision.route or "unnamed"
             if isinstance(handler, Approval):
                 call.desk = handler
                 call.judged(Judgement(decision, "escalate"))
@@ -342,11 +342,8 @@ class Guard:
 
     def _intend(self, call: Call) -> None:
         """Write the intent: no evidence, no action."""
-        body = {**self._told.body(call), "time": {"start": str(call.start_ns)}}
-        if call.traced.rooted:
-            body["trace"] = call.traced.rooted
         try:
-            call.intent = self._point.ledger.append("intent", body).id
+            call.intent = self._point.ledger.append(self._told.intent(call)).id
         except EvidenceError:
             if self._point.mode == "enforce":
                 raise
@@ -430,7 +427,6 @@ class Guard:
             if not findings:
                 return None
             call.findings = tuple(dict.fromkeys((*call.findings, *findings)))
-            call.body = None
             snapshot = call.snapshot
             view = NOTHING if snapshot is None else snapshot.view
             decision = self._ask.decide(self._ask.request(view, call.task, findings, "result"), self._told.known[0])
@@ -477,7 +473,7 @@ class Guard:
         self._point.approvals.leave(call)
         self._finish(call, "suspended", None)
 
-    def _finish(self, call: Call, outcome: str, error: str | None) -> None:
+    def _finish(self, call: Call, outcome: Ending, error: str | None) -> None:
         """Record an outcome; the act happened, so a failure to record it must not hide its result."""
         if not call.conclude():
             return
@@ -488,7 +484,7 @@ class Guard:
             # One line without a trace, because a trace shows the texts of the exceptions before this one.
             _LOG.error("the outcome of %s could not be recorded: %s", self.tool.name, trouble(failure))
 
-    def _conclude(self, call: Call, outcome: str, error: str | None) -> Entry | None:
+    def _conclude(self, call: Call, outcome: Ending, error: str | None) -> Entry | None:
         """Append the outcome and let the sealing thread sign it and end the span."""
         call.conclude()
         if call.home is not Process.here and call.intent is not None:
@@ -497,27 +493,22 @@ class Guard:
             return None
         point = self._point
         end_ns = max(point.clock.wall_ns(), call.start_ns)
-        time = {"start": str(call.start_ns), "end": str(end_ns)}
-        body: dict[str, RecordValue] = {**self._told.body(call), "time": time, "outcome": outcome}
-        if error:
-            body["error"] = error
-        if call.intent is not None:
-            body["intent"] = call.intent
-        elif call.traced.rooted:
-            body["trace"] = call.traced.rooted
+        first = call.intent is None
         if type(call.span) is Borrowed and point.spans.lacks(call.span):
             call.span, call.traced = point.spans.regain(call.span, self._name, self._attributes, call.start_ns)
-            body["trace"] = call.traced.rooted
+            first = True
         span = call.span
+        record = self._told.outcome(call, outcome, error or None, end_ns, first=first)
+        detail = self._told.detail(call, end_ns)
         finish = partial(self._end_span, span, end_ns)
         if not point.spans.records(span):
-            entry = point.ledger.append("outcome", body)
+            entry = point.ledger.append(record, detail=detail)
             point.spans.abandon(span)
         elif point.inline or type(span) is Borrowed:
-            entry = point.ledger.append("outcome", body)
+            entry = point.ledger.append(record, detail=detail)
             finish(entry)
         else:
-            entry = point.ledger.append("outcome", body, after=finish)
+            entry = point.ledger.append(record, detail=detail, after=finish)
         if call.task is not None:
             call.task.tally.outcome(of_intent=call.intent is not None)
         return entry

@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Final, NamedTuple, cast, final
 
 from agent_identity.authority import StateStore
@@ -31,8 +32,9 @@ from agent_identity.enforcement.offers import (
     with_less_text,
 )
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, TokenError
-from agent_identity.evidence import Ledger
+from agent_identity.evidence import Ledger, records
 from agent_identity.evidence.files import EDIT, Files, locked, open_regular, why
+from agent_identity.evidence.records import Time
 from agent_identity.identity import Clock, Signer, TrustStore, read_public_file, replace_public_file
 from agent_identity.identity.compact import parse_compact, sign_compact
 
@@ -255,7 +257,9 @@ class Inventory:
             return
         told = offer.to_record(name)
         if known is None or known.to_record(name) != told:  # Texts may have gone, which no record has.
-            self._ledger.append("registration", {**told, "time": {"start": str(self._clock.wall_ns())}})
+            server, tools = told
+            time = Time.at(self._clock.wall_ns())
+            self._ledger.append(partial(records.Registration, time=time, server=server, tools=tools or None))
         self._recorded[name] = offer
 
 

@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, TypeAlias, cast, final
 
+import msgspec
+
 from agent_identity.authority import Limit, Scope
-from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.admission import OPENING, record_denied
 from agent_identity.enforcement.ambience import Body, bodies_around
+from agent_identity.enforcement.facts import agent_fact, principal_fact
 from agent_identity.enforcement.failures import trouble
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.tasks import Tasks
 from agent_identity.errors import AttenuationError, ConfigurationError, Denied
+from agent_identity.evidence.records import Action
 from agent_identity.identity import Agent, Human, Principal, Service
 
 __all__ = ["Listed", "Nesting", "Permits", "permits_of"]
@@ -138,7 +141,7 @@ class Nesting:
             "list the principal in Enforcer.open(nested=...)",
             code="task_in_body",
         )
-        action = _opening_of(agent) | {"principal": self.point.shown(principal).to_claim()}
+        action = msgspec.structs.replace(_opening_of(agent), principal=principal_fact(self.point.shown(principal)))
         self._refuse(denied, action, bodies, outer)
         return None
 
@@ -169,7 +172,7 @@ class Nesting:
         bodies = bodies_around()
         if bodies:
             denied = Denied(f"{act} is for people, not for guarded bodies; do it outside any tool", code=code)
-            self._refuse(denied, {"tool": act, "kind": kind}, bodies, self._acting(bodies))
+            self._refuse(denied, Action(tool=act, kind=kind), bodies, self._acting(bodies))
 
     def _permitted(self, principal: Principal) -> bool:
         try:
@@ -189,9 +192,7 @@ class Nesting:
         # Monitor mode of another enforcer is no way round one that enforces.
         return self.point.mode == "monitor" and not any(body.ambience.enforced for body in bodies)
 
-    def _refuse(
-        self, denied: Denied, action: dict[str, RecordValue], bodies: tuple[Body, ...], outer: Task | None
-    ) -> None:
+    def _refuse(self, denied: Denied, action: Action, bodies: tuple[Body, ...], outer: Task | None) -> None:
         monitored = self._monitored(bodies)
         record_denied(
             self.point,
@@ -202,14 +203,13 @@ class Nesting:
             monitored=monitored,
         )
         what = "would be refused" if monitored else "refused"
-        name = cast("str", action["tool"])
-        _LOG.warning("%s inside a guarded body of task %s: %s (%s)", name, bodies[-1].task.id, what, denied.code)
+        _LOG.warning("%s inside a guarded body of task %s: %s (%s)", action.tool, bodies[-1].task.id, what, denied.code)
         if not monitored:
             raise denied
 
 
-def _opening_of(agent: Agent) -> dict[str, RecordValue]:
-    return {"tool": OPENING, "kind": "task", "agent": agent.to_claim()}
+def _opening_of(agent: Agent) -> Action:
+    return Action(tool=OPENING, kind="task", agent=agent_fact(agent))
 
 
 def _party(principal: Principal) -> tuple[str, str, str | None]:

@@ -7,12 +7,13 @@ new connection, nor a tool that goes and comes back.
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias, final
 
-from agent_identity.canonical import JSON, RecordValue, encode
+from agent_identity.canonical import JSON, encode
 from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.evidence.records import Offered, Server
 from agent_identity.identity import check_id
 
 __all__ = [
@@ -177,17 +178,18 @@ class Offer:
         """Whether something of it waits to be accepted."""
         return self.moved is not None or any(tool.state != "pinned" for tool in self.tools.values())
 
-    def to_record(self, name: str) -> dict[str, RecordValue]:
-        """Return what the record of kind ``registration`` says."""
-        known = {"place": self.place, "title": self.title, "version": self.version, "reason": self.reason or ""}
-        server: dict[str, RecordValue] = {
-            "name": name,
-            "transport": self.transport,
-            "status": "pinned" if self.moved is None else "moved",
-            **{key: text for key, text in known.items() if text},
-        }
-        tools: list[RecordValue] = [_tool_claim(tool, of) for tool, of in sorted(self.tools.items())]
-        return {"server": server, "tools": tools} if tools else {"server": server}
+    def to_record(self, name: str) -> tuple[Server, tuple[Offered, ...]]:
+        """Return the members of a record of kind ``registration``: the server and its tools."""
+        server = Server(
+            name=name,
+            transport=self.transport,
+            status="pinned" if self.moved is None else "moved",
+            place=self.place or None,
+            title=self.title or None,
+            version=self.version or None,
+            reason=self.reason or None,
+        )
+        return server, tuple(_offered(tool, of) for tool, of in sorted(self.tools.items()))
 
     def check_place(self, name: str, transport: Transport, place: str) -> None:
         """Return if the server is reached where it was pinned.
@@ -391,6 +393,11 @@ def _accepted_tool(name: str, tool: str, known: OfferedTool | None, digest: str 
     return OfferedTool(known.offered, since=now)
 
 
-def _tool_claim(name: str, tool: OfferedTool) -> dict[str, RecordValue]:
-    found: Iterable[tuple[str, Definition | None]] = (("pinned", tool.pinned), ("offered", tool.offered))
-    return {"name": name, "status": tool.state, **{key: of.digest for key, of in found if of is not None}}
+def _offered(name: str, tool: OfferedTool) -> Offered:
+    pinned, offered = tool.pinned, tool.offered
+    return Offered(
+        name=name,
+        status=tool.state,
+        pinned=None if pinned is None else pinned.digest,
+        offered=None if offered is None else offered.digest,
+    )

@@ -9,29 +9,30 @@ from functools import partial
 from types import TracebackType
 from typing import Final, final
 
+import msgspec
 from opentelemetry import trace
 from opentelemetry.trace import Span
 
 from agent_identity.authority import (
     Grant,
 )
-from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.admission import record_refusal
 from agent_identity.enforcement.ambience import Attachment, Process
+from agent_identity.enforcement.facts import task_facts
 from agent_identity.enforcement.failures import failure, kind_of
 from agent_identity.enforcement.handed import Recorded
 from agent_identity.enforcement.off_loop import off_loop
 from agent_identity.enforcement.point import Point
-from agent_identity.enforcement.task import REVOKE_SECONDS, Tally, Task, task_claims
+from agent_identity.enforcement.task import REVOKE_SECONDS, Tally, Task
 from agent_identity.enforcement.telemetry import Traced, traced
 from agent_identity.enforcement.traces import remote_parent
 from agent_identity.errors import (
     AgentIdentityError,
-    ConfigurationError,
     Denied,
     EvidenceError,
 )
-from agent_identity.evidence import Entry
+from agent_identity.evidence import Entry, records
+from agent_identity.evidence.records import Counts, GrantToken, Time
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE
 
 __all__ = ["DRAIN_SECONDS", "Opening"]
@@ -170,15 +171,14 @@ class Opening:
             parent,
         )
         self._traced = traced(self._span, parent)
-        start: dict[str, RecordValue] = {"start": str(self._start_ns)}
-        body = self._body(task) | {"time": start}
+        time = Time.at(self._start_ns)
         for grants in self._unrecorded(task):
-            token = grants[-1].token
-            point.ledger.append("grant", body | task_claims(grants) | {"grant": {"token": token}})
-        purpose = {**_mapping(task.claims["task"]), "purpose": task.purpose}
-        if self._traced.rooted:
-            body["trace"] = self._traced.rooted
-        point.ledger.append("task_start", body | {"task": purpose})
+            token = GrantToken(token=grants[-1].token)
+            facts, trace = task_facts(grants)._asdict(), self._traced.ids
+            point.ledger.append(partial(records.Grant, **facts, time=time, trace=trace, grant=token))
+        purposeful = msgspec.structs.replace(task.facts.task, purpose=task.purpose)
+        facts = task.facts._replace(task=purposeful)._asdict()
+        point.ledger.append(partial(records.TaskStart, **facts, time=time, trace=self._traced.rooted))
 
     def _unrecorded(self, task: Task) -> Iterator[tuple[Grant, ...]]:
         """Yield each chain whose last grant the stream must get: a verifier needs all grants of a chain."""
@@ -190,12 +190,6 @@ class Opening:
             if self._recorded.lacks(self._point.ledger.stream, grant.hash):
                 yield grants[:number]
                 self._recorded.add(self._point.ledger.stream, grant.hash)
-
-    def _body(self, task: Task) -> dict[str, RecordValue]:
-        body: dict[str, RecordValue] = dict(task.claims)
-        if self._traced is not None and self._traced.ids:
-            body["trace"] = self._traced.ids
-        return body
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -263,11 +257,14 @@ class Opening:
     def _record_end(self, task: Task, error: BaseException | None) -> None:
         point, span = self._point, self._span
         end_ns = max(point.clock.wall_ns(), self._start_ns)
-        body = self._body(task)
-        body["time"] = {"start": str(self._start_ns), "end": str(end_ns)}
-        body["counts"] = _counts(task.tally)
-        if error is not None:
-            body["error"] = kind_of(error)
+        make = partial(
+            records.TaskEnd,
+            **task.facts._asdict(),
+            time=Time.at(self._start_ns, end_ns),
+            trace=None if self._traced is None else self._traced.ids,
+            counts=_counts(task.tally),
+            error=None if error is None else kind_of(error),
+        )
         # A verifier of spans alone needs the grants that no span of this process has.
         tokens = task.chain.tokens if self._recorded is not None else (task.grant.token,)
         delegation = {GRANT_ATTRIBUTE: "~".join(tokens)}
@@ -275,16 +272,10 @@ class Opening:
         def finish(entry: Entry) -> None:
             point.spans.finish(span, entry, end_ns, delegation)
 
-        point.ledger.append("task_end", body, after=finish)
+        point.ledger.append(make, after=finish)
 
 
-def _counts(tally: Tally) -> dict[str, RecordValue]:
+def _counts(tally: Tally) -> Counts:
     intents, outcomes = tally.intents, tally.outcomes
     open_calls = max(0, intents - tally.concluded)
-    return {"intents": str(intents), "outcomes": str(outcomes), "open": str(open_calls)}
-
-
-def _mapping(value: RecordValue) -> dict[str, RecordValue]:
-    if not isinstance(value, dict):
-        raise ConfigurationError("expected the claims of a task to be objects")
-    return value
+    return Counts(intents=str(intents), outcomes=str(outcomes), open=str(open_calls))

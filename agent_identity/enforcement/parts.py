@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from opentelemetry.trace import TracerProvider
@@ -10,12 +11,13 @@ from agent_identity.authority import AgentRegistry, StateStore
 from agent_identity.enforcement.admission import Admission
 from agent_identity.enforcement.agents_file import registry_path
 from agent_identity.enforcement.approval import Approval
-from agent_identity.enforcement.decisions import policy_claim
+from agent_identity.enforcement.decisions import policy_state
 from agent_identity.enforcement.directory import Directory, check_keys
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.telemetry import SpanMode, Spans
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence import Ledger, OnRecord, Pseudonyms
+from agent_identity.evidence import Ledger, OnRecord, Pseudonyms, records
+from agent_identity.evidence.records import Time
 from agent_identity.identity import Clock, PublicKey, Signer, TrustStore, check_id
 from agent_identity.policy import Claims, Policy, RuleSet, Tool
 from agent_identity.policy.labels import check_labels
@@ -165,7 +167,7 @@ def judge_of(policy: Policy | str | os.PathLike[str] | None) -> Policy | None:
     """
     judge = RuleSet.load(policy) if isinstance(policy, str | os.PathLike) else policy
     if judge is not None:
-        policy_claim(judge)
+        policy_state(judge)
     return judge
 
 
@@ -201,7 +203,7 @@ def record_policy(ledger: Ledger, policy: Policy | None, clock: Clock) -> None:
     """
     if policy is None:
         return
-    ledger.append("policy", {"policy": policy_claim(policy), "time": {"start": str(clock.wall_ns())}})
+    ledger.append(partial(records.Policy, time=Time.at(clock.wall_ns()), policy=policy_state(policy)))
 
 
 def tool_of(

@@ -10,8 +10,9 @@ from agent_identity.authority import GRANT_TYPE
 from agent_identity.authority.grants import grant_of
 from agent_identity.canonical import JSON, decode
 from agent_identity.errors import AgentIdentityError
-from agent_identity.evidence import Checkpoint, records
-from agent_identity.evidence.envelope import PAYLOAD_TYPE, pae
+from agent_identity.evidence import Checkpoint
+from agent_identity.evidence.envelope import PAYLOAD_TYPES, pae, payload_type_of
+from agent_identity.evidence.record_codec import decode as decode_record
 from agent_identity.identity import b64url_decode
 
 __all__ = ["MAX_LIFE", "SKEW", "refuse_foreign_evidence", "refuse_foreign_grant"]
@@ -22,7 +23,7 @@ MAX_LIFE: Final = 24 * 3600
 SKEW: Final = 30
 """Seconds by which a grant may be dated other than now: none are signed in stock, or for the past."""
 
-_ENVELOPE: Final = b"DSSEv1 %d %b " % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode("ascii"))
+_ENVELOPES: Final = {pae(kind, b"").removesuffix(b"0 "): kind for kind in PAYLOAD_TYPES.values()}
 
 
 def refuse_foreign_evidence(message: bytes, *, origin: str) -> None:
@@ -35,12 +36,14 @@ def refuse_foreign_evidence(message: bytes, *, origin: str) -> None:
     Raises:
         ValueError: It is neither.
     """
-    if message.startswith(_ENVELOPE):
-        _, _, body = message[len(_ENVELOPE) :].partition(b" ")
-        if pae(PAYLOAD_TYPE, body) != message:
-            raise ValueError("expected an envelope in its one form")
-        records.decode(body)
-        return
+    for start, kind in _ENVELOPES.items():
+        if message.startswith(start):
+            _, _, body = message[len(start) :].partition(b" ")
+            if pae(kind, body) != message:
+                raise ValueError("expected an envelope in its one form")
+            if payload_type_of(decode_record(body)) != kind:
+                raise ValueError("expected a record of the version that its envelope names")
+            return
     try:
         checkpoint = Checkpoint.from_text(message.decode("utf-8"))
     except AgentIdentityError as error:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Final, cast, final, get_args
 
 from agent_identity.authority import (
@@ -17,11 +18,11 @@ from agent_identity.authority import (
     StateStore,
     trusted_revocations,
 )
-from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.off_loop import in_background, may_wait
 from agent_identity.enforcement.task import Task
 from agent_identity.errors import ConfigurationError, Denied, StateError, TokenError
-from agent_identity.evidence import Ledger
+from agent_identity.evidence import Ledger, records
+from agent_identity.evidence.records import RevocationChange, RevocationState, Time
 from agent_identity.identity import Agent, Clock, Human, Service, Signer, TrustStore
 
 __all__ = ["LIST_NAME", "Revocations", "named"]
@@ -176,16 +177,11 @@ class Revocations:
                 return self.current
         raise StateError("expected a turn at the list of revocations, got none among many others; try again")
 
-    def _record(self, kind: str, name: str, status: str, changed: RevocationList, reason: str | None) -> None:
-        claim: dict[str, RecordValue] = {
-            "kind": kind,
-            "name": name,
-            "status": status,
-            "version": str(changed.version),
-        }
-        if reason is not None:
-            claim["reason"] = reason
-        self._ledger.append("revocation", {"revocation": claim, "time": {"start": str(self._clock.wall_ns())}})
+    def _record(
+        self, kind: RevokedKind, name: str, status: RevocationState, changed: RevocationList, reason: str | None
+    ) -> None:
+        change = RevocationChange(kind=kind, name=name, status=status, version=str(changed.version), reason=reason)
+        self._ledger.append(partial(records.Revocation, time=Time.at(self._clock.wall_ns()), revocation=change))
 
     def follow(self, source: Callable[[], bytes], *, every: float) -> None:
         """Take lists from elsewhere from now on, for processes that do not share the state of the issuer's.

@@ -1,12 +1,12 @@
 """The task: one unit of work, done by one agent for one principal under one grant."""
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, final
 
 from agent_identity.authority import Chain, Grant, Lease, Limit, Scope
-from agent_identity.canonical import RecordValue
+from agent_identity.enforcement.facts import TaskFacts
 from agent_identity.enforcement.handed import Handed
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import Agent, Principal, Signer
@@ -51,9 +51,6 @@ class NoTokens:
 
     def settle(self, timeout: float) -> None:
         """Do nothing."""
-
-
-_NS: Final = 1_000_000_000
 
 
 @final
@@ -108,7 +105,7 @@ class Task:
     holder: Signer | None = field(repr=False)
     tally: Tally = field(repr=False)
     handed: Handed = field(repr=False)
-    claims: Mapping[str, RecordValue] = field(repr=False)
+    facts: TaskFacts = field(repr=False)
     close: Callable[["Task"], None] = field(repr=False)
     tokens: Tokens = field(repr=False)
     limits: tuple[Limit, ...] = ()
@@ -154,14 +151,3 @@ class Task:
     def end(self) -> None:
         """End the task and everything delegated under it, at once and in every thread; idempotent."""
         self.close(self)
-
-
-def task_claims(grants: Sequence[Grant]) -> dict[str, RecordValue]:
-    """Return what every record under the last of these grants says about its task."""
-    leaf = grants[-1]
-    return {
-        "task": {"id": leaf.task_id, "expires": str(leaf.expires_at * _NS)},
-        "principal": leaf.principal.to_claim(),
-        "agent": leaf.agent.to_claim(),
-        "chain": [{"id": grant.agent.id, "grant": grant.hash} for grant in grants],
-    }

@@ -13,10 +13,11 @@ from agent_identity.authority import Chain, Grant, Lease, Limit, Scope, TaskRegi
 from agent_identity.authority.token_source import TokenSource
 from agent_identity.enforcement.admission import Admission, record_refusal, refusing
 from agent_identity.enforcement.ambience import bodies_around
+from agent_identity.enforcement.facts import task_facts
 from agent_identity.enforcement.failures import trouble
 from agent_identity.enforcement.handed import Handed
 from agent_identity.enforcement.point import Point
-from agent_identity.enforcement.task import NoTokens, Tally, Task, task_claims
+from agent_identity.enforcement.task import NoTokens, Tally, Task
 from agent_identity.errors import (
     AttenuationError,
     Denied,
@@ -200,7 +201,7 @@ class Tasks:
             holder=holder,
             tally=Tally(),
             handed=handed,
-            claims=task_claims(chain.grants),
+            facts=task_facts(chain.grants),
             close=self._end,
             tokens=NoTokens() if self.desk is None else self.desk.open(),
             limits=chain.root.limits,

@@ -17,12 +17,12 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
 from opentelemetry.util.types import AttributeValue
 
-from agent_identity.canonical import RecordValue
 from agent_identity.enforcement.failures import trouble
 from agent_identity.enforcement.neighbours import SCOPE, Borrowed, alone, below, span_of_call, take
 from agent_identity.enforcement.providers import WAITING, look_for_provider
 from agent_identity.evidence import Entry, appearance_of, mirrored_attributes, signed_attributes
-from agent_identity.evidence.records import decode
+from agent_identity.evidence.envelope import payload_type_of
+from agent_identity.evidence.records import Trace
 from agent_identity.identity import Signer, SigningKey
 
 __all__ = ["UNTRACED", "CallSpan", "SpanMode", "Spans", "Traced", "current_trace", "in_context", "traced"]
@@ -168,11 +168,11 @@ class Spans:
         """
         try:
             if self.records(span):
-                record = decode(entry.record)
+                record = entry.record
                 seen = appearance_of(record)
                 attributes: dict[str, AttributeValue] = {**(extra or {}), **seen.conventions}
                 attributes.update(mirrored_attributes(record))
-                attributes.update(signed_attributes(entry.record, self._signer))
+                attributes.update(signed_attributes(entry.data, self._signer, payload_type_of(record)))
                 if type(span) is Borrowed:
                     span.carry(attributes, seen.error)
                     return
@@ -219,19 +219,19 @@ def _warn_about(provider: TracerProvider) -> None:
 
 
 class Traced(NamedTuple):
-    """The ids of a span for the records about it; empty where there is no trace.
+    """The ids of a span for the records about it; ``None`` where there is no trace.
 
     Attributes:
         ids: Trace and span, for every record.
         rooted: The same with the span's parent, for the first record; the signed one on the span stays short.
     """
 
-    ids: Mapping[str, RecordValue]
-    rooted: Mapping[str, RecordValue]
+    ids: Trace | None
+    rooted: Trace | None
 
 
-UNTRACED: Final = Traced({}, {})
-"""Of what has no span in any trace."""
+UNTRACED: Final = Traced(None, None)
+"""The ids of something without a span in any trace."""
 
 
 def traced(span: CallSpan, context: Context | None = None) -> Traced:
@@ -253,13 +253,12 @@ def traced(span: CallSpan, context: Context | None = None) -> Traced:
         # A span context is a tuple of these, and each of its properties costs a call on the path of every guarded tool.
         trace_id, span_id, parent_id = own[0], own[1], parent[1]
         in_hex, parent_in_hex = _in_hex(trace_id, parent_id)
-        ids = {"trace": in_hex}
         # A tracer that makes no spans hands on the one before: the parent, and no span of this call.
-        if span_id != parent_id:
-            ids["span"] = f"{span_id:016x}"
+        own_in_hex = None if span_id == parent_id else f"{span_id:016x}"
+        ids = Trace(trace=in_hex, span=own_in_hex)
         if parent[0] != trace_id or not parent.is_valid:
             return Traced(ids, ids)
-        return Traced(ids, {**ids, "parent": parent_in_hex})
+        return Traced(ids, Trace(trace=in_hex, span=own_in_hex, parent=parent_in_hex))
     except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
         _complain("a span has no usable context", error)
         return UNTRACED
@@ -275,8 +274,8 @@ def in_context(span: CallSpan) -> Context:
     return trace.set_span_in_context(span.span if type(span) is Borrowed else span)
 
 
-def current_trace() -> Mapping[str, RecordValue]:
-    """Return the ids of the current span for a record that is made inside it; empty outside any trace."""
+def current_trace() -> Trace | None:
+    """Return the ids of the current span for a record that is made inside it; ``None`` outside any trace."""
     return traced(trace.get_current_span(), Context()).ids
 
 

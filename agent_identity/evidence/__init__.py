@@ -11,7 +11,7 @@ from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.mirror import FieldCheck, compare, mirrored_attributes
 from agent_identity.evidence.otlp import Malformed, SpanData
 from agent_identity.evidence.pseudonyms import Pseudonyms
-from agent_identity.evidence.records import KINDS, OUTCOMES, check_record
+from agent_identity.evidence.records import KINDS, OUTCOMES
 from agent_identity.evidence.sealing import OnRecord
 from agent_identity.evidence.segments import Segment, Segments
 from agent_identity.evidence.span_copy import SpanCopy, appearance_of, copy_of, error_of, span_ids
@@ -42,7 +42,6 @@ __all__ = [
     "SpanCopy",
     "SpanData",
     "appearance_of",
-    "check_record",
     "compare",
     "copy_of",
     "error_of",

@@ -9,7 +9,8 @@ from agent_identity.errors import TokenError
 from agent_identity.evidence.files import Files
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.mac import LedgerKey
-from agent_identity.evidence.records import AnyRecord, Grant, Intent, Outcome, StreamEnd, TaskEnd, TaskStart, decode
+from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.records import AnyRecord, Grant, Intent, Outcome, StreamEnd, TaskEnd, TaskStart
 from agent_identity.evidence.span_copy import SpanCopy, copy_of, stated_parent, stated_span
 from agent_identity.evidence.streams import LedgerReader
 from agent_identity.evidence.tail import Proved, StreamTail

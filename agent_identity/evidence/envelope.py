@@ -16,20 +16,29 @@ from typing import Final, Self, cast, final
 import orjson
 
 from agent_identity.errors import TokenError, VerificationError
+from agent_identity.evidence.records import DRAFT, VERSION, Record, Version
 from agent_identity.identity import PublicKey, Signer, b64url_decode, b64url_encode
 
 __all__ = [
     "DIGEST_ATTRIBUTE",
     "MAX_PAYLOAD",
     "PAYLOAD_TYPE",
+    "PAYLOAD_TYPES",
     "Attestation",
     "pae",
+    "payload_type_of",
     "sign_record",
     "signed_attributes",
 ]
 
 PAYLOAD_TYPE: Final = "application/vnd.agent-identity.record.v1+json"
-"""The media type of a record."""
+"""The media type of a record of version 1."""
+
+PAYLOAD_TYPES: Final[Mapping[Version, str]] = {
+    VERSION: PAYLOAD_TYPE,
+    DRAFT: "application/vnd.agent-identity.record.v2-draft+json",
+}
+"""The media types of records, by their versions."""
 
 MAX_PAYLOAD: Final = 4_194_304
 """A record may have this many bytes (4 MiB)."""
@@ -40,6 +49,7 @@ _ATTRIBUTES: Final = tuple((name, _PREFIX + name) for name in _FIELDS)
 DIGEST_ATTRIBUTE: Final = _PREFIX + "digest"
 """The attribute that names the record even where the payload was cut off."""
 
+_KNOWN: Final = frozenset(PAYLOAD_TYPES.values())
 _MAX_TEXT: Final = 4 * MAX_PAYLOAD // 3 + 4
 _MAX_NAME: Final = 256
 _SIGNATURE: Final = re.compile(r"[0-9a-f]{128}")
@@ -59,7 +69,7 @@ class Attestation:
 
     Args:
         payload: The bytes of the record in base64url without padding.
-        payload_type: The media type; :data:`PAYLOAD_TYPE` here.
+        payload_type: The media type; one of :data:`PAYLOAD_TYPES` here.
         signature: The Ed25519 signature over :func:`pae`, 128 lower-case hex digits.
         keyid: The thumbprint of the key (RFC 7638): a hint where to look, never a reason to trust.
         digest: ``sha256:<hex>`` of the bytes of the record.
@@ -104,7 +114,7 @@ class Attestation:
             VerificationError: The payload is of another type (``unknown_payload_type``), is not what the
                 digest says (``bad_digest``), or is not what the key signed (``bad_signature``).
         """
-        if self.payload_type != PAYLOAD_TYPE:
+        if self.payload_type not in _KNOWN:
             raise VerificationError("expected the payload type of a record, got another", code="unknown_payload_type")
         body = urlsafe_b64decode(self.payload + "=" * (-len(self.payload) % 4))  # That it is canonical, is checked.
         if self.digest != _digest(body):
@@ -189,39 +199,46 @@ class Attestation:
             raise _bad_attestation(str(error)) from None
 
 
-def sign_record(record: bytes, signer: Signer) -> Attestation:
+def payload_type_of(record: Record) -> str:
+    """Return the media type of a record."""
+    return PAYLOAD_TYPES[record.v]
+
+
+def sign_record(record: bytes, signer: Signer, payload_type: str = PAYLOAD_TYPE) -> Attestation:
     """Return the attestation of a record.
 
     Args:
         record: The canonical bytes of the record.
         signer: The recorder key.
+        payload_type: The media type of the record.
 
     Raises:
         ValueError: The record is larger than :data:`MAX_PAYLOAD`.
     """
-    return Attestation(**_signed(record, signer))
+    return Attestation(**_signed(record, signer, payload_type))
 
 
-def signed_attributes(record: bytes, signer: Signer) -> dict[str, str]:
+def signed_attributes(record: bytes, signer: Signer, payload_type: str = PAYLOAD_TYPE) -> dict[str, str]:
     """Return the five attributes of :func:`sign_record`, without checking again what was only just made.
 
     Args:
         record: The canonical bytes of the record.
         signer: The recorder key.
+        payload_type: The media type of the record.
 
     Raises:
         ValueError: The record is larger than :data:`MAX_PAYLOAD`.
     """
-    return {_PREFIX + name: value for name, value in _signed(record, signer).items()}
+    return {_PREFIX + name: value for name, value in _signed(record, signer, payload_type).items()}
 
 
-def _signed(record: bytes, signer: Signer) -> dict[str, str]:
+def _signed(record: bytes, signer: Signer, payload_type: str) -> dict[str, str]:
     if len(record) > MAX_PAYLOAD:
         raise ValueError(f"expected a payload of at most {MAX_PAYLOAD} bytes")
     return {
         "payload": b64url_encode(record),
-        "payload_type": PAYLOAD_TYPE,
-        "signature": signer.sign(pae(PAYLOAD_TYPE, record)).hex(),
+        "payload_type": payload_type,
+        "signature": signer.sign(pae(payload_type, record)).hex(),
         "keyid": signer.public_key.thumbprint,
         "digest": _digest(record),
     }

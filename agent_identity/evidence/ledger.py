@@ -2,17 +2,17 @@
 
 import atexit
 import contextlib
-import functools
 import logging
 import os
 import sys
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Final, Literal, Self, final
 
-from agent_identity.canonical import RecordValue
 from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
 from agent_identity.evidence.checkpoint import check_name
 from agent_identity.evidence.compression import Compressor
@@ -22,19 +22,58 @@ from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.log import Cosign, DirectoryLog, read_checkpoint, unverified_checkpoint
 from agent_identity.evidence.mac import LedgerKey, load_ledger_key
 from agent_identity.evidence.publishing import Publisher
-from agent_identity.evidence.recovery import Recovered, recover
+from agent_identity.evidence.records import (
+    DRAFT,
+    Detail,
+    End,
+    Recovered,
+    RecoveredStream,
+    Sdk,
+    StreamEnd,
+    StreamResource,
+    StreamStart,
+    Time,
+    Version,
+)
+from agent_identity.evidence.records import VERSION as FIRST
+from agent_identity.evidence.recovery import recover
 from agent_identity.evidence.sealing import After, Observers, OnRecord, Sealing
 from agent_identity.evidence.segments import Segments
-from agent_identity.evidence.stream_writer import Entry, StreamWriter
+from agent_identity.evidence.stream_writer import Entry, Make, StreamWriter
 from agent_identity.identity import Clock, Ids, Signer, check_path
 from agent_identity.version import VERSION
 
-__all__ = ["Ledger"]
+__all__ = ["Beginning", "Ledger"]
 
 _DISTRIBUTION: Final = "agent-identity-otel"
 _ROOM: Final = 64 * 1024
 _logger: Final = logging.getLogger("agent_identity.evidence")
 _open_ledgers: Final["weakref.WeakSet[Ledger]"] = weakref.WeakSet()
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """What a stream says first: who writes it, and in which version of the record.
+
+    Attributes:
+        library: Our version.
+        records: The version of the records of the stream.
+        resource: The process, for records of version 2.
+        certificate: The certificate of the recorder key, if a root vouches for it; for records of version 2.
+    """
+
+    library: str = VERSION
+    records: Version = FIRST
+    resource: StreamResource | None = None
+    certificate: str | None = None
+
+    def make(self, time: Time) -> Make:
+        """Return what makes the first record of a stream."""
+        sdk = Sdk(name=_DISTRIBUTION, version=self.library)
+        if self.records != DRAFT:
+            return partial(StreamStart, time=time, sdk=sdk)
+        return partial(StreamStart, time=time, sdk=sdk, resource=self.resource, certificate=self.certificate)
 
 
 @final
@@ -60,7 +99,7 @@ class Ledger:
         sync: Literal["process", "disk"],
         seal_interval: float,
         segments: Segments,
-        version: str,
+        beginning: Beginning,
         cosign: Cosign | None,
         publishers: Sequence[Publisher],
     ) -> None:
@@ -75,12 +114,12 @@ class Ledger:
         self._durable = sync == "disk"
         self._seal_interval = seal_interval
         self._segments = segments
-        self._version = version
+        self._beginning = beginning
         self._cosign = cosign
         self._publishers = tuple(publishers)
         self._observers = Observers()
         self._ready = False  # Until earlier streams are recovered, which uses the log, nothing else may.
-        self._at_exit = functools.partial(_close_at_exit, weakref.ref(self))
+        self._at_exit = partial(_close_at_exit, weakref.ref(self))
         with recording("open the evidence directory"):
             self._key = self._found()
         self._begin()
@@ -144,7 +183,7 @@ class Ledger:
         sync: Literal["process", "disk"] = "process",
         seal_interval: float = 0.2,
         segments: Segments | None = None,
-        version: str = VERSION,
+        beginning: Beginning | None = None,
         cosign: Cosign | None = None,
         publishers: Sequence[Publisher] = (),
     ) -> Self:
@@ -164,7 +203,7 @@ class Ledger:
             seal_interval: Seconds from a record to the seal that covers it.
             segments: When the stream goes on in another file, and what becomes of the one before; by default
                 after 64 MiB or a day, compressed by gzip.
-            version: What the first record of a stream says about our version.
+            beginning: What the first record of a stream says of its process, and the version of its records.
             cosign: Adds the second signature to each checkpoint.
             publishers: Are offered each checkpoint; closed with the ledger.
 
@@ -186,7 +225,7 @@ class Ledger:
             sync=sync,
             seal_interval=seal_interval,
             segments=segments or Segments(),
-            version=version,
+            beginning=beginning or Beginning(),
             cosign=cosign,
             publishers=publishers,
         )
@@ -249,6 +288,16 @@ class Ledger:
             return stream.id
 
     @property
+    def clock(self) -> Clock:
+        """What tells the time of the records that the ledger makes itself."""
+        return self._clock
+
+    @property
+    def drafts(self) -> bool:
+        """Whether records are of version 2, which is a draft."""
+        return self._beginning.records == DRAFT
+
+    @property
     def at_once(self) -> bool:
         """Whether :meth:`append` is one write now, and waits neither for the disk nor for other threads."""
         stream = self._stream
@@ -294,13 +343,13 @@ class Ledger:
         for publisher in self._publishers:
             publisher.offer(note)
 
-    def append(self, kind: str, body: Mapping[str, RecordValue], *, after: After | None = None) -> Entry:
+    def append(self, make: Make, *, detail: partial[Detail] | None = None, after: After | None = None) -> Entry:
         """Write one record and return it; once this returns, the record survives.
 
         Args:
-            kind: The kind of the record.
-            body: Its members. ``v``, ``kind`` and ``stream`` are added, ``id`` and ``time`` if they are
-                missing. It must be a record already: strings, booleans, arrays and objects.
+            make: Makes the record from ``id``, ``stream`` and ``v``, which the ledger adds.
+            detail: Makes the detail of the record, which is written before it, in the same write; the record then
+                gets its hash as ``detail``. Without a ``call``, it gets the id of the record for that.
             after: Called with the record later, by the sealing thread, in the order of appends.
 
         Raises:
@@ -315,7 +364,7 @@ class Ledger:
                 stream = self._stream
                 if stream is None or not stream.usable or not stream.seq:
                     stream = self._begun()
-                entry = self._write(stream, kind, body, after)
+                entry = self._write(stream, make, detail, after)
                 self._fault = None
             except BaseException as error:
                 self._interrupted(error)
@@ -363,7 +412,8 @@ class Ledger:
                 return
             if self._stream is not None and self._stream.usable and self._stream.seq:
                 try:
-                    self.append("stream_end", {"end": {"size": str(self._stream.seq + 1)}})
+                    end = End(size=str(self._stream.seq + 1))
+                    self.append(partial(StreamEnd, time=Time.at(self._moment()[0]), end=end))
                 except EvidenceError as error:
                     failure = error
             self._closed = True
@@ -390,7 +440,7 @@ class Ledger:
         stream = self._stream
         if stream is None or not stream.usable:
             stream = self._stream = self._create_stream()
-        self._write(stream, "stream_start", {"sdk": {"name": _DISTRIBUTION, "version": self._version}}, None)
+        self._write(stream, self._beginning.make(Time.at(self._moment()[0])), None, None)
         if self._ready:
             self._sealing.start()
         return stream
@@ -406,6 +456,7 @@ class Ledger:
                 self._key,
                 durable=self._durable,
                 max_bytes=self._segments.max_bytes,
+                version=self._beginning.records,
             )
         self._next_stream = None
         self._sealing.track(stream)
@@ -415,13 +466,14 @@ class Ledger:
             Finalize(None, self._at_exit, exitpriority=0)
         return stream
 
-    def _write(self, stream: StreamWriter, kind: str, body: Mapping[str, RecordValue], after: After | None) -> Entry:
-        record_id = body.get("id")
-        if record_id is None or "time" not in body:
-            now, new_id = self._moment()
-            record_id = record_id or new_id
-            body = {"time": {"start": str(now)}, **body}
-        entry = stream.append(kind, str(record_id), body)
+    def _write(self, stream: StreamWriter, make: Make, detail: partial[Detail] | None, after: After | None) -> Entry:
+        record_id = self._moment()[1]
+        if detail is None:
+            (entry,) = stream.append(make, record_id)
+        else:
+            call = detail if "call" in detail.keywords else partial(detail, call=record_id)
+            before, entry = stream.append(make, record_id, (call, self._moment()[1]))
+            self._sealing.submit(stream, before, None)
         self._sealing.submit(stream, entry, after)
         return entry
 
@@ -464,8 +516,8 @@ class Ledger:
             "let it set a flag instead of acting"
         )
 
-    def _report(self, found: Recovered) -> None:
-        self.append("recovered", {"recovered": found.to_body()})
+    def _report(self, found: RecoveredStream) -> None:
+        self.append(partial(Recovered, time=Time.at(self._moment()[0]), recovered=found))
 
     def after_fork_in_child(self) -> None:
         """Leave to the parent what is the parent's. Called by the interpreter in each forked child."""

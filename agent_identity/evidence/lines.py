@@ -13,7 +13,6 @@ from agent_identity.evidence.files import Files
 
 __all__ = [
     "MAX_LINE_BYTES",
-    "RECORD",
     "Block",
     "Line",
     "leaf_of",
@@ -29,9 +28,6 @@ __all__ = [
 
 MAX_LINE_BYTES: Final = 4 * 1024 * 1024
 """Longest line that is read, without its end."""
-
-RECORD: Final = slice(83, -2)
-"""Where the record stands in what :func:`stream_line` returns."""
 
 _CHUNK: Final = 256 * 1024
 _BLANK: Final = re.compile(rb"\n*+")

@@ -11,10 +11,12 @@ __all__ = [
     "ArgsDigest",
     "Argument",
     "Category",
+    "Clause",
     "Count",
     "Hash",
     "Hmac",
     "Id",
+    "Label",
     "Name",
     "Nanoseconds",
     "Position",
@@ -86,6 +88,16 @@ Argument: TypeAlias = Annotated[
     _form(
         "<argument name>:<kind> with a name of 1 to 256 characters",
         r"(?s:.){1,256}:(?:string|boolean|number|null|array|object|opaque)",
+    ),
+]
+Label: TypeAlias = Annotated[
+    str, _form("a short word of lower-case letters, digits, hyphens, dots and underscores", r"[a-z][a-z0-9_.-]{0,63}")
+]
+Clause: TypeAlias = Annotated[
+    str,
+    _form(
+        "<argument name>:<branch of the constraint>, such as amount:range or currency:one_of.2",
+        r"(?s:.){1,256}:[a-z_]+(?:\.[0-9]+|\.[a-z_]+){0,16}",
     ),
 ]
 Category: TypeAlias = Annotated[str, _form("the name of a category", r"[A-Za-z0-9_.:/-]{1,128}")]

@@ -1,26 +1,26 @@
-"""The record as a type: which facts each kind states, and in which form.
+"""The record as a type: the facts that each kind states, and their forms.
 
-The shape is closed at every level: what is not known here is refused, because an auditor must not have to guess what
-a field means. Decoding checks shape, types, bounds and the canonical form in one step. What records say about each
-other (order, counts, chains) is the verifier's business.
+The shape is closed at every level: an unknown member is refused, because an auditor must not have to guess what a
+field means. Both versions of the format have these types; a member that version 2 added is refused in version 1.
+``record_codec`` turns records into bytes and back. What records say about each other (order, counts, chains) is the
+verifier's business.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Final, Literal, TypeAlias, cast, get_args
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias, cast, get_args
 
 import msgspec
-import orjson
 
-from agent_identity import canonical
-from agent_identity.canonical import RecordValue
 from agent_identity.evidence.record_forms import (
     ArgsDigest,
     Argument,
     Category,
+    Clause,
     Count,
     Hash,
     Hmac,
     Id,
+    Label,
     Name,
     Nanoseconds,
     Position,
@@ -36,11 +36,14 @@ from agent_identity.evidence.record_forms import (
     items,
     text,
 )
-from agent_identity.evidence.record_refusals import ABSENT, UNKNOWN, explained
+from agent_identity.evidence.record_refusals import ABSENT, UNKNOWN
 
 __all__ = [
+    "DRAFT",
+    "DRAFT_KINDS",
     "EFFECTS",
     "KINDS",
+    "KIND_TYPES",
     "OUTCOMES",
     "VERSION",
     "Action",
@@ -49,15 +52,25 @@ __all__ = [
     "AnyRecord",
     "Approval",
     "ApprovalState",
+    "ApprovalStatus",
     "Counts",
     "Decision",
+    "Detail",
+    "EffectName",
     "End",
+    "Ending",
+    "Enforced",
     "Erased",
     "Erasure",
+    "Examination",
+    "Examined",
+    "Found",
     "Grant",
     "GrantToken",
     "Hop",
     "Intent",
+    "KeyTrust",
+    "Model",
     "OfTask",
     "Offered",
     "Outcome",
@@ -69,29 +82,52 @@ __all__ = [
     "Recovered",
     "RecoveredStream",
     "Registration",
+    "Resource",
     "Revocation",
     "RevocationChange",
+    "RevocationKind",
+    "RevocationState",
     "Sdk",
     "Server",
     "Stream",
     "StreamEnd",
+    "StreamResource",
     "StreamStart",
     "Task",
     "TaskEnd",
     "TaskStart",
     "Time",
     "Trace",
-    "as_dict",
-    "check_record",
-    "decode",
-    "encode",
+    "Trust",
+    "Version",
 ]
 
 VERSION: Final = "1"
-"""The value of ``v`` in each record."""
+"""The value of ``v`` in each record of the first version."""
+
+DRAFT: Final = "2-draft"
+"""The value of ``v`` while version 2 is a draft: its shapes may still change, so readers refuse it unless asked."""
+
+Version: TypeAlias = Literal["1", "2-draft"]
+"""A version of the format."""
 
 EffectName: TypeAlias = Literal["allow", "warn", "block", "route"]
+"""An effect of a policy."""
+
 Ending: TypeAlias = Literal["success", "error", "denied", "routed", "cancelled", "suspended", "unknown"]
+"""How a call ended."""
+
+ApprovalStatus: TypeAlias = Literal["pending", "approved", "rejected", "expired"]
+"""Where a question to a person stands."""
+
+RevocationKind: TypeAlias = Literal["task", "grant", "agent", "owner", "human", "service", "key", "everything"]
+"""What can be revoked."""
+
+RevocationState: TypeAlias = Literal["revoked", "suspended", "reinstated"]
+"""What a change of the list of revocations came to."""
+
+Enforced: TypeAlias = Literal["allow", "block", "modify", "escalate", "audit"]
+"""What was done about a decision."""
 
 EFFECTS: Final = frozenset(cast("tuple[str, ...]", get_args(EffectName)))
 """What a policy can decide."""
@@ -123,6 +159,11 @@ class Time(_Part, frozen=True, kw_only=True):
     start: Nanoseconds
     end: Nanoseconds | None = None
 
+    @classmethod
+    def at(cls, start_ns: int, end_ns: int | None = None) -> "Time":
+        """Return the member for two numbers of nanoseconds."""
+        return cls(start=str(start_ns), end=None if end_ns is None else str(end_ns))
+
     @property
     def start_ns(self) -> int:
         """The beginning as a number."""
@@ -148,14 +189,18 @@ class Trace(_Part, frozen=True, kw_only=True):
 
 
 class Task(_Part, frozen=True, kw_only=True):
-    """The task: its id (``txn`` of its grants), when its authority ends at the latest, and what it is for."""
+    """The task: its id (``txn`` of its grants), the latest end of its authority, and its purpose.
+
+    ``outer``, in version 2, is the task in which this one was opened.
+    """
 
     id: Id
     expires: Nanoseconds | None = None
     purpose: Annotated[str, text(1024)] | None = None
+    outer: Id | None = None
 
     def __post_init__(self) -> None:
-        check_ids(id=self.id)
+        check_ids(id=self.id, outer=self.outer)
 
 
 class Principal(_Part, frozen=True, kw_only=True):
@@ -196,8 +241,46 @@ class Hop(_Part, frozen=True, kw_only=True):
         check_ids(id=self.id)
 
 
+class Model(_Part, frozen=True, kw_only=True):
+    """A model, in version 2: the one that was asked (in the intent), or the one that answered (in the outcome)."""
+
+    name: Name
+    provider: Name | None = None
+
+
+class Resource(_Part, frozen=True, kw_only=True):
+    """Something that a tool touches, in version 2.
+
+    Attributes:
+        system: Its system, by the naming rule of OpenLineage, such as ``postgres://db.example.com:5432``.
+        name: Its name there. A name that arguments fill is the template, literally.
+        access: What the tool does to it.
+        data: Labels of the data in it.
+        digest: The keyed digest of the filled name, under the resource key of the directory.
+    """
+
+    system: Name
+    name: Name
+    access: Literal["read", "write", "delete", "execute", "send"]
+    data: Annotated[tuple[Name, ...], items(64)] | None = None
+    digest: Hmac | None = None
+
+
+class Found(_Part, frozen=True, kw_only=True):
+    """What an inspector found, in version 2: never the match."""
+
+    category: Category
+    inspector: Name
+    severity: Literal["low", "medium", "high"]
+    field: Name | None = None
+    count: Count | None = None
+
+
 class Action(_Part, frozen=True, kw_only=True):
-    """What was called, with which arguments: names, kinds and a keyed digest, never values."""
+    """The called tool and its arguments: their names, kinds and keyed digest, never values.
+
+    Version 2 adds ``stage`` (a call of a tool has none), ``model`` and ``labels``.
+    """
 
     tool: Name
     kind: Name | None = None
@@ -209,13 +292,16 @@ class Action(_Part, frozen=True, kw_only=True):
     route: Name | None = None
     agent: Agent | None = None
     principal: Principal | None = None
+    stage: Literal["prompt", "completion", "open", "delegate"] | None = None
+    model: Model | None = None
+    labels: Annotated[tuple[Name, ...], items(64)] | None = None
 
 
 class Decision(_Part, frozen=True, kw_only=True):
     """What was decided, by which rule of which policy, and what was done about it."""
 
     effect: EffectName
-    enforced: Literal["allow", "block", "modify", "escalate", "audit"]
+    enforced: Enforced
     mode: Literal["enforce", "monitor"]
     reason: Slug
     rule: Name | None = None
@@ -283,30 +369,36 @@ class Offered(_Part, frozen=True, kw_only=True):
 
 
 class PolicyState(_Part, frozen=True, kw_only=True):
-    """The policy that decides."""
+    """The policy that decides; version 2 adds the engine that evaluates it."""
 
     name: Name
     version: Name
     digest: Sha256
+    engine: Label | None = None
 
 
 class ApprovalState(_Part, frozen=True, kw_only=True):
-    """What a person was asked, and answered."""
+    """A question to a person, and the answer.
+
+    Version 2 adds ``request``, the keyed digest of the whole request, and ``channel``, the way of asking.
+    """
 
     id: Uuid7
-    status: Literal["pending", "approved", "rejected", "expired"]
+    status: ApprovalStatus
     approver: Principal | None = None
     expires: Nanoseconds | None = None
     token: Token | None = None
     reason: Name | None = None
+    request: Hmac | None = None
+    channel: Label | None = None
 
 
 class RevocationChange(_Part, frozen=True, kw_only=True):
     """A change of the list of revocations."""
 
-    kind: Literal["task", "grant", "agent", "owner", "human", "service", "key", "everything"]
+    kind: RevocationKind
     name: Id
-    status: Literal["revoked", "suspended", "reinstated"]
+    status: RevocationState
     version: Position
     reason: Name | None = None
 
@@ -357,6 +449,39 @@ class RecoveredStream(_Part, frozen=True, kw_only=True):
     open: Annotated[tuple[Uuid7, ...], items(64)] | None = None
 
 
+class StreamResource(_Part, frozen=True, kw_only=True):
+    """The process behind a stream, by the conventions of OpenTelemetry for resources; version 2."""
+
+    service: Name | None = None
+    namespace: Name | None = None
+    version: Name | None = None
+    instance: Name | None = None
+    environment: Name | None = None
+    host: Name | None = None
+    frameworks: Annotated[tuple[Name, ...], items(32)] | None = None
+
+
+class Examined(_Part, frozen=True, kw_only=True):
+    """A question to the evidence, the range of entries of the log that it covers, and the digest of the answer."""
+
+    question: Name
+    digest: Sha256
+    size: Count
+    by: Id | None = None
+
+    def __post_init__(self) -> None:
+        check_ids(by=self.by)
+
+
+class KeyTrust(_Part, frozen=True, kw_only=True):
+    """A key or certificate that is trusted, renewed, or trusted no longer."""
+
+    key: Name
+    purpose: Literal["recorder", "issuer", "root", "witness", "approver"]
+    status: Literal["trusted", "renewed", "distrusted"]
+    certificate: Token | None = None
+
+
 class End(_Part, frozen=True, kw_only=True):
     """The number of records of a stream, its last one included."""
 
@@ -376,7 +501,9 @@ class Record(_Part, frozen=True, kw_only=True, tag_field="kind"):
     id: Uuid7
     stream: Stream
     time: Time
-    v: Literal["1"]
+    v: Version
+
+    _added: ClassVar[tuple[str, ...]] = ()  # The members that came with version 2.
 
     @property
     def kind(self) -> str:
@@ -389,6 +516,8 @@ class Record(_Part, frozen=True, kw_only=True, tag_field="kind"):
             raise ValueError("record.stream.prev: expected the hash of the previous record, except in the first one")
         if first is not (type(self) is StreamStart):
             raise ValueError("record.kind: expected stream_start in the first record of a stream and only there")
+        if self.v == VERSION and any(getattr(self, name) is not None for name in self._added):
+            raise ValueError("+")
 
 
 class OfTask(Record, frozen=True, kw_only=True):
@@ -399,6 +528,11 @@ class OfTask(Record, frozen=True, kw_only=True):
     agent: Agent
     chain: Annotated[tuple[Hop, ...], items(33)]
     trace: Trace | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.task.outer is not None and (self.v == VERSION or not isinstance(self, Grant | TaskStart)):
+            raise ValueError(f"record.task: {UNKNOWN}")
 
 
 class _Call(Record, frozen=True, kw_only=True):
@@ -422,13 +556,23 @@ class _Call(Record, frozen=True, kw_only=True):
                 missing = ("task", "principal", "agent", "chain")[facts.index(None)]
                 raise ValueError(f"record.{missing}: {ABSENT}")
         elif any(fact is not None for fact in facts):
-            raise ValueError(f"record: {UNKNOWN}")
+            raise ValueError("+")
+        if self.task is not None and self.task.outer is not None:
+            raise ValueError(f"record.task: {UNKNOWN}")
+        _check_action(self.action, self.v)
 
 
 class StreamStart(Record, frozen=True, kw_only=True, tag="stream_start"):
-    """The first record of each stream."""
+    """The first record of each stream.
+
+    Version 2 adds ``resource``, the process, and ``certificate``, that of its recorder key.
+    """
 
     sdk: Sdk
+    resource: StreamResource | None = None
+    certificate: Token | None = None
+
+    _added: ClassVar[tuple[str, ...]] = ("resource", "certificate")
 
 
 class Grant(OfTask, frozen=True, kw_only=True, tag="grant"):
@@ -438,11 +582,25 @@ class Grant(OfTask, frozen=True, kw_only=True, tag="grant"):
 
 
 class TaskStart(OfTask, frozen=True, kw_only=True, tag="task_start"):
-    """A task or a delegation has begun."""
+    """A task or a delegation has begun; version 2 adds ``workflow``, the run of the framework around it."""
+
+    workflow: Name | None = None
+
+    _added: ClassVar[tuple[str, ...]] = ("workflow",)
 
 
 class Intent(_Call, frozen=True, kw_only=True, tag="intent"):
-    """A body is about to run."""
+    """A body is about to run.
+
+    Version 2 adds ``resources`` (declared ones), ``clauses`` (by argument, the branch of the constraint that allowed
+    it) and ``workflow``.
+    """
+
+    resources: Annotated[tuple[Resource, ...], items(64)] | None = None
+    clauses: Annotated[tuple[Clause, ...], items(1024)] | None = None
+    workflow: Name | None = None
+
+    _added: ClassVar[tuple[str, ...]] = ("resources", "clauses", "workflow")
 
 
 class Outcome(_Call, frozen=True, kw_only=True, tag="outcome"):
@@ -451,6 +609,36 @@ class Outcome(_Call, frozen=True, kw_only=True, tag="outcome"):
     outcome: Ending
     intent: Uuid7 | None = None
     error: Name | None = None
+    detail: Hash | None = None
+
+    _added: ClassVar[tuple[str, ...]] = ("detail",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.v != VERSION:
+            _check_short(self)
+
+
+class Detail(Record, frozen=True, kw_only=True, tag="detail"):
+    """The facts of a call that do not fit on its span; version 2 only.
+
+    Written together with the outcome of the call and directly before it; ``outcome.detail`` is its leaf hash. For a
+    refused call it says what an intent would have said.
+
+    Attributes:
+        call: The id of the intent of the call, or of its outcome where it has no intent.
+    """
+
+    v: Literal["2-draft"]
+    call: Uuid7
+    names: Annotated[tuple[Argument, ...], items(100_000)] | None = None
+    labels: Annotated[tuple[Name, ...], items(64)] | None = None
+    policy: Name | None = None
+    version: Name | None = None
+    roles: Annotated[tuple[Id, ...], items(64)] | None = None
+    resources: Annotated[tuple[Resource, ...], items(64)] | None = None
+    workflow: Name | None = None
+    findings: Annotated[tuple[Found, ...], items(1024)] | None = None
 
 
 class TaskEnd(OfTask, frozen=True, kw_only=True, tag="task_end"):
@@ -482,12 +670,23 @@ class Policy(Record, frozen=True, kw_only=True, tag="policy"):
 
     policy: PolicyState
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.v == VERSION and self.policy.engine is not None:
+            raise ValueError(f"record.policy: {UNKNOWN}")
+
 
 class Approval(OfTask, frozen=True, kw_only=True, tag="approval"):
     """A person is asked, or an answer is taken up."""
 
     action: Action
     approval: ApprovalState
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_action(self.action, self.v)
+        if self.v == VERSION and not (self.approval.request is None and self.approval.channel is None):
+            raise ValueError(f"record.approval: {UNKNOWN}")
 
 
 class Revocation(Record, frozen=True, kw_only=True, tag="revocation"):
@@ -508,6 +707,20 @@ class Recovered(Record, frozen=True, kw_only=True, tag="recovered"):
     recovered: RecoveredStream
 
 
+class Examination(Record, frozen=True, kw_only=True, tag="examination"):
+    """Someone asked the evidence a question; version 2 only."""
+
+    v: Literal["2-draft"]
+    examination: Examined
+
+
+class Trust(Record, frozen=True, kw_only=True, tag="trust"):
+    """A key or certificate is trusted, renewed, or trusted no longer; version 2 only."""
+
+    v: Literal["2-draft"]
+    trust: KeyTrust
+
+
 class StreamEnd(Record, frozen=True, kw_only=True, tag="stream_end"):
     """The last record of a stream that was closed."""
 
@@ -520,6 +733,7 @@ AnyRecord: TypeAlias = (
     | TaskStart
     | Intent
     | Outcome
+    | Detail
     | TaskEnd
     | Registration
     | Policy
@@ -527,19 +741,22 @@ AnyRecord: TypeAlias = (
     | Revocation
     | Erasure
     | Recovered
+    | Examination
+    | Trust
     | StreamEnd
 )
 """A record of any kind."""
 
-_KINDS: Final[Mapping[str, type[Record]]] = {
+KIND_TYPES: Final[Mapping[str, type[Record]]] = {
     cast("str", kind.__struct_config__.tag): kind for kind in cast("tuple[type[Record], ...]", get_args(AnyRecord))
 }
+"""The type of each kind, by its name in records."""
 
-KINDS: Final = frozenset(_KINDS)
-"""What a record can be about."""
+DRAFT_KINDS: Final = frozenset({"detail", "examination", "trust"})
+"""The names of the kinds that version 2 adds."""
 
-_DECODER: Final = cast("msgspec.json.Decoder[AnyRecord]", msgspec.json.Decoder(AnyRecord))
-_ENCODER: Final = msgspec.json.Encoder(order="sorted")  # Keys are ASCII, so this is the order of RFC 8785.
+KINDS: Final = frozenset(KIND_TYPES) - DRAFT_KINDS
+"""The names of the kinds of version 1."""
 
 
 def _check_form(
@@ -554,65 +771,23 @@ def _check_form(
             raise ValueError("+")
 
 
-def decode(data: bytes) -> AnyRecord:
-    """Return the record of its canonical bytes.
-
-    Duplicate keys, white space, other spellings of a string and other orders of keys do not re-encode to the same
-    bytes and are refused with the rest.
-
-    Raises:
-        ValueError: The bytes are not the canonical form of a record, or a fact is missing, unknown, malformed or
-            contradicts another; the message starts with the path to it, for example ``record.decision.effect``. It
-            shows no value.
-    """
-    try:
-        record = _DECODER.decode(data)
-    except msgspec.ValidationError as error:
-        raise ValueError(_refusal(str(error), data)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ValueError("record: expected a record in JSON, got something else") from None
-    if _ENCODER.encode(record) != data:
-        raise ValueError("record: expected the canonical form of the record, got another spelling")
-    return record
+def _check_action(action: Action, version: Version) -> None:
+    """Check the members of an action on which the versions differ."""
+    if version != VERSION:
+        if action.kind is None and action.stage is None:
+            raise ValueError(f"record.action.kind: {ABSENT}")
+    elif not (action.stage is None and action.model is None and action.labels is None):
+        raise ValueError(f"record.action: {UNKNOWN}")
 
 
-def _refusal(message: str, data: bytes) -> str:
-    """Return what a refused record says; the place is known where each member is there once."""
-    try:
-        members = canonical.decode(data)
-    except ValueError:
-        return "record: expected the canonical form of a record, got other bytes"
-    return explained(message, members, _KINDS)
-
-
-def encode(record: Record) -> bytes:
-    """Return the canonical bytes of a record.
-
-    Raises:
-        ValueError: It holds a lone surrogate.
-    """
-    try:
-        return _ENCODER.encode(record)
-    except UnicodeEncodeError:
-        raise ValueError("expected Unicode text in a record, got a lone surrogate") from None
-
-
-def as_dict(record: Record) -> dict[str, RecordValue]:
-    """Return the members of a record as plain dicts and lists, as its bytes spell them."""
-    return cast("dict[str, RecordValue]", orjson.loads(_ENCODER.encode(record)))
-
-
-def check_record(record: Mapping[str, object]) -> None:
-    """Check members that are to become a record; see :func:`decode`.
-
-    Args:
-        record: The members, in plain dicts and lists or tuples.
-
-    Raises:
-        ValueError: As for :func:`decode`.
-    """
-    try:
-        data = canonical.encode(cast("canonical.JSON", record))
-    except ValueError as error:
-        raise ValueError(f"record: {error}") from None
-    decode(data)
+def _check_short(outcome: Outcome) -> None:
+    """Check that an outcome of version 2 leaves to the intent what must not be on its span."""
+    action, decision, task, principal = outcome.action, outcome.decision, outcome.task, outcome.principal
+    if action.names is not None or action.labels is not None:
+        raise ValueError(f"record.action: {UNKNOWN}")
+    if decision.policy is not None or decision.version is not None:
+        raise ValueError(f"record.decision: {UNKNOWN}")
+    if task is not None and (task.expires is not None or task.purpose is not None):
+        raise ValueError(f"record.task: {UNKNOWN}")
+    if principal is not None and principal.roles is not None:
+        raise ValueError(f"record.principal: {UNKNOWN}")

@@ -7,9 +7,6 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast, final
 
-import orjson
-
-from agent_identity.canonical import RecordValue
 from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
 from agent_identity.evidence.files import EDIT, READ, Files, open_regular, recording, why
 from agent_identity.evidence.foundation import stream_names
@@ -19,55 +16,20 @@ from agent_identity.evidence.log import DirectoryLog, Head
 from agent_identity.evidence.mac import LedgerKey, Mac
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.pruned import Pruned, read_pruned, unverified_pruned
+from agent_identity.evidence.record_codec import plain_members
+from agent_identity.evidence.records import RecoveredStream
 from agent_identity.evidence.segments import closed_segments, first_place, read_stream
 from agent_identity.evidence.stream_writer import settle, settled_size
 
-__all__ = ["Recovered", "recover"]
+__all__ = ["recover"]
 
 _logger: Final = logging.getLogger("agent_identity.evidence")
 _BATCH: Final = 32  # Streams recovered under one signature; each costs a descriptor meanwhile.
 _MAX_OPEN: Final = 64  # Intents named in the record; the count has no bound.
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Recovered:
-    """What was found in the stream of a process that is gone.
-
-    Attributes:
-        stream: Its id.
-        size: Records that its process wrote, as the MACs and their order tell; sealed now if there are
-            more than ``sealed_before``. Fewer than that: sealed records are missing or were changed.
-        sealed_before: Records that were sealed before.
-        torn_bytes: Bytes of a line without end, where the process died while writing.
-        rejected_bytes: Bytes from the first line on that the process did not write so.
-        open: Ids of intents without an outcome, the first 64.
-        open_count: The number of all of them.
-    """
-
-    stream: str
-    size: int
-    sealed_before: int
-    torn_bytes: int
-    rejected_bytes: int
-    open: tuple[str, ...]
-    open_count: int
-
-    def to_body(self) -> dict[str, RecordValue]:
-        """Return the member ``recovered`` of the record."""
-        body: dict[str, RecordValue] = {
-            "stream": self.stream,
-            "size": str(self.size),
-            "sealed_before": str(self.sealed_before),
-            "torn_bytes": str(self.torn_bytes),
-            "rejected_bytes": str(self.rejected_bytes),
-            "open_count": str(self.open_count),
-        }
-        return {**body, "open": self.open} if self.open else body
-
-
 def recover(
-    files: Files, layout: Layout, key: LedgerKey, log: DirectoryLog, *, report: Callable[[Recovered], None]
+    files: Files, layout: Layout, key: LedgerKey, log: DirectoryLog, *, report: Callable[[RecoveredStream], None]
 ) -> str | None:
     """Seal the streams whose lock is free, and report each; damaged ones never stop the others.
 
@@ -228,16 +190,17 @@ class _Dead:
         """Return the head over all that its process wrote."""
         return Head(self.name, self.tree.size, self.tree.root())
 
-    def found(self) -> Recovered:
+    def found(self) -> RecoveredStream:
         """Return what there is to report."""
-        return Recovered(
+        listed = tuple(itertools.islice(self.intents, _MAX_OPEN))
+        return RecoveredStream(
             stream=self.name,
-            size=self.tree.size,
-            sealed_before=self._sealed_size(),
-            torn_bytes=self.torn_bytes,
-            rejected_bytes=self.rejected_bytes,
-            open=tuple(itertools.islice(self.intents, _MAX_OPEN)),
-            open_count=len(self.intents),
+            size=str(self.tree.size),
+            sealed_before=str(self._sealed_size()),
+            torn_bytes=str(self.torn_bytes),
+            rejected_bytes=str(self.rejected_bytes),
+            open_count=str(len(self.intents)),
+            open=listed or None,
         )
 
     def _sealed_size(self) -> int:
@@ -284,7 +247,7 @@ class _Dead:
         place = {"id": self.name, "seq": str(self.tree.size + 1)}
         if self.prev is not None:
             place["prev"] = self.prev
-        record = cast("dict[str, object]", orjson.loads(data))  # The MAC says that we wrote it.
+        record = plain_members(data)  # The MAC says that we wrote it.
         if record.get("stream") != place:
             return False
         leaf = leaf_hash(data)

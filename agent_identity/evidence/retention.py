@@ -8,6 +8,7 @@ verifies, and the next run goes on.
 import contextlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeAlias, final
 
 from agent_identity.errors import EvidenceError
@@ -31,6 +32,7 @@ from agent_identity.evidence.ledger import Ledger
 from agent_identity.evidence.log import read_checkpoint, unverified_checkpoint
 from agent_identity.evidence.merkle import CompactRange
 from agent_identity.evidence.pruned import Kept, Pruned, grants_file, sign_pruned, unverified_pruned
+from agent_identity.evidence.records import Erased, Erasure, PrunedRange, Time
 from agent_identity.evidence.segments import CODECS, Segment, closed_segments, compression_of
 from agent_identity.evidence.stream_writer import settled_size
 from agent_identity.evidence.streams import LedgerReader
@@ -239,7 +241,8 @@ class _Pruner:
         if not found:
             return
         for stream, cut in found:
-            self._ledger.append("erasure", {"erasure": {"pruned": self._record(stream, cut)}})
+            pruned = Erased(pruned=self._pruned(stream, cut))
+            self._ledger.append(partial(Erasure, time=Time.at(self._clock.wall_ns()), erasure=pruned))
         self._ledger.seal()
         for stream, cut in found:
             self._state(stream, cut)
@@ -249,14 +252,14 @@ class _Pruner:
             size = sum(segment.bytes for segment in cut.segments)
             yield Removed(stream, cut.first, cut.size, len(cut.segments), size)
 
-    def _record(self, stream: str, cut: Cut) -> dict[str, str]:
-        return {
-            "stream": stream,
-            "first": str(cut.first),
-            "last": str(cut.size),
-            "root": CompactRange.of_peaks(cut.size, cut.peaks).root().hex(),
-            "checkpoint": str(self._checkpoint().size),
-        }
+    def _pruned(self, stream: str, cut: Cut) -> PrunedRange:
+        return PrunedRange(
+            stream=stream,
+            first=str(cut.first),
+            last=str(cut.size),
+            root=CompactRange.of_peaks(cut.size, cut.peaks).root().hex(),
+            checkpoint=str(self._checkpoint().size),
+        )
 
     def _checkpoint(self) -> Checkpoint:
         return unverified_checkpoint(read_checkpoint(self._files, self._layout.checkpoint) or b"")

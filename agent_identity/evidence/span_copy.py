@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, final
 
-from agent_identity.evidence.envelope import signed_attributes
+from agent_identity.evidence.envelope import payload_type_of, signed_attributes
 from agent_identity.evidence.mirror import mirrored_attributes
 from agent_identity.evidence.records import AnyRecord, Intent, OfTask, Outcome, TaskEnd, TaskStart, Trace
 from agent_identity.identity import Signer
@@ -192,7 +192,7 @@ def copy_of(
     if grants is not None:
         attributes[GRANT_ATTRIBUTE] = grants
     attributes.update(mirrored_attributes(record))
-    attributes.update(signed_attributes(body, signer))
+    attributes.update(signed_attributes(body, signer, payload_type_of(record)))
     return SpanCopy(
         trace_id=trace_id,
         span_id=span_id,

@@ -6,43 +6,55 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Mapping
-from typing import Final, NamedTuple, NoReturn, Self, final
+from collections.abc import Callable
+from typing import Final, NamedTuple, NoReturn, Self, TypeAlias, final
 
-import orjson
-
-from agent_identity.canonical import RecordValue
 from agent_identity.errors import EvidenceError
 from agent_identity.evidence.files import EDIT, EXTEND, Files, acquire, open_regular, recording, sync_folder, why
 from agent_identity.evidence.layout import Layout
-from agent_identity.evidence.lines import RECORD, stream_line
+from agent_identity.evidence.lines import stream_line
 from agent_identity.evidence.mac import LedgerKey
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
-from agent_identity.evidence.records import VERSION
+from agent_identity.evidence.record_codec import encode
+from agent_identity.evidence.records import VERSION, AnyRecord, Stream, Version
 from agent_identity.evidence.segments import DEFAULT_BYTES
 
-__all__ = ["MAX_RECORD_BYTES", "Closed", "Entry", "StreamWriter", "settle", "settled_size"]
+__all__ = ["MAX_RECORD_BYTES", "Closed", "Entry", "Make", "StreamWriter", "settle", "settled_size"]
 
 _logger: Final = logging.getLogger("agent_identity.evidence")
 
 MAX_RECORD_BYTES: Final = 1024 * 1024
 """Largest record that is written."""
 
+Make: TypeAlias = Callable[..., AnyRecord]
+"""Makes a record of its facts, given the members that the ledger knows: ``id``, ``stream`` and ``v``.
+
+Usually a :func:`functools.partial` of a kind of record with its facts, which type checkers check.
+"""
+
 
 class Entry(NamedTuple):
     """A record that is in the ledger; a tuple, because one is made per record on the caller's path.
 
     Attributes:
-        id: The record id.
-        seq: Its place in the stream, from 1.
-        record: Its canonical bytes.
+        record: The record.
+        data: Its canonical bytes.
         leaf: Its leaf hash, 32 bytes.
     """
 
-    id: str
-    seq: int
-    record: bytes
+    record: AnyRecord
+    data: bytes
     leaf: bytes
+
+    @property
+    def id(self) -> str:
+        """The id of the record."""
+        return self.record.id
+
+    @property
+    def seq(self) -> int:
+        """Its place in the stream, from 1."""
+        return self.record.stream.number
 
 
 class Closed(NamedTuple):
@@ -87,6 +99,7 @@ class StreamWriter:
         "_prev",
         "_sync_lock",
         "_synced",
+        "_version",
         "began_ns",
         "closed",
         "id",
@@ -109,6 +122,7 @@ class StreamWriter:
         lock_fd: int,
         durable: bool,
         max_bytes: int,
+        version: Version,
     ) -> None:
         self.began_ns: int | None = None
         self.closed: deque[Closed] = deque()
@@ -132,6 +146,7 @@ class StreamWriter:
         self._prev: str | None = None
         self._sync_lock = threading.Lock()
         self._synced = 0
+        self._version: Version = version
 
     @classmethod
     def create(
@@ -143,6 +158,7 @@ class StreamWriter:
         *,
         durable: bool,
         max_bytes: int = DEFAULT_BYTES,
+        version: Version = VERSION,
     ) -> Self:
         """Make the folder of a new stream and lock it; after a failure, the same stream may be tried again.
 
@@ -162,10 +178,20 @@ class StreamWriter:
                 sync_folder(files, layout.stream(stream))
                 sync_folder(files, layout.streams)
             stack.pop_all()
-        return cls(files, layout, stream, key, fd=fd, lock_fd=lock_fd, durable=durable, max_bytes=max_bytes)
+        return cls(
+            files, layout, stream, key, fd=fd, lock_fd=lock_fd, durable=durable, max_bytes=max_bytes, version=version
+        )
 
-    def append(self, kind: str, record_id: str, body: Mapping[str, RecordValue]) -> Entry:
-        """Write one record; it survives the death of the process once this returns.
+    def append(self, make: Make, record_id: str, detail: tuple[Make, str] | None = None) -> tuple[Entry, ...]:
+        """Write one record, and its detail before it, at once; they survive the death of the process on return.
+
+        Args:
+            make: Makes the record of its place.
+            record_id: Its id.
+            detail: Makes the detail of the record, with the id of the detail.
+
+        Returns:
+            What was written, in the order of the stream.
 
         Raises:
             EvidenceError: It could not be written and is not in the ledger. If what was written in part
@@ -173,38 +199,28 @@ class StreamWriter:
         """
         if self.offset >= self.rotate_at:
             self._rotate()
-        seq = self.seq + 1
-        place = {"id": self.id, "seq": str(seq)}
-        if self._prev is not None:
-            place["prev"] = self._prev
+        entries: tuple[Entry, ...] = ()
+        if detail is not None:
+            first = _entry(detail[0], detail[1], self._place(self.seq + 1, self._prev), self._version)
+            last = _entry(make, record_id, self._place(self.seq + 2, first.leaf.hex()), self._version, first)
+            entries = (first, last)
+        else:
+            last = _entry(make, record_id, self._place(self.seq + 1, self._prev), self._version)
+            entries = (last,)
+        lines = b"".join([stream_line(self._mac.of(entry.data), entry.data) for entry in entries])
         try:
-            data = orjson.dumps(
-                {**body, "v": VERSION, "id": record_id, "kind": kind, "stream": place},
-                option=orjson.OPT_SORT_KEYS,
-            )
-        except TypeError as error:  # Lone surrogates included.
-            raise EvidenceError(
-                "expected strings, booleans, arrays and objects in a record, got something else; repair its source",
-                code="bad_record",
-            ) from error
-        if len(data) > MAX_RECORD_BYTES:
-            raise EvidenceError(
-                f"expected a record of at most {MAX_RECORD_BYTES} bytes, got {len(data)}; shorten its fields",
-                code="bad_record",
-            )
-        leaf = leaf_hash(data)
-        line = stream_line(self._mac.of(data), data)
-        try:
-            written = self._files.write(self._fd, line)
+            written = self._files.write(self._fd, lines)
         except OSError as error:
             self._take_back(why(error), error)
-        if written != len(line):
+        if written != len(lines):
             self._take_back("a write of a part of it", None)
-        self._prev = leaf.hex()
-        self.seq = seq
+        self._prev = last.leaf.hex()
+        self.seq += len(entries)
         self.offset += written
-        # A copy, because orjson's bytes hold several times the memory that they need, and many records may wait.
-        return Entry(record_id, seq, line[RECORD], leaf)
+        return entries
+
+    def _place(self, seq: int, prev: str | None) -> Stream:
+        return Stream(id=self.id, seq=str(seq), prev=prev)
 
     def _take_back(self, reason: str, cause: OSError | None) -> NoReturn:
         try:
@@ -303,6 +319,31 @@ class StreamWriter:
                 with contextlib.suppress(OSError):
                     self._files.close(fd)
         self._fd = self._lock_fd = -1
+
+
+def _entry(make: Make, record_id: str, place: Stream, version: Version, detail: Entry | None = None) -> Entry:
+    """Return a record with its bytes and its leaf hash.
+
+    Raises:
+        EvidenceError: With code ``bad_record``: it has no bytes, or too many.
+    """
+    try:
+        if detail is None:
+            record = make(id=record_id, stream=place, v=version)
+        else:
+            record = make(id=record_id, stream=place, v=version, detail=detail.leaf.hex())
+        data = encode(record)
+    except (TypeError, ValueError) as error:  # Lone surrogates included.
+        raise EvidenceError(
+            "expected strings, booleans, arrays and objects in a record, got something else; repair its source",
+            code="bad_record",
+        ) from error
+    if len(data) > MAX_RECORD_BYTES:
+        raise EvidenceError(
+            f"expected a record of at most {MAX_RECORD_BYTES} bytes, got {len(data)}; shorten its fields",
+            code="bad_record",
+        )
+    return Entry(record, data, leaf_hash(data))
 
 
 def settle(files: Files, lock_fd: int, size: int) -> None:

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias, cast, final
+from typing import Final, NamedTuple, TypeAlias, final
 
 import orjson
 
@@ -18,6 +18,8 @@ from agent_identity.evidence.lines import Line, stream_parts
 from agent_identity.evidence.log import Head, unverified_checkpoint
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.pruned import MAX_OPEN, Pruned, unverified_pruned
+from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.records import AnyRecord, Counts, Grant, Intent, OfTask, Outcome, TaskEnd, TaskStart
 from agent_identity.evidence.segments import Segment
 from agent_identity.evidence.streams import LedgerReader
 from agent_identity.identity.compact import parse_compact
@@ -101,11 +103,6 @@ def _altered(stream: str) -> VerificationError:
     )
 
 
-def _moment(record: Mapping[str, object]) -> int:
-    times = cast("Mapping[str, str]", record["time"])
-    return int(times.get("end", times["start"]))
-
-
 @final
 class _Proof:
     """A stream while it is compared with the log."""
@@ -152,8 +149,8 @@ class _Proof:
         self._last = leaf_hash(data)
         self.tree.append(self._last)
         try:
-            self.newest_ns = max(self.newest_ns, _moment(orjson.loads(data)))
-        except (LookupError, TypeError, ValueError, AttributeError):
+            self.newest_ns = max(self.newest_ns, decode(data).time.last_ns)
+        except ValueError:
             raise _altered(self._stream) from None
         self._compare()
 
@@ -220,41 +217,41 @@ class _Left:
         """Note that a further segment begins."""
         self._oldest_ns = 0
 
-    def take(self, record: Mapping[str, object]) -> None:
+    def take(self, record: AnyRecord) -> None:
         """Add a record."""
         # The oldest moment of a segment and not the newest: one clock that runs ahead ends no task of another.
-        self._oldest_ns = min(self._oldest_ns or _NEVER, _moment(record))
-        kind = record["kind"]
-        if kind == "intent":
-            self._calls[cast("str", record["id"])] = _chain(record)
-        elif kind == "outcome":
-            self._calls.pop(cast("str", record.get("intent")), None)
-        elif kind == "grant":
+        self._oldest_ns = min(self._oldest_ns or _NEVER, record.time.last_ns)
+        if isinstance(record, Intent):
+            self._calls[record.id] = _chain(record)
+        elif isinstance(record, Outcome):
+            if record.intent is not None:
+                self._calls.pop(record.intent, None)
+        elif isinstance(record, Grant):
             self._write(record)
-        elif kind == "task_start":
+        elif isinstance(record, TaskStart):
             chain = _chain(record)
             self._tasks[chain[-1]] = self._tasks.get(chain[-1], (0, ()))[0] + 1, chain
             self._begun.add(chain[-1])
-        elif kind == "task_end":
-            self._end(_chain(record), cast("Mapping[str, str]", record["counts"]))
+        elif isinstance(record, TaskEnd):
+            self._end(_chain(record), record.counts)
 
-    def _write(self, record: Mapping[str, object]) -> None:
-        chain, before = _chain(record), self._grants.get(_chain(record)[-1])
-        expires = cast("Mapping[str, str]", record["task"]).get("expires")
+    def _write(self, record: Grant) -> None:
+        chain = _chain(record)
+        before, expires = self._grants.get(chain[-1]), record.task.expires
         until = max(_NEVER if expires is None else int(expires), 0 if before is None else before.until)
-        grant = _Grant(cast("Mapping[str, str]", record["grant"])["token"], chain, until)
+        grant = _Grant(record.grant.token, chain, until)
         self._grants[chain[-1]] = grant
         self._over.discard(chain[-1])
         self._bytes += len(grant.token) + _EACH
         if self._bytes > self._due:
             self._sweep()
 
-    def _end(self, chain: tuple[str, ...], counts: Mapping[str, str]) -> None:
+    def _end(self, chain: tuple[str, ...], counts: Counts) -> None:
         number = self._tasks.pop(chain[-1], (0, ()))[0] - 1
         if number > 0:
             self._tasks[chain[-1]] = number, chain
         # A grant that came from elsewhere is written once, however often tasks begin under it until it expires.
-        elif not int(counts["open"]) and (len(chain) == 1 or chain[0] in self._begun):
+        elif not int(counts.open) and (len(chain) == 1 or chain[0] in self._begun):
             self._over.add(chain[-1])
 
     def _sweep(self) -> None:
@@ -271,8 +268,9 @@ class _Left:
         self._due = max(_FEW, 2 * self._bytes)
 
 
-def _chain(record: Mapping[str, object]) -> tuple[str, ...]:
-    return tuple(link["grant"] for link in cast("Sequence[Mapping[str, str]]", record["chain"]))
+def _chain(record: OfTask | Intent) -> tuple[str, ...]:
+    """Return the hashes of the grants of a chain; of a call outside any task, none."""
+    return tuple(hop.grant for hop in record.chain or ())
 
 
 def _carried(token: str) -> _Grant:
@@ -363,8 +361,8 @@ def _read_left(
         for data in _records(reader, border.segment, border.size - tree.size):
             tree.append(leaf_hash(data))
             try:
-                left.take(orjson.loads(data))
-            except (LookupError, TypeError, ValueError, AttributeError):
+                left.take(decode(data))
+            except ValueError:
                 raise _altered(stream) from None
             if left.overflows:
                 return None, number

@@ -7,7 +7,8 @@ from agent_identity.evidence.files import READ, Files, open_regular
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.lines import read_lines, stream_parts
 from agent_identity.evidence.mac import LedgerKey
-from agent_identity.evidence.records import AnyRecord, decode
+from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.records import AnyRecord
 from agent_identity.evidence.streams import LedgerReader
 
 __all__ = ["Proved", "StreamTail", "is_over"]

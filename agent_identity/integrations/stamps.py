@@ -76,15 +76,15 @@ class AgentIdentitySpanProcessor(SpanProcessor):
 
 def _stamp(task: Task, *, named: bool) -> dict[str, str]:
     """Return the labels of a task, with the names that records use: pseudonyms, where these are on."""
-    principal = cast("Mapping[str, str]", task.claims["principal"])
+    principal = task.facts.principal
     stamp = {
-        f"{_PREFIX}principal.id": principal["id"],
-        f"{_PREFIX}principal.type": principal["kind"],
-        f"{_PREFIX}agent.id": cast("Mapping[str, str]", task.claims["agent"])["id"],
+        f"{_PREFIX}principal.id": principal.id,
+        f"{_PREFIX}principal.type": principal.kind,
+        f"{_PREFIX}agent.id": task.facts.agent.id,
         _TASK: task.id,
     }
-    if principal["kind"] == "human" and not named:
-        stamp[_USER] = principal["id"]
+    if principal.kind == "human" and not named:
+        stamp[_USER] = principal.id
     return stamp
 
 

@@ -10,7 +10,8 @@ from typing import Final, final
 from agent_identity.audit import check
 from agent_identity.audit.findings import counted
 from agent_identity.evidence import open_ledger
-from agent_identity.evidence.records import AnyRecord, Intent, OfTask, Outcome, decode
+from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.records import AnyRecord, Intent, OfTask, Outcome
 from agent_identity.identity import Agent, Human, Service
 from agent_identity.typed import typed_calls
 

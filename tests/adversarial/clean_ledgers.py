@@ -19,6 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from plain_records import append
+
 from agent_identity.audit import check
 from agent_identity.authority import Chain, Ruling, Scope, derive, issue
 from agent_identity.evidence.files import Files
@@ -110,7 +112,7 @@ class Writer:
     def add(self, kind: str, body: dict) -> str:
         """Write a record a moment later; return its id."""
         self.clock.advance(self.rng.choice((0, 0.001, 0.25, 3)))
-        return self.ledger.append(kind, body).id
+        return append(self.ledger, kind, body).id
 
     def id(self) -> str:
         """Return a new id."""

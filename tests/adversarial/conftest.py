@@ -10,11 +10,12 @@ from opentelemetry import context as otel
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from plain_records import check_record
 
 from agent_identity.canonical import decode_record
 from agent_identity.enforcement import Enforcer, Opening
 from agent_identity.errors import Denied
-from agent_identity.evidence import check_record, open_ledger
+from agent_identity.evidence import open_ledger
 from agent_identity.identity import Agent, Human
 from agent_identity.testing import FixedClock, SequentialIds
 

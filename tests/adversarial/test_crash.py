@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from plain_records import append
 
 import agent_identity
 from agent_identity.canonical import decode_record
@@ -32,7 +33,9 @@ BODY = {"agent": {"id": "clerk", "owner": "ops@example.com"}}
 # Each program gets the directory as its first argument, opens `ledger` and has `body`.
 PREAMBLE = f"""
 import multiprocessing, os, signal, sys, threading
+from functools import partial
 from agent_identity.evidence.ledger import Ledger
+from agent_identity.evidence.records import Agent, Registration, Time
 from agent_identity.identity import RandomIds, SigningKey, SystemClock
 
 def opened(**options):
@@ -41,7 +44,7 @@ def opened(**options):
         clock=SystemClock(), ids=RandomIds(), **options
     )
 
-body = {BODY!r}
+body = partial(Registration, time=Time.at(1), agent=Agent(id="clerk", owner="ops@example.com"))
 """
 
 
@@ -107,9 +110,9 @@ def test_ac_73_sigkill_loses_no_appended_record(tmp_path: Path, sync: str) -> No
     """Killed at whatever moment, a process leaves every record whose append returned; the next start seals it."""
     program = f"""
     ledger = opened(sync="{sync}", seal_interval=0.001)
-    threading.Thread(target=lambda: [ledger.append("registration", body) for _ in iter(int, 1)], daemon=True).start()
+    threading.Thread(target=lambda: [ledger.append(body) for _ in iter(int, 1)], daemon=True).start()
     while True:
-        print(ledger.append("registration", body, after=lambda entry: None).id, flush=True)
+        print(ledger.append(body, after=lambda entry: None).id, flush=True)
     """
     acknowledged: set[str] = set()
     for kill in range(8):
@@ -134,7 +137,7 @@ def test_ac_75_abrupt_exits_keep_what_was_appended(tmp_path: Path, death: str) -
         tmp_path,
         f"""
         ledger = opened()
-        print("\\n".join([ledger.append("registration", body).id for _ in range(100)]), flush=True)
+        print("\\n".join([ledger.append(body).id for _ in range(100)]), flush=True)
         {death}
         """,
     )
@@ -154,7 +157,7 @@ def test_ac_75_ordinary_exits_seal(tmp_path: Path, death: str) -> None:
         sys.excepthook = lambda *error: None
         ledger = opened()
         keep = [ledger]
-        ledger.append("registration", body)
+        ledger.append(body)
         {death}
         """,
     )
@@ -171,16 +174,16 @@ def test_ac_76_forked_children_have_streams_of_their_own(tmp_path: Path) -> None
         """
         ledger = opened(seal_interval=0.001)
         stop = threading.Event()
-        busy = threading.Thread(target=lambda: [ledger.append("registration", body) for _ in iter(stop.is_set, True)])
+        busy = threading.Thread(target=lambda: [ledger.append(body) for _ in iter(stop.is_set, True)])
         busy.start()
         children = []
         for number in range(5):
             pid = os.getpid()
-            ledger.append("registration", body, after=lambda entry: pid == os.getpid() or os._exit(9))
+            ledger.append(body, after=lambda entry: pid == os.getpid() or os._exit(9))
             child = os.fork()
             if not child:
                 for _ in range(20):
-                    ledger.append("registration", body)
+                    ledger.append(body)
                 ledger.drain()
                 ledger.seal()
                 if number % 2:
@@ -190,7 +193,7 @@ def test_ac_76_forked_children_have_streams_of_their_own(tmp_path: Path) -> None
         codes = [os.waitpid(child, 0)[1] for child in children]
         stop.set()
         busy.join()
-        ledger.append("registration", body)
+        ledger.append(body)
         ledger.close()
         print(codes)
         """,
@@ -215,11 +218,11 @@ def test_ac_76_children_of_multiprocessing_seal(tmp_path: Path, method: str) -> 
                 mine = ledger if {method == "fork"} else opened()
                 globals()["keep"] = mine
                 for _ in range(10):
-                    mine.append("registration", body)
+                    mine.append(body)
 
             if __name__ == "__main__":
                 ledger = opened()
-                ledger.append("registration", body)
+                ledger.append(body)
                 context = multiprocessing.get_context("{method}")
                 workers = [context.Process(target=work) for _ in range(2)]
                 for worker in workers:
@@ -250,7 +253,7 @@ def test_ac_77_four_processes_share_one_directory(tmp_path: Path) -> None:
     program = """
     ledger = opened(seal_interval=0.001)
     for _ in range(200):
-        ledger.append("registration", body)
+        ledger.append(body)
     ledger.close()
     """
     processes = [start(tmp_path, program) for _ in range(4)]
@@ -269,7 +272,7 @@ def _dead_stream(directory: Path) -> tuple[Path, bytes]:
         """
         ledger = opened(seal_interval=1000)
         for _ in range(2):
-            ledger.append("registration", body)
+            ledger.append(body)
         os._exit(0)
         """,
     )
@@ -327,7 +330,7 @@ def test_ac_79_a_full_disk_refuses_loudly_and_recovers(tmp_path: Path, left: int
     refused = 0
     for _ in range(10):
         try:
-            kept.append(ledger.append("registration", BODY).id)
+            kept.append(append(ledger, "registration", BODY).id)
         except EvidenceError:
             refused += 1
             assert ledger.degraded
@@ -335,7 +338,7 @@ def test_ac_79_a_full_disk_refuses_loudly_and_recovers(tmp_path: Path, left: int
         ledger.seal()
     assert refused > 0
     disk.left = 1_000_000
-    kept.append(ledger.append("registration", BODY).id)
+    kept.append(append(ledger, "registration", BODY).id)
     ledger.seal()
     assert ledger.degraded is None
     ledger.close()
@@ -354,11 +357,11 @@ def test_ac_79_a_full_file_system_refuses_loudly_and_recovers(tmp_path: Path) ->
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, old[1]))
         with pytest.raises(EvidenceError):
-            kept.extend(ledger.append("registration", BODY).id for _ in range(20))
+            kept.extend(append(ledger, "registration", BODY).id for _ in range(20))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
         signal.signal(signal.SIGXFSZ, handler)
-    kept.append(ledger.append("registration", BODY).id)
+    kept.append(append(ledger, "registration", BODY).id)
     ledger.close()
     (stream,) = verified(tmp_path).values()
     assert [record["id"] for record in stream[1:-1]] == kept
@@ -370,7 +373,7 @@ def test_ac_22_nothing_signed_or_hashed_passes_for_another_kind(tmp_path: Path) 
     assert leaf_hash(left + right) != node_hash(left, right)
     assert root_of([left, right]) != root_of([leaf_hash(left + right)])
     with reopen(tmp_path) as ledger:
-        record = ledger.append("registration", BODY).record
+        record = append(ledger, "registration", BODY).record
     note = (tmp_path / "log" / "checkpoint").read_bytes().rpartition(b"\n\n")[0] + b"\n"
     signed = (pae("application/vnd.agent-identity.record.v1+json", record), note)
     assert not any(one.startswith(other) for one in signed for other in signed if one is not other)

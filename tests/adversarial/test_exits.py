@@ -28,7 +28,7 @@ from agent_identity.enforcement.telemetry import Spans
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError
 from agent_identity.evidence import DigestKeys, Ledger, compare
 from agent_identity.evidence.envelope import Attestation
-from agent_identity.evidence.records import decode
+from agent_identity.evidence.record_codec import decode
 from agent_identity.policy import Content, Decision, Effect, Request
 from agent_identity.testing import FixedClock
 

@@ -10,6 +10,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from plain_records import append
 
 from agent_identity.audit import Report, check
 from agent_identity.authority import Scope, issue
@@ -87,7 +88,7 @@ class Office:
             action = {"tool": "pay", "args": "hmac-sha256:" + "a" * 64, "names": ["amount:number"], "kind": "function"}
             decision = {"effect": "block", "enforced": "block", "mode": "enforce", "reason": "no_task"}
             body = {"action": action, "decision": decision, "attribution": "none", "outcome": "denied"}
-            ledger.append("outcome", {**body, "error": "no_task"})
+            append(ledger, "outcome", {**body, "error": "no_task"})
         ledger.close()
 
     @property
@@ -401,7 +402,7 @@ def test_ac_17_a_grant_that_is_dated_back_is_flagged(office: Office, age: int, c
             "chain": [{"id": CLERK.id, "grant": grant.hash}],
             "grant": {"token": grant.token},
         }
-        enforcer._point.ledger.append("grant", body)
+        append(enforcer._point.ledger, "grant", body)
     office.revoke(key, since)
     report = office.check()
     assert (report.exit_code, codes(report)) == (exit_code, {code})

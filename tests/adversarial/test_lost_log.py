@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from plain_records import append
 
 from agent_identity.audit import check
 from agent_identity.errors import EvidenceError
@@ -44,7 +45,7 @@ class Room:
         """Let a process live from its start to its end."""
         with self.open() as ledger:
             for _ in range(records):
-                ledger.append("erasure", ERASURE)
+                append(ledger, "erasure", ERASURE)
                 ledger.seal()
 
     @property
@@ -155,7 +156,7 @@ def test_a_log_that_is_lost_while_a_process_runs_is_noted(room: Room) -> None:
     ledger = room.open()
     ledger.seal()
     room.note.unlink()
-    ledger.append("erasure", ERASURE)
+    append(ledger, "erasure", ERASURE)
     ledger.close()
     assert ledger.degraded is None
     assert room.codes() == {"log_lost"}

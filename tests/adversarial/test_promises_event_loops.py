@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from watching import WATCHES, Watch, as_langgraph_dev, run, strictly, unwatched
 
 from agent_identity import (
     Agent,
@@ -30,10 +30,6 @@ from agent_identity.evidence import Segments
 from agent_identity.limits import Limit
 from agent_identity.policy import Content, Decision, Request
 from agent_identity.state import SqliteState
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from watching import WATCHES, Watch, as_langgraph_dev, run, strictly, unwatched
 
 ALICE, BOB = Human("alice@example.com"), Human("bob@example.com")
 HELPER = Agent("helper", owner="finance@example.com")

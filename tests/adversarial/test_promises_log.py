@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from plain_records import append
 
 from agent_identity.audit import Report, check
 from agent_identity.cli import main
@@ -75,7 +76,7 @@ class Room:
 
 def seal_one(ledger: Ledger) -> None:
     """Append a record and seal it."""
-    ledger.append("erasure", ERASURE)
+    append(ledger, "erasure", ERASURE)
     ledger.seal()
 
 
@@ -178,7 +179,7 @@ def test_a_line_that_comes_in_between_is_never_covered_and_costs_one_attempt(roo
     """The checkpoint is not signed over a log of which a part is somebody else's; what we wrote behind it stays."""
     files = Intruder(room.log)
     with room.open(files=files) as ledger:
-        ledger.append("erasure", ERASURE)
+        append(ledger, "erasure", ERASURE)
         with pytest.raises(EvidenceError, match="another program"):
             ledger.seal()
         seal_one(ledger)

@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from plain_records import append
 
 from agent_identity.audit import check
 from agent_identity.authority import Scope
@@ -45,7 +46,7 @@ def opened(path: Path, **options: object) -> Ledger:
 def fill(ledger: Ledger, segments: int) -> str:
     """Append so much that segments are closed, and seal it; return the stream."""
     for _ in range(segments * PER_SEGMENT):
-        ledger.append("erasure", BODY)
+        append(ledger, "erasure", BODY)
     ledger.seal()
     return ledger.stream
 
@@ -147,7 +148,7 @@ def test_streams_that_a_start_has_to_recover_are_left_to_it(tmp_path: Path) -> N
         left = fill(ledger, 1)
         settle()
     with opened(tmp_path) as ledger:
-        ledger.append("erasure", BODY)
+        append(ledger, "erasure", BODY)
     (tmp_path / "ledger" / left / "lock").write_bytes(b"")
     (tmp_path / "ledger" / "00000000-0000-7000-8000-000000000000").write_bytes(b"")
     later = Ledger.open(

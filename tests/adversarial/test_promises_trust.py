@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plain_records import append
 
 from agent_identity.audit import Report, check
 from agent_identity.authority import Scope
@@ -194,7 +195,7 @@ def test_a_recorder_that_signs_for_another_machine_is_contradicted(
     a, b = machines
     path = tmp_path / "forged"
     forged = Ledger.open(path, signer=a.recorder, origin=b.origin, clock=SystemClock(), ids=RandomIds())
-    forged.append("erasure", {"erasure": {"key": "x"}})
+    append(forged, "erasure", {"erasure": {"key": "x"}})
     forged.close()
     report = check(path, fleet(tmp_path, a, b))
     assert report.exit_code == 1
@@ -205,7 +206,7 @@ def test_a_recorder_that_signs_for_another_machine_is_contradicted(
     assert check(path, fleet(tmp_path, a)).exit_code == 1
     assert codes(check(path, fleet(tmp_path, b))) == {"unknown_key"}
     strange = Ledger.open(tmp_path / "c", signer=a.recorder, origin="c.example", clock=SystemClock(), ids=RandomIds())
-    strange.append("erasure", {"erasure": {"key": "x"}})
+    append(strange, "erasure", {"erasure": {"key": "x"}})
     strange.close()
     assert codes(check(tmp_path / "c", fleet(tmp_path, a, b))) == {"wrong_origin"}
 

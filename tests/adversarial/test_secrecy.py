@@ -24,6 +24,7 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from plain_records import check_record
 
 from agent_identity.adapters import CallRequest, GuardedCall
 from agent_identity.audit import check, check_disclosure, disclose
@@ -36,7 +37,7 @@ from agent_identity.enforcement.crossing import Peer
 from agent_identity.enforcement.erasing import erase
 from agent_identity.enforcement.guard import Guard
 from agent_identity.errors import Denied, EvidenceError, OutOfScope
-from agent_identity.evidence import check_record, open_ledger
+from agent_identity.evidence import open_ledger
 from agent_identity.evidence.commitments import commit, leaf, part, root
 from agent_identity.evidence.mac import Mac
 from agent_identity.identity import Agent, Human, b64url_decode

@@ -24,13 +24,14 @@ from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from plain_records import check_record
 
 import agent_identity
 from agent_identity.audit import check
 from agent_identity.authority import Scope, issue, verify_chain
 from agent_identity.canonical import decode_record
 from agent_identity.errors import Denied, GrantExpired, NoTask, OutOfScope, PolicyBlocked, TokenError
-from agent_identity.evidence import check_record, open_ledger
+from agent_identity.evidence import open_ledger
 from agent_identity.identity import Agent, Human, Service, SigningKey
 from agent_identity.policy import Decision, Effect, Request, Rule, RuleSet
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plain_records import append
 
 from agent_identity.audit import check, check_proof, ledger_check, prove
 from agent_identity.authority import Ruling, Scope, issue, trusted_ruling
@@ -283,7 +284,7 @@ def test_a_prefix_is_no_name_of_a_log(pod: Pod, tmp_path: Path) -> None:
     prefix, key = "fleet.example/a/", pod.key("recorder")
     path = tmp_path / "slash"
     ledger = Ledger.open(path, signer=key, origin=prefix, clock=pod.clock, ids=SequentialIds())
-    ledger.append("erasure", {"erasure": {"key": "x"}})
+    append(ledger, "erasure", {"erasure": {"key": "x"}})
     ledger.close()
     report = check(path, TrustStore((listed(key, "recorder", origin=prefix),), file=FILE))
     assert (report.exit_code, "wrong_origin" in codes(report)) == (1, True)

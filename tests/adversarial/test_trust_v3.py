@@ -11,6 +11,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from plain_records import append
 
 from agent_identity.audit import Report, check, check_proof, ledger_check, prove, prove_growth, verification
 from agent_identity.authority import Scope, issue, verify_chain
@@ -165,7 +166,7 @@ def test_a_certified_recorder_that_signs_for_another_origin_is_contradicted(tmp_
     a, b = Pod(tmp_path / "a"), Pod(tmp_path / "b")
     path = tmp_path / "forged"
     forged = Ledger.open(path, signer=a.key("recorder"), origin=b.origin, clock=a.clock, ids=SequentialIds())
-    forged.append("erasure", {"erasure": {"key": "x"}})
+    append(forged, "erasure", {"erasure": {"key": "x"}})
     forged.close()
     trust = certified(roots(), [pod.certificate().sign(ROOT) for pod in (a, b)])
     report = check(path, trust)

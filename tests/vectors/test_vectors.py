@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from plain_records import check_record
 
 from agent_identity.audit import Report, check
 from agent_identity.authority import AgentRegistry, issue, sign_compact, verify_chain, verify_compact
 from agent_identity.canonical import decode_record
 from agent_identity.errors import TokenError
-from agent_identity.evidence import Attestation, check_record, leaf_hash, open_ledger, open_note
+from agent_identity.evidence import Attestation, leaf_hash, open_ledger, open_note
 from agent_identity.evidence.checkpoint import Checkpoint, parse_proof, parse_vkey, sign_note
 from agent_identity.evidence.merkle import inclusion_proof, root_of, verify_inclusion
 from agent_identity.identity import PublicKey, SigningKey, TrustedKey, TrustStore, certified

@@ -15,6 +15,7 @@ from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.memory import create_client_server_memory_streams
 from opentelemetry.sdk.trace import TracerProvider
+from plain_records import check_record
 
 from agent_identity.audit import check
 from agent_identity.authority import Scope
@@ -22,7 +23,7 @@ from agent_identity.canonical import decode_record
 from agent_identity.enforcement import Enforcer
 from agent_identity.enforcement.directory import prepare
 from agent_identity.errors import Denied
-from agent_identity.evidence import check_record, open_ledger
+from agent_identity.evidence import open_ledger
 from agent_identity.identity import Agent, Human, RandomIds, SystemClock, TrustStore
 from agent_identity.integrations.mcp import McpServer, protect_server, protect_session
 

@@ -18,8 +18,9 @@ from agent_identity.canonical import encode_record
 from agent_identity.enforcement import Enforcer
 from agent_identity.errors import Denied
 from agent_identity.evidence import open_ledger
+from agent_identity.evidence.record_codec import decode
 from agent_identity.evidence.records import Approval as ApprovalRecord
-from agent_identity.evidence.records import Intent, Outcome, decode
+from agent_identity.evidence.records import Intent, Outcome
 from agent_identity.identity import Agent, Human, TrustedKey, TrustStore
 from agent_identity.policy import Effect, Rule, RuleSet
 from agent_identity.testing import FixedClock, SequentialIds

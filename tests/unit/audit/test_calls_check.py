@@ -10,7 +10,8 @@ from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.findings import Findings, Place
 from agent_identity.audit.open_intents import Call, OpenIntents
 from agent_identity.canonical import encode_record
-from agent_identity.evidence.records import Counts, RecoveredStream, decode
+from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.records import Counts, RecoveredStream
 
 STREAM = "01a20e43-46d8-715f-9270-91c309b88710"
 LEAF = "1" * 64

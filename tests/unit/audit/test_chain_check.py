@@ -11,7 +11,7 @@ from agent_identity.audit.executor import in_process
 from agent_identity.audit.findings import Findings, Place
 from agent_identity.authority import MAX_CHAIN, token_hash
 from agent_identity.canonical import encode_record
-from agent_identity.evidence.records import decode
+from agent_identity.evidence.record_codec import decode
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 
 KEY = SigningKey.from_seed(b"i" * 32).public_key

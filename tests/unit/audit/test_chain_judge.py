@@ -10,7 +10,8 @@ from agent_identity.audit.findings import Place
 from agent_identity.audit.grant_usage import GrantUsage
 from agent_identity.authority import Chain, Scope, derive, issue
 from agent_identity.canonical import encode_record
-from agent_identity.evidence.records import TaskStart, decode
+from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.records import TaskStart
 from agent_identity.identity import Agent, Human, PublicKey, SigningKey, TrustedKey, TrustStore
 
 NOW = 1_764_000_000

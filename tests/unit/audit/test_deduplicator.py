@@ -12,7 +12,8 @@ from agent_identity.audit.deduplicator import Deduplicator
 from agent_identity.audit.ledger_index import HALF, Amiss, LedgerIndex, Proofs, SpanRecord
 from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence.records import AnyRecord, decode
+from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.records import AnyRecord
 
 A, B = (f"019ab5ad-4800-7000-8000-00000000000{letter}" for letter in "ab")
 SDK = {"name": "x", "version": "1"}

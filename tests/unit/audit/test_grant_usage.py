@@ -9,7 +9,8 @@ from agent_identity.audit.findings import Place
 from agent_identity.audit.grant_usage import GrantUsage
 from agent_identity.audit.open_intents import Call
 from agent_identity.canonical import encode_record
-from agent_identity.evidence.records import Counts, OfTask, decode
+from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.records import Counts, OfTask
 
 TOOLS = ("pay", "refund", "read", "delete")
 STREAM = "019ab5ad-4800-7000-8000-000000000001"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plain_records import append
 
 from agent_identity.audit import Problem, Report, check, verify
 from agent_identity.audit.chain_check import Delegations
@@ -19,7 +20,7 @@ from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence.files import Files
 from agent_identity.evidence.ledger import Ledger
-from agent_identity.evidence.records import decode
+from agent_identity.evidence.record_codec import decode
 from agent_identity.identity import Agent, Human, Service, SigningKey, TrustedKey, TrustStore
 from agent_identity.testing import FixedClock, SequentialIds
 
@@ -91,7 +92,7 @@ class Recorder:
     def append(self, kind: str, body: Mapping[str, Any], chain: Chain | None = None, at: int = NOW) -> str:
         """Record anything, and return its id."""
         claims = {"time": {"start": str(at * 10**9)}, **(claims_of(chain) if chain else {})}
-        return self.ledger.append(kind, {**claims, **body}).id
+        return append(self.ledger, kind, {**claims, **body}).id
 
     def open_task(self, chain: Chain) -> None:
         """Record the grant and the start of its task."""
@@ -435,9 +436,9 @@ def test_a_chain_whose_stream_is_gone_is_not_checked(tmp_path: Path) -> None:
 
 def test_a_running_ledger_is_verified_and_not_complete(recorder: Recorder) -> None:
     """While its process lives, a ledger verifies as far as it is sealed, and says how far that is."""
-    recorder.ledger.append("erasure", {"erasure": {"key": "x"}})
+    append(recorder.ledger, "erasure", {"erasure": {"key": "x"}})
     recorder.ledger.seal()
-    recorder.ledger.append("erasure", {"erasure": {"key": "y"}})
+    append(recorder.ledger, "erasure", {"erasure": {"key": "y"}})
     report = check(recorder.path)
     assert (report.exit_code, codes(report)) == (3, {"no_end", "tail_unsealed", "erased"})
     assert (report.counts["unsealed"], report.counts["verified"]) == (1, 2)
@@ -474,7 +475,7 @@ def test_what_another_wrote_into_a_dead_stream_is_reported(recorder: Recorder) -
 
 def test_a_stream_that_says_another_size_is_found(recorder: Recorder) -> None:
     """The end of a stream states how many records it has."""
-    recorder.ledger.append("stream_end", {"end": {"size": "9"}})
+    append(recorder.ledger, "stream_end", {"end": {"size": "9"}})
     report = recorder.report()
     assert codes(report) == {"missing_records", "after_end"}
 
@@ -547,7 +548,7 @@ def test_a_log_that_takes_records_back_is_found(recorder: Recorder) -> None:
     from agent_identity.evidence.log import Head
 
     stream = recorder.ledger.stream
-    recorder.ledger.append("erasure", {"erasure": {"key": "x"}})
+    append(recorder.ledger, "erasure", {"erasure": {"key": "x"}})
     recorder.ledger.seal()
     recorder.ledger._log.commit([Head(stream, 1, b"r" * 32)])
     recorder.ledger._log.commit([Head(stream, 2, b"r" * 32)])
@@ -615,9 +616,9 @@ def test_a_disk_that_breaks_leaves_the_question_open(
     """A file that cannot be read to its end is reported as such, and never verifies."""
     from agent_identity.evidence.streams import LedgerReader
 
-    recorder.ledger.append("erasure", {"erasure": {"key": "x" * 64}})
+    append(recorder.ledger, "erasure", {"erasure": {"key": "x" * 64}})
     recorder.ledger.seal()
-    recorder.ledger.append("erasure", {"erasure": {"key": "x" * 64}})
+    append(recorder.ledger, "erasure", {"erasure": {"key": "x" * 64}})
     recorder.ledger.close()
     monkeypatch.setattr(
         "agent_identity.audit.verification.open_ledger",
@@ -631,7 +632,7 @@ def test_a_disk_that_breaks_leaves_the_question_open(
 def test_progress_grows_to_the_size_of_the_streams(recorder: Recorder) -> None:
     """Progress never goes back and ends near the end."""
     for _ in range(9000):
-        recorder.ledger.append("erasure", {"erasure": {"key": "x"}})
+        append(recorder.ledger, "erasure", {"erasure": {"key": "x"}})
     recorder.ledger.close()
     (recorder.path / "ledger" / recorder.new_id()).mkdir()
     seen: list[tuple[int, int]] = []

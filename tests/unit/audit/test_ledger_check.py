@@ -19,7 +19,8 @@ from agent_identity.evidence.excerpt import Start
 from agent_identity.evidence.lines import Block
 from agent_identity.evidence.log import Head
 from agent_identity.evidence.pruned import Pruned
-from agent_identity.evidence.records import RecoveredStream, decode
+from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.records import RecoveredStream
 from agent_identity.evidence.streams import RawLine
 from agent_identity.identity import SigningKey, TrustedKey, TrustStore
 

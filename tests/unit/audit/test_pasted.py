@@ -18,7 +18,7 @@ from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import pasted
 from agent_identity.evidence.otlp import Malformed
 from agent_identity.evidence.pasted import MAX_PASTED, PastedSpan, read_pasted
-from agent_identity.evidence.records import decode
+from agent_identity.evidence.record_codec import decode
 from agent_identity.evidence.shown import likeness
 from agent_identity.evidence.span_copy import span_ids
 

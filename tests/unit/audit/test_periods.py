@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from plain_records import append
 
 from agent_identity.audit import Period, check
 from agent_identity.audit.periods import SILENCE_NS, Life, judge_period, unknown_period
@@ -47,7 +48,7 @@ class Room:
 
     def record(self) -> None:
         """Record something."""
-        self.ledger.append("erasure", {"erasure": {"key": "k"}})
+        append(self.ledger, "erasure", {"erasure": {"key": "k"}})
 
     def ask(self, start: float, stop: float, **options: object) -> Period:
         """Ask about the hours from the start of the ledger on."""

@@ -7,6 +7,7 @@ from typing import cast
 
 import orjson
 import pytest
+from plain_records import append
 
 from agent_identity.audit import Checked, check_proof, prove, prove_growth
 from agent_identity.errors import AgentIdentityError, ConfigurationError, VerificationError
@@ -16,7 +17,7 @@ from agent_identity.evidence.ledger import Ledger
 from agent_identity.evidence.log import Head
 from agent_identity.evidence.merkle import leaf_hash, root_of
 from agent_identity.evidence.proof_files import GrowthProof, RecordProof
-from agent_identity.evidence.records import as_dict
+from agent_identity.evidence.record_codec import as_dict
 from agent_identity.evidence.streams import open_ledger
 from agent_identity.identity import Cosigner, SigningKey, TrustedKey, TrustStore, Witnesses
 from agent_identity.testing import FixedClock, SequentialIds
@@ -34,7 +35,7 @@ def build(path: Path, *, keep: Path | None = None, signer: SigningKey = SIGNER, 
     for process in range(2):
         with Ledger.open(path, signer=signer, origin=origin, clock=clock, ids=ids, seal_interval=3600.0) as ledger:
             for number in range(5):
-                ledger.append("erasure", {"erasure": {"key": f"key-{process}-{number}-日本"}})
+                append(ledger, "erasure", {"erasure": {"key": f"key-{process}-{number}-日本"}})
                 if number % 2:
                     ledger.seal()
         if keep is not None and not keep.exists():
@@ -212,7 +213,7 @@ def test_a_record_that_is_not_sealed_yet_waits(room: Path) -> None:
     clock, ids = FixedClock(1_765_000_000_000_000_000), SequentialIds()
     options = {"signer": SIGNER, "origin": ORIGIN, "clock": clock, "ids": ids, "seal_interval": 3600.0}
     with Ledger.open(room / "evidence", **options) as ledger:
-        entry = ledger.append("erasure", {"erasure": {"key": "k"}})
+        entry = append(ledger, "erasure", {"erasure": {"key": "k"}})
         with pytest.raises(VerificationError, match="got an older one") as caught:
             prove(room / "evidence", entry.id)
         assert caught.value.code == "tail_unsealed"

@@ -13,6 +13,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from plain_records import append
 
 from agent_identity import Agent, Denied, Enforcer, Human, Scope
 from agent_identity.audit import Report, check, story
@@ -32,7 +33,7 @@ from agent_identity.evidence.excerpt import Excerpt, Start
 from agent_identity.evidence.log import Head
 from agent_identity.evidence.otlp_writing import as_bytes, encode_request
 from agent_identity.evidence.pruned import Pruned, sign_pruned, unverified_pruned
-from agent_identity.evidence.records import decode
+from agent_identity.evidence.record_codec import decode
 from agent_identity.evidence.retention import archive, prune
 from agent_identity.evidence.span_copy import TRAVELLING, copy_of
 from agent_identity.evidence.streams import LedgerReader
@@ -254,7 +255,7 @@ def test_an_outcome_behind_the_border_needs_no_intent(room: Room) -> None:
         ledger = enforcer._point.ledger
         stream = ledger.stream
         ledger._stream.rotate_at = 0
-        ledger.append("registration", {"agent": {"id": "clerk", "owner": "o"}})
+        append(ledger, "registration", {"agent": {"id": "clerk", "owner": "o"}})
         ledger.seal()
         ((name, _, _),) = room.prune()
         assert name == stream
@@ -280,7 +281,7 @@ def test_a_call_that_runs_on_after_its_task_expired_keeps_its_grant(room: Room) 
         for seconds in (61, 86_400):
             room.clock.advance(seconds)
             ledger._stream.rotate_at = 0
-            ledger.append("registration", {"agent": {"id": "clerk", "owner": "o"}})
+            append(ledger, "registration", {"agent": {"id": "clerk", "owner": "o"}})
             ledger.seal()
             assert ledger.stream in [name for name, _, _ in room.prune()]
         with pytest.raises(Denied), enforcer.action("pay"):
@@ -316,7 +317,7 @@ def between(room: Room) -> str:
     ):
         ledger = enforcer._point.ledger
         ledger._stream.rotate_at = 0
-        ledger.append("registration", {"agent": {"id": "clerk", "owner": "o"}})
+        append(ledger, "registration", {"agent": {"id": "clerk", "owner": "o"}})
         ledger.seal()
         room.prune()
         with enforcer.action("pay"):
@@ -721,7 +722,7 @@ def test_a_bundle_tells_of_keys_that_were_erased(room: Room) -> None:
         for _ in range(2):
             with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")) as task:
                 pass
-        enforcer._point.ledger.append("erasure", {"erasure": {"key": task.id}})
+        append(enforcer._point.ledger, "erasure", {"erasure": {"key": task.id}})
     told = [(item.task, item.erased) for item in story(room.path)]
     assert [erased for _, erased in told] == [False, True]
     assert [(item.task, item.erased) for item in story(room.bundle())] == told

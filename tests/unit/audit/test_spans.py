@@ -30,7 +30,7 @@ from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError, Denied, VerificationError
 from agent_identity.evidence.envelope import PAYLOAD_TYPE, Attestation, pae, sign_record
 from agent_identity.evidence.otlp import SpanData
-from agent_identity.evidence.records import decode
+from agent_identity.evidence.record_codec import decode
 from agent_identity.evidence.span_copy import appearance_of
 from agent_identity.identity import Agent, Human, Service, SigningKey, TrustedKey, TrustStore, b64url_encode
 from agent_identity.testing import FixedClock, SequentialIds

@@ -11,6 +11,7 @@ import orjson
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from plain_records import append
 
 from agent_identity.audit import Action, Delegation, Story, story
 from agent_identity.audit import stories as stories_module
@@ -262,8 +263,8 @@ def test_a_story_tells_that_its_keys_were_erased(tmp_path: Path) -> None:
             with enforcer.task("t", principal=who, agent=CLERK, scope=Scope("pay")) as task:
                 if who is ALICE:
                     first = task.id
-        ledger.append("erasure", {"erasure": {"key": first}})
-        ledger.append("erasure", {"erasure": {"principal": bob.id, "keys": "1"}})
+        append(ledger, "erasure", {"erasure": {"key": first}})
+        append(ledger, "erasure", {"erasure": {"principal": bob.id, "keys": "1"}})
         clock.advance(1)
         with enforcer.task("t", principal=bob, agent=CLERK, scope=Scope("pay")):
             pass

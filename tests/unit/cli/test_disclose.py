@@ -24,7 +24,8 @@ from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError, Denied, VerificationError
 from agent_identity.evidence import DigestKeys
 from agent_identity.evidence.disclosures import Disclosure
-from agent_identity.evidence.records import Outcome, decode
+from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.records import Outcome
 from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
 from agent_identity.testing import FixedClock, SequentialIds
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plain_records import append, check_record
 
 from agent_identity.approvals import Approval
 from agent_identity.audit import check, story
 from agent_identity.authority import Scope
 from agent_identity.enforcement import Enforcer
 from agent_identity.errors import Denied, EvidenceError
-from agent_identity.evidence import DigestKeys, Ledger, check_record
+from agent_identity.evidence import DigestKeys, Ledger
 from agent_identity.identity import Agent, Human
 from agent_identity.policy import Effect, Rule, RuleSet
 
@@ -254,7 +255,7 @@ def test_an_erasure_without_an_author_is_told(directory: Path) -> None:
     """The words leave out what the record does not say."""
     with Enforcer.open(directory) as enforcer:
         time = {"start": "1764000000000000000"}
-        enforcer._point.ledger.append("erasure", {"erasure": {"key": "x"}, "time": time})
+        append(enforcer._point.ledger, "erasure", {"erasure": {"key": "x"}, "time": time})
     report = check(directory, directory / "trust.json")
     assert [problem.message for problem in report.findings] == [
         "the digests of the task 'x' cannot be proved any more: their keys were erased"

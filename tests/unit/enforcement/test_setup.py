@@ -14,6 +14,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
+from plain_records import check_record
 
 from agent_identity.approvals import Approval
 from agent_identity.audit import check, story
@@ -23,7 +24,7 @@ from agent_identity.enforcement.diagnosis import examine_telemetry
 from agent_identity.enforcement.directory import open_directory, prepare, refuse_clash
 from agent_identity.enforcement.telemetry import UNTRACED, Spans, current_trace, traced
 from agent_identity.errors import ConfigurationError, EvidenceError, PolicyFormatError
-from agent_identity.evidence import check_record, open_ledger
+from agent_identity.evidence import open_ledger
 from agent_identity.identity import Agent, Human, SigningKey, TrustStore
 from agent_identity.policy import Decision, Effect, Rule, RuleSet
 from agent_identity.testing import FixedClock, SequentialIds
@@ -576,7 +577,7 @@ def test_observers_get_the_records_of_calls_and_tasks(opened: Any) -> None:
     tool = world.enforcer.tool(name="tool")(lambda: 1)
     with world.task(Scope("tool")):
         tool()
-    kinds = [json.loads(entry.record)["kind"] for entry in seen]
+    kinds = [entry.record.kind for entry in seen]
     assert kinds == ["policy", "grant", "task_start", "intent", "outcome", "task_end"]
     assert [entry.id for entry in seen] == [record["id"] for record in world.records(*kinds)]
     assert world.enforcer.degraded == {}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plain_records import append
 
 from agent_identity.enforcement.exporting import LedgerExport, LedgerExporter
 from agent_identity.enforcement.http_receiver import HttpReceiver
@@ -58,7 +59,7 @@ class Desk:
         self.files, self.layout = Files(), Layout.of(folder)
         clock, ids = FixedClock(), SequentialIds()
         self.ledger = Ledger.open(folder, signer=KEY, origin="test", clock=clock, ids=ids)
-        self.ids = [self.ledger.append("outcome", CALL).id for _ in range(10)]
+        self.ids = [append(self.ledger, "outcome", CALL).id for _ in range(10)]
         self.waits: list[float] = []
         self.cursors = Cursors.of(self.files, self.layout, "x")
         self.stop_after = 50
@@ -113,7 +114,7 @@ def test_waits_grow_and_hear_what_the_receiver_asks_for(desk: Desk) -> None:
     shipper = desk.shipper(receiver)
     shipper.run()
     assert desk.waits == [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 99]
-    desk.ledger.append("outcome", CALL)
+    append(desk.ledger, "outcome", CALL)
     shipper.run()
     assert desk.waits[10:] == [0.5]
 

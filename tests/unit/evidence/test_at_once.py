@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from plain_records import append
 
 from agent_identity.evidence import DigestKeys, Segments
 from agent_identity.evidence import sealing as sealing_module
@@ -17,7 +18,7 @@ def test_a_record_is_one_write_while_nothing_else_is_due(opened: Open) -> None:
     """A stream that has begun takes records at once."""
     ledger = opened()
     assert ledger.at_once
-    ledger.append("intent", BODY)
+    append(ledger, "intent", BODY)
     assert ledger.at_once
 
 
@@ -31,7 +32,7 @@ def test_a_segment_that_is_nearly_full_is_turned_over_elsewhere(opened: Open) ->
     ledger = opened(segments=Segments(max_bytes=65_536 + 4_096))
     assert ledger.at_once
     while ledger.at_once:
-        ledger.append("intent", BODY)
+        append(ledger, "intent", BODY)
     assert ledger.degraded is None
 
 
@@ -41,7 +42,7 @@ def test_a_stream_that_is_to_begin_is_begun_elsewhere(opened: Open) -> None:
     assert ledger._stream is not None
     ledger._stream.usable = False
     assert not ledger.at_once
-    ledger.append("intent", BODY)
+    append(ledger, "intent", BODY)
     assert ledger.at_once
 
 

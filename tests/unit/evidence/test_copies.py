@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plain_records import append
 
 from agent_identity.canonical import encode_record
 from agent_identity.evidence import Files, Layout, Ledger, leaf_hash
@@ -51,8 +52,8 @@ class World:
 
     def call(self, **more: Any) -> str:
         """Record a call that ran; return the id of its outcome."""
-        intent = self.ledger.append("intent", CALL).id
-        return self.ledger.append("outcome", {**CALL, "outcome": "success", "intent": intent, **more}).id
+        intent = append(self.ledger, "intent", CALL).id
+        return append(self.ledger, "outcome", {**CALL, "outcome": "success", "intent": intent, **more}).id
 
     def task(self, *grants: str, kind: str = "task_start", **more: Any) -> str:
         """Record something about a task under a chain of grants."""
@@ -66,7 +67,7 @@ class World:
             more["grant"] = {"token": f"eyJ{grants[-1]}.eyJi.c2ln"}
         if kind == "task_end":
             more["counts"] = {"intents": "0", "outcomes": "0", "open": "0"}
-        return self.ledger.append(kind, {**body, **more}).id
+        return append(self.ledger, kind, {**body, **more}).id
 
     def forge(self, mac: bytes = bytes(32), **more: Any) -> None:
         """Append a line that the library did not write."""
@@ -257,11 +258,11 @@ def test_calls_and_tasks_make_spans_in_their_order(world: World) -> None:
 def test_the_parent_comes_from_the_record_that_came_first(world: World) -> None:
     """The signed record on the span does not state it, the one before it does."""
     rooted = {**TRACE, "parent": "00f067aa0ba902b7"}
-    intent = world.ledger.append("intent", {**CALL, "trace": rooted}).id
-    world.ledger.append("outcome", {**CALL, "trace": TRACE, "intent": intent, "outcome": "success"})
+    intent = append(world.ledger, "intent", {**CALL, "trace": rooted}).id
+    append(world.ledger, "outcome", {**CALL, "trace": TRACE, "intent": intent, "outcome": "success"})
     world.task("a", trace=rooted)
     world.task("a", kind="task_end", trace=TRACE)
-    world.ledger.append("outcome", {**CALL, "trace": rooted, "outcome": "denied", "error": "no_task"})
+    append(world.ledger, "outcome", {**CALL, "trace": rooted, "outcome": "denied", "error": "no_task"})
     found = list(world.copies().read())
     assert [item.span.parent_id for item in found] == ["00f067aa0ba902b7"] * 3
     assert {(item.span.trace_id, item.span.span_id) for item in found} == {(TRACE["trace"], SPAN)}
@@ -272,7 +273,7 @@ def test_what_was_sent_before_only_serves_to_understand_the_rest(world: World) -
     world.task("a", kind="grant")
     world.task("a", trace={**TRACE, "parent": "00f067aa0ba902b7"})
     world.call()
-    after = world.ledger.append("intent", CALL).seq
+    after = append(world.ledger, "intent", CALL).seq
     wanted = [world.task("a", kind="task_end", trace=TRACE)]
     found = list(world.copies(after=after).read())
     assert ids(found) == wanted
@@ -284,7 +285,7 @@ def test_what_never_ended_is_left_open(world: World) -> None:
     """Calls and tasks without an end make spans once the stream is over, from their first records."""
     copies = world.copies()
     world.task("a", kind="grant")
-    wanted = [world.task("a", trace=TRACE), world.ledger.append("intent", CALL).id]
+    wanted = [world.task("a", trace=TRACE), append(world.ledger, "intent", CALL).id]
     world.call()
     assert len(list(copies.read())) == 1
     left = list(copies.left_open())
@@ -308,7 +309,7 @@ def test_only_what_is_wanted_makes_spans(world: World) -> None:
     """A selection leaves the others out, ended or open."""
     world.call()
     wanted = world.call(error="x")
-    world.ledger.append("intent", CALL)
+    append(world.ledger, "intent", CALL)
     copies = world.copies(wanted=lambda record: getattr(record, "error", None) is not None)
     assert ids(copies.read()) == [wanted]
     assert ids(copies.left_open()) == []
@@ -373,7 +374,7 @@ def test_the_end_of_a_call_counts_for_the_key_to_the_second(world: World) -> Non
 
 def test_a_tail_is_made_of_proved_records(world: World) -> None:
     """What it yields are the bytes whose hash the log commits to."""
-    entry = world.ledger.append("intent", CALL)
+    entry = append(world.ledger, "intent", CALL)
     *_, last = world.tail().read()
     assert isinstance(last, Proved)
     assert leaf_hash(last.body) == entry.leaf

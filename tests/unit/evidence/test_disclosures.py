@@ -16,7 +16,8 @@ from agent_identity.evidence.commitments import commit, part, root
 from agent_identity.evidence.digests import DigestKeys
 from agent_identity.evidence.disclosures import MAX_DISCLOSURE_BYTES, Disclosure, argument_names
 from agent_identity.evidence.mac import Mac
-from agent_identity.evidence.records import AnyRecord, Outcome, decode
+from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.records import AnyRecord, Outcome
 
 R, OTHER = (f"019ab5ad-4800-7000-8000-00000000000{number}" for number in (1, 2))
 SDK, BEGUN = {"name": "x", "version": "1"}, {"id": R, "seq": "1"}

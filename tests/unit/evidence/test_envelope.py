@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plain_records import check_record
 
 from agent_identity.canonical import encode_record
 from agent_identity.errors import TokenError, VerificationError
@@ -25,7 +26,6 @@ from agent_identity.evidence.envelope import (
     signed_attributes,
 )
 from agent_identity.evidence.merkle import leaf_hash
-from agent_identity.evidence.records import check_record
 from agent_identity.identity import PublicKey, SigningKey, b64url_encode
 
 KEY = SigningKey.from_seed(bytes([4]) * 32)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from plain_records import append
 
 from agent_identity.errors import EvidenceError
 from agent_identity.evidence import Ledger, publishing
@@ -230,7 +231,7 @@ def test_a_ledger_offers_each_of_its_checkpoints(tmp_path: Path, place: Place) -
     with Ledger.open(tmp_path, signer=signer, origin="x.example/log", publishers=[publisher], **given) as ledger:
         assert ledger.publishers == (publisher,)
         for _ in range(3):
-            ledger.append("policy", {"policy": {"name": "p", "digest": "sha256:" + "0" * 64}})
+            append(ledger, "policy", {"policy": {"name": "p", "digest": "sha256:" + "0" * 64}})
             ledger.seal()
             seen.append((tmp_path / "log" / "checkpoint").read_bytes())
     seen.append((tmp_path / "log" / "checkpoint").read_bytes())
@@ -262,5 +263,5 @@ def test_a_forked_ledger_publishes_by_itself(tmp_path: Path, place: Place) -> No
         before = publisher._changed
         ledger.after_fork_in_child()
         assert publisher._changed is not before
-        ledger.append("policy", {"policy": {"name": "p", "digest": "sha256:" + "0" * 64}})
+        append(ledger, "policy", {"policy": {"name": "p", "digest": "sha256:" + "0" * 64}})
     assert place.got[-1] == (tmp_path / "log" / "checkpoint").read_bytes()

@@ -11,9 +11,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plain_records import check_record
 
 from agent_identity.canonical import decode_record, encode_record
-from agent_identity.evidence.records import EFFECTS, KINDS, OUTCOMES, VERSION, as_dict, check_record, decode, encode
+from agent_identity.evidence.record_codec import as_dict, decode, encode
+from agent_identity.evidence.records import EFFECTS, KINDS, OUTCOMES, VERSION
 from agent_identity.identity import Human
 from agent_identity.records import Sdk, StreamStart
 
@@ -481,7 +483,7 @@ PARTY = {"id": "alice", "kind": "human", "provenance": "asserted"}
         ("outcome", ("chain", 1), [], ".chain[1]: expected an object"),
         ("outcome", ("chain", 0, "grant"), "x", f".chain[0].grant: {DIGITS}"),
         ("outcome", ("chain", 0, "id"), "x" * 257, f".chain[0].id: {IDENTIFIER}"),
-        ("outcome", ("v",), "2", ".v: expected one of 1"),
+        ("outcome", ("v",), "2", ".v: expected one of 1, 2-draft"),
         ("outcome", ("id",), "x", f".id: {UUID7}"),
         ("outcome", ("stream", "id"), "x", f".stream.id: {UUID7}"),
         ("outcome", ("stream", "seq"), "0", ".stream.seq: expected a decimal number from 1"),

@@ -9,6 +9,7 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from plain_records import append
 
 from agent_identity.errors import EvidenceError
 from agent_identity.evidence import recovery as recovery_module
@@ -48,7 +49,7 @@ def dead(opened: Open, crashed: Crash, records: int = 3, sealed: int | None = No
     for number in range(1, records):
         if number == sealed:
             ledger.seal()
-        ledger.append("registration", BODY)
+        append(ledger, "registration", BODY)
     if sealed == records:
         ledger.seal()
     crashed(ledger)
@@ -94,10 +95,10 @@ def test_a_dead_stream_that_was_sealed_is_reported_and_not_committed_again(
 def test_intents_without_outcome_are_named(opened: Open, crashed: Crash, audit: Callable) -> None:
     """Whoever looks for actions of unknown fate finds the first 64 by id, and the number of all."""
     ledger = opened()
-    done = ledger.append("intent", INTENT).id
-    intents = [ledger.append("intent", INTENT).id for _ in range(70)]
-    ledger.append("outcome", {**INTENT, "outcome": "success", "intent": done})
-    ledger.append("outcome", {**INTENT, "outcome": "denied"})
+    done = append(ledger, "intent", INTENT).id
+    intents = [append(ledger, "intent", INTENT).id for _ in range(70)]
+    append(ledger, "outcome", {**INTENT, "outcome": "success", "intent": done})
+    append(ledger, "outcome", {**INTENT, "outcome": "denied"})
     crashed(ledger)
     (found,) = recovered(opened, audit)
     assert found["open"] == intents[:64]
@@ -107,7 +108,7 @@ def test_intents_without_outcome_are_named(opened: Open, crashed: Crash, audit: 
 def test_a_live_stream_is_left_alone(opened: Open, audit: Callable) -> None:
     """Who holds the lock of a stream seals it itself."""
     alive = opened()
-    alive.append("registration", BODY)
+    append(alive, "registration", BODY)
     assert recovered(opened, audit) == []
     alive.close()
     assert recovered(opened, audit) == []
@@ -377,15 +378,15 @@ def test_a_stream_whose_first_records_were_pruned_is_recovered_behind_them(
     """The statement beside it says where it goes on, with the calls that were open there; and nothing is rejected."""
     monkeypatch.setattr(segments_module, "_MIN_BYTES", 1)
     ledger = opened(segments=Segments(max_bytes=1, compression="none"))
-    left = ledger.append("intent", INTENT).id
-    ledger.append("registration", BODY)
-    ledger.append("registration", BODY)
+    left = append(ledger, "intent", INTENT).id
+    append(ledger, "registration", BODY)
+    append(ledger, "registration", BODY)
     ledger.seal()
     other = opened()
     given = {"before_ns": 1 << 62, "signer": SigningKey.from_seed(b"r" * 32), "clock": FixedClock()}
     assert [removed.stream for removed in prune(str(directory), other, **given)] == [ledger.stream]
     other.close()
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     crashed(ledger)
     again = opened()
     again.close()
@@ -476,7 +477,7 @@ def test_no_damage_stops_a_start_or_gets_a_signature(
     at = tmp_path_factory.mktemp("evidence")
     ledger = opened(at)
     for _ in range(2):
-        ledger.append("registration", BODY)
+        append(ledger, "registration", BODY)
     crashed(ledger)
     path = path_of(at, ledger)
     original = path.read_bytes()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from plain_records import append, plain
 
 from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.evidence import digests as digests_module
@@ -43,22 +44,22 @@ def unavailable(make: Callable[[], object], message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"text": "\ud800"}, {"text": object()}, {"text": 2**64}], ids=["text", "object", "int"]
+    "bad", [{"text": "\ud800"}, {"text": object()}, {"text": 1j}], ids=["text", "object", "complex"]
 )
 def test_what_a_bad_record_says(opened: Open, bad: dict[str, object]) -> None:
     """What cannot stand in a record is the fault of its source."""
     message = "expected strings, booleans, arrays and objects in a record, got something else; repair its source"
-    check_refusal(lambda: opened().append("registration", bad), EvidenceError, "bad_record", message)
+    check_refusal(lambda: append(opened(), "registration", bad), EvidenceError, "bad_record", message)
 
 
 def test_the_largest_record_fits(opened: Open) -> None:
     """A record of 1 MiB is written; one more byte is refused with the length."""
     ledger = opened()
-    rest = 1_048_576 - len(ledger.append("registration", {"text": ""}).record)
-    assert len(ledger.append("registration", {"text": "x" * rest}).record) == 1_048_576
+    rest = 1_048_576 - len(append(ledger, "registration", {"text": ""}).data)
+    assert len(append(ledger, "registration", {"text": "x" * rest}).data) == 1_048_576
     message = "expected a record of at most 1048576 bytes, got 1048577; shorten its fields"
     check_refusal(
-        lambda: ledger.append("registration", {"text": "x" * (rest + 1)}), EvidenceError, "bad_record", message
+        lambda: append(ledger, "registration", {"text": "x" * (rest + 1)}), EvidenceError, "bad_record", message
     )
 
 
@@ -89,13 +90,13 @@ def test_what_a_full_disk_says(opened: Open, faulty: type) -> None:
         f"expected to append a record to the ledger, got '{FULL}'; "
         "free or repair the disk of the evidence directory, the next call tries again"
     )
-    unavailable(lambda: ledger.append("registration", BODY), message)
+    unavailable(lambda: append(ledger, "registration", BODY), message)
     with pytest.raises(EvidenceError) as refused:
-        ledger.append("registration", BODY)
+        append(ledger, "registration", BODY)
     assert isinstance(refused.value.__cause__, OSError)
     assert ledger.degraded == message
     files.heal()
-    assert ledger.append("registration", BODY).seq == 2
+    assert append(ledger, "registration", BODY).seq == 2
 
 
 def test_what_a_partial_write_says(opened: Open) -> None:
@@ -111,7 +112,7 @@ def test_what_a_partial_write_says(opened: Open) -> None:
     ledger = opened(files=files)
     files.short = True
     unavailable(
-        lambda: ledger.append("registration", BODY),
+        lambda: append(ledger, "registration", BODY),
         "expected to append a record to the ledger, got 'a write of a part of it'; "
         "free or repair the disk of the evidence directory, the next call tries again",
     )
@@ -124,13 +125,13 @@ def test_what_a_disk_that_cannot_sync_says(tmp_path: Path, faulty: type) -> None
     layout = Layout.of(tmp_path)
     make_folder(files, layout.streams, 0o755)
     stream = StreamWriter.create(files, layout, "one", LedgerKey(b"k" * 32), durable=True)
-    stream.append("registration", "a", {})
+    stream.append(plain("registration", {}), "a")
     safe = stream.offset
     stream.sync(safe)
     synced = files.calls.count("fdatasync")
     stream.sync(safe)
     assert files.calls.count("fdatasync") == synced
-    stream.append("registration", "b", {})
+    stream.append(plain("registration", {}), "b")
     files.fault = lambda number, name: OSError(errno.EIO, "fault") if name == "fdatasync" else None
     unavailable(
         lambda: stream.sync(stream.offset), f"expected to sync the ledger, got '{os.strerror(errno.EIO)}'; {NEXT}"
@@ -150,7 +151,7 @@ def test_a_stream_is_not_begun_twice(tmp_path: Path) -> None:
     layout, key = Layout.of(tmp_path), LedgerKey(b"k" * 32)
     make_folder(Files(), layout.streams, 0o755)
     stream = StreamWriter.create(Files(), layout, "one", key, durable=False)
-    stream.append("registration", "a", {})
+    stream.append(plain("registration", {}), "a")
     stream.close(settled=False)
     with pytest.raises(OSError, match=os.strerror(errno.EEXIST)) as refused:
         StreamWriter.create(Files(), layout, "one", key, durable=False)
@@ -189,7 +190,7 @@ def test_what_a_closed_ledger_says(opened: Open) -> None:
     ledger = opened()
     ledger.close()
     message = "expected an open ledger, got a closed one; open it again"
-    check_refusal(lambda: ledger.append("registration", BODY), EvidenceError, "ledger_closed", message)
+    check_refusal(lambda: append(ledger, "registration", BODY), EvidenceError, "ledger_closed", message)
 
 
 def test_what_an_interrupted_record_says(opened: Open) -> None:
@@ -203,14 +204,14 @@ def test_what_an_interrupted_record_says(opened: Open) -> None:
             if self.armed:
                 self.armed = False
                 with pytest.raises(EvidenceError) as caught:
-                    ledger.append("registration", BODY)
+                    append(ledger, "registration", BODY)
                 refused.append(caught.value)
             return super().write(fd, data)
 
     files = Signalled()
     ledger = opened(files=files)
     files.armed = True
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     assert [(error.code, str(error)) for error in refused] == [
         (
             "evidence_unavailable",
@@ -239,7 +240,7 @@ def test_what_a_timeout_says(opened: Open) -> None:
     """Whoever waits learns that nothing is lost, and close says what is left to the next start."""
     ledger = opened()
     gate = threading.Event()
-    ledger.append("registration", BODY, after=lambda entry: gate.wait(60))
+    append(ledger, "registration", BODY, after=lambda entry: gate.wait(60))
     message = "expected the callbacks of all records within 0.01 s, got a timeout; they stay queued, so wait again"
     check_refusal(lambda: ledger.drain(0.01), EvidenceError, "evidence_pending", message)
     gate.set()
@@ -257,7 +258,7 @@ def test_what_a_callback_that_would_wait_for_itself_gets(opened: Open, name: str
             getattr(ledger, name)()
         said.append(str(refused.value))
 
-    ledger.append("registration", BODY, after=act)
+    append(ledger, "registration", BODY, after=act)
     ledger.drain(60)
     assert said == [f"expected {name}() outside of the callback of a record; call it from another thread"]
 
@@ -267,7 +268,7 @@ def test_what_a_callback_that_does_not_end_leaves(opened: Open, monkeypatch: pyt
     monkeypatch.setattr(sealing_module, "_JOIN_SECONDS", 0.01)
     ledger = opened()
     started, gate = threading.Event(), threading.Event()
-    ledger.append("registration", BODY, after=lambda entry: (started.set(), gate.wait(60)))
+    append(ledger, "registration", BODY, after=lambda entry: (started.set(), gate.wait(60)))
     with pytest.raises(EvidenceError):
         ledger.drain(0)
     assert started.wait(60)
@@ -281,7 +282,7 @@ def sealed(opened: Open) -> Ledger:
     """Return a ledger with one seal and one record since."""
     ledger = opened()
     ledger.seal()
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     return ledger
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plain_records import append
 
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError, VerificationError
@@ -84,7 +85,7 @@ def written(opened: Open) -> Callable[..., str]:
     def write(count: int = 10, **options: object) -> str:
         ledger = opened(segments=Segments(max_bytes=700, compression="none"), **options)
         for _ in range(count):
-            ledger.append("registration", BODY)
+            append(ledger, "registration", BODY)
         stream = ledger.stream
         ledger.close()
         return stream
@@ -152,7 +153,7 @@ def test_what_is_compressed_is_copied_as_it_is(opened: Open, directory: Path, tm
     """A segment that is compressed already goes to the archive unchanged; the open one of a live process stays."""
     ledger = opened(segments=Segments(max_bytes=700))
     for _ in range(10):
-        ledger.append("registration", BODY)
+        append(ledger, "registration", BODY)
     ledger.seal()
     ledger._sealing._compressor._thread.join(10)
     (copied,) = archive(str(directory), str(tmp_path / "out"))
@@ -172,10 +173,10 @@ def test_the_border_of_what_is_old_is_exact(opened: Open, directory: Path, tmp_p
     ledger = opened(segments=Segments(max_bytes=100_000, compression="none"))
     begin = clock.wall_ns()
     ended = {"time": {"start": str(begin), "end": str(begin + 77)}}
-    ledger.append("outcome", {**facts("b"), **CALL, "outcome": "success", **ended})
+    append(ledger, "outcome", {**facts("b"), **CALL, "outcome": "success", **ended})
     ledger._stream.rotate_at = 0
     clock.advance(1)
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     ledger.seal()
     newest = begin + 77
     assert pruning(opened, directory, before_ns=newest) == []
@@ -231,16 +232,16 @@ def test_a_live_stream_is_pruned_up_to_its_open_segment(opened: Open, directory:
     """The process goes on, its next start recovers the rest, and what was pruned twice is stated once."""
     ledger = opened(segments=Segments(max_bytes=700, compression="none"))
     for _ in range(7):
-        ledger.append("registration", BODY)
+        append(ledger, "registration", BODY)
     ledger.seal()
     ((stream, _, first_cut),) = pruning(opened, directory)
     for _ in range(6):
-        ledger.append("registration", BODY)
+        append(ledger, "registration", BODY)
     ledger.seal()
     cuts = [cut for cut in pruning(opened, directory) if cut[0] == stream]
     assert cuts[0][1] == first_cut + 1
     assert statement(directory, stream).size == cuts[0][2]
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     crashed(ledger)
     again = opened()
     again.close()
@@ -257,10 +258,10 @@ def test_a_statement_that_is_none_recovers_nothing(
     """Recovery takes a statement only if the heads of the log fit it, whoever signed."""
     ledger = opened(segments=Segments(max_bytes=700, compression="none"))
     for _ in range(7):
-        ledger.append("registration", BODY)
+        append(ledger, "registration", BODY)
     ledger.seal()
     ((stream, _, _),) = pruning(opened, directory)
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     crashed(ledger)
     path = directory / "ledger" / stream / "pruned"
     found = unverified_pruned(path.read_bytes())
@@ -284,10 +285,10 @@ def test_peaks_that_lead_elsewhere_are_rejected_at_once(opened: Open, directory:
     """A statement whose tree is not the one of the last head is contradicted before a line is read."""
     ledger = opened(segments=Segments(compression="none"))
     for _ in range(2):
-        ledger.append("registration", BODY)
+        append(ledger, "registration", BODY)
     ledger.seal()
     stream = ledger.stream
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     crashed(ledger)
     folder = directory / "ledger" / stream
     lines = (folder / "entries.jsonl").read_bytes().splitlines(keepends=True)
@@ -321,7 +322,7 @@ COUNTS = {"counts": {"intents": "0", "outcomes": "0", "open": "0"}}
 def rotated(ledger: Ledger) -> int:
     """Let the next segment of a stream begin, seal it, and return the place of the last record of the one before."""
     ledger._stream.rotate_at = 0
-    begun = ledger.append("registration", BODY).seq
+    begun = append(ledger, "registration", BODY).seq
     ledger.seal()
     return begun - 1
 
@@ -330,14 +331,14 @@ def test_what_is_open_at_the_border_is_kept(opened: Open, directory: Path, tmp_p
     """Intents without outcome are named, and grants of tasks that go on stay, with those above them."""
     ledger = opened(segments=Segments(max_bytes=100_000, compression="none"))
     for name, above in (("a", ()), ("b", ("a",)), ("c", ())):
-        ledger.append("grant", {**facts(name, above), "grant": {"token": f"{name}.{name}.{name}"}})
-        ledger.append("task_start", facts(name, above))
-    ledger.append("task_start", facts("c"))
+        append(ledger, "grant", {**facts(name, above), "grant": {"token": f"{name}.{name}.{name}"}})
+        append(ledger, "task_start", facts(name, above))
+    append(ledger, "task_start", facts("c"))
     for name in ("c", "c", "d"):
-        ledger.append("task_end", {**facts(name), **COUNTS})
-    done = ledger.append("intent", {**facts("b", ("a",)), **CALL}).id
-    left = ledger.append("intent", {**facts("b", ("a",)), **CALL}).id
-    ledger.append("outcome", {**facts("b", ("a",)), **CALL, "outcome": "success", "intent": done})
+        append(ledger, "task_end", {**facts(name), **COUNTS})
+    done = append(ledger, "intent", {**facts("b", ("a",)), **CALL}).id
+    left = append(ledger, "intent", {**facts("b", ("a",)), **CALL}).id
+    append(ledger, "outcome", {**facts("b", ("a",)), **CALL, "outcome": "success", "intent": done})
     last = rotated(ledger)
     assert [found.last for found in archive(str(directory), str(tmp_path / "out"))] == [last]
     stream = ledger.stream
@@ -356,26 +357,26 @@ def test_grants_stay_as_long_as_a_record_may_name_them(opened: Open, directory: 
     def write(*names: str, expires: int = 3_600) -> None:
         for place in range(1, len(names) + 1):
             above, name = names[: place - 1], names[place - 1]
-            ledger.append("grant", {**of(name, *above, expires=expires), "grant": {"token": f"{name}.{name}.{name}"}})
+            append(ledger, "grant", {**of(name, *above, expires=expires), "grant": {"token": f"{name}.{name}.{name}"}})
 
     write("a", expires=1)
-    ledger.append("task_start", of("a", expires=1))  # It expires, and has not ended.
+    append(ledger, "task_start", of("a", expires=1))  # It expires, and has not ended.
     write("b", "c", expires=1)  # Handed over, and expired.
     write("d")
-    ledger.append("task_start", of("d"))
-    ledger.append("intent", {**of("d"), **CALL})
-    ledger.append("task_end", {**of("d"), "counts": {**COUNTS["counts"], "open": "1"}})  # A call outlives it.
+    append(ledger, "task_start", of("d"))
+    append(ledger, "intent", {**of("d"), **CALL})
+    append(ledger, "task_end", {**of("d"), "counts": {**COUNTS["counts"], "open": "1"}})  # A call outlives it.
     write("e", "f")
-    ledger.append("task_start", of("f", "e"))
-    ledger.append("task_end", {**of("f", "e"), **COUNTS})  # Received: it may begin once more without being written.
+    append(ledger, "task_start", of("f", "e"))
+    append(ledger, "task_end", {**of("f", "e"), **COUNTS})  # Received: it may begin once more without being written.
     ledger._stream.rotate_at = 0
     clock.advance(5)
-    ledger.append("outcome", {**of("0"), **CALL, "outcome": "error", "time": {"start": str(now + (1 << 60))}})
+    append(ledger, "outcome", {**of("0"), **CALL, "outcome": "error", "time": {"start": str(now + (1 << 60))}})
     write("1", "2")
     for name, above in (("1", ()), ("2", ("1",))):
-        ledger.append("task_start", of(name, *above))
+        append(ledger, "task_start", of(name, *above))
     for name, above in (("2", ("1",)), ("1", ())):
-        ledger.append("task_end", {**of(name, *above), **COUNTS})  # Over, and over with it.
+        append(ledger, "task_end", {**of(name, *above), **COUNTS})  # Over, and over with it.
     write("9")  # Its task begins behind the border.
     rotated(ledger)
     assert [stream for stream, _, _ in pruning(opened, directory)] == [ledger.stream]
@@ -387,10 +388,10 @@ def test_a_server_that_is_never_without_a_task_prunes(opened: Open, directory: P
     ledger, stream, borders = opened(segments=Segments(compression="none")), "", list[int]()
     for number in range(6):
         own, before = of_token(f"t{number}"), of_token(f"t{number - 1}")
-        ledger.append("grant", {**own, "grant": {"token": f"t{number}.t{number}.x"}})
-        ledger.append("task_start", own)
+        append(ledger, "grant", {**own, "grant": {"token": f"t{number}.t{number}.x"}})
+        append(ledger, "task_start", own)
         if number:
-            ledger.append("task_end", {**before, **COUNTS})
+            append(ledger, "task_end", {**before, **COUNTS})
         borders.append(rotated(ledger))
         stream = ledger.stream
         assert (stream, [0, *borders][-2] + 1, borders[-1]) in pruning(opened, directory)
@@ -407,8 +408,8 @@ def test_what_was_kept_is_not_kept_for_ever(opened: Open, directory: Path, clock
     ledger = opened(segments=Segments(compression="none"))
     token = sign_compact({"typ": "x"}, {"exp": clock.wall_ns() // 10**9}, SIGNER)
     chain = [{"id": "clerk", "grant": sha256(token.rpartition(".")[0].encode()).hexdigest()}]
-    ledger.append("grant", {**facts(), "chain": chain, "grant": {"token": token}})
-    ledger.append("task_start", {**facts(), "chain": chain})
+    append(ledger, "grant", {**facts(), "chain": chain, "grant": {"token": token}})
+    append(ledger, "task_start", {**facts(), "chain": chain})
     counts = list[int]()
     for seconds in (1, 7 * 86_400 - 2, 2, 1, 1):  # Each segment begins where the one before it was cut.
         rotated(ledger)
@@ -429,8 +430,8 @@ def test_a_stream_is_cut_earlier_where_too_many_grants_are_open(
     for count in (2, 3, 20 if bound == "memory" else 1, 0):
         for number in range(count):
             own = {**facts(), "chain": [{"id": "clerk", "grant": f"{len(borders):032}{number:032}"}]}
-            ledger.append("grant", {**own, "grant": {"token": f"a.{len(borders)}.{number}"}})
-            ledger.append("task_start", own)
+            append(ledger, "grant", {**own, "grant": {"token": f"a.{len(borders)}.{number}"}})
+            append(ledger, "task_start", own)
         borders.append(rotated(ledger))
     assert pruning(opened, directory) == [(ledger.stream, 1, borders[1])]
     assert len(kept(directory, ledger.stream)[0]) == 5
@@ -439,8 +440,8 @@ def test_a_stream_is_cut_earlier_where_too_many_grants_are_open(
 def test_a_stream_of_a_process_that_died_can_go(opened: Open, directory: Path, crashed: Crash) -> None:
     """Nothing follows in it, so what was open when it died holds up nothing."""
     ledger = opened(segments=Segments(compression="none"))
-    ledger.append("task_start", facts("a"))
-    size, stream = ledger.append("intent", {**facts("a"), **CALL}).seq, ledger.stream
+    append(ledger, "task_start", facts("a"))
+    size, stream = append(ledger, "intent", {**facts("a"), **CALL}).seq, ledger.stream
     ledger.seal()
     crashed(ledger)
     opened().close()
@@ -451,20 +452,20 @@ def test_what_was_kept_is_kept_until_it_ends(opened: Open, directory: Path) -> N
     """The next statement names what the one before named, but for what has ended since."""
     ledger = opened(segments=Segments(compression="none"))
     for name in ("a", "b"):
-        ledger.append("grant", {**of_token(name), "grant": {"token": f"{name}.{name}.{name}"}})
-        ledger.append("task_start", of_token(name))
-    left = ledger.append("intent", {**of_token("b"), **CALL}).id
+        append(ledger, "grant", {**of_token(name), "grant": {"token": f"{name}.{name}.{name}"}})
+        append(ledger, "task_start", of_token(name))
+    left = append(ledger, "intent", {**of_token("b"), **CALL}).id
     rotated(ledger)
     ((stream, _, _),) = pruning(opened, directory)
     assert statement(directory, stream).open == (left,)
     assert kept(directory, stream) == (("a.a.a", "b.b.b"), "named")
-    ledger.append("task_end", {**of_token("a"), **COUNTS})
+    append(ledger, "task_end", {**of_token("a"), **COUNTS})
     rotated(ledger)
     pruning(opened, directory)
     assert statement(directory, stream).open == (left,)
     assert kept(directory, stream) == (("b.b.b",), "named")
-    ledger.append("outcome", {**of_token("b"), **CALL, "outcome": "success", "intent": left})
-    ledger.append("task_end", {**of_token("b"), **COUNTS})
+    append(ledger, "outcome", {**of_token("b"), **CALL, "outcome": "success", "intent": left})
+    append(ledger, "task_end", {**of_token("b"), **COUNTS})
     rotated(ledger)
     pruning(opened, directory)
     assert statement(directory, stream).open == ()
@@ -533,9 +534,9 @@ def test_a_border_with_too_much_open_is_none(opened: Open, directory: Path, monk
     monkeypatch.setattr("agent_identity.evidence.survey.MAX_OPEN", 1)
     ledger = opened(segments=Segments(max_bytes=100_000, compression="none"))
     for _ in range(2):
-        ledger.append("intent", {**facts("b"), **CALL})
+        append(ledger, "intent", {**facts("b"), **CALL})
     ledger._stream.rotate_at = 0
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     ledger.seal()
     assert pruning(opened, directory) == []
     monkeypatch.setattr("agent_identity.evidence.survey.MAX_OPEN", 2)
@@ -708,7 +709,7 @@ def test_a_record_without_its_members_does_not_leave(directory: Path, opened: Op
 def test_a_crashed_process_keeps_its_torn_end(opened: Open, crashed: Crash, directory: Path, end: bytes) -> None:
     """A file with a line that nobody sealed stays, before and after its recovery."""
     ledger = opened()
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     stream = ledger.stream
     crashed(ledger)
     with (directory / "ledger" / stream / "entries.jsonl").open("ab") as file:
@@ -720,7 +721,7 @@ def test_a_crashed_process_keeps_its_torn_end(opened: Open, crashed: Crash, dire
 def test_a_stream_that_needs_recovery_stays(opened: Open, crashed: Crash, directory: Path, tmp_path: Path) -> None:
     """Of a process that was killed nothing leaves before a start looked at it."""
     ledger = opened()
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     ledger.seal()
     crashed(ledger)
     assert list(archive(str(directory), str(tmp_path / "out"))) == []
@@ -978,12 +979,12 @@ def test_a_kill_between_grants_and_statement_loses_no_grant(
         return {**facts(name), "chain": [{"id": "clerk", "grant": named}]}
 
     for name in ("a", "b"):
-        ledger.append("grant", {**of(name), "grant": {"token": f"{name}.{name}.{name}"}})
-        ledger.append("task_start", of(name))
+        append(ledger, "grant", {**of(name), "grant": {"token": f"{name}.{name}.{name}"}})
+        append(ledger, "task_start", of(name))
     rotated(ledger)
     pruning(opened, directory)
     assert kept(directory, stream) == (("a.a.a", "b.b.b"), "named")
-    ledger.append("task_end", {**of("a"), **COUNTS})
+    append(ledger, "task_end", {**of("a"), **COUNTS})
     rotated(ledger)
     before, after = ("a.a.a", "b.b.b"), ("b.b.b",)
     seen: set[tuple[tuple[str, ...], int]] = set()
@@ -1014,11 +1015,11 @@ def test_grants_that_are_not_those_that_were_kept_stop_the_next_pruning(
 ) -> None:
     """Nobody signs anew what was lost or put in since the last statement."""
     ledger = opened(segments=Segments(compression="none"))
-    ledger.append("grant", {**facts("a"), "grant": {"token": "a.a.a"}})
-    ledger.append("task_start", facts("a"))
+    append(ledger, "grant", {**facts("a"), "grant": {"token": "a.a.a"}})
+    append(ledger, "task_start", facts("a"))
     for _ in range(2):
         ledger._stream.rotate_at = 0
-        ledger.append("registration", BODY)
+        append(ledger, "registration", BODY)
         ledger.seal()
         if not (found := list((directory / "ledger" / ledger.stream).glob("grants*"))):
             pruning(opened, directory)
@@ -1056,7 +1057,7 @@ def test_an_excerpt_withholds_all_else(opened: Open, written: Callable, director
 def test_an_excerpt_of_what_is_not_sealed_is_refused(opened: Open, directory: Path, crashed: Crash) -> None:
     """Nothing proves what no head covers, so it is not handed out; lines behind damage are not looked at."""
     ledger = opened(seal_interval=3_600.0)
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     crashed(ledger)
     reader = open_ledger(directory)
     with pytest.raises(VerificationError) as caught:
@@ -1074,7 +1075,7 @@ def test_an_excerpt_of_a_pruned_stream_begins_behind_the_border(opened: Open, di
     """What was pruned is not there to be shown, and its compact range is where the excerpt begins to count."""
     ledger = opened(segments=Segments(max_bytes=700, compression="none"))
     for _ in range(7):
-        ledger.append("registration", BODY)
+        append(ledger, "registration", BODY)
     ledger.seal()
     ((stream, _, cut),) = pruning(opened, directory)
     reader = open_ledger(directory)
@@ -1091,7 +1092,7 @@ def test_files_that_a_killed_run_left_change_no_excerpt(
     """With some of them, it begins behind the border as without; with all, where the stream begins."""
     ledger = opened(segments=Segments(max_bytes=700, compression="none"))
     for _ in range(7):
-        ledger.append("registration", BODY)
+        append(ledger, "registration", BODY)
     ledger.seal()
     whole = tmp_path / "whole"
     shutil.copytree(directory / "ledger" / ledger.stream, whole)
@@ -1202,11 +1203,11 @@ def test_what_a_live_directory_has_beyond_its_checkpoint_is_left(
     """Lines of the log behind the checkpoint and records behind the last head neither leave nor disturb."""
     ledger = opened(segments=Segments(max_bytes=700, compression="none"), seal_interval=3_600.0)
     for _ in range(4):
-        ledger.append("registration", BODY)
+        append(ledger, "registration", BODY)
     ledger.seal()
     note = (directory / "log" / "checkpoint").read_bytes()
     for _ in range(4):
-        ledger.append("registration", BODY)
+        append(ledger, "registration", BODY)
     ledger.seal()
     (directory / "log" / "checkpoint").write_bytes(note)
     reader = open_ledger(directory)
@@ -1225,7 +1226,7 @@ def test_a_directory_that_is_pruned_in_part_is_archived_behind_the_border(
     ledger = opened(segments=Segments(max_bytes=700, compression="none"))
     stream = ledger.stream
     for _ in range(14):
-        ledger.append("registration", BODY)
+        append(ledger, "registration", BODY)
         ledger.seal()
     whole = tmp_path / "whole"
     shutil.copytree(directory / "ledger" / stream, whole)
@@ -1234,7 +1235,7 @@ def test_a_directory_that_is_pruned_in_part_is_archived_behind_the_border(
     left = max(path for path in whole.glob("entries-*") if int(path.name[8:28]) <= border)
     shutil.copy(left, directory / "ledger" / stream)
     for _ in range(6):
-        ledger.append("registration", BODY)
+        append(ledger, "registration", BODY)
     ledger.seal()
     copied = [found for found in archive(str(directory), str(tmp_path / "out")) if found.stream == stream]
     assert [found.first for found in copied] == [border + 1]

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from plain_records import append
 
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError
@@ -22,6 +23,8 @@ from agent_identity.evidence.lines import log_line
 from agent_identity.evidence.log import DirectoryLog, Head
 from agent_identity.evidence.mac import load_ledger_key, log_message
 from agent_identity.evidence.merkle import EMPTY_ROOT, CompactRange
+from agent_identity.evidence.records import End, StreamEnd, Time
+from agent_identity.evidence.records import Stream as Place
 from agent_identity.evidence.sealing import Sealing
 from agent_identity.evidence.stream_writer import Closed, Entry
 from agent_identity.identity import PublicKey, SigningKey, SystemClock
@@ -32,6 +35,18 @@ SIGNER = SigningKey.from_seed(b"r" * 32)
 ORIGIN = "ledger.example/log"
 STREAM = "01a20e43-46d8-715f-9270-91c309b88710"
 Open = Callable[..., Ledger]
+
+RECORDED = Entry(
+    StreamEnd(
+        id="01a20e43-46d8-715f-9270-91c309b88710",
+        stream=Place(id="01a20e43-46d8-715f-9270-91c309b88711", seq="2", prev="0" * 64),
+        time=Time.at(1),
+        v="1",
+        end=End(size="2"),
+    ),
+    b"{}",
+    bytes(32),
+)
 
 
 class Watched(Files):
@@ -72,7 +87,7 @@ def test_a_seal_costs_one_signature(opened: Open, audit: Callable) -> None:
     ledger = opened(signer=signer)
     assert signer.count == 1  # Of the empty log.
     for _ in range(50):
-        ledger.append("registration", BODY)
+        append(ledger, "registration", BODY)
     ledger.seal()
     assert signer.count == 2
     assert audit().sealed == {ledger.stream: 51}
@@ -92,9 +107,9 @@ def test_records_are_sealed_without_being_asked(opened: Open, audit: Callable) -
     files = Watched()
     ledger = opened(files=files, clock=SystemClock(), seal_interval=0.001)
     assert files.published.acquire(timeout=30)  # The empty log.
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     assert files.published.acquire(timeout=30)
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     assert files.published.acquire(timeout=30)
     ledger.close()
     assert audit().sealed[ledger.stream] == 4
@@ -103,14 +118,14 @@ def test_records_are_sealed_without_being_asked(opened: Open, audit: Callable) -
 def test_a_quiet_ledger_gives_a_sign_of_life_each_hour(opened: Open, clock: FixedClock, audit: Callable) -> None:
     """An hour after the last seal, the same head is committed again: the log grows, the stream does not."""
     ledger = opened()
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     ledger.seal()
     assert audit().log_size == 1
     clock.advance(3599)
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     ledger.seal()
     clock.advance(3600)
-    ledger.append("registration", BODY, after=lambda entry: None)
+    append(ledger, "registration", BODY, after=lambda entry: None)
     ledger.drain()
     ledger.seal()
     assert audit().log_size == 3
@@ -133,7 +148,7 @@ def test_a_failing_callback_stops_nothing(opened: Open, caplog: object) -> None:
         raise SystemExit
 
     for after in (fail, leave, lambda entry: seen.append(entry.seq)):
-        ledger.append("registration", BODY, after=after)
+        append(ledger, "registration", BODY, after=after)
     ledger.drain()
     assert seen == [4]
     assert ledger.callback_failures == 2
@@ -155,11 +170,11 @@ def test_observers_see_every_record_in_order_and_stop_nothing(
 
     ledger.observe(seen.append, failing)
     with caplog.at_level(logging.WARNING):
-        first = ledger.append("registration", BODY, after=lambda entry: seen.append(entry.seq))
-        second = ledger.append("registration", BODY)
+        first = append(ledger, "registration", BODY, after=lambda entry: seen.append(entry.seq))
+        second = append(ledger, "registration", BODY)
         ledger.drain(10)
         assert ledger.observers.fault is not None
-        third = ledger.append("registration", BODY)
+        third = append(ledger, "registration", BODY)
         ledger.drain(10)
     assert seen == [first.seq, first, second, third]
     assert (ledger.observers.failures, ledger.observers.fault) == (2, None)
@@ -175,14 +190,14 @@ def test_an_observer_may_append_but_not_wait_for_itself(opened: Open) -> None:
 
     def waiting(entry: Entry) -> None:
         if entry.seq == 2:
-            ledger.append("registration", BODY)
+            append(ledger, "registration", BODY)
             try:
                 ledger.drain(10)
             except RuntimeError as error:
                 raised.append(error)
 
     ledger.observe(waiting)
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     ledger.drain(10)
     assert len(raised) == 1
 
@@ -193,13 +208,13 @@ def test_a_callback_may_append_but_not_wait_for_itself(opened: Open, audit: Call
     errors: list[str] = []
 
     def act(entry: object) -> None:
-        ledger.append("registration", BODY)
+        append(ledger, "registration", BODY)
         for call in (ledger.drain, ledger.seal, ledger.close):
             with pytest.raises(RuntimeError, match="callback") as caught:
                 call()
             errors.append(str(caught.value))
 
-    ledger.append("registration", BODY, after=act)
+    append(ledger, "registration", BODY, after=act)
     ledger.drain()
     assert errors == [
         f"expected {name}() outside of the callback of a record; call it from another thread"
@@ -213,7 +228,7 @@ def test_drain_gives_up_in_time(opened: Open) -> None:
     """A callback that hangs does not hang who waits with a timeout, and waiting again works."""
     ledger = opened()
     gate = threading.Event()
-    ledger.append("registration", BODY, after=lambda entry: gate.wait(30))
+    append(ledger, "registration", BODY, after=lambda entry: gate.wait(30))
     with pytest.raises(EvidenceError, match="timeout") as caught:
         ledger.drain(timeout=0.001)
     assert (caught.value.code, str(caught.value)) == (
@@ -235,10 +250,10 @@ def test_appends_wait_when_too_many_records_do(opened: Open, monkeypatch: pytest
     def act(entry: object) -> None:
         seen.append(entry.seq)
         if len(seen) <= 20:
-            ledger.append("registration", BODY)
+            append(ledger, "registration", BODY)
 
     for _ in range(50):
-        ledger.append("registration", BODY, after=act)
+        append(ledger, "registration", BODY, after=act)
         longest = max(longest, len(ledger._sealing._queue))
     ledger.drain()
     assert len(seen) == 50
@@ -256,7 +271,7 @@ def test_a_hanging_callback_does_not_hang_the_end(
         started.set()
         gate.wait(30)
 
-    ledger.append("registration", BODY, after=hang)
+    append(ledger, "registration", BODY, after=hang)
     with pytest.raises(EvidenceError, match="timeout"):
         ledger.drain(0)
     assert started.wait(30)
@@ -283,7 +298,7 @@ def test_work_is_done_where_no_thread_can_start(opened: Open, monkeypatch: pytes
     ledger = opened()
     seen: list[int] = []
     for _ in range(10):
-        ledger.append("registration", BODY, after=lambda entry: seen.append(threading.get_ident()))
+        append(ledger, "registration", BODY, after=lambda entry: seen.append(threading.get_ident()))
     ledger.drain()
     assert seen == [threading.get_ident()] * 10
     ledger.seal()
@@ -550,12 +565,12 @@ def test_a_record_wakes_a_thread_that_sleeps() -> None:
 
     def submit() -> None:
         waits.during = lambda: None
-        sealing.submit(live, Entry("id", 1, b"{}", bytes(32)), None)
+        sealing.submit(live, RECORDED, None)
 
     waits.during = submit
     assert sealing._wait()
     assert waits.taken() == ["told", (3_600.0, False, True), (2.0, False, False)]
-    sealing.submit(live, Entry("id", 2, b"{}", bytes(32)), None)
+    sealing.submit(live, RECORDED, None)
     assert (waits.taken(), sealing._submitted) == ([], 2)
     assert list(sealing._queue) == [(live, bytes(32), None, None, 0)] * 2
 
@@ -743,7 +758,7 @@ def test_a_clock_that_fails_hangs_nobody(opened: Open, audit: Callable, caplog: 
     """The thread ends with one line in the log, whoever waits gets the error, and the next record starts another."""
     clock = Watch()
     ledger = opened(clock=clock)
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     ledger.seal()
     thread = ledger._sealing._thread
     clock.broken = True
@@ -753,7 +768,7 @@ def test_a_clock_that_fails_hangs_nobody(opened: Open, audit: Callable, caplog: 
     thread.join(30)
     assert not thread.is_alive()
     clock.broken = False
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     assert ledger._sealing._thread is not thread
     ledger.seal()
     assert audit().sealed == {ledger.stream: 3}
@@ -763,7 +778,7 @@ def test_a_ledger_is_closed_also_where_the_clock_fails(opened: Open, audit: Call
     """What is left open would keep the next start from sealing it."""
     clock = Watch()
     ledger = opened(clock=clock)
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     clock.broken = True
     with pytest.raises(EvidenceError):
         ledger.close()
@@ -782,7 +797,7 @@ def test_ctrl_c_in_a_callback_reaches_its_thread(opened: Open, monkeypatch: pyte
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     ledger = opened()
-    ledger.append("registration", BODY, after=interrupt)
+    append(ledger, "registration", BODY, after=interrupt)
     with pytest.raises(KeyboardInterrupt):
         ledger.drain()
     ledger.drain()
@@ -797,7 +812,7 @@ def test_a_seal_that_fails_degrades_and_is_repeated(
     ledger = opened(files=files)
     files.fault = lambda number, name: OSError(errno.ENOSPC, "fault") if name == "replace" else None
     for _ in range(2):
-        ledger.append("registration", BODY)
+        append(ledger, "registration", BODY)
         with pytest.raises(EvidenceError, match=os.strerror(errno.ENOSPC)):
             ledger.seal()
     assert ledger.degraded
@@ -873,7 +888,7 @@ def test_log_entries_of_others_are_never_signed(
     ledger.seal()
     good = (directory / "log" / "entries.jsonl").read_bytes()
     _foreign(directory, line)
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     ledger.seal()
     assert ledger.degraded is None
     assert f"{len(line)} bytes in the log are not of the library" in caplog.text
@@ -887,7 +902,7 @@ def test_a_torn_log_line_is_removed(opened: Open, directory: Path, audit: Callab
     ledger = opened()
     ledger.seal()
     _foreign(directory, b'{"entry":{"orig')
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     ledger.seal()
     assert "torn line of 15 bytes" in caplog.text
     assert audit().sealed == {ledger.stream: 2}
@@ -900,7 +915,7 @@ def test_a_log_that_was_cut_is_not_continued(opened: Open, directory: Path) -> N
     log = directory / "log" / "entries.jsonl"
     whole = log.read_bytes()
     log.write_bytes(b"")
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     with pytest.raises(EvidenceError, match="was cut") as caught:
         ledger.seal()
     assert caught.value.code == "evidence_unavailable"
@@ -926,7 +941,7 @@ def test_a_log_shorter_than_its_checkpoint_is_not_continued(opened: Open, direct
 def test_another_log_under_the_checkpoint_is_not_continued(opened: Open, directory: Path) -> None:
     """Authentic entries that are not those of the checkpoint are a second history, and get no signature."""
     first = opened()
-    first.append("registration", BODY)
+    append(first, "registration", BODY)
     first.close()
     checkpoint = directory / "log" / "checkpoint"
     log = directory / "log" / "entries.jsonl"
@@ -951,7 +966,7 @@ def test_a_log_that_changed_beside_its_checkpoint_is_noticed_while_open(opened: 
     lines = checkpoint.read_bytes().split(b"\n")
     lines[2] = b"A" * 43 + b"="
     checkpoint.write_bytes(b"\n".join(lines))
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     with pytest.raises(EvidenceError, match="other entries"):
         ledger.seal()
     with pytest.raises(EvidenceError):
@@ -964,7 +979,7 @@ def test_a_checkpoint_of_another_origin_is_not_overwritten(opened: Open, directo
     ledger.seal()
     checkpoint = directory / "log" / "checkpoint"
     checkpoint.write_bytes(checkpoint.read_bytes().replace(b"ledger.example", b"robber.example"))
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     with pytest.raises(EvidenceError, match="another origin"):
         ledger.seal()
     with pytest.raises(EvidenceError):
@@ -975,10 +990,10 @@ def test_a_checkpoint_that_is_taken_away_is_named_as_lost(opened: Open, director
     """For good, and all is sealed behind the entry that says so."""
     ledger = opened()
     ledger.seal()
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     ledger.seal()
     (directory / "log" / "checkpoint").unlink()
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     ledger.seal()
     found = audit()
     assert found.sealed == {ledger.stream: 3}
@@ -991,10 +1006,10 @@ def test_a_checkpoint_that_goes_back_is_not_written_over(opened: Open, directory
     ledger.seal()
     checkpoint = directory / "log" / "checkpoint"
     older = checkpoint.read_bytes()
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     ledger.seal()
     checkpoint.write_bytes(older)
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     for call in (ledger.seal, ledger.seal, ledger.close):
         with pytest.raises(EvidenceError, match="an older checkpoint than there was before"):
             call()
@@ -1008,7 +1023,7 @@ def test_a_start_completes_a_checkpoint_that_fell_behind(
     ledger = opened()
     ledger.seal()
     older = (directory / "log" / "checkpoint").read_bytes()
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     ledger.seal()
     crashed(ledger)
     (directory / "log" / "checkpoint").write_bytes(older)
@@ -1028,7 +1043,7 @@ def test_a_log_lock_that_is_never_given_back_degrades(opened: Open, directory: P
     ledger.seal()
     holder = os.open(directory / "log" / "lock", os.O_RDWR)
     Files().lock(holder)
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     with pytest.raises(EvidenceError, match=os.strerror(errno.EAGAIN)):
         ledger.seal()
     os.close(holder)

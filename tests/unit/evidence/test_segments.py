@@ -16,6 +16,7 @@ import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from plain_records import append, plain
 
 from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.evidence import codecs
@@ -67,7 +68,7 @@ def names(directory: Path, stream: str) -> list[str]:
 def filled(ledger: Ledger, count: int = 10) -> str:
     """Append registrations and return the stream that they are in."""
     for _ in range(count):
-        ledger.append("registration", BODY)
+        append(ledger, "registration", BODY)
     return ledger.stream
 
 
@@ -132,14 +133,14 @@ def test_an_old_segment_is_closed_by_the_next_record(opened: Open, clock: FixedC
     stream = filled(ledger, 1)
     ledger.seal()
     clock.advance(61)
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     ledger.seal()
     assert len(names(directory, stream)) == 1
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     assert names(directory, stream) == ["entries-00000000000000000001.jsonl", "entries.jsonl"]
     ledger._stream.rotate_at = 0
     ledger._stream._first = ledger._stream.seq + 1
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     assert len(names(directory, stream)) == 2
 
 
@@ -216,15 +217,15 @@ def test_a_rotation_that_fails_loses_no_record(tmp_path: Path, faulty: Faulty, c
     files = faulty()
     stream = writer(tmp_path, files, durable=durable)
     for number in range(3):
-        stream.append("registration", f"{STREAM[:-1]}{number}", BODY)
+        stream.append(plain("registration", BODY), f"{STREAM[:-1]}{number}")
     (tmp_path / "ledger" / STREAM / "entries.jsonl.new").touch()
     files.fault = lambda number, name: OSError(errno.EIO, "fault") if name == call else None
-    stream.append("registration", f"{STREAM[:-1]}9", BODY)
+    stream.append(plain("registration", BODY), f"{STREAM[:-1]}9")
     files.heal()
     lines = list(read_stream(Files(), (str(tmp_path / "ledger" / STREAM),), Layout.of(tmp_path).entries(STREAM)))
     assert len(lines) == stream.seq == 4
     if stream.usable:
-        stream.append("registration", f"{STREAM[:-1]}8", BODY)
+        stream.append(plain("registration", BODY), f"{STREAM[:-1]}8")
     stream.drop()
 
 
@@ -233,7 +234,7 @@ def test_a_second_rename_that_fails_ends_the_stream(tmp_path: Path, faulty: Faul
     files = faulty()
     stream = writer(tmp_path, files)
     for number in range(3):
-        stream.append("registration", f"{STREAM[:-1]}{number}", BODY)
+        stream.append(plain("registration", BODY), f"{STREAM[:-1]}{number}")
     seen = []
 
     def second(number: int, name: str) -> OSError | None:
@@ -241,7 +242,7 @@ def test_a_second_rename_that_fails_ends_the_stream(tmp_path: Path, faulty: Faul
         return OSError(errno.EIO, "fault") if seen.count("replace") == 2 and name == "replace" else None
 
     files.fault = second
-    stream.append("registration", f"{STREAM[:-1]}9", BODY)
+    stream.append(plain("registration", BODY), f"{STREAM[:-1]}9")
     files.heal()
     assert stream.usable is False
     assert [s.first for s in segments_of(Files(), (str(tmp_path / "ledger" / STREAM),), "none")] == [1]
@@ -256,7 +257,7 @@ def test_foreign_bytes_in_the_fresh_file_are_not_adopted(tmp_path: Path) -> None
     folder = tmp_path / "ledger" / STREAM
     (folder / "entries.jsonl.new").write_bytes(b"foreign\n")
     for number in range(5):
-        stream.append("registration", f"{STREAM[:-1]}{number}", BODY)
+        stream.append(plain("registration", BODY), f"{STREAM[:-1]}{number}")
     assert closed_segments(Files(), (str(folder),)) == {}
     assert len((folder / "entries.jsonl").read_bytes().splitlines()) == 5
     stream.drop()
@@ -265,13 +266,13 @@ def test_foreign_bytes_in_the_fresh_file_are_not_adopted(tmp_path: Path) -> None
 def test_a_segment_has_no_record_behind_its_size(tmp_path: Path) -> None:
     """The record that reaches the size is its last, and the one that misses it by a byte is not."""
     first = writer(tmp_path)
-    first.append("registration", STREAM, BODY)
+    first.append(plain("registration", BODY), STREAM)
     size = first.offset
     first.close(settled=True)
     for name, bound, closed in (("exact", size, 1), ("over", size + 1, 0)):
         stream = writer(tmp_path / name, size=bound)
         for number in range(2):
-            stream.append("registration", f"{STREAM[:-1]}{number}", BODY)
+            stream.append(plain("registration", BODY), f"{STREAM[:-1]}{number}")
         assert len(stream.closed) == closed
         stream.close(settled=True)
 
@@ -301,16 +302,16 @@ def test_a_torn_write_behind_a_rotation_is_taken_back(tmp_path: Path) -> None:
     files = Short()
     stream = writer(tmp_path, files)
     for number in range(5):
-        stream.append("registration", f"{STREAM[:-1]}{number}", BODY)
+        stream.append(plain("registration", BODY), f"{STREAM[:-1]}{number}")
     path = tmp_path / "ledger" / STREAM / "entries.jsonl"
     before = path.read_bytes()
     assert (len(stream.closed), len(before.splitlines())) == (1, 2)
     files.short = True
     with pytest.raises(EvidenceError, match="a write of a part of it"):
-        stream.append("registration", f"{STREAM[:-1]}9", BODY)
+        stream.append(plain("registration", BODY), f"{STREAM[:-1]}9")
     assert (path.read_bytes(), stream.seq, stream.usable) == (before, 5, True)
     files.short = False
-    assert stream.append("registration", f"{STREAM[:-1]}9", BODY).seq == 6
+    assert stream.append(plain("registration", BODY), f"{STREAM[:-1]}9")[0].seq == 6
     assert path.read_bytes().startswith(before)
     stream.close(settled=True)
     assert (tmp_path / "ledger" / STREAM / "lock").read_bytes() == b"settled %d\n" % path.stat().st_size
@@ -335,7 +336,7 @@ def test_syncs_and_rotation_go_together(tmp_path: Path) -> None:
 
     stream = writer(tmp_path, Watched(), durable=True)
     for number in range(4):
-        stream.append("registration", f"{STREAM[:-1]}{number}", BODY)
+        stream.append(plain("registration", BODY), f"{STREAM[:-1]}{number}")
     assert order == ["sync", "replace", "replace"]
     stream.sync(0)
     stream.sync(stream.offset)
@@ -357,7 +358,7 @@ def test_every_way_to_read_a_stream_gives_the_same(opened: Open, directory: Path
     ledger = opened(segments=Segments(max_bytes=700))
     stream = filled(ledger)
     compressed(ledger)
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     reader = open_ledger(directory)
     lines = list(reader.entries(stream))
     assert [line.problem for line in lines] == [None] * 12
@@ -399,7 +400,7 @@ def test_a_reader_meets_a_rotation_between_its_looks(tmp_path: Path) -> None:
     """A stream that rotates while it is opened is read without gap and without double."""
     stream = writer(tmp_path)
     for number in range(3):
-        stream.append("registration", f"{STREAM[:-1]}{number}", BODY)
+        stream.append(plain("registration", BODY), f"{STREAM[:-1]}{number}")
     pending = [4, 5]
 
     class Rotating(Files):
@@ -409,7 +410,7 @@ def test_a_reader_meets_a_rotation_between_its_looks(tmp_path: Path) -> None:
             """Open, but let the writer be first."""
             if path.endswith("entries.jsonl") and pending:
                 for _ in range(3):
-                    stream.append("registration", f"{STREAM[:-1]}{pending[0]}", BODY)
+                    stream.append(plain("registration", BODY), f"{STREAM[:-1]}{pending[0]}")
                 pending.pop()
             return super().open(path, flags, mode)
 
@@ -1034,7 +1035,7 @@ def test_a_ledger_that_closes_waits_for_the_compressor(opened: Open, directory: 
 def test_a_stream_without_a_lock_file_is_left_alone(opened: Open, crashed: Crash, directory: Path) -> None:
     """Where the lock file is gone, a start neither fails nor reports."""
     ledger = opened()
-    ledger.append("registration", BODY)
+    append(ledger, "registration", BODY)
     stream = ledger.stream
     crashed(ledger)
     (directory / "ledger" / stream / "lock").unlink()

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from plain_records import append
 
 from agent_identity.evidence import streams as streams_module
 from agent_identity.evidence.files import Files
@@ -35,13 +36,13 @@ def _stream(directory: Path, data: bytes) -> Path:
 def test_a_ledger_reads_back_as_written(opened: Open, directory: Path) -> None:
     """Streams come sorted, lines in order with their offsets, the log and its checkpoint as they are."""
     first, second = opened(), opened()
-    entry = first.append("registration", {"agent": {"id": "clerk", "owner": "ops@example.com"}})
+    entry = append(first, "registration", {"agent": {"id": "clerk", "owner": "ops@example.com"}})
     second.close()
     first.close()
     reader = open_ledger(directory)
     assert reader.streams() == tuple(sorted((first.stream, second.stream)))
     lines = list(reader.entries(first.stream))
-    assert lines[1].record == entry.record
+    assert lines[1].record == entry.data
     assert [line.problem for line in lines] == [None] * 3
     data = (directory / "ledger" / first.stream / "entries.jsonl").read_bytes()
     assert all(data[line.offset :].startswith(b'{"mac":"' + str(line.mac).encode()) for line in lines)

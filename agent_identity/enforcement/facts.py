@@ -1,0 +1,64 @@
+"""The members of records about the parties of a task: made once for each task, and shared by its records."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from agent_identity.authority import Grant
+from agent_identity.evidence.records import Agent, Hop, Principal, Task
+from agent_identity.identity import Agent as ActingAgent
+from agent_identity.identity import Principal as Party
+
+__all__ = ["TaskFacts", "agent_fact", "principal_fact", "task_facts"]
+
+_NS: Final = 1_000_000_000
+
+
+class TaskFacts(NamedTuple):
+    """What each record under one grant says of its task.
+
+    Attributes:
+        task: The task.
+        principal: On whose behalf.
+        agent: The acting agent.
+        chain: The agents from the root to the leaf, each with the hash of its grant.
+    """
+
+    task: Task
+    principal: Principal
+    agent: Agent
+    chain: tuple[Hop, ...]
+
+    def short(self) -> "TaskFacts":
+        """Return the same facts for outcomes of version 2, which leave roles and the expiry to the intent."""
+        principal = msgspec.structs.replace(self.principal, roles=None)
+        return TaskFacts(Task(id=self.task.id), principal, self.agent, self.chain)
+
+
+def principal_fact(principal: Party) -> Principal:
+    """Return the member of a record about a principal."""
+    return Principal(
+        id=principal.id,
+        kind=principal.kind,
+        provenance=principal.provenance,
+        issuer=principal.issuer,
+        roles=tuple(principal.roles) or None,
+        via=tuple(principal.via) or None,
+    )
+
+
+def agent_fact(agent: ActingAgent) -> Agent:
+    """Return the member of a record about an agent."""
+    return Agent(id=agent.id, owner=agent.owner, version=agent.version)
+
+
+def task_facts(grants: Sequence[Grant]) -> TaskFacts:
+    """Return what every record under the last of these grants says about its task."""
+    leaf = grants[-1]
+    return TaskFacts(
+        task=Task(id=leaf.task_id, expires=str(leaf.expires_at * _NS)),
+        principal=principal_fact(leaf.principal),
+        agent=agent_fact(leaf.agent),
+        chain=tuple(Hop(id=grant.agent.id, grant=grant.hash) for grant in grants),
+    )

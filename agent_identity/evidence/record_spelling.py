@@ -1,0 +1,173 @@
+"""The short spelling of version 2: what stands in its bytes for ids, digests and defaults.
+
+Back ends cut the attributes of spans at 2,000 characters, and a record has to fit into one. So the bytes of version 2
+have ids and digests in base64url without padding and without the name of their algorithm, and leave out two defaults.
+Each value has exactly one spelling, in both directions.
+"""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple, TypeAlias, cast
+
+__all__ = ["full_spelling", "short_spelling"]
+
+
+class _Form(NamedTuple):
+    """How one kind of value is spelled.
+
+    Attributes:
+        described: What is expected in the bytes.
+        shorten: Returns the short spelling of a full one.
+        expand: Returns the full spelling of a short one, or raises :class:`ValueError`.
+    """
+
+    described: str
+    shorten: Callable[[str], str]
+    expand: Callable[[str], str]
+
+
+_Table: TypeAlias = Mapping[str, "_Form | _Table"]
+
+
+def _short(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _bytes(text: str, size: int) -> bytes:
+    """Return the bytes of their one spelling."""
+    try:
+        data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (Base64Error, UnicodeEncodeError):
+        raise ValueError from None
+    if len(data) != size or _short(data) != text:
+        raise ValueError
+    return data
+
+
+def _digest(prefix: str, short_prefix: str = "") -> _Form:
+    def shorten(text: str) -> str:
+        return short_prefix + _short(bytes.fromhex(text.removeprefix(prefix)))
+
+    def expand(text: str) -> str:
+        return prefix + _bytes(text.removeprefix(short_prefix), 32).hex()
+
+    return _Form("a digest in 43 base64url characters", shorten, expand)
+
+
+def _uuid(text: str) -> str:
+    digits = _bytes(text, 16).hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+_UUID: Final = _Form(
+    "a UUID in 22 base64url characters", lambda text: _short(bytes.fromhex(text.replace("-", ""))), _uuid
+)
+_HASH: Final = _digest("")
+_SHA256: Final = _digest("sha256:")
+_HMAC: Final = _digest("hmac-sha256:")
+_SALTED: Final = _digest("salted-sha256:", "s")
+_ARGS: Final = _Form(
+    "a digest in 43 base64url characters, with an s before it if it is salted",
+    lambda text: (_SALTED if text.startswith("salted") else _HMAC).shorten(text),
+    lambda text: (_SALTED if len(text) == 44 and text[0] == "s" else _HMAC).expand(text),
+)
+
+_RESOURCES: Final[_Table] = {"digest": _HMAC}
+_TABLE: Final[_Table] = {
+    "action": {"args": _ARGS, "result": _HMAC},
+    "approval": {"id": _UUID, "request": _HMAC},
+    "call": _UUID,
+    "chain": {"grant": _HASH},
+    "decision": {"approval": _UUID, "digest": _SHA256},
+    "detail": _HASH,
+    "erasure": {"pruned": {"root": _HASH, "stream": _UUID}},
+    "examination": {"digest": _SHA256},
+    "id": _UUID,
+    "intent": _UUID,
+    "policy": {"digest": _SHA256},
+    "recovered": {"open": _UUID, "stream": _UUID},
+    "registration": {"hash": _HASH},
+    "resources": _RESOURCES,
+    "stream": {"id": _UUID, "prev": _HASH},
+    "tools": {"offered": _SHA256, "pinned": _SHA256},
+}
+_KIND: Final = "function"  # Of an action with a stage there is no default: it is no call of a tool.
+_MODE: Final = "enforce"
+
+
+def short_spelling(members: object) -> object:
+    """Return the members of a record as the bytes of version 2 spell them.
+
+    Args:
+        members: A record in full spelling, as plain values; it is changed.
+    """
+    record = cast("dict[str, object]", members)
+    _each(record, _TABLE, lambda form, text, _: form.shorten(text), "record")
+    action, decision = _part(record, "action"), _part(record, "decision")
+    if action is not None and "stage" not in action and action.get("kind") == _KIND:
+        del action["kind"]
+    if decision is not None and decision.get("mode") == _MODE:
+        del decision["mode"]
+    return record
+
+
+def full_spelling(members: object) -> object:
+    """Return the members of a record of version 2 as those of version 1 are spelled.
+
+    Args:
+        members: What the bytes say, as plain values; they are changed.
+
+    Raises:
+        ValueError: A value has not its short spelling; the message starts with the path to it.
+    """
+    if not isinstance(members, dict):
+        return members
+    record = cast("dict[str, object]", members)
+    _each(record, _TABLE, _expanded, "record")
+    action, decision = _part(record, "action"), _part(record, "decision")
+    if action is not None and "stage" not in action:
+        _fill_in(action, "kind", _KIND, "record.action")
+    if decision is not None:
+        _fill_in(decision, "mode", _MODE, "record.decision")
+    return record
+
+
+def _part(record: dict[str, object], name: str) -> dict[str, object] | None:
+    found = record.get(name)
+    return cast("dict[str, object]", found) if isinstance(found, dict) else None
+
+
+def _fill_in(part: dict[str, object], name: str, default: str, path: str) -> None:
+    if part.get(name) == default:
+        raise ValueError(f"{path}.{name}: expected no member for the default, got one")
+    part.setdefault(name, default)
+
+
+def _expanded(form: _Form, text: str, path: str) -> str:
+    try:
+        return form.expand(text)
+    except ValueError:
+        raise ValueError(f"{path}: expected {form.described}") from None
+
+
+def _each(members: dict[str, object], table: _Table, change: Callable[[_Form, str, str], str], path: str) -> None:
+    """Change each value that has a spelling of its own; what has another type is left to the types."""
+    for name, form in table.items():
+        value = members.get(name)
+        if value is None:
+            continue
+        place = f"{path}.{name}"
+        if isinstance(value, list):
+            items = cast("list[object]", value)
+            members[name] = [_changed(item, form, change, f"{place}[{index}]") for index, item in enumerate(items)]
+        else:
+            members[name] = _changed(value, form, change, place)
+
+
+def _changed(value: object, form: "_Form | _Table", change: Callable[[_Form, str, str], str], path: str) -> object:
+    if isinstance(form, _Form):
+        return change(form, value, path) if isinstance(value, str) else value
+    if isinstance(value, dict):
+        _each(cast("dict[str, object]", value), form, change, path)
+    return value

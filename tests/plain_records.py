@@ -1,0 +1,59 @@
+"""Records of tests as plain dicts: appended as they are, however wrong, and held against the form of a record."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from agent_identity import canonical
+from agent_identity.evidence import Entry, Ledger
+from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.records import Time
+
+
+class _Plain(dict[str, Any]):
+    """Members that are written as they are."""
+
+    v = "1"
+
+    @property
+    def id(self) -> str:
+        """The id of the record."""
+        return self["id"]
+
+    @property
+    def stream(self) -> Any:
+        """Its place."""
+        return self.place
+
+    place: Any = None
+
+
+def plain(kind: str, body: Mapping[str, Any]) -> Callable[..., Any]:
+    """Return what makes a record of a kind with these members."""
+
+    def make(**members: Any) -> Any:
+        place = members["stream"]
+        stream = {"id": place.id, "seq": place.seq, "prev": place.prev}
+        members["stream"] = {name: value for name, value in stream.items() if value is not None}
+        record = _Plain({"kind": kind, **members, **body})
+        record.place = place
+        return record
+
+    return make
+
+
+def append(
+    ledger: Ledger, kind: str, body: Mapping[str, Any], *, after: Callable[[Entry], object] | None = None
+) -> Entry:
+    """Append a record of a kind with these members, by default of now."""
+    if "time" not in body:
+        body = {**body, "time": {"start": Time.at(ledger.clock.wall_ns()).start}}
+    return ledger.append(plain(kind, body), after=after)
+
+
+def check_record(record: Mapping[str, Any]) -> None:
+    """Check that plain members are a record; a ValueError says why they are none."""
+    try:
+        data = canonical.encode(record)
+    except ValueError as error:
+        raise ValueError(f"record: {error}") from None
+    decode(data)

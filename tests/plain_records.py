@@ -1,6 +1,7 @@
 """Records of tests as plain dicts: appended as they are, however wrong, and held against the form of a record."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from agent_identity import canonical
@@ -57,3 +58,10 @@ def check_record(record: Mapping[str, Any]) -> None:
     except ValueError as error:
         raise ValueError(f"record: {error}") from None
     decode(data)
+
+
+def kind_of(make: Any) -> str:
+    """Return the kind of what ``Ledger.append`` is to make."""
+    while isinstance(make, partial):
+        make = make.func
+    return make.__struct_config__.tag

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from plain_records import kind_of
 
 from agent_identity import (
     Agent,
@@ -696,12 +697,10 @@ def test_ac_64_an_approval_that_cannot_be_recorded_lets_nothing_run(
         world = _world(open_world, _yes)
         body, append = world.tool(), type(world.enforcer._point.ledger).append
 
-        def failing(
-            self: object, kind: str, facts: dict, append: object = append, status: str = status, **k: object
-        ) -> object:
-            if kind == "approval" and facts["approval"]["status"] == status:
+        def failing(self: object, make: object, append: object = append, status: str = status, **k: object) -> object:
+            if kind_of(make) == "approval" and make.keywords["approval"].status == status:
                 raise EvidenceError("full")
-            return append(self, kind, facts, **k)
+            return append(self, make, **k)
 
         with world.task(Scope("tool")), monkeypatch.context() as patch:
             patch.setattr(type(world.enforcer._point.ledger), "append", failing)

@@ -373,7 +373,7 @@ def test_ac_22_nothing_signed_or_hashed_passes_for_another_kind(tmp_path: Path) 
     assert leaf_hash(left + right) != node_hash(left, right)
     assert root_of([left, right]) != root_of([leaf_hash(left + right)])
     with reopen(tmp_path) as ledger:
-        record = append(ledger, "registration", BODY).record
+        record = append(ledger, "registration", BODY).data
     note = (tmp_path / "log" / "checkpoint").read_bytes().rpartition(b"\n\n")[0] + b"\n"
     signed = (pae("application/vnd.agent-identity.record.v1+json", record), note)
     assert not any(one.startswith(other) for one in signed for other in signed if one is not other)

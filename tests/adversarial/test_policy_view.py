@@ -551,7 +551,7 @@ def test_ac_42_policy_inspector_body_and_digest_see_one_value(watched: Any, valu
     with enforcer.task("p", scope=OPEN, **parties) as task:
         tool(**values)
         with enforcer.action("tool", **values) as call:
-            digest = call.action.get("args")
+            digest = call.action.args
     assert repr(got) == repr([values])
     assert repr(watch.decided) == repr(watch.inspected) == repr([values, values])
     assert type(call.arguments) is MappingProxyType

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plain_records import kind_of
 
 from agent_identity.audit import check, story
 from agent_identity.authority import AgentRegistry, MemoryState, Registration, Scope
@@ -93,10 +94,10 @@ def test_a_registration_that_cannot_be_recorded_opens_nothing(
     ledger = type(world.enforcer._point.ledger)
     append = ledger.append
 
-    def flaky(this: Any, what: str, body: Any, **options: Any) -> Any:
-        if what == "registration":
+    def flaky(this: Any, make: Any, **options: Any) -> Any:
+        if kind_of(make) == "registration":
             raise EvidenceError("disk full")
-        return append(this, what, body, **options)
+        return append(this, make, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(ledger, "append", flaky)

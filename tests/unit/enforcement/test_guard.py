@@ -8,16 +8,18 @@ from collections.abc import Callable, Generator, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
+from plain_records import kind_of
 
 from agent_identity.adapters import CallRequest
 from agent_identity.authority import Scope
 from agent_identity.constraints import Contains, Range
 from agent_identity.enforcement import Enforcer
-from agent_identity.enforcement.decisions import decision_claim
+from agent_identity.enforcement.decisions import decision_fact
 from agent_identity.enforcement.guard import Guard
 from agent_identity.errors import (
     ConfigurationError,
@@ -182,8 +184,8 @@ def test_every_matched_warning_is_recorded(opened: Any) -> None:
 
 def test_a_claim_leaves_out_what_is_unknown() -> None:
     """No empty fact stands in a record."""
-    bare = decision_claim(Decision(effect=Effect.ALLOW, reason="fine"), "allow", "enforce", None)
-    assert bare == {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "fine"}
+    bare = decision_fact(Decision(effect=Effect.ALLOW, reason="fine"), "allow", "enforce", None)
+    assert msgspec.to_builtins(bare) == {"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "fine"}
 
 
 # ----------------------------------------------------------------------------------------- inspectors
@@ -461,10 +463,10 @@ class Flaky:
         ledger = type(world.enforcer._point.ledger)
         append = ledger.append
 
-        def flaky(this: Any, kind: str, body: Any, **options: Any) -> Any:
-            if kind in self.failing:
+        def flaky(this: Any, make: Any, **options: Any) -> Any:
+            if kind_of(make) in self.failing:
                 raise self.error
-            return append(this, kind, body, **options)
+            return append(this, make, **options)
 
         monkeypatch.setattr(ledger, "append", flaky)
 

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plain_records import kind_of
 
 from agent_identity.authority import Debit, MemoryState, Scope, SqliteState
 from agent_identity.enforcement import Enforcer
@@ -285,10 +286,12 @@ def test_a_use_is_given_back_when_the_intent_could_not_be_written(
         real = ledger.append
         for error in (EvidenceError("no"), RuntimeError("no"), KeyboardInterrupt()):
 
-            def failing(self: object, kind: str, *rest: object, error: BaseException = error, **more: object) -> object:
-                if kind == "intent":
+            def failing(
+                self: object, make: object, *rest: object, error: BaseException = error, **more: object
+            ) -> object:
+                if kind_of(make) == "intent":
                     raise error
-                return real(self, kind, *rest, **more)
+                return real(self, make, **more)
 
             monkeypatch.setattr(ledger, "append", failing)
             with pytest.raises((EvidenceError, KeyboardInterrupt)):

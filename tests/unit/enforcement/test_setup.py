@@ -25,6 +25,7 @@ from agent_identity.enforcement.directory import open_directory, prepare, refuse
 from agent_identity.enforcement.telemetry import UNTRACED, Spans, current_trace, traced
 from agent_identity.errors import ConfigurationError, EvidenceError, PolicyFormatError
 from agent_identity.evidence import open_ledger
+from agent_identity.evidence.records import Trace
 from agent_identity.identity import Agent, Human, SigningKey, TrustStore
 from agent_identity.policy import Decision, Effect, Rule, RuleSet
 from agent_identity.testing import FixedClock, SequentialIds
@@ -479,12 +480,9 @@ def test_the_provider_is_the_one_of_call_time(tmp_path: Path, opened: Any) -> No
 def test_a_span_without_trace_leaves_no_claim() -> None:
     """Where there is no trace, the record says nothing about one."""
     assert traced(trace.INVALID_SPAN) == UNTRACED
-    assert current_trace() == {}
+    assert current_trace() is None
     span = TracerProvider().get_tracer("x").start_span("y")
-    ids = {
-        "trace": f"{span.get_span_context().trace_id:032x}",
-        "span": f"{span.get_span_context().span_id:016x}",
-    }
+    ids = Trace(trace=f"{span.get_span_context().trace_id:032x}", span=f"{span.get_span_context().span_id:016x}")
     assert traced(span) == (ids, ids)
 
 
@@ -494,8 +492,8 @@ def test_the_first_record_of_a_span_names_its_parent() -> None:
     with tracer.start_as_current_span("above") as above:
         parent = above.get_span_context()
         ids, rooted = traced(tracer.start_span("y"))
-        assert rooted == {**ids, "parent": f"{parent.span_id:016x}"}
-        assert current_trace() == {"trace": f"{parent.trace_id:032x}", "span": f"{parent.span_id:016x}"}
+        assert rooted == Trace(trace=ids.trace, span=ids.span, parent=f"{parent.span_id:016x}")
+        assert current_trace() == Trace(trace=f"{parent.trace_id:032x}", span=f"{parent.span_id:016x}")
         elsewhere = tracer.start_span("z", Context())
         assert traced(elsewhere).ids == traced(elsewhere).rooted
 
@@ -504,8 +502,8 @@ def test_a_tracer_that_makes_no_spans_leaves_its_call_without_one() -> None:
     """What such a tracer hands back is the caller's span, and no record claims that for its own."""
     with trace.use_span(trace.NonRecordingSpan(REMOTE)):
         span = trace.get_current_span()  # As NoOpTracer.start_span returns it from version 1.40 on.
-        assert traced(span).ids == {"trace": f"{REMOTE.trace_id:032x}"}
-        assert traced(span).rooted == {"trace": f"{REMOTE.trace_id:032x}", "parent": f"{REMOTE.span_id:016x}"}
+        assert traced(span).ids == Trace(trace=f"{REMOTE.trace_id:032x}")
+        assert traced(span).rooted == Trace(trace=f"{REMOTE.trace_id:032x}", parent=f"{REMOTE.span_id:016x}")
 
 
 class Halted:

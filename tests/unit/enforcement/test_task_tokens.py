@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from plain_records import kind_of
 
 from agent_identity.authority import Scope
 from agent_identity.authority.downstream import DownstreamToken
@@ -430,10 +431,10 @@ def test_no_evidence_no_token(opened: Opened, monkeypatch: pytest.MonkeyPatch) -
     world = opened(tokens=source)
     append = Ledger.append
 
-    def refuse(self: Ledger, kind: str, *args: Any, **options: Any) -> Any:
-        if kind == "intent":
+    def refuse(self: Ledger, make: Any, *args: Any, **options: Any) -> Any:
+        if kind_of(make) == "intent":
             raise EvidenceError("disk full")
-        return append(self, kind, *args, **options)
+        return append(self, make, *args, **options)
 
     with world.task(OPEN) as task:
         monkeypatch.setattr(Ledger, "append", refuse)

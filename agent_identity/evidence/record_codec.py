@@ -57,7 +57,7 @@ def _decode_draft(data: bytes) -> AnyRecord:
         raise ValueError(f"record: {_OTHER}")
     full = full_spelling(members)
     try:
-        return msgspec.convert(full, cast("type[AnyRecord]", AnyRecord))
+        return _DECODER.decode(orjson.dumps(full))
     except msgspec.ValidationError as error:
         raise ValueError(explained(str(error), full, KIND_TYPES)) from None
 

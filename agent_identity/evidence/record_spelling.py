@@ -5,8 +5,8 @@ have ids and digests in base64url without padding and without the name of their 
 Each value has exactly one spelling, in both directions.
 """
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
+import re
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, TypeAlias, cast
 
@@ -30,39 +30,43 @@ class _Form(NamedTuple):
 _Table: TypeAlias = Mapping[str, "_Form | _Table"]
 
 
-def _short(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode()
+def _short(digits: str) -> str:
+    """Return hex digits in base64url."""
+    return b2a_base64(bytes.fromhex(digits), newline=False).decode().translate(_URL_SAFE).rstrip("=")
 
 
-def _bytes(text: str, size: int) -> bytes:
-    """Return the bytes of their one spelling."""
-    try:
-        data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except (Base64Error, UnicodeEncodeError):
-        raise ValueError from None
-    if len(data) != size or _short(data) != text:
+def _digits(text: str, form: "re.Pattern[str]") -> str:
+    """Return the hex digits of their one base64url spelling.
+
+    Raises:
+        ValueError: The text is not that spelling.
+    """
+    if not form.fullmatch(text):
         raise ValueError
-    return data
+    return a2b_base64(text.translate(_STANDARD) + "==").hex()
 
 
 def _digest(prefix: str, short_prefix: str = "") -> _Form:
     def shorten(text: str) -> str:
-        return short_prefix + _short(bytes.fromhex(text.removeprefix(prefix)))
+        return short_prefix + _short(text.removeprefix(prefix))
 
     def expand(text: str) -> str:
-        return prefix + _bytes(text.removeprefix(short_prefix), 32).hex()
+        return prefix + _digits(text.removeprefix(short_prefix), _DIGEST)
 
     return _Form("a digest in 43 base64url characters", shorten, expand)
 
 
 def _uuid(text: str) -> str:
-    digits = _bytes(text, 16).hex()
+    digits = _digits(text, _ID)
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-_UUID: Final = _Form(
-    "a UUID in 22 base64url characters", lambda text: _short(bytes.fromhex(text.replace("-", ""))), _uuid
-)
+# The last character has bits to spare, and only one of the spellings has them at zero.
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]")
+_DIGEST: Final = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
+_STANDARD: Final = str.maketrans("-_", "+/")
+_URL_SAFE: Final = str.maketrans("+/", "-_")
+_UUID: Final = _Form("a UUID in 22 base64url characters", lambda text: _short(text.replace("-", "")), _uuid)
 _HASH: Final = _digest("")
 _SHA256: Final = _digest("sha256:")
 _HMAC: Final = _digest("hmac-sha256:")

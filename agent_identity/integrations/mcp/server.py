@@ -107,10 +107,11 @@ def protect_server(
     before = cast("_Door | None", getattr(seam.owner, _DOOR, None)) or seam.door
     if before is not None and before != door:
         raise ConfigurationError("expected an MCP server that nobody guards yet, got a guarded one; guard it once")
-    if before is None:
-        before = dataclasses.replace(door, conversion=conversion_of(server))
-    seam.guard(before)  # Again, for somebody may have put other handlers or middleware in the place of these.
-    setattr(seam.owner, _DOOR, before)
+    found = before or door
+    if found.conversion is None:  # Perhaps the low-level one was handed in before.
+        found = dataclasses.replace(found, conversion=conversion_of(server))
+    seam.guard(found)  # Again, for somebody may have put other handlers or middleware in the place of these.
+    setattr(seam.owner, _DOOR, found)
     keep_out_of_logs()
     return server
 
@@ -224,9 +225,9 @@ _SENT: Final[ContextVar[_Sent | None]] = ContextVar("agent_identity_mcp_sent", d
 class _Handlers(dict[type, _Handler]):
     """The handlers of a server of 1.x by class of request; guarded as they are looked up, whoever put them there."""
 
-    def __init__(self, door: _Door, handlers: Mapping[type, _Handler]) -> None:
-        super().__init__(handlers)
-        self._door = door
+    def __init__(self, door: _Door, handlers: dict[type, _Handler]) -> None:
+        super().__init__(handlers.items())  # As they are: what guards them is about looking up.
+        self.door = door
 
     def __getitem__(self, kind: type) -> _Handler:
         return self._guarded(kind, super().__getitem__(kind))
@@ -251,8 +252,8 @@ class _Handlers(dict[type, _Handler]):
                 wrapper.append(await handler(request))
                 return unwrapped(wrapper[0])
 
-            sent = _Sent(self._door, bound(asked), extra)
-            result = await _answered(method, lambda: self._door.run(method, sent, asked, body))
+            sent = _Sent(self.door, bound(asked), extra)
+            result = await _answered(method, lambda: self.door.run(method, sent, asked, body))
             return wrapper[0] if wrapper and unwrapped(wrapper[0]) is result else _legacy_result(result)
 
         return guarded
@@ -365,7 +366,7 @@ class _HandlersOf:
 
     def guard(self, door: _Door) -> None:
         handlers = cast("dict[type, _Handler]", getattr(self.owner, "request_handlers"))  # noqa: B009
-        if not isinstance(handlers, _Handlers):
+        if not isinstance(handlers, _Handlers) or handlers.door is not door:
             setattr(self.owner, "request_handlers", _Handlers(door, handlers))  # noqa: B010
 
 

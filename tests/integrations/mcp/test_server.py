@@ -589,6 +589,25 @@ def test_ac_42_a_server_that_has_tools_already_is_not_guarded(pair: Pair, monkey
         pair.guarded(HighLevel(NAME))
 
 
+async def test_ac_42_a_server_whose_low_level_one_was_guarded_before(pair: Pair) -> None:
+    """Handed in itself, it has one guard, and its tools get what was judged."""
+    server = HighLevel(NAME)
+    pair.guarded(lower(server))
+    pair.guarded(server)
+
+    @server.tool(name="read", description="Read.")
+    def read(path: int) -> str:
+        pair.ran.append(path)
+        return "done"
+
+    async with pair.connected(server) as session:
+        with pair.task(Scope("invoices/read")):
+            pair.refused(await session.call_tool("read", {"path": "1"}), "bad_arguments")
+            assert (await session.call_tool("read", {"path": 1})).content[0].text == "done"
+    assert pair.ran == [1]
+    assert len(pair.records("b", "intent")) == 1
+
+
 def test_guarding_a_server_begins_nothing_in_it(pair: Pair) -> None:
     """What it serves over HTTP with is made when it serves, with the settings of then."""
     server = pair.guarded()

@@ -52,7 +52,7 @@ DRAFTS = Rule(
 def serve() -> None:
     """The server: an ordinary one, and one line that guards it."""
     with Enforcer.open(WORK / "server", policy=RuleSet(DRAFTS, name="invoices")) as enforcer:
-        server = Server("invoices", log_level="ERROR")
+        server = protect_server(Server("invoices", log_level="ERROR"), enforcer, name="invoices")
 
         @server.tool(description=TEXT.read_text(encoding="utf-8"))
         def read_invoice(invoice_id: str) -> str:
@@ -63,7 +63,6 @@ def serve() -> None:
         def delete_invoice(invoice_id: str) -> str:
             return f"{invoice_id} is gone"
 
-        protect_server(server, enforcer, name="invoices")
         server.run("stdio")
 
 

@@ -4,7 +4,7 @@ Needs the extra ``mcp``: the official SDK, 1.x or 2.x.
 """
 
 try:
-    from agent_identity.integrations.mcp.client import protect_session
+    from agent_identity.integrations.mcp.client import protect_session, protected_session
     from agent_identity.integrations.mcp.server import Anonymous, protect_server
     from agent_identity.integrations.mcp.servers import McpServer
 except ModuleNotFoundError as error:
@@ -14,4 +14,4 @@ except ModuleNotFoundError as error:
         "expected the package mcp, which is not installed; pip install 'agent-identity-otel[mcp]'"
     ) from error
 
-__all__ = ["Anonymous", "McpServer", "protect_server", "protect_session"]
+__all__ = ["Anonymous", "McpServer", "protect_server", "protect_session", "protected_session"]

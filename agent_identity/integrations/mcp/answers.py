@@ -3,21 +3,24 @@
 Such a request is a guarded call as well, with the server as the one who asks. It comes by itself, so that its task is
 that of the call which the server is answering: the session keeps which calls are under way. Where the SDK 2.x has the
 server ask in place of a result, the request is known by itself.
+
+A session of 2.x sends every such request through ``dispatch_input_request``, which is guarded. In 1.x nothing public
+stands before the callbacks, so that they are guarded before a session is made with them; a session that declares
+others when it connects is refused.
 """
 
-import dataclasses
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
-from typing import Any, Final, cast, final
+from functools import partial
+from typing import Final, cast, final
 
 from mcp import ClientSession, types
 from opentelemetry.context import Context
 
 from agent_identity.enforcement import Call, CallRequest, Enforcer, Shown
 from agent_identity.enforcement.ambience import Attachment, marked_as_here
-from agent_identity.errors import Denied, EvidenceError
-from agent_identity.integrations.mcp.binding import ASKED, asked_by
+from agent_identity.errors import ConfigurationError, Denied, EvidenceError
+from agent_identity.integrations.mcp.binding import ASKED, asked_by, members
 from agent_identity.integrations.mcp.sdk import plain, refusal_data
 from agent_identity.integrations.mcp.servers import McpServer
 
@@ -26,11 +29,11 @@ __all__ = ["Answers", "DeclinedError"]
 _Callback = Callable[..., Awaitable[object]]
 
 _CALLBACKS: Final = {
-    "sampling/createMessage": "sampling",
-    "elicitation/create": "elicitation",
-    "roots/list": "list_roots",
+    "sampling_callback": "sampling/createMessage",
+    "elicitation_callback": "elicitation/create",
+    "list_roots_callback": "roots/list",
 }
-_HANDLERS: Final = "_task_handlers"
+"""What a session is made with, and what it answers."""
 _MOST: Final = 256
 """Requests in place of results that are remembered, at most; who asks for more is refused for want of a task."""
 
@@ -48,36 +51,60 @@ class Answers:
         server: Who asks.
     """
 
-    __slots__ = ("_enforcer", "_expected", "_server", "_under_way")
+    __slots__ = ("_enforcer", "_expected", "_server", "_under_way", "_unsupported", "_wrapped")
 
     def __init__(self, enforcer: Enforcer, server: McpServer) -> None:
         self._enforcer = enforcer
         self._server = server
         self._under_way: list[Call] = []
         self._expected: list[tuple[object, Context]] = []
+        self._wrapped: set[str] = set()
+        self._unsupported: frozenset[str] = frozenset()  # As the session said when it connected, if we saw that.
 
-    def protect(self, session: ClientSession) -> dict[str, object]:
-        """Guard the callbacks of a session, and return what its class needs for that.
+    def options(self, options: Mapping[str, object]) -> dict[str, object]:
+        """Return what a session is made with, with its callbacks guarded where the session itself cannot be."""
+        changed = dict(options)
+        for name, method in _CALLBACKS.items():
+            callback = cast("_Callback | None", options.get(name))
+            if callback is not None and _dispatch_of(ClientSession) is None:
+                changed[name] = self._callback(method, callback)
+        return changed
 
-        Callbacks of the SDK itself, which answer that nothing of the kind is supported, stay as they are, so that the
-        session does not tell the server otherwise.
-        """
-        dispatch = cast("_Callback | None", getattr(type(session), "dispatch_input_request", None))
+    def overrides(self, kind: type[ClientSession]) -> dict[str, object]:
+        """Return what the class of a guarded session needs beside its own members."""
+        dispatch = _dispatch_of(kind)
         if dispatch is None:
-            for method in ASKED:
-                self._protect_callback(session, method)
-            _without_background(session)
             return {}
 
-        async def dispatch_input_request(found: ClientSession, context: object, request: object) -> object:
+        async def dispatch_input_request(session: ClientSession, context: object, request: object) -> object:
             asked = plain(request)
-            method = str(asked.get("method"))
-            if _callback(found, method) is None:
-                return await dispatch(found, context, request)
-            params = cast("dict[str, object]", asked.get("params") or {})
-            return await self._answer(method, params, request, lambda: dispatch(found, context, request))
+            method, ask = str(asked.get("method")), partial(dispatch, session, context, request)
+            if method not in ASKED or method in self._unsupported:
+                return await ask()
+            return await self._answer(method, members(asked.get("params")), request, ask)
 
         return {"dispatch_input_request": dispatch_input_request}
+
+    def connect(self, capabilities: Mapping[str, object]) -> None:
+        """Take in what a session says that it supports, before that is sent.
+
+        Raises:
+            ConfigurationError: It would answer past the guard.
+        """
+        supported = {method for method, name in ASKED.items() if capabilities.get(name) is not None}
+        if _dispatch_of(ClientSession) is not None:
+            self._unsupported = frozenset(ASKED.keys() - supported)
+            return
+        if supported - self._wrapped:
+            raise ConfigurationError(
+                "expected a session whose callbacks for sampling, elicitation and roots are guarded, got one that was "
+                "made with others; make it with protected_session(...)"
+            )
+        if members(capabilities.get("tasks")).get("requests") is not None:
+            raise ConfigurationError(
+                "expected a session that answers while the call is under way, got one that goes on in the background; "
+                "make it without task handlers for sampling and elicitation"
+            )
 
     @contextmanager
     def under_way(self, call: Call) -> Generator[None]:
@@ -94,16 +121,14 @@ class Answers:
             self._expected.append((request, around))
         del self._expected[:-_MOST]
 
-    def _protect_callback(self, session: ClientSession, method: str) -> None:
-        before = _callback(session, method)
-        if before is None:
-            return
+    def _callback(self, method: str, before: _Callback) -> _Callback:
+        self._wrapped.add(method)
 
         async def callback(context: object, *params: object) -> object:
             asked = plain(params[0]) if params else {}
-            return await self._answer(method, asked, None, lambda: before(context, *params))
+            return await self._answer(method, asked, None, partial(before, context, *params))
 
-        setattr(session, f"_{_CALLBACKS[method]}_callback", callback)
+        return callback
 
     async def _answer(
         self, method: str, params: Mapping[str, object], request: object, ask: Callable[[], Awaitable[object]]
@@ -150,21 +175,6 @@ class Answers:
         return next(iter(tasks.values()), None) or Context(), None
 
 
-def _callback(session: ClientSession, method: str) -> _Callback | None:
-    """Return the callback that an application gave; ``None`` for that of the SDK."""
-    name = _CALLBACKS.get(method)
-    if name is None:
-        return None
-    found = cast("_Callback | None", getattr(session, f"_{name}_callback", None))
-    default = cast("object", getattr(import_module("mcp.client.session"), f"_default_{name}_callback", None))
-    return None if found is default else found
-
-
-def _without_background(session: ClientSession) -> None:
-    """Have requests that go on in the background declined, as 1.x does by default: they outlive their task."""
-    handlers = cast("object", getattr(session, _HANDLERS, None))
-    if handlers is not None:
-        usual = cast("Any", type(handlers)())
-        names = ("augmented_sampling", "augmented_elicitation")
-        changed = dataclasses.replace(cast("Any", handlers), **{name: getattr(usual, name) for name in names})
-        setattr(session, _HANDLERS, changed)
+def _dispatch_of(kind: type[ClientSession]) -> _Callback | None:
+    """Return the method of 2.x through which every request of a server goes."""
+    return cast("_Callback | None", getattr(kind, "dispatch_input_request", None))

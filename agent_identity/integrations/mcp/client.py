@@ -39,6 +39,7 @@ from agent_identity.integrations.mcp.sdk import (
     plain,
     session_of,
     told_by,
+    uncached,
     with_params,
     without_unknown,
 )
@@ -46,7 +47,7 @@ from agent_identity.integrations.mcp.server import shown
 from agent_identity.integrations.mcp.servers import McpServer
 from agent_identity.integrations.mcp.texts import LISTINGS, Texts, definitions
 
-__all__ = ["protect_session"]
+__all__ = ["guard_session", "protect_session", "protected_session"]
 
 ClientT = TypeVar("ClientT")
 _Forward = Callable[[object], Awaitable[object]]
@@ -70,12 +71,13 @@ def protect_session(client: ClientT, enforcer: Enforcer, server: McpServer) -> C
     A refused call raises :class:`~agent_identity.errors.Denied`, and nothing is sent.
 
     What the server asks for while it answers, ``server:sampling``, ``server:elicitation`` and ``server:roots``, is a
-    call under the task of the call that it answers; refused, it is answered by an error, and no callback runs.
+    call under the task of the call that it answers; refused, it is answered by an error, and no callback runs. A
+    session of 1.x that has callbacks for these is made by :func:`protected_session`.
 
     Args:
         client: An ``mcp.ClientSession``, or a client that is connected and holds one. Guard it before ``initialize``
-            to have the version of the server in the records, and its instructions compared. A client that connects
-            again has another session.
+            to have the version of the server in the records, and its instructions compared; in 1.x it has to be. A
+            client that connects again has another session.
         enforcer: Whose tasks count.
         server: Which server it is connected to.
 
@@ -83,9 +85,50 @@ def protect_session(client: ClientT, enforcer: Enforcer, server: McpServer) -> C
         What was given: the same session or client.
 
     Raises:
-        ConfigurationError: It is no session, is guarded already, or the client has a cache of responses.
+        ConfigurationError: It is no session, is guarded already, or the client has a cache of responses. A session of
+            1.x is initialized already, or says in ``initialize`` that it has callbacks which nobody guards.
     """
     session = session_of(client)
+    capabilities = cast("Callable[[], object] | None", getattr(session, "get_server_capabilities", None))
+    if capabilities is not None and capabilities() is not None:
+        raise ConfigurationError(
+            "expected a session that is not initialized yet, got one of which nobody knows any more what it answers "
+            "its server; guard it before initialize()"
+        )
+    guard_session(session, enforcer, server, Answers(enforcer, server))
+    return client
+
+
+def protected_session(
+    read: object, write: object, enforcer: Enforcer, server: McpServer, **options: object
+) -> ClientSession:
+    """Return a new session, guarded as by :func:`protect_session`, with callbacks for what the server asks.
+
+    Args:
+        read: The stream from the server.
+        write: The stream to it.
+        enforcer: Whose tasks count.
+        server: Which server it is connected to.
+        options: As ``mcp.ClientSession`` takes them: ``sampling_callback``, ``elicitation_callback``,
+            ``list_roots_callback`` and the others.
+    """
+    answers = Answers(enforcer, server)
+    make = cast("Callable[..., ClientSession]", ClientSession)
+    return guard_session(make(read, write, **answers.options(options)), enforcer, server, answers)
+
+
+def guard_session(session: ClientSession, enforcer: Enforcer, server: McpServer, answers: Answers) -> ClientSession:
+    """Guard a session in place, and return it.
+
+    Args:
+        session: The session.
+        enforcer: Whose tasks count.
+        server: Which server it is connected to.
+        answers: What guards the callbacks that the session was made with.
+
+    Raises:
+        ConfigurationError: It is guarded already.
+    """
     if hasattr(session, _PASSAGE):
         raise ConfigurationError("expected a session that nobody guards yet, got a guarded one; guard it once")
     kind = type(session)
@@ -98,27 +141,27 @@ def protect_session(client: ClientT, enforcer: Enforcer, server: McpServer) -> C
     def spoken() -> object:
         return told.__get__(session) if isinstance(told, property) else None
 
-    passage = _Passage(enforcer, server, session, listing, spoken)
+    passage = _Passage(enforcer, server, session, answers=answers, listing=listing, spoken=spoken)
     original = cast("Callable[..., Awaitable[object]]", kind.send_request)
 
     async def send_request(self: ClientSession, request: object, *args: object, **kwargs: object) -> object:
         async def forward(changed: object) -> object:
             return await original(self, changed, *args, **kwargs)
 
-        return await passage.send(request, forward)
+        return uncached(await passage.send(request, forward))
 
-    members: dict[str, object] = {
+    changed: dict[str, object] = {
         "send_request": send_request,
         "__module__": kind.__module__,
         "__qualname__": kind.__qualname__,
-        **passage.answers.protect(session),
+        **answers.overrides(kind),
     }
     if isinstance(told, property):
-        members["instructions"] = property(lambda _: passage.instructions())
-    session.__class__ = cast("type[ClientSession]", type(kind.__name__, (kind,), members))
+        changed["instructions"] = property(lambda _: passage.instructions())
+    session.__class__ = cast("type[ClientSession]", type(kind.__name__, (kind,), changed))
     setattr(session, _PASSAGE, passage)
     keep_out_of_logs()
-    return client
+    return session
 
 
 @final
@@ -146,10 +189,12 @@ class _Passage:
         enforcer: Enforcer,
         server: McpServer,
         session: ClientSession,
+        *,
+        answers: Answers,
         listing: Callable[[str | None], Awaitable[object]],
         spoken: Callable[[], object],
     ) -> None:
-        self.answers = Answers(enforcer, server)
+        self.answers = answers
         self._enforcer = enforcer
         self._guard = enforcer.guard(server.name)
         self._listing = listing
@@ -174,6 +219,8 @@ class _Passage:
             return await self._call(target, request, params, forward)
         if method == "tools/list":
             return await self._list(await forward(request), first=not params.get("cursor"))
+        if method == "initialize":
+            self.answers.connect(members(params.get("capabilities")))
         if method in LISTINGS and await self._known() is None:
             await self._look_first()
         result = await forward(request)

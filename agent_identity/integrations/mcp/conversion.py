@@ -4,70 +4,144 @@ FastMCP, MCPServer and fastmcp make ``42`` of ``"42"`` where a tool takes number
 spellings. If the raw JSON alone were judged, another spelling would pass a rule. So arguments are let through only
 in the form that they have once they are converted, and are judged with the defaults of the tool.
 
-Where nobody here knows what becomes of them (a tool of fastmcp that calls an API or another server), they have to be of
-the types that the schema of the tool names. Low-level servers hand on what was sent, and that is judged.
+fastmcp says which function a tool stands for. FastMCP and MCPServer do not, so that their tools are known by being
+registered after the server is guarded. Where nobody here knows what becomes of arguments (a tool of fastmcp that calls
+an API or another server, one that is mounted too), they have to be of the types and in the formats that the schema of
+the tool names. Low-level servers hand on what was sent, and that is judged.
 """
 
 import dataclasses
+import functools
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
 from typing import Any, Final, cast, get_type_hints
+from uuid import UUID
 
-from pydantic import BaseModel, RootModel, SecretBytes, SecretStr, TypeAdapter
+from pydantic import AnyUrl, BaseModel, RootModel, SecretBytes, SecretStr, TypeAdapter
 
 from agent_identity.canonical import JSON, encode
 from agent_identity.enforcement.failures import kind_of
-from agent_identity.errors import Denied
-from agent_identity.integrations.mcp.binding import members
+from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.integrations.mcp.binding import Target, members
+from agent_identity.integrations.mcp.sdk import is_a
 
-__all__ = ["settled"]
+__all__ = ["Conversion", "conversion_of", "settled"]
+
+Conversion = Callable[[str, Mapping[str, object], Mapping[str, object]], Awaitable[Mapping[str, object]]]
+"""Of the name of a tool, what was sent and its ``_meta``: the arguments that its function gets."""
 
 _ANYTHING: Final = TypeAdapter[object](Any)
 _DEEPEST: Final = 16
-"""Tools that one can stand behind, at most: mounted servers and transformations."""
+"""Transformations that a tool can stand behind, at most."""
+_FORMATS: Final[Mapping[str, TypeAdapter[object]]] = {
+    name: TypeAdapter(cast("type[object]", kind))
+    for kind, names in (
+        (UUID, ("uuid",)),
+        (AnyUrl, ("uri",)),
+        (PurePath, ("path", "file-path", "directory-path")),
+        (datetime, ("date-time",)),
+        (date, ("date",)),
+        (time, ("time",)),
+        (timedelta, ("duration",)),
+    )
+    for name in names
+}
+"""Formats of texts in a schema that frameworks convert."""
 
 
 async def settled(
-    server: object, name: str, values: Mapping[str, object], *, tool: str, meta: Mapping[str, object]
+    conversion: Conversion | None, target: Target, meta: Mapping[str, object]
 ) -> tuple[Mapping[str, object], Denied | None]:
     """Return the arguments as they are judged, and why they cannot be, if so.
 
     Args:
-        server: The server as it was protected.
-        name: What records call the tool.
-        values: What was sent.
-        tool: What the server calls the tool.
-        meta: What came with the call.
+        conversion: What the server makes of arguments; ``None`` if it hands them on.
+        target: The call of a tool.
+        meta: What came with it.
     """
+    values = target.values
+    if conversion is None or target.tool is None:
+        return values, None
     try:
-        found = await _converted(server, tool, values, meta)
+        found = await conversion(target.tool, values, meta)
         judged = {key: _judged(of, values[key]) if key in values else _default(of) for key, of in found.items()}
     except Exception as error:  # noqa: BLE001 - What cannot be compared is refused, on the record.
         text = (
-            f"{name}: expected arguments in the very form in which the tool gets them, got another "
+            f"{target.name}: expected arguments in the very form in which the tool gets them, got another "
             f"({kind_of(error)}); send JSON of the types that its schema names"
         )
         return values, Denied(text, code="bad_arguments")
     return {**values, **judged}, None
 
 
-async def _converted(
-    server: object, tool: str, values: Mapping[str, object], meta: Mapping[str, object]
+def conversion_of(server: object) -> Conversion | None:
+    """Return what a server makes of arguments; ``None`` if it hands on what was sent.
+
+    Raises:
+        ConfigurationError: It has tools already, of which it does not say the functions.
+    """
+    for module, name in (("mcp.server.mcpserver", "MCPServer"), ("mcp.server.fastmcp", "FastMCP")):
+        if is_a(server, module, name):
+            if _has_tools(server, getattr(importlib.import_module(module), name)):
+                raise ConfigurationError(
+                    "expected an MCP server without tools, got one of which nobody knows what it makes of their "
+                    "arguments; guard it before its tools are registered"
+                )
+            return _of_registered(server, importlib.import_module(f"{module}.tools").Tool)
+    return functools.partial(_of_fastmcp, server) if is_a(server, "fastmcp.server", "FastMCP") else None
+
+
+def _of_registered(server: Any, kind: Any) -> Conversion:  # noqa: ANN401  They are none of ours.
+    """Know the tools that are registered at a server of the SDK from now on."""
+    known: dict[str, Any] = {}
+    add, remove = server.add_tool, server.remove_tool
+    signature = inspect.signature(add)
+
+    @functools.wraps(add)
+    def add_tool(*args: object, **kwargs: object) -> None:
+        given = signature.bind(*args, **kwargs).arguments
+        add(**given)
+        tool = kind.from_function(**given)
+        known.setdefault(tool.name, tool)  # As the server does with a second one of the name.
+
+    @functools.wraps(remove)
+    def remove_tool(name: str) -> None:
+        remove(name)
+        known.pop(name, None)
+
+    server.add_tool, server.remove_tool = add_tool, remove_tool
+
+    async def converted(tool: str, values: Mapping[str, object], _: Mapping[str, object]) -> Mapping[str, object]:
+        metadata = known[tool].fn_metadata
+        return _fields(metadata.arg_model.model_validate(metadata.pre_parse_json(dict(values))))
+
+    return converted
+
+
+def _has_tools(server: Any, kind: Any) -> bool:  # noqa: ANN401  They are none of ours.
+    """Return whether a server of the SDK has tools, or does not tell at once."""
+    listing = cast("Coroutine[object, None, Sequence[object]]", kind.list_tools(server))
+    try:
+        listing.send(None)
+    except StopIteration as done:
+        return bool(done.value)
+    listing.close()
+    return True
+
+
+async def _of_fastmcp(
+    server: Any,  # noqa: ANN401  It is none of ours.
+    tool: str,
+    values: Mapping[str, object],
+    meta: Mapping[str, object],
 ) -> Mapping[str, object]:
-    """Return the arguments that a function gets; none if the server or the tool takes them as they are."""
-    tools = cast("Any", getattr(server, "_tool_manager", None))
-    if tools is not None:
-        known = tools.get_tool(tool)
-        return {} if known is None else _by_model(known.fn_metadata, values)
-    get_tool = cast("Any", getattr(server, "get_tool", None))
-    if get_tool is None:
-        return {}
-    known = await get_tool(tool, _version(members(meta.get("fastmcp")).get("version")))
+    known = await server.get_tool(tool, _version(members(meta.get("fastmcp")).get("version")))
     if known is None:
         raise LookupError(tool)  # Perhaps it is there for some sessions, so that nobody knows what it makes of them.
     return await _of_tool(known, values)
@@ -80,10 +154,6 @@ async def _of_tool(known: object, values: Mapping[str, object], depth: int = 0) 
         raise LookupError(f"expected a tool behind at most {_DEEPEST} others, got a longer way")
     if isinstance(tool, _class("tools.function_tool", "FunctionTool")):
         return _by_function(tool.fn, values)
-    if isinstance(tool, _class("server.providers.fastmcp_provider", "FastMCPProviderTool")):
-        found = await tool._server.get_tool(tool._original_name, _version(tool.version))  # noqa: SLF001
-        if found is not None:
-            return await _of_tool(found, values, depth + 1)
     if isinstance(tool, _class("tools.tool_transform", "TransformedTool")) and tool.fn is tool.forwarding_fn:
         return await _of_transformed(tool, _as_the_schema_says(tool.parameters, values), depth)
     return _as_the_schema_says(tool.parameters, values)
@@ -111,13 +181,19 @@ def _as_the_schema_says(schema: Mapping[str, Any], values: Mapping[str, object])
     Patterns are left out, since they convert nothing and those of others may take very long; nothing is fetched.
 
     Raises:
-        ValueError: Something is of another type.
+        ValueError: Something is of another type, or not in the one spelling that its format has.
     """
     validators = importlib.import_module("jsonschema.validators")
     kind = validators.validator_for(schema, default=validators.Draft202012Validator)
-    kind = validators.extend(kind, dict.fromkeys(("pattern", "patternProperties"), _passes))
-    if not kind(schema, registry=importlib.import_module("referencing").Registry()).is_valid(dict(values)):
-        raise ValueError("expected the types that the schema names, got others")
+    changed = dict.fromkeys(("pattern", "patternProperties"), _passes)
+    unions = {name: _unambiguous(kind.VALIDATORS[name]) for name in ("anyOf", "oneOf", "type")}
+    kind = validators.extend(kind, {**changed, **unions})
+    formats = importlib.import_module("jsonschema").FormatChecker(formats=())
+    for name in _FORMATS:
+        formats.checks(name, raises=ValueError)(functools.partial(_in_format, name))
+    registry = importlib.import_module("referencing").Registry()
+    if not kind(schema, registry=registry, format_checker=formats).is_valid(dict(values)):
+        raise ValueError("expected the types and formats that the schema names, got others")
     known = cast("Mapping[str, Any]", members(schema.get("properties")))
     defaults = {name: of["default"] for name, of in known.items() if "default" in members(of)}
     return defaults | dict(values)
@@ -127,17 +203,44 @@ def _passes(*_: object) -> Iterable[object]:
     return ()
 
 
+def _in_format(name: str, value: object) -> bool:
+    """Return whether a text is what a framework that converts it would write.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if isinstance(value, str):
+        _judged(_FORMATS[name].validate_python(value), value)
+    return True
+
+
+def _unambiguous(validate: Callable[..., Iterable[object]]) -> Callable[..., Iterable[object]]:
+    """Let no number pass as a text where a schema takes both: that is how decimal numbers are described."""
+
+    def validated(validator: object, choices: object, value: object, schema: object) -> Iterable[object]:
+        if isinstance(value, str) and isinstance(choices, list) and _reads_as_number(value):
+            kinds = [members(of).get("type", of) for of in cast("list[object]", choices)]
+            if "number" in kinds or "integer" in kinds:
+                yield importlib.import_module("jsonschema").ValidationError("expected a number, got a text")
+        yield from validate(validator, choices, value, schema)
+
+    return validated
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _class(module: str, name: str) -> Any:  # noqa: ANN401  It is none of ours.
     return getattr(importlib.import_module(f"fastmcp.{module}"), name)
 
 
 def _version(version: object) -> object:
     return _class("utilities.versions", "VersionSpec")(eq=version) if version else None
-
-
-def _by_model(metadata: object, values: Mapping[str, object]) -> Mapping[str, object]:
-    known = cast("Any", metadata)
-    return _fields(known.arg_model.model_validate(known.pre_parse_json(dict(values))))
 
 
 def _by_function(function: Callable[..., object], values: Mapping[str, object]) -> Mapping[str, object]:

@@ -21,8 +21,9 @@ from mcp.shared.session import ProgressFnT
 from agent_identity.enforcement import CallRequest, Enforcer
 from agent_identity.enforcement.off_loop import off_loop
 from agent_identity.errors import ConfigurationError, Denied
+from agent_identity.integrations.mcp.answers import Answers
 from agent_identity.integrations.mcp.binding import Target, target_of
-from agent_identity.integrations.mcp.client import protect_session
+from agent_identity.integrations.mcp.client import guard_session
 from agent_identity.integrations.mcp.sdk import refusal_result
 from agent_identity.integrations.mcp.servers import McpServer
 
@@ -176,9 +177,14 @@ class _Sessions:
             known = cast("Mapping[str, object]", connection.get("headers") or {})
             connection = {**connection, "headers": {**known, **headers}}
         context = CallbackContext(server_name=name, tool_name=tool)
-        callbacks = self._client.callbacks.to_mcp_format(context=context)
-        async with create_session(cast("Connection", connection), mcp_callbacks=callbacks) as session:
-            protect_session(session, self._enforcer, here)
+        callbacks, answers = self._client.callbacks.to_mcp_format(context=context), Answers(self._enforcer, here)
+        options = {**cast("Mapping[str, object]", connection.get("session_kwargs") or {})}
+        if callbacks.elicitation_callback is not None:
+            options["elicitation_callback"] = callbacks.elicitation_callback
+        connection["session_kwargs"] = answers.options(options)
+        other = dataclasses.replace(callbacks, elicitation_callback=None)
+        async with create_session(cast("Connection", connection), mcp_callbacks=other) as session:
+            guard_session(session, self._enforcer, here, answers)
             yield session, callbacks.progress_callback
 
 

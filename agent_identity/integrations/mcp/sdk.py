@@ -8,6 +8,7 @@ plain models and handlers are found by method. Both have one method through whic
 import logging
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Protocol, Self, cast
@@ -22,6 +23,7 @@ from agent_identity.integrations.mcp.binding import REFUSAL, members
 __all__ = [
     "ERROR_CODE",
     "Response",
+    "is_a",
     "keep_out_of_logs",
     "list_request",
     "plain",
@@ -31,6 +33,7 @@ __all__ = [
     "refusal_text",
     "session_of",
     "told_by",
+    "uncached",
     "unwrapped",
     "with_params",
     "without_unknown",
@@ -89,6 +92,12 @@ def keep_out_of_logs() -> None:
     logging.getLogger().addFilter(_ROOT_FILTER)
 
 
+def is_a(value: object, module: str, name: str) -> bool:
+    """Return whether a value is of a class of a module that is perhaps not installed."""
+    kind = cast("object", getattr(sys.modules.get(module), name, None))
+    return isinstance(kind, type) and isinstance(value, kind)
+
+
 def plain(value: object) -> dict[str, object]:
     """Return a request, its parameters or a result as it stands in JSON."""
     value = unwrapped(value)
@@ -121,6 +130,13 @@ def without_unknown(definition: object) -> object:
         return definition
     known = model.model_dump(by_alias=True, exclude=set(model.model_extra))
     return type(model).model_validate(known)
+
+
+def uncached(result: object) -> object:
+    """Return a result that no client keeps for the next call: its cache (2.x) knows no principals."""
+    if getattr(result, "ttl_ms", None) is None:
+        return result
+    return cast("Response", result).model_copy(update={"ttl_ms": 0})
 
 
 def list_request(cursor: str | None) -> types.ClientRequest:
@@ -174,7 +190,7 @@ def session_of(client: object) -> ClientSession:
     """
     if isinstance(client, ClientSession):
         return client
-    if getattr(client, "_response_cache", None) is not None:
+    if getattr(client, "cache", None) is not None:
         raise ConfigurationError(
             "expected a client that asks the server each time, got one with a cache of responses, which would answer "
             "one principal with what another was given; pass cache=None to the client"

@@ -1,10 +1,13 @@
 """The serving side: handlers of tools, resources and prompts run inside the task of whoever calls."""
 
+import copy
 import dataclasses
+import importlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AsyncExitStack
+from contextvars import ContextVar
 from functools import partial
-from typing import Final, Protocol, TypeVar, cast, final
+from typing import Any, Final, Protocol, TypeVar, cast, final
 
 from agent_identity.authority import Scope
 from agent_identity.enforcement import Call, CallRequest, Enforcer, GuardedCall, Opening, Shown
@@ -12,9 +15,10 @@ from agent_identity.enforcement.off_loop import off_loop
 from agent_identity.enforcement.traces import TRACEPARENT
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, TokenError
 from agent_identity.identity import Agent, Principal, Service, Signer
-from agent_identity.integrations.mcp.binding import OURS, Target, bound, members, presentation_of, target_of
-from agent_identity.integrations.mcp.conversion import settled
+from agent_identity.integrations.mcp.binding import METHODS, OURS, Target, bound, members, presentation_of, target_of
+from agent_identity.integrations.mcp.conversion import Conversion, conversion_of, settled
 from agent_identity.integrations.mcp.sdk import (
+    is_a,
     keep_out_of_logs,
     plain,
     protocol_error,
@@ -75,6 +79,8 @@ def protect_server(
     task of the caller, under the trust store, policy and ledger of this enforcer. A refused tool call is answered by
     an error result with code and reference; anything else by an error of the protocol with both.
     Handlers that are registered later are guarded as well. Listings and pings are answered to anybody.
+    Guard a ``FastMCP`` or ``MCPServer`` of the SDK before its tools are registered, so that it is known what each of
+    them makes of its arguments.
 
     Args:
         server: A ``Server`` or ``FastMCP`` of the SDK 1.x, a ``Server`` or ``MCPServer`` of 2.x, or a ``FastMCP`` of
@@ -93,22 +99,19 @@ def protect_server(
         What was given: the same server.
 
     Raises:
-        ConfigurationError: It is no server of a version that is known, another enforcer guards it, or the name cannot
-            be used.
+        ConfigurationError: It is no server of a version that is known, another enforcer guards it, the name cannot be
+            used, or it is one of the SDK and has tools already.
     """
-    lower = _lower_level(server)
-    before = cast("_Door | None", getattr(lower, _DOOR, None))
-    door = _Door(enforcer, check_name(name), holder, agent, purpose, dangerously_let_in_anonymous, server)
+    seam = _seam_of(server)
+    door = _Door(enforcer, check_name(name), holder, agent, purpose, dangerously_let_in_anonymous)
+    before = cast("_Door | None", getattr(seam.owner, _DOOR, None)) or seam.door
     if before is not None and before != door:
         raise ConfigurationError("expected an MCP server that nobody guards yet, got a guarded one; guard it once")
-    handlers = cast("object", getattr(lower, "request_handlers", None))
-    if isinstance(handlers, dict):
-        if not isinstance(handlers, _Handlers):  # Somebody may have put other ones in their place.
-            guarded = _Handlers(before or door, cast("dict[type, _Handler]", handlers))
-            lower.request_handlers = guarded  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  As in 1.x.
-    elif not hasattr(cast("_Modern", lower).get_request_handler, _DOOR):
-        _guard_found(cast("_Modern", lower), before or door)
-    setattr(lower, _DOOR, before or door)
+    found = before or door
+    if found.conversion is None:  # Perhaps the low-level one was handed in before.
+        found = dataclasses.replace(found, conversion=conversion_of(server))
+    seam.guard(found)  # Again, for somebody may have put other handlers or middleware in the place of these.
+    setattr(seam.owner, _DOOR, found)
     keep_out_of_logs()
     return server
 
@@ -123,16 +126,18 @@ class _Door:
     agent: Agent | None
     purpose: str | None
     anonymous: Anonymous | None
-    server: object = dataclasses.field(compare=False, repr=False)
+    conversion: Conversion | None = dataclasses.field(default=None, compare=False, repr=False)
 
     async def run(
-        self,
-        method: str,
-        params: Mapping[str, object],
-        meta: Mapping[str, object],
-        body: Callable[[], Awaitable[object]],
+        self, method: str, sent: "_Sent", params: Mapping[str, object], body: Callable[[], Awaitable[object]]
     ) -> object:
         """Return what the handler returns.
+
+        Args:
+            method: The method of the request.
+            sent: The request as it was sent, of which the proof speaks.
+            params: Its parameters as the handler gets them, which are judged.
+            body: Calls the handler.
 
         Raises:
             Denied: The call is refused, or its result withheld; it is recorded.
@@ -140,13 +145,13 @@ class _Door:
         """
         target = cast("Target", target_of(self.name, method, params))
         guard = self.enforcer.guard(target.name, kind="mcp", server=self.name)
-        opening = await off_loop(partial(self._opening, target, guard, params, meta))
+        opening = await off_loop(partial(self._opening, target, guard, sent))
         await opening.__aenter__()  # Here, apart from the handler, whose errors are its own.
         async with AsyncExitStack() as stack:
             stack.push_async_exit(opening)
             values, trouble = target.values, target.trouble
             if trouble is None and target.tool is not None:
-                values, trouble = await settled(self.server, target.name, values, tool=target.tool, meta=meta)
+                values, trouble = await settled(self.conversion, target, sent.meta)
 
             async def answer(_: Call) -> Shown:
                 return shown(await body(), is_tool=method == "tools/call")
@@ -154,20 +159,18 @@ class _Door:
             request = CallRequest(values, tuple(target.values), can_route=False, refusal=trouble)
             return await guard.run_async(request, answer)
 
-    def _opening(
-        self, target: Target, guard: GuardedCall, params: Mapping[str, object], meta: Mapping[str, object]
-    ) -> Opening:
+    def _opening(self, target: Target, guard: GuardedCall, sent: "_Sent") -> Opening:
         try:
-            presentation = presentation_of(meta)
+            presentation = presentation_of(sent.meta)
         except TokenError as error:
             raise guard.refuse(target.values, Denied(str(error), code=error.code)) from None
         if presentation is None:
             return self._stranger(target, guard)
-        trace = meta.get(TRACEPARENT)
+        trace = sent.meta.get(TRACEPARENT)
         return self.enforcer.receive(
             presentation,
             tool=target.name,
-            arguments=bound(params),
+            arguments=sent.params,
             audience=self.name,
             holder=self.holder,
             agent=self.agent,
@@ -206,12 +209,25 @@ async def _answered(method: str, run: Callable[[], Awaitable[object]]) -> object
     raise protocol_error(refused) from None
 
 
+@final
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Sent:
+    """A request as it was sent: to whom, its parameters but ``_meta``, and that."""
+
+    door: _Door
+    params: Mapping[str, object]
+    meta: Mapping[str, object]
+
+
+_SENT: Final[ContextVar[_Sent | None]] = ContextVar("agent_identity_mcp_sent", default=None)
+
+
 class _Handlers(dict[type, _Handler]):
     """The handlers of a server of 1.x by class of request; guarded as they are looked up, whoever put them there."""
 
-    def __init__(self, door: _Door, handlers: Mapping[type, _Handler]) -> None:
-        super().__init__(handlers)
-        self._door = door
+    def __init__(self, door: _Door, handlers: dict[type, _Handler]) -> None:
+        super().__init__(handlers.items())  # As they are: what guards them is about looking up.
+        self.door = door
 
     def __getitem__(self, kind: type) -> _Handler:
         return self._guarded(kind, super().__getitem__(kind))
@@ -236,46 +252,72 @@ class _Handlers(dict[type, _Handler]):
                 wrapper.append(await handler(request))
                 return unwrapped(wrapper[0])
 
-            result = await _answered(method, lambda: self._door.run(method, asked, extra, body))
+            sent = _Sent(self.door, bound(asked), extra)
+            result = await _answered(method, lambda: self.door.run(method, sent, asked, body))
             return wrapper[0] if wrapper and unwrapped(wrapper[0]) is result else _legacy_result(result)
 
         return guarded
 
 
-class _Entry(Protocol):
-    """A registered handler of 2.x; a frozen dataclass."""
+class _Message(Protocol):
+    """What middleware of 2.x is given."""
 
-    @property
-    def handler(self) -> _Handler: ...
-
-
-class _Modern(Protocol):
-    """A low-level server of 2.x."""
-
-    get_request_handler: Callable[[str], _Entry | None]
+    method: str
+    params: Mapping[str, object] | None
+    meta: object
+    request_id: object
 
 
-def _guard_found(server: _Modern, door: _Door) -> None:
-    """Guard handlers as they are looked up, whoever registered them."""
-    find = server.get_request_handler
+_Rest = Callable[[_Message], Awaitable[object]]
 
-    def found(method: str) -> _Entry | None:
-        entry = find(method)
-        if entry is None or method not in _LEGACY.values():
-            return entry
-        handler = entry.handler
 
-        async def guarded(context: object, params: object) -> object:
-            raw = members(getattr(context, "params", None))
-            extra = plain(raw.get("_meta"))
-            for place in (raw.get("_meta"), getattr(context, "meta", None), getattr(params, "meta", None)):
-                _strip(place)
-            return await _answered(method, lambda: door.run(method, raw, extra, lambda: handler(context, params)))
+@final
+class _Outermost:
+    """Middleware of 2.x that keeps a request as it was sent, and shows the others no authority."""
 
-        return dataclasses.replace(entry, handler=guarded)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+    def __init__(self, door: _Door) -> None:
+        self.door = door
 
-    setattr(found, _DOOR, door)
-    server.get_request_handler = found
+    async def __call__(self, message: _Message, rest: _Rest) -> object:
+        if not _is_guarded(message):
+            return await rest(message)
+        token = _SENT.set(_taken(self.door, message))
+        try:
+            return await rest(message)
+        finally:
+            _SENT.reset(token)
+
+
+@final
+class _Innermost:
+    """Middleware of 2.x that guards a handler, with the parameters that it gets."""
+
+    def __init__(self, door: _Door) -> None:
+        self.door = door
+
+    async def __call__(self, message: _Message, rest: _Rest) -> object:
+        if not _is_guarded(message):
+            return await rest(message)
+        sent = _SENT.get()
+        if sent is None or sent.door is not self.door:
+            sent = _taken(self.door, message)
+        _SENT.set(None)  # Handlers have the task, and no need of tokens.
+        params = members(message.params)
+        run = partial(self.door.run, message.method, sent, params, partial(rest, message))
+        return await _answered(message.method, run)
+
+
+def _is_guarded(message: _Message) -> bool:
+    return message.method in METHODS and message.request_id is not None
+
+
+def _taken(door: _Door, message: _Message) -> _Sent:
+    """Return a request as it was sent, and take our members out of its ``_meta``."""
+    raw = members(message.params)
+    sent = _Sent(door, bound(raw), plain(raw.get("_meta")))
+    for place in (raw.get("_meta"), message.meta):
+        _strip(place)
+    return sent
 
 
 def _strip(meta: object) -> None:
@@ -291,12 +333,74 @@ def _legacy_result(result: object) -> object:
     return wrapped_like(types.ServerResult(types.EmptyResult()), result)
 
 
-def _lower_level(server: object) -> object:
-    """Return the low-level server that holds the handlers."""
-    for name in ("_mcp_server", "_lowlevel_server"):
-        server = cast("object", getattr(server, name, server))
-    if not isinstance(getattr(server, "request_handlers", None), dict) and not hasattr(server, "get_request_handler"):
-        raise ConfigurationError(
-            f"expected an MCP server of the SDK 1.x or 2.x or of fastmcp, got {type(server).__name__}"
-        )
-    return server
+def _under_manager(server: object) -> object:
+    """Return the low-level server of a ``FastMCP`` of 1.x, which the manager of its sessions over HTTP names."""
+    kind = cast("Any", importlib.import_module("mcp.server.fastmcp")).FastMCP
+    twin = copy.copy(server)  # The server itself makes its manager when it serves, with the settings of then.
+    kind.streamable_http_app(twin)
+    return cast("object", kind.session_manager.fget(twin).app)
+
+
+class _Seam(Protocol):
+    """Where the requests of a server can be guarded."""
+
+    owner: object
+
+    @property
+    def door(self) -> _Door | None:
+        """What guards them already."""
+        ...
+
+    def guard(self, door: _Door) -> None:
+        """Guard them; again changes nothing."""
+        ...
+
+
+@final
+class _HandlersOf:
+    """The handlers of a low-level server of 1.x."""
+
+    def __init__(self, lower: object) -> None:
+        self.owner = lower
+        self.door = None
+
+    def guard(self, door: _Door) -> None:
+        handlers = cast("dict[type, _Handler]", getattr(self.owner, "request_handlers"))  # noqa: B009
+        if not isinstance(handlers, _Handlers) or handlers.door is not door:
+            setattr(self.owner, "request_handlers", _Handlers(door, handlers))  # noqa: B010
+
+
+@final
+class _MiddlewareOf:
+    """The middleware of a server of 2.x, which a low-level server shares with that above it."""
+
+    def __init__(self, owner: object, middleware: list[object]) -> None:
+        self.owner = owner
+        self._middleware = middleware
+
+    @property
+    def door(self) -> _Door | None:
+        return next((of.door for of in self._middleware if isinstance(of, (_Outermost, _Innermost))), None)
+
+    def guard(self, door: _Door) -> None:
+        others = [of for of in self._middleware if not isinstance(of, (_Outermost, _Innermost))]
+        self._middleware[:] = [_Outermost(door), *others, _Innermost(door)]
+
+
+def _seam_of(server: object) -> _Seam:
+    """Return where the requests of a server can be guarded.
+
+    Raises:
+        ConfigurationError: It is no server.
+    """
+    lower = server
+    if is_a(server, "mcp.server.fastmcp", "FastMCP"):
+        lower = _under_manager(server)
+    elif is_a(server, "fastmcp.server", "FastMCP"):
+        lower = cast("object", getattr(server, "_mcp_server", None))
+    middleware = cast("object", getattr(lower, "middleware", None))
+    if isinstance(middleware, list):
+        return _MiddlewareOf(lower, cast("list[object]", middleware))
+    if isinstance(getattr(lower, "request_handlers", None), dict):
+        return _HandlersOf(lower)
+    raise ConfigurationError(f"expected an MCP server of the SDK 1.x or 2.x or of fastmcp, got {type(server).__name__}")

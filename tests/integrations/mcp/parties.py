@@ -25,7 +25,7 @@ from agent_identity.enforcement.directory import prepare
 from agent_identity.errors import Denied
 from agent_identity.evidence import open_ledger
 from agent_identity.identity import Agent, Human, RandomIds, SystemClock, TrustStore
-from agent_identity.integrations.mcp import McpServer, protect_server, protect_session
+from agent_identity.integrations.mcp import McpServer, protect_server, protect_session, protected_session
 
 try:
     from mcp.server.fastmcp import FastMCP as HighLevel
@@ -109,13 +109,15 @@ def tool(name: str, description: str = "Read.", **properties: Any) -> types.Tool
 
 @contextlib.asynccontextmanager
 async def in_memory(
-    server: Any, protect: Callable[[ClientSession], object] | None = None, **callbacks: Any
+    server: Any,
+    protect: Callable[[ClientSession], object] | None = None,
+    make: Callable[..., ClientSession] = ClientSession,
 ) -> AsyncIterator[Any]:
     """Yield a session that is connected to a server in this process."""
     target = lower(server)
     async with create_client_server_memory_streams() as (ours, theirs), anyio.create_task_group() as group:
         group.start_soon(target.run, theirs[0], theirs[1], target.create_initialization_options())
-        async with ClientSession(*ours, **callbacks) as session:
+        async with make(*ours) as session:
             if protect is not None:
                 protect(session)
             await session.initialize()
@@ -169,9 +171,11 @@ class Pair:
         """Return a task of alice and the clerk at a."""
         return self.a.task("books", principal=ALICE, agent=CLERK, scope=scope, **options)
 
-    def server(self, name: str = NAME) -> Any:
-        """Return a server with a tool, a resource and a prompt, which nobody guards yet."""
+    def server(self, name: str = NAME, protect: Callable[[Any], object] | None = None) -> Any:
+        """Return a server with a tool, a resource and a prompt, which nobody guards but ``protect``."""
         server = HighLevel(name)
+        if protect is not None:
+            protect(server)
 
         @server.tool(description="Read a file.")
         def read(path: str) -> str:
@@ -191,14 +195,23 @@ class Pair:
         return server
 
     def guarded(self, server: Any = None, **options: Any) -> Any:
-        """Return a server that b guards."""
-        return protect_server(self.server() if server is None else server, self.b, **{"name": NAME, **options})
+        """Return a server that b guards, or that one, which has no tools yet or converts nothing."""
+
+        def protect(found: Any) -> Any:
+            return protect_server(found, self.b, **{"name": NAME, **options})
+
+        return self.server(protect=protect) if server is None else protect(server)
 
     @contextlib.asynccontextmanager
     async def connected(self, server: Any, to: McpServer | None = None, **callbacks: Any) -> AsyncIterator[Any]:
         """Yield a session of a to a server in this process."""
         known = McpServer(NAME, receiver=True) if to is None else to
-        async with in_memory(server, lambda session: protect_session(session, self.a, known), **callbacks) as session:
+        guard = (
+            in_memory(server, make=answering(self.a, known, **callbacks))
+            if callbacks
+            else in_memory(server, lambda session: protect_session(session, self.a, known))
+        )
+        async with guard as session:
             yield session
 
     def records(self, name: str, *kinds: str) -> list[dict[str, Any]]:
@@ -241,6 +254,11 @@ class Pair:
         self._stack.close()
         for name in ("a", "b"):
             assert check(self.folder / name, TrustStore.load(self.folder / name / "trust.json")).verdict == "verified"
+
+
+def answering(enforcer: Enforcer, to: McpServer, **callbacks: Any) -> Callable[..., ClientSession]:
+    """Return what makes protected sessions that answer their server."""
+    return lambda read, write: protected_session(read, write, enforcer, to, **callbacks)
 
 
 def command(folder: Path, *words: str) -> list[str]:

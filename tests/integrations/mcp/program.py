@@ -19,7 +19,7 @@ except ModuleNotFoundError:
 def main(directory: str, description: str, fd: str = "") -> None:
     """Serve until the other side goes away."""
     with Enforcer.open(directory, tracer_provider=TracerProvider()) as enforcer:
-        server = Server("invoices")
+        server = protect_server(Server("invoices"), enforcer, name="invoices")
 
         @server.tool(description=os.environ.get("DESCRIPTION", description))
         def read(path: str) -> str:
@@ -27,7 +27,6 @@ def main(directory: str, description: str, fd: str = "") -> None:
                 file.write(f"{path}\n")
             return f"{path} for {enforcer.current_task.principal.id}"
 
-        protect_server(server, enforcer, name="invoices")
         if not fd:
             server.run("stdio")
             return

@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp_parties import NAME, PROGRAM, Pair
+from mcp import types
+from mcp_parties import ALICE, NAME, PROGRAM, Pair
 
 pytest.importorskip("langchain_mcp_adapters.client", reason="langchain-mcp-adapters needs the SDK 1.x")
 
 from langchain_core.messages import ToolMessage
+from langchain_mcp_adapters.callbacks import Callbacks
 from langchain_mcp_adapters.client import MultiServerMCPClient
 
+from agent_identity.authority import Scope
 from agent_identity.errors import ConfigurationError, Denied
 from agent_identity.integrations.mcp import McpServer
 from agent_identity.integrations.mcp.langchain import protect_client
@@ -129,6 +132,50 @@ async def test_other_interceptors_still_run(pair: Pair) -> None:
     with pair.task():
         assert "a for alice" in str(await read.ainvoke({**call("z"), "name": "desk_read"}))
     assert seen == ["read"]
+
+
+ASKING = """
+from mcp.server.fastmcp import Context, FastMCP
+from pydantic import BaseModel
+
+class Answer(BaseModel):
+    iban: str
+
+server = FastMCP("invoices", log_level="ERROR")
+
+@server.tool()
+async def read(path: str, ctx: Context) -> str:
+    try:
+        return (await ctx.elicit("Your IBAN?", schema=Answer)).data.iban
+    except Exception as error:
+        return str(error)
+
+server.run()
+"""
+
+
+@pytest.mark.parametrize("given", ["callbacks", "session_kwargs"])
+async def test_ac_37_what_a_server_asks_of_the_client_is_guarded(pair: Pair, given: str) -> None:
+    """Wherever the application gives its callback, it runs inside the task of the call, or not at all."""
+    asked: list[str] = []
+
+    async def elicit(*_: Any) -> Any:
+        asked.append(pair.a.current_task.principal.id)
+        return types.ElicitResult(action="accept", content={"iban": "DE02"})
+
+    desk: dict[str, Any] = {"transport": "stdio", "command": sys.executable, "args": ["-c", ASKING]}
+    options = {"callbacks": Callbacks(on_elicitation=elicit)} if given == "callbacks" else {}
+    if given == "session_kwargs":
+        desk["session_kwargs"] = {"elicitation_callback": elicit}
+    client = protect_client(MultiServerMCPClient({"desk": desk}, **options), pair.a, {"desk": McpServer(NAME)})
+    (read,) = await client.get_tools()
+    with pair.task(Scope(f"{NAME}/read")):
+        assert "Refused: tool_not_granted" in str((await read.ainvoke(call("a"))).content)
+    assert asked == []
+    with pair.task(Scope(f"{NAME}/read") | Scope(f"{NAME}:elicitation")):
+        assert "DE02" in str((await read.ainvoke(call("a"))).content)
+    assert asked == [ALICE.id]
+    assert desk.get("session_kwargs", {}).get("elicitation_callback") in (None, elicit)
 
 
 def test_each_connection_has_a_server(pair: Pair) -> None:

@@ -1,20 +1,24 @@
 """What a server asks of its client: guarded like a call, for the task of the call that the server is answering."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
 import pytest
-from mcp import types
-from mcp_parties import ALICE, CLERK, LEGACY, NAME, HighLevel, Pair, in_memory
+from mcp import ClientSession, types
+from mcp.shared.memory import create_client_server_memory_streams
+from mcp_parties import ALICE, CLERK, LEGACY, NAME, HighLevel, Pair, answering, in_memory, lower
 from pydantic import BaseModel
 
 from agent_identity.authority import Scope
 from agent_identity.constraints import Contains
 from agent_identity.enforcement import Enforcer
-from agent_identity.errors import EvidenceError
+from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.evidence import Ledger
 from agent_identity.identity import Human
-from agent_identity.integrations.mcp import McpServer, protect_session
+from agent_identity.integrations.mcp import McpServer, protect_session, protected_session
 from agent_identity.policy import Content, Effect, Finding, Rule, RuleSet
 
 if LEGACY:
@@ -110,6 +114,21 @@ def curious() -> Any:
     return server
 
 
+@contextlib.asynccontextmanager
+async def unconnected(pair: Pair, made: Any, options: dict[str, Any]) -> AsyncIterator[Any]:
+    """Yield a guarded session to the curious server that is not initialized yet, made in one of the two ways."""
+    target = lower(curious())
+    async with create_client_server_memory_streams() as (ours, theirs), anyio.create_task_group() as group:
+        group.start_soon(target.run, theirs[0], theirs[1], target.create_initialization_options())
+        if made is protected_session:
+            session = protected_session(*ours, pair.a, THIRD, **options)
+        else:
+            session = protect_session(ClientSession(*ours, **options), pair.a, THIRD)
+        async with session:
+            yield session
+        group.cancel_scope.cancel()
+
+
 async def said(session: Any, tool: str, **arguments: Any) -> str:
     """Return what a tool of the curious server heard."""
     return (await session.call_tool(tool, arguments)).content[0].text
@@ -184,7 +203,7 @@ async def test_what_comes_in_and_goes_out_is_inspected(
     enforcer = pair.open("a2", policy=RuleSet(rule), inspectors=[Word(word, direction)])
     client = Client(enforcer)
     client.decline = word == "not today"
-    session = in_memory(curious(), lambda it: protect_session(it, enforcer, THIRD), **client.callbacks)
+    session = in_memory(curious(), make=answering(enforcer, THIRD, **client.callbacks))
     async with session as it:
         with enforcer.task("x", principal=ALICE, agent=CLERK, scope=ALL):
             heard = await said(it, tool)
@@ -226,18 +245,38 @@ async def test_ac_37_a_server_asks_for_nobody_but_whom_it_answers(pair: Pair) ->
 async def test_without_a_call_there_is_no_task(pair: Pair) -> None:
     """A server that asks by itself is refused, whatever task the session was opened in."""
     client, server = Client(pair.a), curious()
-    with pair.task(ALL):
+    gate, heard = asyncio.Event(), asyncio.get_running_loop().create_future()
+    waiting: list[Any] = []
+
+    @server.tool(description="Think later.")
+    async def think_later(ctx: Context) -> str:
+        async def later() -> None:
+            await gate.wait()
+            content = types.TextContent(type="text", text="cats")
+            message = types.SamplingMessage(role="user", content=content)
+            try:
+                await session_of_server.create_message([message], max_tokens=10)
+            except ProtocolError as error:
+                heard.set_result(error.error.message)
+
+        session_of_server = ctx.session
+        waiting.append(asyncio.ensure_future(later()))
+        return "later"
+
+    with pair.task(ALL | Scope(f"{NAME}/think_later")):
         async with pair.connected(server, THIRD, **client.callbacks) as session:
             await session.list_tools()
-            ask = getattr(session, "dispatch_input_request", None)
-            message = {"role": "user", "content": {"type": "text", "text": "cats"}}
-            request = types.CreateMessageRequest.model_validate(
-                {"method": "sampling/createMessage", "params": {"messages": [message], "maxTokens": 5}}
-            )
-            answer = session._sampling_callback(None, request.params) if ask is None else ask(None, request)
-            told = await answer
-    assert isinstance(told, types.ErrorData)
-    assert told.message.startswith("Refused: no_task")
+            if LEGACY:
+                assert await said(session, "think_later") == "later"
+                gate.set()
+                told = await heard
+            else:
+                message = {"role": "user", "content": {"type": "text", "text": "cats"}}
+                request = types.CreateMessageRequest.model_validate(
+                    {"method": "sampling/createMessage", "params": {"messages": [message], "maxTokens": 5}}
+                )
+                told = (await session.dispatch_input_request(None, request)).message
+    assert "Refused: no_task" in told
     assert client.asked == []
 
 
@@ -245,7 +284,7 @@ async def test_in_monitor_mode_requests_run_and_are_recorded(pair: Pair) -> None
     """Outside the scope the callback runs, and the record says what would have been."""
     enforcer = pair.open("a2", mode="monitor")
     client = Client(enforcer)
-    session = in_memory(curious(), lambda it: protect_session(it, enforcer, THIRD), **client.callbacks)
+    session = in_memory(curious(), make=answering(enforcer, THIRD, **client.callbacks))
     async with session as it:
         with enforcer.task("x", principal=ALICE, agent=CLERK, scope=CALLS):
             assert await said(it, "think") == "an answer"
@@ -291,25 +330,54 @@ async def test_what_nobody_supports_is_not_offered(pair: Pair) -> None:
     assert [record["action"]["tool"] for record in pair.records("a", "outcome")] == [f"{NAME}/think"]
 
 
-async def test_a_request_that_outlives_its_task_is_declined() -> None:
-    """Where 1.x lets a server ask in the background, it is told that nobody supports it."""
+@pytest.mark.filterwarnings("ignore:The experimental:DeprecationWarning")
+@pytest.mark.parametrize("made", [protect_session, protected_session], ids=lambda made: made.__name__)
+async def test_a_session_that_would_answer_in_the_background_is_refused(pair: Pair, made: Any) -> None:
+    """Where 1.x lets a server ask for what outlives its task, the session does not connect; other tasks are fine."""
     if not LEGACY:
         pytest.skip("2.x has no requests that go on in the background")
     from mcp.client.experimental.task_handlers import ExperimentalTaskHandlers
 
-    from agent_identity.integrations.mcp.answers import _without_background
-
-    class Session:
-        _task_handlers = ExperimentalTaskHandlers()
-
     async def background(*_: Any) -> Any:
         return None
 
-    session = Session()
-    mine = ExperimentalTaskHandlers(augmented_sampling=background, get_task=background)
-    session._task_handlers = mine
-    _without_background(session)  # type: ignore[arg-type]
-    usual = ExperimentalTaskHandlers()
-    assert session._task_handlers.augmented_sampling is usual.augmented_sampling
-    assert session._task_handlers.get_task is background
-    assert mine.augmented_sampling is background
+    for given, refused in (({"augmented_sampling": background}, True), ({"list_tasks": background}, False)):
+        options = {"experimental_task_handlers": ExperimentalTaskHandlers(**given)}
+        async with unconnected(pair, made, options) as session:
+            if not refused:
+                await session.initialize()
+                continue
+            with pytest.raises(ConfigurationError, match="while the call is under way"):
+                await session.initialize()
+
+
+@pytest.mark.parametrize("name", ["sampling_callback", "elicitation_callback", "list_roots_callback"])
+async def test_callbacks_that_nobody_guards_answer_no_server(pair: Pair, name: str) -> None:
+    """In 1.x such a session does not connect; in 2.x it is guarded whoever made it."""
+    client = Client(pair.a)
+    async with unconnected(pair, protect_session, {name: client.callbacks[name]}) as session:
+        if LEGACY:
+            with pytest.raises(ConfigurationError, match="protected_session"):
+                await session.initialize()
+            return
+        await session.initialize()
+        with pair.task(CALLS):
+            for tool in ("think", "ask", "look"):
+                assert await said(session, tool)
+    assert client.asked == []
+    outcomes = [record["error"] for record in pair.records("a", "outcome") if ":" in record["action"]["tool"]]
+    assert outcomes == ["tool_not_granted"]
+
+
+async def test_a_session_that_is_initialized_already_is_not_guarded_in_1_x(pair: Pair) -> None:
+    """Nobody knows any more which callbacks it has; in 2.x every request that they answer is guarded."""
+    client = Client(pair.a)
+    async with in_memory(curious(), make=lambda *ours: ClientSession(*ours, **client.callbacks)) as session:
+        if LEGACY:
+            with pytest.raises(ConfigurationError, match="before initialize"):
+                protect_session(session, pair.a, THIRD)
+            return
+        protect_session(session, pair.a, THIRD)
+        with pair.task(CALLS):
+            assert "Refused: tool_not_granted" in await said(session, "think")
+    assert client.asked == []

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from mcp import ClientSession, types
 from mcp.shared import exceptions
+from mcp.shared.memory import create_client_server_memory_streams
 from mcp_parties import (
     ALICE,
     LEGACY,
@@ -363,14 +364,14 @@ async def test_ac_69_the_original_method_reaches_only_a_server_that_refuses(pair
     assert pair.ran == []
 
 
-def test_ac_69_what_is_guarded_says_so(pair: Pair) -> None:
+async def test_ac_69_what_is_guarded_says_so(pair: Pair) -> None:
     """The session stays of its class, is guarded once, and what is no session is refused."""
 
     class Fake(ClientSession):
-        def __init__(self) -> None:
-            pass
+        pass
 
-    session = Fake()
+    async with create_client_server_memory_streams() as (ours, _):
+        session = Fake(*ours)
     assert protect_session(session, pair.a, THIRD) is session
     assert isinstance(session, Fake)
     assert type(session).__name__ == "Fake"

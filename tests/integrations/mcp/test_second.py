@@ -1,7 +1,13 @@
 """What only the SDK 2.x and fastmcp have: their clients, both eras of the protocol, and inputs that are asked for."""
 
 import asyncio
+import dataclasses
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from mcp_parties import CLERK, LEGACY, NAME, Pair, tool
@@ -11,6 +17,7 @@ if LEGACY:
 
 from mcp import Client, types
 from mcp.server.lowlevel import Server
+from mcp.server.mcpserver import Context, MCPServer
 from mcp.shared.exceptions import MCPError
 
 from agent_identity.authority import Scope
@@ -68,6 +75,118 @@ async def test_each_round_of_a_call_that_asks_for_input_is_a_call(pair: Pair) ->
     assert rounds == [None, "asked"]
     for name in "ab":
         assert [record["outcome"] for record in pair.records(name, "outcome")] == ["success", "success"]
+
+
+class Rewriting:
+    """Middleware of an application: what it saw, and what it makes of a call."""
+
+    def __init__(self, change: Mapping[str, Any]) -> None:
+        self.seen: list[str] = []
+        self._change = change
+
+    async def __call__(self, ctx: Any, call_next: Any) -> Any:
+        if ctx.method != "tools/call":
+            return await call_next(ctx)
+        self.seen.append(f"{ctx.params} {ctx.meta}")
+        return await call_next(dataclasses.replace(ctx, params={**ctx.params, **self._change}))
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({}, None),
+        ({"arguments": {"path": "b"}}, "argument_out_of_scope"),
+        ({"arguments": {"path": ["a"]}}, "bad_arguments"),
+        ({"name": "other"}, "wrong_tool"),
+        ({"task": {}}, "not_a_call"),
+    ],
+)
+async def test_what_middleware_makes_of_a_call_is_judged(pair: Pair, change: dict[str, Any], code: str | None) -> None:
+    """The proof is of what was sent, and the decision about what the handler gets; middleware sees no authority."""
+    middleware = Rewriting(change)
+    server = MCPServer(NAME, middleware=[middleware])
+    protect_server(server, pair.b, name=NAME)
+
+    @server.tool(description="Read.")
+    def read(path: str) -> str:
+        pair.ran.append(path)
+        return "done"
+
+    async with Client(server, cache=None) as client:
+        protect_session(client, pair.a, RECEIVER)
+        with pair.task():
+            await client.call_tool("read", {"path": "a"})
+    tool = f"{NAME}/{change.get('name', 'read')}"
+    assert pair.last("b") == (tool, "success" if code is None else "denied", code)
+    assert (len(middleware.seen), len(pair.ran)) == (1, int(code is None))
+    assert "eyJ" not in middleware.seen[0]
+
+
+async def test_a_call_is_guarded_with_one_half_of_the_guard_alone(pair: Pair) -> None:
+    """Whoever takes the outer middleware away does not take the inner one's authority, which is in the message."""
+    server = pair.guarded()
+    server.middleware.pop(0)
+    async with Client(server, cache=None) as client:
+        protect_session(client, pair.a, RECEIVER)
+        with pair.task():
+            assert (await client.call_tool("read", {"path": "a"})).content[0].text == "content of a"
+    assert protect_server(server, pair.b, name=NAME) is server
+    assert [type(of).__name__ for of in server.middleware if "most" in type(of).__name__] == [
+        "_Outermost",
+        "_Innermost",
+    ]
+
+
+@pytest.mark.parametrize("package", ["mcp", "fastmcp"])
+async def test_each_round_counts_where_the_server_seals_its_state(pair: Pair, package: str) -> None:
+    """The state that a client repeats is proved as it was sent, sealed, and the tool gets it as it was."""
+    rounds: list[Any] = []
+    server = MCPServer(NAME) if package == "mcp" else pytest.importorskip("fastmcp").FastMCP(NAME)
+    context = Context if package == "mcp" else pytest.importorskip("fastmcp").Context
+    protect_server(server, pair.b, name=NAME)
+
+    async def read(path: str, ctx: Any) -> Any:
+        rounds.append(ctx.request_state)
+        if ctx.request_state is None:
+            return types.InputRequiredResult(request_state="asked")
+        return "done" if package == "fastmcp" else types.CallToolResult(content=[])
+
+    read.__annotations__ |= {"ctx": context, "return": types.CallToolResult | types.InputRequiredResult}
+    if package == "fastmcp":
+        read.__annotations__.pop("return")
+    server.tool(description="Read.")(read)
+    asking = (
+        Client(server, cache=None) if package == "mcp" else pytest.importorskip("fastmcp").Client(server, mode="auto")
+    )
+    async with asking as client:
+        protect_session(client, pair.a, RECEIVER)
+        with pair.task():
+            await client.call_tool("read", {"path": "a"})
+    assert rounds == [None, "asked"]
+    for name in "ab":
+        assert [record["outcome"] for record in pair.records(name, "outcome")] == ["success", "success"]
+
+
+async def test_no_cache_of_a_client_keeps_what_one_principal_was_shown(pair: Pair) -> None:
+    """The cache of fastmcp, of which its client says nothing, is given nothing to keep."""
+    fastmcp = pytest.importorskip("fastmcp")
+    server = fastmcp.FastMCP(NAME, cache_ttl=60_000)
+    listed: list[bool] = []
+
+    class Counting(fastmcp.server.middleware.Middleware):
+        async def on_list_tools(self, context: Any, call_next: Any) -> Any:
+            listed.append(True)
+            return await call_next(context)
+
+    server.add_middleware(Counting())
+    for guarded in (False, True):
+        listed.clear()
+        async with fastmcp.Client(server, mode="auto", cache=True) as client:
+            if guarded:
+                protect_session(client, pair.a, RECEIVER)
+            for _ in range(3):
+                await client.list_tools()
+        assert len(listed) == (3 if guarded else 1)
 
 
 async def test_what_is_asked_for_in_place_of_a_result_is_a_call_of_the_caller(pair: Pair) -> None:
@@ -298,25 +417,67 @@ async def test_ac_42_what_leads_elsewhere_runs_what_was_judged(pair: Pair, way: 
 
 
 async def test_ac_42_what_is_not_known_is_refused(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tool behind too many others is refused, and one that went meanwhile is held to its schema."""
+    """A tool behind too many others is refused, and one that went meanwhile."""
     ways = Ways(pair)
-    server = ways.mounted()
-    known = await server.get_tool("pay")
+    server = await ways.transformed()
     protect_server(server, pair.b, name=NAME)
     async with ways.fastmcp.Client(server) as client:
         protect_session(client, pair.a, RECEIVER)
         with pair.task(Scope("invoices/pay")):
             with monkeypatch.context() as patch:
-                patch.setattr(conversion, "_DEEPEST", 1)
+                patch.setattr(conversion, "_DEEPEST", 0)
                 await client.call_tool("pay", {"amount": 41}, raise_on_error=False)
                 assert pair.last("b")[2] == "bad_arguments"
-
-            async def gone(*_: Any) -> Any:
-                return None
-
-            with monkeypatch.context() as patch:
-                patch.setattr(type(known._server), "get_tool", gone)
-                assert await conversion._of_tool(known, {"amount": 41}) == {"amount": 41, "limit": 100}
-                with pytest.raises(ValueError, match="the types"):
-                    await conversion._of_tool(known, {"amount": "41"})
+            server.local_provider.remove_tool("pay")
+            await client.call_tool("pay", {"amount": 41}, raise_on_error=False)
+            assert pair.last("b")[2] == "bad_arguments"
     assert pair.ran == []
+
+
+ACCOUNT = "c0ffee00-0000-4000-8000-00000000000a"
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        ({"accounts": [ACCOUNT.replace("c0", "d0")], "amount": 1.5, "day": "2026-01-02", "path": "a/b"}, None),
+        ({"accounts": [], "at": "2026-01-02T03:04:05Z", "note": "42 of them"}, None),
+        ({"accounts": [], "amount": None}, None),
+        ({"accounts": [ACCOUNT]}, "policy_blocks"),
+        ({"accounts": [ACCOUNT.upper()]}, "bad_arguments"),
+        ({"accounts": [ACCOUNT.replace("-", "")]}, "bad_arguments"),
+        ({"accounts": [], "amount": "7"}, "bad_arguments"),
+        ({"accounts": [], "amount": " 7"}, "bad_arguments"),
+        ({"accounts": [], "at": "2026-01-02T03:04:05+00:00"}, "bad_arguments"),
+        ({"accounts": [], "day": "20260102"}, "bad_arguments"),
+        ({"accounts": [], "path": "a//b"}, "bad_arguments"),
+    ],
+)
+async def test_ac_42_a_mounted_tool_gets_formats_in_one_spelling(
+    pair: Pair, sent: dict[str, Any], code: str | None
+) -> None:
+    """Its function is not known here, but its schema says what is converted."""
+    fastmcp = pytest.importorskip("fastmcp")
+    below, server = fastmcp.FastMCP("below"), fastmcp.FastMCP(NAME)
+
+    @below.tool(description="Pay.")
+    def pay(
+        accounts: list[UUID],
+        amount: Decimal | None = None,
+        at: datetime | None = None,
+        day: date | None = None,
+        path: Path | None = None,
+        note: str = "",
+    ) -> str:
+        pair.ran.append(accounts)
+        return "paid"
+
+    server.mount(below, namespace="below")
+    rule = Rule(Effect.BLOCK, when={"args.accounts": Contains(ACCOUNT)}, reason="frozen", id="frozen")
+    protect_server(server, pair.open("b", policy=RuleSet(rule)), name=NAME)
+    async with fastmcp.Client(server) as client:
+        protect_session(client, pair.a, RECEIVER)
+        with pair.task(Scope("invoices/below_pay")):
+            await client.call_tool("below_pay", sent, raise_on_error=False)
+    assert pair.last("b") == ("invoices/below_pay", "success" if code is None else "denied", code)
+    assert len(pair.ran) == (code is None)

@@ -1,6 +1,7 @@
 """The serving side: what is let in, what is refused and how, and what handlers and logs never see."""
 
 import asyncio
+import importlib
 import logging
 from collections.abc import Callable
 from datetime import date
@@ -12,7 +13,7 @@ from uuid import UUID
 import pytest
 from mcp import types
 from mcp.shared import exceptions
-from mcp_parties import ALICE, LEGACY, NAME, Pair, in_memory, low_level, lower, tool
+from mcp_parties import ALICE, LEGACY, NAME, HighLevel, Pair, in_memory, low_level, lower, tool
 from pydantic import BaseModel, SecretStr
 
 from agent_identity.authority import Scope
@@ -92,7 +93,7 @@ async def test_a_call_without_authority_is_refused(pair: Pair) -> None:
 
 async def test_completions_are_guarded_on_both_sides(pair: Pair) -> None:
     """What a server would suggest is data of its own: it tells nobody without authority, and nobody out of scope."""
-    server = pair.server()
+    server = pair.guarded()
 
     @server.completion()
     async def complete(ref: Any, argument: Any, context: Any) -> Any:
@@ -102,7 +103,7 @@ async def test_completions_are_guarded_on_both_sides(pair: Pair) -> None:
     ask = types.PromptReference(type="ref/prompt", name="ask")
     note = types.ResourceTemplateReference(type="ref/resource", uri="note://{name}")
     topic = {"name": "topic", "value": "a"}
-    async with in_memory(pair.guarded(server)) as session:
+    async with in_memory(server) as session:
         with pytest.raises(ProtocolError, match="Refused: no_delegation"):
             await session.complete(ask, topic)
     assert pair.last("b") == ("invoices:completion", "denied", "no_delegation")
@@ -165,7 +166,7 @@ async def test_a_proof_counts_once_and_for_exactly_one_call(pair: Pair) -> None:
 async def test_authority_for_one_server_is_useless_at_another(pair: Pair) -> None:
     """A server that hands on what it got, in whatever combination, gets nothing from a second one."""
     pair.trust("c")
-    other = protect_server(pair.server("ledgers"), pair.open("c"), name="ledgers")
+    other = pair.server("ledgers", lambda of: protect_server(of, pair.open("c"), name="ledgers"))
     async with in_memory(other) as session:
         with pair.task():
             for meta in (meta_for(pair, path="a"), meta_for(pair, peer="others", path="a")):
@@ -188,7 +189,7 @@ async def test_the_scope_holds_at_the_server_as_well(pair: Pair) -> None:
 async def test_the_policy_of_the_server_decides(pair: Pair) -> None:
     """What the caller may do, the server may still block, by its own rules."""
     policy = RuleSet(Rule(Effect.BLOCK, tools="invoices/*", when={"args.path": "a"}, reason="closed", id="no-a"))
-    server = protect_server(pair.server(), pair.open("b", policy=policy), name=NAME)
+    server = pair.server(protect=lambda of: protect_server(of, pair.open("b", policy=policy), name=NAME))
     async with in_memory(server) as session:
         with pair.task():
             pair.refused(await send(session, meta_for(pair, path="a"), path="a"), "policy_blocks")
@@ -237,7 +238,8 @@ GOOD: dict[str, Any] = {"ids": [1], "account": ACCOUNT.replace("c0", "d0")}
 )
 async def test_what_is_judged_is_what_the_tool_gets(pair: Pair, change: dict[str, Any], code: str | None) -> None:
     """Another spelling of a value that a rule blocks passes no rule, and what has one spelling is let through."""
-    server = pair.server()
+    enforcer = pair.open("b", policy=PAYMENTS)
+    server = pair.server(protect=lambda of: protect_server(of, enforcer, name=NAME))
 
     @server.tool(description="Pay.")
     def pay(
@@ -253,7 +255,6 @@ async def test_what_is_judged_is_what_the_tool_gets(pair: Pair, change: dict[str
         pair.ran.append(ids)
         return "paid"
 
-    protect_server(server, pair.open("b", policy=PAYMENTS), name=NAME)
     async with pair.connected(server) as session:
         with pair.task(Scope("invoices/pay")):
             result = await session.call_tool("pay", {**GOOD, **change})
@@ -267,14 +268,13 @@ async def test_what_is_judged_is_what_the_tool_gets(pair: Pair, change: dict[str
 @pytest.mark.parametrize(("default", "code"), [(42, "policy_blocks"), (41, None)])
 async def test_the_defaults_of_a_tool_are_judged(pair: Pair, default: int, code: str | None) -> None:
     """What nobody sent counts too, as the tool gets it."""
-    server = pair.server()
+    policy = RuleSet(Rule(Effect.BLOCK, when={"args.amount": 42}, reason="no 42", id="no-42"))
+    server = pair.server(protect=lambda of: protect_server(of, pair.open("b", policy=policy), name=NAME))
 
     def pay(amount: int = default) -> str:
         return f"{amount}"
 
     server.add_tool(pay, description="Pay.")
-    policy = RuleSet(Rule(Effect.BLOCK, when={"args.amount": 42}, reason="no 42", id="no-42"))
-    protect_server(server, pair.open("b", policy=policy), name=NAME)
     async with pair.connected(server) as session:
         with pair.task(Scope("invoices/pay")):
             result = await session.call_tool("pay", {})
@@ -386,7 +386,8 @@ BLOCK = RuleSet(Rule(Effect.BLOCK, when={"findings.stage": "result"}, reason="st
 
 async def test_results_are_inspected_before_they_leave(pair: Pair) -> None:
     """What the policy of the server withholds does not reach the client; the tool ran, and the record says why."""
-    server = protect_server(pair.server(), pair.open("b", policy=BLOCK, inspectors=[Iban()]), name=NAME)
+    enforcer = pair.open("b", policy=BLOCK, inspectors=[Iban()])
+    server = pair.server(protect=lambda of: protect_server(of, enforcer, name=NAME))
     async with in_memory(server) as session:
         with pair.task():
             result = await send(session, meta_for(pair, path="a"), path="a")
@@ -464,9 +465,9 @@ async def test_a_cancelled_call_is_recorded_as_such(pair: Pair) -> None:
         await asyncio.sleep(60)
         return "never"
 
-    server = pair.server()
+    server = pair.guarded()
     server.add_tool(wait, name="wait", description="Wait.")
-    async with pair.connected(pair.guarded(server)) as session:
+    async with pair.connected(server) as session:
         with pair.task(Scope("invoices/wait")):
             attempt = asyncio.ensure_future(session.call_tool("wait", {}))
             await started.wait()
@@ -528,7 +529,7 @@ async def test_ac_66_handlers_that_were_replaced_wholesale_are_guarded_again(pai
     if LEGACY:
         low.request_handlers = dict(low.request_handlers)
     else:
-        low.get_request_handler = type(low).get_request_handler.__get__(low)
+        server.middleware.clear()
     for _ in range(2):
         assert protect_server(server, pair.b, name=NAME) is server
     async with in_memory(server) as session:
@@ -541,13 +542,81 @@ async def test_ac_66_handlers_that_were_replaced_wholesale_are_guarded_again(pai
 
 
 async def test_ac_66_a_tool_that_is_swapped_is_guarded(pair: Pair) -> None:
-    """A tool that is replaced behind the guard still runs only inside a task."""
+    """A tool that is replaced behind the guard runs only inside a task, and with what it is given as it takes it."""
     server = pair.guarded()
     server.remove_tool("read")
-    server.add_tool(lambda path: pair.ran.append(f"swapped {path}"), name="read", description="Read a file.")
+
+    def swapped(path: int) -> None:
+        pair.ran.append(path)
+
+    server.add_tool(swapped, name="read", description="Read a file.")
+    server.add_tool(lambda path: pair.ran.append(f"second {path}"), name="read", description="Read a file.")
     async with in_memory(server) as session:
-        pair.refused(await session.call_tool("read", {"path": "a"}), "no_delegation")
-    assert pair.ran == []
+        pair.refused(await session.call_tool("read", {"path": 1}), "no_delegation")
+        with pair.task(Scope("invoices/read")):
+            pair.refused(await send(session, meta_for(pair, path="1"), path="1"), "bad_arguments")
+            await send(session, meta_for(pair, path=1), path=1)
+    assert pair.ran == [1]
+
+
+def made_with_a_tool(kind: Any = HighLevel) -> Any:
+    """Return a server that has a tool from the beginning."""
+
+    def pay(account: UUID) -> str:
+        return str(account)
+
+    tools = importlib.import_module(HighLevel.__module__.rpartition(".")[0]).tools
+    return kind(NAME, tools=[tools.Tool.from_function(pay, description="Pay.")])
+
+
+class Hiding(HighLevel):
+    """A server that shows its tools to some callers alone."""
+
+    async def list_tools(self) -> Any:
+        await asyncio.sleep(0)
+        return []
+
+
+def test_ac_42_a_server_that_has_tools_already_is_not_guarded(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows what they make of their arguments, whichever way they were registered; the error says the cure."""
+    for server in (pair.server(), made_with_a_tool(), made_with_a_tool(Hiding)):
+        with pytest.raises(ConfigurationError, match="guard it before its tools are registered"):
+            protect_server(server, pair.b, name=NAME)
+    hiding = Hiding(NAME)
+    assert pair.guarded(hiding) is hiding
+    monkeypatch.setattr(HighLevel, "list_tools", Hiding.list_tools)  # As if a later version had to wait.
+    with pytest.raises(ConfigurationError, match="guard it before its tools are registered"):
+        pair.guarded(HighLevel(NAME))
+
+
+async def test_ac_42_a_server_whose_low_level_one_was_guarded_before(pair: Pair) -> None:
+    """Handed in itself, it has one guard, and its tools get what was judged."""
+    server = HighLevel(NAME)
+    pair.guarded(lower(server))
+    pair.guarded(server)
+
+    @server.tool(name="read", description="Read.")
+    def read(path: int) -> str:
+        pair.ran.append(path)
+        return "done"
+
+    async with pair.connected(server) as session:
+        with pair.task(Scope("invoices/read")):
+            pair.refused(await session.call_tool("read", {"path": "1"}), "bad_arguments")
+            assert (await session.call_tool("read", {"path": 1})).content[0].text == "done"
+    assert pair.ran == [1]
+    assert len(pair.records("b", "intent")) == 1
+
+
+def test_guarding_a_server_begins_nothing_in_it(pair: Pair) -> None:
+    """What it serves over HTTP with is made when it serves, with the settings of then."""
+    server = pair.guarded()
+    with pytest.raises(RuntimeError, match="streamable_http_app"):
+        _ = server.session_manager
+    if LEGACY:
+        server.settings.stateless_http = True
+        server.streamable_http_app()
+        assert server.session_manager.stateless is True
 
 
 def test_results_keep_the_wrapping_of_their_version() -> None:

@@ -18,7 +18,7 @@ from agent_identity.authority import (
     trusted_revocations,
 )
 from agent_identity.canonical import RecordValue
-from agent_identity.enforcement.off_loop import in_background, may_wait
+from agent_identity.enforcement.off_loop import has_loop, in_background, may_wait
 from agent_identity.enforcement.task import Task
 from agent_identity.errors import ConfigurationError, Denied, StateError, TokenError
 from agent_identity.evidence import Ledger
@@ -127,7 +127,9 @@ class Revocations:
         if self._feed is not None:
             self._feed.look(self.adopt, self._clock.monotonic_ns())
         # Asked first: a list that comes in meanwhile is read now or at the next call, and never missed.
-        generation = self._state.generation()
+        generation = None if self._near is None else self._near.generation_at_once(_look)
+        if generation is None:
+            generation = self._state.generation()
         if generation != self._generation:
             self._read()
             self._generation = generation
@@ -312,6 +314,14 @@ class _Feed:
                 "it again",
                 code="revocations_stale",
             )
+
+
+def _look(step: Callable[[], object]) -> None:
+    """Run a look at a file of the state: here, or in the background where it would hold up an event loop."""
+    if has_loop():
+        in_background(step)
+    else:
+        step()
 
 
 def named(what: object, name: str | None) -> tuple[RevokedKind, str]:

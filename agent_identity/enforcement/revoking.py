@@ -107,7 +107,7 @@ class Revocations:
                 where it cannot be known.
         """
         try:
-            if may_wait():
+            if may_wait() and not self.is_current():
                 self._catch_up()
             if self._beside is not None:
                 self._beside.check(chain)
@@ -127,9 +127,7 @@ class Revocations:
         if self._feed is not None:
             self._feed.look(self.adopt, self._clock.monotonic_ns())
         # Asked first: a list that comes in meanwhile is read now or at the next call, and never missed.
-        generation = None if self._near is None else self._near.generation_at_once(_look)
-        if generation is None:
-            generation = self._state.generation()
+        generation = self._state.generation()
         if generation != self._generation:
             self._read()
             self._generation = generation
@@ -138,7 +136,7 @@ class Revocations:
         """Tell, without waiting, whether there is nothing to catch up with; where that is not known, there may be."""
         if self._near is None or (self._feed is not None and self._feed.is_due(self._clock.monotonic_ns())):
             return False
-        generation = self._near.generation_at_once(in_background)
+        generation = self._near.generation_at_once(_look)
         if generation is None or generation != self._generation:
             return False
         return self._beside is None or self._beside.is_current()

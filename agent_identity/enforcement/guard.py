@@ -201,6 +201,7 @@ class Guard:
         except BaseException as error:
             call.release()
             if call.desk is not None and isinstance(error, call.desk.suspends):
+                call.conclude()
                 self._conclude(call, "suspended", None)
                 raise
             if isinstance(error, Exception):
@@ -358,6 +359,7 @@ class Guard:
 
     def _refuse(self, call: Call, denied: Denied) -> Denied:
         """Record a refusal and return it for raising."""
+        call.conclude()
         routed = isinstance(denied, Routed) and denied.code == Routed.default_code
         try:
             entry = self._conclude(call, "routed" if routed else "denied", None if routed else denied.code)
@@ -489,8 +491,7 @@ class Guard:
             _LOG.error("the outcome of %s could not be recorded: %s", self.tool.name, trouble(failure))
 
     def _conclude(self, call: Call, outcome: str, error: str | None) -> Entry | None:
-        """Append the outcome and let the sealing thread sign it and end the span."""
-        call.conclude()
+        """Append the outcome of a call that is over, and let the sealing thread sign it and end the span."""
         if call.home is not Process.here and call.intent is not None:
             # Forked inside the body: the process that began the call concludes it, and its span (ADR 0004).
             _LOG.info("%s: a forked child leaves the outcome to its parent", self.tool.name)

@@ -5,7 +5,7 @@ one outcome, one span. ``protect``, the middleware and the instrumentor all invo
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from typing import Final, NamedTuple, cast, final
 
@@ -256,8 +256,14 @@ class InterceptedMethod:
             # A generator starts to run after the call that made it has returned.
             invocation = ToolInvocation(None)
         injected = self._injected.filled(values, invocation.given, invocation.call_id) if self._asks else ()
-        if injected or invocation.given is not None:
-            supplied = self._supplied(values, supplied, injected, invocation.given)
+        given = invocation.given
+        if injected or given is not None:
+            supplied = [
+                name
+                for name in supplied
+                if name not in injected
+                and (given is None or name in given or not self._defaults.has(name, values[name]))
+            ]
         try:
             call = self._judge(
                 CallRequest(values, supplied, injected, invocation.call_id, request.can_route, request.refusal)
@@ -273,20 +279,6 @@ class InterceptedMethod:
         if call.route is not None and invocation.tool is not None:
             call.route = _fitting(invocation.tool, call.route)
         return call
-
-    def _supplied(
-        self,
-        values: Mapping[str, object],
-        supplied: Collection[str],
-        injected: Collection[str],
-        given: Collection[str] | None,
-    ) -> Collection[str]:
-        return [
-            name
-            for name in supplied
-            if name not in injected
-            and (given is None or name in given or not self._defaults.has(name, values[name]))
-        ]
 
     def refuse(self) -> Denied:
         """Return the refusal of a tool that nobody guards."""

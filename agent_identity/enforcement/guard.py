@@ -29,7 +29,7 @@ from agent_identity.enforcement.neighbours import Borrowed
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.questions import Questions, ground_of, refusal_of
 from agent_identity.enforcement.task import Task
-from agent_identity.enforcement.telemetry import CallSpan, in_context
+from agent_identity.enforcement.telemetry import in_context
 from agent_identity.errors import (
     AgentIdentityError,
     ContentBlocked,
@@ -74,7 +74,7 @@ class Guard:
     """
 
     __slots__ = (
-        *("_ask", "_attributes", "_late", "_limits", "_name", "_point", "_returns", "_suspends", "_told"),
+        *("_ask", "_attributes", "_limits", "_name", "_point", "_returns", "_suspends", "_told"),
         *("data", "slow", "tool"),
     )
 
@@ -99,9 +99,8 @@ class Guard:
         self._limits = Limits(point.state, point.clock, tool.name, resumable=bool(suspends), place=place)
         self._told = Description(point, tool)
         self._name = f"execute_tool {tool.name}"
+        # Whatever decides on a span when it starts needs these two; the rest is set off the caller's path.
         self._attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool.name}
-        # Whatever decides on a span when it starts needs the two above; this one is set off the caller's path.
-        self._late = {"gen_ai.tool.type": "function"} if tool.kind == "function" else None
 
     @property
     def point(self) -> Point:
@@ -510,7 +509,7 @@ class Guard:
             call.span, call.traced = point.spans.regain(call.span, self._name, self._attributes, call.start_ns)
             body["trace"] = call.traced.rooted
         span = call.span
-        finish = partial(self._end_span, span, end_ns)
+        finish = partial(point.spans.finish, span, end_ns=end_ns)
         if not point.spans.records(span):
             entry = point.ledger.append("outcome", body)
             point.spans.abandon(span)
@@ -522,9 +521,6 @@ class Guard:
         if call.task is not None:
             call.task.tally.outcome(of_intent=call.intent is not None)
         return entry
-
-    def _end_span(self, span: CallSpan, end_ns: int, entry: Entry) -> None:
-        self._point.spans.finish(span, entry, end_ns, self._late)
 
 
 def _supplied(request: CallRequest) -> Collection[str]:

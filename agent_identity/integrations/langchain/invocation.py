@@ -148,8 +148,8 @@ class InterceptedMethod:
     """
 
     __slots__ = (
-        *("_asks", "_binder", "_defaults", "_guard", "_injected", "_judge", "_layered", "_metadata", "_method", "_name"),
-        *("_rest", "_schema", "_slot", "_tags"),
+        *("_asks", "_binder", "_defaults", "_guard", "_injected", "_judge", "_layered", "_metadata", "_method"),
+        *("_name", "_rest", "_schema", "_slot", "_tags"),
         "inner",
     )
 

@@ -357,7 +357,7 @@ class _Run:
 
 
 def _shown(result: _Result) -> Shown:
-    """Return what a tool that the agent does not have answered; inner middleware or the agent says whether it failed."""
+    """Return the answer in place of a tool that the agent does not have; its status tells whether the call failed."""
     failed = isinstance(result, ToolMessage) and result.status == "error"
     return Shown(result, None, LookupError("expected a tool of the agent, got another name") if failed else None)
 

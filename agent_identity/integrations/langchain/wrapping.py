@@ -182,10 +182,11 @@ def _guarded(protection: Protection, slot: str, tool: BaseTool) -> _Wrapped | No
     if stored is None:
         return None
     known = _wrapped(stored)
-    if known is not None and known.protection.enforcer in (protection.enforcer, None):
+    if known is not None:
         if known.protection is protection and known.method.fits(tool):
             return known
-        stored = known.body
+        if known.protection.enforcer in (protection.enforcer, None):
+            stored = known.body
     method = protection.intercept(slot, stored, tool)
     wrapper = intercepted(stored, lambda _args: method)
     vars(tool)[slot] = wrapper

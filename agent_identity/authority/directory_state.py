@@ -55,7 +55,6 @@ class DirectoryState:
             if os.fstat(self._fd).st_size < _BYTES:
                 os.truncate(self._fd, _BYTES)  # Longer by zeros, whoever else does the same just now.
             self._news = mmap.mmap(self._fd, _BYTES)
-            self._looked = time.monotonic_ns()
         except OSError as error:
             raise ConfigurationError(
                 f"expected a folder for shared state that can be written, got {error.strerror}; "

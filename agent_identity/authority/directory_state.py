@@ -21,8 +21,7 @@ __all__ = ["DirectoryState"]
 
 _BYTES: Final = 8
 _read: Final[Callable[[mmap.mmap], tuple[int]]] = struct.Struct("<Q").unpack_from
-_LOOK_NS: Final = 50_000_000
-_BEHIND_NS: Final = 200_000_000
+_LOOK_NS: Final = 200_000_000
 _LATE_NS: Final = 1_000_000_000
 
 
@@ -109,18 +108,18 @@ class DirectoryState:
         return self._number()
 
     def generation_at_once(self, start: Callable[[Callable[[], object]], object]) -> int | None:
-        """Return what :meth:`generation` does, if it is known without waiting; for callers on an event loop.
+        """Return what :meth:`generation` does, if it is known without waiting.
 
-        The directory is looked at in the background, five times a second while calls come. What was seen last counts
-        for a second at most.
+        The directory is looked at five times a second while calls come. What was seen last counts for a second at
+        most.
 
         Args:
-            start: Starts something in the background.
+            start: Looks at the directory: in the background on an event loop, or here.
         """
         age = time.monotonic_ns() - self._looked
         if age > _LATE_NS or self._news.closed:
             return None
-        if age > _BEHIND_NS and not self._looking:
+        if age > _LOOK_NS and not self._looking:
             self._looking = True
             start(self._look)
         return self._number()

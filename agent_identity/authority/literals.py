@@ -253,7 +253,7 @@ class Range:
         if type(value) is DecimalText:
             number, low, high = Decimal(value), decimal_of(self.min), decimal_of(self.max)
         elif is_number(value):
-            number, low, high = cast("float", value), self.min, self.max
+            number, low, high = value, self.min, self.max
         else:
             return False
         if low is not None and (number < low or (number == low and not self.min_inclusive)):

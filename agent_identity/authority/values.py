@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Final, TypeAlias, cast, final
+from typing import Final, TypeAlias, TypeGuard, cast, final
 
 from agent_identity.authority.forms import DecimalText, NoFormError, form_of
 from agent_identity.canonical import JSON
@@ -67,7 +67,7 @@ def is_text(value: object) -> bool:
     return True
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """Tell whether the value is exactly an ``int`` or ``float`` that a double can hold (RFC 7493 §2.2)."""
     if type(value) is int:
         return _MIN_NUMBER <= value <= _MAX_NUMBER

@@ -158,7 +158,7 @@ class Ambience:
 
     def current(self, context: Context | None = None) -> Task | None:
         """Return the task of this enforcer in a context (default: the current one), alive or not."""
-        found = otel.get_value(self._key, context)
+        found = (otel.get_current() if context is None else context).get(self._key)
         return found if isinstance(found, Task) else None
 
     def missing(self) -> str:

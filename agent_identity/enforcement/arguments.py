@@ -72,11 +72,12 @@ class Arguments:
     Attributes:
         values: What the body gets, by parameter name.
         view: The same for constraints and policies: what is not JSON in its form, opaque arguments as a marker.
+        counted: The same for limits: in their forms, and also what the framework filled in.
         supplied: Names that the caller gave; the others are the tool's own defaults or were injected.
         opaque: Names of the arguments that pass by reference.
     """
 
-    __slots__ = ("_forms", "_plain", "opaque", "supplied", "values", "view")
+    __slots__ = ("_plain", "counted", "opaque", "supplied", "values", "view")
 
     def __init__(
         self,
@@ -91,17 +92,12 @@ class Arguments:
         self.supplied = supplied
         self.opaque = opaque
         self._plain = plain
-        self._forms = forms
+        self.counted: Mapping[str, object] = {**values, **forms} if forms else values
         self.view: Mapping[str, object] = values
         if opaque or forms:
             # Forms of its own, because an inspector may change what it is shown: the copy of a form is its form.
             shown = {name: form(single) for name, single in forms.items()}
             self.view = {**values, **shown, **dict.fromkeys(opaque, OPAQUE)}
-
-    @property
-    def counted(self) -> Mapping[str, object]:
-        """The arguments for limits: in their forms, and also what the framework filled in."""
-        return {**self.values, **self._forms} if self._forms else self.values
 
     def canonical(self) -> bytes:
         """Return the canonical bytes (RFC 8785) of the arguments that are not opaque."""

@@ -28,7 +28,7 @@ from agent_identity.enforcement.neighbours import Borrowed
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.questions import Questions, ground_of, refusal_of
 from agent_identity.enforcement.task import Task
-from agent_identity.enforcement.telemetry import CallSpan, in_context
+from agent_identity.enforcement.telemetry import in_context
 from agent_identity.errors import (
     AgentIdentityError,
     ContentBlocked,
@@ -74,7 +74,7 @@ class Guard:
     """
 
     __slots__ = (
-        *("_ask", "_attributes", "_late", "_limits", "_name", "_point", "_returns", "_suspends", "_told"),
+        *("_ask", "_attributes", "_limits", "_name", "_point", "_returns", "_suspends", "_told"),
         *("data", "slow", "tool"),
     )
 
@@ -99,9 +99,8 @@ class Guard:
         self._limits = Limits(point.state, point.clock, tool.name, resumable=bool(suspends), place=place)
         self._told = Description(point, tool)
         self._name = f"execute_tool {tool.name}"
+        # Whatever decides on a span when it starts needs these two; the rest is set off the caller's path.
         self._attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool.name}
-        # Whatever decides on a span when it starts needs the two above; this one is set off the caller's path.
-        self._late = {"gen_ai.tool.type": "function"} if tool.kind == "function" else None
 
     @property
     def point(self) -> Point:
@@ -201,6 +200,7 @@ class Guard:
         except BaseException as error:
             call.release()
             if call.desk is not None and isinstance(error, call.desk.suspends):
+                call.conclude()
                 self._conclude(call, "suspended", None)
                 raise
             if isinstance(error, Exception):
@@ -355,6 +355,7 @@ class Guard:
 
     def _refuse(self, call: Call, denied: Denied) -> Denied:
         """Record a refusal and return it for raising."""
+        call.conclude()
         routed = isinstance(denied, Routed) and denied.code == Routed.default_code
         try:
             entry = self._conclude(call, "routed" if routed else "denied", None if routed else denied.code)
@@ -485,8 +486,7 @@ class Guard:
             _LOG.error("the outcome of %s could not be recorded: %s", self.tool.name, trouble(failure))
 
     def _conclude(self, call: Call, outcome: Ending, error: str | None) -> Entry | None:
-        """Append the outcome and let the sealing thread sign it and end the span."""
-        call.conclude()
+        """Append the outcome of a call that is over, and let the sealing thread sign it and end the span."""
         if call.home is not Process.here and call.intent is not None:
             # Forked inside the body: the process that began the call concludes it, and its span (ADR 0004).
             _LOG.info("%s: a forked child leaves the outcome to its parent", self.tool.name)
@@ -500,7 +500,7 @@ class Guard:
         span = call.span
         record = self._told.outcome(call, outcome, error or None, end_ns, first=first)
         detail = self._told.detail(call, end_ns)
-        finish = partial(self._end_span, span, end_ns)
+        finish = partial(point.spans.finish, span, end_ns=end_ns)
         if not point.spans.records(span):
             entry = point.ledger.append(record, detail=detail)
             point.spans.abandon(span)
@@ -512,9 +512,6 @@ class Guard:
         if call.task is not None:
             call.task.tally.outcome(of_intent=call.intent is not None)
         return entry
-
-    def _end_span(self, span: CallSpan, end_ns: int, entry: Entry) -> None:
-        self._point.spans.finish(span, entry, end_ns, self._late)
 
 
 def _supplied(request: CallRequest) -> Collection[str]:

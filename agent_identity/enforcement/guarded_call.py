@@ -94,7 +94,7 @@ class GuardedCall(CallSteps):
             Denied: The call is refused; the refusal is in the ledger.
             EvidenceError: Intent or refusal could not be recorded; the body must not run.
         """
-        call = self._judge(request)
+        call = self.judge(request)
         if call.desk is not None:
             self.settle(call)
         call.attach()

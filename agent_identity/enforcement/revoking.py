@@ -18,7 +18,7 @@ from agent_identity.authority import (
     StateStore,
     trusted_revocations,
 )
-from agent_identity.enforcement.off_loop import in_background, may_wait
+from agent_identity.enforcement.off_loop import has_loop, in_background, may_wait
 from agent_identity.enforcement.task import Task
 from agent_identity.errors import ConfigurationError, Denied, StateError, TokenError
 from agent_identity.evidence import Ledger, records
@@ -108,7 +108,7 @@ class Revocations:
                 where it cannot be known.
         """
         try:
-            if may_wait():
+            if may_wait() and not self.is_current():
                 self._catch_up()
             if self._beside is not None:
                 self._beside.check(chain)
@@ -137,7 +137,7 @@ class Revocations:
         """Tell, without waiting, whether there is nothing to catch up with; where that is not known, there may be."""
         if self._near is None or (self._feed is not None and self._feed.is_due(self._clock.monotonic_ns())):
             return False
-        generation = self._near.generation_at_once(in_background)
+        generation = self._near.generation_at_once(_look)
         if generation is None or generation != self._generation:
             return False
         return self._beside is None or self._beside.is_current()
@@ -308,6 +308,14 @@ class _Feed:
                 "it again",
                 code="revocations_stale",
             )
+
+
+def _look(step: Callable[[], object]) -> None:
+    """Run a look at a file of the state: here, or in the background where it would hold up an event loop."""
+    if has_loop():
+        in_background(step)
+    else:
+        step()
 
 
 def named(what: object, name: str | None) -> tuple[RevokedKind, str]:

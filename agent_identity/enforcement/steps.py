@@ -38,14 +38,17 @@ class CallSteps:
         guard: The guard.
         lazy: See :meth:`Enforcer.tool`.
         judge: What judges a call in the place of :meth:`Guard.judge`, which it must call.
+
+    Attributes:
+        judge: Judges a call; its body must not run before :meth:`settle` has returned. See :meth:`Guard.judge`.
     """
 
-    __slots__ = ("_guard", "_inspects", "_judge", "_lazy", "_point", "_signs_at_once", "_store_waits")
+    __slots__ = ("_guard", "_inspects", "_lazy", "_point", "_signs_at_once", "_store_waits", "judge")
 
     def __init__(self, guard: Guard, *, lazy: Lazy | None = None, judge: Judge | None = None) -> None:
         point = guard.point
         self._guard: Final = guard
-        self._judge: Final = guard.judge if judge is None else judge
+        self.judge: Final = guard.judge if judge is None else judge
         self._lazy: Final = lazy
         self._point: Final = point
         self._inspects: Final = bool(point.inspectors)
@@ -77,23 +80,11 @@ class CallSteps:
         """The task of the enforcer in the current context, alive or not; ``None`` outside any."""
         return self._point.ambience.current()
 
-    def judge(self, request: CallRequest) -> Call:
-        """Judge a call; its body must not run before :meth:`settle` has returned.
-
-        Args:
-            request: What is asked.
-
-        Raises:
-            Denied: The call is refused; the refusal is in the ledger.
-            EvidenceError: Intent or refusal could not be recorded; the body must not run.
-        """
-        return self._judge(request)
-
     async def judge_async(self, request: CallRequest) -> Call:
         """Do what :meth:`judge` does without blocking the event loop."""
         if self._judges_at_once():
-            return at_once(self._judge, request)
-        call = await off_loop(partial(self._judge, request), undo=self._guard.withdraw)
+            return at_once(self.judge, request)
+        call = await off_loop(partial(self.judge, request), undo=self._guard.withdraw)
         await self._look_again(call)
         return call
 

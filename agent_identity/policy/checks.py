@@ -51,10 +51,6 @@ _TYPES: Final[Mapping[str, Types]] = {
 """The types that the other constraints can decide about."""
 
 
-def _always(_: object) -> bool:
-    return True
-
-
 @final
 @dataclass(frozen=True, slots=True)
 class Presence:
@@ -143,19 +139,19 @@ class Leaf:
             if kind not in types or not is_json(value):
                 return None
             answer = permits(value)
-            return answer if answer is settled or readable(value) else None
+            return answer if answer is settled or readable is None or readable(value) else None
 
         return check
 
-    def _readable(self) -> Callable[[object], bool]:
-        """Return what tells whether a value has one meaning, beside what the constraint names."""
+    def _readable(self) -> Callable[[object], bool] | None:
+        """Return what tells whether a value has one meaning, beside what the constraint names; ``None`` if all have."""
         kind = self.constraint.kind
         if kind in _LISTS:
             return comparable(cast("Sequence[object]", self.constraint.to_claim()[_LISTS[kind]]))
         if kind in _EQUALITY:
             # Each item of a constant once, without the constant itself, whose type is compared before.
             return comparable(item for constant in self.constants() for item in inside(constant))
-        return READABLE[kind](self.constraint) if kind in READABLE else _always
+        return READABLE[kind](self.constraint) if kind in READABLE else None
 
 
 @final

@@ -515,6 +515,41 @@ def test_a_directory_that_is_gone_refuses_within_a_bounded_time(
 
 
 @WATCHES
+def test_a_sync_tool_on_a_watched_loop_leaves_the_look_at_the_directory_to_a_thread(
+    open_world: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, watch: Watch
+) -> None:
+    """A function that needs nothing but its records runs there also when the directory is to be looked at again."""
+    world = open_world()
+    tool = world.tool()
+    later = time.monotonic_ns() + 500_000_000
+
+    async def main() -> None:
+        async with world.task(OPEN):
+            monkeypatch.setattr("agent_identity.authority.directory_state.time.monotonic_ns", lambda: later)
+            assert tool(1) == 1
+
+    run(watch, main)
+    assert len(world.ran) == 1
+
+
+def test_a_directory_that_is_gone_refuses_plain_calls_soon(
+    open_world: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a loop the caller looks for itself, five times a second, and what it finds refuses this very call."""
+    world = open_world()
+    tool = world.tool()
+    with world.task(OPEN):
+        assert tool(1) == 1
+        (world.directory / "state" / "news").rename(world.directory / "state" / "gone")
+        later = time.monotonic_ns() + 201_000_000
+        monkeypatch.setattr("agent_identity.authority.directory_state.time.monotonic_ns", lambda: later)
+        with pytest.raises(Denied) as caught:
+            tool(2)
+        assert caught.value.code == "state_unavailable"
+    assert len(world.ran) == 1
+
+
+@WATCHES
 def test_a_sync_tool_on_a_watched_loop_is_refused_with_our_place_and_a_cure(
     open_world: Callable[..., Any], watch: Watch
 ) -> None:

@@ -5,7 +5,7 @@ one outcome, one span. ``protect``, the middleware and the instrumentor all invo
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from typing import Final, NamedTuple, cast, final
 
@@ -17,7 +17,7 @@ from agent_identity.enforcement.arguments import Binder, form_bytes
 from agent_identity.enforcement.failures import told_model
 from agent_identity.enforcement.wrap import dressed
 from agent_identity.errors import Denied
-from agent_identity.integrations.langchain.parameters import injected_parameters, is_own_default
+from agent_identity.integrations.langchain.parameters import OwnDefaults, injected_parameters
 
 __all__ = [
     "InterceptedMethod",
@@ -52,7 +52,7 @@ class ToolInvocation:
     Args:
         tool: The tool; ``None`` where a function of a tool is called directly.
         call_id: The id that the model gave to the call.
-        given: The input before validation; ``None`` if only the arguments of the body are known.
+        tool_input: The input before validation; ``None`` if only the arguments of the body are known.
         before: The invocation inside which the body of the same tool is called again.
     """
 
@@ -61,13 +61,13 @@ class ToolInvocation:
     def __init__(
         self,
         tool: BaseTool | None,
-        call_id: str | None = None,
-        given: Mapping[str, object] | None = None,
+        call_id: object = None,
+        tool_input: object = None,
         before: "ToolInvocation | None" = None,
     ) -> None:
         self.tool = tool
-        self.call_id = call_id
-        self.given = given
+        self.call_id = call_id if isinstance(call_id, str) else None
+        self.given = dict(cast("dict[str, object]", tool_input)) if isinstance(tool_input, dict) else None
         self.method: InterceptedMethod | None = None
         self.call: Call | None = None
         self.judged: Mapping[str, object] = {}
@@ -102,7 +102,7 @@ def invoke(tool: BaseTool, entry: _Body, /, tool_input: object, *args: object, *
     Raises:
         Denied: The refused call carries no id of a tool call, or the refusal is that of another call.
     """
-    invocation = _begun(tool, tool_input, kwargs.get("tool_call_id"))
+    invocation = ToolInvocation(tool, kwargs.get("tool_call_id"), tool_input)
     token = _CURRENT.set(invocation)
     try:
         return entry(tool, tool_input, *args, **kwargs)
@@ -114,7 +114,7 @@ def invoke(tool: BaseTool, entry: _Body, /, tool_input: object, *args: object, *
 
 async def ainvoke(tool: BaseTool, entry: _AsyncBody, /, tool_input: object, *args: object, **kwargs: object) -> object:
     """Do what :func:`invoke` does by an entry point such as ``BaseTool.arun``."""
-    invocation = _begun(tool, tool_input, kwargs.get("tool_call_id"))
+    invocation = ToolInvocation(tool, kwargs.get("tool_call_id"), tool_input)
     token = _CURRENT.set(invocation)
     try:
         return await entry(tool, tool_input, *args, **kwargs)
@@ -122,11 +122,6 @@ async def ainvoke(tool: BaseTool, entry: _AsyncBody, /, tool_input: object, *arg
         return invocation.answer(denied)
     finally:
         _CURRENT.reset(token)
-
-
-def _begun(tool: BaseTool, tool_input: object, call_id: object) -> ToolInvocation:
-    given = dict(cast("dict[str, object]", tool_input)) if isinstance(tool_input, dict) else None
-    return ToolInvocation(tool, call_id if isinstance(call_id, str) else None, given)
 
 
 def refusal_message(denied: Denied, call_id: str | None, name: str) -> ToolMessage:
@@ -153,8 +148,8 @@ class InterceptedMethod:
     """
 
     __slots__ = (
-        *("_asks", "_binder", "_guard", "_injected", "_layered", "_metadata", "_method", "_name", "_rest", "_schema"),
-        *("_slot", "_tags"),
+        *("_asks", "_binder", "_defaults", "_guard", "_injected", "_judge", "_layered", "_metadata", "_method"),
+        *("_name", "_rest", "_schema", "_slot", "_tags"),
         "inner",
     )
 
@@ -175,9 +170,12 @@ class InterceptedMethod:
         self._layered = layered
         self._method = slot.startswith("_")
         self._binder = Binder(body, method=self._method)
-        self.inner = (
-            _closed(self, body) if guard is None else guarded(guard.judged_by(self._enter), body, method=self._method)
-        )
+        self._defaults = OwnDefaults(self._schema)
+        if guard is None:
+            self.inner = _closed(self, body)
+        else:
+            self._judge = guard.judge
+            self.inner = guarded(guard.judged_by(self._enter), body, method=self._method)
         signature = inspect.signature(self.inner)
         rest = (name for name, p in signature.parameters.items() if p.kind is inspect.Parameter.VAR_POSITIONAL)
         self._rest = next(rest, None)
@@ -258,11 +256,17 @@ class InterceptedMethod:
             # A generator starts to run after the call that made it has returned.
             invocation = ToolInvocation(None)
         injected = self._injected.filled(values, invocation.given, invocation.call_id) if self._asks else ()
-        if injected or invocation.given is not None:
-            supplied = self._supplied(values, supplied, injected, invocation.given)
+        given = invocation.given
+        if injected or given is not None:
+            supplied = [
+                name
+                for name in supplied
+                if name not in injected
+                and (given is None or name in given or not self._defaults.has(name, values[name]))
+            ]
         try:
-            call = cast("GuardedCall", self._guard).judge(
-                request._replace(supplied=supplied, injected=injected, call_id=invocation.call_id)
+            call = self._judge(
+                CallRequest(values, supplied, injected, invocation.call_id, request.can_route, request.refusal)
             )
         except Denied as denied:
             invocation.answers.append(denied)
@@ -275,20 +279,6 @@ class InterceptedMethod:
         if call.route is not None and invocation.tool is not None:
             call.route = _fitting(invocation.tool, call.route)
         return call
-
-    def _supplied(
-        self,
-        values: Mapping[str, object],
-        supplied: Collection[str],
-        injected: Collection[str],
-        given: Collection[str] | None,
-    ) -> Collection[str]:
-        return [
-            name
-            for name in supplied
-            if name not in injected
-            and (given is None or name in given or not is_own_default(self._schema, name, values[name]))
-        ]
 
     def refuse(self) -> Denied:
         """Return the refusal of a tool that nobody guards."""

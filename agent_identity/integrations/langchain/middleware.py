@@ -5,8 +5,8 @@ Needs the distribution ``langchain`` 1.0 or newer, which the extra ``langchain``
 
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
@@ -16,7 +16,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 
 from agent_identity.authority import Scope
-from agent_identity.enforcement import Call, CallRequest, Enforcer, GuardedCall, Opening, Task
+from agent_identity.enforcement import Call, CallRequest, Enforcer, GuardedCall, Opening, Shown, Task
 from agent_identity.enforcement.off_loop import off_loop
 from agent_identity.errors import AttenuationError, Denied
 from agent_identity.identity import Agent
@@ -108,43 +108,40 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
     def wrap_tool_call(self, request: "ToolCallRequest", handler: Callable[["ToolCallRequest"], _Result]) -> _Result:
         """Run one tool call under guard; called by the agent."""
         run = _Run(request, self._hops(_config_of(request)), self._unnamed, self._enforcer)
-        with self._guarding(run), ExitStack() as stack:
-            self._act(run.hops, stack)
-            self._prepare(run)
-            run.result = handler(run.request)
-        return run.answer()
+        try:
+            with ExitStack() as stack:
+                self._act(run.hops, stack)
+                self._prepare(run)
+                result = run.through(handler)
+        except ParentCommand as handoff:
+            run.hand_over(cast("Any", handoff).args[0])
+            raise
+        except (Denied, AttenuationError) as error:
+            if not run.is_answer(error):
+                raise
+            return run.answer(run.recorded(error))
+        run.hand_over(result)
+        return result
 
     async def awrap_tool_call(
         self, request: "ToolCallRequest", handler: Callable[["ToolCallRequest"], Awaitable[_Result]]
     ) -> _Result:
         """Run one tool call under guard; called by the agent."""
         run = _Run(request, self._hops(_config_of(request)), self._unnamed, self._enforcer)
-        failure: BaseException | None = None
         try:
             async with AsyncExitStack() as stack:
                 await self._act_async(run.hops, stack)
-                if run.request.tool is None:  # Then the call is judged here, which may wait.
-                    await off_loop(partial(self._prepare, run), undo=run.withdraw)
-                else:
-                    self._prepare(run)
-                run.result = await handler(run.request)
-        except BaseException as error:  # noqa: BLE001  Told, or raised again, by what follows.
-            failure = error
-        return await self._concluded(run, failure)
-
-    async def _concluded(self, run: "_Run", failure: BaseException | None) -> _Result:
-        """Return the answer or raise, as :meth:`wrap_tool_call` does; what is recorded is so off the event loop."""
-
-        def conclude() -> None:
-            with self._guarding(run):
-                if failure is not None:
-                    raise failure
-
-        if isinstance(failure, GeneratorExit) or not run.records(failure):
-            conclude()
-        else:
-            await off_loop(conclude)
-        return run.answer()
+                self._prepare(run)
+                result = await run.through_async(handler)
+        except ParentCommand as handoff:
+            run.hand_over(cast("Any", handoff).args[0])
+            raise
+        except (Denied, AttenuationError) as error:
+            if not run.is_answer(error):
+                raise
+            return run.answer(await off_loop(partial(run.recorded, error)))
+        run.hand_over(result)
+        return result
 
     def wrap_model_call(self, request: Asked, handler: Callable[[Asked], Told]) -> _Answer:
         """Look at one call of the model, if that was asked for; called by the agent."""
@@ -234,41 +231,19 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         return self._enforcer.delegate(hop.agent, scope=hop.scope or cast("Task", task).scope)
 
     def _prepare(self, run: "_Run") -> None:
-        """Put what is to run in the place of the tool, and judge at once a call of what does not exist.
+        """Put what is to run in the place of the tool.
 
         Raises:
-            Denied: The call is refused.
             ConfigurationError: The tool cannot be guarded by this enforcer.
         """
         run.entered = True
         tool = run.request.tool
-        if tool is None:
-            run.enter()
-        elif not self._is_guarded(tool):
+        if tool is not None and not self._is_guarded(tool):
             run.request = dataclasses.replace(run.request, tool=self._twins.of(tool))
 
     def _is_guarded(self, tool: BaseTool) -> bool:
         """Tell whether a tool meets a guard of ours anyway; of one that another enforcer guards there is no twin."""
         return is_guarded_beside(tool, self._unnamed)
-
-    @contextmanager
-    def _guarding(self, run: "_Run") -> Generator[None]:
-        """Turn a refusal into an answer to the model, and see a handoff however it leaves the tool."""
-        try:
-            yield
-        except ParentCommand as handoff:
-            run.hand_over(cast("Any", handoff).args[0])
-            raise
-        except (Denied, AttenuationError) as error:
-            if not run.is_answer(error):
-                run.fail(error)
-                raise
-            run.refuse(error)
-        except BaseException as error:
-            run.fail(error)
-            raise
-        else:
-            run.hand_over(run.result)
 
     def _look_at_tools(self, request: Asked) -> None:
         """Learn which tools nobody can guard, and say so once.
@@ -299,6 +274,10 @@ class _Run:
         hops: The delegations under which it runs.
         unnamed: The guard of tools whose name no record could hold.
         enforcer: The enforcer.
+
+    Attributes:
+        request: The same, with what is to run in the place of the tool.
+        entered: Whether what comes before the tool is over, and the tool or its guard has its turn.
     """
 
     def __init__(
@@ -306,36 +285,44 @@ class _Run:
     ) -> None:
         self.request = request
         self.hops = hops
-        self.result: _Result | None = None
         self.entered = False
+        self._allowed = False
         self._enforcer = enforcer
         self._unnamed = unnamed
         self._task = enforcer.current_task
         self._place: Place | None = place_of(_config_of(request))
-        self._call: tuple[GuardedCall, Call] | None = None
 
-    def enter(self) -> None:
-        """Judge a call of a tool that the agent does not have; middleware further in may know it."""
-        guard, call = self._guard(), self.request.tool_call
-        judged = guard.judge(CallRequest(call["args"], call_id=call["id"], can_route=False))
-        guard.settle(judged)
-        self._call = guard, judged
+    def through(self, handler: Callable[["ToolCallRequest"], _Result]) -> _Result:
+        """Run the tool; a call of one that the agent does not have is guarded here, for inner middleware may know it.
 
-    def withdraw(self, _: object) -> None:
-        """Record that the agent gave up while a call was judged."""
-        if self._call is not None:
-            self._call[0].withdraw(self._call[1])
+        Raises:
+            Denied: The call is refused.
+        """
+        request = self.request
+        if request.tool is not None:
+            return handler(request)
 
-    def records(self, failure: BaseException | None) -> bool:
-        """Tell whether a record is made of how the call ended, other than by the guard of the tool itself."""
-        refused = isinstance(failure, Denied | AttenuationError)
-        return self._call is not None or (refused and not getattr(failure, "reference", None))
+        def body(_: Call) -> Shown:
+            self._allowed = True
+            return _shown(handler(request))
 
-    def refuse(self, error: Denied | AttenuationError) -> None:
-        """Answer with a refusal, which is recorded if it is not yet."""
+        return cast("_Result", self._guard().run(self._asked(), body))
+
+    async def through_async(self, handler: Callable[["ToolCallRequest"], Awaitable[_Result]]) -> _Result:
+        """Do what :meth:`through` does without blocking the event loop."""
+        request = self.request
+        if request.tool is not None:
+            return await handler(request)
+
+        async def body(_: Call) -> Shown:
+            self._allowed = True
+            return _shown(await handler(request))
+
+        return cast("_Result", await self._guard().run_async(self._asked(), body))
+
+    def _asked(self) -> CallRequest:
         call = self.request.tool_call
-        denied = _recorded(self._guard(), call["args"], error, self._task)
-        self.result = refusal_message(denied, call["id"], call["name"])
+        return CallRequest(call["args"], call_id=call["id"], can_route=False)
 
     def is_answer(self, error: Denied | AttenuationError) -> bool:
         """Tell whether a refusal is that of this call: a guarded tool answers its own, and passes on those of others.
@@ -344,28 +331,22 @@ class _Run:
         """
         tool = self.request.tool
         if not self.entered or tool is None:
-            return self._call is None
+            return not self._allowed
         return isinstance(error, Denied) and not is_wrapped(tool)
 
-    def fail(self, error: BaseException) -> None:
-        """Record that the call of a tool that the agent does not have ended by an exception."""
-        if self._call is not None:
-            self._call[0].fail(self._call[1], error)
+    def recorded(self, error: Denied | AttenuationError) -> Denied:
+        """Return a refusal of the call that is in the ledger."""
+        return _recorded(self._guard(), self.request.tool_call["args"], error, self._task)
+
+    def answer(self, denied: Denied) -> ToolMessage:
+        """Return what the agent gets for a refusal."""
+        call = self.request.tool_call
+        return refusal_message(denied, call["id"], call["name"])
 
     def hand_over(self, result: object) -> None:
-        """Note where the result hands the work over to, and how a call of what does not exist ended."""
+        """Note where the result hands the work over to."""
         if self._task is not None and self._place is not None:
             note_handoff(self._task, self._place, result, self.hops)
-        if self._call is not None:
-            guard, call = self._call
-            if isinstance(result, ToolMessage) and result.status == "error":
-                guard.fail(call, LookupError("expected a tool of the agent, got another name"))
-            else:
-                guard.succeed(call)
-
-    def answer(self) -> _Result:
-        """Return what the agent gets."""
-        return cast("_Result", self.result)
 
     def _guard(self) -> GuardedCall:
         name = self.request.tool_call["name"]
@@ -373,6 +354,12 @@ class _Run:
             return self._enforcer.guard(name, suspends=suspends, returns=returns, place=place)
         except (TypeError, ValueError):  # A model wrote it, and no record could hold it.
             return self._unnamed
+
+
+def _shown(result: _Result) -> Shown:
+    """Return the answer in place of a tool that the agent does not have; its status tells whether the call failed."""
+    failed = isinstance(result, ToolMessage) and result.status == "error"
+    return Shown(result, None, LookupError("expected a tool of the agent, got another name") if failed else None)
 
 
 def _recorded(

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 
 from agent_identity.canonical import MAX_DEPTH
 
-__all__ = ["Injected", "asks_nothing", "injected_parameters", "is_own_default"]
+__all__ = ["Injected", "OwnDefaults", "asks_nothing", "injected_parameters"]
 
 _RUNTIME: Final = "runtime"
 """LangGraph injects the runtime into a parameter of this name, whatever its type."""
@@ -125,21 +125,36 @@ def _is_json(value: object, depth: int) -> bool:
     return False
 
 
-def is_own_default(schema: object, name: str, value: object) -> bool:
-    """Tell whether an argument that the caller did not name has the tool's own default.
+@final
+class OwnDefaults:
+    """The defaults of the schema of a tool, worked out once.
 
-    LangChain hands over the defaults of the schema like arguments of the caller. That the caller's input
-    lacks the name is not enough: aliases and validators of the whole model can fill a field from others.
-    So a fixed default must be there unchanged, and one from a factory counts only where nothing else
-    could have filled the field.
+    LangChain hands over the defaults of the schema like arguments of the caller. That the caller's input lacks the
+    name is not enough: aliases and validators of the whole model can fill a field from others. So a fixed default must
+    be there unchanged, and one from a factory counts only where nothing else could have filled the field.
+
+    Args:
+        schema: The tool's ``args_schema``.
     """
-    field = _fields(schema).get(name)
-    if field is None or field.is_required():
-        return False
-    if field.default_factory is not None:
-        return field.alias is None and field.validation_alias is None and _is_plain(cast("type[BaseModel]", schema))
-    default: object = field.default
-    return value is default or (type(value) is type(default) and value == default)
+
+    __slots__ = ("_fixed", "_made")
+
+    def __init__(self, schema: object) -> None:
+        optional = {name: field for name, field in _fields(schema).items() if not field.is_required()}
+        self._fixed: Final = {name: field.default for name, field in optional.items() if field.default_factory is None}
+        self._made: Final = frozenset(
+            name
+            for name, field in optional.items()
+            if name not in self._fixed
+            and (field.alias is None and field.validation_alias is None and _is_plain(cast("type[BaseModel]", schema)))
+        )
+
+    def has(self, name: str, value: object) -> bool:
+        """Tell whether an argument that the caller did not name has the tool's own default."""
+        if name not in self._fixed:
+            return name in self._made
+        default: object = self._fixed[name]
+        return value is default or (type(value) is type(default) and value == default)
 
 
 def _is_plain(schema: type[BaseModel]) -> bool:

@@ -178,14 +178,15 @@ def _wrapped(function: object) -> _Wrapped | None:
 
 def _guarded(protection: Protection, slot: str, tool: BaseTool) -> _Wrapped | None:
     """Put the guarded function of a tool in its field, whoever last wrote the bare one there, and return it."""
-    stored = cast("_Body | None", tool.__dict__.get(slot))
+    stored: _Body | None = tool.__dict__.get(slot)
     if stored is None:
         return None
     known = _wrapped(stored)
-    if known is not None and known.protection.enforcer in (protection.enforcer, None):
+    if known is not None:
         if known.protection is protection and known.method.fits(tool):
             return known
-        stored = known.body
+        if known.protection.enforcer in (protection.enforcer, None):
+            stored = known.body
     method = protection.intercept(slot, stored, tool)
     wrapper = intercepted(stored, lambda _args: method)
     vars(tool)[slot] = wrapper
@@ -270,10 +271,10 @@ def _entry(base: type[BaseTool], name: str) -> _Body:
 
     # That of the class is looked up at each call, because instrumentations put theirs in its place.
     def run(self: BaseTool, tool_input: object, *args: object, **kwargs: object) -> object:
-        return invoke(self, cast("_Body", base.run), tool_input, *args, **kwargs)
+        return invoke(self, base.run, tool_input, *args, **kwargs)
 
     async def arun(self: BaseTool, tool_input: object, *args: object, **kwargs: object) -> object:
-        return await ainvoke(self, cast("_AsyncBody", base.arun), tool_input, *args, **kwargs)
+        return await ainvoke(self, base.arun, tool_input, *args, **kwargs)
 
     return _looking_like(getattr(base, name), arun if name == "arun" else run)
 

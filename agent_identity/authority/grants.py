@@ -9,7 +9,7 @@ is signed with the key that its parent names as the holder's (``cnf``), and name
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar, cast, final
+from typing import Final, TypeVar, final
 
 from agent_identity.authority.limits import Limit, check_limits, limits_claim, limits_from_claim
 from agent_identity.authority.scope import Scope
@@ -416,7 +416,7 @@ def _integer(value: JSON) -> int:
 
 
 def _name(value: JSON) -> str:
-    return check_id(cast("str", value), "it")
+    return check_id(value, "it")
 
 
 def _uuid(value: JSON) -> str:

@@ -8,9 +8,19 @@ import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast, final
+from typing import TYPE_CHECKING, Final, Literal, TypeVar, final
 
-from agent_identity.authority.counters import Parts, given_back, kept_in, kept_with, read_parts, taken, write_parts
+from agent_identity.authority.counters import (
+    Parts,
+    given_back,
+    kept_in,
+    kept_with,
+    read_count,
+    read_counter,
+    read_version,
+    taken,
+    write_parts,
+)
 from agent_identity.authority.forks import renewed_in_children
 from agent_identity.authority.state import (
     GRACE,
@@ -197,15 +207,15 @@ class SqliteState:
         check_key(name)
         with self._using() as connection:
             row = _row(connection, "SELECT version, data FROM versions WHERE name = ?", (name,))
-        return None if row is None else (cast("int", row[0]), cast("bytes", row[1]))
+        return read_version(row)
 
     def generation(self) -> int:
         """See :meth:`StateStore.generation`."""
         with self._using(watching=True) as connection:
             # The pragma looks at shared memory alone, and changes when any other connection has written.
-            change = cast("int", connection.execute("PRAGMA data_version").fetchone()[0])
+            change = read_count(_row(connection, "PRAGMA data_version"))
             if change != self._seen[0]:
-                self._seen = (change, cast("int", connection.execute("SELECT count FROM news").fetchone()[0]))
+                self._seen = (change, read_count(_row(connection, "SELECT count FROM news")))
             return (self._opened << 53) + self._seen[1]
 
     def close(self) -> None:
@@ -374,15 +384,16 @@ def _check_version(connection: "sqlite3.Connection") -> None:
         )
 
 
-def _row(connection: "sqlite3.Connection", query: str, values: tuple[object, ...]) -> tuple[object, ...] | None:
-    return cast("tuple[object, ...] | None", connection.execute(query, values).fetchone())
+def _row(connection: "sqlite3.Connection", query: str, values: tuple[object, ...] = ()) -> tuple[object, ...] | None:
+    row: tuple[object, ...] | None = connection.execute(query, values).fetchone()
+    return row
 
 
 def _counter(connection: "sqlite3.Connection", debit: Debit) -> tuple[int, Parts] | None:
     """Return when a counter expires, and its sums."""
     query = "SELECT expires_at, parts FROM counters WHERE key = ? AND span = ?"
     row = _row(connection, query, (debit.key, debit.window or 0))
-    return None if row is None else (cast("int", row[0]), read_parts(cast("str", row[1])))
+    return None if row is None else read_counter(*row)
 
 
 def _live(connection: "sqlite3.Connection", debit: Debit, now: int) -> tuple[int, Parts]:

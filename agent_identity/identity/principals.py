@@ -44,7 +44,7 @@ _SEGMENT: Final = r"(?!\.{1,2}(?:/|\Z))[a-zA-Z0-9._-]+"
 _SPIFFE: Final = re.compile(rf"spiffe://[a-z0-9._-]{{1,255}}(?:/{_SEGMENT})*")
 
 
-def check_id(value: str, what: str) -> str:
+def check_id(value: object, what: str) -> str:
     """Return the identifier if it is one that cannot be mistaken for another.
 
     An identifier has 1 to 256 characters, no control, bidi or other invisible character, no lone

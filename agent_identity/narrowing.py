@@ -18,6 +18,7 @@ __all__ = [
     "is_plain_dict",
     "optional_text_of",
     "text_of",
+    "word",
     "word_of",
 ]
 
@@ -99,8 +100,19 @@ def word_of(members: Mapping[str, object], name: str, words: Collection[_Word]) 
         TypeError: It is no ``str``, or missing.
         ValueError: It is another word.
     """
-    value = text_of(members, name)
-    for word in words:
-        if word == value:
-            return word
+    return word(members.get(name), name, words)
+
+
+def word(value: object, name: str, words: Collection[_Word]) -> _Word:
+    """Return a value that has to be one of some words.
+
+    Raises:
+        TypeError: It is no ``str``.
+        ValueError: It is another word.
+    """
+    if type(value) is not str:
+        raise TypeError(f"expected {name} as text, got {type(value).__name__}")
+    for each in words:
+        if each == value:
+            return each
     raise ValueError(f"expected {name} to be one of {', '.join(sorted(words))}")

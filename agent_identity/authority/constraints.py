@@ -145,7 +145,8 @@ def _bound(members: _Members, name: str) -> float | None:
 
 
 def _path_within(members: _Members) -> PathWithin:
-    return PathWithin(text_of(members, "root"), follow_links=_flag(members, "follow_links", "PathWithin", default=False))
+    follow_links = _flag(members, "follow_links", "PathWithin", default=False)
+    return PathWithin(text_of(members, "root"), follow_links=follow_links)
 
 
 def _clauses(members: _Members) -> list[Constraint]:

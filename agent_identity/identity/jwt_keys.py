@@ -6,7 +6,7 @@ what is made for them may be signed with P-256 as well (``ES256``, RFC 7518 §3.
 
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, Literal, NoReturn, Protocol, Self, SupportsIndex, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, Protocol, Self, SupportsIndex, TypeAlias, final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -19,6 +19,7 @@ from agent_identity.typed import typed_calls
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from typing_extensions import TypeIs
 
 __all__ = ["JwtAlgorithm", "JwtKey", "JwtSigner", "as_jwt_signer", "jwk_thumbprint"]
 
@@ -140,8 +141,8 @@ class _Ed25519:
 
     __slots__ = ("_signer",)
 
-    def __init__(self, signer: object) -> None:
-        self._signer = cast("Signer", signer)
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
 
     @property
     def algorithm(self) -> str:
@@ -159,4 +160,8 @@ class _Ed25519:
 
 def as_jwt_signer(signer: Signer | JwtSigner) -> JwtSigner:
     """Return what signs JWTs with the key: itself, or an adapter of an Ed25519 signer."""
-    return cast("JwtSigner", signer) if hasattr(signer, "algorithm") else _Ed25519(signer)
+    return signer if _signs_jwts(signer) else _Ed25519(signer)
+
+
+def _signs_jwts(signer: Signer | JwtSigner) -> "TypeIs[JwtSigner]":
+    return hasattr(signer, "algorithm")

@@ -7,7 +7,7 @@ and whatever needs a signature says that it cannot be had.
 import hashlib
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NoReturn, Self, SupportsIndex, cast, final
+from typing import TYPE_CHECKING, Final, NoReturn, Self, SupportsIndex, TypeGuard, final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
@@ -38,6 +38,10 @@ def _library() -> "ModuleType":
     except ImportError:
         raise _unavailable() from None
     return mldsa
+
+
+def _is_private_key(key: object, library: "ModuleType") -> "TypeGuard[MLDSA44PrivateKey]":
+    return isinstance(key, library.MLDSA44PrivateKey)
 
 
 def _unavailable() -> ConfigurationError:
@@ -159,11 +163,11 @@ class MlDsaSigningKey:
 
         library = _library()
         key = parse_key(path, read_private_file(path, limit=_MAX_BYTES))
-        if not isinstance(key, library.MLDSA44PrivateKey):
+        if not _is_private_key(key, library):
             raise ConfigurationError(
                 f"expected an ML-DSA-44 key in {os.fspath(path)!r}, got another kind; name the right file"
             )
-        return cls(cast("MLDSA44PrivateKey", key))
+        return cls(key)
 
     def save(self, path: PathLike) -> None:
         """Write the key to a new file of mode 0600, at once and durably.

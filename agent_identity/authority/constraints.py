@@ -5,6 +5,7 @@ A constraint says which values of one argument a grant permits. Plain values in 
 """
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Final, TypeAlias, TypeGuard
 
 from agent_identity.authority.combinators import AllOf, AnyOf, check_size
@@ -134,13 +135,14 @@ def range_of(members: _Members) -> Range:
     )
 
 
-def _bound(members: _Members, name: str) -> float | None:
+def _bound(members: _Members, name: str) -> float | Decimal | None:
     if name not in members:
         return None
     value = members[name]
-    if type(value) is not int and type(value) is not float:
-        got = "null" if value is None else type(value).__name__
-        raise TypeError(f"expected a number as a bound, got {got}; leave it out")
+    if value is None:
+        raise TypeError("expected a number as a bound, got null; leave it out")
+    if type(value) is not int and type(value) is not float and type(value) is not Decimal:
+        raise TypeError(f"expected a bound of a Range to be an int, a float or a Decimal, got {type(value).__name__}")
     return value
 
 

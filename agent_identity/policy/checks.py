@@ -6,14 +6,14 @@ rule that blocks everything over 100 it would let ``"150"`` pass.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, TypeVar, cast, final
+from typing import Final, Literal, TypeAlias, TypeVar, final
 
 from agent_identity.authority.constraints import Constraint, Wildcard
 from agent_identity.authority.values import DecimalText, Walked, key_of
 from agent_identity.canonical import JSON
 from agent_identity.policy.attributes import ANY_JSON, LIST, MISSING, TEXT, UNREADABLE, Types
 from agent_identity.policy.elements import comparable, inside
-from agent_identity.policy.places import READABLE
+from agent_identity.policy.places import readable_of
 
 __all__ = ["Check", "Combination", "Leaf", "Presence", "Spec", "Verdict", "combined", "is_json"]
 
@@ -120,7 +120,7 @@ class Leaf:
         if kind not in _EQUALITY:
             return ()
         found = self.constraint.to_claim()[_EQUALITY[kind]]
-        return (found,) if kind == "exact" else tuple(cast("Sequence[object]", found))
+        return tuple(found) if kind != "exact" and isinstance(found, list | tuple) else (found,)
 
     def describe(self) -> JSON:
         """Return the canonical description for the digest."""
@@ -151,11 +151,11 @@ class Leaf:
         """Return what tells whether a value has one meaning, beside what the constraint names."""
         kind = self.constraint.kind
         if kind in _LISTS:
-            return comparable(cast("Sequence[object]", self.constraint.to_claim()[_LISTS[kind]]))
+            return comparable(inside(self.constraint.to_claim()[_LISTS[kind]]))
         if kind in _EQUALITY:
             # Each item of a constant once, without the constant itself, whose type is compared before.
             return comparable(item for constant in self.constants() for item in inside(constant))
-        return READABLE[kind](self.constraint) if kind in READABLE else _always
+        return readable_of(self.constraint) or _always
 
 
 @final

@@ -10,6 +10,7 @@ from typing import TypeGuard, TypeVar
 __all__ = [
     "int_of",
     "is_array",
+    "is_collection",
     "is_dict",
     "is_list",
     "is_mapping",
@@ -53,6 +54,11 @@ def is_list(value: object) -> TypeGuard[list[object]]:
 def is_array(value: object) -> TypeGuard[list[object] | tuple[object, ...]]:
     """Tell whether a value is a list or a tuple, also of a subclass."""
     return isinstance(value, list | tuple)
+
+
+def is_collection(value: object) -> TypeGuard[Collection[object]]:
+    """Tell whether a value is a collection: it has a size, and can be walked more than once."""
+    return isinstance(value, Collection)
 
 
 def is_plain_array(value: object) -> TypeGuard[list[object] | tuple[object, ...]]:

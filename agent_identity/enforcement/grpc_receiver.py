@@ -48,14 +48,15 @@ class GrpcReceiver:
 
     def __init__(self, parts: SplitResult, settings: Settings, resource: Mapping[str, str]) -> None:
         target = f"{parts.hostname}:{parts.port or 4317}"
-        library = cast("Any", grpc)
+        library: Any = grpc
         channel = (
             library.secure_channel(target, library.ssl_channel_credentials(*_certificates(settings)))
             if parts.scheme == "https"
             else library.insecure_channel(target)
         )
-        self._failure = cast("type[Exception]", library.RpcError)
-        self._export = cast("_Export", cast("Any", trace_service_pb2_grpc).TraceServiceStub(channel).Export)
+        service: Any = trace_service_pb2_grpc
+        self._failure: type[Exception] = library.RpcError
+        self._export: _Export = service.TraceServiceStub(channel).Export
         self._metadata = tuple(settings.headers.items())
         self._timeout = settings.timeout
         self._resource = resource

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry.trace import TracerProvider
 
@@ -188,7 +188,7 @@ def observers_of(on_record: OnRecord | Sequence[OnRecord]) -> Sequence[OnRecord]
         TypeError: One is no function.
     """
     found = (on_record,) if callable(on_record) else tuple(on_record)
-    if not all(callable(observer) for observer in cast("Sequence[object]", found)):
+    if not all(map(callable, found)):
         raise TypeError("expected on_record as a function of a record, or several in a list")
     return found
 

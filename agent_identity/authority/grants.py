@@ -185,7 +185,7 @@ def issue(
     now: int,
     ttl: int,
     max_depth: int = 3,
-    id: str,  # noqa: A002  What it is called in the grant.
+    id: str,  # What it is called in the grant.
     audience: str | None = None,
     limits: Sequence[Limit] = (),
 ) -> Grant:
@@ -236,7 +236,7 @@ def derive(
     scope: Scope,
     now: int,
     ttl: int,
-    id: str,  # noqa: A002  What it is called in the grant.
+    id: str,  # What it is called in the grant.
     max_depth: int | None = None,
     audience: str | None = None,
 ) -> Grant:
@@ -315,7 +315,7 @@ def _check_terms(now: int, ttl: int, max_depth: int) -> None:
 
 
 def _claims_of_holder(
-    id: str,  # noqa: A002  What it is called in the grant.
+    id: str,  # What it is called in the grant.
     agent: Agent,
     holder: PublicKey,
     scope: Scope,

@@ -220,8 +220,8 @@ class Range:
 
     def __init__(
         self,
-        min: float | Decimal | None = None,  # noqa: A002  The name in the grant.
-        max: float | Decimal | None = None,  # noqa: A002  The name in the grant.
+        min: float | Decimal | None = None,  # The name in the grant.
+        max: float | Decimal | None = None,  # The name in the grant.
         *,
         min_inclusive: bool = True,
         max_inclusive: bool = True,

@@ -36,7 +36,7 @@ def prove(
     arguments: Mapping[str, object],
     audience: str,
     now: int,
-    id: str,  # noqa: A002  What it is called in the proof.
+    id: str,  # What it is called in the proof.
     next_hash: str | None = None,
 ) -> str:
     """Return a proof for one call.

@@ -271,7 +271,7 @@ class PostgresState:
     @contextlib.contextmanager
     def _using(self) -> "Generator[BoundedConnection]":
         """Hold a connection for the block; whatever goes wrong is a :class:`StateError`, and ends the connection."""
-        import psycopg  # noqa: PLC0415  Only who has the extra gets here.
+        import psycopg  # Only who has the extra gets here.
 
         turns = self._turns
         if not turns.acquire(timeout=self._timeout):
@@ -297,7 +297,7 @@ class PostgresState:
 
     def _connection(self) -> "BoundedConnection":
         """Return a connection that nobody uses, the youngest one first; one that the server has left is dropped."""
-        from agent_identity.authority.postgres_connection import connect  # noqa: PLC0415  It imports the extra.
+        from agent_identity.authority.postgres_connection import connect  # It imports the extra.
 
         if self._closed:
             raise StateError("expected open state, got a store that was closed; open the enforcer again")

@@ -349,7 +349,7 @@ def _library() -> ModuleType:
         ConfigurationError: It is not installed.
     """
     try:
-        import redis  # noqa: PLC0415  An extra.
+        import redis  # An extra.
     except ImportError:
         raise ConfigurationError(
             "expected the Redis client for RedisState, got none; install agent-identity-otel[redis]"

@@ -209,7 +209,7 @@ class AgentRegistry:
                 ``registry_rolled_back``.
             ConfigurationError: The file cannot be read, or has more than 32 MiB.
         """
-        found = cls(trust, os.path.abspath(path), _absent=absent == "empty").renewed()  # noqa: PTH100  Links stay.
+        found = cls(trust, os.path.abspath(path), _absent=absent == "empty").renewed()  # Links stay.
         if at_least is not None:
             found.check_continues(at_least)
         return found

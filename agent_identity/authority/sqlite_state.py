@@ -94,7 +94,7 @@ class SqliteState:
             raise ValueError("expected sync='process' or sync='disk'")
         if not 0 < timeout <= 60:
             raise ValueError("expected a timeout of more than 0 and at most 60 seconds")
-        self._path = os.path.abspath(path)  # noqa: PTH100  No links are resolved.
+        self._path = os.path.abspath(path)  # No links are resolved.
         self._sync = "FULL" if sync == "disk" else "NORMAL"
         self._level = self._sync
         self._timeout = timeout
@@ -246,7 +246,7 @@ class SqliteState:
     @contextlib.contextmanager
     def _using(self, *, watching: bool = False) -> "Generator[sqlite3.Connection]":
         """Hold a connection for the block; whatever goes wrong is a :class:`StateError`."""
-        import sqlite3  # noqa: PLC0415  Most programs never need it.
+        import sqlite3  # Most programs never need it.
 
         if not self._lock.acquire(timeout=self._timeout):
             raise StateError(f"expected the state to be free within {self._timeout:g} s, got no turn; try again")
@@ -335,7 +335,7 @@ def plain_connection(uri: str, timeout: float) -> "sqlite3.Connection":
         uri: The database, as a ``file:`` URI.
         timeout: Seconds to wait while others write.
     """
-    import sqlite3  # noqa: PLC0415  Most programs never need it.
+    import sqlite3  # Most programs never need it.
 
     # Autocommit, because transactions are begun by hand; any thread, because a lock goes round every use.
     return sqlite3.connect(uri, timeout=timeout, isolation_level=None, check_same_thread=False, uri=True)

@@ -129,7 +129,7 @@ def _waits(steps: CallSteps, call: Call, pending: Awaitable[object]) -> Generato
             return returned
         try:
             sent = yield item
-        except BaseException as error:  # noqa: BLE001 - A cancellation, or the end: the body cleans up.
+        except BaseException as error:  # A cancellation, or the end: the body cleans up.
             resume = functools.partial(_throw, inner, error)
             continue
         steps.check_here(call)
@@ -275,7 +275,7 @@ def drive(steps: CallSteps, begin: Begin, lazy: Lazy | None) -> Generator[object
         except _LEAVING as error:
             closing = error
             resume = functools.partial(inner.throw, error)
-        except BaseException as error:  # noqa: BLE001 - Whatever the consumer throws belongs to the body.
+        except BaseException as error:  # Whatever the consumer throws belongs to the body.
             resume = functools.partial(inner.throw, error)
         else:
             resume = functools.partial(inner.send, sent)
@@ -384,7 +384,7 @@ async def drive_async(steps: CallSteps, begin: BeginAsync, lazy: Lazy | None) ->
         except _LEAVING as error:
             closing = error
             resume = functools.partial(inner.athrow, error)
-        except BaseException as error:  # noqa: BLE001 - Whatever the consumer throws belongs to the body.
+        except BaseException as error:  # Whatever the consumer throws belongs to the body.
             resume = functools.partial(inner.athrow, error)
         else:
             resume = functools.partial(inner.asend, sent)

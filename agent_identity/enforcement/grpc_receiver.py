@@ -1,6 +1,7 @@
 """Sending OTLP over gRPC by the official stub, for those who have ``grpcio``."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, Protocol, cast, final
 from urllib.parse import SplitResult
 
@@ -94,8 +95,7 @@ def _certificates(settings: Settings) -> tuple[bytes | None, bytes | None, bytes
         if path is None:
             return None
         try:
-            with open(path, "rb") as file:  # noqa: PTH123
-                return file.read()
+            return Path(path).read_bytes()
         except OSError as error:
             raise ConfigurationError(
                 f"expected to read a certificate for OTLP, got '{error.strerror}'; check the file"

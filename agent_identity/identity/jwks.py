@@ -81,9 +81,9 @@ class VerificationKey:
 
     def _fits(self, token: ForeignToken) -> bool:
         try:
-            from joserfc.errors import JoseError  # noqa: PLC0415  An extra, and slow to import.
-            from joserfc.jwk import JWKRegistry  # noqa: PLC0415
-            from joserfc.jws import JWSRegistry  # noqa: PLC0415
+            from joserfc.errors import JoseError  # An extra, and slow to import.
+            from joserfc.jwk import JWKRegistry
+            from joserfc.jws import JWSRegistry
         except ImportError:
             raise ConfigurationError(
                 "expected the package joserfc, which verifies tokens of others, got none; "

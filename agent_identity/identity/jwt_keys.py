@@ -94,7 +94,7 @@ class JwtKey:
         if algorithm == "EdDSA":
             return cls(Ed25519PrivateKey.generate())
         if algorithm == "ES256":
-            from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415  Half the cost of importing this.
+            from cryptography.hazmat.primitives.asymmetric import ec  # Half the cost of importing this.
 
             return cls(ec.generate_private_key(ec.SECP256R1()))
         raise ValueError("expected the algorithm 'EdDSA' or 'ES256'")
@@ -107,9 +107,9 @@ class JwtKey:
             ConfigurationError: The file is missing, malformed or too large, holds another kind of key, is
                 no regular file, belongs to another user, or is open to group or others.
         """
-        from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415  As above.
+        from cryptography.hazmat.primitives.asymmetric import ec  # As above.
 
-        from agent_identity.identity.key_files import parse_key  # noqa: PLC0415  Only files need it.
+        from agent_identity.identity.key_files import parse_key  # Only files need it.
 
         key = parse_key(path, read_private_file(path, limit=_MAX_BYTES))
         if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):
@@ -128,8 +128,8 @@ class JwtKey:
         """Return the 64 bytes of the signature; for ES256 the two numbers one after the other (RFC 7518 §3.4)."""
         if isinstance(self._key, Ed25519PrivateKey):
             return self._key.sign(message)
-        from cryptography.hazmat.primitives.asymmetric import ec, utils  # noqa: PLC0415  As above.
-        from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415  As above.
+        from cryptography.hazmat.primitives.asymmetric import ec, utils  # As above.
+        from cryptography.hazmat.primitives.hashes import SHA256  # As above.
 
         r, s = utils.decode_dss_signature(self._key.sign(message, ec.ECDSA(SHA256())))
         return r.to_bytes(_P256_BYTES, "big") + s.to_bytes(_P256_BYTES, "big")

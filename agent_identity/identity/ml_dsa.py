@@ -34,7 +34,7 @@ def _library() -> "ModuleType":
         ConfigurationError: With code ``ml_dsa_unavailable``: the installed ``cryptography`` does not have it.
     """
     try:
-        from cryptography.hazmat.primitives.asymmetric import mldsa  # noqa: PLC0415  Older versions lack it.
+        from cryptography.hazmat.primitives.asymmetric import mldsa  # Older versions lack it.
     except ImportError:
         raise _unavailable() from None
     return mldsa
@@ -159,7 +159,7 @@ class MlDsaSigningKey:
                 large, holds another kind of key, is no regular file, belongs to another user, or is open to group
                 or others.
         """
-        from agent_identity.identity.key_files import parse_key  # noqa: PLC0415  Half the cost of importing keys.
+        from agent_identity.identity.key_files import parse_key  # Half the cost of importing keys.
 
         library = _library()
         key = parse_key(path, read_private_file(path, limit=_MAX_BYTES))
@@ -176,7 +176,7 @@ class MlDsaSigningKey:
             ConfigurationError: With code ``already_exists`` if something is at the path, which is never
                 overwritten; otherwise the file cannot be created.
         """
-        from agent_identity.identity.key_files import pem_of  # noqa: PLC0415
+        from agent_identity.identity.key_files import pem_of
 
         create_private_file(path, pem_of(self._key))
 

@@ -155,7 +155,7 @@ class Human:
             TypeError: A value has the wrong type.
             ValueError: A value is out of range.
         """
-        from agent_identity.identity.id_tokens import Expected, human_of  # noqa: PLC0415  Only who verifies pays.
+        from agent_identity.identity.id_tokens import Expected, human_of  # Only who verifies pays.
 
         expected = Expected.at(
             now,
@@ -225,7 +225,7 @@ class Service:
             TypeError: A value has the wrong type.
             ValueError: A value is out of range.
         """
-        from agent_identity.identity.id_tokens import Expected, service_of  # noqa: PLC0415  Only who verifies pays.
+        from agent_identity.identity.id_tokens import Expected, service_of  # Only who verifies pays.
 
         expected = Expected.at(
             now,
@@ -258,7 +258,7 @@ class Service:
             TypeError: A value has the wrong type.
             ValueError: A value is out of range.
         """
-        from agent_identity.identity.spiffe import service_of_jwt_svid  # noqa: PLC0415  Only who verifies pays.
+        from agent_identity.identity.spiffe import service_of_jwt_svid  # Only who verifies pays.
 
         return service_of_jwt_svid(token, bundle, audience=audience, now=now, skew=skew)
 
@@ -283,7 +283,7 @@ class Service:
             TypeError: A value has the wrong type.
             ValueError: A value is out of range.
         """
-        from agent_identity.identity.x509_svid import service_of_x509_svid  # noqa: PLC0415  Only who verifies pays.
+        from agent_identity.identity.x509_svid import service_of_x509_svid  # Only who verifies pays.
 
         return service_of_x509_svid(chain_pem, bundle, now=now)
 

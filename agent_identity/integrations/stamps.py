@@ -108,7 +108,7 @@ def stamp_spans(provider: TracerProvider | None = None) -> None:
 
 
 def _add(provider: TracerProvider) -> None:
-    add = cast("Callable[..., object] | None", getattr(provider, "add_span_processor", None))
+    add: Callable[..., object] | None = getattr(provider, "add_span_processor", None)
     if add is None:
         kind = f"{type(provider).__module__}.{type(provider).__qualname__}"
         raise ConfigurationError(

@@ -19,6 +19,8 @@ class _List(list):
 class _Text(str):
     """A text that could answer otherwise each time."""
 
+    __slots__ = ()
+
 
 @pytest.mark.parametrize(
     ("check", "fitting", "others"),

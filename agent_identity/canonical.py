@@ -15,9 +15,11 @@ canonical form: bytes that decode re-encode to themselves.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final, NoReturn, TypeAlias, cast
+from typing import Final, NoReturn, TypeAlias
 
 import orjson
+
+from agent_identity.narrowing import is_mapping, is_plain_array, is_plain_dict
 
 __all__ = ["JSON", "MAX_DEPTH", "RecordValue", "decode", "decode_record", "encode", "encode_record"]
 
@@ -37,14 +39,14 @@ _AS_IS: Final = frozenset({str, bool, type(None)})
 _QUOTE: Final = json.encoder.encode_basestring  # Escapes exactly what RFC 8785 §3.2.2.2 wants escaped.
 
 
-def encode(value: JSON, *, surrogates: bool = False) -> bytes:
+def encode(value: object, *, surrogates: bool = False) -> bytes:
     """Return the canonical bytes of a JSON value (RFC 8785).
 
     Integers of any size are written in full. RFC 8785 knows only IEEE doubles, with which this agrees
     for every integer that a double holds exactly below 10^21.
 
     Args:
-        value: The value; containers may be nested :data:`MAX_DEPTH` deep.
+        value: A value of :data:`JSON`, which is checked; containers may be nested :data:`MAX_DEPTH` deep.
         surrogates: Write lone surrogates as their three bytes (WTF-8) instead of refusing them. For
             digests only: such bytes are not UTF-8 and must not be signed or sent.
 
@@ -74,21 +76,19 @@ def _plain(value: object, depth: int) -> object:
     orjson writes the escapes and digits of RFC 8785 but sorts keys by code points, gives whole doubles a
     fraction, and turns to exponents earlier.
     """
-    kind = type(value)
-    if kind in _AS_IS:
+    if type(value) in _AS_IS:
         return value
-    if kind is int:
-        if -_INT64 <= cast("int", value) < _INT64:
+    if type(value) is int:
+        if -_INT64 <= value < _INT64:
             return value
-    elif kind is float:
-        return _plain_number(cast("float", value))
+    elif type(value) is float:
+        return _plain_number(value)
     elif depth >= MAX_DEPTH:
         raise _UncommonError
-    elif kind is dict:
-        return _plain_object(cast("dict[object, object]", value), depth + 1)
-    elif kind is list or kind is tuple:
-        items = cast("Sequence[object]", value)
-        return [item if type(item) in _AS_IS else _plain(item, depth + 1) for item in items]
+    elif is_plain_dict(value):
+        return _plain_object(value, depth + 1)
+    elif is_plain_array(value):
+        return [item if type(item) in _AS_IS else _plain(item, depth + 1) for item in value]
     raise _UncommonError
 
 
@@ -112,29 +112,28 @@ def is_plain_number(value: float) -> bool:
     return 1e-4 <= abs(value) < 1e15 and not value.is_integer()
 
 
-def _write(value: JSON, parts: list[str], depth: int) -> None:
-    kind = type(value)
-    if kind is str:
-        parts.append(_QUOTE(cast("str", value)))
-    elif kind is bool:
+def _write(value: object, parts: list[str], depth: int) -> None:
+    if type(value) is str:
+        parts.append(_QUOTE(value))
+    elif type(value) is bool:
         parts.append("true" if value else "false")
     elif value is None:
         parts.append("null")
-    elif kind is int:
-        parts.append(_integer(cast("int", value)))
-    elif kind is float:
-        parts.append(_number(cast("float", value)))
+    elif type(value) is int:
+        parts.append(_integer(value))
+    elif type(value) is float:
+        parts.append(_number(value))
     elif depth >= MAX_DEPTH:
         raise ValueError(_MAX_DEPTH_MESSAGE)
-    elif kind is list or kind is tuple:
-        _write_array(cast("Sequence[JSON]", value), parts, depth + 1)
-    elif isinstance(value, Mapping):
+    elif is_plain_array(value):
+        _write_array(value, parts, depth + 1)
+    elif is_mapping(value):
         _write_object(value, parts, depth + 1)
     else:
-        raise ValueError(f"expected a JSON value, got {kind.__name__}")
+        raise ValueError(f"expected a JSON value, got {type(value).__name__}")
 
 
-def _write_array(values: Sequence[JSON], parts: list[str], depth: int) -> None:
+def _write_array(values: Sequence[object], parts: list[str], depth: int) -> None:
     parts.append("[")
     for index, item in enumerate(values):
         if index:
@@ -143,18 +142,21 @@ def _write_array(values: Sequence[JSON], parts: list[str], depth: int) -> None:
     parts.append("]")
 
 
-def _write_object(value: Mapping[str, JSON], parts: list[str], depth: int) -> None:
-    for key in value:
-        if type(key) is not str:
-            raise ValueError(f"expected string keys in an object, got a key of type {type(key).__name__}")
+def _write_object(value: Mapping[object, object], parts: list[str], depth: int) -> None:
     parts.append("{")
-    for index, key in enumerate(sorted(value, key=_utf16)):
+    for index, key in enumerate(sorted(map(_text, value), key=_utf16)):
         if index:
             parts.append(",")
         parts.append(_QUOTE(key))
         parts.append(":")
         _write(value[key], parts, depth)
     parts.append("}")
+
+
+def _text(key: object) -> str:
+    if type(key) is not str:
+        raise ValueError(f"expected string keys in an object, got a key of type {type(key).__name__}")
+    return key
 
 
 def _utf16(key: str) -> bytes:
@@ -205,7 +207,7 @@ def decode(data: bytes) -> JSON:
         ValueError: The bytes are not JSON, or not in the one canonical form.
     """
     try:
-        value = cast("JSON", orjson.loads(data))
+        value: JSON = orjson.loads(data)
         # A key that was there twice is there once now, and numbers that the two would read as other types are
         # uncommon: what is equal means the same to both.
         if orjson.dumps(_plain(value, 0), option=orjson.OPT_SORT_KEYS) == data:
@@ -213,10 +215,7 @@ def decode(data: bytes) -> JSON:
     except (_UncommonError, ValueError, TypeError):
         pass
     try:
-        value = cast(
-            "JSON",
-            json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant),
-        )
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError(_MAX_DEPTH_MESSAGE) from None
     if encode(value) != data:
@@ -256,13 +255,13 @@ def _check_record(value: object, depth: int) -> None:
         return
     if depth >= MAX_DEPTH:
         raise ValueError(_MAX_DEPTH_MESSAGE)
-    if kind is dict:
-        for key, item in cast("dict[object, object]", value).items():
+    if is_plain_dict(value):
+        for key, item in value.items():
             if type(key) is not str or not key.isascii():
                 raise ValueError("expected ASCII string keys in a record")
             _check_record(item, depth + 1)
-    elif kind is list or kind is tuple:
-        for item in cast("Sequence[object]", value):
+    elif is_plain_array(value):
+        for item in value:
             _check_record(item, depth + 1)
     else:
         raise ValueError(f"expected strings, booleans, arrays and objects in a record, got {kind.__name__}")
@@ -278,12 +277,12 @@ def decode_record(data: bytes) -> dict[str, RecordValue]:
         ValueError: The bytes are not the canonical form of a record.
     """
     try:
-        value: object = orjson.loads(data)
+        value: RecordValue = orjson.loads(data)
     except orjson.JSONDecodeError:
         raise ValueError("expected a record in JSON, got something else") from None
-    if type(value) is not dict:
+    record = value if isinstance(value, dict) else None
+    if record is None:
         raise ValueError("expected a record (a JSON object)")
-    record = cast("dict[str, RecordValue]", value)
-    if encode_record(record) != data:
+    if encode_record(record) != data:  # Numbers and null are refused here.
         raise ValueError("expected the canonical form of the record, got another spelling")
     return record

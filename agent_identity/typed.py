@@ -9,9 +9,11 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final, Literal, ParamSpec, TypeVar, cast, get_args, get_origin
+
+from agent_identity.narrowing import is_array
 
 __all__ = ["typed", "typed_calls"]
 
@@ -19,7 +21,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C", bound=type)
 
-_FUNCTION: Final = cast("object", get_origin(Callable[..., object]))
+_FUNCTION: Final[object] = get_origin(Callable[..., object])
 _MANY: Final = (collections.abc.Sequence, collections.abc.Collection, collections.abc.Iterable)
 _FORMS: Final[Mapping[object, str]] = {
     None: "None",
@@ -90,7 +92,7 @@ def typed_calls(*names: str, **cures: str) -> Callable[[C], C]:
 
 def _hints(function: Callable[..., object], signature: inspect.Signature) -> dict[str, object]:
     """Return the annotations that can be resolved, by parameter; those of ``*values`` and ``**options`` stay open."""
-    names = cast("dict[str, object]", getattr(inspect.unwrap(function), "__globals__", {}))
+    names: dict[str, object] = getattr(inspect.unwrap(function), "__globals__", {})
     several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {
         name: _resolved(parameter.annotation, names)
@@ -104,9 +106,10 @@ def _resolved(annotation: object, names: dict[str, object]) -> object:
 
     holder.__annotations__ = {"hint": annotation}
     try:
-        return cast("object", typing.get_type_hints(holder, names)["hint"])
+        resolved: object = typing.get_type_hints(holder, names)["hint"]
     except NameError:  # Imported for type checkers only.
         return object
+    return resolved
 
 
 def _check(name: str, value: object, hint: object, cure: str | None) -> None:
@@ -134,8 +137,8 @@ def _unfit(name: str, value: object, hint: object) -> tuple[str, object, object]
     if not _fits(value, hint):
         return name, value, hint
     element = _element(value, hint)
-    if element is not None:
-        for index, item in enumerate(cast("Iterable[object]", value)):
+    if element is not None and is_array(value):
+        for index, item in enumerate(value):
             if index < _MAX_ITEMS and not _fits(item, element):
                 return f"{name}[{index}]", item, element
     return None
@@ -148,7 +151,8 @@ def _element(value: object, hint: object) -> object:
     for arm in _arms(hint):
         parts = get_args(arm)
         if get_origin(arm) in _MANY or (get_origin(arm) is tuple and parts[-1:] == (...,)):
-            return cast("object", parts[0])
+            element: object = parts[0]
+            return element
     return None
 
 

@@ -42,6 +42,8 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     # Each store by the one module that speaks to it.
     "psycopg": ("authority.postgres_state", "authority.postgres_connection"),
     "redis": ("authority.redis_state",),
+    # Only for type checkers, which know it without its being installed.
+    "typing_extensions": ("enforcement", "identity", "integrations", "policy"),
     "wrapt": ("integrations",),
     "yaml": ("policy.yaml_source",),
     "zstandard": ("evidence",),

@@ -11,7 +11,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, Final, cast, final
+from typing import IO, BinaryIO, Final, TypeGuard, cast, final
 
 import orjson
 
@@ -196,7 +196,7 @@ def _source(content: Path | bytes) -> Generator[BinaryIO]:
         yield file
 
 
-def is_bundle(source: object) -> bool:
+def is_bundle(source: object) -> TypeGuard[PathLike]:
     """Return whether a source names a file that ends like a bundle, as earlier versions made them as well."""
     return isinstance(source, str | os.PathLike) and os.fspath(cast("PathLike", source)).endswith((".zip", *_TAR))
 

@@ -9,12 +9,12 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, cast, final
+from typing import Final, final
 
 from agent_identity.audit.attestations import ATTESTATION
 from agent_identity.audit.bundle import is_bundle, unpacked
 from agent_identity.audit.erasures import Erasures
-from agent_identity.audit.sources import PathLike, Source, directory_of, opened, whole
+from agent_identity.audit.sources import Source, directory_of, opened, whole
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.byte_reader import ByteLines
 from agent_identity.evidence.envelope import Attestation
@@ -164,7 +164,7 @@ def story(source: Source) -> Iterator[Story]:
         ConfigurationError: The source cannot be opened, or a part of the ledger may not be read.
     """
     if is_bundle(source):
-        with unpacked(cast("PathLike", source)) as evidence:
+        with unpacked(source) as evidence:
             yield from story(evidence)
         return
     teller = _Teller(Erasures(_erasures(source)))

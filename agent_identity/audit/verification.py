@@ -109,7 +109,7 @@ def check(  # budget: one line for each thing that a verifier may have
         processes=processes,
     )
     if is_bundle(source):
-        with unpacked(cast("PathLike", source)) as evidence:
+        with unpacked(source) as evidence:
             return check_ledger(evidence)
     directory = directory_of(source)
     if pasted and directory is not None:

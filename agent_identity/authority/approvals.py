@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias, cast, final, get_args
+from typing import Final, Literal, TypeAlias, final, get_args
 
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
@@ -24,6 +24,7 @@ from agent_identity.identity import (
     principal_from_claim,
 )
 from agent_identity.identity.compact import parse_compact, sign_compact
+from agent_identity.narrowing import int_of, optional_text_of, text_of, word_of
 
 __all__ = ["APPROVAL_TYPE", "MAX_WAIT", "Ruling", "RulingStatus", "folded", "trusted_ruling"]
 
@@ -36,7 +37,7 @@ MAX_WAIT: Final = 30 * 24 * 3600
 RulingStatus: TypeAlias = Literal["approved", "rejected"]
 """What a person can say."""
 
-_STATUSES: Final[frozenset[str]] = frozenset(get_args(RulingStatus))
+_STATUSES: Final[frozenset[RulingStatus]] = frozenset(get_args(RulingStatus))
 _REQUIRED: Final = frozenset({"agent", "approver", "exp", "iat", "iss", "jti", "principal", "status", "task", "tool"})
 _OPTIONAL: Final = frozenset({"args", "reason"})
 _ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -108,13 +109,13 @@ class Ruling:
             issuer: The issuer's URI.
         """
         claims: dict[str, JSON] = {
-            "agent": cast("JSON", self.agent.to_claim()),
-            "approver": cast("JSON", self.approver.to_claim()),
+            "agent": self.agent.to_claim(),
+            "approver": self.approver.to_claim(),
             "exp": self.expires_at,
             "iat": self.decided_at,
             "iss": check_id(issuer, "issuer"),
             "jti": self.id,
-            "principal": cast("JSON", self.principal.to_claim()),
+            "principal": self.principal.to_claim(),
             "status": self.status,
             "task": self.task,
             "tool": self.tool,
@@ -171,21 +172,28 @@ def folded(name: str) -> str:
 def _ruling(claims: Mapping[str, JSON], kid: str) -> Ruling:
     try:
         return Ruling(
-            id=cast("str", claims["jti"]),
-            status=cast("RulingStatus", claims["status"]),
-            task=cast("str", claims["task"]),
-            tool=cast("str", claims["tool"]),
-            args=cast("str | None", claims.get("args")),
+            id=text_of(claims, "jti"),
+            status=word_of(claims, "status", _STATUSES),
+            task=text_of(claims, "task"),
+            tool=text_of(claims, "tool"),
+            args=optional_text_of(claims, "args"),
             principal=principal_from_claim(claims["principal"]),
             agent=agent_from_claim(claims["agent"]),
-            approver=cast("Human", principal_from_claim(claims["approver"])),
-            decided_at=cast("int", claims["iat"]),
-            expires_at=cast("int", claims["exp"]),
-            reason=cast("str | None", claims.get("reason")),
+            approver=_human(claims["approver"]),
+            decided_at=int_of(claims, "iat"),
+            expires_at=int_of(claims, "exp"),
+            reason=optional_text_of(claims, "reason"),
             kid=kid,
         )
     except (TypeError, ValueError) as error:
         raise _bad(str(error)) from None
+
+
+def _human(claim: JSON) -> Human:
+    approver = principal_from_claim(claim)
+    if not isinstance(approver, Human):
+        raise TypeError(f"expected a Human as the approver, got {type(approver).__name__}")
+    return approver
 
 
 def _bad(message: str) -> TokenError:

@@ -1,13 +1,14 @@
 """Constraints made of constraints: all of them, or any of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final, cast, final
+from typing import ClassVar, Final, final
 
 from agent_identity.authority.literals import LITERAL_KINDS, Constraint
 from agent_identity.authority.locations import LOCATION_KINDS
 from agent_identity.authority.values import MAX_NESTING
 from agent_identity.canonical import JSON
+from agent_identity.narrowing import is_array, is_mapping
 
 __all__ = ["AllOf", "AnyOf"]
 
@@ -111,10 +112,10 @@ def check_size(claim: object) -> None:
 
 def _count(value: object, depth: int, left: int) -> int:
     left -= 1
-    if isinstance(value, Mapping):
-        parts: Sequence[object] = tuple(cast("Mapping[object, object]", value).values())
-    elif isinstance(value, list | tuple):
-        parts = cast("Sequence[object]", value)
+    if is_mapping(value):
+        parts: Sequence[object] = tuple(value.values())
+    elif is_array(value):
+        parts = value
     else:
         parts = ()
         depth += 1

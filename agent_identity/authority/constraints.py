@@ -5,7 +5,8 @@ A constraint says which values of one argument a grant permits. Plain values in 
 """
 
 from collections.abc import Callable, Mapping
-from typing import Final, TypeAlias, cast
+from decimal import Decimal
+from typing import Final, TypeAlias, TypeGuard
 
 from agent_identity.authority.combinators import AllOf, AnyOf, check_size
 from agent_identity.authority.literals import (
@@ -20,7 +21,9 @@ from agent_identity.authority.literals import (
     Wildcard,
 )
 from agent_identity.authority.locations import LOCATION_KINDS, EmailDomain, PathWithin, Prefix, UrlWithin
+from agent_identity.authority.values import is_text
 from agent_identity.errors import TokenError
+from agent_identity.narrowing import is_array, is_object, text_of
 
 __all__ = [
     "AllOf",
@@ -46,12 +49,12 @@ _Members: TypeAlias = Mapping[str, object]
 _KINDS: Final = (*LITERAL_KINDS, *LOCATION_KINDS, AllOf, AnyOf)
 
 
-def is_constraint(value: object) -> bool:
+def is_constraint(value: object) -> TypeGuard[Constraint]:
     """Tell whether the value is one of the kinds above; there are no others."""
     return isinstance(value, _KINDS)
 
 
-def constraint_from_claim(claim: Mapping[str, object]) -> Constraint:
+def constraint_from_claim(claim: object) -> Constraint:
     """Return the constraint that stands in a grant.
 
     Raises:
@@ -66,9 +69,9 @@ def constraint_from_claim(claim: Mapping[str, object]) -> Constraint:
 
 
 def _read(claim: object) -> Constraint:
-    if not isinstance(claim, Mapping):
+    if not is_object(claim):
         raise TokenError("expected a constraint (a JSON object), got another value", code="bad_constraint")
-    members = dict(cast("_Members", claim))
+    members = dict(claim)
     name = members.pop("constraint_type", None)
     if type(name) is not str or name not in _READERS:
         raise TokenError(
@@ -97,24 +100,55 @@ def _shown(name: object) -> str:
 
 def _items(members: _Members, name: str) -> list[object]:
     items = members[name]
-    if not isinstance(items, list | tuple):
+    if not is_array(items):
         raise TypeError(f"expected an array as {name}")
-    return list(cast("list[object]", items))
+    return list(items)
 
 
-def _range(members: _Members) -> Range:
-    if None in members.values():
-        raise TypeError("expected a number as a bound, got null; leave it out")
+def _texts(members: _Members, name: str) -> list[str]:
+    items = _items(members, name)
+    texts = [item for item in items if is_text(item)]
+    if len(texts) != len(items):
+        raise TypeError(f"expected an array of Unicode text as {name}")
+    return texts
+
+
+def _flag(members: _Members, name: str, owner: str, *, default: bool) -> bool:
+    value = members.get(name, default)
+    if type(value) is not bool:
+        raise TypeError(f"expected {name} of {owner} to be True or False")
+    return value
+
+
+def range_of(members: _Members) -> Range:
+    """Return the range that the members ``min``, ``max``, ``min_inclusive`` and ``max_inclusive`` describe.
+
+    Raises:
+        TypeError: A bound is no number, or a flag is no truth value.
+        ValueError: They make no :class:`Range`.
+    """
     return Range(
-        cast("float | None", members.get("min")),
-        cast("float | None", members.get("max")),
-        min_inclusive=cast("bool", members.get("min_inclusive", True)),
-        max_inclusive=cast("bool", members.get("max_inclusive", True)),
+        _bound(members, "min"),
+        _bound(members, "max"),
+        min_inclusive=_flag(members, "min_inclusive", "Range", default=True),
+        max_inclusive=_flag(members, "max_inclusive", "Range", default=True),
     )
 
 
+def _bound(members: _Members, name: str) -> float | Decimal | None:
+    if name not in members:
+        return None
+    value = members[name]
+    if value is None:
+        raise TypeError("expected a number as a bound, got null; leave it out")
+    if type(value) is not int and type(value) is not float and type(value) is not Decimal:
+        raise TypeError(f"expected a bound of a Range to be an int, a float or a Decimal, got {type(value).__name__}")
+    return value
+
+
 def _path_within(members: _Members) -> PathWithin:
-    return PathWithin(cast("str", members["root"]), follow_links=cast("bool", members.get("follow_links", False)))
+    follow_links = _flag(members, "follow_links", "PathWithin", default=False)
+    return PathWithin(text_of(members, "root"), follow_links=follow_links)
 
 
 def _clauses(members: _Members) -> list[Constraint]:
@@ -129,18 +163,14 @@ _READERS: Final[dict[str, tuple[frozenset[str], frozenset[str], Callable[[_Membe
     Exact.kind: (_names("value"), _names(), lambda claim: Exact(claim["value"])),
     OneOf.kind: (_names("values"), _names(), lambda claim: OneOf(*_items(claim, "values"))),
     NotOneOf.kind: (_names("excluded"), _names(), lambda claim: NotOneOf(*_items(claim, "excluded"))),
-    Range.kind: (_names(), _names("min", "max", "min_inclusive", "max_inclusive"), _range),
+    Range.kind: (_names(), _names("min", "max", "min_inclusive", "max_inclusive"), range_of),
     Contains.kind: (_names("required"), _names(), lambda claim: Contains(*_items(claim, "required"))),
     Subset.kind: (_names("allowed"), _names(), lambda claim: Subset(*_items(claim, "allowed"))),
     Wildcard.kind: (_names(), _names(), lambda _: Wildcard()),
     AllOf.kind: (_names("constraints"), _names(), lambda claim: AllOf(*_clauses(claim))),
     AnyOf.kind: (_names("constraints"), _names(), lambda claim: AnyOf(*_clauses(claim))),
     PathWithin.kind: (_names("root"), _names("follow_links"), _path_within),
-    UrlWithin.kind: (_names("prefix"), _names(), lambda claim: UrlWithin(cast("str", claim["prefix"]))),
-    EmailDomain.kind: (
-        _names("domains"),
-        _names(),
-        lambda claim: EmailDomain(*cast("list[str]", _items(claim, "domains"))),
-    ),
-    Prefix.kind: (_names("prefix"), _names(), lambda claim: Prefix(cast("str", claim["prefix"]))),
+    UrlWithin.kind: (_names("prefix"), _names(), lambda claim: UrlWithin(text_of(claim, "prefix"))),
+    EmailDomain.kind: (_names("domains"), _names(), lambda claim: EmailDomain(*_texts(claim, "domains"))),
+    Prefix.kind: (_names("prefix"), _names(), lambda claim: Prefix(text_of(claim, "prefix"))),
 }

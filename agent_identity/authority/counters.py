@@ -12,7 +12,19 @@ from typing import Final, TypeAlias
 from agent_identity.authority.state import Debit
 from agent_identity.errors import StateError
 
-__all__ = ["Parts", "given_back", "kept_in", "kept_with", "read_parts", "taken", "width", "write_parts"]
+__all__ = [
+    "Parts",
+    "given_back",
+    "kept_in",
+    "kept_with",
+    "read_count",
+    "read_counter",
+    "read_parts",
+    "read_version",
+    "taken",
+    "width",
+    "write_parts",
+]
 
 Parts: TypeAlias = Mapping[int, int]
 """Sums by the number of their part of the window; the one sum of a counter without a window has number 0."""
@@ -84,4 +96,47 @@ def read_parts(text: str) -> Parts:
     try:
         return {int(at): int(sum_) for at, sum_ in (pair.split(":") for pair in text.split())}
     except ValueError:
-        raise StateError("expected the sums of a counter, got something else; the state is damaged") from None
+        raise _damaged("the sums of a counter") from None
+
+
+def read_counter(expires_at: object, parts: object) -> tuple[int, Parts]:
+    """Return when a counter expires, and its sums, as a database has them.
+
+    Raises:
+        StateError: It has something else.
+    """
+    if type(expires_at) is not int or type(parts) is not str:
+        raise _damaged("the end of a counter and its sums")
+    return expires_at, read_parts(parts)
+
+
+def read_version(row: tuple[object, ...] | None) -> tuple[int, bytes] | None:
+    """Return the version and the data in a row of a database, if there is a row.
+
+    Raises:
+        StateError: The row has something else.
+    """
+    match row:
+        case None:
+            return None
+        case (int(version), bytes(data)):
+            return version, data
+        case _:
+            raise _damaged("a version and its data")
+
+
+def read_count(row: tuple[object, ...] | None) -> int:
+    """Return the one number in a row of a database.
+
+    Raises:
+        StateError: There is no such row.
+    """
+    match row:
+        case (int(count),):
+            return count
+        case _:
+            raise _damaged("a number")
+
+
+def _damaged(what: str) -> StateError:
+    return StateError(f"expected {what}, got something else; the state is damaged")

@@ -201,7 +201,7 @@ class DirectoryState:
 
     def _telling(self, step: Callable[[], bool]) -> bool:
         """Keep the counter odd during a step, and make it another even number if the step stored something."""
-        import fcntl  # noqa: PLC0415  Absent on Windows, where reading evidence must still work.
+        import fcntl  # Absent on Windows, where reading evidence must still work.
 
         with self._lock:
             before = self._count()  # A closed store has no lock to wait for.

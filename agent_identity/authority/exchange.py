@@ -6,9 +6,10 @@ nothing in it is quoted anywhere: an endpoint may echo credentials in its errors
 
 import json
 from collections.abc import Mapping
-from typing import Final, NoReturn, cast
+from typing import Final, NoReturn
 
 from agent_identity.authority.token_source import B64TOKEN, MAX_VALUE
+from agent_identity.canonical import JSON
 from agent_identity.errors import ExchangeError
 
 __all__ = [
@@ -111,21 +112,21 @@ def read_refusal(status: int, body: bytes, *, content_type: str | None) -> Excha
     )
 
 
-def _object(body: bytes, content_type: str | None) -> Mapping[str, object]:
+def _object(body: bytes, content_type: str | None) -> Mapping[str, JSON]:
     if len(body) > MAX_ANSWER:
         raise ExchangeError(f"expected an answer of at most {MAX_ANSWER} bytes, got more", code="exchange_malformed")
     if (content_type or "").partition(";")[0].strip().lower() != "application/json":
         raise ExchangeError("expected an answer of type application/json, got another", code="exchange_malformed")
     try:
-        value: object = json.loads(body.decode("utf-8"), object_pairs_hook=_members, parse_constant=_no_constant)
+        value: JSON = json.loads(body.decode("utf-8"), object_pairs_hook=_members, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise ExchangeError("expected a JSON object as answer, got something else", code="exchange_malformed")
-    return cast("dict[str, object]", value)
+    return value
 
 
-def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _members(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     members = dict(pairs)
     if len(members) != len(pairs):
         raise ValueError("a member stands there twice")

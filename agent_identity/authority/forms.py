@@ -11,11 +11,13 @@ from dataclasses import is_dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any, Final, cast, final
+from typing import Any, Final, TypeGuard, final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from pydantic_core import TzInfo
+
+from agent_identity.narrowing import is_array, is_dict, is_plain_array
 
 __all__ = ["DecimalText", "NoFormError", "decimal_of", "form_of", "with_decimals"]
 
@@ -50,27 +52,35 @@ def form_of(value: object) -> object:
         NoFormError: It has none.
         ValueError: It is a decimal that is not finite, or of more than 1,000 digits.
     """
-    kind = type(value)
-    if kind is Decimal:
-        return _decimal_form(cast("Decimal", value))
-    if kind is date:
-        return cast("date", value).isoformat()
-    if kind is datetime or kind is time:
-        return _moment_form(cast("datetime | time", value))
-    if kind is UUID:
+    if type(value) is Decimal:
+        return decimal_form(value)
+    if type(value) is date:
+        return value.isoformat()
+    if type(value) is datetime or type(value) is time:
+        return _moment_form(value)
+    if type(value) is UUID:
         return str(value)
-    if issubclass(kind, enum.Enum):  # `isinstance` would ask the value, which may be a proxy.
-        return _member_form(cast("enum.Enum", value))
+    if _is_member(value):
+        return _member_form(value)
     raise NoFormError
 
 
-def _decimal_form(number: Decimal) -> DecimalText:
-    """Return the number in digits, without an exponent, zeros at the end, or a sign before zero."""
-    if not number.is_finite():
+def _is_member(value: object) -> TypeGuard[enum.Enum]:
+    return issubclass(type(value), enum.Enum)  # `isinstance` would ask the value, which may be a proxy.
+
+
+def decimal_form(number: Decimal) -> DecimalText:
+    """Return the number in digits, without an exponent, zeros at the end, or a sign before zero.
+
+    Raises:
+        ValueError: It is not finite, or has more than 1,000 digits.
+    """
+    exponent = number.as_tuple().exponent
+    if not number.is_finite() or not isinstance(exponent, int):
         raise ValueError("expected a finite number, got NaN or an infinity")
     if not number:
         return DecimalText("0")
-    if max(number.adjusted(), 0) - min(cast("int", number.as_tuple().exponent), 0) >= MAX_DIGITS:
+    if max(number.adjusted(), 0) - min(exponent, 0) >= MAX_DIGITS:
         raise ValueError(f"expected a Decimal of at most {MAX_DIGITS} digits; pass it as text")
     text = format(number, "f")
     return DecimalText(text.rstrip("0").rstrip(".") if "." in text else text)
@@ -79,12 +89,11 @@ def _decimal_form(number: Decimal) -> DecimalText:
 def _moment_form(moment: datetime | time) -> str:
     """Return ISO 8601 with the offset, and the name of a zone as RFC 9557 has it."""
     zone = moment.tzinfo
-    kind = type(zone)
     if moment.fold:
         raise NoFormError  # ISO 8601 has no spelling for it.
-    if kind in _OFFSETS:
+    if type(zone) in _OFFSETS:
         return moment.isoformat()
-    key: object = cast("ZoneInfo", zone).key if kind is ZoneInfo else None
+    key: object = zone.key if type(zone) is ZoneInfo else None
     if type(key) is not str or not key:
         raise NoFormError  # Code of others can say another offset, or name, each time.
     return f"{moment.isoformat()}[{key}]"
@@ -92,7 +101,7 @@ def _moment_form(moment: datetime | time) -> str:
 
 def _member_form(member: enum.Enum) -> object:
     kind = type(member)
-    value = cast("object", member._value_)  # Its documented name; `value` can be overridden.
+    value: object = member._value_  # Its documented name; `value` can be overridden.
     if issubclass(kind, _STATEFUL) or is_dataclass(kind):
         raise NoFormError
     for base, equals in _EQUAL.items():
@@ -105,29 +114,29 @@ def _constant_form(value: object) -> object:
     """Return the form of the value of an enum member; one that can be changed has none, for it is everybody's."""
     if type(value) in _PLAIN:
         return value
-    if type(value) is tuple:
-        return tuple(_constant_form(item) for item in cast("tuple[object, ...]", value))
+    if is_plain_array(value) and type(value) is tuple:
+        return tuple(_constant_form(item) for item in value)
     return form_of(value)
 
 
-def decimal_of(number: object) -> Decimal | None:
+def decimal_of(number: float | str | None) -> Decimal | None:
     """Return a bound of a constraint, or the form of a decimal, as an exact decimal.
 
     A ``float`` with a fraction counts as the shortest decimal that means it, which is how grants spell it.
     """
     if type(number) is float and not number.is_integer():
         return Decimal(repr(number))
-    return None if number is None else Decimal(cast("int | float | str", number))
+    return None if number is None else Decimal(number)
 
 
 def with_decimals(value: object) -> object:
     """Return a disclosed value with decimals in place of all text that is the form of one."""
     if type(value) is str:
         return _read_decimal(value)
-    if isinstance(value, dict):
-        return {name: with_decimals(item) for name, item in cast("dict[str, object]", value).items()}
-    if isinstance(value, list | tuple):
-        return [with_decimals(item) for item in cast("list[object]", value)]
+    if is_dict(value):
+        return {name: with_decimals(item) for name, item in value.items()}
+    if is_array(value):
+        return [with_decimals(item) for item in value]
     return value
 
 

@@ -9,7 +9,7 @@ is signed with the key that its parent names as the holder's (``cnf``), and name
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar, cast, final
+from typing import Final, TypeVar, final
 
 from agent_identity.authority.limits import Limit, check_limits, limits_claim, limits_from_claim
 from agent_identity.authority.scope import Scope
@@ -185,7 +185,7 @@ def issue(
     now: int,
     ttl: int,
     max_depth: int = 3,
-    id: str,  # noqa: A002  What it is called in the grant.
+    id: str,  # What it is called in the grant.
     audience: str | None = None,
     limits: Sequence[Limit] = (),
 ) -> Grant:
@@ -236,7 +236,7 @@ def derive(
     scope: Scope,
     now: int,
     ttl: int,
-    id: str,  # noqa: A002  What it is called in the grant.
+    id: str,  # What it is called in the grant.
     max_depth: int | None = None,
     audience: str | None = None,
 ) -> Grant:
@@ -315,7 +315,7 @@ def _check_terms(now: int, ttl: int, max_depth: int) -> None:
 
 
 def _claims_of_holder(
-    id: str,  # noqa: A002  What it is called in the grant.
+    id: str,  # What it is called in the grant.
     agent: Agent,
     holder: PublicKey,
     scope: Scope,
@@ -416,7 +416,7 @@ def _integer(value: JSON) -> int:
 
 
 def _name(value: JSON) -> str:
-    return check_id(cast("str", value), "it")
+    return check_id(value, "it")
 
 
 def _uuid(value: JSON) -> str:

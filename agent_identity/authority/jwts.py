@@ -73,7 +73,7 @@ def access_claims(
     scope: tuple[str, ...],
     now: int,
     ttl: int,
-    id: str,  # noqa: A002  What it is called in the token.
+    id: str,  # What it is called in the token.
     key: JwtSigner | None,
 ) -> dict[str, JSON]:
     """Return the claims of an access token (RFC 9068 §2.2) for what a grant stands for.
@@ -120,7 +120,7 @@ def actor_claims(
     audience: str,
     now: int,
     ttl: int,
-    id: str,  # noqa: A002  What it is called in the token.
+    id: str,  # What it is called in the token.
 ) -> dict[str, JSON]:
     """Return the claims of a token that names the current agent as an actor and those before it (RFC 8693 §4.1).
 
@@ -162,7 +162,7 @@ def client_claims(
     audience: str,
     now: int,
     ttl: int,
-    id: str,  # noqa: A002  What it is called in the token.
+    id: str,  # What it is called in the token.
 ) -> dict[str, JSON]:
     """Return the claims with which a client proves who it is to an authorization server (RFC 7523 §3)."""
     return {"aud": audience, "exp": now + ttl, "iat": now, "iss": client_id, "jti": id, "sub": client_id}
@@ -174,7 +174,7 @@ def dpop_proof(
     method: str,
     url: str,
     now: int,
-    id: str,  # noqa: A002  What it is called in the proof.
+    id: str,  # What it is called in the proof.
     token: str | None = None,
     nonce: str | None = None,
 ) -> str:

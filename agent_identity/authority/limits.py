@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import ROUND_CEILING, Context, Decimal
-from typing import Final, Literal, Self, TypeAlias, cast, final
+from typing import Final, Literal, Self, TypeAlias, final
 
 from agent_identity.authority.forms import DecimalText
 from agent_identity.authority.scope import check_tool_name
@@ -17,6 +17,7 @@ from agent_identity.authority.state import MAX_NUMBER, Debit
 from agent_identity.authority.values import is_text
 from agent_identity.canonical import JSON
 from agent_identity.errors import LimitExceeded, TokenError
+from agent_identity.narrowing import int_of, is_object, optional_text_of, text_of, word_of
 from agent_identity.typed import typed_calls
 
 __all__ = ["MAX_LIMITS", "MICRO", "Kind", "Limit", "debits_for", "limits_claim", "limits_from_claim"]
@@ -36,7 +37,7 @@ _MAX_AMOUNT: Final = MAX_NUMBER // MICRO
 _MAX_PER: Final = 90 * 24 * 3600
 _MILLIONTH: Final = Decimal("0.000001")
 _EXACT: Final = Context(prec=64)
-_MEMBERS: Final[Mapping[str, frozenset[str]]] = {
+_MEMBERS: Final[Mapping[Kind, frozenset[str]]] = {
     "uses": frozenset({"kind", "max", "tool"}),
     "sum": frozenset({"argument", "kind", "max", "tool"}),
     "rate": frozenset({"kind", "max", "per", "tool"}),
@@ -68,7 +69,7 @@ class Limit:
     per: int | None = None
 
     def __post_init__(self) -> None:
-        if cast("str", self.kind) not in _MEMBERS:
+        if self.kind not in _MEMBERS:
             raise ValueError("expected a limit of kind 'uses', 'sum' or 'rate'; write Limit.uses(...) or one of these")
         if self.tool != ANY_TOOL or self.kind == "sum":
             check_tool_name(self.tool)
@@ -140,19 +141,17 @@ class Limit:
             TypeError: It is no object, or a member has the wrong type.
             ValueError: A member is missing, unknown or out of range.
         """
-        if not isinstance(claim, Mapping):
+        if not is_object(claim):
             raise TypeError("expected a limit to be an object")
-        members = cast("Mapping[str, JSON]", claim)
-        kind = members.get("kind")
-        if type(kind) is not str or _MEMBERS.get(kind) != frozenset(members):
-            # A newer version may know limits that this one cannot keep.
+        kind = word_of(claim, "kind", _MEMBERS)  # A newer version may know limits that this one cannot keep.
+        if _MEMBERS[kind] != frozenset(claim):
             raise ValueError("expected a limit of a known kind with its members and no others")
         return cls(
-            kind=cast("Kind", kind),
-            tool=cast("str", members["tool"]),
-            most=cast("int", members["max"]),
-            argument=cast("str | None", members.get("argument")),
-            per=cast("int | None", members.get("per")),
+            kind=kind,
+            tool=text_of(claim, "tool"),
+            most=int_of(claim, "max"),
+            argument=optional_text_of(claim, "argument"),
+            per=int_of(claim, "per") if "per" in claim else None,
         )
 
 
@@ -198,7 +197,7 @@ def check_limits(limits: Sequence[Limit], tools: Mapping[str, object]) -> tuple[
     """
     checked = tuple(limits)
     for limit in checked:
-        if type(cast("object", limit)) is not Limit:
+        if not _is_limit(limit):
             raise TypeError(
                 f"expected limits as Limit values, got {type(limit).__name__}; write limits=(Limit.uses(…),)"
             )
@@ -207,6 +206,10 @@ def check_limits(limits: Sequence[Limit], tools: Mapping[str, object]) -> tuple[
             raise ValueError(f"expected limits of tools that are in the scope, got one of {limit.tool!r}; correct it")
     _check_set(checked)
     return checked
+
+
+def _is_limit(value: object) -> bool:
+    return type(value) is Limit
 
 
 def _check_set(limits: Sequence[Limit]) -> None:

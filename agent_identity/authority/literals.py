@@ -7,10 +7,10 @@ profile does not list is refused even where it would be safe (an ``exact`` under
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import ClassVar, Final, Protocol, cast, final
+from typing import ClassVar, Final, Protocol, final
 
 from agent_identity.authority.forms import DecimalText, decimal_of
-from agent_identity.authority.values import Key, is_number, key_of, literal_key, literal_keys, value_of
+from agent_identity.authority.values import Key, is_number, key_of, literal_key, literal_keys, literal_number, value_of
 from agent_identity.canonical import JSON
 
 __all__ = ["Constraint", "Contains", "Exact", "NotOneOf", "OneOf", "Range", "Subset", "Wildcard"]
@@ -53,7 +53,7 @@ def _elements(value: object) -> Collection[Key] | None:
         key = key_of(value)
     except ValueError:
         return None
-    return cast("tuple[Key, ...]", key[1:]) if isinstance(key, tuple) and key[0] == "array" else None
+    return key[1] if isinstance(key, tuple) and key[0] == "array" else None
 
 
 def _listing(name: str, keys: tuple[Key, ...]) -> str:
@@ -220,8 +220,8 @@ class Range:
 
     def __init__(
         self,
-        min: float | Decimal | None = None,  # noqa: A002  The name in the grant.
-        max: float | Decimal | None = None,  # noqa: A002  The name in the grant.
+        min: float | Decimal | None = None,  # The name in the grant.
+        max: float | Decimal | None = None,  # The name in the grant.
         *,
         min_inclusive: bool = True,
         max_inclusive: bool = True,
@@ -305,12 +305,12 @@ def _bound(value: object) -> int | float | None:
     if value is None:
         return None
     if type(value) is Decimal:
-        return cast("int | float", literal_key(value))
+        return literal_number(value)
     if type(value) is not int and type(value) is not float:
         raise TypeError(f"expected a bound of a Range to be an int, a float or a Decimal, got {type(value).__name__}")
     if not is_number(value):
         raise ValueError("expected a finite bound in a Range, got NaN, an infinity or a number beyond every double")
-    return cast("int | float", literal_key(value))
+    return literal_number(value)
 
 
 @final

@@ -9,7 +9,7 @@ import os
 import re
 import unicodedata
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, cast, final
+from typing import ClassVar, Final, final
 
 from agent_identity.authority.literals import Constraint, members_permitted
 from agent_identity.authority.values import MAX_TEXT, is_text
@@ -92,12 +92,11 @@ class PathWithin:
         """Tell whether the value is a path inside the root."""
         if not is_text(value):
             return False
-        text = cast("str", value)
-        names = _path_names(text)
+        names = _path_names(value)
         if names is None:
             return False
         path = "/" + "/".join(names)
-        if not text.startswith("/"):
+        if not value.startswith("/"):
             path = f"{self.root.rstrip('/')}{path}"
         if not _inside(path, self.root):
             return False
@@ -213,7 +212,7 @@ class UrlWithin:
 
     def permits(self, value: object) -> bool:
         """Tell whether the value is a URL inside the prefix."""
-        place = _read_url(cast("str", value)) if is_text(value) else None
+        place = _read_url(value) if is_text(value) else None
         return place is not None and self._holds(*place)
 
     def _holds(self, origin: tuple[str, str, int], path: str) -> bool:
@@ -290,7 +289,7 @@ class EmailDomain:
 
     def permits(self, value: object) -> bool:
         """Tell whether the value is an address in one of the domains."""
-        return is_text(value) and _read_email(cast("str", value)) in self.domains
+        return is_text(value) and _read_email(value) in self.domains
 
     def covers(self, child: Constraint) -> bool:
         """Tell whether the child has no other domains, or names addresses in these."""
@@ -343,7 +342,7 @@ class Prefix:
 
     def permits(self, value: object) -> bool:
         """Tell whether the value is text that begins so."""
-        return isinstance(value, str) and is_text(value) and value.startswith(self.text)
+        return is_text(value) and value.startswith(self.text)
 
     def covers(self, child: Constraint) -> bool:
         """Tell whether the child's text begins so, or its values do."""

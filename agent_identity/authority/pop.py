@@ -7,7 +7,7 @@ ask: :func:`verify_proof` returns the id to ask with.
 
 import re
 from collections.abc import Mapping
-from typing import Final, cast
+from typing import Final
 
 from agent_identity.authority.grants import Chain
 from agent_identity.canonical import JSON, encode
@@ -36,7 +36,7 @@ def prove(
     arguments: Mapping[str, object],
     audience: str,
     now: int,
-    id: str,  # noqa: A002  What it is called in the proof.
+    id: str,  # What it is called in the proof.
     next_hash: str | None = None,
 ) -> str:
     """Return a proof for one call.
@@ -60,11 +60,11 @@ def prove(
         raise AttenuationError("expected the key of the leaf's holder to sign the proof", code="not_the_holder")
     if not _UUID.fullmatch(id):
         raise ValueError("expected the id of a proof to be a UUID in lower case")
-    claims: dict[str, JSON] = {
+    claims: dict[str, object] = {
         "aat_aud": check_id(audience, "audience"),
         "aat_id": chain.leaf.id,
         "aat_tool": tool,
-        "hta": cast("Mapping[str, JSON]", arguments),
+        "hta": arguments,
         "iat": now,
         "jti": id,
     }
@@ -138,6 +138,6 @@ def _check_same(got: JSON, expected: str | None, code: str) -> None:
 
 def _canonical(arguments: Mapping[str, object]) -> bytes:
     try:
-        return encode(cast("Mapping[str, JSON]", arguments))
+        return encode(arguments)
     except ValueError:
         raise TokenError("expected arguments that are values of JSON, got others", code="wrong_arguments") from None

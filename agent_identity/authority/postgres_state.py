@@ -5,9 +5,19 @@ import importlib
 import re
 import threading
 from collections.abc import Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, cast, final
+from typing import TYPE_CHECKING, Final, final
 
-from agent_identity.authority.counters import Parts, given_back, kept_in, kept_with, read_parts, taken, write_parts
+from agent_identity.authority.counters import (
+    Parts,
+    given_back,
+    kept_in,
+    kept_with,
+    read_count,
+    read_counter,
+    read_version,
+    taken,
+    write_parts,
+)
 from agent_identity.authority.forks import renewed_in_children
 from agent_identity.authority.state import (
     GRACE,
@@ -210,13 +220,13 @@ class PostgresState:
         check_key(name)
         with self._using() as connection:
             row = self._row(connection, "get", name=name)
-        return None if row is None else (cast("int", row[0]), cast("bytes", row[1]))
+        return read_version(row)
 
     def generation(self) -> int:
         """See :meth:`StateStore.generation`; it asks the server."""
         with self._using() as connection:
             row = self._row(connection, "generation")
-        return cast("tuple[int]", row)[0]
+        return read_count(row)
 
     def close(self) -> None:
         """See :meth:`StateStore.close`. It cannot be used any more."""
@@ -239,10 +249,8 @@ class PostgresState:
         """Lock the counters of debits, and return when each expires, and its sums."""
         keys, spans = [debit.key for debit in debits], [debit.window or 0 for debit in debits]
         rows = connection.execute(self._queries[query], {"keys": keys, "spans": spans, **more}).fetchall()
-        return {
-            (cast("str", row[0]), cast("int", row[1])): (cast("int", row[2]), read_parts(cast("str", row[3])))
-            for row in rows
-        }
+        found = {(key, span): read_counter(expires_at, parts) for key, span, expires_at, parts in rows}
+        return {counter: found[counter] for counter in zip(keys, spans, strict=True) if counter in found}
 
     def _count(self, connection: "BoundedConnection", after: Mapping[tuple[str, int], tuple[int, Parts]]) -> None:
         values = {
@@ -263,7 +271,7 @@ class PostgresState:
     @contextlib.contextmanager
     def _using(self) -> "Generator[BoundedConnection]":
         """Hold a connection for the block; whatever goes wrong is a :class:`StateError`, and ends the connection."""
-        import psycopg  # noqa: PLC0415  Only who has the extra gets here.
+        import psycopg  # Only who has the extra gets here.
 
         turns = self._turns
         if not turns.acquire(timeout=self._timeout):
@@ -289,7 +297,7 @@ class PostgresState:
 
     def _connection(self) -> "BoundedConnection":
         """Return a connection that nobody uses, the youngest one first; one that the server has left is dropped."""
-        from agent_identity.authority.postgres_connection import connect  # noqa: PLC0415  It imports the extra.
+        from agent_identity.authority.postgres_connection import connect  # It imports the extra.
 
         if self._closed:
             raise StateError("expected open state, got a store that was closed; open the enforcer again")

@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Final, Protocol, cast, final
+from typing import Final, Protocol, final
 
 from agent_identity.authority.counters import width
 from agent_identity.authority.state import (
@@ -20,6 +20,7 @@ from agent_identity.authority.state import (
     share_of,
 )
 from agent_identity.errors import ConfigurationError, StateError
+from agent_identity.narrowing import is_dict, is_list
 from agent_identity.typed import typed_calls
 
 __all__ = ["RedisState"]
@@ -256,7 +257,9 @@ class RedisState:
         if late is not None:
             return late
         answer = self._run(script, keys, now, *_arguments(debits, now))
-        return answer if isinstance(answer, int) else tuple(cast("list[int]", answer))
+        if isinstance(answer, int):
+            return answer
+        return tuple(_number(amount) for amount in _answers(answer, len(debits)))
 
     def keep(self, share: str, debits: Sequence[Debit], *, now: int) -> None:
         """See :meth:`StateStore.keep`."""
@@ -277,12 +280,12 @@ class RedisState:
 
     def get(self, name: str) -> tuple[int, bytes] | None:
         """See :meth:`StateStore.get`."""
-        version, data = cast("list[bytes | None]", self._run(_GET, [f"version:{check_key(name)}"], 0))
-        return None if version is None or data is None else (int(version), data)
+        version, data = _answers(self._run(_GET, [f"version:{check_key(name)}"], 0), 2)
+        return None if version is None or data is None else (int(_bytes(version)), _bytes(data))
 
     def generation(self) -> int:
         """See :meth:`StateStore.generation`; it asks the server."""
-        return cast("int", self._run(_GENERATION, [], 0))
+        return _number(self._run(_GENERATION, [], 0))
 
     def close(self) -> None:
         """See :meth:`StateStore.close`. It cannot be used any more."""
@@ -305,8 +308,8 @@ class RedisState:
                 answer = client.execute_command("EVAL", script, *rest)
         except exceptions.RedisError as error:
             raise _explained(error) from error
-        result, writes, origin = cast("tuple[object, int, bytes]", answer)
-        self._check_memory(seen, writes, origin)
+        result, writes, origin = _answers(answer, 3)
+        self._check_memory(seen, _number(writes), _bytes(origin))
         return result
 
     def _check_memory(self, seen: int, writes: int, origin: bytes) -> None:
@@ -331,7 +334,7 @@ class RedisState:
                 return self._client
             client = _client(self._options, self._timeout)
             try:
-                _check_policy(cast("dict[str, object]", client.execute_command("INFO", "memory")))
+                _check_policy(client.execute_command("INFO", "memory"))
             except BaseException:
                 client.close()
                 raise
@@ -346,7 +349,7 @@ def _library() -> ModuleType:
         ConfigurationError: It is not installed.
     """
     try:
-        import redis  # noqa: PLC0415  An extra.
+        import redis  # An extra.
     except ImportError:
         raise ConfigurationError(
             "expected the Redis client for RedisState, got none; install agent-identity-otel[redis]"
@@ -357,12 +360,13 @@ def _library() -> ModuleType:
 def _options(url: str) -> Mapping[str, object]:
     """Return what a URL says."""
     try:
-        return cast("Mapping[str, object]", _library().connection.parse_url(url))
+        options: Mapping[str, object] = _library().connection.parse_url(url)
     except ValueError:  # Its text may quote the password.
         raise ConfigurationError(
             "expected a Redis URL such as redis://user:password@host:6379/0, got one that cannot be taken apart; "
             "write special characters of the password as %40 and the like"
         ) from None
+    return options
 
 
 def _client(found: Mapping[str, object], timeout: float) -> _Client:
@@ -375,12 +379,35 @@ def _client(found: Mapping[str, object], timeout: float) -> _Client:
         # A step that was sent may have been taken, so it is never sent again behind the caller's back.
         "retry": redis.retry.Retry(redis.backoff.NoBackoff(), 0),
     }
-    return cast("_Client", redis.Redis.from_pool(redis.ConnectionPool(**options)))
+    client: _Client = redis.Redis.from_pool(redis.ConnectionPool(**options))
+    return client
 
 
-def _check_policy(memory: Mapping[str, object]) -> None:
-    policy = memory.get("maxmemory_policy")
-    if memory.get("maxmemory") != 0 and policy != "noeviction":
+def _answers(answer: object, count: int) -> list[object]:
+    if not is_list(answer) or len(answer) != count:
+        raise _unknown_answer()
+    return answer
+
+
+def _number(answer: object) -> int:
+    if type(answer) is not int:
+        raise _unknown_answer()
+    return answer
+
+
+def _bytes(answer: object) -> bytes:
+    if type(answer) is not bytes:
+        raise _unknown_answer()
+    return answer
+
+
+def _unknown_answer() -> StateError:
+    return StateError("expected a Redis server that answers our scripts, got one that says something else")
+
+
+def _check_policy(memory: object) -> None:
+    facts = memory if is_dict(memory) else {}
+    if facts.get("maxmemory") != 0 and facts.get("maxmemory_policy") != "noeviction":
         raise StateError(
             "expected a Redis server that keeps every key, got one that drops some when its memory is full; set "
             "maxmemory-policy noeviction"

@@ -12,13 +12,14 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Final, Literal, Self, TypeAlias, cast, final, get_args
+from typing import Final, Literal, Self, TypeAlias, final, get_args
 
 from agent_identity.authority.scope import Scope
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError, Denied, OutOfScope, TokenError
 from agent_identity.identity import Agent, Signer, TrustStore, agent_from_claim, check_id, read_public_file
 from agent_identity.identity.compact import MAX_TOKEN, parse_compact, sign_compact
+from agent_identity.narrowing import int_of, optional_text_of, text_of, word_of
 
 __all__ = [
     "HEAD_TYPE",
@@ -48,7 +49,7 @@ Mark: TypeAlias = tuple[int, str]
 
 _Stamp: TypeAlias = tuple[int, int, int, int]
 
-_STATUSES: Final = frozenset(get_args(Status))
+_STATUSES: Final[frozenset[Status]] = frozenset(get_args(Status))
 _MAX_TIME: Final = 2**53 - 1
 _REQUIRED: Final = frozenset({"agent", "exp", "iat", "iss", "maximum", "purpose", "seq", "status"})
 _OPTIONAL: Final = frozenset({"model", "prev", "reason"})
@@ -208,7 +209,7 @@ class AgentRegistry:
                 ``registry_rolled_back``.
             ConfigurationError: The file cannot be read, or has more than 32 MiB.
         """
-        found = cls(trust, os.path.abspath(path), _absent=absent == "empty").renewed()  # noqa: PTH100  Links stay.
+        found = cls(trust, os.path.abspath(path), _absent=absent == "empty").renewed()  # Links stay.
         if at_least is not None:
             found.check_continues(at_least)
         return found
@@ -422,31 +423,27 @@ def _at(error: TokenError, line: int) -> TokenError:
     return TokenError(f"bad registry of agents at line {line}: {error}", code=error.code, line=line)
 
 
-def _registration(token: str, trust: TrustStore) -> tuple[Registration, str | None]:
+def _registration(token: str, trust: TrustStore) -> tuple[Registration, JSON]:
     """Return a registration by itself, and the hash of the line before it that it names."""
     claims = _claims(token, REGISTRATION_TYPE, trust, _REQUIRED, _OPTIONAL)
     try:
         registration = Registration(
             agent_from_claim(claims["agent"]),
-            purpose=cast("str", claims["purpose"]),
-            maximum=Scope.from_claim(cast("Mapping[str, object]", claims["maximum"])),
-            expires_at=cast("int", claims["exp"]),
-            status=cast("Status", claims["status"]),
-            model=_text(claims, "model"),
-            reason=_text(claims, "reason"),
-            seq=cast("int", claims["seq"]),
-            issued_at=cast("int", claims["iat"]),
+            purpose=text_of(claims, "purpose"),
+            maximum=Scope.from_claim(claims["maximum"]),
+            expires_at=int_of(claims, "exp"),
+            status=word_of(claims, "status", _STATUSES),
+            model=optional_text_of(claims, "model"),
+            reason=optional_text_of(claims, "reason"),
+            seq=int_of(claims, "seq"),
+            issued_at=int_of(claims, "iat"),
             hash=_hash(token),
         )
     except TokenError:
         raise
     except (TypeError, ValueError) as error:
         raise TokenError(f"bad claim in a registration: {error}", code="bad_claim") from None
-    return registration, cast("str | None", claims.get("prev"))
-
-
-def _text(claims: Mapping[str, JSON], name: str) -> str | None:
-    return check_id(cast("str", claims[name]), name) if name in claims else None
+    return registration, claims.get("prev")
 
 
 def _claims(
@@ -478,7 +475,7 @@ def _claims(
     return claims
 
 
-def _check_link(found: tuple[Registration, str | None], last: Registration | None, seq: int) -> None:
+def _check_link(found: tuple[Registration, JSON], last: Registration | None, seq: int) -> None:
     registration, prev = found
     if registration.seq != seq or prev != (last.hash if last else None):
         raise TokenError(

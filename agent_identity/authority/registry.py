@@ -178,7 +178,7 @@ class TaskRegistry:
         parent: Lease | None = None,
         *,
         clock: Clock,
-        id: str | None = None,  # noqa: A002  What it is called in the grant.
+        id: str | None = None,  # What it is called in the grant.
     ) -> Lease:
         """Return a new lease.
 
@@ -218,7 +218,7 @@ class TaskRegistry:
         deadline_wall_ns: int,
         *,
         clock: Clock,
-        id: str,  # noqa: A002  What it is called in the grant.
+        id: str,  # What it is called in the grant.
         watch: Callable[[], bool],
     ) -> Lease:
         """Return a new lease for a task that was opened elsewhere; it may be resumed any number of times.

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias, cast, final, get_args
+from typing import Final, Literal, TypeAlias, final, get_args
 
 from agent_identity.authority.grants import MAX_TTL, Chain
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 from agent_identity.identity import PublicKey, Signer, TrustedKey, TrustStore, check_id
 from agent_identity.identity.compact import parse_compact, sign_compact
+from agent_identity.narrowing import int_of, optional_text_of, text_of, word_of
 
 __all__ = [
     "EVERYTHING",
@@ -48,8 +49,8 @@ RevokedKind: TypeAlias = Literal["task", "grant", "agent", "owner", "human", "se
 RevocationStatus: TypeAlias = Literal["revoked", "suspended"]
 """Revoked for good, or until the suspension is lifted."""
 
-_KINDS: Final[frozenset[str]] = frozenset(get_args(RevokedKind))
-_STATUSES: Final[frozenset[str]] = frozenset(get_args(RevocationStatus))
+_KINDS: Final[frozenset[RevokedKind]] = frozenset(get_args(RevokedKind))
+_STATUSES: Final[frozenset[RevocationStatus]] = frozenset(get_args(RevocationStatus))
 _PASSING: Final = frozenset({"task", "grant"})  # Nothing under them outlives the longest grant.
 _CLAIMS: Final = frozenset({"entries", "iat", "iss", "version"})
 _MAX_NUMBER: Final = 2**53
@@ -245,7 +246,7 @@ def read_revocations(data: bytes, *, anchors: Callable[[str], PublicKey], issuer
     if not isinstance(entries, list):
         raise _bad("expected the entries as an array")
     try:
-        return RevocationList(cast("int", claims["version"]), cast("int", claims["iat"]), tuple(map(_entry, entries)))
+        return RevocationList(int_of(claims, "version"), int_of(claims, "iat"), tuple(map(_entry, entries)))
     except (TypeError, ValueError) as error:
         raise _bad(str(error)) from None
 
@@ -289,11 +290,11 @@ def _entry(claim: JSON) -> Revocation:
     if not claim.keys() <= {"kind", "name", "reason", "since", "status"} or claim.get("reason", "") is None:
         raise ValueError("expected only known members of an entry, got another")
     return Revocation(
-        cast("RevokedKind", claim["kind"]),
-        cast("str", claim["name"]),
-        cast("RevocationStatus", claim["status"]),
-        since=cast("int", claim["since"]),
-        reason=cast("str | None", claim.get("reason")),
+        word_of(claim, "kind", _KINDS),
+        text_of(claim, "name"),
+        word_of(claim, "status", _STATUSES),
+        since=int_of(claim, "since"),
+        reason=optional_text_of(claim, "reason"),
     )
 
 

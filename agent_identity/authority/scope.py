@@ -4,13 +4,14 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, NoReturn, Self, cast, final
+from typing import Final, Literal, NamedTuple, NoReturn, Self, final
 
 from agent_identity.authority.constraints import Constraint, Exact, constraint_from_claim, is_constraint
 from agent_identity.authority.forms import DecimalText
 from agent_identity.authority.values import CONTAINERS, Walked, is_text
 from agent_identity.canonical import JSON
 from agent_identity.errors import AttenuationError, OutOfScope, TokenError
+from agent_identity.narrowing import is_mapping, is_object
 from agent_identity.typed import typed_calls
 
 __all__ = ["Excess", "Scope"]
@@ -211,7 +212,7 @@ class Scope:
         }
 
     @classmethod
-    def from_claim(cls, claim: Mapping[str, object]) -> Self:
+    def from_claim(cls, claim: object) -> Self:
         """Return the scope of the ``tools`` of a grant.
 
         Raises:
@@ -219,10 +220,10 @@ class Scope:
                 :func:`~agent_identity.authority.constraint_from_claim`.
         """
         try:
-            return cls({tool: _read_arguments(arguments) for tool, arguments in claim.items()})
+            return cls({tool: _read_arguments(arguments) for tool, arguments in _tools(claim).items()})
         except TokenError:
             raise
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError) as error:
             raise TokenError(f"bad scope: {error}", code="bad_scope") from None
 
 
@@ -243,29 +244,28 @@ def check_tool_name(name: object) -> str:
 def _arguments(tool: str, arguments: object) -> Mapping[str, Constraint]:
     if arguments is None or arguments == ():
         return MappingProxyType({})
-    if not isinstance(arguments, Mapping):
+    if not is_mapping(arguments):
         raise TypeError(f"expected the arguments of tool {tool!r} as a mapping or None, got {type(arguments).__name__}")
-    members = cast("Mapping[object, object]", arguments)
-    if len(members) > _MAX_ARGUMENTS:
-        raise ValueError(f"expected at most {_MAX_ARGUMENTS} arguments of tool {tool!r}, got {len(members)}")
+    if len(arguments) > _MAX_ARGUMENTS:
+        raise ValueError(f"expected at most {_MAX_ARGUMENTS} arguments of tool {tool!r}, got {len(arguments)}")
     checked: dict[str, Constraint] = {}
-    for name, value in members.items():
-        checked[_argument_name(tool, name)] = _constraint(tool, cast("str", name), value)
+    for key, value in arguments.items():
+        name = _argument_name(tool, key)
+        checked[name] = _constraint(tool, name, value)
     return MappingProxyType(checked)
 
 
 def _argument_name(tool: str, name: object) -> str:
     if not is_text(name):
         raise TypeError(f"expected argument names of tool {tool!r} as text, got {type(name).__name__}")
-    text = cast("str", name)
-    if not 1 <= len(text) <= 128 or not text.isprintable():
+    if not 1 <= len(name) <= 128 or not name.isprintable():
         raise ValueError(f"expected argument names of tool {tool!r} of 1 to 128 visible characters")
-    return text
+    return name
 
 
 def _constraint(tool: str, name: str, value: object) -> Constraint:
     if is_constraint(value):
-        return cast("Constraint", value)
+        return value
     if isinstance(value, type):
         raise TypeError(f"expected a constraint for {name!r} of tool {tool!r}, got a class; write {value.__name__}(…)")
     try:
@@ -274,11 +274,16 @@ def _constraint(tool: str, name: str, value: object) -> Constraint:
         raise ValueError(f"bad value for argument {name!r} of tool {tool!r}: {error}") from None
 
 
+def _tools(claim: object) -> Mapping[str, object]:
+    if not is_object(claim):
+        raise TypeError("expected an object of tools")
+    return claim
+
+
 def _read_arguments(arguments: object) -> dict[str, Constraint]:
-    if not isinstance(arguments, Mapping):
+    if not is_object(arguments):
         raise TypeError("expected an object of arguments for each tool")
-    claims = cast("Mapping[str, Mapping[str, object]]", arguments)
-    return {name: constraint_from_claim(claim) for name, claim in claims.items()}
+    return {name: constraint_from_claim(claim) for name, claim in arguments.items()}
 
 
 def _deny(code: str, message: str, argument: str | None = None) -> NoReturn:

@@ -8,9 +8,19 @@ import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, TypeVar, cast, final
+from typing import TYPE_CHECKING, Final, Literal, TypeVar, final
 
-from agent_identity.authority.counters import Parts, given_back, kept_in, kept_with, read_parts, taken, write_parts
+from agent_identity.authority.counters import (
+    Parts,
+    given_back,
+    kept_in,
+    kept_with,
+    read_count,
+    read_counter,
+    read_version,
+    taken,
+    write_parts,
+)
 from agent_identity.authority.forks import renewed_in_children
 from agent_identity.authority.state import (
     GRACE,
@@ -84,7 +94,7 @@ class SqliteState:
             raise ValueError("expected sync='process' or sync='disk'")
         if not 0 < timeout <= 60:
             raise ValueError("expected a timeout of more than 0 and at most 60 seconds")
-        self._path = os.path.abspath(path)  # noqa: PTH100  No links are resolved.
+        self._path = os.path.abspath(path)  # No links are resolved.
         self._sync = "FULL" if sync == "disk" else "NORMAL"
         self._level = self._sync
         self._timeout = timeout
@@ -197,15 +207,15 @@ class SqliteState:
         check_key(name)
         with self._using() as connection:
             row = _row(connection, "SELECT version, data FROM versions WHERE name = ?", (name,))
-        return None if row is None else (cast("int", row[0]), cast("bytes", row[1]))
+        return read_version(row)
 
     def generation(self) -> int:
         """See :meth:`StateStore.generation`."""
         with self._using(watching=True) as connection:
             # The pragma looks at shared memory alone, and changes when any other connection has written.
-            change = cast("int", connection.execute("PRAGMA data_version").fetchone()[0])
+            change = read_count(_row(connection, "PRAGMA data_version"))
             if change != self._seen[0]:
-                self._seen = (change, cast("int", connection.execute("SELECT count FROM news").fetchone()[0]))
+                self._seen = (change, read_count(_row(connection, "SELECT count FROM news")))
             return (self._opened << 53) + self._seen[1]
 
     def close(self) -> None:
@@ -236,7 +246,7 @@ class SqliteState:
     @contextlib.contextmanager
     def _using(self, *, watching: bool = False) -> "Generator[sqlite3.Connection]":
         """Hold a connection for the block; whatever goes wrong is a :class:`StateError`."""
-        import sqlite3  # noqa: PLC0415  Most programs never need it.
+        import sqlite3  # Most programs never need it.
 
         if not self._lock.acquire(timeout=self._timeout):
             raise StateError(f"expected the state to be free within {self._timeout:g} s, got no turn; try again")
@@ -325,7 +335,7 @@ def plain_connection(uri: str, timeout: float) -> "sqlite3.Connection":
         uri: The database, as a ``file:`` URI.
         timeout: Seconds to wait while others write.
     """
-    import sqlite3  # noqa: PLC0415  Most programs never need it.
+    import sqlite3  # Most programs never need it.
 
     # Autocommit, because transactions are begun by hand; any thread, because a lock goes round every use.
     return sqlite3.connect(uri, timeout=timeout, isolation_level=None, check_same_thread=False, uri=True)
@@ -374,15 +384,16 @@ def _check_version(connection: "sqlite3.Connection") -> None:
         )
 
 
-def _row(connection: "sqlite3.Connection", query: str, values: tuple[object, ...]) -> tuple[object, ...] | None:
-    return cast("tuple[object, ...] | None", connection.execute(query, values).fetchone())
+def _row(connection: "sqlite3.Connection", query: str, values: tuple[object, ...] = ()) -> tuple[object, ...] | None:
+    row: tuple[object, ...] | None = connection.execute(query, values).fetchone()
+    return row
 
 
 def _counter(connection: "sqlite3.Connection", debit: Debit) -> tuple[int, Parts] | None:
     """Return when a counter expires, and its sums."""
     query = "SELECT expires_at, parts FROM counters WHERE key = ? AND span = ?"
     row = _row(connection, query, (debit.key, debit.window or 0))
-    return None if row is None else (cast("int", row[0]), read_parts(cast("str", row[1])))
+    return None if row is None else read_counter(*row)
 
 
 def _live(connection: "sqlite3.Connection", debit: Debit, now: int) -> tuple[int, Parts]:

@@ -50,7 +50,7 @@ def copied_state(folder: str | os.PathLike[str]) -> Generator[StateStore]:
 
 def _copy(source: Path, target: Path) -> None:
     """Copy the database as it is at one moment, without making a file beside it."""
-    import sqlite3  # noqa: PLC0415  Most programs never need it.
+    import sqlite3  # Most programs never need it.
 
     journal, shared = (source.with_name(f"{source.name}{suffix}") for suffix in ("-wal", "-shm"))
     try:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final, Literal, NoReturn, Protocol, SupportsIndex, cast, final
+from typing import Final, Literal, NoReturn, Protocol, SupportsIndex, final
 from urllib.parse import urlsplit
 
 from agent_identity.authority.grants import Chain, Grant
@@ -120,10 +120,10 @@ def check_order(audience: object, resource: object) -> None:
         ValueError: The audience breaks the rules of ids, or the resource is no absolute URI without a fragment
             (RFC 8707 §2).
     """
-    check_id(cast("str", audience), "audience")
+    check_id(audience, "audience")
     if resource is None:
         return
-    text = check_id(cast("str", resource), "resource")
+    text = check_id(resource, "resource")
     try:
         parts = urlsplit(text)
     except ValueError:

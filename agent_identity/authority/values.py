@@ -10,12 +10,13 @@ containers. Without a key nothing satisfies a constraint.
 
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from decimal import Decimal
-from typing import Final, TypeAlias, TypeGuard, cast, final
+from typing import Final, Literal, TypeAlias, TypeGuard, final
 
-from agent_identity.authority.forms import DecimalText, NoFormError, form_of
+from agent_identity.authority.forms import DecimalText, NoFormError, decimal_form, form_of
 from agent_identity.canonical import JSON
+from agent_identity.narrowing import is_mapping, is_plain_array, is_plain_dict
 
 __all__ = [
     "CONTAINERS",
@@ -30,12 +31,16 @@ __all__ = [
     "kinds_inside",
     "literal_key",
     "literal_keys",
+    "literal_number",
     "value_of",
     "walked",
 ]
 
-Key: TypeAlias = "str | int | float | tuple[object, ...] | None"
-"""A value under which equal JSON values compare equal. Booleans and containers are tagged tuples."""
+_Atom: TypeAlias = tuple[Literal["bool"], bool] | tuple[Literal["decimal"], str]
+_Array: TypeAlias = "tuple[Literal['array'], tuple[Key, ...]]"
+_Object: TypeAlias = "tuple[Literal['object'], frozenset[tuple[str, Key]]]"
+Key: TypeAlias = "str | int | float | _Atom | _Array | _Object | None"
+"""A value under which equal JSON values compare equal. Booleans and containers are tagged pairs."""
 
 CONTAINERS: Final[frozenset[type]] = frozenset({list, tuple, dict})
 """The containers of JSON."""
@@ -54,7 +59,7 @@ _EXACT: Final = 2**53
 _LOSSY: Final = 10**21
 
 
-def is_text(value: object) -> bool:
+def is_text(value: object) -> TypeGuard[str]:
     """Tell whether the value is exactly a ``str`` that UTF-8 can hold."""
     if type(value) is not str:
         return False
@@ -129,9 +134,8 @@ class Walked:
     def member(self, name: str, missing: object) -> object:
         """Return a member of a dict as :func:`walked` does, or what stands for a missing one."""
         if name not in self._members:
-            kind: type = type(self.value)
-            members: Mapping[str, object] = cast("Mapping[str, object]", self.value) if kind is dict else {}
-            self._members[name] = walked(members.get(name, missing))
+            held = self.value.get(name, missing) if is_plain_dict(self.value) else missing
+            self._members[name] = walked(held)
         return self._members[name]
 
 
@@ -141,10 +145,11 @@ def kinds_inside(value: object) -> frozenset[type]:
     waiting = [value]
     while waiting:
         one = waiting.pop()
-        if isinstance(one, Mapping):
-            inner = list(cast("Mapping[str, object]", one).values())
-        else:
-            inner = list(cast("Sequence[object]", one)) if type(one) in CONTAINERS else []
+        inner: Iterable[object] = ()
+        if is_mapping(one):
+            inner = one.values()
+        elif is_plain_array(one):
+            inner = one
         found.update(map(type, inner))
         waiting += inner
     return frozenset(found)
@@ -181,6 +186,15 @@ def literal_keys(values: Iterable[object]) -> tuple[Key, ...]:
     return keys
 
 
+def literal_number(value: float | Decimal) -> float:
+    """Return the number of JSON as which a number stands in a constraint.
+
+    Raises:
+        ValueError: It breaks a rule of :func:`literal_key`.
+    """
+    return _exact(decimal_form(value)) if isinstance(value, Decimal) else _literal_number(value)
+
+
 class _Walk:
     """One bounded walk over a value, or over all values of one constraint."""
 
@@ -195,13 +209,13 @@ class _Walk:
         if self._left < 0:
             raise ValueError("expected a smaller value; it has too many parts")
         if is_text(value):
-            return self._text(cast("str", value))
+            return self._text(value)
         if value is None:
             return None
         if type(value) is bool:
             return ("bool", value)
         if is_number(value):
-            return self._number(cast("float", value))
+            return _literal_number(value) if self._literal else value
         return self._decimal(value) if type(value) is DecimalText else self._container(value, depth)
 
     def _text(self, value: str) -> str:
@@ -209,28 +223,11 @@ class _Walk:
             raise ValueError(f"expected at most {MAX_TEXT} characters in a constraint, got {len(value)}")
         return value
 
-    def _number(self, value: float) -> float:
-        if not self._literal or type(value) is int or not value.is_integer():
-            return value
-        if _EXACT < abs(value) < _LOSSY:
-            raise ValueError("expected a whole number above 2^53 as an int, got a float; write int(…)")
-        return int(value) if abs(value) <= _EXACT else value
-
     def _decimal(self, text: DecimalText) -> Key:
-        """Return the key of the number of JSON that the text spells, if a double can hold it exactly as spelled."""
-        if "." not in text:
-            whole = int(text)
-            if not is_number(whole):
-                raise ValueError("expected a number that a double can hold, got a larger Decimal; give a smaller one")
-            return whole
-        near = float(text)  # Only to find the one spelling that could be equal; the next line compares exactly.
-        if Decimal(repr(near)) == Decimal(text):
-            return near
         if self._literal:
-            raise ValueError(
-                "expected a number in a constraint that a double spells exactly, got a longer Decimal; use fewer digits"
-            )
-        return ("decimal", str(text))
+            return _exact(text)
+        number = _spelled(text)
+        return ("decimal", str(text)) if number is None else number
 
     def _form(self, value: object, depth: int) -> Key:
         """Return the key of the form of what is no JSON itself, for a constraint; arguments come in their forms."""
@@ -244,23 +241,53 @@ class _Walk:
     def _container(self, value: object, depth: int) -> Key:
         if depth == 0:
             raise ValueError(f"expected at most {MAX_NESTING} nested containers; flatten the value")
-        if type(value) is list or type(value) is tuple:
-            return ("array", *[self.key(item, depth - 1) for item in cast("Sequence[object]", value)])
-        if type(value) is not dict:
+        if is_plain_array(value):
+            return ("array", tuple([self.key(item, depth - 1) for item in value]))
+        if not is_plain_dict(value):
             return self._form(value, depth)
-        members = cast("Mapping[object, object]", value)
-        if not all(is_text(name) for name in members):
-            raise ValueError("expected strings as the keys of an object")
-        return ("object", frozenset((name, self.key(item, depth - 1)) for name, item in members.items()))
+        return ("object", frozenset((_name(name), self.key(item, depth - 1)) for name, item in value.items()))
+
+
+def _literal_number(value: float) -> float:
+    if type(value) is int or not value.is_integer():
+        return value
+    if _EXACT < abs(value) < _LOSSY:
+        raise ValueError("expected a whole number above 2^53 as an int, got a float; write int(…)")
+    return int(value) if abs(value) <= _EXACT else value
+
+
+def _spelled(text: DecimalText) -> float | None:
+    """Return the number of JSON that the text spells, or None if no double holds it exactly as spelled."""
+    if "." not in text:
+        whole = int(text)
+        if not is_number(whole):
+            raise ValueError("expected a number that a double can hold, got a larger Decimal; give a smaller one")
+        return whole
+    near = float(text)  # Only to find the one spelling that could be equal; the next line compares exactly.
+    return near if Decimal(repr(near)) == Decimal(text) else None
+
+
+def _exact(text: DecimalText) -> float:
+    number = _spelled(text)
+    if number is None:
+        raise ValueError(
+            "expected a number in a constraint that a double spells exactly, got a longer Decimal; use fewer digits"
+        )
+    return number
+
+
+def _name(name: object) -> str:
+    if not is_text(name):
+        raise ValueError("expected strings as the keys of an object")
+    return name
 
 
 def value_of(key: Key) -> JSON:
     """Return a fresh value for a key made by :func:`key_of` or :func:`literal_key`."""
     if not isinstance(key, tuple):
         return key
-    if key[0] == "bool":
-        return cast("bool", key[1])
     if key[0] == "array":
-        return [value_of(cast("Key", item)) for item in key[1:]]
-    members = cast("frozenset[tuple[str, Key]]", key[1])
-    return {name: value_of(item) for name, item in sorted(members, key=lambda member: member[0])}
+        return [value_of(item) for item in key[1]]
+    if key[0] == "object":
+        return {name: value_of(item) for name, item in sorted(key[1], key=lambda member: member[0])}
+    return key[1]

@@ -8,7 +8,7 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; see :func:`agent_identity.cli.program.main`."""
     try:
-        from agent_identity.cli import program  # noqa: PLC0415  Ctrl-C may come while it is imported.
+        from agent_identity.cli import program  # Ctrl-C may come while it is imported.
 
         return program.main(arguments)
     except KeyboardInterrupt:

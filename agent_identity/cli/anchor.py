@@ -34,7 +34,7 @@ def register(commands: Commands) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
-    from agent_identity.integrations.rfc3161 import Anchor, Authority  # noqa: PLC0415  An extra.
+    from agent_identity.integrations.rfc3161 import Anchor, Authority  # An extra.
 
     note = open_ledger(chosen.directory).checkpoint()
     if note is None:

@@ -81,7 +81,7 @@ def examine_versions(found: Iterable[Installed] | None = None) -> list[Check]:
 def _misfits(each: Installed, every: dict[str, Installed]) -> Iterator[tuple[str, str, str]]:
     """Yield the owner, the finding and its cure for each requirement that what is installed does not meet."""
     try:
-        from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415 - It need not be there.
+        from packaging.requirements import InvalidRequirement, Requirement  # It need not be there.
     except ModuleNotFoundError:
         return
     for text in each.requires:

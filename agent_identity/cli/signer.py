@@ -72,7 +72,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 def _forbid_dumps() -> None:
     """Have no dump of the memory, which would hold the keys."""
-    import resource  # noqa: PLC0415  Absent on Windows, where the other commands must still work.
+    import resource  # Absent on Windows, where the other commands must still work.
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
@@ -98,12 +98,12 @@ def _ids(names: Iterable[str], find: Callable[[str], int], what: str) -> Iterabl
 
 
 def _user(name: str) -> int:
-    import pwd  # noqa: PLC0415
+    import pwd
 
     return pwd.getpwnam(name).pw_uid
 
 
 def _group(name: str) -> int:
-    import grp  # noqa: PLC0415
+    import grp
 
     return grp.getgrnam(name).gr_gid

@@ -79,7 +79,7 @@ def _standard_input() -> BinaryIO:
 def _expanded(word: str) -> list[str]:
     if word == STANDARD_INPUT or os.path.lexists(word) or not glob.has_magic(word):
         return [word]
-    steps = list(filter(None, word.split(os.sep)))  # noqa: PTH206  As they stand.
+    steps = list(filter(None, word.split(os.sep)))  # As they stand.
     found = sorted(set(_matching(os.sep if word.startswith(os.sep) else "", steps)))
     if not found:
         raise ConfigurationError(f"expected files that match {word!r}, got none; check the pattern")
@@ -98,10 +98,10 @@ def _matching(root: str, steps: Sequence[str]) -> Iterator[str]:
             if rest:
                 yield from _matching(folder, rest)
             else:
-                yield from (os.path.join(folder, name) for name in names if not name.startswith("."))  # noqa: PTH118
+                yield from (os.path.join(folder, name) for name in names if not name.startswith("."))
         return
     for name in _names(root) if glob.has_magic(step) else [step]:
-        path = os.path.join(root, name)  # noqa: PTH118
+        path = os.path.join(root, name)
         if (name == step or _matches(name, step)) and _leads(path, rest):
             yield from _matching(path, rest)
 
@@ -119,7 +119,7 @@ def _leads(path: str, rest: Sequence[str]) -> bool:
 
 def _status(path: str, *, follow: bool) -> os.stat_result | None:
     try:
-        return os.stat(path, follow_symlinks=follow)  # noqa: PTH116  The folder may be the empty one.
+        return os.stat(path, follow_symlinks=follow)  # The folder may be the empty one.
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -130,7 +130,7 @@ def _status(path: str, *, follow: bool) -> os.stat_result | None:
 
 def _names(folder: str) -> list[str]:
     try:
-        return sorted(os.listdir(folder or "."))  # noqa: PTH208  Names are what is matched.
+        return sorted(os.listdir(folder or "."))  # Names are what is matched.
     except OSError as error:
         raise _unlisted(error) from None
 
@@ -155,7 +155,7 @@ def _unlisted(error: OSError) -> ConfigurationError:
 
 
 def _tree(word: str) -> list[str]:
-    if word == STANDARD_INPUT or not os.path.isdir(word) or _is_evidence(Path(word)):  # noqa: PTH112  It raises nothing.
+    if word == STANDARD_INPUT or not os.path.isdir(word) or _is_evidence(Path(word)):  # It raises nothing.
         return [word]
     found: list[str] = []
     for folder, folders, names in _walked(word):

@@ -222,7 +222,7 @@ def _refuse_unused(chosen: argparse.Namespace) -> None:
 def _authority(path: str | None) -> Timestamps | None:
     if path is None:
         return None
-    from agent_identity.integrations.rfc3161 import Authority  # noqa: PLC0415  An extra.
+    from agent_identity.integrations.rfc3161 import Authority  # An extra.
 
     return Authority.load(path)
 

@@ -82,7 +82,7 @@ def register(
             is too large.
     """
     system = files or Files()
-    name = os.path.abspath(path)  # noqa: PTH100  No links are resolved.
+    name = os.path.abspath(path)  # No links are resolved.
     try:
         fd = open_regular(system, f"{name}.lock", EDIT)
         try:

@@ -109,8 +109,19 @@ def bodies_around(context: Context | None = None) -> tuple[Body, ...]:
     return tuple(body for body in _marked(context) if body.counts())
 
 
+@final
+class _Bodies(tuple["Body", ...]):
+    """The guarded bodies of a context, as they are kept there: a class of its own tells them from anything else."""
+
+    __slots__ = ()
+
+
+def _bodies_of(value: object) -> tuple[Body, ...]:
+    return value if type(value) is _Bodies else ()
+
+
 def _marked(context: Context | None) -> tuple[Body, ...]:
-    found = cast("tuple[Body, ...] | None", otel.get_value(_BODIES, context)) or ()
+    found = _bodies_of(otel.get_value(_BODIES, context))
     top = _TOP.get() if context is None else None
     if top is None or top.bodies is found:
         return found
@@ -132,7 +143,7 @@ def marked_as_here(captured: Context) -> Context:
     """
     here, there = _marked(None), _marked(captured)
     missing = tuple(body for body in here if body not in there)
-    return otel.set_value(_BODIES, (*there, *missing), captured) if missing else captured
+    return otel.set_value(_BODIES, _Bodies((*there, *missing)), captured) if missing else captured
 
 
 @final
@@ -183,8 +194,8 @@ class Ambience:
         if task is None:
             return context, None
         body = Body(task, self)
-        around = cast("tuple[Body, ...] | None", context.get(_BODIES))
-        return otel.set_value(_BODIES, _beside(body, around) if around else (body,), context), body
+        around = _bodies_of(context.get(_BODIES))
+        return otel.set_value(_BODIES, _Bodies(_beside(body, around) if around else (body,)), context), body
 
     @contextmanager
     def unmarked(self) -> Generator[None]:
@@ -267,7 +278,7 @@ class Attachment:
     __slots__ = ("_probe", "_token", "below", "bodies")
 
     def __init__(self, context: Context) -> None:
-        self.bodies = cast("tuple[Body, ...] | None", context.get(_BODIES)) or ()
+        self.bodies = _bodies_of(context.get(_BODIES))
         self.below: Attachment | None = _TOP.get()
         self._probe: Token[Attachment | None] | None = _TOP.set(self)
         self._token = otel.attach(context)

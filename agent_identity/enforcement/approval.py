@@ -14,6 +14,7 @@ from agent_identity.enforcement.task import Task
 from agent_identity.errors import Denied, TokenError
 from agent_identity.evidence import DigestKeys
 from agent_identity.identity import Agent, Human, Principal, agent_from_claim, check_id, principal_from_claim
+from agent_identity.narrowing import int_of, is_object, optional_text_of, text_of
 from agent_identity.typed import typed_calls
 
 __all__ = ["Answer", "Approval", "ApprovalRequest", "Ask"]
@@ -120,8 +121,8 @@ class ApprovalRequest:
             for field_ in dataclasses.fields(self)
             if getattr(self, field_.name) is not None
         }
-        claim["principal"] = cast("JSON", self.principal.to_claim())
-        claim["agent"] = cast("JSON", self.agent.to_claim())
+        claim["principal"] = self.principal.to_claim()
+        claim["agent"] = self.agent.to_claim()
         claim["arguments"] = dict(self.arguments)
         return claim
 
@@ -132,22 +133,30 @@ class ApprovalRequest:
         Raises:
             ValueError: It is no such request.
         """
-        if not isinstance(claim, Mapping):
-            raise ValueError("expected a request for an approval as an object")  # noqa: TRY004  It comes from outside.
-        members = dict(cast("Mapping[str, object]", claim))
-        if not _REQUIRED <= members.keys() <= _REQUIRED | _OPTIONAL or not isinstance(members["arguments"], Mapping):
+        if not is_object(claim):
+            raise ValueError("expected a request for an approval as an object")
+        arguments = claim.get("arguments")
+        if not _REQUIRED <= claim.keys() <= _REQUIRED | _OPTIONAL or not is_object(arguments):
             raise ValueError("expected exactly the members of a request for an approval")
-        for name in ("requested_at", "expires_at"):
-            if type(members.pop(name)) is not int:
-                raise ValueError("expected times in Unix seconds")
-        texts = [name for name in members if name not in {"agent", "arguments", "principal"}]
-        if not all(type(members[name]) is str for name in texts):
-            raise ValueError("expected text in a request for an approval")
         try:
-            principal, agent = principal_from_claim(members["principal"]), agent_from_claim(members["agent"])
-        except TokenError as error:
-            raise ValueError(str(error)) from None
-        return cls(**{"args": None, **cast("dict[str, object]", claim), "principal": principal, "agent": agent})  # type: ignore[arg-type]
+            return cls(
+                id=text_of(claim, "id"),
+                tool=text_of(claim, "tool"),
+                arguments=cast("Mapping[str, JSON]", arguments),  # Their digest is checked before anything counts.
+                args=optional_text_of(claim, "args"),
+                task=text_of(claim, "task"),
+                purpose=text_of(claim, "purpose"),
+                principal=principal_from_claim(claim["principal"]),
+                agent=agent_from_claim(claim["agent"]),
+                route=text_of(claim, "route"),
+                rule=optional_text_of(claim, "rule"),
+                why=optional_text_of(claim, "why"),
+                requested_at=int_of(claim, "requested_at"),
+                expires_at=int_of(claim, "expires_at"),
+                digest=optional_text_of(claim, "digest"),
+            )
+        except (TokenError, TypeError) as error:
+            raise ValueError(f"expected a request for an approval: {error}") from None
 
 
 Ask: TypeAlias = Callable[[ApprovalRequest], "Answer | str | Awaitable[Answer | str]"]
@@ -203,7 +212,7 @@ class Approval:
                 raise TypeError(f"expected {what} in a tuple, got {type(names).__name__}; write (…,)")
             for name in names:
                 if not (isinstance(name, Human) and names is self.approvers):
-                    check_id(cast("str", name), what)
+                    check_id(name, what)
         if self.verified and any(isinstance(named, str) or named.issuer is None for named in self.approvers):
             raise ValueError("expected approvers like Human(id, issuer=…) at a desk with verified=True, got a bare id")
         if not timedelta(seconds=1) <= self.ttl <= timedelta(seconds=MAX_WAIT):

@@ -9,9 +9,9 @@ reference, is recorded as *opaque* and satisfies no constraint.
 
 import inspect
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
-from typing import Any, Final, cast, final
+from typing import Any, Final, final
 
 import orjson
 
@@ -20,6 +20,7 @@ from agent_identity.authority import DecimalText, NoFormError, form_of
 from agent_identity.canonical import JSON
 from agent_identity.enforcement.objects import form, rebuilt, taken
 from agent_identity.evidence.commitments import part
+from agent_identity.narrowing import is_array, is_plain_array, is_plain_dict
 
 __all__ = ["Arguments", "BadArgumentsError", "Binder", "canonical_bytes", "capture", "form_bytes"]
 
@@ -124,7 +125,8 @@ class Arguments:
 
 def _encodable(value: object) -> JSON:
     """Return the same JSON with plain text in place of the forms of decimals, which only orjson takes for text."""
-    return cast("JSON", orjson.loads(orjson.dumps(value)))
+    plain: JSON = orjson.loads(orjson.dumps(value))
+    return plain
 
 
 _KINDS: Final[Mapping[type, str]] = MappingProxyType(
@@ -252,15 +254,13 @@ class _Copier:
     def _container(self, value: object, depth: int) -> object:
         if depth >= canonical.MAX_DEPTH:
             raise ValueError(f"expected at most {canonical.MAX_DEPTH} nested containers, got more or a cycle")
-        if type(value) is dict:
-            return self._mapping(cast("dict[object, object]", value), depth + 1)
-        kind = type(value)
-        if kind is list or kind is tuple:
-            items = cast("Sequence[object]", value)
-            self._count(len(items))
+        if is_plain_dict(value):
+            return self._mapping(value, depth + 1)
+        if is_plain_array(value):
+            self._count(len(value))
             # A tuple of this moment: another thread may be appending to the list.
-            copied = [self.copy(item, depth + 1) for item in tuple(items)]
-            return copied if kind is list else tuple(copied)
+            copied = [self.copy(item, depth + 1) for item in tuple(value)]
+            return copied if type(value) is list else tuple(copied)
         if self.json:
             raise NoFormError
         self.formed = True
@@ -305,8 +305,8 @@ class _Copier:
 
 def _texts(single: object) -> object:
     """Return the form of a single value with plain text for decimals."""
-    if type(single) is tuple:
-        return tuple(_texts(item) for item in cast("tuple[object, ...]", single))
+    if is_plain_array(single):  # A tuple: no form is a list.
+        return tuple(_texts(item) for item in single)
     return str(single) if type(single) is DecimalText else single
 
 
@@ -321,7 +321,7 @@ def canonical_bytes(value: object) -> bytes | None:
         return None
     if copier.plain:
         return orjson.dumps(copied, option=orjson.OPT_SORT_KEYS)
-    return canonical.encode(cast("JSON", copied))
+    return canonical.encode(copied)
 
 
 def form_bytes(value: object) -> bytes | None:
@@ -391,7 +391,7 @@ class Binder:
             del values[self._receiver]
             del supplied[self._receiver]
         if self._variable is not None:
-            extra = cast("dict[str, object]", values.pop(self._variable))
+            extra: dict[str, object] = values.pop(self._variable)
             supplied.pop(self._variable, None)
             if not values.keys().isdisjoint(extra):
                 raise TypeError("a keyword argument has the name of a positional-only parameter; rename one of them")
@@ -416,7 +416,8 @@ class Binder:
             if parameter.name == self._receiver:
                 positional.append(args[0])
             elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-                positional.extend(cast("tuple[object, ...]", keywords.pop(parameter.name)))
+                rest = keywords.pop(parameter.name)
+                positional.extend(rest if is_array(rest) else (rest,))
             elif parameter.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD):
                 positional.append(keywords.pop(parameter.name))
         return tuple(positional), keywords

@@ -3,12 +3,13 @@
 import os
 from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import Final, Self, cast, final
+from typing import Final, Self, final
 
 from agent_identity.canonical import JSON, decode, encode
 from agent_identity.enforcement.purpose import folded_purpose
 from agent_identity.errors import TokenError
 from agent_identity.identity import b64url_decode, b64url_encode
+from agent_identity.narrowing import optional_text_of, text_of
 
 __all__ = ["ENVIRONMENT", "Carried"]
 
@@ -109,10 +110,13 @@ def _members(text: str) -> tuple[tuple[str, ...], bytes, str, str | None]:
     members = decode(b64url_decode(text))
     if not isinstance(members, dict) or not _REQUIRED <= members.keys() <= _KNOWN or members["v"] != _VERSION:
         raise ValueError
-    tokens, trace, seed = members["tokens"], members.get("traceparent"), b64url_decode(cast("str", members["seed"]))
-    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens) or len(seed) != 32:
+    listed, seed = members["tokens"], b64url_decode(text_of(members, "seed"))
+    if not isinstance(listed, list) or len(seed) != 32:
         raise ValueError
-    if "traceparent" in members and not (isinstance(trace, str) and trace.isascii() and len(trace) <= _LONGEST_TRACE):
+    tokens = tuple(token for token in listed if isinstance(token, str))
+    if len(tokens) != len(listed):
         raise ValueError
-    purpose = folded_purpose(members["purpose"])
-    return tuple(cast("list[str]", tokens)), seed, purpose, cast("str | None", trace)
+    trace = optional_text_of(members, "traceparent")
+    if trace is not None and not (trace.isascii() and len(trace) <= _LONGEST_TRACE):
+        raise ValueError
+    return tokens, seed, folded_purpose(members["purpose"]), trace

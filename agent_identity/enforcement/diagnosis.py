@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, cast, final
+from typing import Final, Literal, final
 from urllib.parse import urlsplit
 
 from opentelemetry import propagate, trace
@@ -123,7 +123,8 @@ def examine_pipeline(provider: trace.TracerProvider | None = None) -> list[Check
 
 def _each_processor(provider: SdkProvider) -> Sequence[object]:
     joined = getattr(provider, "_active_span_processor", None)
-    return cast("Sequence[object]", getattr(joined, "_span_processors", ()))
+    processors: Sequence[object] = getattr(joined, "_span_processors", ())
+    return processors
 
 
 _WITHIN: Final = ("span_exporter", "_exporter", "exporter", "_batch_processor", "wrapped", "processor", "_processor")
@@ -184,9 +185,10 @@ def _scrubbers(provider: trace.TracerProvider, sdk: SdkProvider) -> Iterator[Che
     """Yield what is known of those that remove by pattern, by filter or by a function."""
     scrubbing = getattr(getattr(provider, "config", None), "scrubbing", None)
     if scrubbing is not None and scrubbing is not False:
-        yield _logfire(cast("Sequence[str]", getattr(scrubbing, "extra_patterns", None) or ()))
+        patterns: Sequence[str] | None = getattr(scrubbing, "extra_patterns", None)
+        yield _logfire(patterns or ())
     for processor in _each_processor(sdk):
-        keeps = cast("Callable[[ReadableSpan], bool] | None", getattr(processor, "_should_export_span", None))
+        keeps: Callable[[ReadableSpan], bool] | None = getattr(processor, "_should_export_span", None)
         if keeps is not None:
             yield _langfuse(keeps)
         if any(getattr(inner, "_mask_otel_spans", None) is not None for inner in _within(processor)):
@@ -224,7 +226,7 @@ def _langfuse(keeps: Callable[[ReadableSpan], bool]) -> Check:
 
 def _propagators() -> Check:
     textmap = propagate.get_global_textmap()
-    each = cast("Sequence[object]", getattr(textmap, "_propagators", (textmap,)))
+    each: Sequence[object] = getattr(textmap, "_propagators", (textmap,))
     shown = ", ".join(sorted(type(one).__name__ for one in each)) or "none"
     if "traceparent" in textmap.fields:
         return Check("propagators", "ok", shown)

@@ -11,7 +11,7 @@ import inspect
 import typing
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
 from types import TracebackType
-from typing import cast, final
+from typing import TypeGuard, cast, final
 
 from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.lazy import Lazy, Nature, drop, nature_of
@@ -28,12 +28,14 @@ _LEAVING: typing.Final = (GeneratorExit, asyncio.CancelledError, KeyboardInterru
 """What ends a consumer: the body may clean up, whether its task lives or not."""
 
 
-def _is(result: object, kind: type) -> bool:
-    """Tell whether a result is of an abstract kind: compilers have coroutines and generators of their own.
+# By abstract classes, because compilers have generators of their own, and by the class of a result alone, because a
+# result may lie about its class, or raise when asked.
+def _is_generator(result: object) -> TypeGuard[Generator[object, object, object]]:
+    return issubclass(type(result), Generator)
 
-    By its class alone, because a result may lie about its class, or raise when asked.
-    """
-    return issubclass(type(result), kind)
+
+def _is_async_generator(result: object) -> TypeGuard[AsyncGenerator[object, object]]:
+    return issubclass(type(result), AsyncGenerator)
 
 
 def continued(steps: CallSteps, call: Call, result: object, lazy: Lazy | None) -> object:
@@ -46,18 +48,31 @@ def continued(steps: CallSteps, call: Call, result: object, lazy: Lazy | None) -
         return drive(steps, lambda: (call, result), lazy)
     if nature == "async generator":
         return drive_async(steps, _begun(call, result), lazy)
-    if nature == "coroutine" or (nature == "awaitable" and lazy is None):
-        return _await(steps, call, cast("Awaitable[object]", result), lazy)
+    if _waits_for(result, nature) and (nature == "coroutine" or lazy is None):
+        return _await(steps, call, result, lazy)
     return None if nature is None or nature == "other" or lazy is not None else _passed_on(steps, call, result, nature)
 
 
 def _passed_on(steps: CallSteps, call: Call, result: object, nature: Nature) -> object:
     """Return what runs an iterator or a context manager on, by the rules of generators."""
-    if nature == "iterator":
-        return drive(steps, lambda: (call, _items(cast("Iterator[object]", result))), None)
-    if nature == "async iterator":
-        return drive_async(steps, _begun(call, _items_async(cast("AsyncIterator[object]", result))), None)
+    if _iterates(result, nature):
+        return drive(steps, lambda: (call, _items(result)), None)
+    if _iterates_async(result, nature):
+        return drive_async(steps, _begun(call, _items_async(result)), None)
     return _managed(steps, call, result, nature)
+
+
+# The nature of a class was told by the methods that it has.
+def _waits_for(_: object, nature: Nature | None) -> TypeGuard[Awaitable[object]]:
+    return nature in {"coroutine", "awaitable"}
+
+
+def _iterates(_: object, nature: Nature) -> TypeGuard[Iterator[object]]:
+    return nature == "iterator"
+
+
+def _iterates_async(_: object, nature: Nature) -> TypeGuard[AsyncIterator[object]]:
+    return nature == "async iterator"
 
 
 def _items(iterator: Iterator[object]) -> Generator[object]:
@@ -104,16 +119,17 @@ class _Awaited:
 
 def _waits(steps: CallSteps, call: Call, pending: Awaitable[object]) -> Generator[object, object, object]:
     """Pass on what an awaitable waits for, and check before it goes on that the task still lives."""
-    inner = cast("Generator[object, object, object]", pending.__await__())
+    inner: Generator[object, object, object] = pending.__await__()
     resume: Callable[[], object] = functools.partial(next, inner)
     while True:
         try:
             item = resume()
         except StopIteration as stop:
-            return cast("object", stop.value)
+            returned: object = stop.value
+            return returned
         try:
             sent = yield item
-        except BaseException as error:  # noqa: BLE001 - A cancellation, or the end: the body cleans up.
+        except BaseException as error:  # A cancellation, or the end: the body cleans up.
             resume = functools.partial(_throw, inner, error)
             continue
         steps.check_here(call)
@@ -125,7 +141,8 @@ def _throw(steps: Generator[object, object, object], error: BaseException) -> ob
     throw = getattr(steps, "throw", None)
     if throw is None:
         raise error
-    return cast("object", throw(error))
+    answer: object = throw(error)
+    return answer
 
 
 def _managed(steps: CallSteps, call: Call, manager: object, nature: Nature) -> object:
@@ -233,11 +250,11 @@ def _step(steps: CallSteps, call: Call, resume: Callable[[], object]) -> object:
 def drive(steps: CallSteps, begin: Begin, lazy: Lazy | None) -> Generator[object, object, object]:
     """Run a generator step by step: each resume is checked, and the consumer keeps its own context."""
     call, started = begin()
-    if not _is(started, Generator):
+    if not _is_generator(started):
         _refuse_later(steps, call, started)
         yield steps.end(call, started, lazy)
         return None
-    inner = cast("Generator[object, object, object]", started)
+    inner = started
     resume: Callable[[], object] = functools.partial(next, inner)
     closing: BaseException | None = None
     while True:
@@ -247,7 +264,7 @@ def drive(steps: CallSteps, begin: Begin, lazy: Lazy | None) -> Generator[object
             item = _step(steps, call, resume)
             _hand_out(steps, call, item, closing, lazy)
         except StopIteration as stop:
-            returned = cast("object", stop.value)
+            returned: object = stop.value
             break
         except BaseException as error:
             _give_up(steps, call, inner, error)
@@ -258,7 +275,7 @@ def drive(steps: CallSteps, begin: Begin, lazy: Lazy | None) -> Generator[object
         except _LEAVING as error:
             closing = error
             resume = functools.partial(inner.throw, error)
-        except BaseException as error:  # noqa: BLE001 - Whatever the consumer throws belongs to the body.
+        except BaseException as error:  # Whatever the consumer throws belongs to the body.
             resume = functools.partial(inner.throw, error)
         else:
             resume = functools.partial(inner.send, sent)
@@ -339,11 +356,11 @@ async def _step_async(steps: CallSteps, call: Call, pending: Awaitable[object], 
 async def drive_async(steps: CallSteps, begin: BeginAsync, lazy: Lazy | None) -> AsyncGenerator[object, object]:
     """Run an async generator step by step, as :func:`drive` does."""
     call, started = await begin()
-    if not _is(started, AsyncGenerator):
+    if not _is_async_generator(started):
         item = await _await(steps, call, started, lazy) if inspect.isawaitable(started) else started
         yield await steps.end_async(call, item, lazy)
         return
-    inner = cast("AsyncGenerator[object, object]", started)
+    inner = started
     resume: Callable[[], Awaitable[object]] = functools.partial(anext, inner)
     closing: BaseException | None = None
     while True:
@@ -367,7 +384,7 @@ async def drive_async(steps: CallSteps, begin: BeginAsync, lazy: Lazy | None) ->
         except _LEAVING as error:
             closing = error
             resume = functools.partial(inner.athrow, error)
-        except BaseException as error:  # noqa: BLE001 - Whatever the consumer throws belongs to the body.
+        except BaseException as error:  # Whatever the consumer throws belongs to the body.
             resume = functools.partial(inner.athrow, error)
         else:
             resume = functools.partial(inner.asend, sent)

@@ -2,7 +2,7 @@
 
 import traceback
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final
 
 from agent_identity.errors import AgentIdentityError, Denied
 
@@ -19,7 +19,7 @@ _CURES: Final = {
 """By class: ways out of failures that say by themselves what they are about."""
 
 
-_NAME_OF: Final = cast("Callable[[type], str]", type.__dict__["__name__"].__get__)
+_NAME_OF: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
 
 
 def kind_of(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """Sending OTLP over gRPC by the official stub, for those who have ``grpcio``."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, Protocol, cast, final
 from urllib.parse import SplitResult
 
@@ -48,14 +49,15 @@ class GrpcReceiver:
 
     def __init__(self, parts: SplitResult, settings: Settings, resource: Mapping[str, str]) -> None:
         target = f"{parts.hostname}:{parts.port or 4317}"
-        library = cast("Any", grpc)
+        library: Any = grpc
         channel = (
             library.secure_channel(target, library.ssl_channel_credentials(*_certificates(settings)))
             if parts.scheme == "https"
             else library.insecure_channel(target)
         )
-        self._failure = cast("type[Exception]", library.RpcError)
-        self._export = cast("_Export", cast("Any", trace_service_pb2_grpc).TraceServiceStub(channel).Export)
+        service: Any = trace_service_pb2_grpc
+        self._failure: type[Exception] = library.RpcError
+        self._export: _Export = service.TraceServiceStub(channel).Export
         self._metadata = tuple(settings.headers.items())
         self._timeout = settings.timeout
         self._resource = resource
@@ -93,8 +95,7 @@ def _certificates(settings: Settings) -> tuple[bytes | None, bytes | None, bytes
         if path is None:
             return None
         try:
-            with open(path, "rb") as file:  # noqa: PTH123
-                return file.read()
+            return Path(path).read_bytes()
         except OSError as error:
             raise ConfigurationError(
                 f"expected to read a certificate for OTLP, got '{error.strerror}'; check the file"

@@ -10,7 +10,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from socket import socket
-from typing import Final, cast, final
+from typing import Final, final
 from urllib.parse import SplitResult
 
 from agent_identity.enforcement.receivers import LONGEST_WAIT, Answer, Settings
@@ -57,7 +57,7 @@ class HttpReceiver:
         connection = self._connection()
         try:
             connection.connect()
-            sock = cast("socket", connection.sock)
+            sock: socket = connection.sock
             sock.settimeout(left_until(deadline))
             connection.request("POST", self._parts.path, body=body, headers=headers)
             with closing(answer_on(sock, deadline)) as answer:

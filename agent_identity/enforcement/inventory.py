@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Final, NamedTuple, cast, final
+from typing import Final, NamedTuple, final, get_args
 
 from agent_identity.authority import StateStore
 from agent_identity.authority.forks import renewed_in_children
@@ -37,6 +37,7 @@ from agent_identity.evidence.files import EDIT, Files, locked, open_regular, why
 from agent_identity.evidence.records import Time
 from agent_identity.identity import Clock, Signer, TrustStore, read_public_file, replace_public_file
 from agent_identity.identity.compact import parse_compact, sign_compact
+from agent_identity.narrowing import int_of, text_of, word_of
 
 __all__ = ["Inventory", "InventoryFile", "accept", "forget", "inventory_path", "pin"]
 
@@ -53,12 +54,13 @@ _MAX_FILE: Final = 128 * 1024 * 1024
 _LINE: Final = 4096
 """Bytes of the line before it, at most."""
 
+_TRANSPORTS: Final[frozenset[Transport]] = frozenset(get_args(Transport))
 _VERSION: Final = "servers.v1"
 
 
 def inventory_path(directory: str | os.PathLike[str]) -> str:
     """Return where the inventory of a directory is."""
-    return os.path.join(os.path.abspath(directory), _NAME)  # noqa: PTH100, PTH118  No links are resolved.
+    return os.path.join(os.path.abspath(directory), _NAME)  # noqa: PTH118  No links are resolved.
 
 
 class _State(NamedTuple):
@@ -336,9 +338,9 @@ def _read(data: bytes, trust: TrustStore) -> _State:
     if end or type(number) is not int or claims.get("digest") != hashlib.sha256(body).hexdigest():
         raise TokenError("expected the inventory that was signed, got another", code="inventory_malformed")
     try:
-        content = cast("Mapping[str, Mapping[str, Mapping[str, JSON]]]", decode(body))
-        return _State(number, {name: _offer(claim) for name, claim in content[_VERSION].items()})
-    except (AttributeError, LookupError, TypeError, ValueError):
+        offers = _object(_object(decode(body))[_VERSION])
+        return _State(number, {name: _offer(claim) for name, claim in offers.items()})
+    except (LookupError, TypeError, ValueError):
         # It is signed, so it is not from a stranger, but from another version.
         raise TokenError("expected an inventory of this version, got another", code="inventory_malformed") from None
 
@@ -366,22 +368,42 @@ def _definition_claim(definition: Definition | None) -> JSON:
     return None if definition is None else {"digest": definition.digest, "text": definition.text}
 
 
-def _offer(claim: Mapping[str, JSON]) -> Offer:
-    moved = cast("list[str] | None", claim["moved"])
-    tools = cast("Mapping[str, Mapping[str, JSON]]", claim["tools"])
+def _offer(claim: JSON) -> Offer:
+    facts = _object(claim)
     return Offer(
-        cast("Transport", claim["transport"]),
-        cast("str", claim["place"]),
-        title=cast("str", claim["title"]),
-        version=cast("str", claim["version"]),
-        tools={
-            name: OfferedTool(_definition(tool["pinned"]), _definition(tool["offered"]), cast("int", tool["since"]))
-            for name, tool in tools.items()
-        },
-        moved=None if moved is None else (cast("Transport", moved[0]), moved[1]),
-        reason=cast("str | None", claim["reason"]),
+        word_of(facts, "transport", _TRANSPORTS),
+        text_of(facts, "place"),
+        title=text_of(facts, "title"),
+        version=text_of(facts, "version"),
+        tools={name: _tool(tool) for name, tool in _object(facts["tools"]).items()},
+        moved=_moved(facts["moved"]),
+        reason=None if facts["reason"] is None else text_of(facts, "reason"),
     )
 
 
+def _tool(claim: JSON) -> OfferedTool:
+    facts = _object(claim)
+    return OfferedTool(_definition(facts["pinned"]), _definition(facts["offered"]), int_of(facts, "since"))
+
+
+def _moved(claim: JSON) -> tuple[Transport, str] | None:
+    if claim is None:
+        return None
+    if not isinstance(claim, list):
+        raise TypeError("expected a pair in the inventory")
+    transport, place = claim
+    facts = {"transport": transport, "place": place}
+    return word_of(facts, "transport", _TRANSPORTS), text_of(facts, "place")
+
+
 def _definition(claim: JSON) -> Definition | None:
-    return None if claim is None else Definition(**cast("Mapping[str, str]", claim))
+    if claim is None:
+        return None
+    facts = _object(claim)
+    return Definition(**{name: text_of(facts, name) for name in facts})
+
+
+def _object(claim: JSON) -> Mapping[str, JSON]:
+    if not isinstance(claim, Mapping):
+        raise TypeError("expected an object in the inventory")
+    return claim

@@ -1,10 +1,11 @@
 """The tools that an enforcer guards, as far as it knows them, and what others claim about them."""
 
 import logging
-from collections.abc import Iterable, Mapping
-from typing import Final, cast, final
+from collections.abc import Iterable
+from typing import Final, final
 
 from agent_identity.identity import check_id
+from agent_identity.narrowing import is_mapping
 from agent_identity.policy import Claims, Policy, RuleSet, Tool
 from agent_identity.policy.review import absent_tools
 
@@ -74,14 +75,13 @@ def _texts(items: Iterable[object]) -> _Labels:
 
 def _label(item: object) -> str | None:
     try:
-        return check_id(cast("str", item), "label")
+        return check_id(item, "label")
     except (TypeError, ValueError):
         return None
 
 
 def annotated(annotations: object) -> _Labels:
     """Return the labels that annotations of MCP claim; only what is said, since a default is nobody's word."""
-    if not isinstance(annotations, Mapping):
+    if not is_mapping(annotations):
         return ()
-    said = cast("Mapping[str, object]", annotations)
-    return tuple(label for hint, label in _HINTS.items() if said.get(hint) is True)
+    return tuple(label for hint, label in _HINTS.items() if annotations.get(hint) is True)

@@ -16,9 +16,10 @@ import typing
 import weakref
 from collections.abc import AsyncGenerator, Collection, Coroutine, Generator, Iterator
 from pathlib import PurePath
-from typing import Annotated, Final, Literal, TypeAlias, cast, get_args, get_origin
+from typing import Annotated, Final, Literal, TypeAlias, TypeGuard, get_args, get_origin
 
 from agent_identity.errors import ConfigurationError
+from agent_identity.narrowing import is_collection, is_plain_dict
 
 __all__ = [
     "ATOMS",
@@ -120,7 +121,10 @@ def _is_bare(way: Nature, members: Collection[str], module: str) -> bool:
 def _running() -> tuple[type, ...]:
     """Return the classes of what runs by itself; without ``multiprocessing`` there is no process to return."""
     processes = sys.modules.get("multiprocessing.process")
-    return _RUNNING if processes is None else (*_RUNNING, cast("type", processes.BaseProcess))
+    if processes is None:
+        return _RUNNING
+    process: type = processes.BaseProcess
+    return (*_RUNNING, process)
 
 
 def holds_lazy(value: object) -> bool:
@@ -144,18 +148,26 @@ def holds_lazy(value: object) -> bool:
 
 def _held(item: object, kind: type) -> tuple[object, ...] | None:
     """Return what a built-in container holds; a subclass could run code of its own."""
-    if kind is dict:
-        return tuple(cast("dict[object, object]", item).values())
-    return tuple(cast("Collection[object]", item)) if kind in _CONTAINERS else None
+    if is_plain_dict(item):
+        return tuple(item.values())
+    return tuple(item) if kind in _CONTAINERS and is_collection(item) else None
 
 
 def drop(pending: object) -> None:
     """End a coroutine or future that is not to run on; the refusal matters more than what it says to that."""
     with contextlib.suppress(Exception):
-        if asyncio.isfuture(pending) or issubclass(type(pending), concurrent.futures.Future):
-            cast("asyncio.Future[object]", pending).cancel()
-        elif issubclass(type(pending), Coroutine):
-            cast("Coroutine[object, object, object]", pending).close()
+        if asyncio.isfuture(pending) or _is_future(pending):
+            pending.cancel()
+        elif _is_coroutine(pending):
+            pending.close()
+
+
+def _is_future(pending: object) -> TypeGuard["concurrent.futures.Future[object]"]:
+    return issubclass(type(pending), concurrent.futures.Future)
+
+
+def _is_coroutine(pending: object) -> TypeGuard[Coroutine[object, object, object]]:
+    return issubclass(type(pending), Coroutine)
 
 
 def lazy_result(tool: str) -> ConfigurationError:

@@ -14,7 +14,7 @@ __all__ = ["LocalTokens"]
 _ACTOR_TTL: Final = 60
 
 
-def dpop_algorithm(dpop: bool | JwtAlgorithm) -> JwtAlgorithm | None:  # noqa: FBT001  Of the parameter dpop.
+def dpop_algorithm(*, dpop: bool | JwtAlgorithm) -> JwtAlgorithm | None:
     """Return the algorithm of proofs, or ``None`` without them.
 
     Raises:
@@ -61,7 +61,7 @@ class LocalTokens:
         self._signer = as_jwt_signer(signer)
         self._kid = jwk_thumbprint(self._signer)
         self._ttl = int(ttl.total_seconds())
-        self._dpop: JwtAlgorithm | None = dpop_algorithm(dpop)
+        self._dpop: JwtAlgorithm | None = dpop_algorithm(dpop=dpop)
         self.issuer = check_id(issuer, "issuer")
 
     def __repr__(self) -> str:

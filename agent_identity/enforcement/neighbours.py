@@ -9,9 +9,9 @@ import os
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, cast, final
+from typing import Final, final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -68,7 +68,7 @@ class Borrowed:
         own = self.span.get_span_context()
         if not self.carries:
             return own, own
-        parent = cast("SpanContext | None", getattr(self.span, "parent", None))
+        parent: SpanContext | None = getattr(self.span, "parent", None)
         return own, parent or trace.INVALID_SPAN_CONTEXT
 
     def takes(self) -> bool:
@@ -155,7 +155,8 @@ def is_ours(span: Span) -> bool:
 
 
 def _attributes(span: Span) -> Mapping[str, object]:
-    return cast("Mapping[str, object] | None", getattr(span, "attributes", None)) or _NOTHING
+    attributes: Mapping[str, object] | None = getattr(span, "attributes", None)
+    return attributes or _NOTHING
 
 
 def _is_call_of(span: Span, tool: str) -> bool:
@@ -167,7 +168,7 @@ def _is_call_of(span: Span, tool: str) -> bool:
 
 
 def _name(span: Span) -> str:
-    return cast("str", getattr(span, "name", ""))
+    return str(getattr(span, "name", ""))
 
 
 def _span_of_run(tool: str) -> Span | None:
@@ -182,7 +183,8 @@ def _run() -> Span | None:
     module = sys.modules.get(_OPENINFERENCE)
     if module is None:
         return None
-    return cast("Callable[[], Span | None]", module.get_current_span)()
+    span: Span | None = module.get_current_span()
+    return span
 
 
 def below(current: Span, context: Context | None = None) -> Context | None:

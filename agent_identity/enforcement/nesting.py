@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, TypeAlias, cast, final
+from typing import Final, TypeAlias, TypeGuard, final
 
 import msgspec
 
@@ -23,6 +23,7 @@ from agent_identity.enforcement.tasks import Tasks
 from agent_identity.errors import AttenuationError, ConfigurationError, Denied
 from agent_identity.evidence.records import Action
 from agent_identity.identity import Agent, Human, Principal, Service
+from agent_identity.narrowing import is_collection
 
 __all__ = ["Listed", "Nesting", "Permits", "permits_of"]
 
@@ -41,12 +42,9 @@ def permits_of(nested: Listed) -> Permits:
         ConfigurationError: A guarded body lists somebody, for an enforcer that it opens itself.
         TypeError: It is neither principals nor a function.
     """
-    given = cast("object", nested)
     if callable(nested):
         permits = nested
-    elif isinstance(given, Collection) and all(
-        isinstance(p, Human | Service) for p in cast("Collection[object]", given)
-    ):
+    elif _are_principals(nested):
         permits = frozenset(nested).__contains__
     else:
         raise TypeError("expected nested as a list of Human(...) and Service(...), or a function of a principal")
@@ -57,6 +55,10 @@ def permits_of(nested: Listed) -> Permits:
             "nested= given inside a guarded body; open the enforcer at the start of the program, outside any tool"
         )
     return permits
+
+
+def _are_principals(given: object) -> TypeGuard[Collection[Principal]]:
+    return is_collection(given) and all(isinstance(each, Human | Service) for each in given)
 
 
 def _check_no_limits(limits: Collection[Limit]) -> None:

@@ -9,15 +9,18 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import GetSetDescriptorType, MemberDescriptorType
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, TypeGuard, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, RootModel, TypeAdapter
 from pydantic.dataclasses import is_pydantic_dataclass
 
 from agent_identity.authority import DecimalText, NoFormError, form_of
+from agent_identity.narrowing import is_array, is_dict, is_object, is_plain_array, is_plain_dict
 
 __all__ = ["Taken", "form", "rebuilt", "taken"]
+
+_Key = TypeVar("_Key")
 
 _FIELDS_SET: Final = "__pydantic_fields_set__"
 _EMPTY: Final = ("__pydantic_extra__", "__pydantic_private__")
@@ -79,12 +82,12 @@ def taken(value: object) -> Taken:
 def _state(value: object, shape: _Shape) -> dict[str, object]:
     """Return all that an object holds, in its ``__dict__`` and its slots; ``__getattr__`` does not run."""
     held: object = object.__getattribute__(value, "__dict__") if shape.has_dict else {}
-    if type(held) is not dict:
+    if not is_plain_dict(held) or not is_object(held):
         raise NoFormError
-    state = dict(cast("dict[str, object]", held))
+    state = dict(held)
     for slot in shape.slots:
         with suppress(AttributeError):  # It holds nothing.
-            item = cast("object", slot.__get__(value))
+            item: object = slot.__get__(value)
             if slot.__name__ in state:
                 raise NoFormError  # Two slots, or a slot and an attribute, of which only one can be seen.
             state[slot.__name__] = item
@@ -104,12 +107,16 @@ def _rest(state: dict[str, object]) -> dict[str, object]:
             raise NoFormError
         rest[name] = {}
     given = rest.get(_FIELDS_SET)
-    if type(given) is not set:
+    if not _is_set(given):
         raise NoFormError
-    rest[_FIELDS_SET] = names = set(cast("set[object]", given))
+    rest[_FIELDS_SET] = names = set(given)
     if any(type(name) is not str for name in names):
         raise NoFormError
     return rest
+
+
+def _is_set(value: object) -> TypeGuard[set[object]]:
+    return type(value) is set
 
 
 def _shape_of(kind: type[object]) -> _Shape | None:
@@ -140,23 +147,24 @@ def _is_masked(kind: type[object]) -> bool:
     """Return whether pydantic leaves a field out of what it shows, or shows what code of the class makes of it."""
     if not (issubclass(kind, BaseModel) or is_pydantic_dataclass(kind)):
         return False
-    schema = cast("object", TypeAdapter(cast("type[object]", kind)).core_schema)
+    adapter: TypeAdapter[object] = TypeAdapter(kind)
+    schema: object = adapter.core_schema
     # A class that refers to another one which is not there yet has no schema to read.
-    return not isinstance(schema, dict) or any(map(_masks, _nodes(cast("object", schema))))
+    return not is_dict(schema) or any(map(_masks, _nodes(schema)))
 
 
-def _masks(node: Mapping[str, object]) -> bool:
+def _masks(node: Mapping[object, object]) -> bool:
     if node.get("serialization_exclude") or node.get("serialization_exclude_if"):
         return True
     serialization = node.get("serialization")
-    if not isinstance(serialization, dict):
+    if not is_dict(serialization):
         return False
-    function = cast("dict[str, object]", serialization).get("function")
+    function = serialization.get("function")
     # pydantic has such functions for types of its own and of the standard library.
     return function is not None and not str(getattr(function, "__module__", "")).startswith("pydantic.")
 
 
-def _nodes(schema: object) -> Iterator[Mapping[str, object]]:
+def _nodes(schema: object) -> Iterator[Mapping[object, object]]:
     """Yield every mapping of a schema."""
     waiting, seen = [schema], set[int]()
     while waiting:
@@ -164,12 +172,11 @@ def _nodes(schema: object) -> Iterator[Mapping[str, object]]:
         if id(node) in seen:
             continue
         seen.add(id(node))
-        if isinstance(node, dict):
-            members = cast("dict[str, object]", node)
-            yield members
-            waiting += [item for name, item in members.items() if name not in _NO_SCHEMA]
-        elif isinstance(node, list | tuple):
-            waiting += cast("list[object]", node)
+        if is_dict(node):
+            yield node
+            waiting += [item for name, item in node.items() if name not in _NO_SCHEMA]
+        elif is_array(node):
+            waiting += node
 
 
 def rebuilt(held: Taken, fields: Mapping[str, object]) -> object:
@@ -185,10 +192,10 @@ def form(value: object) -> object:
     kind = type(value)
     if kind in _SCALARS:
         return value
-    if kind is dict:
-        return _forms(cast("dict[str, object]", value))
-    if kind is list or kind is tuple:
-        items = [form(item) for item in cast("Sequence[object]", value)]
+    if is_plain_dict(value):
+        return _forms(value)
+    if is_plain_array(value):
+        items = [form(item) for item in value]
         return items if kind is list else tuple(items)
     try:
         return form_of(value)
@@ -197,5 +204,5 @@ def form(value: object) -> object:
     return fields["root"] if issubclass(kind, RootModel) else fields
 
 
-def _forms(members: Mapping[str, object]) -> dict[str, object]:
+def _forms(members: Mapping[_Key, object]) -> dict[_Key, object]:
     return {name: form(item) for name, item in members.items()}

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry.trace import TracerProvider
 
@@ -190,7 +190,7 @@ def observers_of(on_record: OnRecord | Sequence[OnRecord]) -> Sequence[OnRecord]
         TypeError: One is no function.
     """
     found = (on_record,) if callable(on_record) else tuple(on_record)
-    if not all(callable(observer) for observer in cast("Sequence[object]", found)):
+    if not all(map(callable, found)):
         raise TypeError("expected on_record as a function of a record, or several in a list")
     return found
 

@@ -1,9 +1,9 @@
 """What a guard asks about a call: the inspectors what they find, the policy what it decides."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from types import MappingProxyType
-from typing import Final, Literal, cast, final
+from typing import Final, Literal, TypeVar, final
 
 from agent_identity.authority.values import MAX_NESTING
 from agent_identity.enforcement.decisions import WITHIN_SCOPE, is_sound
@@ -11,8 +11,10 @@ from agent_identity.enforcement.failures import kind_of
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.task import Task
 from agent_identity.errors import Denied
+from agent_identity.narrowing import is_mapping, is_plain_array, is_plain_dict
 from agent_identity.policy import Content, Decision, Effect, Finding, Request, RuleSet, Tool
 
+_Key = TypeVar("_Key")
 __all__ = ["Questions", "ground_of", "refusal_of"]
 
 _ATOMS: Final = frozenset({str, bytes, int, float, bool, type(None)})
@@ -90,7 +92,7 @@ class Questions:
         is_input = direction != "output"
         # The grant was checked: what inspectors change is their own copy. Results are the objects that they are, and
         # code of theirs is code of the body.
-        shown = _copied(cast("Mapping[str, object]", value)) if is_input else value
+        shown = _copied(value) if is_input and is_mapping(value) else value
         content = Content(direction="input" if is_input else "output", tool=self._tool.name, value=shown)
         try:
             with self._point.ambience.unmarked() if is_input or _is_plain(value) else nullcontext():
@@ -102,35 +104,29 @@ class Questions:
         return findings
 
 
-def _copied(view: Mapping[str, object]) -> dict[str, object]:
+def _copied(view: Mapping[_Key, object]) -> dict[_Key, object]:
     """Return arguments whose containers can be changed without a change to what the body gets."""
     return {name: _copy(value) for name, value in view.items()}
 
 
 def _copy(value: object) -> object:
-    kind = type(value)
-    if kind is dict:
-        return _copied(cast("dict[str, object]", value))
-    if kind is list:
-        return [_copy(item) for item in cast("list[object]", value)]
-    if kind is tuple:
-        return tuple(_copy(item) for item in cast("tuple[object, ...]", value))
+    if is_plain_dict(value):
+        return _copied(value)
+    if is_plain_array(value):
+        copied = [_copy(item) for item in value]
+        return copied if type(value) is list else tuple(copied)
     return value
 
 
 def _is_plain(value: object, depth: int = MAX_NESTING) -> bool:
     """Tell whether looking at a result runs no code of its classes."""
-    kind = type(value)
-    if kind in _ATOMS:
+    if type(value) in _ATOMS:
         return True
     if depth == 0:
         return False
-    if kind is dict:
-        members = cast("Mapping[object, object]", value)
-        return all(_is_plain(part, depth - 1) for item in members.items() for part in item)
-    return (kind is list or kind is tuple) and all(
-        _is_plain(item, depth - 1) for item in cast("Sequence[object]", value)
-    )
+    if is_plain_dict(value):
+        return all(_is_plain(part, depth - 1) for item in value.items() for part in item)
+    return is_plain_array(value) and all(_is_plain(item, depth - 1) for item in value)
 
 
 def _checked(decision: object) -> Decision:

@@ -316,7 +316,7 @@ class CallSteps:
             return False
         try:
             task = self._point.ambience.current()
-        except Exception:  # noqa: BLE001  A defect of ours; the guard meets it as well, and refuses with a code.
+        except Exception:  # A defect of ours; the guard meets it as well, and refuses with a code.
             return False
         takes = task is not None and self._store_waits and bool(task.limits)
         return not takes and self._is_known(task)
@@ -327,7 +327,7 @@ class CallSteps:
             return False
         try:
             return task is None or not (task.lease.watched or not self._point.revocations.is_current())
-        except Exception:  # noqa: BLE001  As above: a store that was closed meanwhile, for one.
+        except Exception:  # As above: a store that was closed meanwhile, for one.
             return False
 
     def _writes_at_once(self, task: Task | None) -> bool:
@@ -335,7 +335,7 @@ class CallSteps:
         point = self._point
         try:
             return point.ledger.at_once and point.digests.knows(point.ledger.stream if task is None else task.id)
-        except Exception:  # noqa: BLE001  As above: a stream that cannot begin.
+        except Exception:  # As above: a stream that cannot begin.
             return False
 
     def _leaves(self, call: Call) -> bool:

@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
-from typing import Final, NamedTuple, TypeAlias, cast, final
+from typing import Final, NamedTuple, TypeAlias, TypeGuard, cast, final
 
 from agent_identity.authority.downstream import DownstreamToken
 from agent_identity.authority.token_source import IssuedToken, TokenOrder, TokenSource, check_order, check_scope
@@ -351,17 +351,21 @@ def _lives(task: Task, point: Point) -> bool:
 def _ask(source: TokenSource, order: TokenOrder) -> IssuedToken:
     """Return what the source gives, or an error that quotes nothing of it."""
     try:
-        issued = cast("object", source.issue(order))
+        issued: object = source.issue(order)
     except ExchangeError:
         raise
     except Exception as error:  # noqa: BLE001  What a source or the application's function raises may quote tokens.
         _LOG.error("a source of tokens failed: %s", trouble(error))
         failure = f"expected a token from the source, got {kind_of(error)}; see the log"
     else:
-        if isinstance(issued, IssuedToken) and issued.expires_at > order.now:
+        if _is_issued(issued) and issued.expires_at > order.now:
             return issued
         failure = "expected an IssuedToken that has not expired from the source, got something else"
     raise ExchangeError(failure, code="exchange_failed")
+
+
+def _is_issued(token: object) -> TypeGuard[IssuedToken]:
+    return isinstance(token, IssuedToken)
 
 
 def _copy(error: ExchangeError) -> ExchangeError:

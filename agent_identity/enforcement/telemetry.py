@@ -81,7 +81,7 @@ class Spans:
             return self._current().start_span(
                 name, context, kind=SpanKind.INTERNAL, attributes=attributes, start_time=start_ns
             )
-        except Exception as error:  # noqa: BLE001 - Telemetry fails open: any failure of a provider costs only the span.
+        except Exception as error:  # Telemetry fails open: any failure of a provider costs only the span.
             _complain("a tracer provider failed to start a span", error)
             return trace.INVALID_SPAN
 
@@ -102,7 +102,7 @@ class Spans:
                     span = Borrowed(current, attributes, carries=False)
                     return span, traced(span)
                 context = below(current, around)
-        except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
+        except Exception as error:  # Telemetry fails open, as above.
             _complain("a span of another library could not be used", error)
         own = self.start(name, attributes, start_ns, context)
         return own, traced(own, context)
@@ -145,7 +145,7 @@ class Spans:
         try:
             if not self._ids_only:
                 self._current()
-        except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
+        except Exception as error:  # Telemetry fails open, as above.
             _complain("a tracer provider could not be examined", error)
 
     def _current(self) -> Tracer:
@@ -182,7 +182,7 @@ class Spans:
                     span.set_status(Status(StatusCode.ERROR, seen.error))
             if type(span) is not Borrowed:
                 span.end(end_time=end_ns)
-        except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
+        except Exception as error:  # Telemetry fails open, as above.
             _complain("a span could not be finished", error)
 
     @staticmethod
@@ -190,7 +190,7 @@ class Spans:
         """Tell whether a record put on the span would be kept."""
         try:
             return span.takes() if type(span) is Borrowed else span.is_recording()
-        except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
+        except Exception as error:  # Telemetry fails open, as above.
             _complain("a span does not say whether it records", error)
             return False
 
@@ -200,12 +200,13 @@ class Spans:
         try:
             if type(span) is not Borrowed:
                 span.end()
-        except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
+        except Exception as error:  # Telemetry fails open, as above.
             _complain("a span could not be ended", error)
 
 
 def _unrecorded(trace_id: int, span_id: int, flags: trace.TraceFlags, state: trace.TraceState | None) -> Span:
-    return trace.NonRecordingSpan(trace.SpanContext(trace_id, span_id, False, flags, state))  # noqa: FBT003
+    context = trace.SpanContext(trace_id, span_id, is_remote=False, trace_flags=flags, trace_state=state)
+    return trace.NonRecordingSpan(context)
 
 
 def _warn_about(provider: TracerProvider) -> None:
@@ -259,7 +260,7 @@ def traced(span: CallSpan, context: Context | None = None) -> Traced:
         if parent[0] != trace_id or not parent.is_valid:
             return Traced(ids, ids)
         return Traced(ids, Trace(trace=in_hex, span=own_in_hex, parent=parent_in_hex))
-    except Exception as error:  # noqa: BLE001 - Telemetry fails open, as above.
+    except Exception as error:  # Telemetry fails open, as above.
         _complain("a span has no usable context", error)
         return UNTRACED
 

@@ -134,7 +134,7 @@ class TokenExchange:
         self._subject_type = check_id(subject_token_type, "subject_token_type")
         self._requested_type = check_id(requested_token_type, "requested_token_type")
         self._actor: LocalTokens | Literal["grant"] | None = actor
-        self._dpop: JwtAlgorithm | None = dpop_algorithm(dpop)
+        self._dpop: JwtAlgorithm | None = dpop_algorithm(dpop=dpop)
         self._revocation = revocation_endpoint and check_url(revocation_endpoint, "the revocation endpoint")
         self._timeout = timeout
         self._longest = int(longest.total_seconds())

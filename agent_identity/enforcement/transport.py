@@ -91,7 +91,7 @@ class HttpTransport:
         problem = "no answer"
         try:
             connection.connect()
-            sock = cast("socket", connection.sock)
+            sock: socket = connection.sock
             # A name that should be of this machine may have been given to another.
             if parts.scheme != "https" and not _is_loopback(str(sock.getpeername()[0])):
                 raise ConnectionError

@@ -11,7 +11,7 @@ import typing
 import weakref
 from collections.abc import Callable, Mapping
 from types import FunctionType, MethodType
-from typing import ParamSpec, TypeVar, cast
+from typing import ParamSpec, TypeGuard, TypeVar, cast
 
 from opentelemetry import context as otel
 
@@ -201,11 +201,15 @@ def dressed(
     return wrapper
 
 
+def _is_partial(source: object) -> TypeGuard[functools.partial[object]]:
+    return isinstance(source, functools.partial)
+
+
 def _hints(body: Callable[..., object]) -> dict[str, object]:
     """Return the annotations of a callable, as far as they can be resolved where it was defined."""
     source = body
-    while isinstance(source, functools.partial):
-        source = cast("functools.partial[object]", source).func
+    while _is_partial(source):
+        source = source.func
     annotated = _annotated(source)
     given = None if inspect.isroutine(source) else getattr(source, "__signature__", None)
     if isinstance(given, inspect.Signature) and "__wrapped__" not in getattr(source, "__dict__", {}):
@@ -215,7 +219,7 @@ def _hints(body: Callable[..., object]) -> dict[str, object]:
             return typing.get_type_hints(annotated, include_extras=True)
         except _UNRESOLVED:
             known = dict(getattr(annotated, "__annotations__", {}))
-    names = cast("dict[str, object]", getattr(annotated, "__globals__", {}))
+    names: dict[str, object] = getattr(annotated, "__globals__", {})
     return {name: _resolved(hint, names) for name, hint in known.items()}
 
 
@@ -229,9 +233,10 @@ def _resolved(hint: object, names: dict[str, object]) -> object:
 
     holder.__annotations__ = {"hint": hint}
     try:
-        return cast("object", typing.get_type_hints(holder, names, include_extras=True)["hint"])
+        resolved: object = typing.get_type_hints(holder, names, include_extras=True)["hint"]
     except _UNRESOLVED:
         return hint
+    return resolved
 
 
 def _annotated(source: Callable[..., object]) -> object:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from typing import Final, Protocol, Self, TypeAlias, cast, final
+from typing import Final, Protocol, Self, TypeAlias, final
 
 __all__ = ["ByteLines", "ByteReader", "Read"]
 
@@ -39,8 +39,8 @@ class ByteReader:
     @classmethod
     def of(cls, source: ByteLines, tell: Callable[[int], object] | None = None) -> Self:
         """Return a reader of a file, or of anything else that has lines."""
-        read = getattr(source, "read1", None) or getattr(source, "read", None)
-        return cls(cast("Read", read) if callable(read) else source.readline, tell)
+        read: Read | None = getattr(source, "read1", None) or getattr(source, "read", None)
+        return cls(read if callable(read) else source.readline, tell)
 
     def peek(self, size: int) -> bytes:
         """Return the next bytes without taking them, fewer only at the end."""
@@ -74,7 +74,8 @@ class ByteReader:
         """Pass over white space; return how many lines end in it."""
         lines = 0
         while self._place < len(self._buffer) or self._fill():
-            end = cast("re.Match[bytes]", _SPACE.match(self._buffer, self._place)).end()
+            space = _SPACE.match(self._buffer, self._place)
+            end = self._place if space is None else space.end()
             lines += self._buffer.count(b"\n", self._place, end)
             self._place = end
             if end < len(self._buffer):

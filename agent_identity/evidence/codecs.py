@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Callable
 from types import ModuleType
-from typing import Final, TypeAlias, cast
+from typing import Final, TypeAlias
 
 from agent_identity.errors import ConfigurationError
 
@@ -102,10 +102,10 @@ def unzstd(read: Read, *, several: bool) -> Read:
                 engine = decompressor.decompressobj()
             begun = True
             try:
-                waiting = memoryview(cast("bytes", engine.decompress(data)))
+                waiting = memoryview(bytes(engine.decompress(data)))
             except zstandard.ZstdError:
                 raise OSError("expected a zstd file, got other or damaged bytes") from None
-            left = cast("bytes", engine.unused_data)
+            left = bytes(engine.unused_data)
         found, waiting = waiting[:size], waiting[size:]
         return bytes(found)
 

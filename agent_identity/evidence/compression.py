@@ -199,29 +199,39 @@ def copy_compressed(  # budget: what is written, where to, and by what means
         Stopped: It was given up.
         OSError: It did not work; there is no copy.
     """
-    temporary, source = f"{target}.tmp", hashlib.sha256()
+    temporary = f"{target}.tmp"
     try:
         with opened(temporary, REPLACE) as out:
-            codec = Codec(compression)
-            files.seek(fd, 0)
-            while chunk := files.read(fd, _CHUNK):
-                if stopping():
-                    raise Stopped  # noqa: TRY301
-                source.update(chunk)
-                if data := codec.feed(chunk):
-                    write_whole(files, out, data)
-            write_whole(files, out, codec.finish())
-            files.fsync(out)
+            digest = _compress(files, fd, out, compression, stopping)
         with opened(temporary, READ) as back:
-            if content_digest(files, back, compression) != source.hexdigest():
-                raise OSError("the compressed file is not what was compressed")  # noqa: TRY301
+            _check_content(files, back, compression, digest)
         files.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
             files.unlink(temporary)
         raise
     sync_folder(files, target.rpartition("/")[0])
+    return digest
+
+
+def _compress(files: Files, fd: int, out: int, compression: Compression, stopping: Callable[[], bool]) -> str:
+    """Write a file compressed to another one, and return the SHA-256 of the content."""
+    codec, source = Codec(compression), hashlib.sha256()
+    files.seek(fd, 0)
+    while chunk := files.read(fd, _CHUNK):
+        if stopping():
+            raise Stopped
+        source.update(chunk)
+        if data := codec.feed(chunk):
+            write_whole(files, out, data)
+    write_whole(files, out, codec.finish())
+    files.fsync(out)
     return source.hexdigest()
+
+
+def _check_content(files: Files, fd: int, compression: Compression, digest: str) -> None:
+    if content_digest(files, fd, compression) != digest:
+        raise OSError("the compressed file is not what was compressed")
 
 
 def content_digest(files: Files, fd: int, compression: Compression) -> str:

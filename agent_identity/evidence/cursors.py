@@ -9,10 +9,11 @@ import hashlib
 import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import Final, Self, cast, final
+from typing import Final, Self, final
 
 import orjson
 
+from agent_identity.canonical import JSON
 from agent_identity.evidence.copies import count_spans
 from agent_identity.evidence.files import (
     EDIT,
@@ -28,10 +29,12 @@ from agent_identity.evidence.files import (
 from agent_identity.evidence.foundation import stream_names
 from agent_identity.evidence.layout import Layout, is_stream_id
 from agent_identity.evidence.tail import is_over
+from agent_identity.narrowing import text_of
 
 __all__ = ["Aside", "Cursor", "Cursors", "destinations"]
 
 _VERSION: Final = "1"
+_ASIDE: Final = ("stream", "seq", "record", "reason")
 _MOST: Final = 1024 * 1024  # Bytes that are read of a small file.
 _SHOWN: Final = 256
 _PLACE: Final = re.compile(r"[0-9]{1,19}")
@@ -187,9 +190,11 @@ class Cursors:
     def aside(self) -> Iterator[Aside]:
         """Yield what was set aside; a line that a crash has cut is left out."""
         for line in self._bytes("aside.jsonl", 16 * _MOST).split(b"\n"):
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                members = cast("dict[str, str]", orjson.loads(line))
-                yield Aside(members["stream"], int(members["seq"]), members["record"], members["reason"])
+            with contextlib.suppress(ValueError, TypeError):
+                members: JSON = orjson.loads(line)
+                if isinstance(members, dict):
+                    stream, seq, record, reason = (text_of(members, name) for name in _ASIDE)
+                    yield Aside(stream, int(seq), record, reason)
 
     def behind(self) -> int:
         """Return how many spans are still to be sent; reads every stream that the receiver has not whole.
@@ -217,11 +222,11 @@ class Cursors:
                 if is_stream_id(name) or name == "aside.jsonl":
                     self._files.unlink(f"{self._folder}/{name}")
 
-    def _read(self, name: str) -> dict[str, object]:
+    def _read(self, name: str) -> dict[str, JSON]:
         with contextlib.suppress(ValueError):
-            members = orjson.loads(self._bytes(name, _MOST))
+            members: JSON = orjson.loads(self._bytes(name, _MOST))
             if isinstance(members, dict):
-                return cast("dict[str, object]", members)
+                return members
         return {}
 
     def _bytes(self, name: str, most: int) -> bytes:

@@ -243,7 +243,7 @@ class DigestKeys:
             return open_regular(self._files, self._path, EXTEND, 0o600)
 
     def _folder(self) -> str:
-        return os.path.dirname(os.path.abspath(self._path))  # noqa: PTH100, PTH120
+        return os.path.dirname(os.path.abspath(self._path))
 
     def _find(self, fd: int, head: bytes) -> bytes | None:
         """Return the text of a key, with dashes in it if it was erased."""

@@ -11,13 +11,14 @@ from base64 import b64decode, b64encode, urlsafe_b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Self, cast, final
+from typing import Final, Self, final
 
 import orjson
 
 from agent_identity.errors import TokenError, VerificationError
 from agent_identity.evidence.records import DRAFT, VERSION, Record, Version
 from agent_identity.identity import PublicKey, Signer, b64url_decode, b64url_encode
+from agent_identity.narrowing import is_list, is_object
 
 __all__ = [
     "DIGEST_ATTRIBUTE",
@@ -194,7 +195,7 @@ class Attestation:
     @classmethod
     def _from_outside(cls, fields: Mapping[str, object]) -> Self:
         try:
-            return cls(**cast("dict[str, str]", dict(fields)))  # The constructor checks the types.
+            return cls(**{name: _text(fields, name) for name in fields})
         except ValueError as error:
             raise _bad_attestation(str(error)) from None
 
@@ -252,15 +253,22 @@ def _digest(body: bytes) -> str:
     return "sha256:" + hashlib.sha256(body).hexdigest()
 
 
-def _members(value: object) -> dict[str, object]:
-    if isinstance(value, dict):
-        return cast("dict[str, object]", value)
+def _text(fields: Mapping[str, object], name: str) -> str:
+    value = fields[name]
+    if type(value) is not str:
+        raise ValueError(f"expected the {name} of an attestation as text")
+    return value
+
+
+def _members(value: object) -> Mapping[str, object]:
+    if is_object(value):
+        return value
     raise ValueError("expected JSON objects in the envelope")
 
 
-def _only_signature(value: object) -> dict[str, object]:
-    if isinstance(value, list) and len(signatures := cast("list[object]", value)) == 1:
-        return _members(signatures[0])
+def _only_signature(value: object) -> Mapping[str, object]:
+    if is_list(value) and len(value) == 1:
+        return _members(value[0])
     raise ValueError("expected exactly one signature in the envelope")
 
 

@@ -7,7 +7,7 @@ those records is shown.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Self, cast, final
+from typing import Final, Self, final
 
 from agent_identity.canonical import RecordValue, decode_record, encode_record
 from agent_identity.errors import VerificationError
@@ -17,6 +17,7 @@ from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.pruned import MAX_PEAKS, count_of, hash_of, texts_of, unverified_pruned
 from agent_identity.evidence.streams import LedgerReader
 from agent_identity.evidence.survey import Heads
+from agent_identity.narrowing import is_object
 
 __all__ = ["Excerpt", "Start", "excerpt_lines", "excerpt_of"]
 
@@ -78,7 +79,7 @@ class Excerpt:
         streams = found.get("streams")
         if found.get("v") != "1" or not isinstance(streams, dict):
             raise ValueError("expected the file of an excerpt, got something else")
-        return cls({_stream(name): _start(start) for name, start in cast("dict[str, object]", streams).items()})
+        return cls({_stream(name): _start(start) for name, start in streams.items()})
 
 
 def _stream(name: str) -> str:
@@ -88,7 +89,7 @@ def _stream(name: str) -> str:
 
 
 def _start(value: object) -> Start:
-    facts: Mapping[str, object] = cast("dict[str, object]", value) if isinstance(value, dict) else {}
+    facts: Mapping[str, object] = value if is_object(value) else {}
     if not _FACTS[0] <= facts.keys() <= _FACTS[1]:
         raise ValueError("expected what comes before a part of a stream")
     size, end = count_of(facts["size"]), count_of(facts["end"])

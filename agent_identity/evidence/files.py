@@ -122,7 +122,7 @@ class Files:
 
     def replace(self, source: str, target: str) -> None:
         """Move a file over another in one step."""
-        os.replace(source, target)  # noqa: PTH105  Plain calls: one method, one call.
+        os.replace(source, target)  # Plain calls: one method, one call.
 
     def link(self, source: str, target: str) -> None:
         """Give a file a second name, which must be free."""
@@ -130,20 +130,20 @@ class Files:
 
     def unlink(self, path: str) -> None:
         """Remove a name of a file."""
-        os.unlink(path)  # noqa: PTH108
+        os.unlink(path)
 
     def rmdir(self, path: str) -> None:
         """Remove an empty folder."""
-        os.rmdir(path)  # noqa: PTH106
+        os.rmdir(path)
 
     def listdir(self, path: str) -> list[str]:
         """Return the names in a folder, in no order."""
-        return os.listdir(path)  # noqa: PTH208
+        return os.listdir(path)
 
     def mkdir(self, path: str, mode: int) -> bool:
         """Make a folder and return whether there was none; one that exists is fine and keeps its mode."""
         try:
-            os.mkdir(path, mode)  # noqa: PTH102
+            os.mkdir(path, mode)
         except FileExistsError:
             return False
         return True
@@ -174,7 +174,7 @@ def make_folder(files: Files, path: str, mode: int) -> None:
     Raises:
         OSError: It cannot be made.
     """
-    parent = os.path.dirname(path)  # noqa: PTH120
+    parent = os.path.dirname(path)
     try:
         made = files.mkdir(path, mode)
     except FileNotFoundError:

@@ -42,7 +42,7 @@ class Layout:
     @classmethod
     def of(cls, directory: "str | os.PathLike[str]") -> "Layout":
         """Return the layout of a directory, which need not exist."""
-        return cls(os.path.abspath(os.fspath(directory)))  # noqa: PTH100  No links are resolved.
+        return cls(os.path.abspath(os.fspath(directory)))  # No links are resolved.
 
     @property
     def keys(self) -> str:

@@ -7,7 +7,7 @@ both canonical JSON, so that the parts stand at fixed places and need no parser.
 import re
 from binascii import hexlify
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from agent_identity.evidence.files import Files
 
@@ -64,7 +64,7 @@ class Block(NamedTuple):
 
     offset: int
     end: int
-    lines: list[bytes | None]
+    lines: Sequence[bytes | None]
     torn: bool = False
 
     def each(self) -> "Iterator[Line]":
@@ -173,7 +173,8 @@ def _parted(data: bytes) -> Iterator[tuple[bytes, int]]:
     if place:
         yield b"", place
     while found := data.find(b"\n\n", place) + 1:
-        end = cast("re.Match[bytes]", _BLANK.match(data, found)).end()
+        blank = _BLANK.match(data, found)
+        end = found if blank is None else blank.end()
         yield data[place:found], end - found
         place = end
     yield data[place:], 0
@@ -188,7 +189,7 @@ def _as_blocks(lines: Sequence[bytes], start: int) -> Iterator[Block]:
             yield Block(start, end, [line if len(line) <= MAX_LINE_BYTES else None])
             start = end
     elif lines:
-        yield Block(start, start + sum(sizes) + len(sizes), cast("list[bytes | None]", lines))
+        yield Block(start, start + sum(sizes) + len(sizes), lines)
 
 
 def _skip(read: Callable[[int], bytes], length: int) -> tuple[int, bytes, bool]:

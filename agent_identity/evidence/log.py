@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Self, TypeAlias, cast, final
+from typing import Final, Self, TypeAlias, final
 
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError, VerificationError
@@ -90,9 +90,9 @@ class Head:
         """
         fields = decode_record(entry)
         known = frozenset(fields.keys() - {"alive"}) == _MEMBERS
-        if not known or not all(isinstance(value, str) for value in fields.values()):
+        texts = {name: value for name, value in fields.items() if isinstance(value, str)}
+        if not known or len(texts) != len(fields):
             raise ValueError("expected the strings origin, root, size and stream in a log entry")
-        texts = cast("dict[str, str]", fields)
         alive = texts.get("alive")
         if alive is not None and not _NANOSECONDS.fullmatch(alive):
             raise ValueError("expected nanoseconds as a decimal number at alive in a log entry")

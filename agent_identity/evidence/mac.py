@@ -136,4 +136,4 @@ def _create(files: Files, path: str) -> None:
         pass
     finally:
         files.unlink(temporary)
-    sync_folder(files, os.path.dirname(path))  # noqa: PTH120  Without it, nothing that comes after it proves itself.
+    sync_folder(files, os.path.dirname(path))  # Without it, nothing that comes after it proves itself.

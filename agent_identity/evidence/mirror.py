@@ -6,15 +6,16 @@ and empty arrays lose spans in real back ends.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final, Literal, TypeAlias, cast, final
+from typing import Final, Literal, TypeAlias, final
 
 import orjson
 
 from agent_identity.evidence.records import AnyRecord, Intent, OfTask, Outcome, Policy
+from agent_identity.narrowing import is_array, is_dict, is_list
 
 __all__ = [
     "MIRRORED",
@@ -278,10 +279,9 @@ def _is_scrubbed(signed: str, found: str) -> bool:
 def _verdict_of_array(signed: tuple[str, ...], found: object) -> Verdict:
     if isinstance(found, str) and _MARK.fullmatch(found):
         return "redacted"
-    whole: object = found
-    if isinstance(found, list) and tuple(cast("Sequence[object]", found)) == signed:
+    if is_list(found) and tuple(found) == signed:
         return "match"
-    items = _items(whole)
+    items = _items(found)
     if items is None or len(items) != len(signed):
         return "changed"
     verdicts = {_verdict_of_text(ours, theirs) for ours, theirs in zip(signed, items, strict=True)}
@@ -298,15 +298,10 @@ def _items(found: object) -> list[object] | None:
         except orjson.JSONDecodeError:
             return None
     for wrapper in ("arrayValue", "values"):
-        if isinstance(found, dict) and cast("dict[str, object]", found).keys() == {wrapper}:
-            found = cast("dict[str, object]", found)[wrapper]
-    if not isinstance(found, list | tuple):
-        return None
-    return [_unwrapped(item) for item in cast("Sequence[object]", found)]
+        if is_dict(found) and found.keys() == {wrapper}:
+            found = found[wrapper]
+    return [_unwrapped(item) for item in found] if is_array(found) else None
 
 
 def _unwrapped(item: object) -> object:
-    if isinstance(item, dict):
-        members = cast("dict[str, object]", item)
-        return members["stringValue"] if members.keys() == {"stringValue"} else members
-    return item
+    return item["stringValue"] if is_dict(item) and item.keys() == {"stringValue"} else item

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast, final
 
 import orjson
 
+from agent_identity.canonical import JSON
 from agent_identity.evidence.byte_reader import ByteLines, ByteReader
 
 __all__ = [
@@ -42,14 +43,13 @@ MAX_NESTING: Final = 64
 SpanStatus: TypeAlias = Literal["unset", "ok", "error"]
 """The status code of a span."""
 
-_Members: TypeAlias = "dict[str, object]"
+_Members: TypeAlias = "dict[str, JSON]"
 _Pair: TypeAlias = "dict[str, Any]"
 _Spans: TypeAlias = "Iterator[SpanData | Malformed]"
 _SKIP: Final = 1024 * 1024
 _LONG: Final = f"expected lines of at most {MAX_LINE} bytes; export smaller batches"
 _TWICE: Final = "expected each member of an object once, got one several times"
 _BOM: Final = b"\xef\xbb\xbf"
-_INCOMPLETE: Final = object()
 _OURS: Final = "agent_identity."
 _MAX_TIME: Final = 2**64 - 1
 _MAX_INT: Final = 2**63 - 1
@@ -172,12 +172,12 @@ def json_documents(source: ByteReader) -> Iterator[Document | Malformed]:
     first = next(lines, None)
     if first is None:
         return
-    if isinstance(first, Malformed) or _parse(first.data) is not _INCOMPLETE:
+    if isinstance(first, Malformed) or _parse(first.data) is not None:
         yield first
     else:
         # Perhaps one document over several lines; otherwise its lines are read again, each for itself.
         head = _buffered(first.data, source)
-        if _parse(head) is not _INCOMPLETE:
+        if _parse(head) is not None:
             yield Document(first.line, head)
             return
         source.unread(head)
@@ -207,13 +207,13 @@ def read_document(data: bytes, line: int) -> Iterator[SpanData | Malformed]:
         data: The document.
         line: Its place in the file.
     """
-    value = _parse(data)
-    if value is _INCOMPLETE:
+    parsed = _parse(data)
+    if parsed is None:
         yield Malformed(line, "expected one JSON document a line, or one document in all; the line is damaged")
-    elif _repeats(data, value):
+    elif _repeats(data, parsed[0]):
         yield Malformed(line, _TWICE)
     else:
-        yield from _documents(value, line)
+        yield from _documents(parsed[0], line)
 
 
 def _buffered(head: bytes, source: ByteReader) -> bytes:
@@ -221,21 +221,21 @@ def _buffered(head: bytes, source: ByteReader) -> bytes:
     return head + source.read(MAX_LINE + 1 - len(head))
 
 
-def _parse(data: bytes) -> object:
-    """Return the JSON value, or a marker that no JSON value equals."""
+def _parse(data: bytes) -> tuple[JSON] | None:
+    """Return the JSON value, which may be null, in a tuple; ``None`` where the data is none."""
     if len(data) > MAX_LINE:
-        return _INCOMPLETE
+        return None
     try:
-        return orjson.loads(data)
+        return (orjson.loads(data),)
     except orjson.JSONDecodeError:
-        return _INCOMPLETE
+        return None
 
 
 class MisfitError(Exception):
     """A part of a document that has not the form of OTLP; the text says what was expected."""
 
 
-def parse_once(data: bytes) -> object:
+def parse_once(data: bytes) -> JSON:
     """Return a JSON value whose objects name each member once.
 
     Raises:
@@ -243,14 +243,14 @@ def parse_once(data: bytes) -> object:
         MisfitError: An object names a member twice.
     """
     data = data.removeprefix(_BOM)
-    value = orjson.loads(data)
+    value: JSON = orjson.loads(data)
     if _repeats(data, value):
         # Readers differ in which of the two counts, so a verifier would judge another span than people see.
         raise MisfitError(_TWICE)
-    return cast("object", value)
+    return value
 
 
-def _repeats(data: bytes, value: object) -> bool:
+def _repeats(data: bytes, value: JSON) -> bool:
     """Return whether the text of a JSON value names more members than the value has."""
     try:
         if orjson.dumps(value) == data.strip():
@@ -261,22 +261,21 @@ def _repeats(data: bytes, value: object) -> bool:
     return len(ends) - ends.count(b"") != _members(value)
 
 
-def _members(value: object) -> int:
+def _members(value: JSON) -> int:
     """Return how many members the objects in a JSON value have."""
     number, rest = 0, [value]
     while rest:
         item = rest.pop()
         if isinstance(item, dict):
-            members = cast("_Members", item)
-            number += len(members)
-            rest.extend(members.values())
+            number += len(item)
+            rest.extend(item.values())
         elif isinstance(item, list):
-            rest.extend(cast("list[object]", item))
+            rest.extend(item)
     return number
 
 
-def _documents(value: object, line: int) -> _Spans:
-    for document in cast("list[object]", value) if isinstance(value, list) else (value,):
+def _documents(value: JSON, line: int) -> _Spans:
+    for document in value if isinstance(value, list) else (value,):
         try:
             groups = _resource_groups(document)
         except MisfitError as misfit:
@@ -286,14 +285,14 @@ def _documents(value: object, line: int) -> _Spans:
             yield from _resource_spans(group, line)
 
 
-def _resource_groups(document: object) -> Sequence[object]:
+def _resource_groups(document: JSON) -> Sequence[JSON]:
     members = _object(document, "an export request")
     if document is None or (members and members.keys().isdisjoint(_SIGNALS)):
         raise MisfitError("expected an export request with 'resourceSpans', got other JSON")
     return _array(members, "resourceSpans", "resource_spans")
 
 
-def _resource_spans(group: object, line: int) -> _Spans:
+def _resource_spans(group: JSON, line: int) -> _Spans:
     try:
         members = _object(group, "'resourceSpans'")
         resource = _object(members.get("resource"), "'resource'")
@@ -306,7 +305,7 @@ def _resource_spans(group: object, line: int) -> _Spans:
         yield from _scope_spans(scope, attributes, line)
 
 
-def _scope_spans(group: object, resource: Mapping[str, object], line: int) -> _Spans:
+def _scope_spans(group: JSON, resource: Mapping[str, object], line: int) -> _Spans:
     try:
         members = _object(group, "'scopeSpans'")
         scope = _object(members.get("scope"), "'scope'")
@@ -364,11 +363,11 @@ def _aside(members: _Members) -> Iterator[Mapping[str, object]]:
                 yield MappingProxyType(_attributes(ours, 0))
 
 
-def _key(pair: object) -> str:
+def _key(pair: JSON) -> str:
     return _string(_object(pair, "attributes as key and value"), "key")
 
 
-def _member(members: _Members, name: str, other: str) -> object:
+def _member(members: _Members, name: str, other: str) -> JSON:
     value, second = members.get(name), members.get(other)
     if value is None:
         return second
@@ -387,13 +386,13 @@ def _object(value: object, what: str) -> _Members:
     return cast("_Members", value)
 
 
-def _array(members: _Members, name: str, other: str = "") -> Sequence[object]:
+def _array(members: _Members, name: str, other: str = "") -> Sequence[JSON]:
     value = _member(members, name, other) if other else members.get(name)
     if value is None:
         return ()
     if not isinstance(value, list):
         raise MisfitError(f"expected '{name}' as an array")
-    return cast("list[object]", value)
+    return value
 
 
 def _string(members: _Members, name: str) -> str:
@@ -411,24 +410,24 @@ def _id(value: object, pattern: re.Pattern[str], what: str) -> str:
     return value.lower()
 
 
-def _parent(value: object) -> str | None:
+def _parent(value: JSON) -> str | None:
     if value in (None, "", "0" * 16):
         return None
     return _id(value, _SPAN_ID, "'parentSpanId' of 16 hex digits")
 
 
-def _time(value: object) -> int:
+def _time(value: JSON) -> int:
     time = 0 if value is None else _integer(value)
     if not 0 <= time <= _MAX_TIME:
         raise MisfitError("expected times as nanoseconds in 64 bits")
     return time
 
 
-def _status(code: object) -> SpanStatus:
+def _status(code: JSON) -> SpanStatus:
     return _STATUS.get(code, "unset") if isinstance(code, int | str) else "unset"
 
 
-def _attributes(pairs: Sequence[object], depth: int) -> dict[str, object]:
+def _attributes(pairs: Sequence[JSON], depth: int) -> dict[str, object]:
     attributes: dict[str, object] = {}
     for item in cast("Sequence[_Pair]", pairs):
         # Nearly all are strings in this spelling; whatever else there may be takes the careful way below.

@@ -9,7 +9,7 @@ https://protobuf.dev/programming-guides/encoding/
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias, TypeVar, cast, final
+from typing import Final, Literal, TypeAlias, TypeVar, final
 
 from google.protobuf.message import DecodeError, Message
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
@@ -358,7 +358,8 @@ def _value(value: AnyValue) -> object:
     if kind == "string_value":
         return value.string_value
     if kind in _SCALARS:
-        return cast("object", getattr(value, kind))
+        scalar: object = getattr(value, kind)
+        return scalar
     if kind == "array_value":
         return [_value(item) for item in value.array_value.values]
     return _attributes(value.kvlist_value.values) if kind == "kvlist_value" else None

@@ -6,7 +6,7 @@ https://opentelemetry.io/docs/specs/otlp/
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, cast, final
+from typing import Final, Literal, TypeAlias, final
 
 import orjson
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
@@ -22,6 +22,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, Status, StatusCode
 
 from agent_identity.evidence.span_copy import SCOPE, SpanCopy
+from agent_identity.narrowing import is_object
 from agent_identity.version import VERSION
 
 __all__ = ["Encoding", "ExportAnswer", "as_bytes", "encode_request", "read_answer", "said"]
@@ -135,14 +136,14 @@ def _members(value: object) -> dict[str, object]:
     for members, spellings in ((answer, _PARTIAL), *((part, names) for part in _parts(answer) for names in _SAID)):
         if sum(name in members for name in spellings) > 1:
             raise ValueError("expected each member once")
-    return answer
+    return dict(answer)
 
 
-def _parts(answer: dict[str, object]) -> list[dict[str, object]]:
+def _parts(answer: Mapping[str, object]) -> list[Mapping[str, object]]:
     return [_object(answer[name]) for name in _PARTIAL if answer.get(name) is not None]
 
 
-def _object(value: object) -> dict[str, object]:
-    if isinstance(value, dict):
-        return cast("dict[str, object]", value)
+def _object(value: object) -> Mapping[str, object]:
+    if is_object(value):
+        return value
     raise ValueError("expected an object")

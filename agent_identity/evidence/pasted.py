@@ -10,17 +10,18 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final, NamedTuple, TypeAlias, TypeVar, cast, final
+from typing import Final, NamedTuple, TypeAlias, TypeVar, final
 
 from agent_identity.evidence.mirror import MIRRORED
 from agent_identity.evidence.otlp import MAX_NESTING, Malformed, MisfitError, any_value, parse_once
+from agent_identity.narrowing import is_dict, is_list, is_object
 
 __all__ = ["MAX_PASTED", "PastedSpan", "read_pasted"]
 
 MAX_PASTED: Final = 16 * 1024 * 1024
 """Bytes that a pasted text may have."""
 
-_Members: TypeAlias = dict[str, object]
+_Members: TypeAlias = Mapping[str, object]
 _Key = TypeVar("_Key", str, int)
 _Parents: TypeAlias = "tuple[_Shown, ...]"
 _NAME: Final = "agent_identity"
@@ -176,22 +177,20 @@ def _find(
     """
     if depth > MAX_NESTING:
         raise MisfitError(f"expected at most {MAX_NESTING} nested arrays, objects and texts around a span")
-    if isinstance(value, dict):
-        members = cast("_Members", value)
-        shown = _shown(members)
-        if not aside and shown.span and (names := _names_aside(members)):
-            yield from _find_beside(members, names, parents, line, depth, text=text)
+    if is_object(value):
+        shown = _shown(value)
+        if not aside and shown.span and (names := _names_aside(value)):
+            yield from _find_beside(value, names, parents, line, depth, text=text)
             return
-        attributes, rest = _grouped(members, aside=aside)
+        attributes, rest = _grouped(value, aside=aside)
         # The object around usually has the ids; in a flat row they are beside the attributes.
         if text and parents and shown.span:
             shown = shown.beside(parents[0])
         around = (*parents[:1], shown, *parents[1:])
         parents = (shown, *parents)
-    elif isinstance(value, list):
-        items = cast("list[object]", value)
-        pairs = _attributes((_pairs(items) or {}).items(), aside=aside)
-        attributes, rest = ([pairs], ()) if pairs else ((), items)
+    elif is_list(value):
+        pairs = _attributes((_pairs(value) or {}).items(), aside=aside)
+        attributes, rest = ([pairs], ()) if pairs else ((), value)
         around = parents
     else:
         attributes, rest, around = (), _from_text(value), parents
@@ -230,8 +229,8 @@ def _names_aside(members: _Members) -> Sequence[str]:
 
 
 def _are_spans(value: object) -> bool:
-    items = cast("list[object]", value) if isinstance(value, list) else ()
-    return any(isinstance(item, dict) and _shown(cast("_Members", item)).span for item in items)
+    items = value if is_list(value) else ()
+    return any(is_object(item) and _shown(item).span for item in items)
 
 
 def _grouped(members: _Members, *, aside: bool) -> tuple[Sequence[_Members], Sequence[object]]:
@@ -264,11 +263,11 @@ def _from_text(text: object) -> Sequence[object]:
 
 def _pairs(items: Sequence[object]) -> _Members | None:
     """Return what a list of pairs says, or ``None`` if it is another list."""
-    pairs: _Members = {}
+    pairs: dict[str, object] = {}
     for item in items:
-        if not isinstance(item, dict):
+        if not is_object(item):
             return None
-        members = {name.lower(): held for name, held in cast("_Members", item).items()}
+        members = {name.lower(): held for name, held in item.items()}
         key = members.get("key")
         if not isinstance(key, str) or "value" not in members:
             return None
@@ -295,20 +294,19 @@ def _check_depth(value: object) -> None:
 
 
 def _held(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return cast("_Members", value).values()
-    return cast("list[object]", value) if isinstance(value, list) else ()
+    if is_dict(value):
+        return value.values()
+    return value if is_list(value) else ()
 
 
 def _plain(value: object) -> object:
     """Return a value without what wraps it with its type."""
-    if not isinstance(value, dict):
+    if not is_object(value):
         return value
-    members = cast("_Members", value)
-    lower = {name.lower(): item for name, item in members.items()}
+    lower = {name.lower(): item for name, item in value.items()}
     if set(lower) in _TYPED:
         return lower["value"]
-    return any_value(members, 0) if any(name.endswith(("Value", "_value")) for name in members) else members
+    return any_value(value, 0) if any(name.endswith(("Value", "_value")) for name in value) else value
 
 
 def _attributes(pairs: Iterable[tuple[str, object]], *, aside: bool) -> _Members:
@@ -316,7 +314,7 @@ def _attributes(pairs: Iterable[tuple[str, object]], *, aside: bool) -> _Members
 
     What stands ``aside`` of a span concerns us by the prefix of its name alone.
     """
-    flat: _Members = {}
+    flat: dict[str, object] = {}
     for name, value in pairs:
         _flatten(flat, name, value, 0)
     attributes = {name: value for name, value in flat.items() if name.startswith(_OURS) or name in _COPIED}
@@ -328,12 +326,12 @@ def _attributes(pairs: Iterable[tuple[str, object]], *, aside: bool) -> _Members
     return _with_lists(attributes)
 
 
-def _flatten(flat: _Members, name: str, value: object, depth: int) -> None:
+def _flatten(flat: dict[str, object], name: str, value: object, depth: int) -> None:
     plain = _plain(value)
     if name in _TEXTS:
         _put(flat, name, plain)
         return
-    if not isinstance(plain, dict):
+    if not is_object(plain):
         _put(flat, name, plain)
     elif depth > MAX_NESTING:
         raise MisfitError(f"expected at most {MAX_NESTING} nested objects of attributes")
@@ -341,7 +339,7 @@ def _flatten(flat: _Members, name: str, value: object, depth: int) -> None:
         if name.startswith(_OURS):
             raise MisfitError(f"expected at most {_LONGEST_ABOVE} characters in a name above others, got more")
     else:
-        for key, item in cast("_Members", plain).items():
+        for key, item in plain.items():
             _flatten(flat, f"{name}.{key}", item, depth + 1)
 
 
@@ -355,7 +353,7 @@ def _unquoted(value: object) -> object:
 
 def _with_lists(attributes: _Members) -> _Members:
     """Put arrays together again whose items were numbered by their names."""
-    whole: _Members = {}
+    whole: dict[str, object] = {}
     items: dict[str, dict[int, object]] = {}
     for name, value in attributes.items():
         if found := _INDEXED.fullmatch(name):
@@ -393,8 +391,8 @@ def _shown(members: _Members) -> _Shown:
     for name, value in members.items():
         bare = _bare(name)
         field = _FIELDS.get(bare)
-        if (bare == "status" or field in _SCALAR or field is None) and isinstance(value, dict):
-            _look_into(found, bare, cast("_Members", value))
+        if (bare == "status" or field in _SCALAR or field is None) and is_object(value):
+            _look_into(found, bare, value)
         elif field and not _is_blank(plain := _plain(value)):
             found.setdefault(field, []).append(plain)
     if len(found.get("trace", ())) > _MAX_IDS or len(found.get("span", ())) > _MAX_IDS:

@@ -10,9 +10,9 @@ Both come from outside: sizes are bounded, and each value has one accepted spell
 
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Self, cast, final
+from typing import Final, Self, final
 
 from agent_identity.canonical import RecordValue, decode_record, encode_record
 from agent_identity.errors import VerificationError
@@ -89,16 +89,16 @@ def _taken_apart(extra: bytes | None) -> tuple[bytes, tuple[bytes, ...], bytes]:
     record, hashes, entry = (fields.get(name) for name in ("record", "hashes", "entry"))
     if fields.keys() != _MEMBERS or fields["v"] != _VERSION:
         raise ValueError(f"expected the members entry, hashes, record and v {_VERSION} in the extra data")
-    if type(record) is not dict or type(entry) is not dict or type(hashes) is not list:
-        raise ValueError("expected the objects record and entry and the array hashes in the extra data")
-    texts = cast("list[object]", hashes)
-    if len(texts) > _MAX_HASHES or not all(type(text) is str and _HASH.fullmatch(text) for text in texts):
+    if isinstance(record, dict) and isinstance(entry, dict) and isinstance(hashes, list):
+        return encode_record(record), _hashes(hashes), encode_record(entry)
+    raise ValueError("expected the objects record and entry and the array hashes in the extra data")
+
+
+def _hashes(listed: Sequence[RecordValue]) -> tuple[bytes, ...]:
+    texts = [text for text in listed if isinstance(text, str) and _HASH.fullmatch(text)]
+    if len(listed) > _MAX_HASHES or len(texts) != len(listed):
         raise ValueError(f"expected at most {_MAX_HASHES} hashes in hex in the extra data")
-    return (
-        encode_record(cast("Mapping[str, RecordValue]", record)),
-        tuple(map(bytes.fromhex, cast("list[str]", texts))),
-        encode_record(cast("Mapping[str, RecordValue]", entry)),
-    )
+    return tuple(map(bytes.fromhex, texts))
 
 
 @final

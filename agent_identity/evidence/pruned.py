@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final, Literal, Self, TypeAlias, cast, final
+from typing import Final, Literal, Self, TypeAlias, final
 
 from agent_identity.canonical import RecordValue, decode_record, encode_record
 from agent_identity.errors import VerificationError
@@ -22,6 +22,7 @@ from agent_identity.evidence.lines import read_lines
 from agent_identity.evidence.log import read_checkpoint
 from agent_identity.evidence.merkle import CompactRange
 from agent_identity.identity import PublicKey, Signer
+from agent_identity.narrowing import is_array, is_object
 
 __all__ = [
     "MAX_OPEN",
@@ -140,7 +141,7 @@ class Pruned:
         if not _MEMBERS <= claim.keys() <= _MEMBERS | _OPTIONAL:
             raise ValueError("expected the members of a statement of what was pruned, got others")
         log = claim["log"]
-        if not isinstance(log, dict) or cast("dict[str, object]", log).keys() != {"root", "size"}:
+        if not is_object(log) or set(log) != {"root", "size"}:
             raise ValueError("expected root and size of the log")
         origin, stream = _text(claim["origin"]), _text(claim["stream"])
         check_name(origin)
@@ -154,8 +155,8 @@ class Pruned:
             last=hash_of(claim["last"]),
             peaks=tuple(map(hash_of, texts_of(claim["peaks"], MAX_PEAKS))),
             open=opened,
-            log_size=count_of(cast("dict[str, object]", log)["size"]),
-            log_root=hash_of(cast("dict[str, object]", log)["root"]),
+            log_size=count_of(log["size"]),
+            log_root=hash_of(log["root"]),
             time_ns=count_of(claim["time"]),
             kept=_kept(claim["grants"]) if "grants" in claim else None,
         )
@@ -267,15 +268,14 @@ def _tokens(files: Files, path: str) -> Iterator[bytes | None]:
 
 
 def _kept(value: object) -> Kept:
-    if not isinstance(value, dict) or cast("dict[str, object]", value).keys() != {"count", "digest"}:
+    if not is_object(value) or set(value) != {"count", "digest"}:
         raise ValueError("expected how many grants were kept, and the digest of their file")
-    facts = cast("dict[str, object]", value)
-    return Kept(count_of(facts["count"]), hash_of(facts["digest"]).hex())
+    return Kept(count_of(value["count"]), hash_of(value["digest"]).hex())
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("expected text")  # noqa: TRY004 - It comes from outside.
+    if type(value) is not str:
+        raise ValueError("expected text")
     return value
 
 
@@ -285,9 +285,9 @@ def texts_of(value: object, most: int) -> tuple[str, ...]:
     Raises:
         ValueError: It is no array, has other items than texts, or more than ``most`` of them.
     """
-    if not isinstance(value, list | tuple) or len(cast("Sequence[object]", value)) > most:
+    if not is_array(value) or len(value) > most:
         raise ValueError(f"expected an array of at most {most} items")
-    return tuple(map(_text, cast("Sequence[object]", value)))
+    return tuple(map(_text, value))
 
 
 def count_of(value: object) -> int:

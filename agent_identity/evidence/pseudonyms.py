@@ -7,7 +7,7 @@ not even by trying every name there is.
 import os
 import re
 from collections.abc import Iterator
-from typing import Final, NamedTuple, cast, final
+from typing import Final, NamedTuple, final
 
 import orjson
 
@@ -217,7 +217,8 @@ class Pseudonyms:
 def _principal(text: bytes) -> tuple[str, str] | None:
     """Return kind and id, or ``None`` if they are erased."""
     try:
-        kind, name = cast("list[object]", orjson.loads(text))
+        pair: list[object] = orjson.loads(text)
+        kind, name = pair
     except (ValueError, TypeError):
         return None
     return (kind, name) if isinstance(kind, str) and isinstance(name, str) else None

@@ -10,7 +10,7 @@ import re
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, cast, final
+from typing import Final, Literal, TypeAlias, final
 
 import orjson
 
@@ -57,10 +57,10 @@ DEFAULT_BYTES: Final = 64 * 1024 * 1024
 DEFAULT_SECONDS: Final = 86_400.0
 """Seconds after which a segment is closed, unless said otherwise."""
 
-CODECS: Final = {"none": "", "gzip": ".gz", "zstd": ".zst"}
+CODECS: Final[dict[Compression, str]] = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 """What the names of compressed files end in."""
 
-_OF_SUFFIX: Final = {suffix: name for name, suffix in CODECS.items()}
+_OF_SUFFIX: Final[dict[str, Compression]] = {suffix: name for name, suffix in CODECS.items()}
 _CLOSED: Final = re.compile(r"entries-([0-9]{20})\.jsonl(\.gz|\.zst|)")
 _ATTEMPTS: Final = 16
 _MIN_BYTES, _MAX_BYTES = 64 * 1024, 1024**3
@@ -125,8 +125,8 @@ class Codec:
             engine = zstandard_module().ZstdCompressor(level=9, write_checksum=True).compressobj()
         else:
             engine = zlib.compressobj(6, zlib.DEFLATED, GZIP)
-        self.feed = cast("Callable[[bytes], bytes]", engine.compress)
-        self.finish = cast("Callable[[], bytes]", engine.flush)
+        self.feed: Callable[[bytes], bytes] = engine.compress
+        self.finish: Callable[[], bytes] = engine.flush
 
 
 def closed_segments(files: Files, folders: Sequence[str]) -> dict[int, str]:
@@ -276,7 +276,7 @@ def _look_at(files: Files, first: int, path: str) -> Segment | None:
 
 def compression_of(path: str) -> Compression:
     """Return how a segment is compressed, by its name."""
-    return cast("Compression", _OF_SUFFIX.get(path[path.rindex(".jsonl") + 6 :], "none"))
+    return _OF_SUFFIX.get(path[path.rindex(".jsonl") + 6 :], "none")
 
 
 def _opened(files: Files, path: str) -> tuple[str, int]:

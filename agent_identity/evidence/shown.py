@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias, cast
+from typing import Final, Literal, TypeAlias
+
+from agent_identity.narrowing import is_dict
 
 __all__ = ["Likeness", "is_hashed", "is_internal", "likeness", "same_duration", "same_time", "status_of"]
 
@@ -109,8 +111,8 @@ def same_time(shown: object, signed: int) -> bool | None:
     moment = _MOMENT.fullmatch(shown.strip()) if isinstance(shown, str) and len(shown) <= 64 else None
     if moment is not None:
         return _same_moment(moment, signed)
-    if isinstance(shown, dict):
-        told = _told(cast("dict[str, object]", shown))
+    if is_dict(shown):
+        told = _told(shown)
         return None if told is None else _near(told, signed)
     number = _number(shown)
     if number is None:
@@ -127,8 +129,8 @@ def same_duration(shown: object, signed: int) -> bool | None:
         signed: Nanoseconds.
     """
     units: tuple[int, ...] = (1, 10**3, 10**6, 10**9)
-    if isinstance(shown, dict):
-        shown, units = _told(cast("dict[str, object]", shown)), (1,)
+    if is_dict(shown):
+        shown, units = _told(shown), (1,)
     elif isinstance(shown, str) and (written := _DURATION.fullmatch(shown.strip())):
         shown, units = written[1], (_UNIT[written[2]],)
     number = _number(shown)
@@ -137,7 +139,7 @@ def same_duration(shown: object, signed: int) -> bool | None:
     return any(abs(int(number * unit) - signed) <= max(unit, _FINEST) + _FLOAT for unit in units)
 
 
-def _told(members: dict[str, object]) -> int | None:
+def _told(members: dict[object, object]) -> int | None:
     """Return the nanoseconds that an object says, as Protobuf and Elastic write it."""
     names = {"seconds": 10**9, "nanos": 1} if "seconds" in members else {"us": 10**3}
     numbers = [_number(members.get(name, 0 if name == "nanos" else None)) for name in names]

@@ -8,8 +8,9 @@ import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, NamedTuple, cast, final
+from typing import Final, Literal, NamedTuple, final
 
+from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence.checkpoint import MAX_NOTE, Checkpoint, Note, open_note
 from agent_identity.evidence.cosignatures import CosigningKey, cosign
@@ -147,7 +148,7 @@ class WitnessState:
         if new:
             create_private_file(path, _written({}))
         try:
-            content = cast("object", json.loads(read_private_file(path, limit=_MAX_STATE)))
+            content: JSON = json.loads(read_private_file(path, limit=_MAX_STATE))
             self._notes = _read(content)
         except (ValueError, RecursionError):
             raise ConfigurationError(
@@ -174,16 +175,16 @@ def _written(notes: Mapping[str, bytes]) -> bytes:
     return (json.dumps({"version": "1", "logs": logs}, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def _read(content: object) -> dict[str, bytes]:
+def _read(content: JSON) -> dict[str, bytes]:
     """Return the checkpoints of a state.
 
     Raises:
         ValueError: It is none.
     """
-    members = cast("dict[str, object]", content) if isinstance(content, dict) else {}
+    members = content if isinstance(content, dict) else {}
     logs = members.get("logs")
     if members.keys() == {"version", "logs"} and members["version"] == "1" and isinstance(logs, dict):
-        pairs = cast("dict[str, object]", logs).items()
+        pairs = logs.items()
         notes = {origin: note.encode("utf-8") for origin, note in pairs if isinstance(note, str)}
         if len(notes) == len(pairs) and all(_is_of(origin, note) for origin, note in notes.items()):
             return notes

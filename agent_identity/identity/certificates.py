@@ -7,7 +7,7 @@ principals that this issuer may speak for, for at most 30 days. It is checked of
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, TypeAlias, cast, final, get_args
+from typing import Final, Literal, TypeAlias, final, get_args
 
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
@@ -16,6 +16,7 @@ from agent_identity.identity.keys import PublicKey, Signer
 from agent_identity.identity.origins import check_origin, covers, is_prefix
 from agent_identity.identity.principals import check_id
 from agent_identity.identity.trust import EntryPurpose, TrustedKey, TrustStore, Vouched
+from agent_identity.narrowing import int_of, text_of, word
 
 __all__ = [
     "CERTIFICATE_TYPE",
@@ -40,7 +41,7 @@ MAX_CERTIFICATE: Final = 8 * 1024
 PrincipalKind: TypeAlias = Literal["human", "service"]
 """A kind of principal, for which an issuer may or may not speak."""
 
-_KINDS: Final[frozenset[str]] = frozenset(get_args(PrincipalKind))
+_KINDS: Final[frozenset[PrincipalKind]] = frozenset(get_args(PrincipalKind))
 _CLAIMS: Final = ["exp", "issuer", "nbf", "origin", "principals", "recorder"]
 _ISSUER_CLAIMS: Final = ["key", "uri"]
 _MAX_TIME: Final = (1 << 53) - 1
@@ -245,17 +246,17 @@ def _certificate(claims: Mapping[str, JSON]) -> Certificate:
     if sorted(claims) != _CLAIMS or not isinstance(issuer, dict) or sorted(issuer) != _ISSUER_CLAIMS:
         raise _bad("expected exactly the claims of a certificate")
     principals = claims["principals"]
-    if not isinstance(principals, list) or not all(type(kind) is str for kind in principals):
+    if not isinstance(principals, list):
         raise _bad("expected the kinds of principals as a list of texts")
     try:
         return Certificate(
             recorder=_key(claims["recorder"]),
-            origin=cast("str", claims["origin"]),
+            origin=text_of(claims, "origin"),
             issuer_key=_key(issuer["key"]),
-            issuer=cast("str", issuer["uri"]),
-            principals=cast("tuple[PrincipalKind, ...]", tuple(principals)),
-            not_before=cast("int", claims["nbf"]),
-            expires_at=cast("int", claims["exp"]),
+            issuer=text_of(issuer, "uri"),
+            principals=tuple(word(kind, "each kind of principals", _KINDS) for kind in principals),
+            not_before=int_of(claims, "nbf"),
+            expires_at=int_of(claims, "exp"),
         )
     except (TypeError, ValueError) as error:
         raise _bad(str(error)) from None

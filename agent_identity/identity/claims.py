@@ -1,13 +1,15 @@
 """What every token of others has to prove before anything in it counts: signature, issuer, audience, time."""
 
 from collections.abc import Mapping
-from typing import Final, cast
+from typing import Final, TypeVar
 
+from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 from agent_identity.identity.clock import SystemClock
 from agent_identity.identity.foreign_tokens import ForeignToken, read_object
 from agent_identity.identity.jwks import KeysOfIssuer, key_source
-from agent_identity.identity.principals import Human, Service, principal_from_claim
+from agent_identity.identity.principals import Human, Service, principal_of_kind
+from agent_identity.narrowing import is_list
 
 __all__ = [
     "MAX_SKEW",
@@ -24,6 +26,8 @@ __all__ = [
     "verified_principal",
 ]
 
+_Principal = TypeVar("_Principal", bound=Human | Service)
+
 MAX_SKEW: Final = 30
 """Seconds by which the clocks of an issuer and of this machine may differ, at most."""
 
@@ -34,7 +38,7 @@ _SIGNING: Final = frozenset({"sig", None})
 
 def signed_claims(
     token: ForeignToken, jwks: KeysOfIssuer, *, uses: frozenset[str | None] = _SIGNING
-) -> dict[str, object]:
+) -> dict[str, JSON]:
     """Return the claims of the token; they are parsed only after its signature has been verified.
 
     Raises:
@@ -95,9 +99,9 @@ def seconds_of(claims: Mapping[str, object], name: str) -> float:
     if name not in claims:
         raise TokenError(f"expected the claim {name}, got none", code="missing_claim")
     value = claims[name]
-    if type(value) not in (int, float) or not 0 <= cast("float", value) <= _MAX_TIME:
+    if (type(value) is not int and type(value) is not float) or not 0 <= value <= _MAX_TIME:
         raise TokenError(f"expected the claim {name} to be seconds since 1970, got another value", code="bad_claim")
-    return cast("float", value)
+    return value
 
 
 def check_times(claims: Mapping[str, object], *, now: int, skew: int, issued: bool = True) -> int:
@@ -149,8 +153,9 @@ def audiences_of(claims: Mapping[str, object]) -> tuple[str, ...]:
 
 def texts_of(value: object) -> tuple[str, ...] | None:
     """Return the texts of a text or an array of texts, ``None`` if it is neither."""
-    texts = cast("list[object]", value) if isinstance(value, list) else [value]
-    return tuple(cast("list[str]", texts)) if all(isinstance(text, str) for text in texts) else None
+    found = value if is_list(value) else [value]
+    texts = tuple(text for text in found if isinstance(text, str))
+    return texts if len(texts) == len(found) else None
 
 
 def check_audience(claims: Mapping[str, object], audience: str) -> tuple[str, ...]:
@@ -166,14 +171,14 @@ def check_audience(claims: Mapping[str, object], audience: str) -> tuple[str, ..
 
 
 def verified_principal(
-    kind: type[Human] | type[Service],
+    kind: type[_Principal],
     sub: str,
     issuer: str,
     roles: tuple[str, ...] = (),
     *,
     via: tuple[str, ...] = (),
     verified: bool = True,
-) -> Human | Service:
+) -> _Principal:
     """Return the principal of a token whose signature was checked.
 
     Raises:
@@ -185,4 +190,4 @@ def verified_principal(
         claim["roles"] = roles
     if via:
         claim["via"] = via
-    return principal_from_claim(claim)
+    return principal_of_kind(kind, claim)

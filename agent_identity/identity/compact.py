@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final, cast, final
+from typing import Final, final
 
 from agent_identity.canonical import JSON, decode, encode
 from agent_identity.errors import TokenError
@@ -72,7 +72,7 @@ class TokenParts:
 
 
 def sign_compact(
-    header: Mapping[str, JSON], claims: Mapping[str, JSON], signer: Signer, *, most: int = MAX_TOKEN
+    header: Mapping[str, JSON], claims: Mapping[str, object], signer: Signer, *, most: int = MAX_TOKEN
 ) -> str:
     """Return the signed token.
 
@@ -135,12 +135,15 @@ def _header(header: Mapping[str, JSON]) -> tuple[str, str | None]:
         raise TokenError("expected a header of alg, kid and typ only, got another member", code="unknown_header")
     if header.get("alg") not in ("EdDSA", "Ed25519"):
         raise TokenError("expected the algorithm EdDSA, got another or none", code="algorithm_not_allowed")
-    typ, kid = header.get("typ"), header.get("kid")
+    typ = header.get("typ")
     if type(typ) is not str:
         raise TokenError("expected a typ in the header", code="wrong_type")
-    if "kid" in header and (type(kid) is not str or not 1 <= len(kid) <= _MAX_NAME):
+    if "kid" not in header:
+        return typ, None
+    kid = header["kid"]
+    if type(kid) is not str or not 1 <= len(kid) <= _MAX_NAME:
         raise TokenError(f"expected a kid of 1 to {_MAX_NAME} characters in the header", code="malformed_token")
-    return typ, cast("str | None", kid)
+    return typ, kid
 
 
 def _object(data: bytes, what: str) -> dict[str, JSON]:

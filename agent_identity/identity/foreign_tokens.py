@@ -8,8 +8,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, NoReturn, cast, final
+from typing import Final, NoReturn, final
 
+from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 from agent_identity.identity.encoding import b64url_decode
 
@@ -92,19 +93,19 @@ def read_token(token: str) -> ForeignToken:
     )
 
 
-def read_object(data: bytes, what: str, *, code: str = "malformed_token") -> dict[str, object]:
+def read_object(data: bytes, what: str, *, code: str = "malformed_token") -> dict[str, JSON]:
     """Return a JSON object in which every member stands once and every number is finite.
 
     Raises:
         TokenError: With the given code; the message repeats nothing of the data.
     """
     try:
-        value: object = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value: JSON = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise TokenError(f"expected {what} to be JSON with every member once, got something else", code=code) from None
     if not isinstance(value, dict):
         raise TokenError(f"expected {what} to be a JSON object, got another value", code=code)
-    return cast("dict[str, object]", value)
+    return value
 
 
 def _typ(header: Mapping[str, object]) -> str | None:
@@ -125,7 +126,7 @@ def _kid(header: Mapping[str, object]) -> str | None:
     return kid
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     members = dict(pairs)
     if len(members) != len(pairs):
         raise ValueError

@@ -3,8 +3,9 @@
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias, cast, final
+from typing import Final, TypeAlias, final
 
+from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 from agent_identity.identity.claims import (
     MAX_SKEW,
@@ -22,6 +23,7 @@ from agent_identity.identity.claims import (
 from agent_identity.identity.foreign_tokens import read_token
 from agent_identity.identity.jwks import KeysOfIssuer
 from agent_identity.identity.principals import Human, Service, check_id
+from agent_identity.narrowing import is_dict
 
 __all__ = [
     "Expected",
@@ -106,7 +108,7 @@ def human_of(token: str, jwks: KeysOfIssuer, expected: Expected, *, nonce: str |
         _check_login(claims, max_age, expected)
     subject = require_text(claims, "sub")
     check_subject_is_human(claims)
-    return cast("Human", verified_principal(Human, subject, expected.issuer, roles_of(claims, expected)))
+    return verified_principal(Human, subject, expected.issuer, roles_of(claims, expected))
 
 
 def service_of(token: str, jwks: KeysOfIssuer, expected: Expected) -> Service:
@@ -118,7 +120,7 @@ def service_of(token: str, jwks: KeysOfIssuer, expected: Expected) -> Service:
             "expected the token of a client, got that of somebody else; use Human.from_id_token for humans",
             code="not_a_service",
         )
-    return cast("Service", verified_principal(Service, subject, expected.issuer, roles_of(claims, expected)))
+    return verified_principal(Service, subject, expected.issuer, roles_of(claims, expected))
 
 
 def names_a_client(claims: Mapping[str, object]) -> bool:
@@ -183,7 +185,7 @@ def check_party(party: object, expected: str | None) -> None:
         raise TokenError("expected a token issued to the authorized party, got one for another", code="wrong_party")
 
 
-def _checked(token: str, jwks: KeysOfIssuer, expected: Expected) -> dict[str, object]:
+def _checked(token: str, jwks: KeysOfIssuer, expected: Expected) -> dict[str, JSON]:
     parts = read_token(token)
     if parts.typ not in _TYPES:
         raise TokenError("expected an ID token or an access token, got another type of token", code="wrong_type")
@@ -210,9 +212,9 @@ def _check_azp(claims: Mapping[str, object], audiences: tuple[str, ...], expecte
 def _member(value: object, name: str) -> object:
     if value is None:
         return None
-    if not isinstance(value, dict):
+    if not is_dict(value):
         raise TokenError("expected objects on the way to the claim of roles, got another value", code="bad_claim")
-    return cast("dict[str, object]", value).get(name)
+    return value.get(name)
 
 
 def _check_nonce(claims: Mapping[str, object], nonce: str) -> None:

@@ -6,8 +6,9 @@ passed the request on, and give nobody any authority (RFC 8693 §4.1).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, cast, final
+from typing import Final, Literal, TypeAlias, final
 
+from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 from agent_identity.identity.claims import (
     check_audience,
@@ -28,6 +29,7 @@ from agent_identity.identity.id_tokens import (
 )
 from agent_identity.identity.jwks import KeysOfIssuer
 from agent_identity.identity.principals import Human, Principal, Service, check_id
+from agent_identity.narrowing import is_object
 
 __all__ = ["Inbound", "InboundKind", "read_inbound"]
 
@@ -140,7 +142,7 @@ def read_inbound(
     )
 
 
-def _claims(parts: ForeignToken, jwks: KeysOfIssuer | None) -> dict[str, object]:
+def _claims(parts: ForeignToken, jwks: KeysOfIssuer | None) -> dict[str, JSON]:
     if jwks is None:
         return read_object(parts.payload, "the claims of the token")
     return signed_claims(parts, jwks)
@@ -174,11 +176,11 @@ def _actors(claims: Mapping[str, object]) -> tuple[str, ...]:
     holder: Mapping[str, object] = claims
     while "act" in holder:
         actor = holder["act"]
-        if not isinstance(actor, Mapping) or len(actors) == _MAX_ACTORS:
+        if not is_object(actor) or len(actors) == _MAX_ACTORS:
             raise _bad_history()
-        holder = cast("Mapping[str, object]", actor)
+        holder = actor
         try:
-            actors.append(check_id(cast("str", holder.get("sub")), "each actor"))
+            actors.append(check_id(holder.get("sub"), "each actor"))
         except (TypeError, ValueError):
             raise _bad_history() from None
     return tuple(actors)

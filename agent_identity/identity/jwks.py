@@ -6,7 +6,7 @@ from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final, Protocol, Self, TypeAlias, cast, final
+from typing import Final, Protocol, Self, TypeAlias, final
 
 from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.identity.encoding import b64url_decode
@@ -14,6 +14,7 @@ from agent_identity.identity.foreign_tokens import ForeignToken, read_object
 from agent_identity.identity.keys import PublicKey
 from agent_identity.identity.private_files import PathLike, read_public_file
 from agent_identity.identity.weak_keys import weakness_of
+from agent_identity.narrowing import is_array, is_object
 
 __all__ = ["MAX_KEY_SET", "KeySet", "KeySource", "KeysOfIssuer", "VerificationKey", "key_source"]
 
@@ -80,9 +81,9 @@ class VerificationKey:
 
     def _fits(self, token: ForeignToken) -> bool:
         try:
-            from joserfc.errors import JoseError  # noqa: PLC0415  An extra, and slow to import.
-            from joserfc.jwk import JWKRegistry  # noqa: PLC0415
-            from joserfc.jws import JWSRegistry  # noqa: PLC0415
+            from joserfc.errors import JoseError  # An extra, and slow to import.
+            from joserfc.jwk import JWKRegistry
+            from joserfc.jws import JWSRegistry
         except ImportError:
             raise ConfigurationError(
                 "expected the package joserfc, which verifies tokens of others, got none; "
@@ -97,10 +98,9 @@ class VerificationKey:
     def _material(self) -> dict[str, str]:
         """Return the members that make the key and no others: those would instruct the library."""
         names = ("kty", "n", "e") if self._jwk["kty"] == "RSA" else ("kty", "crv", "x", "y")
-        material = {name: self._jwk.get(name) for name in names}
-        if not all(isinstance(value, str) for value in material.values()):
+        strings = {name: value for name in names if isinstance(value := self._jwk.get(name), str)}
+        if len(strings) != len(names):
             raise ValueError
-        strings = cast("dict[str, str]", material)
         numbers = {name: b64url_decode(strings[name]) for name in names if name not in ("kty", "crv")}
         if "n" in numbers and (len(numbers["n"].lstrip(b"\0")) > _MOST_RSA_BYTES or len(numbers["e"]) > 4):
             raise ValueError
@@ -139,9 +139,9 @@ class KeySet:
                 raise _bad_key_set(f"at most {MAX_KEY_SET} bytes, got more")
             document = read_object(document, "the key set", code="bad_key_set")
         entries = document.get("keys")
-        if not isinstance(entries, list | tuple) or len(cast("list[object]", entries)) > _MAX_KEYS:
+        if not is_array(entries) or len(entries) > _MAX_KEYS:
             raise _bad_key_set(f"an array 'keys' of at most {_MAX_KEYS} keys, got something else")
-        members = [_members(entry) for entry in cast("list[object]", entries)]
+        members = [_members(entry) for entry in entries]
         found = list(filter(None, map(_key, members)))
         names = [(key.kid, key.use, name) for key in found if key.kid is not None for name in key.algorithms]
         if len(set(names)) != len(names):
@@ -227,12 +227,11 @@ def key_source(keys: KeysOfIssuer) -> KeySource:
 
 
 def _members(entry: object) -> Mapping[str, object]:
-    if not isinstance(entry, Mapping):
+    if not is_object(entry):
         raise _bad_key_set("each key to be an object, got another value")
-    members = cast("Mapping[str, object]", entry)
-    if not _PRIVATE.isdisjoint(members):
+    if not _PRIVATE.isdisjoint(entry):
         raise _bad_key_set("public keys, got a private one; replace that key, others saw it")
-    return members
+    return entry
 
 
 def _key(jwk: Mapping[str, object]) -> VerificationKey | None:

@@ -6,7 +6,7 @@ what is made for them may be signed with P-256 as well (``ES256``, RFC 7518 §3.
 
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, Literal, NoReturn, Protocol, Self, SupportsIndex, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, Protocol, Self, SupportsIndex, TypeAlias, final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -19,6 +19,7 @@ from agent_identity.typed import typed_calls
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from typing_extensions import TypeIs
 
 __all__ = ["JwtAlgorithm", "JwtKey", "JwtSigner", "as_jwt_signer", "jwk_thumbprint"]
 
@@ -93,7 +94,7 @@ class JwtKey:
         if algorithm == "EdDSA":
             return cls(Ed25519PrivateKey.generate())
         if algorithm == "ES256":
-            from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415  Half the cost of importing this.
+            from cryptography.hazmat.primitives.asymmetric import ec  # Half the cost of importing this.
 
             return cls(ec.generate_private_key(ec.SECP256R1()))
         raise ValueError("expected the algorithm 'EdDSA' or 'ES256'")
@@ -106,9 +107,9 @@ class JwtKey:
             ConfigurationError: The file is missing, malformed or too large, holds another kind of key, is
                 no regular file, belongs to another user, or is open to group or others.
         """
-        from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415  As above.
+        from cryptography.hazmat.primitives.asymmetric import ec  # As above.
 
-        from agent_identity.identity.key_files import parse_key  # noqa: PLC0415  Only files need it.
+        from agent_identity.identity.key_files import parse_key  # Only files need it.
 
         key = parse_key(path, read_private_file(path, limit=_MAX_BYTES))
         if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):
@@ -127,8 +128,8 @@ class JwtKey:
         """Return the 64 bytes of the signature; for ES256 the two numbers one after the other (RFC 7518 §3.4)."""
         if isinstance(self._key, Ed25519PrivateKey):
             return self._key.sign(message)
-        from cryptography.hazmat.primitives.asymmetric import ec, utils  # noqa: PLC0415  As above.
-        from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415  As above.
+        from cryptography.hazmat.primitives.asymmetric import ec, utils  # As above.
+        from cryptography.hazmat.primitives.hashes import SHA256  # As above.
 
         r, s = utils.decode_dss_signature(self._key.sign(message, ec.ECDSA(SHA256())))
         return r.to_bytes(_P256_BYTES, "big") + s.to_bytes(_P256_BYTES, "big")
@@ -140,8 +141,8 @@ class _Ed25519:
 
     __slots__ = ("_signer",)
 
-    def __init__(self, signer: object) -> None:
-        self._signer = cast("Signer", signer)
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
 
     @property
     def algorithm(self) -> str:
@@ -159,4 +160,8 @@ class _Ed25519:
 
 def as_jwt_signer(signer: Signer | JwtSigner) -> JwtSigner:
     """Return what signs JWTs with the key: itself, or an adapter of an Ed25519 signer."""
-    return cast("JwtSigner", signer) if hasattr(signer, "algorithm") else _Ed25519(signer)
+    return signer if _signs_jwts(signer) else _Ed25519(signer)
+
+
+def _signs_jwts(signer: Signer | JwtSigner) -> "TypeIs[JwtSigner]":
+    return hasattr(signer, "algorithm")

@@ -5,9 +5,8 @@ This module and its files are the only ones that know ``cryptography``. Everythi
 """
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, NoReturn, Protocol, Self, SupportsIndex, cast, final
+from typing import Final, NoReturn, Protocol, Self, SupportsIndex, final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from agent_identity.errors import TokenError
 from agent_identity.identity.encoding import b64url_decode, b64url_encode
 from agent_identity.identity.private_files import PathLike
+from agent_identity.narrowing import is_mapping
 from agent_identity.typed import typed_calls
 
 __all__ = ["PublicKey", "Signer", "SigningKey"]
@@ -81,18 +81,17 @@ class PublicKey:
             TokenError: The JWK is of another type or curve, names another algorithm or use, holds a
                 private key, or its ``x`` is not the canonical base64url of an acceptable key.
         """
-        if not isinstance(jwk, Mapping):
+        if not is_mapping(jwk):
             raise TokenError("expected a JWK (a JSON object)", code="bad_key")
-        members = cast("Mapping[object, object]", jwk)
-        if "d" in members:
+        if "d" in jwk:
             raise TokenError(
                 "expected a public JWK, got a private one; replace that key, others saw it", code="bad_key"
             )
-        if members.get("kty") != "OKP" or members.get("crv") != "Ed25519":
+        if jwk.get("kty") != "OKP" or jwk.get("crv") != "Ed25519":
             raise TokenError("expected a JWK of kty OKP and crv Ed25519, got another", code="bad_key")
-        if members.get("alg", "EdDSA") not in ("EdDSA", "Ed25519") or members.get("use", "sig") != "sig":
+        if jwk.get("alg", "EdDSA") not in ("EdDSA", "Ed25519") or jwk.get("use", "sig") != "sig":
             raise TokenError("expected a JWK for EdDSA signatures, got another alg or use", code="bad_key")
-        x = members.get("x")
+        x = jwk.get("x")
         if not isinstance(x, str):
             raise TokenError("expected the JWK member x to be a string", code="bad_key")
         try:
@@ -167,7 +166,7 @@ class SigningKey:
             ConfigurationError: The file is missing, malformed or too large, holds another kind of key, is
                 no regular file, belongs to another user, or is open to group or others.
         """
-        from agent_identity.identity.key_files import read_key  # noqa: PLC0415  Half the cost of importing this.
+        from agent_identity.identity.key_files import read_key  # Half the cost of importing this.
 
         return cls(read_key(path))
 
@@ -178,7 +177,7 @@ class SigningKey:
             ConfigurationError: With code ``already_exists`` if something is at the path, which is never
                 overwritten; otherwise the file cannot be created.
         """
-        from agent_identity.identity.key_files import write_key  # noqa: PLC0415
+        from agent_identity.identity.key_files import write_key
 
         write_key(path, self._key)
 

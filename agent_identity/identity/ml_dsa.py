@@ -7,7 +7,7 @@ and whatever needs a signature says that it cannot be had.
 import hashlib
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NoReturn, Self, SupportsIndex, cast, final
+from typing import TYPE_CHECKING, Final, NoReturn, Self, SupportsIndex, TypeGuard, final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
@@ -34,10 +34,14 @@ def _library() -> "ModuleType":
         ConfigurationError: With code ``ml_dsa_unavailable``: the installed ``cryptography`` does not have it.
     """
     try:
-        from cryptography.hazmat.primitives.asymmetric import mldsa  # noqa: PLC0415  Older versions lack it.
+        from cryptography.hazmat.primitives.asymmetric import mldsa  # Older versions lack it.
     except ImportError:
         raise _unavailable() from None
     return mldsa
+
+
+def _is_private_key(key: object, library: "ModuleType") -> "TypeGuard[MLDSA44PrivateKey]":
+    return isinstance(key, library.MLDSA44PrivateKey)
 
 
 def _unavailable() -> ConfigurationError:
@@ -155,15 +159,15 @@ class MlDsaSigningKey:
                 large, holds another kind of key, is no regular file, belongs to another user, or is open to group
                 or others.
         """
-        from agent_identity.identity.key_files import parse_key  # noqa: PLC0415  Half the cost of importing keys.
+        from agent_identity.identity.key_files import parse_key  # Half the cost of importing keys.
 
         library = _library()
         key = parse_key(path, read_private_file(path, limit=_MAX_BYTES))
-        if not isinstance(key, library.MLDSA44PrivateKey):
+        if not _is_private_key(key, library):
             raise ConfigurationError(
                 f"expected an ML-DSA-44 key in {os.fspath(path)!r}, got another kind; name the right file"
             )
-        return cls(cast("MLDSA44PrivateKey", key))
+        return cls(key)
 
     def save(self, path: PathLike) -> None:
         """Write the key to a new file of mode 0600, at once and durably.
@@ -172,7 +176,7 @@ class MlDsaSigningKey:
             ConfigurationError: With code ``already_exists`` if something is at the path, which is never
                 overwritten; otherwise the file cannot be created.
         """
-        from agent_identity.identity.key_files import pem_of  # noqa: PLC0415
+        from agent_identity.identity.key_files import pem_of
 
         create_private_file(path, pem_of(self._key))
 

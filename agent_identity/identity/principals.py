@@ -9,10 +9,11 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias, cast, final
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias, TypeVar, final
 
 from agent_identity.canonical import RecordValue
 from agent_identity.errors import TokenError
+from agent_identity.narrowing import is_array, is_object
 
 if TYPE_CHECKING:
     from agent_identity.identity.id_tokens import RolesClaim
@@ -28,7 +29,10 @@ __all__ = [
     "agent_from_claim",
     "check_id",
     "principal_from_claim",
+    "principal_of_kind",
 ]
+
+_Kind = TypeVar("_Kind", bound="Human | Service")
 
 Provenance: TypeAlias = Literal["asserted", "verified"]
 """How an identity is known: named by the calling program, or proved by an issuer."""
@@ -44,7 +48,7 @@ _SEGMENT: Final = r"(?!\.{1,2}(?:/|\Z))[a-zA-Z0-9._-]+"
 _SPIFFE: Final = re.compile(rf"spiffe://[a-z0-9._-]{{1,255}}(?:/{_SEGMENT})*")
 
 
-def check_id(value: str, what: str) -> str:
+def check_id(value: object, what: str) -> str:
     """Return the identifier if it is one that cannot be mistaken for another.
 
     An identifier has 1 to 256 characters, no control, bidi or other invisible character, no lone
@@ -151,7 +155,7 @@ class Human:
             TypeError: A value has the wrong type.
             ValueError: A value is out of range.
         """
-        from agent_identity.identity.id_tokens import Expected, human_of  # noqa: PLC0415  Only who verifies pays.
+        from agent_identity.identity.id_tokens import Expected, human_of  # Only who verifies pays.
 
         expected = Expected.at(
             now,
@@ -221,7 +225,7 @@ class Service:
             TypeError: A value has the wrong type.
             ValueError: A value is out of range.
         """
-        from agent_identity.identity.id_tokens import Expected, service_of  # noqa: PLC0415  Only who verifies pays.
+        from agent_identity.identity.id_tokens import Expected, service_of  # Only who verifies pays.
 
         expected = Expected.at(
             now,
@@ -254,7 +258,7 @@ class Service:
             TypeError: A value has the wrong type.
             ValueError: A value is out of range.
         """
-        from agent_identity.identity.spiffe import service_of_jwt_svid  # noqa: PLC0415  Only who verifies pays.
+        from agent_identity.identity.spiffe import service_of_jwt_svid  # Only who verifies pays.
 
         return service_of_jwt_svid(token, bundle, audience=audience, now=now, skew=skew)
 
@@ -279,7 +283,7 @@ class Service:
             TypeError: A value has the wrong type.
             ValueError: A value is out of range.
         """
-        from agent_identity.identity.x509_svid import service_of_x509_svid  # noqa: PLC0415  Only who verifies pays.
+        from agent_identity.identity.x509_svid import service_of_x509_svid  # Only who verifies pays.
 
         return service_of_x509_svid(chain_pem, bundle, now=now)
 
@@ -336,8 +340,20 @@ def principal_from_claim(claim: object) -> Principal:
         TokenError: With code ``bad_principal`` if a member is missing, unknown or malformed.
     """
     try:
-        members = _members(claim, required={"id", "kind", "provenance"}, optional={"issuer", "roles", "via"})
+        members = _principal_members(claim)
         return _fill(_principal_class(members["kind"]), members)
+    except (TypeError, ValueError) as error:
+        raise TokenError(f"bad principal: {error}", code="bad_principal") from None
+
+
+def principal_of_kind(kind: type[_Kind], claim: object) -> _Kind:
+    """Return the principal of a claim as :func:`principal_from_claim` does, as one of the kind that the caller knows.
+
+    Raises:
+        TokenError: With code ``bad_principal`` if a member is missing, unknown or malformed.
+    """
+    try:
+        return _fill(kind, _principal_members(claim))
     except (TypeError, ValueError) as error:
         raise TokenError(f"bad principal: {error}", code="bad_principal") from None
 
@@ -350,8 +366,8 @@ def agent_from_claim(claim: object) -> Agent:
     """
     try:
         members = _members(claim, required={"id", "owner"}, optional={"version"})
-        version = check_id(cast("str", members["version"]), "version") if "version" in members else None
-        return Agent(cast("str", members["id"]), owner=cast("str", members["owner"]), version=version)
+        version = check_id(members["version"], "version") if "version" in members else None
+        return Agent(check_id(members["id"], "id"), owner=check_id(members["owner"], "owner"), version=version)
     except (TypeError, ValueError) as error:
         raise TokenError(f"bad agent: {error}", code="bad_agent") from None
 
@@ -383,15 +399,18 @@ def _principal_claim(principal: Human | Service) -> dict[str, RecordValue]:
     return claim
 
 
+def _principal_members(claim: object) -> Mapping[str, object]:
+    return _members(claim, required={"id", "kind", "provenance"}, optional={"issuer", "roles", "via"})
+
+
 def _members(claim: object, *, required: set[str], optional: set[str]) -> Mapping[str, object]:
-    if not isinstance(claim, Mapping):
+    if not is_object(claim):
         raise TypeError("expected an object")
-    members = cast("Mapping[str, object]", claim)
-    if not required <= members.keys() <= required | optional:
+    if not required <= claim.keys() <= required | optional:
         raise ValueError(
             f"expected the members {', '.join(sorted(required))}, at most also {', '.join(sorted(optional))}"
         )
-    return members
+    return claim
 
 
 def _principal_class(kind: object) -> type[Human] | type[Service]:
@@ -402,13 +421,13 @@ def _principal_class(kind: object) -> type[Human] | type[Service]:
     raise ValueError("expected the kind human or service")
 
 
-def _fill(kind: type[Human] | type[Service], claim: Mapping[str, object]) -> Principal:
-    issuer = check_id(cast("str", claim["issuer"]), "issuer") if "issuer" in claim else None
-    principal = kind(cast("str", claim["id"]), issuer=issuer, roles=_names(claim, "roles"))
-    via = _names(claim, "via")
+def _fill(kind: type[_Kind], claim: Mapping[str, object]) -> _Kind:
+    issuer = check_id(claim["issuer"], "issuer") if "issuer" in claim else None
+    principal = kind(check_id(claim["id"], "id"), issuer=issuer, roles=_names(claim, "roles", "each role"))
+    via = _names(claim, "via", "each actor")
     if len(via) > _MAX_VIA:
         raise ValueError(f"expected at most {_MAX_VIA} actors in via, got {len(via)}")
-    object.__setattr__(principal, "via", tuple(check_id(actor, "each actor") for actor in via))
+    object.__setattr__(principal, "via", via)
     provenance = claim["provenance"]
     if provenance not in ("asserted", "verified"):
         raise ValueError("expected the provenance asserted or verified")
@@ -416,11 +435,11 @@ def _fill(kind: type[Human] | type[Service], claim: Mapping[str, object]) -> Pri
     return principal
 
 
-def _names(claim: Mapping[str, object], member: str) -> tuple[str, ...]:
+def _names(claim: Mapping[str, object], member: str, what: str) -> tuple[str, ...]:
     if member not in claim:
         return ()
     names = claim[member]
     # An empty array and an absent member would be two spellings of one principal.
-    if not isinstance(names, list | tuple) or not names:
+    if not is_array(names) or not names:
         raise ValueError(f"expected {member} to be an array with at least one name")
-    return tuple(cast("list[str]", names))
+    return tuple(check_id(name, what) for name in names)

@@ -118,9 +118,9 @@ def _replace(path: PathLike, data: bytes, mode: int) -> None:
     try:
         temporary = _write_beside(path, data, mode)
         try:
-            os.replace(temporary, path)  # noqa: PTH105  The os calls of one protocol stay together.
+            os.replace(temporary, path)  # The os calls of one protocol stay together.
         except BaseException:
-            os.unlink(temporary)  # noqa: PTH108
+            os.unlink(temporary)
             raise
         _sync_folder(path)
     except OSError as error:
@@ -134,7 +134,7 @@ def put_in_place(path: PathLike, target: PathLike) -> None:
         ConfigurationError: The file is not there, or the folder cannot be written.
     """
     try:
-        os.replace(path, target)  # noqa: PTH105  The os calls of one protocol stay together.
+        os.replace(path, target)  # The os calls of one protocol stay together.
         _sync_folder(target)
     except OSError as error:
         _refuse(target, "to replace the file", error)
@@ -180,12 +180,12 @@ def read_trusted_file(path: PathLike, *, limit: int) -> bytes:
 def _check_not_everybodys(path: PathLike) -> None:
     # Groups are let through: many systems give each user one of their own, which may write what they make.
     target = os.path.realpath(path)
-    folders = {_folder(path), os.path.dirname(target)}  # noqa: PTH120
+    folders = {_folder(path), os.path.dirname(target)}
     try:
-        if os.stat(target).st_mode & stat.S_IWOTH:  # noqa: PTH116
+        if os.stat(target).st_mode & stat.S_IWOTH:
             raise _replaceable(path, f"run chmod o-w on {_shown(path)}")
         for folder in sorted(folders):
-            mode = os.stat(folder).st_mode  # noqa: PTH116
+            mode = os.stat(folder).st_mode
             if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
                 raise _replaceable(path, f"run chmod o-w on its folder {folder!r}")
     except OSError as error:
@@ -216,7 +216,7 @@ def _create(path: PathLike, data: bytes, mode: int) -> None:
         try:
             os.link(temporary, path)  # Unlike a rename, a link fails where something is.
         finally:
-            os.unlink(temporary)  # noqa: PTH108  The os calls of one protocol stay together.
+            os.unlink(temporary)  # The os calls of one protocol stay together.
         _sync_folder(path)
     except FileExistsError:
         raise ConfigurationError(
@@ -238,7 +238,7 @@ def _write_beside(path: PathLike, data: bytes, mode: int) -> str:
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
-        os.unlink(temporary)  # noqa: PTH108
+        os.unlink(temporary)
         raise
     return temporary
 
@@ -252,7 +252,7 @@ def _sync_folder(path: PathLike) -> None:
 
 
 def _folder(path: PathLike) -> str:
-    return os.path.dirname(os.path.abspath(os.fspath(path)))  # noqa: PTH100, PTH120  No links are resolved.
+    return os.path.dirname(os.path.abspath(os.fspath(path)))  # No links are resolved.
 
 
 def _read(path: PathLike, limit: int, *, private: bool) -> bytes:

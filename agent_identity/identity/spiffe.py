@@ -1,9 +1,8 @@
 """Workloads out of SPIFFE documents (SPIFFE ID, JWT-SVID, Trust Domain and Bundle)."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Self, cast, final
+from typing import Final, Self, final
 
 from agent_identity.errors import TokenError
 from agent_identity.identity.claims import (
@@ -99,7 +98,7 @@ def service_of_jwt_svid(token: str, bundle: SpiffeBundle, *, audience: str, now:
     claims = signed_claims(parts, bundle.keys, uses=frozenset({"jwt-svid"}))
     service = service_of_spiffe_id(require_text(claims, "sub"), bundle)
     check_audience(claims, audience)
-    check_times(cast("Mapping[str, object]", claims), now=seconds, skew=skew, issued=False)
+    check_times(claims, now=seconds, skew=skew, issued=False)
     return service
 
 
@@ -112,7 +111,7 @@ def service_of_spiffe_id(name: str, bundle: SpiffeBundle) -> Service:
     """
     if not name.startswith("spiffe://") or "/" not in name.removeprefix("spiffe://"):
         raise TokenError("bad principal: expected the SPIFFE ID of a workload, got another name", code="bad_principal")
-    service = cast("Service", verified_principal(Service, name, bundle.id))
+    service = verified_principal(Service, name, bundle.id)
     if not name.startswith(f"{bundle.id}/"):
         raise TokenError("expected a workload of the bundle's trust domain, got another", code="wrong_trust_domain")
     return service

@@ -237,7 +237,7 @@ class SecondKey:
     takes_over: Takeover
 
     def __post_init__(self) -> None:
-        from agent_identity.identity.ml_dsa import MlDsaPublicKey  # noqa: PLC0415  Few logs have such a key.
+        from agent_identity.identity.ml_dsa import MlDsaPublicKey  # Few logs have such a key.
 
         pair: tuple[object, object] = (self.key, self.takes_over)
         if (type(pair[0]), type(pair[1])) != (MlDsaPublicKey, Takeover):
@@ -590,7 +590,7 @@ class TrustStore:
                 private key, a ``kid`` that is not the key's thumbprint, a key twice for one purpose, a signature that
                 is none of a root of the file over this content (code ``bad_trust_signature``).
         """
-        from agent_identity.identity.trust_file import read_trust  # noqa: PLC0415  Loads pydantic.
+        from agent_identity.identity.trust_file import read_trust  # Loads pydantic.
 
         return read_trust(cls, source)
 
@@ -600,7 +600,7 @@ class TrustStore:
         Raises:
             ValueError: It needs version 3 of the file and has no id and revision, or certificates extended it.
         """
-        from agent_identity.identity.trust_document import written  # noqa: PLC0415  Imports this module.
+        from agent_identity.identity.trust_document import written  # Imports this module.
 
         return written(self)
 

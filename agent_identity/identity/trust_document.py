@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Final, cast
+from typing import Final
 
 from agent_identity.canonical import JSON, encode
 from agent_identity.errors import ConfigurationError, TokenError
@@ -38,11 +38,11 @@ def signed_trust(trust: TrustStore, root: Signer) -> TrustStore:
     listed = trust.get(root.public_key.thumbprint, "root")
     if listed is None or not listed.sound:
         raise bad_signature("expected the key of a root that the file lists and that is not revoked, got another")
-    unsigned = replace(trust, file=FileVersion(trust.file.id, trust.file.revision))
+    version = FileVersion(trust.file.id, trust.file.revision)
+    unsigned = replace(trust, file=version)
     header = {"kid": root.public_key.thumbprint, "typ": TRUST_FILE_TYPE}
     header_part, _, signature = sign_compact(header, document_of(unsigned), root, most=_MAX_SIGNATURE).split(".")
-    file = replace(cast("FileVersion", unsigned.file), signature=f"{header_part}..{signature}")
-    return replace(unsigned, file=file)
+    return replace(unsigned, file=replace(version, signature=f"{header_part}..{signature}"))
 
 
 def check_signature(signature: str, document: dict[str, JSON], trust: TrustStore) -> str:

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Final, Literal, NoReturn, Self, TypeVar, cast
+from typing import Annotated, Final, Literal, NoReturn, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -175,7 +175,7 @@ def read_trust(kind: type[Store], source: PathLike | Mapping[str, object] | byte
         raise ConfigurationError(f"bad trust file: {error}") from None
     if parsed.signature is not None:
         unsigned = {name: value for name, value in content.items() if name != "signature"}
-        check_signature(parsed.signature, cast("dict[str, JSON]", unsigned), trust)
+        check_signature(parsed.signature, unsigned, trust)
         if unsigned != document_of(trust):
             raise bad_signature("expected what is signed as it is written (keys, approvers, witnesses; nothing empty)")
     return trust
@@ -287,21 +287,19 @@ def _document(source: PathLike | Mapping[str, object] | bytes) -> bytes:
     return document
 
 
-def _parse(document: bytes) -> dict[str, object]:
+def _parse(document: bytes) -> dict[str, JSON]:
     """Return the members of a trust file, each of which is there once.
 
     Raises:
         ConfigurationError: The document is no JSON, or no object.
     """
     try:
-        content: object = json.loads(
-            document.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
-        )
+        content: JSON = json.loads(document.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise ConfigurationError("expected a trust file in JSON, with every member once, got something else") from None
     if not isinstance(content, dict):
         raise ConfigurationError("bad trust file at its top: expected an object")
-    return cast("dict[str, object]", content)
+    return content
 
 
 def _explained(error: ValidationError) -> ConfigurationError:
@@ -317,7 +315,7 @@ def _explained(error: ValidationError) -> ConfigurationError:
     return ConfigurationError(f"bad trust file at {place!a}: {what}")
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     members = dict(pairs)
     if len(members) != len(pairs):
         raise ValueError

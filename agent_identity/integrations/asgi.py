@@ -140,8 +140,8 @@ class DelegationMiddleware:
 def _arriving(scope: Mapping[str, object]) -> Arriving:
     headers = cast("list[tuple[bytes, bytes]]", scope.get("headers") or [])
     return Arriving(
-        cast("str", scope.get("method", "GET")),
-        cast("str", scope["path"]).encode("utf-8", "surrogatepass"),
+        str(scope.get("method", "GET")),
+        str(scope["path"]).encode("utf-8", "surrogatepass"),
         cast("bytes", scope.get("query_string", b"")).decode("latin-1"),
         tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers),
     )

@@ -118,9 +118,10 @@ class _Watch:
         with self._lock:
             if not self._on:
                 return
-            kind = self._kind = cast("type[BaseTool]", module.BaseTool)
+            kind: type[BaseTool] = module.BaseTool
+            self._kind = kind
             for name, made in ((_SYNC, self._run), (_ASYNC, self._arun)):
-                original = cast("_Entry", kind.__dict__[name])
+                original: _Entry = kind.__dict__[name]
                 ours = made(original)
                 self._replaced[name] = original, ours
                 setattr(kind, name, ours)
@@ -147,7 +148,7 @@ class _Watch:
                 return _answer(tool, denied, kwargs.get("tool_call_id"))
             if twin is None:
                 return original(tool, *args, **kwargs)
-            from agent_identity.integrations.langchain.invocation import invoke  # noqa: PLC0415  As in _twin.
+            from agent_identity.integrations.langchain.invocation import invoke  # As in _twin.
 
             return invoke(twin, original, *args, **kwargs)
 
@@ -165,7 +166,7 @@ class _Watch:
                 return _answer(tool, denied, kwargs.get("tool_call_id"))
             if twin is None:
                 return await entry(tool, *args, **kwargs)
-            from agent_identity.integrations.langchain.invocation import ainvoke  # noqa: PLC0415  As in _twin.
+            from agent_identity.integrations.langchain.invocation import ainvoke  # As in _twin.
 
             return await ainvoke(twin, entry, *args, **kwargs)
 
@@ -181,7 +182,7 @@ class _Watch:
             return None
         try:
             # LangChain need not be there when this module is imported.
-            from agent_identity.integrations.langchain.protection import is_enforced, is_protected  # noqa: PLC0415
+            from agent_identity.integrations.langchain.protection import is_enforced, is_protected
 
             if not is_protected(tool):
                 return self._known().of(tool)
@@ -207,7 +208,7 @@ class _Watch:
     def _known(self) -> "Twins":
         with self._lock:
             if self._twins is None:
-                from agent_identity.integrations.langchain.twins import Twins  # noqa: PLC0415  As above.
+                from agent_identity.integrations.langchain.twins import Twins  # As above.
 
                 enforcer = self._given
                 if enforcer is None:
@@ -235,7 +236,7 @@ def _answer(tool: "BaseTool", denied: Denied, call_id: object) -> object:
     """
     if not isinstance(call_id, str):
         raise denied
-    from agent_identity.integrations.langchain.invocation import refusal_message  # noqa: PLC0415  As in _twin.
+    from agent_identity.integrations.langchain.invocation import refusal_message  # As in _twin.
 
     return refusal_message(denied, call_id, tool.name)
 

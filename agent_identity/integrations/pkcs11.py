@@ -72,8 +72,8 @@ class Pkcs11Token:
             with self._lock:
                 private = self._open.get_key(object_class=pkcs11.ObjectClass.PRIVATE_KEY, label=key)
                 public = self._open.get_key(object_class=pkcs11.ObjectClass.PUBLIC_KEY, label=key)
-                point = bytes(cast("bytes", public[pkcs11.Attribute.EC_POINT]))
-            return Pkcs11Signer(self, cast("_Key", private), PublicKey(_raw(point)))
+                point: bytes = public[pkcs11.Attribute.EC_POINT]
+            return Pkcs11Signer(self, cast("_Key", private), PublicKey(_raw(bytes(point))))
         except (pkcs11.PKCS11Error, RuntimeError, ValueError) as error:
             raise ConfigurationError(
                 f"expected the Ed25519 key {key!a} on the token {self._label!a}, got {type(error).__name__}; "

@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Final, cast, final
+from typing import Final, final
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
@@ -108,7 +108,7 @@ def stamp_spans(provider: TracerProvider | None = None) -> None:
 
 
 def _add(provider: TracerProvider) -> None:
-    add = cast("Callable[..., object] | None", getattr(provider, "add_span_processor", None))
+    add: Callable[..., object] | None = getattr(provider, "add_span_processor", None)
     if add is None:
         kind = f"{type(provider).__module__}.{type(provider).__qualname__}"
         raise ConfigurationError(

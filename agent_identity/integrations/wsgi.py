@@ -104,7 +104,7 @@ class DelegationMiddleware:
         return opening
 
     def _read(self, request: Arriving, environ: Environ) -> bytes:
-        length, most = cast("str", environ.get("CONTENT_LENGTH") or ""), self._gate.max_body
+        length, most = str(environ.get("CONTENT_LENGTH") or ""), self._gate.max_body
         if length and not _LENGTH.fullmatch(length):
             raise self._gate.refusal(request, "expected the length of the body in digits", "malformed_header")
         # Without a length there is no body, unless the server says that the input ends by itself.
@@ -165,11 +165,11 @@ class _Response:
 def _arriving(environ: Environ) -> Arriving:
     path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
     names = (*HEADERS, "traceparent")
-    headers = tuple((name, cast("str", environ[_key(name)])) for name in names if _key(name) in environ)
+    headers = tuple((name, str(environ[_key(name)])) for name in names if _key(name) in environ)
     return Arriving(
-        cast("str", environ["REQUEST_METHOD"]),
+        str(environ["REQUEST_METHOD"]),
         path.encode("latin-1", "replace"),  # PEP 3333: bytes in the form of text.
-        cast("str", environ.get("QUERY_STRING", "")),
+        str(environ.get("QUERY_STRING", "")),
         headers,
     )
 

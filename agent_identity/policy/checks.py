@@ -6,14 +6,14 @@ rule that blocks everything over 100 it would let ``"150"`` pass.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, TypeVar, cast, final
+from typing import Final, Literal, TypeAlias, TypeVar, final
 
 from agent_identity.authority.constraints import Constraint, Wildcard
 from agent_identity.authority.values import DecimalText, Walked, key_of
 from agent_identity.canonical import JSON
 from agent_identity.policy.attributes import ANY_JSON, LIST, MISSING, TEXT, UNREADABLE, Types
 from agent_identity.policy.elements import comparable, inside
-from agent_identity.policy.places import READABLE
+from agent_identity.policy.places import readable_of
 
 __all__ = ["Check", "Combination", "Leaf", "Presence", "Spec", "Verdict", "combined", "is_json"]
 
@@ -116,7 +116,7 @@ class Leaf:
         if kind not in _EQUALITY:
             return ()
         found = self.constraint.to_claim()[_EQUALITY[kind]]
-        return (found,) if kind == "exact" else tuple(cast("Sequence[object]", found))
+        return tuple(found) if kind != "exact" and isinstance(found, list | tuple) else (found,)
 
     def describe(self) -> JSON:
         """Return the canonical description for the digest."""
@@ -127,7 +127,7 @@ class Leaf:
         types = self.types
         constants = self.constants()
         if constants and all(type(item) in _HASHED for item in constants):
-            return _membership(types, frozenset(constants), self.constraint.kind != "not_one_of")
+            return _membership(types, frozenset(constants), inside=self.constraint.kind != "not_one_of")
         permits = self.constraint.permits
         settled = (
             self.constraint.kind != "not_one_of"
@@ -147,11 +147,11 @@ class Leaf:
         """Return what tells whether a value has one meaning, beside what the constraint names; ``None`` if all have."""
         kind = self.constraint.kind
         if kind in _LISTS:
-            return comparable(cast("Sequence[object]", self.constraint.to_claim()[_LISTS[kind]]))
+            return comparable(inside(self.constraint.to_claim()[_LISTS[kind]]))
         if kind in _EQUALITY:
             # Each item of a constant once, without the constant itself, whose type is compared before.
             return comparable(item for constant in self.constants() for item in inside(constant))
-        return READABLE[kind](self.constraint) if kind in READABLE else None
+        return readable_of(self.constraint)
 
 
 @final
@@ -213,7 +213,7 @@ def combined(word: Literal["all", "any"], parts: Sequence[Callable[[_T], Verdict
     return combination
 
 
-def _membership(types: Types, constants: frozenset[object], inside: bool) -> Check:  # noqa: FBT001
+def _membership(types: Types, constants: frozenset[object], *, inside: bool) -> Check:
     # The same answers as the constraint gives, in a fraction of the time.
     def check(value: object) -> Verdict:
         if type(value) not in types or not is_json(value):

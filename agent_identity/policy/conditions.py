@@ -8,7 +8,7 @@ mapping must all be true. A missing attribute or a value of the wrong type is un
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal, TypeAlias, cast, final
+from typing import Final, Literal, TypeAlias, final
 
 from agent_identity.authority.constraints import (
     AllOf,
@@ -25,8 +25,10 @@ from agent_identity.authority.constraints import (
     Subset,
     UrlWithin,
     Wildcard,
+    range_of,
 )
 from agent_identity.canonical import JSON
+from agent_identity.narrowing import is_mapping, is_object, is_plain_array
 from agent_identity.policy.attributes import LIST, attribute
 from agent_identity.policy.checks import Combination, Leaf, Presence, Spec, Verdict, combined
 from agent_identity.policy.fitting import check_fit, is_certain
@@ -262,14 +264,7 @@ def _range(value: object, path: Path) -> Constraint:
             )
         if members[key] is None:
             raise Problem("expected a number or a boolean here, got null; leave the key out", (*path, key))
-    make = partial(
-        Range,
-        cast("float | None", members.get("min")),
-        cast("float | None", members.get("max")),
-        min_inclusive=cast("bool", members.get("min_inclusive", True)),
-        max_inclusive=cast("bool", members.get("max_inclusive", True)),
-    )
-    return _made(make, (), path)
+    return _made(range_of, (members,), path)
 
 
 def _made(make: Callable[..., Constraint], values: Sequence[object], path: Path) -> Constraint:
@@ -280,18 +275,17 @@ def _made(make: Callable[..., Constraint], values: Sequence[object], path: Path)
 
 
 def _members(value: object, path: Path, what: str) -> Mapping[str, object]:
-    if not isinstance(value, Mapping):
+    if not is_mapping(value):
         raise Problem(f"expected {what} as a mapping, got {_kind(value)}", path)
     if len(path) > MAX_DEPTH:
         raise Problem(f"expected at most {MAX_DEPTH} nested conditions", path)
-    members = cast("Mapping[object, object]", value)
-    if not all(type(key) is str for key in members):
+    if not is_object(value):
         raise Problem(f"expected strings as keys of {what}", path)
-    return cast("Mapping[str, object]", members)
+    return value
 
 
 def _items(value: object, path: Path) -> list[tuple[object, Path]]:
-    items = cast("Sequence[object]", value) if type(value) in LIST else ()
+    items = value if is_plain_array(value) else ()
     if not items:
         raise Problem(f"expected a list with at least one item, got {_kind(value)}", path)
     return [(item, (*path, index)) for index, item in enumerate(items)]

@@ -4,10 +4,11 @@
 another type than those that a constraint names is undecidable.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 from agent_identity.authority.values import DecimalText, Walked, kinds_inside
+from agent_identity.narrowing import is_array, is_mapping
 
 __all__ = ["comparable", "inside"]
 
@@ -41,6 +42,6 @@ def _always(_: object) -> bool:
 
 def inside(value: object) -> Iterable[object]:
     """Return the items of a list or mapping; of any other value, none."""
-    if isinstance(value, Mapping):
-        return cast("Mapping[str, object]", value).values()
-    return cast("Sequence[object]", value) if isinstance(value, list | tuple) else ()
+    if is_mapping(value):
+        return value.values()
+    return value if is_array(value) else ()

@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path as FilePath
-from typing import Final, cast, final
+from typing import Final, final
 
 from agent_identity.errors import ConfigurationError, PolicyFormatError
 from agent_identity.identity import check_path
+from agent_identity.narrowing import is_list, is_object, is_plain_dict
 from agent_identity.policy.conditions import Condition, parse_condition
 from agent_identity.policy.decision import Effect
 from agent_identity.policy.json_source import read_json
@@ -156,9 +157,9 @@ def _rules(members: Mapping[str, object], default: Effect, tools: Collection[str
         _refuse_missing("rules", members, (), "the policy", _POLICY_KEYS)
         return ()
     listed = members["rules"]
-    if type(listed) is not list:
+    items = listed if is_list(listed) else None
+    if items is None:
         raise Problem("expected a list of rules", ("rules",))
-    items = cast("list[object]", listed)
     if not items and default is Effect.ALLOW:
         raise Problem("expected at least one rule; a policy without any allows everything", ("rules",))
     if len(items) > _MAX_RULES:
@@ -173,7 +174,7 @@ def _rules(members: Mapping[str, object], default: Effect, tools: Collection[str
 
 def _id_of(item: object) -> str | None:
     """Return the id that stands in a rule; a malformed one is a mistake of that rule."""
-    found = cast("dict[str, object]", item).get("id") if type(item) is dict else None
+    found = item.get("id") if is_plain_dict(item) else None
     return found if type(found) is str else None
 
 
@@ -232,9 +233,9 @@ def _check_known(pattern: str, tools: Collection[str] | None, path: Path, *, at_
 
 
 def _members(value: object, path: Path, what: str, known: Sequence[str]) -> Mapping[str, object]:
-    if type(value) is not dict:
+    if not is_object(value):
         raise Problem(f"expected {what} as a mapping with the keys {words(known)}", path)
-    return cast("dict[str, object]", value)
+    return value
 
 
 def _check_keys(members: Mapping[str, object], path: Path, what: str, known: Sequence[str]) -> None:

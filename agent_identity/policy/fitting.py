@@ -5,13 +5,15 @@ A rule that never matches looks like protection and is none, so it is refused wh
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, cast
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 from agent_identity.authority.constraints import Wildcard
 from agent_identity.canonical import JSON
+from agent_identity.narrowing import is_array
 from agent_identity.policy.attributes import ATTRIBUTES, LIST, TEXT, Attribute
 from agent_identity.policy.checks import Combination, Leaf, Presence, Spec, Verdict
+from agent_identity.policy.elements import inside
 from agent_identity.policy.source import Path, Problem, words
 
 __all__ = ["check_fit", "is_certain"]
@@ -129,8 +131,8 @@ def _elements(leaf: Leaf) -> Iterable[object]:
     claim = leaf.constraint.to_claim()
     member = _LISTED.get(leaf.constraint.kind)
     if member is not None:
-        return cast("Sequence[object]", claim[member])
-    return [item for constant in leaf.constants() for item in cast("Sequence[object]", constant)]
+        return inside(claim[member])
+    return [item for constant in leaf.constants() if is_array(constant) for item in constant]
 
 
 def _texts(value: JSON) -> Iterator[str]:

@@ -5,12 +5,13 @@ are known. What travels with a tool (tags and metadata of a LangChain tool, anno
 a stranger: it is a claim, and can only make a decision stricter.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, cast, final
+from typing import Final, TypeGuard, final
 
 from agent_identity.identity import check_id
+from agent_identity.narrowing import is_object
 from agent_identity.policy.patterns import check_patterns, matches
 from agent_identity.policy.request import Claims, Request, Tool
 from agent_identity.policy.source import Path, Problem, each, quoted, words
@@ -51,12 +52,16 @@ def check_labels(value: object, what: str) -> tuple[str, ...] | None:
     """
     if value is None:
         return None
-    if not isinstance(value, Sequence | frozenset | set) or isinstance(value, str | bytes):
+    if not _is_collection(value):
         raise TypeError(f"{what} is {type(value).__name__}; give a list of texts, such as {what}=['payment'], or []")
-    labels = tuple(cast("Sequence[object]", value))
+    labels = tuple(value)
     if len(labels) > _MAX_LABELS:
         raise ValueError(f"{what} has {len(labels)} labels; give at most {_MAX_LABELS}")
-    return tuple(dict.fromkeys(check_id(cast("str", label), f"each of {what}") for label in labels))
+    return tuple(dict.fromkeys(check_id(label, f"each of {what}") for label in labels))
+
+
+def _is_collection(value: object) -> TypeGuard[Collection[object]]:
+    return isinstance(value, Sequence | frozenset | set) and not isinstance(value, str | bytes)
 
 
 def parse_tools(value: object, path: Path) -> tuple[ToolFacts, ...]:
@@ -95,9 +100,9 @@ def _labels(key: str, value: object, path: Path) -> tuple[str, tuple[str, ...] |
 
 
 def _members(value: object, path: Path, what: str) -> Mapping[str, object]:
-    if not isinstance(value, Mapping) or not all(type(key) is str for key in cast("Mapping[object, object]", value)):
+    if not is_object(value):
         raise Problem(f"expected {what} as a mapping of names", path)
-    return cast("Mapping[str, object]", value)
+    return value
 
 
 def facts_about(name: str, tools: Sequence[ToolFacts]) -> ToolFacts | None:

@@ -1,9 +1,9 @@
 """Names of tools with wildcards: ``*`` for any characters, ``?`` for one."""
 
 import re
-from collections.abc import Sequence
-from typing import Final, cast
+from typing import Final
 
+from agent_identity.narrowing import is_array
 from agent_identity.policy.source import Path, Problem
 
 __all__ = ["check_patterns", "has_wildcard", "matches"]
@@ -19,7 +19,7 @@ def check_patterns(value: object, path: Path) -> tuple[str, ...]:
     """
     if type(value) is str:
         return (_pattern(value, path),)
-    items = cast("Sequence[object]", value) if isinstance(value, list | tuple) else ()
+    items = value if is_array(value) else ()
     if not items:
         raise Problem("expected the name of a tool or a list of names, such as pay_* or [pay, refund]", path)
     return tuple(_pattern(item, (*path, index)) for index, item in enumerate(items))

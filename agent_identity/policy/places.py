@@ -7,47 +7,46 @@ leads into ``/etc``. Such a text is undecidable. So is a path that some file sys
 """
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Final, cast
+from collections.abc import Callable
+from functools import partial
+from typing import Final
 
 from agent_identity.authority.constraints import Constraint, EmailDomain, PathWithin, UrlWithin
 
-__all__ = ["READABLE"]
+__all__ = ["readable_of"]
 
 _URL_REST: Final = re.compile(r"[?#].*", re.DOTALL)
 
 
+def readable_of(constraint: Constraint) -> Callable[[object], bool] | None:
+    """Return what tells whether a text that a constraint does not permit lies outside for sure.
+
+    ``None`` where the constraint is on no place.
+    """
+    if isinstance(constraint, EmailDomain):
+        return _is_email
+    if isinstance(constraint, UrlWithin):
+        return _is_url
+    return partial(_is_path, constraint) if isinstance(constraint, PathWithin) else None
+
+
 def _is_url(value: object) -> bool:
-    text = cast("str", value)
     try:
-        return UrlWithin(_URL_REST.sub("", text)).permits(text)
+        return isinstance(value, str) and UrlWithin(_URL_REST.sub("", value)).permits(value)
     except ValueError:
         return False
 
 
 def _is_email(value: object) -> bool:
-    text = cast("str", value)
     try:
-        return EmailDomain(text.rpartition("@")[2]).permits(text)
+        return isinstance(value, str) and EmailDomain(value.rpartition("@")[2]).permits(value)
     except ValueError:
         return False
 
 
-def _paths(constraint: Constraint) -> Callable[[object], bool]:
-    place = cast("PathWithin", constraint)
-
-    def readable(value: object) -> bool:
-        return _ROOT.permits(value) and not place.resembles(cast("str", value))
-
-    return readable
+def _is_path(place: PathWithin, value: object) -> bool:
+    return isinstance(value, str) and _ROOT.permits(value) and not place.resembles(value)
 
 
 _ROOT: Final = PathWithin("/")
 """It holds all paths that have one meaning."""
-
-READABLE: Final[Mapping[str, Callable[[Constraint], Callable[[object], bool]]]] = {
-    "email_domain": lambda _: _is_email,
-    "path_within": _paths,
-    "url_within": lambda _: _is_url,
-}
-"""By the kind of a constraint: a function that tells whether a text that it does not permit lies outside for sure."""

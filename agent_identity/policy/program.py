@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias, cast, final
+from typing import Final, TypeAlias, final
 
 from agent_identity.policy.attributes import prepared
 from agent_identity.policy.checks import Verdict
-from agent_identity.policy.conditions import Condition, Predicate
+from agent_identity.policy.conditions import Predicate
 from agent_identity.policy.decision import Decision, Effect
 from agent_identity.policy.labels import ToolFacts, added_to, facts_about, with_claims
 from agent_identity.policy.patterns import has_wildcard, matches
@@ -142,8 +142,8 @@ class Program:
 
     def _explained(self, decision: Decision, request: Request) -> Decision:
         """Return the decision of a rule that cannot tell, with what it lacks."""
-        rule = self._rules[cast("str", decision.rule)]
-        return replace(decision, why=explain(cast("Condition", rule.when), request))
+        condition = None if decision.rule is None else self._rules[decision.rule].when
+        return decision if condition is None else replace(decision, why=explain(condition, request))
 
     def _prepare(self, name: str) -> _Plan:
         wild = [c for c in self._by_pattern if any(matches(pattern, name) for pattern in c.rule.tools)]

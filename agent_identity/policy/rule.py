@@ -53,7 +53,7 @@ class Rule:
         tools: str | Sequence[str] = "*",
         when: Mapping[str, object] | Condition | None = None,
         reason: str = "",
-        id: str | None = None,  # noqa: A002 - It is what a rule's name is called everywhere else.
+        id: str | None = None,  # It is what a rule's name is called everywhere else.
         route: str | None = None,
     ) -> None:
         if type(effect) is not Effect:

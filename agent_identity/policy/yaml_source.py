@@ -8,7 +8,7 @@ only where a YAML file is read, because PyYAML is an extra.
 import math
 import re
 from collections.abc import Mapping
-from typing import Final, cast, final
+from typing import Final, final
 
 import yaml
 
@@ -82,8 +82,8 @@ class _Reader:
         except (OverflowError, ValueError):
             # PyYAML converts the numbers in escapes and directives without a look at their size.
             raise Malformed("not YAML: a number beyond every character or version", self._place) from None
-        start = cast("yaml.Mark", event.start_mark)
-        self._place = (start.line + 1, start.column + 1)
+        if event.start_mark is not None:
+            self._place = (event.start_mark.line + 1, event.start_mark.column + 1)
         return event
 
     def _value(self, event: yaml.Event, path: Path) -> object:
@@ -98,10 +98,9 @@ class _Reader:
     def _refuse(self, event: yaml.Event) -> None:
         if isinstance(event, yaml.AliasEvent):
             raise Malformed("aliases are not supported in a policy; repeat the value", self._place)
-        node = cast("yaml.ScalarEvent | yaml.CollectionStartEvent", event)
-        if node.anchor is not None:
+        if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
             raise Malformed("anchors are not supported in a policy; leave the anchor out", self._place)
-        if node.tag is not None:
+        if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) and event.tag is not None:
             raise Malformed("tags are not supported in a policy; leave the tag out", self._place)
 
     def _mapping(self, path: Path) -> dict[str, object]:

@@ -35,9 +35,9 @@ class _ScriptedModel(BaseChatModel):
     def _generate(
         self,
         messages: list[BaseMessage],
-        stop: list[str] | None = None,  # noqa: ARG002
-        run_manager: object = None,  # noqa: ARG002
-        **kwargs: object,  # noqa: ARG002
+        stop: list[str] | None = None,
+        run_manager: object = None,
+        **kwargs: object,
     ) -> ChatResult:
         step = sum(isinstance(message, AIMessage) for message in messages)
         if step < len(self.script):
@@ -50,10 +50,10 @@ class _ScriptedModel(BaseChatModel):
 
     def bind_tools(
         self,
-        tools: Sequence[object],  # noqa: ARG002
+        tools: Sequence[object],
         *,
-        tool_choice: str | None = None,  # noqa: ARG002
-        **kwargs: object,  # noqa: ARG002
+        tool_choice: str | None = None,
+        **kwargs: object,
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """Return the model itself: whatever it is offered, it asks for what its script says."""
         return self

@@ -113,7 +113,7 @@ def target_of(server: str, method: str, params: Mapping[str, object]) -> Target 
     tool = own if method == "tools/call" and isinstance(own, str) else None
     try:
         check_id(name, "name")
-        check_id(own, "name")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  It refuses other types.
+        check_id(own, "name")
     except (TypeError, ValueError):
         text = "expected the name of a tool or prompt with 1 to 256 visible characters, got another"
         return Target(f"{server}:unnamed", values, tool, Denied(text, code="bad_arguments"))

@@ -161,6 +161,40 @@ def test_wrong_options_are_refused(make: Callable[[], StateStore]) -> None:
 # ---------------------------------------------------------------------------------------------- Redis
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b":1\r\n",
+        b"*2\r\n:1\r\n:1\r\n",
+        b"*3\r\n:1\r\n$1\r\n1\r\n$1\r\na\r\n",
+        b"*3\r\n:1\r\n:1\r\n:1\r\n",
+    ],
+    ids=["no list", "too short", "a count as text", "a name as a number"],
+)
+def test_a_server_that_does_not_run_our_scripts_is_refused(answer: bytes) -> None:
+    """What speaks the protocol and answers a script with something else has taken no step."""
+    answers = {
+        b"HELLO": b"%1\r\n$5\r\nproto\r\n:3\r\n",
+        b"INFO": b"$13\r\nmaxmemory:0\r\n\r\n",
+        b"EVALSHA": answer,
+    }
+
+    def serve(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, connection.makefile("rb") as asked:
+            while head := asked.readline():
+                words = [asked.read(int(asked.readline()[1:]) + 2)[:-2] for _ in range(int(head[1:]))]
+                connection.sendall(answers.get(words[0].upper(), b"+OK\r\n"))
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,), daemon=True)
+        thread.start()
+        store = RedisState(f"redis://127.0.0.1:{server.getsockname()[1]}", timeout=5)
+        _refused(store, "answers our scripts")
+        store.close()
+        thread.join(10)
+
+
 def test_a_redis_that_hangs_refuses_and_goes_on(share: Callable[[str], object]) -> None:
     """The wait for an answer is bounded; what was on its way is not sent again."""
     shared = share("redis")

@@ -47,7 +47,7 @@ def root(
     ttl: int = 600,
     max_depth: int = 3,
     audience: str | None = None,
-    id: str = uuid(1),  # noqa: A002
+    id: str = uuid(1),
     now: int = NOW,
 ) -> Grant:
     """Return a root grant for the first holder."""
@@ -76,7 +76,7 @@ def child(
     signer: SigningKey | None = None,
     max_depth: int | None = None,
     audience: str | None = None,
-    id: str | None = None,  # noqa: A002
+    id: str | None = None,
 ) -> Grant:
     """Return a child of the chain's leaf for the next holder."""
     depth = len(chain.grants)

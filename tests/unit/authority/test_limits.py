@@ -230,6 +230,7 @@ def test_limits_come_back_from_a_grant_as_they_were(limits: list[Limit]) -> None
         (ValueError, lambda: Limit.rate("pay", 1, per=timedelta(seconds=1.5))),
         (ValueError, lambda: Limit.rate("pay", 1, per=timedelta(0))),
         (ValueError, lambda: Limit.rate("pay", 1, per=timedelta(days=91))),
+        (TypeError, lambda: Limit("uses", "pay", True)),
         (ValueError, lambda: Limit("other", "pay", 1)),
         (ValueError, lambda: Limit("uses", "pay", 1, argument="amount")),
         (ValueError, lambda: Limit("uses", "pay", 1, per=5)),

@@ -326,3 +326,17 @@ def test_a_trust_store_decides_whose_lists_count(issuer: str | None, changes: di
     with pytest.raises(TokenError) as refused:
         trusted_revocations(data, TrustStore(issuer=issuer))
     assert refused.value.code == "unknown_key"
+
+
+@pytest.mark.parametrize("fields", [{"kind": "planet"}, {"status": "forgotten"}, {"since": -1}])
+def test_an_entry_of_another_form_is_not_made(fields: dict) -> None:
+    """What the program makes is checked like what it reads."""
+    with pytest.raises(ValueError, match="expected"):
+        Revocation(**{"kind": "agent", "name": "clerk", "since": NOW, **fields})
+
+
+@pytest.mark.parametrize("since", [True, 1.0, "1"])
+def test_the_time_of_an_entry_is_an_int(since: object) -> None:
+    """A truth value is no time."""
+    with pytest.raises(TypeError, match="since as an int"):
+        Revocation("agent", "clerk", since=since)

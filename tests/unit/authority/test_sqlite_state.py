@@ -155,6 +155,33 @@ def test_a_damaged_file_is_refused(store: SqliteState, path: Path) -> None:
     assert len(path.read_bytes()) >= len(data)
 
 
+@pytest.mark.parametrize(
+    ("damage", "step"),
+    [
+        ("UPDATE versions SET version = 'one'", lambda store: store.get("list")),
+        ("UPDATE versions SET data = 'text'", lambda store: store.get("list")),
+        ("UPDATE counters SET expires_at = 'late'", lambda store: store.debit(USE, now=NOW)),
+        ("UPDATE counters SET parts = x'30'", lambda store: store.debit(USE, now=NOW)),
+        ("UPDATE news SET count = 'many'", lambda store: store.generation()),
+        ("DELETE FROM news", lambda store: store.generation()),
+    ],
+)
+def test_a_row_of_other_types_is_damage(
+    store: SqliteState, path: Path, damage: str, step: Callable[[SqliteState], object]
+) -> None:
+    """SQLite keeps a text where a number belongs, if somebody writes one; it is not taken for a number."""
+    store.put("list", 1, b"one")
+    store.debit(USE, now=NOW)
+    store.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute(damage)
+    connection.close()
+    again = SqliteState(path)
+    with pytest.raises(StateError, match="damaged"):
+        step(again)
+    again.close()
+
+
 def test_a_file_that_was_removed_is_missed_until_it_returns(store: SqliteState, path: Path) -> None:
     """Going on with a file that nobody else can find would forget the others; so would a fresh one."""
     assert store.insert("proof:a", now=NOW, expires_at=END)

@@ -372,3 +372,10 @@ def test_the_search_of_the_scrubber_test_finds() -> None:
 def test_the_attributes_of_a_record_are_those_of_its_attestation(body: bytes) -> None:
     """The short way to the attributes says the same as the checked one."""
     assert signed_attributes(body, KEY) == sign_record(body, KEY).to_attributes()
+
+
+@pytest.mark.parametrize("name", ["payload", "payload_type", "signature", "keyid", "digest"])
+def test_an_attestation_is_made_of_texts(name: str) -> None:
+    """A member of another type is refused where an attestation is made, not where it is read."""
+    with pytest.raises(ValueError, match=f"the {name} of an attestation as text"):
+        Attestation(**{"payload": "a", "payload_type": "a", "signature": "a", "keyid": "a", "digest": "a", name: 1})

@@ -224,3 +224,12 @@ def test_a_key_of_a_revoked_root_is_found_and_not_used() -> None:
     with pytest.raises(TokenError) as caught:
         certified(replace(TRUST, keys=(replace(root, revoked_since=1_000),)), [made().sign(ROOT)])
     assert caught.value.code == "signed_after_revocation"
+
+
+@pytest.mark.parametrize(
+    "fields", [{"not_before": True}, {"expires_at": 10.0}, {"principals": ["human"]}, {"issuer": None}]
+)
+def test_a_certificate_is_not_made_of_other_types(fields: dict) -> None:
+    """What the program makes is checked like what it reads: a truth value is no time, a list no tuple."""
+    with pytest.raises(TypeError, match="expected"):
+        made(**fields)

@@ -12,30 +12,12 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Final, Never, cast
 
-from agent_identity.cli import (
-    agents,
-    anchor,
-    approvals,
-    archive,
-    bundle,
-    disclose,
-    doctor,
-    erase,
-    export,
-    init,
-    inventory,
-    keys,
-    proof,
-    replay,
-    revoke,
-    show,
-    signer,
-    tasks,
-    verify,
-    who,
-    witness,
-)
-from agent_identity.cli.terminal import clean
+from agent_identity.cli.control import agents, approvals, revoke
+from agent_identity.cli.look import inventory, show, tasks, who
+from agent_identity.cli.operate import archive, doctor, erase, init, replay
+from agent_identity.cli.terminal.style import clean
+from agent_identity.cli.trust import anchor, keys, signer, witness
+from agent_identity.cli.verify import bundle, disclose, export, proof, verify
 from agent_identity.errors import AgentIdentityError
 from agent_identity.version import VERSION
 

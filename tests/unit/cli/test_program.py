@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agent_identity.cli import main, program, verify
+from agent_identity.cli import main, program
+from agent_identity.cli.verify import verify
 from agent_identity.version import VERSION
 
 Run = Callable[..., tuple[int, str, str]]

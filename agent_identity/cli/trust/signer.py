@@ -1,0 +1,109 @@
+"""``agent-identity signer``: hold the keys of a directory, and sign for processes that must not have them."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from agent_identity.audit.findings import counted
+from agent_identity.cli.command import Commands
+from agent_identity.cli.terminal.style import clean
+from agent_identity.enforcement.signer_service import SignerKeys, SignerService
+from agent_identity.errors import AgentIdentityError, ConfigurationError
+from agent_identity.identity import RandomIds, SystemClock
+
+__all__ = ["register"]
+
+
+def register(commands: Commands) -> None:
+    """Add the command."""
+    command = commands.add_parser(
+        "signer",
+        help="hold the keys, and sign for other processes",
+        description="Serve the keys of a directory over a Unix socket, until it is told to stop. Only records, "
+        "checkpoints and grants of the directory's own names are signed. Run it as a user of its own, and open the "
+        "enforcers with signer='unix:PATH'. SIGHUP has it read the directory again, after 'keys rotate'.",
+    )
+    command.add_argument(
+        "directory", metavar="DIR", help="the directory with the keys, made by init; not that of the evidence"
+    )
+    command.add_argument("--socket", metavar="PATH", required=True, help="where to listen; a relic there is replaced")
+    command.add_argument(
+        "--user", metavar="NAME", action="append", default=[], help="serve this user as well (name or id)"
+    )
+    command.add_argument(
+        "--group", metavar="NAME", action="append", default=[], help="serve all whose primary group this is"
+    )
+    command.set_defaults(run=run)
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Run the command."""
+    users = {os.geteuid(), *_ids(chosen.user, _user, "user")}
+    groups = set(_ids(chosen.group, _group, "group"))
+    if not (Path(chosen.directory) / "trust.json").exists():  # A slip must not serve keys that nobody trusts.
+        raise ConfigurationError(
+            f"expected the directory of a signer at {chosen.directory!r}, found none with a trust.json; "
+            "'agent-identity init DIR' makes one"
+        )
+    _forbid_dumps()
+    keys = SignerKeys(chosen.directory, clock=SystemClock(), ids=RandomIds())
+    service = SignerService(keys, chosen.socket, users, groups, _say)
+    service.listen()
+
+    def stop(_number: int, _frame: object) -> None:
+        service.close()
+
+    def load(_number: int, _frame: object) -> None:
+        _load(keys)
+
+    for number, act in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, load)):
+        signal.signal(number, act)
+    try:
+        served = f"{counted(len(users), 'user')} and {counted(len(groups), 'group')}"
+        print(f"signing for {served} at {clean(chosen.socket)}", flush=True)
+        service.serve()
+    finally:
+        service.close()
+    return 0
+
+
+def _forbid_dumps() -> None:
+    """Have no dump of the memory, which would hold the keys."""
+    import resource  # noqa: PLC0415  Absent on Windows, where the other commands must still work.
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _load(keys: SignerKeys) -> None:
+    try:
+        keys.load()
+        _say("the keys were read again")
+    except AgentIdentityError as error:
+        _say(f"the keys stay as they were: {error}")
+
+
+def _say(line: str) -> None:
+    print(clean(line), file=sys.stderr, flush=True)
+
+
+def _ids(names: Iterable[str], find: Callable[[str], int], what: str) -> Iterable[int]:
+    for name in names:
+        try:
+            yield int(name) if name.isascii() and name.isdigit() else find(name)
+        except KeyError:
+            raise ConfigurationError(f"expected the name or id of a {what}, got {name!r}") from None
+
+
+def _user(name: str) -> int:
+    import pwd  # noqa: PLC0415
+
+    return pwd.getpwnam(name).pw_uid
+
+
+def _group(name: str) -> int:
+    import grp  # noqa: PLC0415
+
+    return grp.getgrnam(name).gr_gid

@@ -1,0 +1,153 @@
+"""``agent-identity proof`` and ``check-proof``: one record, or the growth of the log, shown without the ledger."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, cast
+
+from agent_identity.audit import Checked, check_proof, prove, prove_growth
+from agent_identity.audit.findings import CODES, counted
+from agent_identity.cli.command import Commands
+from agent_identity.cli.terminal.sources import named
+from agent_identity.cli.terminal.style import Progress, Style, clean, columns, moment
+from agent_identity.cli.verify.verify import report_lines
+from agent_identity.errors import ConfigurationError, VerificationError
+from agent_identity.records import AnyRecord, Approval, Intent, OfTask, Outcome, Registration, TaskEnd
+
+__all__ = ["record_facts", "register", "wanted_record"]
+
+_VERDICTS: Final = {
+    "verified": ("VERIFIED", "green"),
+    "contradicted": ("NOT VERIFIED: contradicted", "red"),
+    "cannot_tell": ("CANNOT TELL", "yellow"),
+}
+
+
+def register(commands: Commands) -> None:
+    """Add both commands."""
+    command = commands.add_parser(
+        "proof",
+        help="take a proof out of a ledger, of one record or that its log only grew",
+        description="Write a file by which anyone with the trust file can check, without the ledger, that one record "
+        "is in it (C2SP tlog-proof), or that its log continues an earlier checkpoint. Exit codes: 0 written, "
+        "1 the ledger contradicts itself or the earlier checkpoint, 2 could not be done.",
+    )
+    command.add_argument("directory", metavar="DIR", help="an evidence directory")
+    command.add_argument(
+        "record", metavar="RECORD", nargs="?", help="the id of a record; or its stream and place: ID/SEQ"
+    )
+    command.add_argument("--since", metavar="FILE", help="instead of a record: an earlier checkpoint, kept elsewhere")
+    command.add_argument("--output", "-o", metavar="FILE", help="a new file for the proof; by default it is printed")
+    command.set_defaults(run=run_proof)
+    command = commands.add_parser(
+        "check-proof",
+        help="check such a proof, offline and without the ledger",
+        description="Check a proof that 'agent-identity proof' wrote, with the trust file and nothing else of the "
+        "ledger. Exit codes: 0 verified, 1 contradicted, 2 cannot tell.",
+    )
+    command.add_argument("proof", metavar="PROOF", help="the file")
+    command.add_argument("--trust", metavar="FILE", required=True, help="trust.json, as it was kept elsewhere")
+    command.add_argument("--record", metavar="ID", help="the id that the record must have")
+    command.add_argument("--since", metavar="FILE", help="for the growth of a log: the earlier checkpoint")
+    command.add_argument("--json", action="store_true", help="print JSON for machines")
+    command.set_defaults(run=run_check)
+
+
+def run_proof(chosen: argparse.Namespace) -> int:
+    """Run ``proof``."""
+    if (chosen.record is None) is (chosen.since is None):
+        raise ConfigurationError("expected either a record or --since with an earlier checkpoint; give one of the two")
+    directory = cast("str", named([chosen.directory]))
+    progress = Progress(sys.stderr, "searching")
+    try:
+        if chosen.since is None:
+            data = prove(directory, wanted_record(chosen.record), progress=progress.update)
+        else:
+            data = prove_growth(directory, chosen.since)
+    except VerificationError as error:
+        progress.clear()
+        print(f"agent-identity: {clean(f'{error.code}: {error}')}", file=sys.stderr)
+        return 1 if CODES.get(error.code) == "contradicted" else 2
+    finally:
+        progress.clear()
+    if chosen.output is None:
+        sys.stdout.write(data.decode("utf-8", "replace"))
+        return 0
+    with Path(chosen.output).open("xb") as file:  # Whatever is there already is not replaced.
+        file.write(data)
+    print(
+        f"wrote {clean(chosen.output)}, {len(data):,} bytes; check it with: agent-identity check-proof", file=sys.stderr
+    )
+    return 0
+
+
+def wanted_record(text: str) -> str | tuple[str, int]:
+    """Return which record is meant: an id, or a stream and a place in it.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    stream, slash, seq = text.partition("/")
+    if not slash:
+        return text
+    if not (seq.isascii() and seq.isdigit() and len(seq) < 20):
+        raise ConfigurationError("expected a record as an id, or as <stream>/<place> with a place from 1")
+    return stream, int(seq)
+
+
+def run_check(chosen: argparse.Namespace) -> int:
+    """Run ``check-proof``."""
+    checked = check_proof(chosen.proof, chosen.trust, record=chosen.record, checkpoint=chosen.since)
+    if chosen.json:
+        print(json.dumps(checked.to_json()))
+    else:
+        print("\n".join(lines(checked, Style(sys.stdout), columns(sys.stdout))))
+    return checked.exit_code
+
+
+def lines(checked: Checked, style: Style, room: int | None = None) -> Iterator[str]:
+    """Yield the result for people: the verdict first, then what the proof shows, then why.
+
+    Args:
+        checked: The result.
+        style: Paints it.
+        room: The columns of the terminal; ``None`` for no limit.
+    """
+    words, colour = _VERDICTS[checked.verdict]
+    yield style.paint(words, colour, "bold") + f"  {_summary(checked)}"
+    if checked.origin is not None:
+        yield f"  log     {clean(checked.origin)}, {counted(checked.size, 'entry')}"
+    if checked.record is not None and checked.verdict == "verified":
+        for name, value in record_facts(checked.record):
+            yield f"  {name:<7} {clean(value)}"
+    yield ""
+    yield from report_lines(checked.report, style, room)
+
+
+def _summary(checked: Checked) -> str:
+    if checked.kind == "growth":
+        return "the growth of a log"
+    if checked.kind == "unknown":
+        return "a file that is no proof"
+    return "bytes that are no record" if checked.record is None else f"record {clean(checked.record.id)}"
+
+
+def record_facts(record: AnyRecord) -> Iterator[tuple[str, str]]:
+    """Yield what a record says, for people; it has been checked."""
+    yield "kind", record.kind
+    yield "at", moment(record.time.start_ns)
+    yield "stream", f"{record.stream.id}, place {record.stream.seq}"
+    principal = record.principal if isinstance(record, OfTask | Intent | Outcome) else None
+    if principal is not None:
+        yield "for", f"{principal.id} ({principal.kind}, {principal.provenance})"
+    agent = record.agent if isinstance(record, OfTask | Intent | Outcome | Registration) else None
+    if agent is not None:
+        yield "agent", f"{agent.id} (owner {agent.owner})"
+    if isinstance(record, Intent | Outcome | Approval):
+        yield "tool", record.action.tool
+    if isinstance(record, Intent | Outcome):
+        yield "effect", f"{record.decision.effect}, {record.decision.reason}"
+    if isinstance(record, Outcome | TaskEnd) and record.outcome is not None:
+        yield "outcome", record.outcome

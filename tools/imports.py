@@ -27,14 +27,14 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "langgraph": ("integrations.langchain",),
     "langchain_mcp_adapters": ("integrations.mcp.langchain",),
     "mcp": ("integrations.mcp",),
-    "msgspec": ("evidence",),
+    "msgspec": ("evidence", "identity.trust_file"),
     "opentelemetry": ("enforcement", "evidence.otlp_writing", "integrations", "testing.rehearsal"),
     "opentelemetry.proto": ("enforcement.grpc_receiver", "evidence"),
     "orjson": ("canonical", "evidence", "enforcement", "audit"),
     "packaging": ("cli.operate.doctor_packages",),
     "pkcs11": ("integrations.pkcs11",),
     # Where data from outside enters. Tools declare their arguments as models, which are read by pydantic's own words.
-    "pydantic": ("identity.trust_file", "enforcement.objects", "integrations"),
+    "pydantic": ("enforcement.objects", "integrations"),
     "pydantic_core": ("authority.forms",),  # The type of its time zones, which arguments have.
     "pytest": ("pytest_plugin",),
     "requests": ("integrations.requests",),

@@ -6,16 +6,16 @@ differ have different forms, and a value that hides something has none.
 
 import enum
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any, Final, cast, final
-from uuid import UUID
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
-from pydantic_core import TzInfo
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 __all__ = ["DecimalText", "NoFormError", "decimal_of", "form_of", "with_decimals"]
 
@@ -27,9 +27,9 @@ _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 _EQUAL: Final[Mapping[type, Callable[[Any, object], object]]] = MappingProxyType(
     {str: str.__eq__, int: int.__eq__, float: float.__eq__}
 )
-_STATEFUL: Final = (bytes, bytearray, complex, Decimal, date, time, timedelta, UUID, tuple, list, dict, set, frozenset)
-_OFFSETS: Final = (type(None), timezone, TzInfo)
-"""Zones that are a fixed offset or none; ``TzInfo`` is what pydantic makes of ``Z``."""
+_STATEFUL: Final = (bytes, bytearray, complex, Decimal, date, time, timedelta, tuple, list, dict, set, frozenset)
+_OFFSETS: Final = (type(None), timezone)
+"""Zones that are a fixed offset or none, besides what pydantic makes of ``Z``."""
 
 
 class NoFormError(Exception):
@@ -57,11 +57,16 @@ def form_of(value: object) -> object:
         return cast("date", value).isoformat()
     if kind is datetime or kind is time:
         return _moment_form(cast("datetime | time", value))
-    if kind is UUID:
+    if kind is _loaded("uuid", "UUID"):
         return str(value)
     if issubclass(kind, enum.Enum):  # `isinstance` would ask the value, which may be a proxy.
         return _member_form(cast("enum.Enum", value))
     raise NoFormError
+
+
+def _loaded(module: str, name: str) -> type | None:
+    """Return a class if its module is loaded: before that no value is of it, and many programs never load it."""
+    return cast("type | None", getattr(sys.modules.get(module), name, None))
 
 
 def _decimal_form(number: Decimal) -> DecimalText:
@@ -82,9 +87,9 @@ def _moment_form(moment: datetime | time) -> str:
     kind = type(zone)
     if moment.fold:
         raise NoFormError  # ISO 8601 has no spelling for it.
-    if kind in _OFFSETS:
+    if kind in _OFFSETS or kind is _loaded("pydantic_core", "TzInfo"):
         return moment.isoformat()
-    key: object = cast("ZoneInfo", zone).key if kind is ZoneInfo else None
+    key: object = cast("ZoneInfo", zone).key if kind is _loaded("zoneinfo", "ZoneInfo") else None
     if type(key) is not str or not key:
         raise NoFormError  # Code of others can say another offset, or name, each time.
     return f"{moment.isoformat()}[{key}]"
@@ -93,7 +98,7 @@ def _moment_form(moment: datetime | time) -> str:
 def _member_form(member: enum.Enum) -> object:
     kind = type(member)
     value = cast("object", member._value_)  # Its documented name; `value` can be overridden.
-    if issubclass(kind, _STATEFUL) or is_dataclass(kind):
+    if issubclass(kind, (*_STATEFUL, _loaded("uuid", "UUID") or type(None))) or is_dataclass(kind):
         raise NoFormError
     for base, equals in _EQUAL.items():
         if issubclass(kind, base) and equals(member, value) is not True:

@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Final
 
 from agent_identity.audit import Coverage, Period, Problem, Report, Step, check
-from agent_identity.audit.bundle import is_bundle
 from agent_identity.audit.findings import counted
 from agent_identity.audit.outside import Timestamps
-from agent_identity.cli.command import Commands
+from agent_identity.audit.sources import is_bundle
 from agent_identity.cli.terminal.sources import gathered, is_directory, named
 from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, columns, hanging, table
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import TrustStore
 
-__all__ = ["register", "report_lines"]
+__all__ = ["lines", "report_lines", "run"]
 
 SHOWN: Final = 20
 """Findings that are printed; ``--json`` has more."""
@@ -50,64 +49,6 @@ _TRUST: Final = {
     "self-asserted": "self-asserted: the keys came from beside the ledger; give --trust with a copy kept elsewhere",
     "none": "no keys: give --trust",
 }
-
-
-def register(commands: Commands) -> None:
-    """Add the command."""
-    command = commands.add_parser(
-        "verify",
-        help="verify a ledger, or traces as a collector or exporter wrote them",
-        description="Verify an evidence directory, or OTLP traces in JSON or Protocol Buffers, offline and with "
-        "public keys only. Exit codes: 0 verified, 1 contradicted or tampered, 2 cannot tell, 3 verified but "
-        "incomplete.",
-    )
-    command.add_argument(
-        "source",
-        metavar="SOURCE",
-        nargs="*",
-        help="an evidence directory or a bundle of one, or trace files, also compressed by gzip or zstd, patterns and "
-        "folders of them; - for stdin",
-    )
-    command.add_argument("--files-from", metavar="LIST", help="a file that lists trace files, one a line; - for stdin")
-    text = "so many processes read a ledger or traces (default: as fits)"
-    command.add_argument("--processes", metavar="N", type=int, default=0, help=text)
-    command.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, kept away from the evidence")
-    text = "for traces and spans: compare with this ledger, which proves their records, and find what is missing"
-    command.add_argument("--ledger", metavar="DIR", help=text)
-    _add_outside(command)
-    command.add_argument(
-        "--redacted", metavar="ATTRIBUTE", action="append", default=[], help="an attribute that a collector rewrites"
-    )
-    text = "a file of 'agent-identity disclose'; its arguments are compared with records and grants"
-    command.add_argument("--disclosures", metavar="FILE", action="append", default=[], help=text)
-    command.add_argument("--from", dest="start", metavar="TIME", help="for a ledger: what was recorded from then")
-    command.add_argument("--until", dest="stop", metavar="TIME", help="and before then; both in RFC 3339")
-    command.add_argument(
-        "--span",
-        action="store_true",
-        help="the source is JSON that shows one span or several, as copied out of any interface, API or database",
-    )
-    command.add_argument("--json", action="store_true", help="print JSON for machines")
-    command.set_defaults(run=run, misused=command.error)
-
-
-def _add_outside(command: argparse.ArgumentParser) -> None:
-    """Add the options for what was kept, and what others say, outside of the ledger."""
-    command.add_argument("--checkpoint", metavar="FILE", help="for a ledger: an earlier checkpoint, kept elsewhere")
-    command.add_argument("--archive", metavar="OUT", help="for a ledger: an archive with what was pruned from it")
-    command.add_argument(
-        "--witness",
-        metavar="VKEY",
-        action="append",
-        default=[],
-        help="for a ledger: the verifier key of a party that must have cosigned it, instead of those in the trust file",
-    )
-    command.add_argument("--require", metavar="N", type=int, help="so many of the witnesses are enough (default: all)")
-    command.add_argument(
-        "--tsa-certificate",
-        metavar="FILE",
-        help="for a ledger: verify the time-stamps in log/anchors under these certificates (PEM)",
-    )
 
 
 def run(chosen: argparse.Namespace) -> int:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final, cast
 
 from agent_identity.authority import AgentRegistry, Mark, Registration, Scope, Status
-from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
 from agent_identity.enforcement.agents_file import register as write
 from agent_identity.enforcement.agents_file import registry_path
@@ -20,83 +19,15 @@ from agent_identity.enforcement.directory import prepare
 from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.identity import Agent, RandomIds, SigningKey, SystemClock, TrustStore, read_public_file
 
-__all__ = ["register"]
+__all__ = ["run_add", "run_change", "run_check", "run_list", "run_orphan"]
 
+_STATUS: Final[Mapping[str, Status]] = {"suspend": "suspended", "resume": "registered", "retire": "retired"}
 _DAY: Final = 86_400
 _YEAR_9999: Final = 253_402_300_799
 _MAX_SCOPE_FILE: Final = 1 << 20
 _COLOURS: Final = {"registered": "green", "suspended": "yellow", "expired": "yellow"}
 _MARK: Final = re.compile(r"([0-9]{1,9}):([0-9a-f]{64})")
 _LIFE: Final = re.compile(r"([1-9][0-9]{0,4})d")
-
-
-def register(commands: Commands) -> None:
-    """Add the command."""
-    command = commands.add_parser(
-        "agents",
-        help="register agents: their owners, and the most that they may be granted",
-        description="Register agents in the signed file agents.jsonl of a directory: owner, purpose, expiry and the "
-        "most that any grant may permit. Enforcer.open(..., agents='required') refuses all others.",
-    )
-    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True)
-    _add_list(_action(actions, "list", "list the agents, or with --history every registration"))
-    _add_add(_action(actions, "add", "register an agent; with --replace, in place of what is registered of it"))
-    for name, text, status in (
-        ("suspend", "suspend an agent: it gets no grants until it is resumed", "suspended"),
-        ("resume", "resume an agent that was suspended", "registered"),
-        ("retire", "retire an agent for good; its id is never used again", "retired"),
-    ):
-        action = _action(actions, name, text)
-        action.add_argument("agent", metavar="AGENT", help="the id of the agent")
-        _add_writing(action)
-        action.set_defaults(run=run_change, status=status)
-    orphan = _action(
-        actions, "orphan", "mark all agents of an owner as orphaned: no grants until --replace names another"
-    )
-    orphan.add_argument("owner", metavar="OWNER", help="the owner who is no more")
-    _add_writing(orphan)
-    orphan.set_defaults(run=run_orphan)
-    _add_check(_action(actions, "check", "verify signatures, order and history of the registry"))
-
-
-def _action(actions: Commands, name: str, text: str) -> argparse.ArgumentParser:
-    action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-    action.add_argument("directory", metavar="DIR", help="the directory of the enforcer")
-    action.add_argument("--json", action="store_true", help="print JSON for machines")
-    return action
-
-
-def _add_list(action: argparse.ArgumentParser) -> None:
-    action.add_argument("--history", action="store_true", help="every registration, oldest first")
-    action.add_argument("--agent", metavar="AGENT", help="only this agent")
-    action.set_defaults(run=run_list)
-
-
-def _add_add(action: argparse.ArgumentParser) -> None:
-    action.add_argument("agent", metavar="AGENT", help="the id of the agent")
-    action.add_argument("--owner", required=True, help="who answers for it: a person or a team")
-    action.add_argument("--purpose", required=True, help="what it is for")
-    action.add_argument(
-        "--tool", metavar="NAME", action="append", default=[], help="a tool of its maximum, with any arguments"
-    )
-    action.add_argument("--maximum", metavar="FILE", help="JSON with further tools and constraints, as in grants")
-    action.add_argument("--version", help="the only version that may act; by default any")
-    action.add_argument("--model", help="the model that it runs on")
-    action.add_argument("--expires", metavar="WHEN", default="365d", help="days (90d) or a date (2027-01-31, UTC)")
-    action.add_argument("--replace", action="store_true", help="change what is registered of the agent")
-    _add_writing(action)
-    action.set_defaults(run=run_add)
-
-
-def _add_writing(action: argparse.ArgumentParser) -> None:
-    action.add_argument("--reason", metavar="TEXT", help="why; it stays in the history")
-    action.add_argument("--key", metavar="FILE", help="the issuer key that signs; by default that of the directory")
-
-
-def _add_check(action: argparse.ArgumentParser) -> None:
-    action.add_argument("--trust", metavar="FILE", help="trust.json kept elsewhere; by default that of the directory")
-    action.add_argument("--at-least", metavar="MARK", help="the mark of an earlier check, kept elsewhere")
-    action.set_defaults(run=run_check)
 
 
 def run_list(chosen: argparse.Namespace) -> int:
@@ -154,7 +85,7 @@ def run_change(chosen: argparse.Namespace) -> int:
                 f"expected an agent that is {needed} to {chosen.action}, got one that is {found.status}; "
                 "'agent-identity agents list DIR' shows how each agent stands"
             )
-        return _changed((found,), chosen.status, chosen.reason)
+        return _changed((found,), _STATUS[chosen.action], chosen.reason)
 
     return _write(chosen, change)
 

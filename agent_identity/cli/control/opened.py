@@ -16,17 +16,10 @@ from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import DigestKeys, Ledger
 from agent_identity.identity import RandomIds, SigningKey, SystemClock, TrustStore, is_there
 
-__all__ = ["NS", "add_state", "opened", "store_of", "trust_file"]
+__all__ = ["NS", "opened", "store_of", "trust_file"]
 
 NS: Final = 1_000_000_000
 """Nanoseconds of a second."""
-
-
-def add_state(command: argparse.ArgumentParser) -> None:
-    """Add the options that name a store of shared state."""
-    text = "the store that several machines share: redis://…, rediss://…, postgresql://… or the path of a SQLite file"
-    command.add_argument("--state", metavar="URL", help=text)
-    command.add_argument("--prefix", metavar="NAME", help="the prefix= that the enforcers give to that store")
 
 
 def store_of(chosen: argparse.Namespace) -> StateStore | None:

@@ -16,60 +16,16 @@ from agent_identity.authority import (
     copied_state,
     trusted_revocations,
 )
-from agent_identity.cli.command import Commands
-from agent_identity.cli.control.opened import NS, add_state, opened, store_of, trust_file
+from agent_identity.cli.control.opened import NS, opened, store_of, trust_file
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
 from agent_identity.enforcement.revoking import LIST_NAME
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import TrustStore
 
-__all__ = ["register"]
+__all__ = ["run_list", "run_reinstate", "run_revoke"]
 
 _KINDS: Final = get_args(RevokedKind)
 _WHAT: Final = "what it is about: a task by its id, a grant by its hash, an issuer key by its thumbprint, others by id"
-
-
-def register(commands: Commands) -> None:
-    """Add the commands."""
-    command = commands.add_parser(
-        "revoke",
-        help="stop a task, grant, agent, owner, principal, issuer key, or everything",
-        description="Stop whatever acts under what is named. It takes hold at the next call of every process that "
-        "has the directory open, and survives restarts. Machines that share a store are reached with --state.",
-    )
-    _add_target(command)
-    command.add_argument("--reason", metavar="TEXT", help="why, for those who are refused and for the record")
-    command.add_argument("--suspend", action="store_true", help="only until 'agent-identity reinstate'")
-    command.set_defaults(run=run_revoke)
-    command = commands.add_parser("reinstate", help="lift a suspension", description="Lift a suspension.")
-    _add_target(command)
-    command.set_defaults(run=run_reinstate)
-    command = commands.add_parser(
-        "revocations",
-        help="list what is revoked, and hand the list on",
-        description="List what is revoked or suspended. The signed list can be handed to processes that do not share "
-        "the directory.",
-    )
-    command.add_argument("directory", metavar="DIR", help="the directory of the enforcer")
-    command.add_argument("--export", metavar="FILE", help="write the signed list to a file")
-    command.add_argument("--adopt", metavar="FILE", help="take a signed list from elsewhere, if it is newer")
-    text = "sign the list anew, after the key that signed it was revoked; shows what it signs"
-    command.add_argument("--sign-again", action="store_true", help=text)
-    _add_common(command)
-    command.set_defaults(run=run_list)
-
-
-def _add_target(command: argparse.ArgumentParser) -> None:
-    command.add_argument("directory", metavar="DIR", help="the directory of the enforcer")
-    command.add_argument("kind", metavar="KIND", choices=_KINDS, help=f"{', '.join(_KINDS)}")
-    command.add_argument("name", metavar="NAME", nargs="?", help=_WHAT)
-    _add_common(command)
-
-
-def _add_common(command: argparse.ArgumentParser) -> None:
-    add_state(command)
-    command.add_argument("--keys", metavar="DIR", help="the directory that has the keys, if a signer holds them")
-    command.add_argument("--json", action="store_true", help="print JSON for machines")
 
 
 def run_revoke(chosen: argparse.Namespace) -> int:

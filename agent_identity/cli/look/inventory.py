@@ -11,7 +11,6 @@ from typing import Final, cast
 
 from agent_identity.audit.findings import counted
 from agent_identity.authority import DirectoryState, copied_state
-from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal.style import Style, clean, columns, table
 from agent_identity.enforcement.directory import prepare
 from agent_identity.enforcement.inventory import InventoryFile, accept, forget, inventory_path, pin
@@ -19,52 +18,11 @@ from agent_identity.enforcement.offers import Book, Definition, Offer, OfferedTo
 from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.identity import RandomIds, Signer, SigningKey, SystemClock, TrustStore, read_public_file
 
-__all__ = ["register"]
+__all__ = ["run_accept", "run_diff", "run_forget", "run_list", "run_pin"]
 
 _COLOURS: Final = {"pinned": "green", "changed": "red", "new": "yellow", "moved": "red"}
 _MAX_FILE: Final = 128 * 1024 * 1024
 _SHOWN: Final = 19
-
-
-def register(commands: Commands) -> None:
-    """Add the command."""
-    command = commands.add_parser(
-        "inventory",
-        help="list MCP servers and tools, and accept what changed",
-        description="The servers and tools in the signed file inventory.json of a directory. What a server says about "
-        "a tool is pinned when the server is first seen; a tool whose definition changed is refused until it is "
-        "accepted.",
-    )
-    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True)
-    shown = _action(actions, "list", "list servers, tools, fingerprints and states; exit code 1 if something waits")
-    shown.add_argument("--server", metavar="NAME", help="only this server")
-    shown.set_defaults(run=run_list)
-    difference = _action(actions, "diff", "show what a tool was and what it is offered as; exit code 1 if they differ")
-    difference.add_argument("server", metavar="SERVER", help="the name of the server")
-    difference.add_argument("tool", metavar="TOOL", help="the name of the tool")
-    difference.set_defaults(run=run_diff)
-    taken = _action(actions, "accept", "accept what waits: a tool's definition, or all of a server and where it is")
-    taken.add_argument("server", metavar="SERVER", help="the name of the server")
-    taken.add_argument("tool", metavar="TOOL", nargs="*", help="the tools; by default all that waits")
-    taken.add_argument("--digest", metavar="SHA256", help="accept only this definition, as 'list' showed it")
-    taken.add_argument("--reason", metavar="TEXT", help="why; it stands in the record of the server")
-    taken.add_argument("--key", metavar="FILE", help="the issuer key that signs; by default that of the directory")
-    taken.set_defaults(run=run_accept)
-    gone = _action(actions, "forget", "forget a server; what it shows next is its first sight, and is pinned anew")
-    gone.add_argument("server", metavar="SERVER", help="the name of the server")
-    gone.add_argument("--key", metavar="FILE", help="the issuer key that signs; by default that of the directory")
-    gone.set_defaults(run=run_forget)
-    given = _action(actions, "pin", "pin the servers of another inventory, as 'list --json' printed it")
-    given.add_argument("file", metavar="FILE", help="what 'list --json' printed; '-' is standard input")
-    given.add_argument("--key", metavar="FILE", help="the issuer key that signs; by default that of the directory")
-    given.set_defaults(run=run_pin)
-
-
-def _action(actions: Commands, name: str, text: str) -> argparse.ArgumentParser:
-    action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-    action.add_argument("directory", metavar="DIR", help="the directory of the enforcer")
-    action.add_argument("--json", action="store_true", help="print JSON for machines")
-    return action
 
 
 def run_list(chosen: argparse.Namespace) -> int:

@@ -3,35 +3,21 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from agent_identity.audit import Story, story
 from agent_identity.authority import RevocationList, copied_state, trusted_revocations
-from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal.sources import named
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
 from agent_identity.enforcement.revoking import LIST_NAME
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import SystemClock, TrustStore
 
-__all__ = ["register"]
+__all__ = ["run"]
 
-_COLOURS: Final = {"open": "green", "suspended": "yellow", "revoked": "red"}
-
-
-def register(commands: Commands) -> None:
-    """Add the command."""
-    command = commands.add_parser(
-        "tasks",
-        help="list the open tasks",
-        description="List the tasks of a directory that are open by its records: begun, not ended, not expired. A "
-        "process that died leaves its tasks open until they expire.",
-    )
-    command.add_argument("directory", metavar="DIR", help="the directory of the enforcer")
-    command.add_argument("--all", action="store_true", help="those that are over as well")
-    command.add_argument("--json", action="store_true", help="print a line of JSON for each task")
-    command.set_defaults(run=run)
+_COLORS: Final = {"open": "green", "suspended": "yellow", "revoked": "red"}
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -43,19 +29,24 @@ def run(chosen: argparse.Namespace) -> int:
         )
     revoked, now = _revocations(Path(chosen.directory)), SystemClock().wall_ns()
     found = [(_status(told, revoked, now), told) for told in story(source) if told.task is not None]
-    wanted = [(status, told) for status, told in found if chosen.all or status in _COLOURS]
+    wanted = [(status, told) for status, told in found if chosen.all or status in _COLORS]
     if chosen.json:
+        print(json.dumps({"tasks": [_to_json(status, told) for status, told in wanted]}))
+    elif chosen.jsonl:
         for status, told in wanted:
             print(json.dumps(_to_json(status, told)))
-        return 0
-    if not wanted:
+    elif not wanted:
         print("no task is open" if not chosen.all else "no task is recorded")
-        return 0
-    style = Style(sys.stdout)
-    lines = table([_row(status, told) for status, told in wanted], room=columns(sys.stdout))
-    for (status, _), line in zip(wanted, lines, strict=True):
-        print(style.paint(line, _COLOURS.get(status, "dim")))
+    else:
+        _print(wanted)
     return 0
+
+
+def _print(tasks: Sequence[tuple[str, Story]]) -> None:
+    style = Style(sys.stdout)
+    lines = table([_row(status, told) for status, told in tasks], room=columns(sys.stdout))
+    for (status, _), line in zip(tasks, lines, strict=True):
+        print(style.paint(line, _COLORS.get(status, "dim")))
 
 
 def _status(told: Story, revoked: RevocationList, now: int) -> str:

@@ -4,25 +4,11 @@ import argparse
 import json
 from pathlib import Path
 
-from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import Pseudonyms
 
-__all__ = ["register"]
-
-
-def register(commands: Commands) -> None:
-    """Add the command."""
-    command = commands.add_parser(
-        "who",
-        help="tell whose a pseudonym is",
-        description="Tell which principal a pseudonym of this directory stands for, unless that was erased.",
-    )
-    command.add_argument("directory", metavar="DIR", help="the directory of the enforcer")
-    command.add_argument("pseudonym", metavar="PSEUDONYM", help="as the records name the principal")
-    command.add_argument("--json", action="store_true", help="print JSON for machines")
-    command.set_defaults(run=run)
+__all__ = ["run"]
 
 
 def run(chosen: argparse.Namespace) -> int:

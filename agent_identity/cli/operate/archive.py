@@ -1,15 +1,16 @@
 """``agent-identity archive`` and ``prune``: old segments leave a directory, and what is left stays provable."""
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from agent_identity.audit import check
 from agent_identity.audit.findings import counted
-from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.style import Progress
 from agent_identity.enforcement.directory import check_keys, connect, prepare
@@ -18,7 +19,7 @@ from agent_identity.evidence import Ledger
 from agent_identity.evidence.retention import Removed, archive, prune
 from agent_identity.identity import RandomIds, SystemClock
 
-__all__ = ["register"]
+__all__ = ["run_archive", "run_prune"]
 
 _AGE: Final = re.compile(r"(0|[1-9][0-9]{0,5})([hdw])")
 _SECONDS: Final = {"h": 3_600, "d": 86_400, "w": 604_800}
@@ -28,50 +29,20 @@ _SIX_MONTHS: Final = 184 * 86_400
 (Articles 19(1) and 26(6))."""
 
 
-def register(commands: Commands) -> None:
-    """Add the commands."""
-    command = commands.add_parser(
-        "archive",
-        help="copy closed segments of the ledger to an archive",
-        description="Copy segments that are closed and sealed, compressed, to an archive that 'verify --archive' and "
-        "'prune --archived' read. What it has already is left out. Nothing is removed.",
-    )
-    command.add_argument("directory", metavar="DIR", help="the evidence directory")
-    command.add_argument("--to", metavar="OUT", required=True, help="the archive; made if missing")
-    command.add_argument("--older-than", metavar="AGE", help="only records older than this, such as 12h, 30d or 8w")
-    command.set_defaults(run=_archive)
-    command = commands.add_parser(
-        "prune",
-        help="remove old segments of the ledger, and keep the proof of the rest",
-        description="Verify the directory, record what will be removed, sign a statement about it, and remove closed "
-        "and sealed segments whose records are all older. What is left verifies as before, and 'verify' says what is "
-        "gone. Never less than six months are kept unless you say so.",
-    )
-    command.add_argument("directory", metavar="DIR", help="the evidence directory")
-    command.add_argument("--older-than", metavar="AGE", required=True, help="such as 365d or 60w")
-    command.add_argument("--archived", metavar="OUT", help="only what this archive has, and has the same")
-    command.add_argument("--trust", metavar="FILE", help="trust.json for the verification; by default the one in DIR")
-    command.add_argument("--signer", metavar="unix:PATH", help="the process that holds the keys")
-    command.add_argument(
-        "--destroy-even-what-is-younger-than-six-months",
-        dest="young",
-        action="store_true",
-        help="allow an age below 184 days, although law may ask for longer",
-    )
-    command.set_defaults(run=_prune)
-
-
-def _archive(chosen: argparse.Namespace) -> int:
+def run_archive(chosen: argparse.Namespace) -> int:
+    """Copy segments to an archive."""
     directory = _directory(chosen.directory)
     before_ns = None if chosen.older_than is None else SystemClock().wall_ns() - _age(chosen.older_than) * _NS
     if Path(chosen.to).resolve() == Path(directory).resolve():
         raise ConfigurationError("expected an archive elsewhere, got the directory itself")
-    if not _printed("copied", lambda told: archive(directory, chosen.to, before_ns=before_ns, progress=told)):
+    copied = _removed(lambda told: archive(directory, chosen.to, before_ns=before_ns, progress=told))
+    if not _printed("copied", copied, as_json=chosen.json):
         print("nothing to archive: no segment is closed, sealed and not there already")
     return 0
 
 
-def _prune(chosen: argparse.Namespace) -> int:
+def run_prune(chosen: argparse.Namespace) -> int:
+    """Remove old segments."""
     directory, seconds = _directory(chosen.directory), _age(chosen.older_than)
     if seconds < _SIX_MONTHS and not chosen.young:
         raise ConfigurationError(
@@ -85,8 +56,7 @@ def _prune(chosen: argparse.Namespace) -> int:
     check_keys(issuer.public_key, recorder.public_key, trust, clock.wall_ns() // _NS)
     before_ns = clock.wall_ns() - seconds * _NS
     with Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids) as ledger:
-        pruned = _printed(
-            "pruned",
+        leaving = _removed(
             lambda told: prune(
                 directory,
                 ledger,
@@ -95,8 +65,9 @@ def _prune(chosen: argparse.Namespace) -> int:
                 before_ns=before_ns,
                 archived=chosen.archived,
                 progress=told,
-            ),
+            )
         )
+        pruned = _printed("pruned", leaving, as_json=chosen.json)
     if not pruned:
         wanted = "that old" if chosen.archived is None else "that old and in the archive"
         print(
@@ -105,17 +76,26 @@ def _prune(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _printed(verb: str, begin: Callable[[Callable[[int, int], None]], Iterator[Removed]]) -> int:
-    """Print what leaves, with the progress in between; return of how many streams."""
-    progress, number = Progress(sys.stderr, "reading old segments"), 0
+def _removed(begin: Callable[[Callable[[int, int], None]], Iterator[Removed]]) -> Iterator[Removed]:
+    """Yield what leaves, with the progress in between."""
+    progress = Progress(sys.stderr, "reading old segments")
     try:
         for removed in begin(progress.update):
             progress.clear()
-            print(_line(verb, removed))
-            number += 1
+            yield removed
     finally:
         progress.clear()
-    return number
+
+
+def _printed(verb: str, removed: Iterator[Removed], *, as_json: bool) -> bool:
+    """Print what leaves; return whether there is no more to say."""
+    if as_json:
+        print(json.dumps({verb: [asdict(one) for one in removed]}))
+        return True
+    number = 0
+    for number, one in enumerate(removed, 1):  # noqa: B007  Its last value counts.
+        print(_line(verb, one))
+    return number > 0
 
 
 def _verify(directory: str, trust: str | None) -> None:

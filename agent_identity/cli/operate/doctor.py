@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from agent_identity.cli.command import Commands
 from agent_identity.cli.operate.doctor_directory import examine_directory
 from agent_identity.cli.operate.doctor_packages import examine_package, examine_versions
 from agent_identity.cli.operate.doctor_policy import examine_policies
@@ -23,31 +22,11 @@ from agent_identity.enforcement.diagnosis import Check, examine_pipeline, examin
 from agent_identity.errors import ConfigurationError
 from agent_identity.policy import RuleSet
 
-__all__ = ["diagnose", "register"]
+__all__ = ["diagnose", "run"]
 
 _MARKS: Final = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 _EPOCH_2024: Final = 1_704_067_200
 Section: TypeAlias = tuple[str, Sequence[Check]]
-
-
-def register(commands: Commands) -> None:
-    """Add the command."""
-    command = commands.add_parser(
-        "doctor",
-        help="look for what would lose or weaken evidence",
-        description="Look at packages, keys, shared state, ledger, telemetry and tools, and say what to do about each "
-        "finding. With --import, a module of the application is imported first, so that its tracer provider, its "
-        "enforcers and its LangChain tools are seen.",
-    )
-    command.add_argument("directory", metavar="DIR", nargs="?", help="the directory of the enforcer")
-    command.add_argument(
-        "--import", dest="module", metavar="MODULE[:NAME]", help="a module of the application, or what is to be in it"
-    )
-    command.add_argument(
-        "--policy", metavar="FILE", help="a policy file to hold the tools against, before it is switched on"
-    )
-    command.add_argument("--json", action="store_true", help="print JSON for machines")
-    command.set_defaults(run=run)
 
 
 def run(chosen: argparse.Namespace) -> int:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 from agent_identity.audit.findings import counted
-from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.style import clean
 from agent_identity.enforcement.directory import check_keys, connect, prepare
@@ -17,30 +16,9 @@ from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import Ledger
 from agent_identity.identity import RandomIds, SystemClock
 
-__all__ = ["register"]
+__all__ = ["run"]
 
 _NS: Final = 1_000_000_000
-
-
-def register(commands: Commands) -> None:
-    """Add the command."""
-    command = commands.add_parser(
-        "erase",
-        help="make the digests of a task or principal unprovable, and record that",
-        description="Overwrite the keys of the digests of a task, or of all tasks of a principal so far, and the "
-        "mapping of its pseudonym, and remove what waits for approval. Nobody can prove after that what its calls got "
-        "and returned; the ledger verifies as before, and has a record of the erasure. Copies of the folder keys "
-        "elsewhere, such as backups, are yours to erase.",
-    )
-    command.add_argument("directory", metavar="DIR", help="the directory of the enforcer")
-    target = command.add_mutually_exclusive_group(required=True)
-    target.add_argument("--task", metavar="ID", help="a task; or a stream, for the calls outside any task")
-    target.add_argument("--principal", metavar="ID", help="a principal, by its id or its pseudonym")
-    command.add_argument("--reason", metavar="TEXT", help="why; it stands in the ledger for good")
-    command.add_argument("--by", metavar="NAME", help="who has it erased; by default the name of the login")
-    command.add_argument("--signer", metavar="unix:PATH", help="the process that holds the keys")
-    command.add_argument("--json", action="store_true", help="print JSON for machines")
-    command.set_defaults(run=run)
 
 
 def run(chosen: argparse.Namespace) -> int:

@@ -4,31 +4,12 @@ import argparse
 import json
 from pathlib import Path
 
-from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal.style import clean
 from agent_identity.enforcement.directory import hides_from_git, prepare
 from agent_identity.enforcement.second_key import exchange_second_key
 from agent_identity.identity import RandomIds, SystemClock, TrustStore
 
-__all__ = ["register"]
-
-
-def register(commands: Commands) -> None:
-    """Add the command."""
-    command = commands.add_parser(
-        "init",
-        help="create keys and trust file of a directory",
-        description="Create the keys and the trust file of a directory. What exists already is kept. "
-        "Give trust.json, which holds public keys only, to whoever shall verify.",
-    )
-    command.add_argument("directory", metavar="DIR", help="the directory of the enforcer")
-    command.add_argument(
-        "--second-signature",
-        choices=("ml-dsa-44",),
-        help="have a second key sign every checkpoint from now on, which quantum computers do not forge",
-    )
-    command.add_argument("--json", action="store_true", help="print JSON for machines")
-    command.set_defaults(run=run)
+__all__ = ["run"]
 
 
 def run(chosen: argparse.Namespace) -> int:

@@ -5,54 +5,23 @@ import json
 import random
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, cast
 
 from agent_identity.audit.findings import counted
-from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal.style import Progress, Style
+from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.enforcement.exporting import LedgerExport
-from agent_identity.enforcement.receivers import PROTOCOLS, Settings
+from agent_identity.enforcement.receivers import Settings
 from agent_identity.enforcement.shipping import Pace, Shipped
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.copies import Wanted
 from agent_identity.evidence.records import AnyRecord, Intent, OfTask, Outcome
 from agent_identity.identity import Signer, SigningKey, SocketSigner, TrustStore
 
-__all__ = ["register"]
+__all__ = ["run"]
 
-_PATIENCE: Final = 300.0
 _FOLLOW: Final = 1.0
-_NS: Final = 1_000_000_000
-
-
-def register(commands: Commands) -> None:
-    """Add the command."""
-    command = commands.add_parser(
-        "replay",
-        help="send traces again from the ledger, until a collector has acknowledged them all",
-        description="Send an OTLP receiver the span of every call and task of the directory that it has not "
-        "acknowledged, with the same ids, times, attributes and signatures. It goes on where it stopped. Headers, "
-        "time limits and certificates come from OTEL_EXPORTER_OTLP_* in the environment. Exit codes: 0 all is "
-        "acknowledged, 1 some records cannot be sent, 2 it stopped before the end.",
-    )
-    command.add_argument("directory", metavar="DIR", help="the directory of the enforcer")
-    command.add_argument("--otlp", metavar="ENDPOINT", required=True, help="where to, such as http://localhost:4318")
-    command.add_argument("--protocol", choices=PROTOCOLS, help="by default http/protobuf")
-    command.add_argument("--since", metavar="TIME", help="only what began then or later: RFC 3339, or a date in UTC")
-    command.add_argument("--until", metavar="TIME", help="only what began before")
-    command.add_argument("--task", metavar="ID", help="only one task")
-    command.add_argument("--again", action="store_true", help="all of it, whatever was acknowledged before")
-    command.add_argument("--follow", action="store_true", help="go on with what is recorded from now on, until Ctrl-C")
-    text = "set records aside that the receiver does not take, and go on with the others"
-    command.add_argument("--skip-refused", action="store_true", help=text)
-    text = f"give up after so long without an acknowledgement; by default {_PATIENCE:.0f}"
-    command.add_argument("--patience", metavar="SECONDS", type=float, default=_PATIENCE, help=text)
-    text = "the directory that has keys/recorder.pem, or unix:PATH of a signer, if the keys are elsewhere"
-    command.add_argument("--keys", metavar="WHERE", help=text)
-    command.add_argument("--json", action="store_true", help="print JSON for machines")
-    command.set_defaults(run=run)
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -137,7 +106,8 @@ def _signer(root: Path, keys: str | None) -> Signer:
 
 def _selection(chosen: argparse.Namespace) -> tuple[str, Wanted]:
     """Return what is wanted of the ledger: in words, and as a question about a record."""
-    since, until, task = _moment(chosen.since), _moment(chosen.until), cast("str | None", chosen.task)
+    since, until = (None if text is None else moment_ns(text) for text in (chosen.since, chosen.until))
+    task = cast("str | None", chosen.task)
     parts = {"since": since, "until": until, "task": task}
     words = " ".join(f"{name}={value}" for name, value in parts.items() if value is not None)
 
@@ -149,17 +119,6 @@ def _selection(chosen: argparse.Namespace) -> tuple[str, Wanted]:
         return task is None or (of is not None and of.id == task)
 
     return words, wanted
-
-
-def _moment(text: str | None) -> int | None:
-    """Return nanoseconds since the Unix epoch."""
-    if text is None:
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigurationError("expected a time like 2026-01-31 or 2026-01-31T12:00:00Z, got another form") from None
-    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()) * _NS
 
 
 def _figures(shipped: Shipped) -> dict[str, int]:

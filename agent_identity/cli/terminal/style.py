@@ -1,7 +1,6 @@
 """What the commands print for people: colour on terminals only, aligned columns, nothing that steers a terminal."""
 
 import os
-import shutil
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -46,7 +45,11 @@ def _is_terminal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 def columns(stream: TextIO) -> int | None:
     """Return how many columns the terminal has; ``None`` elsewhere, where lines may have any length."""
-    return shutil.get_terminal_size().columns if stream.isatty() else None
+    if not stream.isatty():
+        return None
+    import shutil  # noqa: PLC0415  Only a terminal needs it.
+
+    return shutil.get_terminal_size().columns
 
 
 def clean(text: str) -> str:
@@ -176,6 +179,8 @@ class Progress:
         self._shown = reached
         if total:
             rest = "" if left is None else f", {_duration(left)} left\x1b[K"
+            import shutil  # noqa: PLC0415
+
             room = max(0, min(_BAR, shutil.get_terminal_size().columns - len(self._what) - len(rest) - 8))
             bar = "█" * (room * reached // 100)
             self._stream.write(f"\r{self._what} {bar:<{room}} {reached:3d} %{rest}")

@@ -8,106 +8,30 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final
 
-from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal.style import clean, columns, moment, table
 from agent_identity.enforcement.rotation import revoke, rotate
 from agent_identity.enforcement.second_key import exchange_second_key
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import Approver, FileVersion, Purpose, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity import Approver, FileVersion, SigningKey, TrustedKey, TrustStore
 from agent_identity.identity.ml_dsa import MlDsaSigningKey
 
-__all__ = ["register"]
+__all__ = ["run_list", "run_new", "run_public", "run_revoke", "run_rotate"]
 
 _YEAR_9999: Final = 253_402_300_799
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhd])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
-def register(commands: Commands) -> None:
-    """Add the command."""
-    command = commands.add_parser(
-        "keys", help="make, list, exchange and revoke keys", description="Make, list, exchange and revoke keys."
-    )
-    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True)
-    text = "make a private key file (mode 0600); never overwrites one"
-    new = actions.add_parser("new", help=text, description=f"{text[0].upper()}{text[1:]}.")
-    new.add_argument("path", metavar="FILE", help="the key file to make")
-    new.add_argument(
-        "--algorithm",
-        choices=("ed25519", "ml-dsa-44"),
-        default="ed25519",
-        help="what the key is for: everything (default), or the cosignatures of a witness",
-    )
-    new.set_defaults(run=run_new)
-    text = "list the public keys of a trust file"
-    listing = actions.add_parser("list", help=text, description=f"{text[0].upper()}{text[1:]}.")
-    listing.add_argument("path", metavar="DIR_OR_FILE", help="the directory of the enforcer, or a trust file")
-    listing.add_argument("--json", action="store_true", help="print JSON for machines")
-    listing.set_defaults(run=run_list)
-    text = "print the public key of a private key file as a JWK"
-    public = actions.add_parser("public", help=text, description=f"{text[0].upper()}{text[1:]}.")
-    public.add_argument("path", metavar="FILE", help="the private key file")
-    public.set_defaults(run=run_public)
-    _register_rotate(actions)
-    _register_revoke(actions)
-
-
-def _register_rotate(actions: Commands) -> None:
-    rotating = actions.add_parser(
-        "rotate",
-        help="exchange the keys of a directory, with overlap",
-        description="Make new keys, announce them in trust.json, and remove the old private keys. Processes that have "
-        "the directory open use the old keys until they open it again; that, and the grants they made, must be over "
-        "when the overlap ends. Then give the new trust.json to whoever verifies.",
-    )
-    which = rotating.add_mutually_exclusive_group(required=True)
-    for purpose in get_args(Purpose):
-        text = f"exchange the {purpose} key"
-        which.add_argument(f"--{purpose}", dest="purposes", action="store_const", const=(purpose,), help=text)
-    which.add_argument(
-        "--all", dest="purposes", action="store_const", const=get_args(Purpose), help="exchange both keys"
-    )
-    which.add_argument(
-        "--second",
-        dest="purposes",
-        action="store_const",
-        const=(),
-        help="exchange the second key of checkpoints, at once and without overlap",
-    )
-    rotating.add_argument("path", metavar="DIR", help="the directory of the enforcer")
-    rotating.add_argument(
-        "--overlap", metavar="TIME", default="7d", help="how long the old keys count on, as 30m, 24h or 7d (default)"
-    )
-    rotating.add_argument("--evidence", metavar="DIR", help="the directory of the log, if the keys live in another one")
-    rotating.set_defaults(run=run_rotate)
-
-
-def _register_revoke(actions: Commands) -> None:
-    revoking = actions.add_parser(
-        "revoke",
-        help="say since when others may have a private key",
-        description="Say in a trust file since when others may have had a private key. From then on no signature of "
-        "the key proves anything by itself: verification needs a checkpoint from before, kept elsewhere. The key of a "
-        "directory in use has to be exchanged as well. Give the new trust.json to whoever verifies.",
-    )
-    revoking.add_argument("path", metavar="DIR_OR_FILE", help="the directory of the enforcer, or a trust file")
-    revoking.add_argument(
-        "key", metavar="THUMBPRINT", help="the key, as 'keys list' shows it; after -- if it begins so"
-    )
-    revoking.add_argument(
-        "--since", metavar="TIME", required=True, help="since when, as 2026-11-24T09:30:00Z or in Unix seconds"
-    )
-    revoking.add_argument("--reason", metavar="TEXT", help="why, for people")
-    revoking.set_defaults(run=run_revoke)
-
-
 def run_new(chosen: argparse.Namespace) -> int:
     """Make a key file."""
     key = SigningKey.generate() if chosen.algorithm == "ed25519" else MlDsaSigningKey.generate()
     key.save(chosen.path)
-    print(f"{clean(chosen.path)}: {key.public_key.thumbprint}")
+    if chosen.json:
+        print(json.dumps({"path": chosen.path, "key": key.public_key.thumbprint}))
+    else:
+        print(f"{clean(chosen.path)}: {key.public_key.thumbprint}")
     return 0
 
 
@@ -184,7 +108,11 @@ def run_rotate(chosen: argparse.Namespace) -> int:
     if not chosen.purposes:
         return _rotate_second(chosen)
     now, overlap = int(time.time()), _duration(chosen.overlap)
-    for one in rotate(chosen.path, chosen.purposes, now=now, overlap=overlap, evidence=chosen.evidence):
+    rotated = rotate(chosen.path, chosen.purposes, now=now, overlap=overlap, evidence=chosen.evidence)
+    if chosen.json:
+        print(json.dumps({"keys": [{"new": _facts(one.new), "old": _facts(one.old)} for one in rotated]}))
+        return 0
+    for one in rotated:
         print(one.new.purpose)
         print(f"  new key  {one.new.key.thumbprint}  from {_time(one.new.not_before)}")
         print(f"  old key  {one.old.key.thumbprint}  until {_time(one.old.not_after)}")
@@ -200,6 +128,10 @@ def _rotate_second(chosen: argparse.Namespace) -> int:
             f"'agent-identity init {chosen.path} --second-signature ml-dsa-44' makes one"
         )
     second = exchange_second_key(chosen.path, evidence=chosen.evidence)
+    if chosen.json:
+        new = {"purpose": "second", "key": second.key.thumbprint, "entries_before": second.takes_over.size}
+        print(json.dumps({"keys": [{"new": new, "old": None}]}))
+        return 0
     print(f"second key\n  new key  {second.key.thumbprint}  from entry {second.takes_over.size + 1:,} of the log")
     print(f"\nProcesses that have the directory open use it already. Give {clean(chosen.path)}/trust.json to whoever")
     print("verifies.")
@@ -211,11 +143,20 @@ def run_revoke(chosen: argparse.Namespace) -> int:
     since = _moment(chosen.since)
     if since > time.time():
         raise ConfigurationError("expected a time that is over, got one in the future; take the earliest you suspect")
-    for entry in revoke(chosen.path, chosen.key, since=since, reason=chosen.reason):
+    revoked = revoke(chosen.path, chosen.key, since=since, reason=chosen.reason)
+    if chosen.json:
+        print(json.dumps({"keys": [_facts(entry) for entry in revoked]}))
+        return 0
+    for entry in revoked:
         print(f"{entry.purpose} key {entry.key.thumbprint} is revoked since {_time(entry.revoked_since)}")
     print("\nWhat it signed counts only as far as a checkpoint from before covers it: 'verify --checkpoint FILE'.")
     print("Exchange it where it is in use ('keys rotate'), and give the trust file to whoever verifies.")
     return 0
+
+
+def _facts(key: TrustedKey) -> dict[str, object]:
+    times = {"not_before": key.not_before, "not_after": key.not_after, "revoked_since": key.revoked_since}
+    return {"purpose": key.purpose, "key": key.key.thumbprint, **times}
 
 
 def _duration(text: str) -> int:

@@ -8,35 +8,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from agent_identity.audit.findings import counted
-from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal.style import clean
 from agent_identity.enforcement.signer_service import SignerKeys, SignerService
 from agent_identity.errors import AgentIdentityError, ConfigurationError
 from agent_identity.identity import RandomIds, SystemClock
 
-__all__ = ["register"]
-
-
-def register(commands: Commands) -> None:
-    """Add the command."""
-    command = commands.add_parser(
-        "signer",
-        help="hold the keys, and sign for other processes",
-        description="Serve the keys of a directory over a Unix socket, until it is told to stop. Only records, "
-        "checkpoints and grants of the directory's own names are signed. Run it as a user of its own, and open the "
-        "enforcers with signer='unix:PATH'. SIGHUP has it read the directory again, after 'keys rotate'.",
-    )
-    command.add_argument(
-        "directory", metavar="DIR", help="the directory with the keys, made by init; not that of the evidence"
-    )
-    command.add_argument("--socket", metavar="PATH", required=True, help="where to listen; a relic there is replaced")
-    command.add_argument(
-        "--user", metavar="NAME", action="append", default=[], help="serve this user as well (name or id)"
-    )
-    command.add_argument(
-        "--group", metavar="NAME", action="append", default=[], help="serve all whose primary group this is"
-    )
-    command.set_defaults(run=run)
+__all__ = ["run"]
 
 
 def run(chosen: argparse.Namespace) -> int:

@@ -11,7 +11,6 @@ from socket import SHUT_RDWR, socket
 from typing import Final, TypeAlias, cast, final
 
 from agent_identity.audit.findings import counted
-from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal.style import clean
 from agent_identity.errors import AgentIdentityError, ConfigurationError
 from agent_identity.evidence.checkpoint import parse_vkey
@@ -20,38 +19,12 @@ from agent_identity.evidence.witness import MAX_REQUEST, Answer, Witness, Witnes
 from agent_identity.identity import PublicKey, SigningKey, SystemClock, TrustStore
 from agent_identity.identity.ml_dsa import MlDsaSigningKey
 
-__all__ = ["WitnessServer", "register"]
+__all__ = ["WitnessServer", "run"]
 
 _SECONDS: Final = 10.0  # For one connection, from its acceptance to the end of the answer.
 _MAX_CONNECTIONS: Final = 64
 _PATH: Final = "/add-checkpoint"
 _Request: TypeAlias = socket | tuple[bytes, socket]
-
-
-def register(commands: Commands) -> None:
-    """Add the command."""
-    command = commands.add_parser(
-        "witness",
-        help="cosign the checkpoints of others",
-        description="Serve the C2SP witness protocol, until it is told to stop. A checkpoint is cosigned if it "
-        "continues the latest one of its log that was cosigned before; so nobody gets two histories of one log "
-        "cosigned. Run it on a machine that the operators of the logs do not have. It speaks plain HTTP: put a server "
-        "with TLS in front of it for others to reach it.",
-    )
-    command.add_argument("--name", required=True, help="the name of this witness, such as witness.example.com/w1")
-    command.add_argument("--key", metavar="FILE", required=True, help="its private key, made by 'keys new'")
-    command.add_argument(
-        "--trust", metavar="FILE", action="append", default=[], help="cosign the log of this trust.json; repeatable"
-    )
-    command.add_argument(
-        "--log", metavar="VKEY", action="append", default=[], help="cosign the log of this verifier key; repeatable"
-    )
-    command.add_argument("--state", metavar="FILE", required=True, help="what it saw; must never be lost or put back")
-    command.add_argument("--new", action="store_true", help="make the state: only for a key that never cosigned")
-    command.add_argument(
-        "--listen", metavar="HOST:PORT", default="127.0.0.1:8765", help="where to listen (default: %(default)s)"
-    )
-    command.set_defaults(run=run)
 
 
 def run(chosen: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import json
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -9,14 +10,13 @@ from typing import Final
 from agent_identity.audit import Report, check
 from agent_identity.audit.bundle import Choice, collect, pack, report_json
 from agent_identity.audit.findings import counted
-from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.style import Style, clean
-from agent_identity.cli.verify.export import moment_ns
+from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.cli.verify.verify import lines
 from agent_identity.errors import ConfigurationError
 
-__all__ = ["register"]
+__all__ = ["run"]
 
 _MAX_POLICY: Final = 4 * 1024 * 1024
 
@@ -51,26 +51,6 @@ not in it: exit code 3 is what to expect.
 """
 
 
-def register(commands: Commands) -> None:
-    """Add the command."""
-    command = commands.add_parser(
-        "bundle",
-        help="pack evidence, public keys and a report for an auditor",
-        description="Pack the ledger, or an excerpt of it that proves itself, with the public keys, the report of the "
-        "verifier and a readme into one file, which 'agent-identity verify FILE' reads. Private keys never get in. The "
-        "exit code is that of the verification.",
-    )
-    command.add_argument("directory", metavar="DIR", help="the evidence directory")
-    command.add_argument("-o", "--output", metavar="FILE", required=True, help="ending in .zip")
-    command.add_argument("--task", metavar="ID", help="only records of this task")
-    command.add_argument("--from", dest="begin", metavar="TIME", help="only records from then on, such as 2026-11-24")
-    command.add_argument("--until", metavar="TIME", help="only records before then")
-    command.add_argument("--policy", metavar="FILE", action="append", default=[], help="a policy file to add")
-    command.add_argument("--archive", metavar="OUT", help="an archive with what was pruned")
-    command.add_argument("--trust", metavar="FILE", help="trust.json for the report; by default the one in DIR")
-    command.set_defaults(run=run)
-
-
 def run(chosen: argparse.Namespace) -> int:
     """Run the command."""
     named([chosen.directory])
@@ -91,6 +71,10 @@ def run(chosen: argparse.Namespace) -> int:
         report = check(evidence, chosen.trust)
         pack(chosen.output, evidence, {**others, **_texts(choice, report)})
     size = Path(chosen.output).stat().st_size
+    if chosen.json:
+        facts = {"path": chosen.output, "bytes": size, "verdict": report.verdict, "exit_code": report.exit_code}
+        print(json.dumps({**facts, "records": report.counts.get("records", 0)}))
+        return report.exit_code
     verdict, records = report.verdict.replace("_", " "), counted(report.counts.get("records", 0), "record")
     print(f"{clean(chosen.output)}: {verdict}, {records}, {size:,} bytes")
     return report.exit_code

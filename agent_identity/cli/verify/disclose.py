@@ -1,4 +1,4 @@
-"""``agent-identity disclose`` and ``check-disclosure``: one argument of one call, shown without the others."""
+"""``agent-identity disclose make`` and ``disclose check``: one argument of one call, shown without the others."""
 
 import argparse
 import json
@@ -9,14 +9,13 @@ from typing import Final, cast
 
 from agent_identity.audit import Shown, check_disclosure, disclose
 from agent_identity.canonical import JSON
-from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal.sources import named
 from agent_identity.cli.terminal.style import Style, clean, columns
 from agent_identity.cli.verify.proof import record_facts, wanted_record
 from agent_identity.cli.verify.verify import report_lines
 from agent_identity.errors import ConfigurationError, VerificationError
 
-__all__ = ["register"]
+__all__ = ["run_check", "run_make"]
 
 _VERDICTS: Final = {
     "verified": ("VERIFIED", "green"),
@@ -26,51 +25,8 @@ _VERDICTS: Final = {
 _WRONG: Final = frozenset({"other_arguments", "unknown_argument", "head_mismatch", "malformed_record"})
 
 
-def register(commands: Commands) -> None:
-    """Add both commands."""
-    command = commands.add_parser(
-        "disclose",
-        help="show an auditor one argument of one call, or all of them",
-        description="Write a file by which whoever has the record can check what an argument of the call was, without "
-        "learning the others. The ledger does not hold the arguments: give those of the call. Exit codes: 0 written, "
-        "1 these are not the arguments that ran, 2 cannot be shown (erased, for example).",
-    )
-    command.add_argument("directory", metavar="DIR", help="the directory of the enforcer, with its keys")
-    command.add_argument("record", metavar="RECORD", help="the id of an intent or outcome; or stream and place: ID/SEQ")
-    which = command.add_mutually_exclusive_group(required=True)
-    which.add_argument("--argument", metavar="NAME", action="append", help="an argument to show; may be repeated")
-    which.add_argument("--all", action="store_true", help="show all arguments")
-    values = command.add_mutually_exclusive_group(required=True)
-    values.add_argument(
-        "--from", dest="values", metavar="FILE", help="all arguments of the call, a JSON object; - for stdin"
-    )
-    values.add_argument("--value", metavar="JSON", help="the value, if the call has this one argument only")
-    command.add_argument(
-        "--with-task-key",
-        action="store_true",
-        help="put the key of the task into the file, where there is one digest of all arguments; it opens all digests "
-        "of the task to guessing",
-    )
-    command.add_argument("--output", "-o", metavar="FILE", help="a new file; by default it is printed")
-    command.set_defaults(run=run_disclose)
-    command = commands.add_parser(
-        "check-disclosure",
-        help="check such a file, offline and with public keys only",
-        description="Check that the arguments in a file of 'agent-identity disclose' are those that the record of the "
-        "call commits to. Exit codes: 0 verified, 1 contradicted, 2 cannot tell.",
-    )
-    command.add_argument("disclosure", metavar="FILE", help="the file")
-    command.add_argument("--trust", metavar="FILE", required=True, help="trust.json, as it was kept elsewhere")
-    where = command.add_mutually_exclusive_group(required=True)
-    where.add_argument("--record", metavar="PROOF", help="the record, as 'agent-identity proof' wrote it")
-    where.add_argument("--ledger", metavar="DIR", help="the evidence directory with the record")
-    where.add_argument("--span", metavar="FILE", help="traces with the span of the call; - for stdin")
-    command.add_argument("--json", action="store_true", help="print JSON for machines")
-    command.set_defaults(run=run_check)
-
-
-def run_disclose(chosen: argparse.Namespace) -> int:
-    """Run ``disclose``."""
+def run_make(chosen: argparse.Namespace) -> int:
+    """Write a disclosure."""
     directory = cast("str", named([chosen.directory]))
     arguments = _arguments(chosen)
     try:
@@ -89,7 +45,7 @@ def run_disclose(chosen: argparse.Namespace) -> int:
         return 0
     with Path(chosen.output).open("xb") as file:  # Whatever is there already is not replaced.
         file.write(data)
-    told = f"wrote {clean(chosen.output)}, {len(data):,} bytes; check it with: agent-identity check-disclosure"
+    told = f"wrote {clean(chosen.output)}, {len(data):,} bytes; check it with: agent-identity disclose check"
     print(told, file=sys.stderr)
     return 0
 
@@ -119,7 +75,7 @@ def _json(text: str, option: str) -> JSON:
 
 
 def run_check(chosen: argparse.Namespace) -> int:
-    """Run ``check-disclosure``."""
+    """Check a disclosure."""
     shown = check_disclosure(
         chosen.disclosure, chosen.trust, ledger=chosen.ledger, proof=chosen.record, spans=chosen.span
     )

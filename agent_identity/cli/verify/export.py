@@ -2,55 +2,22 @@
 
 import argparse
 import contextlib
+import json
 import sys
 from collections.abc import Generator
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 from agent_identity.audit import check
-from agent_identity.audit.interop import FORMS, export
+from agent_identity.audit.interop import export
 from agent_identity.audit.tables import export_tables
-from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal.sources import is_directory, named
+from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.enforcement.directory import connect
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.identity import Signer, SigningKey
 
-__all__ = ["moment_ns", "register"]
-
-_NS: Final = 1_000_000_000
-
-
-def register(commands: Commands) -> None:
-    """Add the command."""
-    command = commands.add_parser(
-        "export",
-        help="write the records as OCSF, CloudEvents, OpenTelemetry audit logs, or a table",
-        description="Write the records of an evidence directory in another form, one line of JSON each, or as a table "
-        "in Parquet. It shows what the ledger says and proves nothing; --sign signs only records that were verified "
-        "just before.",
-    )
-    command.add_argument("directory", metavar="DIR", help="the evidence directory")
-    form = command.add_mutually_exclusive_group(required=True)
-    form.add_argument("--as", dest="form", choices=FORMS, help="the form")
-    form.add_argument(
-        "--parquet", metavar="OUT", help="a new folder for a table, one row for each record (extra tables)"
-    )
-    command.add_argument(
-        "--since", metavar="TIME", help="only records from then on: 2026-11-24 or 2026-11-24T12:00:00Z"
-    )
-    command.add_argument("-o", "--output", metavar="FILE", help="write there instead of the standard output")
-    command.add_argument(
-        "--sign", action="store_true", help="otel-audit: sign each with the recorder key, after a verification"
-    )
-    command.add_argument("--signer", metavar="unix:PATH", help="the process that holds the keys, for --sign")
-    text = (
-        "--parquet: verify first, write only what the log covers, and say the verdict; the exit code is that of verify"
-    )
-    command.add_argument("--verify", action="store_true", help=text)
-    command.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, for --verify")
-    command.set_defaults(run=run)
+__all__ = ["run"]
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -61,8 +28,10 @@ def run(chosen: argparse.Namespace) -> int:
     since_ns = 0 if chosen.since is None else moment_ns(chosen.since)
     if chosen.parquet is not None:
         return _table(chosen, since_ns)
-    if chosen.verify or chosen.trust is not None:
-        raise ConfigurationError("expected --verify and --trust with --parquet, got another form; leave them out")
+    if chosen.verify or chosen.trust is not None or chosen.json:
+        raise ConfigurationError(
+            "expected --verify, --trust and --json with --parquet, got another form; leave them out"
+        )
     signer = _signer(chosen) if chosen.sign else None
     with _output(chosen.output) as out:
         for line in export(
@@ -79,6 +48,11 @@ def _table(chosen: argparse.Namespace, since_ns: int) -> int:
     written = export_tables(
         chosen.directory, chosen.parquet, since_ns=since_ns, verify=chosen.verify, trust=chosen.trust
     )
+    if chosen.json:
+        facts = {"path": chosen.parquet, "records": written.records, "left_out": written.left_out}
+        report = None if written.report is None else written.report.to_json()
+        print(json.dumps({**facts, "report": report}))
+        return 0 if written.report is None else written.report.exit_code
     left = f", {written.left_out:,} lines left out that are no records" if written.left_out else ""
     print(f"{written.records:,} records{left}")
     if written.report is None:
@@ -116,23 +90,3 @@ def _output(path: str | None) -> Generator[BinaryIO]:
         return
     with Path(path).open("wb") as file:
         yield file
-
-
-def moment_ns(text: str) -> int:
-    """Return a moment, in nanoseconds since the Unix epoch; without a zone it is UTC.
-
-    Args:
-        text: A date or a time of ISO 8601.
-
-    Raises:
-        ConfigurationError: It is neither, or before 1970.
-    """
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        found = None
-    if found is not None and found.tzinfo is None:
-        found = found.replace(tzinfo=UTC)
-    if found is None or found.timestamp() < 0:
-        raise ConfigurationError("expected a time such as 2026-11-24 or 2026-11-24T12:00:00Z, got another form")
-    return int(found.timestamp()) * _NS

@@ -1,4 +1,4 @@
-"""``agent-identity proof`` and ``check-proof``: one record, or the growth of the log, shown without the ledger."""
+"""``agent-identity proof make`` and ``proof check``: one record, or the growth of the log, shown without the ledger."""
 
 import argparse
 import json
@@ -9,14 +9,13 @@ from typing import Final, cast
 
 from agent_identity.audit import Checked, check_proof, prove, prove_growth
 from agent_identity.audit.findings import CODES, counted
-from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal.sources import named
 from agent_identity.cli.terminal.style import Progress, Style, clean, columns, moment
 from agent_identity.cli.verify.verify import report_lines
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.records import AnyRecord, Approval, Intent, OfTask, Outcome, Registration, TaskEnd
 
-__all__ = ["record_facts", "register", "wanted_record"]
+__all__ = ["record_facts", "run_check", "run_make", "wanted_record"]
 
 _VERDICTS: Final = {
     "verified": ("VERIFIED", "green"),
@@ -25,38 +24,8 @@ _VERDICTS: Final = {
 }
 
 
-def register(commands: Commands) -> None:
-    """Add both commands."""
-    command = commands.add_parser(
-        "proof",
-        help="take a proof out of a ledger, of one record or that its log only grew",
-        description="Write a file by which anyone with the trust file can check, without the ledger, that one record "
-        "is in it (C2SP tlog-proof), or that its log continues an earlier checkpoint. Exit codes: 0 written, "
-        "1 the ledger contradicts itself or the earlier checkpoint, 2 could not be done.",
-    )
-    command.add_argument("directory", metavar="DIR", help="an evidence directory")
-    command.add_argument(
-        "record", metavar="RECORD", nargs="?", help="the id of a record; or its stream and place: ID/SEQ"
-    )
-    command.add_argument("--since", metavar="FILE", help="instead of a record: an earlier checkpoint, kept elsewhere")
-    command.add_argument("--output", "-o", metavar="FILE", help="a new file for the proof; by default it is printed")
-    command.set_defaults(run=run_proof)
-    command = commands.add_parser(
-        "check-proof",
-        help="check such a proof, offline and without the ledger",
-        description="Check a proof that 'agent-identity proof' wrote, with the trust file and nothing else of the "
-        "ledger. Exit codes: 0 verified, 1 contradicted, 2 cannot tell.",
-    )
-    command.add_argument("proof", metavar="PROOF", help="the file")
-    command.add_argument("--trust", metavar="FILE", required=True, help="trust.json, as it was kept elsewhere")
-    command.add_argument("--record", metavar="ID", help="the id that the record must have")
-    command.add_argument("--since", metavar="FILE", help="for the growth of a log: the earlier checkpoint")
-    command.add_argument("--json", action="store_true", help="print JSON for machines")
-    command.set_defaults(run=run_check)
-
-
-def run_proof(chosen: argparse.Namespace) -> int:
-    """Run ``proof``."""
+def run_make(chosen: argparse.Namespace) -> int:
+    """Write a proof."""
     if (chosen.record is None) is (chosen.since is None):
         raise ConfigurationError("expected either a record or --since with an earlier checkpoint; give one of the two")
     directory = cast("str", named([chosen.directory]))
@@ -78,7 +47,7 @@ def run_proof(chosen: argparse.Namespace) -> int:
     with Path(chosen.output).open("xb") as file:  # Whatever is there already is not replaced.
         file.write(data)
     print(
-        f"wrote {clean(chosen.output)}, {len(data):,} bytes; check it with: agent-identity check-proof", file=sys.stderr
+        f"wrote {clean(chosen.output)}, {len(data):,} bytes; check it with: agent-identity proof check", file=sys.stderr
     )
     return 0
 
@@ -98,7 +67,7 @@ def wanted_record(text: str) -> str | tuple[str, int]:
 
 
 def run_check(chosen: argparse.Namespace) -> int:
-    """Run ``check-proof``."""
+    """Check a proof."""
     checked = check_proof(chosen.proof, chosen.trust, record=chosen.record, checkpoint=chosen.since)
     if chosen.json:
         print(json.dumps(checked.to_json()))

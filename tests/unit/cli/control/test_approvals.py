@@ -48,7 +48,8 @@ def test_a_call_is_shown_approved_and_runs(run: Run, enforcer: Enforcer, tmp_pat
             ],
         )
         told = json.loads(run("approvals", "list", directory, "--json")[1])
-        assert (told[0]["id"], told[0]["arguments"]["amount"]) == (request, 1800.5)
+        (asked,) = told["requests"]
+        assert (asked["id"], asked["arguments"]["amount"]) == (request, 1800.5)
         assert run("approvals", "approve", directory, request, "--by", "bob", "--role", "finance") == (
             0,
             f"{request}: approved by bob (asserted)\n",
@@ -93,8 +94,8 @@ def test_a_call_is_rejected_with_a_reason(run: Run, enforcer: Enforcer, tmp_path
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("approve",), "give its id, and --by"),
-        (("approve", "nothing"), "give its id, and --by"),
+        (("approve",), "required: REQUEST, --by"),
+        (("approve", "nothing"), "required: --by"),
         (("approve", "nothing", "--by", "bob"), "another; list what waits"),
         (("approve", "nothing", "--by", "b\nob"), "expected id in visible characters"),
     ],

@@ -34,8 +34,8 @@ def test_a_task_is_listed_stopped_and_goes_on(run: Run, enforcer: Enforcer, tmp_
         with pytest.raises(Denied, match="odd"):
             tool(-2)
         code, out, _ = run("tasks", directory, "--json")
-        (line,) = out.splitlines()
-        told = json.loads(line)
+        (told,) = json.loads(out)["tasks"]
+        assert json.loads(run("tasks", directory, "--jsonl")[1]) == told
         assert (code, told["task"], told["status"], told["calls"], told["refused"]) == (0, task.id, "suspended", 2, 1)
         assert (told["principal"], told["agent"], told["owner"]) == (ALICE.id, "clerk", "finance@example.com")
         assert int(told["expires_ns"]) == task.expires_at * 10**9

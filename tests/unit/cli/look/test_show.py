@@ -10,7 +10,7 @@ import pytest
 
 from agent_identity.audit import Action, Story
 from agent_identity.canonical import encode_record
-from agent_identity.cli.look.show import _of_task, lines
+from agent_identity.cli.look.show import _of_task, _Told, lines
 from agent_identity.cli.terminal.style import Style, width
 from agent_identity.errors import ConfigurationError
 
@@ -58,7 +58,7 @@ def test_traces_are_told_without_purposes(run: Run, spans: Path) -> None:
 
 def test_one_task_can_be_chosen(run: Run, evidence: Path) -> None:
     """``--task`` shows that task alone; the beginning of its id is enough, as long as no other begins so."""
-    nightly = json.loads(run("show", evidence, "--json")[1].splitlines()[1])["task"]
+    nightly = json.loads(run("show", evidence, "--json")[1])["tasks"][1]["task"]
     for name in (TASK, TASK[:14]):
         code, out, _ = run("show", evidence, "--task", name)
         assert code == 0
@@ -71,13 +71,13 @@ def test_one_task_can_be_chosen(run: Run, evidence: Path) -> None:
 
 def test_a_whole_id_is_no_beginning_of_others() -> None:
     """A task whose id others begin with is shown alone, and few of many others are named."""
-    some = [story(task=name) for name in ("t1", "t", "t2", "t")]
+    some = [_Told("d", story(task=name)) for name in ("t1", "t", "t2", "t")]
     assert list(_of_task(iter(some), "t")) == [some[1], some[3]]
-    many = [story(task=f"t{number}") for number in range(9)]
+    many = [_Told("d", story(task=f"t{number}")) for number in range(9)]
     with pytest.raises(ConfigurationError, match="got 9: t0, t1, t2, t3, t4, …; give"):
         _of_task(iter(many), "t")
     assert list(_of_task(iter(many), "t8")) == [many[8]]
-    assert list(_of_task(iter([story(task=None)]), "t")) == []
+    assert list(_of_task(iter([_Told("d", story(task=None))]), "t")) == []
 
 
 def test_what_was_not_enforced_or_not_handed_out_is_told() -> None:
@@ -100,7 +100,7 @@ def test_a_task_that_is_not_there_is_an_error(run: Run, evidence: Path) -> None:
     code, out, err = run("show", evidence, "--task", "nope\x1b[2J")
     assert (code, out) == (2, "")
     assert "expected records of the task 'nope\\x1b[2J', found none" in err
-    nightly = json.loads(run("show", evidence, "--json")[1].splitlines()[1])["task"]
+    nightly = json.loads(run("show", evidence, "--json")[1])["tasks"][1]["task"]
     code, _, err = run("show", evidence, "--task", nightly, "--refused")
     assert code == 2
     assert "expected refused calls of the task" in err
@@ -114,18 +114,20 @@ def test_refusals_can_be_chosen(run: Run, evidence: Path) -> None:
     assert "nightly" not in out
 
 
-def test_json_is_a_line_for_each_task(run: Run, evidence: Path) -> None:
-    """Each line is an object; times are decimal strings, which no reader rounds."""
+def test_json_is_one_object_and_jsonl_a_line_for_each_task(run: Run, evidence: Path) -> None:
+    """Both have the same tasks; times are decimal strings, which no reader rounds."""
     code, out, err = run("show", evidence, "--json")
-    stories = [json.loads(line) for line in out.splitlines()]
+    stories = json.loads(out)["tasks"]
+    assert json.loads(out)["left_out"] == {"calls": 0, "tasks": 0}
+    assert [json.loads(line) for line in run("show", evidence, "--jsonl")[1].splitlines()] == stories
     assert (code, err, [story["purpose"] for story in stories]) == (
         *(0, ""),
         ["pay the invoices of Acme", "nightly check", None],
     )
     assert list(stories[0]) == [
-        *("task", "purpose", "principal", "principal_kind", "provenance", "agent", "owner"),
+        *("source", "task", "purpose", "principal", "principal_kind", "provenance", "agent", "owner"),
         *("started_ns", "expires_ns", "ended_ns", "actions", "omitted", "refused", "withheld", "delegations"),
-        *("registered_for", "registration", "via", "erased"),
+        *("registered_for", "registration", "via", "erased", "left_out"),
     ]
     assert (stories[0]["started_ns"], stories[0]["ended_ns"]) == ("1764000000000000000", "1764000001000000000")
     assert stories[2]["ended_ns"] is None
@@ -152,11 +154,81 @@ def test_json_is_a_line_for_each_task(run: Run, evidence: Path) -> None:
 
 
 def test_nothing_to_show_is_said(run: Run, tmp_path: Path) -> None:
-    """A fresh directory, or a file without records, tells nothing; JSON of it has no lines."""
+    """A fresh directory, or a file without records, tells nothing; JSON of it has no tasks."""
     assert run("init", tmp_path / "evidence")[0] == 0
     assert run("show", tmp_path / "evidence") == (0, "nothing to show\n", "")
     (tmp_path / "empty").touch()
-    assert run("show", tmp_path / "empty", "--json") == (0, "", "")
+    empty = '{"tasks": [], "left_out": {"calls": 0, "tasks": 0}}\n'
+    assert run("show", tmp_path / "empty", "--json") == (0, empty, "")
+    assert run("show", tmp_path / "empty", "--jsonl") == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "tools"),
+    [
+        (("--agent", "invoice-supervisor"), ["find_vendor"]),
+        (("--agent", "invoice-supervisor", "--agent", "nobody"), ["find_vendor"]),
+        (("--tool", "pay_invoice"), ["pay_invoice", "pay_invoice"]),
+        (("--tool", "pay_invoice", "--effect", "route"), ["pay_invoice"]),
+        (("--effect", "block", "--effect", "warn"), ["find_vendor", "read_invoice", "delete_invoice", "read_invoice"]),
+        (("--principal", "alice@example.com", "--effect", "block"), ["read_invoice", "delete_invoice"]),
+        (("--principal", "bob@example.com"), []),
+        (("--from", "2025-11-24T16:00:01Z"), ["count_invoices", "read_invoice"]),
+        (("--until", "2025-11-24T17:00:00.25+01:00"), ["find_vendor"]),
+        (("--from", "2025-11-24T16:00:00.25", "--until", "2025-11-24T16:00:00.5"), ["read_invoice"]),
+        (("--from", "2025-11-25"), []),
+        (("--effect", "block", "--refused"), ["read_invoice", "delete_invoice", "read_invoice"]),
+    ],
+)
+def test_calls_are_chosen_by_who_what_and_when(
+    run: Run, evidence: Path, words: tuple[str, ...], tools: list[str]
+) -> None:
+    """Filters go together, times without a zone are UTC, and what is left out is counted in each form."""
+    everything = json.loads(run("show", evidence, "--json")[1])["tasks"]
+    calls = sum(len(task["actions"]) for task in everything)
+    code, out, err = run("show", evidence, *words, "--json")
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    assert [action["tool"] for task in found["tasks"] for action in task["actions"]] == tools
+    left = {"calls": calls - len(tools), "tasks": len(everything) - len(found["tasks"])}
+    assert found["left_out"] == left
+    assert all(task["refused"] <= len(task["actions"]) for task in found["tasks"])
+    said = f"left out: {left['calls']} calls, {left['tasks']} task"
+    assert said in run("show", evidence, *words)[1]
+    assert run("show", evidence, *words, "--jsonl")[2].startswith(said)
+
+
+@pytest.mark.parametrize("time", ["yesterday", "1969-12-31", "2025-11-24T16:00:00Zulu", ""])
+def test_a_time_that_is_none_is_refused(run: Run, evidence: Path, time: str) -> None:
+    """It is exit code 2 and one line that shows a time."""
+    code, out, err = run("show", evidence, "--from", time)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "2026-11-24T12:00:00Z" in err
+
+
+def test_a_task_without_calls_that_match_is_an_error(run: Run, evidence: Path) -> None:
+    """Whoever names a task learns that nothing in it matches."""
+    code, out, err = run("show", evidence, "--task", TASK, "--tool", "nothing")
+    assert (code, out) == (2, "")
+    assert "expected calls that match of the task" in err
+
+
+def test_several_sources_are_told_one_after_the_other(run: Run, evidence: Path, spans: Path, tmp_path: Path) -> None:
+    """A directory, a bundle and files of traces each stand under their names; files share their tasks."""
+    bundle = tmp_path / "b.zip"
+    assert run("bundle", evidence, "-o", bundle)[0] == 0
+    code, out, err = run("show", spans, evidence, bundle, "--tool", "find_vendor")
+    assert (code, err, out.count("find_vendor")) == (0, "", 3)
+    headings = [line for line in out.splitlines() if line.startswith("from ")]
+    assert headings == [f"from {evidence}", f"from {bundle}", f"from {spans}"]
+    first, second = tmp_path / "1.jsonl", tmp_path / "2.jsonl"
+    halves = spans.read_bytes().splitlines(keepends=True)
+    first.write_bytes(b"".join(halves[:5]))
+    second.write_bytes(b"".join(halves[5:]))
+    found = json.loads(run("show", first, second, "--json")[1])["tasks"]
+    assert [task["source"] for task in found] == [[str(first), str(second)]] * 3
+    _, out, _ = run("show", first, second, evidence)
+    assert f"from {first} and 1 other file\n" in out
 
 
 def test_missing_sources_are_named(run: Run) -> None:

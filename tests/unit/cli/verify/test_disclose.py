@@ -1,4 +1,4 @@
-"""``agent-identity disclose`` and ``check-disclosure``: an auditor sees one argument, and that it is what ran."""
+"""``agent-identity disclose make`` and ``disclose check``: an auditor sees one argument, and that it is what ran."""
 
 import io
 import json
@@ -96,25 +96,37 @@ def test_one_argument_is_shown(run: Run, world: Path) -> None:
     outcome = records(world, "outcome")[0]["id"]
     file = world / "d.json"
     done = run(
-        "disclose", world / "evidence", outcome, "--argument", "amount", "--from", world / "args.json", "-o", file
+        "disclose",
+        "make",
+        world / "evidence",
+        outcome,
+        "--argument",
+        "amount",
+        "--from",
+        world / "args.json",
+        "-o",
+        file,
     )
     assert (done.code, done.out) == (0, "")
-    assert "check it with: agent-identity check-disclosure" in done.err
+    assert "check it with: agent-identity disclose check" in done.err
     assert not any(word in file.read_text() for word in ("bob", "Bob"))
-    assert run("proof", world / "evidence", outcome, "-o", world / "p").code == 0
+    assert run("proof", "make", world / "evidence", outcome, "-o", world / "p").code == 0
     for where in (("--ledger", world / "evidence"), ("--record", world / "p"), ("--span", world / "spans.jsonl")):
-        done = run("check-disclosure", file, "--trust", world / "kept.json", *where)
+        done = run("disclose", "check", file, "--trust", world / "kept.json", *where)
         assert done.code == 0
         assert done.out.startswith("VERIFIED\n")
         for text in ("amount = 20", "alice", "clerk", "pay", "and 2 not shown"):
             assert text in done.out
         assert done.out.count("✓") == 3
     told = json.loads(
-        run("check-disclosure", file, "--trust", world / "kept.json", "--record", world / "p", "--json").out
+        run("disclose", "check", file, "--trust", world / "kept.json", "--record", world / "p", "--json").out
     )
     assert (told["verdict"], told["arguments"], told["hidden"]) == ("verified", {"amount": 20}, 2)
     before = file.read_bytes()
-    assert run("disclose", world / "evidence", outcome, "--all", "--from", world / "args.json", "-o", file).code == 2
+    assert (
+        run("disclose", "make", world / "evidence", outcome, "--all", "--from", world / "args.json", "-o", file).code
+        == 2
+    )
     assert file.read_bytes() == before
 
 
@@ -122,10 +134,10 @@ def test_all_arguments_are_shown(run: Run, world: Path, monkeypatch: pytest.Monk
     """From standard input, by stream and place; nothing is hidden then."""
     record = records(world, "intent")[0]["stream"]
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(ARGUMENTS)))
-    done = run("disclose", world / "evidence", f"{record['id']}/{record['seq']}", "--all", "--from", "-")
+    done = run("disclose", "make", world / "evidence", f"{record['id']}/{record['seq']}", "--all", "--from", "-")
     assert (done.code, done.err) == (0, "")
     (world / "d.json").write_text(done.out)
-    done = run("check-disclosure", world / "d.json", "--trust", world / "kept.json", "--ledger", world / "evidence")
+    done = run("disclose", "check", world / "d.json", "--trust", world / "kept.json", "--ledger", world / "evidence")
     assert done.code == 0
     assert 'note = "für Bob"' in done.out
     assert "not shown" not in done.out
@@ -136,7 +148,7 @@ def test_a_call_with_one_argument_needs_its_value_only(run: Run, world: Path) ->
     for index in (2, 5):
         value = ('"here"', "", "", '"there"')[index - 2]
         outcome = records(world, "outcome")[index]["id"]
-        done = run("disclose", world / "evidence", outcome, "--argument", "where", "--value", value)
+        done = run("disclose", "make", world / "evidence", outcome, "--argument", "where", "--value", value)
         assert (done.code, done.err) == (0, "")
         shown = check_disclosure(done.out.encode(), world / "kept.json", **ledger(world))
         assert (shown.exit_code, shown.arguments) == (0, {"where": json.loads(value)})
@@ -158,12 +170,12 @@ def test_other_values_are_not_written_down(run: Run, world: Path) -> None:
         ("unknown", ("--argument", "x", "--value", "1"), 2, "expected a record with this id"),
     ]
     for record, words, code, text in cases:
-        done = run("disclose", world / "evidence", record, *words)
+        done = run("disclose", "make", world / "evidence", record, *words)
         assert (done.code, done.out) == (code, "")
         assert text in done.err
         assert "4711" not in done.err
     (world / "list.json").write_text("[1]")
-    done = run("disclose", world / "evidence", first, "--all", "--from", world / "list.json")
+    done = run("disclose", "make", world / "evidence", first, "--all", "--from", world / "list.json")
     assert (done.code, "a JSON object" in done.err) == (2, True)
 
 
@@ -189,15 +201,15 @@ def test_a_wrong_disclosure_is_contradicted(run: Run, world: Path) -> None:
             assert data != good
             (world / "d.json").write_bytes(data)
             done = run(
-                "check-disclosure", world / "d.json", "--trust", world / "kept.json", "--ledger", world / "evidence"
+                "disclose", "check", world / "d.json", "--trust", world / "kept.json", "--ledger", world / "evidence"
             )
             assert done.code == 1
             assert done.out.startswith("NOT VERIFIED: contradicted")
             assert code in done.out
             assert " = 2" not in done.out
-    assert run("proof", world / "evidence", other.decode(), "-o", world / "p").code == 0
+    assert run("proof", "make", world / "evidence", other.decode(), "-o", world / "p").code == 0
     (world / "d.json").write_bytes(good)
-    done = run("check-disclosure", world / "d.json", "--trust", world / "kept.json", "--record", world / "p")
+    done = run("disclose", "check", world / "d.json", "--trust", world / "kept.json", "--record", world / "p")
     assert (done.code, "other_record" in done.out) == (1, True)
 
 
@@ -480,7 +492,7 @@ def test_one_digest_of_all_needs_the_key_of_the_task(run: Run, evidence: Path, t
         json.dumps({"id": golden["key_id"], "key": golden["key"]}, separators=(",", ":")) + "\n"
     )
     (evidence.parent / "args.json").write_text(json.dumps(golden["arguments"]))
-    words = ("disclose", evidence, golden["record"], "--all", "--from", evidence.parent / "args.json")
+    words = ("disclose", "make", evidence, golden["record"], "--all", "--from", evidence.parent / "args.json")
     done = run(*words)
     assert (done.code, done.out) == (2, "")
     assert "not_disclosable" in done.err
@@ -537,7 +549,7 @@ def test_without_the_key_nothing_can_be_shown(run: Run, world: Path) -> None:
     outcome = records(world, "outcome")[0]
     data = shown_of(world, "amount")
     (world / "args.json").write_text(json.dumps(ARGUMENTS))
-    words = ("disclose", world / "evidence", outcome["id"], "--all", "--from", world / "args.json")
+    words = ("disclose", "make", world / "evidence", outcome["id"], "--all", "--from", world / "args.json")
     path = world / "evidence" / "keys" / "digests.jsonl"
     DigestKeys(path).erase([outcome["task"]["id"]])
     done = run(*words)
@@ -556,5 +568,5 @@ def test_a_changed_line_is_no_record_to_show(run: Run, world: Path) -> None:
     outcome = records(world, "outcome")[0]["id"]
     for path in (world / "evidence").glob("ledger/*/entries.jsonl"):
         path.write_bytes(path.read_bytes().replace(b'"kind":"outcome"', b'"kind":"unknown"'))
-    done = run("disclose", world / "evidence", outcome, "--argument", "amount", "--value", "1")
+    done = run("disclose", "make", world / "evidence", outcome, "--argument", "amount", "--value", "1")
     assert (done.code, "malformed_record" in done.err) == (1, True)

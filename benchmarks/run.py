@@ -22,12 +22,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+EVIDENCE = HERE.parent / "tests" / "vectors" / "evidence"
+COMMAND = "import sys; sys.stdout = open('/dev/null', 'w'); from agent_identity.cli import main; main({})"
 IMPORTS = {
     "start-up": "pass",
     "import-root": "import agent_identity",
     "import-enforcer": "from agent_identity import Enforcer",
+    "cli-help": COMMAND.format(["--help"]),
+    "cli-show": COMMAND.format(["show", str(EVIDENCE)]),
+    "cli-verify": COMMAND.format(["verify", str(EVIDENCE), "--trust", str(EVIDENCE / "trust.json")]),
 }
-UNPINNED = ("latency", "turns", "saturation", "import")
+UNPINNED = ("latency", "turns", "saturation", "import", "cli")
 MICRO, MILLI, KILO = 1e6, 1e3, 1e-3
 
 Numbers = Mapping[str, float]
@@ -160,6 +165,11 @@ ROWS = (
     Row("import-root", "import agent_identity", ("start-up", "import-root"), imported("import-root"), 20, 50, "ms"),
     Row("import-enforcer", "from agent_identity import Enforcer", ("start-up", "import-enforcer"),
         imported("import-enforcer"), 150, 250, "ms"),
+    *(
+        Row(f"cli-{command}", f"agent-identity {command} ÷ a bare Python: all CPU", ("start-up", f"cli-{command}"),
+            ratio(f"cli-{command}", "start-up", "cpu"), 8, 15)
+        for command in ("help", "show", "verify")
+    ),
     Row("memory-task", "memory of an open task", ("memory-task",), amount("memory-task", "each", KILO), 20, 50, "kB"),
     Row("memory-record", "memory of a queued record", ("memory-record",),
         amount("memory-record", "each", KILO), 3, 8, "kB"),

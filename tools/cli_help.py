@@ -11,9 +11,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from agent_identity.cli.program import GROUPS
+
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "cli.md"
 _BEGIN, _END = "<!-- help: begin -->", "<!-- help: end -->"
-_COMMAND = re.compile(r"^    ([a-z][a-z-]*)(?:\s|$)", re.MULTILINE)
 _OLD_STYLE = re.compile(r"(?<![\w-])(--?[\w-]+) (\S+), (--?[\w-]+) \2")
 
 
@@ -30,12 +31,16 @@ def page() -> str:
     return "\n\n".join([_BEGIN, *_parts(), _END])
 
 
-def _parts(*command: str) -> Iterator[str]:
-    text = _help(*command)
-    yield f"## {' '.join(('agent-identity', *command))}\n\n```text\n{text}\n```"
-    if "positional arguments:\n  COMMAND" in text or "positional arguments:\n  ACTION" in text:
-        for name in _COMMAND.findall(text):
-            yield from _parts(*command, name)
+def _parts() -> Iterator[str]:
+    yield _part()
+    for commands in GROUPS.values():
+        for command in commands:
+            yield _part(command.name)
+            yield from (_part(command.name, action.name) for action in command.actions)
+
+
+def _part(*command: str) -> str:
+    return f"## {' '.join(('agent-identity', *command))}\n\n```text\n{_help(*command)}\n```"
 
 
 def _plain(text: str) -> str:

@@ -94,7 +94,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "disclosing": (
         ("audit/disclosure_check", "audit/disclosed", "audit/disclosing"),
-        (*unit("evidence", "disclosures"), *unit("cli", "disclose", "erase")),
+        (*unit("evidence", "disclosures"), *unit("cli/verify", "disclose"), *unit("cli/operate", "erase")),
     ),
     "outside": (("audit/outside",), unit("audit", "outside", "periods")),
     "bundle": (("audit/bundle",), unit("audit", "pruned_ledgers")),
@@ -121,7 +121,7 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "traces": (
         ("audit/spans_check", "audit/span_reader", "audit/attestations", "audit/comparison", "audit/coverage"),
-        (*unit("audit", "spans", "span_reader", "pasted", "pruned_ledgers"), *unit("cli", "disclose")),
+        (*unit("audit", "spans", "span_reader", "pasted", "pruned_ledgers"), *unit("cli/verify", "disclose")),
     ),
     "uses": (
         ("audit/grant_usage", "audit/chain_judge", "audit/spill_store"),

@@ -11,12 +11,12 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, Final, TypeGuard, cast, final
+from typing import IO, BinaryIO, Final, final
 
 import orjson
 
 from agent_identity.audit.report import Report
-from agent_identity.audit.sources import PathLike, whole
+from agent_identity.audit.sources import TAR, PathLike, whole
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.excerpt import Excerpt, excerpt_lines, excerpt_of
 from agent_identity.evidence.layout import GRANTS_NAME
@@ -26,13 +26,12 @@ from agent_identity.evidence.streams import LedgerReader, open_ledger
 from agent_identity.evidence.survey import read_heads
 from agent_identity.identity import TrustStore
 
-__all__ = ["Choice", "collect", "is_bundle", "pack", "report_json", "unpacked"]
+__all__ = ["Choice", "collect", "pack", "report_json", "unpacked"]
 
 _MAX_RATIO: Final = 200
 _MAX_MEMBERS: Final = 1_000_000
 _FREE: Final = 16 * 1024 * 1024  # Bytes that even a small bundle may become.
 _CHUNK: Final = 256 * 1024
-_TAR: Final = (".tar.gz", ".tgz")
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _STREAM: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _SEGMENT: Final = re.compile(r"entries(?:-[0-9]{20})?\.jsonl(?:\.gz|\.zst)?")
@@ -196,11 +195,6 @@ def _source(content: Path | bytes) -> Generator[BinaryIO]:
         yield file
 
 
-def is_bundle(source: object) -> TypeGuard[PathLike]:
-    """Return whether a source names a file that ends like a bundle, as earlier versions made them as well."""
-    return isinstance(source, str | os.PathLike) and os.fspath(cast("PathLike", source)).endswith((".zip", *_TAR))
-
-
 @contextmanager
 def unpacked(bundle: PathLike) -> Generator[str]:
     """Unpack the evidence in a bundle for the block, within bounds, and yield the evidence directory.
@@ -210,7 +204,7 @@ def unpacked(bundle: PathLike) -> Generator[str]:
     Raises:
         ConfigurationError: It is no bundle, or would become too large.
     """
-    if os.fspath(bundle).endswith(_TAR):
+    if os.fspath(bundle).endswith(TAR):
         raise ConfigurationError(
             "expected a bundle that ends in .zip, got one of tar, as earlier versions made them as well; unpack it "
             "with tar, and verify its folder 'evidence'"

@@ -1,11 +1,10 @@
 """Steps 5 and 6 record by record: intents and their outcomes, tasks, and what was allowed under which grant."""
 
 from collections import Counter
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from agent_identity.audit.approvals_check import ApprovalsCheck, is_approved
 from agent_identity.audit.chain_check import Delegations
-from agent_identity.audit.disclosed import Disclosures
 from agent_identity.audit.erasures import erasure_words
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.grant_usage import GrantUsage, spent_uses
@@ -22,6 +21,9 @@ from agent_identity.evidence.records import (
     TaskEnd,
     TaskStart,
 )
+
+if TYPE_CHECKING:
+    from agent_identity.audit.disclosed import Disclosures
 
 __all__ = ["Calls"]
 
@@ -54,7 +56,7 @@ class Calls:
         delegations: Delegations,
         *,
         approvals: ApprovalsCheck | None = None,
-        disclosures: Disclosures | None = None,
+        disclosures: "Disclosures | None" = None,
     ) -> None:
         self._findings = findings
         self._approvals = approvals

@@ -75,7 +75,7 @@ def check_disclosure(
         disclosure: The file, as bytes or path.
         trust: The trusted public keys, or the path of a trust file.
         ledger: An evidence directory.
-        proof: A proof of the record, as ``agent-identity proof`` writes it.
+        proof: A proof of the record, as ``agent-identity proof make`` writes it.
         spans: A file of traces, or ``"-"`` for standard input.
 
     Raises:

@@ -2,16 +2,16 @@
 
 import contextlib
 import gc
-import multiprocessing
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from typing import Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from agent_identity.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = ["Executor", "executor", "in_process"]
 
@@ -64,6 +64,16 @@ def executor(number: int | Executor, *, most: int | None = None) -> Generator[Ex
     if number == 1:
         yield in_process
         return
+    with _processes(number) as chosen:
+        yield chosen
+
+
+@contextlib.contextmanager
+def _processes(number: int) -> Generator[Executor]:
+    import multiprocessing  # noqa: PLC0415  Small sources are verified without.
+    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
+    from concurrent.futures.process import BrokenProcessPool  # noqa: PLC0415
+
     # Modules that are loaded already need not be loaded again, unless another thread may hold one of their locks.
     way = "fork" if threading.active_count() == 1 else "spawn"
     with ProcessPoolExecutor(number, multiprocessing.get_context(way), _prepare) as pool:

@@ -3,17 +3,15 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
-from typing import Final, TypeAlias, final
+from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from agent_identity.audit.approvals_check import ApprovalsCheck
 from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.certificates_check import certificates_of, with_certificates
 from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.checked_records import CheckedBlock, check_block
-from agent_identity.audit.disclosed import Disclosures
 from agent_identity.audit.executor import Executor, in_process
 from agent_identity.audit.findings import Findings, Place, counted
-from agent_identity.audit.ledger_index import LedgerIndex
 from agent_identity.audit.log_check import Heads, SignedLog, check_log
 from agent_identity.audit.outside import Outside
 from agent_identity.audit.periods import Life, judge_period, unknown_period
@@ -28,6 +26,9 @@ from agent_identity.evidence.record_codec import decode
 from agent_identity.evidence.records import AnyRecord, RecoveredStream
 from agent_identity.evidence.streams import LedgerReader, RawLine
 from agent_identity.identity import TrustedKey, TrustStore
+
+if TYPE_CHECKING:
+    from agent_identity.audit.ledger_index import LedgerIndex
 
 __all__ = ["LEDGER_STEPS", "LedgerCheck", "Progress"]
 
@@ -94,7 +95,11 @@ class LedgerCheck:
         self._endless = 0
         self._delegations = Delegations(findings, _GRANTS, trust)
         self._approvals = ApprovalsCheck(findings, trust)
-        self._disclosures = Disclosures(disclosures, findings, _ARGUMENTS, self._delegations) if disclosures else None
+        self._disclosures = None
+        if disclosures:
+            from agent_identity.audit.disclosed import Disclosures  # noqa: PLC0415  Few verifiers have some.
+
+            self._disclosures = Disclosures(disclosures, findings, _ARGUMENTS, self._delegations)
         self._calls = Calls(findings, self._delegations, approvals=self._approvals, disclosures=self._disclosures)
 
     def run(
@@ -104,7 +109,7 @@ class LedgerCheck:
         total: int = 0,
         progress: Progress | None = None,
         period: tuple[int, int] | None = None,
-        index: LedgerIndex | None = None,
+        index: "LedgerIndex | None" = None,
     ) -> None:
         """Check everything.
 
@@ -136,7 +141,7 @@ class LedgerCheck:
         total: int,
         progress: Progress | None,
         period: tuple[int, int] | None,
-        index: LedgerIndex | None,
+        index: "LedgerIndex | None",
     ) -> None:
         findings = self._findings
         # What the log commits to comes first, so that no forged record beside it is taken at its word before it.

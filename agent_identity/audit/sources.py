@@ -5,7 +5,7 @@ import os
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final, TypeAlias, cast
+from typing import BinaryIO, Final, TypeAlias, TypeGuard, cast
 
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.byte_reader import ByteLines
@@ -13,10 +13,12 @@ from agent_identity.evidence.streams import LedgerReader
 from agent_identity.identity import TrustStore, check_path
 
 __all__ = [
+    "TAR",
     "PathLike",
     "Source",
     "Trust",
     "directory_of",
+    "is_bundle",
     "opened",
     "size_of_files",
     "size_of_ledger",
@@ -33,6 +35,9 @@ Source: TypeAlias = PathLike | Sequence[PathLike | ByteLines] | ByteLines
 Trust: TypeAlias = TrustStore | PathLike | None
 """Trusted keys, or the path of a trust file."""
 
+TAR: Final = (".tar.gz", ".tgz")
+"""How bundles of earlier versions end."""
+
 STANDARD_INPUT: Final = "-"
 _INFLATES: Final = 6  # Times that a compressed segment is larger, more or less.
 _BUFFER: Final = 256 * 1024  # Bytes; a line of one span is longer than what is read at once otherwise.
@@ -47,6 +52,11 @@ def to_trust(trust: Trust) -> TrustStore | None:
     if trust is None or isinstance(trust, TrustStore):
         return trust
     return TrustStore.load(trust)
+
+
+def is_bundle(source: object) -> TypeGuard[PathLike]:
+    """Return whether a source names a file that ends like a bundle, as earlier versions made them as well."""
+    return isinstance(source, str | os.PathLike) and os.fspath(cast("PathLike", source)).endswith((".zip", *TAR))
 
 
 def directory_of(source: object) -> str | None:

@@ -1,12 +1,14 @@
 """What a verification remembers of a large source: some thousands in memory, and all others in a private file."""
 
 import contextlib
-import sqlite3
 import weakref
 from collections.abc import Callable, Generator, Iterator
-from typing import Final, Generic, TypeVar, cast, final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast, final
 
 from agent_identity.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import sqlite3
 
 __all__ = ["BloomFilter", "SpillStore", "room_for"]
 
@@ -163,8 +165,10 @@ class SpillStore(Generic[_T]):
             self._far.execute("COMMIT")
 
 
-def _private_file() -> sqlite3.Connection:
+def _private_file() -> "sqlite3.Connection":
     """Return a database without a name: nobody else sees its file, which is deleted as soon as it is open."""
+    import sqlite3  # noqa: PLC0415  Small sources need no file.
+
     file = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     file.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     file.execute("PRAGMA journal_mode = OFF")
@@ -182,6 +186,8 @@ def room_for(need: str) -> Generator[None]:
     Raises:
         ConfigurationError: The database has failed.
     """
+    import sqlite3  # noqa: PLC0415
+
     try:
         yield
     except sqlite3.Error as error:

@@ -6,15 +6,14 @@ under way, each with a bounded number of calls.
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
 from agent_identity.audit.attestations import ATTESTATION
-from agent_identity.audit.bundle import is_bundle, unpacked
 from agent_identity.audit.erasures import Erasures
-from agent_identity.audit.sources import Source, directory_of, opened, whole
+from agent_identity.audit.sources import Source, directory_of, is_bundle, opened, whole
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.byte_reader import ByteLines
 from agent_identity.evidence.envelope import Attestation
@@ -120,6 +119,7 @@ class Story:
         ended_ns: When the task ended; ``None`` if nothing says so.
         actions: The calls in their order, at most :data:`MAX_ACTIONS`.
         omitted: How many more there were.
+        left_out: Number of calls that were not wanted; no other number includes them.
         refused: How many calls were refused; those that ran and whose result was withheld are not among them.
         withheld: Of how many calls the result was withheld.
         delegations: The parts with a purpose of their own, each once, at most :data:`MAX_ACTIONS`; spans do not
@@ -149,9 +149,10 @@ class Story:
     registration: str | None = None
     via: tuple[str, ...] = ()
     erased: bool = False
+    left_out: int = 0
 
 
-def story(source: Source) -> Iterator[Story]:
+def story(source: Source, *, wanted: Callable[[Action], bool] | None = None) -> Iterator[Story]:
     """Return what happened, a task at a time, in the order in which the tasks ended.
 
     What cannot be read is left out: :func:`~agent_identity.audit.check` says what that is. Calls outside
@@ -159,15 +160,18 @@ def story(source: Source) -> Iterator[Story]:
 
     Args:
         source: As for :func:`~agent_identity.audit.check`.
+        wanted: Selects calls; the others are only counted. By default all are wanted.
 
     Raises:
         ConfigurationError: The source cannot be opened, or a part of the ledger may not be read.
     """
     if is_bundle(source):
+        from agent_identity.audit.bundle import unpacked  # noqa: PLC0415  Few sources are one.
+
         with unpacked(source) as evidence:
-            yield from story(evidence)
+            yield from story(evidence, wanted=wanted)
         return
-    teller = _Teller(Erasures(_erasures(source)))
+    teller = _Teller(Erasures(_erasures(source)), wanted)
     for record in _records(source):
         yield from teller.take(record)
     yield from teller.finish()
@@ -215,11 +219,15 @@ def _well_formed(documents: Iterable[bytes]) -> Iterator[AnyRecord]:
             yield decode(document)
 
 
+_Wanted: TypeAlias = Callable[[Action], bool] | None
+
+
 @final
 class _Draft:
     """A story while it is being told."""
 
-    def __init__(self, record: OfTask | Intent | Outcome) -> None:
+    def __init__(self, record: OfTask | Intent | Outcome, wanted: _Wanted) -> None:
+        self._wanted = wanted
         self.task = None if record.task is None else record.task.id
         self.purpose: str | None = None
         self.principal = record.principal
@@ -234,6 +242,7 @@ class _Draft:
         self.open: dict[str, Action] = {}
         self.actions: list[Action] = []
         self.omitted = 0
+        self.left_out = 0
         self.refused = 0
         self.withheld = 0
         self.delegations: dict[Delegation, None] = {}
@@ -253,10 +262,7 @@ class _Draft:
                 self.open[record.id] = _action(record, agents, self.approvers)
         elif isinstance(record, Outcome):
             self.open.pop(record.intent or "", None)
-            action = _action(record, agents, self.approvers)
-            self.withheld += action.withheld
-            self.refused += action.outcome == "denied" and not action.withheld
-            self._add(action)
+            self._add(_action(record, agents, self.approvers))
         elif isinstance(record, TaskEnd) and len(agents) == (self.depth or 1):
             end = record.time.end_ns
             self.ended_ns = self.started_ns if end is None else end
@@ -274,6 +280,11 @@ class _Draft:
             self.delegations[Delegation(agents, purpose)] = None
 
     def _add(self, action: Action) -> None:
+        if self._wanted is not None and not self._wanted(action):
+            self.left_out += 1
+            return
+        self.withheld += action.withheld
+        self.refused += action.outcome == "denied" and not action.withheld
         if len(self.actions) < MAX_ACTIONS:
             self.actions.append(action)
         else:
@@ -302,6 +313,7 @@ class _Draft:
             refused=self.refused,
             withheld=self.withheld,
             delegations=tuple(self.delegations),
+            left_out=self.left_out,
             erased=erasures.cover(self.task, None if principal is None else principal.id, self.started_ns),
         )
 
@@ -310,8 +322,8 @@ class _Draft:
 class _Teller:
     """Sorts records to the tasks that they are part of."""
 
-    def __init__(self, erasures: Erasures) -> None:
-        self._erasures = erasures
+    def __init__(self, erasures: Erasures, wanted: _Wanted = None) -> None:
+        self._erasures, self._wanted = erasures, wanted
         self._under_way: OrderedDict[str, _Draft] = OrderedDict()
         self._ended: OrderedDict[str, _Draft] = OrderedDict()
         self._outside: _Draft | None = None
@@ -325,7 +337,7 @@ class _Teller:
         task = record.task.id
         draft = self._under_way.get(task) or self._ended.get(task)
         if draft is None:
-            draft = self._under_way[task] = _Draft(record)
+            draft = self._under_way[task] = _Draft(record, self._wanted)
             # The first record of a task is its root grant, and the registration of its agent stands before that.
             draft.registration = self._registrations.get(_agents(record)[0])
         draft.take(record)
@@ -343,7 +355,7 @@ class _Teller:
                 self._registrations.popitem(last=False)
         if isinstance(record, Intent | Outcome):
             if self._outside is None:
-                self._outside = _Draft(record)
+                self._outside = _Draft(record, self._wanted)
             self._outside.take(record)
 
     def finish(self) -> Iterator[Story]:

@@ -4,12 +4,11 @@ from binascii import hexlify
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, TypeAlias, final
+from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.checked_records import CheckedLine, CheckedRecord
 from agent_identity.audit.findings import Findings, Place, counted
-from agent_identity.audit.ledger_index import LedgerIndex
 from agent_identity.audit.log_check import Heads
 from agent_identity.audit.stream_growth import Growth
 from agent_identity.canonical import decode_record
@@ -17,6 +16,9 @@ from agent_identity.evidence.excerpt import Start
 from agent_identity.evidence.pruned import Pruned
 from agent_identity.evidence.records import AnyRecord, Stream, StreamEnd
 from agent_identity.evidence.streams import RawLine
+
+if TYPE_CHECKING:
+    from agent_identity.audit.ledger_index import LedgerIndex
 
 __all__ = ["StreamCheck", "Visit"]
 
@@ -60,7 +62,7 @@ class StreamCheck:
         calls: Calls,
         visit: Visit | None,
         *,
-        index: LedgerIndex | None = None,
+        index: "LedgerIndex | None" = None,
         period: tuple[int, int] | None = None,
         start: Pruned | Start | None = None,
     ) -> None:

@@ -3,15 +3,12 @@
 import os
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from agent_identity.audit.bundle import is_bundle, unpacked
 from agent_identity.audit.certificates_check import certificates_on, with_certificates
-from agent_identity.audit.comparison import Comparison
 from agent_identity.audit.executor import Executor, executor, in_process
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.ledger_check import LEDGER_STEPS, LedgerCheck, Progress
-from agent_identity.audit.ledger_index import ledger_index
 from agent_identity.audit.outside import Outside, Timestamps
 from agent_identity.audit.report import Report
 from agent_identity.audit.sources import (
@@ -19,18 +16,21 @@ from agent_identity.audit.sources import (
     Source,
     Trust,
     directory_of,
+    is_bundle,
     opened,
     size_of_files,
     size_of_ledger,
     to_trust,
 )
-from agent_identity.audit.spans_check import SPAN_STEPS, SpansCheck
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence.byte_reader import ByteLines
 from agent_identity.evidence.layout import Layout
 from agent_identity.evidence.streams import open_ledger
 from agent_identity.identity import Cosigner, TrustStore, Witnesses, read_public_file
 from agent_identity.typed import typed
+
+if TYPE_CHECKING:
+    from agent_identity.audit.spans_check import SpansCheck
 
 __all__ = ["check", "verify"]
 
@@ -83,7 +83,7 @@ def check(  # budget: one line for each thing that a verifier may have
         progress: Is told now and then how many of how many bytes are read.
         period: For a ledger: the first nanosecond of a period, since the Unix epoch, and the first one after it. The
             report then says how much was recorded in it, or whether it is shown that nothing was.
-        disclosures: Files that show arguments of calls, as ``agent-identity disclose`` writes them, as bytes or
+        disclosures: Files that show arguments of calls, as ``agent-identity disclose make`` writes them, as bytes or
             paths; these arguments are then compared with the records and the grants.
         processes: Have so many processes read, 0 for as many as it is worth, up to the number of processors; what is
             found is the same. A program that asks for several has to be importable
@@ -109,6 +109,8 @@ def check(  # budget: one line for each thing that a verifier may have
         processes=processes,
     )
     if is_bundle(source):
+        from agent_identity.audit.bundle import unpacked  # noqa: PLC0415  Few sources are one.
+
         with unpacked(source) as evidence:
             return check_ledger(evidence)
     directory = directory_of(source)
@@ -244,6 +246,11 @@ def _check_spans(
     processes: int | Executor,
     pasted: bool,
 ) -> Report:
+    # A ledger is verified without these.
+    from agent_identity.audit.comparison import Comparison  # noqa: PLC0415
+    from agent_identity.audit.ledger_index import ledger_index  # noqa: PLC0415
+    from agent_identity.audit.spans_check import SPAN_STEPS, SpansCheck  # noqa: PLC0415
+
     findings = Findings("traces", SPAN_STEPS)
     findings.trust = "none" if keys is None else "given"
     keys = with_certificates(keys, certificates_on(sources), findings)
@@ -276,7 +283,7 @@ def _check_spans(
 
 
 def _read(
-    spans: SpansCheck, sources: Sequence[PathLike | ByteLines], tell: Callable[[int], object], *, pasted: bool
+    spans: "SpansCheck", sources: Sequence[PathLike | ByteLines], tell: Callable[[int], object], *, pasted: bool
 ) -> None:
     if not pasted:
         spans.read(sources, tell)

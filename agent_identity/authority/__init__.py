@@ -1,76 +1,165 @@
 """May: what a grant permits, grants and their chains, and whether the task behind them still lives."""
 
-from agent_identity.authority.approvals import APPROVAL_TYPE, MAX_WAIT, Ruling, RulingStatus, folded, trusted_ruling
-from agent_identity.authority.chain import MAX_LIFETIME, SKEW, verify_chain
-from agent_identity.authority.constraints import (
-    AllOf,
-    AnyOf,
-    Constraint,
-    Contains,
-    EmailDomain,
-    Exact,
-    NotOneOf,
-    OneOf,
-    PathWithin,
-    Prefix,
-    Range,
-    Subset,
-    UrlWithin,
-    Wildcard,
-    constraint_from_claim,
-    is_constraint,
-)
-from agent_identity.authority.directory_state import DirectoryState
-from agent_identity.authority.forms import DecimalText, NoFormError, form_of, with_decimals
-from agent_identity.authority.grants import (
-    GRANT_TYPE,
-    MAX_CHAIN,
-    MAX_DEPTH,
-    MAX_TTL,
-    Chain,
-    Grant,
-    check_child,
-    derive,
-    issue,
-)
-from agent_identity.authority.limits import Limit, amount_of, debits_for, exceeded, limits_from_claim
-from agent_identity.authority.memory_state import MemoryState
-from agent_identity.authority.pop import PROOF_TYPE, PROOF_WINDOW, prove, verify_proof
-from agent_identity.authority.registrations import (
-    HEAD_TYPE,
-    MAX_REGISTRY,
-    REGISTRATION_TYPE,
-    AgentRegistry,
-    Mark,
-    Registration,
-    Status,
-    appended,
-)
-from agent_identity.authority.registry import Lease, TaskRegistry
-from agent_identity.authority.revocations import (
-    EVERYTHING,
-    MAX_REVOCATIONS,
-    REVOCATIONS_TYPE,
-    Revocation,
-    RevocationList,
-    RevocationStatus,
-    RevokedKind,
-    read_revocations,
-    trusted_revocations,
-)
-from agent_identity.authority.scope import Scope
-from agent_identity.authority.sqlite_state import SqliteState
-from agent_identity.authority.state import Debit, StateStore
-from agent_identity.authority.state_copy import copied_state
-from agent_identity.identity.compact import (
-    MAX_TOKEN,
-    TokenParts,
-    par_hash,
-    parse_compact,
-    sign_compact,
-    token_hash,
-    verify_compact,
-)
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_identity.authority.approvals import APPROVAL_TYPE, MAX_WAIT, Ruling, RulingStatus, folded, trusted_ruling
+    from agent_identity.authority.chain import MAX_LIFETIME, SKEW, verify_chain
+    from agent_identity.authority.constraints import (
+        AllOf,
+        AnyOf,
+        Constraint,
+        Contains,
+        EmailDomain,
+        Exact,
+        NotOneOf,
+        OneOf,
+        PathWithin,
+        Prefix,
+        Range,
+        Subset,
+        UrlWithin,
+        Wildcard,
+        constraint_from_claim,
+        is_constraint,
+    )
+    from agent_identity.authority.directory_state import DirectoryState
+    from agent_identity.authority.forms import DecimalText, NoFormError, form_of, with_decimals
+    from agent_identity.authority.grants import (
+        GRANT_TYPE,
+        MAX_CHAIN,
+        MAX_DEPTH,
+        MAX_TTL,
+        Chain,
+        Grant,
+        check_child,
+        derive,
+        issue,
+    )
+    from agent_identity.authority.limits import Limit, amount_of, debits_for, exceeded, limits_from_claim
+    from agent_identity.authority.memory_state import MemoryState
+    from agent_identity.authority.pop import PROOF_TYPE, PROOF_WINDOW, prove, verify_proof
+    from agent_identity.authority.registrations import (
+        HEAD_TYPE,
+        MAX_REGISTRY,
+        REGISTRATION_TYPE,
+        AgentRegistry,
+        Mark,
+        Registration,
+        Status,
+        appended,
+    )
+    from agent_identity.authority.registry import Lease, TaskRegistry
+    from agent_identity.authority.revocations import (
+        EVERYTHING,
+        MAX_REVOCATIONS,
+        REVOCATIONS_TYPE,
+        Revocation,
+        RevocationList,
+        RevocationStatus,
+        RevokedKind,
+        read_revocations,
+        trusted_revocations,
+    )
+    from agent_identity.authority.scope import Scope
+    from agent_identity.authority.sqlite_state import SqliteState
+    from agent_identity.authority.state import Debit, StateStore
+    from agent_identity.authority.state_copy import copied_state
+    from agent_identity.identity.compact import (
+        MAX_TOKEN,
+        TokenParts,
+        par_hash,
+        parse_compact,
+        sign_compact,
+        token_hash,
+        verify_compact,
+    )
+else:
+    from agent_identity.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            ".approvals": (
+                "APPROVAL_TYPE",
+                "MAX_WAIT",
+                "Ruling",
+                "RulingStatus",
+                "folded",
+                "trusted_ruling",
+            ),
+            ".chain": ("MAX_LIFETIME", "SKEW", "verify_chain"),
+            ".constraints": (
+                "AllOf",
+                "AnyOf",
+                "Constraint",
+                "Contains",
+                "EmailDomain",
+                "Exact",
+                "NotOneOf",
+                "OneOf",
+                "PathWithin",
+                "Prefix",
+                "Range",
+                "Subset",
+                "UrlWithin",
+                "Wildcard",
+                "constraint_from_claim",
+                "is_constraint",
+            ),
+            ".directory_state": ("DirectoryState",),
+            ".forms": ("DecimalText", "NoFormError", "form_of", "with_decimals"),
+            ".grants": (
+                "GRANT_TYPE",
+                "MAX_CHAIN",
+                "MAX_DEPTH",
+                "MAX_TTL",
+                "Chain",
+                "Grant",
+                "check_child",
+                "derive",
+                "issue",
+            ),
+            ".limits": ("Limit", "amount_of", "debits_for", "exceeded", "limits_from_claim"),
+            ".memory_state": ("MemoryState",),
+            ".pop": ("PROOF_TYPE", "PROOF_WINDOW", "prove", "verify_proof"),
+            ".registrations": (
+                "HEAD_TYPE",
+                "MAX_REGISTRY",
+                "REGISTRATION_TYPE",
+                "AgentRegistry",
+                "Mark",
+                "Registration",
+                "Status",
+                "appended",
+            ),
+            ".registry": ("Lease", "TaskRegistry"),
+            ".revocations": (
+                "EVERYTHING",
+                "MAX_REVOCATIONS",
+                "REVOCATIONS_TYPE",
+                "Revocation",
+                "RevocationList",
+                "RevocationStatus",
+                "RevokedKind",
+                "read_revocations",
+                "trusted_revocations",
+            ),
+            ".scope": ("Scope",),
+            ".sqlite_state": ("SqliteState",),
+            ".state": ("Debit", "StateStore"),
+            ".state_copy": ("copied_state",),
+            "agent_identity.identity.compact": (
+                "MAX_TOKEN",
+                "TokenParts",
+                "par_hash",
+                "parse_compact",
+                "sign_compact",
+                "token_hash",
+                "verify_compact",
+            ),
+        },
+    )
 
 __all__ = [
     "APPROVAL_TYPE",

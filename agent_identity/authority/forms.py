@@ -6,16 +6,13 @@ differ have different forms, and a value that hides something has none.
 
 import enum
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Final, TypeGuard, final
-from uuid import UUID
-from zoneinfo import ZoneInfo
-
-from pydantic_core import TzInfo
 
 from agent_identity.narrowing import is_array, is_dict, is_plain_array
 
@@ -29,9 +26,9 @@ _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 _EQUAL: Final[Mapping[type, Callable[[Any, object], object]]] = MappingProxyType(
     {str: str.__eq__, int: int.__eq__, float: float.__eq__}
 )
-_STATEFUL: Final = (bytes, bytearray, complex, Decimal, date, time, timedelta, UUID, tuple, list, dict, set, frozenset)
-_OFFSETS: Final = (type(None), timezone, TzInfo)
-"""Zones that are a fixed offset or none; ``TzInfo`` is what pydantic makes of ``Z``."""
+_STATEFUL: Final = (bytes, bytearray, complex, Decimal, date, time, timedelta, tuple, list, dict, set, frozenset)
+_OFFSETS: Final = (type(None), timezone)
+"""Zones that are a fixed offset or none, besides what pydantic makes of ``Z``."""
 
 
 class NoFormError(Exception):
@@ -58,7 +55,7 @@ def form_of(value: object) -> object:
         return value.isoformat()
     if type(value) is datetime or type(value) is time:
         return _moment_form(value)
-    if type(value) is UUID:
+    if type(value) is _loaded("uuid", "UUID"):
         return str(value)
     if _is_member(value):
         return _member_form(value)
@@ -67,6 +64,11 @@ def form_of(value: object) -> object:
 
 def _is_member(value: object) -> TypeGuard[enum.Enum]:
     return issubclass(type(value), enum.Enum)  # `isinstance` would ask the value, which may be a proxy.
+
+
+def _loaded(module: str, name: str) -> object:
+    """Return a class if its module is loaded: before that no value is of it, and many programs never load it."""
+    return getattr(sys.modules.get(module), name, None)
 
 
 def decimal_form(number: Decimal) -> DecimalText:
@@ -91,9 +93,9 @@ def _moment_form(moment: datetime | time) -> str:
     zone = moment.tzinfo
     if moment.fold:
         raise NoFormError  # ISO 8601 has no spelling for it.
-    if type(zone) in _OFFSETS:
+    if type(zone) in _OFFSETS or type(zone) is _loaded("pydantic_core", "TzInfo"):
         return moment.isoformat()
-    key: object = zone.key if type(zone) is ZoneInfo else None
+    key: object = getattr(zone, "key", None) if type(zone) is _loaded("zoneinfo", "ZoneInfo") else None
     if type(key) is not str or not key:
         raise NoFormError  # Code of others can say another offset, or name, each time.
     return f"{moment.isoformat()}[{key}]"
@@ -102,7 +104,9 @@ def _moment_form(moment: datetime | time) -> str:
 def _member_form(member: enum.Enum) -> object:
     kind = type(member)
     value: object = member._value_  # Its documented name; `value` can be overridden.
-    if issubclass(kind, _STATEFUL) or is_dataclass(kind):
+    identifier = _loaded("uuid", "UUID")
+    stateful = issubclass(kind, _STATEFUL) or (isinstance(identifier, type) and issubclass(kind, identifier))
+    if stateful or is_dataclass(kind):
         raise NoFormError
     for base, equals in _EQUAL.items():
         if issubclass(kind, base) and equals(member, value) is not True:

@@ -1,45 +1,38 @@
 """The command line: one parser, one function a command, exit codes that scripts can rely on."""
 
-import argparse
 import contextlib
+import gc
 import io
 import os
 import signal
 import sys
 import threading
-import traceback
-from collections.abc import Callable, Generator, Sequence
-from pathlib import Path
+from argparse import Namespace
+from collections.abc import Callable, Generator, Mapping, Sequence
+from importlib import import_module
 from typing import Final, Never, cast
 
-from agent_identity.cli import (
-    agents,
-    anchor,
-    approvals,
-    archive,
-    bundle,
-    disclose,
-    doctor,
-    erase,
-    export,
-    init,
-    inventory,
-    keys,
-    proof,
-    replay,
-    revoke,
-    show,
-    signer,
-    tasks,
-    verify,
-    who,
-    witness,
-)
-from agent_identity.cli.terminal import clean
+from agent_identity.cli.command import Command
+from agent_identity.cli.control.commands import CONTROL
+from agent_identity.cli.look.commands import LOOK
+from agent_identity.cli.operate.commands import OPERATE
+from agent_identity.cli.parsing import chosen
+from agent_identity.cli.terminal.style import clean
+from agent_identity.cli.trust.commands import TRUST
+from agent_identity.cli.verify.commands import VERIFY
 from agent_identity.errors import AgentIdentityError
 from agent_identity.version import VERSION
 
-__all__ = ["main"]
+__all__ = ["GROUPS", "main"]
+
+GROUPS: Final[Mapping[str, Sequence[Command]]] = {
+    "Look": LOOK,
+    "Verify": VERIFY,
+    "Control": CONTROL,
+    "Operate": OPERATE,
+    "Trust": TRUST,
+}
+"""All commands, under the headings of ``--help``."""
 
 NOT_DONE: Final = 2
 """The exit code of what could not be done; of a verification: cannot tell."""
@@ -49,56 +42,6 @@ INTERRUPTED: Final = 130
 
 TERMINATED: Final = 143
 """The exit code that shells give to what SIGTERM ended."""
-
-_EPILOG: Final = """\
-exit codes of verify, check-proof, check-disclosure:
-  0 verified · 1 contradicted or tampered · 2 cannot tell · 3 verified but incomplete
-other commands: 0 done · 1 something needs attention · 2 could not be done
-"""
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints cannot steer a terminal."""
-
-    def error(self, message: str) -> Never:
-        super().error(clean(message))
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser with every command."""
-    root = _Parser(
-        prog="agent-identity",
-        description="Who did what on whose behalf, and the proof of it.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    root.add_argument("--version", action="version", version=f"agent-identity {VERSION}")
-    commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (
-        verify,
-        proof,
-        disclose,
-        show,
-        export,
-        bundle,
-        archive,
-        tasks,
-        replay,
-        revoke,
-        erase,
-        who,
-        approvals,
-        witness,
-        anchor,
-        init,
-        keys,
-        signer,
-        agents,
-        inventory,
-        doctor,
-    ):
-        command.register(commands)
-    return root
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,10 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: The words make no command (2), or ask for help or the version (0).
     """
     _prepare_streams()
-    chosen = parser().parse_args(arguments)
-    command = cast("Callable[[argparse.Namespace], int]", chosen.run)
+    options = chosen(GROUPS, sys.argv[1:] if arguments is None else arguments)
     with _orderly_end():
-        code, complaint = _run(command, chosen)
+        code, complaint = _run(options)
     if complaint is not None:
         _flush_or_discard()
     if complaint:
@@ -143,10 +85,22 @@ def _end(_number: int, _frame: object) -> Never:
     sys.exit(TERMINATED)
 
 
-def _run(command: Callable[[argparse.Namespace], int], chosen: argparse.Namespace) -> tuple[int, str | None]:
-    """Return the exit code, and the complaint of a command that could not be done."""
+def _loaded(work: str) -> Callable[[Namespace], int]:
+    """Import the work of a command, without a search for cycles meanwhile: what is loaded stays."""
+    module, _, name = work.partition(":")
+    searching = gc.isenabled()
+    gc.disable()
     try:
-        code = command(chosen)
+        return cast("Callable[[Namespace], int]", getattr(import_module(module), name or "run"))
+    finally:
+        if searching:
+            gc.enable()
+
+
+def _run(options: Namespace) -> tuple[int, str | None]:
+    """Import and run the command; return its exit code, and the complaint if it could not be done."""
+    try:
+        code = _loaded(cast("str", options.work))(options)
         sys.stdout.flush()
     except AgentIdentityError as error:
         return NOT_DONE, str(error)
@@ -164,6 +118,9 @@ def _run(command: Callable[[argparse.Namespace], int], chosen: argparse.Namespac
 
 def _place(error: BaseException) -> str:
     """Return class and place of an error; its text may quote evidence."""
+    import traceback
+    from pathlib import Path
+
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
 

@@ -8,11 +8,10 @@ one whose checkpoint is older than one that was seen. A log without one has lost
 """
 
 import contextlib
-import logging
 import re
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Self, TypeAlias, final
+from typing import TYPE_CHECKING, Final, Self, TypeAlias, final
 
 from agent_identity.canonical import decode_record, encode_record
 from agent_identity.errors import EvidenceError, VerificationError
@@ -35,6 +34,9 @@ from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.rejects import LaterEntryError, set_aside
 from agent_identity.identity import Signer
 
+if TYPE_CHECKING:
+    from logging import Logger
+
 __all__ = [
     "Cosign",
     "DirectoryLog",
@@ -49,7 +51,6 @@ __all__ = [
 Cosign: TypeAlias = Callable[[Checkpoint], str]
 """Returns further signature lines for a checkpoint; none, an empty text."""
 
-_logger: Final = logging.getLogger("agent_identity.evidence")
 _SIZE: Final = re.compile(r"[1-9][0-9]{0,18}")
 _ROOT: Final = re.compile(r"[0-9a-f]{64}")
 _ATTEMPTS: Final = 8  # Somebody may write into the log again while foreign lines are set aside.
@@ -202,7 +203,7 @@ class DirectoryLog:
             news = [head for head in heads if repeat or self._written.get(head.stream) != head]
             entries = [head.to_entry(self._origin) for head in news]
             if lost and not self._loss_noted:
-                _logger.error("the checkpoint of the log was removed; the log goes on and says so for good")
+                _logger().error("the checkpoint of the log was removed; the log goes on and says so for good")
                 entries.insert(0, loss_entry(self._origin))
             self._append(fd, entries)
             self._written.update((head.stream, head) for head in news)
@@ -324,11 +325,11 @@ class DirectoryLog:
             size, name = set_aside(self._files, self._layout, fd, line.offset, fits=self._fits, last=last)
         except LaterEntryError:
             raise self._contradicted("an older checkpoint with entries of a longer log") from None
-        _logger.error("%d bytes in the log are not of the library and were moved to log/%s", size, name)
+        _logger().error("%d bytes in the log are not of the library and were moved to log/%s", size, name)
 
     def _remove_torn(self, fd: int, line: Line) -> None:
         """Cut off the line that a process died in; no checkpoint covers it, and its stream still has all."""
-        _logger.warning("removed a torn line of %d bytes from the end of the log", line.end - line.offset)
+        _logger().warning("removed a torn line of %d bytes from the end of the log", line.end - line.offset)
         self._files.truncate(fd, line.offset)
 
     def _take_in(self, entry: bytes, end: int) -> None:
@@ -437,3 +438,9 @@ def unverified_checkpoint(note: bytes) -> Checkpoint:
     """
     text, blank, _ = note.decode(errors="replace").rpartition("\n\n")
     return Checkpoint.from_text(text + blank[:1])
+
+
+def _logger() -> "Logger":
+    import logging  # noqa: PLC0415  Readers of a log write no messages.
+
+    return logging.getLogger("agent_identity.evidence")

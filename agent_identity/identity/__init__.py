@@ -1,56 +1,124 @@
 """Who: principals and agents, their keys, whom to trust, and the sources of time and identifiers."""
 
-from agent_identity.identity.approvers import Approver
-from agent_identity.identity.certificates import (
-    Certificate,
-    Presented,
-    PrincipalKind,
-    certified,
-    trusted_certificate,
-)
-from agent_identity.identity.clock import Clock, SystemClock
-from agent_identity.identity.cosigners import Cosigner, check_note_name, note_key_id, split_vkey
-from agent_identity.identity.encoding import b64_decode, b64_encode, b64url_decode, b64url_encode
-from agent_identity.identity.ids import Ids, RandomIds, uuid7
-from agent_identity.identity.jwt_keys import JwtAlgorithm, JwtKey, JwtSigner, as_jwt_signer, jwk_thumbprint
-from agent_identity.identity.keys import PublicKey, Signer, SigningKey
-from agent_identity.identity.principals import (
-    Agent,
-    Human,
-    Principal,
-    Provenance,
-    Service,
-    agent_from_claim,
-    check_id,
-    principal_from_claim,
-)
-from agent_identity.identity.private_files import (
-    check_path,
-    create_private_file,
-    create_public_file,
-    hide_from_git,
-    is_there,
-    put_in_place,
-    read_private_file,
-    read_public_file,
-    replace_private_file,
-    replace_public_file,
-)
-from agent_identity.identity.socket_signer import SocketSigner
-from agent_identity.identity.trust import (
-    EntryPurpose,
-    FileVersion,
-    Purpose,
-    SecondKey,
-    Takeover,
-    TrustedKey,
-    TrustStore,
-    Vouched,
-    Witnesses,
-    refuse_doubted,
-)
-from agent_identity.identity.trust_document import signed_trust
-from agent_identity.identity.trust_merge import TrustConflict, check_successor, merged, trust_conflicts
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent_identity.identity.approvers import Approver
+    from agent_identity.identity.certificates import (
+        Certificate,
+        Presented,
+        PrincipalKind,
+        certified,
+        trusted_certificate,
+    )
+    from agent_identity.identity.clock import Clock, SystemClock
+    from agent_identity.identity.cosigners import Cosigner, check_note_name, note_key_id, split_vkey
+    from agent_identity.identity.encoding import b64_decode, b64_encode, b64url_decode, b64url_encode
+    from agent_identity.identity.ids import Ids, RandomIds, uuid7
+    from agent_identity.identity.jwt_keys import JwtAlgorithm, JwtKey, JwtSigner, as_jwt_signer, jwk_thumbprint
+    from agent_identity.identity.keys import PublicKey, Signer, SigningKey
+    from agent_identity.identity.principals import (
+        Agent,
+        Human,
+        Principal,
+        Provenance,
+        Service,
+        agent_from_claim,
+        check_id,
+        principal_from_claim,
+    )
+    from agent_identity.identity.private_files import (
+        check_path,
+        create_private_file,
+        create_public_file,
+        hide_from_git,
+        is_there,
+        put_in_place,
+        read_private_file,
+        read_public_file,
+        replace_private_file,
+        replace_public_file,
+    )
+    from agent_identity.identity.socket_signer import SocketSigner
+    from agent_identity.identity.trust import (
+        EntryPurpose,
+        FileVersion,
+        Purpose,
+        SecondKey,
+        Takeover,
+        TrustedKey,
+        TrustStore,
+        Vouched,
+        Witnesses,
+        refuse_doubted,
+    )
+    from agent_identity.identity.trust_document import signed_trust
+    from agent_identity.identity.trust_merge import TrustConflict, check_successor, merged, trust_conflicts
+else:
+    from agent_identity.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            ".approvers": ("Approver",),
+            ".certificates": (
+                "Certificate",
+                "Presented",
+                "PrincipalKind",
+                "certified",
+                "trusted_certificate",
+            ),
+            ".clock": ("Clock", "SystemClock"),
+            ".cosigners": ("Cosigner", "check_note_name", "note_key_id", "split_vkey"),
+            ".encoding": ("b64_decode", "b64_encode", "b64url_decode", "b64url_encode"),
+            ".ids": ("Ids", "RandomIds", "uuid7"),
+            ".jwt_keys": (
+                "JwtAlgorithm",
+                "JwtKey",
+                "JwtSigner",
+                "as_jwt_signer",
+                "jwk_thumbprint",
+            ),
+            ".keys": ("PublicKey", "Signer", "SigningKey"),
+            ".principals": (
+                "Agent",
+                "Human",
+                "Principal",
+                "Provenance",
+                "Service",
+                "agent_from_claim",
+                "check_id",
+                "principal_from_claim",
+            ),
+            ".private_files": (
+                "check_path",
+                "create_private_file",
+                "create_public_file",
+                "hide_from_git",
+                "is_there",
+                "put_in_place",
+                "read_private_file",
+                "read_public_file",
+                "replace_private_file",
+                "replace_public_file",
+            ),
+            ".socket_signer": ("SocketSigner",),
+            ".trust": (
+                "EntryPurpose",
+                "FileVersion",
+                "Purpose",
+                "SecondKey",
+                "Takeover",
+                "TrustedKey",
+                "TrustStore",
+                "Vouched",
+                "Witnesses",
+                "refuse_doubted",
+            ),
+            ".trust_document": ("signed_trust",),
+            ".trust_merge": ("TrustConflict", "check_successor", "merged", "trust_conflicts"),
+        },
+    )
 
 __all__ = [
     "Agent",

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import os
 import stat
-import tempfile
 from pathlib import Path
 from typing import Final, NoReturn, TypeAlias
 
@@ -230,6 +229,8 @@ def _create(path: PathLike, data: bytes, mode: int) -> None:
 def _write_beside(path: PathLike, data: bytes, mode: int) -> str:
     """Write a synced temporary file in the folder of the path and return its name."""
     # mkstemp opens with O_EXCL, O_NOFOLLOW and mode 0600, under a name nobody can guess.
+    import tempfile  # noqa: PLC0415  Only writers need it.
+
     descriptor, temporary = tempfile.mkstemp(prefix=".agent-identity-", suffix=".tmp", dir=_folder(path))
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -590,7 +590,7 @@ class TrustStore:
                 private key, a ``kid`` that is not the key's thumbprint, a key twice for one purpose, a signature that
                 is none of a root of the file over this content (code ``bad_trust_signature``).
         """
-        from agent_identity.identity.trust_file import read_trust  # Loads pydantic.
+        from agent_identity.identity.trust_file import read_trust  # Loads msgspec.
 
         return read_trust(cls, source)
 

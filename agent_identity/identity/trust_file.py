@@ -1,11 +1,13 @@
-"""The schema of the trust file, read strictly. Imports pydantic, therefore loaded only when a file is read."""
+"""The schema of the trust file, read strictly by msgspec; loaded only when a file is read."""
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Final, Literal, NoReturn, Self, TypeVar
+from typing import Annotated, Final, Literal, NoReturn, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+import msgspec
+from msgspec import Meta
 
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError
@@ -17,28 +19,34 @@ from agent_identity.identity.origins import is_prefix
 from agent_identity.identity.private_files import PathLike, read_trusted_file
 from agent_identity.identity.trust import FileVersion, SecondKey, Takeover, TrustedKey, TrustStore, Witnesses
 from agent_identity.identity.trust_document import bad_signature, check_signature, document_of
+from agent_identity.narrowing import is_dict, is_list
 
 __all__ = ["read_trust"]
 
 Store = TypeVar("Store", bound=TrustStore)
+Part = TypeVar("Part", bound="_Part")
 
 _MAX_TRUST_FILE: Final = 1 << 20
-_Time = Annotated[int, Field(ge=0, le=(1 << 53) - 1)]
+_Time: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 53) - 1)]
+_Object: TypeAlias = Mapping[str, object]
+
+_PATH: Final = re.compile(r"(.*?)(?: - at `\$(.*)`)?", re.DOTALL)
+_MEMBER: Final = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
 
 
-class TakeoverEntry(BaseModel):
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An object of the file."""
+
+
+class TakeoverEntry(_Part, frozen=True, kw_only=True):
     """How far the log was when the key took over: a decimal number, and 64 hexadecimal digits in lower case."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-    size: Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,18})$")]
-    root: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    size: Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,18})\Z")]
+    root: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
-class _KeyMembers(BaseModel):
+class _KeyMembers(_Part, frozen=True, kw_only=True):
     """A public JWK (RFC 8037 §2) with the seconds in which it counts."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     kty: Literal["OKP"]
     crv: Literal["Ed25519"]
@@ -54,22 +62,20 @@ class _KeyMembers(BaseModel):
     origin: str | None = None
 
 
-class KeyEntry(_KeyMembers):
+class KeyEntry(_KeyMembers, frozen=True, kw_only=True):
     """One key of a file of version 1 or 2."""
 
     purpose: Literal["issuer", "recorder"]
 
 
-class ListedKeyEntry(_KeyMembers):
+class ListedKeyEntry(_KeyMembers, frozen=True, kw_only=True):
     """One key of a file of version 3."""
 
     purpose: Literal["issuer", "recorder", "policy", "root"]
 
 
-class ApproverEntry(BaseModel):
+class ApproverEntry(_Part, frozen=True, kw_only=True):
     """A credential of a person (WebAuthn): its public JWK, whose it is, and where it was made."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     kty: Literal["EC", "OKP"]
     crv: Literal["P-256", "Ed25519"]
@@ -78,7 +84,7 @@ class ApproverEntry(BaseModel):
     alg: Literal["ES256", "EdDSA"]
     purpose: Literal["approver"]
     person: str
-    credential: Annotated[str, Field(max_length=1_364)]
+    credential: Annotated[str, Meta(max_length=1_364)]
     rp_id: str
     site: str
     not_before: _Time | None = None
@@ -87,10 +93,8 @@ class ApproverEntry(BaseModel):
     reason: str | None = None
 
 
-class WitnessEntry(BaseModel):
+class WitnessEntry(_Part, frozen=True, kw_only=True):
     """Another party that cosigns checkpoints, by its verifier key (C2SP signed-note)."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     vkey: str
     purpose: Literal["witness"]
@@ -98,10 +102,8 @@ class WitnessEntry(BaseModel):
     not_after: _Time | None = None
 
 
-class SecondKeyEntry(BaseModel):
+class SecondKeyEntry(_Part, frozen=True, kw_only=True):
     """A key that signs checkpoints in addition: a public JWK of the key type AKP, and where in the log it begins."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     kty: Literal["AKP"]
     alg: Literal["ML-DSA-44"]
@@ -110,19 +112,15 @@ class SecondKeyEntry(BaseModel):
     takes_over: TakeoverEntry
 
 
-class WitnessesEntry(BaseModel):
+class WitnessesEntry(_Part, frozen=True, kw_only=True):
     """Other parties that cosign checkpoints, by their verifier keys (C2SP signed-note)."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-    keys: Annotated[list[str], Field(min_length=1, max_length=64)]
-    required: Annotated[int, Field(ge=1, le=64)] | None = None
+    keys: Annotated[list[str], Meta(min_length=1, max_length=64)]
+    required: Annotated[int, Meta(ge=1, le=64)] | None = None
 
 
-class TrustFile(BaseModel):
+class TrustFile(_Part, frozen=True, kw_only=True):
     """A whole file of version 1 or 2. Version 2 is for what version 1 has not, and for nothing else."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     version: Literal["1", "2"]
     issuer: str | None = None
@@ -131,45 +129,38 @@ class TrustFile(BaseModel):
     second_keys: list[SecondKeyEntry] = []
     witnesses: WitnessesEntry | None = None
 
-    @model_validator(mode="after")
-    def _only_in_its_version(self) -> Self:
-        own = any("origin" in key.model_fields_set for key in self.keys)
-        if (self.version == "2") != bool(own or {"second_keys", "witnesses"} & self.model_fields_set):
-            raise ValueError(
-                "expected version 2 with second_keys, witnesses or the origin of a key, and version 1 without; "
-                "change the version"
-            )
-        return self
 
-
-class TrustFile3(BaseModel):
+class TrustFile3(_Part, frozen=True, kw_only=True):
     """A whole file of version 3."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     version: Literal["3"]
     id: str
     revision: int
     issuer: str | None = None
     origin: str | None = None
-    keys: list[Annotated[ListedKeyEntry | ApproverEntry | WitnessEntry, Field(discriminator="purpose")]]
+    keys: list[_Object]
     second_keys: list[SecondKeyEntry] = []
-    quorum: Annotated[int, Field(ge=1, le=64)] | None = None
-    merged_from: Annotated[list[Annotated[str, Field(max_length=512)]], Field(min_length=1)] | None = None
-    signature: Annotated[str, Field(max_length=1_024)] | None = None
+    quorum: Annotated[int, Meta(ge=1, le=64)] | None = None
+    merged_from: Annotated[list[Annotated[str, Meta(max_length=512)]], Meta(min_length=1)] | None = None
+    signature: Annotated[str, Meta(max_length=1_024)] | None = None
+
+
+_Entry: TypeAlias = ListedKeyEntry | ApproverEntry | WitnessEntry
+_ENTRIES: Final[Mapping[object, type[_Entry]]] = {
+    **dict.fromkeys(("issuer", "recorder", "policy", "root"), ListedKeyEntry),
+    "approver": ApproverEntry,
+    "witness": WitnessEntry,
+}
 
 
 def read_trust(kind: type[Store], source: PathLike | Mapping[str, object] | bytes) -> Store:
     """Return the store that a trust file describes; see :meth:`TrustStore.load`."""
     content = _parse(_document(source))
-    model = TrustFile3 if content.get("version") == "3" else TrustFile
+    _refuse_private_keys(content)
     try:
-        parsed = model.model_validate(content)
-    except ValidationError as error:
-        raise _explained(error) from None
-    try:
-        if isinstance(parsed, TrustFile):
-            return _old_store(kind, parsed)
+        if content.get("version") != "3":
+            return _old_store(kind, _read(TrustFile, content), content)
+        parsed = _read(TrustFile3, content)
         trust = _store(kind, parsed)
     except ValueError as error:
         raise ConfigurationError(f"bad trust file: {error}") from None
@@ -181,25 +172,33 @@ def read_trust(kind: type[Store], source: PathLike | Mapping[str, object] | byte
     return trust
 
 
-def _old_store(kind: type[Store], content: TrustFile) -> Store:
-    for number, entry in enumerate(content.keys):
+def _old_store(kind: type[Store], parsed: TrustFile, content: _Object) -> Store:
+    listed = content["keys"]
+    own = is_list(listed) and any(is_dict(entry) and "origin" in entry for entry in listed)
+    if (parsed.version == "2") != bool(own or {"second_keys", "witnesses"} & content.keys()):
+        raise ValueError(
+            "expected version 2 with second_keys, witnesses or the origin of a key, and version 1 without; "
+            "change the version"
+        )
+    for number, entry in enumerate(parsed.keys):
         if entry.origin is not None and is_prefix(entry.origin):
             raise ValueError(f"expected keys.{number}.origin to be one name; prefixes are for files of version 3")
     witnesses = Witnesses(())
-    if content.witnesses is not None:
-        witnesses = Witnesses(tuple(map(Cosigner.from_vkey, content.witnesses.keys)), content.witnesses.required)
+    if parsed.witnesses is not None:
+        witnesses = Witnesses(tuple(map(Cosigner.from_vkey, parsed.witnesses.keys)), parsed.witnesses.required)
     return kind(
-        _keys(enumerate(content.keys)),
-        issuer=content.issuer,
-        origin=content.origin,
-        second_keys=_second_keys(content.second_keys),
+        _keys(enumerate(parsed.keys)),
+        issuer=parsed.issuer,
+        origin=parsed.origin,
+        second_keys=_second_keys(parsed.second_keys),
         witnesses=witnesses,
     )
 
 
 def _store(kind: type[Store], content: TrustFile3) -> Store:
-    keys = [(number, entry) for number, entry in enumerate(content.keys) if isinstance(entry, ListedKeyEntry)]
-    witnesses = [entry for entry in content.keys if isinstance(entry, WitnessEntry)]
+    entries = [_entry(number, entry) for number, entry in enumerate(content.keys)]
+    keys = [(number, entry) for number, entry in enumerate(entries) if isinstance(entry, ListedKeyEntry)]
+    witnesses = [entry for entry in entries if isinstance(entry, WitnessEntry)]
     periods = tuple((entry.not_before, entry.not_after) for entry in witnesses)
     return kind(
         _keys(keys),
@@ -211,11 +210,22 @@ def _store(kind: type[Store], content: TrustFile3) -> Store:
             content.quorum,
             periods if any(period != (None, None) for period in periods) else (),
         ),
-        approvers=tuple(_approver(entry) for entry in content.keys if isinstance(entry, ApproverEntry)),
+        approvers=tuple(_approver(entry) for entry in entries if isinstance(entry, ApproverEntry)),
         file=FileVersion(
             content.id, content.revision, merged_from=tuple(content.merged_from or ()), signature=content.signature
         ),
     )
+
+
+def _entry(number: int, entry: _Object) -> _Entry:
+    """Return an entry of version 3, which its purpose gives its form."""
+    purpose = entry.get("purpose")
+    form = _ENTRIES.get(purpose) if isinstance(purpose, str) else None
+    if form is None:
+        raise _malformed(
+            f"keys.{number}.purpose", "expected the purpose issuer, recorder, policy, root, approver or witness"
+        )
+    return _read(form, entry, f"keys.{number}.")
 
 
 def _keys(entries: Iterable[tuple[int, KeyEntry | ListedKeyEntry]]) -> tuple[TrustedKey, ...]:
@@ -295,6 +305,7 @@ def _parse(document: bytes) -> dict[str, JSON]:
     """
     try:
         content: JSON = json.loads(document.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        json.dumps(content, ensure_ascii=False).encode()  # Half a character, which only an escape can write, fails.
     except (ValueError, RecursionError):
         raise ConfigurationError("expected a trust file in JSON, with every member once, got something else") from None
     if not isinstance(content, dict):
@@ -302,17 +313,43 @@ def _parse(document: bytes) -> dict[str, JSON]:
     return content
 
 
-def _explained(error: ValidationError) -> ConfigurationError:
-    # The values stay out: a file that was mistaken for a trust file may hold anything.
-    mistakes = error.errors(include_url=False, include_context=False, include_input=False)
-    if any(mistake["loc"][-1:] == ("d",) for mistake in mistakes):
-        return ConfigurationError(
+def _refuse_private_keys(content: _Object) -> None:
+    """Say of a private key in the file what that means, whatever else is wrong.
+
+    Raises:
+        ConfigurationError: A key has the private member.
+    """
+    lists = (content.get("keys"), content.get("second_keys"))
+    parts = (content, *(entry for found in lists if is_list(found) for entry in found))
+    if any(isinstance(part, dict) and "d" in part for part in parts):
+        raise ConfigurationError(
             "expected public keys in the trust file, got a private one (member d); replace that key, others saw it"
         )
-    place = ".".join(str(part) for part in mistakes[0]["loc"])[:100] or "its top"
-    unknown = mistakes[0]["type"] == "union_tag_invalid"  # Its message has the value.
-    what = "expected the purpose issuer, recorder, policy, root, approver or witness" if unknown else mistakes[0]["msg"]
-    return ConfigurationError(f"bad trust file at {place!a}: {what}")
+
+
+def _read(form: type[Part], content: object, place: str = "") -> Part:
+    """Return an object of the file as its type.
+
+    Raises:
+        ConfigurationError: It has not that form. The values stay out of the message: a file that was mistaken for a
+            trust file may hold anything.
+    """
+    try:
+        return msgspec.convert(content, form)
+    except msgspec.ValidationError as error:
+        found = _PATH.fullmatch(str(error))
+        what, path = ("", "") if found is None else (found[1], found[2] or "")
+    steps = path.replace("[", ".").replace("]", "").removeprefix(".")
+    if member := _MEMBER.fullmatch(what):
+        steps = f"{steps}.{member[2]}".removeprefix(".")
+        what = "expected this member, got none" if member[1] == "missing required" else "expected no such member"
+    elif not what.startswith("Expected "):
+        what = "expected one of the values that docs/reference/trust.md names"
+    raise _malformed(place + steps, what[0].lower() + what[1:])
+
+
+def _malformed(place: str, what: str) -> ConfigurationError:
+    return ConfigurationError(f"bad trust file at {place[:100] or 'its top'!a}: {what}")
 
 
 def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:

@@ -22,7 +22,7 @@ import pytest
 
 from agent_identity.audit import Report, check
 from agent_identity.authority import Scope
-from agent_identity.cli.witness import WitnessServer
+from agent_identity.cli.trust.witness import WitnessServer
 from agent_identity.enforcement import Enforcer
 from agent_identity.enforcement.directory import prepare
 from agent_identity.enforcement.rotation import revoke

@@ -14,7 +14,7 @@ from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.tools import tool as langchain_tool
 
 from agent_identity import Effect, Request, Rule, RuleSet, Scope
-from agent_identity.cli.doctor import diagnose
+from agent_identity.cli.operate.doctor import diagnose
 from agent_identity.errors import ConfigurationError, Denied, PolicyBlocked, PolicyFormatError
 from agent_identity.integrations.langchain import protect, unprotect
 from agent_identity.policy import Claims, Tool

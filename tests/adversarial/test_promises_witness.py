@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_identity.cli.witness import WitnessServer
+from agent_identity.cli.trust.witness import WitnessServer
 from agent_identity.evidence.witness import Witness, WitnessState
 from agent_identity.identity import SigningKey
 from agent_identity.testing import FixedClock

@@ -69,7 +69,7 @@ def told(world: Any, capfd: Any) -> Iterator[tuple[str, str]]:
     for words in (("verify",), ("verify", "--json"), ("show",), ("show", "--json"), ("tasks", "--all"), ("doctor",)):
         main([words[0], str(world.directory), *words[1:]])
         yield " ".join(words), "".join(capfd.readouterr())
-    main(["proof", str(world.directory), record])
+    main(["proof", "make", str(world.directory), record])
     yield "proof", "".join(capfd.readouterr())
 
 

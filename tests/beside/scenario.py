@@ -27,7 +27,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from agent_identity import Agent, Enforcer, Human, Scope, check
-from agent_identity.cli.doctor import diagnose
+from agent_identity.cli.operate.doctor import diagnose
 from agent_identity.integrations.langchain import protect
 from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
 from agent_identity.integrations.langchain_instrumentor import LangChainInstrumentor

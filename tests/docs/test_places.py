@@ -1,6 +1,5 @@
 """What is there can be found: each page in the navigation, each command and integration in the lists of them."""
 
-import argparse
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agent_identity.cli.program import parser
+from agent_identity.cli.program import GROUPS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -32,8 +31,7 @@ def _paths(nav: object) -> Iterator[str]:
 
 
 def _commands() -> list[str]:
-    (action,) = (one for one in parser()._actions if isinstance(one, argparse._SubParsersAction))
-    return sorted(action.choices)
+    return sorted(command.name for commands in GROUPS.values() for command in commands)
 
 
 def test_every_page_is_in_the_navigation_once() -> None:

@@ -10,7 +10,6 @@ from typing import Any, Self
 
 import pytest
 
-from agent_identity.audit import executor as module
 from agent_identity.audit.executor import _prepare, executor, in_process
 from agent_identity.errors import ConfigurationError
 
@@ -59,7 +58,7 @@ pools: list[Pool] = []
 @pytest.fixture(autouse=True)
 def noted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Start no process."""
-    monkeypatch.setattr(module, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", Pool)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(7)))
     monkeypatch.setattr(threading, "active_count", lambda: 1)
     yield

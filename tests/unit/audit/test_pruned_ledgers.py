@@ -18,11 +18,12 @@ from plain_records import append
 from agent_identity import Agent, Denied, Enforcer, Human, Scope
 from agent_identity.audit import Report, check, story
 from agent_identity.audit import bundle as bundle_module
-from agent_identity.audit.bundle import Choice, collect, is_bundle, pack, report_json, unpacked
+from agent_identity.audit.bundle import Choice, collect, pack, report_json, unpacked
 from agent_identity.audit.comparison import Comparison
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.log_check import Heads
 from agent_identity.audit.pruning_check import find_excerpt, find_kept, find_pruned
+from agent_identity.audit.sources import is_bundle
 from agent_identity.audit.spans_check import SPAN_STEPS
 from agent_identity.canonical import encode_record
 from agent_identity.errors import ConfigurationError, VerificationError

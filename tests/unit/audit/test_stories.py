@@ -276,6 +276,30 @@ def test_a_story_tells_that_its_keys_were_erased(tmp_path: Path) -> None:
     ]
 
 
+def test_calls_that_are_not_wanted_are_counted_and_nothing_else(tmp_path: Path) -> None:
+    """Neither the refused ones nor those that may be told at most have them; a call without an end is one as well."""
+    with Enforcer.open(tmp_path, clock=FixedClock(START), ids=SequentialIds()) as enforcer:
+
+        @enforcer.tool
+        def pay() -> None:
+            """Pay."""
+
+        @enforcer.tool
+        def other() -> None:
+            """Do something that the scope has not."""
+
+        with enforcer.task("t", principal=ALICE, agent=CLERK, scope=Scope("pay")):
+            pay()
+            with pytest.raises(Denied):
+                other()
+    (first,) = story(tmp_path, wanted=lambda action: action.tool == "pay")
+    assert ([action.tool for action in first.actions], first.refused, first.left_out) == (["pay"], 0, 1)
+    (second,) = story(tmp_path, wanted=lambda action: action.effect == "block")
+    assert ([action.tool for action in second.actions], second.refused, second.left_out) == (["other"], 1, 1)
+    (every,) = story(tmp_path)
+    assert (len(every.actions), every.refused, every.left_out) == (2, 1, 0)
+
+
 def test_a_task_that_ended_waits_for_late_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as no more have ended since than are kept."""
     monkeypatch.setattr(stories_module, "_MAX_ENDED", 2)

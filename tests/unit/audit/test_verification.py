@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from agent_identity.audit import Report, check, verification, verify
+from agent_identity.audit import Report, check, comparison, spans_check, verification, verify
 from agent_identity.audit.comparison import Comparison
 from agent_identity.audit.executor import in_process
 from agent_identity.audit.findings import Findings
@@ -290,7 +290,7 @@ class Spans:
 
 def test_pasted_spans_of_every_source_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other."""
-    monkeypatch.setattr(verification, "SpansCheck", Spans)
+    monkeypatch.setattr(spans_check, "SpansCheck", Spans)
     monkeypatch.setattr(Spans, "made", spans := [])
     sources = [io.BytesIO(b"one"), io.BytesIO(b"two")]
     report = check(sources, TRUST, pasted=True, redacted=["r"])
@@ -332,13 +332,12 @@ def test_spans_are_compared_with_their_ledger_under_trusted_keys(
 ) -> None:
     """Without a ledger or keys there is nothing to compare with."""
     compared: list[object] = []
-    comparison = verification.Comparison
 
     def comparing(ledger: Any, keys: TrustStore, findings: Findings) -> Comparison:
         compared.append((ledger, keys))
-        return comparison(ledger, keys, findings)
+        return Comparison(ledger, keys, findings)
 
-    monkeypatch.setattr(verification, "Comparison", comparing)
+    monkeypatch.setattr(comparison, "Comparison", comparing)
     report = check(io.BytesIO(b"{}"), TRUST, ledger=directory)
     assert compared == [(directory, TRUST)]
     assert "proved_by_ledger" in report.counts

@@ -4,16 +4,37 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from agent_identity.cli import main, program, verify
+from agent_identity.audit.interop import FORMS
+from agent_identity.authority import RevokedKind
+from agent_identity.cli import main, program
+from agent_identity.cli.command import Command
+from agent_identity.cli.control import commands as control
+from agent_identity.cli.operate import commands as operate
+from agent_identity.cli.trust import commands as trust
+from agent_identity.cli.verify import commands as verifying
+from agent_identity.cli.verify import verify
+from agent_identity.enforcement.receivers import PROTOCOLS
+from agent_identity.identity import Purpose
 from agent_identity.version import VERSION
 
 Run = Callable[..., tuple[int, str, str]]
-COMMANDS = ("verify", "show", "init", "keys", "keys new", "keys list", "keys public", "doctor")
+
+
+def every(commands: Iterable[Command], before: str = "") -> Iterator[tuple[str, Command]]:
+    """Yield all commands and actions by the words that name them."""
+    for command in commands:
+        yield before + command.name, command
+        yield from every(command.actions, f"{before}{command.name} ")
+
+
+COMMANDS = dict(every(command for group in program.GROUPS.values() for command in group))
 
 
 def test_the_version(run: Run) -> None:
@@ -25,7 +46,8 @@ def test_help_lists_the_commands_and_the_exit_codes(run: Run) -> None:
     """``--help`` names every command, and the exit codes that scripts rely on."""
     code, out, _ = run("--help")
     assert code == 0
-    assert all(f"\n    {name} " in out for name in ("verify", "show", "init", "keys", "doctor"))
+    assert all(f"\n{heading}:\n    {commands[0].name} " in out for heading, commands in program.GROUPS.items())
+    assert all(f"\n    {name} " in out for name in COMMANDS if " " not in name)
     assert "0 verified · 1 contradicted or tampered · 2 cannot tell · 3 verified but incomplete" in out
 
 
@@ -38,18 +60,61 @@ def test_each_command_has_help(run: Run, command: str, monkeypatch: pytest.Monke
     head, _, arguments = out.partition("\n\n")
     assert head.startswith(f"usage: agent-identity {command}")
     assert arguments[0].isupper()
-    described = [line for line in out.splitlines() if line.startswith("  ")]
-    assert [line for line in described if len(line.split(maxsplit=1)) < 2 and line.strip() != "ACTION"] == []
+    described = [line for line in arguments.splitlines() if line.startswith("  ")]
+    assert [line for line in described if len(line.split(maxsplit=1)) < 2 and not line.startswith("  -")] == []
+    assert (f"\nexample:\n  agent-identity {command}" in out) is not bool(COMMANDS[command].actions)
 
 
 @pytest.mark.parametrize(
     "words", [(), ("keys",), ("verify",), ("frobnicate",), ("verify", "x", "--frobnicate")], ids=str
 )
 def test_words_that_make_no_command_exit_with_2(run: Run, words: tuple[str, ...]) -> None:
-    """Wrong usage prints the usage to standard error and exits with 2, which is never a verdict of 0, 1 or 3."""
+    """Wrong usage is one line on standard error and exits with 2, which is never a verdict of 0, 1 or 3."""
     code, out, err = run(*words)
-    assert (code, out) == (2, "")
-    assert err.startswith("usage: agent-identity")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("agent-identity: ")
+    assert "--help'" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("vverify x", "verify"),
+        ("reenstate x agent y", "reinstate"),
+        ("keys lst x", "list"),
+        ("proof ccheck x", "check"),
+        ("show x --agnet y", "--agent"),
+        ("show --jsnol", "--jsonl"),
+        ("keys rotate --overlpa=7d x --all", "--overlap"),
+        ("--versoin", "--version"),
+        ("prune x --older-then 365d", "--older-than"),
+    ],
+)
+def test_the_nearest_word_is_named(run: Run, words: str, meant: str) -> None:
+    """A misspelled command, action or option is answered with the one that was meant, whatever else is missing."""
+    code, out, err = run(*words.split())
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.endswith(f"did you mean '{meant}'?\n")
+
+
+@pytest.mark.parametrize(
+    "words", ["show x -- --agnet", "keys revoke d --since 1 -- -AbC", "bundle x -ob.zip", "verify x --proc 1"]
+)
+def test_what_looks_like_a_misspelled_option_may_be_none(run: Run, tmp_path: Path, words: str) -> None:
+    """Words after ``--``, values that follow a short option at once, and beginnings of options are taken as such."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        code, _, err = run(*words.split())
+    assert code == 2
+    assert "option" not in err
+
+
+def test_words_too_many_are_named(run: Run) -> None:
+    """What no command takes is quoted, as far as it cannot steer a terminal."""
+    assert run("who", "a", "b", "c\x1b") == (
+        *(2, ""),
+        "agent-identity: unexpected argument 'c\\x1b'; leave it out; see 'agent-identity who --help'\n",
+    )
 
 
 @pytest.mark.parametrize("words", [("\x1b[31mx",), ("show", "x", "--\x1b]0;title\x07")], ids=ascii)
@@ -231,7 +296,16 @@ def test_a_directory_with_a_slip_in_its_name_is_not_made(
 
 
 def test_every_command_is_registered_with_what_runs_it() -> None:
-    """Each command of the parser has a function, so that none ends in an attribute error."""
-    words = [["verify", "x"], ["show", "x"], ["init", "x"], ["keys", "new", "x"], ["keys", "list", "x"]]
-    for line in [*words, ["keys", "public", "x"], ["doctor"]]:
-        assert callable(program.parser().parse_args(line).run)
+    """Each command names its work, so that none ends in an attribute error; one with actions leaves it to them."""
+    for command in COMMANDS.values():
+        module, _, name = command.work.partition(":")
+        assert bool(module) is not bool(command.actions)
+        assert not module or callable(getattr(import_module(module), name or "run"))
+
+
+def test_the_parser_offers_what_the_work_takes() -> None:
+    """What the parser does not import, since it is dear, is the same there."""
+    assert get_args(RevokedKind) == control.KINDS
+    assert verifying.FORMS == FORMS
+    assert operate.PROTOCOLS == PROTOCOLS
+    assert get_args(Purpose) == trust.PURPOSES

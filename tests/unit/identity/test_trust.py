@@ -299,6 +299,13 @@ def test_ac_109_trust_files_are_read_strictly(content: dict[str, object]) -> Non
         assert KEYS[0].to_jwk()["x"][:8] not in str(caught.value)
 
 
+def test_half_a_character_is_no_text() -> None:
+    """A lone surrogate, which only an escape in JSON can write, refuses the file wherever it stands."""
+    for content in (_file(issuer="\ud800"), _file(_entry(reason="\udfff", revoked_since=5))):
+        with pytest.raises(ConfigurationError, match="something else"):
+            TrustStore.load(json.dumps(content).encode())
+
+
 def test_the_smallest_file() -> None:
     """Issuer, origin and times are optional; no keys means no trust."""
     assert TrustStore.load({"version": "1", "keys": []}) == TrustStore()

@@ -1,0 +1,1 @@
+"""Commands that decide what agents may do: revocations, approvals, registrations."""

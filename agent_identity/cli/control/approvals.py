@@ -1,0 +1,61 @@
+"""``agent-identity approvals``: what waits for a person, and what they decide."""
+
+import argparse
+import json
+import sys
+from typing import cast
+
+from agent_identity.cli.control.opened import NS, opened, trust_file
+from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
+from agent_identity.enforcement import Enforcer
+from agent_identity.enforcement.approval_box import ApprovalBox
+from agent_identity.enforcement.terminal_desk import shown
+from agent_identity.errors import ConfigurationError
+from agent_identity.identity import Human, SystemClock
+
+__all__ = ["run_decide", "run_list"]
+
+
+def run_list(chosen: argparse.Namespace) -> int:
+    """List what waits."""
+    box = ApprovalBox(trust_file(chosen.directory).parent / "approvals")
+    waiting = box.undecided(SystemClock().wall_ns() // NS)
+    if chosen.json:
+        print(json.dumps({"requests": [request.to_dict() for request in waiting]}))
+        return 0
+    if not waiting:
+        print("nothing waits for an approval")
+        return 0
+    style = Style(sys.stdout)
+    for request in waiting:
+        head = table([(request.id, f"until {moment(request.expires_at * NS)}")], indent="", room=columns(sys.stdout))
+        print(style.paint(head[0], "bold"))
+        try:
+            print(shown(request))
+        except ConfigurationError as error:  # The others are shown all the same.
+            print(f"  not shown: {error}")
+    return 0
+
+
+def run_decide(chosen: argparse.Namespace) -> int:
+    """Approve or reject."""
+    with opened(chosen.directory, chosen.keys) as enforcer:
+        person = _decided(chosen, enforcer)
+    status = "approved" if chosen.action == "approve" else "rejected"
+    if chosen.json:
+        print(json.dumps({"request": chosen.request, "status": status, "by": person.id}))
+    else:
+        print(f"{clean(chosen.request)}: {status} by {clean(person.id)} (asserted)")
+    return 0
+
+
+def _decided(chosen: argparse.Namespace, enforcer: Enforcer) -> Human:
+    try:
+        person = Human(cast("str", chosen.by), roles=tuple(chosen.role))
+        if chosen.action == "approve":
+            enforcer.approvals.approve(cast("str", chosen.request), by=person)
+        else:
+            enforcer.approvals.reject(cast("str", chosen.request), by=person, reason=chosen.reason)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+    return person

@@ -1,0 +1,251 @@
+"""The commands that control agents: ``revoke``, ``reinstate``, ``revocations``, ``approvals``, ``agents``."""
+
+from argparse import ArgumentParser
+from typing import Final
+
+from agent_identity.cli.command import Command, Options, add_directory, add_json
+
+__all__ = ["CONTROL", "KINDS"]
+
+KINDS: Final = ("task", "grant", "agent", "owner", "human", "service", "key", "everything")
+"""What can be revoked."""
+
+_WHAT: Final = "what it is about: a task by its id, a grant by its hash, an issuer key by its thumbprint, others by id"
+_REVOKE: Final = "agent_identity.cli.control.revoke"
+_AGENTS: Final = "agent_identity.cli.control.agents"
+_APPROVALS: Final = "agent_identity.cli.control.approvals"
+
+
+def _revoke(parser: ArgumentParser) -> None:
+    _target(parser)
+    parser.add_argument("--reason", metavar="TEXT", help="why, for those who are refused and for the record")
+    parser.add_argument("--suspend", action="store_true", help="only until 'agent-identity reinstate'")
+
+
+def _target(parser: ArgumentParser) -> None:
+    add_directory(parser)
+    parser.add_argument("kind", metavar="KIND", choices=KINDS, help=", ".join(KINDS))
+    parser.add_argument("name", metavar="NAME", nargs="?", help=_WHAT)
+    _add_shared(parser)
+
+
+def _revocations(parser: ArgumentParser) -> None:
+    add_directory(parser)
+    parser.add_argument("--export", metavar="FILE", help="write the signed list to a file")
+    parser.add_argument("--adopt", metavar="FILE", help="take a signed list from elsewhere, if it is newer")
+    text = "sign the list anew, after the key that signed it was revoked; shows what it signs"
+    parser.add_argument("--sign-again", action="store_true", help=text)
+    _add_shared(parser)
+
+
+def _add_shared(parser: ArgumentParser) -> None:
+    text = "the store that several machines share: redis://…, rediss://…, postgresql://… or the path of a SQLite file"
+    parser.add_argument("--state", metavar="URL", help=text)
+    parser.add_argument("--prefix", metavar="NAME", help="the prefix= that the enforcers give to that store")
+    _add_keys(parser)
+    add_json(parser)
+
+
+def _add_keys(parser: ArgumentParser) -> None:
+    parser.add_argument("--keys", metavar="DIR", help="the directory that has the keys, if a signer holds them")
+
+
+def _approvals(parser: ArgumentParser) -> None:
+    add_directory(parser)
+    add_json(parser)
+
+
+def _decide(parser: ArgumentParser) -> None:
+    add_directory(parser)
+    parser.add_argument("request", metavar="REQUEST", help="the id of the request to decide")
+    parser.add_argument("--by", metavar="ID", required=True, help="who decides")
+    parser.add_argument("--role", metavar="ROLE", action="append", default=[], help="a role of who decides")
+    _add_keys(parser)
+    add_json(parser)
+
+
+def _reject(parser: ArgumentParser) -> None:
+    _decide(parser)
+    parser.add_argument("--reason", metavar="TEXT", help="why, for the agent and the record")
+
+
+def _list(parser: ArgumentParser) -> None:
+    add_directory(parser)
+    add_json(parser)
+    parser.add_argument("--history", action="store_true", help="every registration, oldest first")
+    parser.add_argument("--agent", metavar="AGENT", help="only this agent")
+
+
+def _add(parser: ArgumentParser) -> None:
+    _one_agent(parser)
+    parser.add_argument("--owner", required=True, help="who answers for it: a person or a team")
+    parser.add_argument("--purpose", required=True, help="what it is for")
+    text = "a tool of its maximum, with any arguments"
+    parser.add_argument("--tool", metavar="NAME", action="append", default=[], help=text)
+    parser.add_argument("--maximum", metavar="FILE", help="JSON with further tools and constraints, as in grants")
+    parser.add_argument("--version", help="the only version that may act; by default any")
+    parser.add_argument("--model", help="the model that it runs on")
+    parser.add_argument("--expires", metavar="WHEN", default="365d", help="days (90d) or a date (2027-01-31, UTC)")
+    parser.add_argument("--replace", action="store_true", help="change what is registered of the agent")
+    _add_writing(parser)
+
+
+def _one_agent(parser: ArgumentParser) -> None:
+    add_directory(parser)
+    add_json(parser)
+    parser.add_argument("agent", metavar="AGENT", help="the id of the agent")
+
+
+def _change(parser: ArgumentParser) -> None:
+    _one_agent(parser)
+    _add_writing(parser)
+
+
+def _orphan(parser: ArgumentParser) -> None:
+    add_directory(parser)
+    add_json(parser)
+    parser.add_argument("owner", metavar="OWNER", help="the owner who is no more")
+    _add_writing(parser)
+
+
+def _add_writing(parser: ArgumentParser) -> None:
+    parser.add_argument("--reason", metavar="TEXT", help="why; it stays in the history")
+    parser.add_argument("--key", metavar="FILE", help="the issuer key that signs; by default that of the directory")
+
+
+def _check(parser: ArgumentParser) -> None:
+    add_directory(parser)
+    add_json(parser)
+    parser.add_argument("--trust", metavar="FILE", help="trust.json kept elsewhere; by default that of the directory")
+    parser.add_argument("--at-least", metavar="MARK", help="the mark of an earlier check, kept elsewhere")
+
+
+def _agents(name: str, text: str, example: str, options: Options, work: str = "run_change") -> Command:
+    return Command(name, text, example, options, f"{_AGENTS}:{work}")
+
+
+CONTROL: Final = (
+    Command(
+        "revoke",
+        "stop a task, grant, agent, owner, principal, issuer key, or everything",
+        "agent-identity revoke evidence agent clerk --reason 'credentials leaked' --suspend",
+        _revoke,
+        f"{_REVOKE}:run_revoke",
+        description=(
+            "Stop everything that acts under the target. It takes hold at the next call of every process that has the "
+            "directory open, and survives restarts. Machines that share a store are reached with --state."
+        ),
+    ),
+    Command(
+        "reinstate",
+        "lift a suspension",
+        "agent-identity reinstate evidence agent clerk",
+        _target,
+        f"{_REVOKE}:run_reinstate",
+    ),
+    Command(
+        "revocations",
+        "list what is revoked, and hand the list on",
+        "agent-identity revocations evidence --export revocations.jws",
+        _revocations,
+        f"{_REVOKE}:run_list",
+        description=(
+            "List what is revoked or suspended. The signed list can be handed to processes that do not share the "
+            "directory."
+        ),
+    ),
+    Command(
+        "approvals",
+        "show and decide the calls that wait for a person",
+        actions=(
+            Command(
+                "list",
+                "show the calls that wait for a person",
+                "agent-identity approvals list evidence",
+                _approvals,
+                f"{_APPROVALS}:run_list",
+            ),
+            Command(
+                "approve",
+                "let a call run",
+                "agent-identity approvals approve evidence 019ab697-e800-7000-8000-000000000009 --by bob@example.com",
+                _decide,
+                f"{_APPROVALS}:run_decide",
+                description=(
+                    "Let a call run. Who decides is named by --by and stands in the record as asserted: the command "
+                    "asks no identity provider. A channel that demands verified approvers takes no approval from here."
+                ),
+            ),
+            Command(
+                "reject",
+                "refuse a call",
+                "agent-identity approvals reject evidence 019ab697-e800-7000-8000-000000000009 --by bob@example.com "
+                "--reason 'wrong account'",
+                _reject,
+                f"{_APPROVALS}:run_decide",
+                description=(
+                    "Refuse a call. Who decides is named by --by and stands in the record as asserted: the command "
+                    "asks no identity provider."
+                ),
+            ),
+        ),
+    ),
+    Command(
+        "agents",
+        "register agents: their owners, and the most that they may be granted",
+        description=(
+            "Register agents in the signed file agents.jsonl of a directory: owner, purpose, expiry and the most that "
+            "any grant may permit. Enforcer.open(..., agents='required') refuses all others."
+        ),
+        actions=(
+            _agents(
+                "list",
+                "list the agents, or with --history every registration",
+                "agent-identity agents list evidence",
+                _list,
+                "run_list",
+            ),
+            _agents(
+                "add",
+                "register an agent; with --replace, in place of what is registered of it",
+                "agent-identity agents add evidence clerk --owner finance@example.com --purpose 'pay invoices' --tool "
+                "pay_invoice",
+                _add,
+                "run_add",
+            ),
+            _agents(
+                "suspend",
+                "suspend an agent: it gets no grants until it is resumed",
+                "agent-identity agents suspend evidence clerk --reason 'under review'",
+                _change,
+            ),
+            _agents(
+                "resume",
+                "resume an agent that was suspended",
+                "agent-identity agents resume evidence clerk",
+                _change,
+            ),
+            _agents(
+                "retire",
+                "retire an agent for good; its id is never used again",
+                "agent-identity agents retire evidence clerk",
+                _change,
+            ),
+            _agents(
+                "orphan",
+                "mark all agents of an owner as orphaned: no grants until --replace names another",
+                "agent-identity agents orphan evidence finance@example.com --reason 'left the company'",
+                _orphan,
+                "run_orphan",
+            ),
+            _agents(
+                "check",
+                "verify signatures, order and history of the registry",
+                "agent-identity agents check evidence --trust kept/trust.json",
+                _check,
+                "run_check",
+            ),
+        ),
+    ),
+)
+"""The commands of the group."""

@@ -1,0 +1,117 @@
+"""Opening the directory of an enforcer for those who command it from outside."""
+
+import argparse
+import contextlib
+from collections.abc import Generator
+from pathlib import Path
+from typing import Final, cast
+
+from agent_identity.authority import DirectoryState, SqliteState, StateStore
+from agent_identity.authority.postgres_state import PostgresState
+from agent_identity.authority.redis_state import RedisState
+from agent_identity.enforcement import Enforcer
+from agent_identity.enforcement.approval_box import ApprovalBox
+from agent_identity.enforcement.directory import pseudonyms_of
+from agent_identity.errors import ConfigurationError
+from agent_identity.evidence import DigestKeys, Ledger
+from agent_identity.identity import RandomIds, SigningKey, SystemClock, TrustStore, is_there
+
+__all__ = ["NS", "opened", "store_of", "trust_file"]
+
+NS: Final = 1_000_000_000
+"""Nanoseconds of a second."""
+
+
+def store_of(chosen: argparse.Namespace) -> StateStore | None:
+    """Return the store that ``--state`` names; the caller closes it.
+
+    Raises:
+        ConfigurationError: The URL names none, or the file is not there.
+    """
+    url, prefix = cast("str | None", chosen.state), cast("str | None", chosen.prefix)
+    if url is None:
+        return None
+    scheme, colon, _ = url.partition("://")
+    try:
+        if not colon:
+            _check_there(url)
+            return SqliteState(url)
+        if scheme in ("redis", "rediss", "unix"):
+            return RedisState(url) if prefix is None else RedisState(url, prefix=prefix)
+        if scheme in ("postgres", "postgresql"):
+            return PostgresState(url) if prefix is None else PostgresState(url, prefix=prefix)
+    except ValueError as error:
+        raise ConfigurationError(f"--state: {error}") from None
+    raise ConfigurationError(f"--state: {scheme!r} names no store; use redis, rediss, postgresql, or a path")
+
+
+def _check_there(path: str) -> None:
+    """Check that the file is there: a slip in its path must not make one, in which nothing is revoked."""
+    try:
+        there = is_there(path)
+    except OSError as error:
+        raise ConfigurationError(f"--state: {path!r} cannot be looked at ({error.strerror}); check its owner") from None
+    if not there:
+        raise ConfigurationError(
+            f"--state: expected the SQLite file that the enforcers share, found none at {path!r}; check the path, or "
+            "have one of the enforcers guard a first call, which makes the file"
+        )
+
+
+def trust_file(directory: str) -> Path:
+    """Return the trust file of a directory.
+
+    Raises:
+        ConfigurationError: It is no directory of an enforcer.
+    """
+    path = Path(directory) / "trust.json"
+    if not path.exists():
+        raise ConfigurationError(
+            f"expected the directory of an enforcer at {directory!r}, found none; 'agent-identity init DIR' makes one"
+        )
+    return path
+
+
+@contextlib.contextmanager
+def opened(directory: str, keys: str | None, store: StateStore | None = None) -> Generator[Enforcer]:
+    """Open the directory; with ``keys``, one whose keys are elsewhere.
+
+    Args:
+        directory: The directory of the enforcer.
+        keys: The directory that has the keys, if a signer holds them.
+        store: What several machines share; by default the state of the directory. It is closed here.
+    """
+    with contextlib.ExitStack() as stack:
+        if store is not None:
+            stack.enter_context(contextlib.closing(store))
+        yield stack.enter_context(_opened(directory, keys, store))
+
+
+@contextlib.contextmanager
+def _opened(directory: str, keys: str | None, store: StateStore | None) -> Generator[Enforcer]:
+    trust_file(directory)
+    if keys is None:
+        with Enforcer.open(directory, state=store) as enforcer:
+            yield enforcer
+        return
+    own = DirectoryState(Path(directory) / "state")
+    with contextlib.closing(own), _with_keys(Path(directory), Path(keys) / "keys", store or own) as enforcer:
+        yield enforcer
+
+
+def _with_keys(directory: Path, keys: Path, state: StateStore) -> Enforcer:
+    """Return an enforcer on a directory whose agents have no keys, for whoever has them."""
+    issuer, recorder = SigningKey.load(keys / "issuer.pem"), SigningKey.load(keys / "recorder.pem")
+    trust = TrustStore.load(directory / "trust.json")
+    ledger = Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=SystemClock(), ids=RandomIds())
+    enforcer = Enforcer(
+        issuer=issuer,
+        recorder=recorder,
+        trust=trust,
+        ledger=ledger,
+        digests=DigestKeys(directory / "keys" / "digests.jsonl"),
+        state=state,
+        pseudonyms=pseudonyms_of(directory, wanted=False),
+    )
+    enforcer.approvals.use(ApprovalBox(directory / "approvals"))
+    return enforcer

@@ -1,0 +1,123 @@
+"""``agent-identity revoke``, ``reinstate`` and ``revocations``: the kill switch, and what it has stopped."""
+
+import argparse
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Final, cast, get_args
+
+from agent_identity.authority import (
+    EVERYTHING,
+    Revocation,
+    RevocationList,
+    RevokedKind,
+    StateStore,
+    copied_state,
+    trusted_revocations,
+)
+from agent_identity.cli.control.opened import NS, opened, store_of, trust_file
+from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
+from agent_identity.enforcement.revoking import LIST_NAME
+from agent_identity.errors import ConfigurationError
+from agent_identity.identity import TrustStore
+
+__all__ = ["run_list", "run_reinstate", "run_revoke"]
+
+_KINDS: Final = get_args(RevokedKind)
+_WHAT: Final = "what it is about: a task by its id, a grant by its hash, an issuer key by its thumbprint, others by id"
+
+
+def run_revoke(chosen: argparse.Namespace) -> int:
+    """Revoke or suspend."""
+    kind, name = _target(chosen)
+    with opened(chosen.directory, chosen.keys, store_of(chosen)) as enforcer:
+        try:
+            enforcer.revoke(kind, name, reason=chosen.reason, suspend=chosen.suspend)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+        listed = enforcer.revocations.current
+    entry = listed.get(kind, name)
+    _tell(chosen, kind, name, entry.status if entry else "suspended" if chosen.suspend else "revoked", listed.version)
+    return 0
+
+
+def run_reinstate(chosen: argparse.Namespace) -> int:
+    """Lift a suspension."""
+    kind, name = _target(chosen)
+    with opened(chosen.directory, chosen.keys, store_of(chosen)) as enforcer:
+        try:
+            enforcer.reinstate(kind, name)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+        version = enforcer.revocations.current.version
+    _tell(chosen, kind, name, "reinstated", version)
+    return 0
+
+
+def run_list(chosen: argparse.Namespace) -> int:
+    """List what is revoked."""
+    if chosen.sign_again or chosen.adopt:
+        with opened(chosen.directory, chosen.keys, store_of(chosen)) as enforcer:
+            if chosen.sign_again:
+                enforcer.revocations.sign_again()
+            if chosen.adopt:
+                enforcer.revocations.adopt(Path(chosen.adopt).read_bytes())
+    signed = _signed_list(chosen)
+    if chosen.export:
+        if signed is None:
+            raise ConfigurationError("nothing has been revoked yet, so there is no list to export")
+        Path(chosen.export).write_bytes(signed)
+    trust = TrustStore.load(trust_file(chosen.directory))
+    listed = RevocationList() if signed is None else trusted_revocations(signed, trust)
+    _show(chosen, listed)
+    return 0
+
+
+def _show(chosen: argparse.Namespace, listed: RevocationList) -> None:
+    if chosen.json:
+        entries = [entry.to_claim() for entry in listed.entries]
+        print(json.dumps({"version": listed.version, "issued_at": listed.issued_at, "entries": entries}))
+        return
+    if not listed.entries:
+        print("nothing is revoked")
+        return
+    style = Style(sys.stdout)
+    lines = table([_row(entry) for entry in listed.entries], room=columns(sys.stdout))
+    for entry, line in zip(listed.entries, lines, strict=True):
+        print(style.paint(line, "red" if entry.status == "revoked" else "yellow"))
+    print(style.paint(f"\nversion {listed.version} of {moment(listed.issued_at * NS)}", "dim"))
+
+
+def _signed_list(chosen: argparse.Namespace) -> bytes | None:
+    """Return the newest signed list; reading it changes nothing and takes no private key."""
+    store = store_of(chosen)
+    found: contextlib.AbstractContextManager[StateStore] = (
+        copied_state(Path(chosen.directory) / "state") if store is None else contextlib.closing(store)
+    )
+    with found as state:
+        kept = state.get(LIST_NAME)
+    return None if kept is None else kept[1]
+
+
+def _row(entry: Revocation) -> tuple[str, ...]:
+    name = "" if entry.name == EVERYTHING else clean(entry.name)
+    return (entry.status, entry.kind, name, moment(entry.since * NS), clean(entry.reason or ""))
+
+
+def _target(chosen: argparse.Namespace) -> tuple[RevokedKind, str]:
+    kind = cast("RevokedKind", chosen.kind)
+    name = EVERYTHING if kind == "everything" and chosen.name is None else chosen.name
+    if name is None:
+        raise ConfigurationError(f"expected which {kind}; give its name after the word")
+    return kind, cast("str", name)
+
+
+def _tell(chosen: argparse.Namespace, kind: str, name: str, status: str, version: int) -> None:
+    if chosen.json:
+        print(json.dumps({"kind": kind, "name": name, "status": status, "version": version}))
+        return
+    what = "everything" if kind == "everything" else f"{kind} {clean(name)}"
+    print(f"{what}: {status}, in version {version} of the list")
+    if chosen.state is None:
+        print("it reaches the processes of this directory; machines that share a store are reached with --state URL")

@@ -1,0 +1,167 @@
+"""The commands that show what the evidence says: ``show``, ``tasks``, ``who``, ``inventory``."""
+
+from argparse import ArgumentParser
+from typing import Final
+
+from agent_identity.cli.command import Command, add_directory, add_json
+
+__all__ = ["LOOK"]
+
+_EFFECTS: Final = ("allow", "warn", "block", "route")
+
+
+def _show(parser: ArgumentParser) -> None:
+    text = "evidence directories, bundles, and trace files, also patterns and folders of them; - for stdin"
+    parser.add_argument("source", metavar="SOURCE", nargs="+", help=text)
+    parser.add_argument("--task", metavar="ID", help="only this task; the beginning of its id is enough")
+    parser.add_argument("--refused", action="store_true", help="only tasks with refused calls or withheld results")
+    parser.add_argument(
+        "--agent", metavar="ID", action="append", default=[], help="only calls of this agent; repeatable"
+    )
+    text = "only calls on behalf of this principal, as the records name it; repeatable"
+    parser.add_argument("--principal", metavar="ID", action="append", default=[], help=text)
+    parser.add_argument(
+        "--tool", metavar="NAME", action="append", default=[], help="only calls of this tool; repeatable"
+    )
+    text = "only calls for which this was decided; repeatable"
+    parser.add_argument("--effect", choices=_EFFECTS, action="append", default=[], help=text)
+    text = "only calls from then on: 2026-11-24 (its first second in UTC) or 2026-11-24T09:00:00Z"
+    parser.add_argument("--from", dest="start", metavar="TIME", help=text)
+    parser.add_argument("--until", dest="stop", metavar="TIME", help="only calls before then")
+    add_json(parser, stream="task")
+
+
+def _tasks(parser: ArgumentParser) -> None:
+    add_directory(parser)
+    parser.add_argument("--all", action="store_true", help="those that are over as well")
+    add_json(parser, stream="task")
+
+
+def _who(parser: ArgumentParser) -> None:
+    add_directory(parser)
+    parser.add_argument("pseudonym", metavar="PSEUDONYM", help="as the records name the principal")
+    add_json(parser)
+
+
+def _list(parser: ArgumentParser) -> None:
+    add_directory(parser)
+    add_json(parser)
+    parser.add_argument("--server", metavar="NAME", help="only this server")
+
+
+def _diff(parser: ArgumentParser) -> None:
+    add_directory(parser)
+    add_json(parser)
+    parser.add_argument("server", metavar="SERVER", help="the name of the server")
+    parser.add_argument("tool", metavar="TOOL", help="the name of the tool")
+
+
+def _accept(parser: ArgumentParser) -> None:
+    add_directory(parser)
+    add_json(parser)
+    parser.add_argument("server", metavar="SERVER", help="the name of the server")
+    parser.add_argument("tool", metavar="TOOL", nargs="*", help="the tools; by default all that waits")
+    parser.add_argument("--digest", metavar="SHA256", help="accept only this definition, as 'list' showed it")
+    parser.add_argument("--reason", metavar="TEXT", help="why; it stands in the record of the server")
+    _add_key(parser)
+
+
+def _forget(parser: ArgumentParser) -> None:
+    add_directory(parser)
+    add_json(parser)
+    parser.add_argument("server", metavar="SERVER", help="the name of the server")
+    _add_key(parser)
+
+
+def _pin(parser: ArgumentParser) -> None:
+    add_directory(parser)
+    add_json(parser)
+    parser.add_argument("file", metavar="FILE", help="what 'list --json' printed; '-' is standard input")
+    _add_key(parser)
+
+
+def _add_key(parser: ArgumentParser) -> None:
+    parser.add_argument("--key", metavar="FILE", help="the issuer key that signs; by default that of the directory")
+
+
+_INVENTORY: Final = "agent_identity.cli.look.inventory"
+
+LOOK: Final = (
+    Command(
+        "show",
+        "tell who did what on whose behalf, and what was refused and why",
+        "agent-identity show evidence --agent clerk --effect block --from 2026-11-24",
+        _show,
+        "agent_identity.cli.look.show",
+        description=(
+            "Tell what the evidence says, task by task. It shows, it does not prove: 'agent-identity verify' does. "
+            "Options that choose calls go together, each repeated one with any of its values; what they leave out is "
+            "counted."
+        ),
+    ),
+    Command(
+        "tasks",
+        "list the open tasks",
+        "agent-identity tasks evidence --all",
+        _tasks,
+        "agent_identity.cli.look.tasks",
+        description=(
+            "List the tasks of a directory that are open by its records: begun, not ended, not expired. A process that "
+            "died leaves its tasks open until they expire."
+        ),
+    ),
+    Command(
+        "who",
+        "resolve a pseudonym to a principal",
+        "agent-identity who evidence principal-7f3a",
+        _who,
+        "agent_identity.cli.look.who",
+        description="Tell which principal a pseudonym of this directory stands for, unless that was erased.",
+    ),
+    Command(
+        "inventory",
+        "list MCP servers and tools, and accept what changed",
+        description=(
+            "The servers and tools in the signed file inventory.json of a directory. What a server says about a tool "
+            "is pinned when the server is first seen; a tool whose definition changed is refused until it is accepted."
+        ),
+        actions=(
+            Command(
+                "list",
+                "list servers, tools, fingerprints and states; exit code 1 if something waits",
+                "agent-identity inventory list evidence",
+                _list,
+                f"{_INVENTORY}:run_list",
+            ),
+            Command(
+                "diff",
+                "show what a tool was and what it is offered as; exit code 1 if they differ",
+                "agent-identity inventory diff evidence files read_file",
+                _diff,
+                f"{_INVENTORY}:run_diff",
+            ),
+            Command(
+                "accept",
+                "accept what waits: a tool's definition, or all of a server and where it is",
+                "agent-identity inventory accept evidence files read_file --reason 'reviewed in PR 12'",
+                _accept,
+                f"{_INVENTORY}:run_accept",
+            ),
+            Command(
+                "forget",
+                "forget a server; what it shows next is its first sight, and is pinned anew",
+                "agent-identity inventory forget evidence files",
+                _forget,
+                f"{_INVENTORY}:run_forget",
+            ),
+            Command(
+                "pin",
+                "pin the servers of another inventory, as 'list --json' printed it",
+                "agent-identity inventory pin evidence reviewed.json",
+                _pin,
+                f"{_INVENTORY}:run_pin",
+            ),
+        ),
+    ),
+)
+"""The commands of the group."""

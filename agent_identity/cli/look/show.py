@@ -1,0 +1,289 @@
+"""``agent-identity show``: who did what on whose behalf, through which chain, and what was refused."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias, final
+
+from agent_identity.audit import Action, Story, story
+from agent_identity.audit.findings import counted
+from agent_identity.audit.sources import is_bundle
+from agent_identity.cli.terminal.output import print_list
+from agent_identity.cli.terminal.sources import STANDARD_INPUT, gathered, is_directory, named
+from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
+from agent_identity.cli.terminal.times import moment_ns
+from agent_identity.errors import ConfigurationError
+
+__all__ = ["run"]
+
+_COLORS: Final = {"allow": "green", "warn": "yellow", "block": "red", "route": "blue"}
+_REFUSED: Final = "denied"
+_NAMED: Final = 5  # Tasks that are named where one was expected.
+
+_Source: TypeAlias = str | Sequence[str]
+"""A directory or bundle, or files of traces, which may share their tasks."""
+
+
+class _Told(NamedTuple):
+    """A task, and where it was found."""
+
+    source: _Source
+    story: Story
+
+
+@final
+class _Filter:
+    """What is wanted of the calls, and how much was left out for it.
+
+    Args:
+        chosen: The options of the command.
+    """
+
+    def __init__(self, chosen: argparse.Namespace) -> None:
+        self._refused: bool = chosen.refused
+        self._agents: frozenset[str] = frozenset(chosen.agent)
+        self._principals: frozenset[str] = frozenset(chosen.principal)
+        self._tools: frozenset[str] = frozenset(chosen.tool)
+        self._effects: frozenset[str] = frozenset(chosen.effect)
+        self._start = None if chosen.start is None else moment_ns(chosen.start)
+        self._stop = None if chosen.stop is None else moment_ns(chosen.stop)
+        self.calls = 0
+        self.tasks = 0
+
+    @property
+    def is_for_calls(self) -> bool:
+        """Whether it leaves out single calls of a task."""
+        times = self._start is not None or self._stop is not None
+        return times or bool(self._agents or self._principals or self._tools or self._effects)
+
+    def wants(self, action: Action) -> bool:
+        """Return whether a call is wanted, as far as its principal is."""
+        return (
+            (not self._agents or not self._agents.isdisjoint(action.agents[-1:]))
+            and (not self._tools or action.tool in self._tools)
+            and (not self._effects or action.effect in self._effects)
+            and (self._start is None or action.at_ns >= self._start)
+            and (self._stop is None or action.at_ns < self._stop)
+        )
+
+    def takes(self, told: Story) -> bool:
+        """Return whether a task is shown, and count what of it is not."""
+        self.calls += told.left_out
+        calls = len(told.actions) + told.omitted
+        if (
+            (self._refused and not (told.refused or told.withheld))
+            or (self._principals and told.principal not in self._principals)
+            or (self.is_for_calls and not calls)
+        ):
+            self.calls += calls
+            self.tasks += 1
+            return False
+        return True
+
+    def left_out(self) -> dict[str, int]:
+        """Return what was left out."""
+        return {"calls": self.calls, "tasks": self.tasks}
+
+    def __str__(self) -> str:
+        return f"left out: {counted(self.calls, 'call')}, {counted(self.tasks, 'task')} as a whole"
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Run the command."""
+    wanted, sources = _Filter(chosen), _sources(chosen.source)
+    tasks = _tasks(chosen, sources, wanted)
+    if chosen.json:
+        print_list("tasks", map(to_json, tasks), lambda: {"left_out": wanted.left_out()})
+    elif chosen.jsonl:
+        for task in tasks:
+            print(json.dumps(to_json(task)))
+        if wanted.calls or wanted.tasks:
+            print(wanted, file=sys.stderr)
+    else:
+        _print(tasks, wanted, several=len(sources) > 1)
+    return 0
+
+
+def _print(tasks: Iterable[_Told], wanted: _Filter, *, several: bool) -> None:
+    """Print the tasks for people, each source under its name where there are several."""
+    style, room = Style(sys.stdout), columns(sys.stdout)
+    source: _Source = ""
+    separator = ""
+    for task in tasks:
+        if several and task.source != source:
+            source = task.source
+            print(f"{separator}{style.paint(f'from {_name(source)}', 'blue')}")
+            separator = "\n"
+        print(separator + "\n".join(lines(task.story, style, room)))
+        separator = "\n"
+    if not separator:
+        print("nothing to show")
+    if wanted.calls or wanted.tasks:
+        print(f"{separator}{style.paint(str(wanted), 'dim')}")
+    if separator:
+        print(style.paint("\nThis is what the evidence says; 'agent-identity verify' tells whether it holds.", "dim"))
+
+
+def _name(source: _Source) -> str:
+    return clean(source if isinstance(source, str) else f"{source[0]} and {counted(len(source) - 1, 'other file')}")
+
+
+def _sources(words: Sequence[str]) -> list[_Source]:
+    """Return what is to be read: each directory and bundle by itself, and all files of traces together.
+
+    Raises:
+        ConfigurationError: One is missing.
+    """
+    names = gathered(words)
+    alone = [name for name in names if is_directory(name) or is_bundle(name)]
+    files = [name for name in names if name not in alone]
+    for name in alone:
+        named([name])
+    return [*alone, *([named(files)] if files else [])]
+
+
+def _tasks(chosen: argparse.Namespace, sources: Sequence[_Source], wanted: _Filter) -> Iterator[_Told]:
+    """Yield what is shown.
+
+    Raises:
+        ConfigurationError: The task is not there, or the files hold no records.
+    """
+    every = (_Told(source, told) for source in sources for told in story(source, wanted=wanted.wants))
+    seen = shown = 0
+    for task in _of_task(every, chosen.task) if chosen.task else every:
+        seen += 1
+        if wanted.takes(task.story):
+            shown += 1
+            yield task
+    if chosen.task and not shown:
+        kind = "calls that match" if wanted.is_for_calls else "refused calls" if chosen.refused else "records"
+        raise ConfigurationError(
+            f"expected {kind} of the task {chosen.task!r}, found none; 'agent-identity show SOURCE' names all tasks"
+        )
+    if not seen:
+        _refuse_files(sources)
+
+
+def _refuse_files(sources: Sequence[_Source]) -> None:
+    """Say of files that hold no record what they may be.
+
+    Raises:
+        ConfigurationError: There is one that is not empty.
+    """
+    for source in (file for one in sources for file in ((one,) if isinstance(one, str) else one)):
+        if not is_directory(source) and (source == STANDARD_INPUT or Path(source).stat().st_size):
+            raise ConfigurationError(
+                f"no records in {source!r}; name an evidence directory or OTLP traces; for JSON of a back end "
+                "run 'agent-identity verify --span'"
+            )
+
+
+def _of_task(tasks: Iterable[_Told], wanted: str) -> Iterable[_Told]:
+    """Return what is told of the one task whose id is this, or begins so.
+
+    Raises:
+        ConfigurationError: Several begin so.
+    """
+    found: dict[str, list[_Told]] = {}
+    for task in tasks:
+        name = task.story.task
+        if name is not None and name.startswith(wanted):
+            kept = found.setdefault(name, [])
+            if len(found) <= _NAMED or name == wanted:
+                kept.append(task)
+    if wanted not in found and len(found) > 1:
+        names = ", ".join([*found][:_NAMED]) + (", …" if len(found) > _NAMED else "")
+        raise ConfigurationError(
+            f"expected one task whose id begins with {wanted!r}, got {len(found):,}: {names}; give more of it"
+        )
+    return found.get(wanted) or [task for kept in found.values() for task in kept]
+
+
+def to_json(task: _Told) -> dict[str, object]:
+    """Return a task in plain values; times are decimal strings, which no reader of JSON rounds."""
+    told = task.story
+    facts: dict[str, object] = {"source": task.source, **asdict(told)}
+    facts["started_ns"] = str(told.started_ns)
+    facts["expires_ns"] = None if told.expires_ns is None else str(told.expires_ns)
+    facts["ended_ns"] = None if told.ended_ns is None else str(told.ended_ns)
+    facts["actions"] = [{**asdict(action), "at_ns": str(action.at_ns)} for action in told.actions]
+    return facts
+
+
+def lines(told: Story, style: Style, room: int | None = None) -> Iterator[str]:
+    """Yield one story for people.
+
+    Args:
+        told: The story.
+        style: Paints it.
+        room: The columns of the terminal; ``None`` for no limit.
+    """
+    yield from _heading(told, style)
+    rows = [_row(action) for action in told.actions]
+    for action, line in zip(told.actions, table(rows, room=room), strict=True):
+        yield style.paint(line, _color(action))
+    calls = len(told.actions) + told.omitted
+    if told.omitted:
+        yield f"  … and {told.omitted:,} more calls"
+    if told.refused:
+        yield f"  {told.refused:,} of {counted(calls, 'call')} refused"
+    if told.withheld:
+        yield f"  the results of {told.withheld:,} of {counted(calls, 'call')} withheld"
+
+
+def _heading(told: Story, style: Style) -> Iterator[str]:
+    if told.task is None:
+        yield style.paint("outside any task", "bold")
+        return
+    yield style.paint(clean(told.purpose or "task"), "bold") + style.paint(f"  {clean(told.task)}", "dim")
+    owner = f" (owner {clean(told.owner)})" if told.owner else ""
+    who = clean(told.principal or "?")
+    kind = ", ".join(fact for fact in (told.principal_kind, told.provenance) if fact) or "?"
+    via = f" via {clean(' → '.join(reversed(told.via)))}" if told.via else ""
+    yield f"  on behalf of {who} ({kind}){via} → {clean(told.agent or '?')}{owner}"
+    yield from _registered(told)
+    ended = "no end recorded" if told.ended_ns is None else moment(told.ended_ns)
+    yield f"  {moment(told.started_ns)} to {ended}"
+    if told.erased:
+        yield "  its digests cannot be proved any more: their keys were erased"
+    for part in told.delegations:
+        yield f"  delegated {clean(' → '.join(part.agents))}: {clean(part.purpose)}"
+
+
+def _registered(told: Story) -> Iterator[str]:
+    if told.registered_for:
+        yield f"  {clean(told.agent or '?')} is registered for: {clean(told.registered_for)}"
+
+
+def _row(action: Action) -> tuple[str, ...]:
+    clock = f"{moment(action.at_ns)[11:19]}.{action.at_ns // 1_000_000 % 1_000:03d}"
+    return (clock, action.effect, clean(action.tool), clean(" → ".join(action.agents) or "nobody"), _ending(action))
+
+
+def _ending(action: Action) -> str:
+    words = "ran, result withheld" if action.withheld else action.outcome
+    if action.outcome == "error" and action.error:
+        words = f"error {action.error}"
+    details = [
+        action.reason if action.outcome == _REFUSED or action.effect != "allow" else "",
+        f"argument {action.argument}" if action.argument else "",
+        _route(action),
+        f"rule {action.rule}" if action.rule else "",
+        action.why or "",
+        "monitor mode, nothing enforced" if action.monitored else "",
+    ]
+    found = ", ".join(part for part in details if part)
+    return clean(f"{words}: {found}" if found else words)
+
+
+def _route(action: Action) -> str:
+    if action.approver:
+        return f"to {action.route}, approved by {action.approver}"
+    return f"to {action.route}" if action.route else ""
+
+
+def _color(action: Action) -> str:
+    return "red" if action.outcome in (_REFUSED, "error") else _COLORS[action.effect]

@@ -1,0 +1,24 @@
+"""``agent-identity who``: whose a pseudonym is, for those who have the mapping."""
+
+import argparse
+import json
+from pathlib import Path
+
+from agent_identity.cli.terminal.style import clean
+from agent_identity.errors import ConfigurationError
+from agent_identity.evidence import Pseudonyms
+
+__all__ = ["run"]
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Run the command."""
+    path = Path(chosen.directory) / "keys" / "pseudonyms.jsonl"
+    if not path.exists():
+        raise ConfigurationError(
+            f"expected keys/pseudonyms.jsonl in {chosen.directory!r}, found none; name the directory of an enforcer "
+            "that is opened with pseudonyms=True"
+        )
+    kind, name = Pseudonyms(path).who(chosen.pseudonym)
+    print(json.dumps({"kind": kind, "id": name}) if chosen.json else f"{clean(name)} ({kind})")
+    return 0

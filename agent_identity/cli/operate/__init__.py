@@ -1,0 +1,1 @@
+"""Commands that set up, examine and maintain the directory of an enforcer."""

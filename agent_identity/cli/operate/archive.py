@@ -1,0 +1,135 @@
+"""``agent-identity archive`` and ``prune``: old segments leave a directory, and what is left stays provable."""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from agent_identity.audit import check
+from agent_identity.audit.findings import counted
+from agent_identity.cli.terminal.sources import is_directory, named
+from agent_identity.cli.terminal.style import Progress
+from agent_identity.enforcement.directory import check_keys, connect, prepare
+from agent_identity.errors import ConfigurationError, VerificationError
+from agent_identity.evidence import Ledger
+from agent_identity.evidence.retention import Removed, archive, prune
+from agent_identity.identity import RandomIds, SystemClock
+
+__all__ = ["run_archive", "run_prune"]
+
+_AGE: Final = re.compile(r"(0|[1-9][0-9]{0,5})([hdw])")
+_SECONDS: Final = {"h": 3_600, "d": 86_400, "w": 604_800}
+_NS: Final = 1_000_000_000
+_SIX_MONTHS: Final = 184 * 86_400
+"""Seconds that six months have at most: as long as the AI Act has logs of high-risk systems kept, or longer
+(Articles 19(1) and 26(6))."""
+
+
+def run_archive(chosen: argparse.Namespace) -> int:
+    """Copy segments to an archive."""
+    directory = _directory(chosen.directory)
+    before_ns = None if chosen.older_than is None else SystemClock().wall_ns() - _age(chosen.older_than) * _NS
+    if Path(chosen.to).resolve() == Path(directory).resolve():
+        raise ConfigurationError("expected an archive elsewhere, got the directory itself")
+    copied = _removed(lambda told: archive(directory, chosen.to, before_ns=before_ns, progress=told))
+    if not _printed("copied", copied, as_json=chosen.json):
+        print("nothing to archive: no segment is closed, sealed and not there already")
+    return 0
+
+
+def run_prune(chosen: argparse.Namespace) -> int:
+    """Remove old segments."""
+    directory, seconds = _directory(chosen.directory), _age(chosen.older_than)
+    if seconds < _SIX_MONTHS and not chosen.young:
+        raise ConfigurationError(
+            "expected an age of at least 184d, got less: logs of high-risk systems are kept for six months (AI Act, "
+            "Articles 19 and 26); if that is not asked of you, add --destroy-even-what-is-younger-than-six-months"
+        )
+    _verify(directory, chosen.trust)
+    clock, ids = SystemClock(), RandomIds()
+    keys = prepare(directory, clock, ids) if chosen.signer is None else connect(directory, chosen.signer)
+    issuer, recorder, trust = keys
+    check_keys(issuer.public_key, recorder.public_key, trust, clock.wall_ns() // _NS)
+    before_ns = clock.wall_ns() - seconds * _NS
+    with Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids) as ledger:
+        leaving = _removed(
+            lambda told: prune(
+                directory,
+                ledger,
+                signer=recorder,
+                clock=clock,
+                before_ns=before_ns,
+                archived=chosen.archived,
+                progress=told,
+            )
+        )
+        pruned = _printed("pruned", leaving, as_json=chosen.json)
+    if not pruned:
+        wanted = "that old" if chosen.archived is None else "that old and in the archive"
+        print(
+            f"nothing to prune: no segment is closed, sealed, {wanted}, with few enough calls and tasks open at its end"
+        )
+    return 0
+
+
+def _removed(begin: Callable[[Callable[[int, int], None]], Iterator[Removed]]) -> Iterator[Removed]:
+    """Yield what leaves, with the progress in between."""
+    progress = Progress(sys.stderr, "reading old segments")
+    try:
+        for removed in begin(progress.update):
+            progress.clear()
+            yield removed
+    finally:
+        progress.clear()
+
+
+def _printed(verb: str, removed: Iterator[Removed], *, as_json: bool) -> bool:
+    """Print what leaves; return whether there is no more to say."""
+    if as_json:
+        print(json.dumps({verb: [asdict(one) for one in removed]}))
+        return True
+    number = 0
+    for number, one in enumerate(removed, 1):  # noqa: B007  Its last value counts.
+        print(_line(verb, one))
+    return number > 0
+
+
+def _verify(directory: str, trust: str | None) -> None:
+    """Refuse to prune what does not hold: its traces would go as well.
+
+    Raises:
+        VerificationError: It does not verify.
+    """
+    progress = Progress(sys.stderr, "verifying")
+    try:
+        report = check(directory, trust, progress=progress.update, processes=0)
+    finally:
+        progress.clear()
+    if report.integrity != "verified":
+        raise VerificationError(
+            f"expected evidence that holds before anything of it is removed, got {report.verdict!r}; "
+            "run 'agent-identity verify' and keep it all"
+        )
+
+
+def _directory(given: str) -> str:
+    named([given])
+    if not is_directory(given):
+        raise ConfigurationError(f"expected an evidence directory, got the file {given!r}")
+    return given
+
+
+def _age(text: str) -> int:
+    match = _AGE.fullmatch(text)
+    if match is None:
+        raise ConfigurationError(f"expected an age of hours, days or weeks, such as 12h, 30d or 8w, got {text!r}")
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def _line(verb: str, removed: Removed) -> str:
+    place = f"records {removed.first:,} to {removed.last:,} of stream {removed.stream}"
+    return f"{verb} {place} ({counted(removed.files, 'file')}, {removed.bytes:,} bytes)"

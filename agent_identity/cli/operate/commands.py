@@ -1,0 +1,160 @@
+"""The commands that keep a directory going: ``init``, ``doctor``, ``replay``, ``archive``, ``prune``, ``erase``."""
+
+from argparse import ArgumentParser
+from typing import Final
+
+from agent_identity.cli.command import Command, add_directory, add_json
+
+__all__ = ["OPERATE", "PROTOCOLS"]
+
+PROTOCOLS: Final = ("http/protobuf", "http/json", "grpc")
+"""The protocols of OTLP that ``replay`` speaks."""
+
+
+def _init(parser: ArgumentParser) -> None:
+    add_directory(parser)
+    text = "have a second key sign every checkpoint from now on, which quantum computers do not forge"
+    parser.add_argument("--second-signature", choices=("ml-dsa-44",), help=text)
+    add_json(parser)
+
+
+def _doctor(parser: ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="DIR", nargs="?", help="the directory of the enforcer")
+    text = "a module of the application, or what is to be in it"
+    parser.add_argument("--import", dest="module", metavar="MODULE[:NAME]", help=text)
+    text = "a policy file to hold the tools against, before it is switched on"
+    parser.add_argument("--policy", metavar="FILE", help=text)
+    add_json(parser)
+
+
+def _replay(parser: ArgumentParser) -> None:
+    add_directory(parser)
+    parser.add_argument("--otlp", metavar="ENDPOINT", required=True, help="where to, such as http://localhost:4318")
+    parser.add_argument("--protocol", choices=PROTOCOLS, help="by default http/protobuf")
+    text = "only what began then or later: RFC 3339, or a date in UTC"
+    parser.add_argument("--since", metavar="TIME", help=text)
+    parser.add_argument("--until", metavar="TIME", help="only what began before")
+    parser.add_argument("--task", metavar="ID", help="only one task")
+    parser.add_argument("--again", action="store_true", help="all of it, whatever was acknowledged before")
+    parser.add_argument("--follow", action="store_true", help="go on with what is recorded from now on, until Ctrl-C")
+    text = "set records aside that the receiver does not take, and go on with the others"
+    parser.add_argument("--skip-refused", action="store_true", help=text)
+    text = "give up after so long without an acknowledgement; by default %(default).0f"
+    parser.add_argument("--patience", metavar="SECONDS", type=float, default=300.0, help=text)
+    text = "the directory that has keys/recorder.pem, or unix:PATH of a signer, if the keys are elsewhere"
+    parser.add_argument("--keys", metavar="WHERE", help=text)
+    add_json(parser)
+
+
+def _archive(parser: ArgumentParser) -> None:
+    add_directory(parser, "the evidence directory")
+    parser.add_argument("--to", metavar="OUT", required=True, help="the archive; made if missing")
+    parser.add_argument("--older-than", metavar="AGE", help="only records older than this, such as 12h, 30d or 8w")
+    add_json(parser)
+
+
+def _prune(parser: ArgumentParser) -> None:
+    add_directory(parser, "the evidence directory")
+    parser.add_argument("--older-than", metavar="AGE", required=True, help="such as 365d or 60w")
+    parser.add_argument("--archived", metavar="OUT", help="only what this archive has, and has the same")
+    parser.add_argument("--trust", metavar="FILE", help="trust.json for the verification; by default the one in DIR")
+    _add_signer(parser)
+    parser.add_argument(
+        "--destroy-even-what-is-younger-than-six-months",
+        dest="young",
+        action="store_true",
+        help="allow an age below 184 days, although law may ask for longer",
+    )
+    add_json(parser)
+
+
+def _add_signer(parser: ArgumentParser) -> None:
+    parser.add_argument("--signer", metavar="unix:PATH", help="the process that holds the keys")
+
+
+def _erase(parser: ArgumentParser) -> None:
+    add_directory(parser)
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--task", metavar="ID", help="a task; or a stream, for the calls outside any task")
+    target.add_argument("--principal", metavar="ID", help="a principal, by its id or its pseudonym")
+    parser.add_argument("--reason", metavar="TEXT", help="why; it stands in the ledger for good")
+    parser.add_argument("--by", metavar="NAME", help="who has it erased; by default the name of the login")
+    _add_signer(parser)
+    add_json(parser)
+
+
+OPERATE: Final = (
+    Command(
+        "init",
+        "create keys and trust file of a directory",
+        "agent-identity init evidence",
+        _init,
+        "agent_identity.cli.operate.init",
+        description=(
+            "Create the keys and the trust file of a directory. What exists already is kept. Give trust.json, which "
+            "holds public keys only, to those who verify."
+        ),
+    ),
+    Command(
+        "doctor",
+        "look for what would lose or weaken evidence",
+        "agent-identity doctor evidence --import shop.agent",
+        _doctor,
+        "agent_identity.cli.operate.doctor",
+        description=(
+            "Look at packages, keys, shared state, ledger, telemetry and tools, and say what to do about each finding. "
+            "With --import, a module of the application is imported first, so that its tracer provider, its enforcers "
+            "and its LangChain tools are seen."
+        ),
+    ),
+    Command(
+        "replay",
+        "send traces again from the ledger, until a collector has acknowledged them all",
+        "agent-identity replay evidence --otlp http://localhost:4318 --since 2026-11-24",
+        _replay,
+        "agent_identity.cli.operate.replay",
+        description=(
+            "Send an OTLP receiver the span of every call and task of the directory that it has not acknowledged, with "
+            "the same ids, times, attributes and signatures. It goes on where it stopped. Headers, time limits and "
+            "certificates come from OTEL_EXPORTER_OTLP_* in the environment. Exit codes: 0 all is acknowledged, 1 some "
+            "records cannot be sent, 2 it stopped before the end."
+        ),
+    ),
+    Command(
+        "archive",
+        "copy closed segments of the ledger to an archive",
+        "agent-identity archive evidence --to /mnt/archive --older-than 30d",
+        _archive,
+        "agent_identity.cli.operate.archive:run_archive",
+        description=(
+            "Copy segments that are closed and sealed, compressed, to an archive that 'verify --archive' and 'prune "
+            "--archived' read. What it has already is left out. Nothing is removed."
+        ),
+    ),
+    Command(
+        "prune",
+        "remove old segments of the ledger, and keep the proof of the rest",
+        "agent-identity prune evidence --older-than 365d --archived /mnt/archive",
+        _prune,
+        "agent_identity.cli.operate.archive:run_prune",
+        description=(
+            "Verify the directory, record what will be removed, sign a statement about it, and remove closed and "
+            "sealed segments whose records are all older. What is left verifies as before, and 'verify' says what is "
+            "gone. Never less than six months are kept unless you say so."
+        ),
+    ),
+    Command(
+        "erase",
+        "make the digests of a task or principal unprovable, and record that",
+        "agent-identity erase evidence --principal alice@example.com --reason 'request of 2026-11-24'",
+        _erase,
+        "agent_identity.cli.operate.erase",
+        description=(
+            "Overwrite the keys of the digests of a task, or of all tasks of a principal so far, and the mapping of "
+            "its pseudonym, and remove what waits for approval. Nobody can prove after that what its calls got and "
+            "returned; the ledger verifies as before, and has a record of the erasure. Copies of the folder keys "
+            "elsewhere, such as backups, are yours to erase."
+        ),
+    ),
+)
+"""The commands of the group."""

@@ -1,0 +1,150 @@
+"""``agent-identity doctor``: what a platform engineer wants to know before trusting the set-up."""
+
+import argparse
+import contextlib
+import importlib
+import json
+import operator
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from agent_identity.cli.operate.doctor_directory import examine_directory
+from agent_identity.cli.operate.doctor_packages import examine_package, examine_versions
+from agent_identity.cli.operate.doctor_policy import examine_policies
+from agent_identity.cli.operate.doctor_process import examine_enforcers, examine_tools
+from agent_identity.cli.terminal.style import Style, clean, columns, hanging
+from agent_identity.enforcement.diagnosis import Check, examine_pipeline, examine_telemetry
+from agent_identity.errors import ConfigurationError
+from agent_identity.policy import RuleSet
+
+__all__ = ["diagnose", "run"]
+
+_MARKS: Final = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
+_EPOCH_2024: Final = 1_704_067_200
+Section: TypeAlias = tuple[str, Sequence[Check]]
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Run the command."""
+    if chosen.module:
+        import_application(chosen.module)
+    found = diagnose(chosen.directory, imported=bool(chosen.module), policy=chosen.policy)
+    if chosen.json:
+        print(json.dumps(as_json(found)))
+    else:
+        print("\n".join(lines(found, Style(sys.stdout), columns(sys.stdout))))
+    return 1 if _count(found)["fail"] else 0
+
+
+def diagnose(
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    imported: bool = True,
+    policy: str | os.PathLike[str] | None = None,
+) -> list[Section]:
+    """Look at this process, and at an evidence directory; what the command does with ``--import``, from within.
+
+    Args:
+        directory: The directory of the enforcer.
+        imported: Whether this is the process of the application.
+        policy: A policy file to hold the guarded tools against in place of the policy in force.
+
+    Returns:
+        What was found, by what it is about; an empty section is left out.
+
+    Raises:
+        PolicyFormatError: The policy file has mistakes.
+        ConfigurationError: The policy file cannot be read.
+    """
+    candidate = None if policy is None else RuleSet.load(policy)
+    found: list[Section] = [
+        ("installation", [examine_package(), *examine_versions(), examine_clock()]),
+        ("application", [*examine_application(imported=imported), *examine_enforcers()]),
+        ("telemetry", [*examine_telemetry(), *examine_pipeline()]),
+        ("tools", examine_tools()),
+        ("policy", examine_policies(candidate)),
+        ("directory", [] if directory is None else examine_directory(Path(directory))),
+    ]
+    return [section for section in found if section[1]]
+
+
+def _count(found: Sequence[Section]) -> Counter[str]:
+    return Counter(check.status for _, checks in found for check in checks)
+
+
+def as_json(found: Sequence[Section]) -> dict[str, object]:
+    """Return what was found as the command prints it for machines."""
+    rows = [
+        {"section": section, "name": c.name, "status": c.status, "detail": c.detail, "cure": c.cure}
+        for section, checks in found
+        for c in checks
+    ]
+    return {"checks": rows, "counts": {status: _count(found)[status] for status in _MARKS}}
+
+
+def import_application(named: str) -> None:
+    """Import a module of the application from the current directory; what it prints goes to standard error.
+
+    Args:
+        named: The module, and behind a colon, if anything, what is to be in it, as servers are told theirs.
+
+    Raises:
+        ConfigurationError: It cannot be imported, fails while it is, or has nothing of the name.
+    """
+    module, _, name = named.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            found = importlib.import_module(module)
+            if name:
+                operator.attrgetter(name)(found)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - The code is the user's, and may raise anything.
+        absent = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
+        way_out = "check its name, and the directory that you are in" if absent else "see what it does when imported"
+        raise ConfigurationError(
+            f"expected to import {named!r}, got {type(error).__name__}: {error}; {way_out}"
+        ) from None
+
+
+def lines(found: Sequence[Section], style: Style, room: int | None = None) -> Iterator[str]:
+    """Yield what was found, each with what to do about it, and what it comes to.
+
+    Args:
+        found: What was looked at.
+        style: Paints it.
+        room: The columns of the terminal; ``None`` for no limit.
+    """
+    most = max(len(check.name) for _, checks in found for check in checks)
+    for section, checks in found:
+        yield style.paint(section.capitalize(), "bold")
+        for check in checks:
+            mark, colour = _MARKS[check.status]
+            detail = hanging(clean(check.detail), most + 4, room)
+            yield f"{style.paint(mark, colour, 'bold')} {check.name:<{most}}  {detail}"
+            if check.cure:
+                cure = hanging(f"→ {clean(check.cure)}", most + 4, room)
+                yield f"{'':{most + 4}}{style.paint(cure, 'dim')}"
+        yield ""
+    counts = _count(found)
+    words = (("fail", "to repair"), ("warn", "to look at"), ("ok", "fine"))
+    yield ", ".join(f"{counts[status]} {word}" for status, word in words if counts[status])
+
+
+def examine_clock(wall: Callable[[], float] = time.time) -> Check:
+    """Look at the wall clock."""
+    if wall() < _EPOCH_2024:
+        return Check("clock", "fail", "the wall clock is before 2024", "set the clock; grants live in real time")
+    return Check("clock", "ok", f"UTC {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(wall()))}")
+
+
+def examine_application(*, imported: bool) -> list[Check]:
+    """Say what the findings about telemetry and tools are about, where it is not the application."""
+    if imported:
+        return []
+    detail = "not imported: provider and tools are those of this process, not of your application"
+    return [Check("process", "warn", detail, "agent-identity doctor --import MODULE")]

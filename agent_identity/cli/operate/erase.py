@@ -1,0 +1,68 @@
+"""``agent-identity erase``: what a task or principal was recorded with becomes unprovable, for good."""
+
+import argparse
+import getpass
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+from agent_identity.audit.findings import counted
+from agent_identity.cli.terminal.sources import is_directory, named
+from agent_identity.cli.terminal.style import clean
+from agent_identity.enforcement.directory import check_keys, connect, prepare
+from agent_identity.enforcement.erasing import Erased, ErasedKind, erase
+from agent_identity.errors import ConfigurationError
+from agent_identity.evidence import Ledger
+from agent_identity.identity import RandomIds, SystemClock
+
+__all__ = ["run"]
+
+_NS: Final = 1_000_000_000
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Run the command."""
+    directory = chosen.directory
+    named([directory])
+    if not is_directory(directory) or not (Path(directory) / "trust.json").exists():
+        raise ConfigurationError(
+            f"expected the directory of an enforcer at {directory!r}, found none; name the one with trust.json"
+        )
+    kind: ErasedKind = "task" if chosen.task is not None else "principal"
+    name = chosen.task if chosen.task is not None else chosen.principal
+    clock, ids = SystemClock(), RandomIds()
+    keys = prepare(directory, clock, ids) if chosen.signer is None else connect(directory, chosen.signer)
+    issuer, recorder, trust = keys
+    check_keys(issuer.public_key, recorder.public_key, trust, clock.wall_ns() // _NS)
+    with Ledger.open(directory, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids) as ledger:
+        by = chosen.by or _login()
+        try:
+            erased = erase(directory, kind, name, ledger=ledger, clock=clock, by=by, reason=chosen.reason)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+    _tell(chosen, kind, name, erased)
+    return 0
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # A container often has a user without a name.
+        return f"uid:{os.getuid()}"
+
+
+def _tell(chosen: argparse.Namespace, kind: str, name: str, erased: Erased) -> None:
+    if chosen.json:
+        facts = {"kind": kind, "name": name, "tasks": erased.tasks, "keys": erased.keys, "record": erased.record}
+        print(json.dumps({**facts, "mapping": erased.mapping, "requests": erased.requests}))
+        return
+    if erased.record is None and not erased.requests:
+        nothing = "nothing left to erase" if erased.tasks else "nothing to erase: unknown here, or erased before"
+        print(f"{kind} {clean(name)}: {nothing}")
+    if erased.requests:
+        print(f"{kind} {clean(name)}: {counted(erased.requests, 'request')} for approval removed")
+    if erased.record is not None:
+        mapping = " and the mapping of the pseudonym" if erased.mapping else ""
+        print(f"{kind} {clean(name)}: {counted(erased.keys, 'key')}{mapping} erased, record {erased.record}")
+        print("processes that have such a task open keep its key in memory until they end; backups keep theirs")

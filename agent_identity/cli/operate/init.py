@@ -1,0 +1,47 @@
+"""``agent-identity init``: prepare a directory before the first process uses it."""
+
+import argparse
+import json
+from pathlib import Path
+
+from agent_identity.cli.terminal.style import clean
+from agent_identity.enforcement.directory import hides_from_git, prepare
+from agent_identity.enforcement.second_key import exchange_second_key
+from agent_identity.identity import RandomIds, SystemClock, TrustStore
+
+__all__ = ["run"]
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Run the command."""
+    issuer, recorder, trust = prepare(chosen.directory, SystemClock(), RandomIds())
+    if chosen.second_signature and not trust.second_keys:
+        exchange_second_key(chosen.directory)
+        trust = TrustStore.load(Path(chosen.directory) / "trust.json")
+    facts = {
+        "directory": str(chosen.directory),
+        "issuer": trust.issuer or "",
+        "issuer_key": issuer.public_key.thumbprint,
+        "recorder_key": recorder.public_key.thumbprint,
+        "origin": trust.origin or "",
+    }
+    if trust.second_keys:
+        facts["second_key"] = trust.second_keys[-1].key.thumbprint
+    if chosen.json:
+        print(json.dumps(facts))
+        return 0
+    name = clean(chosen.directory)
+    print(f"{name} is ready")
+    print(f"  issuer key    {facts['issuer_key']}  signs grants")
+    print(f"  recorder key  {facts['recorder_key']}  signs records and checkpoints")
+    if trust.second_keys:
+        print(f"  second key    {facts['second_key']}  signs checkpoints as well (ML-DSA-44)")
+    print(f"  log           {clean(facts['origin'])}")
+    print(f"\nKeep a copy of {name}/trust.json elsewhere: verifiers need it, and only it.")
+    if hides_from_git(chosen.directory):
+        print(f"{name}/.gitignore keeps private keys and evidence out of git.")
+    else:
+        print(
+            f"{name}/.gitignore is not the one that init writes: add keys/, state/, approvals/, ledger/ and log/ to it."
+        )
+    return 0

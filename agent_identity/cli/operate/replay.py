@@ -1,0 +1,143 @@
+"""``agent-identity replay``: send a receiver of OTLP what it has not acknowledged, from the ledger."""
+
+import argparse
+import json
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Final, cast
+
+from agent_identity.audit.findings import counted
+from agent_identity.cli.terminal.style import Progress, Style
+from agent_identity.cli.terminal.times import moment_ns
+from agent_identity.enforcement.exporting import LedgerExport
+from agent_identity.enforcement.receivers import Settings
+from agent_identity.enforcement.shipping import Pace, Shipped
+from agent_identity.errors import ConfigurationError
+from agent_identity.evidence.copies import Wanted
+from agent_identity.evidence.records import AnyRecord, Intent, OfTask, Outcome
+from agent_identity.identity import Signer, SigningKey, SocketSigner, TrustStore
+
+__all__ = ["run"]
+
+_FOLLOW: Final = 1.0
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Run the command."""
+    root = Path(chosen.directory)
+    if not (root / "trust.json").exists():
+        raise ConfigurationError(
+            f"expected the directory of an enforcer at {chosen.directory!r}, found none; name the one with trust.json"
+        )
+    selection, wanted = _selection(chosen)
+    export = LedgerExport(
+        root,
+        chosen.otlp,
+        signer=_signer(root, chosen.keys),
+        trust=TrustStore.load(root / "trust.json"),
+        settings=Settings.from_environment(chosen.protocol),
+        selection=selection,
+        wanted=wanted,
+    )
+    with export.cursors.alone() as alone:
+        if not alone:
+            raise ConfigurationError(
+                "expected to be the only one that sends to this receiver, got another process that does so just now; "
+                "it sends what all processes have recorded, so wait, or stop it"
+            )
+        if chosen.again:
+            export.cursors.forget()
+        shipped = _send(chosen, export, root)
+    aside = len({one.record for one in export.cursors.aside()})
+    if chosen.json:
+        print(json.dumps({**_figures(shipped), "aside": aside}))
+    else:
+        print("\n".join(_lines(shipped, aside, Style(sys.stdout))))
+    return 1 if aside or shipped.unproved else 0
+
+
+def _send(chosen: argparse.Namespace, export: LedgerExport, root: Path) -> Shipped:
+    progress, total, begun = Progress(sys.stderr, "sending"), _size(root), time.monotonic()
+
+    def show(shipped: Shipped) -> None:
+        left = (time.monotonic() - begun) * (total - shipped.size) / max(1, shipped.size)
+        progress.update(min(shipped.size, total), total, left)
+
+    pace = Pace(
+        wait=_wait,
+        patience=None if chosen.follow else max(0.0, cast("float", chosen.patience)),
+        strict=not (chosen.skip_refused or chosen.follow),
+        breath=0.0,
+        jitter=random.random,
+    )
+    shipper = export.shipper(pace, show)
+    try:
+        # A second look at what was quiet at the first finds out which processes are gone.
+        while shipper.run() or shipper.run() or chosen.follow:
+            if chosen.follow:
+                time.sleep(_FOLLOW)
+    except KeyboardInterrupt:
+        if not chosen.follow:
+            raise
+    finally:
+        progress.clear()
+    return shipper.shipped
+
+
+def _wait(seconds: float) -> bool:
+    if seconds:
+        time.sleep(seconds)
+    return False
+
+
+def _size(root: Path) -> int:
+    """Return about how many bytes of records travel: outcomes are some half of a ledger."""
+    found = (path.stat().st_size for path in root.glob("ledger/*/*") if path.is_file())
+    return sum(found) // 2
+
+
+def _signer(root: Path, keys: str | None) -> Signer:
+    if keys is not None and keys.startswith("unix:"):
+        return SocketSigner(keys.removeprefix("unix:"), "recorder")
+    return SigningKey.load((root if keys is None else Path(keys)) / "keys" / "recorder.pem")
+
+
+def _selection(chosen: argparse.Namespace) -> tuple[str, Wanted]:
+    """Return what is wanted of the ledger: in words, and as a question about a record."""
+    since, until = (None if text is None else moment_ns(text) for text in (chosen.since, chosen.until))
+    task = cast("str | None", chosen.task)
+    parts = {"since": since, "until": until, "task": task}
+    words = " ".join(f"{name}={value}" for name, value in parts.items() if value is not None)
+
+    def wanted(record: AnyRecord) -> bool:
+        began = record.time.start_ns
+        if (since is not None and began < since) or (until is not None and began >= until):
+            return False
+        of = record.task if isinstance(record, OfTask | Intent | Outcome) else None
+        return task is None or (of is not None and of.id == task)
+
+    return words, wanted
+
+
+def _figures(shipped: Shipped) -> dict[str, int]:
+    return {
+        "sent": shipped.sent,
+        "refused": shipped.refused,
+        "unsigned": shipped.unsigned,
+        "unproved": shipped.unproved,
+    }
+
+
+def _lines(shipped: Shipped, aside: int, style: Style) -> list[str]:
+    lines = [style.paint(f"{counted(shipped.sent, 'record')} sent and acknowledged", "green", "bold")]
+    if shipped.refused:
+        lines.append(f"  {counted(shipped.refused, 'record')} set aside: the receiver does not take them")
+    if shipped.unsigned:
+        lines.append(f"  {counted(shipped.unsigned, 'record')} set aside: from before the present recorder key")
+    if aside > shipped.refused + shipped.unsigned:
+        lines.append(f"  {counted(aside, 'record')} set aside in all; --again tries them again")
+    if shipped.unproved:
+        lines.append(f"  {counted(shipped.unproved, 'line')} left out: not written by the library; see verify")
+    return lines

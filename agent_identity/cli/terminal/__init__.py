@@ -1,0 +1,1 @@
+"""What all commands share: words that name sources, and text for people."""

@@ -1,0 +1,202 @@
+"""What the commands print for people: colour on terminals only, aligned columns, nothing that steers a terminal."""
+
+import os
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final, TextIO, final
+
+__all__ = ["Estimate", "Progress", "Style", "clean", "columns", "hanging", "moment", "table", "width"]
+
+LONGEST: Final = 2_048
+"""Characters of a text from outside that are shown; the longest id that we accept has so many."""
+
+_CODES: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
+_NARROW: Final = 24  # Columns below which breaking lines does more harm than good.
+_BAR: Final = 40
+_SOON: Final = 2.0  # Seconds, before which the speed says little.
+
+
+@final
+class Style:
+    """Paints text for one stream: on terminals, unless ``NO_COLOR`` is set; elsewhere only with ``FORCE_COLOR``.
+
+    Args:
+        stream: Where the text goes.
+        environ: The environment; by default the process's.
+    """
+
+    def __init__(self, stream: TextIO, environ: Mapping[str, str] | None = None) -> None:
+        env = os.environ if environ is None else environ
+        forced = env.get("FORCE_COLOR", "0") not in {"", "0"}
+        self.enabled = not env.get("NO_COLOR") and (forced or _is_terminal(stream, env))
+
+    def paint(self, text: str, *styles: str) -> str:
+        """Return the text in the named styles."""
+        if not self.enabled:
+            return text
+        return f"\x1b[{';'.join(_CODES[style] for style in styles)}m{text}\x1b[0m"
+
+
+def _is_terminal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Return whether the stream is a terminal that understands escape sequences."""
+    return stream.isatty() and environ.get("TERM") != "dumb"
+
+
+def columns(stream: TextIO) -> int | None:
+    """Return how many columns the terminal has; ``None`` elsewhere, where lines may have any length."""
+    if not stream.isatty():
+        return None
+    import shutil
+
+    return shutil.get_terminal_size().columns
+
+
+def clean(text: str) -> str:
+    """Return text from outside with all that could steer a terminal made visible (threats AC-104), cut if very long."""
+    if len(text) > LONGEST:
+        text = text[:LONGEST] + "…"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
+def width(text: str) -> int:
+    """Return how many columns the text takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.category(c) in {"Mn", "Me"} else 1 + (unicodedata.east_asian_width(c) in {"W", "F"})
+        for c in text
+    )
+
+
+def hanging(text: str, indent: int, room: int | None) -> str:
+    """Return the text broken at spaces into lines that all start in one column.
+
+    A word that is too long stays whole, because people copy ids.
+
+    Args:
+        text: The text, clean and without colour.
+        indent: The column, which the first line is taken to be in already.
+        room: Columns of the terminal; with too few left, and with ``None``, the text stays as it is.
+    """
+    if room is None or room - indent < _NARROW or indent + width(text) <= room:
+        return text
+    lines: list[str] = []
+    for word in text.split():
+        if lines and indent + width(lines[-1]) + 1 + width(word) <= room:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return ("\n" + " " * indent).join(lines)
+
+
+def table(rows: Sequence[Sequence[str]], indent: str = "  ", room: int | None = None) -> list[str]:
+    """Return the rows, all of one length, in aligned columns; text must be clean and without colour.
+
+    Args:
+        rows: The rows.
+        indent: What each starts with.
+        room: Columns of the terminal; a last cell that does not fit goes on in further lines.
+    """
+    widths = [max(map(width, cells)) for cells in zip(*rows, strict=True)]
+    return [_row(row, widths, indent, room) for row in rows]
+
+
+def _row(row: Sequence[str], widths: Sequence[int], indent: str, room: int | None) -> str:
+    cells = zip(row[:-1], widths, strict=False)
+    head = indent + "".join(cell + " " * (most - width(cell) + 2) for cell, most in cells)
+    if room is not None and width(head) + width(row[-1]) > room and room - width(head) < _NARROW:
+        head = f"{head.rstrip()}\n{indent}    "
+        return head + hanging(row[-1], len(indent) + 4, room)
+    return (head + hanging(row[-1], width(head), room)).rstrip()
+
+
+def moment(ns: int) -> str:
+    """Return a time for people, in UTC.
+
+    Args:
+        ns: Nanoseconds since the Unix epoch, up to the year 9999.
+    """
+    return datetime.fromtimestamp(ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+@final
+class Estimate:
+    """How long the rest of a read will take, at the speed so far.
+
+    Args:
+        clock: Returns seconds that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._begun = clock()
+
+    def left(self, done: int, total: int) -> float | None:
+        """Return seconds, or ``None`` as long as there is nothing to go by.
+
+        Args:
+            done: Bytes so far.
+            total: All of them; 0 means unknown.
+        """
+        passed = self._clock() - self._begun
+        if passed < _SOON or not 0 < done <= total:
+            return None
+        return passed * (total - done) / done
+
+
+@final
+class Progress:
+    """A line that tells how far a long read is; only on terminals.
+
+    Args:
+        stream: Where it is shown.
+        what: What goes on.
+        environ: The environment; by default the process's.
+    """
+
+    def __init__(self, stream: TextIO, what: str, environ: Mapping[str, str] | None = None) -> None:
+        self._stream = stream
+        self._what = what
+        self._enabled = _is_terminal(stream, os.environ if environ is None else environ)
+        self._shown = -1
+
+    def update(self, done: int, total: int, left: float | None = None) -> None:
+        """Show that ``done`` of ``total`` bytes are read.
+
+        Args:
+            done: Bytes so far.
+            total: All of them; 0 means unknown.
+            left: Seconds that the rest will take, if there is an estimate.
+        """
+        if not self._enabled:
+            return
+        reached = min(100, done * 100 // total) if total else done >> 20
+        if reached == self._shown:
+            return
+        self._shown = reached
+        if total:
+            rest = "" if left is None else f", {_duration(left)} left\x1b[K"
+            import shutil
+
+            room = max(0, min(_BAR, shutil.get_terminal_size().columns - len(self._what) - len(rest) - 8))
+            bar = "█" * (room * reached // 100)
+            self._stream.write(f"\r{self._what} {bar:<{room}} {reached:3d} %{rest}")
+        else:
+            self._stream.write(f"\r{self._what} {reached} MiB")
+        self._stream.flush()
+
+    def clear(self) -> None:
+        """Remove the line."""
+        if self._shown >= 0:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+
+
+def _duration(seconds: float) -> str:
+    """Return a length of time for people."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

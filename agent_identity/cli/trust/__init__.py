@@ -1,0 +1,1 @@
+"""Commands about keys, and about other parties that vouch for a log."""

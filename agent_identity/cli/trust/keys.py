@@ -1,0 +1,193 @@
+"""``agent-identity keys``: make, exchange and revoke keys, and show the public part of them."""
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from agent_identity.cli.terminal.style import clean, columns, moment, table
+from agent_identity.enforcement.rotation import revoke, rotate
+from agent_identity.enforcement.second_key import exchange_second_key
+from agent_identity.errors import ConfigurationError
+from agent_identity.identity import Approver, FileVersion, SigningKey, TrustedKey, TrustStore
+from agent_identity.identity.ml_dsa import MlDsaSigningKey
+
+__all__ = ["run_list", "run_new", "run_public", "run_revoke", "run_rotate"]
+
+_YEAR_9999: Final = 253_402_300_799
+_DURATION: Final = re.compile(r"([0-9]{1,9})([smhd])")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def run_new(chosen: argparse.Namespace) -> int:
+    """Make a key file."""
+    key = SigningKey.generate() if chosen.algorithm == "ed25519" else MlDsaSigningKey.generate()
+    key.save(chosen.path)
+    if chosen.json:
+        print(json.dumps({"path": chosen.path, "key": key.public_key.thumbprint}))
+    else:
+        print(f"{clean(chosen.path)}: {key.public_key.thumbprint}")
+    return 0
+
+
+def run_public(chosen: argparse.Namespace) -> int:
+    """Print the public part of a key file."""
+    public = SigningKey.load(chosen.path).public_key
+    print(json.dumps({**public.to_jwk(), "alg": "EdDSA", "kid": public.thumbprint}, indent=2))
+    return 0
+
+
+def run_list(chosen: argparse.Namespace) -> int:
+    """List the keys of a trust file."""
+    path = Path(chosen.path)
+    if path.is_dir():
+        path /= "trust.json"
+    if not path.exists():
+        raise ConfigurationError(
+            f"expected a trust file at {str(path)!r}, found none; 'agent-identity init DIR' creates one in DIR"
+        )
+    trust = TrustStore.load(path)
+    if chosen.json:
+        print(trust.to_json().decode(), end="")
+        return 0
+    if trust.file is not None:
+        print(f"file    {clean(trust.file.id)}, revision {trust.file.revision}, {_state(trust.file)}")
+    print(f"issuer  {clean(trust.issuer or 'not named')}\nlog     {clean(trust.origin or 'not pinned')}\n")
+    print("\n".join(_tables(trust)))
+    return 0
+
+
+def _state(file: FileVersion) -> str:
+    if file.merged_from:
+        return f"merged from {len(file.merged_from)} and not signed"
+    return "not signed" if file.signature is None else "signed by a root"
+
+
+def _tables(trust: TrustStore) -> Iterator[str]:
+    rows: list[tuple[str, ...]] = [("PURPOSE", "KEY", "VALID FROM", "VALID UNTIL", "REVOKED SINCE")]
+    rows += [_row(key) for key in trust.keys]
+    rows += [
+        ("second", second.key.thumbprint, f"entry {second.takes_over.size + 1:,} of the log", "", "")
+        for second in trust.second_keys
+    ]
+    rows += [
+        ("approver", clean(one.person), _time(one.not_before), _time(one.not_after), _doubt(one))
+        for one in trust.approvers
+    ]
+    if not any(row[-1] for row in rows[1:]):
+        rows = [row[:-1] for row in rows]
+    yield from table(_with_logs(rows, trust), indent="", room=columns(sys.stdout))
+    if trust.witnesses.keys:
+        yield f"\nwitnesses, of which {trust.witnesses.quorum} must vouch for the log"
+        yield from (f"  {clean(witness.vkey)}" for witness in trust.witnesses.keys)
+
+
+def _with_logs(rows: list[tuple[str, ...]], trust: TrustStore) -> list[tuple[str, ...]]:
+    """Return the rows with the log of each key, where one has its own."""
+    if all(key.origin is None for key in trust.keys):
+        return rows
+    logs = (
+        "LOG",
+        *(clean(key.origin or "") for key in trust.keys),
+        *("" for _ in (*trust.second_keys, *trust.approvers)),
+    )
+    return [(*row, log) for row, log in zip(rows, logs, strict=True)]
+
+
+def _row(key: TrustedKey) -> tuple[str, ...]:
+    return key.purpose, key.key.thumbprint, _time(key.not_before), _time(key.not_after), _doubt(key)
+
+
+def run_rotate(chosen: argparse.Namespace) -> int:
+    """Exchange keys of a directory."""
+    if not chosen.purposes:
+        return _rotate_second(chosen)
+    now, overlap = int(time.time()), _duration(chosen.overlap)
+    rotated = rotate(chosen.path, chosen.purposes, now=now, overlap=overlap, evidence=chosen.evidence)
+    if chosen.json:
+        print(json.dumps({"keys": [{"new": _facts(one.new), "old": _facts(one.old)} for one in rotated]}))
+        return 0
+    for one in rotated:
+        print(one.new.purpose)
+        print(f"  new key  {one.new.key.thumbprint}  from {_time(one.new.not_before)}")
+        print(f"  old key  {one.old.key.thumbprint}  until {_time(one.old.not_after)}")
+    print("\nOpen the directory again in processes that have it open, before the old keys end.")
+    print(f"Give {clean(chosen.path)}/trust.json to whoever verifies.")
+    return 0
+
+
+def _rotate_second(chosen: argparse.Namespace) -> int:
+    if not TrustStore.load(Path(chosen.path) / "trust.json").second_keys:
+        raise ConfigurationError(
+            "expected a directory with a second key, got one without; "
+            f"'agent-identity init {chosen.path} --second-signature ml-dsa-44' makes one"
+        )
+    second = exchange_second_key(chosen.path, evidence=chosen.evidence)
+    if chosen.json:
+        new = {"purpose": "second", "key": second.key.thumbprint, "entries_before": second.takes_over.size}
+        print(json.dumps({"keys": [{"new": new, "old": None}]}))
+        return 0
+    print(f"second key\n  new key  {second.key.thumbprint}  from entry {second.takes_over.size + 1:,} of the log")
+    print(f"\nProcesses that have the directory open use it already. Give {clean(chosen.path)}/trust.json to whoever")
+    print("verifies.")
+    return 0
+
+
+def run_revoke(chosen: argparse.Namespace) -> int:
+    """Revoke a key of a trust file."""
+    since = _moment(chosen.since)
+    if since > time.time():
+        raise ConfigurationError("expected a time that is over, got one in the future; take the earliest you suspect")
+    revoked = revoke(chosen.path, chosen.key, since=since, reason=chosen.reason)
+    if chosen.json:
+        print(json.dumps({"keys": [_facts(entry) for entry in revoked]}))
+        return 0
+    for entry in revoked:
+        print(f"{entry.purpose} key {entry.key.thumbprint} is revoked since {_time(entry.revoked_since)}")
+    print("\nWhat it signed counts only as far as a checkpoint from before covers it: 'verify --checkpoint FILE'.")
+    print("Exchange it where it is in use ('keys rotate'), and give the trust file to whoever verifies.")
+    return 0
+
+
+def _facts(key: TrustedKey) -> dict[str, object]:
+    times = {"not_before": key.not_before, "not_after": key.not_after, "revoked_since": key.revoked_since}
+    return {"purpose": key.purpose, "key": key.key.thumbprint, **times}
+
+
+def _duration(text: str) -> int:
+    found = _DURATION.fullmatch(text)
+    if not found:
+        raise ConfigurationError(f"expected a time such as 30m, 24h or 7d, got {text!r}")
+    return int(found[1]) * _SECONDS[found[2]]
+
+
+def _moment(text: str) -> int:
+    """Return a moment in Unix seconds, rounded down, so that nothing in doubt is left out."""
+    if text.isascii() and text.isdigit() and len(text) <= 12:
+        return int(text)
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        read = None
+    if read is None or read.tzinfo is None:
+        raise ConfigurationError(
+            f"expected a time with its zone, such as 2026-11-24T09:30:00Z, or Unix seconds, got {text!r}"
+        )
+    return int(read.timestamp() // 1)
+
+
+def _doubt(key: TrustedKey | Approver) -> str:
+    if key.revoked_since is None:
+        return ""
+    return _time(key.revoked_since) + (f" ({clean(key.reason)})" if key.reason else "")
+
+
+def _time(seconds: int | None) -> str:
+    if seconds is None:
+        return "always"
+    return moment(seconds * 1_000_000_000) if seconds <= _YEAR_9999 else f"{seconds} s"

@@ -1,0 +1,1 @@
+"""Commands that verify evidence, and hand parts of it to others."""

@@ -1,0 +1,99 @@
+"""``agent-identity bundle``: everything that an auditor needs, in one file."""
+
+import argparse
+import io
+import json
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from agent_identity.audit import Report, check
+from agent_identity.audit.bundle import Choice, collect, pack, report_json
+from agent_identity.audit.findings import counted
+from agent_identity.cli.terminal.sources import is_directory, named
+from agent_identity.cli.terminal.style import Style, clean
+from agent_identity.cli.terminal.times import moment_ns
+from agent_identity.cli.verify.verify import lines
+from agent_identity.errors import ConfigurationError
+
+__all__ = ["run"]
+
+_MAX_POLICY: Final = 4 * 1024 * 1024
+
+_README: Final = """\
+Evidence of what agents did, and on whose behalf
+================================================
+
+This bundle holds:
+
+  evidence/       the records ({what}), the log that commits to them, and its signed checkpoint
+  report.txt      what the verifier said when the bundle was made; report.json is the same for programs
+  policy/         policy files, where some were added
+  README.txt      this file
+
+Verify it yourself, on any machine with Python 3.11 or newer, without a network:
+
+  pip install agent-identity-otel
+  agent-identity verify BUNDLE --trust trust.json
+
+Take trust.json, the public keys, from where it was kept: not from here, and not from the machine of the agents. The
+copy in evidence/ shows only that the bundle fits itself. Do not rely on report.txt either; it can be written by
+anyone. A checkpoint that was kept elsewhere shows in addition that the ledger was not put back to an earlier state:
+add --checkpoint FILE.
+
+There are no private keys in a bundle, and no arguments of calls: records hold keyed digests of them.
+{note}"""
+
+_EXCERPT: Final = """
+This is an excerpt. Of the records between those that are shown only the hashes are here; they prove the place of each
+record that is shown, and say nothing else. The verifier calls an excerpt incomplete, because nothing shows what is
+not in it: exit code 3 is what to expect.
+"""
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Run the command."""
+    named([chosen.directory])
+    if not is_directory(chosen.directory):
+        raise ConfigurationError(f"expected an evidence directory, got the file {chosen.directory!r}")
+    choice = Choice(
+        chosen.task,
+        None if chosen.begin is None else moment_ns(chosen.begin),
+        None if chosen.until is None else moment_ns(chosen.until),
+    )
+    others = {f"policy/{Path(path).name}": _policy(path) for path in chosen.policy}
+    if len(others) != len(chosen.policy):
+        raise ConfigurationError("expected policy files with different names, got two with the same")
+    with tempfile.TemporaryDirectory(prefix="agent-identity-") as folder:
+        evidence = Path(folder) / "evidence"
+        evidence.mkdir(0o700)
+        collect(chosen.directory, evidence, choice, archive=chosen.archive)
+        report = check(evidence, chosen.trust)
+        pack(chosen.output, evidence, {**others, **_texts(choice, report)})
+    size = Path(chosen.output).stat().st_size
+    if chosen.json:
+        facts = {"path": chosen.output, "bytes": size, "verdict": report.verdict, "exit_code": report.exit_code}
+        print(json.dumps({**facts, "records": report.counts.get("records", 0)}))
+        return report.exit_code
+    verdict, records = report.verdict.replace("_", " "), counted(report.counts.get("records", 0), "record")
+    print(f"{clean(chosen.output)}: {verdict}, {records}, {size:,} bytes")
+    return report.exit_code
+
+
+def _texts(choice: Choice, report: Report) -> dict[str, bytes]:
+    what = "all of them" if choice.everything else "an excerpt"
+    note = "" if choice.everything else _EXCERPT
+    text = "\n".join(lines(report, Style(io.StringIO(), {})))
+    return {
+        "README.txt": _README.format(what=what, note=note).encode(),
+        "report.json": report_json(report),
+        "report.txt": f"{text}\n".encode(),
+    }
+
+
+def _policy(path: str) -> bytes:
+    with Path(path).open("rb") as file:
+        data = file.read(_MAX_POLICY + 1)
+    if len(data) > _MAX_POLICY:
+        raise ConfigurationError(f"expected a policy file of at most {_MAX_POLICY:,} bytes, got a larger one")
+    return data

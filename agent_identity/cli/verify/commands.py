@@ -1,0 +1,232 @@
+"""The commands that verify evidence and hand it on: ``verify``, ``proof``, ``disclose``, ``bundle``, ``export``."""
+
+from argparse import ArgumentParser
+from typing import Final
+
+from agent_identity.cli.command import Command, add_directory, add_json
+
+__all__ = ["FORMS", "VERIFY"]
+
+FORMS: Final = ("ocsf", "cloudevents", "otel-audit")
+"""The forms of ``export --as``."""
+
+
+def _verify(parser: ArgumentParser) -> None:
+    text = (
+        "an evidence directory or a bundle of one, or trace files, also compressed by gzip or zstd, patterns and "
+        "folders of them; - for stdin"
+    )
+    parser.add_argument("source", metavar="SOURCE", nargs="*", help=text)
+    parser.add_argument("--files-from", metavar="LIST", help="a file that lists trace files, one a line; - for stdin")
+    text = "number of worker processes for a ledger or traces (default: as fits)"
+    parser.add_argument("--processes", metavar="N", type=int, default=0, help=text)
+    parser.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, kept away from the evidence")
+    text = "for traces and spans: compare with this ledger, which proves their records, and find what is missing"
+    parser.add_argument("--ledger", metavar="DIR", help=text)
+    _add_outside(parser)
+    text = "an attribute that a collector rewrites"
+    parser.add_argument("--redacted", metavar="ATTRIBUTE", action="append", default=[], help=text)
+    text = "a file of 'agent-identity disclose make'; its arguments are compared with records and grants"
+    parser.add_argument("--disclosures", metavar="FILE", action="append", default=[], help=text)
+    parser.add_argument("--from", dest="start", metavar="TIME", help="for a ledger: what was recorded from then")
+    parser.add_argument("--until", dest="stop", metavar="TIME", help="and before then; both in RFC 3339")
+    text = "the source is JSON that shows one span or several, as copied out of any interface, API or database"
+    parser.add_argument("--span", action="store_true", help=text)
+    add_json(parser)
+
+
+def _add_outside(parser: ArgumentParser) -> None:
+    """Add the options for what was kept, and what others say, outside of the ledger."""
+    parser.add_argument("--checkpoint", metavar="FILE", help="for a ledger: an earlier checkpoint, kept elsewhere")
+    parser.add_argument("--archive", metavar="OUT", help="for a ledger: an archive with what was pruned from it")
+    text = "for a ledger: the verifier key of a party that must have cosigned it, instead of those in the trust file"
+    parser.add_argument("--witness", metavar="VKEY", action="append", default=[], help=text)
+    parser.add_argument("--require", metavar="N", type=int, help="N of the witnesses suffice (default: all)")
+    text = "for a ledger: verify the time-stamps in log/anchors under these certificates (PEM)"
+    parser.add_argument("--tsa-certificate", metavar="FILE", help=text)
+
+
+def _make_proof(parser: ArgumentParser) -> None:
+    add_directory(parser, "an evidence directory")
+    text = "the id of a record; or its stream and place: ID/SEQ"
+    parser.add_argument("record", metavar="RECORD", nargs="?", help=text)
+    parser.add_argument("--since", metavar="FILE", help="instead of a record: an earlier checkpoint, kept elsewhere")
+    parser.add_argument("--output", "-o", metavar="FILE", help="a new file for the proof; by default it is printed")
+
+
+def _check_proof(parser: ArgumentParser) -> None:
+    parser.add_argument("proof", metavar="PROOF", help="the file")
+    _add_kept_trust(parser)
+    parser.add_argument("--record", metavar="ID", help="the id that the record must have")
+    parser.add_argument("--since", metavar="FILE", help="for the growth of a log: the earlier checkpoint")
+    add_json(parser)
+
+
+def _add_kept_trust(parser: ArgumentParser) -> None:
+    parser.add_argument("--trust", metavar="FILE", required=True, help="trust.json, as it was kept elsewhere")
+
+
+def _make_disclosure(parser: ArgumentParser) -> None:
+    add_directory(parser, "the directory of the enforcer, with its keys")
+    text = "the id of an intent or outcome; or stream and place: ID/SEQ"
+    parser.add_argument("record", metavar="RECORD", help=text)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--argument", metavar="NAME", action="append", help="an argument to show; may be repeated")
+    which.add_argument("--all", action="store_true", help="show all arguments")
+    values = parser.add_mutually_exclusive_group(required=True)
+    text = "all arguments of the call, a JSON object; - for stdin"
+    values.add_argument("--from", dest="values", metavar="FILE", help=text)
+    values.add_argument("--value", metavar="JSON", help="the value, if the call has this one argument only")
+    text = (
+        "put the key of the task into the file, where there is one digest of all arguments; it opens all digests of "
+        "the task to guessing"
+    )
+    parser.add_argument("--with-task-key", action="store_true", help=text)
+    parser.add_argument("--output", "-o", metavar="FILE", help="a new file; by default it is printed")
+
+
+def _check_disclosure(parser: ArgumentParser) -> None:
+    parser.add_argument("disclosure", metavar="FILE", help="the file")
+    _add_kept_trust(parser)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--record", metavar="PROOF", help="the record, as 'agent-identity proof make' wrote it")
+    where.add_argument("--ledger", metavar="DIR", help="the evidence directory with the record")
+    where.add_argument("--span", metavar="FILE", help="traces with the span of the call; - for stdin")
+    add_json(parser)
+
+
+def _bundle(parser: ArgumentParser) -> None:
+    add_directory(parser, "the evidence directory")
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="ending in .zip")
+    parser.add_argument("--task", metavar="ID", help="only records of this task")
+    parser.add_argument("--from", dest="begin", metavar="TIME", help="only records from then on, such as 2026-11-24")
+    parser.add_argument("--until", metavar="TIME", help="only records before then")
+    parser.add_argument("--policy", metavar="FILE", action="append", default=[], help="a policy file to add")
+    parser.add_argument("--archive", metavar="OUT", help="an archive with what was pruned")
+    parser.add_argument("--trust", metavar="FILE", help="trust.json for the report; by default the one in DIR")
+    add_json(parser)
+
+
+def _export(parser: ArgumentParser) -> None:
+    add_directory(parser, "the evidence directory")
+    form = parser.add_mutually_exclusive_group(required=True)
+    form.add_argument("--as", dest="form", choices=FORMS, help="the form")
+    text = "a new folder for a table, one row for each record (extra tables)"
+    form.add_argument("--parquet", metavar="OUT", help=text)
+    text = "only records from then on: 2026-11-24 or 2026-11-24T12:00:00Z"
+    parser.add_argument("--since", metavar="TIME", help=text)
+    parser.add_argument("-o", "--output", metavar="FILE", help="write there instead of the standard output")
+    text = "otel-audit: sign each with the recorder key, after a verification"
+    parser.add_argument("--sign", action="store_true", help=text)
+    parser.add_argument("--signer", metavar="unix:PATH", help="the process that holds the keys, for --sign")
+    text = (
+        "--parquet: verify first, write only what the log covers, and say the verdict; the exit code is that of verify"
+    )
+    parser.add_argument("--verify", action="store_true", help=text)
+    parser.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, for --verify")
+    parser.add_argument("--json", action="store_true", help="--parquet: print one JSON object about the table")
+
+
+_PROOF: Final = Command(
+    "proof",
+    "take a proof out of a ledger, or check one without the ledger",
+    description="A proof shows with the trust file alone that one record is in a ledger, or that its log only grew.",
+    actions=(
+        Command(
+            "make",
+            "take a proof out of a ledger, of one record or that its log only grew",
+            "agent-identity proof make evidence 019ab697-e800-7000-8000-000000000007 -o record.proof",
+            _make_proof,
+            "agent_identity.cli.verify.proof:run_make",
+            description=(
+                "Write a file by which anyone with the trust file can check, without the ledger, that one record is in "
+                "it (C2SP tlog-proof), or that its log continues an earlier checkpoint. Exit codes: 0 written, 1 the "
+                "ledger contradicts itself or the earlier checkpoint, 2 could not be done."
+            ),
+        ),
+        Command(
+            "check",
+            "check such a proof, offline and without the ledger",
+            "agent-identity proof check record.proof --trust kept/trust.json",
+            _check_proof,
+            "agent_identity.cli.verify.proof:run_check",
+            description=(
+                "Check a proof that 'agent-identity proof make' wrote, with the trust file and nothing else of the "
+                "ledger. Exit codes: 0 verified, 1 contradicted, 2 cannot tell."
+            ),
+        ),
+    ),
+)
+
+_DISCLOSE: Final = Command(
+    "disclose",
+    "show an auditor one argument of one call, or check what was shown",
+    description="A disclosure shows what an argument of a call was, and none of the others.",
+    actions=(
+        Command(
+            "make",
+            "show an auditor one argument of one call, or all of them",
+            "agent-identity disclose make evidence 019ab697-e800-7000-8000-000000000007 --argument amount --from "
+            "call.json -o amount.json",
+            _make_disclosure,
+            "agent_identity.cli.verify.disclose:run_make",
+            description=(
+                "Write a file by which anyone who has the record can check what an argument of the call was, without "
+                "learning the others. The ledger does not hold the arguments: give those of the call. Exit codes: 0 "
+                "written, 1 these are not the arguments that ran, 2 cannot be shown (erased, for example)."
+            ),
+        ),
+        Command(
+            "check",
+            "check such a file, offline and with public keys only",
+            "agent-identity disclose check amount.json --trust kept/trust.json --record record.proof",
+            _check_disclosure,
+            "agent_identity.cli.verify.disclose:run_check",
+            description=(
+                "Check that the arguments in a file of 'agent-identity disclose make' are those that the record of the "
+                "call commits to. Exit codes: 0 verified, 1 contradicted, 2 cannot tell."
+            ),
+        ),
+    ),
+)
+
+VERIFY: Final = (
+    Command(
+        "verify",
+        "verify a ledger, or traces as a collector or exporter wrote them",
+        "agent-identity verify evidence --trust kept/trust.json",
+        _verify,
+        "agent_identity.cli.verify.verify",
+        description=(
+            "Verify an evidence directory, or OTLP traces in JSON or Protocol Buffers, offline and with public keys "
+            "only. Exit codes: 0 verified, 1 contradicted or tampered, 2 cannot tell, 3 verified but incomplete."
+        ),
+    ),
+    _PROOF,
+    _DISCLOSE,
+    Command(
+        "bundle",
+        "pack evidence, public keys and a report for an auditor",
+        "agent-identity bundle evidence --from 2026-11-01 --until 2026-12-01 -o november.zip",
+        _bundle,
+        "agent_identity.cli.verify.bundle",
+        description=(
+            "Pack the ledger, or an excerpt of it that proves itself, with the public keys, the report of the verifier "
+            "and a readme into one file, which 'agent-identity verify FILE' reads. Private keys never get in. The exit "
+            "code is that of the verification."
+        ),
+    ),
+    Command(
+        "export",
+        "write the records as OCSF, CloudEvents, OpenTelemetry audit logs, or a table",
+        "agent-identity export evidence --as ocsf --since 2026-11-24 -o events.jsonl",
+        _export,
+        "agent_identity.cli.verify.export",
+        description=(
+            "Write the records of an evidence directory in another form, one line of JSON each, or as a table in "
+            "Parquet. It shows what the ledger says and proves nothing; --sign signs only records that were verified "
+            "just before."
+        ),
+    ),
+)
+"""The commands of the group."""

@@ -1,0 +1,107 @@
+"""``agent-identity disclose make`` and ``disclose check``: one argument of one call, shown without the others."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final, cast
+
+from agent_identity.audit import Shown, check_disclosure, disclose
+from agent_identity.canonical import JSON
+from agent_identity.cli.terminal.sources import named
+from agent_identity.cli.terminal.style import Style, clean, columns
+from agent_identity.cli.verify.proof import record_facts, wanted_record
+from agent_identity.cli.verify.verify import report_lines
+from agent_identity.errors import ConfigurationError, VerificationError
+
+__all__ = ["run_check", "run_make"]
+
+_VERDICTS: Final = {
+    "verified": ("VERIFIED", "green"),
+    "contradicted": ("NOT VERIFIED: contradicted", "red"),
+    "cannot_tell": ("CANNOT TELL", "yellow"),
+}
+_WRONG: Final = frozenset({"other_arguments", "unknown_argument", "head_mismatch", "malformed_record"})
+
+
+def run_make(chosen: argparse.Namespace) -> int:
+    """Write a disclosure."""
+    directory = cast("str", named([chosen.directory]))
+    arguments = _arguments(chosen)
+    try:
+        data = disclose(
+            directory,
+            wanted_record(chosen.record),
+            arguments,
+            names=None if chosen.all else chosen.argument,
+            show_task_key=chosen.with_task_key,
+        )
+    except VerificationError as error:
+        print(f"agent-identity: {clean(f'{error.code}: {error}')}", file=sys.stderr)
+        return 1 if error.code in _WRONG else 2
+    if chosen.output is None:
+        sys.stdout.write(data.decode())
+        return 0
+    with Path(chosen.output).open("xb") as file:  # Whatever is there already is not replaced.
+        file.write(data)
+    told = f"wrote {clean(chosen.output)}, {len(data):,} bytes; check it with: agent-identity disclose check"
+    print(told, file=sys.stderr)
+    return 0
+
+
+def _arguments(chosen: argparse.Namespace) -> Mapping[str, JSON]:
+    """Return the arguments that were given.
+
+    Raises:
+        ConfigurationError: They are no JSON, or no object.
+    """
+    if chosen.value is not None:
+        if chosen.all or len(chosen.argument) != 1:
+            raise ConfigurationError("expected --value with one --argument; give all arguments of the call with --from")
+        return {chosen.argument[0]: _json(chosen.value, "--value")}
+    text = sys.stdin.read() if chosen.values == "-" else Path(chosen.values).read_text(encoding="utf-8")
+    found = _json(text, "--from")
+    if not isinstance(found, dict):
+        raise ConfigurationError("expected a JSON object with all arguments of the call in the file of --from")
+    return found
+
+
+def _json(text: str, option: str) -> JSON:
+    try:
+        return cast("JSON", json.loads(text))
+    except (ValueError, RecursionError):
+        raise ConfigurationError(f"expected JSON at {option}, got something else; quote texts: '\"EUR\"'") from None
+
+
+def run_check(chosen: argparse.Namespace) -> int:
+    """Check a disclosure."""
+    shown = check_disclosure(
+        chosen.disclosure, chosen.trust, ledger=chosen.ledger, proof=chosen.record, spans=chosen.span
+    )
+    if chosen.json:
+        print(json.dumps(shown.to_json()))
+    else:
+        print("\n".join(lines(shown, Style(sys.stdout), columns(sys.stdout))))
+    return shown.exit_code
+
+
+def lines(shown: Shown, style: Style, room: int | None = None) -> Iterator[str]:
+    """Yield the result for people: the verdict first, then what ran, then why.
+
+    Args:
+        shown: The result.
+        style: Paints it.
+        room: The columns of the terminal; ``None`` for no limit.
+    """
+    words, colour = _VERDICTS[shown.report.verdict]
+    yield style.paint(words, colour, "bold")
+    if shown.report.verdict == "verified" and shown.record is not None:
+        for name, value in record_facts(shown.record):
+            yield f"  {name:<7} {clean(value)}"
+        for name, argument in shown.arguments.items():
+            yield f"  {clean(name)} = {clean(json.dumps(argument, ensure_ascii=False))}"
+        if shown.hidden:
+            yield f"  and {shown.hidden} not shown"
+    yield ""
+    yield from report_lines(shown.report, style, room)

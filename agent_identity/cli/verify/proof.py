@@ -1,0 +1,122 @@
+"""``agent-identity proof make`` and ``proof check``: one record, or the growth of the log, shown without the ledger."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, cast
+
+from agent_identity.audit import Checked, check_proof, prove, prove_growth
+from agent_identity.audit.findings import CODES, counted
+from agent_identity.cli.terminal.sources import named
+from agent_identity.cli.terminal.style import Progress, Style, clean, columns, moment
+from agent_identity.cli.verify.verify import report_lines
+from agent_identity.errors import ConfigurationError, VerificationError
+from agent_identity.records import AnyRecord, Approval, Intent, OfTask, Outcome, Registration, TaskEnd
+
+__all__ = ["record_facts", "run_check", "run_make", "wanted_record"]
+
+_VERDICTS: Final = {
+    "verified": ("VERIFIED", "green"),
+    "contradicted": ("NOT VERIFIED: contradicted", "red"),
+    "cannot_tell": ("CANNOT TELL", "yellow"),
+}
+
+
+def run_make(chosen: argparse.Namespace) -> int:
+    """Write a proof."""
+    if (chosen.record is None) is (chosen.since is None):
+        raise ConfigurationError("expected either a record or --since with an earlier checkpoint; give one of the two")
+    directory = cast("str", named([chosen.directory]))
+    progress = Progress(sys.stderr, "searching")
+    try:
+        if chosen.since is None:
+            data = prove(directory, wanted_record(chosen.record), progress=progress.update)
+        else:
+            data = prove_growth(directory, chosen.since)
+    except VerificationError as error:
+        progress.clear()
+        print(f"agent-identity: {clean(f'{error.code}: {error}')}", file=sys.stderr)
+        return 1 if CODES.get(error.code) == "contradicted" else 2
+    finally:
+        progress.clear()
+    if chosen.output is None:
+        sys.stdout.write(data.decode("utf-8", "replace"))
+        return 0
+    with Path(chosen.output).open("xb") as file:  # Whatever is there already is not replaced.
+        file.write(data)
+    print(
+        f"wrote {clean(chosen.output)}, {len(data):,} bytes; check it with: agent-identity proof check", file=sys.stderr
+    )
+    return 0
+
+
+def wanted_record(text: str) -> str | tuple[str, int]:
+    """Return which record is meant: an id, or a stream and a place in it.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    stream, slash, seq = text.partition("/")
+    if not slash:
+        return text
+    if not (seq.isascii() and seq.isdigit() and len(seq) < 20):
+        raise ConfigurationError("expected a record as an id, or as <stream>/<place> with a place from 1")
+    return stream, int(seq)
+
+
+def run_check(chosen: argparse.Namespace) -> int:
+    """Check a proof."""
+    checked = check_proof(chosen.proof, chosen.trust, record=chosen.record, checkpoint=chosen.since)
+    if chosen.json:
+        print(json.dumps(checked.to_json()))
+    else:
+        print("\n".join(lines(checked, Style(sys.stdout), columns(sys.stdout))))
+    return checked.exit_code
+
+
+def lines(checked: Checked, style: Style, room: int | None = None) -> Iterator[str]:
+    """Yield the result for people: the verdict first, then what the proof shows, then why.
+
+    Args:
+        checked: The result.
+        style: Paints it.
+        room: The columns of the terminal; ``None`` for no limit.
+    """
+    words, colour = _VERDICTS[checked.verdict]
+    yield style.paint(words, colour, "bold") + f"  {_summary(checked)}"
+    if checked.origin is not None:
+        yield f"  log     {clean(checked.origin)}, {counted(checked.size, 'entry')}"
+    if checked.record is not None and checked.verdict == "verified":
+        for name, value in record_facts(checked.record):
+            yield f"  {name:<7} {clean(value)}"
+    yield ""
+    yield from report_lines(checked.report, style, room)
+
+
+def _summary(checked: Checked) -> str:
+    if checked.kind == "growth":
+        return "the growth of a log"
+    if checked.kind == "unknown":
+        return "a file that is no proof"
+    return "bytes that are no record" if checked.record is None else f"record {clean(checked.record.id)}"
+
+
+def record_facts(record: AnyRecord) -> Iterator[tuple[str, str]]:
+    """Yield what a record says, for people; it has been checked."""
+    yield "kind", record.kind
+    yield "at", moment(record.time.start_ns)
+    yield "stream", f"{record.stream.id}, place {record.stream.seq}"
+    principal = record.principal if isinstance(record, OfTask | Intent | Outcome) else None
+    if principal is not None:
+        yield "for", f"{principal.id} ({principal.kind}, {principal.provenance})"
+    agent = record.agent if isinstance(record, OfTask | Intent | Outcome | Registration) else None
+    if agent is not None:
+        yield "agent", f"{agent.id} (owner {agent.owner})"
+    if isinstance(record, Intent | Outcome | Approval):
+        yield "tool", record.action.tool
+    if isinstance(record, Intent | Outcome):
+        yield "effect", f"{record.decision.effect}, {record.decision.reason}"
+    if isinstance(record, Outcome | TaskEnd) and record.outcome is not None:
+        yield "outcome", record.outcome

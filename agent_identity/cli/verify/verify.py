@@ -1,0 +1,269 @@
+"""``agent-identity verify``: is the evidence what was recorded, and is it all there?"""
+
+import argparse
+import gc
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from agent_identity.audit import Coverage, Period, Problem, Report, Step, check
+from agent_identity.audit.findings import counted
+from agent_identity.audit.outside import Timestamps
+from agent_identity.audit.sources import is_bundle
+from agent_identity.cli.terminal.sources import gathered, is_directory, named
+from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, columns, hanging, table
+from agent_identity.errors import ConfigurationError
+from agent_identity.identity import TrustStore
+
+__all__ = ["lines", "report_lines", "run"]
+
+SHOWN: Final = 20
+"""Findings that are printed; ``--json`` has more."""
+
+MANY: Final = 10
+"""Findings of one kind; of more only :data:`ALIKE` are printed, and their number."""
+
+ALIKE: Final = 3
+
+_MAX_TRUST: Final = 1 << 20
+_SELDOM: Final = (100_000, 50, 100)
+"""When to look for cycles: a verification makes next to none, and millions of small objects."""
+
+_VERDICTS: Final = {
+    "verified": ("VERIFIED", "green"),
+    "contradicted": ("NOT VERIFIED: contradicted", "red"),
+    "cannot_tell": ("CANNOT TELL", "yellow"),
+    "incomplete": ("VERIFIED, BUT INCOMPLETE", "yellow"),
+}
+_MARKS: Final = {"passed": ("✓", "green"), "failed": ("✗", "red"), "not_checked": ("·", "yellow")}
+_COLOURS: Final = {"contradicted": "red", "cannot_tell": "yellow", "incomplete": "yellow", "notice": "dim"}
+_COUNTED: Final = ("denied", "unknown", "unsealed", "pruned", "withheld")
+_COMPLETENESS: Final = {"pruned": "complete for what is kept; older records were pruned"}
+_TRUST: Final = {
+    "given": "keys given by you",
+    "self-asserted": "self-asserted: the keys came from beside the ledger; give --trust with a copy kept elsewhere",
+    "none": "no keys: give --trust",
+}
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Run the command."""
+    if not chosen.source and chosen.files_from is None:
+        chosen.misused("expected a SOURCE or --files-from")
+    chosen.source = gathered(chosen.source, chosen.files_from)
+    source = named(chosen.source)
+    _refuse_trust_file(chosen.source)
+    _refuse_unused(chosen)
+    period = _period(chosen.start, chosen.stop)
+    progress = Progress(sys.stderr, "verifying")
+    estimate = Estimate(time.monotonic)
+    gc.freeze()
+    gc.set_threshold(*_SELDOM)
+    try:
+        report = check(
+            source,
+            chosen.trust,
+            ledger=chosen.ledger,
+            checkpoint=chosen.checkpoint,
+            archive=chosen.archive,
+            witnesses=chosen.witness,
+            require=chosen.require,
+            timestamps=_authority(chosen.tsa_certificate),
+            redacted=chosen.redacted,
+            pasted=chosen.span,
+            progress=lambda done, total: progress.update(done, total, estimate.left(done, total)),
+            period=period,
+            disclosures=chosen.disclosures,
+            processes=chosen.processes,
+        )
+    finally:
+        progress.clear()
+    if chosen.json:
+        print(json.dumps(report.to_json()))
+    else:
+        print("\n".join(lines(report, Style(sys.stdout), columns(sys.stdout))))
+        if not chosen.span and any(found.code == "malformed_document" for found in report.findings):
+            print("\nIf this is JSON as a back end shows spans: agent-identity verify --span FILE")
+    return report.exit_code
+
+
+def _refuse_trust_file(sources: Sequence[str]) -> None:
+    """Say of a trust file that is named as evidence what it is.
+
+    Raises:
+        ConfigurationError: A source is a trust file.
+    """
+    for source in sources:
+        if source.endswith(".json") and Path(source).is_file() and Path(source).stat().st_size <= _MAX_TRUST:
+            try:
+                TrustStore.load(source)
+            except ConfigurationError:
+                continue
+            raise ConfigurationError(
+                f"{source!r} is a trust file: public keys, no evidence; verify SOURCE --trust {source}"
+            )
+
+
+def _period(start: str | None, stop: str | None) -> tuple[int, int] | None:
+    """Return the period that was asked for, in nanoseconds.
+
+    Raises:
+        ConfigurationError: Only one time was given, or one is none.
+    """
+    if start is None and stop is None:
+        return None
+    if start is None or stop is None:
+        raise ConfigurationError("expected --from and --until together; give the other one as well")
+    return _time(start, "--from"), _time(stop, "--until")
+
+
+def _time(text: str, option: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None or "T" not in text.upper():
+        raise ConfigurationError(f"expected a time with its zone at {option}, like 2026-11-24T09:00:00Z, got another")
+    since = moment - datetime.fromtimestamp(0, UTC)
+    return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1_000
+
+
+def _refuse_unused(chosen: argparse.Namespace) -> None:
+    """Refuse a check that was asked for and would not happen.
+
+    Raises:
+        ConfigurationError: An option does not fit the source.
+    """
+    if chosen.span and is_directory(chosen.source[0]):
+        raise ConfigurationError(
+            "expected --span with JSON that shows spans, got an evidence directory; give it as --ledger, or leave "
+            "--span out"
+        )
+    if is_directory(chosen.source[0]) or (len(chosen.source) == 1 and is_bundle(chosen.source[0])):
+        if chosen.ledger is not None or chosen.redacted:
+            raise ConfigurationError(
+                "expected --ledger and --redacted with files of traces, got an evidence directory; leave them out"
+            )
+    elif any((chosen.checkpoint, chosen.witness, chosen.require, chosen.tsa_certificate, chosen.archive)):
+        raise ConfigurationError(
+            "expected --checkpoint, --witness, --require, --tsa-certificate and --archive with an evidence directory, "
+            "got traces; leave them out"
+        )
+    elif chosen.ledger is not None and chosen.trust is None:
+        raise ConfigurationError(
+            "expected --trust together with --ledger; a copy of the ledger's trust.json that was kept elsewhere"
+        )
+
+
+def _authority(path: str | None) -> Timestamps | None:
+    if path is None:
+        return None
+    from agent_identity.integrations.rfc3161 import Authority  # An extra.
+
+    return Authority.load(path)
+
+
+def lines(report: Report, style: Style, room: int | None = None) -> Iterator[str]:
+    """Yield the report for people: the verdict first, then why.
+
+    Args:
+        report: The report.
+        style: Paints it.
+        room: The columns of the terminal; ``None`` for no limit.
+    """
+    words, colour = _VERDICTS[report.verdict]
+    yield style.paint(words, colour, "bold") + f"  {_summary(report)}"
+    yield f"  integrity     {report.integrity.replace('_', ' ')}"
+    yield f"  completeness  {_COMPLETENESS.get(report.completeness, report.completeness.replace('_', ' '))}"
+    yield f"  trust         {hanging(_TRUST[report.trust], 16, room)}"
+    if report.period is not None:
+        yield f"  period        {hanging(_told(report.period), 16, room)}"
+    yield ""
+    yield from report_lines(report, style, room)
+
+
+def _told(period: Period) -> str:
+    state = period.state.replace("_", " ")
+    return f"{state}: {counted(period.records, 'record')}, {counted(period.signs, 'sign')} of life; {period.why}"
+
+
+def report_lines(report: Report, style: Style, room: int | None) -> Iterator[str]:
+    """Yield what was checked and what was found."""
+    for step in report.steps:
+        yield from _step(step, style, room)
+    if report.coverage:
+        yield from _coverage(report.coverage, room)
+    if report.findings:
+        yield from _findings(report, style, room)
+
+
+def _step(step: Step, style: Style, room: int | None) -> Iterator[str]:
+    mark, colour = _MARKS[step.status]
+    status = "  (not checked)" if step.status == "not_checked" else ""
+    name, detail = f"{step.number}. {step.name}{status}", clean(step.detail)
+    head = f"  {style.paint(mark, colour)} {name}"
+    if room is None or len(name) + len(detail) + 6 <= room:
+        yield f"{head}  {style.paint(detail, 'dim')}" if detail else head
+        return
+    yield f"{head}\n       {style.paint(hanging(detail, 7, room), 'dim')}"
+
+
+def _summary(report: Report) -> str:
+    parts = [counted(report.counts.get("records", 0), "record")]
+    parts += [f"{report.counts[name]:,} {name}" for name in _COUNTED if report.counts.get(name)]
+    return ", ".join(parts)
+
+
+def _coverage(coverage: tuple[Coverage, ...], room: int | None) -> Iterator[str]:
+    calls, human = sum(c.calls for c in coverage), sum(c.human for c in coverage)
+    yield ""
+    yield f"  {human:,} of {calls:,} tool calls are attributable to a human by a valid signature"
+    rows = [("CALLS", "ATTRIBUTED", "TO A HUMAN", "TRACED BY")]
+    rows += [(f"{c.calls:,}", f"{c.attributed:,}", f"{c.human:,}", clean(c.scope)) for c in coverage[:SHOWN]]
+    yield from table(rows, indent="    ", room=room)
+    if len(coverage) > SHOWN:
+        yield f"    … and {len(coverage) - SHOWN:,} more; --json lists all"
+
+
+def _findings(report: Report, style: Style, room: int | None) -> Iterator[str]:
+    yield ""
+    rest = sum(report.problems.values())
+    for problem, alike in _grouped(report.findings)[:SHOWN]:
+        severity = problem.severity.replace("_", " ")
+        text = f"{problem.code}: {alike:,} more of these; --json lists them" if alike else _described(problem)
+        described = hanging(text, len(severity) + 4, room)
+        yield f"  {style.paint(severity, _COLOURS[problem.severity])}  {described}"
+        rest -= alike or 1
+    if rest > 0:
+        yield f"  … and {rest:,} more; --json lists up to 1,000"
+
+
+def _grouped(findings: Sequence[Problem]) -> list[tuple[Problem, int]]:
+    """Return the findings, each with 0; of many of one kind a few, and then one with the number of the others."""
+    numbers = Counter(problem.code for problem in findings)
+    seen: Counter[str] = Counter()
+    found: list[tuple[Problem, int]] = []
+    for problem in findings:
+        code = problem.code
+        seen[code] += 1
+        if numbers[code] <= MANY or seen[code] <= ALIKE:
+            found.append((problem, 0))
+        elif seen[code] == ALIKE + 1:
+            found.append((problem, numbers[code] - ALIKE))
+    return found
+
+
+def _described(problem: Problem) -> str:
+    place = [
+        f"record {problem.record}" if problem.record else "",
+        f"stream {problem.stream}" if problem.stream else "",
+        f"seq {problem.seq}" if problem.seq is not None else "",
+        f"line {problem.line}" if problem.line is not None else "",
+    ]
+    where = ", ".join(part for part in place if part)
+    return clean(f"{problem.code}: {problem.message}" + (f" ({where})" if where else ""))

@@ -1,0 +1,32 @@
+"""Lazy package faces (PEP 562): a name is imported from its module on first use."""
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+
+__all__ = ["lazily"]
+
+
+def lazily(
+    package: str, modules: Mapping[str, Sequence[str]]
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """Return ``__getattr__`` and ``__dir__`` of a package whose names are those of its modules.
+
+    A program then loads only the modules whose names it uses. Type checkers read the imports that the package has
+    under ``TYPE_CHECKING``; a test compares the two.
+
+    Args:
+        package: The name of the package.
+        modules: The modules, by full names or as ``.name`` in the package, each with what the package takes from it.
+    """
+    homes = {name: module for module, names in modules.items() for name in names}
+
+    def find(name: str) -> object:
+        home = homes.get(name)
+        if home is None:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(home, package), name)
+
+    def names() -> list[str]:
+        return sorted({*vars(import_module(package)), *homes})
+
+    return find, names

@@ -1,0 +1,295 @@
+"""``agent-identity doctor``: versions, keys over time, shared state, enforcers and the tools of an application."""
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_identity.authority import MemoryState
+from agent_identity.cli.operate.doctor import diagnose
+from agent_identity.cli.operate.doctor_packages import Installed, examine_versions, installed
+from agent_identity.cli.operate.doctor_process import examine_store
+from agent_identity.enforcement import Enforcer
+from agent_identity.enforcement.diagnosis import Check
+from agent_identity.errors import StateError
+from agent_identity.identity import SigningKey, TrustedKey, TrustStore
+
+Run = Callable[..., tuple[int, str, str]]
+DAY = 86_400
+
+
+@pytest.fixture
+def root(run: Run, tmp_path: Path) -> Path:
+    """Return a directory as ``init`` prepares it."""
+    assert run("init", tmp_path / "evidence")[0] == 0
+    return tmp_path / "evidence"
+
+
+def of(root: Path, name: str) -> Check:
+    """Return the one finding of this name about a directory."""
+    (found,) = [
+        check for section, checks in diagnose(root) if section == "directory" for check in checks if check.name == name
+    ]
+    return found
+
+
+# Versions.
+
+
+def made(name: str, version: str, *requires: str) -> Installed:
+    return Installed(name, version, requires)
+
+
+SDK = made("opentelemetry-sdk", "1.45.2", "opentelemetry-api ==1.45.2")
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "detail"),
+    [
+        (
+            [SDK, made("opentelemetry-api", "1.45.2")],
+            "ok",
+            "2 distributions, all fit each other; opentelemetry-sdk 1.45.2",
+        ),
+        ([made("wrapt", "2.0")], "ok", "1 distribution, all fit each other"),
+        (
+            [SDK, made("opentelemetry-api", "1.44.0")],
+            "warn",
+            "opentelemetry-sdk 1.45.2 expects opentelemetry-api ==1.45.2, got 1.44.0",
+        ),
+        ([SDK], "ok", "1 distribution, all fit each other; opentelemetry-sdk 1.45.2"),
+        (
+            [made("langchain-mcp-adapters", "0.3.2", "mcp <2"), made("mcp", "2.3.0")],
+            "warn",
+            "langchain-mcp-adapters 0.3.2 expects mcp <2, got 2.3.0",
+        ),
+        (
+            [
+                made("agent-identity-otel", "0.1.0", "langchain_core <2,>=1.0 ; extra == 'langchain'"),
+                made("langchain-core", "0.3.9"),
+            ],
+            "fail",
+            "agent-identity-otel 0.1.0 expects langchain-core <2,>=1.0, got 0.3.9",
+        ),
+        (
+            [made("logfire", "5", "wrapt <2 ; extra == 'old'"), made("wrapt", "2.0")],
+            "ok",
+            "2 distributions, all fit each other",
+        ),
+        (
+            [made("logfire", "5", "wrapt <2 ; python_version < '3'", "this is none"), made("wrapt", "2.0")],
+            "ok",
+            "2 distributions, all fit each other",
+        ),
+        ([made("logfire", "5", "wrapt >=1"), made("wrapt", "2.0b1")], "ok", "2 distributions, all fit each other"),
+    ],
+)
+def test_versions_that_do_not_fit_are_found(found: list[Installed], status: str, detail: str) -> None:
+    """What a distribution expects of another and does not get is named; extras count for ours alone."""
+    pytest.importorskip("packaging")
+    (check,) = examine_versions(found)
+    assert (check.status, check.detail) == (status, detail)
+    assert (check.cure == "") is (status == "ok")
+
+
+def test_without_packaging_nothing_is_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where what reads versions is not installed, none is called a misfit."""
+    monkeypatch.setitem(sys.modules, "packaging.requirements", None)
+    (check,) = examine_versions([SDK, made("opentelemetry-api", "1.44.0")])
+    assert check.status == "ok"
+
+
+def test_what_is_installed_here_is_found() -> None:
+    """The names are normalised, ours is among them, and what has nothing to do with us is not."""
+    names = {each.name for each in installed()}
+    assert {"agent-identity-otel", "opentelemetry-sdk", "wrapt", "cryptography"} <= names
+    assert "pytest" not in names
+
+
+# Keys over time.
+
+
+def aged(root: Path, **changes: Any) -> None:
+    """Change what the trust file says of the recorder key."""
+    trust = TrustStore.load(root / "trust.json")
+    keys = tuple(dataclasses.replace(key, **changes) if key.purpose == "recorder" else key for key in trust.keys)
+    trust.with_keys(keys).save(root / "trust.json")
+
+
+def test_the_age_of_a_key_is_shown(root: Path) -> None:
+    """By the trust file if it says since when it counts, else by the file; a long life is worth a rotation."""
+    assert of(root, "recorder key") == Check("recorder key", "ok", "private to its owner, made today")
+    now = int(time.time())
+    os.utime(root / "keys" / "recorder.pem", (now - 3 * DAY - 9, now - 3 * DAY - 9))
+    assert of(root, "recorder key").detail == "private to its owner, 3 days old"
+    aged(root, not_before=now - DAY - 9)
+    assert of(root, "recorder key").detail == "private to its owner, 1 day old"
+    aged(root, not_before=now - 400 * DAY - 9)
+    found = of(root, "recorder key")
+    assert (found.status, found.detail) == ("warn", "private to its owner, 400 days old")
+    assert found.cure == f"agent-identity keys rotate --recorder {root}"
+
+
+def test_a_key_that_soon_ends_is_found(root: Path) -> None:
+    """Two weeks are left to rotate it."""
+    aged(root, not_after=int(time.time()) + 5 * DAY + 60)
+    found = of(root, "recorder key")
+    assert (found.status, found.detail) == ("warn", "it is valid for 5 days")
+    aged(root, not_after=int(time.time()) + 50 * DAY)
+    assert of(root, "recorder key").status == "ok"
+
+
+@pytest.mark.parametrize(("ends", "shown"), [(None, ""), (1_900_000_000, " until 2030-03-17")])
+def test_the_overlap_of_a_rotation_is_shown(root: Path, ends: int | None, shown: str) -> None:
+    """Which keys before it still count, and until when, so that nobody forgets one."""
+    trust = TrustStore.load(root / "trust.json")
+    older = TrustedKey(SigningKey.generate().public_key, "recorder", not_after=ends)
+    gone = TrustedKey(SigningKey.generate().public_key, "recorder", not_after=1)
+    trust.with_keys((*trust.keys, older, gone)).save(root / "trust.json")
+    assert of(root, "recorder key").detail == f"private to its owner, made today; 1 key before it still valid{shown}"
+    assert of(root, "issuer key").detail == "private to its owner, made today"
+
+
+# Shared state.
+
+
+def test_shared_state_is_asked(root: Path, run: Run) -> None:
+    """Once something is kept there, the state of the directory is asked; a damaged one fails."""
+    assert "shared state" not in [
+        check.name for section, found in diagnose(root) if section == "directory" for check in found
+    ]
+    assert run("revoke", root, "agent", "clerk")[0] == 0
+    found = of(root, "shared state")
+    assert found.status == "ok"
+    (root / "state" / "state.sqlite").write_bytes(b"no database" * 100)
+    for each in (root / "state").glob("state.sqlite-*"):
+        each.unlink()
+    found = of(root, "shared state")
+    assert (found.status, found.cure != "") == ("fail", True)
+
+
+def test_a_store_that_does_not_answer_fails() -> None:
+    """Without shared state calls are refused, which is a failure, with the way out that the store gives."""
+
+    class Silent(MemoryState):  # type: ignore[misc]
+        """A store that cannot be asked."""
+
+        def contains(self, key: str, *, now: int) -> bool:
+            """Raise."""
+            raise StateError("expected an answer from Redis, got none; start it")
+
+    assert examine_store("shared state", Silent()) == Check(
+        "shared state", "fail", "Silent: expected an answer from Redis, got none", "start it"
+    )
+
+
+# The application, from within.
+
+
+def within(name: str) -> list[Check]:
+    """Return the findings of this name about this process."""
+    return [check for section, checks in diagnose() if section != "directory" for check in checks if check.name == name]
+
+
+def test_enforcers_are_shown(tmp_path: Path) -> None:
+    """What is open here, whether it refuses, and what does not work of it; closed ones are gone."""
+    watching = Enforcer.open(tmp_path / "a", mode="monitor")
+    working = Enforcer.open(tmp_path / "b", checkpoints=lambda note: 1 / 0)
+    marks = {enforcer: f"stream …{enforcer._point.ledger.stream[-6:]}" for enforcer in (watching, working)}
+    with working.no_task():
+        working._point.ledger.seal()
+    for publisher in working._point.ledger.publishers:
+        publisher.settle(10)
+    found = within("enforcer")
+    assert (
+        Check(
+            "enforcer",
+            "warn",
+            f"{marks[watching]}, monitor: refuses nothing",
+            "once its records show what you want, open it with mode='enforce'",
+        )
+        in found
+    )
+    assert Check("enforcer", "ok", f"{marks[working]}, enforces") in found
+    assert [check.status for check in found if check.detail.startswith(f"{marks[working]}: the function")] == ["warn"]
+    assert {check.status for check in within("shared state")} == {"ok"}
+    watching.close()
+    working.close()
+    assert not [check for check in within("enforcer") for mark in marks.values() if check.detail.startswith(mark)]
+
+
+AGENT = """
+from langchain.agents import create_agent
+from langchain_core.language_models.fake_chat_models import FakeListChatModel
+from langchain_core.tools import tool
+from agent_identity import Enforcer, Rule, RuleSet, Effect
+from agent_identity.integrations.langchain.middleware import AgentIdentityMiddleware
+
+@tool
+def covered(x: int) -> int:
+    '''Do it.'''
+    return x
+
+enforcer = Enforcer.open("evidence", policy=RuleSet(Rule(Effect.BLOCK, tools="delete_*", reason="no")))
+tools = [covered, {"type": "web_search_20250305", "name": "web_search"}]
+agent = create_agent(FakeListChatModel(responses=["a"]), tools, middleware=[AgentIdentityMiddleware(enforcer)])
+"""
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_tools_under_middleware_are_no_finding(program: Run, tmp_path: Path, bare: bool) -> None:
+    """Middleware covers the tools of its agent; others, and what the provider of the model runs, are named."""
+    pytest.importorskip("langchain.agents")
+    more = "other = create_agent(FakeListChatModel(responses=['a']), [tool(lambda x: x, description='x')])\n"
+    text = AGENT + (more.replace("tool(lambda", "tool('loose', lambda") if bare else "")
+    (tmp_path / "shop.py").write_text(text, encoding="utf-8")
+    code, out, _ = program("doctor", "--import", "shop:agent", "--json")
+    assert code == 0
+    report = json.loads(out)
+    found = [(check["status"], check["detail"]) for check in report["checks"] if check["name"] == "tools"]
+    first = (
+        ("warn", "1 LangChain tool without a guard: loose")
+        if bare
+        else ("ok", "1 LangChain tool, none without a guard")
+    )
+    assert found == [first, ("warn", "the provider runs, and nobody can guard: web_search_20250305")]
+    (enforcer,) = [check for check in report["checks"] if check["name"] == "enforcer"]
+    assert enforcer["detail"].endswith(", enforces, with a policy")
+    assert {check["section"] for check in report["checks"]} == {"installation", "application", "telemetry", "tools"}
+    assert report["counts"] == {
+        status: sum(check["status"] == status for check in report["checks"]) for status in ("ok", "warn", "fail")
+    }
+
+
+def test_what_the_instrumentor_watches_is_no_finding(program: Run, tmp_path: Path) -> None:
+    """Where the instrumentor is at work, bare tools are watched."""
+    pytest.importorskip("langchain.agents")
+    pytest.importorskip("opentelemetry.instrumentation", reason="not among the lowest requirements")
+    more = """
+from agent_identity.integrations.langchain_instrumentor import LangChainInstrumentor
+LangChainInstrumentor().instrument(enforcer=enforcer)
+
+@tool
+def also(x: int) -> int:
+    '''Do it.'''
+    return x
+"""
+    (tmp_path / "shop.py").write_text(AGENT + more, encoding="utf-8")
+    _, out, _ = program("doctor", "--import", "shop", "--json")
+    found = [check["detail"] for check in json.loads(out)["checks"] if check["name"] == "tools"]
+    assert found[0] == "2 LangChain tools, all watched by LangChainInstrumentor"
+
+
+def test_a_name_that_is_not_there_is_told(program: Run, tmp_path: Path) -> None:
+    """Who names what is to be in the module learns that it is not."""
+    (tmp_path / "shop.py").write_text("agent = 1\n", encoding="utf-8")
+    code, out, err = program("doctor", "--import", "shop:agents")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "expected to import 'shop:agents', got AttributeError: module 'shop' has no attribute 'agents'" in err
+    assert program("doctor", "--import", "shop:agent.real")[0] == 0

@@ -1,0 +1,64 @@
+"""What the command line loads: a command pays for its own work, and not for that of others."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import sys
+from agent_identity.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    pass
+sys.stderr.write(" ".join(sys.modules))
+"""
+DEAR = {"pydantic", "pydantic_core", "opentelemetry", "google", "grpc", "langchain_core", "mcp", "yaml", "wrapt"}
+WORK = {"agent_identity.audit", "agent_identity.authority", "agent_identity.enforcement", "agent_identity.evidence"}
+SPARED = {"multiprocessing", "concurrent.futures", "sqlite3", "zipfile", "tempfile", "logging", "zoneinfo._zoneinfo"}
+
+
+def loaded(*words: object) -> set[str]:
+    """Return the modules that a command loads in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-c", SCRIPT, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=environment)
+    return set(done.stderr.split())
+
+
+def tops(modules: set[str]) -> set[str]:
+    """Return the libraries of modules."""
+    return {name.partition(".")[0] for name in modules}
+
+
+def test_to_show_and_to_verify_neither_pydantic_nor_opentelemetry_is_loaded(evidence: Path, trust: Path) -> None:
+    """Nor anything else that guards calls, or that a small ledger does without."""
+    for words in (("show", evidence), ("verify", evidence, "--trust", trust), ("verify", evidence)):
+        modules = loaded(*words)
+        assert "agent_identity.audit" in modules
+        assert not tops(modules) & DEAR
+        assert not modules & (SPARED | {"agent_identity.enforcement", "agent_identity.policy"})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(), ("--help",), ("--version",), ("nonsense",), ("verify", "--help"), ("keys", "--help"), ("revoke", "--help")],
+    ids=str,
+)
+def test_help_and_mistakes_load_no_work(words: tuple[str, ...]) -> None:
+    """Whoever reads how a command is called does not load what it does."""
+    modules = loaded(*words)
+    assert not tops(modules) & (DEAR | {"msgspec", "orjson", "cryptography"})
+    assert not modules & WORK
+
+
+def test_a_command_loads_no_other(evidence: Path) -> None:
+    """The work of each command is a module of its own."""
+    modules = loaded("show", evidence)
+    work = {name for name in modules if name.startswith("agent_identity.cli.") and name.count(".") == 3}
+    assert {name for name in work if not name.endswith(".commands") and ".terminal." not in name} == {
+        "agent_identity.cli.look.show"
+    }

@@ -1,0 +1,47 @@
+"""Lazy faces of rooms: what type checkers read and what runs are the same."""
+
+import ast
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOMS = ("identity", "authority", "evidence", "audit")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_face_offers_what_type_checkers_see(room: str) -> None:
+    """Each name comes from the module that the imports for type checkers say, and no other is offered."""
+    face = import_module(f"agent_identity.{room}")
+    tree = ast.parse(Path(face.__file__ or "").read_text(encoding="utf-8"))
+    homes = {
+        alias.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("agent_identity.")
+        for alias in node.names
+        if alias.name != "lazily"
+    }
+    homes.pop("TYPE_CHECKING", None)
+    assert sorted(homes) == sorted(face.__all__)
+    for name, module in homes.items():
+        assert getattr(face, name) is getattr(import_module(module or ""), name)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_face_is_a_module_like_any_other(room: str) -> None:
+    """It lists its names, and one that it has not is an error that names it."""
+    face = import_module(f"agent_identity.{room}")
+    assert set(face.__all__) <= set(dir(face))
+    with pytest.raises(AttributeError, match=f"module 'agent_identity.{room}' has no attribute 'no_such_name'"):
+        _ = face.no_such_name
+
+
+def test_a_face_loads_nothing_before_it_is_asked() -> None:
+    """Importing a room costs none of its modules; a name costs those that it needs."""
+    script = "import sys, agent_identity.{0}; print([name for name in sys.modules if name.startswith('{1}')])"
+    for room in ROOMS:
+        code = script.format(room, f"agent_identity.{room}.")
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+        assert done.stdout == "[]\n"

@@ -4,14 +4,12 @@ import logging
 from functools import partial
 from typing import Final, final
 
-import msgspec
-
 from agent_identity.enforcement.arguments import canonical_bytes
 from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.decisions import WITHIN_SCOPE, decision_fact
 from agent_identity.enforcement.failures import trouble
 from agent_identity.enforcement.point import Point
-from agent_identity.evidence.records import Action, Decision, Detail, Ending, Found, Intent, Outcome, Time
+from agent_identity.evidence.records import Action, Decision, Detail, Ending, Found, Intent, Outcome, Time, replaced
 from agent_identity.policy import Tool
 
 __all__ = ["Description"]
@@ -55,9 +53,7 @@ class Description:
         )
         if arguments is not None and arguments.values:
             key = self._point.ledger.stream if call.task is None else call.task.id
-            call.action = msgspec.structs.replace(
-                action, names=arguments.kinds(), args=self._point.digest_of(key, arguments)
-            )
+            call.action = replaced(action, names=arguments.kinds(), args=self._point.digest_of(key, arguments))
 
     def intent(self, call: Call) -> partial[Intent]:
         """Return what makes the intent of a call."""
@@ -89,8 +85,8 @@ class Description:
         action, decision = call.action, self._decision(call)
         facts = None if call.task is None else call.task.facts
         if self._drafts:
-            action = msgspec.structs.replace(action, names=None, labels=None)
-            decision = msgspec.structs.replace(decision, policy=None, version=None)
+            action = replaced(action, names=None, labels=None)
+            decision = replaced(decision, policy=None, version=None)
             facts = None if facts is None else facts.short()
         return partial(
             Outcome,
@@ -151,7 +147,7 @@ class Description:
             if data is not None:
                 key = self._point.ledger.stream if call.task is None else call.task.id
                 digest = self._point.digests.digest(key, data)
-                call.action = msgspec.structs.replace(call.action, result=digest)
+                call.action = replaced(call.action, result=digest)
         except Exception as error:  # noqa: BLE001 - See above.
             _LOG.error("the result of %s has no digest: %s", self._tool.name, trouble(error))
 
@@ -170,5 +166,5 @@ def _found(call: Call) -> tuple[Found, ...] | None:
             category=finding.category, inspector=finding.inspector, severity=finding.severity, field=finding.field
         )
         counts[found] = counts.get(found, 0) + 1
-    each = [msgspec.structs.replace(found, count=str(number)) for found, number in counts.items()]
+    each = [replaced(found, count=str(number)) for found, number in counts.items()]
     return tuple(each[:_MAX_CATEGORIES]) or None

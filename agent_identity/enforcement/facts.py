@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-import msgspec
-
 from agent_identity.authority import Grant
-from agent_identity.evidence.records import Agent, Hop, Principal, Task
+from agent_identity.evidence.records import Agent, Hop, Principal, Task, replaced
 from agent_identity.identity import Agent as ActingAgent
 from agent_identity.identity import Principal as Party
 
@@ -32,7 +30,7 @@ class TaskFacts(NamedTuple):
 
     def short(self) -> "TaskFacts":
         """Return the same facts for outcomes of version 2, which leave roles and the expiry to the intent."""
-        principal = msgspec.structs.replace(self.principal, roles=None)
+        principal = replaced(self.principal, roles=None)
         return TaskFacts(Task(id=self.task.id), principal, self.agent, self.chain)
 
 

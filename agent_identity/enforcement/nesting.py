@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, TypeAlias, TypeGuard, final
 
-import msgspec
-
 from agent_identity.authority import Limit, Scope
 from agent_identity.enforcement.admission import OPENING, record_denied
 from agent_identity.enforcement.ambience import Body, bodies_around
@@ -21,7 +19,7 @@ from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.tasks import Tasks
 from agent_identity.errors import AttenuationError, ConfigurationError, Denied
-from agent_identity.evidence.records import Action
+from agent_identity.evidence.records import Action, replaced
 from agent_identity.identity import Agent, Human, Principal, Service
 from agent_identity.narrowing import is_collection
 
@@ -143,7 +141,7 @@ class Nesting:
             "list the principal in Enforcer.open(nested=...)",
             code="task_in_body",
         )
-        action = msgspec.structs.replace(_opening_of(agent), principal=principal_fact(self.point.shown(principal)))
+        action = replaced(_opening_of(agent), principal=principal_fact(self.point.shown(principal)))
         self._refuse(denied, action, bodies, outer)
         return None
 

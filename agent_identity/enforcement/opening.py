@@ -9,7 +9,6 @@ from functools import partial
 from types import TracebackType
 from typing import Final, final
 
-import msgspec
 from opentelemetry import trace
 from opentelemetry.trace import Span
 
@@ -32,7 +31,7 @@ from agent_identity.errors import (
     EvidenceError,
 )
 from agent_identity.evidence import Entry, records
-from agent_identity.evidence.records import Counts, GrantToken, Time
+from agent_identity.evidence.records import Counts, GrantToken, Time, replaced
 from agent_identity.evidence.span_copy import GRANT_ATTRIBUTE
 
 __all__ = ["DRAIN_SECONDS", "Opening"]
@@ -176,7 +175,7 @@ class Opening:
             token = GrantToken(token=grants[-1].token)
             facts, trace = task_facts(grants)._asdict(), self._traced.ids
             point.ledger.append(partial(records.Grant, **facts, time=time, trace=trace, grant=token))
-        purposeful = msgspec.structs.replace(task.facts.task, purpose=task.purpose)
+        purposeful = replaced(task.facts.task, purpose=task.purpose)
         facts = task.facts._replace(task=purposeful)._asdict()
         point.ledger.append(partial(records.TaskStart, **facts, time=time, trace=self._traced.rooted))
 

@@ -2,9 +2,10 @@
 
 Run as ``python tools/run_console.py [--update] FILE.md``. A line ``$ agent-identity …`` of a ``console`` block is run
 in the folder in which the ``python`` blocks ran, and the lines after it must be what it prints. Ids, keys, hashes and
-times differ from run to run and are not compared, nor is white space. A line that is only ``…`` stands for any lines;
-``$ echo $?`` stands for the exit code of the command before it. Other commands are not run. ``--update`` writes what
-the commands print into the page, except where it is shown in part.
+times differ from run to run and are not compared, nor is white space. A long line may be shown over several, broken
+at a blank; a command, at a backslash. A line that is only ``…`` stands for any lines; ``$ echo $?`` stands for the
+exit code of the command before it. Other commands are not run. ``--update`` writes what the commands print into the
+page, except where it is shown in part.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -26,6 +28,8 @@ _EXAMPLES: Final = runpy.run_path(str(Path(__file__).with_name("run_examples.py"
 _blocks: Final = cast("Callable[[str], list[Any]]", _EXAMPLES["blocks"])
 
 _ANY: Final = "…"
+_WIDTH: Final = 100
+"""The columns of a code block that the site shows at 1280 pixels without scrolling."""
 _CHANGING: Final = (
     (re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "<id>"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "<hash>"),
@@ -48,19 +52,31 @@ def comparable(text: str) -> list[str]:
 
 
 def fits(shown: list[str], printed: list[str]) -> bool:
-    """Tell whether the shown lines are the printed ones, where ``…`` stands for any number of lines."""
+    """Tell whether the shown lines, wrapped or not, are the printed ones; ``…`` stands for any number of lines."""
     if not shown:
         return not printed
     if shown[0] == _ANY:
         return any(fits(shown[1:], printed[skipped:]) for skipped in range(len(printed) + 1))
-    return bool(printed) and shown[0] == printed[0] and fits(shown[1:], printed[1:])
+    if not printed:
+        return False
+    lines = next((count for count in range(1, len(shown) + 1) if " ".join(shown[:count]) == printed[0]), 0)
+    return lines > 0 and fits(shown[lines:], printed[1:])
+
+
+def wrapped(line: str) -> str:
+    """Return a line as the pages show it: broken where it is too wide, and indented from there on."""
+    indent = " " * (len(line) - len(line.lstrip()) + 4)
+    lines = textwrap.TextWrapper(_WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return lines.fill(line.rstrip())
 
 
 def commands(text: str) -> list[tuple[str, str]]:
     """Return the commands of a console block, each with the lines shown after it."""
     found: list[tuple[str, list[str]]] = []
     for line in text.splitlines():
-        if line.startswith("$ "):
+        if found and found[-1][0].endswith("\\") and not found[-1][1]:
+            found[-1] = (f"{found[-1][0]}\n{line}", [])
+        elif line.startswith("$ "):
             found.append((line.removeprefix("$ "), []))
         elif found:
             found[-1][1].append(line)
@@ -82,7 +98,7 @@ def run(path: Path, *, update: bool) -> int:
             with redirect_stdout(io.StringIO()):
                 exec(compile("\n" * (block.line - 1) + block.text, str(path), "exec"), namespace)  # noqa: S102
         for command, shown in commands(block.text) if block.language == "console" else ():
-            words = shlex.split(command, comments=True)
+            words = shlex.split(command.replace("\\\n", ""), comments=True)
             if words == ["echo", "$?"]:
                 printed = str(status)
             elif words[:1] == ["agent-identity"]:
@@ -96,7 +112,7 @@ def run(path: Path, *, update: bool) -> int:
             if not shown.strip() or fits(comparable(shown), comparable(printed)):
                 continue
             if update and _ANY not in comparable(shown):
-                tidy = "\n".join(line.rstrip() for line in printed.strip().splitlines())
+                tidy = "\n".join(map(wrapped, printed.strip().splitlines()))
                 page = page.replace(f"$ {command}\n{shown.strip(chr(10))}", f"$ {command}\n{tidy}", 1)
             else:
                 raise AssertionError(f"{path}:{block.line}: $ {command}\nexpected\n{shown}\ngot\n{printed}")

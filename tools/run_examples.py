@@ -3,7 +3,8 @@
 Run as ``python tools/run_examples.py [--first] FILE.md``. The blocks of one file are one program: they run in
 order, in one namespace, in an empty folder. Lines keep their numbers, so a traceback points into the Markdown.
 A block fenced as ``output`` right after a ``python`` block must be what that block printed. Ids (UUIDs) are not
-compared, and ``…`` stands for anything else that differs each time.
+compared, ``…`` stands for anything else that differs each time, and a line that begins with blanks may as well go on
+in the line before it, so that long ones can be shown over several.
 A block with a title, as in ``python title="test_clerk.py"``, is a file of that name, and one whose name begins with
 ``test_`` is run by pytest.
 ``--first`` runs only the first block.
@@ -26,6 +27,7 @@ from pathlib import Path
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,})(?P<info>[^`\n]*)$")
 _TITLE = re.compile(r'title="([\w-]+\.py)"')
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_WRAP = re.compile(r"\n +")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def _keep(title: str, text: str) -> None:
 
 
 def _same(expected: str, printed: str) -> bool:
-    expected, printed = (_UUID.sub("<id>", text.strip()) for text in (expected, printed))
+    expected, printed = (_WRAP.sub(" ", _UUID.sub("<id>", text.strip())) for text in (expected, printed))
     return re.fullmatch(".*".join(map(re.escape, expected.split("…"))), printed) is not None
 
 

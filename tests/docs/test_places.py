@@ -12,6 +12,8 @@ from agent_identity.cli.program import GROUPS
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+_KEY_ROW = re.compile(r"  [\w-]{43}  ")
+"""A row of a table of keys: a key has 43 characters, which cannot be broken."""
 DECISIONS = sorted(page for page in PAGES if re.match(r"adr/\d{4}-", page))
 
 
@@ -42,10 +44,27 @@ def test_every_page_is_in_the_navigation_once() -> None:
     assert [page for page in nav if page in DECISIONS] == DECISIONS
 
 
-def test_every_how_to_is_on_the_first_page() -> None:
-    """The first page links to each how-to, since the README sends readers there for them."""
-    linked = set(re.findall(r"\((how-to/[\w-]+\.md)", _text("docs/index.md")))
-    assert [page for page in PAGES if page.startswith("how-to/") and page not in linked] == []
+def test_the_page_of_guides_is_the_navigation_of_guides() -> None:
+    """The page of guides has each guide, under its title, in the groups and the order of the navigation."""
+    (tab,) = (entry["Guides"] for entry in yaml.safe_load(_text("mkdocs.yml"))["nav"] if "Guides" in entry)
+    overview, *groups = tab
+    shown = re.findall(r"^## (.+)$|^- \[(.+)\]\(([\w-]+\.md)\): \S", _text(f"docs/{overview}"), re.MULTILINE)
+    expected: list[tuple[str, str, str]] = []
+    for group in groups:
+        ((name, pages),) = group.items()
+        expected.append((name, "", ""))
+        titles = {page: _text(f"docs/{page}").partition("\n")[0].removeprefix("# ") for page in pages}
+        expected += [("", title, Path(page).name) for page, title in titles.items()]
+    assert len(expected) > 40
+    assert shown == expected
+
+
+def test_what_the_readme_shows_first_is_what_its_commands_print() -> None:
+    """Each line of the first block of the README is one that a command further down, which is run, prints."""
+    first, *later = re.findall(r"^```(text|console)\n(.*?)^```$", _text("README.md"), re.MULTILINE | re.DOTALL)
+    assert first[0] == "text"
+    printed = {line for language, block in later if language == "console" for line in block.splitlines()}
+    assert [line for line in first[1].splitlines() if line not in printed] == []
 
 
 def test_every_decision_has_a_row_in_its_order() -> None:
@@ -54,10 +73,27 @@ def test_every_decision_has_a_row_in_its_order() -> None:
     assert [f"adr/{name}" for _, name in rows] == DECISIONS
 
 
-@pytest.mark.parametrize(("page", "row"), [("README.md", "| `verify`,"), ("ARCHITECTURE.md", "| 4 | `cli/` |")])
-def test_every_command_is_in_the_lists_of_commands(page: str, row: str) -> None:
-    """README and ARCHITECTURE name each command of the parser where they list them."""
-    (line,) = (line for line in _text(page).splitlines() if line.startswith(row))
+@pytest.mark.parametrize("page", DECISIONS)
+def test_a_replaced_decision_says_so_in_three_places(page: str) -> None:
+    """What replaces a decision, by the status of its page, stands in its row, and says so in its own status."""
+    statuses = {name: re.search(r"^- Status: (.+)$", _text(f"docs/{name}"), re.MULTILINE) for name in DECISIONS}
+    status = statuses[page]
+    assert status is not None
+    name = page.removeprefix("adr/")
+    (row,) = (line for line in _text("docs/adr/README.md").splitlines() if line.startswith(f"| [{name[:4]}]"))
+    assert re.findall(r"\[(\d{4})\]", row)[1:] == _replacers(status[1])
+    replaced = [other[4:8] for other, said in statuses.items() if said and name[:4] in _replacers(said[1])]
+    _, _, replaces = status[1].partition("replaces")
+    assert sorted(re.findall(r"\[(\d{4})\]", replaces)) == sorted(replaced)
+
+
+def _replacers(status: str) -> list[str]:
+    return re.findall(r"replaced (?:in part )?by \[(\d{4})\]", status)
+
+
+def test_every_command_is_named_in_the_architecture() -> None:
+    """Each command of the parser stands in the table of the rooms."""
+    (line,) = (line for line in _text("ARCHITECTURE.md").splitlines() if line.startswith("| 4 | `cli/` |"))
     commands = _commands()
     assert len(commands) > 20
     assert [name for name in commands if f"`{name}`" not in line] == []
@@ -69,6 +105,17 @@ def test_every_integration_is_named_in_the_architecture() -> None:
     found = {path.stem for path in (ROOT / "agent_identity" / "integrations").iterdir() if path.stem[0] not in "_."}
     assert "langchain" in found
     assert [name for name in sorted(found) if f"`{name}`" not in line] == []
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *(f"docs/{page}" for page in PAGES if page.startswith(("tutorial/", "how-to/")))]
+)
+def test_code_blocks_fit_the_page(page: str) -> None:
+    """A line of a code block has at most 100 columns, which the site shows at 1280 pixels without scrolling."""
+    blocks = re.findall(r"^( *```)[^\n]*\n(.*?)^\1$", _text(page), re.MULTILINE | re.DOTALL)
+    wide = {line for _, block in blocks for line in block.splitlines() if len(line) > 100}
+    quick_start = set(_text("examples/quickstart.py").splitlines())  # The README prints it as it is.
+    assert {line for line in wide - quick_start if not _KEY_ROW.search(line)} == set()
 
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{page}" for page in PAGES)])

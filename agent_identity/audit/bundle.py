@@ -21,7 +21,7 @@ from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.excerpt import Excerpt, excerpt_lines, excerpt_of
 from agent_identity.evidence.layout import GRANTS_NAME
 from agent_identity.evidence.record_codec import decode
-from agent_identity.evidence.records import AnyRecord, Grant, Intent, OfTask, Outcome
+from agent_identity.evidence.records import AnyRecord, Detail, Grant, Intent, OfTask, Outcome
 from agent_identity.evidence.streams import LedgerReader, open_ledger
 from agent_identity.evidence.survey import read_heads
 from agent_identity.identity import TrustStore
@@ -113,10 +113,12 @@ def _copy_all(reader: LedgerReader, target: Path) -> None:
 
 
 def _copy_chosen(reader: LedgerReader, target: Path, choice: Choice) -> None:
-    tasks = _tasks(reader, choice)
+    tasks, details = _tasks(reader, choice)
 
     def wanted(data: bytes) -> bool:
         record = _loaded(data)
+        if isinstance(record, Detail):
+            return record.id in details
         return record is not None and (choice.takes(record) or (isinstance(record, Grant) and record.task.id in tasks))
 
     streams = excerpt_of(reader, read_heads(reader)[1], wanted)
@@ -130,11 +132,18 @@ def _copy_chosen(reader: LedgerReader, target: Path, choice: Choice) -> None:
     (target / "excerpt.json").write_bytes(Excerpt(streams).to_bytes())
 
 
-def _tasks(reader: LedgerReader, choice: Choice) -> frozenset[str | None]:
-    """Return the tasks of the chosen records, whose grants are needed as well, however old."""
+def _tasks(reader: LedgerReader, choice: Choice) -> tuple[set[str | None], set[str]]:
+    """Return what goes with the chosen records: their tasks, whose grants are needed however old, and their details."""
+    tasks, details = set[str | None](), set[str]()
+    before: AnyRecord | None = None
     lines = (line for stream in reader.streams() for line in reader.entries(stream) if line.record is not None)
-    records = (record for line in lines if (record := _loaded(line.record or b"")) is not None)
-    return frozenset(_task_of(record) for record in records if choice.takes(record)) - {None}
+    for record in (_loaded(line.record or b"") for line in lines):
+        if record is not None and not isinstance(record, Detail) and choice.takes(record):
+            tasks.add(_task_of(record))
+            if isinstance(before, Detail) and isinstance(record, Outcome) and record.detail is not None:
+                details.add(before.id)  # It stands directly before.
+        before = record
+    return tasks - {None}, details
 
 
 def _task_of(record: AnyRecord) -> str | None:

@@ -99,7 +99,7 @@ class Comparison:
         return self._reader.checkpoint(), self.size
 
     def _verify(self, index: LedgerIndex, executor: Executor, tell: Callable[[int], object]) -> bool:
-        own = Findings("ledger", LEDGER_STEPS)
+        own = Findings("ledger", LEDGER_STEPS, drafts=self._findings.drafts)
         check = LedgerCheck(self._reader, self._trust, own, executor=executor)
 
         def told(done: int, _: int) -> None:

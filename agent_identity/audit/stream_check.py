@@ -12,10 +12,12 @@ from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.ledger_index import LedgerIndex
 from agent_identity.audit.log_check import Heads
 from agent_identity.audit.stream_growth import Growth
+from agent_identity.audit.versions import malformed, refuse_draft
 from agent_identity.canonical import decode_record
 from agent_identity.evidence.excerpt import Start
 from agent_identity.evidence.pruned import Pruned
-from agent_identity.evidence.records import AnyRecord, Stream, StreamEnd
+from agent_identity.evidence.record_codec import plain_members
+from agent_identity.evidence.records import VERSION, AnyRecord, Stream, StreamEnd
 from agent_identity.evidence.streams import RawLine
 
 __all__ = ["StreamCheck", "Visit"]
@@ -163,6 +165,8 @@ class StreamCheck:
         self._advance(leaf)
         kind = record.kind
         self._last_id = record.id
+        if record.v != VERSION:
+            refuse_draft(self._findings, _RECORDS, record, Place(record.id, self.stream, self._seq))
         self._kinds[kind] += 1
         self._growth.times.append(record.time.start_ns)
         self._calls.take(record, self.stream, self._seq)
@@ -265,13 +269,11 @@ class StreamCheck:
         """Report a record that is none, and go on as if it were the one that belongs here."""
         identifier: object = None
         with suppress(ValueError):
-            identifier = decode_record(line.data).get("id")
-        self._findings.add(
-            _RECORDS,
-            "malformed_record",
-            line.problem,
-            Place(identifier if isinstance(identifier, str) else None, self.stream, self._seq + 1, self.lines),
-        )
+            decode_record(line.data)  # Of bytes in another form nobody knows what they name.
+            identifier = plain_members(line.data).get("id")
+        place = Place(identifier if isinstance(identifier, str) else None, self.stream, self._seq + 1, self.lines)
+        code, message = malformed(line.data, line.problem)
+        self._findings.add(_RECORDS, code, message, place)
         self._forget()
 
     def _forget(self) -> None:

@@ -56,6 +56,7 @@ def check(  # budget: one line for each thing that a verifier may have
     period: tuple[int, int] | None = None,
     disclosures: Sequence[bytes | PathLike] = (),
     processes: int | Executor = 1,
+    drafts: bool = False,
 ) -> Report:
     """Verify evidence offline and report what was found.
 
@@ -89,6 +90,8 @@ def check(  # budget: one line for each thing that a verifier may have
             found is the same. A program that asks for several has to be importable
             (``if __name__ == "__main__":``). Also what has the work done elsewhere, such as
             :func:`agent_identity.integrations.spark.on_spark`; spans beside a ledger are then read by one process.
+        drafts: Accept records of version 2, which is a draft: its shapes may still change. Otherwise nothing can be
+            told of evidence with such a record.
 
     Raises:
         ConfigurationError: The trust file, the checkpoint or the source cannot be read, or not with what is
@@ -107,6 +110,7 @@ def check(  # budget: one line for each thing that a verifier may have
         archive=archive,
         disclosures=disclosures,
         processes=processes,
+        drafts=drafts,
     )
     if is_bundle(source):
         with unpacked(cast("PathLike", source)) as evidence:
@@ -120,7 +124,15 @@ def check(  # budget: one line for each thing that a verifier may have
         raise ConfigurationError("expected a period with an evidence directory, got traces; leave it out")
     sources = cast("Sequence[PathLike | ByteLines]", source if isinstance(source, list | tuple) else [source])
     return _check_spans(
-        sources, keys, ledger, redacted, progress, disclosures=disclosures, processes=processes, pasted=pasted
+        sources,
+        keys,
+        ledger,
+        redacted,
+        progress,
+        disclosures=disclosures,
+        processes=processes,
+        pasted=pasted,
+        drafts=drafts,
     )
 
 
@@ -140,6 +152,7 @@ def verify(
     period: tuple[int, int] | None = None,
     disclosures: Sequence[bytes | PathLike] = (),
     processes: int | Executor = 1,
+    drafts: bool = False,
 ) -> Report:
     """Verify evidence offline; return the report only if everything that was checked holds.
 
@@ -166,6 +179,7 @@ def verify(
         period=period,
         disclosures=disclosures,
         processes=processes,
+        drafts=drafts,
     )
     if report.exit_code:
         first = report.findings[0]
@@ -204,8 +218,9 @@ def _check_ledger(
     archive: PathLike | None,
     disclosures: Sequence[bytes | PathLike],
     processes: int | Executor,
+    drafts: bool,
 ) -> Report:
-    findings = Findings("ledger", LEDGER_STEPS)
+    findings = Findings("ledger", LEDGER_STEPS, drafts=drafts)
     findings.trust = "given"
     if keys is None:
         keys = _own_trust(directory, findings)
@@ -243,8 +258,9 @@ def _check_spans(
     disclosures: Sequence[bytes | PathLike],
     processes: int | Executor,
     pasted: bool,
+    drafts: bool,
 ) -> Report:
-    findings = Findings("traces", SPAN_STEPS)
+    findings = Findings("traces", SPAN_STEPS, drafts=drafts)
     findings.trust = "none" if keys is None else "given"
     keys = with_certificates(keys, certificates_on(sources), findings)
     total = size_of_files(sources)

@@ -68,6 +68,7 @@ def register(commands: Commands) -> None:
     command.add_argument("--policy", metavar="FILE", action="append", default=[], help="a policy file to add")
     command.add_argument("--archive", metavar="OUT", help="an archive with what was pruned")
     command.add_argument("--trust", metavar="FILE", help="trust.json for the report; by default the one in DIR")
+    command.add_argument("--drafts", action="store_true", help="take records of version 2 as well, which is a draft")
     command.set_defaults(run=run)
 
 
@@ -88,7 +89,7 @@ def run(chosen: argparse.Namespace) -> int:
         evidence = Path(folder) / "evidence"
         evidence.mkdir(0o700)
         collect(chosen.directory, evidence, choice, archive=chosen.archive)
-        report = check(evidence, chosen.trust)
+        report = check(evidence, chosen.trust, drafts=chosen.drafts)
         pack(chosen.output, evidence, {**others, **_texts(choice, report)})
     size = Path(chosen.output).stat().st_size
     verdict, records = report.verdict.replace("_", " "), counted(report.counts.get("records", 0), "record")

@@ -65,6 +65,7 @@ def register(commands: Commands) -> None:
     where.add_argument("--record", metavar="PROOF", help="the record, as 'agent-identity proof' wrote it")
     where.add_argument("--ledger", metavar="DIR", help="the evidence directory with the record")
     where.add_argument("--span", metavar="FILE", help="traces with the span of the call; - for stdin")
+    command.add_argument("--drafts", action="store_true", help="take records of version 2 as well, which is a draft")
     command.add_argument("--json", action="store_true", help="print JSON for machines")
     command.set_defaults(run=run_check)
 
@@ -121,7 +122,12 @@ def _json(text: str, option: str) -> JSON:
 def run_check(chosen: argparse.Namespace) -> int:
     """Run ``check-disclosure``."""
     shown = check_disclosure(
-        chosen.disclosure, chosen.trust, ledger=chosen.ledger, proof=chosen.record, spans=chosen.span
+        chosen.disclosure,
+        chosen.trust,
+        ledger=chosen.ledger,
+        proof=chosen.record,
+        spans=chosen.span,
+        drafts=chosen.drafts,
     )
     if chosen.json:
         print(json.dumps(shown.to_json()))

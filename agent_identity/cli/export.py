@@ -50,6 +50,7 @@ def register(commands: Commands) -> None:
     )
     command.add_argument("--verify", action="store_true", help=text)
     command.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, for --verify")
+    command.add_argument("--drafts", action="store_true", help="--verify: take records of version 2, which is a draft")
     command.set_defaults(run=run)
 
 
@@ -77,7 +78,12 @@ def _table(chosen: argparse.Namespace, since_ns: int) -> int:
     if chosen.output is not None or chosen.sign or chosen.signer is not None:
         raise ConfigurationError("expected --output, --sign and --signer with --as, got a table; leave them out")
     written = export_tables(
-        chosen.directory, chosen.parquet, since_ns=since_ns, verify=chosen.verify, trust=chosen.trust
+        chosen.directory,
+        chosen.parquet,
+        since_ns=since_ns,
+        verify=chosen.verify,
+        trust=chosen.trust,
+        drafts=chosen.drafts,
     )
     left = f", {written.left_out:,} lines left out that are no records" if written.left_out else ""
     print(f"{written.records:,} records{left}")
@@ -98,7 +104,7 @@ def _signer(chosen: argparse.Namespace) -> Signer:
     """
     if chosen.form != "otel-audit":
         raise ConfigurationError("expected --sign with --as otel-audit, got a form without signatures")
-    report = check(chosen.directory)
+    report = check(chosen.directory, drafts=True)  # What is signed again is the records as they are.
     if report.integrity != "verified":
         raise VerificationError(
             f"expected evidence that holds before it is signed again, got {report.verdict!r}; "

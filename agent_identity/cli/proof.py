@@ -51,6 +51,7 @@ def register(commands: Commands) -> None:
     command.add_argument("--trust", metavar="FILE", required=True, help="trust.json, as it was kept elsewhere")
     command.add_argument("--record", metavar="ID", help="the id that the record must have")
     command.add_argument("--since", metavar="FILE", help="for the growth of a log: the earlier checkpoint")
+    command.add_argument("--drafts", action="store_true", help="take records of version 2 as well, which is a draft")
     command.add_argument("--json", action="store_true", help="print JSON for machines")
     command.set_defaults(run=run_check)
 
@@ -99,7 +100,9 @@ def wanted_record(text: str) -> str | tuple[str, int]:
 
 def run_check(chosen: argparse.Namespace) -> int:
     """Run ``check-proof``."""
-    checked = check_proof(chosen.proof, chosen.trust, record=chosen.record, checkpoint=chosen.since)
+    checked = check_proof(
+        chosen.proof, chosen.trust, record=chosen.record, checkpoint=chosen.since, drafts=chosen.drafts
+    )
     if chosen.json:
         print(json.dumps(checked.to_json()))
     else:

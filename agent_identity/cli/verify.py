@@ -87,6 +87,7 @@ def register(commands: Commands) -> None:
         action="store_true",
         help="the source is JSON that shows one span or several, as copied out of any interface, API or database",
     )
+    command.add_argument("--drafts", action="store_true", help="take records of version 2 as well, which is a draft")
     command.add_argument("--json", action="store_true", help="print JSON for machines")
     command.set_defaults(run=run, misused=command.error)
 
@@ -139,6 +140,7 @@ def run(chosen: argparse.Namespace) -> int:
             period=period,
             disclosures=chosen.disclosures,
             processes=chosen.processes,
+            drafts=chosen.drafts,
         )
     finally:
         progress.clear()

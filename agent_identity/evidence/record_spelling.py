@@ -10,7 +10,7 @@ from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, TypeAlias, cast
 
-__all__ = ["full_spelling", "short_spelling"]
+__all__ = ["full_spelling", "short_spelling", "spellings_of"]
 
 
 class _Form(NamedTuple):
@@ -94,6 +94,19 @@ _TABLE: Final[_Table] = {
 }
 _KIND: Final = "function"  # Of an action with a stage there is no default: it is no call of a tool.
 _MODE: Final = "enforce"
+
+
+def spellings_of(record_id: str) -> tuple[bytes, ...]:
+    """Return how the bytes of records of all versions spell an id, to search for it.
+
+    Args:
+        record_id: The id; of a text that is none, that text alone is returned.
+    """
+    full = record_id.encode("utf-8", "replace")
+    try:
+        return full, _UUID.shorten(record_id).encode()
+    except ValueError:
+        return (full,)
 
 
 def short_spelling(members: object) -> object:

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias, final
 
 from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.checked_records import CheckedLine, CheckedRecord
-from agent_identity.audit.findings import Findings, Place, counted
+from agent_identity.audit.findings import MAX_KEPT, Findings, Place, counted
 from agent_identity.audit.ledger_index import LedgerIndex
 from agent_identity.audit.log_check import Heads
 from agent_identity.audit.stream_growth import Growth
@@ -81,6 +81,7 @@ class StreamCheck:
         self._kinds: Counter[str] = Counter()
         self._growth = Growth(heads, start, period)
         self._derivable = True
+        self._unknown: list[tuple[str, str, Place]] = []
         if index is not None:
             index.begin(stream, self.pruned)
         self._seq = self.pruned
@@ -156,6 +157,11 @@ class StreamCheck:
                 "nothing proves its last records",
                 Place(stream=self.stream, seq=self.proved + 1),
             )
+        for message, problem, place in self._unknown:
+            # A record of another version is one if the log commits to it, or may still do so; any byte could claim it.
+            changed = self.proved < (place.seq or 0) <= self.committed
+            code = ("malformed_record", problem) if changed else ("unknown_record", message)
+            self._findings.add(_RECORDS, *code, place)
         self._findings.kinds.update(self._kinds)
         self._calls.end_of_stream()
 
@@ -273,7 +279,10 @@ class StreamCheck:
             identifier = plain_members(line.data).get("id")
         place = Place(identifier if isinstance(identifier, str) else None, self.stream, self._seq + 1, self.lines)
         code, message = malformed(line.data, line.problem)
-        self._findings.add(_RECORDS, code, message, place)
+        if code == "malformed_record" or len(self._unknown) >= MAX_KEPT:
+            self._findings.add(_RECORDS, code, message, place)
+        else:
+            self._unknown.append((message, line.problem, place))
         self._forget()
 
     def _forget(self) -> None:

@@ -1,14 +1,19 @@
 """Records of version 2 for tests that are written for version 1: the same facts, as the writers of version 2 cut them."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+from pytest import MonkeyPatch
 
+from agent_identity.enforcement import directory
 from agent_identity.evidence import Entry, Ledger
-from agent_identity.evidence.records import AnyRecord, Detail, Time
+from agent_identity.evidence.ledger import Beginning
+from agent_identity.evidence.records import DRAFT, AnyRecord, Detail, Time
 
 SHORTENED = {
     "action": ("names", "labels"),
@@ -41,3 +46,16 @@ def append_draft(ledger: Ledger, kind: str, body: Mapping[str, Any], detail: Map
 
     time = msgspec.convert(facts["time"], Time)
     return ledger.append(make, detail=None if detail is None else partial(Detail, time=time, **detail))
+
+
+@contextmanager
+def drafts_written(**more: Any) -> Iterator[None]:
+    """Have each ledger that an enforcer opens in the block written in version 2.
+
+    Args:
+        more: What the streams say first, besides.
+    """
+    beginning = Beginning(records=DRAFT, **more)
+    with MonkeyPatch.context() as patch:
+        patch.setattr(directory, "Ledger", SimpleNamespace(open=partial(Ledger.open, beginning=beginning)))
+        yield

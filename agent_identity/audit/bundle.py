@@ -34,6 +34,7 @@ _FREE: Final = 16 * 1024 * 1024  # Bytes that even a small bundle may become.
 _CHUNK: Final = 256 * 1024
 _TAR: Final = (".tar.gz", ".tgz")
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
+_NAMES_DETAIL: Final = b'"detail":'
 _STREAM: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _SEGMENT: Final = re.compile(r"entries(?:-[0-9]{20})?\.jsonl(?:\.gz|\.zst)?")
 _MEMBER: Final = re.compile(
@@ -113,7 +114,7 @@ def _copy_all(reader: LedgerReader, target: Path) -> None:
 
 
 def _copy_chosen(reader: LedgerReader, target: Path, choice: Choice) -> None:
-    tasks, details = _tasks(reader, choice)
+    tasks, details = _tasks(reader, choice), _details(reader, choice)
 
     def wanted(data: bytes) -> bool:
         record = _loaded(data)
@@ -132,18 +133,26 @@ def _copy_chosen(reader: LedgerReader, target: Path, choice: Choice) -> None:
     (target / "excerpt.json").write_bytes(Excerpt(streams).to_bytes())
 
 
-def _tasks(reader: LedgerReader, choice: Choice) -> tuple[set[str | None], set[str]]:
-    """Return what goes with the chosen records: their tasks, whose grants are needed however old, and their details."""
-    tasks, details = set[str | None](), set[str]()
-    before: AnyRecord | None = None
+def _tasks(reader: LedgerReader, choice: Choice) -> frozenset[str | None]:
+    """Return the tasks of the chosen records, whose grants are needed as well, however old."""
     lines = (line for stream in reader.streams() for line in reader.entries(stream) if line.record is not None)
-    for record in (_loaded(line.record or b"") for line in lines):
-        if record is not None and not isinstance(record, Detail) and choice.takes(record):
-            tasks.add(_task_of(record))
-            if isinstance(before, Detail) and isinstance(record, Outcome) and record.detail is not None:
-                details.add(before.id)  # It stands directly before.
-        before = record
-    return tasks - {None}, details
+    records = (record for line in lines if (record := _loaded(line.record or b"")) is not None)
+    return frozenset(_task_of(record) for record in records if choice.takes(record)) - {None}
+
+
+def _details(reader: LedgerReader, choice: Choice) -> frozenset[str]:
+    """Return the ids of the details of the chosen outcomes; a detail names no task, and stands directly before."""
+    found = set[str]()
+    for stream in reader.streams():
+        before = b""
+        for line in reader.entries(stream):
+            data = line.record or b""
+            if _NAMES_DETAIL in data:
+                detail, outcome = _loaded(before), _loaded(data)
+                if isinstance(detail, Detail) and outcome is not None and choice.takes(outcome):
+                    found.add(detail.id)
+            before = data
+    return frozenset(found)
 
 
 def _task_of(record: AnyRecord) -> str | None:

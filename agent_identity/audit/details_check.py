@@ -57,7 +57,7 @@ class _Unnamed(NamedTuple):
 
     def packed(self) -> bytes:
         """Return the bytes from which :meth:`unpacked` makes it again."""
-        return orjson.dumps(self)
+        return orjson.dumps((tuple(self.place), self.last))
 
     @classmethod
     def unpacked(cls, data: bytes) -> "_Unnamed":

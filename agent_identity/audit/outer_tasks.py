@@ -30,7 +30,7 @@ class _Opened(NamedTuple):
 
     def packed(self) -> bytes:
         """Return the bytes from which :meth:`unpacked` makes it again."""
-        return orjson.dumps(self)
+        return orjson.dumps((self.outer, self.principal, tuple(self.place)))
 
     @classmethod
     def unpacked(cls, data: bytes) -> "_Opened":
@@ -87,7 +87,9 @@ class OuterTasks:
         if outer is None and partial:
             findings.counts["outer_tasks_not_shown"] += 1
         elif outer is None:
-            message = "expected the outer task among the tasks of the ledger, got none; it is recorded elsewhere, or lost"
+            message = (
+                "expected the outer task among the tasks of the ledger, got none; it is recorded elsewhere, or lost"
+            )
             findings.add(_GRANTS, "outer_task_missing", message, opened.place)
         elif outer.principal != opened.principal:
             message = "the task was opened in one of another principal, and no record says who permitted that"

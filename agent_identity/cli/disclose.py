@@ -53,6 +53,10 @@ def register(commands: Commands) -> None:
     )
     command.add_argument("--output", "-o", metavar="FILE", help="a new file; by default it is printed")
     command.set_defaults(run=run_disclose)
+    _register_check(commands)
+
+
+def _register_check(commands: Commands) -> None:
     command = commands.add_parser(
         "check-disclosure",
         help="check such a file, offline and with public keys only",

@@ -66,7 +66,7 @@ class Disclosure:
                 only (``not_disclosable``), or is of other arguments than these (``other_arguments``); or the call
                 has no such argument (``unknown_argument``).
         """
-        known = argument_names(record) if names_arguments(record) else tuple(sorted(arguments))
+        known = _names_of(record, arguments)
         if names is not None and (unknown := sorted(set(names) - set(known))):
             raise VerificationError(
                 f"expected an argument of the call, got {unknown[0][:64]!a}; it has: {', '.join(known)[:512]}",
@@ -107,7 +107,7 @@ class Disclosure:
         """
         if record.id != self.record:
             raise VerificationError("expected the record that the disclosure names, got another", code="other_record")
-        expected, names = _digest(record), argument_names(record) if names_arguments(record) else None
+        expected, names = _digest(record), _stated_names(record)
         if expected.startswith(PREFIX) is (self.key is not None):
             raise VerificationError(
                 "expected a disclosure of the form that the record has digests for, got the other one",
@@ -205,6 +205,16 @@ class Disclosure:
 def names_arguments(record: AnyRecord) -> bool:
     """Return whether a record says which arguments there were; outcomes of version 2 leave that to the intent."""
     return record.v == VERSION or not isinstance(record, Outcome)
+
+
+def _names_of(record: AnyRecord, arguments: Mapping[str, JSON]) -> tuple[str, ...]:
+    """Return the names of the arguments of a call, as its record states them or else as they are given."""
+    stated = _stated_names(record)
+    return tuple(sorted(arguments)) if stated is None else stated
+
+
+def _stated_names(record: AnyRecord) -> tuple[str, ...] | None:
+    return argument_names(record) if names_arguments(record) else None
 
 
 def argument_names(record: AnyRecord) -> tuple[str, ...]:

@@ -287,7 +287,12 @@ def test_defaults_are_left_out_and_filled_in() -> None:
             *("outcome", ("action", "args"), "x" + HASH),
             "record.action.args: expected a digest in 43 base64url characters, with an s before it if it is salted",
         ),
-        ("recovered", ("recovered", "open", 0), ID, "record.recovered.open[0]: expected a UUID in 22 base64url characters"),
+        (
+            "recovered",
+            ("recovered", "open", 0),
+            ID,
+            "record.recovered.open[0]: expected a UUID in 22 base64url characters",
+        ),
         (
             *("intent", ("resources", 0, "digest"), HMAC),
             "record.resources[0].digest: expected a digest in 43 base64url characters",

@@ -1,4 +1,4 @@
-"""Records of version 2 for tests that are written for version 1: the same facts, as the writers of version 2 cut them."""
+"""Records of version 2 for tests that are written for version 1: the same facts, cut as the writers cut them."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
-from pytest import MonkeyPatch
+import pytest
 
 from agent_identity.enforcement import directory
 from agent_identity.evidence import Entry, Ledger
@@ -56,6 +56,6 @@ def drafts_written(**more: Any) -> Iterator[None]:
         more: What the streams say first, besides.
     """
     beginning = Beginning(records=DRAFT, **more)
-    with MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(directory, "Ledger", SimpleNamespace(open=partial(Ledger.open, beginning=beginning)))
         yield

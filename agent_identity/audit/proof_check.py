@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
 
 from agent_identity.audit.certificates_check import conclude_clock, sound_signers
+from agent_identity.audit.details_check import conclude_unseen_details, contradicts_detail
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import open_checkpoint
 from agent_identity.audit.outside import check_witnessed
@@ -11,7 +12,6 @@ from agent_identity.audit.proving import kept_note
 from agent_identity.audit.report import Report
 from agent_identity.audit.revocation import LATE, reach_of
 from agent_identity.audit.sources import PathLike, Trust, to_trust
-from agent_identity.audit.details_check import conclude_unseen_details, contradicts_detail
 from agent_identity.audit.versions import malformed, refuse_draft
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence.checkpoint import Checkpoint

@@ -186,9 +186,9 @@ def rehashed(at: Place, records: list[dict], *, keyed: bool) -> Changed:
         stream = {"id": at.stream, "seq": str(number), **({"prev": prev} if prev else {})}
         if record["v"] != VERSION:
             stream = short_spelling({"stream": stream})["stream"]
-        if "detail" in record:
-            record = {**record, "detail": stream["prev"]}  # Whoever hashes anew knows what it is for.
-        data = data_of({**record, "stream": stream})
+        # Whoever hashes anew knows what the detail of an outcome is for.
+        detail = {"detail": stream["prev"]} if "detail" in record else {}
+        data = data_of({**record, **detail, "stream": stream})
         prev = hashlib.sha256(b"\0" + data).hexdigest()
         out.append(maced(at, data) if keyed else line_of(data))
     return at.put([*out, *at.lines[len(at.whole) :]])

@@ -401,9 +401,15 @@ def decode_outcome(*, seq: int = 8, **more: Any) -> Outcome:
     ids = SequentialIds()
     record = draft(
         {
-            **{"kind": "outcome", "id": ids.new(1), "stream": {"id": ids.new(1), "seq": str(seq), "prev": HASH}},
-            **{"action": {"tool": "pay", "kind": "function"}, "decision": ALLOW, "outcome": "success"},
-            **{"intent": ids.new(1), "attribution": "none", **more},
+            "kind": "outcome",
+            "id": ids.new(1),
+            "stream": {"id": ids.new(1), "seq": str(seq), "prev": HASH},
+            "action": {"tool": "pay", "kind": "function"},
+            "decision": ALLOW,
+            "outcome": "success",
+            "intent": ids.new(1),
+            "attribution": "none",
+            **more,
         }
     )
     assert isinstance(record, Outcome)
@@ -442,8 +448,12 @@ def of_task(kind: str, **more: Any) -> Any:
     """Return a record of a task in version 2."""
     ids = SequentialIds()
     base: dict[str, Any] = {
-        **{"kind": kind, "id": ids.new(1), "stream": {"id": ids.new(1), "seq": "5", "prev": HASH}},
-        **{"task": {"id": "t", "expires": "9"}, "principal": ALICE.to_claim(), "agent": CLERK.to_claim()},
+        "kind": kind,
+        "id": ids.new(1),
+        "stream": {"id": ids.new(1), "seq": "5", "prev": HASH},
+        "task": {"id": "t", "expires": "9"},
+        "principal": ALICE.to_claim(),
+        "agent": CLERK.to_claim(),
         "chain": [{"id": "clerk", "grant": HASH}],
     }
     if kind == "task_end":

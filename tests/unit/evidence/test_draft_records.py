@@ -61,13 +61,29 @@ OF_TASK: dict[str, Any] = {
 SHORT_TASK = {**OF_TASK, "task": {"id": "task-1"}, "principal": PRINCIPAL}
 OPENED = {**OF_TASK, "task": {"id": "task-1", "expires": NS, "purpose": "pay", "outer": "task-0"}}
 SHORT_ACTION = {
-    **{"tool": "pay", "kind": "function", "server": "bank", "call": "call_1", "args": HMAC, "result": HMAC},
-    **{"route": "desk", "agent": AGENT, "principal": FULL_PRINCIPAL, "model": {"name": "m", "provider": "p"}},
+    "tool": "pay",
+    "kind": "function",
+    "server": "bank",
+    "call": "call_1",
+    "args": HMAC,
+    "result": HMAC,
+    "route": "desk",
+    "agent": AGENT,
+    "principal": FULL_PRINCIPAL,
+    "model": {"name": "m", "provider": "p"},
 }
 ACTION = {**SHORT_ACTION, "args": SALTED, "names": ["amount:number"], "labels": ["money"], "stage": "open"}
 SHORT_DECISION = {
-    **{"effect": "allow", "enforced": "allow", "mode": "enforce", "reason": "policy_allows", "rule": "r", "why": "w"},
-    **{"argument": "amount", "digest": SHA, "warnings": ["r"], "approval": ID},
+    "effect": "allow",
+    "enforced": "allow",
+    "mode": "enforce",
+    "reason": "policy_allows",
+    "rule": "r",
+    "why": "w",
+    "argument": "amount",
+    "digest": SHA,
+    "warnings": ["r"],
+    "approval": ID,
 }
 DECISION = {**SHORT_DECISION, "mode": "monitor", "policy": "invoices", "version": "3"}
 RESOURCE = {"system": "postgres://db", "name": "t/{id}", "access": "write", "data": ["pii"], "digest": HMAC}
@@ -77,7 +93,12 @@ BODIES: dict[str, dict[str, Any]] = {
     "stream_start": {
         "sdk": {"name": "agent-identity-otel", "version": "1"},
         "resource": {
-            **{"service": "s", "namespace": "n", "version": "v", "instance": "i", "environment": "e", "host": "h"},
+            "service": "s",
+            "namespace": "n",
+            "version": "v",
+            "instance": "i",
+            "environment": "e",
+            "host": "h",
             "frameworks": ["langchain 1"],
         },
         "certificate": TOKEN,
@@ -85,39 +106,74 @@ BODIES: dict[str, dict[str, Any]] = {
     "grant": {**OPENED, "grant": {"token": TOKEN}},
     "task_start": {**OPENED, "workflow": "thread-7"},
     "intent": {
-        **{**OF_TASK, "action": ACTION, "decision": DECISION, "findings": ["pii"], "resources": [RESOURCE]},
-        **{"clauses": ["amount:range"], "workflow": "thread-7"},
+        **OF_TASK,
+        "action": ACTION,
+        "decision": DECISION,
+        "findings": ["pii"],
+        "resources": [RESOURCE],
+        "clauses": ["amount:range"],
+        "workflow": "thread-7",
     },
     "outcome": {
-        **{**SHORT_TASK, "action": SHORT_ACTION, "decision": SHORT_DECISION, "findings": ["pii"]},
-        **{"outcome": "error", "intent": ID, "error": "ValueError", "detail": HEX},
+        **SHORT_TASK,
+        "action": SHORT_ACTION,
+        "decision": SHORT_DECISION,
+        "findings": ["pii"],
+        "outcome": "error",
+        "intent": ID,
+        "error": "ValueError",
+        "detail": HEX,
     },
     "detail": {
-        **{"call": ID, "names": ["amount:number"], "labels": ["money"], "policy": "invoices", "version": "3"},
-        **{"roles": ["finance"], "resources": [RESOURCE], "workflow": "thread-7", "findings": [FOUND]},
+        "call": ID,
+        "names": ["amount:number"],
+        "labels": ["money"],
+        "policy": "invoices",
+        "version": "3",
+        "roles": ["finance"],
+        "resources": [RESOURCE],
+        "workflow": "thread-7",
+        "findings": [FOUND],
     },
     "task_end": {**OF_TASK, "counts": {"intents": "1", "outcomes": "1", "open": "0"}, "error": "ValueError"},
     "registration": {
         "server": {
-            **{"name": "files", "transport": "stdio", "status": "moved", "place": SHA, "title": "Files"},
-            **{"version": "1", "reason": "new"},
+            "name": "files",
+            "transport": "stdio",
+            "status": "moved",
+            "place": SHA,
+            "title": "Files",
+            "version": "1",
+            "reason": "new",
         },
         "tools": [{"name": "read", "status": "changed", "pinned": SHA, "offered": SHA}],
     },
     "policy": {"policy": {"name": "invoices", "version": "3", "digest": SHA, "engine": "cedar-4.2"}},
     "approval": {
-        **{**OF_TASK, "action": ACTION},
+        **OF_TASK,
+        "action": ACTION,
         "approval": {
-            **{"id": ID, "status": "approved", "approver": FULL_PRINCIPAL, "expires": NS, "token": TOKEN},
-            **{"reason": "ok", "request": HMAC, "channel": "slack"},
+            "id": ID,
+            "status": "approved",
+            "approver": FULL_PRINCIPAL,
+            "expires": NS,
+            "token": TOKEN,
+            "reason": "ok",
+            "request": HMAC,
+            "channel": "slack",
         },
     },
     "revocation": {"revocation": {"kind": "agent", "name": "a", "status": "revoked", "version": "1", "reason": "r"}},
     "erasure": {"erasure": {"pruned": PRUNED}},
     "recovered": {
         "recovered": {
-            **{"stream": ID, "size": "2", "sealed_before": "1", "torn_bytes": "0", "rejected_bytes": "0"},
-            **{"open_count": "1", "open": [ID]},
+            "stream": ID,
+            "size": "2",
+            "sealed_before": "1",
+            "torn_bytes": "0",
+            "rejected_bytes": "0",
+            "open_count": "1",
+            "open": [ID],
         }
     },
     "examination": {"examination": {"question": "who", "digest": SHA, "size": "3", "by": "auditor"}},
@@ -417,7 +473,7 @@ def test_only_openings_name_the_outer_task() -> None:
 def test_an_action_has_a_kind_or_a_stage() -> None:
     """In memory the default is spelled out, so that nobody has to know it."""
     for kind in ("intent", "outcome", "approval"):
-        with pytest.raises(msgspec.ValidationError, match="record.action.kind: expected this member"):
+        with pytest.raises(msgspec.ValidationError, match=r"record\.action\.kind: expected this member"):
             typed(members(kind, action={"tool": "pay"}))
 
 
@@ -456,8 +512,12 @@ def ledger(tmp_path: Path, files: Noting) -> Iterator[Ledger]:
     beginning = Beginning(records=DRAFT, resource=StreamResource(service="billing"), certificate=TOKEN)
     ledger = Ledger.open(
         tmp_path,
-        **{"signer": SigningKey.from_seed(b"r" * 32), "origin": "ledger.example/log", "clock": FixedClock()},
-        **{"ids": SequentialIds(), "files": files, "beginning": beginning},
+        signer=SigningKey.from_seed(b"r" * 32),
+        origin="ledger.example/log",
+        clock=FixedClock(),
+        ids=SequentialIds(),
+        files=files,
+        beginning=beginning,
     )
     yield ledger
     ledger.close()

@@ -164,7 +164,8 @@ class _Taken:
         for name, constraint in constraints.items():
             if kinds is not None and name not in kinds:
                 return f"expected the argument {name!a} that the grant constrains, got a call without it"
-            if name in self.shown and not _permits(constraint, self.shown[name], kinds and kinds[name]):
+            kind = None if kinds is None else kinds[name]
+            if name in self.shown and not _permits(constraint, self.shown[name], kind):
                 return f"expected {name!a} of an allowed call within the grant, got a value outside"
         return None
 

@@ -2,7 +2,6 @@
 
 from typing import Final, Protocol, cast, final
 
-import msgspec
 import orjson
 
 from agent_identity.audit.findings import Place
@@ -199,7 +198,8 @@ def _is_short(record: OfTask | Intent | Outcome) -> bool:
 
 def _without_roles(principal: Principal) -> Principal:
     """Return a principal as outcomes of version 2 have it."""
-    return principal if principal.roles is None else msgspec.structs.replace(principal, roles=None)
+    kind, provenance = principal.kind, principal.provenance
+    return Principal(id=principal.id, kind=kind, provenance=provenance, issuer=principal.issuer, via=principal.via)
 
 
 def _opening(record: OfTask | Intent | Outcome) -> TaskStart:

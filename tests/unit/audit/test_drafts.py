@@ -1,8 +1,9 @@
 """Verifying version 2 of the record: only where it is asked for, and what its records say about each other."""
 
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,15 @@ from agent_identity.audit.outer_tasks import OuterTasks
 from agent_identity.audit.versions import malformed
 from agent_identity.authority import Chain, Scope, issue
 from agent_identity.evidence import Entry, open_ledger
+from agent_identity.evidence.envelope import PAYLOAD_TYPES, signed_attributes
 from agent_identity.evidence.excerpt import Excerpt, excerpt_lines, excerpt_of
 from agent_identity.evidence.ledger import Beginning, Ledger
 from agent_identity.evidence.lines import stream_line
+from agent_identity.evidence.otlp_writing import as_bytes, encode_request
 from agent_identity.evidence.record_codec import decode, encode
 from agent_identity.evidence.records import DRAFT, VERSION, AnyRecord, Outcome, TaskStart
 from agent_identity.evidence.records import Task as TaskFact
+from agent_identity.evidence.span_copy import copy_of
 from agent_identity.evidence.survey import read_heads
 from agent_identity.identity import Agent, Human, Service, SigningKey, TrustedKey, TrustStore
 from agent_identity.testing import FixedClock, SequentialIds
@@ -658,3 +662,70 @@ def test_the_proof_of_an_outcome_that_contradicts_itself(recorder: Recorder, cha
     recorder.ledger.close()
     shown = check_proof(prove(recorder.path, entry.id), recorder.path / "trust.json", drafts=True)
     assert (shown.verdict, "detail_mismatch" in codes(shown.report)) == ("contradicted", True)
+
+
+# ------------------------------------------------------------------- spans
+
+
+def spans_of(recorder: Recorder, *entries: Entry, grants: str | None = None, **changed: str) -> io.BytesIO:
+    """Return the spans of records, perhaps with other attributes."""
+    copies = [copy_of(entry.record, entry.data, recorder.key, grants=grants) for entry in entries]
+    made = [replace(copied, attributes={**copied.attributes, **changed}) for copied in copies]
+    return io.BytesIO(as_bytes(encode_request(made, {}), "json"))
+
+
+def spans_report(recorder: Recorder, *entries: Entry, drafts: bool = True, **options: Any) -> Report:
+    """Verify the spans of records."""
+    return check(spans_of(recorder, *entries, **options), recorder.path / "trust.json", drafts=drafts)
+
+
+def refusal(recorder: Recorder, chain: Chain, **more: Any) -> Entry:
+    """Record a refused call."""
+    return recorder.append("outcome", {"action": ACTION, "decision": BLOCK, "outcome": "denied", **more}, chain)
+
+
+def test_what_a_span_cannot_show_is_not_verified(recorder: Recorder, chain: Chain) -> None:
+    """The detail is in the ledger: it is said not to be checked, once; that it stands directly before is checked."""
+    plain = refusal(recorder, chain)
+    detailed = recorder.append(
+        "outcome", {"action": ACTION, "decision": BLOCK, "outcome": "denied"}, chain, detail={"policy": "p"}
+    )
+    assert "detail_not_checked" not in codes(spans_report(recorder, plain))
+    report = spans_report(recorder, detailed, detailed)
+    assert (report.exit_code, report.counts["details_not_checked"]) == (0, 1)
+    assert [problem.code for problem in report.findings].count("detail_not_checked") == 1
+    report = spans_report(recorder, refusal(recorder, chain, detail=HASH))
+    assert (report.exit_code, "detail_mismatch" in codes(report)) == (1, True)
+
+
+def test_roles_are_not_missed_on_spans(recorder: Recorder, chain: Chain) -> None:
+    """With the grant on the span of an outcome, the chain verifies; another principal is found as ever."""
+    token = chain.leaf.token
+    report = spans_report(recorder, refusal(recorder, chain), grants=token)
+    assert (report.exit_code, report.counts["chains_verified"]) == (0, 1)
+    end = recorder.append("task_end", {"counts": {"intents": "0", "outcomes": "1", "open": "0"}}, chain)
+    assert spans_report(recorder, refusal(recorder, chain), end, grants=token).exit_code == 0
+    for principal in (Human("mallory"), Human(ALICE.id, issuer="https://other.example")):
+        forged = refusal(recorder, chain, principal=principal.to_claim())
+        assert "claims_differ" in codes(spans_report(recorder, forged, grants=token))
+    forged = recorder.append(
+        "task_end",
+        {"counts": {"intents": "0", "outcomes": "1", "open": "0"}, "principal": Human(ALICE.id).to_claim()},
+        chain,
+    )
+    assert "claims_differ" in codes(spans_report(recorder, refusal(recorder, chain), forged, grants=token))
+
+
+def test_a_signed_draft_of_another_shape_cannot_be_told(recorder: Recorder, chain: Chain) -> None:
+    """The recorder signed it, and this release cannot read it; under the type of another version it is no record."""
+    entry = refusal(recorder, chain)
+    other = json.dumps({**json.loads(entry.data), "zone": "x"}, sort_keys=True, separators=(",", ":")).encode()
+    for body, kind, found, count in (
+        (other, DRAFT, "unknown_record", "unclear"),
+        (entry.data, VERSION, "malformed_record", "contradicted"),
+    ):
+        attributes = signed_attributes(body, recorder.key, PAYLOAD_TYPES[kind])
+        for drafts in (False, True):
+            report = spans_report(recorder, entry, drafts=drafts, **attributes)
+            assert (codes(report), report.counts[count]) == ({found}, 1)
+            assert report.exit_code == (2 if found == "unknown_record" else 1)

@@ -265,6 +265,8 @@ def _check_spans(
     keys = with_certificates(keys, certificates_on(sources), findings)
     total = size_of_files(sources)
     comparison = None if ledger is None or keys is None else Comparison(ledger, keys, findings)
+    if comparison is not None:
+        keys = with_certificates(keys, comparison.certificates(), findings)
     beside = 0 if comparison is None else comparison.size
     # One process takes pasted spans apart, and where there are no keys there is nothing to do.
     number = 1 if keys is None or (pasted and comparison is None) else processes

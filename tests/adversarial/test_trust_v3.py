@@ -526,6 +526,16 @@ def test_certificates_in_records_count_from_where_they_stand(fresh: Pod, pod: Po
     assert codes(check(pod.path, roots())) == {"unknown_key", "unknown_issuer"}
 
 
+def test_spans_beside_their_ledger_verify_from_roots_alone(fresh: Pod, tmp_path: Path) -> None:
+    """The certificate in the ledger counts for the spans; alone they do not verify."""
+    fresh.draft(fresh.certificate().sign(ROOT))
+    path = tmp_path / "spans.json"
+    path.write_bytes(spans(fresh))
+    assert check(path, roots(), drafts=True).exit_code == 2
+    report = check(path, roots(), ledger=fresh.path, drafts=True)
+    assert (report.exit_code, report.counts["verified"]) == (0, report.counts["records"])
+
+
 def test_a_renewal_is_a_record_in_the_stream(fresh: Pod) -> None:
     """Of a recorder key that is trusted or renewed; what a record says of others, or of its end, is none."""
     fresh.draft(fresh.certificate(expires_at=fresh.start + DAY).sign(ROOT))

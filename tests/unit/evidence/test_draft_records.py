@@ -477,6 +477,30 @@ def test_an_action_has_a_kind_or_a_stage() -> None:
             typed(members(kind, action={"tool": "pay"}))
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("erasure", {"erasure": {"key": "task-1", "by": "admin", "reason": "asked"}}),
+        ("erasure", {"erasure": {"principal": "alice", "keys": "3"}}),
+        (
+            "registration",
+            {"agent": AGENT, "registration": {"hash": HEX, "purpose": "pay", "status": "registered"}},
+        ),
+    ],
+)
+def test_the_other_forms_of_a_kind(kind: str, body: dict[str, Any]) -> None:
+    """Kinds that have several forms have them in version 2 as well, and a form that is mixed is refused."""
+    found = {**members(kind), **body}
+    for name in BODIES[kind].keys() - body.keys():
+        del found[name]
+    assert decode(written(found)) == typed(found)
+    mixed = copy.deepcopy(found)
+    mixed.get("erasure", mixed)["pruned" if kind == "erasure" else "server"] = (
+        PRUNED if kind == "erasure" else BODIES["registration"]["server"]
+    )
+    assert refusal(written(mixed)).endswith("expected only known members, got another")
+
+
 def test_a_call_outside_any_task_is_short_as_well() -> None:
     """There is no task and no principal to shorten."""
     found = members("outcome", attribution="none")

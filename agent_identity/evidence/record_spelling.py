@@ -60,18 +60,26 @@ def _uuid(text: str) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-_UUID: Final = _Form(
-    "a UUID in 22 base64url characters", lambda text: _short(bytes.fromhex(text.replace("-", ""))), _uuid
-)
+def _short_uuid(text: str) -> str:
+    return _short(bytes.fromhex(text.replace("-", "")))
+
+
+_UUID: Final = _Form("a UUID in 22 base64url characters", _short_uuid, _uuid)
 _HASH: Final = _digest("")
 _SHA256: Final = _digest("sha256:")
 _HMAC: Final = _digest("hmac-sha256:")
 _SALTED: Final = _digest("salted-sha256:", "s")
-_ARGS: Final = _Form(
-    "a digest in 43 base64url characters, with an s before it if it is salted",
-    lambda text: (_SALTED if text.startswith("salted") else _HMAC).shorten(text),
-    lambda text: (_SALTED if len(text) == 44 and text[0] == "s" else _HMAC).expand(text),
-)
+
+
+def _short_args(text: str) -> str:
+    return (_SALTED if text.startswith("salted") else _HMAC).shorten(text)
+
+
+def _args(text: str) -> str:
+    return (_SALTED if len(text) == 44 and text[0] == "s" else _HMAC).expand(text)
+
+
+_ARGS: Final = _Form("a digest in 43 base64url characters, with an s before it if it is salted", _short_args, _args)
 
 _RESOURCES: Final[_Table] = {"digest": _HMAC}
 _TABLE: Final[_Table] = {
@@ -182,5 +190,7 @@ def _changed(value: object, form: "_Form | _Table", change: Callable[[_Form, str
     if isinstance(form, _Form):
         return change(form, value, path) if isinstance(value, str) else value
     if isinstance(value, dict):
-        _each(cast("dict[str, object]", value), form, change, path)
+        members = cast("dict[str, object]", value)
+        _each(members, form, change, path)
+        return members
     return value

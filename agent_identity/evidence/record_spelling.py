@@ -8,6 +8,7 @@ Each value has exactly one spelling, in both directions.
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias, cast
 
 __all__ = ["full_spelling", "short_spelling", "spellings_of"]
@@ -104,6 +105,7 @@ _KIND: Final = "function"  # Of an action with a stage there is no default: it i
 _MODE: Final = "enforce"
 
 
+@lru_cache(maxsize=16)  # A search asks for each record.
 def spellings_of(record_id: str) -> tuple[bytes, ...]:
     """Return how the bytes of records of all versions spell an id, to search for it.
 

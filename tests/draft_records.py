@@ -1,7 +1,7 @@
 """Records of version 2 for tests that are written for version 1: the same facts, cut as the writers cut them."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
@@ -49,7 +49,7 @@ def append_draft(ledger: Ledger, kind: str, body: Mapping[str, Any], detail: Map
 
 
 @contextmanager
-def drafts_written(**more: Any) -> Iterator[None]:
+def drafts_written(**more: Any) -> Generator[None]:
     """Have each ledger that an enforcer opens in the block written in version 2.
 
     Args:

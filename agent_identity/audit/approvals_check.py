@@ -56,6 +56,7 @@ class ApprovalsCheck:
         self._approved: dict[str, list[_Approved]] = {}
         self._calls: dict[str, list[tuple[_Said, Place]]] = {}
         self._suspended: set[str] = set()
+        self._requests: dict[tuple[str, str], str] = {}
 
     def narrow(self, trust: TrustStore) -> None:
         """Take the trusted keys as they are for the log at hand, now that it is known which one it is.
@@ -115,6 +116,11 @@ class ApprovalsCheck:
 
     def _take_approval(self, record: Approval, place: Place) -> None:
         approval, said = record.approval, _said(record)
+        # Digests of two tasks cannot be compared.
+        request = approval.request
+        if request is not None and self._requests.setdefault((approval.id, said.task), request) != request:
+            message = "expected one digest of the request, got another one beside the question or its answer"
+            self._add("approval_mismatch", message, place)
         if approval.status == "pending":
             self._pending.setdefault(approval.id, set()).add(said._replace(agents=()))
         elif approval.status == "approved":

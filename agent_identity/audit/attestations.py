@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from agent_identity.audit.revocation import LATE, refuse_late
+from agent_identity.audit.versions import malformed
 from agent_identity.errors import TokenError, VerificationError
 from agent_identity.evidence.envelope import Attestation, payload_type_of
 from agent_identity.evidence.record_codec import decode
@@ -23,7 +24,10 @@ ATTESTATION: Final = "agent_identity.attestation."
 
 _NS: Final = 1_000_000_000
 _CODES: Final = frozenset(
-    {"unknown_payload_type", "bad_signature", "unknown_key", "key_not_valid_then", "key_revoked", LATE}
+    {
+        *("unknown_payload_type", "bad_signature", "unknown_key", "key_not_valid_then", "key_revoked", LATE),
+        *("malformed_record", "unknown_record"),
+    }
 )
 
 
@@ -42,7 +46,7 @@ def open_record(
     Raises:
         VerificationError: With code ``bad_attestation``, ``truncated``, ``unknown_payload_type``,
             ``unknown_key``, ``bad_signature``, ``key_not_valid_then``, ``key_revoked``,
-            ``signed_after_revocation`` or ``malformed_record``.
+            ``signed_after_revocation``, ``malformed_record`` or ``unknown_record``.
     """
     used: list[str] = []
 
@@ -71,14 +75,15 @@ def _decoded(body: bytes, attributes: Mapping[str, object]) -> AnyRecord:
     try:
         record = decode(body)
     except ValueError as error:
-        raise VerificationError(str(error), code="malformed_record") from None
+        code, message = malformed(body, str(error))
+        raise VerificationError(message, code=code) from None
     if payload_type_of(record) != attributes.get(ATTESTATION + "payload_type"):
         raise VerificationError("expected a record of the version that its type names", code="malformed_record")
     return record
 
 
 def _explained(error: VerificationError | TokenError, attributes: Mapping[str, object]) -> VerificationError:
-    if error.code in _CODES or error.code == "malformed_record":
+    if error.code in _CODES:
         return VerificationError(str(error), code=error.code)
     payload = attributes.get(ATTESTATION + "payload")
     if isinstance(payload, str) and (cut := _cut(payload, attributes.get(ATTESTATION + "signature"))):

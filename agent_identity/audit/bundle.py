@@ -21,7 +21,7 @@ from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.excerpt import Excerpt, excerpt_lines, excerpt_of
 from agent_identity.evidence.layout import GRANTS_NAME
 from agent_identity.evidence.record_codec import decode
-from agent_identity.evidence.records import AnyRecord, Grant, Intent, OfTask, Outcome
+from agent_identity.evidence.records import AnyRecord, Detail, Grant, Intent, OfTask, Outcome
 from agent_identity.evidence.streams import LedgerReader, open_ledger
 from agent_identity.evidence.survey import read_heads
 from agent_identity.identity import TrustStore
@@ -33,6 +33,7 @@ _MAX_MEMBERS: Final = 1_000_000
 _FREE: Final = 16 * 1024 * 1024  # Bytes that even a small bundle may become.
 _CHUNK: Final = 256 * 1024
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
+_NAMES_DETAIL: Final = b'"detail":'
 _STREAM: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _SEGMENT: Final = re.compile(r"entries(?:-[0-9]{20})?\.jsonl(?:\.gz|\.zst)?")
 _MEMBER: Final = re.compile(
@@ -112,10 +113,12 @@ def _copy_all(reader: LedgerReader, target: Path) -> None:
 
 
 def _copy_chosen(reader: LedgerReader, target: Path, choice: Choice) -> None:
-    tasks = _tasks(reader, choice)
+    tasks, details = _tasks(reader, choice), _details(reader, choice)
 
     def wanted(data: bytes) -> bool:
         record = _loaded(data)
+        if isinstance(record, Detail):
+            return record.id in details
         return record is not None and (choice.takes(record) or (isinstance(record, Grant) and record.task.id in tasks))
 
     streams = excerpt_of(reader, read_heads(reader)[1], wanted)
@@ -134,6 +137,21 @@ def _tasks(reader: LedgerReader, choice: Choice) -> frozenset[str | None]:
     lines = (line for stream in reader.streams() for line in reader.entries(stream) if line.record is not None)
     records = (record for line in lines if (record := _loaded(line.record or b"")) is not None)
     return frozenset(_task_of(record) for record in records if choice.takes(record)) - {None}
+
+
+def _details(reader: LedgerReader, choice: Choice) -> frozenset[str]:
+    """Return the ids of the details of the chosen outcomes; a detail names no task, and stands directly before."""
+    found = set[str]()
+    for stream in reader.streams():
+        before = b""
+        for line in reader.entries(stream):
+            data = line.record or b""
+            if _NAMES_DETAIL in data:
+                detail, outcome = _loaded(before), _loaded(data)
+                if isinstance(detail, Detail) and outcome is not None and choice.takes(outcome):
+                    found.add(detail.id)
+            before = data
+    return frozenset(found)
 
 
 def _task_of(record: AnyRecord) -> str | None:

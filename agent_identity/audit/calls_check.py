@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Final, final
 
 from agent_identity.audit.approvals_check import ApprovalsCheck, is_approved
 from agent_identity.audit.chain_check import Delegations
+from agent_identity.audit.details_check import DetailsCheck
 from agent_identity.audit.erasures import erasure_words
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.grant_usage import GrantUsage, spent_uses
 from agent_identity.audit.open_intents import Call, OpenIntents
+from agent_identity.audit.outer_tasks import OuterTasks
 from agent_identity.evidence.records import (
     AnyRecord,
     Approval,
@@ -61,6 +63,8 @@ class Calls:
         self._findings = findings
         self._approvals = approvals
         self._delegations = delegations
+        self._details = DetailsCheck(findings)
+        self._outer = OuterTasks(findings)
         self._disclosures = disclosures
         self._open = OpenIntents()
         self._left = OpenIntents()
@@ -80,6 +84,7 @@ class Calls:
             seq: Its place.
         """
         place = Place(record.id, stream, seq)
+        self._details.take(record, seq)
         usage = self._delegations.see(record, place)
         if isinstance(record, Intent | Outcome):
             self._take_call(record, usage, stream, seq)
@@ -103,6 +108,8 @@ class Calls:
                 self.recovered[found.stream] = found
 
     def _take_task(self, record: AnyRecord, use: GrantUsage, place: Place) -> None:
+        if isinstance(record, Grant | TaskStart):
+            self._outer.take(record, place)
         if isinstance(record, Grant):
             self._delegations.add_grant(record.grant.token, record.chain[-1].grant, place)
         elif isinstance(record, TaskStart):
@@ -117,6 +124,7 @@ class Calls:
         for call in self._open:
             self._left.put(call)
         self._open = OpenIntents()
+        self._details.end_of_stream()
 
     def finish(self) -> None:
         """Match across streams what no stream could match for itself, and count what stays open."""
@@ -127,7 +135,11 @@ class Calls:
         for intent in self._left:
             findings.counts["unknown"] += 1
             message = f"expected an outcome of the call of {intent.tool!a}, got none; how it ended is unknown"
+            if (detail := self._details.pop(intent.id)) is not None:
+                message += f"; its detail is record {detail.record}"
             findings.add(_LINKS, "unknown_outcome", message, intent.place())
+        self._details.finish(self.gone or (), partial=self.partial)
+        self._outer.finish(partial=self.partial or self.gone is not None)
         findings.counts.update(self._outcomes)
         intents, outcomes = findings.kinds["intent"], findings.kinds["outcome"]
         findings.done(_LINKS, f"{counted(intents, 'intent')}, {counted(outcomes, 'outcome')}")

@@ -1,12 +1,15 @@
 """Certificates of recorders in a verification: which count, and what but the recorder's own clock dates them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.outside import Voucher
 from agent_identity.errors import TokenError
+from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.records import VERSION, AnyRecord, StreamStart, Trust
 from agent_identity.evidence.streams import LedgerReader
 from agent_identity.identity import Presented, TrustedKey, TrustStore, Vouched, certified, refuse_doubted
 
@@ -25,21 +28,41 @@ __all__ = [
 _TRUST: Final = 1
 _SIGNED: Final = 2  # Of the steps for spans.
 _KEYID: Final = "agent_identity.attestation.keyid"
+_CERTIFICATE: Final = b'"certificate":'
+_FIRST: Final = f'"v":"{VERSION}"'.encode()
 
 
-def certificates_of(reader: LedgerReader) -> Iterable[Presented]:  # noqa: ARG001  Version 2 of the record needs it.
-    """Return the certificates that stand in the records of a ledger, each with its place.
+def certificates_of(reader: LedgerReader) -> Iterator[Presented]:
+    """Yield the certificates that stand in the records of a ledger, each with the place that its record states.
 
-    Records of version 1 have no member for one, so that there are none. Version 2 has ``stream_start.certificate`` and
-    the kind ``trust``; its reader is to be connected here, and nowhere else for ledgers.
+    That a record stands where it says is for the rest of the verification to show. Of streams that begin with a record
+    of version 1, which has no member for one, nothing else is read.
     """
-    return ()
+    for stream in reader.streams():
+        for line in reader.entries(stream):
+            data = line.record or b""  # It may be withheld, or no record.
+            if _FIRST in data:
+                break
+            if _CERTIFICATE in data:
+                with suppress(ValueError):
+                    yield from _presented(decode(data), stream)
 
 
-def certificates_on(sources: Sequence[object]) -> Iterable[Presented]:  # noqa: ARG001  As above.
+def _presented(record: AnyRecord, stream: str) -> Iterator[Presented]:
+    """Yield the certificate in a record that begins a stream, or renews the trust in its recorder key."""
+    token: str | None = None
+    if isinstance(record, StreamStart):
+        token = record.certificate
+    elif isinstance(record, Trust) and record.trust.purpose == "recorder" and record.trust.status != "distrusted":
+        token = record.trust.certificate
+    if token is not None:
+        yield Presented(token, stream, record.stream.number)
+
+
+def certificates_on(sources: Sequence[object]) -> Iterable[Presented]:  # noqa: ARG001  No span has one yet.
     """Return the certificates on spans of tasks, which say nothing of a place in a log.
 
-    No span has one yet. Version 2 of the record puts it there; its reader is to be connected here for spans.
+    No span has one yet: no record names it, and a pipe can be read only once, so that it has to be known before.
     """
     return ()
 
@@ -47,15 +70,16 @@ def certificates_on(sources: Sequence[object]) -> Iterable[Presented]:  # noqa: 
 def with_certificates(trust: TrustStore | None, found: Iterable[Presented], findings: Findings) -> TrustStore | None:
     """Return the trusted keys, and those that their roots certify; say which certificates do not count.
 
-    A certificate that does not count gives nothing and takes nothing: anyone can put one there.
+    A certificate that does not count gives nothing and takes nothing: anyone can put one there. Without a root there
+    is nothing to check one by, and nothing is read.
 
     Args:
         trust: The trusted keys, or ``None``.
         found: The certificates.
         findings: Takes what does not count.
     """
-    if trust is None:
-        return None
+    if trust is None or not any(key.purpose == "root" for key in trust.keys):
+        return trust
 
     def refused(presented: Presented, error: TokenError) -> None:
         place = Place(stream=presented.stream, seq=presented.seq or None)

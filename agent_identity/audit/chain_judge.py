@@ -168,7 +168,7 @@ def _names(chain: Chain, use: GrantUsage) -> bool:
     """Return whether the records under a chain name what its grants name."""
     leaf, said = chain.leaf, use.said
     return (
-        _principal(said.principal) == _principal(leaf.principal)
+        _principal(said.principal, roles=not use.short) == _principal(leaf.principal, roles=not use.short)
         and _agent(said.agent) == _agent(leaf.agent)
         and [(hop.id, hop.grant) for hop in said.chain] == [(grant.agent.id, grant.hash) for grant in chain.grants]
         and said.task.id == leaf.task_id
@@ -176,8 +176,8 @@ def _names(chain: Chain, use: GrantUsage) -> bool:
     )
 
 
-def _principal(of: Principal | records.Principal) -> tuple[object, ...]:
-    return of.id, of.kind, of.provenance, of.issuer, of.roles or (), of.via or ()
+def _principal(of: Principal | records.Principal, *, roles: bool) -> tuple[object, ...]:
+    return of.id, of.kind, of.provenance, of.issuer, (of.roles or ()) if roles else None, of.via or ()
 
 
 def _agent(of: Agent | records.Agent) -> tuple[object, ...]:

@@ -1,11 +1,12 @@
 """Whether spans and the ledger that they are a copy of hold the same records."""
 
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import Final, final
 from uuid import UUID
 
+from agent_identity.audit.certificates_check import certificates_of
 from agent_identity.audit.executor import Executor, in_process
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.ledger_check import LEDGER_STEPS, LedgerCheck
@@ -14,7 +15,7 @@ from agent_identity.audit.sources import PathLike, directory_of, size_of_ledger,
 from agent_identity.audit.spans_check import SpansCheck
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.streams import open_ledger
-from agent_identity.identity import TrustStore
+from agent_identity.identity import Presented, TrustStore
 
 __all__ = ["Comparison"]
 
@@ -53,6 +54,10 @@ class Comparison:
     def size(self) -> int:
         """The bytes of the ledger."""
         return size_of_ledger(self._reader)
+
+    def certificates(self) -> Iterator[Presented]:
+        """Yield the certificates in the records of the ledger, which count for the spans as well."""
+        return certificates_of(self._reader)
 
     @contextmanager
     def read(self, index: LedgerIndex, executor: Executor, tell: Callable[[int], object]) -> Generator[Proofs | None]:
@@ -99,7 +104,7 @@ class Comparison:
         return self._reader.checkpoint(), self.size
 
     def _verify(self, index: LedgerIndex, executor: Executor, tell: Callable[[int], object]) -> bool:
-        own = Findings("ledger", LEDGER_STEPS)
+        own = Findings("ledger", LEDGER_STEPS, drafts=self._findings.drafts)
         check = LedgerCheck(self._reader, self._trust, own, executor=executor)
 
         def told(done: int, _: int) -> None:

@@ -12,7 +12,7 @@ from agent_identity.audit.spent_limits import disclosed_amount
 from agent_identity.authority import Constraint, Grant, Limit, with_decimals
 from agent_identity.canonical import JSON
 from agent_identity.errors import VerificationError
-from agent_identity.evidence.disclosures import MAX_DISCLOSURE_BYTES, Disclosure, argument_kinds
+from agent_identity.evidence.disclosures import MAX_DISCLOSURE_BYTES, Disclosure, argument_kinds, names_arguments
 from agent_identity.evidence.records import AnyRecord, Intent, Outcome
 from agent_identity.identity import read_public_file
 
@@ -160,11 +160,12 @@ class _Taken:
     def problem(self) -> str | None:
         """Return what is outside the grant, or ``None``."""
         constraints = self._constraints() or {}
-        kinds = dict(argument_kinds(self.record))
+        kinds = dict(argument_kinds(self.record)) if names_arguments(self.record) else None
         for name, constraint in constraints.items():
-            if name not in kinds:
+            if kinds is not None and name not in kinds:
                 return f"expected the argument {name!a} that the grant constrains, got a call without it"
-            if name in self.shown and not _permits(constraint, self.shown[name], kinds[name]):
+            kind = None if kinds is None else kinds[name]
+            if name in self.shown and not _permits(constraint, self.shown[name], kind):
                 return f"expected {name!a} of an allowed call within the grant, got a value outside"
         return None
 
@@ -175,9 +176,9 @@ class _Taken:
         return self.leaf.scope.tools.get(record.action.tool)
 
 
-def _permits(constraint: Constraint, value: JSON, kind: str) -> bool:
+def _permits(constraint: Constraint, value: JSON, kind: str | None) -> bool:
     """Return whether the argument can have been within the grant: a decimal is a number, and shows as text."""
     if kind == "number":
         return constraint.permits(with_decimals(value))
-    # Inside a container, only the values themselves tell, so both readings count.
-    return constraint.permits(value) or (kind in ("array", "object") and constraint.permits(with_decimals(value)))
+    # Inside a container, or where the record names no kinds, only the values themselves tell, so both readings count.
+    return constraint.permits(value) or (kind in (None, "array", "object") and constraint.permits(with_decimals(value)))

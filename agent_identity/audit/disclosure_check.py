@@ -11,6 +11,7 @@ from agent_identity.audit.proof_check import check_proof
 from agent_identity.audit.proving import prove
 from agent_identity.audit.report import Report
 from agent_identity.audit.sources import PathLike, Trust, opened, to_trust
+from agent_identity.audit.versions import refuse_draft
 from agent_identity.canonical import JSON
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence.disclosures import action_of
@@ -65,6 +66,7 @@ def check_disclosure(
     ledger: PathLike | None = None,
     proof: bytes | PathLike | None = None,
     spans: PathLike | None = None,
+    drafts: bool = False,
 ) -> Shown:
     """Check offline that the arguments in a file are those of a call, or some of them.
 
@@ -77,6 +79,7 @@ def check_disclosure(
         ledger: An evidence directory.
         proof: A proof of the record, as ``agent-identity proof make`` writes it.
         spans: A file of traces, or ``"-"`` for standard input.
+        drafts: Accept a record of version 2, which is a draft.
 
     Raises:
         ConfigurationError: A file cannot be read, or not exactly one of the three is given.
@@ -84,7 +87,7 @@ def check_disclosure(
     if sum(given is not None for given in (ledger, proof, spans)) != 1:
         raise ConfigurationError("expected one of a ledger, a proof and spans with the record; give one of them")
     keys = to_trust(trust)
-    findings = Findings("disclosure", _STEPS)
+    findings = Findings("disclosure", _STEPS, drafts=drafts)
     findings.trust = "none" if keys is None else "given"
     try:
         found = load_disclosure(disclosure)
@@ -122,9 +125,14 @@ def _record(
         return None
     try:
         if spans is not None:
-            return _record_of_span(wanted, trust, spans)
+            record = _record_of_span(wanted, trust, spans)
+            place = Place(record.id, record.stream.id, record.stream.number)
+            return None if refuse_draft(findings, _RECORD, record, place) else record
         checked = check_proof(
-            prove(ledger, wanted) if ledger is not None else cast("bytes", proof), trust, record=wanted
+            prove(ledger, wanted) if ledger is not None else cast("bytes", proof),
+            trust,
+            record=wanted,
+            drafts=findings.drafts,
         )
     except VerificationError as error:
         contradicted = CODES.get(error.code) == "contradicted"

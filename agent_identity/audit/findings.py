@@ -69,6 +69,8 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "records_cut": "contradicted",
         "malformed_line": "contradicted",
         "malformed_record": "contradicted",
+        "draft_record": "cannot_tell",
+        "unknown_record": "cannot_tell",
         "wrong_stream": "contradicted",
         "missing_records": "contradicted",
         "out_of_order": "contradicted",
@@ -83,6 +85,10 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "unrecorded_intent": "incomplete",
         "counts_disagree": "incomplete",
         "unknown_outcome": "notice",
+        "detail_missing": "contradicted",
+        "detail_mismatch": "contradicted",
+        "detail_without_call": "contradicted",
+        "detail_not_checked": "notice",
         # Grants.
         "bad_grant": "contradicted",
         "unknown_grant": "contradicted",
@@ -93,6 +99,11 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "allowed_without_task": "contradicted",
         "unknown_issuer": "cannot_tell",
         "chain_not_checked": "notice",
+        # Tasks within tasks.
+        "outer_task_differs": "contradicted",
+        "outer_task_cycle": "contradicted",
+        "outer_task_missing": "incomplete",
+        "outer_principal_differs": "notice",
         # Approvals.
         "approval_missing": "contradicted",
         "approval_mismatch": "contradicted",
@@ -202,9 +213,11 @@ class Findings:
     Args:
         source: What is verified.
         steps: The names of the steps, in their order.
+        drafts: The caller asked for records of version 2, which is a draft.
     """
 
-    def __init__(self, source: SourceKind, steps: Sequence[str]) -> None:
+    def __init__(self, source: SourceKind, steps: Sequence[str], *, drafts: bool = False) -> None:
+        self.drafts = drafts
         self.counts: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
         self.trust: TrustBasis = "none"

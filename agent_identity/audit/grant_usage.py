@@ -6,7 +6,18 @@ import orjson
 
 from agent_identity.audit.findings import Place
 from agent_identity.evidence.record_codec import decode, encode
-from agent_identity.evidence.records import AnyRecord, Counts, Decision, Intent, OfTask, Outcome, Task, TaskStart
+from agent_identity.evidence.records import (
+    VERSION,
+    AnyRecord,
+    Counts,
+    Decision,
+    Intent,
+    OfTask,
+    Outcome,
+    Principal,
+    Task,
+    TaskStart,
+)
 
 __all__ = ["GrantUsage", "spent_uses"]
 
@@ -31,6 +42,7 @@ class GrantUsage:
         said: What its records say of the task, the parties and the chain, as a record that opens the task says it;
             the purpose, which only one of them states, is left out.
         grant: The hash of its leaf grant, as records name it.
+        short: Only outcomes of version 2 were seen, which leave roles and expiry to other records.
         place: Its first record.
         seen_ns: When that was made, in nanoseconds since the Unix epoch.
         tools: What was let through, each tool with the first record that says so.
@@ -58,6 +70,7 @@ class GrantUsage:
         "place",
         "said",
         "seen_ns",
+        "short",
         "stated_intents",
         "stated_outcomes",
         "tools",
@@ -65,6 +78,7 @@ class GrantUsage:
 
     def __init__(self, record: OfTask | Intent | Outcome, place: Place) -> None:
         self.said = _opening(record)
+        self.short = _is_short(record)
         self.grant = self.said.chain[-1].grant
         self.place = place
         self.seen_ns = record.time.last_ns
@@ -81,7 +95,7 @@ class GrantUsage:
 
     def packed(self) -> bytes:
         """Return the bytes from which :meth:`unpacked` makes it again."""
-        said = (encode(self.said).decode(), tuple(self.place))
+        said = (encode(self.said).decode(), self.short, tuple(self.place))
         tools = [(tool, *place) for tool, place in self.tools.items()]
         done = (tools, self.first_ns, tuple(self.first.place()), self.last_ns, tuple(self.last.place()), self.ended)
         # Sums of what is stated may be larger than numbers in JSON can be.
@@ -93,8 +107,9 @@ class GrantUsage:
     def unpacked(cls, data: bytes) -> "GrantUsage":
         """Return the usage that :meth:`packed` kept."""
         said, done, counts, (stream, begun, intents, outcomes, end) = orjson.loads(data)
-        opening, place = said
+        opening, short, place = said
         usage = cls(cast("TaskStart", decode(opening.encode())), Place(*place))
+        usage.short = short
         tools, usage.first_ns, first, usage.last_ns, last, usage.ended = done
         usage.tools = {tool: Place(*where) for tool, *where in tools}
         usage.first, usage.last = Place(*first), Place(*last)
@@ -160,15 +175,31 @@ class GrantUsage:
         self.stated_outcomes = max(self.stated_outcomes, outcomes)
 
     def says_the_same(self, record: OfTask | Intent | Outcome) -> bool:
-        """Return whether the record names the same parties, task (but for its purpose) and chain."""
-        said, task = self.said, record.task
-        return (
-            record.chain == said.chain
-            and record.principal == said.principal
-            and record.agent == said.agent
-            and task is not None
-            and (task.id, task.expires) == (said.task.id, said.task.expires)
-        )
+        """Return whether the record names the same parties, task (but for its purpose) and chain.
+
+        What outcomes of version 2 leave out is compared with the first record that states it.
+        """
+        said, task, principal = self.said, record.task, record.principal
+        if task is None or principal is None:
+            return False
+        short = _is_short(record)
+        rest = (principal, task.expires) == (said.principal, said.task.expires)
+        if not rest and (short or self.short):
+            rest = _without_roles(principal) == _without_roles(said.principal)
+        same = rest and record.chain == said.chain and record.agent == said.agent and task.id == said.task.id
+        if same and self.short and not short:
+            self.said, self.short = _opening(record), False
+        return same
+
+
+def _is_short(record: OfTask | Intent | Outcome) -> bool:
+    return isinstance(record, Outcome) and record.v != VERSION
+
+
+def _without_roles(principal: Principal) -> Principal:
+    """Return a principal as outcomes of version 2 have it."""
+    kind, provenance = principal.kind, principal.provenance
+    return Principal(id=principal.id, kind=kind, provenance=provenance, issuer=principal.issuer, via=principal.via)
 
 
 def _opening(record: OfTask | Intent | Outcome) -> TaskStart:

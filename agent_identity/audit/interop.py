@@ -14,7 +14,7 @@ from agent_identity.audit.sources import PathLike, directory_of, whole
 from agent_identity.canonical import JSON, encode
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.disclosures import action_of
-from agent_identity.evidence.envelope import PAYLOAD_TYPE
+from agent_identity.evidence.envelope import payload_type_of
 from agent_identity.evidence.record_codec import as_dict, decode
 from agent_identity.evidence.records import Agent, AnyRecord, Hop, Intent, Outcome, Principal, Stream, Task, Trace
 from agent_identity.evidence.streams import open_ledger
@@ -143,7 +143,7 @@ def to_audit_log(data: bytes, signer: Signer | None = None) -> _Json:
         "audit.actor.type": kind,
         "audit.action": record.kind.upper() if action is None else "EXECUTE",
         "audit.outcome": _audit_outcome(record),
-        "audit.schema.version": "1",
+        "audit.schema.version": record.v,
         "audit.sequence.stream_id": stream.id,
         **({} if stream.prev is None else {"audit.sequence.previous_hash": stream.prev}),
         **({} if action is None else {"audit.target.id": action.tool, "audit.target.type": "tool"}),
@@ -323,8 +323,8 @@ def _metadata(record: AnyRecord, stream: Stream) -> _Json:
         "profiles": list(_PROFILES),
         "uid": record.id,
         "sequence": stream.number,
-        "log_format": PAYLOAD_TYPE,
-        "log_version": "1",
+        "log_format": payload_type_of(record),
+        "log_version": record.v,
     }
     task = _task(record)
     return found if task is None else {**found, "correlation_uid": task.id}

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
 
 from agent_identity.audit.certificates_check import conclude_clock, sound_signers
+from agent_identity.audit.details_check import conclude_unseen_details, contradicts_detail
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import open_checkpoint
 from agent_identity.audit.outside import check_witnessed
@@ -11,6 +12,7 @@ from agent_identity.audit.proving import kept_note
 from agent_identity.audit.report import Report
 from agent_identity.audit.revocation import LATE, reach_of
 from agent_identity.audit.sources import PathLike, Trust, to_trust
+from agent_identity.audit.versions import malformed, refuse_draft
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence.checkpoint import Checkpoint
 from agent_identity.evidence.log import Head
@@ -85,6 +87,7 @@ def check_proof(
     *,
     record: str | None = None,
     checkpoint: bytes | PathLike | None = None,
+    drafts: bool = False,
 ) -> Checked:
     """Check a proof file offline and report what was found.
 
@@ -97,6 +100,7 @@ def check_proof(
         trust: The trusted public keys, or the path of a trust file.
         record: For the proof of a record: the id that it must have.
         checkpoint: For the proof of growth: the earlier checkpoint, as it was kept elsewhere, as note or path.
+        drafts: Accept a record of version 2, which is a draft.
 
     Raises:
         ConfigurationError: A file cannot be read, or an argument does not fit the kind of proof.
@@ -112,22 +116,22 @@ def check_proof(
     if isinstance(parsed, RecordProof):
         if checkpoint is not None:
             raise ConfigurationError("expected an earlier checkpoint with a proof of growth only; leave it out")
-        return _check_record(parsed, keys, record)
+        return _check_record(parsed, keys, record, drafts=drafts)
     if record is not None:
         raise ConfigurationError("expected the id of a record with the proof of a record only; leave it out")
     return _check_growth(parsed, keys, None if checkpoint is None else kept_note(checkpoint))
 
 
-def _findings(steps: tuple[str, ...], trust: TrustStore | None) -> Findings:
-    findings = Findings("proof", steps)
+def _findings(steps: tuple[str, ...], trust: TrustStore | None, *, drafts: bool = False) -> Findings:
+    findings = Findings("proof", steps, drafts=drafts)
     findings.trust = "none" if trust is None else "given"
     if trust is None:
         findings.add(_TRUST, "no_trust", "expected trusted keys, got none; pass the trust file of the recorder")
     return findings
 
 
-def _check_record(proof: RecordProof, trust: TrustStore | None, wanted: str | None) -> Checked:
-    findings = _findings(_RECORD_STEPS, trust)
+def _check_record(proof: RecordProof, trust: TrustStore | None, wanted: str | None, *, drafts: bool) -> Checked:
+    findings = _findings(_RECORD_STEPS, trust, drafts=drafts)
     record = _check_form(proof.record, findings, wanted)
     place = None if record is None else _place(record)
     checkpoint, signers = open_checkpoint(proof.log.note, trust, findings, "the checkpoint of the proof")
@@ -150,9 +154,12 @@ def _check_form(data: bytes, findings: Findings, wanted: str | None) -> AnyRecor
     try:
         record = decode(data)
     except ValueError as error:
-        findings.add(_RECORD, "malformed_record", str(error))
+        findings.add(_RECORD, *malformed(data, str(error)))
         return None
     place = _place(record)
+    refuse_draft(findings, _RECORD, record, place)
+    contradicts_detail(findings, _RECORD, record, place)
+    conclude_unseen_details(findings, _RECORD)
     if wanted not in (None, place.record):
         findings.add(_RECORD, "other_record", "expected the proof of another record; ask for the right one", place)
     findings.done(_RECORD, f"record {place.seq:,} of stream {place.stream}")

@@ -7,7 +7,6 @@ from typing import Final, TypeAlias, final
 from agent_identity.audit.findings import counted
 from agent_identity.audit.ledger_check import Progress
 from agent_identity.audit.sources import PathLike, directory_of, size_of_ledger, whole
-from agent_identity.canonical import decode_record
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence.checkpoint import MAX_NOTE, Checkpoint, LogProof
 from agent_identity.evidence.layout import is_stream_id
@@ -22,7 +21,8 @@ from agent_identity.evidence.merkle import (
     verify_inclusion,
 )
 from agent_identity.evidence.proof_files import GrowthProof, RecordProof
-from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.record_codec import decode, plain_members
+from agent_identity.evidence.record_spelling import spellings_of
 from agent_identity.evidence.records import AnyRecord
 from agent_identity.evidence.streams import LedgerReader, RawLine, open_ledger
 from agent_identity.identity import read_public_file
@@ -178,10 +178,10 @@ class _Search:
 def _is_wanted(wanted: Wanted, place: int, data: bytes) -> bool:
     if not isinstance(wanted, str):
         return place + 1 == wanted[1]
-    if wanted.encode("utf-8", "replace") not in data:  # Of most records; nothing needs to be parsed.
+    if not any(spelling in data for spelling in spellings_of(wanted)):  # Of most records; nothing needs to be parsed.
         return False
     try:
-        return decode_record(data).get("id") == wanted
+        return plain_members(data).get("id") == wanted
     except ValueError:
         return False
 

@@ -51,7 +51,7 @@ _RECORD_ID: Final = OURS + "record.id"
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PAYLOAD: Final = ATTESTATION + "payload"
 _UNKNOWN: Final = frozenset({"unknown_key", "key_not_valid_then", "key_revoked"})
-_STEP_OF: Final[Mapping[str, int]] = {"malformed_record": FORM}
+_STEP_OF: Final[Mapping[str, int]] = {"malformed_record": FORM, "unknown_record": FORM}
 _UNREADABLE: Final = "expected a file of spans, got one that cannot be read to its end"
 _AT_ONCE: Final = 1_024
 """Spans whose proofs are looked up together."""
@@ -206,7 +206,8 @@ class SpanReader:
             record, body = open_record(attributes, self._trust, proved)
         except VerificationError as error:
             self._add(_STEP_OF.get(error.code, SIGNED), error.code, str(error), _claimed_place(span))
-            counts["unknown_key" if error.code in _UNKNOWN else "contradicted"] += 1
+            unclear = "unclear" if error.code == "unknown_record" else "contradicted"
+            counts["unknown_key" if error.code in _UNKNOWN else unclear] += 1
             return
         counts.update(certified_record(attributes, self._trust))
         self._judge(span, record, body, facts)

@@ -8,6 +8,7 @@ from agent_identity.audit.certificates_check import conclude_clock_of_spans
 from agent_identity.audit.chain_check import Delegations
 from agent_identity.audit.coverage import CoverageTable
 from agent_identity.audit.deduplicator import Deduplicator
+from agent_identity.audit.details_check import conclude_unseen_details, contradicts_detail
 from agent_identity.audit.disclosed import Disclosures
 from agent_identity.audit.executor import Executor, in_process
 from agent_identity.audit.findings import Findings, Place, counted
@@ -26,6 +27,7 @@ from agent_identity.audit.span_reader import (
     cannot_be_read,
     read_block,
 )
+from agent_identity.audit.versions import refuse_draft
 from agent_identity.evidence.byte_reader import ByteLines, ByteReader
 from agent_identity.evidence.otlp import Document, Malformed
 from agent_identity.evidence.pasted import MAX_PASTED, read_pasted
@@ -162,6 +164,8 @@ class SpansCheck:
             unread = f"; the ledger proves {proved:,} of them, whose signatures on spans were not looked at"
             findings.done(SIGNED, records + (unread if proved else ""))
             conclude_clock_of_spans(findings)
+            if self.proofs is None:  # A ledger that verifies has them, and they were checked there.
+                conclude_unseen_details(findings, FORM)
             for step in (FORM, SPAN):
                 findings.done(step, records)
             findings.done(COPY, f"{counted(counts['records'], 'record')}; {self._copies()}")
@@ -212,6 +216,8 @@ class SpansCheck:
 
     def _judge(self, facts: SpanFacts, record: AnyRecord, *, once: bool) -> str | None:
         """Count a record, and return the kind of its principal if it is verified."""
+        if refuse_draft(self._findings, FORM, record, facts.place):
+            return None
         good = "unnamed" if facts.belongs is None else "unclear" if facts.agrees is None else "verified"
         self._findings.counts[good if facts.agrees is not False and once else "contradicted"] += 1
         self._count(record, facts)
@@ -223,6 +229,7 @@ class SpansCheck:
         findings.kinds[record.kind] += 1
         if isinstance(record, Outcome | TaskEnd) and record.outcome is not None:
             findings.counts[record.outcome] += 1
+        contradicts_detail(findings, FORM, record, place)
         use = self._delegations.see(record, place)
         if self._disclosures is not None and self._disclosures.want(record.id):
             self._disclosures.take(record, use, place)

@@ -236,8 +236,7 @@ class _Draft:
         self.depth: int | None = None
         self.registration: AgentRegistration | None = None
         self.started_ns = record.time.start_ns
-        expires = None if record.task is None else record.task.expires
-        self.expires_ns = None if expires is None else int(expires)
+        self.expires_ns: int | None = None
         self.ended_ns: int | None = None
         self.open: dict[str, Action] = {}
         self.actions: list[Action] = []
@@ -250,6 +249,8 @@ class _Draft:
 
     def take(self, record: OfTask | Intent | Outcome) -> None:
         self.started_ns = min(self.started_ns, record.time.start_ns)
+        if self.expires_ns is None and record.task is not None and record.task.expires is not None:
+            self.expires_ns = int(record.task.expires)  # Not all records of a task state it.
         agents = _agents(record)
         if len(agents) == 1 and record.agent is not None:
             self.agent, self.owner = record.agent.id, record.agent.owner

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 from agent_identity.audit.calls_check import Calls
 from agent_identity.audit.checked_records import CheckedLine, CheckedRecord
-from agent_identity.audit.findings import Findings, Place, counted
+from agent_identity.audit.findings import MAX_KEPT, Findings, Place, counted
 from agent_identity.audit.log_check import Heads
 from agent_identity.audit.stream_growth import Growth
+from agent_identity.audit.versions import malformed, refuse_draft
 from agent_identity.canonical import decode_record
 from agent_identity.evidence.excerpt import Start
 from agent_identity.evidence.pruned import Pruned
-from agent_identity.evidence.records import AnyRecord, Stream, StreamEnd
+from agent_identity.evidence.record_codec import plain_members
+from agent_identity.evidence.records import VERSION, AnyRecord, Stream, StreamEnd
 from agent_identity.evidence.streams import RawLine
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ class StreamCheck:
         self._kinds: Counter[str] = Counter()
         self._growth = Growth(heads, start, period)
         self._derivable = True
+        self._unknown: list[tuple[str, str, Place]] = []
         if index is not None:
             index.begin(stream, self.pruned)
         self._seq = self.pruned
@@ -156,6 +159,11 @@ class StreamCheck:
                 "nothing proves its last records",
                 Place(stream=self.stream, seq=self.proved + 1),
             )
+        for message, problem, place in self._unknown:
+            # A record of another version is one if the log commits to it, or may still do so; any byte could claim it.
+            changed = self.proved < (place.seq or 0) <= self.committed
+            code = ("malformed_record", problem) if changed else ("unknown_record", message)
+            self._findings.add(_RECORDS, *code, place)
         self._findings.kinds.update(self._kinds)
         self._calls.end_of_stream()
 
@@ -165,6 +173,8 @@ class StreamCheck:
         self._advance(leaf)
         kind = record.kind
         self._last_id = record.id
+        if record.v != VERSION:
+            refuse_draft(self._findings, _RECORDS, record, Place(record.id, self.stream, self._seq))
         self._kinds[kind] += 1
         self._growth.times.append(record.time.start_ns)
         self._calls.take(record, self.stream, self._seq)
@@ -267,13 +277,14 @@ class StreamCheck:
         """Report a record that is none, and go on as if it were the one that belongs here."""
         identifier: object = None
         with suppress(ValueError):
-            identifier = decode_record(line.data).get("id")
-        self._findings.add(
-            _RECORDS,
-            "malformed_record",
-            line.problem,
-            Place(identifier if isinstance(identifier, str) else None, self.stream, self._seq + 1, self.lines),
-        )
+            decode_record(line.data)  # Of bytes in another form nobody knows what they name.
+            identifier = plain_members(line.data).get("id")
+        place = Place(identifier if isinstance(identifier, str) else None, self.stream, self._seq + 1, self.lines)
+        code, message = malformed(line.data, line.problem)
+        if code == "malformed_record" or len(self._unknown) >= MAX_KEPT:
+            self._findings.add(_RECORDS, code, message, place)
+        else:
+            self._unknown.append((message, line.problem, place))
         self._forget()
 
     def _forget(self) -> None:

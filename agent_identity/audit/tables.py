@@ -23,7 +23,7 @@ from agent_identity.audit.sources import PathLike, Trust, directory_of, whole
 from agent_identity.audit.verification import check
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.record_codec import decode
-from agent_identity.evidence.records import Intent, OfTask, Outcome
+from agent_identity.evidence.records import Detail, Intent, OfTask, Outcome
 from agent_identity.evidence.streams import LedgerReader, open_ledger
 from agent_identity.version import VERSION
 
@@ -131,7 +131,13 @@ class Written:
 
 
 def export_tables(
-    directory: PathLike, folder: PathLike, *, since_ns: int = 0, verify: bool = False, trust: Trust = None
+    directory: PathLike,
+    folder: PathLike,
+    *,
+    since_ns: int = 0,
+    verify: bool = False,
+    trust: Trust = None,
+    drafts: bool = False,
 ) -> Written:
     """Write the records of an evidence directory as Parquet, one row for each, in a folder for each day (UTC).
 
@@ -145,6 +151,7 @@ def export_tables(
         verify: Verify the ledger first, and leave out what its log does not cover. Whatever the verdict is, the table
             is written and says it. Nobody else may be able to write the ledger meanwhile.
         trust: The trusted public keys, or the path of a trust file, for ``verify``.
+        drafts: Accept records of version 2, which is a draft, in ``verify``.
 
     Raises:
         ConfigurationError: There is no evidence directory, the extra ``tables`` is not installed, the folder is there
@@ -162,7 +169,7 @@ def export_tables(
     reader = whole(open_ledger(root))
     # What is sealed later was not verified.
     sizes = reader.sealed_sizes() if verify else None
-    report = check(root, trust) if verify else None
+    report = check(root, trust, drafts=drafts) if verify else None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent)
@@ -248,6 +255,8 @@ def _row(data: bytes) -> _Row:
     chain = (record.chain if isinstance(record, OfTask | Intent | Outcome) else None) or ()
     row["chain"] = [hop.id for hop in chain]
     row["grants"] = [hop.grant for hop in chain]
+    if isinstance(record, Detail):  # What its outcome leaves out, and what it belongs to.
+        row |= {"intent": record.call, "policy": record.policy, "policy_version": record.version}
     row["sha256"] = sha256(data).hexdigest()
     row["record"] = data.decode()
     return row

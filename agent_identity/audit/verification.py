@@ -56,6 +56,7 @@ def check(  # budget: one line for each thing that a verifier may have
     period: tuple[int, int] | None = None,
     disclosures: Sequence[bytes | PathLike] = (),
     processes: int | Executor = 1,
+    drafts: bool = False,
 ) -> Report:
     """Verify evidence offline and report what was found.
 
@@ -89,6 +90,8 @@ def check(  # budget: one line for each thing that a verifier may have
             found is the same. A program that asks for several has to be importable
             (``if __name__ == "__main__":``). Also what has the work done elsewhere, such as
             :func:`agent_identity.integrations.spark.on_spark`; spans beside a ledger are then read by one process.
+        drafts: Accept records of version 2, which is a draft: its shapes may still change. Otherwise nothing can be
+            told of evidence with such a record.
 
     Raises:
         ConfigurationError: The trust file, the checkpoint or the source cannot be read, or not with what is
@@ -107,6 +110,7 @@ def check(  # budget: one line for each thing that a verifier may have
         archive=archive,
         disclosures=disclosures,
         processes=processes,
+        drafts=drafts,
     )
     if is_bundle(source):
         from agent_identity.audit.bundle import unpacked  # noqa: PLC0415  Few sources are one.
@@ -122,7 +126,15 @@ def check(  # budget: one line for each thing that a verifier may have
         raise ConfigurationError("expected a period with an evidence directory, got traces; leave it out")
     sources = cast("Sequence[PathLike | ByteLines]", source if isinstance(source, list | tuple) else [source])
     return _check_spans(
-        sources, keys, ledger, redacted, progress, disclosures=disclosures, processes=processes, pasted=pasted
+        sources,
+        keys,
+        ledger,
+        redacted,
+        progress,
+        disclosures=disclosures,
+        processes=processes,
+        pasted=pasted,
+        drafts=drafts,
     )
 
 
@@ -142,6 +154,7 @@ def verify(
     period: tuple[int, int] | None = None,
     disclosures: Sequence[bytes | PathLike] = (),
     processes: int | Executor = 1,
+    drafts: bool = False,
 ) -> Report:
     """Verify evidence offline; return the report only if everything that was checked holds.
 
@@ -168,6 +181,7 @@ def verify(
         period=period,
         disclosures=disclosures,
         processes=processes,
+        drafts=drafts,
     )
     if report.exit_code:
         first = report.findings[0]
@@ -206,8 +220,9 @@ def _check_ledger(
     archive: PathLike | None,
     disclosures: Sequence[bytes | PathLike],
     processes: int | Executor,
+    drafts: bool,
 ) -> Report:
-    findings = Findings("ledger", LEDGER_STEPS)
+    findings = Findings("ledger", LEDGER_STEPS, drafts=drafts)
     findings.trust = "given"
     if keys is None:
         keys = _own_trust(directory, findings)
@@ -245,17 +260,20 @@ def _check_spans(
     disclosures: Sequence[bytes | PathLike],
     processes: int | Executor,
     pasted: bool,
+    drafts: bool,
 ) -> Report:
     # A ledger is verified without these.
     from agent_identity.audit.comparison import Comparison  # noqa: PLC0415
     from agent_identity.audit.ledger_index import ledger_index  # noqa: PLC0415
     from agent_identity.audit.spans_check import SPAN_STEPS, SpansCheck  # noqa: PLC0415
 
-    findings = Findings("traces", SPAN_STEPS)
+    findings = Findings("traces", SPAN_STEPS, drafts=drafts)
     findings.trust = "none" if keys is None else "given"
     keys = with_certificates(keys, certificates_on(sources), findings)
     total = size_of_files(sources)
     comparison = None if ledger is None or keys is None else Comparison(ledger, keys, findings)
+    if comparison is not None:
+        keys = with_certificates(keys, comparison.certificates(), findings)
     beside = 0 if comparison is None else comparison.size
     # One process takes pasted spans apart, and where there are no keys there is nothing to do.
     number = 1 if keys is None or (pasted and comparison is None) else processes

@@ -18,9 +18,9 @@ from agent_identity.canonical import JSON
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.commitments import PREFIX, leaf, part, root, salts
 from agent_identity.evidence.mac import Mac
-from agent_identity.evidence.records import Action, AnyRecord, Approval, Intent, Outcome
+from agent_identity.evidence.records import VERSION, Action, AnyRecord, Approval, Intent, Outcome
 
-__all__ = ["MAX_DISCLOSURE_BYTES", "Disclosure", "action_of", "argument_kinds", "argument_names"]
+__all__ = ["MAX_DISCLOSURE_BYTES", "Disclosure", "action_of", "argument_kinds", "argument_names", "names_arguments"]
 
 MAX_DISCLOSURE_BYTES: Final = 64 * 1024 * 1024
 """A file may have this many bytes: what arguments may have, escaped."""
@@ -66,7 +66,7 @@ class Disclosure:
                 only (``not_disclosable``), or is of other arguments than these (``other_arguments``); or the call
                 has no such argument (``unknown_argument``).
         """
-        known = argument_names(record)
+        known = _names_of(record, arguments)
         if names is not None and (unknown := sorted(set(names) - set(known))):
             raise VerificationError(
                 f"expected an argument of the call, got {unknown[0][:64]!a}; it has: {', '.join(known)[:512]}",
@@ -107,7 +107,7 @@ class Disclosure:
         """
         if record.id != self.record:
             raise VerificationError("expected the record that the disclosure names, got another", code="other_record")
-        expected, names = _digest(record), argument_names(record)
+        expected, names = _digest(record), _stated_names(record)
         if expected.startswith(PREFIX) is (self.key is not None):
             raise VerificationError(
                 "expected a disclosure of the form that the record has digests for, got the other one",
@@ -115,7 +115,7 @@ class Disclosure:
             )
         if self.key is not None:
             found = "hmac-sha256:" + Mac(self.key).of(canonical.encode(self.shown)).hex()
-            fits = tuple(sorted(self.shown)) == names and hmac.compare_digest(found, expected)
+            fits = names in (None, tuple(sorted(self.shown))) and hmac.compare_digest(found, expected)
         else:
             fits = self._fits(names) and hmac.compare_digest(root(self._leaves()), expected)
         if not fits:
@@ -123,8 +123,10 @@ class Disclosure:
                 "expected the arguments that ran, which the record commits to, got others", code="other_arguments"
             )
 
-    def _fits(self, names: Sequence[str]) -> bool:
-        """Return whether each argument stands where the record has its name."""
+    def _fits(self, names: Sequence[str] | None) -> bool:
+        """Return whether each argument stands where the record has its name, if it has names."""
+        if names is None:
+            return True  # The digest is over names and values, and over their number and order.
         if len(names) != len(self.leaves):
             return False
         shown = [name for name, hashed in zip(names, self.leaves, strict=True) if hashed is None]
@@ -198,6 +200,21 @@ class Disclosure:
                 salted[name] = _hash(argument["salt"])
                 leaves.append(None)
         return cls(record, shown, salted, tuple(leaves), key)
+
+
+def names_arguments(record: AnyRecord) -> bool:
+    """Return whether a record says which arguments there were; outcomes of version 2 leave that to the intent."""
+    return record.v == VERSION or not isinstance(record, Outcome)
+
+
+def _names_of(record: AnyRecord, arguments: Mapping[str, JSON]) -> tuple[str, ...]:
+    """Return the names of the arguments of a call, as its record states them or else as they are given."""
+    stated = _stated_names(record)
+    return tuple(sorted(arguments)) if stated is None else stated
+
+
+def _stated_names(record: AnyRecord) -> tuple[str, ...] | None:
+    return argument_names(record) if names_arguments(record) else None
 
 
 def argument_names(record: AnyRecord) -> tuple[str, ...]:

@@ -100,4 +100,5 @@ def plain_members(data: bytes) -> dict[str, object]:
     members = cast("object", orjson.loads(data))
     if not isinstance(members, dict):
         raise ValueError("expected a JSON object, got another value")  # noqa: TRY004  Of bytes, as in decode.
-    return cast("dict[str, object]", full_spelling(members) if _DRAFT in data else members)
+    found = cast("dict[str, object]", members)
+    return cast("dict[str, object]", full_spelling(found)) if _DRAFT in data else found

@@ -8,9 +8,10 @@ Each value has exactly one spelling, in both directions.
 import re
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias, cast
 
-__all__ = ["full_spelling", "short_spelling"]
+__all__ = ["full_spelling", "short_spelling", "spellings_of"]
 
 
 class _Form(NamedTuple):
@@ -66,16 +67,28 @@ _ID: Final = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]")
 _DIGEST: Final = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
 _STANDARD: Final = str.maketrans("-_", "+/")
 _URL_SAFE: Final = str.maketrans("+/", "-_")
-_UUID: Final = _Form("a UUID in 22 base64url characters", lambda text: _short(text.replace("-", "")), _uuid)
+
+
+def _short_uuid(text: str) -> str:
+    return _short(text.replace("-", ""))
+
+
+_UUID: Final = _Form("a UUID in 22 base64url characters", _short_uuid, _uuid)
 _HASH: Final = _digest("")
 _SHA256: Final = _digest("sha256:")
 _HMAC: Final = _digest("hmac-sha256:")
 _SALTED: Final = _digest("salted-sha256:", "s")
-_ARGS: Final = _Form(
-    "a digest in 43 base64url characters, with an s before it if it is salted",
-    lambda text: (_SALTED if text.startswith("salted") else _HMAC).shorten(text),
-    lambda text: (_SALTED if len(text) == 44 and text[0] == "s" else _HMAC).expand(text),
-)
+
+
+def _short_args(text: str) -> str:
+    return (_SALTED if text.startswith("salted") else _HMAC).shorten(text)
+
+
+def _args(text: str) -> str:
+    return (_SALTED if len(text) == 44 and text[0] == "s" else _HMAC).expand(text)
+
+
+_ARGS: Final = _Form("a digest in 43 base64url characters, with an s before it if it is salted", _short_args, _args)
 
 _RESOURCES: Final[_Table] = {"digest": _HMAC}
 _TABLE: Final[_Table] = {
@@ -98,6 +111,20 @@ _TABLE: Final[_Table] = {
 }
 _KIND: Final = "function"  # Of an action with a stage there is no default: it is no call of a tool.
 _MODE: Final = "enforce"
+
+
+@lru_cache(maxsize=16)  # A search asks for each record.
+def spellings_of(record_id: str) -> tuple[bytes, ...]:
+    """Return how the bytes of records of all versions spell an id, to search for it.
+
+    Args:
+        record_id: The id; of a text that is none, that text alone is returned.
+    """
+    full = record_id.encode("utf-8", "replace")
+    try:
+        return full, _UUID.shorten(record_id).encode()
+    except ValueError:
+        return (full,)
 
 
 def short_spelling(members: object) -> object:
@@ -173,5 +200,7 @@ def _changed(value: object, form: "_Form | _Table", change: Callable[[_Form, str
     if isinstance(form, _Form):
         return change(form, value, path) if isinstance(value, str) else value
     if isinstance(value, dict):
-        _each(cast("dict[str, object]", value), form, change, path)
+        members = cast("dict[str, object]", value)
+        _each(members, form, change, path)
+        return members
     return value

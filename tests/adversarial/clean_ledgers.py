@@ -19,12 +19,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from draft_records import append_draft
 from plain_records import append
 
 from agent_identity.audit import check
 from agent_identity.authority import Chain, Ruling, Scope, derive, issue
 from agent_identity.evidence.files import Files
-from agent_identity.evidence.ledger import Ledger
+from agent_identity.evidence.ledger import Beginning, Ledger
+from agent_identity.evidence.records import VERSION, Version
 from agent_identity.evidence.sealing import Sealing
 from agent_identity.identity import Agent, Human, Principal, Service, SigningKey, TrustedKey, TrustStore
 from agent_identity.testing import FixedClock, SequentialIds
@@ -65,11 +67,19 @@ class Writer:
         rng: Decides about everything.
         signer: The recorder key.
         origin: The name of the log.
+        version: The version of the records.
     """
 
     def __init__(
-        self, directory: Path, rng: random.Random, *, signer: SigningKey = RECORDER, origin: str = ORIGIN
+        self,
+        directory: Path,
+        rng: random.Random,
+        *,
+        signer: SigningKey = RECORDER,
+        origin: str = ORIGIN,
+        version: Version = VERSION,
     ) -> None:
+        self.version = version
         self.directory = directory
         self.rng = rng
         self.clock = FixedClock(1_764_000_000_000_000_000 + rng.randrange(10**15))
@@ -89,6 +99,7 @@ class Writer:
             ids=self.ids,
             files=Quick(),
             seal_interval=3600.0,
+            beginning=Beginning(records=self.version),
         )
         self._ledgers.append(ledger)
         self.ledger = ledger
@@ -112,7 +123,15 @@ class Writer:
     def add(self, kind: str, body: dict) -> str:
         """Write a record a moment later; return its id."""
         self.clock.advance(self.rng.choice((0, 0.001, 0.25, 3)))
+        if self.version != VERSION:
+            return append_draft(self.ledger, kind, body, self._detail(kind, body)).id
         return append(self.ledger, kind, body).id
+
+    def _detail(self, kind: str, body: dict) -> dict | None:
+        """Return what the detail of an outcome says, where it has one: each refused call, and some others."""
+        if kind != "outcome" or ("intent" in body and self.rng.random() < 0.5):
+            return None
+        return {"policy": "invoices", **({"call": body["intent"]} if "intent" in body else {})}
 
     def id(self) -> str:
         """Return a new id."""
@@ -274,10 +293,10 @@ def without_threads() -> None:
     Sealing._ensure_thread = lambda self: False  # type: ignore[method-assign]
 
 
-def make(directory: Path, seed: int) -> None:
+def make(directory: Path, seed: int, version: Version = VERSION) -> None:
     """Make the ledger of a seed: one to four processes, some of them killed, some at the same time."""
     rng = random.Random(seed)  # noqa: S311  Nothing here is a secret.
-    writer = Writer(directory, rng)
+    writer = Writer(directory, rng, version=version)
     for process in range(rng.randrange(1, 5)):
         if process:
             if rng.random() < 0.6:
@@ -299,12 +318,12 @@ def make(directory: Path, seed: int) -> None:
     writer.close()
 
 
-def alarms(seed: int, room: Path) -> tuple[Counter[str], list[str]]:
+def alarms(seed: int, room: Path, version: Version = VERSION) -> tuple[Counter[str], list[str]]:
     """Make the ledger of a seed in a folder and verify it; return what it holds, and the false alarms."""
     directory = room / str(seed)
     try:
-        make(directory, seed)
-        report = check(directory, TRUST)
+        make(directory, seed, version)
+        report = check(directory, TRUST, drafts=True)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     facts = Counter({"ledgers": 1, "records": report.counts["records"], "streams": report.counts["streams"]})
@@ -315,7 +334,7 @@ def alarms(seed: int, room: Path) -> tuple[Counter[str], list[str]]:
     return facts, wrong
 
 
-def many(seeds: range) -> tuple[Counter[str], list[str]]:
+def many(seeds: range, version: Version = VERSION) -> tuple[Counter[str], list[str]]:
     """Do that for many seeds, in memory where there is a disk that is none."""
     without_threads()
     total: Counter[str] = Counter()
@@ -323,7 +342,7 @@ def many(seeds: range) -> tuple[Counter[str], list[str]]:
     memory = Path("/dev/shm")  # noqa: S108  A folder of our own in it.
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as room:
         for seed in seeds:
-            facts, found = alarms(seed, Path(room))
+            facts, found = alarms(seed, Path(room), version)
             total += facts
             wrong += found
     return total, wrong

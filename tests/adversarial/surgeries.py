@@ -34,6 +34,8 @@ from agent_identity.evidence.lines import log_line, stream_line
 from agent_identity.evidence.log import Head
 from agent_identity.evidence.mac import LedgerKey, load_ledger_key, log_message
 from agent_identity.evidence.merkle import leaf_hash, root_of
+from agent_identity.evidence.record_spelling import full_spelling, short_spelling
+from agent_identity.evidence.records import VERSION, Version
 from agent_identity.identity import SigningKey
 
 _spec = importlib.util.spec_from_file_location("clean_ledgers", Path(__file__).with_name("clean_ledgers.py"))
@@ -59,10 +61,17 @@ Changed = dict[str, bytes | Special | None]
 """What a surgery leaves of the files that it touches; ``None``: nothing."""
 
 
-def build(directory: Path, seed: int, *, signer: SigningKey = clean.RECORDER, origin: str = clean.ORIGIN) -> None:
+def build(
+    directory: Path,
+    seed: int,
+    *,
+    signer: SigningKey = clean.RECORDER,
+    origin: str = clean.ORIGIN,
+    version: Version = VERSION,
+) -> None:
     """Make a ledger with every kind of record in three streams, one of which ends by SIGKILL."""
     clean.without_threads()
-    writer = clean.Writer(directory, random.Random(seed), signer=signer, origin=origin)  # noqa: S311
+    writer = clean.Writer(directory, random.Random(seed), signer=signer, origin=origin, version=version)  # noqa: S311
     first = writer.ledger
     for kind in clean.OTHERS[:3]:
         writer.other(kind)
@@ -175,7 +184,11 @@ def rehashed(at: Place, records: list[dict], *, keyed: bool) -> Changed:
     prev, out = None, []
     for number, record in enumerate(records, 1):
         stream = {"id": at.stream, "seq": str(number), **({"prev": prev} if prev else {})}
-        data = data_of({**record, "stream": stream})
+        if record["v"] != VERSION:
+            stream = short_spelling({"stream": stream})["stream"]
+        # Whoever hashes anew knows what the detail of an outcome is for.
+        detail = {"detail": stream["prev"]} if "detail" in record else {}
+        data = data_of({**record, **detail, "stream": stream})
         prev = hashlib.sha256(b"\0" + data).hexdigest()
         out.append(maced(at, data) if keyed else line_of(data))
     return at.put([*out, *at.lines[len(at.whole) :]])
@@ -287,7 +300,9 @@ def forged(at: Place, kind: str, body: dict, *, truncate: bool = False) -> Chang
     if not at.k:
         return None
     records = [record_of(line) for line in at.whole]
-    new = {"v": "1", "id": FORGED_ID, "kind": kind, "time": records[at.k]["time"], **body}
+    new = {"v": records[at.k]["v"], "id": FORGED_ID, "kind": kind, "time": records[at.k]["time"], **body}
+    if new["v"] != VERSION:
+        new = short_spelling(new)
     rest = [] if truncate else records[at.k :]
     return rehashed(at, [*records[: at.k], new, *rest], keyed=True)
 
@@ -720,14 +735,14 @@ WHOLE: Final[dict[str, Row]] = {
 }
 
 
-def patient_in(room: Path) -> Patient:
+def patient_in(room: Path, version: Version = VERSION) -> Patient:
     """Make the patient and its relatives below a folder."""
     ours, theirs = room / "ours", room / "theirs"
-    build(ours, 1)
-    build(theirs, 2, signer=STRANGER, origin="ledger.example/theirs")
+    build(ours, 1, version=version)
+    build(theirs, 2, signer=STRANGER, origin="ledger.example/theirs", version=version)
     early = room / "earlier"
     clean.without_threads()
-    writer = clean.Writer(early, random.Random(1))  # noqa: S311
+    writer = clean.Writer(early, random.Random(1), version=version)  # noqa: S311
     for kind in clean.OTHERS[:3]:
         writer.other(kind)
     writer.task(2)
@@ -798,7 +813,7 @@ def judge(patient: Patient, table: str, name: str, where: tuple[str, int], seed:
         if at is None:
             return "not here"
         kept = patient.files[NOTE] if "rolled_back" in row.found else None
-        report = check(patient.directory, clean.TRUST, checkpoint=kept)
+        report = check(patient.directory, clean.TRUST, checkpoint=kept, drafts=True)
     found = {problem.code for problem in report.findings}
     if report.exit_code != row.code or (row.found and not row.found & found):
         return f"{table}: {name} at {where}: exit {report.exit_code}, {sorted(found)}"
@@ -856,6 +871,9 @@ def _entry(line: bytes) -> dict[str, str]:
 
 def _id(at: Place) -> str:
     found = re.search(rb'"id":"([0-9a-f-]{36})","(?:kind|intent)', at.lines[at.k])
+    short = re.search(rb'"id":"([A-Za-z0-9_-]{22})","(?:kind|intent)', at.lines[at.k])
+    if short:
+        return str(full_spelling({"id": short[1].decode()})["id"])
     return found[1].decode() if found else ""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from plain_records import append
 
-from agent_identity.audit import check, check_proof, ledger_check, prove
+from agent_identity.audit import check, check_proof, prove
 from agent_identity.authority import Ruling, Scope, issue, trusted_ruling
 from agent_identity.cli import main
 from agent_identity.enforcement import Enforcer
@@ -293,32 +293,35 @@ def test_a_prefix_is_no_name_of_a_log(pod: Pod, tmp_path: Path) -> None:
 # --------------------------------------------------------------------- a root was stolen
 
 
-def test_what_is_laid_beside_evidence_turns_no_verdict(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Late certificates of a stolen root, certificates of another one, and places that are not there."""
-    (stream,) = open_ledger(pod.path).streams()
-    pod.cosigned(pod.now + 60)
-    token = pod.certificate().sign(ROOT)
+def test_what_is_laid_beside_evidence_turns_no_verdict(tmp_path: Path) -> None:
+    """Late certificates of a stolen root, and certificates of another one, in the records of a host."""
 
-    def found(trust: TrustStore, *places: Presented) -> tuple[int, set[str]]:
-        monkeypatch.setattr(ledger_check, "certificates_of", lambda _: places)
-        report = check(pod.path, trust)
+    def made(name: str, *roots_and_times: tuple[SigningKey, int, int]) -> Pod:
+        pod = Pod(tmp_path / name)
+        times = [(root, {"not_before": pod.start + a, "expires_at": pod.start + b}) for root, a, b in roots_and_times]
+        pod.draft(*(pod.certificate(**given).sign(root) for root, given in times))
+        pod.cosigned(pod.now + 60)
+        return pod
+
+    def found(pod: Pod, trust: TrustStore) -> tuple[int, set[str]]:
+        report = check(pod.path, trust, drafts=True)
         return report.exit_code, codes(report)
 
-    trust = revoked(pod.now + DAY, witnesses=SEEN)
-    late = pod.certificate(not_before=pod.now + 2 * DAY, expires_at=pod.now + 3 * DAY).sign(ROOT)
+    sound, late, dated = (ROOT, 0, 30 * DAY), (ROOT, 2 * DAY, 3 * DAY), (OTHER_ROOT, -5, DAY)
+    start = Pod(tmp_path / "start").start
+    trust = revoked(start + DAY, witnesses=SEEN)
     unknown = {"unknown_key", "unknown_issuer"}
-    assert found(trust) == (2, unknown)
-    assert found(trust, Presented(late)) == (2, {*unknown, "certificate_not_counted"})
-    there = Presented(token, stream, 1)
-    assert found(trust, there) == (0, set())
-    assert found(trust, Presented(token, "0" * 32, 5), Presented(token), there) == (0, set())
-    earlier = listed(OTHER_ROOT, "root", origin="agent-identity/", revoked_since=pod.start)
-    dated = Presented(pod.certificate(not_before=pod.start - 5, expires_at=pod.start + DAY).sign(OTHER_ROOT))
-    assert found(replace(trust, keys=(*trust.keys, earlier)), dated, there) == (0, set())
-    assert found(replace(trust, keys=(*trust.keys, earlier)), dated) == (2, {"key_revoked"})
+    assert found(made("none"), trust) == (2, unknown)
+    assert found(made("late", late), trust) == (2, {*unknown, "certificate_not_counted"})
+    assert found(made("sound", sound), trust) == (0, set())
+    assert found(made("both", sound, sound, late), trust) == (0, {"certificate_not_counted"})
+    earlier = listed(OTHER_ROOT, "root", origin="agent-identity/", revoked_since=start)
+    trust = replace(trust, keys=(*trust.keys, earlier))
+    assert found(made("dated", dated, sound), trust) == (0, set())
+    assert found(made("dated alone", dated), trust) == (2, {"key_revoked"})
     for place in (0, -1):
         with pytest.raises(ValueError, match="place"):
-            Presented(token, stream, place)
+            Presented("a.b.c", "0" * 32, place)
 
 
 # --------------------------------------------------------------------- files

@@ -2,26 +2,30 @@
 
 import json
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from draft_records import drafts_written
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from plain_records import append
 
-from agent_identity.audit import Report, check, check_proof, ledger_check, prove, prove_growth, verification
+from agent_identity.audit import Report, check, check_proof, prove, prove_growth, verification
 from agent_identity.authority import Scope, issue, verify_chain
 from agent_identity.cli import main
 from agent_identity.enforcement import Enforcer
 from agent_identity.enforcement.directory import open_directory, prepare
 from agent_identity.enforcement.rotation import rotate
 from agent_identity.errors import ConfigurationError, Denied, TokenError
-from agent_identity.evidence import Checkpoint, Ledger, open_ledger
+from agent_identity.evidence import Checkpoint, Layout, Ledger, open_ledger
 from agent_identity.evidence.cosignatures import cosign
+from agent_identity.evidence.ledger import Beginning
+from agent_identity.evidence.records import DRAFT, KeyTrust, Time, Trust
+from agent_identity.evidence.witnessing import cosigned_file
 from agent_identity.identity import (
     Agent,
     Approver,
@@ -29,7 +33,6 @@ from agent_identity.identity import (
     Cosigner,
     FileVersion,
     Human,
-    Presented,
     RandomIds,
     Service,
     SigningKey,
@@ -99,6 +102,23 @@ class Pod:
             enforcer.task("a purpose", principal=principal, agent=CLERK, scope=Scope("tool")),
         ):
             enforcer.tool(name="tool")(lambda: None)()
+
+    def draft(self, *tokens: str) -> None:
+        """Have a process come that writes version 2: a certificate in its first record, others in records of trust."""
+        first, *renewals = tokens or (None,)
+        with drafts_written(certificate=first):
+            self.work()
+        self.trusted(*renewals)
+
+    def trusted(self, *tokens: str, **changes: str) -> None:
+        """Have a process come that trusts its key by a certificate."""
+        signer, beginning = self.key("recorder"), Beginning(records=DRAFT)
+        given = {"signer": signer, "clock": self.clock, "ids": RandomIds(), "beginning": beginning}
+        for token in tokens:
+            with Ledger.open(self.path, origin=self.origin, **given) as ledger:
+                facts: Any = {"purpose": "recorder", "status": "renewed", "certificate": token, **changes}
+                trust = KeyTrust(key=signer.public_key.thumbprint, **facts)
+                ledger.append(partial(Trust, time=Time.at(self.clock.wall_ns()), trust=trust))
 
     def certificate(self, **changes: Any) -> Certificate:
         """Return what a root says of it, from its first second on, for 30 days and for all kinds of principals."""
@@ -473,26 +493,74 @@ def test_a_witness_of_the_log_says_nothing_about_a_certificate_that_was_handed_o
     assert (report.exit_code, "key_revoked" in codes(report)) == (2, True)
 
 
-# --------------------------------------------------------------------- certificates in records: the seam
+# --------------------------------------------------------------------- certificates in records
 
 
-def test_certificates_in_records_count_from_where_they_stand(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the reader of version 2 finds is verified like what is handed over; what does not count is a notice."""
-    (stream,) = open_ledger(pod.path).streams()
+@pytest.fixture
+def fresh(tmp_path: Path) -> Pod:
+    """Return a host that did nothing yet."""
+    return Pod(tmp_path / "fresh")
 
-    def found(*tokens: str) -> None:
-        places: Sequence[Presented] = [Presented(token, stream, 1) for token in tokens]
-        monkeypatch.setattr(ledger_check, "certificates_of", lambda _: places)
 
-    found(pod.certificate().sign(ROOT))
-    assert (check(pod.path, roots()).exit_code, codes(check(pod.path, roots()))) == (0, {"valid_by_own_clock"})
-    found(pod.certificate().sign(STRANGER))
-    report = check(pod.path, roots())
-    assert (report.exit_code, codes(report) >= {"certificate_not_counted", "unknown_key"}) == (2, True)
+def found_of(pod: Pod, trust: TrustStore | None) -> tuple[int, set[str]]:
+    """Verify records of version 2; return the exit code and what was found."""
+    report = check(pod.path, trust, drafts=True)
+    return report.exit_code, codes(report)
+
+
+def test_certificates_in_records_count_from_where_they_stand(fresh: Pod, pod: Pod) -> None:
+    """Those in the evidence are verified like what is handed over; what does not count is a notice."""
+    fresh.draft(fresh.certificate().sign(ROOT))
+    assert found_of(fresh, roots()) == (0, {"valid_by_own_clock"})
+    # Beside a listed key, and without a root to check it by, it takes nothing away and is not looked at.
+    assert found_of(fresh, fresh.own) == (0, set())
+    other = Pod(fresh.path.with_name("other"))
+    other.draft(other.certificate().sign(STRANGER))
+    code, found = found_of(other, roots())
+    assert (code, found >= {"certificate_not_counted", "unknown_key"}) == (2, True)
+    report = check(other.path, roots(), drafts=True)
     (notice,) = [problem for problem in report.findings if problem.code == "certificate_not_counted"]
+    (stream,) = open_ledger(other.path).streams()
     assert (notice.severity, notice.stream, notice.seq) == ("notice", stream, 1)
-    # Beside a listed key, junk takes nothing away.
-    assert check(pod.path, pod.own).exit_code == 0
+    # A ledger of version 1 has no member for one.
+    assert codes(check(pod.path, roots())) == {"unknown_key", "unknown_issuer"}
+
+
+def test_spans_beside_their_ledger_verify_from_roots_alone(fresh: Pod, tmp_path: Path) -> None:
+    """The certificate in the ledger counts for the spans; alone they do not verify."""
+    fresh.draft(fresh.certificate().sign(ROOT))
+    path = tmp_path / "spans.json"
+    path.write_bytes(spans(fresh))
+    assert check(path, roots(), drafts=True).exit_code == 2
+    report = check(path, roots(), ledger=fresh.path, drafts=True)
+    assert (report.exit_code, report.counts["verified"]) == (0, report.counts["records"])
+
+
+def test_a_renewal_is_a_record_in_the_stream(fresh: Pod) -> None:
+    """Of a recorder key that is trusted or renewed; what a record says of others, or of its end, is none."""
+    fresh.draft(fresh.certificate(expires_at=fresh.start + DAY).sign(ROOT))
+    fresh.clock.advance(5 * DAY)
+    later = fresh.certificate(not_before=fresh.now, expires_at=fresh.now + DAY).sign(ROOT)
+    for change in ({"purpose": "issuer"}, {"status": "distrusted"}):
+        fresh.trusted(later, **change)
+    assert "key_not_valid_then" in found_of(fresh, roots())[1]
+    fresh.trusted(later)
+    assert found_of(fresh, roots()) == (0, {"valid_by_own_clock"})
+    fresh.trusted(later, status="trusted")
+    assert found_of(fresh, roots())[0] == 0
+
+
+def test_a_record_that_was_changed_certifies_nobody(fresh: Pod) -> None:
+    """A certificate that was laid into a record is found by the hash over it, and no record gives none."""
+    fresh.draft(fresh.certificate().sign(STRANGER))
+    (path,) = fresh.path.glob("ledger/*/entries.jsonl")
+    old, new = fresh.certificate().sign(STRANGER).encode(), fresh.certificate().sign(ROOT).encode()
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(old, new))
+    code, found = found_of(fresh, roots())
+    assert (code, "head_mismatch" in found) == (1, True)
+    path.write_bytes(whole.replace(b'"certificate":"', b'"certificate": "'))
+    assert found_of(fresh, roots())[0] == 1
 
 
 def test_certificates_on_spans_count_for_all_spans_beside_them(
@@ -507,27 +575,34 @@ def test_certificates_on_spans_count_for_all_spans_beside_them(
         assert check(path).exit_code == 2  # Without roots there is nothing to check it by.
 
 
-def test_a_certificate_in_the_log_is_older_than_what_others_saw_of_it(
-    pod: Pod, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_certificate_in_the_log_is_older_than_what_others_saw_of_it(fresh: Pod) -> None:
     """A witness saw the log with the certificate in it before the root was stolen: the host stays trusted."""
-    (stream,) = open_ledger(pod.path).streams()
-    pod.cosigned(pod.now + 60)
+    token = fresh.certificate().sign(ROOT)
+    fresh.draft(token)
+    fresh.cosigned(fresh.now + 60)
     seen = Witnesses((Cosigner("witness.example", WITNESS.public_key),))
-    token = pod.certificate().sign(ROOT)
 
-    def signed_by(since: int, seq: int) -> set[str]:
-        monkeypatch.setattr(ledger_check, "certificates_of", lambda _: [Presented(token, stream, seq)])
-        report = check(pod.path, revoked(since, witnesses=seen))
+    def signed_by(pod: Pod, since: int) -> set[str]:
+        report = check(pod.path, revoked(since, witnesses=seen), drafts=True)
         return {problem.code for problem in report.findings if problem.stream is None and problem.record is None}
 
-    assert signed_by(pod.now + DAY, 1) == set()
-    assert signed_by(pod.now + DAY, 1_000) == {"key_revoked"}  # After what the witness saw.
-    assert signed_by(pod.now + 30, 1) == {"key_revoked"}  # The witness saw it after the theft.
-    assert signed_by(pod.start, 1) == {"unknown_key"}  # A certificate from after the theft does not count.
-    monkeypatch.setattr(ledger_check, "certificates_of", lambda _: [Presented(token, stream, 1)])
-    report = check(pod.path, revoked(pod.now + DAY, witnesses=seen))
-    assert (report.exit_code, codes(report)) == (0, set())  # Its issuer is as far beyond doubt as its recorder.
+    assert signed_by(fresh, fresh.now + DAY) == set()
+    assert signed_by(fresh, fresh.now + 30) == {"key_revoked"}  # The witness saw it after the theft.
+    assert signed_by(fresh, fresh.start) == {"unknown_key"}  # A certificate from after the theft does not count.
+    # Its issuer is as far beyond doubt as its recorder.
+    assert found_of(fresh, revoked(fresh.now + DAY, witnesses=seen)) == (0, set())
+    # A record of trust, once it stands behind what a witness saw, and once before that.
+    late = Pod(fresh.path.with_name("late"))
+    with drafts_written():
+        late.work()
+    kept = Path(cosigned_file(Layout.of(late.path), seen.keys[0]))
+    kept.parent.mkdir(exist_ok=True)
+    for expected in ({"key_revoked"}, set()):
+        late.cosigned(late.now + 60)
+        kept.write_bytes((late.path / "log" / "checkpoint").read_bytes())
+        if expected:
+            late.trusted(late.certificate().sign(ROOT))
+        assert signed_by(late, late.now + DAY) & {"key_revoked"} == expected
 
 
 # --------------------------------------------------------------------- files

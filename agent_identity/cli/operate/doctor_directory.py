@@ -5,6 +5,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, get_args
 
@@ -19,15 +20,26 @@ from agent_identity.errors import ConfigurationError, StateError, TokenError, Ve
 from agent_identity.evidence import Files, Layout, open_ledger
 from agent_identity.evidence.checkpoint import MAX_NOTE
 from agent_identity.evidence.cursors import destinations
+from agent_identity.evidence.lines import stream_parts
 from agent_identity.evidence.log import unverified_checkpoint
 from agent_identity.evidence.witnessing import cosigned_file
-from agent_identity.identity import Purpose, SigningKey, SystemClock, TrustedKey, TrustStore, read_public_file
+from agent_identity.identity import (
+    Purpose,
+    SigningKey,
+    SystemClock,
+    TrustedKey,
+    TrustStore,
+    b64url_encode,
+    read_public_file,
+)
 
 __all__ = ["examine_directory", "failed"]
 
 LOW_DISK: Final = 100 * 1024 * 1024
 """Bytes of free space below which the ledger is likely to stop soon."""
 
+_LONGEST: Final = 1_900  # Characters of a record on a span.
+_TAIL: Final = 256 * 1024
 _MANY_SERVERS: Final = MAX_SERVERS * 9 // 10
 _DAY: Final = 86_400
 _SOON: Final = 14 * _DAY  # Seconds before an expiry in which somebody should know of it.
@@ -282,6 +294,7 @@ def _ledger(root: Path) -> Iterator[Check]:
     if rejected:
         detail = f"somebody else wrote {counted(rejected, 'byte')} into it, which are in log/rejected.jsonl now"
         yield Check("log", "warn", detail, "look at them, find who can write there, then move that file away")
+    yield from _lengths(root)
     yield from _copies(root)
 
 
@@ -293,6 +306,23 @@ def _streams(root: Path) -> Check:
         return Check("ledger", "fail", "this user cannot write to it", f"give this user write access to {folder}")
     streams = sum(1 for entry in folder.iterdir() if entry.is_dir())
     return Check("ledger", "ok", f"{counted(streams, 'stream')}; 'agent-identity verify {root}' checks them")
+
+
+def _lengths(root: Path) -> Iterator[Check]:
+    """Look at the last outcomes: back ends cut the attributes of spans at 2,000 characters."""
+    longest = 0
+    for stream in open_ledger(root).streams()[-1:]:
+        path = Path(Layout.of(root).entries(stream))
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL))
+            records = (parts[0] for line in file if (parts := stream_parts(line.removesuffix(b"\n"))) is not None)
+            longest = max((len(b64url_encode(data)) for data in records if b'"kind":"outcome"' in data), default=0)
+    if longest > _LONGEST:
+        detail = f"the last outcomes have up to {longest:,} characters on their spans, which stores cut at 2,000"
+        cure = (
+            "shorten the names in them, or exempt agent_identity.attestation.* from the limits of collector and store"
+        )
+        yield Check("record length", "warn", detail, cure)
 
 
 def _copies(root: Path) -> Iterator[Check]:

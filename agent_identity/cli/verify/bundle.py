@@ -68,7 +68,7 @@ def run(chosen: argparse.Namespace) -> int:
         evidence = Path(folder) / "evidence"
         evidence.mkdir(0o700)
         collect(chosen.directory, evidence, choice, archive=chosen.archive)
-        report = check(evidence, chosen.trust)
+        report = check(evidence, chosen.trust, drafts=chosen.drafts)
         pack(chosen.output, evidence, {**others, **_texts(choice, report)})
     size = Path(chosen.output).stat().st_size
     if chosen.json:

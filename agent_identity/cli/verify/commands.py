@@ -32,6 +32,7 @@ def _verify(parser: ArgumentParser) -> None:
     parser.add_argument("--until", dest="stop", metavar="TIME", help="and before then; both in RFC 3339")
     text = "the source is JSON that shows one span or several, as copied out of any interface, API or database"
     parser.add_argument("--span", action="store_true", help=text)
+    _add_drafts(parser)
     add_json(parser)
 
 
@@ -59,7 +60,12 @@ def _check_proof(parser: ArgumentParser) -> None:
     _add_kept_trust(parser)
     parser.add_argument("--record", metavar="ID", help="the id that the record must have")
     parser.add_argument("--since", metavar="FILE", help="for the growth of a log: the earlier checkpoint")
+    _add_drafts(parser)
     add_json(parser)
+
+
+def _add_drafts(parser: ArgumentParser) -> None:
+    parser.add_argument("--drafts", action="store_true", help="take records of version 2 as well, which is a draft")
 
 
 def _add_kept_trust(parser: ArgumentParser) -> None:
@@ -92,6 +98,7 @@ def _check_disclosure(parser: ArgumentParser) -> None:
     where.add_argument("--record", metavar="PROOF", help="the record, as 'agent-identity proof make' wrote it")
     where.add_argument("--ledger", metavar="DIR", help="the evidence directory with the record")
     where.add_argument("--span", metavar="FILE", help="traces with the span of the call; - for stdin")
+    _add_drafts(parser)
     add_json(parser)
 
 
@@ -104,6 +111,7 @@ def _bundle(parser: ArgumentParser) -> None:
     parser.add_argument("--policy", metavar="FILE", action="append", default=[], help="a policy file to add")
     parser.add_argument("--archive", metavar="OUT", help="an archive with what was pruned")
     parser.add_argument("--trust", metavar="FILE", help="trust.json for the report; by default the one in DIR")
+    _add_drafts(parser)
     add_json(parser)
 
 
@@ -124,6 +132,7 @@ def _export(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--verify", action="store_true", help=text)
     parser.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, for --verify")
+    parser.add_argument("--drafts", action="store_true", help="--verify: take records of version 2, which is a draft")
     parser.add_argument("--json", action="store_true", help="--parquet: print one JSON object about the table")
 
 

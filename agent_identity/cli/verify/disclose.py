@@ -77,7 +77,12 @@ def _json(text: str, option: str) -> JSON:
 def run_check(chosen: argparse.Namespace) -> int:
     """Check a disclosure."""
     shown = check_disclosure(
-        chosen.disclosure, chosen.trust, ledger=chosen.ledger, proof=chosen.record, spans=chosen.span
+        chosen.disclosure,
+        chosen.trust,
+        ledger=chosen.ledger,
+        proof=chosen.record,
+        spans=chosen.span,
+        drafts=chosen.drafts,
     )
     if chosen.json:
         print(json.dumps(shown.to_json()))

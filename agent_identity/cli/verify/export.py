@@ -46,7 +46,12 @@ def _table(chosen: argparse.Namespace, since_ns: int) -> int:
     if chosen.output is not None or chosen.sign or chosen.signer is not None:
         raise ConfigurationError("expected --output, --sign and --signer with --as, got a table; leave them out")
     written = export_tables(
-        chosen.directory, chosen.parquet, since_ns=since_ns, verify=chosen.verify, trust=chosen.trust
+        chosen.directory,
+        chosen.parquet,
+        since_ns=since_ns,
+        verify=chosen.verify,
+        trust=chosen.trust,
+        drafts=chosen.drafts,
     )
     if chosen.json:
         facts = {"path": chosen.parquet, "records": written.records, "left_out": written.left_out}
@@ -72,7 +77,7 @@ def _signer(chosen: argparse.Namespace) -> Signer:
     """
     if chosen.form != "otel-audit":
         raise ConfigurationError("expected --sign with --as otel-audit, got a form without signatures")
-    report = check(chosen.directory)
+    report = check(chosen.directory, drafts=True)  # What is signed again is the records as they are.
     if report.integrity != "verified":
         raise VerificationError(
             f"expected evidence that holds before it is signed again, got {report.verdict!r}; "

@@ -68,7 +68,9 @@ def wanted_record(text: str) -> str | tuple[str, int]:
 
 def run_check(chosen: argparse.Namespace) -> int:
     """Check a proof."""
-    checked = check_proof(chosen.proof, chosen.trust, record=chosen.record, checkpoint=chosen.since)
+    checked = check_proof(
+        chosen.proof, chosen.trust, record=chosen.record, checkpoint=chosen.since, drafts=chosen.drafts
+    )
     if chosen.json:
         print(json.dumps(checked.to_json()))
     else:

@@ -80,6 +80,7 @@ def run(chosen: argparse.Namespace) -> int:
             period=period,
             disclosures=chosen.disclosures,
             processes=chosen.processes,
+            drafts=chosen.drafts,
         )
     finally:
         progress.clear()

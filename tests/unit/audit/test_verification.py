@@ -76,7 +76,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[object, ...], Map
 
 def test_a_ledger_is_judged_by_all_that_is_given(directory: Path, asked: list[Any], tmp_path: Path) -> None:
     """Keys, what others say, the period, the archive: nothing that was asked for is left out."""
-    given = {"archive": "a", "disclosures": ["d"], "processes": 3, "progress": tell, "period": PERIOD}
+    given = {"archive": "a", "disclosures": ["d"], "processes": 3, "progress": tell, "period": PERIOD, "drafts": True}
     others = {"checkpoint": b"note", "witnesses": [WITNESS.vkey], "require": 1, "timestamps": stamp}
     expected = {**given, "keys": TRUST, "outside": Outside(b"note", Witnesses((WITNESS,), 1), stamp)}
     assert check(directory, TRUST, **given, **others) == "_check_ledger"
@@ -87,7 +87,7 @@ def test_a_ledger_is_judged_by_all_that_is_given(directory: Path, asked: list[An
     assert check(tmp_path / "b.zip", TRUST, **given, **others) == "_check_ledger"
     assert asked[1][1] == expected
     assert check(directory) == "_check_ledger"
-    nothing = {"archive": None, "disclosures": (), "processes": 1, "progress": None, "period": None}
+    nothing = {"archive": None, "disclosures": (), "processes": 1, "progress": None, "period": None, "drafts": False}
     assert asked[2] == ((str(directory),), {**nothing, "keys": None, "outside": Outside()})
     (tmp_path / "note").write_bytes(b"kept")
     check(directory, checkpoint=tmp_path / "note")
@@ -107,7 +107,9 @@ def test_spans_are_judged_by_all_that_is_given(asked: list[Any]) -> None:
     assert (got, named["disclosures"]) == (([one], None, None, (), None), ())
     assert check(one, TRUST, pasted=True, redacted=["r"]) == "_check_spans"
     got, named = asked.pop()
-    assert (got, named["pasted"]) == (([one], TRUST, None, ["r"], None), True)
+    assert (got, named["pasted"], named["drafts"]) == (([one], TRUST, None, ["r"], None), True, False)
+    check(one, TRUST, drafts=True)
+    assert asked.pop()[1]["drafts"] is True
 
 
 def test_verify_asks_for_all_that_check_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,19 +6,22 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+from draft_records import drafts_written
 
-from agent_identity.authority import MemoryState
+from agent_identity.authority import MemoryState, Scope
 from agent_identity.cli.operate.doctor import diagnose
 from agent_identity.cli.operate.doctor_packages import Installed, examine_versions, installed
 from agent_identity.cli.operate.doctor_process import examine_store
 from agent_identity.enforcement import Enforcer
 from agent_identity.enforcement.diagnosis import Check
 from agent_identity.errors import StateError
-from agent_identity.identity import SigningKey, TrustedKey, TrustStore
+from agent_identity.evidence.records import DRAFT
+from agent_identity.identity import Agent, Human, SigningKey, TrustedKey, TrustStore
 
 Run = Callable[..., tuple[int, str, str]]
 DAY = 86_400
@@ -293,3 +296,26 @@ def test_a_name_that_is_not_there_is_told(program: Run, tmp_path: Path) -> None:
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "expected to import 'shop:agents', got AttributeError: module 'shop' has no attribute 'agents'" in err
     assert program("doctor", "--import", "shop:agent.real")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "warned"), [("1", 20, False), ("1", 800, True), (DRAFT, 20, False), (DRAFT, 800, True)]
+)
+def test_records_that_stores_would_cut_are_found(root: Path, version: Any, name: int, warned: bool) -> None:
+    """The last outcomes, of either version, are measured as they stand on their spans."""
+    with drafts_written() if version == DRAFT else nullcontext(), Enforcer.open(root) as enforcer:
+        agents = [Agent(f"spiffe://example.org/{number}/" + "x" * name, owner="o") for number in range(2)]
+        with (
+            enforcer.task("t", principal=Human("alice"), agent=agents[0], scope=Scope("pay")),
+            enforcer.delegate(agents[1], scope=Scope("pay")),
+            enforcer.action("pay"),
+        ):
+            pass
+    found = [check for _, checks in diagnose(root) for check in checks if check.name == "record length"]
+    assert [check.status for check in found] == ["warn"] * warned
+
+
+def test_a_stream_without_a_file_has_no_records_to_measure(root: Path) -> None:
+    """A process that just starts has a folder, and nothing in it."""
+    (root / "ledger" / "019ab697-e800-7000-8000-000000000001").mkdir(parents=True)
+    assert [check for _, checks in diagnose(root) for check in checks if check.name == "record length"] == []

@@ -1,0 +1,159 @@
+"""Whether details stand where their calls need them: directly before the outcome that names them (version 2)."""
+
+from collections.abc import Collection
+from typing import Final, NamedTuple, final
+
+import orjson
+
+from agent_identity.audit.findings import Findings, Place, counted
+from agent_identity.audit.spill_store import SpillStore
+from agent_identity.evidence.records import AnyRecord, Detail, Outcome
+
+__all__ = ["DetailsCheck", "conclude_unseen_details", "contradicts_detail", "names_record_before"]
+
+_LINKS: Final = 5
+_NEAR: Final = 1_024  # Details in memory that no outcome names; a process leaves one at most.
+
+
+def names_record_before(record: Outcome) -> bool:
+    """Return whether the detail that an outcome names, if any, is the record directly before it."""
+    return record.detail in (None, record.stream.prev)
+
+
+def contradicts_detail(findings: Findings, step: int, record: AnyRecord, place: Place) -> None:
+    """Judge what an outcome alone says of its detail, and count the details that only a ledger can show.
+
+    Args:
+        findings: Takes what is found.
+        step: The number of the step.
+        record: A record of a span or of a proof.
+        place: Where it is.
+    """
+    if not isinstance(record, Outcome) or record.detail is None:
+        return
+    findings.counts["details_not_checked"] += 1
+    if not names_record_before(record):
+        findings.add(step, "detail_mismatch", "expected the record directly before as the detail, got another", place)
+
+
+def conclude_unseen_details(findings: Findings, step: int) -> None:
+    """Say of how many details nothing was checked, because they are in the ledger."""
+    number = findings.counts["details_not_checked"]
+    if number:
+        message = f"the details of {counted(number, 'outcome')} were not checked (detail in the ledger)"
+        findings.add(step, "detail_not_checked", message)
+
+
+class _Unnamed(NamedTuple):
+    """A detail that no outcome behind it names.
+
+    Attributes:
+        place: Where it is.
+        last: Whether its stream shows nothing behind it, so that the outcome may have been lost with the process.
+    """
+
+    place: Place
+    last: bool
+
+    def packed(self) -> bytes:
+        """Return the bytes from which :meth:`unpacked` makes it again."""
+        return orjson.dumps((tuple(self.place), self.last))
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> "_Unnamed":
+        """Return what :meth:`packed` kept."""
+        place, last = orjson.loads(data)
+        return cls(Place(*place), last)
+
+
+@final
+class DetailsCheck:
+    """The details of a ledger, stream after stream.
+
+    Detail and outcome are one write, so that they are never parted but by a crash, by pruning or in an excerpt.
+
+    Args:
+        findings: Takes what is found.
+    """
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self._before: tuple[str, Place] | None = None
+        self._seen = 0  # The place of the last record that was seen in the stream; 0 if there was none.
+        self._unnamed = SpillStore(_Unnamed.packed, _Unnamed.unpacked, near=_NEAR)
+
+    def take(self, record: AnyRecord, seq: int) -> None:
+        """Follow the next record of a stream.
+
+        Args:
+            record: A record in its place.
+            seq: Its place.
+        """
+        before, self._before = self._before, None
+        follows, self._seen = seq == self._seen + 1, seq
+        if isinstance(record, Outcome) and record.detail is not None:
+            place = Place(record.id, record.stream.id, seq)
+            if self._fits(record, before if follows else None, place, follows=follows):
+                return
+        if before is not None:
+            self._keep(before, last=not follows)
+        if isinstance(record, Detail):
+            self._before = record.call, Place(record.id, record.stream.id, seq)
+
+    def end_of_stream(self) -> None:
+        """Keep a detail behind which the stream shows nothing."""
+        if self._before is not None:
+            self._keep(self._before, last=True)
+        self._before, self._seen = None, 0
+
+    def pop(self, call: str) -> Place | None:
+        """Return where the detail of an open call is, which belongs to that and is reported with it."""
+        found = self._unnamed.pop(call.encode())
+        return None if found is None else found.place
+
+    def finish(self, gone: Collection[str], *, partial: bool) -> None:
+        """Report the details that belong to no open call.
+
+        Args:
+            gone: Intents that were pruned.
+            partial: Only a part of the ledger is given, so that any call may be missing.
+        """
+        findings = self._findings
+        for call, (place, last) in self._unnamed.items():
+            if call.decode() in gone:
+                findings.counts["intents_pruned"] += 1
+            elif partial:
+                findings.counts["intents_withheld"] += 1
+            elif last:
+                findings.counts["unknown"] += 1
+                message = "expected the outcome of the call right behind its detail, got none; how it ended is unknown"
+                findings.add(_LINKS, "unknown_outcome", message, place)
+            else:
+                message = "expected the outcome that names it right behind a detail, or its call left open, got neither"
+                findings.add(_LINKS, "detail_without_call", message, place)
+
+    def _fits(self, record: Outcome, before: tuple[str, Place] | None, place: Place, *, follows: bool) -> bool:
+        """Return whether the record before is the detail of an outcome; say so if it cannot be."""
+        if not names_record_before(record):
+            message = "expected the record directly before as the detail, got another"
+            self._findings.add(_LINKS, "detail_mismatch", message, place)
+        elif not follows:
+            self._findings.counts["details_not_shown"] += 1
+        elif before is None:
+            message = "expected the detail that the outcome names directly before it, got another record"
+            self._findings.add(_LINKS, "detail_missing", message, place)
+        elif before[0] != (record.intent or record.id):
+            message = "expected the detail of this call before its outcome, got that of another"
+            self._findings.add(_LINKS, "detail_mismatch", message, place)
+            return True
+        else:
+            return True
+        return False
+
+    def _keep(self, detail: tuple[str, Place], *, last: bool) -> None:
+        call, place = detail[0].encode(), detail[1]
+        if call in self._unnamed:
+            message = "expected one detail of a call, got another one"
+            self._findings.add(_LINKS, "detail_without_call", message, place)
+        else:
+            self._unnamed.put(call, _Unnamed(place, last))

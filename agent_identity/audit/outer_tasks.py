@@ -1,0 +1,109 @@
+"""Tasks that were opened in others (version 2): the outer one is there, is one, and does not lie in its own."""
+
+from typing import Final, NamedTuple, final
+
+import orjson
+
+from agent_identity.audit.findings import Findings, Place
+from agent_identity.audit.spill_store import SpillStore
+from agent_identity.evidence.records import VERSION, Grant, TaskStart
+
+__all__ = ["OuterTasks"]
+
+_GRANTS: Final = 6
+_NEAR: Final = 4_096  # Tasks in memory, of some 500 bytes each.
+_DEEPEST: Final = 10_000  # Tasks within tasks; nobody opens as many, and each is held in memory.
+
+
+class _Opened(NamedTuple):
+    """What the openings of a task say.
+
+    Attributes:
+        outer: The task in which it was opened; nothing if no opening names one.
+        principal: The kind and the id of its principal.
+        place: The first opening, or the first that names the outer task.
+    """
+
+    outer: str
+    principal: tuple[str, str]
+    place: Place
+
+    def packed(self) -> bytes:
+        """Return the bytes from which :meth:`unpacked` makes it again."""
+        return orjson.dumps((self.outer, self.principal, tuple(self.place)))
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> "_Opened":
+        """Return what :meth:`packed` kept."""
+        outer, (kind, name), place = orjson.loads(data)
+        return cls(outer, (kind, name), Place(*place))
+
+
+@final
+class OuterTasks:
+    """The openings of a ledger.
+
+    Args:
+        findings: Takes what is found.
+    """
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self._tasks = SpillStore(_Opened.packed, _Opened.unpacked, near=_NEAR)
+
+    def take(self, record: Grant | TaskStart, place: Place) -> None:
+        """Keep what an opening says of the task around it.
+
+        Openings of a task by other processes, which name none, say nothing against it.
+
+        Args:
+            record: The opening.
+            place: Where it is.
+        """
+        if record.v == VERSION:
+            return
+        task, outer = record.task.id.encode(), record.task.outer or ""
+        known = self._tasks.get(task)
+        if known is None or (outer and not known.outer):
+            self._tasks.put(task, _Opened(outer, (record.principal.kind, record.principal.id), place))
+        elif outer not in ("", known.outer):
+            message = "expected the outer task that the other openings of the task name, got another"
+            self._findings.add(_GRANTS, "outer_task_differs", message, place)
+
+    def finish(self, *, partial: bool) -> None:
+        """Look for the outer tasks, now that all is read.
+
+        Args:
+            partial: Openings may be missing, because records were pruned or withheld, or cannot be read.
+        """
+        over = SpillStore(bytes, bytes, near=_NEAR)  # Tasks from which no way leads into a circle.
+        for task, opened in self._tasks.items():
+            if opened.outer:
+                self._judge(opened, partial=partial)
+                self._follow(task, over, opened.place)
+
+    def _judge(self, opened: _Opened, *, partial: bool) -> None:
+        findings, outer = self._findings, self._tasks.get(opened.outer.encode())
+        if outer is None and partial:
+            findings.counts["outer_tasks_not_shown"] += 1
+        elif outer is None:
+            message = (
+                "expected the outer task among the tasks of the ledger, got none; it is recorded elsewhere, or lost"
+            )
+            findings.add(_GRANTS, "outer_task_missing", message, opened.place)
+        elif outer.principal != opened.principal:
+            message = "the task was opened in one of another principal, and no record says who permitted that"
+            findings.add(_GRANTS, "outer_principal_differs", message, opened.place)
+
+    def _follow(self, task: bytes, over: SpillStore[bytes], place: Place) -> None:
+        """Go outwards until a task that lies in none; each task is passed once."""
+        way: dict[bytes, None] = {}
+        while task and task not in over and task not in way and len(way) < _DEEPEST:
+            way[task] = None
+            opened = self._tasks.get(task)
+            task = b"" if opened is None else opened.outer.encode()
+        if task and task not in over:
+            message = f"expected tasks in others up to an outermost one, got a circle, or more than {_DEEPEST:,}"
+            self._findings.add(_GRANTS, "outer_task_cycle", message, place)
+        for passed in way:
+            over.put(passed, b"1")

@@ -1,0 +1,55 @@
+"""Versions of the record in a verification: drafts only if they were asked for, unknown ones never."""
+
+from typing import Final, cast
+
+import orjson
+
+from agent_identity.audit.findings import Findings, Place
+from agent_identity.evidence.records import VERSION, AnyRecord
+
+__all__ = ["malformed", "refuse_draft"]
+
+_DRAFT_RECORD: Final = (
+    f"expected records of version {VERSION}, got a draft of version 2, whose shapes may still change; verify with "
+    "--drafts (drafts=True) to read it as this release does"
+)
+_UNKNOWN_RECORD: Final = (
+    "expected a record of a version and form that this release knows, got one of another; verify with the release that "
+    "wrote it, or a later one"
+)
+
+
+def refuse_draft(findings: Findings, step: int, record: AnyRecord, place: Place) -> bool:
+    """Return whether a record is of a draft that the caller did not ask for; the first of them is reported.
+
+    Args:
+        findings: Takes it, and counts all.
+        step: The step about the form of records.
+        record: The record.
+        place: Where it is.
+    """
+    if record.v == VERSION or findings.drafts:
+        return False
+    findings.counts["drafts"] += 1
+    if findings.counts["drafts"] == 1:
+        findings.add(step, "draft_record", _DRAFT_RECORD, place)
+    return True
+
+
+def malformed(data: bytes, problem: str) -> tuple[str, str]:
+    """Return code and message for bytes that cannot be decoded: no record, or one about which nothing can be told.
+
+    Version 1 is closed, so that what has not its form is no record. Other versions are not, drafts included.
+
+    Args:
+        data: The bytes.
+        problem: Why they cannot be decoded.
+    """
+    try:
+        members: object = orjson.loads(data)  # In whatever form another version has.
+    except ValueError:
+        members = None
+    version = cast("dict[str, object]", members).get("v") if isinstance(members, dict) else None
+    if isinstance(version, str) and version != VERSION:
+        return "unknown_record", _UNKNOWN_RECORD
+    return "malformed_record", problem

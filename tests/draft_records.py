@@ -1,0 +1,61 @@
+"""Records of version 2 for tests that are written for version 1: the same facts, cut as the writers cut them."""
+
+import copy
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+
+from agent_identity.enforcement import directory
+from agent_identity.evidence import Entry, Ledger
+from agent_identity.evidence.ledger import Beginning
+from agent_identity.evidence.records import DRAFT, AnyRecord, Detail, Time
+
+SHORTENED = {
+    "action": ("names", "labels"),
+    "decision": ("policy", "version"),
+    "task": ("expires", "purpose"),
+    "principal": ("roles",),
+}
+"""What outcomes of version 2 leave to the intent, or to the detail of a refused call."""
+
+
+def facts_of(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members of a record of version 2 that says what one of version 1 says."""
+    facts = copy.deepcopy(dict(body))
+    if "action" in facts:
+        facts["action"].setdefault("kind", "function")
+    for part, names in SHORTENED.items() if kind == "outcome" else ():
+        for name in names:
+            facts.get(part, {}).pop(name, None)
+    return facts
+
+
+def append_draft(ledger: Ledger, kind: str, body: Mapping[str, Any], detail: Mapping[str, Any] | None = None) -> Entry:
+    """Append a record of version 2, by default of now, with a detail before it if there is one."""
+    now = {"time": {"start": Time.at(ledger.clock.wall_ns()).start}}
+    facts = facts_of(kind, {**now, **body})
+
+    def make(**members: Any) -> AnyRecord:
+        stream = msgspec.to_builtins(members.pop("stream"))
+        return msgspec.convert({**facts, **members, "kind": kind, "stream": stream}, AnyRecord)
+
+    time = msgspec.convert(facts["time"], Time)
+    return ledger.append(make, detail=None if detail is None else partial(Detail, time=time, **detail))
+
+
+@contextmanager
+def drafts_written(**more: Any) -> Generator[None]:
+    """Have each ledger that an enforcer opens in the block written in version 2.
+
+    Args:
+        more: What the streams say first, besides.
+    """
+    beginning = Beginning(records=DRAFT, **more)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(directory, "Ledger", SimpleNamespace(open=partial(Ledger.open, beginning=beginning)))
+        yield

@@ -7,6 +7,7 @@ from agent_identity.identity.certificates import (
     PrincipalKind,
     certified,
     trusted_certificate,
+    unverified_certificate,
 )
 from agent_identity.identity.clock import Clock, SystemClock
 from agent_identity.identity.cosigners import Cosigner, check_note_name, note_key_id, split_vkey
@@ -113,5 +114,6 @@ __all__ = [
     "split_vkey",
     "trust_conflicts",
     "trusted_certificate",
+    "unverified_certificate",
     "uuid7",
 ]

@@ -18,6 +18,7 @@ from agent_identity.identity import (
     TrustStore,
     certified,
     trusted_certificate,
+    unverified_certificate,
 )
 from agent_identity.identity.certificates import CERTIFICATE_TYPE, MAX_CERTIFICATE, MAX_CERTIFICATE_LIFETIME
 from agent_identity.identity.compact import parse_compact, sign_compact
@@ -224,3 +225,16 @@ def test_a_key_of_a_revoked_root_is_found_and_not_used() -> None:
     with pytest.raises(TokenError) as caught:
         certified(replace(TRUST, keys=(replace(root, revoked_since=1_000),)), [made().sign(ROOT)])
     assert caught.value.code == "signed_after_revocation"
+
+
+def test_a_certificate_is_read_without_a_root() -> None:
+    """Its form and its type are checked, and who signed it is not."""
+    certificate = made()
+    assert unverified_certificate(certificate.sign(ROOT)) == certificate
+    assert unverified_certificate(certificate.sign(SigningKey.generate())) == certificate
+    other = sign_compact({"typ": "another+jwt"}, {}, ROOT)
+    empty = sign_compact({"typ": CERTIFICATE_TYPE}, {}, ROOT)
+    for token, code in ((other, "wrong_type"), (empty, "bad_recorder_certificate"), ("x", "malformed_token")):
+        with pytest.raises(TokenError) as caught:
+            unverified_certificate(token)
+        assert caught.value.code == code

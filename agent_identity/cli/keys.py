@@ -5,17 +5,30 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final, get_args
 
 from agent_identity.cli.command import Commands
 from agent_identity.cli.terminal import clean, columns, moment, table
-from agent_identity.enforcement.rotation import revoke, rotate
+from agent_identity.enforcement.directory import prepare
+from agent_identity.enforcement.rotation import Rotated, record_rotation, revoke, rotate
 from agent_identity.enforcement.second_key import exchange_second_key
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import Approver, FileVersion, Purpose, SigningKey, TrustedKey, TrustStore
+from agent_identity.evidence import Ledger
+from agent_identity.evidence.ledger import Beginning
+from agent_identity.evidence.records import DRAFT
+from agent_identity.identity import (
+    Approver,
+    FileVersion,
+    Purpose,
+    RandomIds,
+    SigningKey,
+    SystemClock,
+    TrustedKey,
+    TrustStore,
+)
 from agent_identity.identity.ml_dsa import MlDsaSigningKey
 
 __all__ = ["register"]
@@ -81,6 +94,11 @@ def _register_rotate(actions: Commands) -> None:
         "--overlap", metavar="TIME", default="7d", help="how long the old keys count on, as 30m, 24h or 7d (default)"
     )
     rotating.add_argument("--evidence", metavar="DIR", help="the directory of the log, if the keys live in another one")
+    rotating.add_argument(
+        "--draft-records",
+        action="store_true",
+        help="record the new keys in the ledger, in version 2 of the record, which is a draft",
+    )
     rotating.set_defaults(run=run_rotate)
 
 
@@ -181,16 +199,35 @@ def _row(key: TrustedKey) -> tuple[str, ...]:
 
 def run_rotate(chosen: argparse.Namespace) -> int:
     """Exchange keys of a directory."""
+    if chosen.draft_records and not chosen.purposes:
+        raise ConfigurationError("--draft-records with --second; only issuer and recorder keys have such records")
+    if chosen.draft_records and chosen.evidence is not None and not Path(chosen.evidence).is_dir():
+        raise ConfigurationError("--evidence names no directory; name the one with the log")
     if not chosen.purposes:
         return _rotate_second(chosen)
     now, overlap = int(time.time()), _duration(chosen.overlap)
-    for one in rotate(chosen.path, chosen.purposes, now=now, overlap=overlap, evidence=chosen.evidence):
+    done = rotate(chosen.path, chosen.purposes, now=now, overlap=overlap, evidence=chosen.evidence)
+    for one in done:
         print(one.new.purpose)
         print(f"  new key  {one.new.key.thumbprint}  from {_time(one.new.not_before)}")
         print(f"  old key  {one.old.key.thumbprint}  until {_time(one.old.not_after)}")
+    if chosen.draft_records:
+        _record(chosen, done)
     print("\nOpen the directory again in processes that have it open, before the old keys end.")
     print(f"Give {clean(chosen.path)}/trust.json to whoever verifies.")
     return 0
+
+
+def _record(chosen: argparse.Namespace, done: Sequence[Rotated]) -> None:
+    """Record a rotation under the new keys."""
+    clock, ids = SystemClock(), RandomIds()
+    _, recorder, trust = prepare(chosen.path, clock, ids)
+    directory = chosen.path if chosen.evidence is None else chosen.evidence
+    beginning = Beginning(records=DRAFT)
+    with Ledger.open(
+        directory, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids, beginning=beginning
+    ) as ledger:
+        record_rotation(ledger, done)
 
 
 def _rotate_second(chosen: argparse.Namespace) -> int:

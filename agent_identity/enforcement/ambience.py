@@ -21,7 +21,17 @@ from agent_identity.enforcement.task import Task
 from agent_identity.errors import GrantExpired, NoTask
 from agent_identity.identity import Clock
 
-__all__ = ["Ambience", "Attachment", "Body", "Process", "attached", "bodies_around", "marked_as_here", "task_in"]
+__all__ = [
+    "Ambience",
+    "Attachment",
+    "Body",
+    "Process",
+    "attached",
+    "bodies_around",
+    "marked_as_here",
+    "outer_task",
+    "task_in",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -107,6 +117,12 @@ def bodies_around(context: Context | None = None) -> tuple[Body, ...]:
         context: The context; by default the current one.
     """
     return tuple(body for body in _marked(context) if body.counts())
+
+
+def outer_task(task_id: str) -> str | None:
+    """Return the id of the task in whose guarded body this runs, if it is another one than the named one."""
+    bodies = bodies_around()
+    return bodies[-1].task.id if bodies and bodies[-1].task.id != task_id else None
 
 
 def _marked(context: Context | None) -> tuple[Body, ...]:

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, TypeAlias, cast, final
 
-import msgspec
-
 from agent_identity.authority import Limit, Scope
-from agent_identity.enforcement.admission import OPENING, record_denied
+from agent_identity.enforcement.admission import opening_action, record_denied
 from agent_identity.enforcement.ambience import Body, bodies_around
-from agent_identity.enforcement.facts import agent_fact, principal_fact
+from agent_identity.enforcement.facts import principal_fact
 from agent_identity.enforcement.failures import trouble
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.task import Task
@@ -141,7 +139,7 @@ class Nesting:
             "list the principal in Enforcer.open(nested=...)",
             code="task_in_body",
         )
-        action = msgspec.structs.replace(_opening_of(agent), principal=principal_fact(self.point.shown(principal)))
+        action = opening_action(self.point, agent, principal_fact(self.point.shown(principal)), stage="open")
         self._refuse(denied, action, bodies, outer)
         return None
 
@@ -152,7 +150,7 @@ class Nesting:
             raise error  # On record already: the registry of agents, or a revocation.
         denied = error if isinstance(error, Denied) else Denied(str(error), code=error.code)
         try:
-            self._refuse(denied, _opening_of(agent), bodies, self._acting(bodies))
+            self._refuse(denied, opening_action(self.point, agent, None, stage="open"), bodies, self._acting(bodies))
         except Denied:
             error.reference = denied.reference
             raise error from None
@@ -206,10 +204,6 @@ class Nesting:
         _LOG.warning("%s inside a guarded body of task %s: %s (%s)", action.tool, bodies[-1].task.id, what, denied.code)
         if not monitored:
             raise denied
-
-
-def _opening_of(agent: Agent) -> Action:
-    return Action(tool=OPENING, kind="task", agent=agent_fact(agent))
 
 
 def _party(principal: Principal) -> tuple[str, str, str | None]:

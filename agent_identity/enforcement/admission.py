@@ -4,7 +4,7 @@ import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
-from typing import Final, cast, final
+from typing import Final, Literal, cast, final
 
 from agent_identity.authority import MAX_TTL, AgentRegistry, Chain, Registration, Scope
 from agent_identity.enforcement.decisions import decision_fact
@@ -22,12 +22,12 @@ from agent_identity.errors import (
     StateError,
     TokenError,
 )
-from agent_identity.evidence import Entry, records
-from agent_identity.evidence.records import Action, AgentRegistration, Enforced, Time
+from agent_identity.evidence import records
+from agent_identity.evidence.records import Action, AgentRegistration, Time
 from agent_identity.identity import Agent, Principal
 from agent_identity.policy import Decision, Effect
 
-__all__ = ["OPENING", "Admission", "record_denied", "record_refusal", "refusing"]
+__all__ = ["Admission", "opening_action", "record_denied", "record_refusal", "refusing"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
@@ -197,10 +197,25 @@ def record_refusal(
     """
     # The agent that is asked for has no grant: it stands in the action, not among the parties of the record.
     refused = principal_fact(principal) if parent is None else None
-    action = Action(tool=OPENING, kind="task", agent=agent_fact(agent), principal=refused)
+    action = opening_action(point, agent, refused, stage="open" if parent is None else "delegate")
     record_denied(
         point, denied, action, parent=parent, start_ns=start_ns, monitored=point.mode == "monitor" and not always
     )
+
+
+def opening_action(
+    point: Point, agent: Agent, principal: records.Principal | None, *, stage: Literal["open", "delegate"]
+) -> Action:
+    """Return the member of a record about an opening; only version 2 has the stage.
+
+    Args:
+        point: The enforcement point.
+        agent: Who would get the grant.
+        principal: On whose behalf, if that is no party of the record.
+        stage: Whether a task opens, or a part of one is handed on.
+    """
+    said = stage if point.ledger.drafts else None
+    return Action(tool=OPENING, kind="task", agent=agent_fact(agent), principal=principal, stage=said)
 
 
 def record_denied(
@@ -225,25 +240,15 @@ def record_denied(
     Raises:
         EvidenceError: It could not be recorded.
     """
-    decision = Decision(effect=Effect.BLOCK, reason=denied.code)
-    if isinstance(denied, Denied):
-        denied.decision = decision
-    argument = denied.argument if isinstance(denied, OutOfScope | AttenuationError) else None
-    enforced: Enforced = "audit" if monitored else "block"
-    fact = decision_fact(decision, enforced, point.mode, argument)
+    fact = _decided(point, denied, monitored=monitored)
     span = point.spans.start(*_span_of(action), start_ns)
     end_ns = max(point.clock.wall_ns(), start_ns)
     trace = traced(span).rooted
-    parties: dict[str, object] = {"attribution": "none"} if parent is None else parent.facts._asdict()
-
-    def finish(entry: Entry) -> None:
-        point.spans.finish(span, entry, end_ns)
-
     try:
         intent = None
         if monitored:
             make = partial(records.Intent, time=Time.at(start_ns), action=action, decision=fact, trace=trace)
-            intent = point.ledger.append(partial(make, **parties)).id
+            intent = point.ledger.append(partial(make, **_parties(parent))).id
         outcome = partial(
             records.Outcome,
             time=Time.at(start_ns, end_ns),
@@ -254,14 +259,37 @@ def record_denied(
             intent=intent,
             error=None if monitored else denied.code,
         )
-        denied.reference = point.ledger.append(partial(outcome, **parties), after=finish).id
+        outcome = partial(outcome, **_parties(parent, short=point.ledger.drafts))
+        detail = None if monitored or not point.ledger.drafts else _detail(parent, Time.at(start_ns, end_ns))
+        ended = point.ledger.append(outcome, detail=detail, after=lambda entry: point.spans.finish(span, entry, end_ns))
+        denied.reference = ended.id
     except BaseException:
         point.spans.abandon(span)
         raise
     if parent is not None:
-        if monitored:
-            parent.tally.intent()
-        parent.tally.outcome(of_intent=monitored)
+        parent.tally.refused(monitored=monitored)
+
+
+def _decided(point: Point, denied: Denied | AttenuationError, *, monitored: bool) -> records.Decision:
+    """Give a refusal its decision, and return the member of a record about that."""
+    decision = Decision(effect=Effect.BLOCK, reason=denied.code)
+    if isinstance(denied, Denied):
+        denied.decision = decision
+    argument = denied.argument if isinstance(denied, OutOfScope | AttenuationError) else None
+    return decision_fact(decision, "audit" if monitored else "block", point.mode, argument)
+
+
+def _parties(parent: Task | None, *, short: bool = False) -> dict[str, object]:
+    """Return the members about the parties of a refusal."""
+    if parent is None:
+        return {"attribution": "none"}
+    return (parent.facts.short() if short else parent.facts)._asdict()
+
+
+def _detail(parent: Task | None, time: Time) -> partial[records.Detail] | None:
+    """Return what makes the detail of a refusal, if its outcome leaves something out."""
+    roles = None if parent is None else parent.facts.principal.roles
+    return None if roles is None else partial(records.Detail, time=time, roles=roles)
 
 
 def _span_of(action: Action) -> tuple[str, dict[str, str]]:

@@ -21,7 +21,17 @@ from agent_identity.enforcement.task import Task
 from agent_identity.errors import GrantExpired, NoTask
 from agent_identity.identity import Clock
 
-__all__ = ["Ambience", "Attachment", "Body", "Process", "attached", "bodies_around", "marked_as_here", "task_in"]
+__all__ = [
+    "Ambience",
+    "Attachment",
+    "Body",
+    "Process",
+    "attached",
+    "bodies_around",
+    "marked_as_here",
+    "outer_task",
+    "task_in",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -118,6 +128,12 @@ class _Bodies(tuple["Body", ...]):
 
 def _bodies_of(value: object) -> tuple[Body, ...]:
     return value if type(value) is _Bodies else ()
+
+
+def outer_task(task_id: str) -> str | None:
+    """Return the id of the task in whose guarded body this runs, if it is another one than the named one."""
+    bodies = bodies_around()
+    return bodies[-1].task.id if bodies and bodies[-1].task.id != task_id else None
 
 
 def _marked(context: Context | None) -> tuple[Body, ...]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,6 +21,7 @@ from agent_identity.typed import typed_calls
 __all__ = ["Answer", "Approval", "ApprovalRequest", "Ask"]
 
 _FIFTEEN_MINUTES: Final = timedelta(minutes=15)
+_CHANNEL: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _AT_ONCE: Final = timedelta(0)
 _REQUIRED: Final = frozenset(
     {"agent", "arguments", "expires_at", "id", "principal", "purpose", "requested_at", "route", "task", "tool"}
@@ -190,6 +192,9 @@ class Approval:
         suspends: Exceptions by which ``ask`` leaves, to be asked again when there is an answer, as an interrupt of
             LangGraph does. An approval then counts for the same call in a later task of the same principal and
             agent as well, because the principal has opened that one.
+        channel: The way in which people are asked, for version 2 of the record: a short word of lower-case letters,
+            digits, hyphens, dots and underscores. By default ``directory`` without an ``ask``, ``interrupt`` for what
+            suspends, else what the attribute ``channel`` of ``ask`` says (``terminal``), or ``function``.
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -205,6 +210,7 @@ class Approval:
     ttl: timedelta = _FIFTEEN_MINUTES
     wait: timedelta = _AT_ONCE
     suspends: tuple[type[BaseException], ...] = ()
+    channel: str | None = None
 
     def __post_init__(self) -> None:
         for names, what in ((self.approvers, "each approver"), (self.roles, "each role")):
@@ -219,6 +225,19 @@ class Approval:
             raise ValueError("expected a ttl from 1 second to 30 days")
         if self.wait < _AT_ONCE or (self.wait and self.ask is not None):
             raise ValueError("expected a wait only where nobody is asked directly; 'ask' takes the time it takes")
+        _check_channel(self.channel)
+
+    @property
+    def way(self) -> str:
+        """The way in which people are asked: ``channel``, or what follows from ``ask``."""
+        if self.channel is not None:
+            return self.channel
+        if self.ask is None:
+            return "directory"
+        if self.suspends:
+            return "interrupt"
+        said = cast("object", getattr(self.ask, "channel", None))
+        return said if isinstance(said, str) and _CHANNEL.fullmatch(said) else "function"
 
     def check(self, approver: Human, task: Task, tool: str) -> None:
         """Return if a person may approve a call of the task.
@@ -253,6 +272,11 @@ class Approval:
             named == approver.id if isinstance(named, str) else (named.id, named.issuer) == who
             for named in self.approvers
         )
+
+
+def _check_channel(channel: str | None) -> None:
+    if channel is not None and not _CHANNEL.fullmatch(channel):
+        raise ValueError("the channel is no short word; use 1 to 64 of a-z 0-9 _ . -, a letter first")
 
 
 def canonical_bytes(request: ApprovalRequest) -> bytes:

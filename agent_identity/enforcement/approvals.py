@@ -24,15 +24,15 @@ from agent_identity.enforcement.approval import (
     with_digest,
 )
 from agent_identity.enforcement.approval_box import ApprovalBox, name_of, party_of
+from agent_identity.enforcement.approval_facts import Held, approval_state
 from agent_identity.enforcement.call import Call
-from agent_identity.enforcement.facts import principal_fact
 from agent_identity.enforcement.failures import trouble
 from agent_identity.enforcement.off_loop import Steps, has_loop
 from agent_identity.enforcement.suspensions import leave, mark_of, taken_over
 from agent_identity.enforcement.task import Task
 from agent_identity.errors import AgentIdentityError, ConfigurationError, Denied, StateError, TokenError
 from agent_identity.evidence import DigestKeys, Ledger, records
-from agent_identity.evidence.records import ApprovalState, ApprovalStatus, Time
+from agent_identity.evidence.records import ApprovalStatus, Time
 from agent_identity.identity import Clock, Human, Ids, Signer, TrustStore
 from agent_identity.typed import typed_calls
 
@@ -42,15 +42,6 @@ _LOG: Final = logging.getLogger("agent_identity")
 _NS: Final = 1_000_000_000
 _POLL_SECONDS: Final = 0.1
 _MAX_ASKED: Final = 1_024
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A ruling that a call has got, not used yet."""
-
-    ruling: Ruling
-    token: str
-    name: str
 
 
 @final
@@ -228,11 +219,11 @@ class Approvals:
         except Denied as denied:
             self._forget(held.name)
             if denied.code == "approval_rejected":
-                self._record(call, task, "rejected", ruling, held.token)
+                self._record(call, desk, "rejected", held)
             elif denied.code == "approval_expired":
-                self._record(call, task, "expired", ruling, None)
+                self._record(call, desk, "expired", held)
             raise
-        self._record(call, task, "approved", ruling, held.token)
+        self._record(call, desk, "approved", held)
         self._forget(held.name)
 
     def leave(self, call: Call) -> None:
@@ -362,7 +353,7 @@ class Approvals:
                 return kept
             self._filed[name] = task.id
         call.approval = request.id
-        self._record(call, task, "pending", request, None)
+        self._record(call, desk, "pending", request)
         return request
 
     @contextlib.contextmanager
@@ -383,7 +374,7 @@ class Approvals:
                 own = [name for name, request in asked if request.task == asking.task.id]
                 self._asked.pop((own or [asked[0][0]])[0], None)
             self._asked[asking.name] = asking.request
-            self._record(asking.call, asking.task, "pending", asking.request, None)
+            self._record(asking.call, asking.desk, "pending", asking.request)
 
     def _heard(self, asking: _Asking, answer: object) -> Held:
         """Return the ruling of an answer to this very request."""
@@ -393,10 +384,10 @@ class Approvals:
             if answer.shown is None or canonical_bytes(answer.shown) != canonical_bytes(asking.request):
                 raise refused.altered(asking.call.tool)
             if self._now() >= asking.request.expires_at:
-                self._record(asking.call, asking.task, "expired", asking.request, None)
+                self._record(asking.call, asking.desk, "expired", asking.request)
                 raise refused.expired(asking.call.tool)
             try:
-                return Held(*self._rule(asking.request, answer), asking.name)
+                return Held(*self._rule(asking.request, answer), asking.name, asking.request.digest)
             except AgentIdentityError as error:  # The signer.
                 raise refused.failed(asking.call.tool, error) from None
         if type(answer) is str:
@@ -414,7 +405,9 @@ class Approvals:
             ) from None
         if ruling.expires_at > asking.request.expires_at:
             raise refused.altered(tool)
-        return Held(ruling, token, asking.name)
+        # A run in another process asks anew, and is answered by the ruling about the request that it made before.
+        asked = asking.request.digest if ruling.id == asking.request.id else None
+        return Held(ruling, token, asking.name, asked)
 
     def _wait(self, asking: _Asking) -> Held:
         pause, polls = threading.Event(), self._polls(asking)
@@ -454,7 +447,7 @@ class Approvals:
         if asking.request.expires_at > self._now():
             return None
         self._forget(asking.name)
-        self._record(asking.call, asking.task, "expired", asking.request, None)
+        self._record(asking.call, asking.desk, "expired", asking.request)
         raise refused.expired(asking.call.tool)
 
     def _check(self, call: Call, task: Task, desk: Approval, ruling: Ruling) -> None:
@@ -492,19 +485,9 @@ class Approvals:
                 f"{call.tool}: expected an approval that was not used, got a used one; ask again", code="approval_used"
             )
 
-    def _record(
-        self, call: Call, task: Task, status: ApprovalStatus, about: ApprovalRequest | Ruling, token: str | None
-    ) -> None:
-        ruled = about if isinstance(about, Ruling) and token is not None else None
-        state = ApprovalState(
-            id=about.id,
-            status=status,
-            expires=str(about.expires_at * _NS),
-            approver=None if ruled is None else principal_fact(ruled.approver),
-            token=None if ruled is None else token,
-            reason=None if ruled is None else ruled.reason,
-        )
-        facts, time = task.facts._asdict(), Time.at(self._clock.wall_ns())
+    def _record(self, call: Call, desk: Approval, status: ApprovalStatus, about: ApprovalRequest | Held) -> None:
+        facts, time = cast("Task", call.task).facts._asdict(), Time.at(self._clock.wall_ns())
+        state = approval_state(status, about, desk, drafts=self._ledger.drafts)
         self._ledger.append(partial(records.Approval, **facts, time=time, action=call.action, approval=state))
 
     def _forget(self, name: str) -> None:

@@ -343,9 +343,13 @@ class Binder:
     Args:
         function: The function whose signature counts.
         method: The first parameter is the receiver, whatever its name.
+
+    Attributes:
+        signature: The signature of the function.
+        parameters: The names that arguments can have; ``None`` where any name will do.
     """
 
-    __slots__ = ("_defaults", "_names", "_receiver", "_required", "_simple", "_variable", "signature")
+    __slots__ = ("_defaults", "_names", "_receiver", "_required", "_simple", "_variable", "parameters", "signature")
 
     def __init__(self, function: Callable[..., object], *, method: bool = False) -> None:
         self.signature = inspect.signature(function)
@@ -358,6 +362,8 @@ class Binder:
         self._defaults = {p.name: p.default for p in parameters}
         self._required = frozenset(p.name for p in parameters if p.default is inspect.Parameter.empty)
         self._variable = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD), None)
+        named = tuple(p.name for p in parameters if p.name != self._receiver)
+        self.parameters = named if self._variable is None else None
 
     def bind(
         self, args: tuple[object, ...], kwargs: Mapping[str, object]

@@ -12,11 +12,12 @@ from agent_identity.enforcement.ambience import Attachment, Body, Process
 from agent_identity.enforcement.approval import Approval
 from agent_identity.enforcement.arguments import Arguments
 from agent_identity.enforcement.decisions import WITHIN_SCOPE
+from agent_identity.enforcement.facts import CallFacts
 from agent_identity.enforcement.limits import Reservation
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import UNTRACED, CallSpan
 from agent_identity.errors import Denied
-from agent_identity.evidence.records import Action, Enforced
+from agent_identity.evidence.records import Action, Enforced, Model
 from agent_identity.policy import Decision, Finding
 
 __all__ = ["NOTHING", "Call", "CallRequest", "Judgement", "Shown"]
@@ -35,6 +36,7 @@ class CallRequest(NamedTuple):
         call_id: The id that the model gave to the call, if it gave one.
         can_route: Whether the handler of a route can run in the place of the body.
         refusal: A refusal that the integration has reached before; it is recorded as that of this call.
+        model: The model that is asked, where a model is called; for version 2 of the record.
     """
 
     arguments: Mapping[str, object]
@@ -43,6 +45,7 @@ class CallRequest(NamedTuple):
     call_id: str | None = None
     can_route: bool = True
     refusal: Denied | None = None
+    model: Model | None = None
 
 
 class Judgement(NamedTuple):
@@ -92,6 +95,7 @@ class Call:
         request: What was asked.
         task: The task under which the call runs; ``None`` outside any task (monitor mode only).
         result: For blocks: set it to what the block produced, to have it looked at and digested.
+        model: Where a model was called: set it to the one that answered, for version 2 of the record.
     """
 
     # What was asked and where; what was decided; what the call has taken; where it runs; what is on record of it.
@@ -100,7 +104,7 @@ class Call:
         *("desk", "findings", "judgement", "route", "target"),
         *("approval", "reserved"),
         *("_attachment", "context", "marker", "span", "traced"),
-        *("_ending", "action", "done", "intent", "result"),
+        *("_ending", "action", "done", "facts", "intent", "model", "result"),
     )
 
     def __init__(self, tool: str, request: CallRequest, task: Task | None, start_ns: int) -> None:
@@ -124,6 +128,8 @@ class Call:
         self.marker: Body | None = None
         self._attachment: Attachment | None = None
         self.action = _UNKNOWN
+        self.facts: CallFacts | None = None
+        self.model: Model | None = None
         self.intent: str | None = None
         self.done = False
         self._ending = threading.Lock()

@@ -6,7 +6,7 @@ from typing import Final, Literal, TypeAlias
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import records
 from agent_identity.evidence.records import Enforced, PolicyState
-from agent_identity.policy import Decision, Effect, Policy
+from agent_identity.policy import Decision, Effect, Policy, RuleSet
 
 __all__ = ["WITHIN_SCOPE", "Mode", "blocked_by", "decision_fact", "is_fact", "is_sound", "policy_state"]
 
@@ -40,8 +40,12 @@ def decision_fact(
     )
 
 
-def policy_state(policy: Policy) -> PolicyState:
+def policy_state(policy: Policy, *, drafts: bool = False) -> PolicyState:
     """Return the member of the record about the policy in force.
+
+    Args:
+        policy: The policy.
+        drafts: Name the engine as well: ``rules`` for ours, ``custom`` for another; for version 2 of the record.
 
     Raises:
         ConfigurationError: No record can hold what a policy written by users says about itself.
@@ -52,7 +56,8 @@ def policy_state(policy: Policy) -> PolicyState:
             "expected a policy with name and version of 1 to 256 visible characters and a digest like "
             "'sha256:<64 lower-case hex digits>'; correct them"
         )
-    return PolicyState(name=policy.name, version=policy.version, digest=policy.digest)
+    engine = ("rules" if isinstance(policy, RuleSet) else "custom") if drafts else None
+    return PolicyState(name=policy.name, version=policy.version, digest=policy.digest, engine=engine)
 
 
 def blocked_by(decision: Decision, tool: str) -> str:

@@ -7,6 +7,8 @@ from typing import Final, final
 from agent_identity.enforcement.arguments import canonical_bytes
 from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.decisions import WITHIN_SCOPE, decision_fact
+from agent_identity.enforcement.draft_facts import DraftFacts, Workflow
+from agent_identity.enforcement.facts import CallFacts
 from agent_identity.enforcement.failures import trouble
 from agent_identity.enforcement.point import Point
 from agent_identity.evidence.records import Action, Decision, Detail, Ending, Found, Intent, Outcome, Time, replaced
@@ -25,18 +27,18 @@ class Description:
     Args:
         point: The enforcement point.
         tool: The tool.
+        workflow: Names the run of the framework in which a call is made; for version 2 of the record.
 
     Attributes:
         known: A sound decision that let a call run, and the member of its records.
     """
 
-    __slots__ = ("_drafts", "_labels", "_point", "_tool", "known")
+    __slots__ = ("_draft", "_point", "_tool", "known")
 
-    def __init__(self, point: Point, tool: Tool) -> None:
+    def __init__(self, point: Point, tool: Tool, workflow: Workflow | None = None) -> None:
         self._point = point
         self._tool = tool
-        self._drafts: Final = point.ledger.drafts
-        self._labels: Final = (tool.labels or None) if self._drafts else None
+        self._draft: Final = DraftFacts(point, tool, workflow) if point.ledger.drafts else None
         # Policies hand out the same few decisions again and again.
         self.known = (WITHIN_SCOPE, decision_fact(WITHIN_SCOPE, "allow", point.mode, None))
 
@@ -49,8 +51,9 @@ class Description:
             server=tool.server or None,
             call=call.request.call_id,
             route=call.target,
-            labels=self._labels,
         )
+        if self._draft is not None:
+            call.action = action = self._draft.describe(action, call)
         if arguments is not None and arguments.values:
             key = self._point.ledger.stream if call.task is None else call.task.id
             call.action = replaced(action, names=arguments.kinds(), args=self._point.digest_of(key, arguments))
@@ -58,7 +61,7 @@ class Description:
     def intent(self, call: Call) -> partial[Intent]:
         """Return what makes the intent of a call."""
         facts = None if call.task is None else call.task.facts
-        return partial(
+        make = partial(
             Intent,
             time=Time.at(call.start_ns),
             action=call.action,
@@ -71,6 +74,10 @@ class Description:
             trace=call.traced.rooted,
             findings=_categories(call),
         )
+        if self._draft is None:
+            return make
+        known = call.facts or CallFacts()
+        return partial(make, clauses=self._draft.clauses(call), resources=known.resources, workflow=known.workflow)
 
     def outcome(self, call: Call, ending: Ending, error: str | None, end_ns: int, *, first: bool) -> partial[Outcome]:
         """Return what makes the outcome of a call.
@@ -84,8 +91,8 @@ class Description:
         """
         action, decision = call.action, self._decision(call)
         facts = None if call.task is None else call.task.facts
-        if self._drafts:
-            action = replaced(action, names=None, labels=None)
+        if self._draft is not None:
+            action = self._draft.concluded(call)
             decision = replaced(decision, policy=None, version=None)
             facts = None if facts is None else facts.short()
         return partial(
@@ -110,13 +117,14 @@ class Description:
 
         What is known before a body runs stands in the intent; a refused call has none.
         """
-        if not self._drafts:
+        if self._draft is None:
             return None
         found = _found(call)
         time = Time.at(call.start_ns, end_ns)
         if call.intent is not None:
             return None if found is None else partial(Detail, time=time, call=call.intent, findings=found)
         decision, facts = self._decision(call), None if call.task is None else call.task.facts
+        known = call.facts or CallFacts()
         return partial(
             Detail,
             time=time,
@@ -125,6 +133,8 @@ class Description:
             policy=decision.policy,
             version=decision.version,
             roles=None if facts is None else facts.principal.roles,
+            resources=known.resources,
+            workflow=known.workflow,
             findings=found,
         )
 

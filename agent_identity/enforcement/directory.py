@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Final, Literal, final, get_args
 
 from agent_identity.authority import DirectoryState
+from agent_identity.enforcement.process_facts import CertificateFile, resource_of
 from agent_identity.enforcement.rotation import finish_rotation
 from agent_identity.enforcement.second_key import SecondSigner
 from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.evidence import DigestKeys, Files, Ledger, Pseudonyms, Segments
 from agent_identity.evidence.files import make_folder
+from agent_identity.evidence.ledger import Beginning
 from agent_identity.evidence.publishing import Publisher
+from agent_identity.evidence.records import DRAFT
 from agent_identity.identity import (
     Clock,
     Ids,
@@ -56,6 +59,7 @@ class Directory:
         ledger: This process's stream.
         digests: The keys of argument and result digests.
         state: What its processes share.
+        certificate: The certificate of the recorder key, where records are of version 2.
     """
 
     issuer: Signer
@@ -64,6 +68,7 @@ class Directory:
     ledger: Ledger
     digests: DigestKeys
     state: DirectoryState
+    certificate: CertificateFile | None = None
 
     @contextlib.contextmanager
     def closed_on_failure(self) -> Generator[None]:
@@ -277,6 +282,8 @@ def open_directory(
     signer: str | None = None,
     publishers: Sequence[Publisher] = (),
     segments: Segments | None = None,
+    drafts: bool = False,
+    pseudonyms: bool = False,
 ) -> Directory:
     """Open a directory for an enforcer of this process.
 
@@ -288,6 +295,8 @@ def open_directory(
         signer: ``unix:PATH`` of the process that holds the keys; by default they are in the directory.
         publishers: Take the checkpoints elsewhere.
         segments: When the stream goes on in another file.
+        drafts: Write version 2 of the record.
+        pseudonyms: Principals have pseudonyms, and so has the host.
 
     Raises:
         ConfigurationError: Keys, trust file or platform are unusable, or a key is revoked.
@@ -298,6 +307,8 @@ def open_directory(
     check_keys(issuer.public_key, recorder.public_key, trust, clock.wall_ns() // 1_000_000_000)
     root = Path(directory)
     cosign = SecondSigner(root, clock) if signer is None else None
+    certificate = CertificateFile(root, recorder.public_key, trust.origin or "") if drafts else None
+    beginning = None if certificate is None else _beginning(certificate, pseudonyms_of(root, wanted=pseudonyms))
     state = DirectoryState(root / "state", sync=sync)
     try:
         ledger = Ledger.open(
@@ -310,8 +321,14 @@ def open_directory(
             cosign=cosign,
             publishers=publishers,
             segments=segments,
+            beginning=beginning,
         )
     except BaseException:
         state.close()
         raise
-    return Directory(issuer, recorder, trust, ledger, DigestKeys(root / "keys" / "digests.jsonl", sync=sync), state)
+    digests = DigestKeys(root / "keys" / "digests.jsonl", sync=sync)
+    return Directory(issuer, recorder, trust, ledger, digests, state, certificate)
+
+
+def _beginning(certificate: CertificateFile, pseudonyms: Pseudonyms | None) -> Beginning:
+    return Beginning(records=DRAFT, resource=resource_of(pseudonyms), certificate=certificate.first)

@@ -1,4 +1,4 @@
-"""The enforcement point: where identity, authority, policy and evidence meet at run time."""
+"""The enforcement point: where the rooms meet at run time."""  # budget: one line for each part that users may give
 
 import dataclasses
 import os
@@ -33,6 +33,7 @@ from agent_identity.enforcement.carried import Carried
 from agent_identity.enforcement.crossing import Departures, Peer, Presentation
 from agent_identity.enforcement.decisions import Mode
 from agent_identity.enforcement.directory import open_directory, pseudonyms_of
+from agent_identity.enforcement.draft_facts import Workflow
 from agent_identity.enforcement.guard import Guard, Leaving
 from agent_identity.enforcement.guarded_call import GuardedCall
 from agent_identity.enforcement.handed import Recorded
@@ -64,6 +65,7 @@ from agent_identity.identity import (
     TrustStore,
 )
 from agent_identity.policy import Claims, Inspector, Policy
+from agent_identity.policy.touch import Touches, with_data_of
 from agent_identity.typed import typed_calls
 
 if TYPE_CHECKING:
@@ -233,6 +235,7 @@ class Enforcer:
         pseudonyms: bool = False,
         nested: Listed = (),
         on_record: OnRecord | Sequence[OnRecord] = (),
+        draft_records: bool = False,
     ) -> Self:
         """Open an enforcer on a directory; keys, trust file and ledger are created on first use.
 
@@ -272,6 +275,8 @@ class Enforcer:
                 that has this file is opened so in any case.
             nested: See :class:`Enforcer`.
             on_record: See :class:`Enforcer`.
+            draft_records: Write version 2 of the record, which is a draft: its shapes may still change, and readers
+                outside this package refuse it. For trying out what it adds, never for evidence that has to last.
 
         Raises:
             TypeError: ``state`` is no store, the address of one for instance; or ``on_record`` is no function.
@@ -287,7 +292,15 @@ class Enforcer:
         publishers, observers = publishers_for(directory, witnesses, checkpoints), parts.observers_of(on_record)
         time, source = clock or SystemClock(), ids or RandomIds()
         found = open_directory(
-            directory, clock=time, ids=source, sync=sync, signer=signer, publishers=publishers, segments=segments
+            directory,
+            clock=time,
+            ids=source,
+            sync=sync,
+            signer=signer,
+            publishers=publishers,
+            segments=segments,
+            drafts=draft_records,
+            pseudonyms=pseudonyms,
         )
         with found.closed_on_failure():
             opened = cls(
@@ -317,6 +330,7 @@ class Enforcer:
             )
         opened._own_state = found.state
         opened._point.use(directory, found.state, shared=state is not None)
+        opened._point.renewals.use(found.certificate)
         return opened
 
     def task(
@@ -531,12 +545,15 @@ class Enforcer:
         suspends: Leaving = (),
         returns: Leaving = (),
         place: Callable[[], str] | None = None,
+        touches: Touches | None = None,
+        workflow: Workflow | None = None,
     ) -> GuardedCall:
         """Return how calls of one tool are guarded, for adapters that find their own way to the body.
 
         Args:
             name: The name that scopes and policies know the tool by.
-            kind: ``function``, ``mcp``, ``http``, …
+            kind: ``function``, ``mcp``, ``http``, …; ``model`` for calls of a model, and ``streamed_model`` where the
+                answer may be read before it is looked at.
             server: Where a remote tool runs.
             labels: Labels of the tool for the policy; ``[]`` says that there are none, ``None`` that nobody knows.
             data: Labels of the data that it touches; likewise.
@@ -547,14 +564,20 @@ class Enforcer:
             returns: Exceptions that carry a result and are no errors, a handoff for one; likewise.
             place: Names the place in which a call is made, for calls that are suspended and made again there:
                 two with the same id in two places are two calls.
+            touches: See :meth:`tool`; here nobody knows the parameters, so that a name of a resource is recorded
+                without its digest where no argument fills it.
+            workflow: Names the run, thread or conversation of the framework in which a call is made, for version 2 of
+                the record.
 
         Raises:
-            TypeError: The name, kind or server is no ``str``, labels are no list of texts, or exceptions are neither.
+            TypeError: The name, kind or server is no ``str``, labels are no list of texts, what is touched is no
+                :class:`~agent_identity.policy.Touch`, or exceptions are neither.
             ValueError: It has not 1 to 256 visible characters, so that no record could hold it.
         """
         self._refuse_closed()
-        tool, labelled = parts.tool_of(name, kind, server, labels, claims), parts.check_labels(data, "data")
-        guard = Guard(self._point, tool, data=labelled, suspends=suspends, returns=returns, place=place)
+        tool = parts.tool_of(name, kind, server, labels, claims, touches=touches)
+        known = with_data_of(parts.check_labels(data, "data"), tool.touches)
+        guard = Guard(self._point, tool, data=known, suspends=suspends, returns=returns, place=place, workflow=workflow)
         return GuardedCall(guard, lazy=check_lazy(lazy))
 
     @overload
@@ -570,6 +593,7 @@ class Enforcer:
         kind: str = "function",
         labels: Sequence[str] | None = None,
         lazy: Lazy | None = None,
+        touches: Touches | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
     def tool(
@@ -582,6 +606,7 @@ class Enforcer:
         kind: str = "function",
         labels: Sequence[str] | None = None,
         lazy: Lazy | None = None,
+        touches: Touches | None = None,
     ) -> object:
         """Guard a function; a decorator with and without arguments.
 
@@ -600,16 +625,20 @@ class Enforcer:
             lazy: ``"resource"`` for a tool whose results live on by themselves, such as a connection, an open file or
                 a future: they are handed over as they are, and the end of the task does not stop them. Generators and
                 coroutines are driven in any case.
+            touches: The resources that the tool touches, each a :class:`agent_identity.policy.Touch`. Version 2 of
+                the record has them, version 1 does not. Labels of their data count as ``data``, if that is stated.
 
         Raises:
-            TypeError: Labels are no list of texts.
-            ConfigurationError: The function is guarded already, by this or another enforcer; or, with code
-                ``lazy_result``, its annotation shows results that would be withheld.
+            TypeError: Labels are no list of texts, or ``touches`` is something else.
+            ConfigurationError: The function is guarded already, by this or another enforcer; ``touches`` names an
+                argument that is no parameter; or, with code ``lazy_result``, its annotation shows results that would
+                be withheld.
         """
 
         def decorate(bare: object) -> Callable[..., object]:
             inner = parts.check_bare(bare)
-            guard = self.guard(name or parts.name_of(inner), kind=kind, labels=labels, data=data, lazy=lazy)
+            named = name or parts.name_of(inner)
+            guard = self.guard(named, kind=kind, labels=labels, data=data, lazy=lazy, touches=touches)
             guard.declare()
             return parts.marked(known_as_guarded(guarded(guard, inner), guard))
 
@@ -619,7 +648,8 @@ class Enforcer:
         """Return a guarded block: ``with enforcer.action("http_get", url=url) as call: ...``.
 
         The block uses ``call.arguments`` (the checked snapshot) and sets ``call.result``. A refused or
-        routed call raises before the block. Its labels stand in the policy file.
+        routed call raises before the block. Its labels stand in the policy file; what it
+        touches is said with :meth:`guard`, whose ``block`` is the same.
 
         Args:
             name: The tool's name.

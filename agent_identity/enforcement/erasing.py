@@ -22,8 +22,8 @@ from agent_identity.identity import Clock, check_id
 
 __all__ = ["Erased", "ErasedKind", "erase"]
 
-ErasedKind: TypeAlias = Literal["task", "principal"]
-"""Of what keys are erased; a stream counts as the task of the calls outside any."""
+ErasedKind: TypeAlias = Literal["task", "principal", "resources"]
+"""Of what keys are erased: a stream counts as the task of the calls outside any; resources have one key together."""
 
 _MAX_REASON: Final = 256
 
@@ -58,13 +58,14 @@ def erase(
     by: str,
     reason: str | None = None,
 ) -> Erased:
-    """Record an erasure, and erase the keys of the digests of a task, or of all tasks of a principal.
+    """Record an erasure, and erase the keys of the digests of a task, of all tasks of a principal, or of resources.
 
     Args:
         directory: The evidence directory.
         kind: What is named.
         name: The id of the task, or of the stream for calls outside any task; or the id of the principal, real
-            or as the records have it. With it, the mapping of its pseudonym goes as well.
+            or as the records have it. With it, the mapping of its pseudonym goes as well. For the names of resources,
+            :data:`~agent_identity.enforcement.draft_facts.RESOURCES`.
         ledger: A ledger of the directory, for the record.
         clock: Source of the time in the record.
         by: Who has it erased, 1 to 256 visible characters. Nothing checks this.
@@ -91,7 +92,7 @@ def erase(
     for shown, tasks in ids.items():
         keys = digests.count(tasks)
         if keys or shown in mapped:
-            if kind == "task":
+            if kind != "principal":
                 erased_key = records.Erased(key=shown, by=by, reason=reason)
             else:
                 erased_key = records.Erased(principal=shown, keys=str(keys), by=by, reason=reason)
@@ -123,7 +124,7 @@ def _mapped(pseudonyms: Pseudonyms, name: str) -> list[str]:
 
 def _names(kind: ErasedKind, name: str, pseudonyms: Pseudonyms | None) -> set[str]:
     """Return by which ids a request for approval may name the principal, as far as that is known."""
-    if kind == "task":
+    if kind != "principal":
         return set()
     found = None if pseudonyms is None else pseudonyms.name_of(name)
     return {name} if found is None else {name, found[1]}
@@ -131,6 +132,8 @@ def _names(kind: ErasedKind, name: str, pseudonyms: Pseudonyms | None) -> set[st
 
 def _ids(directory: str | os.PathLike[str], kind: ErasedKind, name: str) -> frozenset[str]:
     """Return the ids under which digests of what is named have their keys."""
+    if kind == "resources":
+        return frozenset((name,))
     reader = open_ledger(directory)
     streams = tuple(reader.streams())
     if kind == "task" and name in streams:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from agent_identity.authority import Grant
-from agent_identity.evidence.records import Agent, Hop, Principal, Task, replaced
+from agent_identity.evidence.records import Agent, Hop, Principal, Resource, Task, replaced
 from agent_identity.identity import Agent as ActingAgent
 from agent_identity.identity import Principal as Party
 
-__all__ = ["TaskFacts", "agent_fact", "principal_fact", "task_facts"]
+__all__ = ["CallFacts", "TaskFacts", "agent_fact", "principal_fact", "task_facts"]
 
 _NS: Final = 1_000_000_000
 
@@ -34,6 +34,18 @@ class TaskFacts(NamedTuple):
         return TaskFacts(Task(id=self.task.id), principal, self.agent, self.chain)
 
 
+class CallFacts(NamedTuple):
+    """What version 2 says of a call before its body: in the intent, or in the detail of a refused call.
+
+    Attributes:
+        resources: The resources that the tool touches, with the digests of their names.
+        workflow: The run of the framework in which it was made.
+    """
+
+    resources: tuple[Resource, ...] | None = None
+    workflow: str | None = None
+
+
 def principal_fact(principal: Party) -> Principal:
     """Return the member of a record about a principal."""
     return Principal(
@@ -51,11 +63,16 @@ def agent_fact(agent: ActingAgent) -> Agent:
     return Agent(id=agent.id, owner=agent.owner, version=agent.version)
 
 
-def task_facts(grants: Sequence[Grant]) -> TaskFacts:
-    """Return what every record under the last of these grants says about its task."""
+def task_facts(grants: Sequence[Grant], outer: str | None = None) -> TaskFacts:
+    """Return what every record under the last of these grants says about its task.
+
+    Args:
+        grants: The chain.
+        outer: The task in which this one is opened; for the records of version 2 that say so.
+    """
     leaf = grants[-1]
     return TaskFacts(
-        task=Task(id=leaf.task_id, expires=str(leaf.expires_at * _NS)),
+        task=Task(id=leaf.task_id, expires=str(leaf.expires_at * _NS), outer=outer),
         principal=principal_fact(leaf.principal),
         agent=agent_fact(leaf.agent),
         chain=tuple(Hop(id=grant.agent.id, grant=grant.hash) for grant in grants),

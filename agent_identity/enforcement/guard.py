@@ -22,6 +22,7 @@ from agent_identity.enforcement.arguments import BadArgumentsError, capture
 from agent_identity.enforcement.call import NOTHING, Call, CallRequest, Judgement
 from agent_identity.enforcement.decisions import blocked_by, is_fact
 from agent_identity.enforcement.description import Description
+from agent_identity.enforcement.draft_facts import Workflow
 from agent_identity.enforcement.failures import failure, kind_of, trouble
 from agent_identity.enforcement.limits import Limits
 from agent_identity.enforcement.neighbours import Borrowed
@@ -63,6 +64,7 @@ class Guard:
         suspends: Exceptions by which a body leaves to be called again, as for an interrupt.
         returns: Exceptions that carry a result in place of an error, as a handoff does.
         place: Names the place in which a call is made; a suspended call is made again in the same place.
+        workflow: Names the run of the framework in which a call is made; for version 2 of the record.
 
     Raises:
         TypeError: ``suspends`` or ``returns`` are no exceptions.
@@ -87,6 +89,7 @@ class Guard:
         suspends: Leaving = (),
         returns: Leaving = (),
         place: Callable[[], str] | None = None,
+        workflow: Workflow | None = None,
     ) -> None:
         self.tool = tool
         self.data = data
@@ -97,7 +100,7 @@ class Guard:
         self._suspends = _check_leaving(suspends, "suspends")
         self._returns = _check_leaving(returns, "returns")
         self._limits = Limits(point.state, point.clock, tool.name, resumable=bool(suspends), place=place)
-        self._told = Description(point, tool)
+        self._told = Description(point, tool, workflow)
         self._name = f"execute_tool {tool.name}"
         # Whatever decides on a span when it starts needs these two; the rest is set off the caller's path.
         self._attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool.name}

@@ -11,15 +11,15 @@ from datetime import timedelta
 from typing import Final, TypeAlias, TypeGuard, final
 
 from agent_identity.authority import Limit, Scope
-from agent_identity.enforcement.admission import OPENING, record_denied
+from agent_identity.enforcement.admission import opening_action, record_denied
 from agent_identity.enforcement.ambience import Body, bodies_around
-from agent_identity.enforcement.facts import agent_fact, principal_fact
+from agent_identity.enforcement.facts import principal_fact
 from agent_identity.enforcement.failures import trouble
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.tasks import Tasks
 from agent_identity.errors import AttenuationError, ConfigurationError, Denied
-from agent_identity.evidence.records import Action, replaced
+from agent_identity.evidence.records import Action
 from agent_identity.identity import Agent, Human, Principal, Service
 from agent_identity.narrowing import is_collection
 
@@ -141,7 +141,7 @@ class Nesting:
             "list the principal in Enforcer.open(nested=...)",
             code="task_in_body",
         )
-        action = replaced(_opening_of(agent), principal=principal_fact(self.point.shown(principal)))
+        action = opening_action(self.point, agent, principal_fact(self.point.shown(principal)), stage="open")
         self._refuse(denied, action, bodies, outer)
         return None
 
@@ -152,7 +152,7 @@ class Nesting:
             raise error  # On record already: the registry of agents, or a revocation.
         denied = error if isinstance(error, Denied) else Denied(str(error), code=error.code)
         try:
-            self._refuse(denied, _opening_of(agent), bodies, self._acting(bodies))
+            self._refuse(denied, opening_action(self.point, agent, None, stage="open"), bodies, self._acting(bodies))
         except Denied:
             error.reference = denied.reference
             raise error from None
@@ -206,10 +206,6 @@ class Nesting:
         _LOG.warning("%s inside a guarded body of task %s: %s (%s)", action.tool, bodies[-1].task.id, what, denied.code)
         if not monitored:
             raise denied
-
-
-def _opening_of(agent: Agent) -> Action:
-    return Action(tool=OPENING, kind="task", agent=agent_fact(agent))
 
 
 def _party(principal: Principal) -> tuple[str, str, str | None]:

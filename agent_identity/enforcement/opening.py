@@ -16,7 +16,7 @@ from agent_identity.authority import (
     Grant,
 )
 from agent_identity.enforcement.admission import record_refusal
-from agent_identity.enforcement.ambience import Attachment, Process
+from agent_identity.enforcement.ambience import Attachment, Process, outer_task
 from agent_identity.enforcement.facts import task_facts
 from agent_identity.enforcement.failures import failure, kind_of
 from agent_identity.enforcement.handed import Recorded
@@ -160,6 +160,7 @@ class Opening:
 
     def _begin(self, task: Task) -> None:
         point = self._point
+        point.renewals.record(point.ledger)
         self._home = Process.here
         self._start_ns = point.clock.wall_ns()
         parent = remote_parent(self._trace)
@@ -171,11 +172,13 @@ class Opening:
         )
         self._traced = traced(self._span, parent)
         time = Time.at(self._start_ns)
+        # What comes from another process is no part of the body that takes it up.
+        outer = outer_task(task.id) if point.ledger.drafts and self._recorded is None else None
         for grants in self._unrecorded(task):
             token = GrantToken(token=grants[-1].token)
-            facts, trace = task_facts(grants)._asdict(), self._traced.ids
+            facts, trace = task_facts(grants, outer)._asdict(), self._traced.ids
             point.ledger.append(partial(records.Grant, **facts, time=time, trace=trace, grant=token))
-        purposeful = replaced(task.facts.task, purpose=task.purpose)
+        purposeful = replaced(task.facts.task, purpose=task.purpose, outer=outer)
         facts = task.facts._replace(task=purposeful)._asdict()
         point.ledger.append(partial(records.TaskStart, **facts, time=time, trace=self._traced.rooted))
 

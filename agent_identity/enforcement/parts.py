@@ -21,6 +21,7 @@ from agent_identity.evidence.records import Time
 from agent_identity.identity import Clock, PublicKey, Signer, TrustStore, check_id
 from agent_identity.policy import Claims, Policy, RuleSet, Tool
 from agent_identity.policy.labels import check_labels
+from agent_identity.policy.touch import Touches, check_touches
 from agent_identity.version import VERSION
 
 if TYPE_CHECKING:
@@ -203,23 +204,31 @@ def record_policy(ledger: Ledger, policy: Policy | None, clock: Clock) -> None:
     """
     if policy is None:
         return
-    ledger.append(partial(records.Policy, time=Time.at(clock.wall_ns()), policy=policy_state(policy)))
+    state = policy_state(policy, drafts=ledger.drafts)
+    ledger.append(partial(records.Policy, time=Time.at(clock.wall_ns()), policy=state))
 
 
 def tool_of(
-    name: str, kind: str, server: str | None, labels: Sequence[str] | None, claims: Claims | None = None
+    name: str,
+    kind: str,
+    server: str | None,
+    labels: Sequence[str] | None,
+    claims: Claims | None = None,
+    *,
+    touches: Touches | None = None,
 ) -> Tool:
     """Return a tool as policies and records know it.
 
     Raises:
-        TypeError: The name, kind or server is no ``str``, or the labels are no list of texts.
+        TypeError: The name, kind or server is no ``str``, the labels are no list of texts, or what it touches is no
+            :class:`~agent_identity.policy.Touch`.
         ValueError: It has not 1 to 256 visible characters, so that no record could hold it.
     """
     check_id(name, "the name of a tool")
     check_id(kind, "its kind")
     if server is not None:
         check_id(server, "its server")
-    return Tool(name, kind, server, check_labels(labels, "labels"), claims)
+    return Tool(name, kind, server, check_labels(labels, "labels"), claims, check_touches(touches))
 
 
 def check_bare(function: object) -> Callable[..., object]:

@@ -16,6 +16,7 @@ from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.decisions import Mode
 from agent_identity.enforcement.inventory import Inventory
 from agent_identity.enforcement.known_tools import KnownTools
+from agent_identity.enforcement.process_facts import Renewals
 from agent_identity.enforcement.revoking import Revocations
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import Spans
@@ -48,6 +49,7 @@ class Point:
     inventory: Inventory
     disclosable: bool = False
     pseudonyms: Pseudonyms | None = None
+    renewals: Renewals = field(default_factory=Renewals)
     tools: KnownTools = field(default_factory=KnownTools)
 
     def use(self, directory: str | os.PathLike[str], state: StateStore, *, shared: bool) -> None:

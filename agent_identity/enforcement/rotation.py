@@ -8,12 +8,14 @@ import contextlib
 import os
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final, final
 
 from agent_identity.errors import ConfigurationError
-from agent_identity.evidence import CompactRange, Files, Layout, leaf_hash, open_ledger
+from agent_identity.evidence import CompactRange, Files, Layout, Ledger, leaf_hash, open_ledger
 from agent_identity.evidence.files import EDIT, locked, open_regular
+from agent_identity.evidence.records import KeyTrust, Time, Trust
 from agent_identity.identity import (
     EntryPurpose,
     PublicKey,
@@ -25,7 +27,7 @@ from agent_identity.identity import (
     put_in_place,
 )
 
-__all__ = ["Rotated", "alone", "finish_rotation", "log_so_far", "revoke", "rotate"]
+__all__ = ["Rotated", "alone", "finish_rotation", "log_so_far", "record_rotation", "revoke", "rotate"]
 
 _LOCK: Final = "rotation.lock"
 
@@ -83,6 +85,21 @@ def rotate(
         done = [_exchange(root, trust, _new_key(root, purpose, now, log), now + overlap) for purpose in fresh]
         _settle(root, trust, done)
         return (*(_resumed(root, trust, purpose) for purpose in resumed), *done)
+
+
+def record_rotation(ledger: Ledger, done: Sequence[Rotated]) -> None:
+    """Record which keys are trusted from now on, in a stream of version 2.
+
+    Args:
+        ledger: A ledger of the directory that writes version 2 of the record.
+        done: What :func:`rotate` returned.
+
+    Raises:
+        EvidenceError: It could not be recorded.
+    """
+    for one in done:
+        fact = KeyTrust(key=one.new.key.thumbprint, purpose=one.new.purpose, status="trusted")
+        ledger.append(partial(Trust, time=Time.at(ledger.clock.wall_ns()), trust=fact))
 
 
 def _settle(root: Path, trust: TrustStore, done: Sequence[Rotated]) -> None:

@@ -11,6 +11,7 @@ from typing import Final, NoReturn
 from agent_identity.authority import MemoryState
 from agent_identity.enforcement.call import Call, CallRequest, Shown
 from agent_identity.enforcement.decisions import Mode
+from agent_identity.enforcement.draft_facts import RESOURCES
 from agent_identity.enforcement.guard import Guard
 from agent_identity.enforcement.inventory import Inventory
 from agent_identity.enforcement.lazy import ATOMS, CODE, Lazy, drop, holds_lazy, lazy_result
@@ -20,6 +21,7 @@ from agent_identity.enforcement.task import Task
 from agent_identity.errors import Denied
 from agent_identity.identity import Clock
 from agent_identity.policy import Tool
+from agent_identity.policy.touch import has_placeholders
 
 __all__ = ["CallSteps", "Judge"]
 
@@ -43,7 +45,7 @@ class CallSteps:
         judge: Judges a call; its body must not run before :meth:`settle` has returned. See :meth:`Guard.judge`.
     """
 
-    __slots__ = ("_guard", "_inspects", "_lazy", "_point", "_signs_at_once", "_store_waits", "judge")
+    __slots__ = ("_guard", "_inspects", "_lazy", "_links", "_point", "_signs_at_once", "_store_waits", "judge")
 
     def __init__(self, guard: Guard, *, lazy: Lazy | None = None, judge: Judge | None = None) -> None:
         point = guard.point
@@ -52,6 +54,7 @@ class CallSteps:
         self._lazy: Final = lazy
         self._point: Final = point
         self._inspects: Final = bool(point.inspectors)
+        self._links: Final = point.ledger.drafts and any(map(has_placeholders, guard.tool.touches))
         self._signs_at_once: Final = point.spans.signs_at_once
         self._store_waits: Final = type(point.state) is not MemoryState
 
@@ -334,7 +337,9 @@ class CallSteps:
         """Tell whether a record of the task is one write, and nothing has to be read for it."""
         point = self._point
         try:
-            return point.ledger.at_once and point.digests.knows(point.ledger.stream if task is None else task.id)
+            if not point.ledger.at_once or (self._links and not point.digests.knows(RESOURCES)):
+                return False
+            return point.digests.knows(point.ledger.stream if task is None else task.id)
         except Exception:  # As above: a stream that cannot begin.
             return False
 

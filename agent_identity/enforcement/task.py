@@ -76,6 +76,12 @@ class Tally:
             self.outcomes += 1
             self.concluded += of_intent
 
+    def refused(self, *, monitored: bool) -> None:
+        """Count a refusal of what is no call of a tool; one that monitor mode only notes has an intent."""
+        if monitored:
+            self.intent()
+        self.outcome(of_intent=monitored)
+
 
 @final
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)

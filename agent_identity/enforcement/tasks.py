@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, final
 from agent_identity.authority import Chain, Grant, Lease, Limit, Scope, TaskRegistry, derive, issue, verify_chain
 from agent_identity.authority.token_source import TokenSource
 from agent_identity.enforcement.admission import Admission, record_refusal, refusing
-from agent_identity.enforcement.ambience import bodies_around
+from agent_identity.enforcement.ambience import outer_task
 from agent_identity.enforcement.facts import task_facts
 from agent_identity.enforcement.failures import trouble
 from agent_identity.enforcement.handed import Handed
@@ -238,9 +238,9 @@ class Tasks:
 
 def _note_nested(task_id: str) -> None:
     """Log that a task of its own opens inside a guarded body, as which task's."""
-    bodies = bodies_around()
-    if bodies and bodies[-1].task.id != task_id:
-        _LOG.info("task %s opens inside a guarded body of task %s", task_id, bodies[-1].task.id)
+    outer = outer_task(task_id)
+    if outer is not None:
+        _LOG.info("task %s opens inside a guarded body of task %s", task_id, outer)
 
 
 def _deadline(chain: Chain) -> int:

@@ -70,6 +70,7 @@ def ask_in_the_terminal(
             return request.approve(by=by)
         return request.reject(by=by)
 
+    setattr(ask, "channel", "terminal")  # noqa: B010  What the desk is called in records.
     return ask
 
 

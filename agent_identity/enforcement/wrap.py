@@ -22,6 +22,7 @@ from agent_identity.enforcement.driven import drive, drive_async
 from agent_identity.enforcement.guarded_call import Body, GuardedCall
 from agent_identity.enforcement.lazy import Lazy, check_returned
 from agent_identity.errors import ConfigurationError
+from agent_identity.policy.touch import check_parameters
 
 __all__ = ["check_body", "dressed", "guard_of", "guarded", "known_as_guarded"]
 
@@ -55,11 +56,13 @@ def guarded(guard: GuardedCall, function: Callable[P, R], *, method: bool = Fals
         method: The first parameter is the receiver, whatever its name.
 
     Raises:
-        ConfigurationError: The annotation shows results that would be withheld; see :func:`check_body`.
+        ConfigurationError: The annotation shows results that would be withheld, see :func:`check_body`; or what the
+            tool touches names an argument that is no parameter.
     """
     body = cast("Callable[..., object]", function)
     check_body(guard.tool.name, body, guard.lazy, guard.mode)
     binder = Binder(body, method=method)
+    check_parameters(guard.tool.name, guard.tool.touches, binder.parameters)
     ask = _asking(guard, binder, body)
     if inspect.isasyncgenfunction(body):
         wrapper = _async_generator(guard, ask)

@@ -8,7 +8,7 @@ import contextlib
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from typing import Final, Literal, NamedTuple, final
 
 import orjson
@@ -88,6 +88,27 @@ class DigestKeys:
         mac = self._macs.get(key_id) or self._remember(key_id, self.key_for(key_id))
         return "hmac-sha256:" + mac.of(data).hex()
 
+    def link(self, key_id: str, data: bytes) -> str | None:
+        """Return the digest of data under a key that many tasks share; ``None`` once that key is erased.
+
+        Under a fresh key, as :meth:`digest` takes one then, the same data would count as something else each time.
+
+        Args:
+            key_id: The id of the key.
+            data: Canonical bytes.
+
+        Raises:
+            EvidenceError: A new key is needed and cannot be kept.
+            ConfigurationError: The key file is open to others.
+        """
+        mac = self._macs.get(key_id)
+        if mac is None:
+            key = self._obtain(key_id)
+            if key is None:
+                return None
+            mac = self._remember(key_id, key)
+        return "hmac-sha256:" + mac.of(data).hex()
+
     def knows(self, key_id: str) -> bool:
         """Tell whether the key of an id is at hand, so that no file is needed for it."""
         return key_id in self._macs
@@ -115,7 +136,9 @@ class DigestKeys:
             EvidenceError: It cannot be kept.
             ConfigurationError: The key file is open to others.
         """
-        self._remember(key_id, self._obtain(key_id, search=False))
+        with self._held() as fd:
+            key = self._add(fd, _head(key_id))
+        self._remember(key_id, key)
 
     def key_for(self, key_id: str) -> bytes:
         """Return the 32 bytes of the key of an id, made now if it has none.
@@ -127,7 +150,7 @@ class DigestKeys:
             EvidenceError: The file cannot be read, or a new key cannot be kept.
             ConfigurationError: The key file is open to others.
         """
-        return self._obtain(key_id, search=True)
+        return self._obtain(key_id) or self._files.random(_KEY_BYTES)
 
     def kept(self, key_id: str) -> bytes:
         """Return the 32 bytes of the key of an id that has one, and make none.
@@ -221,19 +244,25 @@ class DigestKeys:
             self._macs.popitem(last=False)
         return mac
 
-    def _obtain(self, key_id: str, *, search: bool) -> bytes:
-        head = b'{"id":%b,"key":"' % orjson.dumps(key_id)
+    def _obtain(self, key_id: str) -> bytes | None:
+        """Return the key of an id, made now if it has none; ``None`` if it is erased."""
+        with self._held() as fd:
+            found = self._find(fd, _head(key_id))
+            if found is None:
+                return self._add(fd, _head(key_id))
+        return None if b"-" in found else bytes.fromhex(found.decode())
+
+    @contextlib.contextmanager
+    def _held(self) -> Generator[int]:
+        """Hold the key file open and locked."""
         with recording("keep the key of a digest"):
             fd = self._open()
             try:
                 check_private(self._files, fd, self._path)
                 with locked(self._files, fd):
-                    found = self._find(fd, head) if search else None
-                    if found is None:
-                        return self._add(fd, head)
+                    yield fd
             finally:
                 self._files.close(fd)
-        return self._files.random(_KEY_BYTES) if b"-" in found else bytes.fromhex(found.decode())
 
     def _open(self) -> int:
         try:
@@ -280,3 +309,7 @@ class DigestKeys:
     def _ends_whole(self, fd: int, size: int) -> bool:
         self._files.seek(fd, size - 1)
         return self._files.read(fd, 1) == b"\n"
+
+
+def _head(key_id: str) -> bytes:
+    return b'{"id":%b,"key":"' % orjson.dumps(key_id)

@@ -454,7 +454,7 @@ class KeyTrust(Part, frozen=True, kw_only=True):
     """A key or certificate that is trusted, renewed, or trusted no longer."""
 
     key: Name
-    purpose: Literal["recorder", "issuer", "root", "witness", "approver"]
+    purpose: Literal["recorder", "issuer", "root", "policy", "witness", "approver"]
     status: Literal["trusted", "renewed", "distrusted"]
     certificate: Token | None = None
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         PrincipalKind,
         certified,
         trusted_certificate,
+        unverified_certificate,
     )
     from agent_identity.identity.clock import Clock, SystemClock
     from agent_identity.identity.cosigners import Cosigner, check_note_name, note_key_id, split_vkey
@@ -67,6 +68,7 @@ else:
                 "PrincipalKind",
                 "certified",
                 "trusted_certificate",
+                "unverified_certificate",
             ),
             ".clock": ("Clock", "SystemClock"),
             ".cosigners": ("Cosigner", "check_note_name", "note_key_id", "split_vkey"),
@@ -181,5 +183,6 @@ __all__ = [
     "split_vkey",
     "trust_conflicts",
     "trusted_certificate",
+    "unverified_certificate",
     "uuid7",
 ]

@@ -27,6 +27,7 @@ __all__ = [
     "PrincipalKind",
     "certified",
     "trusted_certificate",
+    "unverified_certificate",
 ]
 
 CERTIFICATE_TYPE: Final = "agent-recorder-certificate+jwt"
@@ -137,6 +138,19 @@ class Presented:
     def __post_init__(self) -> None:
         if type(self.seq) is not int or (self.seq < 1 if self.stream is not None else self.seq != 0):
             raise ValueError("expected a stream with the place of the record in it, from 1 on, or neither")
+
+
+def unverified_certificate(token: str) -> Certificate:
+    """Return what a certificate says, after checking its form alone: anyone can have written it.
+
+    Args:
+        token: What :meth:`Certificate.sign` returned.
+
+    Raises:
+        TokenError: It is malformed (``bad_recorder_certificate``, or a code of
+            :func:`~agent_identity.authority.parse_compact`), or another kind of token (``wrong_type``).
+    """
+    return _certificate(parse_compact(token, most=MAX_CERTIFICATE).unverified(CERTIFICATE_TYPE))
 
 
 def trusted_certificate(token: str, trust: TrustStore) -> tuple[Certificate, TrustedKey]:

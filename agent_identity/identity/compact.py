@@ -65,10 +65,25 @@ class TokenParts:
         Raises:
             TokenError: With code ``wrong_type``, ``bad_signature`` or ``not_canonical``.
         """
-        if self.typ != typ:
-            raise TokenError(f"expected a token of type {typ}, got another", code="wrong_type")
+        self._check(typ)
         key.verify(self.signature, self.signing_input)
         return _object(self.payload, "payload")
+
+    def unverified(self, typ: str) -> dict[str, JSON]:
+        """Return the claims as anyone can have written them.
+
+        Args:
+            typ: The kind of token that is expected.
+
+        Raises:
+            TokenError: With code ``wrong_type`` or ``not_canonical``.
+        """
+        self._check(typ)
+        return _object(self.payload, "payload")
+
+    def _check(self, typ: str) -> None:
+        if self.typ != typ:
+            raise TokenError(f"expected a token of type {typ}, got another", code="wrong_type")
 
 
 def sign_compact(

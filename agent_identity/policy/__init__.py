@@ -8,6 +8,7 @@ it is written in Python or loaded from a file in YAML, JSON or TOML. An :class:`
 from agent_identity.policy.decision import Decision, Effect
 from agent_identity.policy.request import Claims, Content, Finding, Inspector, Policy, Request, Tool
 from agent_identity.policy.rules import Rule, RuleSet
+from agent_identity.policy.touch import Touch
 
 __all__ = [
     "Claims",
@@ -21,4 +22,5 @@ __all__ = [
     "Rule",
     "RuleSet",
     "Tool",
+    "Touch",
 ]

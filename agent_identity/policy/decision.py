@@ -2,14 +2,18 @@
 
 import enum
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, TypeGuard, final
 
-__all__ = ["MAX_WHY", "Decision", "Effect", "check_name", "check_why"]
+from agent_identity.identity import check_id
+
+__all__ = ["MAX_WHY", "Decision", "Effect", "check_labels", "check_name", "check_why"]
 
 MAX_WHY: Final = 256
 """The reason that a rule gives to people may have this many characters."""
 
+_MAX_LABELS: Final = 64
 _SLUG: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 
@@ -93,3 +97,28 @@ def check_why(value: object) -> str:
     if type(value) is not str or len(value) > MAX_WHY or not value.isprintable():
         raise ValueError(f"expected a reason of one printable line with at most {MAX_WHY} characters")
     return value
+
+
+def check_labels(value: object, what: str) -> tuple[str, ...] | None:
+    """Return labels as a tuple, or ``None`` where none are given.
+
+    Args:
+        value: A sequence of texts, or ``None``.
+        what: What they are called, for errors.
+
+    Raises:
+        TypeError: It is another type, such as one text.
+        ValueError: A label has not 1 to 256 visible characters, or there are more than 64.
+    """
+    if value is None:
+        return None
+    if not _is_collection(value):
+        raise TypeError(f"{what} is {type(value).__name__}; give a list of texts, such as {what}=['payment'], or []")
+    labels = tuple(value)
+    if len(labels) > _MAX_LABELS:
+        raise ValueError(f"{what} has {len(labels)} labels; give at most {_MAX_LABELS}")
+    return tuple(dict.fromkeys(check_id(label, f"each of {what}") for label in labels))
+
+
+def _is_collection(value: object) -> TypeGuard[Collection[object]]:
+    return isinstance(value, Sequence | frozenset | set) and not isinstance(value, str | bytes)

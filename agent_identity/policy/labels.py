@@ -5,13 +5,13 @@ are known. What travels with a tool (tags and metadata of a LangChain tool, anno
 a stranger: it is a claim, and can only make a decision stricter.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeGuard, final
+from typing import Final, final
 
-from agent_identity.identity import check_id
 from agent_identity.narrowing import is_object
+from agent_identity.policy.decision import check_labels
 from agent_identity.policy.patterns import check_patterns, matches
 from agent_identity.policy.request import Claims, Request, Tool
 from agent_identity.policy.source import Path, Problem, each, quoted, words
@@ -19,7 +19,6 @@ from agent_identity.policy.source import Path, Problem, each, quoted, words
 __all__ = ["ToolFacts", "added_to", "check_labels", "facts_about", "parse_tools", "with_claims"]
 
 _KEYS: Final = ("data", "labels")
-_MAX_LABELS: Final = 64
 _MAX_TOOLS: Final = 10_000
 
 
@@ -37,31 +36,6 @@ class ToolFacts:
     pattern: str
     labels: tuple[str, ...] | None = None
     data: tuple[str, ...] | None = None
-
-
-def check_labels(value: object, what: str) -> tuple[str, ...] | None:
-    """Return labels as a tuple, or ``None`` where none are given.
-
-    Args:
-        value: A sequence of texts, or ``None``.
-        what: What they are called, for errors.
-
-    Raises:
-        TypeError: It is another type, such as one text.
-        ValueError: A label has not 1 to 256 visible characters, or there are more than 64.
-    """
-    if value is None:
-        return None
-    if not _is_collection(value):
-        raise TypeError(f"{what} is {type(value).__name__}; give a list of texts, such as {what}=['payment'], or []")
-    labels = tuple(value)
-    if len(labels) > _MAX_LABELS:
-        raise ValueError(f"{what} has {len(labels)} labels; give at most {_MAX_LABELS}")
-    return tuple(dict.fromkeys(check_id(label, f"each of {what}") for label in labels))
-
-
-def _is_collection(value: object) -> TypeGuard[Collection[object]]:
-    return isinstance(value, Sequence | frozenset | set) and not isinstance(value, str | bytes)
 
 
 def parse_tools(value: object, path: Path) -> tuple[ToolFacts, ...]:
@@ -119,7 +93,7 @@ def facts_about(name: str, tools: Sequence[ToolFacts]) -> ToolFacts | None:
 def added_to(request: Request, facts: ToolFacts) -> Request:
     """Return the request with what the policy states about its tool."""
     tool = request.tool
-    labelled = Tool(tool.name, tool.kind, tool.server, _union(tool.labels, facts.labels), tool.claims)
+    labelled = Tool(tool.name, tool.kind, tool.server, _union(tool.labels, facts.labels), tool.claims, tool.touches)
     return request._replace(tool=labelled, data=_union(request.data, facts.data))
 
 
@@ -128,7 +102,7 @@ def with_claims(request: Request, claims: Claims) -> Request:
     tool = request.tool
     labels = None if tool.labels is None else _union(tool.labels, claims.labels)
     data = None if request.data is None else _union(request.data, claims.data)
-    return request._replace(tool=Tool(tool.name, tool.kind, tool.server, labels, claims), data=data)
+    return request._replace(tool=Tool(tool.name, tool.kind, tool.server, labels, claims, tool.touches), data=data)
 
 
 def _union(one: Sequence[str] | None, other: Sequence[str] | None) -> tuple[str, ...] | None:

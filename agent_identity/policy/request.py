@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias, final
 
 from agent_identity.identity import Agent, Human, Service
 from agent_identity.policy.decision import Decision, check_name
+from agent_identity.policy.touch import Touch
 from agent_identity.typed import typed_calls
 
 __all__ = ["Claims", "Content", "Direction", "Finding", "Inspector", "Policy", "Request", "Severity", "Stage", "Tool"]
@@ -46,6 +47,7 @@ class Tool:
         server: The server that offers it, or ``None`` for a tool of this process.
         labels: What its owner says about it, such as ``destructive``; empty for no label, ``None`` if nobody said.
         claims: What others say about it; ``None`` for nothing.
+        touches: The resources that it touches, as its owner declares them.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Tool:
     server: str | None = None
     labels: tuple[str, ...] | None = None
     claims: Claims | None = None
+    touches: tuple[Touch, ...] = ()
 
 
 @final

@@ -77,6 +77,8 @@ def _erase(parser: ArgumentParser) -> None:
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--task", metavar="ID", help="a task; or a stream, for the calls outside any task")
     target.add_argument("--principal", metavar="ID", help="a principal, by its id or its pseudonym")
+    text = "the names of the resources that tools touched, of all tasks together"
+    target.add_argument("--resources", action="store_true", help=text)
     parser.add_argument("--reason", metavar="TEXT", help="why; it stands in the ledger for good")
     parser.add_argument("--by", metavar="NAME", help="who has it erased; by default the name of the login")
     _add_signer(parser)

@@ -11,6 +11,7 @@ from agent_identity.audit.findings import counted
 from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.style import clean
 from agent_identity.enforcement.directory import check_keys, connect, prepare
+from agent_identity.enforcement.draft_facts import RESOURCES
 from agent_identity.enforcement.erasing import Erased, ErasedKind, erase
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import Ledger
@@ -29,8 +30,7 @@ def run(chosen: argparse.Namespace) -> int:
         raise ConfigurationError(
             f"expected the directory of an enforcer at {directory!r}, found none; name the one with trust.json"
         )
-    kind: ErasedKind = "task" if chosen.task is not None else "principal"
-    name = chosen.task if chosen.task is not None else chosen.principal
+    kind, name = _chosen(chosen)
     clock, ids = SystemClock(), RandomIds()
     keys = prepare(directory, clock, ids) if chosen.signer is None else connect(directory, chosen.signer)
     issuer, recorder, trust = keys
@@ -45,6 +45,12 @@ def run(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _chosen(chosen: argparse.Namespace) -> tuple[ErasedKind, str]:
+    if chosen.resources:
+        return "resources", RESOURCES
+    return ("task", chosen.task) if chosen.task is not None else ("principal", chosen.principal)
+
+
 def _login() -> str:
     try:
         return getpass.getuser()
@@ -53,16 +59,18 @@ def _login() -> str:
 
 
 def _tell(chosen: argparse.Namespace, kind: str, name: str, erased: Erased) -> None:
+    what = kind if chosen.resources else f"{kind} {clean(name)}"
     if chosen.json:
         facts = {"kind": kind, "name": name, "tasks": erased.tasks, "keys": erased.keys, "record": erased.record}
         print(json.dumps({**facts, "mapping": erased.mapping, "requests": erased.requests}))
         return
     if erased.record is None and not erased.requests:
         nothing = "nothing left to erase" if erased.tasks else "nothing to erase: unknown here, or erased before"
-        print(f"{kind} {clean(name)}: {nothing}")
+        print(f"{what}: {nothing}")
     if erased.requests:
-        print(f"{kind} {clean(name)}: {counted(erased.requests, 'request')} for approval removed")
+        print(f"{what}: {counted(erased.requests, 'request')} for approval removed")
     if erased.record is not None:
         mapping = " and the mapping of the pseudonym" if erased.mapping else ""
-        print(f"{kind} {clean(name)}: {counted(erased.keys, 'key')}{mapping} erased, record {erased.record}")
-        print("processes that have such a task open keep its key in memory until they end; backups keep theirs")
+        print(f"{what}: {counted(erased.keys, 'key')}{mapping} erased, record {erased.record}")
+        who = "have used it" if chosen.resources else "have such a task open"
+        print(f"processes that {who} keep its key in memory until they end; backups keep theirs")

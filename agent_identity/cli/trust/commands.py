@@ -41,6 +41,8 @@ def _rotate(parser: ArgumentParser) -> None:
     text = "how long the old keys count on, as 30m, 24h or 7d (default)"
     parser.add_argument("--overlap", metavar="TIME", default="7d", help=text)
     parser.add_argument("--evidence", metavar="DIR", help="the directory of the log, if the keys live in another one")
+    text = "record the new keys in the ledger, in version 2 of the record, which is a draft"
+    parser.add_argument("--draft-records", action="store_true", help=text)
     add_json(parser)
 
 

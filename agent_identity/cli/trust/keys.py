@@ -5,16 +5,20 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from agent_identity.cli.terminal.style import clean, columns, moment, table
-from agent_identity.enforcement.rotation import revoke, rotate
+from agent_identity.enforcement.directory import prepare
+from agent_identity.enforcement.rotation import Rotated, record_rotation, revoke, rotate
 from agent_identity.enforcement.second_key import exchange_second_key
 from agent_identity.errors import ConfigurationError
-from agent_identity.identity import Approver, FileVersion, SigningKey, TrustedKey, TrustStore
+from agent_identity.evidence import Ledger
+from agent_identity.evidence.ledger import Beginning
+from agent_identity.evidence.records import DRAFT
+from agent_identity.identity import Approver, FileVersion, RandomIds, SigningKey, SystemClock, TrustedKey, TrustStore
 from agent_identity.identity.ml_dsa import MlDsaSigningKey
 
 __all__ = ["run_list", "run_new", "run_public", "run_revoke", "run_rotate"]
@@ -105,20 +109,38 @@ def _row(key: TrustedKey) -> tuple[str, ...]:
 
 def run_rotate(chosen: argparse.Namespace) -> int:
     """Exchange keys of a directory."""
+    if chosen.draft_records and not chosen.purposes:
+        raise ConfigurationError("--draft-records with --second; only issuer and recorder keys have such records")
+    if chosen.draft_records and chosen.evidence is not None and not Path(chosen.evidence).is_dir():
+        raise ConfigurationError("--evidence names no directory; name the one with the log")
     if not chosen.purposes:
         return _rotate_second(chosen)
     now, overlap = int(time.time()), _duration(chosen.overlap)
-    rotated = rotate(chosen.path, chosen.purposes, now=now, overlap=overlap, evidence=chosen.evidence)
+    done = rotate(chosen.path, chosen.purposes, now=now, overlap=overlap, evidence=chosen.evidence)
+    if chosen.draft_records:
+        _record(chosen, done)
     if chosen.json:
-        print(json.dumps({"keys": [{"new": _facts(one.new), "old": _facts(one.old)} for one in rotated]}))
+        print(json.dumps({"keys": [{"new": _facts(one.new), "old": _facts(one.old)} for one in done]}))
         return 0
-    for one in rotated:
+    for one in done:
         print(one.new.purpose)
         print(f"  new key  {one.new.key.thumbprint}  from {_time(one.new.not_before)}")
         print(f"  old key  {one.old.key.thumbprint}  until {_time(one.old.not_after)}")
     print("\nOpen the directory again in processes that have it open, before the old keys end.")
     print(f"Give {clean(chosen.path)}/trust.json to whoever verifies.")
     return 0
+
+
+def _record(chosen: argparse.Namespace, done: Sequence[Rotated]) -> None:
+    """Record a rotation under the new keys."""
+    clock, ids = SystemClock(), RandomIds()
+    _, recorder, trust = prepare(chosen.path, clock, ids)
+    directory = chosen.path if chosen.evidence is None else chosen.evidence
+    beginning = Beginning(records=DRAFT)
+    with Ledger.open(
+        directory, signer=recorder, origin=trust.origin or "", clock=clock, ids=ids, beginning=beginning
+    ) as ledger:
+        record_rotation(ledger, done)
 
 
 def _rotate_second(chosen: argparse.Namespace) -> int:

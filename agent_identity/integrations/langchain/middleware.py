@@ -23,7 +23,7 @@ from agent_identity.identity import Agent
 from agent_identity.integrations.langchain.invocation import refusal, refusal_message
 from agent_identity.integrations.langchain.protection import check, is_guarded_beside
 from agent_identity.integrations.langchain.twins import Twins
-from agent_identity.integrations.langchain.wrapping import is_wrapped, place, returns, suspends
+from agent_identity.integrations.langchain.wrapping import is_wrapped, place, returns, suspends, workflow
 
 try:
     from langchain.agents.middleware import AgentMiddleware, AgentState
@@ -32,7 +32,7 @@ try:
     from langgraph.types import Command
 
     from agent_identity.integrations.langchain.handoffs import Hop, Place, handed_to, note_handoff, place_of, run_of
-    from agent_identity.integrations.langchain.traffic import Asked, Told, asked, said
+    from agent_identity.integrations.langchain.traffic import Asked, Told, answering, asked, model_of, said
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in {"langchain", "langgraph"}:
         raise
@@ -93,12 +93,14 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         self._enforcer = enforcer
         self._own = None if agent is None else Hop(agent, scope)
         self._twins = Twins(enforcer, lambda tool: check(tool, enforcer))
-        self._unnamed = enforcer.guard(_UNNAMED, suspends=suspends, returns=returns, place=place)
+        self._unnamed = enforcer.guard(_UNNAMED, suspends=suspends, returns=returns, place=place, workflow=workflow)
         self._provided: set[str] = set()
         self._models: dict[bool, GuardedCall] = {}
         if model is not None:
             for streamed, kind in ((False, "model"), (True, "streamed_model")):
-                self._models[streamed] = enforcer.guard(model, kind=kind, suspends=suspends, returns=returns)
+                self._models[streamed] = enforcer.guard(
+                    model, kind=kind, suspends=suspends, returns=returns, workflow=workflow
+                )
 
     @property
     def provider_tools(self) -> tuple[str, ...]:
@@ -152,9 +154,9 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         try:
             with ExitStack() as stack:
                 self._act(self._hops(get_config()), stack)
-                with guard.block(CallRequest(asked(request))) as call:
+                with guard.block(CallRequest(asked(request), model=model_of(request))) as call:
                     response = handler(request)
-                    call.result = said(response)
+                    call.result, call.model = said(response), answering(response)
                 return response
         except (Denied, AttenuationError) as error:
             if call is not None and call.denial is not error:
@@ -174,9 +176,9 @@ class AgentIdentityMiddleware(AgentMiddleware[AgentState[Any], Any]):
         try:
             async with AsyncExitStack() as stack:
                 await self._act_async(self._hops(get_config()), stack)
-                async with guard.block(CallRequest(asked(request))) as call:
+                async with guard.block(CallRequest(asked(request), model=model_of(request))) as call:
                     response = await handler(request)
-                    call.result = said(response)
+                    call.result, call.model = said(response), answering(response)
                 return response
         except (Denied, AttenuationError) as error:
             if call is not None and call.denial is not error:
@@ -351,7 +353,7 @@ class _Run:
     def _guard(self) -> GuardedCall:
         name = self.request.tool_call["name"]
         try:
-            return self._enforcer.guard(name, suspends=suspends, returns=returns, place=place)
+            return self._enforcer.guard(name, suspends=suspends, returns=returns, place=place, workflow=workflow)
         except (TypeError, ValueError):  # A model wrote it, and no record could hold it.
             return self._unnamed
 

@@ -13,7 +13,7 @@ from agent_identity.integrations.langchain.wrapping import (
     METHODS,
     Stated,
     base_of,
-    check_results,
+    check_stated,
     enforcer_of,
     function_enforcer,
     guards_of,
@@ -23,6 +23,7 @@ from agent_identity.integrations.langchain.wrapping import (
     wrap_tool,
 )
 from agent_identity.policy.labels import check_labels
+from agent_identity.policy.touch import Touches, check_touches
 
 __all__ = ["check", "is_enforced", "is_guarded_beside", "is_protected", "protect", "unprotect"]
 
@@ -35,6 +36,7 @@ _ENTRIES: Final = (
 )
 """What runs a tool by way of ``_run`` or ``_arun``; a class that overrides one may run without them."""
 
+_NOTHING: Final = Stated()
 _GUARDED_FUNCTION: Final = "__agent_identity_guard__"
 
 
@@ -46,6 +48,7 @@ def protect(
     labels: Sequence[str] | None = None,
     data: Sequence[str] | None = None,
     lazy: Lazy | None = None,
+    touches: Touches | None = None,
 ) -> ToolT: ...
 
 
@@ -57,6 +60,7 @@ def protect(
     labels: Sequence[str] | None = None,
     data: Sequence[str] | None = None,
     lazy: Lazy | None = None,
+    touches: Touches | None = None,
 ) -> ToolsT: ...
 
 
@@ -67,6 +71,7 @@ def protect(
     labels: Sequence[str] | None = None,
     data: Sequence[str] | None = None,
     lazy: Lazy | None = None,
+    touches: Touches | None = None,
 ) -> object:
     """Guard a tool, or each tool of a list, in place.
 
@@ -89,21 +94,24 @@ def protect(
             read when it is guarded, can only make decisions stricter.
         data: Labels of the data that each of the tools touches; likewise.
         lazy: ``"resource"`` for tools whose results live on by themselves; see :meth:`Enforcer.tool`.
+        touches: The resources that each of the tools touches; see :meth:`Enforcer.tool`.
 
     Returns:
         What was given: the same tool, the same sequence.
 
     Raises:
-        ConfigurationError: A tool is guarded by another enforcer, with other labels or with another ``lazy``, its
-            function is guarded already, its class runs tools in a way of its own, or, with code ``lazy_result``, an
-            annotation shows results that would be withheld. No tool of the list is changed then.
+        ConfigurationError: A tool is guarded by another enforcer, with other labels, with another ``lazy`` or other
+            ``touches``, its function is guarded already, its class runs tools in a way of its own, ``touches`` names
+            an argument that it does not have, or, with code ``lazy_result``, an annotation shows results that would be
+            withheld. No tool of the list is changed then.
         TypeError: Something is no LangChain tool, the enforcer is none, or labels are no list of texts.
     """
-    stated = Stated(check_labels(labels, "labels"), check_labels(data, "data"), check_lazy(lazy))
+    touched = None if touches is None else check_touches(touches)
+    stated = Stated(check_labels(labels, "labels"), check_labels(data, "data"), check_lazy(lazy), touched)
     found = _each(tools)
     _check_enforcer(enforcer)
     for tool in found:
-        check(tool, enforcer, stated.lazy)
+        check(tool, enforcer, stated)
         _check_stated(tool, stated)
     for tool in found:
         if enforcer_of(tool) is None:
@@ -193,8 +201,13 @@ def _each(tools: object) -> tuple[BaseTool, ...]:
     return cast("tuple[BaseTool, ...]", items)
 
 
-def check(tool: BaseTool, enforcer: Enforcer, lazy: Lazy | None = None) -> None:
+def check(tool: BaseTool, enforcer: Enforcer, stated: Stated = _NOTHING) -> None:
     """Return if the tool can be guarded by the enforcer, or is already.
+
+    Args:
+        tool: The tool.
+        enforcer: The enforcer.
+        stated: What the application says of it.
 
     Raises:
         ConfigurationError: It cannot.
@@ -215,7 +228,7 @@ def check(tool: BaseTool, enforcer: Enforcer, lazy: Lazy | None = None) -> None:
                 f"expected tool {tool.name!r} with a bare function, got a guarded one; guard it once"
             )
     _check_class(base_of(tool))
-    check_results(tool, enforcer, lazy)
+    check_stated(tool, enforcer, stated)
 
 
 def _check_class(kind: type[BaseTool]) -> None:

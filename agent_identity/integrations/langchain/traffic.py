@@ -13,7 +13,9 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict, TypeAdapter
 
-__all__ = ["Asked", "Told", "asked", "said"]
+from agent_identity.evidence.records import Model
+
+__all__ = ["Asked", "Told", "answering", "asked", "model_of", "said"]
 
 Asked: TypeAlias = "ModelRequest[Any]"  # LangChain's types want it so, for whatever contexts and answers agents have.
 Told: TypeAlias = "ModelResponse[Any]"
@@ -53,6 +55,42 @@ def said(response: Told) -> object:
         ValueError: Something in it cannot be written as JSON.
     """
     return [_plain(message) for message in response.result]
+
+
+def model_of(request: Asked) -> Model | None:
+    """Return which model is asked, as integrations call it; ``None`` for one that does not say.
+
+    Args:
+        request: The request of the agent.
+    """
+    settings = cast("object", getattr(request, "model_settings", None))
+    told = cast("dict[str, object]", settings) if isinstance(settings, dict) else {}
+    for name in ("model", "model_name"):
+        for named in (told.get(name), getattr(request.model, name, None)):
+            if isinstance(named, str) and named:
+                return Model(name=named, provider=_provider(request.model))
+    return None
+
+
+def _provider(model: object) -> str | None:
+    """Return the provider of a model by the package of its integration: ``openai`` for ``langchain_openai``."""
+    package = type(model).__module__.partition(".")[0]
+    name = package.removeprefix("langchain_")
+    return None if name == package or name in ("core", "community", "classic") else name
+
+
+def answering(response: Told) -> Model | None:
+    """Return which model answered, by the metadata of its message; ``None`` where that is not said.
+
+    Args:
+        response: What the agent gets.
+    """
+    for message in reversed(response.result):
+        metadata = cast("dict[str, object]", message.response_metadata)
+        name, provider = metadata.get("model_name"), metadata.get("model_provider")
+        if isinstance(name, str) and name:
+            return Model(name=name, provider=provider if isinstance(provider, str) and provider else None)
+    return None
 
 
 def _system(request: Asked) -> list[SystemMessage]:

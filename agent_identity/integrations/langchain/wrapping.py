@@ -18,19 +18,22 @@ from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 
 from agent_identity.enforcement import Enforcer, GuardedCall
+from agent_identity.enforcement.arguments import Binder
 from agent_identity.enforcement.lazy import Lazy
 from agent_identity.enforcement.wrap import check_body, guard_of
 from agent_identity.errors import ConfigurationError
 from agent_identity.integrations.langchain.invocation import InterceptedMethod, ainvoke, intercepted, invoke
 from agent_identity.integrations.langchain.labels import claims_of
 from agent_identity.integrations.langchain.parameters import asks_nothing
+from agent_identity.policy import Touch
+from agent_identity.policy.touch import check_parameters
 
 __all__ = [
     "FUNCTIONS",
     "METHODS",
     "Stated",
     "base_of",
-    "check_results",
+    "check_stated",
     "class_of",
     "enforcer_of",
     "function_enforcer",
@@ -41,6 +44,7 @@ __all__ = [
     "stated_of",
     "suspends",
     "unwrap_tool",
+    "workflow",
     "wrap_tool",
 ]
 
@@ -95,7 +99,7 @@ class Protection:
 
     def guard(self, enforcer: Enforcer, tool: BaseTool) -> GuardedCall:
         """Return a new guard of a tool."""
-        labels, data, lazy = self.stated
+        labels, data, lazy, touches = self.stated
         guard = enforcer.guard(
             tool.name,
             labels=labels,
@@ -105,6 +109,8 @@ class Protection:
             suspends=suspends,
             returns=returns,
             place=place,
+            touches=touches,
+            workflow=workflow,
         )
         guard.declare()
         return guard
@@ -112,11 +118,12 @@ class Protection:
 
 @final
 class Stated(NamedTuple):
-    """What the application says of a tool: its labels, those of its data, and its results; ``None`` for nothing."""
+    """What the application says of a tool: its labels, those of its data, its results, and what it touches."""
 
     labels: tuple[str, ...] | None = None
     data: tuple[str, ...] | None = None
     lazy: Lazy | None = None
+    touches: tuple[Touch, ...] | None = None
 
 
 _NOTHING: Final = Stated()
@@ -150,6 +157,13 @@ def place() -> str:
     """
     settings = cast("Mapping[str, object]", ensure_config().get("configurable") or {})
     return str(settings.get("checkpoint_ns") or "")
+
+
+def workflow() -> str | None:
+    """Return the id of the thread of LangGraph in which a tool is called, if there is one."""
+    settings = cast("Mapping[str, object]", ensure_config().get("configurable") or {})
+    thread = settings.get("thread_id")
+    return None if thread is None else str(thread)
 
 
 @final
@@ -381,16 +395,19 @@ def stated_of(tool: BaseTool) -> Stated:
     return _NOTHING if protection is None else protection.stated
 
 
-def check_results(tool: BaseTool, enforcer: Enforcer, lazy: Lazy | None) -> None:
-    """Check that no annotation of a bare tool shows results that would be withheld.
+def check_stated(tool: BaseTool, enforcer: Enforcer, stated: Stated) -> None:
+    """Check that a bare tool shows no results that would be withheld, and has the arguments that ``touches`` names.
 
     Raises:
-        ConfigurationError: With code ``lazy_result``: one does.
+        ConfigurationError: With code ``lazy_result``: one does; or the name of what it touches has an argument that is
+            no parameter.
     """
-    bodies = [tool.__dict__.get(slot) for slot in FUNCTIONS] + [_own_method(base_of(tool), name) for name in METHODS]
-    for body in bodies:
+    for slot in (*FUNCTIONS, *METHODS):
+        body = tool.__dict__.get(slot) if slot in FUNCTIONS else _own_method(base_of(tool), slot)
         if body is not None:
-            check_body(tool.name, cast("_Body", body), lazy, enforcer.guard(tool.name).mode)
+            check_body(tool.name, cast("_Body", body), stated.lazy, enforcer.guard(tool.name).mode)
+            parameters = Binder(cast("_Body", body), method=slot in METHODS).parameters
+            check_parameters(tool.name, stated.touches or (), parameters)
 
 
 def wrap_tool(tool: BaseTool, enforcer: Enforcer | None, stated: Stated = _NOTHING) -> None:

@@ -257,7 +257,8 @@ class _Passage:
                 return Shown(None, told, error)
             return shown(result, is_tool=target.tool is not None)
 
-        guard = self._enforcer.guard(target.name, kind="mcp", server=self._server.name, claims=claims)
+        touches = self._server.touches.get(target.tool or "")
+        guard = self._enforcer.guard(target.name, kind="mcp", server=self._server.name, claims=claims, touches=touches)
         result = await guard.run_async(CallRequest(target.values, can_route=False, refusal=refusal), send)
         if failure is not None:
             raise failure  # Here, for what is withheld is no context of the refusal.

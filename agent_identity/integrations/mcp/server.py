@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeVar, cast, final
 
 from agent_identity.authority import Scope
@@ -26,7 +27,9 @@ from agent_identity.integrations.mcp.sdk import (
     unwrapped,
     wrapped_like,
 )
-from agent_identity.integrations.mcp.servers import check_name
+from agent_identity.integrations.mcp.servers import check_name, checked_touches
+from agent_identity.policy import Touch
+from agent_identity.policy.touch import Touches
 
 __all__ = ["Anonymous", "ToolFailedError", "protect_server", "shown"]
 
@@ -72,6 +75,7 @@ def protect_server(
     agent: Agent | None = None,
     purpose: str | None = None,
     dangerously_let_in_anonymous: Anonymous | None = None,
+    touches: Mapping[str, Touches] = MappingProxyType({}),
 ) -> ServerT:
     """Guard the handlers of tools, resources, prompts and completions of an MCP server, in place.
 
@@ -94,6 +98,7 @@ def protect_server(
         purpose: What the tasks are for.
         dangerously_let_in_anonymous: Calls that bring no authority at all run as this, in a task that this enforcer
             opens; by default they are refused.
+        touches: The resources that its tools touch, by the name of the tool; see :meth:`agent_identity.Enforcer.tool`.
 
     Returns:
         What was given: the same server.
@@ -103,7 +108,8 @@ def protect_server(
             used, or it is one of the SDK and has tools already.
     """
     seam = _seam_of(server)
-    door = _Door(enforcer, check_name(name), holder, agent, purpose, dangerously_let_in_anonymous)
+    touched = checked_touches(touches)
+    door = _Door(enforcer, check_name(name), holder, agent, purpose, dangerously_let_in_anonymous, touched)
     before = cast("_Door | None", getattr(seam.owner, _DOOR, None)) or seam.door
     if before is not None and before != door:
         raise ConfigurationError("expected an MCP server that nobody guards yet, got a guarded one; guard it once")
@@ -126,6 +132,7 @@ class _Door:
     agent: Agent | None
     purpose: str | None
     anonymous: Anonymous | None
+    touches: Mapping[str, tuple[Touch, ...]]
     conversion: Conversion | None = dataclasses.field(default=None, compare=False, repr=False)
 
     async def run(
@@ -144,7 +151,8 @@ class _Door:
             EvidenceError: It could not be recorded.
         """
         target = cast("Target", target_of(self.name, method, params))
-        guard = self.enforcer.guard(target.name, kind="mcp", server=self.name)
+        touches = self.touches.get(target.tool or "")
+        guard = self.enforcer.guard(target.name, kind="mcp", server=self.name, touches=touches)
         opening = await off_loop(partial(self._opening, target, guard, sent))
         await opening.__aenter__()  # Here, apart from the handler, whose errors are its own.
         async with AsyncExitStack() as stack:

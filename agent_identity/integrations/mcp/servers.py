@@ -2,9 +2,9 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, final
+from typing import Final, Literal, cast, final
 
 from agent_identity.canonical import encode
 from agent_identity.enforcement import Peer
@@ -13,8 +13,10 @@ from agent_identity.errors import ConfigurationError
 from agent_identity.identity import Agent, PublicKey
 from agent_identity.integrations.http_binding import absolute_url, origin_of
 from agent_identity.integrations.http_client import is_loopback
+from agent_identity.policy import Touch
+from agent_identity.policy.touch import Touches, check_touches
 
-__all__ = ["McpServer", "check_name"]
+__all__ = ["McpServer", "check_name", "checked_touches"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LONGEST_PLACE: Final = 256
@@ -31,6 +33,17 @@ def check_name(name: object) -> str:
             "expected the name of an MCP server as 1 to 128 letters, digits, dots, hyphens and underscores, got another"
         )
     return name
+
+
+def checked_touches(touches: Mapping[str, Touches]) -> Mapping[str, tuple[Touch, ...]]:
+    """Return what the tools of a server touch, each as a tuple.
+
+    Raises:
+        TypeError: It is no mapping of names to :class:`~agent_identity.policy.Touch`, or lists of such.
+    """
+    if not isinstance(cast("object", touches), Mapping):
+        raise TypeError(f"touches is {type(touches).__name__}; give a mapping of the names of tools")
+    return {name: check_touches(touched) for name, touched in touches.items()}
 
 
 @final
@@ -50,10 +63,12 @@ class McpServer:
         tools: What of the scope it gets; by default what begins with its name.
         first_sight: ``"pin"`` takes the definitions of its tools as they are when it is first seen; ``"refuse"``
             only those that somebody accepted.
+        touches: The resources that its tools touch, by the name of the tool at the server; see
+            :meth:`agent_identity.Enforcer.tool`.
 
     Raises:
         ConfigurationError: A name, URL or command cannot be used, or authority would be sent over plain HTTP.
-        TypeError: Agent or key is of another type.
+        TypeError: Agent or key is of another type, or ``touches`` is something else.
         ValueError: Agent and key do not come together.
     """
 
@@ -65,6 +80,7 @@ class McpServer:
     key: PublicKey | None = None
     tools: Iterable[str] | None = None
     first_sight: Literal["pin", "refuse"] = "pin"
+    touches: Mapping[str, Touches] = field(default_factory=dict[str, Touches], hash=False, repr=False)
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -78,6 +94,7 @@ class McpServer:
             self._check_url(self.url)
         if self.tools is not None:
             object.__setattr__(self, "tools", frozenset(self.tools))
+        object.__setattr__(self, "touches", checked_touches(self.touches))
         self.peer(())
 
     def _check_url(self, url: str) -> None:

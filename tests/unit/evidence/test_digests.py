@@ -174,3 +174,15 @@ def test_the_name_of_the_file_is_on_the_disk_with_its_first_key(tmp_path: Path, 
     keys.create("two")
     assert files.calls.count("fsync") == 1
     assert files.calls.count("fdatasync") == 2
+
+
+def test_a_link_is_a_digest_until_its_key_is_erased(path: Path) -> None:
+    """Everybody links alike under one key; once it is erased there is no link, and no fresh key in its place."""
+    first, second = DigestKeys(path), DigestKeys(path)
+    assert first.link("shared", b"data") == second.link("shared", b"data") == first.digest("shared", b"data")
+    first.erase(["shared"])
+    assert first.link("shared", b"data") is None
+    assert DigestKeys(path).link("shared", b"data") is None
+    assert not first.knows("shared")
+    assert first.digest("shared", b"data") != first.digest("other", b"data")
+    assert first.count(["shared"]) == 0

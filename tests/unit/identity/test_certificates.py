@@ -18,6 +18,7 @@ from agent_identity.identity import (
     TrustStore,
     certified,
     trusted_certificate,
+    unverified_certificate,
 )
 from agent_identity.identity.certificates import CERTIFICATE_TYPE, MAX_CERTIFICATE, MAX_CERTIFICATE_LIFETIME
 from agent_identity.identity.compact import parse_compact, sign_compact
@@ -233,3 +234,16 @@ def test_a_certificate_is_not_made_of_other_types(fields: dict) -> None:
     """What the program makes is checked like what it reads: a truth value is no time, a list no tuple."""
     with pytest.raises(TypeError, match="expected"):
         made(**fields)
+
+
+def test_a_certificate_is_read_without_a_root() -> None:
+    """Its form and its type are checked, and who signed it is not."""
+    certificate = made()
+    assert unverified_certificate(certificate.sign(ROOT)) == certificate
+    assert unverified_certificate(certificate.sign(SigningKey.generate())) == certificate
+    other = sign_compact({"typ": "another+jwt"}, {}, ROOT)
+    empty = sign_compact({"typ": CERTIFICATE_TYPE}, {}, ROOT)
+    for token, code in ((other, "wrong_type"), (empty, "bad_recorder_certificate"), ("x", "malformed_token")):
+        with pytest.raises(TokenError) as caught:
+            unverified_certificate(token)
+        assert caught.value.code == code

@@ -17,7 +17,7 @@ from agent_identity.enforcement import Enforcer
 from agent_identity.errors import Denied, EvidenceError
 from agent_identity.evidence import DigestKeys, Ledger
 from agent_identity.identity import Agent, Human
-from agent_identity.policy import Effect, Rule, RuleSet
+from agent_identity.policy import Effect, Rule, RuleSet, Touch
 
 Run = Callable[..., Any]
 
@@ -260,3 +260,24 @@ def test_an_erasure_without_an_author_is_told(directory: Path) -> None:
     assert [problem.message for problem in report.findings] == [
         "the digests of the task 'x' cannot be proved any more: their keys were erased"
     ]
+
+
+def test_the_key_of_resources_is_erased(run: Run, tmp_path: Path) -> None:
+    """One key of all tasks goes, with a record; those of the tasks stay, and a second time there is nothing left."""
+    with Enforcer.open(tmp_path / "evidence", draft_records=True) as enforcer:
+
+        @enforcer.tool(touches=Touch("file", "/{name}", "read"))
+        def read(name: str) -> str:
+            return name
+
+        with enforcer.task("p", principal=Human("alice"), agent=Agent("clerk", owner="o"), scope=Scope("read")) as task:
+            read("x")
+    code, out, err = run("erase", tmp_path / "evidence", "--resources", "--by", "tester")
+    assert (code, err) == (0, "")
+    assert out.startswith("resources: 1 key erased, record ")
+    assert set(keys(tmp_path / "evidence")["resources"]) == {"-"}
+    assert set(keys(tmp_path / "evidence")[task.id]) != {"-"}
+    assert [erased["key"] for erased in erasures(tmp_path / "evidence")] == ["resources"]
+    assert run("erase", tmp_path / "evidence", "--resources")[1] == "resources: nothing left to erase\n"
+    told = json.loads(run("erase", tmp_path / "evidence", "--resources", "--json")[1])
+    assert (told["kind"], told["keys"], told["record"]) == ("resources", 0, None)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agent_identity import records
 from agent_identity.identity import PublicKey, SigningKey, TrustStore
 
 Run = Callable[..., tuple[int, str, str]]
@@ -292,3 +293,31 @@ def test_a_list_names_a_revocation_without_a_reason(run: Run, tmp_path: Path) ->
     key = TrustStore.load(tmp_path / "trust.json").keys[0].key.thumbprint
     run("keys", "revoke", "--since", "1763970000", "--", tmp_path, key)
     assert run("keys", "list", tmp_path)[1].splitlines()[4].endswith("2025-11-24 07:40:00 UTC")
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_rotation_is_recorded_if_that_is_asked_for(run: Run, tmp_path: Path, elsewhere: bool) -> None:
+    """The new keys stand in the ledger of the log, in version 2 of the record."""
+    directory = tmp_path / "keys-here"
+    run("init", directory)
+    log = tmp_path / "log-there" if elsewhere else directory
+    log.mkdir(exist_ok=True)
+    more = ["--evidence", log] if elsewhere else []
+    assert run("keys", "rotate", "--all", directory, "--draft-records", *more)[0] == 0
+    trust = TrustStore.load(directory / "trust.json")
+    found = [one.trust for one in records.read(log, drafts=True) if isinstance(one, records.Trust)]
+    assert [(one.key, one.purpose, one.status) for one in found] == [
+        (key.key.thumbprint, key.purpose, "trusted") for key in trust.keys if key.not_before is not None
+    ]
+    assert run("keys", "rotate", "--issuer", directory, *more)[0] == 0
+    assert len([one for one in records.read(log, drafts=True) if isinstance(one, records.Trust)]) == 2
+
+
+def test_a_rotation_that_cannot_be_recorded_changes_nothing(run: Run, tmp_path: Path) -> None:
+    """The second key has no such record, and a directory that is not there is not made."""
+    run("init", tmp_path)
+    before = (tmp_path / "trust.json").read_bytes()
+    assert run("keys", "rotate", "--second", tmp_path, "--draft-records")[0] == 2
+    assert run("keys", "rotate", "--all", tmp_path, "--draft-records", "--evidence", tmp_path / "absent")[0] == 2
+    assert (tmp_path / "trust.json").read_bytes() == before
+    assert not (tmp_path / "absent").exists()

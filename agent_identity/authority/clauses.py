@@ -1,0 +1,60 @@
+"""Which parts of a scope allowed a call: by argument, the branch of its constraint, and never a value.
+
+Branches have the words of the grant (``constraint_type``), with places in its arrays from 0, so that each can be looked
+up there: ``range``, ``one_of.2``, ``any.1.range``.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Final
+
+from agent_identity.authority.combinators import AllOf, AnyOf
+from agent_identity.authority.literals import Constraint, OneOf
+from agent_identity.authority.scope import Scope
+from agent_identity.authority.values import CONTAINERS, Walked, key_of
+
+__all__ = ["clauses_of"]
+
+_MAX_CLAUSES: Final = 1_024
+_MAX_PARTS: Final = 17
+"""What is nested deeper is named by the branch that it is in."""
+
+
+def clauses_of(scope: Scope, tool: str, arguments: Mapping[str, object]) -> tuple[str, ...]:
+    """Return what of a scope allowed a call, as ``<argument>:<branch>``; nothing for a tool that it leaves open.
+
+    An argument that its constraint does not permit, as can be in monitor mode, has no clause.
+
+    Args:
+        scope: The scope.
+        tool: The name of the tool.
+        arguments: Its arguments as the scope was checked for them.
+    """
+    constraints = scope.tools.get(tool, {})
+    found = (
+        f"{name}:{'.'.join(branch[:_MAX_PARTS])}"
+        for name, constraint in constraints.items()
+        if name in arguments
+        for branch in _branches(constraint, _judged(arguments[name]))
+    )
+    return tuple(dict.fromkeys(islice(found, _MAX_CLAUSES)))
+
+
+def _judged(value: object) -> object:
+    return Walked(value) if type(value) in CONTAINERS else value
+
+
+def _branches(constraint: Constraint, value: object) -> Iterator[tuple[str, ...]]:
+    """Yield the branches of a constraint that permit a value: of alternatives the first, of all that must hold each."""
+    if not constraint.permits(value):
+        return
+    if not isinstance(constraint, AllOf | AnyOf):
+        place = (str(constraint.keys.index(key_of(value))),) if isinstance(constraint, OneOf) else ()
+        yield (constraint.kind, *place)
+        return
+    for number, clause in enumerate(constraint.clauses):
+        if isinstance(constraint, AllOf) or clause.permits(value):
+            for branch in _branches(clause, value):
+                yield (constraint.kind, str(number), *branch)
+            if isinstance(constraint, AnyOf):
+                return

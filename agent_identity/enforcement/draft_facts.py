@@ -1,0 +1,107 @@
+"""The members that version 2 of the record adds to calls. For version 1 nothing of this is computed."""
+
+from collections.abc import Callable
+from typing import Final, TypeAlias, final
+
+import msgspec
+
+from agent_identity import canonical
+from agent_identity.authority.clauses import clauses_of
+from agent_identity.enforcement.call import Call
+from agent_identity.enforcement.decisions import is_fact
+from agent_identity.enforcement.facts import CallFacts
+from agent_identity.enforcement.point import Point
+from agent_identity.evidence.records import Action, Model, Resource
+from agent_identity.policy import Request, RuleSet, Tool, Touch
+from agent_identity.policy.labels import added_to, facts_about
+from agent_identity.policy.touch import filled_name, has_placeholders
+
+__all__ = ["RESOURCES", "DraftFacts", "Workflow"]
+
+RESOURCES: Final = "resources"
+"""The id of the key under which the names of resources are digested: one for all tasks of a directory."""
+
+Workflow: TypeAlias = Callable[[], str | None]
+"""Names the run, thread or conversation of a framework in which a call is made."""
+
+_MODELS: Final = frozenset({"model", "streamed_model"})
+_MAX_LABELS: Final = 64
+
+
+@final
+class DraftFacts:
+    """Makes what version 2 adds to the records of the calls of one tool.
+
+    Args:
+        point: The enforcement point.
+        tool: The tool.
+        workflow: Names the run of the framework in which a call is made, if the integration knows.
+    """
+
+    __slots__ = ("_digests", "_is_model", "_labels", "_name", "_resources", "_workflow")
+
+    def __init__(self, point: Point, tool: Tool, workflow: Workflow | None) -> None:
+        self._digests = point.digests
+        self._is_model = tool.kind in _MODELS
+        self._labels = _labels_of(point, tool)
+        self._name = tool.name
+        self._resources = [(touch, _resource(touch)) for touch in tool.touches]
+        self._workflow = workflow
+
+    def describe(self, action: Action, call: Call) -> Action:
+        """Return the action with what is known before the body; the other facts of the call are kept with it.
+
+        Raises:
+            EvidenceError: The key of the resources is needed and cannot be kept.
+        """
+        workflow = None if self._workflow is None else self._workflow()
+        resources = tuple(self._filled(touch, resource, call) for touch, resource in self._resources)
+        call.facts = CallFacts(resources or None, workflow if is_fact(workflow) else None)
+        return msgspec.structs.replace(
+            action, labels=self._labels, stage="prompt" if self._is_model else None, model=_fit(call.request.model)
+        )
+
+    def concluded(self, call: Call) -> Action:
+        """Return the action as an outcome says it: in short, and for a call of a model that ran, which one answered."""
+        action = msgspec.structs.replace(call.action, names=None, labels=None)
+        if call.intent is None or not self._is_model:
+            return action
+        return msgspec.structs.replace(action, stage="completion", model=_fit(call.model))
+
+    def clauses(self, call: Call) -> tuple[str, ...] | None:
+        """Return which branches of the scope allowed the arguments of a call."""
+        task, snapshot = call.task, call.snapshot
+        if task is None or snapshot is None:
+            return None
+        return clauses_of(task.chain.leaf.scope, self._name, snapshot.view) or None
+
+    def _filled(self, touch: Touch, resource: Resource, call: Call) -> Resource:
+        """Return a resource with the digest of its name, if arguments of the call fill that."""
+        if call.snapshot is None or not has_placeholders(touch):
+            return resource
+        name = filled_name(touch, call.snapshot.view)
+        if name is None:
+            return resource
+        # An array, because arguments are an object: where a task has the id of this key, no digest is one of both.
+        digest = self._digests.link(RESOURCES, canonical.encode(["resource", touch.system, name]))
+        return resource if digest is None else msgspec.structs.replace(resource, digest=digest)
+
+
+def _resource(touch: Touch) -> Resource:
+    return Resource(system=touch.system, name=touch.name, access=touch.access, data=tuple(touch.data) or None)
+
+
+def _labels_of(point: Point, tool: Tool) -> tuple[str, ...] | None:
+    """Return the labels of a tool that application and operator state; what others claim is no fact."""
+    labels = tool.labels
+    if isinstance(point.policy, RuleSet):
+        facts = facts_about(tool.name, point.policy.tools)
+        labels = labels if facts is None else added_to(Request(tool, {}), facts).tool.labels
+    return tuple(filter(is_fact, labels or ()))[:_MAX_LABELS] or None
+
+
+def _fit(model: Model | None) -> Model | None:
+    """Return a model as far as a record can hold what it is called."""
+    if model is None or not is_fact(model.name):
+        return None
+    return model if model.provider is None or is_fact(model.provider) else Model(name=model.name)

@@ -1,0 +1,200 @@
+"""What streams of version 2 say first: their process, and the certificate of its recorder key."""
+
+import importlib.metadata
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final, Literal, final
+
+from opentelemetry.sdk.resources import OTELResourceDetector
+
+from agent_identity.enforcement.decisions import is_fact
+from agent_identity.errors import ConfigurationError, TokenError
+from agent_identity.evidence import Ledger, Pseudonyms
+from agent_identity.evidence.records import KeyTrust, StreamResource, Time, Trust
+from agent_identity.identity import PublicKey, read_public_file, unverified_certificate
+from agent_identity.identity.certificates import MAX_CERTIFICATE
+
+__all__ = ["CertificateFile", "Renewals", "resource_of"]
+
+_LOG: Final = logging.getLogger("agent_identity")
+_MAX_FRAMEWORKS: Final = 32
+
+_FRAMEWORKS: Final[Mapping[str, tuple[str, ...]]] = {
+    "agent_framework": ("agent-framework-core", "agent-framework"),
+    "agents": ("openai-agents",),
+    "agno": ("agno",),
+    "autogen_agentchat": ("autogen-agentchat",),
+    "autogen_core": ("autogen-core",),
+    "claude_agent_sdk": ("claude-agent-sdk",),
+    "crewai": ("crewai",),
+    "dspy": ("dspy",),
+    "fastmcp": ("fastmcp",),
+    "google.adk": ("google-adk",),
+    "haystack": ("haystack-ai",),
+    "langchain": ("langchain",),
+    "langchain_core": ("langchain-core",),
+    "langgraph": ("langgraph",),
+    "llama_index.core": ("llama-index-core",),
+    "mcp": ("mcp",),
+    "pydantic_ai": ("pydantic-ai-slim", "pydantic-ai"),
+    "semantic_kernel": ("semantic-kernel",),
+    "smolagents": ("smolagents",),
+    "strands": ("strands-agents",),
+}
+"""Agent frameworks by the module that is imported, with the distributions that bring it."""
+
+
+def resource_of(pseudonyms: Pseudonyms | None) -> StreamResource | None:
+    """Return what the environment says of this process (``OTEL_SERVICE_NAME``, ``OTEL_RESOURCE_ATTRIBUTES``).
+
+    Args:
+        pseudonyms: Names the host, where principals have pseudonyms as well.
+
+    Raises:
+        EvidenceError: The pseudonym of the host cannot be kept.
+    """
+    told = OTELResourceDetector().detect().attributes
+    known = {name: value for name, value in told.items() if isinstance(value, str) and is_fact(value)}
+    host = known.get("host.name")
+    resource = StreamResource(
+        service=known.get("service.name"),
+        namespace=known.get("service.namespace"),
+        version=known.get("service.version"),
+        instance=known.get("service.instance.id"),
+        environment=known.get("deployment.environment.name"),
+        host=host if host is None or pseudonyms is None else pseudonyms.of("host", host),
+        frameworks=_frameworks(),
+    )
+    return None if resource == StreamResource() else resource
+
+
+def _frameworks() -> tuple[str, ...] | None:
+    """Return the agent frameworks that this process has imported, as ``name==version``; none is imported for that."""
+    found = {
+        f"{name}=={version}"
+        for module, names in _FRAMEWORKS.items()
+        if sys.modules.get(module) is not None
+        for name in names
+        if (version := _version(name)) is not None
+    }
+    return tuple(sorted(filter(is_fact, found)))[:_MAX_FRAMEWORKS] or None
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@final
+class CertificateFile:
+    """The certificate of the recorder key of a directory, ``keys/recorder.certificate``, if a root has made one.
+
+    Args:
+        directory: The directory.
+        recorder: The recorder key.
+        origin: The name of the log.
+
+    Raises:
+        ConfigurationError: The file holds no certificate, or one of another key or log.
+
+    Attributes:
+        first: The certificate as it was found first; ``None`` without one.
+        token: The certificate as it was found last.
+    """
+
+    __slots__ = ("_origin", "_path", "_recorder", "_seen", "first", "token")
+
+    def __init__(self, directory: str | os.PathLike[str], recorder: PublicKey, origin: str) -> None:
+        self._path = Path(directory) / "keys" / "recorder.certificate"
+        self._recorder = recorder
+        self._origin = origin
+        self._seen: tuple[int, int, int] | None = None
+        self.token: str | None = None
+        self.look()
+        self.first = self.token
+
+    def fact(self, status: Literal["trusted", "renewed"]) -> KeyTrust:
+        """Return the member of a record about the certificate."""
+        return KeyTrust(key=self._recorder.thumbprint, purpose="recorder", status=status, certificate=self.token)
+
+    def look(self) -> None:
+        """Take the certificate in the file, if it is another one than before.
+
+        Raises:
+            ConfigurationError: As above; the one before stays.
+        """
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise ConfigurationError(f"{self._path}: {error.strerror}; check owner and modes") from None
+        seen = (found.st_mtime_ns, found.st_ino, found.st_size)
+        if seen == self._seen:
+            return
+        self._seen = seen
+        self.token = self._checked(read_public_file(self._path, limit=MAX_CERTIFICATE + 2))
+
+    def _checked(self, data: bytes) -> str:
+        token = data.decode("ascii", "replace").strip()
+        try:
+            certificate = unverified_certificate(token)
+        except TokenError as error:
+            raise ConfigurationError(
+                f"{self._path} holds no certificate ({error}); put there what the root signed, or remove the file",
+                code=error.code,
+            ) from None
+        if certificate.recorder != self._recorder or certificate.origin != self._origin:
+            what = "key" if certificate.recorder != self._recorder else "log"
+            raise ConfigurationError(
+                f"{self._path} is the certificate of another {what}; have the root certify the recorder key of this "
+                f"directory for the log {self._origin!r}, or remove the file",
+                code="wrong_origin" if what == "log" else "unknown_key",
+            )
+        return token
+
+
+@final
+class Renewals:
+    """Records that the certificate of the recorder key was renewed, in each stream that does not say it yet."""
+
+    __slots__ = ("_file", "_said")
+
+    def __init__(self) -> None:
+        self._file: CertificateFile | None = None
+        self._said: tuple[str, str | None] | None = None
+
+    def use(self, file: CertificateFile | None) -> None:
+        """Look at a file from now on; :meth:`record` does nothing without one."""
+        self._file = file
+
+    def record(self, ledger: Ledger) -> None:
+        """Record the certificate that the file holds now; asked when a task opens.
+
+        A file that became unusable is logged, and changes nothing.
+
+        Args:
+            ledger: The ledger.
+
+        Raises:
+            EvidenceError: It could not be recorded.
+        """
+        file = self._file
+        if file is None:
+            return
+        try:
+            file.look()
+        except ConfigurationError as error:
+            _LOG.error("the certificate of the recorder key is not renewed: %s", error)
+        stream = ledger.stream
+        said = file.first if self._said is None or self._said[0] != stream else self._said[1]
+        if file.token is not None and file.token != said:
+            fact = file.fact("trusted" if said is None else "renewed")
+            ledger.append(partial(Trust, time=Time.at(ledger.clock.wall_ns()), trust=fact))
+        self._said = stream, file.token

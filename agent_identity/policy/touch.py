@@ -1,0 +1,159 @@
+"""The resources that a tool touches, as its owner declares them: which system, what in it, and what is done to it."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, cast, final, get_args
+
+from agent_identity.errors import ConfigurationError
+from agent_identity.identity import check_id
+from agent_identity.policy.decision import check_labels
+
+__all__ = [
+    "Access",
+    "Touch",
+    "Touches",
+    "check_parameters",
+    "check_touches",
+    "filled_name",
+    "has_placeholders",
+    "with_data_of",
+]
+
+Access: TypeAlias = Literal["read", "write", "delete", "execute", "send"]
+"""What a tool does to a resource."""
+
+_ACCESS: Final = cast("tuple[str, ...]", get_args(Access))
+_MAX_TOUCHES: Final = 64
+_MAX_TEXT: Final = 256
+_MAX_FILLED: Final = 8_192
+# https://openlineage.io/docs/spec/naming: a scheme alone ("bigquery", "file"), one with an authority and perhaps a
+# path ("postgres://db:5432", "s3://bucket"), or one with parts ("arn:aws:glue:eu-west-1:123").
+_SYSTEM: Final = re.compile(r"[a-z][a-z0-9+.-]*(?:://[!$&'()*+,;=:@A-Za-z0-9._~%/\[\]-]+|(?::[A-Za-z0-9._~-]+)+)?")
+_PASSWORD: Final = re.compile(r"://[^/@]*:[^/]*@")
+_PART: Final = re.compile(r"([^{}]+)|\{([^{}]+)\}")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """A resource that a tool touches, and what it does to it.
+
+    Args:
+        system: The system that has the resource, by the naming rule of OpenLineage for namespaces:
+            ``postgres://db.example.com:5432``, ``s3://bucket``, ``file``.
+        name: The name of the resource there: ``shop.public.invoices``. A whole argument of the tool in braces stands
+            for its value: ``invoices/{invoice_id}.pdf``. There is no other use of braces.
+        access: ``"read"``, ``"write"``, ``"delete"``, ``"execute"`` or ``"send"``.
+        data: Labels of the data in the resource.
+
+    Raises:
+        TypeError: A text is none, or the labels are no list of texts.
+        ValueError: The system has another form or holds a password, the name has not 1 to 256 visible characters or
+            uses braces otherwise, the access is another word, or a label is malformed.
+    """
+
+    system: str
+    name: str
+    access: Access
+    data: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        labels = check_labels(self.data, "data") or ()
+        for what, text in (("the system", self.system), ("the name", self.name), *(("a label", of) for of in labels)):
+            if len(check_id(text, f"{what} of a touch")) > _MAX_TEXT:
+                raise ValueError(f"{what} of a touch has {len(text)} characters; use at most {_MAX_TEXT}")
+        if not _SYSTEM.fullmatch(self.system) or _PASSWORD.search(self.system):
+            raise ValueError(
+                "the system of a touch names no system as OpenLineage does, or holds a password; write one like "
+                "'postgres://db.example.com:5432', 's3://bucket' or 'file'"
+            )
+        if "".join(part[0] for part in _PART.finditer(self.name)) != self.name:
+            raise ValueError(
+                f"the name {self.name!r} of a touch uses braces that hold no argument; write '{{argument}}'"
+            )
+        if self.access not in _ACCESS:
+            raise ValueError(f"the access of a touch is unknown; use one of {', '.join(_ACCESS)}")
+        object.__setattr__(self, "data", labels)
+
+
+Touches: TypeAlias = Touch | Sequence[Touch]
+"""What a tool touches: one resource, or several."""
+
+
+def check_touches(value: object) -> tuple[Touch, ...]:
+    """Return what a tool touches as a tuple: nothing, one, or several.
+
+    Raises:
+        TypeError: It is neither a :class:`Touch` nor a list of such.
+        ValueError: There are more than 64.
+    """
+    if value is None:
+        return ()
+    touches = (value,) if type(value) is Touch else value
+    items = cast("Sequence[object]", touches) if isinstance(touches, list | tuple) else (touches,)
+    if not all(type(one) is Touch for one in items):
+        raise TypeError(f"touches is {type(value).__name__}; give Touch(system, name, access), or a list of such")
+    several = cast("Sequence[Touch]", items)
+    if len(several) > _MAX_TOUCHES:
+        raise ValueError(f"touches has {len(several)} resources; give at most {_MAX_TOUCHES}")
+    return tuple(dict.fromkeys(several))
+
+
+def _arguments(name: str) -> list[str]:
+    """Return the arguments in a name."""
+    return [cast("str", part[2]) for part in _PART.finditer(name) if part[2] is not None]
+
+
+def has_placeholders(touch: Touch) -> bool:
+    """Tell whether arguments fill the name of a resource."""
+    return "{" in touch.name
+
+
+def check_parameters(tool: str, touches: Collection[Touch], parameters: Collection[str] | None) -> None:
+    """Check that each argument in the names of what a tool touches is one of its parameters.
+
+    Args:
+        tool: The name of the tool.
+        touches: What it touches.
+        parameters: The names that its arguments can have; ``None`` where any name will do.
+
+    Raises:
+        ConfigurationError: One is not.
+    """
+    for touch in touches:
+        for argument in _arguments(touch.name):
+            if parameters is not None and argument not in parameters:
+                raise ConfigurationError(
+                    f"touches= of the tool {tool!r} names the argument {argument!r}, which is none of its parameters "
+                    f"({', '.join(parameters) or 'there are none'}); name one of them, or write the text itself"
+                )
+
+
+def filled_name(touch: Touch, arguments: Mapping[str, object]) -> str | None:
+    """Return the name of a resource with the values of arguments in it; ``None`` where they do not fill it.
+
+    Only text and whole numbers fill a name: anything else has more than one spelling.
+
+    Args:
+        touch: The resource.
+        arguments: The arguments of a call by name, in their forms.
+    """
+    texts: list[str] = []
+    for part in _PART.finditer(touch.name):
+        value = part[1] if part[2] is None else arguments.get(part[2])
+        if type(value) is not int and not isinstance(value, str):
+            return None
+        texts.append(str(value))
+    filled = "".join(texts)
+    return filled if len(filled) <= _MAX_FILLED else None
+
+
+def with_data_of(data: tuple[str, ...] | None, touches: Collection[Touch]) -> tuple[str, ...] | None:
+    """Return the labels of the data that a tool touches, with those of its resources.
+
+    What nobody states stays unknown, for the resources may not be all.
+    """
+    if data is None:
+        return None
+    return tuple(dict.fromkeys((*data, *(label for touch in touches for label in touch.data))))

@@ -280,10 +280,7 @@ def _check_spans(
     most = 1 + beside // _WORTH + total // _WORTH_OF_SPANS if total else None
     whole = total + beside if total else 0
 
-    def tell(done: int) -> None:
-        if progress is not None:
-            progress(done, whole)
-
+    tell = _teller(progress, whole)
     with executor(number, most=most) as chosen:
         # What the ledger proves is in a file of this machine.
         near = chosen if comparison is None or isinstance(number, int) else in_process
@@ -298,6 +295,16 @@ def _check_spans(
                 comparison.conclude(index, spans)
         spans.finish()
     return findings.report()
+
+
+def _teller(progress: Progress | None, whole: int) -> Callable[[int], None]:
+    """Return what tells how far the verification of so many bytes has come."""
+
+    def tell(done: int) -> None:
+        if progress is not None:
+            progress(done, whole)
+
+    return tell
 
 
 def _read(

@@ -66,9 +66,10 @@ def _is_member(value: object) -> TypeGuard[enum.Enum]:
     return issubclass(type(value), enum.Enum)  # `isinstance` would ask the value, which may be a proxy.
 
 
-def _loaded(module: str, name: str) -> object:
+def _loaded(module: str, name: str) -> type[object] | None:
     """Return a class if its module is loaded: before that no value is of it, and many programs never load it."""
-    return getattr(sys.modules.get(module), name, None)
+    found: object = getattr(sys.modules.get(module), name, None)
+    return found if isinstance(found, type) else None
 
 
 def decimal_form(number: Decimal) -> DecimalText:
@@ -105,7 +106,7 @@ def _member_form(member: enum.Enum) -> object:
     kind = type(member)
     value: object = member._value_  # Its documented name; `value` can be overridden.
     identifier = _loaded("uuid", "UUID")
-    stateful = issubclass(kind, _STATEFUL) or (isinstance(identifier, type) and issubclass(kind, identifier))
+    stateful = issubclass(kind, _STATEFUL) or (identifier is not None and issubclass(kind, identifier))
     if stateful or is_dataclass(kind):
         raise NoFormError
     for base, equals in _EQUAL.items():

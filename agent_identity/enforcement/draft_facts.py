@@ -3,15 +3,13 @@
 from collections.abc import Callable
 from typing import Final, TypeAlias, final
 
-import msgspec
-
 from agent_identity import canonical
 from agent_identity.authority.clauses import clauses_of
 from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.decisions import is_fact
 from agent_identity.enforcement.facts import CallFacts
 from agent_identity.enforcement.point import Point
-from agent_identity.evidence.records import Action, Model, Resource
+from agent_identity.evidence.records import Action, Model, Resource, replaced
 from agent_identity.policy import Request, RuleSet, Tool, Touch
 from agent_identity.policy.labels import added_to, facts_about
 from agent_identity.policy.touch import filled_name, has_placeholders
@@ -57,16 +55,16 @@ class DraftFacts:
         workflow = None if self._workflow is None else self._workflow()
         resources = tuple(self._filled(touch, resource, call) for touch, resource in self._resources)
         call.facts = CallFacts(resources or None, workflow if is_fact(workflow) else None)
-        return msgspec.structs.replace(
+        return replaced(
             action, labels=self._labels, stage="prompt" if self._is_model else None, model=_fit(call.request.model)
         )
 
     def concluded(self, call: Call) -> Action:
         """Return the action as an outcome says it: in short, and for a call of a model that ran, which one answered."""
-        action = msgspec.structs.replace(call.action, names=None, labels=None)
+        action = replaced(call.action, names=None, labels=None)
         if call.intent is None or not self._is_model:
             return action
-        return msgspec.structs.replace(action, stage="completion", model=_fit(call.model))
+        return replaced(action, stage="completion", model=_fit(call.model))
 
     def clauses(self, call: Call) -> tuple[str, ...] | None:
         """Return which branches of the scope allowed the arguments of a call."""
@@ -84,7 +82,7 @@ class DraftFacts:
             return resource
         # An array, because arguments are an object: where a task has the id of this key, no digest is one of both.
         digest = self._digests.link(RESOURCES, canonical.encode(["resource", touch.system, name]))
-        return resource if digest is None else msgspec.structs.replace(resource, digest=digest)
+        return resource if digest is None else replaced(resource, digest=digest)
 
 
 def _resource(touch: Touch) -> Resource:

@@ -138,7 +138,7 @@ def _sources(words: Sequence[str]) -> list[_Source]:
         ConfigurationError: One is missing.
     """
     names = gathered(words)
-    alone = [name for name in names if is_directory(name) or is_bundle(name)]
+    alone = [str(name) for name in names if is_directory(name) or is_bundle(name)]
     files = [name for name in names if name not in alone]
     for name in alone:
         named([name])

@@ -56,6 +56,10 @@ def drafts_written(**more: Any) -> Generator[None]:
         more: What the streams say first, besides.
     """
     beginning = Beginning(records=DRAFT, **more)
+
+    def opened(*arguments: Any, **options: Any) -> Ledger:
+        return Ledger.open(*arguments, **{**options, "beginning": beginning})
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(directory, "Ledger", SimpleNamespace(open=partial(Ledger.open, beginning=beginning)))
+        patch.setattr(directory, "Ledger", SimpleNamespace(open=opened))
         yield

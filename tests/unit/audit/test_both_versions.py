@@ -6,13 +6,12 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from draft_records import drafts_written
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
@@ -70,8 +69,7 @@ class History:
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(FileSpanExporter(stream=self.text)))
         given = {"clock": self.clock, "ids": SequentialIds(), "tracer_provider": provider, **options}
-        with drafts_written() if self.version == records.DRAFT else nullcontext():
-            return Enforcer.open(self.path, **given)
+        return Enforcer.open(self.path, draft_records=self.version == records.DRAFT, **given)
 
     def tell(self) -> None:
         """Have everything happen that a small task has."""

@@ -167,7 +167,11 @@ def test_one_resource_is_one_digest_in_all_tasks(drafts: Callable[..., Any]) -> 
     assert None not in found
 
 
-@pytest.mark.parametrize("value", [None, True, 1.5, ["a"], {"a": 1}, object(), "x" * 9_000], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [None, True, 1.5, ["a"], {"a": 1}, object(), "x" * 9_000],
+    ids=["null", "true", "fraction", "array", "object", "opaque", "long"],
+)
 def test_what_does_not_fill_a_name_has_no_digest(drafts: Callable[..., Any], value: object) -> None:
     """A value without one spelling leaves the template alone, and the call runs."""
     world = drafts()

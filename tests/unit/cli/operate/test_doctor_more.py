@@ -6,12 +6,10 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
-from draft_records import drafts_written
 
 from agent_identity.authority import MemoryState, Scope
 from agent_identity.cli.operate.doctor import diagnose
@@ -303,7 +301,7 @@ def test_a_name_that_is_not_there_is_told(program: Run, tmp_path: Path) -> None:
 )
 def test_records_that_stores_would_cut_are_found(root: Path, version: Any, name: int, warned: bool) -> None:
     """The last outcomes, of either version, are measured as they stand on their spans."""
-    with drafts_written() if version == DRAFT else nullcontext(), Enforcer.open(root) as enforcer:
+    with Enforcer.open(root, draft_records=version == DRAFT) as enforcer:
         agents = [Agent(f"spiffe://example.org/{number}/" + "x" * name, owner="o") for number in range(2)]
         with (
             enforcer.task("t", principal=Human("alice"), agent=agents[0], scope=Scope("pay")),

@@ -1,7 +1,9 @@
 """The commands of this project. They need Python 3.11 or newer and nothing else.
 
     python3 dev.py demo           run the example
-    python3 dev.py test           run the tests and every other check, as CI does
+    python3 dev.py test           run the gate: the tests and every other check, as CI does
+    python3 dev.py nightly        run what takes longer, in hours
+    python3 dev.py weekly         run what takes a day
     python3 dev.py test lint docs run only these sessions (python3 dev.py test --list names them)
     python3 dev.py lock           resolve requirements/*.lock again
 
@@ -17,7 +19,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import TextIO
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
@@ -39,15 +43,22 @@ DEBIAN = (  # A program that the tests start, and the package that has it.
 )
 
 
-def run(*command: str | Path) -> int:
-    """Run a command inside .venv, show it, and return its exit status."""
+def start(*command: str | Path, printed: TextIO | None = None) -> subprocess.Popen[str]:
+    """Start a command inside .venv and show it; what it prints may go into a file."""
     arguments = [str(part) for part in command]
     shown = [part.removeprefix(f"{ROOT}{os.sep}") for part in arguments]
     print("$", *shown, flush=True)
     environment = {**os.environ, "VIRTUAL_ENV": str(VENV), "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
     for name in ("PYTHONPATH", "PYTHONHOME"):  # They would mix another installation into this one.
         environment.pop(name, None)
-    return subprocess.run(arguments, cwd=ROOT, env=environment, check=False).returncode  # noqa: S603
+    kept = subprocess.STDOUT if printed else None
+    return subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=printed, stderr=kept, text=True)  # noqa: S603
+
+
+def run(*command: str | Path) -> int:
+    """Run a command inside .venv, show it, and return its exit status."""
+    with start(*command) as process:
+        return process.wait()
 
 
 def must(*command: str | Path) -> None:
@@ -120,8 +131,31 @@ def test(arguments: list[str]) -> int:
     """Run the named sessions of noxfile.py, or those that CI runs."""
     environment()
     install_programs()
+    if not arguments:
+        return gate()
     chosen = arguments if not arguments or arguments[0].startswith("-") else ["--session", *arguments]
     return run(PYTHON, "-m", "nox", *chosen)
+
+
+def gate() -> int:
+    """Run the tests, and beside them the checks, which use one core; what those print comes at the end."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
+        checks = start(PYTHON, "-m", "nox", "--tags", "checks", printed=printed)
+        status = run(PYTHON, "-m", "nox", "--tags", "tests")
+        status = checks.wait() or status
+        printed.seek(0)
+        print(printed.read(), flush=True)
+    return status
+
+
+def nightly(arguments: list[str]) -> int:
+    """Run what the gate leaves to the night."""
+    return test(["nightly", *arguments])
+
+
+def weekly(arguments: list[str]) -> int:
+    """Run what takes a day."""
+    return test(["weekly", *arguments])
 
 
 def lock(arguments: list[str]) -> int:
@@ -152,7 +186,7 @@ def lock(arguments: list[str]) -> int:
 
 def main() -> int:
     """Run one command."""
-    commands = {"demo": demo, "test": test, "lock": lock}
+    commands = {"demo": demo, "test": test, "nightly": nightly, "weekly": weekly, "lock": lock}
     if sys.version_info < (3, 11):  # noqa: UP036  The metadata that say so have not been read yet.
         sys.exit(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}.")
     if len(sys.argv) < 2 or sys.argv[1] not in commands:

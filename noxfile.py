@@ -1,7 +1,10 @@
-"""Every check of this project. `python3 dev.py test` makes the environment and runs the default sessions.
+"""Every check of this project. `python3 dev.py test` makes the environment and runs the gate: what CI runs.
+
+`python3 dev.py nightly` and `python3 dev.py weekly` run what takes longer. No test is left out of all three: `nightly`
+runs each that the gate leaves out.
 
 The sessions without an environment of their own use the one that dev.py makes, so that a fresh machine installs the
-tools once. Those that test the package as users get it (tests, lowest, build) make their own.
+tools once. Those that test the package as users get it (newest, oldest, tests, lowest, build) make their own.
 """
 
 import functools
@@ -18,12 +21,13 @@ ROOT = Path(__file__).resolve().parent
 LOCK = "requirements/dev.lock"
 PYTHONS = nox.project.python_versions(nox.project.load_toml("pyproject.toml"))
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
-OTHERS = [version for version in PYTHONS if version != HERE]  # The session `coverage` runs the tests on this one.
+OTHERS = [version for version in PYTHONS if version != HERE]  # The gate and `coverage` run the tests on this one.
 # Hundreds of tests start a Python of their own, which has to find modules compiled; the working copy stays clean.
 QUICK = {"PYTHONDONTWRITEBYTECODE": None, "PYTHONPYCACHEPREFIX": str(ROOT / ".nox" / "pycache")}
 SAFE = {**QUICK, "PYTHONSAFEPATH": "1", "PYTHONPATH": None}  # Tests see the installed package, never the working copy.
-FEW = {**QUICK, "HYPOTHESIS_PROFILE": "few"}  # The same 50 examples of every property each time.
-MANY = "3.13"  # The Python on which CI tries 500 of each; they do not depend on the Python, and the others try the 50.
+FEWEST = {**QUICK, "HYPOTHESIS_PROFILE": "gate"}  # The same 25 examples of every property each time.
+FEW = {**QUICK, "HYPOTHESIS_PROFILE": "few"}  # The same 50.
+MANY = {**QUICK, "HYPOTHESIS_PROFILE": "ci"}  # The same 500; they do not depend on the Python, so one tries them.
 # What the tests of LangChain and LangGraph need, beside what ours do.
 SAME_TOOL = (
     *("langchain", "langgraph", "pytest", "pytest-asyncio", "langchain-tests", "psycopg[binary]"),
@@ -32,7 +36,17 @@ SAME_TOOL = (
     "pytest-codspeed",
 )
 WORKERS = ("-n", "3")  # For two cores: a good part of the tests waits for programs that they start.
-NO_DOCS = ("--ignore=tests/docs",)  # The session for the documentation runs its examples.
+NO_DOCS = ("--ignore=tests/docs",)  # The session `examples` runs those of the documentation.
+GATE = ("--gate=whole", *WORKERS)
+ENDS = ("--gate=ends", *WORKERS, "tests/adversarial", "tests/crash")
+COMPLETE = ("identity", "authority", "evidence")
+# Coverage costs half as much again. Together these tests reach every line and branch of the rooms.
+ROOMS = (
+    *(f"tests/unit/{room}" for room in COMPLETE),
+    *("tests/adversarial", "tests/integrations/state", "tests/fuzz/test_corpus.py", "tests/unit/audit/test_pasted.py"),
+    *(f"tests/unit/cli/test_{name}.py" for name in ("approvals", "doctor_more", "erase", "inventory")),
+    *(f"tests/unit/enforcement/test_{name}.py" for name in ("setup", "task_tokens", "token_exchange")),
+)
 
 # pyenv runs only the versions that are switched on; a test matrix wants all that are installed.
 PYENV = Path(os.environ.get("PYENV_ROOT") or "~/.pyenv").expanduser() / "versions"
@@ -40,6 +54,9 @@ if PYENV.is_dir():
     active = [version for version in os.environ.get("PYENV_VERSION", "").split(":") if version]
     installed = sorted(path.name for path in PYENV.iterdir() if path.name not in active)
     os.environ["PYENV_VERSION"] = ":".join([*active, *installed, "system"])
+
+INSTALLED = [version for version in PYTHONS if version == HERE or shutil.which(f"python{version}")]
+OLDEST, NEWEST = PYTHONS[0], INSTALLED[-1]
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -51,16 +68,23 @@ nox.options.sessions = [
     "layers",
     "types",
     "types_api",
-    *(f"tests-{version}" for version in OTHERS),
-    "coverage",
     "vectors",
     "docs",
-    "lowest",
-    "mcp",
     "build",
+    "net",
+    "rooms",
+    "gate",
+    "newest",
+    "oldest",
 ]
+NIGHTLY = (
+    *(f"tests-{version}" for version in OTHERS),
+    *("coverage", "examples", "lowest", "mcp", "outages", "neighbours", "backends", "spark"),
+)
+WEEKLY = ("thorough", "surgery", "crash", "fuzz", "soak", "mutants", "same_tool", "bench", "peers")
 
 here = functools.partial(nox.session, python=False)
+check = functools.partial(nox.session, python=False, tags=["checks"])  # dev.py runs them beside the tests.
 
 
 def _present(session: nox.Session, path: str) -> str:
@@ -70,7 +94,7 @@ def _present(session: nox.Session, path: str) -> str:
     return path
 
 
-@here
+@check
 def lint(session: nox.Session) -> None:
     """Style, spelling, metadata, and a docstring on every test (ruff asks for those of the package)."""
     session.run("ruff", "check", ".")
@@ -80,7 +104,7 @@ def lint(session: nox.Session) -> None:
     session.run("interrogate", "--quiet", "tests")
 
 
-@here
+@check
 def layers(session: nox.Session) -> None:
     """Who may import whom, who may import or look into which library, and the size budgets."""
     session.run("lint-imports", "--no-cache", "--no-logo")
@@ -89,7 +113,7 @@ def layers(session: nox.Session) -> None:
     session.run("python", "tools/budgets.py")
 
 
-@here
+@check
 def types(session: nox.Session) -> None:
     """Strict types in the package by two checkers, and in the tools by one."""
     session.run("mypy")
@@ -97,7 +121,7 @@ def types(session: nox.Session) -> None:
     session.run("pyright")
 
 
-@here
+@check
 def types_api(session: nox.Session) -> None:
     """What users' type checkers see: every file of tests/typing, by both checkers."""
     folder = _present(session, "tests/typing")
@@ -105,34 +129,81 @@ def types_api(session: nox.Session) -> None:
     session.run("pyright", folder)
 
 
-@nox.session(python=PYTHONS)
-def tests(session: nox.Session) -> None:
-    """The tests against the built wheel and the locked requirements, in random order."""
+@nox.session(python=False, tags=["tests"])
+def rooms(session: nox.Session) -> None:
+    """Abuse cases, and the tests of the rooms of which no line and no branch may be without one."""
+    session.run("coverage", "erase")
+    only = f"--source={','.join(f'agent_identity.{room}' for room in COMPLETE)}"
+    same = ("--randomly-seed", "1684775111")  # What is covered must not depend on what is drawn.
+    session.run("coverage", "run", only, "-m", "pytest", *GATE, *same, *ROOMS, *session.posargs, env=FEWEST)
+    _no_holes(session)
+
+
+@nox.session(python=False, tags=["tests"])
+def gate(session: nox.Session) -> None:
+    """The other tests, without those that take a night."""
+    others = (f"--ignore={folder}" for folder in ROOMS)
+    session.run("python", "-m", "pytest", *GATE, *others, "--durations=12", *session.posargs, env=FEWEST)
+
+
+@nox.session(python=NEWEST, tags=["tests"])
+def newest(session: nox.Session) -> None:
+    """On the newest Python, against the built wheel: a test of each abuse case, and the integrations."""
     session.install("-r", LOCK)
     session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
-    env = SAFE if session.python == MANY else {**SAFE, **FEW}
+    session.run("python", "-m", "pytest", *ENDS, "tests/integrations", *session.posargs, env={**SAFE, **FEWEST})
+
+
+@nox.session(python=OLDEST, tags=["tests"])
+def oldest(session: nox.Session) -> None:
+    """On the oldest Python, against the lowest versions that pyproject.toml allows: a test of each abuse case."""
+    session.install("-r", "requirements/lowest.lock")
+    session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
+    session.run("python", "-m", "pytest", *ENDS, *session.posargs, env={**SAFE, **FEWEST})
+
+
+@here
+def nightly(session: nox.Session) -> None:
+    """Every test on every Python, with more examples, and what needs environments of its own (hours)."""
+    for name in NIGHTLY:
+        session.notify(name)
+
+
+@here
+def weekly(session: nox.Session) -> None:
+    """Long loops, kills, fuzzing, a day in an hour, mutants, and what we cost beside others (a day)."""
+    for name in WEEKLY:
+        session.notify(name)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Every test against the built wheel and the locked requirements, in random order (nightly)."""
+    session.install("-r", LOCK)
+    session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
+    env = {**SAFE, **(MANY if session.python == NEWEST else FEW)}
     session.run("python", "-m", "pytest", *WORKERS, *NO_DOCS, "--durations=12", *session.posargs, env=env)
 
 
-@nox.session(python=PYTHONS[0])
+@nox.session(python=OLDEST)
 def lowest(session: nox.Session) -> None:
-    """The unit tests against the lowest versions that pyproject.toml allows."""
+    """The unit tests against the lowest versions that pyproject.toml allows (nightly)."""
     session.install("-r", "requirements/lowest.lock")
     session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
     session.run("python", "-m", "pytest", *WORKERS, "tests/unit", *session.posargs, env={**SAFE, **FEW})
 
 
-@nox.session(python=PYTHONS[0])
+@nox.session(python=OLDEST)
 def mcp(session: nox.Session) -> None:
-    """The tests of MCP against the second major version of its SDK; all other sessions have the first."""
+    """The tests of MCP against the second major version of its SDK; all other sessions have the first (nightly)."""
     session.install("-r", "requirements/mcp2.lock")
     session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
     session.run("python", "-m", "pytest", *WORKERS, "tests/integrations/mcp", *session.posargs, env={**SAFE, **FEW})
 
 
-@nox.session(python=PYTHONS[0])
+@nox.session(python=OLDEST)
 def backends(session: nox.Session) -> None:
-    """Round trips through back ends that store spans (on demand: 1.5 GB, and minutes until they have started)."""
+    """Round trips through back ends that store spans (nightly: 1.5 GB, and minutes until they have started)."""
     session.install("-r", "requirements/backends.lock")
     session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
     # The warnings of the servers and of their plugins are not ours.
@@ -141,9 +212,9 @@ def backends(session: nox.Session) -> None:
     )
 
 
-@nox.session(python=PYTHONS[0])
+@nox.session(python=OLDEST)
 def spark(session: nox.Session) -> None:
-    """Verification on a real Spark of this machine gives the report of one process (on demand: 500 MB, and Java)."""
+    """Verification on a real Spark of this machine gives the report of one process (nightly: 500 MB, and Java)."""
     session.install("-r", "requirements/spark.lock")
     session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
     env = {**SAFE, "AGENT_IDENTITY_SPARK": "1"}  # Here neither may be missing.
@@ -153,9 +224,9 @@ def spark(session: nox.Session) -> None:
     )
 
 
-@nox.session(python=PYTHONS[0])
+@nox.session(python=OLDEST)
 def neighbours(session: nox.Session) -> None:
-    """Beside Langfuse, Phoenix, Traceloop and Logfire in one process, in every order (on demand: 250 MB)."""
+    """Beside Langfuse, Phoenix, Traceloop and Logfire in one process, in every order (nightly: 250 MB)."""
     session.install("-r", "requirements/neighbours.lock")
     session.install("--no-deps", "--force-reinstall", str(_built(session, "--wheel")))
     env = {**SAFE, "AGENT_IDENTITY_NEIGHBOURS": "all"}  # Here none of them may be missing.
@@ -164,43 +235,55 @@ def neighbours(session: nox.Session) -> None:
 
 @nox.session
 def same_tool(session: nox.Session) -> None:
-    """The tool tests of LangChain and LangGraph pass alike with every tool protected (on demand: downloads them)."""
+    """The tool tests of LangChain and LangGraph pass alike with every tool protected (weekly: downloads them)."""
     session.install("-c", LOCK, f"{_built(session, '--wheel')}[langchain]", *SAME_TOOL)
     session.run("python", "tools/same_tool.py", sys.executable, env=SAFE)
 
 
 @here
 def coverage(session: nox.Session) -> None:
-    """Branch coverage, subprocesses included; the rooms on which trust rests have no hole."""
+    """Every test with branch coverage, subprocesses included: a bound for all rooms, and no hole in some (nightly)."""
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *WORKERS, *NO_DOCS, *session.posargs, env=FEW)
+    _no_holes(session)
+    session.run("coverage", "report")
+
+
+def _no_holes(session: nox.Session) -> None:
+    """Fail where a line or branch of the complete rooms was not reached."""
     session.run("coverage", "combine", "--quiet")
     report = str(Path(session.cache_dir) / "coverage.json")
     session.run("coverage", "json", "--quiet", "--fail-under=0", "-o", report)
-    session.run("coverage", "report")
     session.run("python", "tools/coverage_gate.py", report)
 
 
-@here
+@check
 def vectors(session: nox.Session) -> None:
     """Our published vectors are what the code makes."""
     session.run("python", _present(session, "tests/vectors/build_vectors.py"), "--check")
 
 
-@here
+@check
+def net(session: nox.Session) -> None:
+    """The verdicts of 2,703 fixed cases are those that were kept."""
+    session.run("python", "tests/net/net.py", env=QUICK)
+
+
+@check
 def docs(session: nox.Session) -> None:
-    """The site builds without a warning and loads nothing from elsewhere; every example and help text holds."""
+    """The site builds without a warning and loads nothing from elsewhere."""
     site = str(Path(session.cache_dir) / "site")
     session.run("mkdocs", "build", "--strict", "--quiet", "--site-dir", site, env={"NO_MKDOCS_2_WARNING": "1"})
     session.run("python", "tools/site_check.py", site)
-    session.run("python", "-m", "pytest", *WORKERS, "tests/docs")
-    if (ROOT / "agent_identity" / "cli").exists():
-        session.run("python", "tools/cli_help.py", "--check")
-    else:
-        session.log("agent_identity/cli does not exist yet, so no help text was compared")
 
 
-@nox.session
+@here
+def examples(session: nox.Session) -> None:
+    """Every example and every command of the documentation does what its page says (nightly)."""
+    session.run("python", "-m", "pytest", *WORKERS, "tests/docs", *session.posargs, env=QUICK)
+
+
+@nox.session(tags=["checks"])
 def build(session: nox.Session) -> None:
     """What is published: source archive and wheel, installed into an empty environment, run the quick start."""
     wheel = _built(session)
@@ -214,20 +297,20 @@ def build(session: nox.Session) -> None:
 
 @here
 def bench(session: nox.Session) -> None:
-    """The speed budgets (on demand: a busy machine tells nothing)."""
+    """The speed budgets (weekly: a busy machine tells nothing)."""
     session.run("python", _present(session, "benchmarks/run.py"), *session.posargs)
 
 
 @nox.session
 def peers(session: nox.Session) -> None:
-    """What a tool costs in the hands of others (on demand: each in its own environment from the index, 200 MB)."""
+    """What a tool costs in the hands of others (weekly: each in its own environment from the index, 200 MB)."""
     session.install("uv")
     session.run("python", "benchmarks/peers/run.py", *session.posargs)
 
 
 @here
 def thorough(session: nox.Session) -> None:
-    """Chain surgery and attenuation a million times, then every property with 20,000 examples (on demand: hours)."""
+    """Chain surgery and attenuation a million times, then every property with 20,000 examples (weekly: hours)."""
     session.run(
         "python",
         "-m",
@@ -251,14 +334,14 @@ def thorough(session: nox.Session) -> None:
 
 @here
 def surgery(session: nox.Session) -> None:
-    """Every kind of surgery at every record, and 100,000 clean ledgers without an alarm (on demand: half an hour)."""
+    """Every kind of surgery at every record, and 100,000 clean ledgers without an alarm (weekly: half an hour)."""
     session.run("python", "tests/adversarial/surgeries.py", "--rounds", "5")
     session.run("python", "tests/adversarial/clean_ledgers.py", *(session.posargs or ("--count", "100000")))
 
 
 @here
 def outages(session: nox.Session) -> None:
-    """Collectors that are down, slow or broken, at their whole load, and the latency of calls meanwhile (on demand)."""
+    """Collectors that are down, slow or broken, at their whole load, and the latency of calls meanwhile (nightly)."""
     session.run(
         "python",
         "-m",
@@ -273,27 +356,27 @@ def outages(session: nox.Session) -> None:
 
 @here
 def crash(session: nox.Session) -> None:
-    """A thousand kills, every state of the disk after a power loss, a fault at every call (on demand: an hour)."""
+    """A thousand kills, every state of the disk after a power loss, a fault at every call (weekly: an hour)."""
     tests = ("tests/crash", "-rP", "--timeout=0")
     session.run("python", "-m", "pytest", *WORKERS, *tests, *session.posargs, env={"AGENT_IDENTITY_CRASH": "1"})
 
 
 @here
 def soak(session: nox.Session) -> None:
-    """A day of guarded calls in an hour, over two processes, every record read back (on demand: an hour, 20 GB)."""
+    """A day of guarded calls in an hour, over two processes, every record read back (weekly: an hour, 20 GB)."""
     session.run("python", "tools/soak.py", *session.posargs)
 
 
 @nox.session(python="3.11")
 def fuzz(session: nox.Session) -> None:
-    """Feed what strangers send from a coverage-guided fuzzer (on demand: ten minutes for each target)."""
+    """Feed what strangers send from a coverage-guided fuzzer (weekly: ten minutes for each target)."""
     session.install("atheris>=3,<4", ".[all]")
     session.run("python", "tests/fuzz/run.py", *session.posargs)
 
 
 @here
 def mutants(session: nox.Session) -> None:
-    """How many small changes of authority, evidence and audit their tests notice (on demand: hours, or some groups)."""
+    """How many small changes of authority, evidence and audit their tests notice (weekly: hours, or some groups)."""
     session.run("python", "tools/mutants.py", *session.posargs)
 
 

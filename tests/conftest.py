@@ -1,7 +1,19 @@
-"""What every test shares: the Hypothesis profiles and the published test vectors."""
+"""What every test shares: what is left to the night, the Hypothesis profiles, and the published test vectors.
+
+``--gate=whole`` runs what CI runs. It leaves out tests marked ``nightly``, takes of the cases of a test marked
+``sample(n)`` one in ``n``, and of a loop over ``drawn(cases)`` one in ten. ``--gate=ends``, for the oldest and the
+newest versions, takes only the integrations so, and else one test of each abuse case (``test_ac_N_…``). What is taken
+is drawn by the seed that every run prints; ``--randomly-seed=N`` draws it again. Without the option
+everything runs.
+"""
 
 import os
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,8 +30,59 @@ settings.register_profile(
 settings.register_profile(
     "few", max_examples=50, deadline=None, derandomize=True, database=None, suppress_health_check=_SLOW
 )
+# The gate: examples that are the same every time; nightly tries many more.
+settings.register_profile(
+    "gate", max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=_SLOW
+)
 settings.register_profile("thorough", max_examples=20_000, deadline=None, suppress_health_check=_SLOW)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that leaves to the night what takes long."""
+    parser.addoption("--gate", choices=("whole", "ends"), help="run what CI runs, whole or at the ends of the versions")
+
+
+def _draw(config: pytest.Config, cases: Sequence[Any], count: int) -> list[Any]:
+    """Draw some of the cases, in their order; each drawing starts from the seed of the run."""
+    source = random.Random(config.getoption("randomly_seed", 0))  # noqa: S311  Nothing here is a secret.
+    return [cases[index] for index in sorted(source.sample(range(len(cases)), count))]
+
+
+@pytest.hookimpl(trylast=True)  # After those that mark tests.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what the gate does not run."""
+    if config.getoption("--gate"):
+        chosen = set(_of_the_gate(config, items))
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = [item for item in items if item in chosen]
+
+
+def _of_the_gate(config: pytest.Config, items: list[pytest.Item]) -> Iterator[pytest.Item]:
+    quick = sorted((item for item in items if not item.get_closest_marker("nightly")), key=lambda item: item.nodeid)
+    abuse: dict[str, list[pytest.Item]] = {}
+    for name, cases in groupby(quick, key=lambda item: item.nodeid.partition("[")[0]):
+        every = list(cases)
+        mark = every[0].get_closest_marker("sample")
+        some = _draw(config, every, -(-len(every) // mark.args[0])) if mark else every
+        number = re.search("::test_ac_([0-9]+)_", name)
+        if config.getoption("--gate") == "whole" or name.startswith("tests/integrations/"):
+            yield from some
+        elif number:
+            abuse.setdefault(number[1], []).extend(some)
+    for some in abuse.values():
+        yield from _draw(config, some, 1)
+
+
+@pytest.fixture(scope="session")
+def drawn(request: pytest.FixtureRequest) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """In the gate, draws one in ten of the cases of a loop; elsewhere takes all."""
+
+    def draw(cases: Sequence[Any]) -> Sequence[Any]:
+        in_gate = request.config.getoption("--gate")
+        return _draw(request.config, cases, -(-len(cases) // 10)) if in_gate else cases
+
+    return draw
 
 
 @pytest.fixture(scope="session")

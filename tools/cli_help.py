@@ -4,13 +4,15 @@ Run as ``python tools/cli_help.py [--check]``. White space and the two ways in w
 option with a value are not compared.
 """
 
+import io
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
+from agent_identity import cli
 from agent_identity.cli.program import GROUPS
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "cli.md"
@@ -19,11 +21,10 @@ _OLD_STYLE = re.compile(r"(?<![\w-])(--?[\w-]+) (\S+), (--?[\w-]+) \2")
 
 
 def _help(*command: str) -> str:
-    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
-    arguments = [sys.executable, "-m", "agent_identity", *command, "--help"]
-    # Nothing but the names of our own subcommands is run.
-    done = subprocess.run(arguments, capture_output=True, text=True, check=True, env=environment)  # noqa: S603
-    return done.stdout.rstrip()
+    printed = io.StringIO()
+    with redirect_stdout(printed), suppress(SystemExit):
+        cli.main([*command, "--help"])
+    return printed.getvalue().rstrip()
 
 
 def page() -> str:
@@ -65,4 +66,5 @@ def main(*, check: bool) -> int:
 
 
 if __name__ == "__main__":
+    os.environ |= {"COLUMNS": "100", "NO_COLOR": "1"}
     sys.exit(main(check="--check" in sys.argv[1:]))

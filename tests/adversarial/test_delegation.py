@@ -649,24 +649,21 @@ def mutate(token: str, source: random.Random) -> str:
     return ".".join(parts)
 
 
-def test_ac_21_no_mutation_of_a_chain_is_accepted() -> None:
+def test_ac_21_no_mutation_of_a_chain_is_accepted(drawn: Callable[[range], Sequence[int]]) -> None:
     """Of 20,000 seeded mutations of a chain not one verifies: a chain has one spelling."""
-    source = random.Random(21)  # noqa: S311
     tokens = chain_of(3).tokens
-    accepted = tried = 0
-    while tried < 20_000:
+    seeds = drawn(range(20_000))
+    refused = 0
+    for seed in seeds:
+        source = random.Random(seed)  # noqa: S311
         index = source.randrange(3)
         changed = list(tokens)
-        changed[index] = mutate(tokens[index], source)
-        if changed[index] == tokens[index]:
-            continue
-        tried += 1
-        try:
+        while changed[index] == tokens[index]:
+            changed[index] = mutate(tokens[index], source)
+        with pytest.raises((TokenError, AttenuationError)):
             verify(changed)
-        except (TokenError, AttenuationError):
-            continue
-        accepted += 1
-    assert (tried, accepted) == (20_000, 0)
+        refused += 1
+    assert refused == len(seeds) >= 2_000
 
 
 def test_ac_21_other_spellings_of_a_signed_grant_are_refused() -> None:
@@ -719,6 +716,7 @@ def _largest(make: Callable[[int, int], Any], outer: type, inner: type) -> Any:
     raise AssertionError("no constraint is allowed")
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("outer", [AnyOf, AllOf])
 @pytest.mark.parametrize("inner", [AnyOf, AllOf])
 @pytest.mark.parametrize("shift", [lambda i, j: 63 - j, lambda i, j: j, lambda i, j: 64 * i + j])

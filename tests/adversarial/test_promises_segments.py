@@ -243,6 +243,7 @@ def test_pruning_can_be_interrupted_at_any_moment(
     capsys.readouterr()
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("seed", range(24))
 def test_whatever_is_open_where_a_stream_is_cut_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int

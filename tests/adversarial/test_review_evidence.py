@@ -10,7 +10,6 @@ from typing import Any
 
 import orjson
 import pytest
-from opentelemetry.exporter.otlp.json.file import FileSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
@@ -20,6 +19,8 @@ from agent_identity.enforcement import Enforcer
 from agent_identity.evidence.merkle import leaf_hash
 from agent_identity.identity import Agent, Human, TrustStore
 from agent_identity.testing import FixedClock
+
+FileSpanExporter = pytest.importorskip("opentelemetry.exporter.otlp.json.file").FileSpanExporter
 
 ALICE = Human("alice@example.com")
 CLERK = Agent("invoice-clerk", owner="finance-ops@example.com")

@@ -88,6 +88,7 @@ def check_whole(got: dict[str, Any], calls: int = CALLS) -> None:
     assert len({span["trace"] for span in got["spans"]}) == 1
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("order", ["theirs first", "ours first"])
 @pytest.mark.parametrize("product", TRACED_BY)
 def test_a_call_is_one_span_beside_each_product(tmp_path: Path, product: str, order: str) -> None:
@@ -117,6 +118,7 @@ def test_a_call_is_one_span_beside_each_product(tmp_path: Path, product: str, or
         assert len(inside) == CALLS // 2
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(("product", "way"), [("official", "middleware"), ("openinference", "instrumentor")])
 def test_every_way_in_borrows_the_span(tmp_path: Path, product: str, way: str) -> None:
     """Middleware and instrumentor put the record on the same span as ``protect`` does."""
@@ -126,6 +128,7 @@ def test_every_way_in_borrows_the_span(tmp_path: Path, product: str, way: str) -
     assert (got["verdict"], got["findings"]) == ("verified", [])
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("product", ["openllmetry", "openinference"])
 def test_own_makes_a_span_of_ours_below_theirs(tmp_path: Path, product: str) -> None:
     """``own`` leaves their spans as they are; there are two of each call, in one trace."""
@@ -135,6 +138,7 @@ def test_own_makes_a_span_of_ours_below_theirs(tmp_path: Path, product: str) -> 
     assert len(tool_spans(got)) == 2 * CALLS
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("product", ["official", "none"])
 def test_enrich_makes_no_span_of_ours(tmp_path: Path, product: str) -> None:
     """``enrich`` uses their spans; where nobody makes any, the records are in the ledger, and the verifier says so."""
@@ -154,6 +158,7 @@ def test_without_others_auto_makes_our_spans(tmp_path: Path) -> None:
     assert {span["scope"] for span in tool_spans(got)} == {"agent_identity"}
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("way", ["protect", "instrumentor"])
 def test_opentelemetry_instrument_sets_all_up(tmp_path: Path, way: str) -> None:
     """Without code, beside three instrumentations of LangChain at once: one of their spans has the record of a call."""

@@ -67,6 +67,7 @@ def test_each_product_has_an_example() -> None:
     ]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("title", SECTIONS)
 def test_the_example_runs(title: str, tmp_path: Path, received: tuple[str, list[bytes]]) -> None:
     """Pasted into a file, it runs without a complaint, and the product's exporter sends the record of the call."""

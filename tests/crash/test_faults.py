@@ -256,6 +256,7 @@ def sites(tmp_path: Path, part: str, sync: str) -> list[tuple[int, str]]:
     return numbered if LONG else numbered[:: STRIDE[part]]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.timeout(0 if LONG else 300)
 @pytest.mark.parametrize("how", ["once", "on"])
 @pytest.mark.parametrize("sync", ["process", "disk"])
@@ -277,6 +278,7 @@ def test_ac_92_an_error_at_every_call_of_the_outside(
     assert "canary" not in caplog.text
 
 
+@pytest.mark.sample(3)
 @pytest.mark.timeout(0 if LONG else 300)
 @pytest.mark.parametrize("sync", ["process", "disk"])
 @pytest.mark.parametrize("part", PARTS)

@@ -124,6 +124,7 @@ def held(directory: Path, toll: Toll) -> None:
     assert report.counts["verified"] == report.counts["records"]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.timeout(0 if LONG else 120)
 @pytest.mark.parametrize("sync", ["process", "disk"])
 def test_ac_73_no_effect_without_an_intent_whenever_it_is_killed(tmp_path: Path, sync: str) -> None:

@@ -48,6 +48,7 @@ def kinds(directory: Path) -> list[list[str]]:
     return [[orjson.loads(record)["kind"] for record in stream if record is not None] for stream in lines]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("way", leavers.WAYS)
 def test_ac_75_every_way_out_keeps_what_was_done(process: "subprocess.Popen[str]", tmp_path: Path, way: str) -> None:
     """Each effect has an intent, whoever can ends its stream sealed, nothing is printed, and the next start works."""

@@ -440,6 +440,7 @@ def chosen(steps: list[Step], chance: int) -> list[tuple[str, int, Tree]]:
     return found if ALL else few
 
 
+@pytest.mark.sample(2)
 @pytest.mark.timeout(0 if ALL else 300)
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("sync", ["process", "disk"])

@@ -7,11 +7,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+FIRST = (ROOT / "README.md", *(ROOT / "docs" / "tutorial").glob("*.md"))
+"""What everyone reads first; the other pages run in the night."""
+
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 WITH_EXAMPLES = [page for page in PAGES if page.exists() and "```python" in page.read_text(encoding="utf-8")]
 
 
-@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=() if page in FIRST else pytest.mark.nightly) for page in WITH_EXAMPLES],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
 def test_every_python_block_of_a_page_runs(page: Path) -> None:
     """The blocks of a page, one after the other, raise nothing and print what the page says they print."""
     command = [sys.executable, str(ROOT / "tools" / "run_examples.py"), str(page)]

@@ -56,6 +56,7 @@ def test_the_quick_start_runs_again_on_its_directory(tmp_path: Path) -> None:
     assert run(tmp_path, "-m", "agent_identity", "verify", "evidence")[0] == 0
 
 
+@pytest.mark.nightly
 def test_the_invoice_agents_prove_what_they_did(tmp_path: Path) -> None:
     """Two agents, real tools and a real collector: the same actions in the ledger and behind the collector."""
     pytest.importorskip("rotel", reason="the example needs the collector rotel, which is not installed here")
@@ -75,6 +76,7 @@ def test_the_invoice_agents_prove_what_they_did(tmp_path: Path) -> None:
     assert (tmp_path / "invoice-demo" / "invoices" / "INV-41.txt").exists()
 
 
+@pytest.mark.nightly
 def test_two_services_prove_who_acted_for_whom_and_through_whom(tmp_path: Path) -> None:
     """Real servers with trust, policy and evidence of their own: the chain goes on, theft and detours do not."""
     code, out, err = run(tmp_path, str(EXAMPLES / "two_services.py"))

@@ -71,6 +71,7 @@ def test_the_vectors_are_what_the_code_makes() -> None:
     assert len(BUILDER.files_of(HERE)) == 15
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "environment",
     [

@@ -184,6 +184,7 @@ def test_ac_82_a_slow_collector_gets_everything(receiver: Any, tmp_path: Path) -
     outage(receiver, tmp_path / "evidence", "ac_82 slow")
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", [name for name in OUTAGES if not name.startswith("ac_")])
 def test_other_outages_lose_nothing(receiver: Any, tmp_path: Path, name: str) -> None:
     """Whichever way a batch is not acknowledged, it is sent again."""
@@ -331,6 +332,7 @@ def test_ac_74_calls_that_never_ended_are_sent_as_unknown(receiver: Any, tmp_pat
     assert len(receiver.spans) == 2
 
 
+@pytest.mark.nightly
 def test_a_sender_that_is_killed_anywhere_loses_nothing(receiver: Any, tmp_path: Path) -> None:
     """Killed after any number of requests, the next one goes on; what comes twice is the same twice."""
     evidence = tmp_path / "evidence"
@@ -362,6 +364,7 @@ def test_a_sender_that_is_killed_anywhere_loses_nothing(receiver: Any, tmp_path:
     caught_up(receiver, evidence)
 
 
+@pytest.mark.nightly
 def test_processes_that_share_a_directory_send_together(receiver: Any, tmp_path: Path) -> None:
     """One sends for all, forked children included; when it ends, another takes over, and nothing is missing."""
     evidence = tmp_path / "evidence"

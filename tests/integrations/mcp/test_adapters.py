@@ -67,6 +67,7 @@ async def test_ac_67_a_changed_tool_is_not_loaded_and_not_run(pair: Pair) -> Non
     assert not (pair.folder / "b" / "ran").exists()
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("known", [True, False])
 async def test_ac_65_a_connection_that_changed_leads_nowhere(pair: Pair, known: bool) -> None:
     """After the client is guarded, its connection is changed: what it leads to is refused and gets nothing."""
@@ -103,6 +104,7 @@ async def test_ac_68_no_way_to_run_a_tool_evades_a_denial(pair: Pair) -> None:
     assert not (pair.folder / "b" / "ran").exists()
 
 
+@pytest.mark.nightly
 async def test_sessions_of_the_client_are_guarded(pair: Pair) -> None:
     """Sessions that the application opens itself, and what the client loads through them."""
     pair.b.close()
@@ -117,6 +119,7 @@ async def test_sessions_of_the_client_are_guarded(pair: Pair) -> None:
             pass
 
 
+@pytest.mark.nightly
 async def test_other_interceptors_still_run(pair: Pair) -> None:
     """An interceptor of the application changes arguments before they are judged."""
     pair.b.close()

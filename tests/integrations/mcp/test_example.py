@@ -5,10 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "mcp_server.py"
 ALLOWED = "read_invoice INV-42: INV-42: EUR 120, for alice@example.com"
 
 
+@pytest.mark.nightly
 def test_the_example_of_a_server_shows_what_is_refused(tmp_path: Path) -> None:
     """What is allowed, what each side refuses, what is left of a server that changes its text; and it begins again."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}

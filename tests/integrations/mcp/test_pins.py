@@ -127,6 +127,7 @@ async def test_ac_67_coming_back_or_coming_new_resets_nothing(pair: Pair, changi
     assert changing.ran == []
 
 
+@pytest.mark.nightly
 async def test_ac_67_a_server_that_is_started_again_is_compared(pair: Pair) -> None:
     """A real child process whose description changed between two starts is refused; the old one is not."""
     folder = pair.folder / "b"

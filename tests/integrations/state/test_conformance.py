@@ -454,6 +454,7 @@ def _wins() -> Callable[[StateStore, str, int], int]:
     return space["wins"]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("job", [*JOBS, "put"])
 @pytest.mark.parametrize("kind", ["sqlite", "directory", "redis", "postgres"])
 def test_of_many_processes_exactly_the_permitted_number_wins(

@@ -70,6 +70,7 @@ def _records(directory: Path) -> list[dict[str, Any]]:
     return [orjson.loads(line.record) for stream in reader.streams() for line in reader.entries(stream)]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_a_call_is_approved_and_resumed_in_another_process_on_another_day(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest

@@ -159,6 +159,7 @@ def test_processes_give_the_same_report(run: spans.Run, tmp_path: Path, monkeypa
     assert seen[-1] == (size, size)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("size", [1, 12_000, 10**9])
 def test_blocks_of_any_size_give_the_same_report(
     run: spans.Run, tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch

@@ -105,6 +105,7 @@ def test_a_forked_child_does_not_wait_for_a_thread_of_its_parent() -> None:
     assert store.insert("proof:a", now=NOW, expires_at=NOW + 1)
 
 
+@pytest.mark.nightly
 def test_ac_31_a_million_ids_cost_no_more_each_than_the_first_ones() -> None:
     """Filling the store takes the same time for each id, with ids expiring all the while; full is an error."""
     store = MemoryState(capacity=1_000_000)

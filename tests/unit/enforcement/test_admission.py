@@ -493,6 +493,7 @@ for turn in range(5):
 """
 
 
+@pytest.mark.nightly
 def test_many_processes_lose_nothing(tmp_path: Path) -> None:
     """The same across processes, also for the first registration of all."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}

@@ -195,6 +195,7 @@ for deadly in range(1, 500):
 """.replace("NOW", str(NOW + 5))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("purposes", [("recorder",), ("issuer", "recorder")], ids=",".join)
 def test_a_rotation_may_die_at_any_step(directory: Path, tmp_path: Path, purposes: tuple[Purpose, ...]) -> None:
     """Killed before any call to the system: opens at once, opens after the overlap, verifies, rotates again."""

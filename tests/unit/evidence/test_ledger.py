@@ -668,6 +668,7 @@ def _scenario(ledger: Ledger, acknowledged: list[str]) -> None:
     ledger.close()
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("sync", ["process", "disk"])
 def test_ac_92_a_fault_at_every_call_loses_and_hides_nothing(
     opened: Open, faulty: type, audit: Callable, tmp_path: Path, sync: str

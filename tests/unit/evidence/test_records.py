@@ -445,6 +445,13 @@ def test_garbage_is_refused_in_one_way(garbage: object) -> None:
             assert re.match(r"accepted|record[.\[:]", outcome_of(value))
 
 
+@pytest.mark.parametrize("data", [b"[]", b'"record"', b"1", b"null"])
+def test_what_is_no_object_is_no_record(data: bytes) -> None:
+    """Other values of JSON are refused as records with a path."""
+    with pytest.raises(ValueError, match=r"^record: expected "):
+        decode(data)
+
+
 def test_deep_records_do_not_exhaust_the_stack() -> None:
     """Nesting is refused where it is not expected, however deep it goes."""
     deep: Any = "x"

@@ -243,6 +243,7 @@ agent = create_agent(FakeListChatModel(responses=["a"]), tools, middleware=[Agen
 """
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("bare", [False, True])
 def test_tools_under_middleware_are_no_finding(program: Run, tmp_path: Path, bare: bool) -> None:
     """Middleware covers the tools of its agent; others, and what the provider of the model runs, are named."""

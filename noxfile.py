@@ -44,7 +44,8 @@ COMPLETE = ("identity", "authority", "evidence")
 ROOMS = (
     *(f"tests/unit/{room}" for room in COMPLETE),
     *("tests/adversarial", "tests/integrations/state", "tests/fuzz/test_corpus.py", "tests/unit/audit/test_pasted.py"),
-    *(f"tests/unit/cli/test_{name}.py" for name in ("approvals", "doctor_more", "erase", "inventory")),
+    *("tests/unit/cli/control/test_approvals.py", "tests/unit/cli/look/test_inventory.py"),
+    *(f"tests/unit/cli/operate/test_{name}.py" for name in ("doctor_more", "erase")),
     *(f"tests/unit/enforcement/test_{name}.py" for name in ("setup", "task_tokens", "token_exchange")),
 )
 

@@ -67,7 +67,7 @@ class Guard:
         workflow: Names the run of the framework in which a call is made; for version 2 of the record.
 
     Raises:
-        TypeError: ``suspends`` or ``returns`` are no exceptions.
+        TypeError: ``suspends`` or ``returns`` are no exceptions, or ``place`` or ``workflow`` no function.
 
     Attributes:
         tool: See above.
@@ -91,6 +91,9 @@ class Guard:
         place: Callable[[], str] | None = None,
         workflow: Workflow | None = None,
     ) -> None:
+        for name, function in (("place", place), ("workflow", workflow)):
+            if function is not None and not callable(function):
+                raise TypeError(f"{name} is {type(function).__name__}; give a function without arguments")
         self.tool = tool
         self.data = data
         self._point = point

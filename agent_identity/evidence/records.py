@@ -7,7 +7,7 @@ verifier's business.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Final, Literal, TypeAlias, cast, get_args
+from typing import Annotated, Final, Literal, TypeAlias, cast, get_args
 
 from agent_identity.evidence.record_forms import (
     Argument,
@@ -147,8 +147,6 @@ class Record(Part, frozen=True, kw_only=True, tag_field="kind"):
     time: Time
     v: Version
 
-    _added: ClassVar[tuple[str, ...]] = ()  # The members that came with version 2.
-
     @property
     def kind(self) -> str:
         """What the record is about, as it is spelled in the record."""
@@ -160,8 +158,6 @@ class Record(Part, frozen=True, kw_only=True, tag_field="kind"):
             raise ValueError("record.stream.prev: expected the hash of the previous record, except in the first one")
         if first is not (type(self) is StreamStart):
             raise ValueError("record.kind: expected stream_start in the first record of a stream and only there")
-        if self.v == VERSION and any(getattr(self, name) is not None for name in self._added):
-            raise ValueError("+")
 
 
 class OfTask(Record, frozen=True, kw_only=True):
@@ -199,7 +195,7 @@ class _Call(Record, frozen=True, kw_only=True):
             if None in facts:
                 missing = ("task", "principal", "agent", "chain")[facts.index(None)]
                 raise ValueError(f"record.{missing}: {ABSENT}")
-        elif any(fact is not None for fact in facts):
+        elif facts != (None, None, None, None):
             raise ValueError("+")
         if self.task is not None and self.task.outer is not None:
             raise ValueError(f"record.task: {UNKNOWN}")
@@ -216,7 +212,10 @@ class StreamStart(Record, frozen=True, kw_only=True, tag="stream_start"):
     resource: StreamResource | None = None
     certificate: Token | None = None
 
-    _added: ClassVar[tuple[str, ...]] = ("resource", "certificate")
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.v == VERSION:
+            _refuse(self.resource, self.certificate)
 
 
 class Grant(OfTask, frozen=True, kw_only=True, tag="grant"):
@@ -230,7 +229,10 @@ class TaskStart(OfTask, frozen=True, kw_only=True, tag="task_start"):
 
     workflow: Name | None = None
 
-    _added: ClassVar[tuple[str, ...]] = ("workflow",)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.v == VERSION:
+            _refuse(self.workflow)
 
 
 class Intent(_Call, frozen=True, kw_only=True, tag="intent"):
@@ -244,7 +246,10 @@ class Intent(_Call, frozen=True, kw_only=True, tag="intent"):
     clauses: Annotated[tuple[Clause, ...], items(1024)] | None = None
     workflow: Name | None = None
 
-    _added: ClassVar[tuple[str, ...]] = ("resources", "clauses", "workflow")
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.v == VERSION:
+            _refuse(self.resources, self.clauses, self.workflow)
 
 
 class Outcome(_Call, frozen=True, kw_only=True, tag="outcome"):
@@ -255,11 +260,11 @@ class Outcome(_Call, frozen=True, kw_only=True, tag="outcome"):
     error: Name | None = None
     detail: Hash | None = None
 
-    _added: ClassVar[tuple[str, ...]] = ("detail",)
-
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.v != VERSION:
+        if self.v == VERSION:
+            _refuse(self.detail)
+        else:
             _check_short(self)
 
 
@@ -401,6 +406,13 @@ DRAFT_KINDS: Final = frozenset({"detail", "examination", "trust"})
 
 KINDS: Final = frozenset(KIND_TYPES) - DRAFT_KINDS
 """The names of the kinds of version 1."""
+
+
+def _refuse(*members: object) -> None:
+    """Refuse members that version 2 added."""
+    for member in members:
+        if member is not None:
+            raise ValueError("+")
 
 
 def _check_action(action: Action, version: Version) -> None:

@@ -199,15 +199,16 @@ class StreamWriter:
         """
         if self.offset >= self.rotate_at:
             self._rotate()
-        entries: tuple[Entry, ...] = ()
-        if detail is not None:
-            first = _entry(detail[0], detail[1], self._place(self.seq + 1, self._prev), self._version)
-            last = _entry(make, record_id, self._place(self.seq + 2, first.leaf.hex()), self._version, first)
-            entries = (first, last)
+        entries: tuple[Entry, ...]
+        place = Stream(id=self.id, seq=str(self.seq + 1), prev=self._prev)
+        if detail is None:
+            last = _entry(make, record_id, place, self._version)
+            entries, lines = (last,), self._line(last)
         else:
-            last = _entry(make, record_id, self._place(self.seq + 1, self._prev), self._version)
-            entries = (last,)
-        lines = b"".join([stream_line(self._mac.of(entry.data), entry.data) for entry in entries])
+            first = _entry(detail[0], detail[1], place, self._version)
+            place = Stream(id=self.id, seq=str(self.seq + 2), prev=first.leaf.hex())
+            last = _entry(make, record_id, place, self._version, first)
+            entries, lines = (first, last), self._line(first) + self._line(last)
         try:
             written = self._files.write(self._fd, lines)
         except OSError as error:
@@ -219,8 +220,8 @@ class StreamWriter:
         self.offset += written
         return entries
 
-    def _place(self, seq: int, prev: str | None) -> Stream:
-        return Stream(id=self.id, seq=str(seq), prev=prev)
+    def _line(self, entry: Entry) -> bytes:
+        return stream_line(self._mac.of(entry.data), entry.data)
 
     def _take_back(self, reason: str, cause: OSError | None) -> NoReturn:
         try:

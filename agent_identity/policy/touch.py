@@ -59,7 +59,9 @@ class Touch:
     data: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        labels = check_labels(self.data, "data") or ()
+        labels = check_labels(self.data, "data")
+        if labels is None:
+            raise TypeError("data is None; give a list of texts, such as data=['personal'], or leave it out")
         for what, text in (("the system", self.system), ("the name", self.name), *(("a label", of) for of in labels)):
             if len(check_id(text, f"{what} of a touch")) > _MAX_TEXT:
                 raise ValueError(f"{what} of a touch has {len(text)} characters; use at most {_MAX_TEXT}")

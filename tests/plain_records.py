@@ -13,8 +13,6 @@ from agent_identity.evidence.records import Time
 class _Plain(dict[str, Any]):
     """Members that are written as they are."""
 
-    v = "1"
-
     @property
     def id(self) -> str:
         """The id of the record."""
@@ -26,6 +24,7 @@ class _Plain(dict[str, Any]):
         return self.place
 
     place: Any = None
+    v: str = "1"
 
 
 def plain(kind: str, body: Mapping[str, Any]) -> Callable[..., Any]:
@@ -36,7 +35,7 @@ def plain(kind: str, body: Mapping[str, Any]) -> Callable[..., Any]:
         stream = {"id": place.id, "seq": place.seq, "prev": place.prev}
         members["stream"] = {name: value for name, value in stream.items() if value is not None}
         record = _Plain({"kind": kind, **members, **body})
-        record.place = place
+        record.place, record.v = place, members["v"]
         return record
 
     return make

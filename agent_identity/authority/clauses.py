@@ -1,7 +1,7 @@
 """Which parts of a scope allowed a call: by argument, the branch of its constraint, and never a value.
 
-Branches have the words of the grant (``constraint_type``), with places in its arrays from 0, so that each can be looked
-up there: ``range``, ``one_of.2``, ``any.1.range``.
+Branches have the words of the grant (``constraint_type``), without places: the place in a list of values would say
+which value it was, also after the keys of the task are erased.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,9 +9,9 @@ from itertools import islice
 from typing import Final
 
 from agent_identity.authority.combinators import AllOf, AnyOf
-from agent_identity.authority.literals import Constraint, OneOf
+from agent_identity.authority.literals import Constraint
 from agent_identity.authority.scope import Scope
-from agent_identity.authority.values import CONTAINERS, Walked, key_of
+from agent_identity.authority.values import CONTAINERS, Walked
 
 __all__ = ["clauses_of"]
 
@@ -37,7 +37,7 @@ def clauses_of(scope: Scope, tool: str, arguments: Mapping[str, object]) -> tupl
         if name in arguments
         for branch in _branches(constraint, _judged(arguments[name]))
     )
-    return tuple(dict.fromkeys(islice(found, _MAX_CLAUSES)))
+    return tuple(islice(dict.fromkeys(found), _MAX_CLAUSES))
 
 
 def _judged(value: object) -> object:
@@ -49,12 +49,11 @@ def _branches(constraint: Constraint, value: object) -> Iterator[tuple[str, ...]
     if not constraint.permits(value):
         return
     if not isinstance(constraint, AllOf | AnyOf):
-        place = (str(constraint.keys.index(key_of(value))),) if isinstance(constraint, OneOf) else ()
-        yield (constraint.kind, *place)
+        yield (constraint.kind,)
         return
-    for number, clause in enumerate(constraint.clauses):
+    for clause in constraint.clauses:
         if isinstance(constraint, AllOf) or clause.permits(value):
             for branch in _branches(clause, value):
-                yield (constraint.kind, str(number), *branch)
+                yield (constraint.kind, *branch)
             if isinstance(constraint, AnyOf):
                 return

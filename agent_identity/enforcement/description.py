@@ -6,7 +6,7 @@ from typing import Final, final
 
 from agent_identity.enforcement.arguments import canonical_bytes
 from agent_identity.enforcement.call import Call
-from agent_identity.enforcement.decisions import WITHIN_SCOPE, decision_fact
+from agent_identity.enforcement.decisions import WITHIN_SCOPE, decision_fact, is_fact
 from agent_identity.enforcement.draft_facts import DraftFacts, Workflow
 from agent_identity.enforcement.facts import CallFacts
 from agent_identity.enforcement.failures import trouble
@@ -18,6 +18,7 @@ __all__ = ["Description"]
 
 _LOG: Final = logging.getLogger("agent_identity")
 _MAX_CATEGORIES: Final = 1_024
+_MAX_FOUND: Final = 256
 
 
 @final
@@ -169,12 +170,14 @@ def _categories(call: Call) -> tuple[str, ...] | None:
 
 
 def _found(call: Call) -> tuple[Found, ...] | None:
-    """Return the findings of a call, equal ones once with their number."""
-    counts = dict[Found, int]()
-    for finding in call.findings:
-        found = Found(
-            category=finding.category, inspector=finding.inspector, severity=finding.severity, field=finding.field
-        )
-        counts[found] = counts.get(found, 0) + 1
-    each = [replaced(found, count=str(number)) for found, number in counts.items()]
-    return tuple(each[:_MAX_CATEGORIES]) or None
+    """Return the findings of a call, equal ones once; a field that no record can hold is left out."""
+    found = {
+        Found(
+            category=finding.category,
+            inspector=finding.inspector,
+            severity=finding.severity,
+            field=finding.field if is_fact(finding.field) else None,
+        ): None
+        for finding in call.findings
+    }
+    return tuple(found)[:_MAX_FOUND] or None

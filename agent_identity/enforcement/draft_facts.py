@@ -1,5 +1,6 @@
 """The members that version 2 of the record adds to calls. For version 1 nothing of this is computed."""
 
+import logging
 from collections.abc import Callable
 from typing import Final, TypeAlias, final
 
@@ -8,6 +9,7 @@ from agent_identity.authority.clauses import clauses_of
 from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.decisions import is_fact
 from agent_identity.enforcement.facts import CallFacts
+from agent_identity.enforcement.failures import trouble
 from agent_identity.enforcement.point import Point
 from agent_identity.evidence.records import Action, Model, Resource, replaced
 from agent_identity.policy import Request, RuleSet, Tool, Touch
@@ -15,6 +17,8 @@ from agent_identity.policy.labels import added_to, facts_about
 from agent_identity.policy.touch import filled_name, has_placeholders
 
 __all__ = ["RESOURCES", "DraftFacts", "Workflow"]
+
+_LOG: Final = logging.getLogger("agent_identity")
 
 RESOURCES: Final = "resources"
 """The id of the key under which the names of resources are digested: one for all tasks of a directory."""
@@ -36,13 +40,14 @@ class DraftFacts:
         workflow: Names the run of the framework in which a call is made, if the integration knows.
     """
 
-    __slots__ = ("_digests", "_is_model", "_labels", "_name", "_resources", "_workflow")
+    __slots__ = ("_digests", "_is_model", "_labels", "_name", "_pseudonyms", "_resources", "_workflow")
 
     def __init__(self, point: Point, tool: Tool, workflow: Workflow | None) -> None:
         self._digests = point.digests
         self._is_model = tool.kind in _MODELS
         self._labels = _labels_of(point, tool)
         self._name = tool.name
+        self._pseudonyms = point.pseudonyms
         self._resources = [(touch, _resource(touch)) for touch in tool.touches]
         self._workflow = workflow
 
@@ -52,12 +57,23 @@ class DraftFacts:
         Raises:
             EvidenceError: The key of the resources is needed and cannot be kept.
         """
-        workflow = None if self._workflow is None else self._workflow()
+        workflow = self._run_of_framework()
         resources = tuple(self._filled(touch, resource, call) for touch, resource in self._resources)
-        call.facts = CallFacts(resources or None, workflow if is_fact(workflow) else None)
+        call.facts = CallFacts(resources or None, workflow)
         return replaced(
             action, labels=self._labels, stage="prompt" if self._is_model else None, model=_fit(call.request.model)
         )
+
+    def _run_of_framework(self) -> str | None:
+        """Return the run of the framework, or its pseudonym; it decides nothing, so that no failure refuses a call."""
+        try:
+            workflow = None if self._workflow is None else self._workflow()
+        except Exception as error:  # noqa: BLE001 - Code of others, see above.
+            _LOG.warning("the workflow of %s is not recorded: %s", self._name, trouble(error))
+            return None
+        if workflow is None or not is_fact(workflow):
+            return None
+        return workflow if self._pseudonyms is None else self._pseudonyms.of("workflow", workflow)
 
     def concluded(self, call: Call) -> Action:
         """Return the action as an outcome says it: in short, and for a call of a model that ran, which one answered."""

@@ -52,24 +52,28 @@ def resource_of(pseudonyms: Pseudonyms | None) -> StreamResource | None:
     """Return what the environment says of this process (``OTEL_SERVICE_NAME``, ``OTEL_RESOURCE_ATTRIBUTES``).
 
     Args:
-        pseudonyms: Names the host, where principals have pseudonyms as well.
+        pseudonyms: Names host and instance, where principals have pseudonyms as well.
 
     Raises:
-        EvidenceError: The pseudonym of the host cannot be kept.
+        EvidenceError: A pseudonym cannot be kept.
     """
     told = OTELResourceDetector().detect().attributes
     known = {name: value for name, value in told.items() if isinstance(value, str) and is_fact(value)}
-    host = known.get("host.name")
     resource = StreamResource(
         service=known.get("service.name"),
         namespace=known.get("service.namespace"),
         version=known.get("service.version"),
-        instance=known.get("service.instance.id"),
+        instance=_hidden("instance", known.get("service.instance.id"), pseudonyms),
         environment=known.get("deployment.environment.name"),
-        host=host if host is None or pseudonyms is None else pseudonyms.of("host", host),
+        host=_hidden("host", known.get("host.name"), pseudonyms),
         frameworks=_frameworks(),
     )
     return None if resource == StreamResource() else resource
+
+
+def _hidden(kind: str, name: str | None, pseudonyms: Pseudonyms | None) -> str | None:
+    """Return a name, or its pseudonym."""
+    return name if name is None or pseudonyms is None else pseudonyms.of(kind, name)
 
 
 def _frameworks() -> tuple[str, ...] | None:

@@ -467,13 +467,14 @@ class Ledger:
         return stream
 
     def _write(self, stream: StreamWriter, make: Make, detail: partial[Detail] | None, after: After | None) -> Entry:
-        record_id = self._moment()[1]
         if detail is None:
-            (entry,) = stream.append(make, record_id)
+            (entry,) = stream.append(make, self._moment()[1])
         else:
+            detail_id, record_id = self._moment()[1], self._moment()[1]
             call = detail if "call" in detail.keywords else partial(detail, call=record_id)
-            before, entry = stream.append(make, record_id, (call, self._moment()[1]))
-            self._sealing.submit(stream, before, None)
+            *before, entry = stream.append(make, record_id, (call, detail_id))
+            for each in before:
+                self._sealing.submit(stream, each, None)
         self._sealing.submit(stream, entry, after)
         return entry
 

@@ -56,10 +56,14 @@ def _decode_draft(data: bytes) -> AnyRecord:
     if not same:
         raise ValueError(f"record: {_OTHER}")
     full = full_spelling(members)
+    spelled = orjson.dumps(full, option=orjson.OPT_SORT_KEYS)
     try:
-        return _DECODER.decode(orjson.dumps(full))
+        record = _DECODER.decode(spelled)
     except msgspec.ValidationError as error:
         raise ValueError(explained(str(error), full, KIND_TYPES)) from None
+    if record.v != DRAFT or _ENCODER.encode(record) != spelled:  # A null, for one, is no way to say nothing.
+        raise ValueError(f"record: {_OTHER}")
+    return record
 
 
 def _refusal(message: str, data: bytes) -> str:

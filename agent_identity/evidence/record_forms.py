@@ -96,8 +96,8 @@ Label: TypeAlias = Annotated[
 Clause: TypeAlias = Annotated[
     str,
     _form(
-        "<argument name>:<branch of the constraint>, such as amount:range or currency:one_of.2",
-        r"(?s:.){1,256}:[a-z_]+(?:\.[0-9]+|\.[a-z_]+){0,16}",
+        "<argument name>:<branch of the constraint>, such as amount:range or path:any.range",
+        r"(?s:.){1,256}:[a-z_]+(?:\.[a-z_]+){0,16}",
     ),
 ]
 Category: TypeAlias = Annotated[str, _form("the name of a category", r"[A-Za-z0-9_.:/-]{1,128}")]

@@ -250,7 +250,6 @@ class Found(Part, frozen=True, kw_only=True):
     inspector: Name
     severity: Literal["low", "medium", "high"]
     field: Name | None = None
-    count: Count | None = None
 
 
 class Action(Part, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from agent_identity.evidence.lines import stream_line
 from agent_identity.evidence.mac import LedgerKey
 from agent_identity.evidence.merkle import CompactRange, leaf_hash
 from agent_identity.evidence.record_codec import encode
-from agent_identity.evidence.records import VERSION, AnyRecord, Stream, Version
+from agent_identity.evidence.records import VERSION, AnyRecord, Detail, Examination, Stream, Trust, Version
 from agent_identity.evidence.segments import DEFAULT_BYTES
 
 __all__ = ["MAX_RECORD_BYTES", "Closed", "Entry", "Make", "StreamWriter", "settle", "settled_size"]
@@ -191,7 +191,7 @@ class StreamWriter:
             detail: Makes the detail of the record, with the id of the detail.
 
         Returns:
-            What was written, in the order of the stream.
+            What was written, in the order of the stream. A detail that no ledger can hold is left out.
 
         Raises:
             EvidenceError: It could not be written and is not in the ledger. If what was written in part
@@ -201,11 +201,11 @@ class StreamWriter:
             self._rotate()
         entries: tuple[Entry, ...]
         place = Stream(id=self.id, seq=str(self.seq + 1), prev=self._prev)
-        if detail is None:
+        first = None if detail is None else _detail(*detail, place, self._version)
+        if first is None:
             last = _entry(make, record_id, place, self._version)
             entries, lines = (last,), self._line(last)
         else:
-            first = _entry(detail[0], detail[1], place, self._version)
             place = Stream(id=self.id, seq=str(self.seq + 2), prev=first.leaf.hex())
             last = _entry(make, record_id, place, self._version, first)
             entries, lines = (first, last), self._line(first) + self._line(last)
@@ -339,12 +339,27 @@ def _entry(make: Make, record_id: str, place: Stream, version: Version, detail: 
             "expected strings, booleans, arrays and objects in a record, got something else; repair its source",
             code="bad_record",
         ) from error
+    wrong_version = version == VERSION and isinstance(record, Detail | Examination | Trust)
+    if record.id != record_id or record.stream != place or record.v != version or wrong_version:
+        raise EvidenceError(
+            "expected a record of the id, place and version that the ledger gave, got others; repair its source",
+            code="bad_record",
+        )
     if len(data) > MAX_RECORD_BYTES:
         raise EvidenceError(
             f"expected a record of at most {MAX_RECORD_BYTES} bytes, got {len(data)}; shorten its fields",
             code="bad_record",
         )
     return Entry(record, data, leaf_hash(data))
+
+
+def _detail(make: Make, record_id: str, place: Stream, version: Version) -> Entry | None:
+    """Return a detail, or nothing if no ledger can hold it: the outcome must not be lost with it."""
+    try:
+        return _entry(make, record_id, place, version)
+    except EvidenceError as error:
+        _logger.error("the detail of a call is not recorded, its outcome is: %s", error)  # noqa: TRY400  A line.
+        return None
 
 
 def settle(files: Files, lock_fd: int, size: int) -> None:

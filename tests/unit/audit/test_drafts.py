@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY as ANYTHING
 
 import msgspec
 import pytest
@@ -190,14 +191,17 @@ def test_a_draft_that_was_changed_is_contradicted_all_the_same(recorder: Recorde
 @pytest.mark.parametrize("version", ["3", "2", DRAFT])
 def test_a_version_that_cannot_be_read_cannot_be_told(recorder: Recorder, version: str) -> None:
     """What the log commits to and this release does not know is neither a pass nor an accusation."""
-    entry = recorder.append("policy", {"policy": {"name": "p", "version": "1", "digest": "sha256:" + "0" * 64}})
+    recorder.append("policy", {"policy": {"name": "p", "version": "1", "digest": "sha256:" + "0" * 64}})
 
     class Unknown(dict):  # type: ignore[type-arg]
-        v, id = VERSION, entry.id
+        id = stream = None
+        v = ANYTHING  # It is written as it is, whatever the version of the stream.
 
     def make(id: str, stream: Any, v: str) -> Any:
         place = {"id": stream.id, "seq": stream.seq, "prev": stream.prev}
-        return Unknown({"v": version, "id": id, "stream": place, "kind": "new", "time": {"start": "1"}})
+        record = Unknown({"v": version, "id": id, "stream": place, "kind": "new", "time": {"start": "1"}})
+        record.id, record.stream = id, stream
+        return record
 
     recorder.ledger.append(make)
     for drafts in (False, True):

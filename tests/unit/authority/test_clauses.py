@@ -40,8 +40,8 @@ def branches(constraint: object, value: object) -> tuple[str, ...]:
     [
         (5, 5, ("exact",)),
         (5, 6, ()),
-        (OneOf("a", "b", 2), 2.0, ("one_of.2",)),
-        (OneOf(["a"], {"b": 1}), {"b": 1}, ("one_of.1",)),
+        (OneOf("a", "b", 2), 2.0, ("one_of",)),
+        (OneOf(["a"], {"b": 1}), {"b": 1}, ("one_of",)),
         (OneOf("a"), "b", ()),
         (NotOneOf("a"), "b", ("not_one_of",)),
         (Range(max=5), 5, ("range",)),
@@ -53,14 +53,14 @@ def branches(constraint: object, value: object) -> tuple[str, ...]:
         (UrlWithin("https://x.example"), "https://x.example/y", ("url_within",)),
         (EmailDomain("x.example"), "a@x.example", ("email_domain",)),
         (Prefix("INV-"), "INV-1", ("prefix",)),
-        (AnyOf(Exact(1), Range(max=5), Range(max=9)), 4, ("any.1.range",)),
+        (AnyOf(Exact(1), Range(max=5), Range(max=9)), 4, ("any.range",)),
         (AnyOf(Exact(1), Exact(2)), 3, ()),
-        (AllOf(Range(min=1), OneOf(2, 3)), 3, ("all.0.range", "all.1.one_of.1")),
+        (AllOf(Range(min=1), OneOf(2, 3)), 3, ("all.range", "all.one_of")),
         (AllOf(Range(min=1), OneOf(2, 3)), 4, ()),
         (
             AnyOf(AllOf(Exact(1)), AllOf(Wildcard(), AnyOf(Exact(0), Exact(2)))),
             2,
-            ("any.1.all.0.wildcard", "any.1.all.1.any.1.exact"),
+            ("any.all.wildcard", "any.all.any.exact"),
         ),
     ],
 )
@@ -82,22 +82,21 @@ def test_what_is_nested_deep_is_named_by_the_branch_that_it_is_in() -> None:
     deep: Constraint = Range(max=5)
     for _ in range(12):
         deep = AnyOf(deep)
-    assert branches(deep, 1) == (".".join(["any.0"] * 8) + ".any",)
+    assert branches(deep, 1) == (".".join([*["any"] * 12, "range"]),)
     deep = AllOf(Range(max=5), Wildcard())
     for _ in range(9):
         deep = AnyOf(deep)
-    assert len(branches(deep, 1)) == 1
+    assert len(branches(deep, 1)) == 2
     wide = AllOf(*[Wildcard() for _ in range(64)])
     names = [f"x{number}" for number in range(20)]
-    assert len(clauses_of(Scope("t", **dict.fromkeys(names, wide)), "t", dict.fromkeys(names, 1))) == 1_024
+    assert len(clauses_of(Scope("t", **dict.fromkeys(names, wide)), "t", dict.fromkeys(names, 1))) == 20
 
 
 @given(st.integers(-3, 8), st.lists(st.integers(-3, 8), min_size=1, max_size=5))
 def test_there_is_a_clause_exactly_where_the_scope_permits(value: int, values: list[int]) -> None:
-    """The clause of a list names the place of the value in the grant."""
+    """The clause of a list does not tell which of its values it was."""
     constraint = AnyOf(OneOf(*values), Range(min=7))
     found = branches(constraint, value)
     assert bool(found) is constraint.permits(value)
     if value in values:
-        kept = constraint.to_claim()["constraints"][0]["values"]  # type: ignore[index, call-overload]
-        assert found == (f"any.0.one_of.{list(kept).index(value)}",)
+        assert found == ("any.one_of",)

@@ -17,7 +17,7 @@ from agent_identity.evidence.digests import DigestKeys
 from agent_identity.evidence.disclosures import MAX_DISCLOSURE_BYTES, Disclosure, argument_names
 from agent_identity.evidence.mac import Mac
 from agent_identity.evidence.record_codec import decode
-from agent_identity.evidence.records import AnyRecord, Outcome
+from agent_identity.evidence.records import DRAFT, AnyRecord, Outcome, replaced
 
 R, OTHER = (f"019ab5ad-4800-7000-8000-00000000000{number}" for number in (1, 2))
 SDK, BEGUN = {"name": "x", "version": "1"}, {"id": R, "seq": "1"}
@@ -118,6 +118,15 @@ def test_a_shown_argument_is_bound_to_everything() -> None:
         refused("other_arguments", changed(change), record())
     refused("other_record", changed(lambda d: None), record(name=OTHER))
     refused("other_arguments", changed(lambda d: None), record({**ARGUMENTS, "amount": 101}))
+
+
+def test_a_record_without_names_is_held_against_its_digest_alone() -> None:
+    """Outcomes of version 2 leave the names to the intent; the digest is over them as well."""
+    whole = record()
+    bare = replaced(whole, v=DRAFT, action=replaced(whole.action, kind="function", names=None))
+    Disclosure.of(whole, ARGUMENTS, KEY, ["amount"]).check(bare)
+    other = record({**ARGUMENTS, "amount": 101})
+    refused("other_arguments", Disclosure.of(other, {**ARGUMENTS, "amount": 101}, KEY, ["amount"]), bare)
 
 
 def test_salts_differ_by_call_and_argument() -> None:

@@ -32,6 +32,7 @@ from agent_identity.evidence.records import (
     Detail,
     Outcome,
     Record,
+    Stream,
     StreamResource,
     StreamStart,
     Time,
@@ -87,7 +88,7 @@ SHORT_DECISION = {
 }
 DECISION = {**SHORT_DECISION, "mode": "monitor", "policy": "invoices", "version": "3"}
 RESOURCE = {"system": "postgres://db", "name": "t/{id}", "access": "write", "data": ["pii"], "digest": HMAC}
-FOUND = {"category": "pii/email", "inspector": "regex 1", "severity": "high", "field": "to", "count": "2"}
+FOUND = {"category": "pii/email", "inspector": "regex 1", "severity": "high", "field": "to"}
 PRUNED = {"stream": ID, "first": "1", "last": "9", "root": HEX, "checkpoint": "3"}
 BODIES: dict[str, dict[str, Any]] = {
     "stream_start": {
@@ -594,15 +595,38 @@ def test_a_detail_is_not_there_without_its_outcome(ledger: Ledger, files: Noting
     with pytest.raises(EvidenceError) as caught:
         ledger.append(refused(error="\ud800"), detail=detail)
     assert caught.value.code == "bad_record"
-    with pytest.raises(EvidenceError) as caught:
-        ledger.append(refused(), detail=partial(Detail, time=Time.at(1), policy="\ud800"))
-    assert caught.value.code == "bad_record"
     files.most = 200
     with pytest.raises(EvidenceError):
         ledger.append(refused(), detail=detail)
     files.most = None
     assert [record.kind for record in there(ledger)] == ["stream_start"]
     assert ledger.append(refused(), detail=detail).seq == 3
+
+
+def test_an_outcome_is_not_lost_with_its_detail(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    """A detail that has no bytes is left out, and the log says so."""
+    ledger.append(refused(), detail=partial(Detail, time=Time.at(1), policy="\ud800"))
+    start, outcome = there(ledger)
+    assert (start.kind, outcome.kind, outcome.detail) == ("stream_start", "outcome", None)
+    assert "detail" in caplog.text
+
+
+def test_no_record_of_another_place_or_version_is_written(ledger: Ledger) -> None:
+    """What makes a record has to take the id, the place and the version that the ledger gives."""
+    for changed in ({"id": "01a20e43-46d8-715f-9270-91c309b88710"}, {"v": VERSION}):
+        with pytest.raises(EvidenceError) as caught:
+            ledger.append(lambda changed=changed, **members: refused()(**{**members, **changed}))
+        assert caught.value.code == "bad_record"
+    assert [record.kind for record in there(ledger)] == ["stream_start"]
+
+
+def test_a_null_is_no_way_to_say_nothing() -> None:
+    """A member that is not known is left out: there is one spelling of each record."""
+    mine = "01a20e43-46d8-715f-9270-91c309b88710"
+    data = encode(refused()(id=mine, stream=Stream(id=mine, seq="2", prev="0" * 64), v=DRAFT))
+    assert decode(data)
+    with pytest.raises(ValueError, match="spelling"):
+        decode(orjson.dumps({**orjson.loads(data), "findings": None}, option=orjson.OPT_SORT_KEYS))
 
 
 def test_a_seal_covers_the_detail(ledger: Ledger) -> None:

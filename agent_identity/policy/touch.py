@@ -144,7 +144,7 @@ def filled_name(touch: Touch, arguments: Mapping[str, object]) -> str | None:
     texts: list[str] = []
     for part in _PART.finditer(touch.name):
         value = part[1] if part[2] is None else arguments.get(part[2])
-        if type(value) is not int and type(value) is not str:
+        if type(value) is not int and not isinstance(value, str):
             return None
         texts.append(str(value))
     filled = "".join(texts)

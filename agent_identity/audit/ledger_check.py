@@ -15,7 +15,7 @@ from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import Heads, SignedLog, check_log
 from agent_identity.audit.outside import Outside
 from agent_identity.audit.periods import Life, judge_period, unknown_period
-from agent_identity.audit.pruning_check import find_excerpt, find_kept, find_pruned
+from agent_identity.audit.pruning_check import find_excerpt, find_kept, find_leftovers, find_pruned
 from agent_identity.audit.revocation import Doubts
 from agent_identity.audit.sources import PathLike
 from agent_identity.audit.stream_check import StreamCheck, Visit
@@ -152,6 +152,7 @@ class LedgerCheck:
             return
         findings.completeness_checked = True
         starts = self._starts(names, log)
+        find_leftovers(self._reader, starts, findings)
         check = partial(StreamCheck, findings=findings, calls=self._calls, index=index, period=period)
         streams: dict[str, StreamCheck] = {}
         blocks = self._executor(check_block, self._parts(names, starts))

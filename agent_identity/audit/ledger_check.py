@@ -91,6 +91,7 @@ class LedgerCheck:
         self._trust = trust = with_certificates(trust, certificates_of(reader), findings)
         self._findings = findings
         self._denied: AbstractSet[str] = frozenset()
+        self._visit: Visit | None = None
         self._excerpt = False
         self._endless = 0
         self._delegations = Delegations(findings, _GRANTS, trust)
@@ -110,6 +111,7 @@ class LedgerCheck:
         progress: Progress | None = None,
         period: tuple[int, int] | None = None,
         index: "LedgerIndex | None" = None,
+        visit: Visit | None = None,
     ) -> None:
         """Check everything.
 
@@ -119,8 +121,9 @@ class LedgerCheck:
             progress: Is told how far it is.
             period: Its first nanosecond since the Unix epoch and the first one after it, to be told what is in it.
             index: Takes each record that stands where it belongs, and is told what is proved.
+            visit: Is shown each record that stands where it belongs, as far as the log commits to the stream.
         """
-        findings = self._findings
+        findings, self._visit = self._findings, visit
         if period is not None:
             findings.period = unknown_period(*period, "there are no records")
         if self._trust is None:
@@ -159,7 +162,7 @@ class LedgerCheck:
         done = 0
         for name in names:
             heads = log.heads.get(name)
-            streams[name] = check(name, heads, visit=_doubting(log.doubts, heads), start=starts.get(name))
+            streams[name] = check(name, heads, visit=_showing(heads, log.doubts, self._visit), start=starts.get(name))
             done = self._follow(streams[name], blocks, done, lambda reached: progress and progress(reached, total))
             if index is not None:  # What nobody doubts who signed it.
                 index.prove(streams[name].sealed if log.proved and log.doubts is None else 0)
@@ -398,17 +401,21 @@ def _whole_since(reader: LedgerReader, name: str, start: Pruned | Start) -> int:
     return max(time.start_ns, time.last_ns)
 
 
-def _doubting(doubts: Doubts | None, heads: Heads | None) -> Visit | None:
-    """Return what is to be shown each record of a stream."""
-    if doubts is None:
+def _showing(heads: Heads | None, doubts: Doubts | None, visit: Visit | None = None) -> Visit | None:
+    """Return what is to be shown each record of a stream, and shows it to those who want to see what is sealed."""
+    if doubts is None and visit is None:
         return None
     sealed = 0 if heads is None else heads.last_size
 
-    def visit(record: AnyRecord, _: bytes) -> None:
-        if record.stream.number <= sealed:
+    def show(record: AnyRecord, leaf: bytes) -> None:
+        if record.stream.number > sealed:
+            return
+        if doubts is not None:
             doubts.visit(record)
+        if visit is not None:
+            visit(record, leaf)
 
-    return visit
+    return show
 
 
 def _proof(log: SignedLog) -> Callable[[Place], bool]:

@@ -363,11 +363,11 @@ def test_who_is_shown_the_records_of_a_stream() -> None:
     """The doubts, those that are sealed; else nobody."""
     seen: list[object] = []
     doubts: Any = SimpleNamespace(visit=lambda record: seen.append(record.stream.number))
-    assert ledger_check._doubting(None, heads_of(2)) is None
+    assert ledger_check._showing(heads_of(2), None) is None
     records = [decode(end_of_stream(str(seq))) for seq in (2, 3, 4)]
     for heads, expected in (heads_of(3), [2, 3]), (None, []):
         seen.clear()
-        shown = ledger_check._doubting(doubts, heads)
+        shown = ledger_check._showing(heads, doubts)
         assert shown is not None
         for record in records:
             shown(record, b"l")

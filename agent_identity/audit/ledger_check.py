@@ -162,7 +162,8 @@ class LedgerCheck:
         done = 0
         for name in names:
             heads = log.heads.get(name)
-            streams[name] = check(name, heads, visit=_showing(heads, log.doubts, self._visit), start=starts.get(name))
+            visit = _showing(heads, log.doubts, self._visit, starts.get(name))
+            streams[name] = check(name, heads, visit=visit, start=starts.get(name))
             done = self._follow(streams[name], blocks, done, lambda reached: progress and progress(reached, total))
             if index is not None:  # What nobody doubts who signed it.
                 index.prove(streams[name].sealed if log.proved and log.doubts is None else 0)
@@ -401,11 +402,15 @@ def _whole_since(reader: LedgerReader, name: str, start: Pruned | Start) -> int:
     return max(time.start_ns, time.last_ns)
 
 
-def _showing(heads: Heads | None, doubts: Doubts | None, visit: Visit | None = None) -> Visit | None:
+def _showing(
+    heads: Heads | None, doubts: Doubts | None, visit: Visit | None = None, start: Pruned | Start | None = None
+) -> Visit | None:
     """Return what is to be shown each record of a stream, and shows it to those who want to see what is sealed."""
     if doubts is None and visit is None:
         return None
     sealed = 0 if heads is None else heads.last_size
+    if isinstance(start, Start):  # Behind the part that an excerpt gives nothing is proved.
+        sealed = min(sealed, start.end)
 
     def show(record: AnyRecord, leaf: bytes) -> None:
         if record.stream.number > sealed:

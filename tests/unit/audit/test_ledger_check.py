@@ -372,6 +372,12 @@ def test_who_is_shown_the_records_of_a_stream() -> None:
         for record in records:
             shown(record, b"l")
         assert seen == expected
+    seen.clear()
+    excerpt = ledger_check._showing(heads_of(3), None, lambda record, _: seen.append(record.id), Start(0, b"", (), 2))
+    assert excerpt is not None
+    for record in records:
+        excerpt(record, b"l")
+    assert seen == [UUID]
 
 
 def test_from_when_on_nothing_is_pruned() -> None:

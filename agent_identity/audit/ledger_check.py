@@ -155,7 +155,6 @@ class LedgerCheck:
             return
         findings.completeness_checked = True
         starts = self._starts(names, log)
-        find_leftovers(self._reader, starts, findings)
         check = partial(StreamCheck, findings=findings, calls=self._calls, index=index, period=period)
         streams: dict[str, StreamCheck] = {}
         blocks = self._executor(check_block, self._parts(names, starts))
@@ -219,7 +218,9 @@ class LedgerCheck:
         given = find_excerpt(self._reader, names, self._findings)
         self._excerpt = given is not None
         self._calls.partial = self._excerpt or bool(self._denied)
-        return pruned if given is None else {**pruned, **given}
+        starts: Mapping[str, Pruned | Start] = pruned if given is None else {**pruned, **given}
+        find_leftovers(self._reader, starts, self._findings)
+        return starts
 
     def _take_kept(self, pruned: Mapping[str, Pruned], trust: TrustStore | None) -> None:
         """Take what was kept of what was pruned, before the records that need it."""

@@ -254,7 +254,7 @@ def test_a_ledger_is_read_by_so_many_processes_as_are_worth_it(
     )
     assert (made.named, made.ran) == (
         {"executor": "executor"},
-        {"outside": outside, "total": (1 << 24) - 1, "progress": None, "period": PERIOD},
+        {"outside": outside, "total": (1 << 24) - 1, "progress": None, "period": PERIOD, "visit": None},
     )
     check(directory, processes=0)
     check(directory, processes=3, progress=tell)

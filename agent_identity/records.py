@@ -165,7 +165,9 @@ def read(path: "str | os.PathLike[str]", *, drafts: bool = False) -> Iterator[An
     os.scandir(path).close()  # The reader below takes a wrong path for an empty ledger.
     ledger = open_ledger(path)
     for stream in ledger.streams():
-        for number, line in enumerate(ledger.entries(stream), ledger.first_place(stream) or 1):
+        before = ledger.begins_behind(stream)
+        first = (ledger.first_place(stream) or 1) if before is None else before.size + 1
+        for number, line in enumerate(ledger.entries(stream, start=first), first):
             place = f"{os.fspath(path)}: stream {stream}, record {number}"
             if line.record is not None:
                 try:

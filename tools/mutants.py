@@ -73,7 +73,10 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
         unit("evidence", "recovery", "streams", "segments", "pieces", "inflating", "refused_ledger"),
     ),
-    "keeping": (("evidence/pruned", "evidence/excerpt", "evidence/retention", "evidence/survey"), KEEPING),
+    "keeping": (
+        ("evidence/pruned", "evidence/excerpt", "evidence/starts", "evidence/retention", "evidence/survey"),
+        KEEPING,
+    ),
     "shown": (
         ("evidence/disclosures", "evidence/commitments", "evidence/digests", "evidence/pseudonyms"),
         unit("evidence", "disclosures", "digests", "erasure", "pseudonyms", "refused_ledger"),

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import IO, BinaryIO, Final, final
 
 import orjson
 
+from agent_identity.audit.certificates_check import certificate_in
 from agent_identity.audit.report import Report
 from agent_identity.audit.sources import TAR, PathLike, whole
 from agent_identity.errors import ConfigurationError
@@ -108,28 +109,53 @@ def _copy_all(reader: LedgerReader, target: Path) -> None:
     for stream in reader.streams():
         folder = target / "ledger" / stream
         folder.mkdir(parents=True)
+        before = reader.begins_behind(stream)
         for segment in reader.segments(stream):
-            shutil.copyfile(segment.path, folder / Path(segment.path).name)
+            if before is None or segment.first > before.size:  # Of a pruning that was killed, the rest stays here.
+                shutil.copyfile(segment.path, folder / Path(segment.path).name)
 
 
 def _copy_chosen(reader: LedgerReader, target: Path, choice: Choice) -> None:
     tasks, details = _tasks(reader, choice), _details(reader, choice)
 
-    def wanted(data: bytes) -> bool:
+    def chosen(data: bytes) -> bool:
         record = _loaded(data)
         if isinstance(record, Detail):
             return record.id in details
         return record is not None and (choice.takes(record) or (isinstance(record, Grant) and record.task.id in tasks))
 
-    streams = excerpt_of(reader, read_heads(reader)[1], wanted)
+    def wanted(data: bytes) -> bool:
+        return data in certified or chosen(data)
+
+    heads = read_heads(reader)[1]
+    streams = excerpt_of(reader, heads, chosen)
     if not streams:
         raise ConfigurationError("expected records of this task or time, found none; nothing to put into a bundle")
+    certified = _certified(reader, streams)
+    if certified:
+        streams = excerpt_of(reader, heads, wanted)
     for stream, start in streams.items():
         folder = target / "ledger" / stream
         folder.mkdir(parents=True)
         with (folder / "entries.jsonl").open("wb") as file:
             file.writelines(excerpt_lines(reader, stream, start, wanted))
     (target / "excerpt.json").write_bytes(Excerpt(streams).to_bytes())
+
+
+def _certified(reader: LedgerReader, streams: Collection[str]) -> frozenset[bytes]:
+    """Return the records with the certificates of the recorders of these streams, and the newest one of all.
+
+    By them a verifier who trusts a root alone knows the keys of the excerpt: the newest is of the key that seals now.
+    """
+    found: list[bytes] = []
+    newest: tuple[int, bytes] = (-1, b"")
+    for stream in reader.streams():
+        for line in reader.entries(stream):
+            data = line.record or b""
+            if certificate_in(data) is not None:
+                newest = max(newest, (decode(data).time.start_ns, data))
+                found += [data] if stream in streams else []
+    return frozenset((*found, newest[1])) - {b""}
 
 
 def _tasks(reader: LedgerReader, choice: Choice) -> frozenset[str | None]:

@@ -1,21 +1,26 @@
 """Certificates of recorders in a verification: which count, and what but the recorder's own clock dates them."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.outside import Voucher
+from agent_identity.audit.stream_growth import Growth
 from agent_identity.errors import TokenError
+from agent_identity.evidence.merkle import leaf_hash
 from agent_identity.evidence.record_codec import decode
-from agent_identity.evidence.records import VERSION, AnyRecord, StreamStart, Trust
-from agent_identity.evidence.streams import LedgerReader
+from agent_identity.evidence.records import VERSION, StreamStart, Trust
+from agent_identity.evidence.streams import LedgerReader, RawLine
 from agent_identity.identity import Presented, TrustedKey, TrustStore, Vouched, certified, refuse_doubted
 
 __all__ = [
+    "certificate_in",
     "certificates_of",
     "certificates_on",
+    "certificates_proved",
     "certified_record",
     "conclude_clock",
     "conclude_clock_of_spans",
@@ -30,33 +35,77 @@ _SIGNED: Final = 2  # Of the steps for spans.
 _KEYID: Final = "agent_identity.attestation.keyid"
 _CERTIFICATE: Final = b'"certificate":'
 _FIRST: Final = f'"v":"{VERSION}"'.encode()
+_Places: TypeAlias = Sequence[tuple[str, int]]
 
 
 def certificates_of(reader: LedgerReader) -> Iterator[Presented]:
-    """Yield the certificates that stand in the records of a ledger, each with the place that its record states.
+    """Yield the certificates in the records of a ledger, each with its place there, which nothing proves.
 
-    That a record stands where it says is for the rest of the verification to show. Of streams that begin with a record
-    of version 1, which has no member for one, nothing else is read.
+    That is for :func:`certificates_proved`; each certificate proves itself. Of streams that begin with a record of
+    version 1, which has no member for one, nothing else is read.
     """
     for stream in reader.streams():
-        for line in reader.entries(stream):
+        before = reader.begins_behind(stream)
+        first = 1 if before is None else before.size + 1
+        for place, line in enumerate(reader.entries(stream, start=first), first):
             data = line.record or b""  # It may be withheld, or no record.
             if _FIRST in data:
                 break
-            if _CERTIFICATE in data:
-                with suppress(ValueError):
-                    yield from _presented(decode(data), stream)
+            token = certificate_in(data)
+            if token is not None:
+                yield Presented(token, stream, place)
 
 
-def _presented(record: AnyRecord, stream: str) -> Iterator[Presented]:
-    """Yield the certificate in a record that begins a stream, or renews the trust in its recorder key."""
-    token: str | None = None
-    if isinstance(record, StreamStart):
-        token = record.certificate
-    elif isinstance(record, Trust) and record.trust.purpose == "recorder" and record.trust.status != "distrusted":
-        token = record.trust.certificate
-    if token is not None:
-        yield Presented(token, stream, record.stream.number)
+def certificates_proved(
+    reader: LedgerReader, heads: Mapping[str, Iterable[tuple[int, bytes]]]
+) -> Mapping[str, _Places]:
+    """Return where certificates stand in the streams of a log, as far as its heads prove that.
+
+    A record says of itself where it stands, and anyone can put one beside the others; the tree does not lie.
+
+    Args:
+        reader: The directory.
+        heads: The sizes and roots of each stream that the log commits to.
+    """
+    found: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+    for stream, committed in heads.items():
+        growth, here = Growth(committed, reader.begins_behind(stream)), list[tuple[str, int]]()
+        for line in reader.entries(stream, start=growth.size + 1):
+            leaf = _leaf(line)
+            if leaf is None or _FIRST in (line.record or b""):
+                break
+            growth.leaves.append(leaf)
+            token = certificate_in(line.record or b"")
+            if token is not None:
+                here.append((token, growth.size))
+            if not growth.look():
+                break
+        for token, place in here:
+            if place <= growth.sealed:
+                found[token].append((stream, place))
+    return found
+
+
+def _leaf(line: RawLine) -> bytes | None:
+    if line.problem == "withheld":
+        return bytes.fromhex(line.mac or "")
+    return None if line.record is None else leaf_hash(line.record)
+
+
+def certificate_in(data: bytes) -> str | None:
+    """Return the certificate in a record that begins a stream, or renews the trust in its recorder key.
+
+    Args:
+        data: The bytes of the record, or of anything else.
+    """
+    if _CERTIFICATE in data:
+        with suppress(ValueError):
+            record = decode(data)
+            if isinstance(record, StreamStart):
+                return record.certificate
+            if isinstance(record, Trust) and record.trust.purpose == "recorder":
+                return None if record.trust.status == "distrusted" else record.trust.certificate
+    return None
 
 
 def certificates_on(sources: Sequence[object]) -> Iterable[Presented]:  # noqa: ARG001  No span has one yet.
@@ -105,27 +154,28 @@ def reach_of_roots(trust: TrustStore, vouchers: Sequence[Voucher]) -> Mapping[in
     }
 
 
-def without_doubt(keys: tuple[TrustedKey, ...], older: Mapping[int, Mapping[str, int]]) -> tuple[TrustedKey, ...]:
+def without_doubt(
+    keys: tuple[TrustedKey, ...], older: Mapping[int, Mapping[str, int]], proved: Mapping[str, _Places]
+) -> tuple[TrustedKey, ...]:
     """Return entries that know which of their certificates are shown to be older than the theft of their root.
 
     Args:
         keys: The entries.
         older: By the second from which a root is revoked, how many records of each stream were there before.
+        proved: Where each certificate stands in the log; where its record says that it stands counts for nothing.
     """
     return tuple(
-        replace(key, certificates=tuple(replace(v, older=_is_shown(v, older)) for v in key.certificates))
-        if older and key.certificates
+        replace(key, certificates=tuple(_placed(voucher, older, proved) for voucher in key.certificates))
+        if key.certificates
         else key
         for key in keys
     )
 
 
-def _is_shown(voucher: Vouched, older: Mapping[int, Mapping[str, int]]) -> bool:
-    since = voucher.root.revoked_since
-    if since is None:
-        return False
-    shown = older.get(since, {})
-    return any(1 <= seq <= shown.get(stream, 0) for stream, seq in voucher.places)
+def _placed(voucher: Vouched, older: Mapping[int, Mapping[str, int]], proved: Mapping[str, _Places]) -> Vouched:
+    places, since = tuple(proved.get(voucher.token, ())), voucher.root.revoked_since
+    shown: Mapping[str, int] = {} if since is None else older.get(since, {})
+    return replace(voucher, places=places, older=any(seq <= shown.get(stream, 0) for stream, seq in places))
 
 
 def sound_signers(signers: Sequence[TrustedKey], findings: Findings) -> tuple[TrustedKey, ...]:

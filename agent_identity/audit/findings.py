@@ -128,6 +128,7 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "kept_grants_unstated": "notice",
         "excerpt": "incomplete",
         "bad_excerpt": "contradicted",
+        "records_before_start": "contradicted",
         "stream_empty": "notice",
         "recovered": "notice",
         # Spans.

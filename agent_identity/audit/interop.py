@@ -15,6 +15,7 @@ from agent_identity.canonical import JSON, encode
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence.disclosures import action_of
 from agent_identity.evidence.envelope import payload_type_of
+from agent_identity.evidence.merkle import leaf_hash
 from agent_identity.evidence.record_codec import as_dict, decode
 from agent_identity.evidence.records import Agent, AnyRecord, Hop, Intent, Outcome, Principal, Stream, Task, Trace
 from agent_identity.evidence.streams import open_ledger
@@ -189,7 +190,12 @@ def audit_log_bytes(log: _Json) -> bytes:
 
 
 def export(
-    directory: PathLike, form: Form, *, since_ns: int = 0, signer: Signer | None = None, sealed_only: bool = False
+    directory: PathLike,
+    form: Form,
+    *,
+    since_ns: int = 0,
+    signer: Signer | None = None,
+    only: Callable[[bytes], bool] | None = None,
 ) -> Iterator[bytes]:
     """Return the records of an evidence directory in another form, one line of JSON each, stream after stream.
 
@@ -200,7 +206,7 @@ def export(
         form: The form.
         since_ns: Only records whose start is not before this, in nanoseconds since the Unix epoch.
         signer: For ``otel-audit``: signs each LogRecord.
-        sealed_only: Only records that a head in the log covers.
+        only: Tells by the leaf hash of a record whether it is wanted: whether a verification saw it.
 
     Raises:
         ConfigurationError: There is no evidence directory, or the form is not known.
@@ -210,12 +216,11 @@ def export(
         raise ConfigurationError("expected an evidence directory, got something else; check the path")
     if form not in FORMS:
         raise ConfigurationError(f"expected one of the forms {', '.join(FORMS)}, got another")
-    return _lines(root, _Writer(form, signer), since_ns, sealed_only=sealed_only)
+    return _lines(root, _Writer(form, signer), since_ns, only)
 
 
-def _lines(root: str, writer: "_Writer", since_ns: int, *, sealed_only: bool) -> Iterator[bytes]:
+def _lines(root: str, writer: "_Writer", since_ns: int, only: Callable[[bytes], bool] | None) -> Iterator[bytes]:
     reader = whole(open_ledger(root))
-    sizes = reader.sealed_sizes() if sealed_only else None
     for stream in reader.streams():
         writer.begin()
         for line in reader.entries(stream):
@@ -227,8 +232,8 @@ def _lines(root: str, writer: "_Writer", since_ns: int, *, sealed_only: bool) ->
                 continue
             if record.time.start_ns < since_ns:
                 continue
-            if sizes is not None and record.stream.number > sizes.get(stream, 0):
-                break
+            if only is not None and not only(leaf_hash(line.record)):
+                continue
             yield writer.write(line.record)
 
 

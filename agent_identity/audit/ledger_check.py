@@ -15,7 +15,7 @@ from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.log_check import Heads, SignedLog, check_log
 from agent_identity.audit.outside import Outside
 from agent_identity.audit.periods import Life, judge_period, unknown_period
-from agent_identity.audit.pruning_check import find_excerpt, find_kept, find_pruned
+from agent_identity.audit.pruning_check import find_excerpt, find_kept, find_leftovers, find_pruned
 from agent_identity.audit.revocation import Doubts
 from agent_identity.audit.sources import PathLike
 from agent_identity.audit.stream_check import StreamCheck, Visit
@@ -91,6 +91,7 @@ class LedgerCheck:
         self._trust = trust = with_certificates(trust, certificates_of(reader), findings)
         self._findings = findings
         self._denied: AbstractSet[str] = frozenset()
+        self._visit: Visit | None = None
         self._excerpt = False
         self._endless = 0
         self._delegations = Delegations(findings, _GRANTS, trust)
@@ -110,6 +111,7 @@ class LedgerCheck:
         progress: Progress | None = None,
         period: tuple[int, int] | None = None,
         index: "LedgerIndex | None" = None,
+        visit: Visit | None = None,
     ) -> None:
         """Check everything.
 
@@ -119,8 +121,9 @@ class LedgerCheck:
             progress: Is told how far it is.
             period: Its first nanosecond since the Unix epoch and the first one after it, to be told what is in it.
             index: Takes each record that stands where it belongs, and is told what is proved.
+            visit: Is shown each record that stands where it belongs, as far as the log commits to the stream.
         """
-        findings = self._findings
+        findings, self._visit = self._findings, visit
         if period is not None:
             findings.period = unknown_period(*period, "there are no records")
         if self._trust is None:
@@ -158,7 +161,8 @@ class LedgerCheck:
         done = 0
         for name in names:
             heads = log.heads.get(name)
-            streams[name] = check(name, heads, visit=_doubting(log.doubts, heads), start=starts.get(name))
+            visit = _showing(heads, log.doubts, self._visit, starts.get(name))
+            streams[name] = check(name, heads, visit=visit, start=starts.get(name))
             done = self._follow(streams[name], blocks, done, lambda reached: progress and progress(reached, total))
             if index is not None:  # What nobody doubts who signed it.
                 index.prove(streams[name].sealed if log.proved and log.doubts is None else 0)
@@ -214,7 +218,9 @@ class LedgerCheck:
         given = find_excerpt(self._reader, names, self._findings)
         self._excerpt = given is not None
         self._calls.partial = self._excerpt or bool(self._denied)
-        return pruned if given is None else {**pruned, **given}
+        starts: Mapping[str, Pruned | Start] = pruned if given is None else {**pruned, **given}
+        find_leftovers(self._reader, starts, self._findings)
+        return starts
 
     def _take_kept(self, pruned: Mapping[str, Pruned], trust: TrustStore | None) -> None:
         """Take what was kept of what was pruned, before the records that need it."""
@@ -397,17 +403,25 @@ def _whole_since(reader: LedgerReader, name: str, start: Pruned | Start) -> int:
     return max(time.start_ns, time.last_ns)
 
 
-def _doubting(doubts: Doubts | None, heads: Heads | None) -> Visit | None:
-    """Return what is to be shown each record of a stream."""
-    if doubts is None:
+def _showing(
+    heads: Heads | None, doubts: Doubts | None, visit: Visit | None = None, start: Pruned | Start | None = None
+) -> Visit | None:
+    """Return what is to be shown each record of a stream, and shows it to those who want to see what is sealed."""
+    if doubts is None and visit is None:
         return None
     sealed = 0 if heads is None else heads.last_size
+    if isinstance(start, Start):  # Behind the part that an excerpt gives nothing is proved.
+        sealed = min(sealed, start.end)
 
-    def visit(record: AnyRecord, _: bytes) -> None:
-        if record.stream.number <= sealed:
+    def show(record: AnyRecord, leaf: bytes) -> None:
+        if record.stream.number > sealed:
+            return
+        if doubts is not None:
             doubts.visit(record)
+        if visit is not None:
+            visit(record, leaf)
 
-    return visit
+    return show
 
 
 def _proof(log: SignedLog) -> Callable[[Place], bool]:

@@ -6,7 +6,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, final
 
-from agent_identity.audit.certificates_check import conclude_clock, reach_of_roots, sound_signers, without_doubt
+from agent_identity.audit.certificates_check import (
+    certificates_proved,
+    conclude_clock,
+    reach_of_roots,
+    sound_signers,
+    without_doubt,
+)
 from agent_identity.audit.findings import Findings, Place, counted
 from agent_identity.audit.outside import Outside, Voucher, conclude_vouchers, second_signature, vouchers
 from agent_identity.audit.report import Signature
@@ -111,9 +117,11 @@ def check_log(
     pins = _pins(checkpoint, kept if kept_by else None, trust, found)
     log = _derive(reader, checkpoint, pins, findings, marks)
     older = {since: log.marked.get(size, {}) for since, size in roots.items()}
-    signers = sound_signers(without_doubt(signers, older), findings)
     if trust is not None and older:
-        trust = replace(trust, keys=without_doubt(trust.keys, older))
+        places = certificates_proved(reader, log.heads)
+        signers = without_doubt(signers, older, places)
+        trust = replace(trust, keys=without_doubt(trust.keys, older, places))
+    signers = sound_signers(signers, findings)
     if trust is not None and checkpoint is not None and signers:
         words = conclude_vouchers(found, checkpoint.size, trust, outside, findings)
         conclude_clock(signers, checkpoint.size, found, findings)

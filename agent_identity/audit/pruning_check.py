@@ -1,6 +1,6 @@
 """Where streams begin that do not begin with their first record, and who says so; it comes before the records."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from agent_identity.audit.findings import Findings, Place, counted
@@ -8,11 +8,16 @@ from agent_identity.audit.log_check import Heads
 from agent_identity.errors import VerificationError
 from agent_identity.evidence.checkpoint import KnownKeys
 from agent_identity.evidence.excerpt import Excerpt, Start
+from agent_identity.evidence.lines import stream_parts
+from agent_identity.evidence.merkle import leaf_hash
 from agent_identity.evidence.pruned import Pruned, open_pruned, unverified_pruned
+from agent_identity.evidence.record_codec import plain_members
+from agent_identity.evidence.segments import Segment
 from agent_identity.evidence.streams import LedgerReader
 from agent_identity.identity import TrustedKey, TrustStore
+from agent_identity.narrowing import is_object
 
-__all__ = ["find_excerpt", "find_kept", "find_pruned"]
+__all__ = ["find_excerpt", "find_kept", "find_leftovers", "find_pruned"]
 
 _ALL: Final = 7
 _NS: Final = 1_000_000_000
@@ -133,6 +138,56 @@ def find_excerpt(reader: LedgerReader, names: Iterable[str], findings: Findings)
         findings.add(_ALL, "bad_excerpt", f"the file excerpt.json does not hold: {error}")
         return {}
     return {name: given[name] for name in names if name in given}
+
+
+def find_leftovers(reader: LedgerReader, starts: Mapping[str, Pruned | Start], findings: Findings) -> None:
+    """Report files before the place where a stream begins, unless they hold the last of what was pruned.
+
+    A pruning that is killed leaves those, and the next one removes them. The statement names the leaf hash of the last
+    record, and each record that of the one before it. An excerpt has no such files. Nobody reads them otherwise.
+
+    Args:
+        reader: The directory.
+        starts: Where streams begin that do not begin with their first record.
+        findings: Takes what is found.
+    """
+    for name, start in starts.items():
+        left = _before(reader, name, start)
+        if not left or (isinstance(start, Pruned) and _are_pruned(reader, left, start)):
+            continue
+        if _before(reader, name, start) == left:  # Else a pruning is at work.
+            message = (
+                f"expected nothing before record {start.size + 1:,}, where the stream begins, got a file that holds "
+                "something else than what was pruned; it was put there"
+            )
+            findings.add(_ALL, "records_before_start", message, Place(stream=name, seq=left[0].first))
+
+
+def _before(reader: LedgerReader, name: str, start: Pruned | Start) -> Sequence[Segment]:
+    return [segment for segment in reader.segments(name) if segment.first <= start.size]
+
+
+def _are_pruned(reader: LedgerReader, left: Sequence[Segment], pruned: Pruned) -> bool:
+    """Return whether segments hold the last records that were pruned, all of them to the border and nothing else."""
+    place, leaf = left[0].first - 1, ""
+    try:
+        for segment in left:
+            if segment.first != place + 1:
+                return False
+            for line in reader.lines_of(segment):
+                parts = None if line.data is None or line.torn else stream_parts(line.data)
+                if parts is None or place >= pruned.size or leaf not in ("", _prev_of(parts[0])):
+                    return False
+                place, leaf = place + 1, leaf_hash(parts[0]).hex()
+    except (OSError, ValueError):
+        return False
+    return place == pruned.size and leaf == pruned.last.hex()
+
+
+def _prev_of(data: bytes) -> object:
+    """Return which leaf hash a record names as that of the record before it."""
+    stream = plain_members(data).get("stream")
+    return stream.get("prev") if is_object(stream) else None
 
 
 def _recorders(trust: TrustStore | None) -> KnownKeys:

@@ -1,9 +1,8 @@
 """The tree over the records of one stream, as it grows from head to head of the log."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, final
 
-from agent_identity.audit.log_check import Heads
 from agent_identity.evidence.excerpt import Start
 from agent_identity.evidence.merkle import CompactRange
 from agent_identity.evidence.pruned import Pruned
@@ -18,7 +17,7 @@ class Growth:
     """Re-derives the heads of one stream.
 
     Args:
-        heads: What the log commits to, or ``None``.
+        heads: The sizes and roots that the log commits to, in its order, or ``None``.
         start: Where the stream begins, if not with its first record.
         period: The first nanosecond of a period and the first one after it, if one was asked for.
 
@@ -32,7 +31,12 @@ class Growth:
         within: The number of these records that begin in the period, if one was asked for.
     """
 
-    def __init__(self, heads: Heads | None, start: Pruned | Start | None, period: tuple[int, int] | None) -> None:
+    def __init__(
+        self,
+        heads: Iterable[tuple[int, bytes]] | None,
+        start: Pruned | Start | None,
+        period: tuple[int, int] | None = None,
+    ) -> None:
         self.leaves: list[bytes] = []
         self.times: list[int] = []
         self.sealed: int = 0

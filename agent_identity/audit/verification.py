@@ -22,6 +22,8 @@ from agent_identity.audit.sources import (
     size_of_ledger,
     to_trust,
 )
+from agent_identity.audit.spill_store import SpillStore
+from agent_identity.audit.stream_check import Visit
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.evidence.byte_reader import ByteLines
 from agent_identity.evidence.layout import Layout
@@ -32,9 +34,10 @@ from agent_identity.typed import typed
 if TYPE_CHECKING:
     from agent_identity.audit.spans_check import SpansCheck
 
-__all__ = ["check", "verify"]
+__all__ = ["check", "check_shown", "verify"]
 
 _MAX_NOTE = 65_537
+_NEAR = 100_000  # Leaf hashes in memory.
 _WORTH = 16 * 1024 * 1024  # Bytes of records for which a process is worth while.
 _WORTH_OF_SPANS = 4 * 1024 * 1024  # The same of spans, each with its signature.
 
@@ -189,6 +192,30 @@ def verify(
     return report
 
 
+def check_shown(directory: PathLike) -> tuple[Report, Callable[[bytes], bool]]:
+    """Verify an evidence directory under its own trust file; tell by leaf hashes which records it saw.
+
+    These are records that the log commits to, in either version, and as good as the report says.
+
+    Args:
+        directory: The evidence directory.
+    """
+    seen: SpillStore[bytes] = SpillStore(bytes, bytes, near=_NEAR)
+    report = _check_ledger(
+        directory_of(directory) or os.fspath(directory),
+        keys=None,
+        outside=Outside(),
+        progress=None,
+        period=None,
+        archive=None,
+        disclosures=(),
+        processes=1,
+        drafts=True,
+        visit=lambda _, leaf: seen.put(leaf, b""),
+    )
+    return report, seen.__contains__
+
+
 def _note(checkpoint: bytes | PathLike | None) -> bytes | None:
     if checkpoint is None or isinstance(checkpoint, bytes):
         return checkpoint
@@ -221,6 +248,7 @@ def _check_ledger(
     disclosures: Sequence[bytes | PathLike],
     processes: int | Executor,
     drafts: bool,
+    visit: Visit | None = None,
 ) -> Report:
     findings = Findings("ledger", LEDGER_STEPS, drafts=drafts)
     findings.trust = "given"
@@ -231,7 +259,7 @@ def _check_ledger(
     # Small ledgers are read before other processes have started.
     with executor(processes, most=1 + size // _WORTH) as chosen:
         check_ = LedgerCheck(reader, keys, findings, disclosures, executor=chosen)
-        check_.run(outside=outside, total=size, progress=progress, period=period)
+        check_.run(outside=outside, total=size, progress=progress, period=period, visit=visit)
     return findings.report()
 
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Final, Literal, NamedTuple, TypeAlias, final
 
+from agent_identity.errors import VerificationError
 from agent_identity.evidence.files import READ, Files, open_regular, why
 from agent_identity.evidence.foundation import log_was_removed, stream_names
 from agent_identity.evidence.layout import GRANTS_NAME, Layout, is_stream_id
 from agent_identity.evidence.lines import Block, Line, leaf_of, log_parts, read_lines, stream_parts
 from agent_identity.evidence.log import Head, read_checkpoint
-from agent_identity.evidence.pruned import KeptState, Pruned, read_grants, read_kept, read_pruned
+from agent_identity.evidence.pruned import KeptState, Pruned, read_grants, read_kept, read_pruned, unverified_pruned
 from agent_identity.evidence.segments import (
     Segment,
     first_place,
@@ -20,6 +21,7 @@ from agent_identity.evidence.segments import (
     segments_of,
     stream_blocks,
 )
+from agent_identity.evidence.starts import Excerpt, Start
 
 __all__ = ["Denied", "LedgerReader", "Problem", "RawLine", "open_ledger", "raw_line"]
 
@@ -86,7 +88,7 @@ class LedgerReader:
         files: The operating system; tests inject faults here.
     """
 
-    __slots__ = ("_archive", "_files", "_layout")
+    __slots__ = ("_archive", "_files", "_given", "_layout")
 
     def __init__(
         self,
@@ -98,6 +100,7 @@ class LedgerReader:
         self._archive = None if archive is None else Layout.of(archive)
         self._files = files or Files()
         self._layout = Layout.of(directory)
+        self._given: Mapping[str, Start] | None = None
 
     def streams(self) -> tuple[str, ...]:
         """Return the ids of the streams that have a folder, sorted, which is the order of their start."""
@@ -138,19 +141,23 @@ class LedgerReader:
         except OSError:
             pass
 
-    def entries(self, stream: str, *, start: int = 1) -> Iterator[RawLine]:
-        """Return the lines of a stream over all of its segments, in their order, each once.
+    def entries(self, stream: str, *, start: int | None = None) -> Iterator[RawLine]:
+        """Return the lines of a stream over its segments, in their order, each once.
 
         Args:
             stream: The id of a stream; of one without a file, or no id at all, a single ``unreadable``
                 line is returned.
-            start: Segments are left out whose first record stands before this place.
+            start: Segments are left out whose first record stands before this place, by default before the one where
+                the stream begins (:meth:`begins_behind`): nothing proves what is told there.
 
         Raises:
             ConfigurationError: A segment is compressed by zstd, and the extra of this name is not installed.
         """
         if not is_stream_id(stream):  # It may come from a log entry, and must not lead out of the directory.
             return iter((RawLine(0, None, None, "unreadable"),))
+        if start is None:
+            before = self.begins_behind(stream)
+            start = 1 if before is None else before.size + 1
         lines = read_stream(self._files, self._folders(stream), self._layout.entries(stream), start=start)
         return _split(lines, stream_parts)
 
@@ -201,6 +208,22 @@ class LedgerReader:
         if is_stream_id(stream):
             with suppress(OSError):
                 return first_place(self._files, self._folders(stream), self._layout.entries(stream))
+        return None
+
+    def begins_behind(self, stream: str) -> Pruned | Start | None:
+        """Return what comes before the first record that is given of a stream, if it does not begin with its first.
+
+        As an excerpt says it, or the statement of what was pruned, whoever signed that. A statement counts only where
+        the first record is gone.
+        """
+        if self._given is None:
+            self._given = _given(self.excerpt())
+        if stream in self._given:
+            return self._given[stream]
+        note = self.pruned(stream)
+        if note is not None and self.first_place(stream) != 1:
+            with suppress(VerificationError):
+                return unverified_pruned(note)
         return None
 
     def pruned(self, stream: str) -> bytes | None:
@@ -306,6 +329,14 @@ class LedgerReader:
             yield from read_lines(self._files, fd)
         finally:
             self._files.close(fd)
+
+
+def _given(excerpt: bytes | None) -> Mapping[str, Start]:
+    """Return what an excerpt gives; nothing if there is none, or it does not hold, which a verification reports."""
+    if excerpt is not None:
+        with suppress(ValueError):
+            return Excerpt.from_bytes(excerpt).streams
+    return {}
 
 
 def _split(lines: Iterator[Line], parts_of: Callable[[bytes], tuple[bytes, str] | None]) -> Iterator[RawLine]:

@@ -14,7 +14,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from plain_records import append
 
+from agent_identity import records
 from agent_identity.audit import Report, check, check_proof, prove, prove_growth, verification
+from agent_identity.audit.bundle import Choice, collect
+from agent_identity.audit.certificates_check import certificates_proved
+from agent_identity.audit.findings import Findings
+from agent_identity.audit.log_check import check_log
 from agent_identity.authority import Scope, issue, verify_chain
 from agent_identity.cli import main
 from agent_identity.enforcement import Enforcer
@@ -23,8 +28,12 @@ from agent_identity.enforcement.rotation import rotate
 from agent_identity.errors import ConfigurationError, Denied, TokenError
 from agent_identity.evidence import Checkpoint, Layout, Ledger, open_ledger
 from agent_identity.evidence.cosignatures import cosign
+from agent_identity.evidence.excerpt import Excerpt
+from agent_identity.evidence.layout import segment_name
 from agent_identity.evidence.ledger import Beginning
-from agent_identity.evidence.records import DRAFT, KeyTrust, Time, Trust
+from agent_identity.evidence.lines import stream_line
+from agent_identity.evidence.record_codec import encode
+from agent_identity.evidence.records import DRAFT, KeyTrust, Stream, Time, Trust
 from agent_identity.evidence.witnessing import cosigned_file
 from agent_identity.identity import (
     Agent,
@@ -698,3 +707,63 @@ def test_two_roots_for_one_log_are_a_conflict() -> None:
     assert trust_conflicts(roots(first, second(revoked_since=5))) == ()
     assert trust_conflicts(roots(replace(first, not_after=9), second(not_before=10))) == ()
     assert len(trust_conflicts(roots(replace(first, not_after=10), second(not_before=10)))) == 1
+
+
+def test_a_certificate_beside_the_records_of_an_excerpt_is_not_older_than_the_theft(fresh: Pod, tmp_path: Path) -> None:
+    """Nobody signs where an excerpt begins: a file before it counts for nothing, nor a place that no head proves."""
+    given = {"principal": ALICE, "agent": CLERK, "scope": Scope("tool")}
+    with drafts_written(), Enforcer.open(fresh.path, clock=fresh.clock) as enforcer:
+        for _ in range(2):
+            with enforcer.task("a purpose", **given) as task:
+                enforcer.tool(name="tool")(lambda: None)()
+    fresh.cosigned(fresh.now + 60)
+    seen = Witnesses((Cosigner("witness.example", WITNESS.public_key),))
+    trust = revoked(fresh.now + DAY, witnesses=seen)
+    part = tmp_path / "part"
+    part.mkdir()
+    collect(fresh.path, part, Choice(task=task.id))
+    ((stream, start),) = Excerpt.from_bytes((part / "excerpt.json").read_bytes()).streams.items()
+    assert start.size > 2
+    forged = fresh.certificate().sign(ROOT)
+    assert "key_revoked" in codes(check(part, certified(trust, [forged]), drafts=True))
+    said = KeyTrust(key="k", purpose="recorder", status="trusted", certificate=forged)
+    place = Stream(id=stream, seq="2", prev="ab" * 32)
+    record = Trust(id=RandomIds().new(1), stream=place, time=Time.at(1), v=DRAFT, trust=said)
+    line = stream_line(bytes(32), encode(record))
+    put = part / "ledger" / stream / segment_name(2)
+    put.write_bytes(line)
+    report = check(part, trust, drafts=True)
+    assert (report.exit_code, report.counts["verified"]) == (1, 0)
+    assert codes(report) >= {"records_before_start", "unknown_key"}
+    put.unlink()
+    # Behind the records, and in place of one: it says of itself that it is the second.
+    path = part / "ledger" / stream / "entries.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    for changed in ([*lines, line], [lines[0], line, *lines[2:]], [line, *lines[1:]], [b"x\n", line, *lines[2:]]):
+        path.write_bytes(b"".join(changed))
+        report = check(part, trust, drafts=True)
+        assert report.counts["verified"] == 0
+        assert codes(report) & {"key_revoked", "unknown_key"}
+        places = certificates_proved(open_ledger(part), check_log(open_ledger(part), None, Findings("l", ())).heads)
+        assert forged not in places
+
+
+def test_an_excerpt_of_a_certified_host_verifies_by_its_root(fresh: Pod, tmp_path: Path) -> None:
+    """The certificates of the chosen streams and the newest one come along, and no other record for that."""
+    token = fresh.certificate().sign(ROOT)
+    for _ in range(3):
+        fresh.draft(token)
+        fresh.clock.advance(1)
+    chosen = [r.task.id for r in records.read(fresh.path, drafts=True) if isinstance(r, records.TaskStart)]
+    for number, task in enumerate(chosen):
+        part = tmp_path / str(number)
+        part.mkdir()
+        collect(fresh.path, part, Choice(task=task))
+        report = check(part, roots(), drafts=True)
+        assert (report.exit_code, report.integrity) == (3, "verified")
+        assert codes(report) == {"excerpt", "valid_by_own_clock"}
+        last = number == len(chosen) - 1
+        assert (report.counts["streams"], report.kinds["stream_start"]) == ((1, 1) if last else (2, 2))
+        assert report.kinds["task_start"] == 1
+    with pytest.raises(ConfigurationError):
+        collect(fresh.path, tmp_path / "none", Choice(task="nobody"))

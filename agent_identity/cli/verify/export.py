@@ -4,13 +4,13 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import BinaryIO
 
-from agent_identity.audit import check
 from agent_identity.audit.interop import export
 from agent_identity.audit.tables import export_tables
+from agent_identity.audit.verification import check_shown
 from agent_identity.cli.terminal.sources import is_directory, named
 from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.enforcement.directory import connect
@@ -32,11 +32,9 @@ def run(chosen: argparse.Namespace) -> int:
         raise ConfigurationError(
             "expected --verify, --trust and --json with --parquet, got another form; leave them out"
         )
-    signer = _signer(chosen) if chosen.sign else None
+    signer, only = _signing(chosen) if chosen.sign else (None, None)
     with _output(chosen.output) as out:
-        for line in export(
-            chosen.directory, chosen.form, since_ns=since_ns, signer=signer, sealed_only=signer is not None
-        ):
+        for line in export(chosen.directory, chosen.form, since_ns=since_ns, signer=signer, only=only):
             out.write(line)
     return 0
 
@@ -68,8 +66,8 @@ def _table(chosen: argparse.Namespace, since_ns: int) -> int:
     return written.report.exit_code
 
 
-def _signer(chosen: argparse.Namespace) -> Signer:
-    """Return the recorder key, having verified what it will sign.
+def _signing(chosen: argparse.Namespace) -> tuple[Signer, Callable[[bytes], bool]]:
+    """Return the recorder key and what it may sign again, told by leaf hashes, having verified just that.
 
     Raises:
         VerificationError: The directory does not verify.
@@ -77,15 +75,15 @@ def _signer(chosen: argparse.Namespace) -> Signer:
     """
     if chosen.form != "otel-audit":
         raise ConfigurationError("expected --sign with --as otel-audit, got a form without signatures")
-    report = check(chosen.directory, drafts=True)  # What is signed again is the records as they are.
+    report, seen = check_shown(chosen.directory)  # What is signed again is the records as they are.
     if report.integrity != "verified":
         raise VerificationError(
             f"expected evidence that holds before it is signed again, got {report.verdict!r}; "
             "run 'agent-identity verify'"
         )
     if chosen.signer is not None:
-        return connect(chosen.directory, chosen.signer)[1]
-    return SigningKey.load(Path(chosen.directory) / "keys" / "recorder.pem")
+        return connect(chosen.directory, chosen.signer)[1], seen
+    return SigningKey.load(Path(chosen.directory) / "keys" / "recorder.pem"), seen
 
 
 @contextlib.contextmanager

@@ -23,8 +23,10 @@ from agent_identity.audit.interop import (
     to_cloudevent,
     to_ocsf,
 )
+from agent_identity.audit.verification import check_shown
 from agent_identity.canonical import encode, encode_record
 from agent_identity.errors import ConfigurationError
+from agent_identity.evidence.merkle import leaf_hash
 from agent_identity.evidence.records import KINDS
 from agent_identity.evidence.streams import open_ledger
 from agent_identity.identity import SigningKey
@@ -488,13 +490,14 @@ def test_an_export_has_a_line_for_each_record(form: str, tmp_path: Path) -> None
     lines = list(export(EVIDENCE, form))
     assert len(lines) == count == check(EVIDENCE).counts["records"]
     assert all(line.endswith(b"\n") and line.count(b"\n") == 1 for line in lines)
-    assert list(export(EVIDENCE, form, sealed_only=True)) == lines
+    report, seen = check_shown(EVIDENCE)
+    assert (report.verdict, list(export(EVIDENCE, form, only=seen))) == (check(EVIDENCE).verdict, lines)
     assert list(export(EVIDENCE, form, since_ns=1 << 62)) == []
     assert lines == list(export(EVIDENCE, form))
 
 
 def test_what_is_not_sealed_or_no_record_is_left_out(tmp_path: Path) -> None:
-    """A signed export goes no further than the log; damaged lines are skipped."""
+    """A signed export goes no further than what a verification was shown; damaged lines are skipped."""
     stream = tmp_path / "ledger" / ID
     stream.mkdir(parents=True)
     (tmp_path / "log").mkdir()
@@ -503,7 +506,8 @@ def test_what_is_not_sealed_or_no_record_is_left_out(tmp_path: Path) -> None:
     (stream / "entries.jsonl").write_bytes(mac + b'{"a":"b"}}\n' + b"x\n" + mac + good + b"}\n")
     (tmp_path / "log" / "entries.jsonl").write_bytes(b"x\n" + b'{"entry":{"a":"b"},"mac":"' + b"0" * 64 + b'"}\n')
     assert len(list(export(tmp_path, "cloudevents"))) == 1
-    assert list(export(tmp_path, "cloudevents", sealed_only=True)) == []
+    assert list(export(tmp_path, "cloudevents", only=check_shown(tmp_path)[1])) == []
+    assert len(list(export(tmp_path, "cloudevents", only={leaf_hash(good)}.__contains__))) == 1
 
 
 def test_wrong_sources_and_forms_are_refused(tmp_path: Path) -> None:

@@ -363,15 +363,21 @@ def test_who_is_shown_the_records_of_a_stream() -> None:
     """The doubts, those that are sealed; else nobody."""
     seen: list[object] = []
     doubts: Any = SimpleNamespace(visit=lambda record: seen.append(record.stream.number))
-    assert ledger_check._doubting(None, heads_of(2)) is None
+    assert ledger_check._showing(heads_of(2), None) is None
     records = [decode(end_of_stream(str(seq))) for seq in (2, 3, 4)]
     for heads, expected in (heads_of(3), [2, 3]), (None, []):
         seen.clear()
-        shown = ledger_check._doubting(doubts, heads)
+        shown = ledger_check._showing(heads, doubts)
         assert shown is not None
         for record in records:
             shown(record, b"l")
         assert seen == expected
+    seen.clear()
+    excerpt = ledger_check._showing(heads_of(3), None, lambda record, _: seen.append(record.id), Start(0, b"", (), 2))
+    assert excerpt is not None
+    for record in records:
+        excerpt(record, b"l")
+    assert seen == [UUID]
 
 
 def test_from_when_on_nothing_is_pruned() -> None:
@@ -398,6 +404,7 @@ def test_where_streams_begin_that_do_not_begin_with_their_first_record(monkeypat
     """What was pruned, with the grants that were kept of it, and what an excerpt gives, which comes before it."""
     trust = TrustStore((TrustedKey(KEY.public_key, "recorder"),))
     asked: list[object] = []
+    looked: list[tuple[object, ...]] = []
     pruned = {ONE: statement(ONE, 2, open_=["a"]), TWO: statement(TWO, 3, open_=["b", "c"])}
     kept = {ONE: ["t1"], TWO: ["t2", "t3"]}
     answers: dict[str, Any] = {"pruned": pruned, "excerpt": None}
@@ -409,6 +416,7 @@ def test_where_streams_begin_that_do_not_begin_with_their_first_record(monkeypat
     monkeypatch.setattr(ledger_check, "find_pruned", lambda *given: asked.append(given) or answers["pruned"])
     monkeypatch.setattr(ledger_check, "find_excerpt", lambda *given: asked.append(given) or answers["excerpt"])
     monkeypatch.setattr(ledger_check, "find_kept", find_kept)
+    monkeypatch.setattr(ledger_check, "find_leftovers", lambda *given: looked.append(given))
     log = log_of(one=3)
     check, findings = checking("reader", trust)
     check._delegations = tokens = Noted()
@@ -426,6 +434,7 @@ def test_where_streams_begin_that_do_not_begin_with_their_first_record(monkeypat
     assert (check._calls.gone, check._calls.partial) == (None, True)
     answers |= {"pruned": pruned}
     assert check._starts([ONE], log) == {ONE: pruned[ONE], TWO: "start"}
+    assert [starts for _, starts, _ in looked] == [pruned, {TWO: "start"}, {ONE: pruned[ONE], TWO: "start"}]
 
 
 PERIOD = (10, 20)

@@ -7,7 +7,7 @@ import shutil
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -15,14 +15,16 @@ from uuid import UUID
 import pytest
 from plain_records import append
 
-from agent_identity import Agent, Denied, Enforcer, Human, Scope
+from agent_identity import Agent, Denied, Enforcer, Human, Scope, records
 from agent_identity.audit import Report, check, story
 from agent_identity.audit import bundle as bundle_module
 from agent_identity.audit.bundle import Choice, collect, pack, report_json, unpacked
 from agent_identity.audit.comparison import Comparison
 from agent_identity.audit.findings import Findings
+from agent_identity.audit.interop import export
+from agent_identity.audit.ledger_check import LEDGER_STEPS
 from agent_identity.audit.log_check import Heads
-from agent_identity.audit.pruning_check import find_excerpt, find_kept, find_pruned
+from agent_identity.audit.pruning_check import find_excerpt, find_kept, find_leftovers, find_pruned
 from agent_identity.audit.sources import is_bundle
 from agent_identity.audit.spans_check import SPAN_STEPS
 from agent_identity.canonical import encode_record
@@ -31,10 +33,11 @@ from agent_identity.evidence import Ledger, Segments
 from agent_identity.evidence import checkpoint as checkpoint_module
 from agent_identity.evidence import segments as segments_module
 from agent_identity.evidence.excerpt import Excerpt, Start
+from agent_identity.evidence.layout import segment_name
 from agent_identity.evidence.log import Head
 from agent_identity.evidence.otlp_writing import as_bytes, encode_request
 from agent_identity.evidence.pruned import Pruned, sign_pruned, unverified_pruned
-from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.record_codec import decode, encode
 from agent_identity.evidence.retention import archive, prune
 from agent_identity.evidence.span_copy import TRAVELLING, copy_of
 from agent_identity.evidence.streams import LedgerReader
@@ -1103,3 +1106,136 @@ def test_a_bundle_with_damaged_records_is_still_made(room: Room) -> None:
     (room.path / "log" / "entries.jsonl").unlink()
     with pytest.raises(VerificationError):
         room.bundle("t.zip", Choice(task=room.tasks[0]))
+
+
+# --------------------------------------------------------------------- files before the place where a stream begins
+
+
+def told(path: Path) -> list[bytes]:
+    """Return the records that readers tell, all alike."""
+    found = [encode(record) for record in records.read(path)]
+    assert [encode_record(json.loads(line)["data"]) for line in export(path, "cloudevents")] == found
+    reader = LedgerReader(path)
+    assert [line.record for stream in reader.streams() for line in reader.entries(stream)] == found
+    return found
+
+
+@dataclass
+class Left:
+    """A stream that was pruned, and the files that a kill may have left of it, in a folder beside it."""
+
+    stream: str
+    files: list[Path]
+    folder: Path
+    border: int
+
+
+@pytest.fixture
+def left(room: Room) -> Left:
+    """Return a stream of which more than three files were pruned."""
+    stream = room.record(size=2_000)
+    folder, whole = room.path / "ledger" / stream, room.base / "whole"
+    shutil.copytree(folder, whole)
+    ((_, _, border),) = room.prune(1_764_000_003 * 10**9)
+    files = sorted(path for path in whole.glob("entries-*") if int(path.name[8:28]) <= border)
+    assert len(files) > 3
+    return Left(stream, files, folder, border)
+
+
+def test_what_a_killed_pruning_left_verifies_and_is_not_told(room: Room, left: Left) -> None:
+    """The last files before the border hang together with the statement; nobody reads them as evidence."""
+    before, clean = told(room.path), codes(room.check())
+    for number in (1, 2, 3):
+        for path in left.files[-number:]:
+            shutil.copy(path, left.folder)
+        report = room.check()
+        assert (report.exit_code, codes(report), told(room.path)) == (0, clean, before)
+    names = zipfile.ZipFile(room.bundle()).namelist()
+    assert not any(path.name in name for path in left.files for name in names)
+    (left.folder / left.files[-1].name).write_bytes(b"")
+    assert "records_before_start" in codes(room.check())
+
+
+def forged(left: Left) -> bytes:
+    """Return a line with a record that nobody proves."""
+    return left.files[-1].read_bytes().splitlines(keepends=True)[-1].replace(b"alice@", b"eve@")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda left: {2: forged(left)},
+        lambda left: {2: b"x\n"},
+        lambda left: {left.border: b'{"mac":"'},
+        lambda left: {left.border: b'{"mac":"' + b"0" * 64 + b'","record":[1]}\n'},
+        lambda left: {left.border: b'{"mac":"' + b"0" * 64 + b'","record":{}}\n'},
+        lambda left: {first(left.files[-1]): left.files[-1].read_bytes() + forged(left)},
+        lambda left: {first(left.files[-1]): left.files[-1].read_bytes().replace(b"alice@", b"eve@")},
+        lambda left: {first(path): path.read_bytes() for path in (left.files[-3], left.files[-1])},
+        lambda left: {first(left.files[-2]): left.files[-2].read_bytes()},
+        lambda left: {first(p): p.read_bytes().replace(b'"v":"1"', b'"v":"3"') for p in left.files[-2:]},
+    ],
+)
+def test_other_files_before_the_border_are_contradicted_and_not_told(
+    room: Room, left: Left, make: Callable[[Left], dict[int, bytes]]
+) -> None:
+    """What was not pruned there was put there; no reader takes it for evidence, whatever its MAC says."""
+    before = told(room.path)
+    for place, data in make(left).items():
+        (left.folder / segment_name(place)).write_bytes(data)
+    report = room.check()
+    (found,) = [problem for problem in report.findings if problem.code == "records_before_start"]
+    assert (report.exit_code, found.severity, found.stream) == (1, "contradicted", left.stream)
+    assert told(room.path) == before
+    assert all(b"eve@" not in record for record in before)
+
+
+def first(path: Path) -> int:
+    """Return the place of the first record of a file."""
+    return int(path.name[8:28])
+
+
+def test_a_file_that_leaves_meanwhile_accuses_nobody(left: Left, room: Room) -> None:
+    """A pruning may be at work while its directory is verified."""
+    path = left.folder / left.files[-1].name
+    path.write_bytes(forged(left))
+
+    class Reader:
+        def __init__(self) -> None:
+            self._own = LedgerReader(room.path)
+
+        def segments(self, stream: str) -> object:
+            return self._own.segments(stream)
+
+        def lines_of(self, segment: object) -> object:
+            path.unlink()
+            return self._own.lines_of(segment)  # type: ignore[arg-type]
+
+    statement = unverified_pruned(room.statement(left.stream).read_bytes())
+    findings = Findings("ledger", LEDGER_STEPS)
+    find_leftovers(Reader(), {left.stream: statement}, findings)  # type: ignore[arg-type]
+    assert findings.total == 0
+
+
+def test_nothing_stands_before_the_start_of_an_excerpt(room: Room) -> None:
+    """Who makes an excerpt signs nothing, so that no file before its start counts, and none is told."""
+    room.record()
+    folder = room.base / "excerpt"
+    folder.mkdir()
+    collect(room.path, folder, Choice(task=room.tasks[-1]))
+    ((stream, start),) = Excerpt.from_bytes((folder / "excerpt.json").read_bytes()).streams.items()
+    assert start.size > 8
+    before = [line.record for line in LedgerReader(folder).entries(stream)]
+    (oldest, *_) = sorted((room.path / "ledger" / stream).glob("entries-*"))
+    for place in (1, 2):
+        put = folder / "ledger" / stream / segment_name(place)
+        shutil.copy(oldest, put)
+        report = check(folder, room.path / "trust.json")
+        assert (report.exit_code, codes(report)) == (1, {"excerpt", "records_before_start"})
+        assert [line.record for line in LedgerReader(folder).entries(stream)] == before
+        put.unlink()
+    (folder / "excerpt.json").write_bytes(b"{}")  # It says nothing any more.
+    assert LedgerReader(folder).begins_behind(stream) is None
+    room.statement(stream).write_bytes(b"x")
+    next((room.path / "ledger" / stream).glob("entries-*1.jsonl")).unlink()
+    assert LedgerReader(room.path).begins_behind(stream) is None

@@ -254,12 +254,12 @@ def test_a_ledger_is_read_by_so_many_processes_as_are_worth_it(
     )
     assert (made.named, made.ran) == (
         {"executor": "executor"},
-        {"outside": outside, "total": (1 << 24) - 1, "progress": None, "period": PERIOD},
+        {"outside": outside, "total": (1 << 24) - 1, "progress": None, "period": PERIOD, "visit": None},
     )
     check(directory, processes=0)
     check(directory, processes=3, progress=tell)
     assert chosen == [(1, 1), (0, 6), (3, 8)]
-    assert checked[2].ran == {"outside": Outside(), "total": 7 << 24, "progress": tell, "period": None}
+    assert checked[2].ran == {"outside": Outside(), "total": 7 << 24, "progress": tell, "period": None, "visit": None}
 
 
 def test_an_archive_has_what_was_pruned(directory: Path, tmp_path: Path, checked: list[Checked]) -> None:

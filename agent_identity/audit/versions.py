@@ -1,4 +1,4 @@
-"""Versions of the record in a verification: drafts only if they were asked for, unknown ones never."""
+"""Record versions in a verification: drafts are accepted on request, unknown versions never."""
 
 from typing import Final, cast
 
@@ -37,9 +37,9 @@ def refuse_draft(findings: Findings, step: int, record: AnyRecord, place: Place)
 
 
 def malformed(data: bytes, problem: str) -> tuple[str, str]:
-    """Return code and message for bytes that cannot be decoded: no record, or one about which nothing can be told.
+    """Return the finding for bytes that cannot be decoded: code and message, for no record or an unknown version.
 
-    Version 1 is closed, so that what has not its form is no record. Other versions are not, drafts included.
+    Version 1 is closed, so bytes that lack its form are no record. Other versions are not closed, drafts included.
 
     Args:
         data: The bytes.

@@ -22,13 +22,18 @@ _UNKNOWN_RECORD: Final = (
 def refuse_draft(findings: Findings, step: int, record: AnyRecord, place: Place) -> bool:
     """Return whether a record is of a draft that the caller did not ask for; the first of them is reported.
 
+    The report says as well if drafts were accepted.
+
     Args:
         findings: Takes it, and counts all.
         step: The step about the form of records.
         record: The record.
         place: Where it is.
     """
-    if record.v == VERSION or findings.drafts:
+    if record.v == VERSION:
+        return False
+    if findings.drafts:
+        findings.take_draft()
         return False
     findings.counts["drafts"] += 1
     if findings.counts["drafts"] == 1:

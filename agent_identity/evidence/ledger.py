@@ -102,6 +102,7 @@ class Ledger:
         beginning: Beginning,
         cosign: Cosign | None,
         publishers: Sequence[Publisher],
+        observers: Sequence[OnRecord],
     ) -> None:
         """Prepare; :meth:`open` is the way to get a ledger."""
         self.directory = layout.root
@@ -118,6 +119,7 @@ class Ledger:
         self._cosign = cosign
         self._publishers = tuple(publishers)
         self._observers = Observers()
+        self._observers.add(*observers)
         self._ready = False  # Until earlier streams are recovered, which uses the log, nothing else may.
         self._at_exit = partial(_close_at_exit, weakref.ref(self))
         with recording("open the evidence directory"):
@@ -186,6 +188,7 @@ class Ledger:
         beginning: Beginning | None = None,
         cosign: Cosign | None = None,
         publishers: Sequence[Publisher] = (),
+        observers: Sequence[OnRecord] = (),
     ) -> Self:
         """Open an evidence directory, made at first use, and begin a stream in it.
 
@@ -206,6 +209,7 @@ class Ledger:
             beginning: What the first record of a stream says of its process, and the version of its records.
             cosign: Adds the second signature to each checkpoint.
             publishers: Are offered each checkpoint; closed with the ledger.
+            observers: Are shown each record, from the first of the stream on, as by :meth:`observe`.
 
         Raises:
             EvidenceError: The directory cannot be written.
@@ -228,6 +232,7 @@ class Ledger:
             beginning=beginning or Beginning(),
             cosign=cosign,
             publishers=publishers,
+            observers=observers,
         )
         try:
             ledger._start()

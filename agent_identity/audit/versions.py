@@ -5,9 +5,12 @@ from typing import Final, cast
 import orjson
 
 from agent_identity.audit.findings import Findings, Place
-from agent_identity.evidence.records import VERSION, AnyRecord
+from agent_identity.audit.sources import PathLike
+from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.records import DRAFT, VERSION, AnyRecord
+from agent_identity.evidence.streams import open_ledger
 
-__all__ = ["malformed", "refuse_draft"]
+__all__ = ["has_drafts", "malformed", "refuse_draft"]
 
 _DRAFT_RECORD: Final = (
     f"expected records of version {VERSION}, got a draft of version 2, whose shapes may still change; verify with "
@@ -39,6 +42,24 @@ def refuse_draft(findings: Findings, step: int, record: AnyRecord, place: Place)
     if findings.counts["drafts"] == 1:
         findings.add(step, "draft_record", _DRAFT_RECORD, place)
     return True
+
+
+def has_drafts(directory: PathLike) -> bool:
+    """Return whether streams of an evidence directory are of version 2, which is a draft.
+
+    Args:
+        directory: The directory; of each stream, its first record tells.
+    """
+    reader = open_ledger(directory)
+    first = (next(reader.entries(stream), None) for stream in reader.streams())
+    return any(line is not None and line.record is not None and _is_draft(line.record) for line in first)
+
+
+def _is_draft(data: bytes) -> bool:
+    try:
+        return decode(data).v == DRAFT
+    except ValueError:
+        return False
 
 
 def malformed(data: bytes, problem: str) -> tuple[str, str]:

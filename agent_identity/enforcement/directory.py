@@ -129,7 +129,8 @@ def _folder_of_keys(root: Path) -> Path:
         make_folder(Files(), str(keys.absolute()), 0o700)
     except OSError as error:
         raise ConfigurationError(
-            f"expected a directory for evidence that can be written, got {error.strerror}; choose another one"
+            f"expected a directory for evidence that can be written at {str(root)!r}, got {error.strerror}; "
+            "choose another one"
         ) from None
     hide_from_git(root, _IGNORED)
     hide_from_git(keys)

@@ -270,6 +270,6 @@ def name_of(function: object) -> str:
         ConfigurationError: It has none.
     """
     name = getattr(function, "__name__", None)
-    if not isinstance(name, str):
+    if not isinstance(name, str) or name == "<lambda>":
         raise ConfigurationError("expected a function with a name; give one with enforcer.tool(name=...)")
     return name

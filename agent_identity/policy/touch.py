@@ -75,7 +75,7 @@ class Touch:
                 f"the name {self.name!r} of a touch uses braces that hold no argument; write '{{argument}}'"
             )
         if self.access not in _ACCESS:
-            raise ValueError(f"the access of a touch is unknown; use one of {', '.join(_ACCESS)}")
+            raise ValueError(f"the access {self.access!r} of a touch is unknown; use one of {', '.join(_ACCESS)}")
         object.__setattr__(self, "data", labels)
 
 

@@ -21,6 +21,7 @@ from agent_identity.audit.interop import FORMS, export
 from agent_identity.audit.proving import find_record
 from agent_identity.authority import Scope
 from agent_identity.cli import main
+from agent_identity.cli.terminal.output import DRAFTS
 from agent_identity.constraints import OneOf, Range
 from agent_identity.enforcement import Enforcer
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, VerificationError
@@ -280,7 +281,9 @@ def test_the_command_line_shows_the_same(
     printed = []
     for history in both:
         assert main([*command, str(history.path)]) == 0
-        printed.append(capsys.readouterr().out.replace(str(history.path), "DIR"))
+        out = capsys.readouterr().out.replace(str(history.path), "DIR")
+        printed.append(out.replace(f"\n{DRAFTS}\n", "").replace('"drafts": true', '"drafts": false'))
+        assert (out != printed[-1]) is (command[0] == "show" and history.version == records.DRAFT)
     assert ("pay" in same(printed)) is (command[0] == "show")  # No task is open.
 
 

@@ -102,7 +102,6 @@ class Ledger:
         beginning: Beginning,
         cosign: Cosign | None,
         publishers: Sequence[Publisher],
-        observers: Sequence[OnRecord],
     ) -> None:
         """Prepare; :meth:`open` is the way to get a ledger."""
         self.directory = layout.root
@@ -119,7 +118,6 @@ class Ledger:
         self._cosign = cosign
         self._publishers = tuple(publishers)
         self._observers = Observers()
-        self._observers.add(*observers)
         self._ready = False  # Until earlier streams are recovered, which uses the log, nothing else may.
         self._at_exit = partial(_close_at_exit, weakref.ref(self))
         with recording("open the evidence directory"):
@@ -232,17 +230,17 @@ class Ledger:
             beginning=beginning or Beginning(),
             cosign=cosign,
             publishers=publishers,
-            observers=observers,
         )
         try:
-            ledger._start()
+            ledger._start(observers)
         except BaseException:
             ledger._sealing.abandon()
             ledger._discard()
             raise
         return ledger
 
-    def _start(self) -> None:
+    def _start(self, observers: Sequence[OnRecord]) -> None:
+        self._observers.add(*observers)
         with self._lock:
             self._begun()
         with recording("list the streams of the ledger"):

@@ -640,3 +640,15 @@ def test_a_path_that_no_file_can_have_is_a_configuration_error(path: str) -> Non
     ):
         with pytest.raises(ConfigurationError, match="no file name can have"):
             use()
+
+
+def test_a_lambda_is_guarded_under_a_name_alone(opened: Any) -> None:
+    """Its own name is that of every other, and no grant can have it."""
+    world = opened()
+    with pytest.raises(ConfigurationError, match="name="):
+        world.enforcer.tool(lambda: 1)
+    tool = world.enforcer.tool(name="one")(lambda: 1)
+    with world.task(Scope("one")):
+        assert tool() == 1
+        with pytest.raises(TypeError, match=r"<lambda>\(\) too many positional arguments"):
+            tool(2)

@@ -187,7 +187,7 @@ def test_what_a_file_leaves_out_has_the_defaults_of_python(tmp_path: Path) -> No
         ("{not: {", "{nto: {", "15:55", "unknown namespace 'nto'"),
         ("principal.provenance", "principal.provenanse", "15:61", "unknown attribute 'principal.provenanse'"),
         ("    to: approval-desk\n", "", "12:5", "'to', the name of a route, in a rule with the effect route"),
-        ("effect: allow", "effect: allow\n    to: desk", "16:5", "the key 'to' exactly"),
+        ("effect: allow", "effect: allow\n    to: desk", "16:5", "'to', the name of a route"),
         ("to: approval-desk", "to: null", "13:9", "expected the name of the target"),
         ("  - effect: allow", "  - tools: x", "16:5", "expected the key 'effect' in the rule"),
         ("  - effect: allow", "  - allow", "16:5", "expected a rule as a mapping"),

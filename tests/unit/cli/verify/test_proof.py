@@ -65,7 +65,7 @@ def test_an_existing_file_is_not_replaced(run: Run, evidence: Path, outcome: dic
     before = proof.read_bytes()
     done = run("proof", "make", evidence, outcome["id"], "-o", proof)
     assert (done.code, proof.read_bytes()) == (2, before)
-    assert "File exists" in done.err
+    assert f"expected nothing at {str(proof)!r} yet" in done.err
 
 
 def test_a_changed_proof_shows_no_record(run: Run, proof: Path, trust: Path) -> None:

@@ -1,4 +1,4 @@
-"""Lazy package faces (PEP 562): a name is imported from its module on first use."""
+"""Lazy package exports (PEP 562): a name is imported from its module on first use."""
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -9,7 +9,7 @@ __all__ = ["lazily"]
 def lazily(
     package: str, modules: Mapping[str, Sequence[str]]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Return ``__getattr__`` and ``__dir__`` of a package whose names are those of its modules.
+    """Return ``__getattr__`` and ``__dir__`` of a package that exports names of its modules.
 
     A program then loads only the modules whose names it uses. Type checkers read the imports that the package has
     under ``TYPE_CHECKING``; a test compares the two.

@@ -1,4 +1,4 @@
-"""Checks of values from outside that type checkers understand: containers, and members of objects of JSON.
+"""Type narrowing for values from outside: containers, and members of JSON objects.
 
 ``isinstance(value, dict)`` alone leaves keys and elements without a type, so that nothing checks what becomes of them.
 What is declared as :data:`~agent_identity.canonical.JSON` needs none of this: there ``isinstance`` says it all.
@@ -67,7 +67,7 @@ def is_plain_array(value: object) -> TypeGuard[list[object] | tuple[object, ...]
 
 
 def text_of(members: Mapping[str, object], name: str) -> str:
-    """Return a member that has to be there and to be text.
+    """Return a required text member.
 
     Raises:
         TypeError: It is no ``str``, or missing.
@@ -79,7 +79,7 @@ def text_of(members: Mapping[str, object], name: str) -> str:
 
 
 def optional_text_of(members: Mapping[str, object], name: str) -> str | None:
-    """Return a member that has to be text if it is there.
+    """Return an optional text member.
 
     Raises:
         TypeError: It is there and no ``str``.
@@ -88,7 +88,7 @@ def optional_text_of(members: Mapping[str, object], name: str) -> str | None:
 
 
 def int_of(members: Mapping[str, object], name: str) -> int:
-    """Return a member that has to be there and to be a whole number; a truth value is none.
+    """Return a required whole number; a ``bool`` is refused.
 
     Raises:
         TypeError: It is no ``int``, or missing.
@@ -100,7 +100,7 @@ def int_of(members: Mapping[str, object], name: str) -> int:
 
 
 def word_of(members: Mapping[str, object], name: str, words: Collection[_Word]) -> _Word:
-    """Return a member that has to be one of some words.
+    """Return a required member that is one of a set of words.
 
     Raises:
         TypeError: It is no ``str``, or missing.
@@ -110,7 +110,7 @@ def word_of(members: Mapping[str, object], name: str, words: Collection[_Word]) 
 
 
 def word(value: object, name: str, words: Collection[_Word]) -> _Word:
-    """Return a value that has to be one of some words.
+    """Return a value that is one of a set of words.
 
     Raises:
         TypeError: It is no ``str``.

@@ -11,8 +11,9 @@ means.
 
 import os
 from collections.abc import Iterator
+from typing import Final
 
-from agent_identity.errors import EvidenceError
+from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.evidence import open_ledger, record_codec
 from agent_identity.evidence.record_codec import as_dict, encode
 from agent_identity.evidence.records import (
@@ -130,6 +131,9 @@ __all__ = [
 ]
 
 
+_DRAFT_REFUSED: Final = "expected version 1, got a draft of version 2; pass drafts=True to read it"
+
+
 def decode(data: bytes, *, drafts: bool = False) -> AnyRecord:
     """Return the record of its canonical bytes.
 
@@ -144,7 +148,7 @@ def decode(data: bytes, *, drafts: bool = False) -> AnyRecord:
     """
     record = record_codec.decode(data)
     if record.v == DRAFT and not drafts:
-        raise ValueError("record.v: expected version 1, got a draft of version 2; pass drafts=True to read it")
+        raise ValueError(f"record.v: {_DRAFT_REFUSED}")
     return record
 
 
@@ -159,10 +163,17 @@ def read(path: "str | os.PathLike[str]", *, drafts: bool = False) -> Iterator[An
 
     Raises:
         OSError: There is no such directory, or this user may not look into it.
-        EvidenceError: With code ``malformed_record``: a line is no record; with code ``unreadable``: a file cannot be
-            read to its end. The message names stream and place. The records before it were yielded.
+        ConfigurationError: The directory holds no ledger.
+        EvidenceError: With code ``malformed_record``: a line is no record; with code ``draft_record``: a record is of
+            version 2, and ``drafts`` was not given; with code ``unreadable``: a file cannot be read to its end. The
+            message names stream and place. The records before it were yielded.
     """
-    os.scandir(path).close()  # The reader below takes a wrong path for an empty ledger.
+    with os.scandir(path) as entries:  # The reader below takes a wrong path for an empty ledger.
+        if "ledger" not in {entry.name for entry in entries}:
+            raise ConfigurationError(
+                f"expected an evidence directory at {os.fspath(path)!r}, found no ledger in it; name the directory of "
+                "the enforcer"
+            )
     ledger = open_ledger(path)
     for stream in ledger.streams():
         before = ledger.begins_behind(stream)
@@ -171,11 +182,14 @@ def read(path: "str | os.PathLike[str]", *, drafts: bool = False) -> Iterator[An
             place = f"{os.fspath(path)}: stream {stream}, record {number}"
             if line.record is not None:
                 try:
-                    yield decode(line.record, drafts=drafts)
+                    record = decode(line.record, drafts=True)
                 except ValueError as error:
                     raise EvidenceError(
                         f"{place}: {error}; run 'agent-identity verify' to see what is wrong", code="malformed_record"
                     ) from None
+                if record.v == DRAFT and not drafts:
+                    raise EvidenceError(f"{place}: {_DRAFT_REFUSED}", code="draft_record")
+                yield record
             elif line.problem == "unreadable":
                 raise EvidenceError(
                     f"{place}: expected a file that this user can read to its end, got another; see its permissions",

@@ -62,7 +62,12 @@ def typed(function: Callable[P, R], /, **cures: str) -> Callable[P, R]:
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         if not hints:
             hints.update(_hints(function, signature))
-        bound = signature.bind(*args, **kwargs)
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:
+            bound = None
+        if bound is None:  # Python's own error names the function, and what may have been meant.
+            return function(*args, **kwargs)
         for name, value in bound.arguments.items():
             if name in hints:
                 _check(name, value, hints[name], cures.get(name))

@@ -112,6 +112,8 @@ class Comparison:
 
         check.run(index=index, progress=told)
         report = own.report()
+        if own.drafts_taken:
+            self._findings.take_draft()
         self._verdict, self._pruned = report.verdict, own.counts["pruned"]
         index.finish(proved=report.integrity == "verified")
         return report.integrity == "verified"

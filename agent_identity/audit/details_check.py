@@ -1,4 +1,4 @@
-"""Whether details stand where their calls need them: directly before the outcome that names them (version 2)."""
+"""Checks that each detail stands directly before the outcome that names it (version 2)."""
 
 from collections.abc import Collection
 from typing import Final, NamedTuple, final
@@ -37,7 +37,7 @@ def contradicts_detail(findings: Findings, step: int, record: AnyRecord, place: 
 
 
 def conclude_unseen_details(findings: Findings, step: int) -> None:
-    """Say of how many details nothing was checked, because they are in the ledger."""
+    """Report the number of details that were not checked, because only the ledger has them."""
     number = findings.counts["details_not_checked"]
     if number:
         message = f"the details of {counted(number, 'outcome')} were not checked (detail in the ledger)"
@@ -45,11 +45,11 @@ def conclude_unseen_details(findings: Findings, step: int) -> None:
 
 
 class _Unnamed(NamedTuple):
-    """A detail that no outcome behind it names.
+    """A detail that no later outcome names.
 
     Attributes:
         place: Where it is.
-        last: Whether its stream shows nothing behind it, so that the outcome may have been lost with the process.
+        last: Its stream shows no later record, so the outcome may have been lost with the process.
     """
 
     place: Place
@@ -70,7 +70,7 @@ class _Unnamed(NamedTuple):
 class DetailsCheck:
     """The details of a ledger, stream after stream.
 
-    Detail and outcome are one write, so that they are never parted but by a crash, by pruning or in an excerpt.
+    Detail and outcome are one write, so only a crash, pruning or an excerpt separates them.
 
     Args:
         findings: Takes what is found.
@@ -101,13 +101,13 @@ class DetailsCheck:
             self._before = record.call, Place(record.id, record.stream.id, seq)
 
     def end_of_stream(self) -> None:
-        """Keep a detail behind which the stream shows nothing."""
+        """Keep a detail that is the last record of its stream."""
         if self._before is not None:
             self._keep(self._before, last=True)
         self._before, self._seen = None, 0
 
     def pop(self, call: str) -> Place | None:
-        """Return where the detail of an open call is, which belongs to that and is reported with it."""
+        """Remove the detail of an open call, which is reported with that call, and return its place."""
         found = self._unnamed.pop(call.encode())
         return None if found is None else found.place
 

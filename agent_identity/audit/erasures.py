@@ -1,11 +1,14 @@
 """What the evidence says about keys of digests that were erased."""
 
 from collections.abc import Iterable
-from typing import final
+from typing import Final, final
 
 from agent_identity.evidence.records import Erased, Erasure
 
 __all__ = ["Erasures", "erasure_words"]
+
+_RESOURCES: Final = "resources"
+"""The id of the key under which the names of resources are digested, as the enforcement point calls it."""
 
 
 def erasure_words(erased: Erased) -> str | None:
@@ -16,7 +19,12 @@ def erasure_words(erased: Erased) -> str | None:
     """
     if erased.key is None and erased.principal is None:
         return None
-    of = f"the tasks of {erased.principal!a} so far" if erased.key is None else f"the task {erased.key!a}"
+    if erased.key == _RESOURCES:
+        of = "the resources so far"
+    elif erased.key is None:
+        of = f"the tasks of {erased.principal!a} so far"
+    else:
+        of = f"the task {erased.key!a}"
     by = "" if erased.by is None else f", by {erased.by!a}"
     return f"the digests of {of} cannot be proved any more: their keys were erased{by}"
 

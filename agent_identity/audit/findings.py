@@ -70,6 +70,7 @@ CODES: Final[Mapping[str, Severity]] = MappingProxyType(
         "malformed_line": "contradicted",
         "malformed_record": "contradicted",
         "draft_record": "cannot_tell",
+        "draft_records_taken": "notice",
         "unknown_record": "cannot_tell",
         "wrong_stream": "contradicted",
         "missing_records": "contradicted",
@@ -193,6 +194,10 @@ class Place(NamedTuple):
 NOWHERE: Final = Place()
 """For problems of the whole source."""
 
+_TAKEN: Final = (
+    "records of version 2 (draft) are accepted, because --drafts (drafts=True) was given; their shapes may still change"
+)
+
 
 def counted(number: int, noun: str) -> str:
     """Return a number of things, as people write it.
@@ -219,6 +224,7 @@ class Findings:
 
     def __init__(self, source: SourceKind, steps: Sequence[str], *, drafts: bool = False) -> None:
         self.drafts = drafts
+        self.drafts_taken = False
         self.counts: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
         self.trust: TrustBasis = "none"
@@ -249,6 +255,15 @@ class Findings:
             self._status.setdefault(step, "not_checked")
         elif severity != "notice":
             self._status[step] = "failed"
+
+    def take_draft(self) -> None:
+        """Say, before all other notices and once, that records of version 2 were accepted."""
+        if not self.drafts_taken:
+            self.drafts_taken = True
+            kept = self._kept["notice"]
+            self._problems["notice"] += 1
+            kept.insert(0, Problem("draft_records_taken", "notice", *NOWHERE, _TAKEN))
+            del kept[MAX_KEPT:]
 
     def notices(self) -> tuple[list[Problem], int] | None:
         """Return the notices that are kept and how many there are, or ``None`` if there is any other problem."""

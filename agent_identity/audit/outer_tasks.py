@@ -1,4 +1,4 @@
-"""Tasks that were opened in others (version 2): the outer one is there, is one, and does not lie in its own."""
+"""Checks nested tasks (version 2): the outer task exists, is the only one named, and nesting has no cycle."""
 
 from typing import Final, NamedTuple, final
 
@@ -16,7 +16,7 @@ _DEEPEST: Final = 10_000  # Tasks within tasks; nobody opens as many, and each i
 
 
 class _Opened(NamedTuple):
-    """What the openings of a task say.
+    """The facts in the openings of a task.
 
     Attributes:
         outer: The task in which it was opened; nothing if no opening names one.
@@ -29,12 +29,12 @@ class _Opened(NamedTuple):
     place: Place
 
     def packed(self) -> bytes:
-        """Return the bytes from which :meth:`unpacked` makes it again."""
+        """Serialize for the spill; :meth:`unpacked` reverses it."""
         return orjson.dumps((self.outer, self.principal, tuple(self.place)))
 
     @classmethod
     def unpacked(cls, data: bytes) -> "_Opened":
-        """Return what :meth:`packed` kept."""
+        """Deserialize the bytes of :meth:`packed`."""
         outer, (kind, name), place = orjson.loads(data)
         return cls(outer, (kind, name), Place(*place))
 
@@ -52,7 +52,7 @@ class OuterTasks:
         self._tasks = SpillStore(_Opened.packed, _Opened.unpacked, near=_NEAR)
 
     def take(self, record: Grant | TaskStart, place: Place) -> None:
-        """Keep what an opening says of the task around it.
+        """Keep the outer task that an opening names.
 
         Openings of a task by other processes, which name none, say nothing against it.
 

@@ -20,6 +20,7 @@ from agent_identity.evidence.envelope import Attestation
 from agent_identity.evidence.otlp import SpanData
 from agent_identity.evidence.record_codec import decode
 from agent_identity.evidence.records import (
+    DRAFT,
     AgentRegistration,
     AnyRecord,
     Approval,
@@ -128,6 +129,7 @@ class Story:
         registration: The hash of that registration.
         via: Who acted for the principal before the request came here, the current actor first.
         erased: The keys of its digests were erased: what its calls got and returned cannot be proved any more.
+        drafts: Records of version 2 (draft) are among those that say so; their shapes may still change.
     """
 
     task: str | None
@@ -150,6 +152,7 @@ class Story:
     via: tuple[str, ...] = ()
     erased: bool = False
     left_out: int = 0
+    drafts: bool = False
 
 
 def story(source: Source, *, wanted: Callable[[Action], bool] | None = None) -> Iterator[Story]:
@@ -246,8 +249,10 @@ class _Draft:
         self.withheld = 0
         self.delegations: dict[Delegation, None] = {}
         self.approvers: dict[str, str] = {}
+        self.drafts = False
 
     def take(self, record: OfTask | Intent | Outcome) -> None:
+        self.drafts = self.drafts or record.v == DRAFT
         self.started_ns = min(self.started_ns, record.time.start_ns)
         if self.expires_ns is None and record.task is not None and record.task.expires is not None:
             self.expires_ns = int(record.task.expires)  # Not all records of a task state it.
@@ -315,6 +320,7 @@ class _Draft:
             withheld=self.withheld,
             delegations=tuple(self.delegations),
             left_out=self.left_out,
+            drafts=self.drafts,
             erased=erasures.cover(self.task, None if principal is None else principal.id, self.started_ns),
         )
 

@@ -1,13 +1,16 @@
-"""Versions of the record in a verification: drafts only if they were asked for, unknown ones never."""
+"""Record versions in a verification: drafts are accepted on request, unknown versions never."""
 
 from typing import Final, cast
 
 import orjson
 
 from agent_identity.audit.findings import Findings, Place
-from agent_identity.evidence.records import VERSION, AnyRecord
+from agent_identity.audit.sources import PathLike
+from agent_identity.evidence.record_codec import decode
+from agent_identity.evidence.records import DRAFT, VERSION, AnyRecord
+from agent_identity.evidence.streams import open_ledger
 
-__all__ = ["malformed", "refuse_draft"]
+__all__ = ["has_drafts", "malformed", "refuse_draft"]
 
 _DRAFT_RECORD: Final = (
     f"expected records of version {VERSION}, got a draft of version 2, whose shapes may still change; verify with "
@@ -22,13 +25,18 @@ _UNKNOWN_RECORD: Final = (
 def refuse_draft(findings: Findings, step: int, record: AnyRecord, place: Place) -> bool:
     """Return whether a record is of a draft that the caller did not ask for; the first of them is reported.
 
+    The report says as well if drafts were accepted.
+
     Args:
         findings: Takes it, and counts all.
         step: The step about the form of records.
         record: The record.
         place: Where it is.
     """
-    if record.v == VERSION or findings.drafts:
+    if record.v == VERSION:
+        return False
+    if findings.drafts:
+        findings.take_draft()
         return False
     findings.counts["drafts"] += 1
     if findings.counts["drafts"] == 1:
@@ -36,10 +44,28 @@ def refuse_draft(findings: Findings, step: int, record: AnyRecord, place: Place)
     return True
 
 
-def malformed(data: bytes, problem: str) -> tuple[str, str]:
-    """Return code and message for bytes that cannot be decoded: no record, or one about which nothing can be told.
+def has_drafts(directory: PathLike) -> bool:
+    """Return whether streams of an evidence directory are of version 2, which is a draft.
 
-    Version 1 is closed, so that what has not its form is no record. Other versions are not, drafts included.
+    Args:
+        directory: The directory; of each stream, its first record tells.
+    """
+    reader = open_ledger(directory)
+    first = (next(reader.entries(stream), None) for stream in reader.streams())
+    return any(line is not None and line.record is not None and _is_draft(line.record) for line in first)
+
+
+def _is_draft(data: bytes) -> bool:
+    try:
+        return decode(data).v == DRAFT
+    except ValueError:
+        return False
+
+
+def malformed(data: bytes, problem: str) -> tuple[str, str]:
+    """Return the finding for bytes that cannot be decoded: code and message, for no record or an unknown version.
+
+    Version 1 is closed, so bytes that lack its form are no record. Other versions are not closed, drafts included.
 
     Args:
         data: The bytes.

@@ -192,7 +192,8 @@ class RevocationList:
         """
         entry = self.get(kind, name)
         if entry is None:
-            raise ValueError(f"expected a suspended {kind} of that name, found none; see what is suspended first")
+            what = "everything to be suspended" if kind == "everything" else f"a suspended {kind} of that name"
+            raise ValueError(f"expected {what}, found none; 'agent-identity revocations DIR' lists what is suspended")
         if entry.status == "revoked":
             raise ValueError(f"expected a suspended {kind}, got one that is revoked for good; issue a new one")
         return RevocationList(self.version + 1, now, tuple(other for other in self.entries if other is not entry))

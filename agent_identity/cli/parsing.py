@@ -1,6 +1,7 @@
 """From words to a command: the parser of each level, its help, and the answer to a word that is misspelled."""
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final, Never, cast
@@ -11,6 +12,7 @@ from agent_identity.version import VERSION
 
 __all__ = ["chosen"]
 
+_CHOICE: Final = re.compile(r"invalid choice: '(.*?)' \(choose from (.*)\)")
 _Formatter: Final = argparse.RawDescriptionHelpFormatter
 _PROGRAM: Final = "agent-identity"
 _EPILOG: Final = """\
@@ -52,6 +54,10 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> Never:
         """Complain about a misspelled option first, since other mistakes may follow from it."""
+        choice = _CHOICE.search(message)
+        if choice is not None:
+            word, known = choice.groups()
+            message += _nearest(word, [one.strip(" '") for one in known.split(",")])
         unknown = _unknown_option(self._words, self._options())
         if unknown is not None:
             message = f"unknown option {unknown!r}{_nearest(unknown, self._options())}"
@@ -63,8 +69,6 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{_PROGRAM}: {clean(message)}{end}\n")
 
     def _options(self) -> list[str]:
-        import re
-
         lines = re.sub(r"\x1b\[[0-9;]*m", "", self.format_help()).splitlines()
         heads = (line[2:].partition("  ")[0] for line in lines if line.startswith("  -"))
         return [option for head in heads for option in re.findall(r"(?<!\S)--?[a-zA-Z][\w-]*", head)]
@@ -98,7 +102,9 @@ def _below(
         parser.refuse(f"expected {'an action' if what == 'action' else f'a {what}'}, got none")
     command = next((command for command in commands if command.name == name), None)
     if command is None:
-        parser.refuse(f"unknown {what} {name!r}{_nearest(name, [command.name for command in commands])}")
+        known = [command.name for command in commands]
+        near = f"; did you mean '--{name}'?" if name in ("help", "version") else _nearest(name.lower(), known)
+        parser.refuse(f"unknown {what} {name!r}{near}")
     prog = f"{prog} {name}"
     if command.actions:
         text = f"{_described(command)}\n\n{_listed({'actions': command.actions})}"

@@ -107,13 +107,22 @@ def _run(options: Namespace) -> tuple[int, str | None]:
     except BrokenPipeError:
         return NOT_DONE, ""  # The reader (head, less) has seen enough.
     except OSError as error:
-        where = f" at {error.filename!r}" if error.filename else ""
-        return NOT_DONE, f"expected to read and write what was named, got '{error.strerror}'{where}"
+        return NOT_DONE, _refused(error)
     except KeyboardInterrupt:
         return INTERRUPTED, ""
     except Exception as error:  # noqa: BLE001 - Uncaught it would exit with 1, which says that evidence was tampered with.
         return NOT_DONE, f"a defect of agent-identity {VERSION}, please report it: {_place(error)}"
     return code, None
+
+
+def _refused(error: OSError) -> str:
+    """Return what the system refused, and the cure where it is known."""
+    where = f" at {error.filename!r}" if error.filename else ""
+    if isinstance(error, FileExistsError):
+        return f"expected nothing{where} yet, got a file; it is never replaced, so name another one"
+    if isinstance(error, FileNotFoundError):
+        return f"expected a file{where}, found none; check the path"
+    return f"expected to read and write what was named, got '{error.strerror}'{where}"
 
 
 def _place(error: BaseException) -> str:

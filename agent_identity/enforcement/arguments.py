@@ -349,10 +349,21 @@ class Binder:
         parameters: The names that arguments can have; ``None`` where any name will do.
     """
 
-    __slots__ = ("_defaults", "_names", "_receiver", "_required", "_simple", "_variable", "parameters", "signature")
+    __slots__ = (
+        "_called",
+        "_defaults",
+        "_names",
+        "_receiver",
+        "_required",
+        "_simple",
+        "_variable",
+        "parameters",
+        "signature",
+    )
 
     def __init__(self, function: Callable[..., object], *, method: bool = False) -> None:
         self.signature = inspect.signature(function)
+        self._called = getattr(function, "__qualname__", type(function).__name__)
         self._receiver = next(iter(self.signature.parameters)) if method else _receiver(function, self.signature)
         parameters = list(self.signature.parameters.values())
         plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -388,7 +399,10 @@ class Binder:
             raise TypeError(
                 f"expected {self._receiver!r} as the first positional argument; call the method on its object"
             )
-        bound = self.signature.bind(*args, **kwargs)
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self._called}() {error}") from None
         # In the order of the signature, so that a refusal always names the same argument.
         supplied = dict.fromkeys(bound.arguments)
         bound.apply_defaults()

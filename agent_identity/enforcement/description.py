@@ -1,4 +1,4 @@
-"""The records of calls: the action, the decision, and the parties, in the form of each kind of record."""
+"""Builds the records of calls: action, decision and parties, in the form of each kind of record."""
 
 import logging
 from functools import partial
@@ -60,7 +60,7 @@ class Description:
             call.action = replaced(action, names=arguments.kinds(), args=self._point.digest_of(key, arguments))
 
     def intent(self, call: Call) -> partial[Intent]:
-        """Return what makes the intent of a call."""
+        """Return the factory of the intent of a call."""
         facts = None if call.task is None else call.task.facts
         make = partial(
             Intent,
@@ -81,7 +81,7 @@ class Description:
         return partial(make, clauses=self._draft.clauses(call), resources=known.resources, workflow=known.workflow)
 
     def outcome(self, call: Call, ending: Ending, error: str | None, end_ns: int, *, first: bool) -> partial[Outcome]:
-        """Return what makes the outcome of a call.
+        """Return the factory of the outcome of a call.
 
         Args:
             call: The call.
@@ -114,9 +114,9 @@ class Description:
         )
 
     def detail(self, call: Call, end_ns: int) -> partial[Detail] | None:
-        """Return what makes the detail of a call, if there is something that its outcome leaves out.
+        """Return the factory of the detail of a call, if its outcome leaves facts out.
 
-        What is known before a body runs stands in the intent; a refused call has none.
+        Facts that are known before a body runs stand in the intent; a refused call has no intent.
         """
         if self._draft is None:
             return None
@@ -140,7 +140,7 @@ class Description:
         )
 
     def _decision(self, call: Call) -> Decision:
-        """Return what the record says about the decision."""
+        """Return the decision member of a record."""
         known, fact = self.known  # Read at once, because another thread may be writing another pair.
         decision, enforced, _, argument = call.judgement
         usual = enforced == "allow" and argument is None and call.approval is None

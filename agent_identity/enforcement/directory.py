@@ -14,7 +14,7 @@ from agent_identity.enforcement.process_facts import CertificateFile, resource_o
 from agent_identity.enforcement.rotation import finish_rotation
 from agent_identity.enforcement.second_key import SecondSigner
 from agent_identity.errors import ConfigurationError, TokenError
-from agent_identity.evidence import DigestKeys, Files, Ledger, Pseudonyms, Segments
+from agent_identity.evidence import DigestKeys, Files, Ledger, OnRecord, Pseudonyms, Segments
 from agent_identity.evidence.files import make_folder
 from agent_identity.evidence.ledger import Beginning
 from agent_identity.evidence.publishing import Publisher
@@ -129,7 +129,8 @@ def _folder_of_keys(root: Path) -> Path:
         make_folder(Files(), str(keys.absolute()), 0o700)
     except OSError as error:
         raise ConfigurationError(
-            f"expected a directory for evidence that can be written, got {error.strerror}; choose another one"
+            f"expected a directory for evidence that can be written at {str(root)!r}, got {error.strerror}; "
+            "choose another one"
         ) from None
     hide_from_git(root, _IGNORED)
     hide_from_git(keys)
@@ -284,6 +285,7 @@ def open_directory(
     segments: Segments | None = None,
     drafts: bool = False,
     pseudonyms: bool = False,
+    observers: Sequence[OnRecord] = (),
 ) -> Directory:
     """Open a directory for an enforcer of this process.
 
@@ -297,6 +299,7 @@ def open_directory(
         segments: When the stream goes on in another file.
         drafts: Write version 2 of the record.
         pseudonyms: Principals have pseudonyms, and so has the host.
+        observers: Are shown each record, from the first of the stream on.
 
     Raises:
         ConfigurationError: Keys, trust file or platform are unusable, or a key is revoked.
@@ -322,6 +325,7 @@ def open_directory(
             publishers=publishers,
             segments=segments,
             beginning=beginning,
+            observers=observers,
         )
     except BaseException:
         state.close()

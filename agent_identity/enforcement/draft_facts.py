@@ -1,4 +1,4 @@
-"""The members that version 2 of the record adds to calls. For version 1 nothing of this is computed."""
+"""The members that version 2 of the record adds to calls; version 1 computes none of them."""
 
 import logging
 from collections.abc import Callable
@@ -32,7 +32,7 @@ _MAX_LABELS: Final = 64
 
 @final
 class DraftFacts:
-    """Makes what version 2 adds to the records of the calls of one tool.
+    """Builds the version 2 members for the call records of one tool.
 
     Args:
         point: The enforcement point.
@@ -76,14 +76,14 @@ class DraftFacts:
         return workflow if self._pseudonyms is None else self._pseudonyms.of("workflow", workflow)
 
     def concluded(self, call: Call) -> Action:
-        """Return the action as an outcome says it: in short, and for a call of a model that ran, which one answered."""
+        """Return the short action of an outcome; for a model call that ran, with the model that answered."""
         action = replaced(call.action, names=None, labels=None)
         if call.intent is None or not self._is_model:
             return action
         return replaced(action, stage="completion", model=_fit(call.model))
 
     def clauses(self, call: Call) -> tuple[str, ...] | None:
-        """Return which branches of the scope allowed the arguments of a call."""
+        """Return the branches of the scope that allowed the arguments of a call."""
         task, snapshot = call.task, call.snapshot
         if task is None or snapshot is None:
             return None
@@ -115,7 +115,7 @@ def _labels_of(point: Point, tool: Tool) -> tuple[str, ...] | None:
 
 
 def _fit(model: Model | None) -> Model | None:
-    """Return a model as far as a record can hold what it is called."""
+    """Return a model that a record can hold: without an unfit provider, ``None`` for an unfit name."""
     if model is None or not is_fact(model.name):
         return None
     return model if model.provider is None or is_fact(model.provider) else Model(name=model.name)

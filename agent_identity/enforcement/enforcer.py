@@ -129,11 +129,13 @@ class Enforcer:
         on_record: A function, or several, called with each :class:`~agent_identity.evidence.Entry` once it is in the
             ledger and signed, in their order, by the thread that seals: for metrics and tests. They should be quick,
             because seals wait for them. What they raise is logged, counted and shown by :attr:`degraded`, and stops
-            nothing.
+            nothing. The first record of a ``ledger`` that is given here is in it already: give ``observers`` to
+            ``Ledger.open`` for that.
 
     Raises:
         ConfigurationError: The parts do not fit together, or a tool that runs in a task gives ``nested``.
-        TypeError: ``state`` is no store, or ``nested`` or ``on_record`` something else.
+        TypeError: ``state`` is no store, or ``nested`` or ``on_record`` something else, a coroutine
+            function for instance.
     """
 
     _closed: bool = False
@@ -279,7 +281,7 @@ class Enforcer:
                 outside this package refuse it. For trying out what it adds, never for evidence that has to last.
 
         Raises:
-            TypeError: ``state`` is no store, the address of one for instance; or ``on_record`` is no function.
+            TypeError: ``state`` is no store, the address of one for instance; or ``on_record`` is no plain function.
             TokenError: The registry of agents does not verify.
             ConfigurationError: Keys, trust file, package or platform are unusable.
             PolicyFormatError: The policy file is malformed; nothing runs under half a policy.
@@ -301,6 +303,7 @@ class Enforcer:
             segments=segments,
             drafts=draft_records,
             pseudonyms=pseudonyms,
+            observers=observers,
         )
         with found.closed_on_failure():
             opened = cls(
@@ -326,7 +329,6 @@ class Enforcer:
                 disclosable=disclosable,
                 pseudonyms=pseudonyms_of(directory, wanted=pseudonyms),
                 nested=nested,
-                on_record=observers,
             )
         opened._own_state = found.state
         opened._point.use(directory, found.state, shared=state is not None)

@@ -14,7 +14,7 @@ _NS: Final = 1_000_000_000
 
 
 class TaskFacts(NamedTuple):
-    """What each record under one grant says of its task.
+    """The task members that all records under one grant share.
 
     Attributes:
         task: The task.
@@ -35,7 +35,7 @@ class TaskFacts(NamedTuple):
 
 
 class CallFacts(NamedTuple):
-    """What version 2 says of a call before its body: in the intent, or in the detail of a refused call.
+    """The version 2 members of a call that are known before its body: in the intent, or in the detail of a refusal.
 
     Attributes:
         resources: The resources that the tool touches, with the digests of their names.
@@ -64,7 +64,7 @@ def agent_fact(agent: ActingAgent) -> Agent:
 
 
 def task_facts(grants: Sequence[Grant], outer: str | None = None) -> TaskFacts:
-    """Return what every record under the last of these grants says about its task.
+    """Return the task members of every record under the last of these grants.
 
     Args:
         grants: The chain.

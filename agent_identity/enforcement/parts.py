@@ -1,5 +1,6 @@
 """Whether what an enforcer is put together from fits together, and the parts that follow from others."""
 
+import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -188,12 +189,21 @@ def observers_of(on_record: OnRecord | Sequence[OnRecord]) -> Sequence[OnRecord]
     """Return the functions that are called with each record.
 
     Raises:
-        TypeError: One is no function.
+        TypeError: One is no function, or a coroutine function.
     """
     found = (on_record,) if callable(on_record) else tuple(on_record)
     if not all(map(callable, found)):
         raise TypeError("expected on_record as a function of a record, or several in a list")
+    if any(_is_async(function) or _is_async(type(function).__call__) for function in found):
+        raise TypeError(
+            "expected on_record as a plain function, got a coroutine function; the sealing thread awaits nothing: "
+            "pass a function that hands the record to your event loop"
+        )
     return found
+
+
+def _is_async(function: object) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def record_policy(ledger: Ledger, policy: Policy | None, clock: Clock) -> None:
@@ -260,6 +270,6 @@ def name_of(function: object) -> str:
         ConfigurationError: It has none.
     """
     name = getattr(function, "__name__", None)
-    if not isinstance(name, str):
+    if not isinstance(name, str) or name == "<lambda>":
         raise ConfigurationError("expected a function with a name; give one with enforcer.tool(name=...)")
     return name

@@ -1,4 +1,4 @@
-"""What streams of version 2 say first: their process, and the certificate of its recorder key."""
+"""The first members of version 2 streams: the process, and the certificate of its recorder key."""
 
 import importlib.metadata
 import logging
@@ -49,7 +49,7 @@ _FRAMEWORKS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def resource_of(pseudonyms: Pseudonyms | None) -> StreamResource | None:
-    """Return what the environment says of this process (``OTEL_SERVICE_NAME``, ``OTEL_RESOURCE_ATTRIBUTES``).
+    """Return the resource of this process from its environment (``OTEL_SERVICE_NAME``, ``OTEL_RESOURCE_ATTRIBUTES``).
 
     Args:
         pseudonyms: Names host and instance, where principals have pseudonyms as well.
@@ -128,7 +128,7 @@ class CertificateFile:
         return KeyTrust(key=self._recorder.thumbprint, purpose="recorder", status=status, certificate=self.token)
 
     def look(self) -> None:
-        """Take the certificate in the file, if it is another one than before.
+        """Read the file again, and take a certificate that changed.
 
         Raises:
             ConfigurationError: As above; the one before stays.
@@ -175,7 +175,7 @@ class Renewals:
         self._said: tuple[str, str | None] | None = None
 
     def use(self, file: CertificateFile | None) -> None:
-        """Look at a file from now on; :meth:`record` does nothing without one."""
+        """Watch a certificate file from now on; without one :meth:`record` does nothing."""
         self._file = file
 
     def record(self, ledger: Ledger) -> None:

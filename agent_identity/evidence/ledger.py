@@ -186,6 +186,7 @@ class Ledger:
         beginning: Beginning | None = None,
         cosign: Cosign | None = None,
         publishers: Sequence[Publisher] = (),
+        observers: Sequence[OnRecord] = (),
     ) -> Self:
         """Open an evidence directory, made at first use, and begin a stream in it.
 
@@ -206,6 +207,7 @@ class Ledger:
             beginning: What the first record of a stream says of its process, and the version of its records.
             cosign: Adds the second signature to each checkpoint.
             publishers: Are offered each checkpoint; closed with the ledger.
+            observers: Are shown each record, from the first of the stream on, as by :meth:`observe`.
 
         Raises:
             EvidenceError: The directory cannot be written.
@@ -230,14 +232,15 @@ class Ledger:
             publishers=publishers,
         )
         try:
-            ledger._start()
+            ledger._start(observers)
         except BaseException:
             ledger._sealing.abandon()
             ledger._discard()
             raise
         return ledger
 
-    def _start(self) -> None:
+    def _start(self, observers: Sequence[OnRecord]) -> None:
+        self._observers.add(*observers)
         with self._lock:
             self._begun()
         with recording("list the streams of the ledger"):

@@ -67,7 +67,7 @@ def _decode_draft(data: bytes) -> AnyRecord:
 
 
 def _refusal(message: str, data: bytes) -> str:
-    """Return what a refused record says; the place is known where each member is there once."""
+    """Return the message for a refused record; it names the place if each member occurs once."""
     try:
         members = canonical.decode(data)
     except ValueError:
@@ -96,7 +96,7 @@ def as_dict(record: Record) -> dict[str, RecordValue]:
 
 
 def plain_members(data: bytes) -> dict[str, object]:
-    """Return the members of a record in full spelling, of which nothing is checked: for bytes that are known as ours.
+    """Return the members of a record in full spelling, unchecked: only for bytes that this library wrote.
 
     Raises:
         ValueError: The bytes are no JSON object.

@@ -114,7 +114,7 @@ OUTCOMES: Final = frozenset(cast("tuple[str, ...]", get_args(Ending)))
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True, gc=False):
-    """What every object in a record is: frozen, closed, and without members that are not known."""
+    """Base of every object in a record: frozen and closed; unknown members are refused."""
 
 
 class Stream(Part, frozen=True, kw_only=True):
@@ -131,7 +131,7 @@ class Stream(Part, frozen=True, kw_only=True):
 
 
 class Time(Part, frozen=True, kw_only=True):
-    """When what a record speaks of began and ended, in nanoseconds since the Unix epoch, as decimal text."""
+    """Begin and end of the recorded event, in nanoseconds since the Unix epoch, as decimal text."""
 
     start: Nanoseconds
     end: Nanoseconds | None = None
@@ -181,7 +181,7 @@ class Task(Part, frozen=True, kw_only=True):
 
 
 class Principal(Part, frozen=True, kw_only=True):
-    """On whose behalf: a human or a service, named by the program or proved by an issuer."""
+    """The principal: a human or a service, asserted by the program or verified by an issuer."""
 
     id: Id
     kind: Literal["human", "service"]
@@ -198,7 +198,7 @@ class Principal(Part, frozen=True, kw_only=True):
 
 
 class Agent(Part, frozen=True, kw_only=True):
-    """Who acts, and the accountable human or team."""
+    """The acting agent, and its owner: the accountable human or team."""
 
     id: Id
     owner: Id
@@ -244,7 +244,7 @@ class Resource(Part, frozen=True, kw_only=True):
 
 
 class Found(Part, frozen=True, kw_only=True):
-    """What an inspector found, in version 2: never the match."""
+    """A finding of an inspector, in version 2: never the match."""
 
     category: Category
     inspector: Name
@@ -274,7 +274,7 @@ class Action(Part, frozen=True, kw_only=True):
 
 
 class Decision(Part, frozen=True, kw_only=True):
-    """What was decided, by which rule of which policy, and what was done about it."""
+    """The decision, the rule and policy that made it, and the effect that was enforced."""
 
     effect: EffectName
     enforced: Enforced
@@ -393,7 +393,7 @@ class PrunedRange(Part, frozen=True, kw_only=True):
 
 
 class Erased(Part, frozen=True, kw_only=True):
-    """What was erased: the key of a task or stream, those of all tasks of a principal, or records."""
+    """An erasure: of the key of a task or stream, of those of all tasks of a principal, or of records."""
 
     key: Id | None = None
     principal: Id | None = None
@@ -480,5 +480,5 @@ _Replaced = TypeVar("_Replaced", bound=Part)
 
 
 def replaced(part: _Replaced, **changes: object) -> _Replaced:
-    """Return a part of a record with other members in the place of some; what they are is not checked."""
+    """Return a part of a record with some members replaced; the new values are not checked."""
     return msgspec.structs.replace(part, **changes)

@@ -1,4 +1,4 @@
-"""The short spelling of version 2: what stands in its bytes for ids, digests and defaults.
+"""The short spelling of version 2: how its bytes spell ids, digests and defaults.
 
 Back ends cut the attributes of spans at 2,000 characters, and a record has to fit into one. So the bytes of version 2
 have ids and digests in base64url without padding and without the name of their algorithm, and leave out two defaults.
@@ -118,7 +118,7 @@ def spellings_of(record_id: str) -> tuple[bytes, ...]:
     """Return how the bytes of records of all versions spell an id, to search for it.
 
     Args:
-        record_id: The id; of a text that is none, that text alone is returned.
+        record_id: The id; a text that is no id is returned alone.
     """
     full = record_id.encode("utf-8", "replace")
     try:
@@ -150,7 +150,7 @@ def full_spelling(members: object) -> object:
         members: What the bytes say, as plain values; they are changed.
 
     Raises:
-        ValueError: A value has not its short spelling; the message starts with the path to it.
+        ValueError: A value lacks its short spelling; the message starts with the path to it.
     """
     if not isinstance(members, dict):
         return members

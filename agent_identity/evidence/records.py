@@ -133,12 +133,12 @@ __all__ = [
 
 
 class Record(Part, frozen=True, kw_only=True, tag_field="kind"):
-    """What every record says; each kind is a subclass.
+    """The members of every record; each kind is a subclass.
 
     Attributes:
         id: The record; the same wherever it is copied to.
         stream: Where it stands.
-        time: When what it speaks of began, and ended.
+        time: Begin and end of the recorded event.
         v: The version of the format.
     """
 
@@ -149,7 +149,7 @@ class Record(Part, frozen=True, kw_only=True, tag_field="kind"):
 
     @property
     def kind(self) -> str:
-        """What the record is about, as it is spelled in the record."""
+        """The kind, as the record spells it."""
         return cast("str", self.__struct_config__.tag)
 
     def __post_init__(self) -> None:
@@ -161,7 +161,7 @@ class Record(Part, frozen=True, kw_only=True, tag_field="kind"):
 
 
 class OfTask(Record, frozen=True, kw_only=True):
-    """What the records of a task say besides: the task, on whose behalf, who acts, and the chain from root to leaf."""
+    """The members that records of a task add: task, principal, agent, and the chain from root to leaf."""
 
     task: Task
     principal: Principal
@@ -425,7 +425,7 @@ def _check_action(action: Action, version: Version) -> None:
 
 
 def _check_short(outcome: Outcome) -> None:
-    """Check that an outcome of version 2 leaves to the intent what must not be on its span."""
+    """Refuse members in an outcome of version 2 that belong to the intent and not on a span."""
     action, decision, task, principal = outcome.action, outcome.decision, outcome.task, outcome.principal
     if action.names is not None or action.labels is not None:
         raise ValueError(f"record.action: {UNKNOWN}")

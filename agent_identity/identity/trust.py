@@ -273,7 +273,10 @@ class Witnesses:
         if len(self.keys) > _MAX_WITNESSES:
             raise ValueError(f"expected at most {_MAX_WITNESSES} witnesses, got {len(self.keys)}")
         if self.required is not None and (type(self.required) is not int or not 1 <= self.required <= len(self.keys)):
-            raise ValueError("expected to require from 1 to all of the witnesses")
+            raise ValueError(
+                f"expected to require from 1 to all of the witnesses, which are {len(self.keys)}, got {self.required}; "
+                "name more witnesses, or require fewer"
+            )
         if self.periods and len(self.periods) != len(self.keys):
             raise ValueError("expected a period for each witness, or for none")
         for not_before, not_after in self.periods:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Final, Literal, NoReturn, TypeAlias, TypeVar
 
 import msgspec
@@ -155,7 +156,7 @@ _ENTRIES: Final[Mapping[object, type[_Entry]]] = {
 
 def read_trust(kind: type[Store], source: PathLike | Mapping[str, object] | bytes) -> Store:
     """Return the store that a trust file describes; see :meth:`TrustStore.load`."""
-    content = _parse(_document(source))
+    content = _parse(_document(source), f" at {os.fspath(source)!r}" if isinstance(source, str | os.PathLike) else "")
     _refuse_private_keys(content)
     try:
         if content.get("version") != "3":
@@ -286,6 +287,11 @@ def _document(source: PathLike | Mapping[str, object] | bytes) -> bytes:
     if isinstance(source, bytes):
         document = source
     elif isinstance(source, str | os.PathLike):
+        if Path(source).is_dir():
+            raise ConfigurationError(
+                f"expected a trust file at {os.fspath(source)!r}, got a directory; name the file in it, such as "
+                f"{str(Path(source) / 'trust.json')!r}"
+            )
         return read_trusted_file(source, limit=_MAX_TRUST_FILE)
     else:
         try:
@@ -297,7 +303,7 @@ def _document(source: PathLike | Mapping[str, object] | bytes) -> bytes:
     return document
 
 
-def _parse(document: bytes) -> dict[str, JSON]:
+def _parse(document: bytes, where: str) -> dict[str, JSON]:
     """Return the members of a trust file, each of which is there once.
 
     Raises:
@@ -307,7 +313,9 @@ def _parse(document: bytes) -> dict[str, JSON]:
         content: JSON = json.loads(document.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
         json.dumps(content, ensure_ascii=False).encode()  # Half a character, which only an escape can write, fails.
     except (ValueError, RecursionError):
-        raise ConfigurationError("expected a trust file in JSON, with every member once, got something else") from None
+        raise ConfigurationError(
+            f"expected a trust file in JSON, with every member once, got something else{where}; name a trust.json"
+        ) from None
     if not isinstance(content, dict):
         raise ConfigurationError("bad trust file at its top: expected an object")
     return content

@@ -215,7 +215,7 @@ def _rule_effect(members: Mapping[str, object], path: Path) -> Effect:
         return Effect.BLOCK
     effect = _effect(members["effect"], (*path, "effect"), tuple(Effect))
     if (effect is Effect.ROUTE) is not ("to" in members):
-        raise Problem("expected the key 'to' exactly in a rule with the effect route", path)
+        raise Problem("expected 'to', the name of a route, in a rule with the effect route, and in no other rule", path)
     return effect
 
 

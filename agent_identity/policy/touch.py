@@ -1,4 +1,4 @@
-"""The resources that a tool touches, as its owner declares them: which system, what in it, and what is done to it."""
+"""The resources that a tool touches, as its owner declares them: system, name and kind of access."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -48,7 +48,7 @@ class Touch:
         data: Labels of the data in the resource.
 
     Raises:
-        TypeError: A text is none, or the labels are no list of texts.
+        TypeError: A text is no ``str``, or the labels are no list of texts.
         ValueError: The system has another form or holds a password, the name has not 1 to 256 visible characters or
             uses braces otherwise, the access is another word, or a label is malformed.
     """
@@ -75,7 +75,7 @@ class Touch:
                 f"the name {self.name!r} of a touch uses braces that hold no argument; write '{{argument}}'"
             )
         if self.access not in _ACCESS:
-            raise ValueError(f"the access of a touch is unknown; use one of {', '.join(_ACCESS)}")
+            raise ValueError(f"the access {self.access!r} of a touch is unknown; use one of {', '.join(_ACCESS)}")
         object.__setattr__(self, "data", labels)
 
 
@@ -84,7 +84,7 @@ Touches: TypeAlias = Touch | Sequence[Touch]
 
 
 def check_touches(value: object) -> tuple[Touch, ...]:
-    """Return what a tool touches as a tuple: nothing, one, or several.
+    """Return the declared touches of a tool as a tuple.
 
     Raises:
         TypeError: It is neither a :class:`Touch` nor a list of such.
@@ -121,7 +121,7 @@ def check_parameters(tool: str, touches: Collection[Touch], parameters: Collecti
         parameters: The names that its arguments can have; ``None`` where any name will do.
 
     Raises:
-        ConfigurationError: One is not.
+        ConfigurationError: An argument is no parameter.
     """
     for touch in touches:
         for argument in _arguments(touch.name):
@@ -154,7 +154,7 @@ def filled_name(touch: Touch, arguments: Mapping[str, object]) -> str | None:
 def with_data_of(data: tuple[str, ...] | None, touches: Collection[Touch]) -> tuple[str, ...] | None:
     """Return the labels of the data that a tool touches, with those of its resources.
 
-    What nobody states stays unknown, for the resources may not be all.
+    Labels that nobody states stay unknown, because the declared resources may not be all.
     """
     if data is None:
         return None

@@ -3,10 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TextIO, TypeVar
 
 import pytest
 
+from agent_identity import Enforcer
 from agent_identity.typed import typed, typed_calls
 
 T = TypeVar("T")
@@ -146,3 +148,10 @@ def test_methods_of_a_class_are_checked_by_name() -> None:
         with pytest.raises(TypeError, match=r"^number=<str>: expected int; write 5$"):
             call("5")  # type: ignore[operator]
     assert Thing().open("5") == "5"  # type: ignore[arg-type, comparison-overlap]
+
+
+def test_a_call_that_does_not_fit_names_the_function_and_the_cure(tmp_path: Path) -> None:
+    """As Python does: which function, and the parameter that may have been meant."""
+    with pytest.raises(TypeError, match=r"Enforcer\.open\(\) got an unexpected keyword argument 'draft_record'"):
+        Enforcer.open(tmp_path / "e", draft_record=True)  # type: ignore[call-arg]
+    assert not (tmp_path / "e").exists()

@@ -10,7 +10,7 @@ __all__ = ["CONTROL", "KINDS"]
 KINDS: Final = ("task", "grant", "agent", "owner", "human", "service", "key", "everything")
 """What can be revoked."""
 
-_WHAT: Final = "what it is about: a task by its id, a grant by its hash, an issuer key by its thumbprint, others by id"
+_WHAT: Final = "what is revoked or reinstated: a task by id, a grant by hash, an issuer key by thumbprint, others by id"
 _REVOKE: Final = "agent_identity.cli.control.revoke"
 _AGENTS: Final = "agent_identity.cli.control.agents"
 _APPROVALS: Final = "agent_identity.cli.control.approvals"

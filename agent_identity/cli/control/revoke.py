@@ -16,16 +16,19 @@ from agent_identity.authority import (
     copied_state,
     trusted_revocations,
 )
+from agent_identity.canonical import encode
 from agent_identity.cli.control.opened import NS, opened, store_of, trust_file
 from agent_identity.cli.terminal.style import Style, clean, columns, moment, table
+from agent_identity.enforcement.directory import pseudonyms_of
 from agent_identity.enforcement.revoking import LIST_NAME
 from agent_identity.errors import ConfigurationError
+from agent_identity.evidence import open_ledger
 from agent_identity.identity import TrustStore
 
 __all__ = ["run_list", "run_reinstate", "run_revoke"]
 
 _KINDS: Final = get_args(RevokedKind)
-_WHAT: Final = "what it is about: a task by its id, a grant by its hash, an issuer key by its thumbprint, others by id"
+_RECORDED: Final = frozenset({"task", "grant", "agent", "human", "service"})
 
 
 def run_revoke(chosen: argparse.Namespace) -> int:
@@ -39,7 +42,18 @@ def run_revoke(chosen: argparse.Namespace) -> int:
         listed = enforcer.revocations.current
     entry = listed.get(kind, name)
     _tell(chosen, kind, name, entry.status if entry else "suspended" if chosen.suspend else "revoked", listed.version)
+    if kind in _RECORDED and not _is_recorded(chosen.directory, name):
+        print(f"no record of this directory names the {kind} {clean(name)}; check the spelling", file=sys.stderr)
     return 0
+
+
+def _is_recorded(directory: str, name: str) -> bool:
+    """Return whether a record names something, except those of revocations; where names are pseudonyms, none can."""
+    if pseudonyms_of(directory, wanted=False) is not None:
+        return True
+    reader, wanted = open_ledger(directory), encode(name)
+    lines = (line.record for stream in reader.streams() for line in reader.entries(stream))
+    return any(data is not None and wanted in data and b'"kind":"revocation"' not in data for data in lines)
 
 
 def run_reinstate(chosen: argparse.Namespace) -> int:

@@ -20,9 +20,9 @@ def _init(parser: ArgumentParser) -> None:
 
 def _doctor(parser: ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", nargs="?", help="the directory of the enforcer")
-    text = "a module of the application, or what is to be in it"
+    text = "a module of the application, and the name of an object in it"
     parser.add_argument("--import", dest="module", metavar="MODULE[:NAME]", help=text)
-    text = "a policy file to hold the tools against, before it is switched on"
+    text = "a policy file to compare with the tools, before it is switched on"
     parser.add_argument("--policy", metavar="FILE", help=text)
     add_json(parser)
 
@@ -56,7 +56,7 @@ def _archive(parser: ArgumentParser) -> None:
 def _prune(parser: ArgumentParser) -> None:
     add_directory(parser, "the evidence directory")
     parser.add_argument("--older-than", metavar="AGE", required=True, help="such as 365d or 60w")
-    parser.add_argument("--archived", metavar="OUT", help="only what this archive has, and has the same")
+    parser.add_argument("--archived", metavar="OUT", help="prune only records that this archive holds unchanged")
     parser.add_argument("--trust", metavar="FILE", help="trust.json for the verification; by default the one in DIR")
     _add_signer(parser)
     parser.add_argument(
@@ -80,7 +80,7 @@ def _erase(parser: ArgumentParser) -> None:
     text = "the names of the resources that tools touched, of all tasks together"
     target.add_argument("--resources", action="store_true", help=text)
     parser.add_argument("--reason", metavar="TEXT", help="why; it stands in the ledger for good")
-    parser.add_argument("--by", metavar="NAME", help="who has it erased; by default the name of the login")
+    parser.add_argument("--by", metavar="NAME", help="who ordered the erasure; by default the name of the login")
     _add_signer(parser)
     add_json(parser)
 

@@ -3,8 +3,12 @@
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
-__all__ = ["print_list"]
+__all__ = ["DRAFTS", "print_list"]
+
+DRAFTS: Final = "records of version 2 (draft) are among these; their shapes may still change"
+"""What commands say that read drafts without being asked to, because they show and prove nothing."""
 
 
 def print_list(name: str, items: Iterable[object], rest: Callable[[], Mapping[str, object]] = dict) -> None:

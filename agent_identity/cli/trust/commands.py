@@ -32,10 +32,10 @@ def _public(parser: ArgumentParser) -> None:
 def _rotate(parser: ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     for purpose in PURPOSES:
-        text = f"exchange the {purpose} key"
+        text = f"rotate the {purpose} key"
         which.add_argument(f"--{purpose}", dest="purposes", action="store_const", const=(purpose,), help=text)
-    which.add_argument("--all", dest="purposes", action="store_const", const=PURPOSES, help="exchange both keys")
-    text = "exchange the second key of checkpoints, at once and without overlap"
+    which.add_argument("--all", dest="purposes", action="store_const", const=PURPOSES, help="rotate both keys")
+    text = "rotate the second key of checkpoints, at once and without overlap"
     which.add_argument("--second", dest="purposes", action="store_const", const=(), help=text)
     parser.add_argument("path", metavar="DIR", help="the directory of the enforcer")
     text = "how long the old keys count on, as 30m, 24h or 7d (default)"
@@ -89,7 +89,7 @@ def _anchor(parser: ArgumentParser) -> None:
 TRUST: Final = (
     Command(
         "keys",
-        "make, list, exchange and revoke keys",
+        "make, list, rotate and revoke keys",
         actions=(
             Command(
                 "new",
@@ -114,7 +114,7 @@ TRUST: Final = (
             ),
             Command(
                 "rotate",
-                "exchange the keys of a directory, with overlap",
+                "rotate the keys of a directory, with overlap",
                 "agent-identity keys rotate --all evidence --overlap 24h",
                 _rotate,
                 f"{_KEYS}:run_rotate",
@@ -126,14 +126,14 @@ TRUST: Final = (
             ),
             Command(
                 "revoke",
-                "say since when others may have a private key",
+                "revoke a key from the time at which others may have had it",
                 "agent-identity keys revoke evidence --since 2026-11-24T09:30:00Z -- THUMBPRINT",
                 _revoke,
                 f"{_KEYS}:run_revoke",
                 description=(
                     "Say in a trust file since when others may have had a private key. From then on no signature of "
                     "the key proves anything by itself: verification needs a checkpoint from before, kept elsewhere. "
-                    "The key of a directory in use has to be exchanged as well. Give the new trust.json to those who "
+                    "The key of a directory in use has to be rotated as well. Give the new trust.json to those who "
                     "verify."
                 ),
             ),

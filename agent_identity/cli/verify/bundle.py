@@ -71,12 +71,14 @@ def run(chosen: argparse.Namespace) -> int:
         report = check(evidence, chosen.trust, drafts=chosen.drafts)
         pack(chosen.output, evidence, {**others, **_texts(choice, report)})
     size = Path(chosen.output).stat().st_size
+    drafts = any(found.code == "draft_records_taken" for found in report.findings)
     if chosen.json:
         facts = {"path": chosen.output, "bytes": size, "verdict": report.verdict, "exit_code": report.exit_code}
-        print(json.dumps({**facts, "records": report.counts.get("records", 0)}))
+        print(json.dumps({**facts, "records": report.counts.get("records", 0), "drafts": drafts}))
         return report.exit_code
     verdict, records = report.verdict.replace("_", " "), counted(report.counts.get("records", 0), "record")
-    print(f"{clean(chosen.output)}: {verdict}, {records}, {size:,} bytes")
+    among = ", records of version 2 (draft) among them" if drafts else ""
+    print(f"{clean(chosen.output)}: {verdict}, {records}{among}, {size:,} bytes")
     return report.exit_code
 
 

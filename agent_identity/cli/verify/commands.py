@@ -28,8 +28,10 @@ def _verify(parser: ArgumentParser) -> None:
     parser.add_argument("--redacted", metavar="ATTRIBUTE", action="append", default=[], help=text)
     text = "a file of 'agent-identity disclose make'; its arguments are compared with records and grants"
     parser.add_argument("--disclosures", metavar="FILE", action="append", default=[], help=text)
-    parser.add_argument("--from", dest="start", metavar="TIME", help="for a ledger: what was recorded from then")
-    parser.add_argument("--until", dest="stop", metavar="TIME", help="and before then; both in RFC 3339")
+    parser.add_argument("--from", dest="start", metavar="TIME", help="for a ledger: say what was recorded from then on")
+    parser.add_argument(
+        "--until", dest="stop", metavar="TIME", help="and before then; both as 2026-11-24 or 2026-11-24T12:00:00Z"
+    )
     text = "the source is JSON that shows one span or several, as copied out of any interface, API or database"
     parser.add_argument("--span", action="store_true", help=text)
     _add_drafts(parser)
@@ -65,7 +67,7 @@ def _check_proof(parser: ArgumentParser) -> None:
 
 
 def _add_drafts(parser: ArgumentParser) -> None:
-    parser.add_argument("--drafts", action="store_true", help="take records of version 2 as well, which is a draft")
+    parser.add_argument("--drafts", action="store_true", help="accept records of version 2 (draft)")
 
 
 def _add_kept_trust(parser: ArgumentParser) -> None:
@@ -132,7 +134,7 @@ def _export(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--verify", action="store_true", help=text)
     parser.add_argument("--trust", metavar="FILE", help="trust.json with the public keys, for --verify")
-    parser.add_argument("--drafts", action="store_true", help="--verify: take records of version 2, which is a draft")
+    parser.add_argument("--drafts", action="store_true", help="--verify: accept records of version 2 (draft)")
     parser.add_argument("--json", action="store_true", help="--parquet: print one JSON object about the table")
 
 

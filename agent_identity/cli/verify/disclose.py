@@ -5,13 +5,14 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Final, cast
 
 from agent_identity.audit import Shown, check_disclosure, disclose
 from agent_identity.canonical import JSON
 from agent_identity.cli.terminal.sources import named
 from agent_identity.cli.terminal.style import Style, clean, columns
-from agent_identity.cli.verify.proof import record_facts, wanted_record
+from agent_identity.cli.verify.proof import KEPT, record_facts, wanted_record
 from agent_identity.cli.verify.verify import report_lines
 from agent_identity.errors import ConfigurationError, VerificationError
 
@@ -23,6 +24,8 @@ _VERDICTS: Final = {
     "cannot_tell": ("CANNOT TELL", "yellow"),
 }
 _WRONG: Final = frozenset({"other_arguments", "unknown_argument", "head_mismatch", "malformed_record"})
+
+_ONE_ONLY: Final = "; --value is only for a call with one argument: give all arguments of a call with --from"
 
 
 def run_make(chosen: argparse.Namespace) -> int:
@@ -38,15 +41,16 @@ def run_make(chosen: argparse.Namespace) -> int:
             show_task_key=chosen.with_task_key,
         )
     except VerificationError as error:
-        print(f"agent-identity: {clean(f'{error.code}: {error}')}", file=sys.stderr)
+        cure = _ONE_ONLY if error.code == "other_arguments" and chosen.value is not None else ""
+        print(f"agent-identity: {clean(f'{error.code}: {error}{cure}')}", file=sys.stderr)
         return 1 if error.code in _WRONG else 2
     if chosen.output is None:
         sys.stdout.write(data.decode())
         return 0
     with Path(chosen.output).open("xb") as file:  # Whatever is there already is not replaced.
         file.write(data)
-    told = f"wrote {clean(chosen.output)}, {len(data):,} bytes; check it with: agent-identity disclose check"
-    print(told, file=sys.stderr)
+    cure = f"agent-identity disclose check {quote(chosen.output)} --trust {KEPT} --ledger {quote(directory)}"
+    print(clean(f"wrote {chosen.output}, {len(data):,} bytes; check it with: {cure}"), file=sys.stderr)
     return 0
 
 

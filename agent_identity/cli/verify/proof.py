@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import Final, cast
 
 from agent_identity.audit import Checked, check_proof, prove, prove_growth
@@ -15,7 +16,10 @@ from agent_identity.cli.verify.verify import report_lines
 from agent_identity.errors import ConfigurationError, VerificationError
 from agent_identity.records import AnyRecord, Approval, Intent, OfTask, Outcome, Registration, TaskEnd
 
-__all__ = ["record_facts", "run_check", "run_make", "wanted_record"]
+__all__ = ["KEPT", "record_facts", "run_check", "run_make", "wanted_record"]
+
+KEPT: Final = "kept/trust.json"
+"""The trust file in the hints of commands, where those who verify keep it."""
 
 _VERDICTS: Final = {
     "verified": ("VERIFIED", "green"),
@@ -46,9 +50,8 @@ def run_make(chosen: argparse.Namespace) -> int:
         return 0
     with Path(chosen.output).open("xb") as file:  # Whatever is there already is not replaced.
         file.write(data)
-    print(
-        f"wrote {clean(chosen.output)}, {len(data):,} bytes; check it with: agent-identity proof check", file=sys.stderr
-    )
+    cure = f"agent-identity proof check {quote(chosen.output)} --trust {KEPT}"
+    print(clean(f"wrote {chosen.output}, {len(data):,} bytes; check it with: {cure}"), file=sys.stderr)
     return 0
 
 

@@ -7,7 +7,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +16,7 @@ from agent_identity.audit.outside import Timestamps
 from agent_identity.audit.sources import is_bundle
 from agent_identity.cli.terminal.sources import gathered, is_directory, named
 from agent_identity.cli.terminal.style import Estimate, Progress, Style, clean, columns, hanging, table
+from agent_identity.cli.terminal.times import moment_ns
 from agent_identity.errors import ConfigurationError
 from agent_identity.identity import TrustStore
 
@@ -120,18 +120,7 @@ def _period(start: str | None, stop: str | None) -> tuple[int, int] | None:
         return None
     if start is None or stop is None:
         raise ConfigurationError("expected --from and --until together; give the other one as well")
-    return _time(start, "--from"), _time(stop, "--until")
-
-
-def _time(text: str, option: str) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None or "T" not in text.upper():
-        raise ConfigurationError(f"expected a time with its zone at {option}, like 2026-11-24T09:00:00Z, got another")
-    since = moment - datetime.fromtimestamp(0, UTC)
-    return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1_000
+    return moment_ns(start), moment_ns(stop)
 
 
 def _refuse_unused(chosen: argparse.Namespace) -> None:

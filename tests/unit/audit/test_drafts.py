@@ -22,6 +22,7 @@ from agent_identity.audit.grant_usage import GrantUsage
 from agent_identity.audit.outer_tasks import OuterTasks
 from agent_identity.audit.versions import malformed
 from agent_identity.authority import Chain, Scope, issue
+from agent_identity.enforcement.draft_facts import RESOURCES
 from agent_identity.evidence import Entry, open_ledger
 from agent_identity.evidence.envelope import PAYLOAD_TYPES, signed_attributes
 from agent_identity.evidence.excerpt import Excerpt, excerpt_lines, excerpt_of
@@ -130,13 +131,18 @@ def claims_of(chain: Chain) -> dict[str, Any]:
 
 
 def codes(report: Report) -> set[str]:
-    """Return everything that was found."""
-    return {problem.code for problem in report.findings}
+    """Return the codes of everything that was found besides that drafts were accepted."""
+    return {problem.code for problem in besides(report)}
+
+
+def besides(report: Report) -> tuple[Problem, ...]:
+    """Return everything that was found, besides that drafts were accepted."""
+    return tuple(problem for problem in report.findings if problem.code != "draft_records_taken")
 
 
 def only(report: Report) -> Problem:
     """Return the one thing that was found."""
-    (problem,) = report.findings
+    (problem,) = besides(report)
     return problem
 
 
@@ -166,8 +172,26 @@ def test_drafts_are_refused_unless_asked_for(recorder: Recorder, chain: Chain) -
     assert (report.counts["drafts"], report.counts["verified"]) == (6, 0)
     assert [step.status for step in report.steps][3] == "not_checked"
     asked = recorder.report()
-    assert (asked.exit_code, asked.findings, asked.counts["verified"]) == (0, (), 6)
+    assert (asked.exit_code, besides(asked), asked.counts["verified"]) == (0, (), 6)
     assert "drafts" not in asked.counts
+
+
+def test_accepted_drafts_are_named_once_and_first(recorder: Recorder, chain: Chain) -> None:
+    """The notice changes no verdict, and stands before other notices; without drafts there is none."""
+    recorder.outcome(chain, recorder.intent(chain))
+    recorder.intent(chain)
+    report = recorder.report()
+    assert (report.verdict, report.exit_code) == ("verified", 0)
+    assert [problem.code for problem in report.findings] == ["draft_records_taken", "unknown_outcome"]
+    assert report.problems["notice"] == 2
+    assert "draft_records_taken" not in {problem.code for problem in recorder.report(drafts=False).findings}
+
+
+def test_the_erasure_of_resources_is_not_worded_as_a_task(recorder: Recorder) -> None:
+    """Their one key has no task."""
+    recorder.append("erasure", {"erasure": {"key": RESOURCES}})
+    found = only(recorder.report())
+    assert (found.code, "task" in found.message, "resources" in found.message) == ("erased", False, True)
 
 
 def test_one_draft_among_others_is_enough(recorder: Recorder, chain: Chain) -> None:
@@ -240,7 +264,7 @@ def test_details_before_their_outcomes_verify(recorder: Recorder, chain: Chain) 
     recorder.outcome(chain, None, detail={"names": ["amount:number"]})
     recorder.append("task_end", {"counts": {"intents": "2", "outcomes": "3", "open": "0"}}, chain)
     report = recorder.report()
-    assert (report.exit_code, report.findings, report.kinds["detail"]) == (0, (), 3)
+    assert (report.exit_code, besides(report), report.kinds["detail"]) == (0, (), 3)
     assert (report.counts["success"], report.counts["denied"]) == (2, 1)
 
 
@@ -514,7 +538,7 @@ def test_a_task_in_another_is_found_there(recorder: Recorder, chain: Chain) -> N
     inner = recorder.grant()
     recorder.open_task(inner, outer=chain.leaf.task_id)
     report = recorder.report()
-    assert (report.exit_code, report.findings) == (0, ())
+    assert (report.exit_code, besides(report)) == (0, ())
 
 
 def test_openings_that_name_no_outer_task_say_nothing_against_one(recorder: Recorder, chain: Chain) -> None:
@@ -523,7 +547,7 @@ def test_openings_that_name_no_outer_task_say_nothing_against_one(recorder: Reco
     recorder.open_task(inner)
     recorder.open_task(inner, outer=chain.leaf.task_id)
     recorder.open_task(inner)
-    assert recorder.report().findings == ()
+    assert besides(recorder.report()) == ()
 
 
 def test_two_outer_tasks_of_one_are_contradicted(recorder: Recorder, chain: Chain) -> None:
@@ -636,7 +660,7 @@ def test_requests_of_two_tasks_cannot_be_compared(recorder: Recorder, chain: Cha
     recorder.open_task(other)
     approval(recorder, chain, "pending", DIGEST, name)
     approval(recorder, other, "rejected", OTHER, name)
-    assert recorder.report().findings == ()
+    assert besides(recorder.report()) == ()
 
 
 # ------------------------------------------------------------------- proofs

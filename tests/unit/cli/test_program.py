@@ -309,3 +309,22 @@ def test_the_parser_offers_what_the_work_takes() -> None:
     assert verifying.FORMS == FORMS
     assert operate.PROTOCOLS == PROTOCOLS
     assert get_args(Purpose) == trust.PURPOSES
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("version",), "--version"),
+        (("help",), "--help"),
+        (("VERIFY",), "verify"),
+        (("show", "x", "--effect", "blok"), "block"),
+        (("revoke", "x", "agnt"), "agent"),
+    ],
+)
+def test_words_that_are_nearly_right_are_answered_with_the_right_one(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], meant: str
+) -> None:
+    """Also where the word is an option elsewhere, in capitals, or one of a choice."""
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert (caught.value.code, f"did you mean {meant!r}?" in capsys.readouterr().err) == (2, True)

@@ -513,7 +513,7 @@ def test_a_closed_enforcer_opens_and_runs_nothing(opened: Any) -> None:
     for use in (
         lambda: world.task(OPEN),
         lambda: world.enforcer.delegate(HELPER, scope=OPEN),
-        lambda: world.enforcer.tool(lambda: 1),
+        lambda: world.enforcer.tool(test_an_open_task_outlives_nothing_of_a_stack),
         lambda: world.enforcer.action("tool"),
     ):
         with pytest.raises(ConfigurationError, match="open it again"):

@@ -6,6 +6,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, Tra
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
 from plain_records import check_record
 
+from agent_identity import records
 from agent_identity.approvals import Approval
 from agent_identity.audit import check, story
 from agent_identity.authority import MemoryState, Scope
@@ -576,7 +578,7 @@ def test_observers_get_the_records_of_calls_and_tasks(opened: Any) -> None:
     with world.task(Scope("tool")):
         tool()
     kinds = [entry.record.kind for entry in seen]
-    assert kinds == ["policy", "grant", "task_start", "intent", "outcome", "task_end"]
+    assert kinds == ["stream_start", "policy", "grant", "task_start", "intent", "outcome", "task_end"]
     assert [entry.id for entry in seen] == [record["id"] for record in world.records(*kinds)]
     assert world.enforcer.degraded == {}
     failing[0] = True
@@ -587,7 +589,33 @@ def test_observers_get_the_records_of_calls_and_tasks(opened: Any) -> None:
     assert world.outcomes() == ["success", "success"]
 
 
-@pytest.mark.parametrize("on_record", [5, [print, 5]])
+@pytest.mark.parametrize("draft_records", [False, True])
+def test_observers_get_the_first_record_of_every_stream(tmp_path: Path, draft_records: bool) -> None:
+    """Also of a stream that is begun because the one before cannot go on, and the record of a recovered stream."""
+    seen = list[Any]()
+    with Enforcer.open(tmp_path / "e", on_record=seen.append, draft_records=draft_records) as enforcer:
+        ledger = enforcer._point.ledger
+        first = ledger.stream
+        ledger._stream.usable = False  # As after a write that was interrupted.
+        assert ledger.stream != first
+    starts = [entry.record for entry in seen if entry.record.kind == "stream_start"]
+    assert [(start.stream.seq, start.stream.id == first) for start in starts] == [("1", True), ("1", False)]
+    every = [record.id for record in records.read(tmp_path / "e", drafts=True)]
+    assert [entry.id for entry in seen] == every
+
+
+class AsyncObserver:
+    """What is called like a function, and returns a coroutine."""
+
+    async def __call__(self, entry: object) -> None:
+        """Observe nothing."""
+
+
+async def observe(entry: object) -> None:
+    """Observe nothing."""
+
+
+@pytest.mark.parametrize("on_record", [5, [print, 5], observe, [print, AsyncObserver()], partial(observe)])
 def test_what_is_no_observer_is_refused_before_anything_is_made(tmp_path: Path, on_record: Any) -> None:
     """A slip is found before the directory is touched."""
     with pytest.raises(TypeError):
@@ -612,3 +640,15 @@ def test_a_path_that_no_file_can_have_is_a_configuration_error(path: str) -> Non
     ):
         with pytest.raises(ConfigurationError, match="no file name can have"):
             use()
+
+
+def test_a_lambda_is_guarded_under_a_name_alone(opened: Any) -> None:
+    """Its own name is that of every other, and no grant can have it."""
+    world = opened()
+    with pytest.raises(ConfigurationError, match="name="):
+        world.enforcer.tool(lambda: 1)
+    tool = world.enforcer.tool(name="one")(lambda: 1)
+    with world.task(Scope("one")):
+        assert tool() == 1
+        with pytest.raises(TypeError, match=r"<lambda>\(\) too many positional arguments"):
+            tool(2)

@@ -582,3 +582,12 @@ def test_a_listed_key_counts_in_its_time_and_until_it_is_revoked(since: int | No
     key = SigningKey.from_seed(b"k" * 32).public_key
     trusted = TrustedKey(key, "recorder", not_before=10, not_after=20, revoked_since=since)
     assert trusted.counts(at) is counts
+
+
+def test_what_is_no_trust_file_is_named(tmp_path: Path) -> None:
+    """The path is in the error; of a directory, the file in it that may be meant."""
+    (tmp_path / "app.py").write_text("print()")
+    with pytest.raises(ConfigurationError, match=r"app\.py"):
+        TrustStore.load(tmp_path / "app.py")
+    with pytest.raises(ConfigurationError, match=r"trust\.json"):
+        TrustStore.load(tmp_path)

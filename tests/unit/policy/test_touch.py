@@ -125,3 +125,9 @@ def test_policies_see_what_a_tool_touches() -> None:
 
     Policy().decide(Request(Tool("t", touches=(PLACE,)), {}))
     assert seen[0].touches == (PLACE,)
+
+
+def test_a_wrong_access_is_shown() -> None:
+    """It is the word of the developer, and no secret."""
+    with pytest.raises(ValueError, match="'reed'"):
+        Touch("s3://bucket", "a", "reed")  # type: ignore[arg-type]

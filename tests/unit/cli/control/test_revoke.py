@@ -88,7 +88,7 @@ def test_an_expired_task_is_not_open(run: Run, tmp_path: Path) -> None:
         (("reinstate", "agent", "clerk"), "expected a suspended agent"),
         (("revoke", "agent", " x"), "expected the name of the agent"),
         (("revocations", "--export", "x"), "nothing has been revoked yet"),
-        (("revocations", "--adopt", "/no/such/file"), "No such file"),
+        (("revocations", "--adopt", "/no/such/file"), "found none; check the path"),
     ],
 )
 def test_what_cannot_be_done_is_said(
@@ -98,6 +98,20 @@ def test_what_cannot_be_done_is_said(
     code, out, err = run(words[0], tmp_path / "d", *words[1:])
     assert (code, out) == (2, "")
     assert message in err
+
+
+def test_a_name_that_no_record_has_is_revoked_and_told(run: Run, tmp_path: Path) -> None:
+    """A slip in the name must not look like the end of an agent; one of an agent that acted is not remarked on."""
+    with Enforcer.open(tmp_path / "d") as enforcer:
+        who = {"principal": Human("alice"), "agent": Agent("clerk", owner="boss")}
+        with enforcer.task("pay", **who, scope=Scope("pay")):
+            pass
+    for _ in range(2):  # The record of the first revocation has the name as well.
+        code, out, err = run("revoke", tmp_path / "d", "agent", "clrk")
+        assert (code, "revoked" in out, "no record of this directory names the agent clrk" in err) == (0, True, True)
+    assert "clrk" in run("revocations", tmp_path / "d")[1]
+    for kind, name in (("agent", "clerk"), ("human", "alice")):
+        assert run("revoke", tmp_path / "d", kind, name)[2] == ""
 
 
 def test_a_directory_of_nobody_is_not_made_one(run: Run, tmp_path: Path) -> None:
@@ -121,7 +135,8 @@ def test_whoever_has_the_keys_revokes_where_the_agents_have_none(run: Run, tmp_p
         (directory / "keys" / name).rename(keys / "keys" / name)
     assert run("revoke", directory, "agent", "clerk")[0] == 2
     code, out, err = run("revoke", directory, "agent", "clerk", "--suspend", "--keys", keys)
-    assert (code, out, err) == (0, "agent clerk: suspended, in version 1 of the list\n" + REACH, "")
+    assert (code, out) == (0, "agent clerk: suspended, in version 1 of the list\n" + REACH)
+    assert "no record" in err
     assert "clerk" in run("revocations", directory, "--keys", keys)[1]
     assert run("reinstate", directory, "agent", "clerk", "--keys", keys)[0] == 0
     assert not (directory / "keys" / "issuer.pem").exists()

@@ -127,7 +127,7 @@ def test_json_is_one_object_and_jsonl_a_line_for_each_task(run: Run, evidence: P
     assert list(stories[0]) == [
         *("source", "task", "purpose", "principal", "principal_kind", "provenance", "agent", "owner"),
         *("started_ns", "expires_ns", "ended_ns", "actions", "omitted", "refused", "withheld", "delegations"),
-        *("registered_for", "registration", "via", "erased", "left_out"),
+        *("registered_for", "registration", "via", "erased", "left_out", "drafts"),
     ]
     assert (stories[0]["started_ns"], stories[0]["ended_ns"]) == ("1764000000000000000", "1764000001000000000")
     assert stories[2]["ended_ns"] is None

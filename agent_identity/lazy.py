@@ -1,5 +1,6 @@
 """Lazy package exports (PEP 562): a name is imported from its module on first use."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 
@@ -11,8 +12,9 @@ def lazily(
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """Return ``__getattr__`` and ``__dir__`` of a package that exports names of its modules.
 
-    A program then loads only the modules whose names it uses. Type checkers read the imports that the package has
-    under ``TYPE_CHECKING``; a test compares the two.
+    A program then loads only the modules whose names it uses. The package keeps a name that was found, and has its
+    modules as attributes. Type checkers read the imports that the package has under ``TYPE_CHECKING``; a test
+    compares the two.
 
     Args:
         package: The name of the package.
@@ -23,10 +25,22 @@ def lazily(
     def find(name: str) -> object:
         home = homes.get(name)
         if home is None:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(home, package), name)
+            return _submodule(package, name)
+        found: object = getattr(import_module(home, package), name)
+        setattr(sys.modules[package], name, found)
+        return found
 
     def names() -> list[str]:
         return sorted({*vars(import_module(package)), *homes})
 
     return find, names
+
+
+def _submodule(package: str, name: str) -> object:
+    if name.isidentifier() and not name.startswith("_"):  # Asking for a private name runs nothing.
+        try:
+            return import_module(f"{package}.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"{package}.{name}":
+                raise
+    raise AttributeError(f"module {package!r} has no attribute {name!r}")

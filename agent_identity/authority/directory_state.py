@@ -3,6 +3,7 @@
 import contextlib
 import mmap
 import os
+import secrets
 import stat
 import struct
 import threading
@@ -50,7 +51,7 @@ class DirectoryState:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             hide_from_git(self._path.parent)
-            self._fd = self._opened()
+            self._fd = self._opened(os.O_CREAT)
             self._check_private()
             if os.fstat(self._fd).st_size < _BYTES:
                 os.truncate(self._fd, _BYTES)  # Longer by zeros, whoever else does the same just now.
@@ -149,18 +150,27 @@ class DirectoryState:
         with self._lock:
             if not self._news.closed:
                 self._news.close()
-                os.close(self._fd)
+                if self._fd >= 0:
+                    os.close(self._fd)
             self._kept.close()
 
     def after_fork_in_child(self) -> None:
-        """Open the file anew, because a lock on a descriptor is that of all who inherited it."""
+        """Open the file anew, because a lock on a descriptor is that of all who inherited it.
+
+        If it is gone, or another than the parent's, every call that asks for news is refused.
+        """
         self._lock = threading.RLock()
-        self._looking = False
+        self._looked, self._looking = 0, False
         if not self._news.closed:
-            with contextlib.suppress(OSError):  # Then writing fails later, and says so.
-                os.close(self._fd)
-                self._fd = -1
-                self._fd = self._opened()
+            inherited, self._fd = self._fd, -1
+            with contextlib.suppress(OSError):
+                found = self._opened()
+                if os.path.sameopenfile(found, inherited):
+                    self._fd = found
+                else:
+                    os.close(found)
+            with contextlib.suppress(OSError):  # The child of a child that had none either.
+                os.close(inherited)
 
     def _check_there(self) -> None:
         """Check, now and then, that the counter is still that of the directory: a removed one tells no news.
@@ -171,8 +181,10 @@ class DirectoryState:
         self._count()
         try:
             there, mine = self._path.lstat(), os.fstat(self._fd)
-        except (OSError, ValueError):  # A forked child that could not open it anew has no descriptor.
-            raise StateError("expected the state of the directory where it was, got none; open it again") from None
+        except (OSError, ValueError):  # A forked child that did not find it has no descriptor.
+            raise StateError(
+                "expected the state of the directory where it was, got none or another; open it again"
+            ) from None
         if (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
             raise StateError("expected the state of the directory where it was, got another; open the directory again")
 
@@ -190,8 +202,8 @@ class DirectoryState:
         """Return whether nothing was ever kept, so that to look is not what makes the file."""
         return self._count() == 0 and not self._file.exists()
 
-    def _opened(self) -> int:
-        return os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    def _opened(self, flags: int = 0) -> int:
+        return os.open(self._path, os.O_RDWR | flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
     def _count(self) -> int:
         try:
@@ -212,7 +224,8 @@ class DirectoryState:
             stored = True
             try:
                 before = self._count()
-                self._tell((before | 1) + 2)  # Another odd number than that of a writer that died.
+                # A number that nobody has seen: neither before a writer died, nor before the folder was put back.
+                self._tell(secrets.randbits(62) | 1)
                 stored = step()
             finally:
                 self._tell(self._count() + 1 if stored or before % 2 else before)

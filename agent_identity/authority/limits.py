@@ -143,8 +143,8 @@ class Limit:
         """
         if not is_object(claim):
             raise TypeError("expected a limit to be an object")
-        kind = word_of(claim, "kind", _MEMBERS)  # A newer version may know limits that this one cannot keep.
-        if _MEMBERS[kind] != frozenset(claim):
+        # A newer version may know limits that this one cannot keep.
+        if "kind" not in claim or _MEMBERS[kind := word_of(claim, "kind", _MEMBERS)] != frozenset(claim):
             raise ValueError("expected a limit of a known kind with its members and no others")
         return cls(
             kind=kind,

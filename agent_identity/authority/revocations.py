@@ -176,13 +176,32 @@ class RevocationList:
         Raises:
             ValueError: There are too many entries.
         """
-        kept = {key: entry for key, entry in self._by_name.items() if not _is_past(entry, now)}
-        for entry in entries:
-            key = entry.kind, entry.name
-            before = kept.get(key)
-            if before is None or before.status == "suspended":
-                kept[key] = entry
-        return RevocationList(self.version + 1, now, tuple(kept.values()))
+        kept = [entry for entry in self.entries if not _is_past(entry, now)]
+        return RevocationList(self.version + 1, now, _joined((*kept, *entries)))
+
+    def keeping(self, known: "RevocationList", *, before: "RevocationList") -> "RevocationList":
+        """Return this list with all that was known and not lifted, which a list that was put back may lack.
+
+        Lifted is a suspension that the list before had, if this one is newer than all that was known. So a list that
+        was made from the one before comes back as it is.
+
+        Args:
+            known: What counted until now.
+            before: The list that was found before, in the same place.
+
+        Raises:
+            ValueError: There are too many entries.
+        """
+
+        def is_lifted(entry: Revocation) -> bool:
+            name = entry.kind, entry.name
+            listed = self.get(*name) is not None
+            return entry.status == "suspended" and not listed and before.get(*name) is not None
+
+        newer = self.version > known.version
+        standing = (entry for entry in known.entries if not (newer and is_lifted(entry)))
+        kept = [entry for entry in standing if not _is_past(entry, self.issued_at)]
+        return RevocationList(max(self.version, known.version), self.issued_at, _joined((*kept, *self.entries)))
 
     def lifting(self, kind: RevokedKind, name: str, *, now: int) -> "RevocationList":
         """Return the next version without a suspension.
@@ -297,6 +316,17 @@ def _entry(claim: JSON) -> Revocation:
         since=int_of(claim, "since"),
         reason=optional_text_of(claim, "reason"),
     )
+
+
+def _joined(entries: Iterable[Revocation]) -> tuple[Revocation, ...]:
+    """Return one entry for each name: the last, but nothing after a revocation."""
+    joined: dict[tuple[str, str], Revocation] = {}
+    for entry in entries:
+        key = entry.kind, entry.name
+        found = joined.get(key)
+        if found is None or found.status == "suspended":
+            joined[key] = entry
+    return tuple(joined.values())
 
 
 def _worst(entries: Iterable[Revocation | None]) -> Revocation | None:

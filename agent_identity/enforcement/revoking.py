@@ -40,7 +40,10 @@ class Revocations:
     """The newest list of revocations that the shared state holds.
 
     Whoever shares the state sees a new list at the very next call. A list never goes back: neither here,
-    where the newest one that was seen is kept, nor in the state, which takes greater versions only.
+    where what was seen counts on, nor in the state, which takes greater versions only. In a state that was put
+    back to an earlier day, what is revoked since then counts as well. A suspension that such a state lost stays
+    here until :meth:`reinstate` or a new start; elsewhere it is lifted for all once it was suspended again, in a
+    version greater than those that were seen here.
 
     Args:
         state: Where the list is kept.
@@ -56,6 +59,7 @@ class Revocations:
         "_clock",
         "_feed",
         "_forbid",
+        "_found",
         "_generation",
         "_ledger",
         "_list",
@@ -85,6 +89,8 @@ class Revocations:
         self._trust = trust
         self._clock = clock
         self._list = RevocationList()
+        # What the state had when it was last asked, and as it was signed.
+        self._found: tuple[RevocationList, bytes] = RevocationList(), b""
         self._lock = threading.Lock()
         self._generation: int | None = None
         self._feed: _Feed | None = None
@@ -171,9 +177,13 @@ class Revocations:
     def _change(self, make: Callable[[RevocationList, int], RevocationList]) -> RevocationList:
         """Put a new version in the place of the newest one; of two changes at once, none is lost."""
         for _ in range(_ATTEMPTS):
-            changed = make(self.current, self._clock.wall_ns() // _NS)
+            known = self.current
+            changed = make(known, self._clock.wall_ns() // _NS)
             data = changed.sign(self._signer, issuer=self._trust.issuer or "")
             if self._state.put(LIST_NAME, changed.version, data):
+                with self._lock:  # It was made from what is known here, which may be more than the state had.
+                    if self._found[0].version <= changed.version:
+                        self._found = known, b""
                 return self.current
         raise StateError("expected a turn at the list of revocations, got none among many others; try again")
 
@@ -232,7 +242,8 @@ class Revocations:
         """
         listed = trusted_revocations(self.export(), self._trust, of_revoked_keys=True)
         now = self._clock.wall_ns() // _NS
-        again = RevocationList(max(listed.version, self._list.version) + 1, now, listed.entries)
+        known = listed.keeping(self._list, before=self._found[0])
+        again = RevocationList(known.version + 1, now, known.entries)
         self._state.put(LIST_NAME, again.version, again.sign(self._signer, issuer=self._trust.issuer or ""))
         return self.current
 
@@ -249,20 +260,27 @@ class Revocations:
         return kept[1]
 
     def _read(self) -> None:
-        kept = self._state.get(LIST_NAME)
-        if kept is None or kept[0] <= self._list.version:
-            return  # Also when the state was put back to an earlier day: what was revoked stays revoked here.
-        try:
-            listed = trusted_revocations(kept[1], self._trust)
-        except TokenError as error:
-            raise Denied(
-                f"the list of revocations in the shared state does not verify here ({error.code}), so nothing runs; "
-                "machines that share a store need one issuer URI and each other's issuer keys in their trust.json",
-                code="revocations_unreadable",
-            ) from None
-        with self._lock:  # Another thread may have read a newer one meanwhile, and would not read it again.
-            if listed.version > self._list.version:
-                self._list = listed
+        with self._lock:  # Asked in it as well, so that no thread takes an older list after a newer one.
+            kept = self._state.get(LIST_NAME)
+            if kept is None or kept[1] == self._found[1]:
+                return
+            try:
+                listed = trusted_revocations(kept[1], self._trust)
+                self._list = listed.keeping(self._list, before=self._found[0])
+            except TokenError as error:
+                raise Denied(
+                    f"the list of revocations in the shared state does not verify here ({error.code}), so nothing "
+                    "runs; machines that share a store need one issuer URI and each other's issuer keys in their "
+                    "trust.json",
+                    code="revocations_unreadable",
+                ) from None
+            except ValueError as error:
+                raise Denied(
+                    "the list of revocations in the shared state was put back, and does not go together with what is "
+                    f"known here ({error}), so nothing runs; put the newest state back and open the directory again",
+                    code="revocations_unreadable",
+                ) from None
+            self._found = listed, kept[1]
 
     def after_fork_in_child(self) -> None:
         """Replace the lock, which another thread of the parent may have held."""

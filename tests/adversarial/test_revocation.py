@@ -1,10 +1,13 @@
 """The kill switch: what is revoked acts no more, from the very next call on, and a list never goes back."""
 
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,15 @@ import pytest
 
 from agent_identity import Agent, Enforcer, Human, Scope, Service
 from agent_identity.audit import check
-from agent_identity.authority import Debit, DirectoryState, MemoryState, RevocationList, SqliteState
+from agent_identity.authority import (
+    MAX_REVOCATIONS,
+    Debit,
+    DirectoryState,
+    MemoryState,
+    Revocation,
+    RevocationList,
+    SqliteState,
+)
 from agent_identity.errors import ConfigurationError, Denied, StateError, TokenError
 from agent_identity.identity import SigningKey, TrustStore
 from agent_identity.policy import Decision, Effect
@@ -238,6 +249,185 @@ def test_ac_18_a_state_that_is_put_back_takes_nothing_back_here(open_world: Any)
         state.insert("news:x", now=1, expires_at=2)
         with world.refused("revoked"):
             tool(2)
+
+
+def _put_back(state: MemoryState, signed: bytes | None) -> None:
+    """Make the store one of an earlier day, in place."""
+    numbers = state.generation()
+    state.__init__()
+    for number in range(numbers + 1):  # No number of news that was seen before comes again by chance.
+        state.insert(f"news:{number}", now=1, expires_at=2)
+    if signed is not None:
+        state.put("revocations", 1, signed)
+
+
+def _elsewhere(world: Any, state: MemoryState) -> Enforcer:
+    """Return an enforcer of another process that shares the keys and the store, and starts now."""
+    return Enforcer(
+        issuer=SigningKey.load(world.directory / "keys" / "issuer.pem"),
+        recorder=SigningKey.load(world.directory / "keys" / "recorder.pem"),
+        trust=TrustStore.load(world.directory / "trust.json"),
+        ledger=world.enforcer._point.ledger,
+        digests=world.enforcer._point.digests,
+        state=state,
+        clock=world.clock,
+    )
+
+
+REVOKED = """
+import sys
+from agent_identity import Enforcer
+with Enforcer.open(sys.argv[1]) as enforcer:
+    for name in sys.argv[2:]:
+        enforcer.revoke("agent", name)
+"""
+
+
+def test_ac_18_what_is_revoked_after_a_directory_was_put_back_is_heeded(tmp_path: Path) -> None:
+    """Its versions are older than those seen before; they stop the process that has seen them all the same."""
+    kept = tmp_path / "d" / "state" / "state.sqlite"
+
+    def revoke(*names: str) -> None:
+        subprocess.run([sys.executable, "-c", REVOKED, str(tmp_path / "d"), *names], check=True, timeout=60)
+
+    def copy(source: Path, target: Path) -> None:
+        with closing(sqlite3.connect(source)) as one, closing(sqlite3.connect(target)) as other:
+            one.backup(other)
+
+    ran: list[int] = []
+    with Enforcer.open(tmp_path / "d") as enforcer:
+
+        @enforcer.tool(name="tool")
+        def tool(x: int) -> None:
+            ran.append(x)
+
+        revoke("one")
+        copy(kept, tmp_path / "backup")
+        revoke("two", "three")
+        with enforcer.task("p", principal=ALICE, agent=CLERK, scope=OPEN):
+            tool(1)
+            assert enforcer.revocations.current.version == 3
+            copy(tmp_path / "backup", kept)
+            tool(2)
+            revoke("invoice-clerk")
+            with pytest.raises(Denied) as refused:
+                tool(3)
+        listed = enforcer.revocations.current
+    assert refused.value.code == "revoked"
+    assert ran == [1, 2]
+    assert {entry.name for entry in listed.entries} == {"one", "two", "three", "invoice-clerk"}
+
+
+@pytest.mark.parametrize("more", range(4))
+def test_ac_18_no_version_after_a_restore_hides_a_revocation(open_world: Any, more: int) -> None:
+    """Older, the same or newer than what was seen: what is new there counts, and what was revoked here as well."""
+    state = MemoryState()
+    world = open_world(state=state)
+    tool = world.tool()
+    world.enforcer.revoke("agent", "one")
+    early = world.enforcer.revocations.export()
+    with world.task(OPEN):
+        world.enforcer.revoke(READER)
+        assert tool(1) == 1
+        _put_back(state, early)
+        elsewhere = _elsewhere(world, state)
+        for number in range(more):
+            elsewhere.revoke("agent", f"more-{number}")
+        elsewhere.revoke(CLERK)
+        with world.refused("revoked"):
+            tool(2)
+    with pytest.raises(Denied) as refused, world.task(OPEN, agent=READER):
+        pytest.fail("the task was opened")
+    assert refused.value.code == "revoked"
+    world.enforcer.revoke("agent", "last")
+    names = {entry.name for entry in _elsewhere(world, state).revocations.current.entries}
+    assert {"one", "last", "reader", "invoice-clerk"} <= names
+
+
+def test_ac_18_a_suspension_that_a_store_lost_ends_by_reinstating_alone(open_world: Any) -> None:
+    """No list that comes after a restore lifts it by not knowing of it; the process that knows lifts it for good."""
+    state = MemoryState()
+    world = open_world(state=state)
+    tool = world.tool()
+    world.enforcer.revoke("agent", "one")
+    early = world.enforcer.revocations.export()
+    with world.task(OPEN):
+        world.enforcer.revoke("everything")
+        _put_back(state, early)
+        with world.refused("suspended"):
+            tool(1)
+        elsewhere = _elsewhere(world, state)
+        for number in range(4):
+            elsewhere.revoke("agent", f"more-{number}")
+            with world.refused("suspended"):
+                tool(2)
+        world.enforcer.reinstate("everything")
+        assert tool(3) == 3
+        elsewhere.revoke("everything")
+        with world.refused("suspended"):
+            tool(4)
+        elsewhere.reinstate("everything")
+        assert tool(5) == 5
+
+
+def test_ac_18_what_is_signed_again_after_a_restore_lacks_nothing_that_is_known(open_world: Any) -> None:
+    """A process that starts anew learns from it what the state had lost."""
+    state = MemoryState()
+    world = open_world(state=state)
+    world.enforcer.revoke("agent", "one")
+    early = world.enforcer.revocations.export()
+    world.enforcer.revoke(CLERK)
+    _put_back(state, early)
+    assert world.enforcer.revocations.sign_again().version == 3
+    names = {entry.name for entry in _elsewhere(world, state).revocations.current.entries}
+    assert names == {"one", "invoice-clerk"}
+
+
+def test_ac_18_lists_too_long_together_after_a_restore_stop_everything(open_world: Any) -> None:
+    """Where not all that is known can be kept, nothing runs."""
+    state = MemoryState()
+    world = open_world(state=state)
+    tool = world.tool()
+    issuer = SigningKey.load(world.directory / "keys" / "issuer.pem")
+    trust = TrustStore.load(world.directory / "trust.json")
+
+    def signed(name: str) -> bytes:
+        entries = tuple(Revocation("agent", f"{name}-{n}", since=1) for n in range(MAX_REVOCATIONS // 2 + 1))
+        return RevocationList(1, 1, entries).sign(issuer, issuer=trust.issuer or "")
+
+    with world.task(OPEN):
+        state.put("revocations", 1, signed("a"))
+        assert tool(1) == 1
+        _put_back(state, signed("b"))
+        with world.refused("revocations_unreadable"):
+            tool(2)
+
+
+@pytest.mark.parametrize("there", ["another directory", "another file", "nothing"])
+def test_ac_18_a_child_forked_after_the_state_was_replaced_runs_nothing(tmp_path: Path, there: str) -> None:
+    """It cannot hear of revocations any more, like its parent, which is refused at its next look."""
+    state = tmp_path / "d" / "state"
+    with Enforcer.open(tmp_path / "d") as enforcer:
+        tool = enforcer.tool(name="tool")(lambda x: x)
+        with enforcer.task("p", principal=ALICE, agent=CLERK, scope=OPEN):
+            assert tool(1) == 1
+        state.rename(tmp_path / "gone")
+        if there != "nothing":
+            shutil.copytree(tmp_path / "gone", state)
+        if there == "another file":
+            (state / "news").unlink()
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                with enforcer.task("p", principal=ALICE, agent=CLERK, scope=OPEN):
+                    tool(2)
+            except Denied as refused:
+                status = 0 if refused.code == "state_unavailable" else 2
+            finally:
+                os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0
+        assert (state / "news").exists() is (there == "another directory")
 
 
 def test_ac_12_a_list_of_a_stranger_is_refused_and_nothing_runs_under_it(open_world: Any) -> None:

@@ -45,3 +45,33 @@ def test_a_face_loads_nothing_before_it_is_asked() -> None:
         code = script.format(room, f"agent_identity.{room}.")
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
         assert done.stdout == "[]\n"
+
+
+def _printed(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_face_keeps_what_it_found(room: str) -> None:
+    """A name is looked for once, and from then on it is a plain attribute."""
+    face = import_module(f"agent_identity.{room}")
+    for name in face.__all__:
+        found = getattr(face, name)
+        assert vars(face)[name] is found
+
+
+def test_a_face_has_its_modules_as_attributes() -> None:
+    """Whoever imported the package reaches its modules, also those whose names it does not offer."""
+    code = "import agent_identity.audit as audit; print(audit.bundle.__name__, hasattr(audit, '__main__'))"
+    assert _printed(code) == "agent_identity.audit.bundle False"
+
+
+def test_a_module_that_cannot_be_loaded_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An import that fails within a module is not taken for a missing attribute."""
+    face = import_module("agent_identity.audit")
+    monkeypatch.delattr(face, "bundle", raising=False)
+    monkeypatch.delitem(sys.modules, "agent_identity.audit.bundle", raising=False)
+    monkeypatch.setitem(sys.modules, "agent_identity.evidence.excerpt", None)
+    with pytest.raises(ModuleNotFoundError, match=r"agent_identity\.evidence\.excerpt"):
+        _ = face.bundle

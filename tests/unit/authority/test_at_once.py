@@ -60,13 +60,16 @@ def test_a_directory_that_is_gone_is_found_out_by_the_next_look(tmp_path: Path, 
 
 
 def test_a_child_looks_for_itself(tmp_path: Path, moment: list[int]) -> None:
-    """The look that a parent had under way is not the child's."""
+    """What a parent saw is not what the child sees, and the look that it had under way is not the child's."""
     state, started = DirectoryState(tmp_path / "state"), Background()
     state.generation()
     moment[0] += 201
     state.generation_at_once(started)
     state.after_fork_in_child()
-    state.generation_at_once(started)
+    assert state.generation_at_once(started) is None
+    assert state.generation() == 0
+    moment[0] += 201
+    assert state.generation_at_once(started) == 0
     assert len(started) == 2
     state.close()
 

@@ -368,3 +368,13 @@ def test_exactly_the_permitted_number_of_uses_is_taken(tools: list[str], per_too
             taken = False
         assert taken is allowed
         used[tool] += taken
+
+
+def test_a_claim_without_a_kind_lacks_a_member() -> None:
+    """It is a wrong value, as without any other member; a kind that is no text is a wrong type."""
+    claim = Limit.uses("pay", 1).to_claim()
+    for name in claim:
+        with pytest.raises(ValueError, match="its members and no others"):
+            Limit.from_claim({key: value for key, value in claim.items() if key != name})
+    with pytest.raises(TypeError):
+        Limit.from_claim({**claim, "kind": 1})

@@ -12,6 +12,7 @@ from agent_identity.authority import (
     Chain,
     Revocation,
     RevocationList,
+    RevocationStatus,
     Scope,
     derive,
     issue,
@@ -36,6 +37,11 @@ def anchors(kid: str) -> PublicKey:
     if kid != KEY.public_key.thumbprint:
         raise TokenError("expected a known key", code="unknown_key")
     return KEY.public_key
+
+
+def entry(agent: str, status: RevocationStatus = "revoked") -> Revocation:
+    """Return an entry about an agent."""
+    return Revocation("agent", agent, status, since=NOW)
 
 
 def chain(principal: Human | Service | None = None, task: str = "task-1") -> Chain:
@@ -176,6 +182,48 @@ def test_what_no_grant_can_outlive_is_left_out_in_time() -> None:
     assert at_the_end.get("task", "task-1") is not None
     assert after.get("task", "task-1") is None
     assert after.get("agent", "clerk") is not None
+
+
+def test_a_list_that_was_put_back_takes_nothing_back() -> None:
+    """What was known counts on beside what the list says, whichever of the two versions is greater."""
+    known = RevocationList(3, NOW, (entry("one"), entry("two", "suspended")))
+    early = RevocationList(1, NOW, (entry("one"),))
+    joined = early.keeping(known, before=known)
+    assert (joined.version, joined.entries) == (3, known.entries)
+    later = early.adding(entry("three"), now=NOW)
+    joined = later.keeping(joined, before=early)
+    assert (joined.version, set(joined.entries)) == (3, {*known.entries, entry("three")})
+    newest = RevocationList(9, NOW, (entry("three"), entry("two")))
+    joined = newest.keeping(joined, before=later)
+    assert (joined.version, set(joined.entries)) == (9, {entry("one"), entry("two"), entry("three")})
+
+
+def test_a_list_made_from_the_one_before_comes_back_as_it_is() -> None:
+    """Suspensions are lifted, and what no grant can outlive is left out, as its maker did it."""
+    before = RevocationList(
+        1, NOW, (entry("one", "suspended"), entry("two"), Revocation("task", "old", since=NOW - 10**9))
+    )
+    lifted = before.lifting("agent", "one", now=NOW)
+    assert set(lifted.keeping(before, before=before).entries) == set(lifted.entries)
+    added = before.adding(entry("one"), entry("three", "suspended"), now=NOW)
+    assert added.keeping(before, before=before) == added
+
+
+def test_a_suspension_is_not_lifted_by_a_list_that_never_had_it() -> None:
+    """Nor by an older one that is played back with the one before it; a revocation is never taken back."""
+    known = RevocationList(3, NOW, (entry("one", "suspended"), entry("two")))
+    newer, older = RevocationList(4, NOW), RevocationList(2, NOW)
+    assert newer.keeping(known, before=RevocationList(1, NOW)).entries == known.entries
+    assert older.keeping(known, before=RevocationList(1, NOW, known.entries)).entries == known.entries
+    assert newer.keeping(known, before=known).entries == (entry("two"),)
+
+
+def test_lists_that_are_too_long_together_are_an_error() -> None:
+    """Nothing is left out of them in silence."""
+    half = MAX_REVOCATIONS // 2 + 1
+    known = RevocationList(2, NOW, tuple(entry(f"a{n}") for n in range(half)))
+    with pytest.raises(ValueError, match="at most"):
+        RevocationList(1, NOW, tuple(entry(f"b{n}") for n in range(half))).keeping(known, before=known)
 
 
 def test_a_suspended_task_stays_until_it_is_lifted() -> None:

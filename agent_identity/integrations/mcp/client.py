@@ -92,8 +92,8 @@ def protect_session(client: ClientT, enforcer: Enforcer, server: McpServer) -> C
     capabilities = cast("Callable[[], object] | None", getattr(session, "get_server_capabilities", None))
     if capabilities is not None and capabilities() is not None:
         raise ConfigurationError(
-            "expected a session that is not initialized yet, got one of which nobody knows any more what it answers "
-            "its server; guard it before initialize()"
+            "expected a session that is not initialized yet, got one that was told things which nobody compared; guard "
+            "it before initialize()"
         )
     guard_session(session, enforcer, server, Answers(enforcer, server))
     return client

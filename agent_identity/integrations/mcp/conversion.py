@@ -72,6 +72,8 @@ async def settled(
     try:
         found = await conversion(target.tool, values, meta)
         judged = {key: _judged(of, values[key]) if key in values else _default(of) for key, of in found.items()}
+    except Denied as denied:
+        return values, denied
     except Exception as error:  # noqa: BLE001 - What cannot be compared is refused, on the record.
         text = (
             f"{target.name}: expected arguments in the very form in which the tool gets them, got another "
@@ -131,7 +133,8 @@ def _of_registered(server: Any, base: Any, kind: Any) -> Conversion:  # noqa: AN
     async def converted(tool: str, values: Mapping[str, object], _: Mapping[str, object]) -> Mapping[str, object]:
         noted, listed = known.get(tool, (None, None))
         if listed is None or _listed(server, base).get(tool) is not listed:
-            raise LookupError(tool)  # Perhaps it was replaced behind what notes them.
+            text = f"{tool}: expected a tool that the guarded server registered, got another; use its add_tool or tool()"
+            raise Denied(text, code="bad_arguments")
         metadata = noted.fn_metadata
         return _fields(metadata.arg_model.model_validate(metadata.pre_parse_json(dict(values))))
 

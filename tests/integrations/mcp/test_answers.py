@@ -311,10 +311,10 @@ async def test_a_client_that_declines_or_fails_is_recorded_so(pair: Pair, monkey
             assert "Refused" not in await said(session, "look")
             append = Ledger.append
 
-            def forget(self: Any, kind: str, body: Any, **more: Any) -> Any:
-                if "elicitation" in str(body):
+            def forget(self: Any, make: Any, **more: Any) -> Any:
+                if "elicitation" in str(make):
                     raise EvidenceError("the disk is full", code="ledger_unwritable")
-                return append(self, kind, body, **more)
+                return append(self, make, **more)
 
             with monkeypatch.context() as patch:
                 patch.setattr(Ledger, "append", forget)
@@ -413,8 +413,8 @@ async def test_a_server_that_asks_before_the_session_is_initialized_is_refused(
     assert [record["error"] for record in pair.records("a", "outcome")] == ["no_task"]
 
 
-class Waiting(ClientSession):
-    """A session that does something of its own when it connects, and tells less than it was made with."""
+class Silent(ClientSession):
+    """A session that connects in a way of its own, and tells nothing of what it was made with."""
 
     async def initialize(self) -> Any:
         """Connect."""
@@ -427,14 +427,14 @@ async def test_a_subclass_tells_no_other_callbacks(pair: Pair, monkeypatch: pyte
         pytest.skip("2.x sends every request of a server through its own method")
     async with create_client_server_memory_streams() as (ours, _):
         with pytest.raises(ConfigurationError, match="protected_session"):
-            protect_session(Waiting(*ours, **Client(pair.a).callbacks), pair.a, THIRD)
-        assert protect_session(Waiting(*ours), pair.a, THIRD)
+            protect_session(Silent(*ours, **Client(pair.a).callbacks), pair.a, THIRD)
+        assert protect_session(Silent(*ours), pair.a, THIRD)
 
         async def later(_: Any) -> None:
             await asyncio.sleep(0)
 
         monkeypatch.setattr(ClientSession, "initialize", later)
-        for make in (ClientSession, Waiting):
+        for make in (ClientSession, Silent):
             with pytest.raises(ConfigurationError, match="which callbacks"):
                 protect_session(make(*ours), pair.a, THIRD)
 

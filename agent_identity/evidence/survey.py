@@ -119,8 +119,14 @@ class _Proof:
         self._proved = 0
         self._compare()
 
-    def take_lines(self, lines: Iterable[Line], *, until_settled: bool) -> bool:
+    def take_lines(self, lines: Iterable[Line], *, until_settled: bool, active: bool) -> bool:
         """Add the lines of the next segment; return whether nothing that follows matters.
+
+        Args:
+            lines: The lines.
+            until_settled: Stop where all borders so far are proved.
+            active: A process may write the segment. Where it has closed it since the segments were listed, its name
+                is that of a later one, which begins elsewhere and does not matter now.
 
         Raises:
             VerificationError: One is no record, or not the one that the log commits to.
@@ -131,8 +137,18 @@ class _Proof:
             parts = None if line.data is None or line.torn else stream_parts(line.data)
             if parts is None and self._head is None:
                 return True  # Nobody sealed this: where a process died, it stays as it is.
-            self._take(None if parts is None else parts[0])
+            data = None if parts is None else parts[0]
+            if active and data is not None and not self._begins(data):
+                return True
+            active = False
+            self._take(data)
         return False
+
+    def _begins(self, data: bytes) -> bool:
+        """Tell whether a record has the next place."""
+        with suppress(ValueError):
+            return decode(data).stream.number == self.tree.size + 1
+        return True  # It is no record, which is told where it is taken.
 
     def add_border(self, segment: Segment) -> None:
         """Note that the stream can be cut here, behind a further segment."""
@@ -287,7 +303,7 @@ def _add_borders(proof: _Proof, reader: LedgerReader, stream: str, eligible: Cal
     for segment in reader.segments(stream):
         if segment.first < proof.tree.size + 1:
             continue
-        if proof.take_lines(reader.lines_of(segment), until_settled=not leaves):
+        if proof.take_lines(reader.lines_of(segment), until_settled=not leaves, active=segment.active):
             break
         leaves = leaves and eligible(segment, proof.newest_ns)
         if leaves:

@@ -5,12 +5,12 @@ that of the call which the server is answering: the session keeps which calls ar
 server ask in place of a result, the request is known by itself.
 
 A session of 2.x sends every such request through ``dispatch_input_request``, which is guarded. In 1.x nothing public
-stands before the callbacks, so that they are guarded before a session is made with them; a session that declares
-others when it connects is refused.
+stands before the callbacks, so that they are guarded before a session is made with them; a session that would declare
+others is refused before it is guarded.
 """
 
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final, cast, final
 
@@ -84,6 +84,15 @@ class Answers:
             return await self._answer(method, members(asked.get("params")), request, ask)
 
         return {"dispatch_input_request": dispatch_input_request}
+
+    def check(self, session: ClientSession) -> None:
+        """Refuse a session of 1.x that was made with callbacks which nobody guards.
+
+        Raises:
+            ConfigurationError: It was, or it cannot be known.
+        """
+        if _dispatch_of(ClientSession) is None:
+            self.connect(_declared(session))
 
     def connect(self, capabilities: Mapping[str, object]) -> None:
         """Take in what a session says that it supports, before that is sent.
@@ -173,6 +182,41 @@ class Answers:
             return Context(), Denied(text, code="several_tasks")
         # Without a call there is no task: that in which the session was opened has not asked for anything.
         return next(iter(tasks.values()), None) or Context(), None
+
+
+class _UnsentError(Exception):
+    """What a session is told in place of an answer, where nothing is sent."""
+
+
+def _declared(session: ClientSession) -> Mapping[str, object]:
+    """Return the capabilities that a session of 1.x would declare, by its callbacks; nothing is sent.
+
+    Raises:
+        ConfigurationError: It does not say at once.
+    """
+    asked: list[Mapping[str, object]] = []
+
+    class Unsent:
+        """The session, but for what it would send."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(session, name)
+
+        async def send_request(self, request: object, *_: object, **__: object) -> None:
+            asked.append(plain(request))
+            raise _UnsentError
+
+    # As the SDK has it, for a subclass may declare less than what it was made with.
+    connecting = ClientSession.initialize(cast("ClientSession", Unsent()))
+    with suppress(Exception):  # Whatever it is: what counts is what would have been sent.
+        connecting.send(None)
+    connecting.close()
+    if not asked:
+        raise ConfigurationError(
+            "expected a session that says which callbacks it has, got one that does not; make it with "
+            "protected_session(...), of a version of the SDK that is supported"
+        )
+    return members(members(asked[0].get("params")).get("capabilities"))
 
 
 def _dispatch_of(kind: type[ClientSession]) -> _Callback | None:

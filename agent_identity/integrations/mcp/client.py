@@ -86,14 +86,14 @@ def protect_session(client: ClientT, enforcer: Enforcer, server: McpServer) -> C
 
     Raises:
         ConfigurationError: It is no session, is guarded already, or the client has a cache of responses. A session of
-            1.x is initialized already, or says in ``initialize`` that it has callbacks which nobody guards.
+            1.x is initialized already, or has callbacks which nobody guards.
     """
     session = session_of(client)
     capabilities = cast("Callable[[], object] | None", getattr(session, "get_server_capabilities", None))
     if capabilities is not None and capabilities() is not None:
         raise ConfigurationError(
-            "expected a session that is not initialized yet, got one of which nobody knows any more what it answers "
-            "its server; guard it before initialize()"
+            "expected a session that is not initialized yet, got one that was told things which nobody compared; guard "
+            "it before initialize()"
         )
     guard_session(session, enforcer, server, Answers(enforcer, server))
     return client
@@ -111,6 +111,9 @@ def protected_session(
         server: Which server it is connected to.
         options: As ``mcp.ClientSession`` takes them: ``sampling_callback``, ``elicitation_callback``,
             ``list_roots_callback`` and the others.
+
+    Raises:
+        ConfigurationError: It has task handlers of 1.x that would answer in the background.
     """
     answers = Answers(enforcer, server)
     make = cast("Callable[..., ClientSession]", ClientSession)
@@ -127,10 +130,11 @@ def guard_session(session: ClientSession, enforcer: Enforcer, server: McpServer,
         answers: What guards the callbacks that the session was made with.
 
     Raises:
-        ConfigurationError: It is guarded already.
+        ConfigurationError: It is guarded already, or would answer its server past the guard.
     """
     if hasattr(session, _PASSAGE):
         raise ConfigurationError("expected a session that nobody guards yet, got a guarded one; guard it once")
+    answers.check(session)
     kind = type(session)
 
     async def listing(cursor: str | None) -> object:

@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import types
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import date, datetime, time, timedelta
@@ -71,6 +72,8 @@ async def settled(
     try:
         found = await conversion(target.tool, values, meta)
         judged = {key: _judged(of, values[key]) if key in values else _default(of) for key, of in found.items()}
+    except Denied as denied:
+        return values, denied
     except Exception as error:  # noqa: BLE001 - What cannot be compared is refused, on the record.
         text = (
             f"{target.name}: expected arguments in the very form in which the tool gets them, got another "
@@ -88,51 +91,100 @@ def conversion_of(server: object) -> Conversion | None:
     """
     for module, name in (("mcp.server.mcpserver", "MCPServer"), ("mcp.server.fastmcp", "FastMCP")):
         if is_a(server, module, name):
-            if _has_tools(server, getattr(importlib.import_module(module), name)):
+            base = getattr(importlib.import_module(module), name)
+            if _tools(server, base) != []:
                 raise ConfigurationError(
                     "expected an MCP server without tools, got one of which nobody knows what it makes of their "
                     "arguments; guard it before its tools are registered"
                 )
-            return _of_registered(server, importlib.import_module(f"{module}.tools").Tool)
+            return _of_registered(server, base, importlib.import_module(f"{module}.tools").Tool)
     return functools.partial(_of_fastmcp, server) if is_a(server, "fastmcp.server", "FastMCP") else None
 
 
-def _of_registered(server: Any, kind: Any) -> Conversion:  # noqa: ANN401  They are none of ours.
-    """Know the tools that are registered at a server of the SDK from now on."""
-    known: dict[str, Any] = {}
-    add, remove = server.add_tool, server.remove_tool
-    signature = inspect.signature(add)
+def _of_registered(server: Any, base: Any, kind: Any) -> Conversion:  # noqa: ANN401  They are none of ours.
+    """Know the tools that are registered at a server of the SDK from now on.
 
-    @functools.wraps(add)
+    What counts is what reaches the class of the SDK in the end, behind every subclass. A tool that came to the server
+    in another way is refused: it is not the one that the server listed when it was registered.
+
+    Args:
+        server: The server.
+        base: The class of the SDK.
+        kind: That of its tools.
+    """
+    known: dict[str, tuple[Any, object]] = {}
+    signature = inspect.signature(base.add_tool)
+
+    @functools.wraps(base.add_tool)
     def add_tool(*args: object, **kwargs: object) -> None:
-        given = signature.bind(*args, **kwargs).arguments
-        add(**given)
+        given = dict(signature.bind(*args, **kwargs).arguments)
+        owner = given.pop("self")
         tool = kind.from_function(**given)
-        known.setdefault(tool.name, tool)  # As the server does with a second one of the name.
+        before = _listed(owner, base)
+        base.add_tool(*args, **kwargs)
+        listed = _listed(owner, base)
+        if listed.get(tool.name) is not before.get(tool.name):  # Else the server keeps the first of the name.
+            known[tool.name] = tool, listed.get(tool.name)
+        for name in known.keys() - listed.keys():
+            del known[name]
 
-    @functools.wraps(remove)
-    def remove_tool(name: str) -> None:
-        remove(name)
-        known.pop(name, None)
-
-    server.add_tool, server.remove_tool = add_tool, remove_tool
+    _put_below(server, base, {"add_tool": add_tool})
 
     async def converted(tool: str, values: Mapping[str, object], _: Mapping[str, object]) -> Mapping[str, object]:
-        metadata = known[tool].fn_metadata
+        noted, listed = known.get(tool, (None, None))
+        if listed is None or _listed(server, base).get(tool) is not listed:
+            text = (
+                f"{tool}: expected a tool that the guarded server registered, got another; use its add_tool or tool()"
+            )
+            raise Denied(text, code="bad_arguments")
+        metadata = noted.fn_metadata
         return _fields(metadata.arg_model.model_validate(metadata.pre_parse_json(dict(values))))
 
     return converted
 
 
-def _has_tools(server: Any, kind: Any) -> bool:  # noqa: ANN401  They are none of ours.
-    """Return whether a server of the SDK has tools, or does not tell at once."""
-    listing = cast("Coroutine[object, None, Sequence[object]]", kind.list_tools(server))
+def _put_below(server: object, base: type, changed: Mapping[str, object]) -> None:
+    """Put members between a class of the SDK and whatever extends it, for one server.
+
+    Raises:
+        ConfigurationError: The class of the server cannot be extended.
+    """
+    kind = type(server)
+    named = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    try:
+        found = below = type(kind.__name__, (base,), {**changed, **named})
+        if kind is not base:
+            found = types.new_class(kind.__name__, (kind, below), {}, lambda of: of.update(named))
+        object.__setattr__(server, "__class__", found)
+    except Exception as error:
+        raise ConfigurationError(
+            f"expected an MCP server whose class can be extended, got one that cannot ({kind_of(error)}); hand in one "
+            "of a class without hooks for subclasses"
+        ) from error
+
+
+def _listed(server: object, base: Any) -> Mapping[str, object]:  # noqa: ANN401  It is none of ours.
+    """Return what a server of the SDK lists under each name that one tool has: a part of its schema, itself.
+
+    Two tools have equal schemas and convert in different ways, so that it is the object that counts. Nothing is
+    listed by a server that does not tell at once.
+    """
+    found: dict[str, list[object]] = {}
+    for tool in _tools(server, base) or ():
+        schema = getattr(tool, "inputSchema", None) or tool.input_schema  # In 1.x, in 2.x.
+        found.setdefault(tool.name, []).append(schema.get("properties"))
+    return {name: of[0] for name, of in found.items() if len(of) == 1}
+
+
+def _tools(server: object, base: Any) -> Sequence[Any] | None:  # noqa: ANN401  They are none of ours.
+    """Return the tools of a server of the SDK, whatever its own class shows; ``None`` if it does not tell at once."""
+    listing = cast("Coroutine[object, None, Sequence[Any]]", base.list_tools(server))
     try:
         listing.send(None)
     except StopIteration as done:
-        return bool(done.value)
+        return cast("Sequence[Any]", done.value)
     listing.close()
-    return True
+    return None
 
 
 async def _of_fastmcp(

@@ -1,6 +1,5 @@
 """The serving side: handlers of tools, resources and prompts run inside the task of whoever calls."""
 
-import copy
 import dataclasses
 import importlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -12,6 +11,7 @@ from typing import Any, Final, Protocol, TypeVar, cast, final
 
 from agent_identity.authority import Scope
 from agent_identity.enforcement import Call, CallRequest, Enforcer, GuardedCall, Opening, Shown
+from agent_identity.enforcement.failures import kind_of
 from agent_identity.enforcement.off_loop import off_loop
 from agent_identity.enforcement.traces import TRACEPARENT
 from agent_identity.errors import ConfigurationError, Denied, EvidenceError, TokenError
@@ -342,11 +342,23 @@ def _legacy_result(result: object) -> object:
 
 
 def _under_manager(server: object) -> object:
-    """Return the low-level server of a ``FastMCP`` of 1.x, which the manager of its sessions over HTTP names."""
+    """Return the low-level server of a ``FastMCP`` of 1.x, which the manager of its sessions over HTTP names.
+
+    Raises:
+        ConfigurationError: It does not say.
+    """
     kind = cast("Any", importlib.import_module("mcp.server.fastmcp")).FastMCP
-    twin = copy.copy(server)  # The server itself makes its manager when it serves, with the settings of then.
-    kind.streamable_http_app(twin)
-    return cast("object", kind.session_manager.fget(twin).app)
+    try:
+        # The server itself makes its manager when it serves, with the settings of then; how it is copied is its own.
+        twin = object.__new__(type(server))
+        vars(twin).update(vars(server))
+        kind.streamable_http_app(twin)
+        return cast("object", kind.session_manager.fget(twin).app)
+    except Exception as error:
+        raise ConfigurationError(
+            f"expected a FastMCP that can be served over HTTP, got one that cannot ({kind_of(error)}); hand in one "
+            "whose constructor has run"
+        ) from error
 
 
 class _Seam(Protocol):

@@ -9,6 +9,7 @@ import anyio
 import pytest
 from mcp import ClientSession, types
 from mcp.shared.memory import create_client_server_memory_streams
+from mcp.shared.message import SessionMessage
 from mcp_parties import ALICE, CLERK, LEGACY, NAME, HighLevel, Pair, answering, in_memory, lower
 from pydantic import BaseModel
 
@@ -114,17 +115,20 @@ def curious() -> Any:
     return server
 
 
+def guarded_by(made: Any, streams: Any, pair: Pair, options: dict[str, Any]) -> Any:
+    """Return a guarded session, made in one of the two ways."""
+    if made is protected_session:
+        return protected_session(*streams, pair.a, THIRD, **options)
+    return protect_session(ClientSession(*streams, **options), pair.a, THIRD)
+
+
 @contextlib.asynccontextmanager
 async def unconnected(pair: Pair, made: Any, options: dict[str, Any]) -> AsyncIterator[Any]:
     """Yield a guarded session to the curious server that is not initialized yet, made in one of the two ways."""
     target = lower(curious())
     async with create_client_server_memory_streams() as (ours, theirs), anyio.create_task_group() as group:
         group.start_soon(target.run, theirs[0], theirs[1], target.create_initialization_options())
-        if made is protected_session:
-            session = protected_session(*ours, pair.a, THIRD, **options)
-        else:
-            session = protect_session(ClientSession(*ours, **options), pair.a, THIRD)
-        async with session:
+        async with guarded_by(made, ours, pair, options) as session:
             yield session
         group.cancel_scope.cancel()
 
@@ -307,10 +311,10 @@ async def test_a_client_that_declines_or_fails_is_recorded_so(pair: Pair, monkey
             assert "Refused" not in await said(session, "look")
             append = Ledger.append
 
-            def forget(self: Any, kind: str, body: Any, **more: Any) -> Any:
-                if "elicitation" in str(body):
+            def forget(self: Any, make: Any, **more: Any) -> Any:
+                if "elicitation" in str(make):
                     raise EvidenceError("the disk is full", code="ledger_unwritable")
-                return append(self, kind, body, **more)
+                return append(self, make, **more)
 
             with monkeypatch.context() as patch:
                 patch.setattr(Ledger, "append", forget)
@@ -333,7 +337,7 @@ async def test_what_nobody_supports_is_not_offered(pair: Pair) -> None:
 @pytest.mark.filterwarnings("ignore:The experimental:DeprecationWarning")
 @pytest.mark.parametrize("made", [protect_session, protected_session], ids=lambda made: made.__name__)
 async def test_a_session_that_would_answer_in_the_background_is_refused(pair: Pair, made: Any) -> None:
-    """Where 1.x lets a server ask for what outlives its task, the session does not connect; other tasks are fine."""
+    """Where 1.x lets a server ask for what outlives its task, the session is refused; other tasks are fine."""
     if not LEGACY:
         pytest.skip("2.x has no requests that go on in the background")
     from mcp.client.experimental.task_handlers import ExperimentalTaskHandlers
@@ -341,25 +345,39 @@ async def test_a_session_that_would_answer_in_the_background_is_refused(pair: Pa
     async def background(*_: Any) -> Any:
         return None
 
-    for given, refused in (({"augmented_sampling": background}, True), ({"list_tasks": background}, False)):
-        options = {"experimental_task_handlers": ExperimentalTaskHandlers(**given)}
-        async with unconnected(pair, made, options) as session:
-            if not refused:
-                await session.initialize()
-                continue
+    options = {"experimental_task_handlers": ExperimentalTaskHandlers(list_tasks=background)}
+    async with unconnected(pair, made, options) as session:
+        await session.initialize()
+    for name in ("augmented_sampling", "augmented_elicitation"):
+        options = {"experimental_task_handlers": ExperimentalTaskHandlers(**{name: background})}
+        async with create_client_server_memory_streams() as (ours, _):
             with pytest.raises(ConfigurationError, match="while the call is under way"):
-                await session.initialize()
+                guarded_by(made, ours, pair, options)
 
 
-@pytest.mark.parametrize("name", ["sampling_callback", "elicitation_callback", "list_roots_callback"])
+REQUESTS = {
+    "sampling_callback": {"method": "sampling/createMessage", "params": {"messages": [], "maxTokens": 1}},
+    "elicitation_callback": {
+        "method": "elicitation/create",
+        "params": {"message": "IBAN?", "requestedSchema": {"type": "object", "properties": {}}},
+    },
+    "list_roots_callback": {"method": "roots/list"},
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
 async def test_callbacks_that_nobody_guards_answer_no_server(pair: Pair, name: str) -> None:
-    """In 1.x such a session does not connect; in 2.x it is guarded whoever made it."""
+    """In 1.x such a session is refused when it is guarded, and stays as it was; in 2.x whoever made it is guarded."""
     client = Client(pair.a)
-    async with unconnected(pair, protect_session, {name: client.callbacks[name]}) as session:
-        if LEGACY:
+    options = {name: client.callbacks[name]}
+    if LEGACY:
+        async with create_client_server_memory_streams() as (ours, theirs), ClientSession(*ours, **options) as session:
             with pytest.raises(ConfigurationError, match="protected_session"):
-                await session.initialize()
-            return
+                protect_session(session, pair.a, THIRD)
+            assert type(session) is ClientSession
+            assert theirs[0].statistics().current_buffer_used == 0
+        return
+    async with unconnected(pair, protect_session, options) as session:
         await session.initialize()
         with pair.task(CALLS):
             for tool in ("think", "ask", "look"):
@@ -367,6 +385,58 @@ async def test_callbacks_that_nobody_guards_answer_no_server(pair: Pair, name: s
     assert client.asked == []
     outcomes = [record["error"] for record in pair.records("a", "outcome") if ":" in record["action"]["tool"]]
     assert outcomes == ["tool_not_granted"]
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+@pytest.mark.parametrize("failed", [False, True], ids=["never", "failed"])
+async def test_a_server_that_asks_before_the_session_is_initialized_is_refused(
+    pair: Pair, name: str, failed: bool
+) -> None:
+    """No callback runs and the refusal is recorded, whether the session is never initialized or that has failed."""
+    if not LEGACY:
+        pytest.skip("2.x sends every request of a server through its own method, whatever was before")
+    client = Client(pair.a)
+    async with create_client_server_memory_streams() as (ours, theirs):
+        session = protected_session(*ours, pair.a, THIRD, **{name: client.callbacks[name]})
+        async with session, anyio.create_task_group() as group:
+            if failed:
+                refusal = types.JSONRPCError(jsonrpc="2.0", id=0, error=types.ErrorData(code=1, message="no"))
+                group.start_soon(theirs[1].send, SessionMessage(types.JSONRPCMessage(refusal)))
+                with pytest.raises(ProtocolError):
+                    await session.initialize()
+                await theirs[0].receive()
+            request = types.JSONRPCRequest(jsonrpc="2.0", id=7, **REQUESTS[name])
+            await theirs[1].send(SessionMessage(types.JSONRPCMessage(request)))
+            answer = (await theirs[0].receive()).message.root
+    assert (answer.id, answer.error.code) == (7, -32010)
+    assert client.asked == []
+    assert [record["error"] for record in pair.records("a", "outcome")] == ["no_task"]
+
+
+class Silent(ClientSession):
+    """A session that connects in a way of its own, and tells nothing of what it was made with."""
+
+    async def initialize(self) -> Any:
+        """Connect."""
+        raise NotImplementedError
+
+
+async def test_a_subclass_tells_no_other_callbacks(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked as the SDK has it; where that cannot be asked, as perhaps in a later version, it is refused."""
+    if not LEGACY:
+        pytest.skip("2.x sends every request of a server through its own method")
+    async with create_client_server_memory_streams() as (ours, _):
+        with pytest.raises(ConfigurationError, match="protected_session"):
+            protect_session(Silent(*ours, **Client(pair.a).callbacks), pair.a, THIRD)
+        assert protect_session(Silent(*ours), pair.a, THIRD)
+
+        async def later(_: Any) -> None:
+            await asyncio.sleep(0)
+
+        monkeypatch.setattr(ClientSession, "initialize", later)
+        for make in (ClientSession, Silent):
+            with pytest.raises(ConfigurationError, match="which callbacks"):
+                protect_session(make(*ours), pair.a, THIRD)
 
 
 async def test_a_session_that_is_initialized_already_is_not_guarded_in_1_x(pair: Pair) -> None:

@@ -40,7 +40,7 @@ async def test_a_client_says_what_tools_touch(pair: Pair) -> None:
 async def test_a_server_says_what_its_tools_touch(pair: Pair) -> None:
     """Calls of strangers are recorded with what they would have touched."""
     serving = pair.open("serving", draft_records=True)
-    server = protect_server(pair.server(), serving, name=NAME, touches={"read": [PLACE]})
+    server = pair.server(protect=lambda it: protect_server(it, serving, name=NAME, touches={"read": [PLACE]}))
     async with in_memory(server) as session:
         result = await session.call_tool("read", {"path": "a"})
     assert result.model_dump(by_alias=True)["isError"] is True

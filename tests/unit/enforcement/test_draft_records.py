@@ -94,7 +94,7 @@ def test_version_2_is_written_where_asked_and_refused_by_others(drafts: Callable
     assert {record.v for record in read(world)} == {records.DRAFT}
     with pytest.raises(EvidenceError) as caught:
         list(records.read(world.directory))
-    assert caught.value.code == "malformed_record"
+    assert caught.value.code == "draft_record"
 
 
 # Labels, resources, clauses

@@ -179,25 +179,35 @@ def read(path: "str | os.PathLike[str]", *, drafts: bool = False) -> Iterator[An
         before = ledger.begins_behind(stream)
         first = (ledger.first_place(stream) or 1) if before is None else before.size + 1
         for number, line in enumerate(ledger.entries(stream, start=first), first):
-            place = f"{os.fspath(path)}: stream {stream}, record {number}"
-            if line.record is not None:
-                try:
-                    record = decode(line.record, drafts=True)
-                except ValueError as error:
-                    raise EvidenceError(
-                        f"{place}: {error}; run 'agent-identity verify' to see what is wrong", code="malformed_record"
-                    ) from None
-                if record.v == DRAFT and not drafts:
-                    raise EvidenceError(f"{place}: {_DRAFT_REFUSED}", code="draft_record")
+            record = _record_of(line, f"{os.fspath(path)}: stream {stream}, record {number}", drafts=drafts)
+            if record is not None:
                 yield record
-            elif line.problem == "unreadable":
-                raise EvidenceError(
-                    f"{place}: expected a file that this user can read to its end, got another; see its permissions",
-                    code="unreadable",
-                )
-            elif line.problem not in ("withheld", "torn"):  # Left out of an excerpt; not written to its end yet.
-                raise EvidenceError(
-                    f"{place}: expected a record, got a line that is none; run 'agent-identity verify' to see what is "
-                    "wrong",
-                    code="malformed_record",
-                )
+
+
+def _record_of(line: RawLine, place: str, *, drafts: bool) -> AnyRecord | None:
+    """Return the record of a line; ``None`` for one that is left out of an excerpt, or not written to its end yet.
+
+    Raises:
+        EvidenceError: See :func:`read`.
+    """
+    if line.record is not None:
+        try:
+            record = decode(line.record, drafts=True)
+        except ValueError as error:
+            raise EvidenceError(
+                f"{place}: {error}; run 'agent-identity verify' to see what is wrong", code="malformed_record"
+            ) from None
+        if record.v == DRAFT and not drafts:
+            raise EvidenceError(f"{place}: {_DRAFT_REFUSED}", code="draft_record")
+        return record
+    if line.problem == "unreadable":
+        raise EvidenceError(
+            f"{place}: expected a file that this user can read to its end, got another; see its permissions",
+            code="unreadable",
+        )
+    if line.problem not in ("withheld", "torn"):
+        raise EvidenceError(
+            f"{place}: expected a record, got a line that is none; run 'agent-identity verify' to see what is wrong",
+            code="malformed_record",
+        )
+    return None

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from agent_identity.errors import ConfigurationError, EvidenceError
-from agent_identity.evidence import open_ledger, record_codec
+from agent_identity.evidence import RawLine, open_ledger, record_codec
 from agent_identity.evidence.record_codec import as_dict, encode
 from agent_identity.evidence.records import (
     DRAFT,

@@ -91,7 +91,7 @@ class Revocations:
         self._list = RevocationList()
         # What the state had when it was last asked, and as it was signed.
         self._found: tuple[RevocationList, bytes] = RevocationList(), b""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._generation: int | None = None
         self._feed: _Feed | None = None
         self._beside: Revocations | None = None
@@ -284,7 +284,7 @@ class Revocations:
 
     def after_fork_in_child(self) -> None:
         """Replace the lock, which another thread of the parent may have held."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         if self._beside is not None:
             self._beside.after_fork_in_child()
 

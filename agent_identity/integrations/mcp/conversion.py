@@ -171,7 +171,7 @@ def _listed(server: object, base: Any) -> Mapping[str, object]:  # noqa: ANN401 
     """
     found: dict[str, list[object]] = {}
     for tool in _tools(server, base) or ():
-        schema = getattr(tool, "inputSchema", None) or tool.input_schema  # In 1.x, in 2.x.
+        schema = getattr(tool, "input_schema", None) or tool.inputSchema  # In 2.x (fastmcp warns of the other), in 1.x.
         found.setdefault(tool.name, []).append(schema.get("properties"))
     return {name: of[0] for name, of in found.items() if len(of) == 1}
 

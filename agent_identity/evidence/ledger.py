@@ -7,11 +7,11 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Final, Literal, Self, final
+from typing import Final, Literal, Self, TypeVar, final
 
 from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
 from agent_identity.evidence.checkpoint import check_name
@@ -47,6 +47,7 @@ __all__ = ["Beginning", "Ledger"]
 
 _DISTRIBUTION: Final = "agent-identity-otel"
 _ROOM: Final = 64 * 1024
+_Told = TypeVar("_Told")
 _logger: Final = logging.getLogger("agent_identity.evidence")
 _open_ledgers: Final["weakref.WeakSet[Ledger]"] = weakref.WeakSet()
 
@@ -416,7 +417,7 @@ class Ledger:
             if self._stream is not None and self._stream.usable and self._stream.seq:
                 try:
                     end = End(size=str(self._stream.seq + 1))
-                    self.append(partial(StreamEnd, time=Time.at(self._moment()[0]), end=end))
+                    self.append(partial(StreamEnd, time=Time.at(self._now()), end=end))
                 except EvidenceError as error:
                     failure = error
             self._closed = True
@@ -443,14 +444,14 @@ class Ledger:
         stream = self._stream
         if stream is None or not stream.usable:
             stream = self._stream = self._create_stream()
-        self._write(stream, self._beginning.make(Time.at(self._moment()[0])), None, None)
+        self._write(stream, self._beginning.make(Time.at(self._now())), None, None)
         if self._ready:
             self._sealing.start()
         return stream
 
     def _create_stream(self) -> StreamWriter:
         # The id is kept when this fails, lest each attempt on a full disk leave another folder.
-        self._next_stream = self._next_stream or self._moment()[1]
+        self._next_stream = self._next_stream or self._new_id()
         with recording("begin a stream of the ledger"):
             stream = StreamWriter.create(
                 self._files,
@@ -471,9 +472,9 @@ class Ledger:
 
     def _write(self, stream: StreamWriter, make: Make, detail: partial[Detail] | None, after: After | None) -> Entry:
         if detail is None:
-            (entry,) = stream.append(make, self._moment()[1])
+            (entry,) = stream.append(make, self._new_id())
         else:
-            detail_id, record_id = self._moment()[1], self._moment()[1]
+            detail_id, record_id = self._new_id(), self._new_id()
             call = detail if "call" in detail.keywords else partial(detail, call=record_id)
             *before, entry = stream.append(make, record_id, (call, detail_id))
             for each in before:
@@ -481,11 +482,16 @@ class Ledger:
         self._sealing.submit(stream, entry, after)
         return entry
 
-    def _moment(self) -> tuple[int, str]:
-        """Return the time and a new id."""
-        try:  # Both are the user's code: whatever they raise, nothing was written.
-            now = self._clock.wall_ns()
-            return now, self._ids.new(now)
+    def _now(self) -> int:
+        return self._asked(self._clock.wall_ns)
+
+    def _new_id(self) -> str:
+        return self._asked(lambda: self._ids.new(self._clock.wall_ns()))
+
+    def _asked(self, ask: Callable[[], _Told]) -> _Told:
+        """Return what the clock or the source of ids says; both are the user's code, and nothing is written yet."""
+        try:
+            return ask()
         except Exception as error:
             raise EvidenceError(
                 f"expected the clock and the source of ids to work, got {type(error).__name__}; repair them"
@@ -521,7 +527,7 @@ class Ledger:
         )
 
     def _report(self, found: RecoveredStream) -> None:
-        self.append(partial(Recovered, time=Time.at(self._moment()[0]), recovered=found))
+        self.append(partial(Recovered, time=Time.at(self._now()), recovered=found))
 
     def after_fork_in_child(self) -> None:
         """Leave to the parent what is the parent's. Called by the interpreter in each forked child."""

@@ -137,18 +137,9 @@ class _Proof:
             parts = None if line.data is None or line.torn else stream_parts(line.data)
             if parts is None and self._head is None:
                 return True  # Nobody sealed this: where a process died, it stays as it is.
-            data = None if parts is None else parts[0]
-            if active and data is not None and not self._begins(data):
+            if not self._take(None if parts is None else parts[0], active=active):
                 return True
-            active = False
-            self._take(data)
         return False
-
-    def _begins(self, data: bytes) -> bool:
-        """Tell whether a record has the next place."""
-        with suppress(ValueError):
-            return decode(data).stream.number == self.tree.size + 1
-        return True  # It is no record, which is told where it is taken.
 
     def add_border(self, segment: Segment) -> None:
         """Note that the stream can be cut here, behind a further segment."""
@@ -159,16 +150,21 @@ class _Proof:
         """Return the borders that are proved, in their order."""
         return self._borders[: self._proved]
 
-    def _take(self, data: bytes | None) -> None:
+    def _take(self, data: bytes | None, *, active: bool) -> bool:
+        """Add a record; return whether it is the next one."""
         if data is None:
             raise _altered(self._stream)
-        self._last = leaf_hash(data)
-        self.tree.append(self._last)
         try:
-            self.newest_ns = max(self.newest_ns, decode(data).time.last_ns)
+            record = decode(data)
         except ValueError:
             raise _altered(self._stream) from None
+        if active and record.stream.number != self.tree.size + 1:
+            return False
+        self._last = leaf_hash(data)
+        self.tree.append(self._last)
+        self.newest_ns = max(self.newest_ns, record.time.last_ns)
         self._compare()
+        return True
 
     @property
     def _settled(self) -> bool:

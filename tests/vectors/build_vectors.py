@@ -29,6 +29,7 @@ from agent_identity.canonical import JSON, encode
 from agent_identity.constraints import OneOf, Range
 from agent_identity.evidence import DigestKeys, Files, Ledger, leaf_hash, open_ledger, sign_record
 from agent_identity.evidence.checkpoint import LogProof, format_proof, vkey
+from agent_identity.evidence.ledger import Beginning
 from agent_identity.evidence.merkle import inclusion_proof, root_of
 from agent_identity.identity import Approver, Cosigner, FileVersion, Signer, TrustedKey, Witnesses, signed_trust
 from agent_identity.identity.certificates import CERTIFICATE_TYPE
@@ -140,7 +141,7 @@ class World:
             ids=self._ids,
             files=self._files,
             seal_interval=NEVER,
-            version=VERSION,
+            beginning=Beginning(library=VERSION),
         )
         with Enforcer(
             issuer=ISSUER,

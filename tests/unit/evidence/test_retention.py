@@ -327,6 +327,30 @@ def rotated(ledger: Ledger) -> int:
     return begun - 1
 
 
+def test_a_segment_that_is_closed_while_it_is_read_is_no_change(opened: Open, directory: Path) -> None:
+    """Its name is that of the next one then; what nothing has proved yet leaves with the next pruning."""
+    ledger = opened(segments=Segments(max_bytes=100_000, compression="none"))
+    first = rotated(ledger)
+    reader = open_ledger(directory)
+    listed = list(reader.segments(ledger.stream))
+    rotated(ledger)
+
+    class Late:
+        def segments(self, stream: str) -> Iterator[Any]:
+            return iter(listed)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(reader, name)
+
+    heads = read_heads(reader)[1][ledger.stream]
+    late = survey(Late(), ledger.stream, heads, lambda *_: True, removing=False)  # type: ignore[arg-type]
+    assert late is None
+    again = survey(reader, ledger.stream, heads, lambda segment, _: not segment.active, removing=False)
+    assert again is not None
+    assert [segment.active for segment in listed] == [False, True]
+    assert again.size > first
+
+
 def test_what_is_open_at_the_border_is_kept(opened: Open, directory: Path, tmp_path: Path) -> None:
     """Intents without outcome are named, and grants of tasks that go on stay, with those above them."""
     ledger = opened(segments=Segments(max_bytes=100_000, compression="none"))

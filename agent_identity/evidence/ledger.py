@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Final, Literal, Self, TypeVar, final
 
 from agent_identity.errors import ConfigurationError, EvidenceError, VerificationError
+from agent_identity.evidence import records
 from agent_identity.evidence.checkpoint import check_name
 from agent_identity.evidence.compression import Compressor
 from agent_identity.evidence.files import READ, Files, make_folder, open_regular, recording, sync_folder
@@ -26,12 +27,9 @@ from agent_identity.evidence.records import (
     DRAFT,
     Detail,
     End,
-    Recovered,
     RecoveredStream,
-    Sdk,
     StreamEnd,
     StreamResource,
-    StreamStart,
     Time,
     Version,
 )
@@ -71,10 +69,10 @@ class Beginning:
 
     def make(self, time: Time) -> Make:
         """Return what makes the first record of a stream."""
-        sdk = Sdk(name=_DISTRIBUTION, version=self.library)
+        sdk = records.Sdk(name=_DISTRIBUTION, version=self.library)
         if self.records != DRAFT:
-            return partial(StreamStart, time=time, sdk=sdk)
-        return partial(StreamStart, time=time, sdk=sdk, resource=self.resource, certificate=self.certificate)
+            return partial(records.StreamStart, time=time, sdk=sdk)
+        return partial(records.StreamStart, time=time, sdk=sdk, resource=self.resource, certificate=self.certificate)
 
 
 @final
@@ -305,14 +303,10 @@ class Ledger:
     def at_once(self) -> bool:
         """Whether :meth:`append` is one write now, and waits neither for the disk nor for other threads."""
         stream = self._stream
-        return (
-            not (self._busy or self._durable or stream is None)
-            and stream.usable
-            and stream.seq > 0
-            # With some room, because others may append until the caller does.
-            and stream.offset + _ROOM < stream.rotate_at
-            and self._sealing.has_room
-        )
+        if self._busy or self._durable or stream is None or not stream.usable or not stream.seq:
+            return False
+        # With some room, because others may append until the caller does.
+        return stream.offset + _ROOM < stream.rotate_at and self._sealing.has_room
 
     @property
     def degraded(self) -> str | None:
@@ -527,7 +521,7 @@ class Ledger:
         )
 
     def _report(self, found: RecoveredStream) -> None:
-        self.append(partial(Recovered, time=Time.at(self._now()), recovered=found))
+        self.append(partial(records.Recovered, time=Time.at(self._now()), recovered=found))
 
     def after_fork_in_child(self) -> None:
         """Leave to the parent what is the parent's. Called by the interpreter in each forked child."""

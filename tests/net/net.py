@@ -43,6 +43,7 @@ def _module(name: str, path: Path) -> ModuleType:
     return module
 
 
+sys.path.append(str(TESTS))  # For what several folders of tests share.
 adapter = _module("net_adapter", HERE / "adapter.py")
 surgeries = _module("surgeries", TESTS / "adversarial" / "surgeries.py")
 clean = sys.modules["clean_ledgers"]

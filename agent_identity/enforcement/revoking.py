@@ -65,8 +65,10 @@ class Revocations:
         "_list",
         "_lock",
         "_near",
+        "_reads",
         "_signer",
         "_state",
+        "_taken",
         "_trust",
     )
 
@@ -91,7 +93,9 @@ class Revocations:
         self._list = RevocationList()
         # What the state had when it was last asked, and as it was signed.
         self._found: tuple[RevocationList, bytes] = RevocationList(), b""
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._reads = 0  # How often the state was asked, and the number of the latest answer that was taken.
+        self._taken = 0
         self._generation: int | None = None
         self._feed: _Feed | None = None
         self._beside: Revocations | None = None
@@ -260,9 +264,14 @@ class Revocations:
         return kept[1]
 
     def _read(self) -> None:
-        with self._lock:  # Asked in it as well, so that no thread takes an older list after a newer one.
-            kept = self._state.get(LIST_NAME)
+        with self._lock:
+            self._reads = number = self._reads + 1
+        kept = self._state.get(LIST_NAME)  # Outside the lock: it may take time, and threads ask at the same time.
+        with self._lock:
+            if number < self._taken:
+                return  # A thread that asked later has answered: the list of this one may be older, and adds nothing.
             if kept is None or kept[1] == self._found[1]:
+                self._taken = number
                 return
             try:
                 listed = trusted_revocations(kept[1], self._trust)
@@ -280,11 +289,11 @@ class Revocations:
                     f"known here ({error}), so nothing runs; put the newest state back and open the directory again",
                     code="revocations_unreadable",
                 ) from None
-            self._found = listed, kept[1]
+            self._found, self._taken = (listed, kept[1]), number  # Not before: a list that is refused stays unread.
 
     def after_fork_in_child(self) -> None:
         """Replace the lock, which another thread of the parent may have held."""
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         if self._beside is not None:
             self._beside.after_fork_in_child()
 

@@ -1,6 +1,7 @@
 """What reviewers found where revocation, limits, registries and other processes meet; each was a way round."""
 
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -230,3 +231,48 @@ def test_ac_18_a_thread_that_reads_slowly_brings_no_old_list_back(open_world: An
     fresh.meanwhile.append(lambda: (fresh.put("revocations", 2, second), revocations.current))
     assert revocations.current.version == 2
     later.enforcer.close()
+
+
+def test_ac_18_a_slow_answer_of_the_store_holds_up_no_other_thread(open_world: Any) -> None:
+    """Threads ask the store at the same time, so that one slow answer does not make all calls wait."""
+
+    class Slow(MemoryState):
+        def get(self, name: str) -> tuple[int, bytes] | None:
+            if meanwhile:
+                meanwhile.pop()()
+            return super().get(name)
+
+    def in_another_thread() -> None:
+        other = threading.Thread(target=lambda: answers.append(world.enforcer.revocations.current.version), daemon=True)
+        other.start()
+        other.join(timeout=10)
+
+    meanwhile, answers = list[Callable[[], object]](), list[int]()
+    world = open_world(state=Slow())
+    world.enforcer.revoke(HELPER)
+    meanwhile.append(in_another_thread)
+    assert world.enforcer.revocations.current.version == 1
+    assert answers == [1]
+
+
+def test_ac_18_a_list_that_is_refused_is_not_taken_for_read(open_world: Any) -> None:
+    """Of two threads that meet an unreadable list at the same time, neither may go on."""
+
+    class Twice(MemoryState):
+        def get(self, name: str) -> tuple[int, bytes] | None:
+            if meanwhile:
+                meanwhile.pop()()
+            return super().get(name)
+
+    def refused() -> None:
+        with pytest.raises(Denied) as caught:
+            _ = world.enforcer.revocations.current
+        refusals.append(caught.value.code)
+
+    meanwhile, refusals = list[Callable[[], object]](), list[str]()
+    state = Twice()
+    world = open_world(state=state)
+    state.put("revocations", 1, b"no list")
+    meanwhile.append(refused)
+    refused()
+    assert refusals == ["revocations_unreadable"] * 2

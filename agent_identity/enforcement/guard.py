@@ -100,6 +100,8 @@ class Guard:
         self._ask = Questions(point, tool, data)
         # Code of others takes time, so that all is asked again. Rules are like constraints: compiled, ours, and quick.
         self.slow = bool(point.inspectors) or not (point.policy is None or type(point.policy) is RuleSet)
+        if workflow is not None and point.pseudonyms is not None and point.ledger.drafts:
+            self.slow = True  # Its pseudonym is in a file, which is read each time.
         self._suspends = _check_leaving(suspends, "suspends")
         self._returns = _check_leaving(returns, "returns")
         self._limits = Limits(point.state, point.clock, tool.name, resumable=bool(suspends), place=place)

@@ -4,6 +4,7 @@ import asyncio
 import importlib.metadata
 import logging
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -286,6 +287,28 @@ def test_labels_of_resources_are_labels_of_the_data(world: Any, opened: Callable
                 except Denied as denied:
                     codes.append(denied.code)
     assert codes == ["policy_blocks", "ran", "rule_error", "rule_error"]
+
+
+def test_the_pseudonym_of_a_workflow_is_looked_up_off_the_event_loop(drafts: Callable[..., Any]) -> None:
+    """The file of pseudonyms is read each time, since an erasure must not be outlived; a loop does not wait for it."""
+    threads = list[int]()
+
+    def workflow() -> str:
+        threads.append(threading.get_ident())
+        return "thread-of-alice"
+
+    world = drafts(pseudonyms=True)
+    guard = world.enforcer.guard("tool", workflow=workflow)
+
+    async def main() -> None:
+        async with world.task(Scope("tool")):
+            await guard.run_async(CallRequest({}), lambda _: 1)
+
+    asyncio.run(main())
+    assert threading.get_ident() not in threads
+    (intent,) = read(world, records.Intent)
+    assert "alice" not in intent.workflow
+    assert world.enforcer._point.pseudonyms.name_of(intent.workflow) == ("workflow", "thread-of-alice")
 
 
 def test_clauses_name_the_branch_that_allowed_an_argument(drafts: Callable[..., Any]) -> None:

@@ -18,7 +18,7 @@ _UNTRUSTED: Final = frozenset({"unknown_key", "key_not_valid_then"})
 
 
 class _Said(NamedTuple):
-    """What a record says about a call, and for whom. Hashable: approvals are looked up, not compared in pairs."""
+    """The call of a record and its principal; hashable, because the check looks approvals up."""
 
     task: str
     tool: str
@@ -119,7 +119,7 @@ class ApprovalsCheck:
         # Digests of two tasks cannot be compared.
         request = approval.request
         if request is not None and self._requests.setdefault((approval.id, said.task), request) != request:
-            message = "expected one digest of the request, got another one beside the question or its answer"
+            message = "the question and the answer of this approval name different digests of its request"
             self._add("approval_mismatch", message, place)
         if approval.status == "pending":
             self._pending.setdefault(approval.id, set()).add(said._replace(agents=()))

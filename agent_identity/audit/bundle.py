@@ -111,7 +111,7 @@ def _copy_all(reader: LedgerReader, target: Path) -> None:
         folder.mkdir(parents=True)
         before = reader.begins_behind(stream)
         for segment in reader.segments(stream):
-            if before is None or segment.first > before.size:  # Of a pruning that was killed, the rest stays here.
+            if before is None or segment.first > before.size:  # Leftovers of a killed pruning stay out.
                 shutil.copyfile(segment.path, folder / Path(segment.path).name)
 
 

@@ -19,7 +19,6 @@ from agent_identity.identity import Presented, TrustedKey, TrustStore, Vouched, 
 __all__ = [
     "certificate_in",
     "certificates_of",
-    "certificates_on",
     "certificates_proved",
     "certified_record",
     "conclude_clock",
@@ -106,14 +105,6 @@ def certificate_in(data: bytes) -> str | None:
             if isinstance(record, Trust) and record.trust.purpose == "recorder":
                 return None if record.trust.status == "distrusted" else record.trust.certificate
     return None
-
-
-def certificates_on(sources: Sequence[object]) -> Iterable[Presented]:  # noqa: ARG001  No span has one yet.
-    """Return the certificates on spans of tasks, which say nothing of a place in a log.
-
-    No span has one yet: no record names it, and a pipe can be read only once, so that it has to be known before.
-    """
-    return ()
 
 
 def with_certificates(trust: TrustStore | None, found: Iterable[Presented], findings: Findings) -> TrustStore | None:

@@ -12,6 +12,7 @@ from agent_identity.evidence.records import AnyRecord, Detail, Outcome
 __all__ = ["DetailsCheck", "conclude_unseen_details", "contradicts_detail", "names_record_before"]
 
 _LINKS: Final = 5
+_OTHER_DETAIL: Final = "the outcome names another detail than the record directly before it"
 _NEAR: Final = 1_024  # Details in memory that no outcome names; a process leaves one at most.
 
 
@@ -33,7 +34,7 @@ def contradicts_detail(findings: Findings, step: int, record: AnyRecord, place: 
         return
     findings.counts["details_not_checked"] += 1
     if not names_record_before(record):
-        findings.add(step, "detail_mismatch", "expected the record directly before as the detail, got another", place)
+        findings.add(step, "detail_mismatch", _OTHER_DETAIL, place)
 
 
 def conclude_unseen_details(findings: Findings, step: int) -> None:
@@ -126,24 +127,23 @@ class DetailsCheck:
                 findings.counts["intents_withheld"] += 1
             elif last:
                 findings.counts["unknown"] += 1
-                message = "expected the outcome of the call right behind its detail, got none; how it ended is unknown"
+                message = "the outcome of the call is missing after its detail; how the call ended is unknown"
                 findings.add(_LINKS, "unknown_outcome", message, place)
             else:
-                message = "expected the outcome that names it right behind a detail, or its call left open, got neither"
+                message = "no outcome names this detail, and its call is not open"
                 findings.add(_LINKS, "detail_without_call", message, place)
 
     def _fits(self, record: Outcome, before: tuple[str, Place] | None, place: Place, *, follows: bool) -> bool:
         """Return whether the record before is the detail of an outcome; say so if it cannot be."""
         if not names_record_before(record):
-            message = "expected the record directly before as the detail, got another"
-            self._findings.add(_LINKS, "detail_mismatch", message, place)
+            self._findings.add(_LINKS, "detail_mismatch", _OTHER_DETAIL, place)
         elif not follows:
             self._findings.counts["details_not_shown"] += 1
         elif before is None:
-            message = "expected the detail that the outcome names directly before it, got another record"
+            message = "the outcome names the record directly before it as its detail, and that is no detail"
             self._findings.add(_LINKS, "detail_missing", message, place)
         elif before[0] != (record.intent or record.id):
-            message = "expected the detail of this call before its outcome, got that of another"
+            message = "the detail before the outcome is that of another call"
             self._findings.add(_LINKS, "detail_mismatch", message, place)
             return True
         else:
@@ -153,7 +153,7 @@ class DetailsCheck:
     def _keep(self, detail: tuple[str, Place], *, last: bool) -> None:
         call, place = detail[0].encode(), detail[1]
         if call in self._unnamed:
-            message = "expected one detail of a call, got another one"
+            message = "a call has two details; one call has one at most"
             self._findings.add(_LINKS, "detail_without_call", message, place)
         else:
             self._unnamed.put(call, _Unnamed(place, last))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from agent_identity.audit.certificates_check import certificates_on, with_certificates
+from agent_identity.audit.certificates_check import with_certificates
 from agent_identity.audit.executor import Executor, executor, in_process
 from agent_identity.audit.findings import Findings
 from agent_identity.audit.ledger_check import LEDGER_STEPS, LedgerCheck, Progress
@@ -297,7 +297,6 @@ def _check_spans(
 
     findings = Findings("traces", SPAN_STEPS, drafts=drafts)
     findings.trust = "none" if keys is None else "given"
-    keys = with_certificates(keys, certificates_on(sources), findings)
     total = size_of_files(sources)
     comparison = None if ledger is None or keys is None else Comparison(ledger, keys, findings)
     if comparison is not None:

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from plain_records import append
 
 from agent_identity import records
-from agent_identity.audit import Report, check, check_proof, prove, prove_growth, verification
+from agent_identity.audit import Report, check, check_proof, prove, prove_growth
 from agent_identity.audit.bundle import Choice, collect
 from agent_identity.audit.certificates_check import certificates_proved
 from agent_identity.audit.findings import Findings
@@ -570,18 +570,6 @@ def test_a_record_that_was_changed_certifies_nobody(fresh: Pod) -> None:
     assert (code, "head_mismatch" in found) == (1, True)
     path.write_bytes(whole.replace(b'"certificate":"', b'"certificate": "'))
     assert found_of(fresh, roots())[0] == 1
-
-
-def test_certificates_on_spans_count_for_all_spans_beside_them(
-    pod: Pod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the reader of version 2 finds on the span of a task is verified like what is handed over."""
-    path = tmp_path / "spans.json"
-    path.write_bytes(spans(pod))
-    for root, code in ((ROOT, 0), (STRANGER, 2)):
-        monkeypatch.setattr(verification, "certificates_on", lambda _, root=root: [pod.certificate().sign(root)])
-        assert check(path, roots()).exit_code == code
-        assert check(path).exit_code == 2  # Without roots there is nothing to check it by.
 
 
 def test_a_certificate_in_the_log_is_older_than_what_others_saw_of_it(fresh: Pod) -> None:

@@ -8,7 +8,7 @@ from typing import Final, Literal, cast, final
 
 from agent_identity.authority import MAX_TTL, AgentRegistry, Chain, Registration, Scope
 from agent_identity.enforcement.decisions import decision_fact
-from agent_identity.enforcement.facts import agent_fact, principal_fact
+from agent_identity.enforcement.facts import agent_fact, parties, principal_fact
 from agent_identity.enforcement.failures import failure, trouble
 from agent_identity.enforcement.point import Point
 from agent_identity.enforcement.task import Task
@@ -240,7 +240,7 @@ def record_denied(
     Raises:
         EvidenceError: It could not be recorded.
     """
-    fact = _decided(point, denied, monitored=monitored)
+    fact, facts = _decided(point, denied, monitored=monitored), None if parent is None else parent.facts
     span = point.spans.start(*_span_of(action), start_ns)
     end_ns = max(point.clock.wall_ns(), start_ns)
     trace = traced(span).rooted
@@ -248,7 +248,7 @@ def record_denied(
         intent = None
         if monitored:
             make = partial(records.Intent, time=Time.at(start_ns), action=action, decision=fact, trace=trace)
-            intent = point.ledger.append(partial(make, **_parties(parent))).id
+            intent = point.ledger.append(partial(make, **parties(facts))).id
         outcome = partial(
             records.Outcome,
             time=Time.at(start_ns, end_ns),
@@ -259,7 +259,7 @@ def record_denied(
             intent=intent,
             error=None if monitored else denied.code,
         )
-        outcome = partial(outcome, **_parties(parent, short=point.ledger.drafts))
+        outcome = partial(outcome, **parties(facts, short=point.ledger.drafts))
         detail = None if monitored or not point.ledger.drafts else _detail(parent, Time.at(start_ns, end_ns))
         ended = point.ledger.append(outcome, detail=detail, after=lambda entry: point.spans.finish(span, entry, end_ns))
         denied.reference = ended.id
@@ -277,13 +277,6 @@ def _decided(point: Point, denied: Denied | AttenuationError, *, monitored: bool
         denied.decision = decision
     argument = denied.argument if isinstance(denied, OutOfScope | AttenuationError) else None
     return decision_fact(decision, "audit" if monitored else "block", point.mode, argument)
-
-
-def _parties(parent: Task | None, *, short: bool = False) -> dict[str, object]:
-    """Return the members about the parties of a refusal."""
-    if parent is None:
-        return {"attribution": "none"}
-    return (parent.facts.short() if short else parent.facts)._asdict()
 
 
 def _detail(parent: Task | None, time: Time) -> partial[records.Detail] | None:

@@ -8,7 +8,7 @@ from agent_identity.enforcement.arguments import canonical_bytes
 from agent_identity.enforcement.call import Call
 from agent_identity.enforcement.decisions import WITHIN_SCOPE, decision_fact, is_fact
 from agent_identity.enforcement.draft_facts import DraftFacts, Workflow
-from agent_identity.enforcement.facts import CallFacts
+from agent_identity.enforcement.facts import CallFacts, parties
 from agent_identity.enforcement.failures import trouble
 from agent_identity.enforcement.point import Point
 from agent_identity.evidence.records import Action, Decision, Detail, Ending, Found, Intent, Outcome, Time, replaced
@@ -67,11 +67,7 @@ class Description:
             time=Time.at(call.start_ns),
             action=call.action,
             decision=self._decision(call),
-            attribution="none" if facts is None else None,
-            task=None if facts is None else facts.task,
-            principal=None if facts is None else facts.principal,
-            agent=None if facts is None else facts.agent,
-            chain=None if facts is None else facts.chain,
+            **parties(facts),
             trace=call.traced.rooted,
             findings=_categories(call),
         )
@@ -95,7 +91,6 @@ class Description:
         if self._draft is not None:
             action = self._draft.concluded(call)
             decision = replaced(decision, policy=None, version=None)
-            facts = None if facts is None else facts.short()
         return partial(
             Outcome,
             time=Time.at(call.start_ns, end_ns),
@@ -104,11 +99,7 @@ class Description:
             outcome=ending,
             intent=call.intent,
             error=error,
-            attribution="none" if facts is None else None,
-            task=None if facts is None else facts.task,
-            principal=None if facts is None else facts.principal,
-            agent=None if facts is None else facts.agent,
-            chain=None if facts is None else facts.chain,
+            **parties(facts, short=self._draft is not None),
             trace=call.traced.rooted if first else call.traced.ids,
             findings=_categories(call),
         )

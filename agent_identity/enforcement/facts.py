@@ -1,14 +1,14 @@
 """The members of records about the parties of a task: made once for each task, and shared by its records."""
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from agent_identity.authority import Grant
 from agent_identity.evidence.records import Agent, Hop, Principal, Resource, Task, replaced
 from agent_identity.identity import Agent as ActingAgent
 from agent_identity.identity import Principal as Party
 
-__all__ = ["CallFacts", "TaskFacts", "agent_fact", "principal_fact", "task_facts"]
+__all__ = ["CallFacts", "TaskFacts", "agent_fact", "parties", "principal_fact", "task_facts"]
 
 _NS: Final = 1_000_000_000
 
@@ -44,6 +44,18 @@ class CallFacts(NamedTuple):
 
     resources: tuple[Resource, ...] | None = None
     workflow: str | None = None
+
+
+def parties(facts: TaskFacts | None, *, short: bool = False) -> Mapping[str, Any]:
+    """Return the task members of a record about a call or a refusal.
+
+    Args:
+        facts: The facts of the task; ``None`` outside any task.
+        short: For an outcome of version 2.
+    """
+    if facts is None:
+        return {"attribution": "none"}
+    return (facts.short() if short else facts)._asdict()
 
 
 def principal_fact(principal: Party) -> Principal:

@@ -1,14 +1,14 @@
 """The members of records about the parties of a task: made once for each task, and shared by its records."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, Literal, NamedTuple, TypedDict
 
 from agent_identity.authority import Grant
 from agent_identity.evidence.records import Agent, Hop, Principal, Resource, Task, replaced
 from agent_identity.identity import Agent as ActingAgent
 from agent_identity.identity import Principal as Party
 
-__all__ = ["CallFacts", "TaskFacts", "agent_fact", "parties", "principal_fact", "task_facts"]
+__all__ = ["CallFacts", "Parties", "TaskFacts", "agent_fact", "parties", "principal_fact", "task_facts"]
 
 _NS: Final = 1_000_000_000
 
@@ -46,7 +46,17 @@ class CallFacts(NamedTuple):
     workflow: str | None = None
 
 
-def parties(facts: TaskFacts | None, *, short: bool = False) -> Mapping[str, Any]:
+class Parties(TypedDict, total=False):
+    """The task members of a record; outside any task ``attribution`` alone."""
+
+    attribution: Literal["none"]
+    task: Task
+    principal: Principal
+    agent: Agent
+    chain: tuple[Hop, ...]
+
+
+def parties(facts: TaskFacts | None, *, short: bool = False) -> Parties:
     """Return the task members of a record about a call or a refusal.
 
     Args:
@@ -55,7 +65,8 @@ def parties(facts: TaskFacts | None, *, short: bool = False) -> Mapping[str, Any
     """
     if facts is None:
         return {"attribution": "none"}
-    return (facts.short() if short else facts)._asdict()
+    task, principal, agent, chain = facts.short() if short else facts
+    return {"task": task, "principal": principal, "agent": agent, "chain": chain}
 
 
 def principal_fact(principal: Party) -> Principal:

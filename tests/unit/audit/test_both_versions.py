@@ -1,5 +1,6 @@
 """One small history in both versions of the record: every reader says the same of it."""
 
+import copy
 import io
 import json
 import re
@@ -140,7 +141,8 @@ def both(told: dict[str, History], tmp_path: Path) -> list[History]:
     copies = []
     for number, history in enumerate(told.values()):
         path = Path(shutil.copytree(history.path, tmp_path / f"copy-{number}"))
-        copies.append(History(path, history.version, history.clock, history.text, history.refused))
+        text = io.StringIO(history.text.getvalue())
+        copies.append(History(path, history.version, copy.copy(history.clock), text, list(history.refused)))
     return copies
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agent_identity.identity.ids import Ids, RandomIds, uuid7
     from agent_identity.identity.jwt_keys import JwtAlgorithm, JwtKey, JwtSigner, as_jwt_signer, jwk_thumbprint
     from agent_identity.identity.keys import PublicKey, Signer, SigningKey
+    from agent_identity.identity.names import check_id
     from agent_identity.identity.principals import (
         Agent,
         Human,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
         Provenance,
         Service,
         agent_from_claim,
-        check_id,
         principal_from_claim,
     )
     from agent_identity.identity.private_files import (
@@ -48,13 +48,13 @@ if TYPE_CHECKING:
         SecondKey,
         Takeover,
         TrustedKey,
-        TrustStore,
         Vouched,
         Witnesses,
         refuse_doubted,
     )
     from agent_identity.identity.trust_document import signed_trust
     from agent_identity.identity.trust_merge import TrustConflict, check_successor, merged, trust_conflicts
+    from agent_identity.identity.trust_store import TrustStore
 else:
     from agent_identity.lazy import lazily
 
@@ -82,6 +82,7 @@ else:
                 "jwk_thumbprint",
             ),
             ".keys": ("PublicKey", "Signer", "SigningKey"),
+            ".names": ("check_id",),
             ".principals": (
                 "Agent",
                 "Human",
@@ -89,7 +90,6 @@ else:
                 "Provenance",
                 "Service",
                 "agent_from_claim",
-                "check_id",
                 "principal_from_claim",
             ),
             ".private_files": (
@@ -112,12 +112,12 @@ else:
                 "SecondKey",
                 "Takeover",
                 "TrustedKey",
-                "TrustStore",
                 "Vouched",
                 "Witnesses",
                 "refuse_doubted",
             ),
             ".trust_document": ("signed_trust",),
+            ".trust_store": ("TrustStore",),
             ".trust_merge": ("TrustConflict", "check_successor", "merged", "trust_conflicts"),
         },
     )

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from agent_identity.identity.encoding import b64url_decode
 from agent_identity.identity.keys import PublicKey
+from agent_identity.identity.names import check_id
 from agent_identity.identity.periods import check_period, check_time, within
-from agent_identity.identity.principals import check_id
 
 __all__ = ["Approver", "CredentialAlgorithm"]
 

@@ -13,9 +13,9 @@ from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 from agent_identity.identity.compact import parse_compact, sign_compact
 from agent_identity.identity.keys import PublicKey, Signer
+from agent_identity.identity.names import check_id
 from agent_identity.identity.origins import check_origin, covers, is_prefix
-from agent_identity.identity.principals import check_id
-from agent_identity.identity.trust import EntryPurpose, TrustedKey, TrustStore, Vouched
+from agent_identity.identity.trust import EntryPurpose, Store, TrustedKey, TrustEntries, Vouched
 from agent_identity.narrowing import int_of, text_of, word
 
 __all__ = [
@@ -153,7 +153,7 @@ def unverified_certificate(token: str) -> Certificate:
     return _certificate(parse_compact(token, most=MAX_CERTIFICATE).unverified(CERTIFICATE_TYPE))
 
 
-def trusted_certificate(token: str, trust: TrustStore) -> tuple[Certificate, TrustedKey]:
+def trusted_certificate(token: str, trust: TrustEntries) -> tuple[Certificate, TrustedKey]:
     """Return a certificate and the root that signed it, after verifying all but whether it is valid now.
 
     Somebody else than the root may have signed it, if that is revoked;
@@ -191,11 +191,11 @@ def trusted_certificate(token: str, trust: TrustStore) -> tuple[Certificate, Tru
 
 
 def certified(
-    trust: TrustStore,
+    trust: Store,
     certificates: Iterable[str | Presented],
     *,
     refused: Callable[[Presented, TokenError], object] | None = None,
-) -> TrustStore:
+) -> Store:
     """Return a view of the store that trusts what its roots certify, within the bounds of each certificate.
 
     A key that the trust file lists for a purpose is judged by its entry alone, so that an entry with
@@ -226,7 +226,7 @@ def certified(
 
 
 def _vouched(
-    presented: Presented, trust: TrustStore, refused: Callable[[Presented, TokenError], object] | None
+    presented: Presented, trust: TrustEntries, refused: Callable[[Presented, TokenError], object] | None
 ) -> Vouched | None:
     """Return a certificate that counts, or ``None``, having told why it does not."""
     try:
@@ -239,7 +239,7 @@ def _vouched(
     return Vouched(certificate, presented.token, root)
 
 
-def _extended(trust: TrustStore, vouched: Iterable[Vouched]) -> TrustStore:
+def _extended(trust: Store, vouched: Iterable[Vouched]) -> Store:
     listed = tuple(key for key in trust.keys if not key.certificates)
     taken = {(key.key, key.purpose) for key in listed}
     barred: set[object] = {key.key for key in listed if key.purpose == "root" or key.revoked_since is not None}

@@ -1,18 +1,20 @@
 """What every token of others has to prove before anything in it counts: signature, issuer, audience, time."""
 
 from collections.abc import Mapping
-from typing import Final, TypeVar
+from dataclasses import dataclass, field
+from typing import Final, final
 
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 from agent_identity.identity.clock import SystemClock
 from agent_identity.identity.foreign_tokens import ForeignToken, read_object
 from agent_identity.identity.jwks import KeysOfIssuer, key_source
-from agent_identity.identity.principals import Human, Service, principal_of_kind
+from agent_identity.identity.names import check_id
 from agent_identity.narrowing import is_list
 
 __all__ = [
     "MAX_SKEW",
+    "Subject",
     "audiences_of",
     "check_audience",
     "check_expectation",
@@ -23,10 +25,7 @@ __all__ = [
     "seconds_of",
     "signed_claims",
     "texts_of",
-    "verified_principal",
 ]
-
-_Principal = TypeVar("_Principal", bound=Human | Service)
 
 MAX_SKEW: Final = 30
 """Seconds by which the clocks of an issuer and of this machine may differ, at most."""
@@ -170,24 +169,33 @@ def check_audience(claims: Mapping[str, object], audience: str) -> tuple[str, ..
     return audiences
 
 
-def verified_principal(
-    kind: type[_Principal],
-    sub: str,
-    issuer: str,
-    roles: tuple[str, ...] = (),
-    *,
-    via: tuple[str, ...] = (),
-    verified: bool = True,
-) -> _Principal:
-    """Return the principal of a token whose signature was checked.
+@final
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The subject of a foreign token.
+
+    Args:
+        id: The claim ``sub``.
+        issuer: The issuer that vouches for it.
+        roles: The roles that the token states.
+        via: The actors of the token, the current one first (RFC 8693 §4.1).
+        verified: The signature of the token was checked.
 
     Raises:
-        TokenError: With code ``bad_principal`` if the subject or a role breaks the rules of identifiers.
+        TokenError: With code ``bad_principal`` if a name breaks the rules of identifiers.
     """
-    claim: dict[str, object] = {"id": sub, "kind": kind.kind, "issuer": issuer}
-    claim["provenance"] = "verified" if verified else "asserted"
-    if roles:
-        claim["roles"] = roles
-    if via:
-        claim["via"] = via
-    return principal_of_kind(kind, claim)
+
+    id: str
+    issuer: str
+    roles: tuple[str, ...] = ()
+    via: tuple[str, ...] = field(default=(), kw_only=True)
+    verified: bool = field(default=True, kw_only=True)
+
+    def __post_init__(self) -> None:
+        try:
+            check_id(self.id, "id")
+            check_id(self.issuer, "issuer")
+            for role in self.roles:
+                check_id(role, "each role")
+        except (TypeError, ValueError) as error:
+            raise TokenError(f"bad principal: {error}", code="bad_principal") from None

@@ -9,6 +9,7 @@ from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 from agent_identity.identity.claims import (
     MAX_SKEW,
+    Subject,
     check_audience,
     check_expectation,
     check_issuer,
@@ -18,11 +19,10 @@ from agent_identity.identity.claims import (
     seconds_of,
     signed_claims,
     texts_of,
-    verified_principal,
 )
 from agent_identity.identity.foreign_tokens import read_token
 from agent_identity.identity.jwks import KeysOfIssuer
-from agent_identity.identity.principals import Human, Service, check_id
+from agent_identity.identity.names import check_id
 from agent_identity.narrowing import is_dict
 
 __all__ = [
@@ -95,7 +95,7 @@ class Expected:
         )
 
 
-def human_of(token: str, jwks: KeysOfIssuer, expected: Expected, *, nonce: str | None, max_age: int | None) -> Human:
+def human_of(token: str, jwks: KeysOfIssuer, expected: Expected, *, nonce: str | None, max_age: int | None) -> Subject:
     """Return the human of an ID token or access token; see :meth:`Human.from_id_token`."""
     if max_age is not None:
         check_expectation(max_age, "max_age", _LONGEST_AGE)
@@ -108,10 +108,10 @@ def human_of(token: str, jwks: KeysOfIssuer, expected: Expected, *, nonce: str |
         _check_login(claims, max_age, expected)
     subject = require_text(claims, "sub")
     check_subject_is_human(claims)
-    return verified_principal(Human, subject, expected.issuer, roles_of(claims, expected))
+    return Subject(subject, expected.issuer, roles_of(claims, expected))
 
 
-def service_of(token: str, jwks: KeysOfIssuer, expected: Expected) -> Service:
+def service_of(token: str, jwks: KeysOfIssuer, expected: Expected) -> Subject:
     """Return the service of an access token; see :meth:`Service.from_access_token`."""
     claims = _checked(token, jwks, expected)
     subject = require_text(claims, "sub")
@@ -120,7 +120,7 @@ def service_of(token: str, jwks: KeysOfIssuer, expected: Expected) -> Service:
             "expected the token of a client, got that of somebody else; use Human.from_id_token for humans",
             code="not_a_service",
         )
-    return verified_principal(Service, subject, expected.issuer, roles_of(claims, expected))
+    return Subject(subject, expected.issuer, roles_of(claims, expected))
 
 
 def names_a_client(claims: Mapping[str, object]) -> bool:

@@ -11,12 +11,12 @@ from typing import Final, Literal, TypeAlias, final
 from agent_identity.canonical import JSON
 from agent_identity.errors import TokenError
 from agent_identity.identity.claims import (
+    Subject,
     check_audience,
     check_issuer,
     check_times,
     require_text,
     signed_claims,
-    verified_principal,
 )
 from agent_identity.identity.foreign_tokens import ForeignToken, read_object, read_token
 from agent_identity.identity.id_tokens import (
@@ -28,7 +28,8 @@ from agent_identity.identity.id_tokens import (
     roles_of,
 )
 from agent_identity.identity.jwks import KeysOfIssuer
-from agent_identity.identity.principals import Human, Principal, Service, check_id
+from agent_identity.identity.names import check_id
+from agent_identity.identity.principals import Human, Principal, Service, principal_of_subject
 from agent_identity.narrowing import is_object
 
 __all__ = ["Inbound", "InboundKind", "read_inbound"]
@@ -133,7 +134,7 @@ def read_inbound(
     _check_subject(claims, kind, subject)
     roles, actors = roles_of(claims, expected), _actors(claims)
     return Inbound(
-        verified_principal(subject, name, issuer, roles, via=actors, verified=jwks is not None),
+        principal_of_subject(subject, Subject(name, issuer, roles, via=actors, verified=jwks is not None)),
         actors,
         kind,
         parts.hash,

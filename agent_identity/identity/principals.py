@@ -5,17 +5,17 @@ identity: ``Human("x")`` and ``Service("x")`` are two parties. Every identity sa
 ``asserted`` by the program that names it, or ``verified`` by an issuer.
 """
 
-import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias, TypeVar, final
 
 from agent_identity.canonical import RecordValue
 from agent_identity.errors import TokenError
+from agent_identity.identity.names import check_id
 from agent_identity.narrowing import is_array, is_object
 
 if TYPE_CHECKING:
+    from agent_identity.identity.claims import Subject
     from agent_identity.identity.id_tokens import RolesClaim
     from agent_identity.identity.jwks import KeysOfIssuer
     from agent_identity.identity.spiffe import SpiffeBundle
@@ -27,9 +27,8 @@ __all__ = [
     "Provenance",
     "Service",
     "agent_from_claim",
-    "check_id",
     "principal_from_claim",
-    "principal_of_kind",
+    "principal_of_subject",
 ]
 
 _Kind = TypeVar("_Kind", bound="Human | Service")
@@ -37,45 +36,8 @@ _Kind = TypeVar("_Kind", bound="Human | Service")
 Provenance: TypeAlias = Literal["asserted", "verified"]
 """How an identity is known: named by the calling program, or proved by an issuer."""
 
-_MAX_ID: Final = 256
-_MAX_SPIFFE: Final = 2048
 _MAX_ROLES: Final = 64
 _MAX_VIA: Final = 32
-_REFUSED: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode categories: controls, invisible format and bidi controls, surrogates, line and paragraph ends."""
-
-_SEGMENT: Final = r"(?!\.{1,2}(?:/|\Z))[a-zA-Z0-9._-]+"
-_SPIFFE: Final = re.compile(rf"spiffe://[a-z0-9._-]{{1,255}}(?:/{_SEGMENT})*")
-
-
-def check_id(value: object, what: str) -> str:
-    """Return the identifier if it is one that cannot be mistaken for another.
-
-    An identifier has 1 to 256 characters, no control, bidi or other invisible character, no lone
-    surrogate and no space at its ends. What starts with ``spiffe:`` must be a SPIFFE ID of at most 2,048
-    bytes: lower-case trust domain, then path segments, without port, query, fragment or percent-encoding.
-
-    Args:
-        value: The identifier.
-        what: Its name for the error message, for example ``"owner"``.
-
-    Raises:
-        TypeError: The value is no ``str``.
-        ValueError: It breaks a rule.
-    """
-    if type(value) is not str:
-        raise TypeError(f"expected {what} to be a str, got {type(value).__name__}")
-    if value[:7].lower() == "spiffe:":
-        if len(value) > _MAX_SPIFFE or not _SPIFFE.fullmatch(value):
-            raise ValueError(f"expected {what} to be a SPIFFE ID like spiffe://example.org/agent, got a malformed one")
-        return value
-    if not 1 <= len(value) <= _MAX_ID:
-        raise ValueError(f"expected {what} to have 1 to {_MAX_ID} characters, got {len(value)}")
-    if value != value.strip():
-        raise ValueError(f"expected {what} without spaces at its ends; strip it")
-    if not (value.isascii() and value.isprintable()) and not _REFUSED.isdisjoint(map(unicodedata.category, value)):
-        raise ValueError(f"expected {what} in visible characters, got a control, invisible or surrogate one")
-    return value
 
 
 @final
@@ -165,7 +127,7 @@ class Human:
             authorized_party=authorized_party,
             roles_claim=roles_claim,
         )
-        return human_of(token, jwks, expected, nonce=nonce, max_age=max_age)
+        return principal_of_subject(cls, human_of(token, jwks, expected, nonce=nonce, max_age=max_age))
 
 
 @final
@@ -235,7 +197,7 @@ class Service:
             authorized_party=authorized_party,
             roles_claim=roles_claim,
         )
-        return service_of(token, jwks, expected)
+        return principal_of_subject(cls, service_of(token, jwks, expected))
 
     @classmethod
     def from_jwt_svid(
@@ -260,7 +222,8 @@ class Service:
         """
         from agent_identity.identity.spiffe import service_of_jwt_svid  # Only who verifies pays.
 
-        return service_of_jwt_svid(token, bundle, audience=audience, now=now, skew=skew)
+        subject = service_of_jwt_svid(token, bundle, audience=audience, now=now, skew=skew)
+        return principal_of_subject(cls, subject)
 
     @classmethod
     def from_x509_svid(cls, chain_pem: str | bytes, *, bundle: "SpiffeBundle", now: int | None = None) -> "Service":
@@ -285,7 +248,7 @@ class Service:
         """
         from agent_identity.identity.x509_svid import service_of_x509_svid  # Only who verifies pays.
 
-        return service_of_x509_svid(chain_pem, bundle, now=now)
+        return principal_of_subject(cls, service_of_x509_svid(chain_pem, bundle, now=now))
 
 
 Principal: TypeAlias = Human | Service
@@ -346,7 +309,7 @@ def principal_from_claim(claim: object) -> Principal:
         raise TokenError(f"bad principal: {error}", code="bad_principal") from None
 
 
-def principal_of_kind(kind: type[_Kind], claim: object) -> _Kind:
+def _principal_of_kind(kind: type[_Kind], claim: object) -> _Kind:
     """Return the principal of a claim as :func:`principal_from_claim` does, as one of the kind that the caller knows.
 
     Raises:
@@ -356,6 +319,21 @@ def principal_of_kind(kind: type[_Kind], claim: object) -> _Kind:
         return _fill(kind, _principal_members(claim))
     except (TypeError, ValueError) as error:
         raise TokenError(f"bad principal: {error}", code="bad_principal") from None
+
+
+def principal_of_subject(kind: type[_Kind], subject: "Subject") -> _Kind:
+    """Return the principal that the subject of a foreign token is.
+
+    Raises:
+        TokenError: With code ``bad_principal`` if the subject or a role breaks the rules of identifiers.
+    """
+    claim: dict[str, object] = {"id": subject.id, "kind": kind.kind, "issuer": subject.issuer}
+    claim["provenance"] = "verified" if subject.verified else "asserted"
+    if subject.roles:
+        claim["roles"] = subject.roles
+    if subject.via:
+        claim["via"] = subject.via
+    return _principal_of_kind(kind, claim)
 
 
 def agent_from_claim(claim: object) -> Agent:

@@ -7,17 +7,17 @@ from typing import Final, Self, final
 from agent_identity.errors import TokenError
 from agent_identity.identity.claims import (
     MAX_SKEW,
+    Subject,
     check_audience,
     check_expectation,
     check_times,
     current_time,
     require_text,
     signed_claims,
-    verified_principal,
 )
 from agent_identity.identity.foreign_tokens import read_token
 from agent_identity.identity.jwks import KeySet, KeysOfIssuer, key_source
-from agent_identity.identity.principals import Service, check_id
+from agent_identity.identity.names import check_id
 from agent_identity.identity.private_files import PathLike, read_public_file
 
 __all__ = ["SpiffeBundle", "service_of_jwt_svid", "service_of_spiffe_id"]
@@ -67,7 +67,7 @@ class SpiffeBundle:
             ConfigurationError: The file cannot be read.
             TokenError: With code ``bad_certificate`` if it holds no certificates.
         """
-        from agent_identity.identity.x509_svid import read_pem  # noqa: PLC0415  Loads X.509.
+        from agent_identity.identity.x509_files import read_pem  # noqa: PLC0415  Loads X.509.
 
         return cls(trust_domain, KeySet((), read_pem(read_public_file(path, limit=_MAX_BUNDLE))))
 
@@ -83,7 +83,7 @@ class SpiffeBundle:
         return certificates
 
 
-def service_of_jwt_svid(token: str, bundle: SpiffeBundle, *, audience: str, now: int | None, skew: int) -> Service:
+def service_of_jwt_svid(token: str, bundle: SpiffeBundle, *, audience: str, now: int | None, skew: int) -> Subject:
     """Return the workload of a JWT-SVID; see :meth:`Service.from_jwt_svid`."""
     check_id(audience, "audience")
     seconds = current_time(now)
@@ -102,7 +102,7 @@ def service_of_jwt_svid(token: str, bundle: SpiffeBundle, *, audience: str, now:
     return service
 
 
-def service_of_spiffe_id(name: str, bundle: SpiffeBundle) -> Service:
+def service_of_spiffe_id(name: str, bundle: SpiffeBundle) -> Subject:
     """Return the workload of a SPIFFE ID that an authority of the bundle signed.
 
     Raises:
@@ -111,7 +111,7 @@ def service_of_spiffe_id(name: str, bundle: SpiffeBundle) -> Service:
     """
     if not name.startswith("spiffe://") or "/" not in name.removeprefix("spiffe://"):
         raise TokenError("bad principal: expected the SPIFFE ID of a workload, got another name", code="bad_principal")
-    service = verified_principal(Service, name, bundle.id)
+    service = Subject(name, bundle.id)
     if not name.startswith(f"{bundle.id}/"):
         raise TokenError("expected a workload of the bundle's trust domain, got another", code="wrong_trust_domain")
     return service

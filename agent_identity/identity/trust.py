@@ -1,19 +1,17 @@
-"""Whose signatures count, for what, and when."""
+"""Entries of a trust store: keys with purposes, periods and revocations, witnesses, and lookups over them."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, final, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar, final, get_args
 
 from agent_identity.errors import ConfigurationError, TokenError
 from agent_identity.identity.approvers import Approver
 from agent_identity.identity.cosigners import Cosigner
 from agent_identity.identity.keys import PublicKey
+from agent_identity.identity.names import check_id
 from agent_identity.identity.origins import check_origin, check_origin_pattern, covers, is_prefix
 from agent_identity.identity.periods import MAX_TIME, check_period, check_time, within
-from agent_identity.identity.principals import check_id
-from agent_identity.identity.private_files import PathLike, create_public_file, replace_public_file
-from agent_identity.typed import typed_calls
 
 if TYPE_CHECKING:
     from agent_identity.identity.certificates import Certificate
@@ -24,8 +22,9 @@ __all__ = [
     "FileVersion",
     "Purpose",
     "SecondKey",
+    "Store",
     "Takeover",
-    "TrustStore",
+    "TrustEntries",
     "TrustedKey",
     "Vouched",
     "Witnesses",
@@ -336,11 +335,9 @@ class FileVersion:
         return self.revision + 1
 
 
-@typed_calls("load")
-@final
 @dataclass(frozen=True, slots=True)
-class TrustStore:
-    """The keys that a verifier accepts, and the names that it expects.
+class TrustEntries:
+    """The content of a trust store: the keys that a verifier accepts, and the names that it expects.
 
     Args:
         keys: The trusted keys; one key has each purpose at most once.
@@ -407,7 +404,7 @@ class TrustStore:
             raise TypeError(f"expected witnesses to be Witnesses, got {type(self.witnesses).__name__}")
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_restore, ({one.name: getattr(self, one.name) for one in fields(self) if one.init},))
+        return (_restore, (type(self), {one.name: getattr(self, one.name) for one in fields(self) if one.init}))
 
     def second_keys_for(self, size: int) -> tuple[Cosigner, ...]:
         """Return the second keys of which one must have signed a checkpoint over so many entries, or none."""
@@ -580,55 +577,9 @@ class TrustStore:
         keys = self.keys if keys is None else keys
         return replace(self, keys=keys, second_keys=self.second_keys if second_keys is None else second_keys, file=file)
 
-    @classmethod
-    def load(cls, source: PathLike | Mapping[str, object] | bytes) -> Self:
-        """Return the store that a trust file describes.
 
-        Args:
-            source: The path of the file, its bytes, or its content already parsed.
-
-        Raises:
-            ConfigurationError: The file cannot be read, everybody can write it or its folder, it is larger than
-                1 MiB, is no JSON, or holds anything but the members of the format: unknown or duplicate members, a
-                private key, a ``kid`` that is not the key's thumbprint, a key twice for one purpose, a signature that
-                is none of a root of the file over this content (code ``bad_trust_signature``).
-        """
-        from agent_identity.identity.trust_file import read_trust  # Loads msgspec.
-
-        return read_trust(cls, source)
-
-    def to_json(self) -> bytes:
-        """Return the content of the trust file: the same bytes for equal stores.
-
-        Raises:
-            ValueError: It needs version 3 of the file and has no id and revision, or certificates extended it.
-        """
-        from agent_identity.identity.trust_document import written  # Imports this module.
-
-        return written(self)
-
-    def create(self, path: PathLike) -> None:
-        """Write a new trust file in one step, mode 0644.
-
-        Raises:
-            ConfigurationError: With code ``already_exists`` if something is at the path, which is left as it
-                is; otherwise the file cannot be created, or could not be loaded.
-        """
-        create_public_file(path, self._loadable())
-
-    def save(self, path: PathLike) -> None:
-        """Write the trust file in one step, mode 0644, replacing an older one.
-
-        Raises:
-            ConfigurationError: The file cannot be written, or could not be loaded.
-        """
-        replace_public_file(path, self._loadable())
-
-    def _loadable(self) -> bytes:
-        """Return the content of the file, having loaded it; a file that is too large, for one, is written by nobody."""
-        data = self.to_json()
-        self.load(data)
-        return data
+Store = TypeVar("Store", bound=TrustEntries)
+"""A trust store, or its content."""
 
 
 def refuse_doubted(vouchers: Collection[Vouched]) -> None:
@@ -649,5 +600,5 @@ def _wrong_issuer() -> TokenError:
     )
 
 
-def _restore(named: dict[str, Any]) -> TrustStore:
-    return TrustStore(**named)
+def _restore(kind: type[Store], named: dict[str, Any]) -> Store:
+    return kind(**named)

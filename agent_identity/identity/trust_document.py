@@ -12,7 +12,7 @@ from agent_identity.identity.compact import parse_compact, sign_compact
 from agent_identity.identity.encoding import b64url_encode
 from agent_identity.identity.keys import PublicKey, Signer
 from agent_identity.identity.origins import is_prefix
-from agent_identity.identity.trust import FileVersion, Takeover, TrustedKey, TrustStore
+from agent_identity.identity.trust import FileVersion, Store, Takeover, TrustedKey, TrustEntries
 
 __all__ = ["TRUST_FILE_TYPE", "check_signature", "document_of", "signed_trust", "written"]
 
@@ -22,7 +22,7 @@ TRUST_FILE_TYPE: Final = "agent-trust+jwt"
 _MAX_SIGNATURE: Final = 2 << 20  # Characters with the content of the file, which the signature itself leaves out.
 
 
-def signed_trust(trust: TrustStore, root: Signer) -> TrustStore:
+def signed_trust(trust: Store, root: Signer) -> Store:
     """Return the store with the signature of one of its roots, as it will stand in the file.
 
     Args:
@@ -45,7 +45,7 @@ def signed_trust(trust: TrustStore, root: Signer) -> TrustStore:
     return replace(unsigned, file=replace(version, signature=f"{header_part}..{signature}"))
 
 
-def check_signature(signature: str, document: dict[str, JSON], trust: TrustStore) -> str:
+def check_signature(signature: str, document: dict[str, JSON], trust: TrustEntries) -> str:
     """Return the name of the root that signed a document, having verified the signature.
 
     Args:
@@ -73,7 +73,7 @@ def bad_signature(message: str) -> ConfigurationError:
     return ConfigurationError(f"bad signature of the trust file: {message}", code="bad_trust_signature")
 
 
-def written(trust: TrustStore) -> bytes:
+def written(trust: TrustEntries) -> bytes:
     """Return the content of the trust file of a store. A signature stays only on what it was made for."""
     document = document_of(trust)
     signature = None if trust.file is None else trust.file.signature
@@ -86,7 +86,7 @@ def written(trust: TrustStore) -> bytes:
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def document_of(trust: TrustStore) -> dict[str, JSON]:
+def document_of(trust: TrustEntries) -> dict[str, JSON]:
     """Return the content of the trust file of a store, without its signature.
 
     Raises:
@@ -110,7 +110,7 @@ def document_of(trust: TrustStore) -> dict[str, JSON]:
     }
 
 
-def _members(trust: TrustStore, file: FileVersion) -> dict[str, JSON]:
+def _members(trust: TrustEntries, file: FileVersion) -> dict[str, JSON]:
     """Return the members of version 3 after the names."""
     entries: list[JSON] = [_entry(trusted) for trusted in trust.keys]
     entries += map(_approver, trust.approvers)
@@ -124,7 +124,7 @@ def _members(trust: TrustStore, file: FileVersion) -> dict[str, JSON]:
     }
 
 
-def _needs_version_3(trust: TrustStore) -> bool:
+def _needs_version_3(trust: TrustEntries) -> bool:
     prefixes = any(key.origin is not None and is_prefix(key.origin) for key in trust.keys)
     purposes = any(key.purpose not in ("issuer", "recorder") for key in trust.keys)
     return prefixes or purposes or bool(trust.approvers or trust.witnesses.periods)
@@ -178,7 +178,7 @@ def _approver(approver: Approver) -> dict[str, JSON]:
     }
 
 
-def _witness_entries(trust: TrustStore) -> Iterator[dict[str, JSON]]:
+def _witness_entries(trust: TrustEntries) -> Iterator[dict[str, JSON]]:
     witnesses = trust.witnesses
     for witness, (not_before, not_after) in zip(
         witnesses.keys, witnesses.periods or ((None, None),) * len(witnesses.keys), strict=True
@@ -191,7 +191,7 @@ def _known(members: Mapping[str, JSON]) -> dict[str, JSON]:
     return {name: value for name, value in members.items() if value is not None}
 
 
-def _second_keys(trust: TrustStore) -> dict[str, JSON]:
+def _second_keys(trust: TrustEntries) -> dict[str, JSON]:
     if not trust.second_keys:
         return {}
     return {
@@ -202,7 +202,7 @@ def _second_keys(trust: TrustStore) -> dict[str, JSON]:
     }
 
 
-def _witnesses(trust: TrustStore) -> dict[str, JSON]:
+def _witnesses(trust: TrustEntries) -> dict[str, JSON]:
     if not trust.witnesses.keys:
         return {}
     required = {} if trust.witnesses.required is None else {"required": trust.witnesses.required}

@@ -18,13 +18,12 @@ from agent_identity.identity.encoding import b64url_decode
 from agent_identity.identity.keys import PublicKey
 from agent_identity.identity.origins import is_prefix
 from agent_identity.identity.private_files import PathLike, read_trusted_file
-from agent_identity.identity.trust import FileVersion, SecondKey, Takeover, TrustedKey, TrustStore, Witnesses
+from agent_identity.identity.trust import FileVersion, SecondKey, Store, Takeover, TrustedKey, Witnesses
 from agent_identity.identity.trust_document import bad_signature, check_signature, document_of
 from agent_identity.narrowing import is_dict, is_list
 
 __all__ = ["read_trust"]
 
-Store = TypeVar("Store", bound=TrustStore)
 Part = TypeVar("Part", bound="_Part")
 
 _MAX_TRUST_FILE: Final = 1 << 20

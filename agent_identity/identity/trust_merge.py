@@ -11,8 +11,9 @@ from agent_identity.errors import ConfigurationError
 from agent_identity.identity.approvers import Approver
 from agent_identity.identity.origins import is_prefix, overlap
 from agent_identity.identity.periods import MAX_TIME
-from agent_identity.identity.trust import FileVersion, SecondKey, TrustedKey, TrustStore, Witnesses
+from agent_identity.identity.trust import FileVersion, SecondKey, TrustedKey, Witnesses
 from agent_identity.identity.trust_document import bad_signature, check_signature, document_of
+from agent_identity.identity.trust_store import TrustStore
 
 __all__ = ["TrustConflict", "check_successor", "merged", "trust_conflicts"]
 

@@ -7,40 +7,26 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent_identity.errors import ConfigurationError, TokenError
-from agent_identity.identity.claims import current_time
-from agent_identity.identity.principals import Service
+from agent_identity.identity.claims import Subject, current_time
 from agent_identity.identity.spiffe import SpiffeBundle, service_of_spiffe_id
+from agent_identity.identity.x509_files import MALFORMED, bad_certificate, read_pem
 
-__all__ = ["read_pem", "service_of_x509_svid"]
+__all__ = ["service_of_x509_svid"]
 
 _MAX_CHAIN: Final = 64 * 1024
 _MAX_CERTIFICATES: Final = 8
-_MALFORMED: Final = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 
 
-def read_pem(data: bytes) -> tuple[bytes, ...]:
-    """Return the certificates of PEM text as DER.
-
-    Raises:
-        TokenError: With code ``bad_certificate``.
-    """
-    try:
-        return tuple(one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(data))
-    except _MALFORMED:
-        raise _bad("certificates in PEM, got something else") from None
-
-
-def service_of_x509_svid(chain_pem: str | bytes, bundle: SpiffeBundle, *, now: int | None) -> Service:
+def service_of_x509_svid(chain_pem: str | bytes, bundle: SpiffeBundle, *, now: int | None) -> Subject:
     """Return the workload of an X.509-SVID; see :meth:`Service.from_x509_svid`."""
     at = datetime.fromtimestamp(current_time(now), UTC)
     leaf, *intermediates = _chain(chain_pem)
     try:
         extensions = leaf.extensions
-    except _MALFORMED:
-        raise _bad("sound extensions in the certificate, got malformed ones") from None
+    except MALFORMED:
+        raise bad_certificate("sound extensions in the certificate, got malformed ones") from None
     name = _spiffe_id(extensions)
     _check_leaf(extensions)
     _check_time(leaf, at)
@@ -63,8 +49,8 @@ def _chain(chain_pem: str | bytes) -> list[x509.Certificate]:
 def _certificate(data: bytes) -> x509.Certificate:
     try:
         return x509.load_der_x509_certificate(data)
-    except _MALFORMED:
-        raise _bad("a sound certificate, got a malformed one") from None
+    except MALFORMED:
+        raise bad_certificate("a sound certificate, got a malformed one") from None
 
 
 def _anchors(bundle: SpiffeBundle) -> list[x509.Certificate]:
@@ -73,10 +59,10 @@ def _anchors(bundle: SpiffeBundle) -> list[x509.Certificate]:
     for anchor in anchors:
         try:
             constraints = anchor.extensions.get_extension_for_class(x509.BasicConstraints).value
-        except (*_MALFORMED, x509.ExtensionNotFound):
-            raise _bad("an authority in the bundle, got another certificate") from None
+        except (*MALFORMED, x509.ExtensionNotFound):
+            raise bad_certificate("an authority in the bundle, got another certificate") from None
         if not constraints.ca:
-            raise _bad("an authority in the bundle, got a certificate that may not certify")
+            raise bad_certificate("an authority in the bundle, got a certificate that may not certify")
     return anchors
 
 
@@ -85,10 +71,10 @@ def _spiffe_id(extensions: x509.Extensions) -> str:
     try:
         names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        raise _bad("exactly one URI in the certificate, got none") from None
+        raise bad_certificate("exactly one URI in the certificate, got none") from None
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) != 1:
-        raise _bad("exactly one URI in the certificate, got another number")
+        raise bad_certificate("exactly one URI in the certificate, got another number")
     return uris[0]
 
 
@@ -96,15 +82,15 @@ def _check_leaf(extensions: x509.Extensions) -> None:
     """Check what makes a certificate one of a workload and not of an authority (X.509-SVID §4, §5.2)."""
     try:
         if extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
-            raise _bad("the certificate of a workload, got one of an authority")
+            raise bad_certificate("the certificate of a workload, got one of an authority")
     except x509.ExtensionNotFound:
         pass
     try:
         usage = extensions.get_extension_for_class(x509.KeyUsage).value
     except x509.ExtensionNotFound:
-        raise _bad("a key usage in the certificate, got none") from None
+        raise bad_certificate("a key usage in the certificate, got none") from None
     if not usage.digital_signature or usage.key_cert_sign or usage.crl_sign:
-        raise _bad("a key for digital signatures, and for neither certificates nor revocation lists")
+        raise bad_certificate("a key for digital signatures, and for neither certificates nor revocation lists")
 
 
 def _check_time(leaf: x509.Certificate, at: datetime) -> None:
@@ -144,12 +130,8 @@ def _check_path(
         builder = PolicyBuilder().store(Store(anchors)).time(at).max_chain_depth(_MAX_CERTIFICATES)
         policy = builder.extension_policies(ca_policy=authorities, ee_policy=workloads)
         policy.build_client_verifier().verify(leaf, intermediates)
-    except (VerificationError, *_MALFORMED):
+    except (VerificationError, *MALFORMED):
         raise TokenError(
             "expected a chain of valid certificates from an authority of the bundle to the workload, got another",
             code="bad_path",
         ) from None
-
-
-def _bad(expected: str) -> TokenError:
-    return TokenError(f"bad certificate: expected {expected}", code="bad_certificate")

@@ -1,0 +1,45 @@
+"""Identifiers of principals, agents, issuers and logs, and the characters that they may have."""
+
+import re
+import unicodedata
+from typing import Final
+
+__all__ = ["check_id"]
+
+_MAX_ID: Final = 256
+_MAX_SPIFFE: Final = 2048
+_REFUSED: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode categories: controls, invisible format and bidi controls, surrogates, line and paragraph ends."""
+
+_SEGMENT: Final = r"(?!\.{1,2}(?:/|\Z))[a-zA-Z0-9._-]+"
+_SPIFFE: Final = re.compile(rf"spiffe://[a-z0-9._-]{{1,255}}(?:/{_SEGMENT})*")
+
+
+def check_id(value: object, what: str) -> str:
+    """Return the identifier if it is one that cannot be mistaken for another.
+
+    An identifier has 1 to 256 characters, no control, bidi or other invisible character, no lone
+    surrogate and no space at its ends. What starts with ``spiffe:`` must be a SPIFFE ID of at most 2,048
+    bytes: lower-case trust domain, then path segments, without port, query, fragment or percent-encoding.
+
+    Args:
+        value: The identifier.
+        what: Its name for the error message, for example ``"owner"``.
+
+    Raises:
+        TypeError: The value is no ``str``.
+        ValueError: It breaks a rule.
+    """
+    if type(value) is not str:
+        raise TypeError(f"expected {what} to be a str, got {type(value).__name__}")
+    if value[:7].lower() == "spiffe:":
+        if len(value) > _MAX_SPIFFE or not _SPIFFE.fullmatch(value):
+            raise ValueError(f"expected {what} to be a SPIFFE ID like spiffe://example.org/agent, got a malformed one")
+        return value
+    if not 1 <= len(value) <= _MAX_ID:
+        raise ValueError(f"expected {what} to have 1 to {_MAX_ID} characters, got {len(value)}")
+    if value != value.strip():
+        raise ValueError(f"expected {what} without spaces at its ends; strip it")
+    if not (value.isascii() and value.isprintable()) and not _REFUSED.isdisjoint(map(unicodedata.category, value)):
+        raise ValueError(f"expected {what} in visible characters, got a control, invisible or surrogate one")
+    return value

@@ -97,7 +97,7 @@ class ApprovalRequest:
     @property
     def short_digest(self) -> str:
         """Four hex digits of a digest of the request: they tell it apart from others that a person is asked about."""
-        return hashlib.sha256(canonical_bytes(self)).hexdigest()[:4]
+        return hashlib.sha256(request_bytes(self)).hexdigest()[:4]
 
     def approve(self, *, by: Human) -> Answer:
         """Return the answer that the call may run, with these arguments and once.
@@ -279,7 +279,7 @@ def _check_channel(channel: str | None) -> None:
         raise ValueError("the channel is no short word; use 1 to 64 of a-z 0-9 _ . -, a letter first")
 
 
-def canonical_bytes(request: ApprovalRequest) -> bytes:
+def request_bytes(request: ApprovalRequest) -> bytes:
     """Return the canonical JSON of a request, to compare it with another."""
     return canonical.encode(request.to_dict(), surrogates=True)
 

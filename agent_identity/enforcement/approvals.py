@@ -18,9 +18,9 @@ from agent_identity.enforcement.approval import (
     Answer,
     Approval,
     ApprovalRequest,
-    canonical_bytes,
     is_unaltered,
     refuse_own,
+    request_bytes,
     with_digest,
 )
 from agent_identity.enforcement.approval_box import ApprovalBox, name_of, party_of
@@ -381,7 +381,7 @@ class Approvals:
         if type(answer) is Answer:
             if answer.request != asking.request.id:
                 raise refused.mismatch(asking.call.tool)
-            if answer.shown is None or canonical_bytes(answer.shown) != canonical_bytes(asking.request):
+            if answer.shown is None or request_bytes(answer.shown) != request_bytes(asking.request):
                 raise refused.altered(asking.call.tool)
             if self._now() >= asking.request.expires_at:
                 self._record(asking.call, asking.desk, "expired", asking.request)

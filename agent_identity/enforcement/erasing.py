@@ -15,7 +15,7 @@ from agent_identity.enforcement.approval_box import ApprovalBox
 from agent_identity.enforcement.directory import pseudonyms_of
 from agent_identity.errors import ConfigurationError
 from agent_identity.evidence import DigestKeys, Ledger, Pseudonyms, open_ledger, records
-from agent_identity.evidence.pseudonyms import PREFIX
+from agent_identity.evidence.pseudonyms import PSEUDONYM_PREFIX
 from agent_identity.evidence.record_codec import decode
 from agent_identity.evidence.records import Erasure, Intent, OfTask, Outcome, Time
 from agent_identity.identity import Clock, check_id
@@ -116,7 +116,7 @@ def _check(name: str, by: str, reason: str | None) -> None:
 
 def _mapped(pseudonyms: Pseudonyms, name: str) -> list[str]:
     """Return the pseudonyms that still lead to the principal with this id, or that are this id."""
-    if name.startswith(PREFIX):
+    if name.startswith(PSEUDONYM_PREFIX):
         return [name] if pseudonyms.name_of(name) is not None else []
     found = (pseudonyms.find(kind, name) for kind in ("human", "service"))
     return [pseudonym for pseudonym in found if pseudonym is not None]

@@ -21,7 +21,7 @@ from agent_identity.enforcement.revoking import Revocations
 from agent_identity.enforcement.task import Task
 from agent_identity.enforcement.telemetry import Spans
 from agent_identity.evidence import DigestKeys, Ledger, Pseudonyms
-from agent_identity.evidence.pseudonyms import PREFIX
+from agent_identity.evidence.pseudonyms import PSEUDONYM_PREFIX
 from agent_identity.identity import Clock, Principal, principal_from_claim
 from agent_identity.policy import Inspector, Policy
 
@@ -122,13 +122,15 @@ class Point:
         """
         if self.pseudonyms is None:
             return principal
-        if principal.id.startswith(PREFIX):
-            raise ValueError(f"expected the id of a principal, got one that begins with {PREFIX!r}; use the real id")
+        if principal.id.startswith(PSEUDONYM_PREFIX):
+            raise ValueError(
+                f"expected the id of a principal, got one that begins with {PSEUDONYM_PREFIX!r}; use the real id"
+            )
         return _renamed(principal, self.pseudonyms.of(principal.kind, principal.id))
 
     def real(self, principal: Principal) -> Principal:
         """Return the principal that a grant names, as the application and the policies see it, if it is known here."""
-        if self.pseudonyms is None or not principal.id.startswith(PREFIX):
+        if self.pseudonyms is None or not principal.id.startswith(PSEUDONYM_PREFIX):
             return principal
         found = self.pseudonyms.name_of(principal.id)
         return principal if found is None or found[0] != principal.kind else _renamed(principal, found[1])

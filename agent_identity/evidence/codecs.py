@@ -1,16 +1,13 @@
 """What gzip and zstd make of a file and back, with bounded memory; a file that ends early is never taken for whole."""
 
 import zlib
-from collections.abc import Callable
 from types import ModuleType
-from typing import Final, TypeAlias
+from typing import Final
 
 from agent_identity.errors import ConfigurationError
+from agent_identity.evidence.byte_reader import Read
 
-__all__ = ["GZIP", "Read", "gunzip", "unzstd", "zstandard_module"]
-
-Read: TypeAlias = Callable[[int], bytes]
-"""Reads so many bytes, or fewer; none at the end."""
+__all__ = ["GZIP", "gunzip", "unzstd", "zstandard_module"]
 
 GZIP: Final = 31
 """The window of zlib, and the header and the checksum of gzip."""

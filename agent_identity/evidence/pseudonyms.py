@@ -24,9 +24,9 @@ from agent_identity.evidence.files import (
     write_whole,
 )
 
-__all__ = ["PREFIX", "Pseudonyms"]
+__all__ = ["PSEUDONYM_PREFIX", "Pseudonyms"]
 
-PREFIX: Final = "pseudonym:"
+PSEUDONYM_PREFIX: Final = "pseudonym:"
 """How each pseudonym begins."""
 
 _RANDOM_BYTES: Final = 16
@@ -73,7 +73,7 @@ class Pseudonyms:
             EvidenceError: The file cannot be read, or a new line cannot be kept.
             ConfigurationError: The file is open to others.
         """
-        if name.startswith(PREFIX):
+        if name.startswith(PSEUDONYM_PREFIX):
             return name
         found = self.find(kind, name)
         if found is not None:
@@ -194,7 +194,7 @@ class Pseudonyms:
         return next((mapped.pseudonym for mapped in self._lines(fd) if mapped.of == (kind, name)), None)
 
     def _add(self, fd: int, kind: str, name: str) -> str:
-        pseudonym = PREFIX + self._files.random(_RANDOM_BYTES).hex()
+        pseudonym = PSEUDONYM_PREFIX + self._files.random(_RANDOM_BYTES).hex()
         # In front of the line, in case a process died inside the one before.
         line = b'\n{"pseudonym":"%b","of":%b}\n' % (pseudonym.encode(), orjson.dumps([kind, name]))
         write_whole(self._files, fd, line)

@@ -14,7 +14,8 @@ from typing import Final, Literal, TypeAlias, final
 
 import orjson
 
-from agent_identity.evidence.codecs import GZIP, Read, gunzip, unzstd, zstandard_module
+from agent_identity.evidence.byte_reader import Read
+from agent_identity.evidence.codecs import GZIP, gunzip, unzstd, zstandard_module
 from agent_identity.evidence.files import READ, Files, open_regular
 from agent_identity.evidence.lines import (
     Block,

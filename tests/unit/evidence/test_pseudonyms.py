@@ -10,7 +10,7 @@ import pytest
 
 from agent_identity.errors import ConfigurationError, EvidenceError
 from agent_identity.evidence import pseudonyms as pseudonyms_module
-from agent_identity.evidence.pseudonyms import PREFIX, Pseudonyms
+from agent_identity.evidence.pseudonyms import PSEUDONYM_PREFIX, Pseudonyms
 
 
 @pytest.fixture
@@ -32,12 +32,12 @@ def test_a_pseudonym_is_stable_and_says_nothing(path: Path) -> None:
     assert other.find("human", "bob") is None
     assert (other.of("human", "alice"), other.find("human", "alice"), other.of("human", first)) == (first,) * 3
     assert len({first, other.of("service", "alice"), other.of("human", "bob")}) == 3
-    assert first.startswith(PREFIX)
+    assert first.startswith(PSEUDONYM_PREFIX)
     assert "alice" not in first
     assert other.who(first) == ("human", "alice")
     assert (other.name_of(first), other.name_of("pseudonym:unknown")) == (("human", "alice"), None)
     assert path.stat().st_mode & 0o777 == 0o600
-    assert refused(other, PREFIX + "0" * 32) == "unknown_pseudonym"
+    assert refused(other, PSEUDONYM_PREFIX + "0" * 32) == "unknown_pseudonym"
 
 
 def test_the_file_must_be_closed_to_others(path: Path) -> None:
@@ -105,7 +105,7 @@ def test_what_a_process_that_died_left_goes_as_well(path: Path, torn: bytes) -> 
 @pytest.mark.parametrize("of", [b'["human",1]', b'["human"]', b"1", b'---man","alice"]'])
 def test_a_half_erased_mapping_is_none(path: Path, of: bytes) -> None:
     """Power loss inside an erasure leaves nobody, and the next erasure takes the rest."""
-    name = PREFIX + "0" * 32
+    name = PSEUDONYM_PREFIX + "0" * 32
     path.touch(mode=0o600)
     path.write_bytes(b'{"pseudonym":"%b","of":%b}\n' % (name.encode(), of))
     names = Pseudonyms(path)
@@ -187,7 +187,7 @@ def test_a_new_pseudonym_is_on_the_disk_and_long_files_are_read_whole(
     made = [names.of("service", f"agent-{number}") for number in range(5)]
     assert files.calls.count("fdatasync") == 5
     assert [Pseudonyms(path).who(name) for name in made] == [("service", f"agent-{number}") for number in range(5)]
-    assert all(len(name) == len(PREFIX) + 32 for name in made)
+    assert all(len(name) == len(PSEUDONYM_PREFIX) + 32 for name in made)
 
 
 def test_without_a_file_nobody_is_known(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What may be said about an exception that is not ours: its text may quote arguments, results and keys."""
+"""Safe descriptions of foreign exceptions: their texts may quote arguments, results and keys."""
 
 import traceback
 from collections.abc import Callable
@@ -16,23 +16,23 @@ _CURES: Final = {
         "make the call in a thread"
     ),
 }
-"""By class: ways out of failures that say by themselves what they are about."""
+"""Cures by exception class, for failures that explain themselves."""
 
 
 _NAME_OF: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
 
 
 def kind_of(error: BaseException) -> str:
-    """Return the class of an exception, fit for a record: a class may have any name at all."""
-    # Not by the attribute, which a metaclass may compute, and fail to.
+    """Return the class of an exception, fit for a record: a class may have any name."""
+    # Not by the attribute: a metaclass may compute it, and fail.
     name = _NAME_OF(type(error))[:128]
     return name if name and name.isprintable() else "unnamed"
 
 
 def trouble(error: BaseException) -> str:
-    """Return what may stand in a log: our own messages, of other exceptions only class and places.
+    """Describe an exception for a log: our own messages; of other exceptions only class and places.
 
-    What plug-ins raise may quote arguments and results.
+    Exceptions of plug-ins may quote arguments and results.
     """
     if isinstance(error, AgentIdentityError):
         return str(error)
@@ -45,7 +45,7 @@ def trouble(error: BaseException) -> str:
 
 
 def place_of(error: BaseException) -> str | None:
-    """Return the innermost function of ours that an exception came through, as ``module:function``."""
+    """Return our innermost function in the traceback, as ``module:function``."""
     place: str | None = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         module = frame.f_globals.get("__name__")
@@ -60,11 +60,11 @@ def told_model(denied: Denied) -> str:
 
 
 def failure(what: str, error: BaseException) -> str:
-    """Return what a refusal says that is caused by a failure of our own: where it was, and the way out.
+    """Return the message of a refusal after an internal failure: its place, and the cure.
 
     Args:
-        what: What failed, for example ``the guard``.
-        error: How.
+        what: The failed part, for example ``the guard``.
+        error: The failure.
     """
     kind, place = kind_of(error), place_of(error)
     cure = _CURES.get(kind, "the log has the line; mend what raises there, or report it")

@@ -206,7 +206,7 @@ def test_a_signer_elsewhere_has_no_second_key(root: Path, monkeypatch: pytest.Mo
             return trust_of(root).to_json()
 
     monkeypatch.setattr("agent_identity.enforcement.directory.SocketSigner", Elsewhere)
-    with pytest.raises(ConfigurationError, match="without a second key"):
+    with pytest.raises(ConfigurationError, match="the signer has a second key"):
         Enforcer.open(root.parent / "other", signer="unix:x")
 
 

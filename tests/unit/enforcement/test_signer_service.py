@@ -467,7 +467,7 @@ def test_a_socket_that_fails_is_not_served(place: Place, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("signer", ["", "unix:", "/run/s", "tcp:localhost:1", "unix"])
 def test_a_signer_is_named_by_its_socket(tmp_path: Path, signer: str) -> None:
     """There is one form."""
-    with pytest.raises(ConfigurationError, match="of the form unix:PATH"):
+    with pytest.raises(ConfigurationError, match="write unix:PATH"):
         connect(tmp_path / "evidence", signer)
 
 
@@ -477,7 +477,7 @@ def test_private_keys_beside_a_signer_are_refused(place: Place, tmp_path: Path, 
     place.start()
     (tmp_path / "evidence" / "keys").mkdir(parents=True)
     SigningKey.generate().save(tmp_path / "evidence" / "keys" / name)
-    with pytest.raises(ConfigurationError, match=f"got keys/{name}; move"):
+    with pytest.raises(ConfigurationError, match=f"keys/{name} is beside a signer"):
         connect(tmp_path / "evidence", f"unix:{place.path}")
     place.stop()
 
@@ -490,7 +490,7 @@ def test_the_signer_of_another_directory_is_refused(place: Place, tmp_path: Path
     for file in (tmp_path / "evidence" / "keys").glob("*.pem"):
         file.unlink()
     place.start()
-    with pytest.raises(ConfigurationError, match="got another signer"):
+    with pytest.raises(ConfigurationError, match="the signer has other names"):
         connect(tmp_path / "evidence", f"unix:{place.path}")
     place.stop()
 
@@ -512,7 +512,7 @@ def test_what_is_known_here_is_not_forgotten(
     change(place.trust).save(tmp_path / "evidence" / "trust.json")
     before = (tmp_path / "evidence" / "trust.json").read_bytes()
     place.start()
-    with pytest.raises(ConfigurationError, match="know every key and revocation"):
+    with pytest.raises(ConfigurationError, match="lacks a key or revocation"):
         connect(tmp_path / "evidence", f"unix:{place.path}")
     place.stop()
     assert (tmp_path / "evidence" / "trust.json").read_bytes() == before

@@ -96,7 +96,7 @@ def test_a_call_is_rejected_with_a_reason(run: Run, enforcer: Enforcer, tmp_path
     [
         (("approve",), "required: REQUEST, --by"),
         (("approve", "nothing"), "required: --by"),
-        (("approve", "nothing", "--by", "bob"), "another; list what waits"),
+        (("approve", "nothing", "--by", "bob"), "no pending request has this id"),
         (("approve", "nothing", "--by", "b\nob"), "expected id in visible characters"),
     ],
 )

@@ -192,8 +192,8 @@ class Approval:
             LangGraph does. An approval then counts for the same call in a later task of the same principal and
             agent as well, because the principal has opened that task.
         channel: The name of the channel in version 2 of the record: a short word of lower-case letters, digits, hyphens
-            (``-``), dots and underscores. By default ``directory`` without an ``ask``, ``interrupt`` with ``suspends``, else
-            the attribute ``channel`` of ``ask`` (``terminal``), or ``function``.
+            (``-``), dots and underscores. By default ``directory`` without ``ask``, ``interrupt`` with ``suspends``,
+            else the attribute ``channel`` of ``ask`` (``terminal``), or ``function``.
 
     Raises:
         TypeError: An argument has the wrong type.

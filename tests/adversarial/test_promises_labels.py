@@ -289,14 +289,14 @@ def test_python_and_file_state_labels_alike(policy: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "place", "message"),
     [
-        ("crm/*: {labels: external}", "3:19", "as a list"),
+        ("crm/*: {labels: external}", "3:19", "a list of texts"),
         ("crm/*: {labelz: [a]}", "3:11", "unknown key 'labelz'"),
         ("crm/*: {labels: [5]}", "3:19", "labels"),
         ("crm/*: {labels: ['']}", "3:19", "labels"),
         ("crm/*: {}", "3:10", "the tool has no key"),
-        ("crm/*: [a]", "3:10", "as a mapping"),
+        ("crm/*: [a]", "3:10", "a mapping of names"),
         ("crm all: {labels: [a]}", "3:3", "a tool name"),
-        ("crm/*: {data: null}", "3:17", "as a list"),
+        ("crm/*: {data: null}", "3:17", "a list of texts"),
     ],
 )
 def test_a_mistake_in_the_labels_of_a_file_has_its_place(tmp_path: Path, entry: str, place: str, message: str) -> None:

@@ -360,7 +360,7 @@ def test_the_terminal_of_the_process_is_asked(monkeypatch: pytest.MonkeyPatch, t
     with pytest.raises(ConfigurationError, match="characters"):
         ask(request_of(arguments={"x": "y" * 20_000}))
     monkeypatch.setattr(terminal_desk, "_TERMINAL", tmp_path / "none" / "tty")
-    with pytest.raises(AgentIdentityError, match="expected a terminal"):
+    with pytest.raises(AgentIdentityError, match="has no terminal"):
         ask(request_of())
 
 

@@ -127,7 +127,7 @@ def test_a_key_of_another_directory_is_refused(directory: Path) -> None:
 @pytest.mark.parametrize("overlap", [-1, -600])
 def test_an_overlap_is_not_negative(directory: Path, overlap: int) -> None:
     """An old key cannot end in the past."""
-    with pytest.raises(ConfigurationError, match="overlap of 0 seconds or more"):
+    with pytest.raises(ConfigurationError, match="overlap is negative"):
         rotate(directory, BOTH, now=NOW, overlap=overlap)
 
 
@@ -152,7 +152,7 @@ def test_changes_of_keys_wait_for_each_other(directory: Path, monkeypatch: pytes
 def test_a_lock_that_cannot_be_taken_is_told(directory: Path) -> None:
     """A folder in the place of the lock is no lock."""
     (directory / "keys" / "rotation.lock").mkdir()
-    with pytest.raises(ConfigurationError, match="lock the keys of the directory, got"):
+    with pytest.raises(ConfigurationError, match="cannot lock the keys of the directory"):
         rotate(directory, BOTH, now=NOW, overlap=60)
 
 
@@ -318,7 +318,7 @@ def test_a_trust_file_that_is_kept_elsewhere_can_be_changed(directory: Path, tmp
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda path, _: revoke(path, "A" * 43, since=NOW), "thumbprint of a key in the trust file"),
+        (lambda path, _: revoke(path, "A" * 43, since=NOW), "has no key with this thumbprint"),
         (lambda path, name: revoke(path, name, since=-1), "bad revocation: expected revoked_since"),
         (lambda path, name: revoke(path, name, since=NOW, reason="\x1b"), "bad revocation"),
         (lambda path, name: revoke(path / "none.json", name, since=NOW), "none.json"),

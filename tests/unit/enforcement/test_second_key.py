@@ -139,7 +139,7 @@ def test_a_trust_file_that_names_none_any_more_stops_the_start(root: Path) -> No
     """Whoever takes the second key out of trust.json beside the evidence is found at the next start."""
     exchange_second_key(root)
     replace(trust_of(root), second_keys=()).save(root / "trust.json")
-    with pytest.raises(ConfigurationError, match="put back the copy"):
+    with pytest.raises(ConfigurationError, match="does not name the second key"):
         Enforcer.open(root)
 
 

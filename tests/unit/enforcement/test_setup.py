@@ -544,7 +544,7 @@ def test_a_lost_trust_file_is_not_made_anew_beside_a_log(tmp_path: Path) -> None
     """A new origin would not fit the log that is there; the copy must come back."""
     Enforcer.open(tmp_path).close()
     (tmp_path / "trust.json").unlink()
-    with pytest.raises(ConfigurationError, match="trust.json is missing"):
+    with pytest.raises(ConfigurationError, match=r"trust\.json is missing"):
         Enforcer.open(tmp_path)
     assert not (tmp_path / "trust.json").exists()
 

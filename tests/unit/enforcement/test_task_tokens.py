@@ -402,7 +402,7 @@ def test_a_source_that_answers_something_else_fails(opened: Opened, answer: Any)
             return answer(order) if callable(answer) else answer
 
     world = opened(tokens=Odd())
-    with world.task(OPEN) as task, pytest.raises(ExchangeError, match="expected an IssuedToken") as caught:
+    with world.task(OPEN) as task, pytest.raises(ExchangeError, match="no unexpired IssuedToken") as caught:
         ask(task)
     assert caught.value.code == "exchange_failed"
     assert world.outcomes() == ["error"]

@@ -33,7 +33,7 @@ def test_a_call_is_shown_approved_and_runs(run: Run, enforcer: Enforcer, tmp_pat
     directory, pay = tmp_path / "d", _pay(enforcer)
     assert run("approvals", "list", directory) == (0, "nothing waits for an approval\n", "")
     with enforcer.task("pay it", principal=ALICE, agent=CLERK, scope=Scope("pay")):
-        with pytest.raises(Denied, match="waits for an approval"):
+        with pytest.raises(Denied, match="is pending"):
             pay("INV-1\x1b[2J", 1800.5)
         code, out, _ = run("approvals", "list", directory)
         lines = out.splitlines()

@@ -170,7 +170,7 @@ def test_a_lost_inventory_is_pinned_anew(run: Run, home: Path, tmp_path: Path) -
     known.write_text(run("inventory", "list", home, "--json")[1])
     (home / "inventory.json").unlink()
     assert run("inventory", "list", home)[0] == 2
-    assert "an older one or none" in run("inventory", "accept", home, "files")[2]
+    assert "older than one that was seen" in run("inventory", "accept", home, "files")[2]
     assert run("inventory", "pin", home, known)[0] == 0
     show(home, read=BEFORE)
     assert run("inventory", "list", home)[0] == 0

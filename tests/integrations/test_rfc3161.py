@@ -207,5 +207,5 @@ def test_what_is_no_certificate_and_what_cannot_be_kept(
     with pytest.raises(ConfigurationError, match="certificates in PEM"):
         Authority(b"hello")
     (root / "log" / "anchors").write_text("in the way")
-    with pytest.raises(EvidenceError, match="keep a time-stamp"):
+    with pytest.raises(EvidenceError, match="cannot store the time-stamp"):
         Anchor(root, authority.url).stamp(checkpoint(root))

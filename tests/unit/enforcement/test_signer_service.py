@@ -284,7 +284,7 @@ def test_a_directory_that_became_another_is_not_read(place: Place) -> None:
     file = place.root / "trust.json"
     before = file.read_bytes()
     file.unlink()
-    with pytest.raises(ConfigurationError, match="put it back"):
+    with pytest.raises(ConfigurationError, match="is missing"):
         place.keys.load()
     assert not file.exists()
     other.save(file)

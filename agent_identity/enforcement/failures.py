@@ -9,7 +9,28 @@ from agent_identity.errors import AgentIdentityError, Denied
 __all__ = ["failure", "kind_of", "place_of", "told_model", "trouble"]
 
 _PACKAGE: Final = __name__.partition(".")[0]
-_OURS: Final = frozenset({"approval_failed", "guard_failed"})
+_FOR_MODELS: Final = {
+    "approval_by_owner": "the approver may not approve this call",
+    "approval_failed": "it could not be checked and did not run",
+    "approval_forged": "the approval is not valid",
+    "approval_unbindable": "its arguments cannot be shown to an approver",
+    "approver_not_permitted": "the approver may not approve this call",
+    "approver_not_verified": "the approver may not approve this call",
+    "closed": "the tool is not guarded",
+    "guard_failed": "it could not be checked and did not run",
+    "inventory_unusable": "the tools of the server could not be checked",
+    "no_task": "no task is open",
+    "not_guarded": "the tool is not guarded",
+    "registry_unusable": "the agent could not be checked",
+    "revocations_stale": "it could not be checked and did not run",
+    "revocations_unreadable": "it could not be checked and did not run",
+    "server_moved": "the server has moved",
+    "state_unavailable": "it could not be checked and did not run",
+    "task_in_body": "the task may not be opened",
+    "tool_changed": "the definition of the tool has changed",
+    "tool_not_accepted": "the tool has not been accepted",
+}
+"""By code: reasons for a model, where the message advises developers or operators."""
 _CURES: Final = {
     "BlockingError": (
         "it would have held up an event loop: make the tool a coroutine function, open tasks by 'async with', or "
@@ -55,8 +76,8 @@ def place_of(error: BaseException) -> str | None:
 
 
 def told_model(denied: Denied) -> str:
-    """Return what a model may read of a refusal: of a failure of ours neither the place nor the cure."""
-    return "it could not be checked and did not run" if denied.code in _OURS else str(denied)
+    """Return the reason of a refusal for a model, without advice for developers and operators."""
+    return _FOR_MODELS.get(denied.code, str(denied))
 
 
 def failure(what: str, error: BaseException) -> str:

@@ -36,7 +36,7 @@ _SCALARS: Final = frozenset({str, bool, int, float, type(None), DecimalText})
 
 
 class _Shape(NamedTuple):
-    """Where objects of a class hold their state."""
+    """Storage of an object's state, by class."""
 
     defaults: Mapping[str, object]
     """The fields, with the class-level values of objects without an own value."""

@@ -125,9 +125,9 @@ def _shape_of(kind: type[object]) -> _Shape | None:
         names = list(kind.model_fields)
     else:
         names = [field.name for field in dataclasses.fields(cast("Any", kind))]
-    members = {name: inspect.getattr_static(kind, name, dataclasses.MISSING) for name in names}
-    slotted = {name: dataclasses.MISSING for name, item in members.items() if type(item) is MemberDescriptorType}
-    defaults: dict[str, object] = {**members, **slotted}
+    fields = {name: inspect.getattr_static(kind, name, dataclasses.MISSING) for name in names}
+    slotted = {name: dataclasses.MISSING for name, item in fields.items() if type(item) is MemberDescriptorType}
+    defaults: dict[str, object] = {**fields, **slotted}
     members = [(name, item) for base in kind.__mro__[:-1] for name, item in vars(base).items()]
     # Without fields, only identity distinguishes objects.
     if not names or any(map(inspect.isdatadescriptor, defaults.values())) or _has_own_way(members) or _is_masked(kind):

@@ -230,10 +230,10 @@ class _Passage:
         if method in LISTINGS:
             return await off_loop(partial(self._texts.page, method, result))
         if method == "initialize":
-            facts = plain(result)
-            self._hear(facts.get("serverInfo"))
-            if facts.get("instructions"):
-                shown = await off_loop(partial(self._texts.instructions, facts["instructions"]))
+            answer = plain(result)
+            self._hear(answer.get("serverInfo"))
+            if answer.get("instructions"):
+                shown = await off_loop(partial(self._texts.instructions, answer["instructions"]))
                 return cast("Response", result).model_copy(update={"instructions": shown})
         return result
 

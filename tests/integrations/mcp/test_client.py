@@ -240,7 +240,7 @@ async def test_a_scope_that_is_too_large_is_not_sent(pair: Pair, spy: Spy) -> No
     """What the server would refuse as too large is refused here, and the call is an error."""
     wide = Scope({f"invoices/{'x' * 110}{number}": None for number in range(240)}) | SCOPE
     async with pair.connected(spy.server) as session:
-        with pair.task(wide), pytest.raises(Exception, match="at most") as caught:
+        with pair.task(wide), pytest.raises(Exception, match="more than") as caught:
             await session.call_tool("read", {"path": "a"})
     assert "eyJ" not in str(caught.value)
     assert spy.calls == []
@@ -253,7 +253,7 @@ async def test_a_scope_that_is_too_large_is_not_sent(pair: Pair, spy: Spy) -> No
         ({"url": "ftp://x"}, "bad url"),
         ({"url": "https://user@x/"}, "bad url"),
         ({"url": "http://example.com/mcp", "receiver": True}, "use https"),
-        ({"url": "https://x", "command": ["x"]}, "got both"),
+        ({"url": "https://x", "command": ["x"]}, "both set"),
         ({"command": "python server.py"}, "list of words"),
         ({"first_sight": "maybe"}, "first_sight"),
     ],
@@ -286,7 +286,7 @@ def test_without_the_sdk_the_error_says_what_to_install() -> None:
     """The extra is named, in one line."""
     code = "import sys; sys.modules['mcp'] = None; import agent_identity.integrations.mcp"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "ImportError: expected the package mcp" in done.stderr
+    assert "ImportError: the package mcp is not installed" in done.stderr
     assert "pip install 'agent-identity-otel[mcp]'" in done.stderr
 
 

@@ -110,7 +110,7 @@ def test_a_server_at_another_place_is_refused(world: Any) -> None:
     inventory.sight(sighting(read=A), pin=True)
     inventory.sight(sighting("https://evil.example.com/mcp", read=A), pin=True)
     offer = inventory.find("files")
-    with pytest.raises(Denied, match="another address") as caught:
+    with pytest.raises(Denied, match="has moved") as caught:
         offer.check_place("files", "http", "https://evil.example.com/mcp")
     assert caught.value.code == "server_moved"
     offer.check_place("files", "http", URL)

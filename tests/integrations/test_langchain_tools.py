@@ -464,7 +464,7 @@ def test_other_things_are_no_tools(desk: Any, wrong: Any) -> None:
     """The message names the way to guard a function."""
     with pytest.raises(TypeError, match=r"enforcer\.tool"):
         protect(wrong, desk.enforcer)
-    with pytest.raises(TypeError, match="LangChain tools"):
+    with pytest.raises(TypeError, match="is no LangChain tool"):
         unprotect(wrong)
 
 

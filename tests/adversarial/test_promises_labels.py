@@ -330,7 +330,7 @@ def test_a_rule_for_a_tool_that_is_not_there_is_told_once(
         for _ in range(2):
             with world.task(Scope("tool") | Scope("block")):
                 assert code_of(world.enforcer.action("block").__enter__) == "policy_blocks"
-    told = [record.getMessage() for record in caplog.records if "nobody guards" in record.getMessage()]
+    told = [record.getMessage() for record in caplog.records if "nobody has guarded" in record.getMessage()]
     assert len(told) == 1
     assert "'typo'" in told[0]
     assert told[0].endswith("delete_invoces")
